@@ -1,10 +1,10 @@
 //! The rules that Forebay's promises stand on, each as a method: the comment defines it, the default body *is* it. The
-//! machines that must keep a rule ask for it where they decide: once a batch, a group or a session record, never for each
-//! row that is published. The product has one value, [`KEPT`]. Tests replace single methods by wrong ones, to see that a producer
+//! machines that must keep a rule ask for it where they decide: once a batch, a group, a session record or a record of a source, never for
+//! each row that is published. The product has one value, [`KEPT`]. Tests replace single methods by wrong ones, to see that a producer
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
-//! B: subscribers) are those used in comments elsewhere.
+//! B: subscribers, F: sources) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -284,6 +284,42 @@ pub trait Rules: Debug + Sync {
     fn may_send_retained(&self, is_granted: bool) -> bool {
         is_granted
     }
+
+    /// F5: A copy of a source's message at QoS 1 or 2 keeps its record open until its client has answered, unless the log has it. Whether
+    /// the log has it.
+    fn keeps_open(&self, is_stored: bool) -> bool {
+        !is_stored
+    }
+
+    /// F5: A record is open until each shard and each sink that its message went to has answered. How many have not.
+    fn is_answered(&self, missing: u32) -> bool {
+        missing == 0
+    }
+
+    /// F6: A group commits the lowest open record of a partition, and where none is open the place at which reading goes on. Offsets.
+    fn commits(&self, lowest_open: Option<i64>, next: i64) -> i64 {
+        lowest_open.unwrap_or(next)
+    }
+
+    /// F7: With `no_subscriber = "wait"` a record that nobody has subscribed to waits, and holds the commit. Whether that is set.
+    fn parks(&self, is_wait: bool) -> bool {
+        is_wait
+    }
+
+    /// F7: A message that went to shards, and that no session of theirs has in the end, is one that nobody had. Whether some session has it.
+    fn is_had(&self, is_met: bool) -> bool {
+        is_met
+    }
+
+    /// F8: A partition with a full window is not read. Records in the window, and `window_messages`.
+    fn is_window_full(&self, records: usize, most: usize) -> bool {
+        records >= most
+    }
+
+    /// F8: `release_after` gives up a record that was taken up at that time or before, and no other. When it was taken up, and that time.
+    fn may_release(&self, since: u64, before: u64) -> bool {
+        since <= before
+    }
 }
 
 /// All rules as they are.
@@ -303,7 +339,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -3,6 +3,7 @@
 use forebay::runtime::seam::Closed;
 
 use crate::kafka::Flaky;
+use crate::kafka::coordinator::OFFSETS_TOPIC;
 use crate::process::End;
 use crate::time::{MS, S};
 use crate::world::{Event, World};
@@ -69,6 +70,10 @@ faults! {
     CutDevice, 1;
     /// A device comes back while the shard still has its old connection.
     TakeOver, 2;
+    /// Another broker coordinates the groups.
+    MoveCoordinator, 6;
+    /// A member of another program joins a source's group, or those that are there leave.
+    Rebalance, 8;
     /// kill -9.
     Kill, 4;
     /// The power goes.
@@ -92,6 +97,12 @@ impl Fault {
     #[must_use]
     pub const fn is_of_the_machine(self) -> bool {
         self as usize >= Self::Kill as usize
+    }
+
+    /// Whether it is of the groups of sources.
+    #[must_use]
+    pub const fn is_of_groups(self) -> bool {
+        matches!(self, Self::MoveCoordinator | Self::Rebalance)
     }
 }
 
@@ -161,6 +172,8 @@ impl World {
                 self.cure_later(Cure::Flaky(cluster), 5 * S, rng);
             }
             Fault::ForgetProducers => self.clusters[cluster].forget_producers(self.time),
+            Fault::MoveCoordinator => self.move_coordinator(cluster),
+            Fault::Rebalance => self.rebalance(rng),
             Fault::CutDevice | Fault::TakeOver => {
                 let device = rng.usize(..self.devices.len());
                 self.cut_device(device, fault == Fault::CutDevice);
@@ -178,6 +191,9 @@ impl World {
         let kafka = &mut self.clusters[cluster];
         let names: Vec<String> = kafka.topics.keys().cloned().collect();
         let Some(name) = rng.choice(names) else { return };
+        if name == OFFSETS_TOPIC && !matches!(fault, Fault::MoveLeader | Fault::SlowFollowers) {
+            return;
+        }
         let dead = name.starts_with(crate::kafka::front::DEAD);
         let count = kafka.topics[&name].partitions.len();
         let index = rng.usize(..count);

@@ -8,13 +8,14 @@
 //! | [`disk`] | segment files: page cache, power cuts, read errors, slow and failing syncs |
 //! | [`kafka`] | clusters of brokers that speak Kafka's protocol |
 //! | [`link`] | connections to brokers: latency, cuts, late requests |
-//! | [`connection`] | the clients' end of their connections |
+//! | [`connection`], `clients` | the clients' end of their connections |
 //! | [`device`] | MQTT clients that publish |
 //! | [`subscriber`], `subscribers` | MQTT clients that subscribe |
 //! | `layers` | what TLS is in the program: a toy, between the bytes of connections and those of their ends |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; what a segment says of subscribers |
-//! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | [`process`], `ends` | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | [`sources`] | records of other programs, and what becomes of them |
 //! | [`shards`] | starts with another number of shards |
 //! | [`judge`], [`receipts`] | what must hold |
 //! | [`world`], [`run`] | one run; many |
@@ -22,11 +23,13 @@
 //! | [`wrong`] | rules taken out, one at a time |
 //! | [`expected`] | faults that are known and not cured |
 
+mod clients;
 pub mod connection;
 pub mod damage;
 pub mod device;
 mod digest;
 pub mod disk;
+mod ends;
 pub mod expected;
 pub mod faults;
 pub mod judge;
@@ -41,6 +44,7 @@ pub mod ring;
 pub mod run;
 pub mod scenarios;
 pub mod shards;
+pub mod sources;
 pub mod subscriber;
 mod subscribers;
 pub mod time;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use forebay::runtime::seam::ConnId;
 
-use crate::kafka::front::Waiting;
+use crate::kafka::waiting::Waiting;
 use crate::layers::Layered;
 
 /// Which side of it is there.
@@ -42,8 +42,8 @@ pub struct Link {
     pub(crate) layered: Option<Box<Layered>>,
     /// Bytes of the wire that this has not opened.
     pub(crate) unopened: Vec<u8>,
-    /// A request that waits for followers.
-    pub waiting: Option<Box<Waiting>>,
+    /// A request that waits.
+    pub(crate) waiting: Option<Box<Waiting>>,
     /// A request is being carried out, until this time.
     pub busy_until: u64,
     /// Nothing arrives at the broker before this.
@@ -223,6 +223,7 @@ impl World {
         let before = self.clusters[cluster].entries.len();
         self.clusters[cluster].saw(number, node, &frame);
         let reply = self.clusters[cluster].request(&frame, from);
+        self.judge_commits();
         if self.is_traced() {
             let call = i16::from_be_bytes([frame[0], frame[1]]);
             let new = self.clusters[cluster].entries[before..].iter().map(|entry| {
@@ -246,7 +247,9 @@ impl World {
             Reply::Wait(waiting) => {
                 let deadline = waiting.deadline();
                 link.waiting = Some(waiting);
-                self.schedule(deadline.max(time + 1), Event::Serve(number));
+                if let Some(deadline) = deadline {
+                    self.schedule(deadline.max(time + 1), Event::Serve(number));
+                }
             }
         }
     }

@@ -32,6 +32,9 @@ struct Arguments {
     /// Clients subscribe, some of them to shared subscriptions; with `--hostile`, in hostile runs.
     #[arg(long)]
     shares: bool,
+    /// Sources read records, and clients subscribe to what these become.
+    #[arg(long)]
+    sources: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -71,6 +74,7 @@ fn main() -> std::process::ExitCode {
         (arguments.hostile, Kind::Hostile),
         (arguments.gathered, Kind::Gathered),
         (arguments.shares, Kind::Shares),
+        (arguments.sources, Kind::Sources),
         (arguments.subscribers, Kind::Subscribers),
     ];
     let kind = kinds.into_iter().find(|(is_asked, _)| *is_asked).map_or(Kind::All, |(_, kind)| kind);

@@ -6,7 +6,13 @@ use std::time::Duration;
 use forebay::config::{self, Config, WhenFull};
 
 use crate::faults::Fault;
-use crate::time::{EPOCH_MS, MS, S, stream};
+use crate::sources::plan::{Reading, SourcePlan};
+use crate::time::{MS, S, stream};
+
+mod hostile;
+
+pub use self::hostile::Hostile;
+use self::hostile::{clock, hostile};
 
 /// The last level of topics that go to subscribers alone.
 pub const NO_SINK: &str = "only";
@@ -160,6 +166,8 @@ pub struct Settings {
     pub clusters: Vec<String>,
     /// Sinks.
     pub sinks: Vec<SinkPlan>,
+    /// Sources.
+    pub sources: Vec<SourcePlan>,
     /// The disk buffer.
     pub spool: Option<SpoolPlan>,
     /// Where there are subscribers: some topics have no sink.
@@ -247,6 +255,7 @@ impl Settings {
         for (number, sink) in self.sinks.iter().enumerate() {
             self.sink(number, sink, &mut text);
         }
+        self.sources.iter().for_each(|source| source.text(&mut text));
         text
     }
 
@@ -328,6 +337,8 @@ pub enum Kind {
     Shares,
     /// As `HostileSubscribers`, and these.
     HostileShares,
+    /// Sources and clients that subscribe, in place of devices and sinks; in one run of six without a disk.
+    Sources,
 }
 
 impl Kind {
@@ -360,48 +371,6 @@ pub enum Layers {
     Some,
     /// All: a quarter.
     All,
-}
-
-/// What goes wrong in hostile runs alone.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hostile {
-    /// The configuration changes between starts.
-    pub changes: bool,
-    /// Reads fail now and then: mean time between two, in nanoseconds.
-    pub reads_fail: Option<u64>,
-    /// The number of shards changes between starts.
-    pub shards: bool,
-    /// Bytes of segments change by themselves: mean time between two, in nanoseconds.
-    pub rot: Option<u64>,
-    /// Segments are missing when a process starts.
-    pub loses_segments: bool,
-    /// Nobody may read the topics of this cluster, ever.
-    pub unreadable: Option<usize>,
-    /// Files of dead letters take nothing for a while: mean time between two, in nanoseconds.
-    pub files_hang: Option<u64>,
-    /// The first cluster cannot be reached for most of the run, and more comes than the spool has room for.
-    pub flood: bool,
-}
-
-impl Hostile {
-    /// What can be left out, by name.
-    pub const NAMES: &[&'static str] =
-        &["changes", "reads", "shards", "rot", "missing", "unreadable", "files", "flood"];
-
-    /// Leaves one out.
-    pub fn leave_out(&mut self, name: &str) {
-        match name {
-            "changes" => self.changes = false,
-            "reads" => self.reads_fail = None,
-            "shards" => self.shards = false,
-            "rot" => self.rot = None,
-            "missing" => self.loses_segments = false,
-            "unreadable" => self.unreadable = None,
-            "files" => self.files_hang = None,
-            "flood" => self.flood = false,
-            _ => {}
-        }
-    }
 }
 
 /// The plan of a run, drawn from its seed.
@@ -447,6 +416,8 @@ pub struct Plan {
     pub hostile: Hostile,
     /// Which connections have layers.
     pub layers: Layers,
+    /// What a run with sources has.
+    pub reading: Option<Reading>,
     /// Clients that subscribe.
     pub subscribers: usize,
     /// Clients that are members of shared subscriptions.
@@ -474,7 +445,7 @@ impl Plan {
         let mut of_subscribers = stream(seed, "subscribers");
         let has_disk = match kind {
             Kind::Memory => false,
-            Kind::Subscribers | Kind::Shares => of_subscribers.u8(..6) > 0,
+            Kind::Subscribers | Kind::Shares | Kind::Sources => of_subscribers.u8(..6) > 0,
             Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers | Kind::HostileShares => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
@@ -491,6 +462,7 @@ impl Plan {
             shards: [1, 1, 1, 2, 3][rng.usize(..5)],
             clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
             sinks,
+            sources: Vec::new(),
             spool,
             delivery: None,
             buffer_bytes: if large { 4 << 20 } else { rng.u64(1..6) * 16 * 1024 },
@@ -522,6 +494,7 @@ impl Plan {
             clock_ahead_ms: if kind.is_hostile() { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
+            reading: None,
             subscribers: 0,
             members: 0,
             retains: false,
@@ -534,6 +507,9 @@ impl Plan {
         }
         if kind.has_subscribers() {
             plan = plan.with_subscribers(&mut of_subscribers);
+        }
+        if kind == Kind::Sources {
+            return plan.with_sources(&mut stream(seed, "sources"));
         }
         if kind.has_members() { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
@@ -592,36 +568,6 @@ impl Plan {
         (self.settings.batch_bytes, self.settings.record_bytes_max) = (1024, 2048);
         (self.messages, self.payload_max, self.pace) = (rng.usize(100..400), 1_500, 20 * MS);
         self
-    }
-}
-
-fn hostile(seed: u64, clusters: usize) -> Hostile {
-    let rng = &mut stream(seed, "hostile");
-    let (changes, fail, often) = (rng.bool(), rng.u8(..3) == 0, rng.u64(1..6));
-    // Each of these is in one run of six, and draws from a stream of its own.
-    let drawn = |name: &str| {
-        let mut rng = stream(seed, name);
-        (rng.u8(..6) == 0).then_some(rng)
-    };
-    Hostile {
-        changes,
-        reads_fail: fail.then_some(often * S),
-        shards: drawn("shards").is_some(),
-        rot: drawn("rot").map(|mut rng| rng.u64(1..8) * S),
-        loses_segments: drawn("loses segments").is_some(),
-        unreadable: drawn("unreadable").map(|mut rng| rng.usize(..clusters)),
-        files_hang: drawn("files hang").map(|mut rng| rng.u64(1..6) * S),
-        flood: drawn("flood").is_some(),
-    }
-}
-
-/// Most clocks are right; some are hours wrong, some have never been set.
-fn clock(rng: &mut fastrand::Rng) -> i64 {
-    match rng.u8(..12) {
-        0 => -EPOCH_MS,
-        1 => rng.i64(-7_200_000..7_200_000),
-        2 => rng.i64(-60_000..60_000),
-        _ => 0,
     }
 }
 
@@ -728,7 +674,9 @@ fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
     let drawn = Fault::ALL.iter().filter_map(|fault| {
         let mut rng = stream(seed, fault.name());
         let (in_it, rate) = (rng.u8(..3) == 0, rng.u64(1..=8));
-        let wanted = in_it && (kind != Kind::Memory || !fault.is_of_the_machine());
+        let is_there =
+            (kind != Kind::Memory || !fault.is_of_the_machine()) && (kind == Kind::Sources || !fault.is_of_groups());
+        let wanted = in_it && is_there;
         wanted.then_some((*fault, fault.mean_time() * 4 / rate))
     });
     drawn.collect()

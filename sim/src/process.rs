@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
@@ -17,10 +16,9 @@ use crate::disk::Disk;
 use crate::expected::Tolerated;
 use crate::kafka::front::message_number;
 use crate::layers::{Layered, Opened};
-use crate::link::Phase;
 use crate::plan::{Buffer, Layers, Settings};
 use crate::ring::{Moving, Ring};
-use crate::time::{MS, S, UPTIME, stream, wall_ms};
+use crate::time::{MS, UPTIME, stream, wall_ms};
 use crate::world::{Event, World};
 
 /// What a shard finds when it wakes up.
@@ -213,6 +211,7 @@ impl World {
             Err(why) => return self.start_refused(why),
         };
         self.lives.push(self.settings.clone());
+        self.note_floor();
         let shards = config.service.shards;
         while self.disks.len() < shards {
             let mut disk = Disk::new(stream(self.plan.seed, &format!("disk {}", self.disks.len())));
@@ -341,7 +340,8 @@ impl World {
                     self.judge_stop(shard, rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
-                Notice::Reconfigured(_) | Notice::SourcesOver(_) => {}
+                Notice::SourcesOver(_) => self.sources_over(),
+                Notice::Reconfigured(_) => {}
             }
         }
     }
@@ -442,6 +442,7 @@ impl World {
         }
         self.collect(shard);
         self.check_board();
+        self.check_windows();
         if let Some(turns) = self.kill_after_turns {
             self.kill_after_turns = turns.checked_sub(1);
             if self.kill_after_turns == Some(0) {
@@ -690,87 +691,6 @@ impl World {
             let at = self.judge.file_clear.get(&sink).copied().unwrap_or(0).max(self.time) + self.rng.u64(..20 * MS);
             self.judge.file_clear.insert(sink, at);
             self.schedule(at, Event::Filed(self.life, letter.shard, sink, message));
-        }
-    }
-
-    /// SIGTERM.
-    pub(crate) fn stop_in_order(&mut self, rng: &mut fastrand::Rng) {
-        let grace = Duration::from_millis(rng.u64(100..6_000));
-        let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
-        process.stopping = true;
-        for shard in 0..process.hosts.len() {
-            self.put(shard, In::Mail(Mail::Drain { grace }));
-        }
-    }
-
-    /// The process ends without warning.
-    pub fn crash(&mut self, how: End, rng: &mut fastrand::Rng) {
-        if self.process.is_some() {
-            self.ends(how, rng);
-        }
-    }
-
-    fn ends(&mut self, how: End, rng: &mut fastrand::Rng) {
-        let Some(process) = self.process.take() else { return };
-        self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
-        self.judge.process_ended(&process, how, self.life);
-        let sessions_kept = self.settings.spool.is_some();
-        let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();
-        for disk in &mut disks {
-            match how {
-                End::PowerCut => disk.power_cut(rng),
-                End::Kill | End::Stopped => disk.kill(rng),
-            }
-        }
-        disks.append(&mut self.disks);
-        self.disks = disks;
-        self.note_unstored();
-        self.segments_go_missing();
-        if how == End::PowerCut {
-            self.boot = self.time;
-        }
-        for socket in std::mem::take(&mut self.sockets).into_values() {
-            if self.socket_of(socket.client).is_some() {
-                self.client_lost(socket.client);
-            }
-        }
-        let reconnect = self.time + rng.u64(..500 * MS);
-        for device in &mut self.devices {
-            device.process_ended(sessions_kept);
-            device.reconnect_at = reconnect;
-        }
-        for subscriber in &mut self.subscribers {
-            subscriber.process_ended(sessions_kept);
-            subscriber.back_at = subscriber.back_at.max(reconnect);
-        }
-        if self.damaged {
-            self.sessions_may_be_gone();
-            self.subscribers_may_not_be_told();
-        }
-        let links: Vec<u64> = self.links.keys().copied().collect();
-        links.into_iter().for_each(|link| self.orphan(link));
-        let down = if rng.u8(..4) == 0 { rng.u64(..3 * S) } else { rng.u64(..20 * MS) };
-        // Not long, and it ends again.
-        self.kill_after_turns = (how != End::Stopped && rng.u8(..3) == 0).then(|| rng.u32(..12));
-        if rng.u8(..4) == 0 {
-            self.disks.iter_mut().for_each(Disk::write_back);
-        }
-        self.schedule(self.time + down, Event::Start);
-    }
-
-    fn orphan(&mut self, link: u64) {
-        let requests = self.network.usize(..8);
-        if let Some(link) = self.links.get_mut(&link).filter(|link| link.phase != Phase::Cut) {
-            (link.phase, link.requests_left) = (Phase::Orphan, requests);
-        }
-    }
-
-    /// The shard has given a connection to a broker up.
-    fn given_up(&mut self, shard: usize, conn: forebay::runtime::seam::ConnId) {
-        let life = self.life;
-        let found = self.links.iter().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
-        if let Some(link) = found.map(|(number, _)| *number) {
-            self.orphan(link);
         }
     }
 }

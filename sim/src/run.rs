@@ -42,6 +42,8 @@ pub struct Sums {
     pub no_room: u64,
     /// Produce requests.
     pub requests: u64,
+    /// Records of sources, copies of them that came, and commits that were taken.
+    pub records: [u64; 3],
     /// Messages that sessions of subscribers have got, of those that there are in the end; and those dropped for want of room.
     pub copies: [u64; 2],
     /// Runs with subscribers in which a log had no room for a message of theirs: what is missing is not judged.
@@ -69,6 +71,7 @@ impl Sums {
         self.no_room += other.no_room;
         self.requests += other.requests;
         self.full += other.full;
+        self.records.iter_mut().zip(other.records).for_each(|(sum, more)| *sum += more);
         self.copies.iter_mut().zip(other.copies).for_each(|(sum, more)| *sum += more);
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
@@ -93,6 +96,7 @@ impl Sums {
             no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             copies: [world.subscribers.iter().map(|one| one.ledger.count() as u64).sum(), world.copies_dropped()],
             full: u64::from(!world.subscribers.is_empty() && world.judge.log_was_full),
+            records: world.read(),
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: crate::digest::of(world),

@@ -188,6 +188,12 @@ impl Subscriber {
         member
     }
 
+    /// One that wants everything, at QoS 1, and keeps it.
+    pub(crate) fn of_all(index: usize, rng: fastrand::Rng) -> Self {
+        let wishes = vec![Wish { filter: "#".to_owned(), qos: 1, asked: Asked::Never }];
+        Self { kept: true, wishes, ..Self::new(index, 1, rng) }
+    }
+
     pub(crate) fn is_v5(&self) -> bool {
         self.version == Version::V5
     }
@@ -306,15 +312,18 @@ impl Subscriber {
         self.connection.packet(if is_subscribe { 0x82 } else { 0xa2 }, &body);
     }
 
-    /// Acknowledges packets, the oldest first, `most` at most.
-    pub(crate) fn answer(&mut self, most: usize) {
+    /// Acknowledges packets, the oldest first, `most` at most. The messages that its client has from now on.
+    pub(crate) fn answer(&mut self, most: usize) -> Vec<u32> {
+        let mut answered = Vec::new();
         for _ in 0..most.min(self.owed.len()) {
             let Some((first, id)) = self.owed.pop_front() else { break };
             self.connection.packet(first, &id.to_be_bytes());
+            answered.extend(self.open.get(&id));
             if first != 0x50 {
                 self.open.remove(&id);
             }
         }
+        answered
     }
 
     /// How many it answers in this step.

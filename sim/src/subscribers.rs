@@ -4,6 +4,8 @@ use forebay::runtime::seam::Closed;
 
 use crate::judge::shares::Share;
 use crate::process::End;
+use crate::sources::FIRST_RECORD;
+use crate::sources::plan::DEVICES;
 use crate::subscriber::{Subscriber, filter};
 use crate::time::{MS, S, stream};
 use crate::world::{Client, Event, World};
@@ -14,7 +16,8 @@ const SHARES: usize = 2;
 impl World {
     /// The subscribers of the plan begin.
     pub(crate) fn subscribers_begin(&mut self) {
-        let (seed, devices) = (self.plan.seed, self.devices.len());
+        let devices = if self.plan.reading.is_some() { DEVICES } else { self.devices.len() };
+        let seed = self.plan.seed;
         for index in 0..self.plan.subscribers {
             let rng = stream(seed, &format!("subscriber {index}"));
             self.subscribers.push(Subscriber::new(index, devices, rng));
@@ -40,6 +43,7 @@ impl World {
             self.subscriber_says(index);
         }
         self.note_unkept(index);
+        self.note_reader(index);
         self.send_bytes(Client::Subscriber(index));
         let next = self.subscribers[index].rng.u64(..self.plan.pace * 2).max(1);
         self.schedule(self.time + next, Event::Subscriber(index));
@@ -52,13 +56,17 @@ impl World {
     }
 
     fn subscriber_says(&mut self, index: usize) {
+        let (is_over, is_steady, holds_back) = (self.storm_over, self.is_steady(index), self.holds_back(index));
         let subscriber = &mut self.subscribers[index];
-        if self.storm_over {
-            return subscriber.answer(usize::MAX);
+        let most = if is_over { usize::MAX } else { subscriber.draws_answers() };
+        let answered = subscriber.answer(if holds_back { 0 } else { most });
+        self.note_answers(index, &answered);
+        if is_over {
+            return;
         }
-        let most = subscriber.draws_answers();
-        subscriber.answer(most);
+        let subscriber = &mut self.subscribers[index];
         match subscriber.rng.u8(..120) {
+            0..8 if is_steady => {}
             0..4 => {
                 let which = subscriber.rng.usize(..subscriber.wishes.len());
                 subscriber.toggle(which);
@@ -112,7 +120,7 @@ impl World {
 
     /// Checks two seconds in which no copy comes: neither a repeated one, nor, where something was dropped, a missing
     /// one.
-    fn hear_nothing_more(&mut self) {
+    pub(crate) fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
         for _ in 0..60 {
             let before = copies(self);
@@ -128,6 +136,7 @@ impl World {
         self.note_unkept(index);
         for heard in self.subscribers[index].read(bytes, self.time, self.life) {
             match heard {
+                Ok(copy) if copy.message >= FIRST_RECORD => self.judge_record_copy(index, &copy),
                 Ok(copy) => self.judge_copy(index, &copy),
                 Err(what) => {
                     let what = format!("{}: {what}", self.subscribers[index].name);

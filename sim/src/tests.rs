@@ -56,7 +56,7 @@ fn seeds_with_a_sync_interval_are_green() {
 /// A seed has the same digest each time, and one of its own; another run of the same seed has another.
 #[test]
 fn a_digest_is_of_all_that_is_seen() {
-    for kind in [Kind::All, Kind::Shares] {
+    for kind in [Kind::All, Kind::Shares, Kind::Sources] {
         let digests = |without| run::many(0..3, kind, &without, 2).digests;
         let found = digests(Without::default());
         assert_eq!(found, digests(Without::default()), "{kind:?}");
@@ -88,6 +88,16 @@ fn seeds_with_subscribers_are_green() {
 fn seeds_with_shares_are_green() {
     let (sums, [got, dropped]) = copies_of_green_seeds(Kind::Shares, 0..60, 80);
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
+}
+
+/// Sources, their groups, and who subscribes to what their records become.
+#[test]
+fn seeds_with_sources_are_green() {
+    let seeds = 0..60;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::Sources, seeds);
+    let [records, copies, commits] = sums.records;
+    assert!(sums.processes > each * 4 && records > each * 40 && copies > each * 60 && commits > each * 10, "{sums:?}");
 }
 
 /// With settings that change between starts, failing reads and wrong clocks.

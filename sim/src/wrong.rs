@@ -61,7 +61,7 @@ macro_rules! wrong {
 }
 
 use FoundBy::{Cost, Producer, Script, Seed, Shards};
-use Kind::{All, Memory, Shares, Subscribers};
+use Kind::{All, Memory, Shares, Sources, Subscribers};
 
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
@@ -112,6 +112,13 @@ wrong! {
     ReplaysNewer, Seed(Shares, 657), { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Shards, { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom, Seed(Shares, 7), { fn may_bind(&self, _: bool) -> bool { true } }
+    HandedOnIsHad, Seed(Sources, 4), { fn keeps_open(&self, _: bool) -> bool { false } }
+    FirstAnswerEnds, Seed(Sources, 4), { fn is_answered(&self, _: u32) -> bool { true } }
+    CommitsNewest, Seed(Sources, 4), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
+    WaitIsDrop, Seed(Sources, 3), { fn parks(&self, _: bool) -> bool { false } }
+    UnmetIsHad, Seed(Sources, 8), { fn is_had(&self, _: bool) -> bool { true } }
+    ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
+    ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

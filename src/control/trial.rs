@@ -167,7 +167,7 @@ struct MessageToTry {
 pub struct MessageTrial {
     /// Whether the sink takes the topic: a filter matches it, none of `exclude` does, and with `fallback` no other sink takes it.
     pub matches: bool,
-    /// The rule whose output the record is made of, the first one; null: it is made of the message.
+    /// The rule that makes an output of the message, the record's; null: the sink takes the message itself.
     pub rule: Option<String>,
     /// Why the sink would refuse it; null: it would take it.
     pub refused: Option<String>,

@@ -3,6 +3,7 @@
 mod end;
 mod liveness;
 pub mod shares;
+pub(crate) mod sources;
 pub mod subscribers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -5,38 +5,34 @@ use bytes::{BufMut, Bytes, BytesMut};
 use forebay::record::compression::Codec;
 use forebay::record::{BatchView, Records};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, DescribeProducersRequest, DescribeProducersResponse, FetchRequest,
-    FetchResponse, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, ProducerId,
-    RequestHeader, ResponseHeader, TopicName,
+    ApiKey, ApiVersionsResponse, BrokerId, DescribeProducersRequest, FetchRequest, InitProducerIdResponse,
+    ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, ProduceRequest,
+    ProduceResponse, ProducerId, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
-use super::{Cluster, Entry, Partition, Row, State, Topic};
+use super::waiting::Waiting;
+use super::{Cluster, Entry, Partition, Row, State};
 use crate::time::{MS, wall_ms};
 
-const OUT_OF_RANGE: i16 = 1;
-const UNKNOWN_TOPIC: i16 = 3;
+pub(super) const OUT_OF_RANGE: i16 = 1;
+pub(super) const UNKNOWN_TOPIC: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
-const NOT_LEADER: i16 = 6;
+pub(super) const NOT_LEADER: i16 = 6;
 const TIMED_OUT: i16 = 7;
 const TOO_LARGE: i16 = 10;
 const FEW_REPLICAS: i16 = 19;
 const FEW_REPLICAS_AFTER: i16 = 20;
-const FORBIDDEN: i16 = 29;
+pub(super) const FORBIDDEN: i16 = 29;
 const TIMESTAMP: i16 = 32;
 const INVALID_RECORD: i16 = 87;
-const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 /// `message.timestamp.after.max.ms`.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 
@@ -47,15 +43,26 @@ pub const DEAD: &str = "dead";
 /// The header in which a record says its sink.
 pub const SINK_HEADER: &[u8] = b"sink";
 
+/// Versions of members' requests: the oldest, the newest of a broker of today, and of one of 2.3.
+const OF_MEMBERS: [(ApiKey, i16, i16, i16); 7] = [
+    (ApiKey::FindCoordinator, 0, 4, 2),
+    (ApiKey::JoinGroup, 2, 9, 5),
+    (ApiKey::SyncGroup, 0, 5, 3),
+    (ApiKey::Heartbeat, 0, 4, 3),
+    (ApiKey::LeaveGroup, 0, 5, 2),
+    (ApiKey::OffsetFetch, 1, 8, 5),
+    (ApiKey::OffsetCommit, 2, 8, 7),
+];
+
 /// The header with the time of receipt of a record that has no time.
 const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
 
 /// What a broker does with a request.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// It answers.
     Bytes(Vec<u8>),
-    /// It waits for followers.
+    /// It waits: for followers, for records, for others.
     Wait(Box<Waiting>),
     /// It does not answer (acks = 0).
     Nothing,
@@ -86,7 +93,7 @@ type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
 
 /// A Produce request that waits for followers.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Producing {
     node: i32,
     deadline: u64,
     version: i16,
@@ -95,17 +102,16 @@ pub struct Waiting {
     topics: Vec<Answers>,
 }
 
-impl Waiting {
+impl Producing {
     /// When it is answered at the latest.
-    #[must_use]
-    pub const fn deadline(&self) -> u64 {
+    pub(super) const fn deadline(&self) -> u64 {
         self.deadline
     }
 }
 
 impl Cluster {
     /// Carries out one request, without its length prefix.
-    pub fn request(&mut self, frame: &[u8], from: From) -> Reply {
+    pub(crate) fn request(&mut self, frame: &[u8], from: From) -> Reply {
         let mut bytes = Bytes::copy_from_slice(frame);
         let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
         let version = i16::from_be_bytes([bytes[2], bytes[3]]);
@@ -126,6 +132,25 @@ impl Cluster {
             ApiKey::DescribeProducers => {
                 let asked = DescribeProducersRequest::decode(&mut bytes, version).expect("a question");
                 self.describe_producers(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::FindCoordinator
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::OffsetFetch
+            | ApiKey::OffsetCommit => return self.of_member(key, &mut bytes, (version, correlation), from),
+            ApiKey::ListOffsets if self.consumers.is_some() => {
+                let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
+                self.consumer_offsets(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::OffsetForLeaderEpoch if self.consumers.is_some() => {
+                let asked = OffsetForLeaderEpochRequest::decode(&mut bytes, version).expect("a question");
+                self.epoch_ends(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::Fetch if self.consumers.is_some() => {
+                let asked = FetchRequest::decode(&mut bytes, version).expect("a question");
+                return self.consumer_fetch(&asked, (version, correlation), from);
             }
             ApiKey::ListOffsets => {
                 let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
@@ -165,6 +190,9 @@ impl Cluster {
         ];
         if self.modern {
             keys.extend([(ApiKey::OffsetForLeaderEpoch, 2, 4), (ApiKey::DescribeProducers, 0, 0)]);
+        }
+        if self.consumers.is_some() {
+            keys.extend(OF_MEMBERS.map(|(key, min, max, old)| (key, min, if self.modern { max } else { old })));
         }
         let key = |(key, min, max): (ApiKey, i16, i16)| {
             ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
@@ -236,14 +264,14 @@ impl Cluster {
         answer.with_topic_id(Uuid::from_u128(topic.id)).with_partitions(partitions)
     }
 
-    fn name_of(&self, id: u128) -> Option<&str> {
+    pub(super) fn name_of(&self, id: u128) -> Option<&str> {
         self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str())
     }
 
     // ---- Produce ----
 
     fn produce(&mut self, asked: &ProduceRequest, (version, correlation): (i16, i32), from: From) -> Reply {
-        let mut waiting = Waiting {
+        let mut waiting = Producing {
             node: from.node,
             deadline: from.time + asked.timeout_ms.max(0) as u64 * MS,
             version,
@@ -277,14 +305,14 @@ impl Cluster {
         if asked.acks == 0 || self.says_nothing {
             return Reply::Nothing;
         }
-        match self.settle(&mut waiting, from.time) {
+        match self.settle_produce(&mut waiting, from.time) {
             Some(bytes) => Reply::Bytes(bytes),
-            None => Reply::Wait(Box::new(waiting)),
+            None => Reply::Wait(Box::new(Waiting::Produce(waiting))),
         }
     }
 
-    /// Answers a request that waited, if all of it can be answered by now.
-    pub fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
+    /// Answers a Produce that waited, if all of it can be answered by now.
+    pub(super) fn settle_produce(&mut self, waiting: &mut Producing, time: u64) -> Option<Vec<u8>> {
         let mut waits = false;
         let node = waiting.node;
         for (_, _, name, answers) in &mut waiting.topics {
@@ -432,124 +460,16 @@ impl Cluster {
         self.entries.push(entry);
         base
     }
-
-    // ---- questions about a log (P5) ----
-
-    fn readable(&mut self, name: &str, index: i32, node: i32) -> Result<(&Topic, &Partition), i16> {
-        self.asked += 1;
-        let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
-        if topic.reading_forbidden {
-            return Err(FORBIDDEN);
-        }
-        let partition = topic.partitions.get(index as usize).ok_or(UNKNOWN_TOPIC)?;
-        if partition.leader != Some(node) {
-            return Err(NOT_LEADER);
-        }
-        Ok((topic, partition))
-    }
-
-    fn describe_producers(&mut self, asked: &DescribeProducersRequest, from: From) -> DescribeProducersResponse {
-        let topic = &asked.topics[0];
-        let index = topic.partition_indexes[0];
-        let answer = PartitionResponse::default().with_partition_index(index);
-        let answer = match self.readable(topic.name.as_str(), index, from.node) {
-            Err(code) => answer.with_error_code(code),
-            Ok((_, partition)) => {
-                let state = |(id, epoch, last): (i64, i16, i32)| {
-                    let state = ProducerState::default().with_producer_id(ProducerId(id)).with_last_sequence(last);
-                    state.with_producer_epoch(i32::from(epoch))
-                };
-                answer.with_active_producers(partition.described().map(state).collect())
-            }
-        };
-        let topic = TopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
-        DescribeProducersResponse::default().with_topics(vec![topic])
-    }
-
-    fn list_offsets(&mut self, asked: &ListOffsetsRequest, from: From) -> ListOffsetsResponse {
-        let topic = &asked.topics[0];
-        let (index, wanted) = (topic.partitions[0].partition_index, topic.partitions[0].timestamp);
-        let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
-        let found = self
-            .readable(topic.name.as_str(), index, from.node)
-            .map(|(_, p)| (p.start, p.high, p.entries.clone(), p.end()));
-        let answer = match found {
-            Err(code) => answer.with_error_code(code).with_offset(-1),
-            Ok((start, high, entries, end)) => {
-                let begin = entries.get(start).map_or(end, |place| self.entries[*place].base_offset);
-                answer.with_offset(if wanted == -2 { begin } else { high })
-            }
-        };
-        let topic = ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
-        ListOffsetsResponse::default().with_topics(vec![topic])
-    }
-
-    fn epoch_end(&mut self, asked: &OffsetForLeaderEpochRequest, from: From) -> OffsetForLeaderEpochResponse {
-        let topic = &asked.topics[0];
-        let (index, epoch) = (topic.partitions[0].partition, topic.partitions[0].leader_epoch);
-        let answer = EpochEndOffset::default().with_partition(index);
-        let answer = match self.readable(topic.topic.as_str(), index, from.node) {
-            Err(code) => answer.with_error_code(code).with_leader_epoch(-1).with_end_offset(-1),
-            Ok((_, partition)) => {
-                let (epoch, end) = partition.epoch_end(epoch);
-                answer.with_leader_epoch(epoch).with_end_offset(end)
-            }
-        };
-        let topic = OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(vec![answer]);
-        OffsetForLeaderEpochResponse::default().with_topics(vec![topic])
-    }
-
-    fn fetch(&mut self, asked: &FetchRequest, (version, from): (i16, From)) -> FetchResponse {
-        let topic = &asked.topics[0];
-        let (index, offset) = (topic.partitions[0].partition, topic.partitions[0].fetch_offset);
-        let id = topic.topic_id.as_u128();
-        let name = if version >= 13 { self.name_of(id).map(str::to_owned) } else { Some(topic.topic.to_string()) };
-        let answer = PartitionData::default().with_partition_index(index);
-        let read = match name {
-            None => Err(UNKNOWN_TOPIC_ID),
-            Some(name) => self.read(&name, index, offset, from),
-        };
-        let answer = match read {
-            Err(code) => answer.with_error_code(code).with_high_watermark(-1),
-            Ok((start, high, records)) => answer
-                .with_high_watermark(high)
-                .with_last_stable_offset(high)
-                .with_log_start_offset(start)
-                .with_records(Some(records)),
-        };
-        let response = FetchableTopicResponse::default().with_partitions(vec![answer]);
-        let response = if version >= 13 {
-            response.with_topic_id(topic.topic_id)
-        } else {
-            response.with_topic(topic.topic.clone())
-        };
-        FetchResponse::default().with_responses(vec![response])
-    }
-
-    /// Start of the log, high watermark, and batches from `offset` on.
-    fn read(&mut self, name: &str, index: i32, offset: i64, from: From) -> Result<(i64, i64, Bytes), i16> {
-        let (_, partition) = self.readable(name, index, from.node)?;
-        let (high, first, end, places) = (partition.high, partition.start, partition.end(), partition.entries.clone());
-        let start = places.get(first).map_or(end, |place| self.entries[*place].base_offset);
-        if offset > end || offset < start {
-            return Err(OUT_OF_RANGE);
-        }
-        let mut records = BytesMut::new();
-        let entries = places[first..].iter().map(|place| &self.entries[*place]);
-        let visible = entries.filter(|entry| entry.end() > offset && entry.end() <= high);
-        visible.take(3).for_each(|entry| records.put_slice(&entry.bytes));
-        Ok((start, high, records.freeze()))
-    }
 }
 
-fn response_header(correlation: i32, key: ApiKey, version: i16) -> BytesMut {
+pub(super) fn response_header(correlation: i32, key: ApiKey, version: i16) -> BytesMut {
     let mut body = BytesMut::new();
     let header = ResponseHeader::default().with_correlation_id(correlation);
     header.encode(&mut body, key.response_header_version(version)).expect("a header");
     body
 }
 
-fn framed(body: &[u8]) -> Vec<u8> {
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(body.len() + 4);
     framed.put_u32(u32::try_from(body.len()).expect("short"));
     framed.extend_from_slice(body);

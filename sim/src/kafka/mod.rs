@@ -1,8 +1,14 @@
 //! One Kafka cluster: brokers, topics, partitions with replicas, and everything that an operator or a failure does to
 //! them. Semantics as tried on Apache Kafka 4.3.1. It speaks bytes ([`front`]).
 
+mod consuming;
+pub(crate) mod coordinator;
+pub(crate) mod foreign;
 pub mod front;
+pub(crate) mod groups;
 pub mod partition;
+mod questions;
+pub(crate) mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -122,6 +128,8 @@ enum Task {
     Shrink(i32, u32),
     /// The controller gives a broker up.
     Fence(i32, u32),
+    /// Time passes for groups of consumers.
+    Groups,
 }
 
 /// What may go wrong with single requests, in thousandths.
@@ -204,6 +212,8 @@ pub struct Cluster {
     pub client_id: String,
     /// Connections that were asked for.
     pub dialled: u64,
+    /// What it has for consumers, where there are some.
+    consumers: Option<Box<consuming::Consumers>>,
 }
 
 impl Cluster {
@@ -247,6 +257,7 @@ impl Cluster {
             calls: BTreeMap::new(),
             client_id: String::new(),
             dialled: 0,
+            consumers: None,
         }
     }
 
@@ -289,6 +300,7 @@ impl Cluster {
             }
             match task {
                 Task::Replicate => self.replicate(),
+                Task::Groups => self.run_groups(time),
                 Task::Shrink(node, changes) if self.broker(node).changes == changes => {
                     self.all_partitions().for_each(|partition| partition.drop_out(node));
                 }
@@ -433,6 +445,10 @@ impl Cluster {
         if was.down {
             let batches = self.rng.usize(1..=REMEMBERED);
             self.all_partitions().for_each(|partition| partition.restarted(node, batches));
+            if let Some(consumers) = &mut self.consumers {
+                consumers.fetching.forget(node);
+                consumers.groups.reload();
+            }
         }
         self.elect_where_none(time);
         self.replicate_later(time);

@@ -49,8 +49,8 @@ pub enum Lost {
     Unknown,
     /// FENCED_MEMBER_EPOCH or STALE_MEMBER_EPOCH (110, 113): the same in a group of the newer protocol (KIP-848).
     Epoch,
-    /// FENCED_INSTANCE_ID (82): another process has joined under the same instance id. The member is over, and tells nothing more until it is
-    /// left or stopped.
+    /// FENCED_INSTANCE_ID (82), of a member that has its partitions: another process has joined under the same instance id. The member is over,
+    /// and tells nothing more until it is left or stopped.
     Fenced,
 }
 

@@ -255,7 +255,9 @@ impl Member {
         self.not_before = now.after(self.backoff.next(self.settings.retry(), &mut self.rng));
     }
 
-    /// Ends the membership, and begins another one, unless the member was fenced or leaves.
+    /// Ends the membership, and begins another one, unless the member was fenced or leaves. One that is fenced before it has its partitions
+    /// need not have met another process: a coordinator that takes the group over may know it by the id that it had before, as it finds no
+    /// other written down, and its own request over a connection that is gone may be carried out late.
     pub(super) fn lost(&mut self, why: Lost, now: Monotonic) {
         self.told.stats.lost += u64::from(self.me.generation >= 0);
         self.told.stats.dropped += self.commits.drop_all();
@@ -264,7 +266,8 @@ impl Member {
         if why != Lost::Generation {
             self.me.id = Rc::from("");
         }
-        if self.owned.is_told || why == Lost::Fenced {
+        let is_over = why == Lost::Fenced && self.owned.is_told;
+        if self.owned.is_told {
             self.told.news.push_back(News::Lost(why));
         }
         let leaves = matches!(self.step, Step::Leaving { .. });
@@ -272,8 +275,10 @@ impl Member {
         self.wait(now);
         if leaves {
             self.end();
-        } else if why == Lost::Fenced {
+        } else if is_over {
             self.step = Step::Ended;
+        } else if why == Lost::Fenced {
+            self.told.failing("another process joins the group with the same instance id", now);
         }
     }
 

@@ -333,11 +333,8 @@ fn memberships_that_end_are_told_and_begun_again() {
 
 #[test]
 fn a_fenced_member_is_over() {
-    for of in [Kind::Heartbeat, Kind::Commit, Kind::Join, Kind::Sync, Kind::Fetch] {
-        let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
-        if matches!(of, Kind::Heartbeat | Kind::Commit) {
-            world = world.up();
-        }
+    for of in [Kind::Heartbeat, Kind::Commit] {
+        let mut world = world_of(|settings| settings.instance = Some(Rc::from("one"))).up();
         let says = if of == Kind::Commit { Says::Committed(vec![82]) } else { Says::Refused(82) };
         world.faults.push_back((of, says));
         if of == Kind::Commit {
@@ -358,6 +355,18 @@ fn a_fenced_member_is_over() {
     world.member.leave(world.now);
     world.settle();
     assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), News::Left]);
+}
+
+/// A coordinator that takes the group over may know a static member by the id that it had before.
+#[test]
+fn a_member_that_is_fenced_before_it_has_partitions_joins_again() {
+    for of in [Kind::Join, Kind::Sync, Kind::Fetch] {
+        let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
+        world.faults.push_back((of, Says::Refused(82)));
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.take_news(), [assigned_new()], "{of:?}");
+        assert_eq!(world.member.standing(), Standing::Stable, "{of:?}");
+    }
 }
 
 /// Each error of each call before the group is stable: the member joins all the same, and reports those errors that an operator has to mend.

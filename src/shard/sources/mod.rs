@@ -329,12 +329,12 @@ impl Core {
 
     /// Gives the answers for records to the shards that read them. True: there were some.
     fn settle_records(&mut self) -> bool {
-        let settled = self.broker.delivery.remembered().take_settled();
+        let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.broker.around.rules);
         let mut others: BTreeMap<usize, Vec<Settled>> = BTreeMap::new();
         let any = !settled.is_empty();
         for one in settled {
             if one.record.shard == self.broker.index {
-                self.sources.settle(one);
+                self.sources.settle(one, rules);
             } else {
                 others.entry(one.record.shard).or_default().push(one);
             }
@@ -351,7 +351,8 @@ impl Core {
         self.sources.show_soon(now);
         match letter {
             SourceLetter::Settled(settled) => {
-                settled.into_iter().for_each(|one| self.sources.settle(one));
+                let rules = self.broker.around.rules;
+                settled.into_iter().for_each(|one| self.sources.settle(one, rules));
                 self.sources.count_unmet(&mut self.broker.numbers);
             }
             SourceLetter::Read { source, generation, cluster, partitions } => {

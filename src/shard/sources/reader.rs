@@ -7,6 +7,7 @@ use super::window::{Answered, Place, Window};
 use super::{STOPPING, Sources, home};
 use crate::config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
 use crate::kafka::consumer::{self, Assignment, Consumer, Start};
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::Settled;
 use crate::shard::mail::Mail;
@@ -69,8 +70,8 @@ impl Memory {
     }
 
     /// Whether a window is full.
-    pub(super) fn is_full(self, window: &Window, of: &Source) -> bool {
-        window.len() >= of.window_messages || window.bytes() >= self.of_window(of)
+    pub(super) fn is_full(self, window: &Window, of: &Source, rules: &dyn Rules) -> bool {
+        rules.is_window_full(window.len(), of.window_messages) || window.bytes() >= self.of_window(of)
     }
 
     /// Whether a window that was full has room again.
@@ -157,13 +158,13 @@ impl Reader {
     }
 
     /// The place to be reported, if it is another one than before.
-    fn news(&self) -> Option<Place> {
-        let low = self.window.as_ref().map(Window::low);
+    fn news(&self, rules: &dyn Rules) -> Option<Place> {
+        let low = self.window.as_ref().map(|window| window.low(rules));
         low.filter(|low| Some(*low) != self.reported)
     }
 
-    fn reached(&self, is_stopped: bool) -> Reached {
-        let at = self.window.as_ref().map(Window::low);
+    fn reached(&self, is_stopped: bool, rules: &dyn Rules) -> Reached {
+        let at = self.window.as_ref().map(|window| window.low(rules));
         Reached { topic: Arc::clone(&self.topic), partition: self.partition, at, is_stopped }
     }
 
@@ -176,12 +177,12 @@ impl Reader {
 
 impl Sources {
     /// One of the answers that a record waits for has come.
-    pub(super) fn settle(&mut self, settled: Settled) {
+    pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
         // A partition that is read no more is committed no more.
         let Some(reader) = self.readers.get_mut(&record.reader) else { return };
         if let Some(window) = &mut reader.window {
-            let settled = window.settle(record.number, is_met);
+            let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
             if let Answered::Unmet(grown) = settled {
                 reader.unmet = grown.or(reader.unmet);
@@ -213,16 +214,19 @@ impl Sources {
     /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
     pub(super) fn next_look(&self, config: &Config) -> Monotonic {
         let look = |reader: &Reader| {
-            let release = config.sources[reader.source].release_after.and_then(|after| {
-                let oldest = reader.window.as_ref().and_then(Window::oldest)?;
-                Some(oldest.after(after))
-            });
+            // Nothing of it is released or dropped any more.
+            if let Some(until) = reader.stopping {
+                return until;
+            }
+            let release = config.sources[reader.source].release_after;
+            let oldest = reader.window.as_ref().and_then(Window::oldest);
+            let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
             let grace = self
                 .grace_over(config, reader)
                 .filter(|_| reader.is_parking())
                 // Those that are tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
-            [reader.stopping, release, grace].into_iter().flatten().min().unwrap_or(Monotonic::NEVER)
+            release.min(grace.unwrap_or(Monotonic::NEVER))
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
     }
@@ -255,6 +259,7 @@ impl Core {
         let now = io.now();
         let config = Arc::clone(&self.broker.around.config);
         let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
+        let rules = self.broker.around.rules;
         let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
         if sources.report_at > now && !is_any_done {
             return;
@@ -270,10 +275,10 @@ impl Core {
                 window.passes_to(position.offset);
             }
             if is_done {
-                reached.push((reader.source, reader.generation, reader.reached(true)));
-            } else if let Some(place) = reader.news() {
+                reached.push((reader.source, reader.generation, reader.reached(true, rules)));
+            } else if let Some(place) = reader.news(rules) {
                 if reader.report_at <= now {
-                    reached.push((reader.source, reader.generation, reader.reached(false)));
+                    reached.push((reader.source, reader.generation, reader.reached(false, rules)));
                     reader.reported = Some(place);
                     reader.report_at = now.after(config.sources[reader.source].commit_interval / 2);
                 } else {
@@ -298,6 +303,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::KEPT;
 
     /// Many full windows leave room for others, and take no more than twice what there is.
     #[test]
@@ -311,7 +317,7 @@ mod tests {
             let sum = |windows: &[Window]| windows.iter().map(Window::bytes).sum();
             for at in which {
                 let mut memory = Memory { used: sum(windows), most, readers };
-                while !memory.is_full(&windows[at], &of) {
+                while !memory.is_full(&windows[at], &of, &KEPT) {
                     let number = windows[at].next_number();
                     let offset = i64::from(number);
                     windows[at].take_up(Place { offset, leader_epoch: 0 }, record, Monotonic(1));
@@ -329,7 +335,7 @@ mod tests {
         let memory = Memory { used: all, most, readers };
         assert!(!memory.has_room_again(&windows[0], &of) && !memory.has_room_again(&windows[99], &of));
         let number = windows[99].first();
-        (0..4).for_each(|at| assert_eq!(windows[99].settle(number + at, true), Answered::Met));
+        (0..4).for_each(|at| assert_eq!(windows[99].settle(number + at, true, &KEPT), Answered::Met));
         assert!(memory.has_room_again(&windows[99], &of));
     }
 }

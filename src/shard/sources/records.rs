@@ -134,7 +134,8 @@ impl Core {
             let Some(reader) = sources.readers.get_mut(&id) else { continue };
             let Some(window) = &mut reader.window else { continue };
             if let Some(after) = of.release_after {
-                let released = window.release(Monotonic(now.0.saturating_sub(after.as_nanos() as u64)));
+                let before = Monotonic(now.0.saturating_sub(after.as_nanos() as u64));
+                let released = window.release(before, broker.around.rules);
                 broker.numbers.count_source(reader.source, M::Released, released);
                 if released > 0 {
                     sources.report_at = sources.report_at.min(reader.report_at);
@@ -162,7 +163,7 @@ impl Core {
                     continue;
                 };
                 // Subscribers to come get a retained message anyway.
-                let if_unmet = of.no_subscriber == NoSubscriber::Wait && !publish.retain;
+                let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
                 match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
                     Ok(offered) => {
@@ -213,7 +214,8 @@ impl Sources {
             return true;
         }
         let source = &config.sources[reader.source];
-        let parks = source.no_subscriber == NoSubscriber::Wait;
+        let rules = broker.around.rules;
+        let parks = rules.parks(source.no_subscriber == NoSubscriber::Wait);
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
@@ -291,11 +293,11 @@ impl Sources {
         broker.numbers.count_source(reader.source, M::Records, 1);
         broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
         *report_at = (*report_at).min(reader.report_at);
-        let is_full = memory.is_full(window, source);
+        let is_full = memory.is_full(window, source, rules);
         consumer.advance();
         if is_full {
             if window.waits_for_nothing() {
-                Self::tell_waiting(broker, config, (about, window.low().offset), now);
+                Self::tell_waiting(broker, config, (about, window.low(rules).offset), now);
             }
             reader.pauses(consumer, id, Pause::Window);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
 /// `Record` is one record of a window.
@@ -196,15 +197,15 @@ impl Window {
     }
 
     /// Takes one of the answers that a record waits for. `is_met`: somebody has the record.
-    pub(super) fn settle(&mut self, number: u32, is_met: bool) -> Answered {
+    pub(super) fn settle(&mut self, number: u32, is_met: bool, rules: &dyn Rules) -> Answered {
         let Some(record) = self.get(number) else { return Answered::Open };
         let State::Owed { answers, is_met: was_met, message } = &mut record.state else { return Answered::Open };
         *answers -= 1;
         *was_met |= is_met;
-        if *answers > 0 {
+        if !rules.is_answered(*answers) {
             return Answered::Open;
         }
-        let was_met = *was_met;
+        let was_met = rules.is_had(*was_met);
         let parked = message.take().filter(|_| !was_met);
         let grown = parked.as_ref().map(|parked| parked.grown);
         record.state = parked.map_or(State::Over, State::Parked);
@@ -213,10 +214,10 @@ impl Window {
         if was_met { Answered::Met } else { Answered::Unmet(grown) }
     }
 
-    /// Gives up the records that were taken up before `before`, oldest first. Returns how many of them were open.
-    pub(super) fn release(&mut self, before: Monotonic) -> u64 {
+    /// Gives up the records that were taken up at `before` or earlier, oldest first. Returns how many of them were open.
+    pub(super) fn release(&mut self, before: Monotonic, rules: &dyn Rules) -> u64 {
         let mut released = 0;
-        for record in self.records.iter_mut().take_while(|record| record.since < before) {
+        for record in self.records.iter_mut().take_while(|record| rules.may_release(record.since.0, before.0)) {
             if !record.state.may_be_released() {
                 continue;
             }
@@ -251,9 +252,9 @@ impl Window {
     }
 
     /// The place up to which all records are over: what a group may commit.
-    pub(super) fn low(&self) -> Place {
-        let offset = self.records.front().map_or(self.next.offset, |record| record.offset);
-        Place { offset, leader_epoch: self.epoch_before }
+    pub(super) fn low(&self, rules: &dyn Rules) -> Place {
+        let lowest_open = self.records.front().map(|record| record.offset);
+        Place { offset: rules.commits(lowest_open, self.next.offset), leader_epoch: self.epoch_before }
     }
 
     fn get(&mut self, number: u32) -> Option<&mut Record> {
@@ -274,6 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rules::KEPT;
 
     fn at(offset: i64) -> Place {
         Place { offset, leader_epoch: 3 }
@@ -295,28 +297,28 @@ mod tests {
     fn what_is_committed_is_the_lowest_open_record() {
         let mut window = Window::new(at(10));
         let numbers = [10, 11, 15, 16].map(|offset| open(&mut window, offset, 2));
-        assert_eq!(window.low().offset, 10);
+        assert_eq!(window.low(&KEPT).offset, 10);
         for number in &numbers[1..3] {
-            (0..2).for_each(|_| assert_ne!(window.settle(*number, true), Answered::Unmet(None)));
+            (0..2).for_each(|_| assert_ne!(window.settle(*number, true, &KEPT), Answered::Unmet(None)));
         }
-        assert_eq!((window.low().offset, window.len(), window.bytes()), (10, 4, 400));
-        window.settle(numbers[0], true);
-        assert_eq!(window.low().offset, 10, "one answer of two");
-        window.settle(numbers[0], true);
-        assert_eq!((window.low().offset, window.bytes()), (16, 100));
-        assert_eq!([(); 2].map(|()| window.settle(numbers[3], false)), [Answered::Open, Answered::Unmet(None)]);
-        assert_eq!(window.low(), Place { offset: 17, leader_epoch: 3 });
+        assert_eq!((window.low(&KEPT).offset, window.len(), window.bytes()), (10, 4, 400));
+        window.settle(numbers[0], true, &KEPT);
+        assert_eq!(window.low(&KEPT).offset, 10, "one answer of two");
+        window.settle(numbers[0], true, &KEPT);
+        assert_eq!((window.low(&KEPT).offset, window.bytes()), (16, 100));
+        assert_eq!([(); 2].map(|()| window.settle(numbers[3], false, &KEPT)), [Answered::Open, Answered::Unmet(None)]);
+        assert_eq!(window.low(&KEPT), Place { offset: 17, leader_epoch: 3 });
         window.passes_to(30);
-        assert_eq!((window.low().offset, window.bytes(), window.is_empty()), (30, 0, true));
+        assert_eq!((window.low(&KEPT).offset, window.bytes(), window.is_empty()), (30, 0, true));
         // An answer for a record that is over says nothing.
-        window.settle(numbers[1], true);
-        window.settle(numbers[3].wrapping_add(1), true);
+        window.settle(numbers[1], true, &KEPT);
+        window.settle(numbers[3].wrapping_add(1), true, &KEPT);
         // Nor does one for a record of another log.
         let old = open(&mut window, 30, 1);
         window.restart(at(0));
         let new = open(&mut window, 0, 1);
-        window.settle(old, true);
-        assert_eq!((window.low().offset, new), (0, old.wrapping_add(1)));
+        window.settle(old, true, &KEPT);
+        assert_eq!((window.low(&KEPT).offset, new), (0, old.wrapping_add(1)));
     }
 
     #[test]
@@ -325,18 +327,18 @@ mod tests {
         let numbers = [0, 1, 2, 3].map(|offset| open(&mut window, offset, u32::from(offset == 0)));
         window.owes(numbers[2], 1, Some(parked()));
         window.park(numbers[0], parked());
-        assert_eq!(window.settle(numbers[2], false), Answered::Unmet(Some(7)));
-        assert_eq!((window.low().offset, window.parked(), window.waits_for_nothing()), (0, 2, true));
+        assert_eq!(window.settle(numbers[2], false, &KEPT), Answered::Unmet(Some(7)));
+        assert_eq!((window.low(&KEPT).offset, window.parked(), window.waits_for_nothing()), (0, 2, true));
         assert_eq!(window.parked_from(numbers[0]), Some(numbers[0]));
         assert_eq!(window.parked_from(numbers[1]), Some(numbers[2]));
         assert!(window.unpark(numbers[0]).is_some() && window.unpark(numbers[1]).is_none());
         window.owes(numbers[0], 1, Some(parked()));
         assert!(!window.waits_for_nothing());
-        assert_eq!(window.settle(numbers[0], true), Answered::Met);
-        assert_eq!(window.low().offset, 2);
+        assert_eq!(window.settle(numbers[0], true, &KEPT), Answered::Met);
+        assert_eq!(window.low(&KEPT).offset, 2);
         assert_eq!(window.parked_from(0), Some(numbers[2]), "a number before the first begins with the first");
-        assert_eq!(window.release(Monotonic(3)), 1);
-        assert_eq!((window.low().offset, window.parked()), (4, 0));
+        assert_eq!(window.release(Monotonic(3), &KEPT), 1);
+        assert_eq!((window.low(&KEPT).offset, window.parked()), (4, 0));
     }
 
     #[test]
@@ -345,19 +347,23 @@ mod tests {
         let numbers = [0, 1, 2, 3].map(|offset| open(&mut window, offset, 1));
         numbers[..2].iter().for_each(|number| window.becomes_dead_letter(*number));
         assert_eq!(window.oldest(), Some(Monotonic(2)), "of those that may be released");
-        assert_eq!((window.release(Monotonic(3)), window.low().offset), (1, 0), "a dead letter is not released");
-        window.settle(numbers[0], true);
+        assert_eq!(
+            (window.release(Monotonic(2), &KEPT), window.low(&KEPT).offset),
+            (1, 0),
+            "a dead letter is not released"
+        );
+        window.settle(numbers[0], true, &KEPT);
         window.dead_letter_is_safe(numbers[3]);
         assert_eq!(
-            (window.low().offset, window.waits_for_nothing()),
+            (window.low(&KEPT).offset, window.waits_for_nothing()),
             (0, false),
             "neither is an answer of the other kind"
         );
         window.dead_letter_is_safe(numbers[0]);
-        window.settle(numbers[3], true);
-        assert_eq!((window.low().offset, window.waits_for_nothing()), (1, false));
+        window.settle(numbers[3], true, &KEPT);
+        assert_eq!((window.low(&KEPT).offset, window.waits_for_nothing()), (1, false));
         assert_eq!(window.dead_letter_is_refused(numbers[1]), Some(1));
-        assert_eq!((window.low().offset, window.waits_for_nothing(), window.oldest()), (1, true, None));
+        assert_eq!((window.low(&KEPT).offset, window.waits_for_nothing(), window.oldest()), (1, true, None));
         assert_eq!(window.dead_letter_is_refused(numbers[0]), None, "it is over");
     }
 
@@ -374,10 +380,10 @@ mod tests {
                 (0..).zip(&owed).map(|(offset, answers)| (open(&mut window, offset, *answers), *answers)).collect();
             for index in order {
                 let at = index.index(left.len());
-                window.settle(left[at].0, true);
+                window.settle(left[at].0, true, &KEPT);
                 left[at].1 = left[at].1.saturating_sub(1);
                 let first = left.iter().position(|(_, answers)| *answers > 0);
-                prop_assert_eq!(window.low().offset, first.unwrap_or(left.len()) as i64);
+                prop_assert_eq!(window.low(&KEPT).offset, first.unwrap_or(left.len()) as i64);
                 prop_assert_eq!(window.is_empty(), first.is_none());
             }
         }

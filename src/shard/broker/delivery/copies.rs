@@ -313,7 +313,8 @@ impl Broker {
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // A record does not stay open for what the log has, nor for a client that is away and may never come back.
-        let claim = message.claim.filter(|_| !is_in_log && !matches!(stored, Ok(Some(_))) && session.conn().is_some());
+        let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
+        let claim = message.claim.filter(|_| self.around.rules.keeps_open(is_stored) && session.conn().is_some());
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;

@@ -1,0 +1,195 @@
+//! The clients of a run: how they connect, what goes to them and comes from them, and how their connections end.
+
+use forebay::runtime::seam::Closed;
+
+use crate::connection::Connection;
+use crate::device::News;
+use crate::plan::Layers;
+use crate::process::In;
+use crate::time::MS;
+use crate::world::{Client, Event, Socket, World};
+
+impl World {
+    pub(crate) fn device_acts(&mut self, index: usize) {
+        let (time, life) = (self.time, self.life);
+        if self.devices[index].socket.is_none() {
+            if time >= self.devices[index].reconnect_at && !self.devices[index].is_done(&self.messages) {
+                self.connect_device(index);
+            }
+            return;
+        }
+        if !self.quiet {
+            for _ in 0..self.rng.usize(..4) {
+                self.devices[index].publish(&mut self.messages, (time, life));
+            }
+        }
+        self.send_device_bytes(index);
+    }
+
+    /// Whether the next connection has a layer.
+    pub(crate) fn draws_layer(&mut self) -> bool {
+        match self.plan.layers {
+            Layers::None => false,
+            Layers::Some => self.layer_rng.bool(),
+            Layers::All => true,
+        }
+    }
+
+    /// A device connects, if somebody listens.
+    pub fn connect_device(&mut self, index: usize) {
+        let (time, life) = (self.time, self.life);
+        if let Some((socket, listener)) = self.reach(Client::Device(index)) {
+            self.devices[index].has_receipts = listener == 0;
+            self.devices[index].connect(socket, &mut self.messages, (time, life));
+        }
+    }
+
+    /// A client has a connection to some shard, if somebody listens: its socket and its listener.
+    pub(crate) fn reach(&mut self, client: Client) -> Option<(u64, u16)> {
+        let shards = self.process.as_ref().map(|process| process.hosts.len())?;
+        let name = match client {
+            Client::Device(index) => self.devices[index].name.clone(),
+            Client::Subscriber(index) => self.subscribers[index].name.clone(),
+        };
+        let owner = forebay::shard::router::owner(&name, shards);
+        let has_layer = self.draws_layer();
+        let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
+        // Most of those with a layer are accepted by another shard, and move with it.
+        let strays = has_layer && self.layer_rng.u8(..4) > 0;
+        let shard = if strays { (owner + 1) % shards } else { shard };
+        if self.process.as_ref().is_none_or(|process| process.hosts[shard].ring.deaf) {
+            return None;
+        }
+        self.next_socket += 1;
+        let socket = self.next_socket;
+        let listener = self.rng.u16(..2);
+        self.sockets.insert(socket, Socket { client, shard, clear_at: 0, has_layer });
+        self.connection_mut(client).put_layer(has_layer);
+        self.note(|| format!("{name} connects by socket {socket}"));
+        self.put(shard, In::Accept(socket, listener));
+        Some((socket, listener))
+    }
+
+    fn connection_mut(&mut self, client: Client) -> &mut Connection {
+        match client {
+            Client::Device(index) => &mut self.devices[index].connection,
+            Client::Subscriber(index) => &mut self.subscribers[index].connection,
+        }
+    }
+
+    /// The socket of a client's connection, as far as it knows.
+    pub(crate) fn socket_of(&self, client: Client) -> Option<u64> {
+        match client {
+            Client::Device(index) => self.devices[index].socket,
+            Client::Subscriber(index) => self.subscribers[index].socket,
+        }
+    }
+
+    /// A client's connection is gone; it knows, or finds out.
+    pub(crate) fn client_lost(&mut self, client: Client) {
+        match client {
+            Client::Device(index) => self.devices[index].lost(&mut self.messages, self.life),
+            Client::Subscriber(index) => self.subscribers[index].lost(),
+        }
+    }
+
+    /// Some of what a device has to send goes to its shard, unless that does not read.
+    pub fn send_device_bytes(&mut self, index: usize) {
+        self.send_bytes(Client::Device(index));
+    }
+
+    /// The same of any client.
+    pub(crate) fn send_bytes(&mut self, client: Client) {
+        let Some(socket) = self.socket_of(client) else { return };
+        if self.is_paused(socket) == Some(true) {
+            return;
+        }
+        for _ in 0..self.rng.usize(1..4) {
+            let mut most = self.rng.usize(1..8_000);
+            if self.connection_mut(client).is_layered() {
+                // Records and flights in many pieces, and many in one.
+                let bound = [16, 600, 8_000][self.layer_rng.usize(..3)];
+                most = most.min(self.layer_rng.usize(1..bound));
+            }
+            let bytes = self.connection_mut(client).take_bytes(most);
+            if bytes.is_empty() {
+                return;
+            }
+            let Some(shard) = self.sockets.get(&socket).map(|socket| socket.shard) else { return };
+            self.put(shard, In::Bytes(socket, bytes));
+        }
+    }
+
+    pub(crate) fn is_paused(&self, socket: u64) -> Option<bool> {
+        let shard = self.sockets.get(&socket)?.shard;
+        let ring = &self.process.as_ref()?.hosts.get(shard)?.ring;
+        let wire = ring.wires.iter().find(|wire| wire.socket == socket && !wire.closed)?;
+        Some(wire.paused)
+    }
+
+    /// Bytes of the shard are on their way to a device.
+    pub(crate) fn send_to_device(&mut self, socket: u64, bytes: Vec<u8>) {
+        let late = if self.network.u8(..3) == 0 { self.network.u64(..3 * MS) } else { 0 };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        entry.clear_at = entry.clear_at.max(self.time + late);
+        if entry.clear_at > self.time {
+            let at = entry.clear_at;
+            self.schedule(at, Event::ToDevice(socket, bytes));
+        } else {
+            self.client_reads(socket, &bytes);
+        }
+    }
+
+    pub(crate) fn client_reads(&mut self, socket: u64, bytes: &[u8]) {
+        let Some(client) = self.sockets.get(&socket).map(|socket| socket.client) else { return };
+        if self.socket_of(client) != Some(socket) {
+            return;
+        }
+        let is_layered = self.connection_mut(client).is_layered();
+        let cut = if is_layered { self.layer_rng.usize(..=bytes.len()) } else { bytes.len() };
+        for piece in [&bytes[..cut], &bytes[cut..]].into_iter().filter(|piece| !piece.is_empty()) {
+            match client {
+                Client::Device(index) => self.device_reads(index, piece),
+                Client::Subscriber(index) => self.subscriber_reads(index, piece),
+            }
+        }
+        if self.connection_mut(client).has_to_answer() {
+            self.send_bytes(client);
+        }
+    }
+
+    fn device_reads(&mut self, index: usize, bytes: &[u8]) {
+        let now = (self.time, self.life);
+        for news in self.devices[index].read(bytes, &mut self.messages, now) {
+            match news {
+                News::Wrong(what) => self.judge.fails("session", what),
+                News::Answered { message, success, receipts } => {
+                    self.judge_answer(message, success);
+                    self.judge_receipts(message, success, &receipts);
+                }
+            }
+        }
+    }
+
+    /// A client's end of a connection is gone.
+    pub(crate) fn close_socket(&mut self, socket: u64, why: Closed) {
+        if let Some(entry) = self.sockets.get(&socket) {
+            let shard = entry.shard;
+            self.put(shard, In::Closed(socket, why));
+        }
+    }
+
+    /// The shard has closed a client's connection.
+    pub(crate) fn socket_gone(&mut self, socket: u64) {
+        let Some(entry) = self.sockets.remove(&socket) else { return };
+        if self.socket_of(entry.client) != Some(socket) {
+            return;
+        }
+        self.client_lost(entry.client);
+        let back_at = self.time + self.rng.u64(..300 * MS);
+        match entry.client {
+            Client::Device(index) => self.devices[index].reconnect_at = back_at,
+            Client::Subscriber(index) => self.subscribers[index].back_at = back_at,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Ends of processes: stops, kills and power failures, and what the clients and brokers of such a process see.
+
+use std::time::Duration;
+
+use forebay::shard::mail::Mail;
+
+use crate::disk::Disk;
+use crate::link::Phase;
+use crate::process::{End, In};
+use crate::time::{MS, S};
+use crate::world::{Event, World};
+
+impl World {
+    /// SIGTERM.
+    pub(crate) fn stop_in_order(&mut self, rng: &mut fastrand::Rng) {
+        let grace = Duration::from_millis(rng.u64(100..6_000));
+        let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
+        process.stopping = true;
+        let shards = process.hosts.len();
+        if !self.settings.sources.is_empty() {
+            return self.end_sources(grace);
+        }
+        for shard in 0..shards {
+            self.put(shard, In::Mail(Mail::Drain { grace }));
+        }
+    }
+
+    /// The process ends without warning.
+    pub fn crash(&mut self, how: End, rng: &mut fastrand::Rng) {
+        if self.process.is_some() {
+            self.ends(how, rng);
+        }
+    }
+
+    pub(crate) fn ends(&mut self, how: End, rng: &mut fastrand::Rng) {
+        let Some(process) = self.process.take() else { return };
+        self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
+        self.judge.process_ended(&process, how, self.life);
+        self.note_unwanted(&process);
+        self.sources_ended();
+        let sessions_kept = self.settings.spool.is_some();
+        let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();
+        for disk in &mut disks {
+            match how {
+                End::PowerCut => disk.power_cut(rng),
+                End::Kill | End::Stopped => disk.kill(rng),
+            }
+        }
+        disks.append(&mut self.disks);
+        self.disks = disks;
+        self.note_unstored();
+        self.segments_go_missing();
+        if how == End::PowerCut {
+            self.boot = self.time;
+        }
+        for socket in std::mem::take(&mut self.sockets).into_values() {
+            if self.socket_of(socket.client).is_some() {
+                self.client_lost(socket.client);
+            }
+        }
+        let reconnect = self.time + rng.u64(..500 * MS);
+        for device in &mut self.devices {
+            device.process_ended(sessions_kept);
+            device.reconnect_at = reconnect;
+        }
+        for subscriber in &mut self.subscribers {
+            subscriber.process_ended(sessions_kept);
+            subscriber.back_at = subscriber.back_at.max(reconnect);
+        }
+        if self.damaged {
+            self.sessions_may_be_gone();
+            self.subscribers_may_not_be_told();
+        }
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.orphan(link));
+        let down = if rng.u8(..4) == 0 { rng.u64(..3 * S) } else { rng.u64(..20 * MS) };
+        // Not long, and it ends again.
+        self.kill_after_turns = (how != End::Stopped && rng.u8(..3) == 0).then(|| rng.u32(..12));
+        if rng.u8(..4) == 0 {
+            self.disks.iter_mut().for_each(Disk::write_back);
+        }
+        self.schedule(self.time + down, Event::Start);
+    }
+
+    fn orphan(&mut self, link: u64) {
+        let requests = self.network.usize(..8);
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.phase != Phase::Cut) {
+            (link.phase, link.requests_left) = (Phase::Orphan, requests);
+        }
+    }
+
+    /// The shard has given a connection to a broker up.
+    pub(crate) fn given_up(&mut self, shard: usize, conn: forebay::runtime::seam::ConnId) {
+        let life = self.life;
+        let found = self.links.iter().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
+        if let Some(link) = found.map(|(number, _)| *number) {
+            self.orphan(link);
+        }
+    }
+}

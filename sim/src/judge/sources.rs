@@ -1,0 +1,505 @@
+//! What sources must keep (F5 to F8 of `docs/RULES.md`). A commit is judged when it is taken: each record below it must be over for every client
+//! that has been there since before the record was written. Each copy is judged when it comes, and what is missing when all is at rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay::metrics::spec::SourceMetric;
+use forebay::route::filter::matches;
+
+use crate::kafka::coordinator::Commit;
+use crate::process::Process;
+use crate::sources::plan::SourcePlan;
+use crate::sources::{FIRST_RECORD, Record};
+use crate::subscriber::{Asked, Copy, Subscriber, Wish};
+use crate::time::S;
+use crate::world::World;
+
+/// A partition, an MQTT topic, and the QoS of record and copy.
+type Line = ((String, i32), String, [u8; 2]);
+
+/// What the session of one subscriber has had of records.
+#[derive(Debug, Default)]
+struct Had {
+    /// The session and the connection that this is of.
+    of: (u32, u32),
+    /// It has been greeted once.
+    was_greeted: bool,
+    /// Records that its client has acknowledged.
+    answered: BTreeSet<u32>,
+    /// The process in which each came first, and how often it was handed on at QoS 2.
+    got: BTreeMap<u32, (u32, u32)>,
+    /// The newest offset of each.
+    newest: BTreeMap<Line, i64>,
+    /// When a connection ended last, and a kept session.
+    ended_at: [u64; 2],
+}
+
+/// What the judge of sources knows.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Commits of each cluster that were looked at.
+    commits: Vec<usize>,
+    /// Records of each partition, in the order of writing, that lie below a commit that was looked at.
+    below: BTreeMap<(String, i32), usize>,
+    by_subscriber: Vec<Had>,
+    /// Records that somebody has: its client has acknowledged it, its kept session got it, or it came at QoS 0.
+    had: BTreeSet<u32>,
+    /// What was committed when this process started.
+    floor: BTreeMap<(String, i32), i64>,
+    /// A commit came late, over a connection that was given up.
+    is_late: bool,
+    /// Messages that processes that have ended have dropped for want of a subscriber.
+    unwanted: u64,
+    /// Copies of records that came.
+    pub(crate) copies: u64,
+}
+
+/// Messages of sources that a process has counted as without a subscriber, or as lost by the one they had.
+fn unwanted(process: &Process) -> u64 {
+    let of = |source| {
+        of_source(process, source, SourceMetric::NoSubscriber) + of_source(process, source, SourceMetric::Lost)
+    };
+    (0..process.layout.sources).map(of).sum()
+}
+
+/// A number of a source, all shards together.
+fn of_source(process: &Process, source: usize, metric: SourceMetric) -> u64 {
+    process.hosts.iter().map(|host| host.board.read()[process.layout.source(source, metric)]).sum()
+}
+
+impl World {
+    /// Notes what a subscriber's session is, where it has changed.
+    pub(crate) fn note_reader(&mut self, index: usize) {
+        if self.settings.sources.is_empty() {
+            return;
+        }
+        let all = &mut self.sources.judged.by_subscriber;
+        all.resize_with(self.subscribers.len(), Had::default);
+        let (had, subscriber) = (&mut all[index], &self.subscribers[index]);
+        let now = (subscriber.sessions, subscriber.connections);
+        // Before it was greeted it had nothing. A session that it has given up may be there until it is greeted again.
+        let (connection_ends, session_ends) =
+            (now.1 != had.of.1 && had.was_greeted, now.0 != had.of.0 && had.was_greeted);
+        if connection_ends {
+            had.ended_at[0] = self.time;
+        }
+        if session_ends && subscriber.kept {
+            had.ended_at[1] = self.time;
+        }
+        if now.0 != had.of.0 {
+            *had = Had { ended_at: had.ended_at, was_greeted: had.was_greeted, ..Had::default() };
+        }
+        had.was_greeted |= subscriber.is_greeted();
+        had.of = now;
+    }
+
+    /// A subscriber has acknowledged these messages.
+    pub(crate) fn note_answers(&mut self, index: usize, answered: &[u32]) {
+        let records: Vec<u32> = answered.iter().copied().filter(|number| *number >= FIRST_RECORD).collect();
+        if records.is_empty() {
+            return;
+        }
+        self.note_reader(index);
+        let judged = &mut self.sources.judged;
+        judged.had.extend(&records);
+        judged.by_subscriber[index].answered.extend(records);
+    }
+
+    /// The process starts: it reads on from what is committed.
+    pub(crate) fn note_floor(&mut self) {
+        if self.settings.sources.is_empty() {
+            return;
+        }
+        let mut floor = BTreeMap::new();
+        for source in &self.settings.sources {
+            let group = self.clusters[source.cluster].groups().and_then(|groups| groups.by_name.get(&source.group()));
+            floor.extend(
+                group.into_iter().flat_map(|group| group.offsets.iter().map(|(at, place)| (at.clone(), place.0))),
+            );
+        }
+        self.sources.judged.floor = floor;
+    }
+
+    /// The process has ended: what it has counted is added.
+    pub(crate) fn note_unwanted(&mut self, process: &Process) {
+        self.sources.judged.unwanted += unwanted(process);
+    }
+
+    // ---- at each commit ----
+
+    /// Looks at the commits that were taken since.
+    pub(crate) fn judge_commits(&mut self) {
+        let mut seen = std::mem::take(&mut self.sources.judged.commits);
+        seen.resize(self.clusters.len(), 0);
+        for (cluster, seen) in seen.iter_mut().enumerate() {
+            let new: Vec<Commit> =
+                self.clusters[cluster].groups().map_or_else(Vec::new, |groups| groups.commits[*seen..].to_vec());
+            *seen += new.len();
+            for commit in new {
+                self.note(|| format!("{commit:?}"));
+                self.sources.judged.is_late |= commit.late;
+                self.judge_commit(cluster, &commit);
+            }
+        }
+        self.sources.judged.commits = seen;
+    }
+
+    fn judge_commit(&mut self, cluster: usize, commit: &Commit) {
+        let at = (commit.topic.clone(), commit.partition);
+        let partition = self.clusters[cluster].topics.get(&at.0).and_then(|of| of.partitions.get(at.1 as usize));
+        let high = partition.map_or(0, |partition| partition.high);
+        if commit.offset > high {
+            return self.judge.fails("F6", format!("{commit:?} is beyond the log, which ends at {high}"));
+        }
+        let Some(numbers) = self.sources.by_partition.get(&at).cloned() else { return };
+        let from = self.sources.judged.below.get(&at).copied().unwrap_or(0);
+        let mut end = from;
+        for number in &numbers[from..] {
+            let Some(record) = self.record(*number) else { break };
+            match self.offset_of(record) {
+                Some(offset) if offset >= commit.offset => break,
+                Some(_) => {
+                    if let Some(text) = self.open_for(*number, record, commit) {
+                        return self.judge.fails("F5", format!("{commit:?} passes record {number}: {text}"));
+                    }
+                }
+                None => {}
+            }
+            end += 1;
+        }
+        self.sources.judged.below.insert(at, end);
+    }
+
+    /// Who has not had a record that a commit passes, though a client has been there for it all along, and nothing but memory has its copy.
+    fn open_for(&self, number: u32, record: &Record, commit: &Commit) -> Option<String> {
+        let source = &self.settings.sources[record.source];
+        let is_released = source.release_after_s.is_some_and(|after| commit.time >= record.written_at + after * S);
+        if record.is_bad || is_released || self.copies_dropped() > 0 {
+            return None;
+        }
+        self.subscribers.iter().enumerate().find_map(|(index, one)| {
+            let is_here = one.is_greeted() && one.greeted_at < record.written_at;
+            let is_in_log = one.kept && self.settings.spool.is_some();
+            let is_due = qos_of(one, record, record.written_at).is_some_and(|qos| qos > 0);
+            let had = self.sources.judged.by_subscriber.get(index);
+            let has_answered = had.is_some_and(|had| had.answered.contains(&number));
+            (is_here && !is_in_log && is_due && !has_answered).then(|| format!("{} has not acknowledged it", one.name))
+        })
+    }
+
+    // ---- at each copy ----
+
+    /// A copy of a record has come.
+    pub(crate) fn judge_record_copy(&mut self, index: usize, copy: &Copy) {
+        self.note_reader(index);
+        let name = self.subscribers[index].name.clone();
+        self.note(|| {
+            let Copy { message, topic, qos, dup, is_handed_on, .. } = copy;
+            format!("{name} gets record {message}, {topic}, QoS {qos}, DUP {dup}, handed on {is_handed_on}")
+        });
+        if let Err((what, text)) = self.check_record_copy(index, copy) {
+            self.judge.fails(what, format!("{name}, record {}: {text}", copy.message));
+        }
+    }
+
+    fn check_record_copy(&mut self, index: usize, copy: &Copy) -> Result<(), (&'static str, String)> {
+        let number = copy.message;
+        let Some(record) = self.record(number) else { return Err(("J5", "it was never written".into())) };
+        if record.is_bad || record.topic != copy.topic || record.payload != copy.payload || copy.retain {
+            return Err(("J5", format!("it is another one: {record:?}")));
+        }
+        if self.judge.is_at_rest {
+            return Err(("again", format!("it comes after all was committed, QoS {}, DUP {}", copy.qos, copy.dup)));
+        }
+        let Some(offset) = self.offset_of(record) else { return Err(("J5", "its leader had lost it".into())) };
+        let subscriber = &self.subscribers[index];
+        check_qos(subscriber, record, copy)?;
+        // What was had to be delivered since before it was written comes in order: at QoS 0, if its client has been there.
+        let was_there = copy.qos > 0 || subscriber.greeted_at < record.written_at;
+        let is_due = was_there && qos_of(subscriber, record, record.written_at).is_some();
+        let (at, line) = (record.at.clone(), (record.at.clone(), record.topic.clone(), [record.qos, copy.qos]));
+        let is_safe = copy.qos == 0 || subscriber.kept;
+        let floor = self.sources.judged.floor.get(&at).copied().unwrap_or(0);
+        let (life, is_late) = (self.life, self.sources.judged.is_late);
+        // It can have been read in no other process, and not under another assignment.
+        let is_read_once = self.process.as_ref().is_some_and(|process| {
+            let count = |metric| {
+                (0..process.layout.sources).map(|source| of_source(process, source, metric)).max().unwrap_or(0)
+            };
+            record.written_at >= process.started_at
+                && count(SourceMetric::Rebalances) <= 1
+                && count(SourceMetric::MembershipsLost) + count(SourceMetric::Resets) == 0
+        });
+        let judged = &mut self.sources.judged;
+        judged.copies += 1;
+        if is_safe {
+            judged.had.insert(number);
+        }
+        let had = &mut judged.by_subscriber[index];
+        let before = had.got.get(&number).copied();
+        let (first_life, handed_on) = had.got.entry(number).or_insert((life, 0));
+        *handed_on += u32::from(copy.is_handed_on && copy.qos == 2);
+        let (handed_on, first_life) = (*handed_on, *first_life);
+        match before {
+            None if is_due => {
+                let newest = had.newest.entry(line).or_insert(offset);
+                if *newest > offset {
+                    return Err(("order", format!("at offset {offset}, after {newest}")));
+                }
+                *newest = offset;
+            }
+            None => {}
+            Some(_) if copy.dup => {}
+            // A record that is read again is another message to its subscribers.
+            Some(_) if first_life < life && offset < floor && !is_late => {
+                return Err((
+                    "again",
+                    format!("at offset {offset}, and {floor} was committed when the process started"),
+                ));
+            }
+            Some(_) if is_read_once => {
+                return Err(("double", "it comes again, and nothing has happened to the source".into()));
+            }
+            Some(_) => {}
+        }
+        if handed_on > 1 && is_read_once {
+            return Err(("J2", format!("handed on {handed_on} times at QoS 2")));
+        }
+        let ledger = &mut self.subscribers[index].ledger;
+        ledger.copies += 1;
+        ledger.note(number);
+        Ok(())
+    }
+
+    /// Records that were written, copies of them that came, and commits that were taken.
+    pub(crate) fn read(&self) -> [u64; 3] {
+        let commits = self.clusters.iter().filter_map(|of| of.groups()).map(|groups| groups.commits.len() as u64).sum();
+        [self.sources.records.len() as u64, self.sources.judged.copies, commits]
+    }
+
+    // ---- while it runs ----
+
+    /// A window is never longer than it may be (F8).
+    pub(crate) fn check_windows(&mut self) {
+        let Some(process) = &self.process else { return };
+        let mut wrong = None;
+        for host in &process.hosts {
+            let values = host.board.read();
+            for (source, plan) in self.settings.sources.iter().enumerate() {
+                let of = |metric| values[process.layout.source(source, metric)];
+                let (open, partitions) = (of(SourceMetric::Open), of(SourceMetric::Partitions));
+                if open > partitions * plan.window_messages {
+                    wrong = Some(format!(
+                        "{open} records of {partitions} partitions are open, {} of each may be",
+                        plan.window_messages
+                    ));
+                }
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("F8", text);
+        }
+    }
+
+    // ---- at the end ----
+
+    /// Records that a subscriber has to have, and has not.
+    pub(crate) fn missing_records(&self, subscriber: &Subscriber) -> Vec<u32> {
+        let is_missing = |(number, record): (u32, &Record)| {
+            let source = &self.settings.sources[record.source];
+            let is_due = match qos_of(subscriber, record, record.written_at) {
+                None => false,
+                Some(0) => subscriber.greeted_at < record.written_at,
+                // The group has moved on, and a crash has taken what only memory had.
+                Some(_) => source.release_after_s.is_none() || self.judge.ends.is_empty(),
+            };
+            let is_there = || !record.is_bad && self.offset_of(record).is_some();
+            (is_due && is_there() && !subscriber.ledger.has(number)).then_some(number)
+        };
+        (FIRST_RECORD..).zip(&self.sources.records).filter_map(is_missing).collect()
+    }
+
+    /// Partitions that are not committed to their end, with both offsets.
+    fn behind(&self) -> Vec<((String, i32), i64, i64)> {
+        let mut behind = Vec::new();
+        for source in &self.settings.sources {
+            let cluster = &self.clusters[source.cluster];
+            let group = cluster.groups().and_then(|groups| groups.by_name.get(&source.group()));
+            for topic in &source.topics {
+                let partitions = cluster.topics.get(topic).map(|topic| &topic.partitions);
+                for (index, partition) in (0..).zip(partitions.into_iter().flatten()) {
+                    let at = (topic.clone(), index);
+                    let committed = group.and_then(|group| group.offsets.get(&at)).map_or(-1, |place| place.0);
+                    if committed != partition.end() {
+                        behind.push((at, committed, partition.end()));
+                    }
+                }
+            }
+        }
+        behind
+    }
+
+    /// Whether all is read, committed, and with those that must have it.
+    pub(crate) fn has_read_all(&self) -> bool {
+        if self.settings.sources.is_empty() {
+            return true;
+        }
+        let missing: usize = self.subscribers.iter().map(|one| self.missing_records(one).len()).sum();
+        self.behind().is_empty() && (missing as u64 <= self.copies_dropped() || self.judge.log_was_full)
+    }
+
+    /// Whether all but the slow subscriber have what they must, of partitions that it gets nothing from.
+    pub(crate) fn others_have_theirs(&self) -> bool {
+        let Some(slow) = self.subscribers.get(self.plan.subscribers - 1) else { return true };
+        let mut held: BTreeSet<&(String, i32)> = BTreeSet::new();
+        for record in self.sources.records.iter().filter(|record| !record.is_bad) {
+            if slow.wishes.iter().any(|wish| matches(&wish.filter, &record.topic)) {
+                held.insert(&record.at);
+            }
+        }
+        let is_held = |number: &u32| self.record(*number).is_none_or(|record| held.contains(&record.at));
+        let others = self.subscribers.iter().filter(|one| one.name != slow.name);
+        let missing = others.flat_map(|one| self.missing_records(one)).filter(|number| !is_held(number));
+        let are_there = self.subscribers.iter().all(Subscriber::is_greeted);
+        are_there
+            && (missing.count() as u64 <= self.copies_dropped() || self.judge.log_was_full)
+            && self.behind().iter().all(|(at, ..)| held.contains(at))
+    }
+
+    /// What is missing when time is up, or all is at rest.
+    pub(crate) fn judge_sources(&mut self) {
+        if self.settings.sources.is_empty() {
+            return;
+        }
+        let dropped = self.copies_dropped();
+        let missing: Vec<_> = self.subscribers.iter().map(|one| (&one.name, self.missing_records(one))).collect();
+        let missing: Vec<_> = missing.into_iter().filter(|(_, missing)| !missing.is_empty()).collect();
+        let count: usize = missing.iter().map(|(_, missing)| missing.len()).sum();
+        if count as u64 > dropped && !self.judge.log_was_full {
+            let text = format!("records that have not come, and {dropped} dropped: {missing:?}");
+            return self.judge.fails("F5", text);
+        }
+        let behind = self.behind();
+        if !behind.is_empty() {
+            return self.judge.fails("F6", format!("not committed to the end: {behind:?}"));
+        }
+        self.judge_counts();
+        let nobody = self.had_by_nobody();
+        let counted = self.sources.judged.unwanted + self.process.as_ref().map_or(0, unwanted);
+        let [of_wait, of_drop] = [true, false].map(|waits| {
+            let of =
+                |number: &&u32| self.record(**number).is_some_and(|of| self.settings.sources[of.source].waits == waits);
+            nobody.iter().filter(of).copied().collect::<Vec<u32>>()
+        });
+        if of_wait.len() as u64 > dropped && !self.judge.log_was_full {
+            return self
+                .judge
+                .fails("F7", format!("records that wait for a subscriber, and nobody has them: {of_wait:?}"));
+        }
+        if of_drop.len() as u64 > dropped + counted && !self.judge.log_was_full {
+            let text = format!("nobody has {of_drop:?}, and {counted} were counted so, {dropped} dropped");
+            self.judge.fails("F7", text);
+        }
+    }
+
+    /// Whether the process reads everything, and nothing of it is open: its shards have said so.
+    pub(crate) fn has_nothing_open(&self) -> bool {
+        let Some(process) = self.process.as_ref().filter(|process| process.has_started()) else { return false };
+        let is_over = |(source, plan): (usize, &SourcePlan)| {
+            let topics = plan.topics.iter().filter_map(|topic| self.clusters[plan.cluster].topics.get(topic));
+            let partitions: usize = topics.map(|topic| topic.partitions.len()).sum();
+            let of = |metric| of_source(process, source, metric);
+            of(SourceMetric::Assigned) == partitions as u64
+                && of(SourceMetric::Partitions) == partitions as u64
+                && of(SourceMetric::Open) + of(SourceMetric::Lag) == 0
+        };
+        let missing: usize = self.subscribers.iter().map(|one| self.missing_records(one).len()).sum();
+        missing == 0
+            && self.settings.sources.iter().enumerate().all(is_over)
+            && self.subscribers.iter().all(Subscriber::is_at_rest)
+    }
+
+    /// An orderly stop at rest has committed everything (F6): nothing comes twice.
+    pub(crate) fn judge_last_commit(&mut self) {
+        let behind = self.behind();
+        if !behind.is_empty() {
+            self.judge.fails("stop", format!("all was over, and this was not committed at the stop: {behind:?}"));
+        }
+    }
+
+    /// Where each record was read once, its counters say exactly what has become of all.
+    fn judge_counts(&mut self) {
+        let Some(process) = self.process.as_ref().filter(|_| self.judge.ends.is_empty()) else { return };
+        let mut wrong = None;
+        for source in 0..self.settings.sources.len() {
+            let of = |metric| of_source(process, source, metric);
+            if of(SourceMetric::Rebalances) > 1 || of(SourceMetric::MembershipsLost) + of(SourceMetric::Resets) > 0 {
+                continue;
+            }
+            let all = self.sources.records.iter().filter(|record| record.source == source);
+            let there: Vec<&Record> = all.filter(|record| self.offset_of(record).is_some()).collect();
+            let bad = there.iter().filter(|record| record.is_bad).count() as u64;
+            let is_wanted = |record: &Record| {
+                self.subscribers.iter().any(|one| match qos_of(one, record, record.written_at) {
+                    None => false,
+                    Some(0) => one.greeted_at < record.written_at,
+                    Some(_) => true,
+                })
+            };
+            let unwanted = there.iter().filter(|record| !record.is_bad && !is_wanted(record)).count() as u64;
+            let counted = [SourceMetric::Records, SourceMetric::Skipped, SourceMetric::NoSubscriber].map(of);
+            let most = if self.settings.sources[source].waits { 0 } else { unwanted };
+            if counted[..2] != [there.len() as u64, bad] || counted[2] > most {
+                wrong = Some(format!(
+                    "source {source}: records, bad ones, without a subscriber: {counted:?} were counted of {} and {bad}, and at most {most}",
+                    there.len()
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("ledger", text);
+        }
+    }
+
+    /// Records that nobody has had, and that nobody had who has left since with what only it knew of.
+    fn had_by_nobody(&self) -> Vec<u32> {
+        let judged = &self.sources.judged;
+        let may_have_gone = |record: &Record| {
+            self.subscribers.iter().zip(&judged.by_subscriber).any(|(one, had)| {
+                let mut wishes = one.wishes.iter().filter(|wish| matches(&wish.filter, &record.topic));
+                // What is handed on at QoS 0 may be on its way when a connection ends; a kept session may be given up with what it has.
+                let at_0 = wishes.clone().any(|wish| wish.qos == 0 || record.qos == 0);
+                let is_away = at_0 && had.ended_at[0] >= record.written_at;
+                is_away || (wishes.next().is_some() && one.kept && had.ended_at[1] >= record.written_at)
+            })
+        };
+        let is_lost = |(number, record): (u32, &Record)| {
+            let is_released = self.settings.sources[record.source].release_after_s.is_some();
+            let is_open = !record.is_bad && !is_released && !judged.had.contains(&number);
+            (is_open && self.offset_of(record).is_some() && !may_have_gone(record)).then_some(number)
+        };
+        (FIRST_RECORD..).zip(&self.sources.records).filter_map(is_lost).collect()
+    }
+}
+
+/// The QoS at which a subscriber gets a record that was written at this time; `None`: it need not.
+fn qos_of(subscriber: &Subscriber, record: &Record, time: u64) -> Option<u8> {
+    let had = subscriber.matching(&record.topic).filter(|(_, wish)| wish.had(time));
+    had.map(|(_, wish)| wish.qos).max().map(|highest| highest.min(record.qos))
+}
+
+/// Some filter asks for it, and its QoS is the lower one.
+fn check_qos(subscriber: &Subscriber, record: &Record, copy: &Copy) -> Result<(), (&'static str, String)> {
+    let asking: Vec<&Wish> =
+        subscriber.matching(&record.topic).map(|(_, wish)| wish).filter(|wish| wish.asked != Asked::Never).collect();
+    let Some(highest) = asking.iter().map(|wish| wish.qos).max() else {
+        return Err(("J5", format!("nothing asks for {}", record.topic)));
+    };
+    let is_certain = asking.iter().all(|wish| wish.had(record.written_at));
+    let is_right = if is_certain {
+        copy.qos == record.qos.min(highest)
+    } else {
+        asking.iter().any(|wish| copy.qos == record.qos.min(wish.qos))
+    };
+    if is_right { Ok(()) } else { Err(("J7", format!("at QoS {}, of {asking:?}", copy.qos))) }
+}

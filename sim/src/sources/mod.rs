@@ -1,0 +1,315 @@
+//! Runs with sources: other programs write records into Kafka topics, and come and go in the sources' groups; clients subscribe to what the
+//! records become. `judge/sources.rs` judges.
+
+pub mod plan;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use forebay::record::murmur2;
+use forebay::shard::mail::Mail;
+
+use crate::faults::Fault;
+use crate::judge::sources::Judged;
+use crate::kafka::coordinator::OFFSETS_TOPIC;
+use crate::kafka::foreign::ForeignRecord;
+use crate::plan::NO_SINK;
+use crate::process::{End, In};
+use crate::time::{MS, S, stream};
+use crate::world::{Event, World};
+
+use self::plan::{DEVICES, Reading};
+
+/// The number of the first record: messages of devices are below.
+pub(crate) const FIRST_RECORD: u32 = 1_000_000;
+/// How long the members of a group that is left by a crash keep its partitions, and a little more.
+const SESSION: u64 = 50 * S;
+
+/// A record that another program has written.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// Index of the source that reads it.
+    pub(crate) source: usize,
+    /// Kafka topic and partition.
+    pub(crate) at: (String, i32),
+    /// Its batch, by place among its cluster's, and its place there.
+    batch: (usize, i64),
+    /// MQTT topic of its message.
+    pub(crate) topic: String,
+    /// QoS of its message.
+    pub(crate) qos: u8,
+    /// Payload of its message.
+    pub(crate) payload: Vec<u8>,
+    /// It cannot be a message.
+    pub(crate) is_bad: bool,
+    pub(crate) written_at: u64,
+}
+
+/// What a run with sources has.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// All records, by number from [`FIRST_RECORD`] on.
+    pub(crate) records: Vec<Record>,
+    /// The numbers of those of each partition, in the order of writing.
+    pub(crate) by_partition: BTreeMap<(String, i32), Vec<u32>>,
+    rng: fastrand::Rng,
+    pub(crate) judged: Judged,
+    /// The slow subscriber acknowledges nothing.
+    is_holding: bool,
+    /// Shards that have not reported that they read nothing any more, and the grace of the drain that follows.
+    ending: Option<(usize, Duration)>,
+}
+
+impl Sources {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            records: Vec::new(),
+            by_partition: BTreeMap::new(),
+            rng: stream(seed, "records"),
+            judged: Judged::default(),
+            is_holding: false,
+            ending: None,
+        }
+    }
+}
+
+impl World {
+    /// Other programs begin to write.
+    pub(crate) fn sources_begin(&mut self) {
+        let Some(reading) = self.plan.reading else { return };
+        for (index, cluster) in self.clusters.iter_mut().enumerate() {
+            cluster.serve_consumers(reading.with_sessions, 0);
+            let sources = self.settings.sources.iter().filter(|source| source.cluster == index);
+            sources.flat_map(|source| &source.topics).for_each(|topic| cluster.create(topic, reading.partitions, 0));
+        }
+        self.schedule(0, Event::Write);
+    }
+
+    /// Another program writes a batch, if faults last and some are left.
+    pub(crate) fn write_records(&mut self) {
+        let Some(reading) = self.plan.reading.filter(|_| !self.storm_over) else { return };
+        if self.sources.records.len() < reading.records {
+            self.write_batch(reading);
+        }
+        let next = self.sources.rng.u64(..reading.pace * 4);
+        self.schedule(self.time + next, Event::Write);
+    }
+
+    fn write_batch(&mut self, reading: Reading) {
+        let rng = &mut self.sources.rng;
+        let source = rng.usize(..self.settings.sources.len());
+        let plan = &self.settings.sources[source];
+        let topic = plan.topics[rng.usize(..plan.topics.len())].clone();
+        let device = rng.usize(..DEVICES);
+        let level = ["even", "odd", NO_SINK][rng.usize(..3)];
+        let mqtt = format!("d{device}/{level}");
+        let (count, bad) = (rng.usize(1..5), reading.has_bad && rng.u8(..6) == 0);
+        let first = self.sources.records.len();
+        let cluster = &mut self.clusters[plan.cluster];
+        let Some(partitions) = cluster.topics.get(&topic).map(|topic| topic.partitions.len()) else { return };
+        let partition = murmur2::partition(mqtt.as_bytes(), partitions);
+        let mut records = Vec::new();
+        let mut written = Vec::new();
+        for place in 0..count {
+            let number = FIRST_RECORD + (first + place) as u32;
+            let mut payload = format!("m{number} ").into_bytes();
+            payload.extend(std::iter::repeat_n(b'.', rng.usize(..200)));
+            let qos = rng.u8(..3);
+            // Without a key there is no topic; with another QoS none is valid.
+            let (is_bad, key, said) = match (bad, rng.u8(..4)) {
+                (true, 0) => (true, None, qos.to_string()),
+                (true, 1) => (true, Some(mqtt.clone()), "9".to_owned()),
+                (true, 2) => (true, Some(format!("{mqtt}/#")), qos.to_string()),
+                _ => (false, Some(mqtt.clone()), qos.to_string()),
+            };
+            records.push(ForeignRecord { key, value: payload.clone(), headers: vec![("mqtt-qos", said)] });
+            written.push((qos, payload, is_bad));
+        }
+        let Some(batch) = cluster.append_records(&topic, partition, &records, self.time) else { return };
+        let at = (topic, partition as i32);
+        self.note(|| format!("{count} records from {} on, {mqtt}: {at:?}", FIRST_RECORD + first as u32));
+        for (place, (qos, payload, is_bad)) in (0..).zip(written) {
+            let number = FIRST_RECORD + self.sources.records.len() as u32;
+            self.sources.by_partition.entry(at.clone()).or_default().push(number);
+            let (topic, at, batch) = (mqtt.clone(), at.clone(), (batch, place));
+            let record = Record { source, at, batch, topic, qos, payload, is_bad, written_at: self.time };
+            self.sources.records.push(record);
+        }
+    }
+
+    /// A record by its number.
+    pub(crate) fn record(&self, number: u32) -> Option<&Record> {
+        self.sources.records.get(number.checked_sub(FIRST_RECORD)? as usize)
+    }
+
+    /// The offset of a record; `None`: a leader took it with it.
+    pub(crate) fn offset_of(&self, record: &Record) -> Option<i64> {
+        let (batch, place) = record.batch;
+        let entry = &self.clusters[self.settings.sources[record.source].cluster].entries[batch];
+        (entry.state == crate::kafka::State::There).then_some(entry.base_offset + place)
+    }
+
+    // ---- faults ----
+
+    /// A member of another program joins a source's group, or all that are there leave.
+    pub(crate) fn rebalance(&mut self, rng: &mut fastrand::Rng) {
+        let which = rng.usize(..self.settings.sources.len());
+        let (time, cluster) = (self.time, self.settings.sources[which].cluster);
+        let (group, topics) = (self.settings.sources[which].group(), self.settings.sources[which].topics.clone());
+        let Some(group) = self.clusters[cluster].group_mut(&group, &topics) else { return };
+        if !group.foreign_leave(time) {
+            group.foreign_joins(time);
+        }
+        self.clusters[cluster].look_at_groups(time);
+    }
+
+    /// Another broker coordinates.
+    pub(crate) fn move_coordinator(&mut self, cluster: usize) {
+        self.clusters[cluster].move_leader(OFFSETS_TOPIC, 0, self.time);
+    }
+
+    /// Members of other programs leave for good.
+    fn foreign_members_leave(&mut self) {
+        let time = self.time;
+        for which in 0..self.settings.sources.len() {
+            let (cluster, topics) = (self.settings.sources[which].cluster, self.settings.sources[which].topics.clone());
+            let group = self.settings.sources[which].group();
+            if let Some(group) = self.clusters[cluster].group_mut(&group, &topics) {
+                group.foreign_leave(time);
+            }
+            self.clusters[cluster].look_at_groups(time);
+        }
+    }
+
+    // ---- subscribers ----
+
+    /// Whether a subscriber stays with its filters and its session.
+    pub(crate) fn is_steady(&self, index: usize) -> bool {
+        index == 0 && self.plan.reading.is_some_and(|reading| reading.has_steady)
+    }
+
+    /// Whether a subscriber acknowledges nothing in this step.
+    pub(crate) fn holds_back(&mut self, index: usize) -> bool {
+        let is_slow = self.plan.reading.is_some_and(|reading| reading.has_slow) && index + 1 == self.plan.subscribers;
+        if !is_slow {
+            return false;
+        }
+        if self.storm_over { self.sources.is_holding } else { self.sources.rng.u8(..20) > 0 }
+    }
+
+    /// A client wants everything from now on.
+    fn add_subscriber_of_all(&mut self) {
+        let index = self.subscribers.len();
+        let rng = stream(self.plan.seed, "subscriber of all");
+        self.subscribers.push(crate::subscriber::Subscriber::of_all(index, rng));
+        self.schedule(self.time, Event::Subscriber(index));
+    }
+
+    // ---- the end ----
+
+    /// SIGTERM, where there are sources: they end first.
+    pub(crate) fn end_sources(&mut self, grace: Duration) {
+        let shards = self.shards();
+        self.sources.ending = Some((shards, grace));
+        (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::EndSources)));
+        let at = self.time + crate::time::ns(grace.min(Duration::from_secs(12)));
+        self.schedule(at, Event::Drain(self.life));
+    }
+
+    /// A shard reads nothing any more.
+    pub(crate) fn sources_over(&mut self) {
+        let Some((waiting, _)) = &mut self.sources.ending else { return };
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.drain(self.life);
+        }
+    }
+
+    /// The drain begins, if it has not.
+    pub(crate) fn drain(&mut self, life: u32) {
+        if life != self.life || self.process.is_none() {
+            return;
+        }
+        if let Some((_, grace)) = self.sources.ending.take() {
+            (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Drain { grace })));
+        }
+    }
+
+    /// The process has ended.
+    pub(crate) fn sources_ended(&mut self) {
+        self.sources.ending = None;
+    }
+
+    /// Faults have ended: somebody wants everything that waits for a subscriber, and the slow one holds back what it has for as long as others
+    /// have to get theirs (F8).
+    pub(crate) fn sources_calm_down(&mut self) {
+        self.foreign_members_leave();
+        if self.settings.sources.iter().any(|source| source.waits) {
+            self.add_subscriber_of_all();
+        }
+        self.sources.is_holding = self.plan.reading.is_some_and(|reading| reading.has_slow);
+        let calm = self.time;
+        while self.sources.is_holding && self.judge.is_well() {
+            if self.others_have_theirs() {
+                self.sources.is_holding = false;
+            } else if self.time - calm > 150 * S {
+                let state = self.state();
+                self.judge.fails("F8", format!("a slow subscriber holds others back\n{state}"));
+            }
+            self.run_until(self.time + 100 * MS);
+        }
+    }
+
+    /// In one run of three the process is stopped as soon as nothing is open any more, before it would have committed that.
+    pub(crate) fn sources_stop_early(&mut self) {
+        let mut rng = stream(self.plan.seed, "early stop");
+        // A topic that could not be read is tried again half a minute later.
+        let is_unread = self.plan.faults.iter().any(|(fault, _)| *fault == Fault::ForbidReading);
+        if rng.u8(..3) > 0 || is_unread {
+            return;
+        }
+        let calm = self.time;
+        // For a second: what a partition has is not known before it was read first.
+        let mut since = self.time;
+        while self.time < since + S {
+            // What is dropped, or waits at a broker, is judged later.
+            if !self.judge.is_well() || self.time - calm > 110 * S {
+                return;
+            }
+            self.run_until(self.time + 20 * MS);
+            if !self.has_nothing_open() {
+                since = self.time;
+            }
+        }
+        let ends = self.judge.ends.len();
+        if let Some(process) = self.process.as_mut().filter(|process| !process.stopping) {
+            process.stopping = true;
+            self.end_sources(Duration::from_secs(12));
+            self.run_until(self.time + 15 * S);
+            if self.judge.ends.len() > ends {
+                self.judge_last_commit();
+            }
+        }
+    }
+
+    /// All is read and acknowledged, and stays so when the process ends once more.
+    pub(crate) fn sources_come_to_rest(&mut self) {
+        self.hear_nothing_more();
+        self.judge_sources();
+        self.judge_queues();
+        if !self.judge.is_well() {
+            return;
+        }
+        self.judge.is_at_rest = true;
+        let mut rng = stream(self.plan.seed, "last end");
+        match rng.u8(..3) {
+            0 => self.stop_in_order(&mut rng),
+            1 => self.crash(End::Kill, &mut rng),
+            _ => self.crash(End::PowerCut, &mut rng),
+        }
+        self.run_until(self.time + SESSION);
+        self.run_until_over();
+        self.hear_nothing_more();
+        self.judge_queues();
+    }
+}
