@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay::mqtt::packet::{QoS, Version};
 
-use crate::device::{Device, puback};
+use crate::device::{Device, Heard, puback};
 use crate::process::{metric, until};
 use crate::records::{read, read_when};
 use crate::sasl::{by_password, publish_for, secret, token};
@@ -79,8 +79,17 @@ fn tls_one_way_and_mutual_and_every_login() {
         ("bearer", login("bearer", &format!("mechanism = \"OAUTHBEARER\"\ntoken_file = \"{token}\""))),
     ];
     all.iter().for_each(|(name, _)| kafka.kafka.create_topic(name, 4));
-    let clusters: String = all.iter().map(|(_, of)| of.as_str()).collect();
+    // E60: a source reads over TLS, too.
+    let back = "[[sink]]\nname = \"back\"\nkafka = \"one-way\"\nfilters = \"back/in\"\ntopic = \"back\"\n\
+        [[source]]\nname = \"back\"\nkafka = \"one-way\"\ntopic = \"back\"\nmqtt_topic = \"back/out\"\npayload = \"${value}\"\n\
+        offset_reset = \"earliest\"\n";
+    kafka.kafka.create_topic("back", 1);
+    let clusters: String = all.iter().map(|(_, of)| of.as_str()).chain([back]).collect();
     let service = Service::start(&config_with("shards = 2", &clusters));
+    let mut reader = Device::connect(service.mqtt(), Version::V5, "reader");
+    assert_eq!(reader.subscribe(&[("back/out", QoS::AtMostOnce)]), [0]);
+    reader.deliver(1, "back/in", b"there and back");
+    assert_eq!(reader.hear(), Heard::Message(0, 0, "back/out".to_owned(), b"there and back".to_vec()));
     let names = all.each_ref().map(|(name, _)| *name);
     let payload = |n: u32| format!("{n} {}", "x".repeat(if n.is_multiple_of(50) { 100_000 } else { 100 }));
     let count = publish_for(Duration::from_secs(12), &service, &names, payload);

@@ -72,6 +72,7 @@ mod sources;
 mod sources_admin;
 mod sources_dead_letters;
 mod sources_mapping;
+mod sources_rows;
 mod sources_slow;
 mod spool_start;
 mod subscribe;

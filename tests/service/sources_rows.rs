@@ -1,0 +1,107 @@
+//! Rows of the guides to sources that no other test is about: where a source begins, how much it reads at a time, and requests that a Kafka
+//! program answers.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
+use forebay::mqtt::property::Property;
+
+use crate::change::get;
+use crate::device::{Device, properties, puback, publish};
+use crate::process::{until, until_metric};
+use crate::records::read_when;
+use crate::sources::{make_topic, next, source, subscriber, write};
+use crate::support::service::{Service, config};
+use crate::support::tool;
+
+/// E78, E79: `latest` passes over what is there when the group begins, `earliest` reads all of it.
+#[test]
+fn latest_begins_after_what_is_there_and_earliest_before() {
+    for (reset, expected) in [("earliest", &["old", "new"][..]), ("latest", &["new"][..])] {
+        let text = source("").replace("offset_reset = \"earliest\"", &format!("offset_reset = \"{reset}\""));
+        let mut service = Service::start(&config(&text.replace("[[source]]", "[[source]]\npaused = true")));
+        make_topic(&service);
+        write(service.embedded(), "commands", &["old"]);
+        let file = service.dir().join("forebay.toml");
+        let resumed = std::fs::read_to_string(&file).expect("the file").replace("paused = true\n", "");
+        std::fs::write(&file, resumed).expect("written");
+        assert!(service.terminate().success());
+        service.start_again();
+        let mut device = subscriber(&service, Version::V5, "");
+        // `latest` is where the log ends when the partition is first read.
+        until("its positions to be found", || {
+            let partitions = get(&service, "sources/commands")["partitions"].as_array().cloned().unwrap_or_default();
+            partitions.len() == 4 && partitions.iter().all(|partition| partition["position"].is_i64())
+        });
+        write(service.embedded(), "commands", &["new"]);
+        for wanted in expected {
+            assert_eq!(next(&mut device), *wanted, "{reset}");
+        }
+    }
+}
+
+/// E89: `fetch_bytes` bounds what is read at a time; a record that is larger is read all the same.
+#[test]
+fn records_larger_than_fetch_bytes_are_read() {
+    let service = Service::start(&config(&source("fetch_bytes = \"1KiB\"")));
+    make_topic(&service);
+    let large = ["a", "b", "c"].map(|letter| letter.repeat(20_000));
+    for value in &large {
+        write(service.embedded(), "commands", &[value, "small"]);
+    }
+    let mut device = subscriber(&service, Version::V5, "");
+    for value in &large {
+        assert_eq!(next(&mut device), *value);
+        assert_eq!(next(&mut device), "small");
+    }
+}
+
+/// Z24: a request of an MQTT client is answered by a program that knows Kafka only: response topic and correlation data go there and back as
+/// headers.
+#[test]
+fn a_kafka_program_answers_the_request_of_a_device() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"requests\"\nfilters = \"requests/#\"\ntopic = \"requests\"\n\
+         [[sink]]\nname = \"answers\"\nfilters = \"none\"\ntopic = \"answers\"\n\
+         [[source]]\nname = \"answers\"\ntopic = \"answers\"\nmqtt_topic = \"${headers.reply-to}\"\npayload = \"${value}\"\n\
+         offset_reset = \"earliest\"\n",
+    ));
+    let mut listener = tool("mosquitto_sub");
+    listener.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &service.mqtt().port().to_string(),
+        "-V",
+        "mqttv5",
+        "-q",
+        "1",
+        "-C",
+        "1",
+        "-W",
+        "60",
+    ]);
+    let listener =
+        listener.args(["-t", "replies/asker", "-F", "%t %D %p"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    until_metric(&service, "subscriptions", 1);
+    let mut device = Device::connect(service.mqtt(), Version::V5, "asker");
+    let asked = properties([Property::ResponseTopic("replies/asker"), Property::CorrelationData(b"42")]);
+    let request = publish(QoS::AtLeastOnce, 1, "requests/time", b"what time is it?");
+    device.say(&Packet::Publish(Publish { properties: asked.as_properties(), ..request }));
+    assert_eq!(device.hear(), puback(1));
+    let request = read_when(service.embedded(), "requests", 1).remove(0);
+    let header = |wanted: &str| {
+        let found = request.headers.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.clone()).unwrap_or_else(|| panic!("{wanted} in {:?}", request.headers))
+    };
+    let (reply_to, correlation) = (header("mqtt-response-topic"), header("mqtt-correlation-data"));
+    let mut kcat = tool("kcat");
+    kcat.args(["-P", "-q", "-b", &service.embedded().to_string(), "-t", "answers"]);
+    kcat.args(["-H", &format!("reply-to={reply_to}"), "-H", &format!("mqtt-correlation-data={correlation}")]);
+    let mut kcat = kcat.stdin(Stdio::piped()).spawn().expect("it runs");
+    kcat.stdin.take().expect("piped").write_all(b"noon\n").expect("it reads");
+    assert!(kcat.wait().expect("it ends").success());
+    let answer = listener.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8(answer.stdout).expect("text"), "replies/asker 42 noon\n");
+}
