@@ -98,8 +98,7 @@ fn source(
             table.source.report(&table.spot("mqtt_topic"), fault.hint("remove one of the two"));
         }
         (Topics::One(_), false) => {
-            let fault =
-                Fault::new("is required: without it records would go to rules only, which come in a later version");
+            let fault = Fault::new("is required: a record without an MQTT topic has nowhere to go");
             let hint = "name an MQTT topic, as in mqtt_topic = \"devices/${key}/commands\"";
             table.source.report(&table.spot("mqtt_topic"), fault.hint(hint));
         }

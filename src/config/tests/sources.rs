@@ -144,7 +144,7 @@ fn what_is_shown_reads_back() {
 fn what_cannot_work_is_said() {
     for (keys, want) in [
         ("mqtt_topic='m'", "source[0].topic: is required"),
-        ("topic='t'", "source[0].mqtt_topic: is required: without it records would go to rules only"),
+        ("topic='t'", "source[0].mqtt_topic: is required: a record without an MQTT topic has nowhere to go"),
         ("topic={ t = 'm' }\nmqtt_topic='m'", "6:12: source[0].mqtt_topic: cannot be combined with a table of topics"),
         ("topic=['t','t']\nmqtt_topic='m'", "5:12: source[0].topic[1]: \"t\" is in the list already"),
         ("topic=['a b']\nmqtt_topic='m'", "\"a b\" is not a valid Kafka topic: it has ` ` at byte 1"),
