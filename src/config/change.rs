@@ -32,7 +32,7 @@ impl Change {
         change.clusters(wanted);
         change.sinks(wanted);
         change.sources(wanted);
-        change.rules(wanted);
+        change.rules(running, wanted);
         change
     }
 
@@ -316,7 +316,7 @@ impl Change {
 
 impl Change {
     /// Takes over rules, which are known by name. A rule with a sink that needs a restart waits for the restart, too: its outputs would be lost.
-    fn rules(&mut self, wanted: &Config) {
+    fn rules(&mut self, running: &Config, wanted: &Config) {
         for known in self.config.rules.iter_mut().filter(|known| !known.is_removed) {
             if !wanted.rules.iter().any(|rule| rule.name == known.name) {
                 known.is_removed = true;
@@ -324,16 +324,23 @@ impl Change {
             }
         }
         for rule in &wanted.rules {
-            let is_there = |name: &String| self.config.sinks.iter().any(|sink| sink.name == *name && !sink.is_removed);
+            // With the templates that the rule was checked with.
+            let is_there = |name: &String| {
+                let fed = wanted.sinks.iter().find(|sink| sink.name == *name).map(|sink| &sink.fed);
+                self.config.sinks.iter().any(|sink| sink.name == *name && !sink.is_removed && Some(&sink.fed) == fed)
+            };
             let place = self.config.rules.iter().position(|known| known.name == rule.name);
             let is_new = place.is_none_or(|place| self.config.rules[place].is_removed);
             let word = if is_new { "added" } else { "changed" };
             if !rule.sinks.iter().all(is_there) {
                 self.waiting.push(format!("rule {} ({word}: sinks)", rule.name));
+                if !is_new {
+                    self.keep_sinks_of(&rule.name, running);
+                }
                 continue;
             }
             match place {
-                Some(place) => self.rule(place, rule),
+                Some(place) => self.rule(place, rule, wanted),
                 None if self.config.rules.len() < RULES_MAX => {
                     self.applied.push(format!("rule {} (added)", rule.name));
                     self.config.rules.push(rule.clone());
@@ -343,10 +350,36 @@ impl Change {
         }
     }
 
-    fn rule(&mut self, place: usize, wanted: &Rule) {
+    /// A rule that waits for a restart goes on as it is, and so do its sinks: its outputs would have nowhere to go.
+    fn keep_sinks_of(&mut self, rule: &str, running: &Config) {
+        let Some(rule) = running.rules.iter().find(|known| known.name == rule && !known.is_removed) else { return };
+        for (known, before) in self.config.sinks.iter_mut().zip(&running.sinks) {
+            if known == before || !rule.sinks.contains(&known.name) {
+                continue;
+            }
+            let name = format!("sink {} (", known.name);
+            self.applied.retain(|line| !line.starts_with(&name));
+            self.waiting.retain(|line| !line.starts_with(&name));
+            self.waiting.push(format!("sink {} (changed: rule {} waits)", known.name, rule.name));
+            known.clone_from(before);
+        }
+    }
+
+    fn rule(&mut self, place: usize, rule: &Rule, wanted: &Config) {
+        // The default of `on_error` follows from dead letters, a change of which waits for a restart.
+        let letters = |config: &Config, name: &String| {
+            let sink = config.sinks.iter().find(|sink| sink.name == *name && !sink.is_removed);
+            sink.map(|sink| (sink.dead_letters.clone(), sink.no_dead_letters))
+        };
+        let is_settled = rule.sinks.iter().all(|name| letters(&self.config, name) == letters(wanted, name));
         let known = &mut self.config.rules[place];
-        let changed = known.take(wanted).applied;
-        known.program.clone_from(&wanted.program);
+        let mut changed = known.take(rule).applied;
+        if is_settled {
+            take(&mut changed, "on_error", &mut known.on_error, &rule.on_error);
+        } else if known.on_error != rule.on_error {
+            self.waiting.push(format!("rule {} (changed: on_error)", known.name));
+        }
+        known.program.clone_from(&rule.program);
         if std::mem::take(&mut known.is_removed) {
             self.applied.push(format!("rule {} (added)", known.name));
         } else if !changed.is_empty() {

@@ -110,14 +110,14 @@ fn sink(
     sink.acks = acks(table, sink.acknowledge);
     sink.exclude = filters(table, "exclude");
     sink.filters = own_filters(table, feeders);
-    let is_fed_alone = !table.has("filters") && !feeders.is_empty();
+    let is_fed_alone = !table.has("filters");
     let before = table.source.problem_count();
     let (topic, row) = rows::read(table, if is_fed_alone { Over::Output(&fixed) } else { Over::Message(&fixed) });
     // What is wrong with the templates is not said again of the same over an output.
     let is_good = table.source.problem_count() == before;
     sink.fed = match feeders {
-        [] => None,
         _ if is_fed_alone => Some(row.clone()),
+        [] => None,
         _ => is_good.then(|| rows::beside_filters(table, &fixed)).flatten(),
     }
     .map(Box::new);
@@ -298,15 +298,14 @@ fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
-/// Reads the filters of a sink: there must be some, unless rules feed it.
+/// Reads the filters of a sink. One that has none and that no rule feeds gets nothing, which is the way to add a sink and then its rule.
 fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
     if table.has("filters") {
         return filters(table, "filters");
     }
     if feeders.is_empty() {
-        let fault = Fault::new("is required")
-            .hint("MQTT topic filters, with the wildcards `+` and `#`; or let a [[rule]] name the sink");
-        table.source.report(&table.spot("filters"), fault);
+        let fault = Fault::new("the sink gets no message: it has no filters, and no [[rule]] names it");
+        table.source.warn(&table.spot("filters"), fault.hint("add filters, as in [\"telemetry/#\"], or a rule"));
     }
     Vec::new()
 }

@@ -75,7 +75,7 @@ struct RuleStatus {
     rate: RuleRate,
 }
 
-/// Numbers of a rule. Each message that FROM matches is passed, filtered or failed.
+/// Numbers of a rule. Each message for which it was evaluated is passed, filtered or failed.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleNumbers {
     /// Messages for which it has made an output.

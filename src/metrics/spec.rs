@@ -323,9 +323,9 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a rule on a shard. Each message that its FROM matches is passed, filtered or failed.
+    /// Numbers of a rule on a shard. Each message for which it was evaluated is passed, filtered or failed.
     RuleMetric, RULE, [
-    Passed, Counter, "rule_messages"{result = "passed"}, "Messages that the rule's FROM matches, by result: it has made at least one output.";
+    Passed, Counter, "rule_messages"{result = "passed"}, "Messages for which the rule was evaluated, by result: it has made at least one output. One that a sink or a rule before it refuses for all destinations does not come to it.";
     Filtered, Counter, "rule_messages"{result = "filtered"}, "WHERE or INCASE was false, or FOREACH had no items.";
     Failed, Counter, "rule_messages"{result = "failed"}, "The rule has failed for the message: `on_error` applies.";
     Outputs, Counter, "rule_outputs", "Outputs: each is a record of each of the rule's sinks, unless the sink refuses it.";

@@ -182,6 +182,9 @@ impl SinkRouter {
     }
 }
 
+/// The bit that the number of a rule has and those of sinks have not. A rule has filters; `exclude` and `fallback` are for sinks.
+pub const RULE: u16 = 1 << 15;
+
 /// Which of the sinks that match a topic take it.
 #[derive(Clone, Debug)]
 struct Choice {
@@ -200,7 +203,8 @@ impl Choice {
             out.retain(|sink| excluded.binary_search(sink).is_err());
         }
         let is_fallback = |sink: &u16| self.fallback.binary_search(sink).is_ok();
-        if out.iter().any(|sink| !is_fallback(sink)) {
+        // A rule takes nothing away from a sink.
+        if out.iter().any(|sink| *sink & RULE == 0 && !is_fallback(sink)) {
             out.retain(|sink| !is_fallback(sink));
         }
     }

@@ -28,6 +28,8 @@ pub struct Arena {
     payload: RefCell<Indexed>,
     /// Of the text that was looked into last, for a rule.
     other: RefCell<Indexed>,
+    /// What the message may cost in all, in steps.
+    budget: u64,
     /// What is left to the message, and of this to the rule.
     steps: Cell<u64>,
     bytes: Cell<usize>,
@@ -61,7 +63,8 @@ impl Arena {
         read_later.of = Some((payload.as_ptr() as usize, payload.len()));
         read_later.fault = Some(Fault::Unread);
         self.random.get_mut().seed(seed);
-        self.steps.set(STEPS + payload.len() as u64 / 64);
+        self.budget = STEPS + payload.len() as u64 / 64;
+        self.steps.set(self.budget);
         self.bytes.set(BYTES);
         self.mixed.set(0);
     }
@@ -81,6 +84,11 @@ impl Arena {
     pub(super) fn end_rule(&self) {
         self.steps.set(self.steps.get() + self.rule_steps.take());
         self.bytes.set(self.bytes.get() + self.rule_bytes.take());
+    }
+
+    /// Steps of the rules of the message so far.
+    pub(super) fn steps_taken(&self) -> u64 {
+        self.budget - self.steps.get()
     }
 
     /// Comparisons of values of different types since the message began.

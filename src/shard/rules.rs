@@ -9,6 +9,7 @@ use crate::config::{Config, OnError};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::RuleMetric as M;
+pub(super) use crate::route::trie::RULE;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
 use crate::rule::failure::{Code, Failure};
@@ -22,31 +23,31 @@ use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::sinks::{self, Plan};
 
-/// The bit by which a rule's number among those that a topic matches differs from a sink's.
-pub(super) const RULE: u16 = 1 << 15;
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
 
 /// All rules of a configuration, and the memory in which they are evaluated.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// By the rule's place in the configuration.
-    pub(super) plans: Vec<RulePlan>,
+    /// By the rule's place in the configuration; `None`: a statement that does not compile, which no configuration has.
+    pub(super) plans: Vec<Option<RulePlan>>,
     /// How each sink that rules feed writes its rows of them, by the sink's place in the configuration.
     pub(super) fed: Vec<Option<Plan>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
     /// Numbers of messages, and what `random` begins with.
     pub(super) random: fastrand::Rng,
-    /// Bytes that the rows of one message may take, by cluster: more would hold up all others, or never find room.
-    pub(super) bytes_max: Vec<usize>,
+    /// Memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
+    pub(super) memory_max: Vec<usize>,
+    /// Bytes that they may take in the disk buffer.
+    pub(super) spool_max: usize,
 }
 
 /// A rule, ready for messages.
 #[derive(Debug)]
 pub(super) struct RulePlan {
     pub(super) program: Arc<Program>,
-    /// Places of its sinks in the configuration.
+    /// Places of its sinks in the configuration; [`u16::MAX`]: one that is not there.
     pub(super) sinks: SmallVec<[u16; 2]>,
     pub(super) on_error: OnError,
     /// Those of its sinks that have dead letters.
@@ -80,25 +81,24 @@ impl Rules {
             found.and_then(|place| u16::try_from(place).ok())
         };
         let plan = |rule: &crate::config::Rule| {
-            let sinks: SmallVec<[u16; 2]> = rule.sinks.iter().filter_map(place).collect();
-            let has_letters = |sink: &u16| config.sinks[usize::from(*sink)].dead_letters.is_some();
+            let sinks: SmallVec<[u16; 2]> = rule.sinks.iter().map(|name| place(name).unwrap_or(u16::MAX)).collect();
+            let sink = |sink: &u16| config.sinks.get(usize::from(*sink));
+            let has_letters = |place: &u16| sink(place).is_some_and(|sink| sink.dead_letters.is_some());
             let letters = sinks.iter().copied().filter(has_letters).collect();
-            // A configuration with a rule that does not compile is refused.
             let program = rule.program.clone()?;
             Some(RulePlan { program, sinks, on_error: rule.on_error, letters })
         };
-        let plans: Option<Vec<RulePlan>> = config.rules.iter().map(plan).collect();
         let shards = config.service.shards.max(1) as u64;
-        let group = config.spool.map_or(u64::MAX, |spool| spool.segment_bytes / 8);
-        let bytes_max = |cluster: &crate::config::Cluster| cluster.buffer_bytes / shards / 4;
-        let bytes_max = config.clusters.iter().map(|cluster| bytes_max(cluster).min(group));
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let spool_max = config.spool.map_or(u64::MAX, |spool| (spool.segment_bytes / 8).min(spool.sink_bytes_max));
         Some(Box::new(Self {
-            plans: plans.unwrap_or_default(),
+            plans: config.rules.iter().map(plan).collect(),
             fed: sinks::fed_plans(config, members),
             arena: Arena::new(),
             machine: Arc::clone(machine),
             random: fastrand::Rng::with_seed(seed()),
-            bytes_max: bytes_max.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).collect(),
+            memory_max: config.clusters.iter().map(|cluster| bytes(cluster.buffer_bytes / shards / 4)).collect(),
+            spool_max: bytes(spool_max),
         }))
     }
 
@@ -111,9 +111,19 @@ impl Rules {
         })
     }
 
+    /// A rule by its place in the configuration.
+    pub(super) fn plan(&self, rule: u16) -> Option<&RulePlan> {
+        self.plans.get(usize::from(rule))?.as_ref()
+    }
+
+    /// Whether rules feed a sink.
+    pub(super) fn feed(&self, sink: u16) -> bool {
+        matches!(self.fed.get(usize::from(sink)), Some(Some(_)))
+    }
+
     /// The name of a rule.
     pub(super) fn name(&self, rule: u16) -> Option<&str> {
-        self.plans.get(usize::from(rule)).map(|plan| plan.program.name())
+        self.plan(rule).map(|plan| plan.program.name())
     }
 }
 
@@ -174,7 +184,7 @@ impl Outlets {
                         Code::Limit => M::FailedLimit,
                     };
                     numbers.count_rule(rule, reason, 1);
-                    let Some(plan) = rules.plans.get(rule) else { continue };
+                    let Some(plan) = rules.plan(number) else { continue };
                     teller.tell_of(Kind::RuleFailed, second(now), rule, |event| {
                         let event = of_client(event, of.map(|(client, _)| client));
                         let event = event.with(Field::SqlRule, plan.program.name());

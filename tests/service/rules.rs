@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::device::{Device, Heard, hello, properties, puback, publish};
 use crate::process::{metric, until, until_metric};
 use crate::records::{read, read_when, texts};
+use crate::sources::{next, subscriber};
 use crate::support::service::{Service, config};
 
 /// The statement and the action of the seed documents, word for word (rows E43 to E50).
@@ -129,6 +130,42 @@ fn what_a_sink_refuses_of_a_rule_is_the_sinks_affair() {
     assert_eq!(texts(service.embedded(), "there"), [r#"{"to":"there","payload":"{\"to\": \"there\"}"}"#]);
     assert_eq!(metric(&service, "sink_publishes_refused_total{sink=\"picky\",reason=\"column_missing\"}"), 2);
     assert_eq!(read_when(service.embedded(), "both", 7).iter().filter(|record| record.text() == "plain").count(), 1);
+}
+
+/// A rule takes nothing away: a fallback sink has what no other sink takes, whatever rules make of it; and a record that rules filter has
+/// nobody yet.
+#[test]
+fn rules_take_nothing_away_from_others() {
+    let service = Service::start(&config(
+        "[[rule]]\nname = \"none\"\nsql = '''SELECT 1 AS v FROM \"#\" WHERE payload = 'never' '''\nsinks = [\"out\"]\n\
+         [[sink]]\nname = \"out\"\ntopic = \"out\"\n\
+         [[sink]]\nname = \"rest\"\nfilters = \"#\"\ntopic = \"rest\"\nfallback = true\n\
+         [[source]]\nname = \"back\"\ntopic = \"rest\"\nmqtt_topic = \"t/1\"\npayload = \"${value}\"\noffset_reset = \"earliest\"\n\
+         no_subscriber = \"wait\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    device.deliver(1, "a", b"for the rest");
+    assert_eq!(texts(service.embedded(), "rest"), ["for the rest"]);
+    until_metric(&service, "source_parked_messages", 1);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!(next(&mut device), "for the rest");
+}
+
+/// However many outputs of a message a sink refuses, it keeps the message once.
+#[test]
+fn outputs_that_a_sink_refuses_leave_one_letter() {
+    let service = Service::start(&config(
+        "[[rule]]\nname = \"r\"\nsql = '''FOREACH payload.list AS item DO item FROM \"t\"'''\nsinks = [\"out\"]\n\
+         [[sink]]\nname = \"out\"\ntopic = \"to-${item}\"\nvalue = \"${item}\"\ndead_letters_file = \"$DIR/out.jsonl\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let payload = r#"{"list": ["not/one", "a", "not/two", "not/three"]}"#;
+    device.deliver(1, "t", payload.as_bytes());
+    assert_eq!(texts(service.embedded(), "to-a"), ["a"]);
+    let letters = fs::read_to_string(service.dir().join("out.jsonl")).expect("letters");
+    let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = (letters.len(), &letters[0]["reason"], &letters[0]["value"]);
+    assert_eq!(of, (1, &json!("TOPIC_INVALID"), &json!(payload)));
 }
 
 #[test]

@@ -18,7 +18,7 @@ settings! {
             "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages.";
         now sinks: Vec<String> => TextList, From("none"), shown "[\"telemetry\"]",
             "Names of sinks: each output of the rule becomes a record of each of them. Their templates are then over the output: see [below](#rows-of-rules).";
-        now on_error: OnError => Word(OnError::NAMES), From("`\"dead-letter\"` if all sinks of the rule have dead letters, otherwise `\"skip\"`"),
+        apart on_error: OnError => Word(OnError::NAMES), From("`\"dead-letter\"` if all sinks of the rule have dead letters, otherwise `\"skip\"`"),
             "What to do with a message for which the rule fails: a value of the wrong type, a payload that is not JSON, more work than a message may cost. \
              `\"skip\"`: the rule goes without it, counted; all other destinations have it. `\"dead-letter\"`: likewise, and the message becomes a dead letter of \
              the first of its sinks that has dead letters. `\"reject\"`: no destination gets the message, and its publisher is told.";

@@ -23,7 +23,7 @@ settings! {
             "What this sink is for, for people: shown by the API and by `forebay sinks`.";
         apart kafka = Text, From("the cluster, if there is only one"), shown "\"main\"",
             "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
-        now filters: Vec<String> => TextList, From("required, unless a rule feeds the sink"), shown "[\"telemetry/#\"]",
+        now filters: Vec<String> => TextList, From("none: rules feed the sink"), shown "[\"telemetry/#\"]",
             "MQTT topic filters, with the wildcards `+` and `#`.";
         now exclude: Vec<String> => Filters, From("none"), shown "[\"telemetry/debug/#\"]",
             "Topic filters, likewise: a message that one of them matches does not go to this sink.";

@@ -283,3 +283,40 @@ fn listeners_are_named_by_their_address() {
     let new = config(&format!("{}{B}{}", listener(0, ""), sink("one", "")));
     assert_eq!(Change::between(&old, &new).applied, ["listener 127.0.0.1:0 (removed)"]);
 }
+
+/// A rule that has to wait for a restart goes on as it is, and keeps the sinks that it feeds as they are: its outputs would be lost.
+#[test]
+fn a_rule_that_waits_keeps_its_sinks() {
+    let rule = |sinks: &str| format!("[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nsinks={sinks}\n");
+    let fed = |name: &str, more: &str| format!("[[sink]]\nname='{name}'\ntopic='t'\nkafka='b'\n{more}\n");
+    let old = config(&format!("{B}{}{}", rule("['a']"), fed("a", "")));
+    // `b` comes with a spool, which needs a restart.
+    let new = config(&format!("{B}[spool]\n{}{}{}", rule("['b']"), fed("a", "filters='#'"), fed("b", "")));
+    let change = Change::between(&old, &new);
+    assert!(change.waiting.iter().any(|line| line == "rule r (changed: sinks)"), "{:?}", change.waiting);
+    assert_eq!(change.config.sinks[0], old.sinks[0], "{:?} {:?}", change.applied, change.waiting);
+    assert_eq!(change.config.rules, old.rules);
+    let gone = config(&format!("{B}[spool]\n{}{}", rule("['b']"), fed("b", "")));
+    let change = Change::between(&old, &gone);
+    assert_eq!((&change.config.sinks[0], &change.config.rules), (&old.sinks[0], &old.rules), "{:?}", change.applied);
+    assert!(!change.applied.iter().any(|line| line.contains("removed")), "{:?}", change.applied);
+}
+
+/// The default of `on_error` follows from dead letters, and changes no sooner than they do.
+#[test]
+fn on_error_changes_with_the_dead_letters_that_it_follows_from() {
+    let text = |more: &str| {
+        let rule = "[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nsinks=['a']\n";
+        config(&format!("{B}{rule}[[sink]]\nname='a'\ntopic='t'\nkafka='b'\n{more}\n"))
+    };
+    let (with, without) = (text(""), text("dead_letters_file='none'\non_refuse='drop'"));
+    let on_error = |config: &Config| config.rules[0].on_error;
+    assert_ne!(on_error(&with), on_error(&without));
+    let mut shared = [with, without];
+    shared.iter_mut().for_each(Config::share_dead_letters_file);
+    for (old, new) in [(0, 1), (1, 0)] {
+        let change = Change::between(&shared[old], &shared[new]);
+        assert_eq!(on_error(&change.config), on_error(&shared[old]), "{:?}", change.applied);
+        assert!(change.waiting.contains(&"rule r (changed: on_error)".to_owned()), "{:?}", change.waiting);
+    }
+}

@@ -88,7 +88,7 @@ fn a_problem_names_the_variable() {
         assert!(said.starts_with(&format!("environment: {name}: ")) && said.contains(want), "{said}");
     }
     let lonely = said("", "FOREBAY_SINK_0_NAME", "x");
-    assert!(lonely.contains("environment: sink[0].filters: is required"), "{lonely}");
+    assert!(lonely.contains("environment: sink[0].topic: is required"), "{lonely}");
     let far = said("", "FOREBAY_SINK_QQQQQQQQ", "x");
     assert!(far.contains("names that begin with FOREBAY_VAR_ are for templates"), "{far}");
 }

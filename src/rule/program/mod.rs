@@ -100,6 +100,12 @@ impl<'i> Input<'i> {
         Self { message, around, arena }
     }
 
+    /// Steps of the rules so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.arena.steps_taken()
+    }
+
     /// Comparisons of values of different types so far, which are rarely meant.
     #[must_use]
     pub fn mixed_comparisons(&self) -> u32 {

@@ -108,7 +108,7 @@ impl Broker {
         let asking = Asking { told: Told::Not, already_taken_by: &[], follows: false, feeds, peer: None, wall };
         let routed = match self.outlets.reserve(&message, &asking) {
             Ok(reservation) => {
-                (admitted.is_matched, admitted.is_refused) = (true, reservation.is_refused());
+                (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
@@ -135,6 +135,7 @@ impl Broker {
             let of = Some((client, publish.topic));
             self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
             self.outlets.count_rules((numbers, teller), of, now);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
         }
         Ok(admitted)
     }

@@ -46,6 +46,8 @@ impl Broker {
     ) -> Published {
         let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
+        // Of a message that its session did not take.
+        self.outlets.workspace.outcomes.clear();
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
             && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
@@ -184,6 +186,7 @@ impl Broker {
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
             self.outlets.count_rules((numbers, teller), of, now);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
         }
         let is_lasting = is_taken
             && self.outlets.is_settled()

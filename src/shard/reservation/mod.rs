@@ -26,7 +26,10 @@ use super::sinks::{Message, Plan};
 
 mod rows;
 
-use self::rows::{Made, Sum, span};
+use self::rows::{Before, Made, Sum, span};
+
+/// Memory for what is rendered of a message that is kept for the next one.
+const RENDERED_KEPT: usize = 1 << 20;
 
 /// Room for one message in all of its sinks.
 pub(super) struct Reservation<'a> {
@@ -124,7 +127,9 @@ pub(super) struct Workspace {
     /// Headers of these rows: where a name begins, where its value does, and where that ends.
     made_headers: Vec<(u32, u32, u32)>,
     /// What these rows take of each sink.
-    sums: SmallVec<[(u16, Sum); 4]>,
+    sums: SmallVec<[Sum; 4]>,
+    /// The cost of its rules, in packets.
+    cost: u32,
     /// What the rules have made of the message.
     pub(in crate::shard) outcomes: Outcomes,
     pub(in crate::shard) value: Vec<u8>,
@@ -137,8 +142,8 @@ struct Fed<'a> {
     plan: &'a Plan,
     /// The row's memory, its topic, and its place in [`Workspace::rows`]; or why the sink never takes it.
     row: Result<(usize, Text, u32), Objection>,
-    /// What rows before it take of the sink.
-    before: Sum,
+    /// What the message's rows before it take.
+    before: Before,
 }
 
 /// A sink's part.
@@ -147,6 +152,8 @@ struct Reserved {
     /// The sink's number in the configuration.
     sink: u16,
     to: To,
+    /// Its part of the needs of its cluster.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -225,6 +232,9 @@ impl Outlets {
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
+        if work.rendered.capacity() > RENDERED_KEPT {
+            work.rendered.shrink_to(RENDERED_KEPT);
+        }
         work.outcomes.clear();
         work.rows.clear();
         work.made_headers.clear();
@@ -232,7 +242,9 @@ impl Outlets {
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
-            work.matched.retain(|sink| !already_taken_by.contains(sink));
+            // Of a sink that rules feed it is known only when they are evaluated how many rows it has to have.
+            let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.feed(sink));
+            work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
         if !(asking.feeds.sinks && asking.feeds.rules) {
             let Feeds { sinks, rules, .. } = asking.feeds;
@@ -243,9 +255,16 @@ impl Outlets {
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
-        reservation.ask_all(message, asking)?;
-        reservation.set_aside(message)?;
-        Ok(reservation)
+        let mut asked = reservation.ask_all(message, asking);
+        if asked.is_ok() {
+            reservation.leave_out(already_taken_by);
+            asked = reservation.set_aside(message);
+        }
+        if matches!(asked, Err(Unreserved::Full(_))) {
+            // The message comes again, and the rules are evaluated again.
+            reservation.outlets.workspace.outcomes.clear();
+        }
+        asked.map(|()| reservation)
     }
 
     /// Whether the places of the last message's rows are those of the next one's, if it differs in nothing that they are made of.
@@ -265,7 +284,7 @@ impl Outlets {
             let To::Topic { asked, hash, is_spooled, .. } = &mut reserved.to else { return false };
             let Ok(bytes) = plan.row_bytes_max(message) else { return false };
             let buffer = self.buffer.as_ref().filter(|_| *is_spooled);
-            asked.bytes = bytes;
+            (asked.bytes, reserved.bytes) = (bytes, bytes);
             work.needs[plan.cluster] += bytes;
             producer.may_take(plan.sink, bytes)
                 && buffer.is_none_or(|buffer| buffer.admit(plan.cluster, plan.sink, bytes).is_ok())
@@ -302,7 +321,7 @@ impl Reservation<'_> {
             let plan = &self.outlets.plans[usize::from(sink)];
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;
-            self.push(Reserved { sink, to }, bytes, room, &mut waits);
+            self.push(Reserved { sink, to, bytes }, bytes, room, &mut waits);
             if self.is_refused {
                 break;
             }
@@ -311,9 +330,10 @@ impl Reservation<'_> {
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
-    /// Adds a sink's part, with its memory. A part that refuses the message for all destinations takes the place of all others.
+    /// Adds a sink's part, with its memory. A part that refuses the message for all destinations takes the place of all others. `need`: the room
+    /// that it waits for, if it does.
     #[inline]
-    fn push(&mut self, reserved: Reserved, bytes: usize, room: Result<(), Full>, waits: &mut Option<Wait>) {
+    fn push(&mut self, reserved: Reserved, need: usize, room: Result<(), Full>, waits: &mut Option<Wait>) {
         let work = &mut self.outlets.workspace;
         if self.is_refused {
             work.sinks.clear();
@@ -323,9 +343,9 @@ impl Reservation<'_> {
         let cluster = self.outlets.plans[usize::from(reserved.sink)].cluster;
         if let Err(full) = room {
             // Another sink may still refuse it for good.
-            *waits = waits.or(Some(Wait { cluster, full, bytes }));
+            *waits = waits.or(Some(Wait { cluster, full, bytes: need }));
         }
-        work.needs[cluster] += bytes;
+        work.needs[cluster] += reserved.bytes;
         work.sinks.push(reserved);
     }
 
@@ -348,7 +368,7 @@ impl Reservation<'_> {
             checked
         };
         let (mut asked, row, before) = match made {
-            None => (asked(plan, message, (&mut work.rendered, &mut work.value), check), None, Sum::default()),
+            None => (asked(plan, message, (&mut work.rendered, &mut work.value), check), None, Before::default()),
             Some(Fed { row: Ok((bytes, topic, row)), before, .. }) => {
                 (asked_of_row(plan, message, &work.rendered, (bytes, topic), check), Some(row), before)
             }
@@ -358,7 +378,7 @@ impl Reservation<'_> {
         let buffer = outlets.buffer.as_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
         let is_spooled = buffer.is_some();
         if let (Some(buffer), Ok(Asked { bytes, .. })) = (buffer, &asked) {
-            let room = buffer.admit(plan.cluster, plan.sink, before.with(*bytes));
+            let room = buffer.admit(plan.cluster, plan.sink, before.spool + *bytes);
             spool = room.map_err(|full| match full {
                 SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
                 SpoolFull::Sink => Full::SpoolShare(plan.sink),
@@ -386,7 +406,7 @@ impl Reservation<'_> {
                 };
                 let bytes_of_key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
                 let hash = plan.hash(message, bytes_of_key);
-                let with_others = Asked { bytes: before.with(bytes), ..asked };
+                let with_others = Asked { bytes: before.share + bytes, ..asked };
                 let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &with_others, hash));
                 passes |= room == Err(Full::Sink(plan.sink)) && upstream.producer.is_held_back(plan.sink);
                 if room.is_err() && !passes && plan.goes_without(message) {
@@ -395,6 +415,8 @@ impl Reservation<'_> {
                 Ok((To::Topic { asked, key, hash, is_spooled, made: row }, bytes, room))
             }
             Err(objection) => {
+                // A letter has the message as it came, by the sink's own templates.
+                let (plan, message) = (&outlets.plans[usize::from(sink)], &Message { output: None, ..*message });
                 let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
                     Fate::Letter { place, alone } => (place, alone),
                     Fate::Rejected => return Err(Unreserved::Rejected(sink, objection)),
@@ -410,6 +432,25 @@ impl Reservation<'_> {
                 }
                 Ok((To::DeadLetters(objection, place), place.bytes(), room))
             }
+        }
+    }
+
+    /// Leaves out the rows of sinks that have had all of theirs since before a crash. A sink that has had only some of its rows, as the disk had
+    /// not taken the others, gets all of them again: none may be missing. Dead letters are written again; whether they were safe is not known.
+    fn leave_out(&mut self, already_taken_by: &[u16]) {
+        let work = &mut self.outlets.workspace;
+        for (at, sink) in already_taken_by.iter().enumerate() {
+            if already_taken_by[..at].contains(sink) {
+                continue;
+            }
+            let is_row = |of: &Reserved| of.sink == *sink && matches!(of.to, To::Topic { .. });
+            let had = already_taken_by.iter().filter(|other| *other == sink).count();
+            if had < work.sinks.iter().filter(|of| is_row(of)).count() {
+                continue;
+            }
+            let cluster = self.outlets.plans[usize::from(*sink)].cluster;
+            work.needs[cluster] -= work.sinks.iter().filter(|of| is_row(of)).map(|of| of.bytes).sum::<usize>();
+            work.sinks.retain(|of| !is_row(of));
         }
     }
 
@@ -436,25 +477,28 @@ impl Reservation<'_> {
     fn pass_over(&mut self, cluster: usize, message: &Message<'_>) -> bool {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
-        for Reserved { sink, to } in &mut work.sinks {
+        for Reserved { sink, to, bytes } in &mut work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
-            let bytes = match to {
-                To::Topic { asked, .. } => asked.bytes,
-                To::DeadLetters(_, place) => place.bytes(),
-                To::Nowhere(_) => continue,
-            };
+            if matches!(to, To::Nowhere(_)) {
+                continue;
+            }
             if plan.cluster == cluster && plan.goes_without(message) {
                 let why = match to {
                     To::DeadLetters(objection, _) if self.is_refused => objection.reason(),
                     _ => RefusalReason::NoRoom,
                 };
                 *to = To::Nowhere(why);
-                work.needs[cluster] -= bytes;
+                work.needs[cluster] -= std::mem::take(bytes);
                 work.is_settled = false;
                 return true;
             }
         }
         false
+    }
+
+    /// Whether a sink matches, or gets what a rule has made: rules may filter all of it.
+    pub(super) fn is_any(&self) -> bool {
+        !self.outlets.workspace.sinks.is_empty()
     }
 
     /// Whether a gate refuses the message: subscribers do not get it, and it is not retained.
@@ -493,7 +537,7 @@ impl Reservation<'_> {
         let work = &mut outlets.workspace;
         let timestamp = timestamp_at(wall, outlets.clock_set_after);
         let (mut owed, mut has_letters) = (0, false);
-        for Reserved { sink, to } in &work.sinks {
+        for Reserved { sink, to, .. } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
             let To::Topic { asked, key, hash, is_spooled, made } = *to else {
                 match to {
@@ -555,7 +599,7 @@ impl Reservation<'_> {
         let mut owed = 0;
         for place in 0..self.outlets.workspace.sinks.len() {
             let reserved = self.outlets.workspace.sinks[place];
-            let Reserved { sink, to: To::DeadLetters(objection, to) } = reserved else { continue };
+            let Reserved { sink, to: To::DeadLetters(objection, to), .. } = reserved else { continue };
             let ticket = ticket.filter(|_| self.outlets.plans[usize::from(sink)].owes_answer);
             owed += self.outlets.write_off((sink, objection, to), message, ticket, (now, wall));
         }

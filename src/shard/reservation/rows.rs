@@ -17,6 +17,10 @@ use super::{Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserved, Wait
 
 /// The most rows that the rules of one message may make.
 const ROWS_MAX: usize = 1_024;
+/// Steps of a rule that cost what a packet costs.
+const STEPS_A_PACKET: u64 = 64;
+/// The most data that the rules of one message may render, headers of the device among it.
+const RENDERED_MAX: usize = 8 << 20;
 /// The most rows of one message of QoS 2 in a sink that keeps its packet identifier with each.
 const ROWS_OF_EXCHANGE_MAX: usize = 64;
 
@@ -36,11 +40,25 @@ pub(super) struct Made {
     pub(super) left_out: u64,
 }
 
-/// What the rows that rules have made of a message take of one sink, or of all.
-#[derive(Clone, Copy, Default)]
+/// What the rows that rules have made of a message take of one sink.
+#[derive(Clone, Copy)]
 pub(super) struct Sum {
+    sink: u16,
+    cluster: usize,
+    is_spooled: bool,
     rows: usize,
     bytes: usize,
+    /// Whether the sink has refused one of them, and keeps the message as a dead letter.
+    has_letter: bool,
+}
+
+/// What the rows before another one take.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Before {
+    /// Of the sink's share of the memory.
+    pub(super) share: usize,
+    /// Of the disk buffer.
+    pub(super) spool: usize,
 }
 
 /// Why an output is not asked about any further.
@@ -77,7 +95,7 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, bytes_max } = rules;
+        let Rules { plans, fed, arena, machine, random, memory_max, spool_max } = rules;
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
             context: *message,
@@ -92,17 +110,17 @@ impl Reservation<'_> {
         let mut mixed = 0;
         for place in from..self.outlets.workspace.matched.len() {
             let number = self.outlets.workspace.matched[place] & !RULE;
-            let Some(rule) = plans.get(usize::from(number)) else { continue };
+            let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
             let mark = Mark::of(&self.outlets.workspace, *waits);
             let (mut stop, mut outputs) = (None, 0);
             let outcome = rule.program.evaluate(&mut input, |output| {
                 outputs += 1;
-                for sink in rule.sinks.iter().filter(|sink| !asking.already_taken_by.contains(sink)) {
-                    let Some(Some(plan)) = fed.get(usize::from(*sink)) else { continue };
-                    let bytes_max = bytes_max.get(plan.cluster).copied().unwrap_or(usize::MAX);
+                for sink in &rule.sinks {
+                    let Some(Some(plan)) = fed.get(usize::from(*sink)) else { return Err(NO_SINK) };
+                    let most = (memory_max.get(plan.cluster).copied().unwrap_or(usize::MAX), *spool_max);
                     let row = Output::new(output);
                     let of = Message { output: Some(&row), ..*message };
-                    let asked = self.ask_row((*sink, plan, bytes_max), &of, &row, asking.told, waits);
+                    let asked = self.ask_row((*sink, plan, most), &of, &row, asking.told, waits);
                     asked.map_err(|why| match why {
                         Stop::Failed(failure) => failure,
                         other => {
@@ -113,12 +131,8 @@ impl Reservation<'_> {
                 }
                 Ok(())
             });
-            match stop {
-                None | Some(Stop::Failed(_)) => {}
-                Some(Stop::Ended) => return Ok(()),
-                Some(Stop::Unreserved(why)) => return Err(why),
-            }
             let outcome = match outcome {
+                _ if stop.is_some() => Outcome::Passed(outputs),
                 Ok(program::Outcome::Passed(_)) => Outcome::Passed(outputs),
                 Ok(program::Outcome::Filtered) => Outcome::Filtered,
                 Err(failure) => {
@@ -126,35 +140,50 @@ impl Reservation<'_> {
                     Outcome::Failed(failure)
                 }
             };
+            // Each rule counts as a packet at least.
+            self.outlets.workspace.cost += 1;
             let compared = input.mixed_comparisons();
             self.outlets.workspace.outcomes.push((number, outcome, compared - std::mem::replace(&mut mixed, compared)));
+            match stop {
+                None | Some(Stop::Failed(_)) => {}
+                Some(Stop::Ended) => return Ok(()),
+                Some(Stop::Unreserved(why)) => return Err(why),
+            }
             if matches!(outcome, Outcome::Failed(_)) {
                 self.fail(number, rule, message, asking, waits)?;
             }
             if self.is_refused {
-                return Ok(());
+                break;
             }
         }
+        let steps = u32::try_from(input.steps() / STEPS_A_PACKET).unwrap_or(u32::MAX);
+        let cost = &mut self.outlets.workspace.cost;
+        *cost = cost.saturating_add(steps);
         Ok(())
     }
 
     /// Renders the row of an output, and asks for room for it.
     fn ask_row(
         &mut self,
-        (sink, plan, bytes_max): (u16, &Plan, usize),
+        (sink, plan, (memory_max, spool_max)): (u16, &Plan, (usize, usize)),
         of: &Message<'_>,
         output: &Output<'_, '_>,
         told: Told,
         waits: &mut Option<Wait>,
     ) -> Result<(), Stop> {
-        let work = &mut self.outlets.workspace;
-        let all = work.sums.iter().fold(Sum::default(), |all, (_, of)| all.and(*of));
-        if all.rows >= ROWS_MAX {
+        let outlets = &mut *self.outlets;
+        let is_spooled = outlets.buffer.as_ref().is_some_and(|buffer| buffer.keeps(plan.cluster, plan.sink));
+        let work = &mut outlets.workspace;
+        let rows: usize = work.sums.iter().map(|sum| sum.rows).sum();
+        if rows >= ROWS_MAX {
             return Err(Stop::Failed(limit("the rules make more records than a message may")));
         }
         let rendered = render(plan, of, work);
         if let Some(failure) = output.failure() {
             return Err(Stop::Failed(failure));
+        }
+        if work.rendered.len() > RENDERED_MAX {
+            return Err(Stop::Failed(limit("the rules make more data than a message may")));
         }
         let (bytes, row) = match rendered {
             Ok((bytes, topic, made)) => {
@@ -163,29 +192,41 @@ impl Reservation<'_> {
             }
             Err(objection) => (0, Err(objection)),
         };
-        let sum = match work.sums.iter_mut().find(|(of, _)| *of == sink) {
-            Some((_, sum)) => sum,
-            None => {
-                work.sums.push((sink, Sum::default()));
-                &mut work.sums.last_mut().expect("pushed above").1
-            }
-        };
-        let before = *sum;
-        *sum = before.and(Sum { rows: 1, bytes });
+        let in_cluster = |sum: &&Sum| sum.cluster == plan.cluster;
+        let memory: usize = work.sums.iter().filter(in_cluster).map(|sum| sum.memory()).sum();
+        let spool: usize = work.sums.iter().filter(|sum| sum.is_spooled).map(|sum| sum.spool()).sum();
         // A message's only row may be as large as any.
-        if all.rows > 0 && all.bytes + bytes > bytes_max {
-            return Err(Stop::Failed(limit(
-                "the rules make more data of a message than Kafka's buffer takes at a time",
-            )));
+        let is_too_much = memory + bytes + Producer::BATCH_ROOM > memory_max || is_spooled && spool + bytes > spool_max;
+        if rows > 0 && is_too_much {
+            return Err(Stop::Failed(limit("the rules make more data of a message than its buffers take at a time")));
         }
-        if of.qos == 2 && plan.keeps_packet_ids && before.rows >= ROWS_OF_EXCHANGE_MAX {
+        let found = work.sums.iter().position(|sum| sum.sink == sink);
+        let at = found.unwrap_or_else(|| {
+            let (cluster, rows, bytes) = (plan.cluster, 0, 0);
+            work.sums.push(Sum { sink, cluster, is_spooled, rows, bytes, has_letter: false });
+            work.sums.len() - 1
+        });
+        let sum = &mut work.sums[at];
+        if of.qos == 2 && plan.keeps_packet_ids && sum.rows >= ROWS_OF_EXCHANGE_MAX {
             return Err(Stop::Failed(limit(
                 "the rule makes more records of a message of QoS 2 than the disk buffer takes",
             )));
         }
+        let (before, has_letter) = (Before { share: sum.memory(), spool }, sum.has_letter);
+        sum.rows += 1;
+        sum.bytes += bytes;
+        if has_letter && row.is_err() {
+            // One letter has the message whole.
+            return Ok(());
+        }
         let (to, bytes, room) = self.ask(sink, of, told, Some(Fed { plan, row, before })).map_err(Stop::Unreserved)?;
+        let is_letter = matches!(to, To::DeadLetters(..));
+        if is_letter && has_letter {
+            return Ok(());
+        }
+        self.outlets.workspace.sums[at].has_letter |= is_letter;
         let beside = if matches!(to, To::Topic { .. }) { Producer::BATCH_ROOM } else { 0 };
-        self.push(Reserved { sink, to }, bytes + beside, room, waits);
+        self.push(Reserved { sink, to, bytes: bytes + beside }, before.share + bytes, room, waits);
         if self.is_refused { Err(Stop::Ended) } else { Ok(()) }
     }
 
@@ -205,11 +246,10 @@ impl Reservation<'_> {
             OnError::Reject => !self.is_repeat,
             OnError::DeadLetter => false,
         };
-        let Some(sink) = rule.letters.first().copied() else { return Err(Unreserved::RuleFailed) };
-        if asking.already_taken_by.contains(&sink) {
-            // The letter is there since before a crash, with the rows of the sink.
-            return Ok(());
-        }
+        let Some(sink) = rule.letters.first().copied() else {
+            // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.
+            return if alone { Err(Unreserved::RuleFailed) } else { Ok(()) };
+        };
         let outlets = &mut *self.outlets;
         let plan = &outlets.plans[usize::from(sink)];
         let Some(place) = plan.place(message) else { return Err(Unreserved::RuleFailed) };
@@ -221,23 +261,25 @@ impl Reservation<'_> {
                 return Err(Unreserved::RuleFailed);
             }
             let to = To::Nowhere(crate::metrics::spec::RefusalReason::NoRoom);
-            self.push(Reserved { sink, to }, 0, Ok(()), waits);
+            self.push(Reserved { sink, to, bytes: 0 }, 0, Ok(()), waits);
             return Ok(());
         }
         let to = To::DeadLetters(Objection::RuleFailed(number), place);
-        self.push(Reserved { sink, to }, place.bytes(), room, waits);
+        let bytes = place.bytes();
+        self.push(Reserved { sink, to, bytes }, bytes, room, waits);
         Ok(())
     }
 }
 
 impl Sum {
-    const fn and(self, other: Self) -> Self {
-        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    /// Memory of the cluster.
+    const fn memory(&self) -> usize {
+        self.bytes + self.rows * Producer::BATCH_ROOM
     }
 
-    /// Room that a row of these bytes needs after the others, in the disk buffer and in the sink's share.
-    pub(super) const fn with(self, bytes: usize) -> usize {
-        self.bytes + self.rows * (crate::buffer::ROW_COST as usize + Producer::BATCH_ROOM) + bytes
+    /// Bytes in the disk buffer.
+    const fn spool(&self) -> usize {
+        self.bytes + self.rows * crate::buffer::ROW_COST as usize
     }
 }
 
@@ -248,7 +290,7 @@ struct Mark {
     headers: usize,
     rendered: usize,
     needs: smallvec::SmallVec<[usize; 4]>,
-    sums: smallvec::SmallVec<[(u16, Sum); 4]>,
+    sums: smallvec::SmallVec<[Sum; 4]>,
     waits: Option<Wait>,
 }
 
@@ -281,6 +323,8 @@ impl Mark {
 
 /// Ends an evaluation; it is no failure of the rule.
 const ENDED: Failure = limit("ended");
+/// A change of the configuration has taken a sink and left the rule, which does not happen.
+const NO_SINK: Failure = limit("a sink of the rule is not there");
 
 const fn limit(what: &'static str) -> Failure {
     Failure {
@@ -292,7 +336,7 @@ const fn limit(what: &'static str) -> Failure {
 
 /// Renders a row: the memory that it takes, its topic, and the rest.
 fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize, Text, Made), Objection> {
-    // A message makes at most 4 MiB of rows and literals.
+    // [`RENDERED_MAX`] and a row more.
     let end = |rendered: &Vec<u8>| rendered.len() as u32;
     let time = plan.time(of).map_err(Objection::Absent)?;
     if let Some(from) = &plan.headers_from {
@@ -353,5 +397,10 @@ impl Outlets {
     /// Whether there are outcomes of rules, which nobody has counted.
     pub(in crate::shard) fn has_outcomes(&self) -> bool {
         !self.workspace.outcomes.is_empty()
+    }
+
+    /// The cost of rules since this was last asked, in packets.
+    pub(in crate::shard) fn take_cost_of_rules(&mut self) -> u32 {
+        std::mem::take(&mut self.workspace.cost)
     }
 }
