@@ -244,9 +244,10 @@ impl Template {
     fn made<'a>(&self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
         scratch.clear();
         if let [Part::Variable(variable)] = &*self.parts {
-            match variable.of(message)? {
-                Rendered::Lent(bytes) => return Ok(bytes),
-                rendered => rendered.write(scratch),
+            match variable.of(message) {
+                Ok(Rendered::Lent(bytes)) => return Ok(bytes),
+                Ok(rendered) => rendered.write(scratch),
+                Err(why) => variable.column(why)?.write(message, scratch)?,
             }
         } else {
             self.render(message, scratch)?;

@@ -225,12 +225,17 @@ impl Variable {
                 let (_, value) = properties.find(|(key, _)| *key == &**name).ok_or(Absent::UserProperty)?;
                 value.as_bytes()
             }
-            Self::Column(column) => {
-                let mut made = Vec::new();
-                column.write(message, &mut made)?;
-                return Ok(Rendered::Made(made));
-            }
+            // It is written, and never lent.
+            Self::Column(_) => return Err(Absent::Column),
         }))
+    }
+}
+
+impl Variable {
+    /// The column that this is; `why` it is nothing else.
+    #[cold]
+    pub(super) fn column(&self, why: Absent) -> Result<&Column, Absent> {
+        if let Self::Column(column) = self { Ok(column) } else { Err(why) }
     }
 }
 
@@ -260,11 +265,11 @@ impl Vocabulary for Variable {
 
     #[inline]
     fn write(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) -> Result<(), Absent> {
-        match self {
-            // Nothing is allocated for it.
-            Self::Column(column) => column.write(message, out),
-            _ => self.of(message).map(|rendered| rendered.write(out)),
+        match self.of(message) {
+            Ok(rendered) => rendered.write(out),
+            Err(why) => return self.column(why)?.write(message, out),
         }
+        Ok(())
     }
 }
 

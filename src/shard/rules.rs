@@ -157,6 +157,12 @@ impl Address {
 }
 
 impl Outlets {
+    /// What rules have made of a message that was not taken is not counted.
+    #[cold]
+    pub(super) fn forget_outcomes(&mut self) {
+        self.workspace.outcomes.clear();
+    }
+
     /// Counts what rules have made of the last message, and reports failures.
     #[cold]
     pub(super) fn count_rules(
@@ -165,7 +171,6 @@ impl Outlets {
         of: Option<(ClientKey<'_>, &str)>,
         now: Monotonic,
     ) {
-        let Some(rules) = &self.rules else { return };
         for (number, outcome, mixed) in self.workspace.outcomes.drain(..) {
             let rule = usize::from(number);
             numbers.count_rule(rule, M::MixedComparisons, mixed.into());
@@ -184,7 +189,7 @@ impl Outlets {
                         Code::Limit => M::FailedLimit,
                     };
                     numbers.count_rule(rule, reason, 1);
-                    let Some(plan) = rules.plan(number) else { continue };
+                    let Some(plan) = self.rules.as_ref().and_then(|rules| rules.plan(number)) else { continue };
                     teller.tell_of(Kind::RuleFailed, second(now), rule, |event| {
                         let event = of_client(event, of.map(|(client, _)| client));
                         let event = event.with(Field::SqlRule, plan.program.name());

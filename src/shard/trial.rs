@@ -113,7 +113,11 @@ fn record(sink: &Sink, plan: &Plan, message: &MessageContext<'_>) -> Trial {
     let is_null = |value: &&[u8]| message.output.is_some() && sink.empty_is_null && value.is_empty();
     let value = value.flatten().filter(|value| !is_null(value)).map(<[u8]>::to_vec);
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
-    let bytes = plan.row_bytes_max(message);
+    // What a rule makes has no bound before it is made.
+    let bytes = match message.output {
+        Some(_) => plan.row_bytes(message, &mut Vec::new()),
+        None => plan.row_bytes_max(message),
+    };
     if bytes == Err(Absent::Headers) {
         absent("headers_from", Absent::Headers);
     }

@@ -105,7 +105,7 @@ impl Broker {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
-        let asking = Asking { told: Told::Not, already_taken_by: &[], follows: false, feeds, peer: None, wall };
+        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
         let routed = match self.outlets.reserve(&message, &asking) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());

@@ -46,8 +46,6 @@ impl Broker {
     ) -> Published {
         let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
-        // Of a message that its session did not take.
-        self.outlets.workspace.outcomes.clear();
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
             && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
@@ -87,23 +85,32 @@ impl Broker {
             }
         }
         let reserved = match topic {
-            Some(_) if !is_granted => Err(Unreserved::Denied),
+            Some(_) if !is_granted => {
+                self.outlets.forget_outcomes();
+                Err(Unreserved::Denied)
+            }
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.reserve(
-                    &message,
-                    &Asking {
-                        told: Told::of(peer.version, publish.qos),
-                        already_taken_by: taken_by,
-                        follows,
-                        feeds: Feeds::ALL,
-                        peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
-                        wall,
-                    },
-                )
+                if follows && self.outlets.ask_again(&message) {
+                    self.outlets.reserve_again(&message)
+                } else {
+                    self.outlets.reserve(
+                        &message,
+                        &Asking {
+                            told: Told::of(peer.version, publish.qos),
+                            already_taken_by: taken_by,
+                            feeds: Feeds::ALL,
+                            peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
+                            wall,
+                        },
+                    )
+                }
             }
             // Or the session refuses it in a moment.
-            _ => Err(Unreserved::Unmatched),
+            _ => {
+                self.outlets.forget_outcomes();
+                Err(Unreserved::Unmatched)
+            }
         };
         if let Err(Unreserved::Full(wait)) = reserved {
             return Published::Stall(Stall::Memory(wait));

@@ -92,9 +92,6 @@ pub(super) struct Asking<'a> {
     pub(super) told: Told,
     /// Sinks that have had it since before a crash, and are not asked.
     pub(super) already_taken_by: &'a [u16],
-    /// The message before it was one of the same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held
-    /// after that one.
-    pub(super) follows: bool,
     pub(super) feeds: Feeds,
     /// The address of its publisher, where there are rules and it has one.
     pub(super) peer: Option<SocketAddr>,
@@ -224,21 +221,12 @@ impl Outlets {
         asking: &Asking<'_>,
     ) -> Result<Reservation<'_>, Unreserved> {
         let already_taken_by = asking.already_taken_by;
-        if asking.follows && self.ask_again(message) {
-            let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false };
-            reservation.set_aside(message)?;
-            return Ok(reservation);
-        }
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
-        if work.rendered.capacity() > RENDERED_KEPT {
-            work.rendered.shrink_to(RENDERED_KEPT);
+        if self.rules.is_some() {
+            work.forget_rows();
         }
-        work.outcomes.clear();
-        work.rows.clear();
-        work.made_headers.clear();
-        work.sums.clear();
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
@@ -255,16 +243,33 @@ impl Outlets {
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
-        let mut asked = reservation.ask_all(message, asking);
-        if asked.is_ok() {
-            reservation.leave_out(already_taken_by);
-            asked = reservation.set_aside(message);
+        let asked = reservation.ask_all(message, asking).and_then(|()| {
+            if !already_taken_by.is_empty() {
+                reservation.leave_out(already_taken_by);
+            }
+            reservation.set_aside(message)
+        });
+        match asked {
+            Ok(()) => Ok(reservation),
+            Err(why) => {
+                if matches!(why, Unreserved::Full(_)) {
+                    // The message comes again, and the rules are evaluated again.
+                    reservation.outlets.workspace.outcomes.clear();
+                }
+                Err(why)
+            }
         }
-        if matches!(asked, Err(Unreserved::Full(_))) {
-            // The message comes again, and the rules are evaluated again.
-            reservation.outlets.workspace.outcomes.clear();
-        }
-        asked.map(|()| reservation)
+    }
+
+    /// Room for a message after [`Outlets::ask_again`].
+    ///
+    /// # Errors
+    /// The memory is full.
+    #[inline]
+    pub(super) fn reserve_again(&mut self, message: &Message<'_>) -> Result<Reservation<'_>, Unreserved> {
+        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false };
+        reservation.set_aside(message)?;
+        Ok(reservation)
     }
 
     /// Whether the places of the last message's rows are those of the next one's, if it differs in nothing that they are made of.
@@ -274,7 +279,8 @@ impl Outlets {
 
     /// Asks the sinks of the last message whether they have room for this one too. False: it has to be matched and asked
     /// about as any other message.
-    fn ask_again(&mut self, message: &Message<'_>) -> bool {
+    #[inline]
+    pub(super) fn ask_again(&mut self, message: &Message<'_>) -> bool {
         let work = &mut self.workspace;
         debug_assert!(work.is_settled, "no other reservation came in between");
         work.needs.resize(self.upstreams.len(), 0);

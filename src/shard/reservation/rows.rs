@@ -13,7 +13,7 @@ use crate::runtime::seam::WallMs;
 use super::super::outlets::{Objection, Outlets};
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan};
-use super::{Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace};
+use super::{Asking, Fed, RENDERED_KEPT, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace};
 
 /// The most rows that the rules of one message may make.
 const ROWS_MAX: usize = 1_024;
@@ -374,6 +374,19 @@ fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize,
     let (key, value) = (middle - start, if has_value { value.1 - value.0 } else { 0 });
     let bytes = crate::kafka::producer::row_bytes_max(key as usize, value as usize, headers_bytes, 0);
     Ok((bytes, topic, made))
+}
+
+impl Workspace {
+    /// Begins with a message where there are rules.
+    pub(super) fn forget_rows(&mut self) {
+        if self.rendered.capacity() > RENDERED_KEPT {
+            self.rendered.shrink_to(RENDERED_KEPT);
+        }
+        self.outcomes.clear();
+        self.rows.clear();
+        self.made_headers.clear();
+        self.sums.clear();
+    }
 }
 
 /// The bytes of a place in what was rendered.
