@@ -23,6 +23,8 @@ enum FoundBy {
     Hand,
     /// There are no subscribers here: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
     Subscribers,
+    /// There are no sources here: `sim/src/wrong.rs`.
+    Sources,
 }
 
 /// Rules of which one is wrong.
@@ -98,6 +100,13 @@ wrong! {
     ReplaysNewer, Subscribers { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Subscribers { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom, Subscribers { fn may_bind(&self, _: bool) -> bool { true } }
+    HandedOnIsHad, Sources { fn keeps_open(&self, _: bool) -> bool { false } }
+    FirstAnswerEnds, Sources { fn is_answered(&self, _: u32) -> bool { true } }
+    CommitsNewest, Sources { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
+    WaitIsDrop, Sources { fn parks(&self, _: bool) -> bool { false } }
+    UnmetIsHad, Sources { fn is_had(&self, _: bool) -> bool { true } }
+    ReadsOn, Sources { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
+    ReleasesAtOnce, Sources { fn may_release(&self, _: u64, _: u64) -> bool { true } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Lasting { fn tries_again(&self) -> bool { false } }
     SavesNothing, Lasting { fn saves_at_stop(&self) -> bool { false } }

@@ -34,8 +34,10 @@ fn events(service: &Service, kind: &str) -> Vec<Value> {
 #[test]
 fn the_api_is_as_described() {
     let source = "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"t/1\"\n";
-    let service =
-        Service::start(&config_with("shards = 2", &format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}")));
+    // It fails for the messages below.
+    let rule = "[[rule]]\nname = \"r\"\nsql = 'SELECT payload.x FROM \"#\"'\n";
+    let text = format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}{rule}");
+    let service = Service::start(&config_with("shards = 2", &text));
     let mut devices: Vec<_> =
         (0..3).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("a/b {n}"))).collect();
     devices.iter_mut().for_each(|device| device.deliver(1, "x", b"x"));
