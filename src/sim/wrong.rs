@@ -122,7 +122,7 @@ impl FoundBy {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
             Self::Lasting => Some((Scope::with_lasting, super::tests::LASTING_SEEDS)),
-            Self::Hand | Self::Subscribers => None,
+            Self::Hand | Self::Subscribers | Self::Sources => None,
         }
     }
 }
