@@ -96,19 +96,9 @@ impl Request {
     }
 }
 
-/// With the key `paused`.
-fn paused() -> To {
-    To::Keys([("paused".to_owned(), true.into())].into_iter().collect())
-}
-
-/// Without it.
-fn resumed() -> To {
-    To::Keys([("paused".to_owned(), Value::Null)].into_iter().collect())
-}
-
-/// With the key `enabled`; null: without it.
-fn enabled(value: Value) -> To {
-    To::Keys([("enabled".to_owned(), value)].into_iter().collect())
+/// With this key; null: without it.
+fn set(key: &str, value: Value) -> To {
+    To::Keys([(key.to_owned(), value)].into_iter().collect())
 }
 
 /// Creates a sink, or changes the one of that name. The body has its keys as in `[[sink]]` of the configuration file; a key
@@ -148,7 +138,7 @@ async fn delete_sink(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn pause_sink(request: Request) -> Answer {
-    request.carry_out(Part::Sink, "pause_sink", paused()).await
+    request.carry_out(Part::Sink, "pause_sink", set("paused", true.into())).await
 }
 
 /// Resumes a paused sink: its waiting records are written to Kafka. Its key `paused` is removed.
@@ -160,7 +150,7 @@ async fn pause_sink(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_sink(request: Request) -> Answer {
-    request.carry_out(Part::Sink, "resume_sink", resumed()).await
+    request.carry_out(Part::Sink, "resume_sink", set("paused", Value::Null)).await
 }
 
 /// Creates a source, or changes the one of that name. The body has its keys as in `[[source]]` of the configuration file; a key that is not
@@ -199,7 +189,7 @@ async fn delete_source(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn pause_source(request: Request) -> Answer {
-    request.carry_out(Part::Source, "pause_source", paused()).await
+    request.carry_out(Part::Source, "pause_source", set("paused", true.into())).await
 }
 
 /// Resumes a paused source, where its group stands. Its key `paused` is removed.
@@ -211,7 +201,7 @@ async fn pause_source(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_source(request: Request) -> Answer {
-    request.carry_out(Part::Source, "resume_source", resumed()).await
+    request.carry_out(Part::Source, "resume_source", set("paused", Value::Null)).await
 }
 
 /// Creates a rule, or changes the one of that name. The body has its keys as in `[[rule]]` of the configuration file; a key that is not given, or
@@ -250,7 +240,7 @@ async fn delete_rule(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn pause_rule(request: Request) -> Answer {
-    request.carry_out(Part::Rule, "pause_rule", enabled(false.into())).await
+    request.carry_out(Part::Rule, "pause_rule", set("enabled", false.into())).await
 }
 
 /// Enables a rule again. Its key `enabled` is removed.
@@ -262,7 +252,7 @@ async fn pause_rule(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_rule(request: Request) -> Answer {
-    request.carry_out(Part::Rule, "resume_rule", enabled(Value::Null)).await
+    request.carry_out(Part::Rule, "resume_rule", set("enabled", Value::Null)).await
 }
 
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration

@@ -33,9 +33,14 @@ impl GivenUp {
 }
 
 impl Outlets {
-    /// Records that sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
+    /// Whether there is something for [`Outlets::count_aside`].
+    pub(super) fn has_aside(&self) -> bool {
+        !self.passed_over.is_empty() || self.has_outcomes()
+    }
+
+    /// Counts what rules have made of a message, and records that sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
     #[cold]
-    pub(super) fn count_passed_over(
+    pub(super) fn count_aside(
         &mut self,
         (numbers, teller, config): (&mut Numbers, &mut Teller, &Config),
         of: Option<(ClientKey<'_>, &str)>,
@@ -50,6 +55,7 @@ impl Outlets {
                 publish_refused(teller, config, second(now), sink, of, (why, DROPPED));
             }
         }
+        self.count_rules((numbers, teller), of, now);
     }
 }
 

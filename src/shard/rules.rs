@@ -50,8 +50,8 @@ pub(super) struct RulePlan {
     /// Places of its sinks in the configuration; [`u16::MAX`]: one that is not there.
     pub(super) sinks: SmallVec<[u16; 2]>,
     pub(super) on_error: OnError,
-    /// Those of its sinks that have dead letters.
-    pub(super) letters: SmallVec<[u16; 2]>,
+    /// The first of its sinks that has dead letters.
+    pub(super) letters: Option<u16>,
 }
 
 /// What a rule has made of a message.
@@ -84,7 +84,7 @@ impl Rules {
             let sinks: SmallVec<[u16; 2]> = rule.sinks.iter().map(|name| place(name).unwrap_or(u16::MAX)).collect();
             let sink = |sink: &u16| config.sinks.get(usize::from(*sink));
             let has_letters = |place: &u16| sink(place).is_some_and(|sink| sink.dead_letters.is_some());
-            let letters = sinks.iter().copied().filter(has_letters).collect();
+            let letters = sinks.iter().copied().find(has_letters);
             let program = rule.program.clone()?;
             Some(RulePlan { program, sinks, on_error: rule.on_error, letters })
         };

@@ -406,7 +406,7 @@ fn hops_header<'a>(message: &Message<'_>) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 /// Bytes of a header in a record: name and value, and the length of each.
-const fn header_bytes(name: usize, value: usize) -> usize {
+pub(super) const fn header_bytes(name: usize, value: usize) -> usize {
     varint::len(name as i64) + name + varint::len(value as i64) + value
 }
 

@@ -227,7 +227,7 @@ impl Judge<'_> {
 
     /// K3.
     fn again(&mut self, heard: &Heard, copies: &Copies) {
-        // When a committed offset above it was first seen, by record; and copies that came anew, as (time, partition).
+        // When a committed offset above it was first seen, by record; and repeated copies, as (time, partition).
         let committed = self.first_committed(heard.log, copies);
         let mut anew: Vec<(u64, u32)> = Vec::new();
         for (record, of_record) in copies {
@@ -261,7 +261,7 @@ impl Judge<'_> {
         self.amount(heard, &anew);
     }
 
-    /// The last part of K3: up to each time no more came anew than the faults until then allow.
+    /// K3 bounds repeated copies, too: at each time there are at most as many as the faults before it allow.
     fn amount(&mut self, heard: &Heard, anew: &[(u64, u32)]) {
         let (ledger, log) = (self.ledger, &self.ledger.logs[heard.log]);
         for (partition, (begin, _)) in (0..).zip(&log.partitions) {

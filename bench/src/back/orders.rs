@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The service was started anew, and is or will be there.
+    /// The service was started again, and is or will be there.
     Target(SocketAddr),
     /// Something is about to be done.
     Hurt(String),

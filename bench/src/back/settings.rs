@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     /// Seconds in which records are written; with --control the orders say when it ends.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
-    /// Takes orders on standard input, a line each: `target ADDRESS` (the service was started there anew), `hurt NAME` and `well` (something
+    /// Takes orders on standard input, a line each: `target ADDRESS` (the service was started again there), `hurt NAME` and `well` (something
     /// is done to it, and over), `member kept|clean FILE` (another member of the group has ended, and this is what it printed), `end`.
     #[arg(long)]
     pub(crate) control: bool,

@@ -15,9 +15,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
 use super::coordinator::Groups;
-use super::front::{
-    FORBIDDEN, From, NOT_LEADER, OUT_OF_RANGE, Reply, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, framed, response_header,
-};
+use super::front::{From, OUT_OF_RANGE, Reply, UNKNOWN_TOPIC_ID, framed, response_header};
 use super::waiting::Waiting;
 use super::{Cluster, Partition};
 use crate::time::MS;
@@ -101,14 +99,7 @@ fn places(topics: &[FetchTopic], version: i16) -> Vec<(Place, (i64, i32))> {
 impl Cluster {
     /// A partition that this broker leads, for a reader that knows of this leader epoch.
     fn led_here(&self, name: &str, index: i32, (node, epoch): (i32, i32)) -> Result<&Partition, i16> {
-        let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
-        if topic.reading_forbidden {
-            return Err(FORBIDDEN);
-        }
-        let partition = topic.partitions.get(index as usize).ok_or(UNKNOWN_TOPIC)?;
-        if partition.leader != Some(node) {
-            return Err(NOT_LEADER);
-        }
+        let (_, partition) = self.partition_led_by(name, index, node)?;
         match epoch {
             0.. if self.modern && epoch < partition.leader_epoch => Err(FENCED_EPOCH),
             0.. if self.modern && epoch > partition.leader_epoch => Err(UNKNOWN_EPOCH),

@@ -16,6 +16,11 @@ use super::{Cluster, Partition, Topic};
 impl Cluster {
     fn readable(&mut self, name: &str, index: i32, node: i32) -> Result<(&Topic, &Partition), i16> {
         self.asked += 1;
+        self.partition_led_by(name, index, node)
+    }
+
+    /// A partition that may be read, and that this broker leads.
+    pub(super) fn partition_led_by(&self, name: &str, index: i32, node: i32) -> Result<(&Topic, &Partition), i16> {
         let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
         if topic.reading_forbidden {
             return Err(FORBIDDEN);

@@ -79,7 +79,7 @@ pub struct Reading {
     pub has_slow: bool,
 }
 
-/// Faults that these runs do not have: of devices and of what sinks write, and a topic that is made anew, as its records are others then.
+/// `LEFT_OUT` are the faults that these runs leave out: those of devices and of sinks, and recreated topics.
 const LEFT_OUT: [Fault; 7] = [
     Fault::CutDevice,
     Fault::TakeOver,

@@ -130,11 +130,10 @@ impl Broker {
         if feeds.sinks {
             self.numbers.count_routed(None, routed);
         }
-        if !self.outlets.passed_over.is_empty() || self.outlets.has_outcomes() {
+        if self.outlets.has_aside() {
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             let of = Some((client, publish.topic));
-            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
-            self.outlets.count_rules((numbers, teller), of, now);
+            self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
             let _ = io.spend(self.outlets.take_cost_of_rules());
         }
         Ok(admitted)

@@ -187,12 +187,11 @@ impl Broker {
                 (0, Reason::Unmatched)
             }
         };
-        if !self.outlets.passed_over.is_empty() || self.outlets.has_outcomes() {
+        if self.outlets.has_aside() {
             let session = self.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
-            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
-            self.outlets.count_rules((numbers, teller), of, now);
+            self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
             let _ = io.spend(self.outlets.take_cost_of_rules());
         }
         let is_lasting = is_taken

@@ -3,7 +3,6 @@
 
 use crate::config::OnError;
 use crate::kafka::producer::Producer;
-use crate::record::varint;
 use crate::rule::column::Row as Output;
 use crate::rule::failure::{Clause, Code, Failure, Reason};
 use crate::rule::message::{Given, Id, Message as RuleMessage};
@@ -12,7 +11,7 @@ use crate::runtime::seam::WallMs;
 
 use super::super::outlets::{Objection, Outlets};
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
-use super::super::sinks::{Message, Plan};
+use super::super::sinks::{Message, Plan, header_bytes};
 use super::{Asking, Fed, RENDERED_KEPT, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace};
 
 /// The most rows that the rules of one message may make.
@@ -65,9 +64,8 @@ pub(super) struct Before {
 enum Stop {
     /// The rule fails for the message.
     Failed(Failure),
-    /// No destination gets the message, whatever the rest of the rules make of it.
-    Ended,
-    Unreserved(Unreserved),
+    /// The reservation is decided: no destination gets the message, or nothing is reserved.
+    Ended(Result<(), Unreserved>),
 }
 
 impl Reservation<'_> {
@@ -123,8 +121,8 @@ impl Reservation<'_> {
                     let asked = self.ask_row((*sink, plan, most), &of, &row, asking.told, waits);
                     asked.map_err(|why| match why {
                         Stop::Failed(failure) => failure,
-                        other => {
-                            stop = Some(other);
+                        Stop::Ended(ended) => {
+                            stop = Some(ended);
                             ENDED
                         }
                     })?;
@@ -144,10 +142,8 @@ impl Reservation<'_> {
             self.outlets.workspace.cost += 1;
             let compared = input.mixed_comparisons();
             self.outlets.workspace.outcomes.push((number, outcome, compared - std::mem::replace(&mut mixed, compared)));
-            match stop {
-                None | Some(Stop::Failed(_)) => {}
-                Some(Stop::Ended) => return Ok(()),
-                Some(Stop::Unreserved(why)) => return Err(why),
+            if let Some(ended) = stop {
+                return ended;
             }
             if matches!(outcome, Outcome::Failed(_)) {
                 self.fail(number, rule, message, asking, waits)?;
@@ -219,7 +215,8 @@ impl Reservation<'_> {
             // One letter has the message whole.
             return Ok(());
         }
-        let (to, bytes, room) = self.ask(sink, of, told, Some(Fed { plan, row, before })).map_err(Stop::Unreserved)?;
+        let asked = self.ask(sink, of, told, Some(Fed { plan, row, before }));
+        let (to, bytes, room) = asked.map_err(|why| Stop::Ended(Err(why)))?;
         let is_letter = matches!(to, To::DeadLetters(..));
         if is_letter && has_letter {
             return Ok(());
@@ -227,7 +224,7 @@ impl Reservation<'_> {
         self.outlets.workspace.sums[at].has_letter |= is_letter;
         let beside = if matches!(to, To::Topic { .. }) { Producer::BATCH_ROOM } else { 0 };
         self.push(Reserved { sink, to, bytes: bytes + beside }, before.share + bytes, room, waits);
-        if self.is_refused { Err(Stop::Ended) } else { Ok(()) }
+        if self.is_refused { Err(Stop::Ended(Ok(()))) } else { Ok(()) }
     }
 
     /// Asks for the place of a message for which a rule has failed.
@@ -246,7 +243,7 @@ impl Reservation<'_> {
             OnError::Reject => !self.is_repeat,
             OnError::DeadLetter => false,
         };
-        let Some(sink) = rule.letters.first().copied() else {
+        let Some(sink) = rule.letters else {
             // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.
             return if alone { Err(Unreserved::RuleFailed) } else { Ok(()) };
         };
@@ -359,8 +356,7 @@ fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize,
             let middle = end(&work.rendered);
             work.rendered.extend_from_slice(value);
             work.made_headers.push((start, middle, end(&work.rendered)));
-            let len = |len: usize| varint::len(len as i64) + len;
-            headers_bytes += len(name.len()) + len(value.len());
+            headers_bytes += header_bytes(name.len(), value.len());
         }
         left_out = ranges.left_out;
     }
