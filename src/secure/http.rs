@@ -89,24 +89,35 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// The time for the next step.
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.until.saturating_duration_since(Instant::now()).min(self.step);
-        if left.is_zero() { Err(io::Error::new(io::ErrorKind::TimedOut, Late)) } else { Ok(left) }
+    /// `bounded` takes one step of `call`, which `set` gives its time. A step that is cut short by the end of the whole
+    /// fails for the whole.
+    fn bounded<T>(
+        &self,
+        set: impl FnOnce(&TcpStream, Option<Duration>) -> io::Result<()>,
+        call: impl FnOnce(&TcpStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, Late);
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late());
+        }
+        set(&self.socket, Some(left.min(self.step)))?;
+        call(&self.socket).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if left < self.step => late(),
+            _ => error,
+        })
     }
 }
 
 impl Read for Bounded {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
-        self.socket.read(into)
+        self.bounded(TcpStream::set_read_timeout, |mut socket| socket.read(into))
     }
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
-        self.socket.write(bytes)
+        self.bounded(TcpStream::set_write_timeout, |mut socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -277,6 +288,9 @@ mod tests {
         });
         // Long enough for the first bytes, whatever else runs.
         let whole = Duration::from_secs(2);
+        assert_eq!(post(&url, Bounds { whole, ..BOUNDS }).unwrap_err(), "no whole answer in time");
+        // The last step waits when the whole ends.
+        let url = server(|mut stream| drop((stream.write_all(b"x"), std::thread::sleep(Duration::from_secs(3)))));
         assert_eq!(post(&url, Bounds { whole, ..BOUNDS }).unwrap_err(), "no whole answer in time");
     }
 
