@@ -63,12 +63,14 @@ pub(super) fn of(config: &Config) -> Described {
         is_removed: source.is_removed,
         is_paused: source.paused,
     });
+    let environment = crate::config::environment();
     let rules = config.rules.iter().map(|rule| Rule {
         name: rule.name.clone(),
         description: rule.description.clone(),
         sql: rule.sql.clone(),
         from: rule.program.iter().flat_map(|program| program.filters().map(str::to_owned)).collect(),
         sinks: rule.sinks.clone(),
+        republish: rule.republish.iter().map(|of| in_force::republish(of, &environment)).collect(),
         on_error: rule.on_error.as_str(),
         is_enabled: rule.enabled,
         is_removed: rule.is_removed,

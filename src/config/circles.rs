@@ -85,15 +85,9 @@ fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
 /// All ways from a source.
 fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
-    let read = || {
-        let each = |(to, other): (usize, &Source)| {
-            other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
-        };
-        sources.iter().enumerate().flat_map(each)
-    };
     // A source that reads its own dead letters is reported where they are configured.
     if let Some(letters) = &source.dead_letters_topic {
-        let readers = read().filter(|(to, cluster, topic)| {
+        let readers = read(sources).filter(|(to, cluster, topic)| {
             *cluster == source.cluster && topic == letters && sources[*to].name != source.name
         });
         ways.extend(readers.map(|(to, ..)| {
@@ -105,35 +99,77 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
             Way { to, key: "dead_letters_topic", words }
         }));
     }
-    let mut lead = |sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
+    let mut walk = Walk { sources, to, ways, seen: Vec::new() };
+    for (kafka, mqtt) in source.routes() {
+        walk.seen.clear();
+        let published = of_record(mqtt, kafka);
+        walk.follow(&published, |feed| source.feeds(feed), &format!("messages of {mqtt}"));
+    }
+    walk.ways
+}
+
+/// Each Kafka topic that a source reads: the source's place, the cluster, the topic.
+fn read(sources: &[Source]) -> impl Iterator<Item = (usize, usize, String)> {
+    let each = |(to, other): (usize, &Source)| {
+        other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
+    };
+    sources.iter().enumerate().flat_map(each)
+}
+
+/// A walk from the messages of a source to the Kafka topics of sources, through sinks and rules.
+struct Walk<'c> {
+    sources: &'c [Source],
+    to: Destinations<'c>,
+    ways: Vec<Way>,
+    /// Rules with messages that were followed: none is evaluated for what it has made itself.
+    seen: Vec<&'c str>,
+}
+
+impl<'c> Walk<'c> {
+    /// Follows messages with topics of this pattern, wherever they are fed.
+    fn follow(&mut self, published: &[Piece], feeds: impl Fn(Feed) -> bool, what: &str) {
+        let Destinations { sinks, rules } = self.to;
+        let literal = literal(published);
+        let taking = sinks.iter().filter(|sink| takes(sink, published, literal.as_deref()));
+        for sink in taking.filter(|_| feeds(Feed::Sinks)) {
+            self.lead(sink, &sink.topic, literal.as_deref(), what);
+        }
+        let evaluated = rules.iter().filter(|rule| rule.enabled && reads(rule, published));
+        for rule in evaluated.filter(|_| feeds(Feed::Rules)) {
+            let what = format!("what rule {} makes of {what}", rule.name);
+            let fed = sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
+            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
+                self.lead(sink, &row.topic, None, &what);
+            }
+            self.follow_republished(rule, &what);
+        }
+    }
+
+    fn follow_republished(&mut self, rule: &'c Rule, what: &str) {
+        if self.seen.contains(&rule.name.as_str()) {
+            return;
+        }
+        self.seen.push(&rule.name);
+        for made in rule.republish.iter().filter(|made| !made.is_direct) {
+            self.follow(&of_message(&made.topic, None), |_| true, what);
+        }
+    }
+
+    /// Adds the ways that a sink opens by what it writes to Kafka topics of this template.
+    fn lead(&mut self, sink: &Sink, template: &Template, literal: Option<&str>, what: &str) {
+        let sources = self.sources;
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
         let written = of_message(template, literal);
-        for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
+        for (to, _, topic) in read(sources).filter(|(_, cluster, _)| *cluster == sink.cluster) {
             if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
                 let words = format!(
                     "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
                     sink.name, sources[to].name
                 );
-                ways.push(Way { to, key: "feeds", words });
-            }
-        }
-    };
-    for (kafka, mqtt) in source.routes() {
-        let published = of_record(mqtt, kafka);
-        let literal = literal(&published);
-        let taking = to.sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref()));
-        for sink in taking.filter(|_| source.feeds(Feed::Sinks)) {
-            lead(sink, &sink.topic, literal.as_deref(), &format!("messages of {mqtt}"));
-        }
-        let evaluated = to.rules.iter().filter(|rule| rule.enabled && reads(rule, &published));
-        for rule in evaluated.filter(|_| source.feeds(Feed::Rules)) {
-            let fed = to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
-            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
-                lead(sink, &row.topic, None, &format!("what rule {} makes of messages of {mqtt}", rule.name));
+                self.ways.push(Way { to, key: "feeds", words });
             }
         }
     }
-    ways
 }
 
 /// Whether a rule can get a message with a topic of this pattern.

@@ -60,7 +60,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
-    let drafts = Drafts::of(&document);
+    let drafts = Drafts::of(&document, &overrides.environment);
     let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
     let rules = drafts.with_sinks(&sinks);
     let spool = spool::resolve(&document, service.shards, &sinks);

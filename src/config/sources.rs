@@ -16,7 +16,7 @@ use super::{Overrides, SOURCES_MAX, circles, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
 use crate::mqtt::topic::valid_name;
 use crate::rule::record::RecordTemplate;
-use crate::rule::template::Fixed;
+use crate::rule::template::{Fixed, TemplateOf, Vocabulary};
 
 /// The most Kafka topics of one source.
 const TOPICS_MAX: usize = 1_000;
@@ -201,7 +201,7 @@ fn topics(table: &Table<'_>, fixed: &Fixed<'_>) -> (Topics, Vec<Read>) {
 }
 
 /// Reports an MQTT topic that no message can have.
-fn check_mqtt_topic(table: &Table<'_>, template: &RecordTemplate, spot: &Spot) {
+pub(super) fn check_mqtt_topic<V: Vocabulary>(table: &Table<'_>, template: &TemplateOf<V>, spot: &Spot) {
     let hint = "a topic has at least one character, and neither `+` nor `#`";
     if let Some(topic) = template.as_literal() {
         if !valid_name(topic) {

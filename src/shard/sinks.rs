@@ -142,9 +142,9 @@ impl Plan {
         }
     }
 
-    /// Whether the sink goes without such a message where it has no room for it.
-    pub(super) const fn goes_without(&self, message: &Message<'_>) -> bool {
-        self.drops_qos0 && message.qos == 0
+    /// Whether the sink goes without a message of this QoS where it has no room for it.
+    pub(super) const fn goes_without(&self, qos: u8) -> bool {
+        self.drops_qos0 && qos == 0
     }
 
     /// Whether a topic that the template has made is one that only its own text may name: topics that begin with `_` are Kafka's own

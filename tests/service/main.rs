@@ -57,6 +57,7 @@ mod receipts;
 mod records;
 mod refusals;
 mod reload;
+mod republish;
 mod retained;
 mod roles;
 mod rules;

@@ -20,7 +20,7 @@ use crate::telemetry;
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
-pub use rule::{Fed, OnError};
+pub use rule::{Fed, MessageProperty, OnError, Republish};
 pub use service::{ApiAccess, LogFormat, LogLevel};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
 pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};

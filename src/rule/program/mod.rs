@@ -100,6 +100,12 @@ impl<'i> Input<'i> {
         Self { message, around, arena }
     }
 
+    /// Goes on with a message that a rule has made of the one before: its rules have what that one's have left of what a message may cost.
+    pub fn of_republished(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
+        arena.go_on_with(message.context.payload);
+        Self { message, around, arena }
+    }
+
     /// Steps of the rules so far.
     #[must_use]
     pub fn steps(&self) -> u64 {

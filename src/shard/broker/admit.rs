@@ -1,6 +1,8 @@
 //! A message that no client is sending now: a will, a value of the service, a record of a source. Its sinks, subscribers and home are asked for
 //! room first; then all of them get it, or none. A client's own way, on which its session numbers the message in between, is `publish`.
 
+use smallvec::SmallVec;
+
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::Publish;
 use crate::runtime::seam::WallMs;
@@ -65,8 +67,10 @@ pub(in crate::shard) struct Admitted {
     owed: u16,
     /// A sink has refused the message for all destinations.
     pub(in crate::shard) is_refused: bool,
-    /// A sink has taken the message.
+    /// A sink has taken the message, or somebody what rules have made of it.
     is_matched: bool,
+    /// Rules have made messages of it.
+    has_republished: bool,
 }
 
 impl Admitted {
@@ -100,15 +104,27 @@ impl Broker {
                 let _ = io.spend(cost);
             }
         }
-        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false };
+        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
         if !(feeds.sinks || feeds.rules && self.outlets.rules.is_some()) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
         let routed = match self.outlets.reserve(&message, &asking) {
-            Ok(reservation) => {
+            Ok(mut reservation) => {
+                if reservation.has_republished() {
+                    let takers = (&self.retained, &self.queues);
+                    let made = (reservation.republished(), client_id);
+                    let first = (publish.topic, publish, route);
+                    if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
+                        reservation.give_up();
+                        return Err(full);
+                    }
+                    admitted.has_republished = true;
+                }
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
+                admitted.is_matched |=
+                    admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
@@ -147,11 +163,11 @@ impl Broker {
         admitted: Admitted,
         by: Publisher,
     ) -> u32 {
-        let Admitted { route, owed, is_refused, .. } = admitted;
-        if is_refused || !route.is_any() {
+        let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
+        if is_refused || !(route.is_any() || has_republished) {
             return owed.into();
         }
-        let (from, awaited) = match by {
+        let (from, mut awaited) = match by {
             Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
             Publisher::Service => (PublishedBy::default(), 0),
             Publisher::Source(claimed) => {
@@ -160,8 +176,47 @@ impl Broker {
                 (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
             }
         };
-        let answer = from.claimed.map(ticket_of);
-        self.deliver(io, route, publish, from, answer);
+        let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
+        if has_republished && claimed.is_some() {
+            let claims: u32 = self.delivery.republished().map(|(_, shards)| shards.count_ones()).sum();
+            awaited += claims + u32::from(self.republished_awaits());
+        }
+        if route.is_any() {
+            self.deliver(io, route, publish, from, answer);
+        }
+        if has_republished {
+            self.deliver_republished(io, claimed, answer);
+        }
         u32::from(owed) + awaited
+    }
+
+    /// How many answers are owed for the messages that rules have made of the one at hand, beside those of sinks.
+    pub(in crate::shard) fn republished_awaits(&mut self) -> u16 {
+        let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
+    }
+
+    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that it all comes from.
+    /// They are nobody's own, and rules may publish everything.
+    #[cold]
+    pub(in crate::shard) fn deliver_republished(
+        &mut self,
+        io: &mut Ring<'_>,
+        claimed: Option<Claimed>,
+        answer: Option<Ticket>,
+    ) {
+        let cost = self.delivery.take_cost();
+        let _ = io.spend(cost);
+        let mut all = std::mem::take(self.outlets.republished());
+        for (at, made) in all.iter().enumerate() {
+            let publish = made.publish();
+            let route = self.delivery.find_again(at + 1, publish.topic);
+            if route.is_any() {
+                self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+            }
+        }
+        all.clear();
+        *self.outlets.republished() = all;
     }
 }
