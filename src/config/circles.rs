@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::keys::Section;
 use super::problem::Fault;
 use super::resolve::Document;
-use super::resolved::{Feed, Rule, Sink, Source};
+use super::resolved::{Fed, Feed, Rule, Sink, Source};
 use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
@@ -54,9 +54,12 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "feeds" => {
                 "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" and \"rules\" out of feeds"
             }
+            "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
-        let spot = document.spot_in(Section::Source, places[at], circle[0].key);
+        // What a rule reads by name is decided by the rule.
+        let key = if circle[0].key == "sql" { "name" } else { circle[0].key };
+        let spot = document.spot_in(Section::Source, places[at], key);
         document.source.report(&spot, Fault::new(what).hint(hint));
     }
 }
@@ -105,7 +108,7 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
             Way { to, key: "dead_letters_topic", words }
         }));
     }
-    let mut lead = |sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
+    let mut lead = |key: &'static str, sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
         let written = of_message(template, literal);
         for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
@@ -114,26 +117,36 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
                     "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
                     sink.name, sources[to].name
                 );
-                ways.push(Way { to, key: "feeds", words });
+                ways.push(Way { to, key, words });
             }
         }
     };
-    for (kafka, mqtt) in source.routes() {
+    let named = to.rules.iter().filter(|rule| rule.enabled && rule.names(&source.name));
+    for (rule, sink, row) in named.flat_map(|rule| fed_by(rule, to.sinks)) {
+        let what = format!("what rule {} makes of records of source {}", rule.name, source.name);
+        lead("sql", sink, &row.topic, None, &what);
+    }
+    for (kafka, mqtt) in source.routes().filter_map(|(kafka, mqtt)| Some((kafka, mqtt?))) {
         let published = of_record(mqtt, kafka);
         let literal = literal(&published);
         let taking = to.sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref()));
         for sink in taking.filter(|_| source.feeds(Feed::Sinks)) {
-            lead(sink, &sink.topic, literal.as_deref(), &format!("messages of {mqtt}"));
+            lead("feeds", sink, &sink.topic, literal.as_deref(), &format!("messages of {mqtt}"));
         }
         let evaluated = to.rules.iter().filter(|rule| rule.enabled && reads(rule, &published));
         for rule in evaluated.filter(|_| source.feeds(Feed::Rules)) {
-            let fed = to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
-            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
-                lead(sink, &row.topic, None, &format!("what rule {} makes of messages of {mqtt}", rule.name));
+            for (_, sink, row) in fed_by(rule, to.sinks) {
+                lead("feeds", sink, &row.topic, None, &format!("what rule {} makes of messages of {mqtt}", rule.name));
             }
         }
     }
     ways
+}
+
+/// The sinks that a rule feeds, with their rows.
+fn fed_by<'c>(rule: &'c Rule, sinks: &'c [Sink]) -> impl Iterator<Item = (&'c Rule, &'c Sink, &'c Fed)> {
+    let fed = sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
+    fed.filter_map(move |sink| Some((rule, sink, sink.fed.as_deref()?)))
 }
 
 /// Whether a rule can get a message with a topic of this pattern.

@@ -61,6 +61,7 @@ mod retained;
 mod roles;
 mod rules;
 mod rules_admin;
+mod rules_sources;
 mod sandbox;
 mod sasl;
 mod scram;

@@ -24,8 +24,10 @@ use super::outlets::{Objection, Outlets};
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
 
+mod beside;
 mod rows;
 
+pub(super) use self::beside::Beside;
 use self::rows::{Before, Made, Sum, span};
 
 /// Memory for what is rendered of a message that is kept for the next one.
@@ -96,6 +98,8 @@ pub(super) struct Asking<'a> {
     /// The address of its publisher, where there are rules and it has one.
     pub(super) peer: Option<SocketAddr>,
     pub(super) wall: WallMs,
+    /// Rules that are not for the message itself.
+    pub(super) beside: Option<&'a Beside<'a>>,
 }
 
 /// The room that a message waits for.
@@ -237,6 +241,9 @@ impl Outlets {
         if !(asking.feeds.sinks && asking.feeds.rules) {
             let Feeds { sinks, rules, .. } = asking.feeds;
             work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
+        }
+        if let Some(beside) = asking.beside {
+            work.matched.extend_from_slice(beside.rules);
         }
         let is_matched = !work.matched.is_empty();
         let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: !already_taken_by.is_empty() };

@@ -3,7 +3,7 @@
 
 use crate::config::OnError;
 use crate::kafka::producer::Producer;
-use crate::rule::column::Row as Output;
+use crate::rule::column::{Defaults, Row as Output};
 use crate::rule::failure::{Clause, Code, Failure, Reason};
 use crate::rule::message::{Given, Id, Message as RuleMessage};
 use crate::rule::program::{self, Input};
@@ -12,6 +12,7 @@ use crate::runtime::seam::WallMs;
 use super::super::outlets::{Objection, Outlets};
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan, header_bytes};
+use super::beside::Turns;
 use super::{Asking, Fed, RENDERED_KEPT, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace};
 
 /// The most rows that the rules of one message may make.
@@ -93,7 +94,7 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, memory_max, spool_max } = rules;
+        let Rules { plans, fed, arena, machine, random, memory_max, spool_max, .. } = rules;
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
             context: *message,
@@ -106,8 +107,10 @@ impl Reservation<'_> {
         let around = machine.around(asking.wall.0, random.u64(..));
         let mut input = Input::new(&of, &around, arena);
         let mut mixed = 0;
+        let turns = Turns::new(asking.beside, self.outlets.workspace.matched.len());
         for place in from..self.outlets.workspace.matched.len() {
             let number = self.outlets.workspace.matched[place] & !RULE;
+            let defaults = turns.begin(place, &mut input);
             let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
             let mark = Mark::of(&self.outlets.workspace, *waits);
             let (mut stop, mut outputs) = (None, 0);
@@ -116,7 +119,7 @@ impl Reservation<'_> {
                 for sink in &rule.sinks {
                     let Some(Some(plan)) = fed.get(usize::from(*sink)) else { return Err(NO_SINK) };
                     let most = (memory_max.get(plan.cluster).copied().unwrap_or(usize::MAX), *spool_max);
-                    let row = Output::new(output);
+                    let row = Output::new(output).by_default(defaults);
                     let of = Message { output: Some(&row), ..*message };
                     let asked = self.ask_row((*sink, plan, most), &of, &row, asking.told, waits);
                     asked.map_err(|why| match why {
@@ -174,7 +177,7 @@ impl Reservation<'_> {
         if rows >= ROWS_MAX {
             return Err(Stop::Failed(limit("the rules make more records than a message may")));
         }
-        let rendered = render(plan, of, work);
+        let rendered = render(plan, of, output.defaults(), work);
         if let Some(failure) = output.failure() {
             return Err(Stop::Failed(failure));
         }
@@ -332,16 +335,28 @@ const fn limit(what: &'static str) -> Failure {
 }
 
 /// Renders a row: the memory that it takes, its topic, and the rest.
-fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize, Text, Made), Objection> {
+fn render(
+    plan: &Plan,
+    of: &Message<'_>,
+    defaults: Option<Defaults<'_>>,
+    work: &mut Workspace,
+) -> Result<(usize, Text, Made), Objection> {
     // [`RENDERED_MAX`] and a row more.
     let end = |rendered: &Vec<u8>| rendered.len() as u32;
     let time = plan.time(of).map_err(Objection::Absent)?;
+    let time = time.or_else(|| defaults?.time_ms.map(WallMs));
     if let Some(from) = &plan.headers_from {
         from.bound(of).map_err(Objection::Absent)?;
     }
     let topic = Text::of(&plan.topic, of, &mut work.rendered).map_err(Objection::Absent)?;
     let start = end(&work.rendered);
-    let key = plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok());
+    let key = match defaults.filter(|_| plan.has_default_key()) {
+        Some(Defaults { key, .. }) => {
+            work.rendered.extend_from_slice(key.unwrap_or_default());
+            key.is_some()
+        }
+        None => plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok()),
+    };
     let middle = end(&work.rendered);
     let has_value = plan.write_value(of, &mut work.rendered).map_err(Objection::Absent)?;
     let value = (middle, end(&work.rendered));
