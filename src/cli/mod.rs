@@ -35,6 +35,7 @@ mod reconfigure;
 mod reference;
 mod reload;
 pub mod rule;
+mod rule_facts;
 pub mod rules;
 pub mod run;
 mod secured;

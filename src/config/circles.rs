@@ -54,9 +54,12 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "feeds" => {
                 "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" and \"rules\" out of feeds"
             }
+            "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
-        let spot = document.spot_in(Section::Source, places[at], circle[0].key);
+        // What a rule reads by name is decided by the rule.
+        let key = if circle[0].key == "sql" { "name" } else { circle[0].key };
+        let spot = document.spot_in(Section::Source, places[at], key);
         document.source.report(&spot, Fault::new(what).hint(hint));
     }
 }
@@ -99,8 +102,13 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
             Way { to, key: "dead_letters_topic", words }
         }));
     }
-    let mut walk = Walk { sources, to, ways, seen: Vec::new() };
-    for (kafka, mqtt) in source.routes() {
+    let mut walk = Walk { sources, to, key: "sql", ways, seen: Vec::new() };
+    for rule in to.rules.iter().filter(|rule| rule.enabled && rule.names(&source.name)) {
+        walk.seen.clear();
+        walk.follow_rule(rule, &format!("records of source {}", source.name));
+    }
+    walk.key = "feeds";
+    for (kafka, mqtt) in source.routes().filter_map(|(kafka, mqtt)| Some((kafka, mqtt?))) {
         walk.seen.clear();
         let published = of_record(mqtt, kafka);
         walk.follow(&published, |feed| source.feeds(feed), &format!("messages of {mqtt}"));
@@ -120,6 +128,8 @@ fn read(sources: &[Source]) -> impl Iterator<Item = (usize, usize, String)> {
 struct Walk<'c> {
     sources: &'c [Source],
     to: Destinations<'c>,
+    /// The key of the configuration that opens the ways.
+    key: &'static str,
     ways: Vec<Way>,
     /// Rules with messages that were followed: none is evaluated for what it has made itself.
     seen: Vec<&'c str>,
@@ -136,22 +146,23 @@ impl<'c> Walk<'c> {
         }
         let evaluated = rules.iter().filter(|rule| rule.enabled && reads(rule, published));
         for rule in evaluated.filter(|_| feeds(Feed::Rules)) {
-            let what = format!("what rule {} makes of {what}", rule.name);
-            let fed = sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
-            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
-                self.lead(sink, &row.topic, None, &what);
-            }
-            self.follow_republished(rule, &what);
+            self.follow_rule(rule, what);
         }
     }
 
-    fn follow_republished(&mut self, rule: &'c Rule, what: &str) {
+    /// Follows what a rule makes of these messages or records.
+    fn follow_rule(&mut self, rule: &'c Rule, what: &str) {
+        let what = format!("what rule {} makes of {what}", rule.name);
+        let fed = self.to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
+        for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
+            self.lead(sink, &row.topic, None, &what);
+        }
         if self.seen.contains(&rule.name.as_str()) {
             return;
         }
         self.seen.push(&rule.name);
         for made in rule.republish.iter().filter(|made| !made.is_direct) {
-            self.follow(&of_message(&made.topic, None), |_| true, what);
+            self.follow(&of_message(&made.topic, None), |_| true, &what);
         }
     }
 
@@ -166,7 +177,7 @@ impl<'c> Walk<'c> {
                     "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
                     sink.name, sources[to].name
                 );
-                self.ways.push(Way { to, key: "feeds", words });
+                self.ways.push(Way { to, key: self.key, words });
             }
         }
     }

@@ -7,7 +7,7 @@ use super::keys::Section;
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{OnError, Rule, Sink};
+use super::resolved::{OnError, Rule, Sink, Source};
 use super::setting::{Setting as _, Settings as _};
 use super::{RULES_MAX, republish, sinks, values};
 use crate::rule::program::Program;
@@ -90,6 +90,20 @@ impl Draft<'_> {
             None => OnError::Skip,
         };
         self.rule
+    }
+}
+
+/// Reports sources that a rule names in FROM, and that are not there.
+pub(super) fn check_sources(document: &Document<'_>, rules: &[Rule], known: &[Source]) {
+    for table in document.tables(Section::Rule) {
+        let rule = rules.iter().find(|rule| table.text("name") == Some(&rule.name));
+        let Some(program) = rule.and_then(|rule| rule.program.as_ref()) else { continue };
+        for named in program.sources().iter().filter(|named| !known.iter().any(|source| source.name == *named.name)) {
+            let names = || known.iter().map(|source| source.name.as_str());
+            let hint = did_you_mean(&named.name, names()).unwrap_or_else(|| "add a [[source]] of that name".to_owned());
+            let fault = Fault::new(format!("there is no source \"{}\"", named.name)).hint(hint);
+            table.source.report(&table.spot("sql"), Fault { at: Some(named.place.start as usize), ..fault });
+        }
     }
 }
 

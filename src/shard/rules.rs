@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{Config, OnError, Republish};
+use crate::config::{Config, OnError, Republish, Source};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::RuleMetric as M;
@@ -13,7 +13,7 @@ pub(super) use crate::route::trie::RULE;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
 use crate::rule::failure::{Code, Failure};
-use crate::rule::program::Program;
+use crate::rule::program::{Program, from_text};
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
 
@@ -38,6 +38,8 @@ pub(super) struct Rules {
     pub(super) fed: Vec<Option<Plan>>,
     /// Whether some rule publishes messages.
     pub(super) republish: bool,
+    /// The rules that name each source, by the source's place in the configuration.
+    pub(super) sources: Vec<Option<Arc<OfSource>>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
     /// Numbers of messages, and what `random` begins with.
@@ -58,6 +60,15 @@ pub(super) struct RulePlan {
     pub(super) on_error: OnError,
     /// The first of its sinks that has dead letters.
     pub(super) letters: Option<u16>,
+}
+
+/// The rules that name a source.
+#[derive(Debug)]
+pub(super) struct OfSource {
+    /// Their numbers for the router.
+    pub(super) rules: SmallVec<[u16; 2]>,
+    /// `event` of the source's records.
+    pub(super) event: String,
 }
 
 /// What a rule has made of a message.
@@ -101,6 +112,7 @@ impl Rules {
             plans: config.rules.iter().map(plan).collect(),
             fed: sinks::fed_plans(config, members),
             republish: config.rules.iter().any(|rule| !rule.republish.is_empty()),
+            sources: config.sources.iter().map(|source| of_source(config, source)).collect(),
             arena: Arena::new(),
             machine: Arc::clone(machine),
             random: fastrand::Rng::with_seed(seed()),
@@ -132,6 +144,12 @@ impl Rules {
     pub(super) fn name(&self, rule: u16) -> Option<&str> {
         self.plan(rule).map(|plan| plan.program.name())
     }
+}
+
+fn of_source(config: &Config, source: &Source) -> Option<Arc<OfSource>> {
+    let numbers = config.rules_of(source).filter_map(|(place, _)| u16::try_from(place).ok());
+    let rules: SmallVec<[u16; 2]> = numbers.map(|number| number | RULE).collect();
+    (!rules.is_empty()).then(|| Arc::new(OfSource { rules, event: from_text(&source.name) }))
 }
 
 /// An address as rules see it: with its port and without.

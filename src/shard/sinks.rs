@@ -16,7 +16,7 @@ use crate::record::names::{
 use crate::record::varint;
 use crate::rule::envelope::Envelope;
 use crate::rule::members::{Bound, HeadersFrom};
-use crate::rule::template::{Absent, MessageContext, Template};
+use crate::rule::template::{Absent, MessageContext, Template, Variable};
 use crate::rule::time::RecordTime;
 use crate::runtime::seam::WallMs;
 
@@ -140,6 +140,11 @@ impl Plan {
             headers_from: fed.headers_from.clone(),
             ..self
         }
+    }
+
+    /// Whether rows that rules feed have the key that they have where none is configured: their own templates are over columns.
+    pub(super) fn has_default_key(&self) -> bool {
+        self.key.as_ref().and_then(Template::as_single) == Some(&Variable::Topic)
     }
 
     /// Whether the sink goes without a message of this QoS where it has no room for it.

@@ -62,6 +62,7 @@ mod retained;
 mod roles;
 mod rules;
 mod rules_admin;
+mod rules_sources;
 mod sandbox;
 mod sasl;
 mod scram;

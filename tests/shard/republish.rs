@@ -240,7 +240,7 @@ fn a_message_waits_until_all_that_it_makes_finds_room() {
     let mut text = String::new();
     let sql = "SELECT payload FROM 't'";
     let _ = write!(text, "[[rule]]\nname = 'r'\nsql = \"\"\"{sql}\"\"\"\n");
-    (0..4).for_each(|n| drop(writeln!(text, "[[rule.republish]]\ntopic = 'far/{n}'")));
+    (0..4).for_each(|n| text += &format!("[[rule.republish]]\ntopic = 'far/{n}'\n"));
     let mut process = Process::start(&KEPT, &format!("{text}{ONE_SINK}"), SHARDS);
     process.settle();
     let (far, near, device) = (client_on(1, "far"), client_on(0, "near"), client_on(0, "device"));

@@ -16,7 +16,7 @@ settings! {
         now description: Option<String> => Text, From("none"), shown "\"Rooms that are too hot\"",
             "What this rule is for, for people: shown by the API.";
         now sql: String => Text, Required, shown "\"SELECT * FROM \\\"t/#\\\" WHERE payload.temp > 20\"",
-            "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages.";
+            "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages, or a source.";
         now sinks: Vec<String> => TextList, From("none"), shown "[\"telemetry\"]",
             "Names of sinks: each output of the rule becomes a record of each of them. Their templates are then over the output: see [below](#rows-of-rules).";
         apart on_error: OnError => Word(OnError::NAMES), From("`\"dead-letter\"` if all sinks of the rule have dead letters, otherwise `\"skip\"`"),
@@ -36,6 +36,13 @@ settings! {
     }
 }
 
+impl Rule {
+    /// Whether FROM names this source.
+    #[must_use]
+    pub fn names(&self, source: &str) -> bool {
+        self.program.as_ref().is_some_and(|program| program.sources().iter().any(|named| *named.name == *source))
+    }
+}
 /// `[[rule.republish]]`
 pub(super) const REPUBLISH: &[Key] = keys! {
     RuleRepublish.topic: Template, Required, shown "\"alarms/${clientid}\"",

@@ -5,8 +5,8 @@ use std::fmt;
 use super::Program;
 use super::node::{Assign, Node, NodeId};
 use crate::rule::failure::Clause;
+use crate::rule::field::Field;
 use crate::rule::functions::Body;
-use crate::rule::message::Field;
 use crate::rule::sql::Place;
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement};
 use crate::rule::value::Kind;
@@ -120,8 +120,8 @@ fn paths(expr: &Expr, each: &mut impl FnMut(&Expr)) {
 /// What a program does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Topic filters.
-    pub filters: Vec<String>,
+    /// Topic filters and sources.
+    pub from: Vec<String>,
     /// Columns of an output.
     pub columns: Vec<String>,
     /// Fields that it reads.
@@ -181,7 +181,7 @@ impl Program {
             });
         }
         Explanation {
-            filters: self.filters().map(str::to_owned).collect(),
+            from: self.from().collect(),
             columns: self.columns().map(str::to_owned).collect(),
             fields: self.reads.fields.iter().map(|field| field.as_str()).collect(),
             payload_paths: self.reads.payload_paths.clone(),

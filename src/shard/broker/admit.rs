@@ -13,7 +13,7 @@ use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Asking, Told, Unreserved};
+use super::reservation::{Asking, Beside, Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -43,6 +43,7 @@ pub(in crate::shard) struct Feeds {
 
 impl Feeds {
     pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
+    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false };
 }
 
 /// A message at hand.
@@ -57,6 +58,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub(in crate::shard) feeds: Feeds,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub(in crate::shard) hops: u8,
+    /// Rules for the record that it was made of.
+    pub(in crate::shard) beside: Option<&'a Beside<'a>>,
 }
 
 /// What became of a message for which there was room.
@@ -93,7 +96,7 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds, hops } = *of;
+        let Publication { publish, client, username, time, feeds, hops, beside } = *of;
         let client_id = client.client_id;
         let mut route = Route::default();
         if feeds.subscribers {
@@ -105,11 +108,11 @@ impl Broker {
             }
         }
         let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
-        if !(feeds.sinks || feeds.rules && self.outlets.rules.is_some()) {
+        if !(feeds.sinks || beside.is_some() || feeds.rules && self.outlets.rules.is_some()) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
-        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
+        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let routed = match self.outlets.reserve(&message, &asking) {
             Ok(mut reservation) => {
                 if reservation.has_republished() {

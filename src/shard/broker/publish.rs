@@ -102,6 +102,7 @@ impl Broker {
                             feeds: Feeds::ALL,
                             peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
                             wall,
+                            beside: None,
                         },
                     )
                 }

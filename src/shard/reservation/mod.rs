@@ -25,9 +25,11 @@ use super::outlets::{Objection, Outlets};
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
 
+mod beside;
 mod republished;
 mod rows;
 
+pub(super) use self::beside::Beside;
 pub(in crate::shard) use self::republished::Republished;
 use self::rows::{Before, Made, Sum, span};
 
@@ -103,6 +105,8 @@ pub(super) struct Asking<'a> {
     /// The address of its publisher, where there are rules and it has one.
     pub(super) peer: Option<SocketAddr>,
     pub(super) wall: WallMs,
+    /// Rules that are not for the message itself.
+    pub(super) beside: Option<&'a Beside<'a>>,
 }
 
 /// The room that a message waits for.
@@ -248,6 +252,9 @@ impl Outlets {
         if !(asking.feeds.sinks && asking.feeds.rules) {
             let Feeds { sinks, rules, .. } = asking.feeds;
             work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
+        }
+        if let Some(beside) = asking.beside {
+            work.matched.extend_from_slice(beside.rules);
         }
         let is_matched = !work.matched.is_empty();
         let is_repeat = !already_taken_by.is_empty();

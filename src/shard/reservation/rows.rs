@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::config::OnError;
 use crate::kafka::producer::Producer;
 use crate::kafka::types::SinkId;
-use crate::rule::column::Row as Output;
+use crate::rule::column::{Defaults, Row as Output};
 use crate::rule::failure::{Clause, Code, Failure, Reason};
 use crate::rule::message::{Given as GivenFields, Id, Message as RuleMessage};
 use crate::rule::program::{self, Input};
@@ -15,6 +15,7 @@ use crate::runtime::seam::WallMs;
 use super::super::outlets::{Objection, Outlets};
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan, header_bytes};
+use super::beside::Turns;
 use super::{
     Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace,
 };
@@ -148,14 +149,17 @@ impl Reservation<'_> {
             Input::of_republished(&of, &around, arena)
         };
         let (mut mixed, steps) = (input.mixed_comparisons(), input.steps());
-        for number in given.matched {
+        // Those beside the message are not for what rules make of it.
+        let turns = Turns::new(asking.beside.filter(|_| given.ancestry.is_empty()), given.matched.len());
+        for (place, number) in given.matched.iter().enumerate() {
             let number = number & !RULE;
+            let defaults = turns.begin(place, &mut input);
             let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
             let mark = Mark::of(&self.outlets.workspace, *waits);
             let (mut stop, mut outputs) = (None, 0);
             let outcome = rule.program.evaluate(&mut input, |output| {
                 outputs += 1;
-                let row = Output::new(output);
+                let row = Output::new(output).by_default(defaults);
                 let of = Message { output: Some(&row), ..*message };
                 let asked = rule.sinks.iter().try_for_each(|sink| {
                     let Some(Some(plan)) = fed.get(usize::from(*sink)) else { return Err(Stop::Failed(NO_SINK)) };
@@ -213,7 +217,7 @@ impl Reservation<'_> {
         let number = self.of;
         let work = &mut self.outlets.workspace;
         work.has_room_for_row()?;
-        let rendered = render(plan, of, work);
+        let rendered = render(plan, of, output.defaults(), work);
         if let Some(failure) = output.failure() {
             return Err(Stop::Failed(failure));
         }
@@ -405,16 +409,28 @@ pub(super) const fn limit(what: &'static str) -> Failure {
 }
 
 /// Renders a row: the memory that it takes, its topic, and the rest.
-fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize, Text, Made), Objection> {
+fn render(
+    plan: &Plan,
+    of: &Message<'_>,
+    defaults: Option<Defaults<'_>>,
+    work: &mut Workspace,
+) -> Result<(usize, Text, Made), Objection> {
     // [`RENDERED_MAX`] and a row more.
     let end = |rendered: &Vec<u8>| rendered.len() as u32;
     let time = plan.time(of).map_err(Objection::Absent)?;
+    let time = time.or_else(|| defaults?.time_ms.map(WallMs));
     if let Some(from) = &plan.headers_from {
         from.bound(of).map_err(Objection::Absent)?;
     }
     let topic = Text::of(&plan.topic, of, &mut work.rendered).map_err(Objection::Absent)?;
     let start = end(&work.rendered);
-    let key = plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok());
+    let key = match defaults.filter(|_| plan.has_default_key()) {
+        Some(Defaults { key, .. }) => {
+            work.rendered.extend_from_slice(key.unwrap_or_default());
+            key.is_some()
+        }
+        None => plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok()),
+    };
     let middle = end(&work.rendered);
     let has_value = plan.write_value(of, &mut work.rendered).map_err(Objection::Absent)?;
     let value = (middle, end(&work.rendered));
