@@ -73,6 +73,7 @@ mod shares;
 mod sources;
 mod sources_admin;
 mod sources_dead_letters;
+mod sources_found;
 mod sources_mapping;
 mod sources_rows;
 mod sources_slow;

@@ -22,6 +22,9 @@ const MEMORY_WAIT: Duration = Duration::from_millis(10);
 /// How long a broker waits for a first byte, while other partitions of it may want to be asked for soon.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
+/// How often the end of a log is asked for that is not fetched.
+pub(super) const END_EVERY: Duration = Duration::from_secs(5);
+
 /// A question about offsets that is under way, and the partitions that it is about, in the order asked.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -52,6 +55,10 @@ impl Consumer {
         let retry = self.partitions.values().filter(|partition| partition.is_waiting());
         let mut wake_at =
             retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
+        let standing =
+            self.partitions.values().filter(|partition| partition.stands() && partition.leader.node.is_some());
+        let end_at = standing.map(|partition| partition.end_at).filter(|at| *at > now).min();
+        wake_at = wake_at.min(end_at.unwrap_or(Monotonic::NEVER));
         let ways = self.eligible(now);
         let count = ways.len();
         self.fetchings.retain(|way, fetching| fetching.under_way.is_some() || ways.contains_key(way));
@@ -84,6 +91,7 @@ impl Consumer {
                 continue;
             }
             partition.question = Some(id);
+            partition.end_at = now.after(END_EVERY);
             let about = (*number, partition.incarnation);
             let (topic, partition, leader_epoch) =
                 (Rc::clone(&partition.assignment.topic), partition.assignment.partition, partition.leader.epoch);
@@ -214,7 +222,7 @@ impl Partition {
             Phase::Find(Place::Latest, _) => Some((node, LATEST, false)),
             Phase::Find(Place::Time(at), _) => Some((node, at.max(0), false)),
             Phase::Validate => Some((node, i64::from(self.position.leader_epoch), true)),
-            Phase::Read | Phase::Stopped(_) => None,
+            Phase::Read | Phase::Stopped(_) => (self.stands() && self.end_at <= now).then_some((node, LATEST, false)),
         }
     }
 }

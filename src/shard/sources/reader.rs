@@ -170,7 +170,7 @@ impl Reader {
 
     /// Whether nothing that is read no more is waited for any longer.
     fn is_done(&self, now: Monotonic) -> bool {
-        let is_over = self.window.as_ref().is_none_or(Window::waits_for_nothing);
+        let is_over = !self.is_sought && self.window.as_ref().is_none_or(Window::waits_for_nothing);
         self.stopping.is_some_and(|until| is_over || now >= until)
     }
 }
@@ -184,9 +184,11 @@ impl Sources {
         if let Some(window) = &mut reader.window {
             let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
-            if let Answered::Unmet(grown) = settled {
-                reader.unmet = grown.or(reader.unmet);
-                self.unmet.push(reader.source);
+            match settled {
+                // It is parked.
+                Answered::Unmet(Some(grown)) => reader.unmet = Some(grown),
+                Answered::Unmet(None) => self.unmet.push(reader.source),
+                Answered::Met | Answered::Open => {}
             }
         }
     }
@@ -245,7 +247,13 @@ impl Core {
         let sources = &mut self.sources;
         let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
         for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
-            sources.consumers[reader.cluster].unassign(*id);
+            let consumer = &mut sources.consumers[reader.cluster];
+            // Somebody wants it read from another place: that is found, and committed, before it stops.
+            if reader.is_sought && !is_lost {
+                consumer.pause(*id)
+            } else {
+                consumer.unassign(*id)
+            }
             reader.stopping.get_or_insert(now.after(STOPPING));
         }
         if is_lost {
@@ -287,7 +295,9 @@ impl Core {
             }
         }
         if is_any_done {
-            sources.readers.retain(|_, reader| !reader.is_done(now));
+            for (id, reader) in sources.readers.extract_if(.., |_, reader| reader.is_done(now)) {
+                sources.consumers[reader.cluster].unassign(id);
+            }
             sources.show_soon(now);
         }
         reached.sort_by_key(|(source, generation, _)| (*source, *generation));

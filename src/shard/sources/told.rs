@@ -85,6 +85,8 @@ impl Sources {
                     let at = Place { offset: to, leader_epoch: -1 };
                     reader.is_sought = false;
                     reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
+                    // As with a start: the group may have no place any more, or one of another log.
+                    (reader.report_at, self.report_at) = (now, now);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {
                         let event = of_partition(event, config, about).with(Field::Offset, number(from));
                         event.with(Field::NextOffset, number(to)).with(Field::Reason, why.words())

@@ -220,7 +220,7 @@ impl Delivery {
 
     /// A number that changes when a message for which there was nobody may find somebody.
     pub(in crate::shard) fn grown(&self) -> u64 {
-        self.index.interest().grown().wrapping_add(self.shares.grown())
+        self.index.interest().grown()
     }
 
     /// A number that changes when a publisher that found no room may find some.

@@ -207,11 +207,6 @@ impl Shares {
         Some(Arc::clone(share.text()))
     }
 
-    /// A number that changes when there is another share.
-    pub(in crate::shard) fn grown(&self) -> u64 {
-        self.known.grown()
-    }
-
     /// Whether there is room for a share with this filter.
     pub(in crate::shard) fn has_room(&mut self, filter: &str) -> bool {
         self.known.has_room(filter)
