@@ -107,7 +107,7 @@ fn reads(home: usize, partition: i32, shards: usize) -> usize {
 
 impl Sources {
     pub(super) fn new(config: &Config, seed: &mut fastrand::Rng) -> Self {
-        let consumer = |cluster| Consumer::new(settings::consumer(config, cluster), seed.u64(..));
+        let consumer = |_| Consumer::new(settings::consumer(config), seed.u64(..));
         let consumers = (0..config.clusters.len()).map(consumer);
         Self {
             consumers: consumers.collect(),
@@ -213,8 +213,8 @@ impl Core {
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
         let config = Arc::clone(&self.broker.around.config);
         let sources = &mut self.sources;
+        let settings = settings::consumer(&config);
         for cluster in 0..config.clusters.len() {
-            let settings = settings::consumer(&config, cluster);
             match sources.consumers.get_mut(cluster) {
                 Some(consumer) => consumer.change(settings),
                 None => sources.consumers.push(Consumer::new(settings, self.random.u64(..))),

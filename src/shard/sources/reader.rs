@@ -100,6 +100,7 @@ fn assignment(of: &Source, reader: &Reader, wall: WallMs) -> Assignment {
         topic: (&*reader.topic).into(),
         partition: reader.partition,
         start,
+        bytes: of.fetch_bytes,
         reset,
         committed: of.isolation == Isolation::Committed,
         on_bad_batch: match of.on_bad_batch {
