@@ -122,8 +122,19 @@ impl Rules for ForgetEnd {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 11] = [
+/// A group commits all that was read of a partition, whatever is open.
+#[derive(Debug)]
+struct CommitPastOpen;
+
+impl Rules for CommitPastOpen {
+    fn commits(&self, _: Option<i64>, next: i64) -> i64 {
+        next
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 12] = [
     ("answer-before-sync", &AnswerBeforeSync),
+    ("commit-past-open", &CommitPastOpen),
     ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),
     ("enter-late", &EnterLate),

@@ -32,6 +32,7 @@ ALL = {
     "session-present": Broken(
         "CONNACK denies sessions that were kept", "sigterm", ("S",), {"cycles": 1, "insist": False}, breaks="session-present"
     ),
+    "commit-past-open": Broken("commits all that a source has read, whatever is open", "sources", ("K1", "K5"), {"cycles": 2, "patience": 20}, "commit-past-open"),
     "nothing": Broken("nothing is broken, and kill -9 takes what was not synced", "kill9", (), HELD, needs_spool=True),
     "answer-before-sync": Broken(
         "answers stored before the group is on the disk", "kill9", ("I1",), HELD, "answer-before-sync", True

@@ -124,6 +124,7 @@ impl Consumer {
                     topic_id,
                     offset: partition.position.offset,
                     leader_epoch: partition.leader.epoch,
+                    bytes: partition.assignment.bytes,
                 };
                 eligible.table.insert((Rc::clone(&partition.assignment.topic), partition.assignment.partition), sent);
             }
@@ -172,12 +173,11 @@ impl Consumer {
             }
         }
         let Some(fetching) = self.fetchings.get_mut(&way) else { return Err(Monotonic::NEVER) };
-        let partition_bytes = i32::try_from(self.settings.partition_bytes.min(share)).unwrap_or(i32::MAX);
         fetching.turn = fetching.turn.wrapping_add(1);
         if is_alone {
             fetching.session.forget();
         }
-        let mut fetch = fetching.session.request(wanted, fetching.turn, partition_bytes);
+        let mut fetch = fetching.session.request(wanted, fetching.turn, share);
         if is_alone {
             // In no session: it is about this partition alone.
             fetch.session = (0, -1);

@@ -112,7 +112,7 @@ fn reads(home: usize, partition: i32, shards: usize) -> usize {
 
 impl Sources {
     pub(super) fn new(config: &Config, seed: &mut fastrand::Rng) -> Self {
-        let consumer = |cluster| Consumer::new(settings::consumer(config, cluster), seed.u64(..));
+        let consumer = |_| Consumer::new(settings::consumer(config), seed.u64(..));
         let consumers = (0..config.clusters.len()).map(consumer);
         Self {
             consumers: consumers.collect(),
@@ -219,8 +219,8 @@ impl Core {
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
         let config = Arc::clone(&self.broker.around.config);
         let sources = &mut self.sources;
+        let settings = settings::consumer(&config);
         for cluster in 0..config.clusters.len() {
-            let settings = settings::consumer(&config, cluster);
             match sources.consumers.get_mut(cluster) {
                 Some(consumer) => consumer.change(settings),
                 None => sources.consumers.push(Consumer::new(settings, self.random.u64(..))),
@@ -266,31 +266,31 @@ impl Core {
     /// may be rows for sinks, or requests.
     pub(super) fn work_on_sources(&mut self, io: &mut Ring<'_>) -> bool {
         let mut any = self.settle_records();
-        if self.sources.are_over() && self.sources.board_at.is_none() {
-            return self.report_end();
+        if !self.sources.are_over() || self.sources.board_at.is_some() {
+            any |= self.read_records(io);
+            self.report_progress(io);
+            any |= self.step_memberships(io.now());
+            any |= self.busy_consumers(io.now());
+            if any {
+                self.sources.show_soon(io.now());
+            }
+            if self.sources.board_at.is_some_and(|at| at <= io.now()) {
+                self.sources.board_at = None;
+                self.sources.set_numbers(&mut self.broker);
+            }
+            self.set_sources_timer(io);
         }
-        any |= self.read_records(io);
-        self.report_progress(io);
-        any |= self.step_memberships(io.now());
-        any |= self.busy_consumers(io.now());
-        if any {
-            self.sources.show_soon(io.now());
-        }
-        if self.sources.board_at.is_some_and(|at| at <= io.now()) {
-            self.sources.board_at = None;
-            self.sources.set_numbers(&mut self.broker);
-        }
-        self.set_sources_timer(io);
+        self.report_end();
         any
     }
 
-    /// Reports, once, that nothing is read any more.
-    fn report_end(&mut self) -> bool {
-        if std::mem::take(&mut self.sources.is_ending) {
+    /// Reports, once, that nothing is read any more. Nothing begins again after that.
+    fn report_end(&mut self) {
+        if self.sources.is_ending && self.sources.are_over() {
+            (self.sources.is_ending, self.sources.opened_at) = (false, None);
             // The receiver is gone only when the process ends.
             let _ = self.broker.around.notices.send(Notice::SourcesOver(self.broker.index));
         }
-        false
     }
 
     /// Does what is due at memberships. True: they may have something to ask.
@@ -371,7 +371,9 @@ impl Core {
             SourceLetter::Seek { source, generation, partitions, to } => {
                 self.sources.seek((source, generation), &partitions, to, now);
             }
-            SourceLetter::Stop { source, generation, is_lost } => self.stop_reading(source, generation, is_lost, now),
+            SourceLetter::Stop { source, generation, is_lost } => {
+                self.stop_reading((source, generation), is_lost, (now, wall));
+            }
             SourceLetter::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);
@@ -386,11 +388,8 @@ impl Core {
         let Some(of) = config.sources.get(source) else { return };
         let id = self.sources.begun;
         self.sources.begun = id.wrapping_add(1);
-        let assignment = reader::assignment(of, &given, wall);
-        let consumer = &mut self.sources.consumers[of.cluster];
-        if consumer.assign(id, assignment) {
-            self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
-        }
+        self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
+        self.sources.assign(&config, id, wall);
     }
 
     /// Sets the timer for what the turn's end has not done.
