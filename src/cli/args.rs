@@ -1,5 +1,6 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
+mod import;
 mod rule;
 mod run;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::import::{ImportCommand, ImportEmqxArgs};
 pub use self::rule::{RuleCommand, RuleExplainArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
@@ -129,6 +131,9 @@ pub enum Command {
     /// Try a rule in SQL on messages, or explain it; no service is needed
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Make a configuration of what another product is configured with; what differs is on standard error
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
