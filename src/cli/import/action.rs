@@ -37,7 +37,7 @@ pub(super) struct Sink {
 pub(super) struct Head {
     pub(super) connector: Option<String>,
     pub(super) is_enabled: bool,
-    /// A topic filter whose messages go to the action without a rule.
+    /// A topic filter of messages that go to the action without a rule.
     pub(super) local_topic: Option<String>,
 }
 

@@ -109,7 +109,7 @@ struct Plan<'t, 'j> {
     /// The name of its cluster.
     kafka: String,
     is_enabled: bool,
-    /// A topic filter whose messages go to the action without a rule.
+    /// A topic filter of messages that go to the action without a rule.
     local_topic: Option<String>,
 }
 
@@ -129,7 +129,7 @@ struct Import<'i> {
 }
 
 impl Import<'_> {
-    /// Makes the configuration. Rules come before sinks, whose templates depend on what rules yield.
+    /// Makes the configuration. Rules come before sinks: the templates of a sink depend on the columns of its rules.
     fn draft(&mut self, things: &[Thing<'_>]) -> Draft {
         let of = |kind: Kind| things.iter().filter(move |thing| thing.kind == kind);
         of(Kind::Connector).for_each(|thing| self.connector(thing));
@@ -209,7 +209,7 @@ impl Import<'_> {
         self.clusters.blocks.extend(made.blocks);
     }
 
-    /// The cluster of an action or source, and whether it is enabled. One whose connector is not there is made up.
+    /// The cluster of an action or source, and whether it is enabled. For a connector that is not in the input, one is made up.
     fn cluster_of(&mut self, thing: &Thing<'_>, connector: Option<&str>) -> (String, bool) {
         let connector = connector.unwrap_or("main");
         let key = (thing.family.clone(), connector.to_owned());

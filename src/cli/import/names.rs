@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::notes::Notes;
 use crate::config::EMBEDDED;
 
-/// The longest name, with room for a number behind it.
+/// The longest name; a number may follow.
 const NAME_LEN_MAX: usize = 90;
 
 /// Names of one kind of thing.

@@ -1,4 +1,4 @@
-//! Whatever is read: nothing panics, and what is written is a configuration.
+//! For any JSON nothing panics, and the result is a valid configuration.
 
 use std::path::Path;
 
@@ -140,7 +140,7 @@ fn any_things() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever is read, nothing panics, and Forebay takes what comes of it.
+    /// For any JSON nothing panics, and Forebay accepts the configuration.
     #[test]
     fn any_json_makes_a_valid_configuration(values in proptest::collection::vec(prop_oneof![any_json(), any_things()], 1..3)) {
         let dir = tempfile::tempdir().unwrap();
