@@ -48,6 +48,8 @@ Examples:
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay rule test --sql 'SELECT payload.t AS t FROM \"plant/#\" WHERE t > 20' --payload '{\"t\":21.5}'
       Try a rule on a message.
+  forebay import emqx rules.json actions.json connectors.json > forebay.toml
+      Make a configuration of what EMQX's management API answers.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
