@@ -36,6 +36,7 @@ mod reconfigure;
 mod reference;
 mod reload;
 pub mod rule;
+mod rule_facts;
 pub mod rules;
 pub mod run;
 mod secured;

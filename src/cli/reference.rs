@@ -143,11 +143,14 @@ fn functions() -> String {
     text
 }
 
-/// What rules know of a message, in ascending order.
+/// What rules know of a message and of a record, in ascending order.
 fn fields() -> String {
-    let mut text = "\n| field | |\n|---|---|\n".to_owned();
-    for field in rule::message::Field::ALL.iter().rev() {
-        let _ = writeln!(text, "| `{}` | {} |", field.as_str(), field.sentence());
+    let mut text = String::new();
+    for (what, table) in [("Messages", rule::message::FIELDS), ("Records", rule::record_fields::FIELDS)] {
+        let _ = write!(text, "\n### {what}\n\n| field | |\n|---|---|\n");
+        for (field, sentence) in table.iter().rev() {
+            let _ = writeln!(text, "| `{}` | {sentence} |", field.as_str());
+        }
     }
     text.push('\n');
     text

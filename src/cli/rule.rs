@@ -9,13 +9,15 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::args::{RuleExplainArgs, RuleTestArgs};
+use super::rule_facts::{Kind, MadeFacts};
 use crate::control::RuleTrial;
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment, Machine};
-use crate::rule::message::{Field, Given, Id, Message};
+use crate::rule::facts::Subject;
+use crate::rule::message::{FIELDS, Given, Id, Message};
 use crate::rule::program::{Input, Outcome, Program};
 use crate::rule::template::MessageContext;
 
@@ -47,12 +49,12 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
         let _ = writeln!(tried.notes, "warning: {}", warning.show(&sql));
     }
     let messages = match &options.file {
-        None => vec![Made::new(options, context, &program)?],
+        None => vec![Tries::new(options, context, &program)?],
         Some(file) => {
             let text = read(file)?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             let made = lines.map(|(n, line)| {
-                let object = object(line).and_then(|object| Made::new(options, object, &program));
+                let object = object(line).and_then(|object| Tries::new(options, object, &program));
                 object.map_err(|error| format!("{}, line {}: {error}", file.display(), n + 1))
             });
             made.collect::<Result<_, _>>()?
@@ -75,9 +77,9 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
 /// The statement or the message cannot be used, in words.
 pub(super) fn try_sql(sql: &str, context: Map<String, Value>) -> Result<RuleTrial, String> {
     let program = Program::compile(sql, "test").map_err(|error| error.show(sql))?;
-    let made = Made::new(&RuleTestArgs::default(), context, &program)?;
+    let made = Tries::new(&RuleTestArgs::default(), context, &program)?;
     let mut trial = RuleTrial {
-        matches: program.filters().any(|filter| topic::matches(filter, &made.topic)),
+        matches: made.matches(&program),
         warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
         ..RuleTrial::default()
     };
@@ -109,7 +111,7 @@ pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
         let items = if items.is_empty() { "-".to_owned() } else { items.join(", ") };
         let _ = writeln!(text, "{name:<14} {items}");
     };
-    line("topics", &explanation.filters);
+    line("from", &explanation.from);
     line("columns", &explanation.columns);
     line("fields", &explanation.fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>());
     line("payload paths", &explanation.payload_paths);
@@ -123,6 +125,40 @@ pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
         let _ = writeln!(text, "warning: {}", warning.show(sql));
     }
     Ok(text)
+}
+
+/// What a rule is tried on.
+#[derive(Debug)]
+enum Tries {
+    Message(Box<Made>),
+    Facts(MadeFacts),
+}
+
+impl Tries {
+    fn new(options: &RuleTestArgs, fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
+        match Kind::of(program) {
+            None => Made::new(options, fields, program).map(|made| Self::Message(Box::new(made))),
+            Some(kind) => MadeFacts::new(kind, options, fields, (program, now_ms())).map(Self::Facts),
+        }
+    }
+
+    fn matches(&self, program: &Program) -> bool {
+        match self {
+            Self::Message(made) => program.filters().any(|filter| topic::matches(filter, &made.topic)),
+            Self::Facts(_) => true,
+        }
+    }
+
+    fn evaluate(&self, program: &Program, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+        match self {
+            Self::Message(made) => made.evaluate(program, around, arena, which, tried),
+            Self::Facts(made) => {
+                made.with(|facts| {
+                    evaluate(program, &mut Input::of(Subject::Facts(facts), around, arena), which, tried)
+                });
+            }
+        }
+    }
 }
 
 /// A message out of options and JSON.
@@ -232,7 +268,7 @@ impl Made {
             "client_attrs" => self.client_attrs = Some(object(&value)?),
             "event" => {}
             _ => {
-                let known: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+                let known: Vec<_> = FIELDS.iter().map(|(field, _)| field.as_str()).collect();
                 return Err(format!("messages have no field `{name}`; they have {}", known.join(", ")));
             }
         }
@@ -277,29 +313,32 @@ impl Made {
                 client_attrs: self.client_attrs.as_deref(),
             },
         };
-        let mut outputs = Vec::new();
-        let mut input = Input::new(&message, around, arena);
-        let outcome = program.evaluate(&mut input, |output| {
-            output.write(&mut outputs)?;
-            outputs.push(b'\n');
-            Ok(())
-        });
-        match outcome {
-            Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
-            Ok(Outcome::Filtered) => {
-                let _ = writeln!(tried.notes, "{which}no output: the message is filtered");
-            }
-            Err(failure) => {
-                tried.is_good = false;
-                let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(program.sql()));
-            }
+        evaluate(program, &mut Input::new(&message, around, arena), which, tried);
+    }
+}
+
+fn evaluate(program: &Program, input: &mut Input<'_>, which: &str, tried: &mut Tried) {
+    let mut outputs = Vec::new();
+    let outcome = program.evaluate(input, |output| {
+        output.write(&mut outputs)?;
+        outputs.push(b'\n');
+        Ok(())
+    });
+    match outcome {
+        Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
+        Ok(Outcome::Filtered) => {
+            let _ = writeln!(tried.notes, "{which}no output: the message is filtered");
         }
-        if input.mixed_comparisons() > 0 {
-            let _ = writeln!(
-                tried.notes,
-                "{which}warning: values of different types were compared; numbers come before booleans, objects, arrays and texts"
-            );
+        Err(failure) => {
+            tried.is_good = false;
+            let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(program.sql()));
         }
+    }
+    if input.mixed_comparisons() > 0 {
+        let _ = writeln!(
+            tried.notes,
+            "{which}warning: values of different types were compared; numbers come before booleans, objects, arrays and texts"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service};
-use super::rules::Drafts;
+use super::rules::{self, Drafts};
 use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
@@ -60,7 +60,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
-    let drafts = Drafts::of(&document);
+    let drafts = Drafts::of(&document, &overrides.environment);
     let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
     let rules = drafts.with_sinks(&sinks);
     let spool = spool::resolve(&document, service.shards, &sinks);
@@ -72,6 +72,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         Destinations { sinks: &sinks, rules: &rules },
         delivery.fetch_memory,
     );
+    rules::check_sources(&document, &rules, &sources);
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();

@@ -58,15 +58,20 @@ impl Arena {
 
     /// Begins with a message.
     pub(super) fn begin_message(&mut self, payload: &[u8], seed: u64) {
-        // Not read yet: only when a rule looks into it.
-        let read_later = self.payload.get_mut();
-        read_later.of = Some((payload.as_ptr() as usize, payload.len()));
-        read_later.fault = Some(Fault::Unread);
+        self.go_on_with(payload);
         self.random.get_mut().seed(seed);
         self.budget = STEPS + payload.len() as u64 / 64;
         self.steps.set(self.budget);
         self.bytes.set(BYTES);
         self.mixed.set(0);
+    }
+
+    /// Goes on with another payload.
+    pub(super) fn go_on_with(&mut self, payload: &[u8]) {
+        // Not read yet: only when a rule looks into it.
+        let read_later = self.payload.get_mut();
+        read_later.of = Some((payload.as_ptr() as usize, payload.len()));
+        read_later.fault = Some(Fault::Unread);
     }
 
     /// Begins with a rule: what earlier rules have made is gone.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{Config, OnError};
+use crate::config::{Config, OnError, Republish, Source};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::RuleMetric as M;
@@ -13,7 +13,7 @@ pub(super) use crate::route::trie::RULE;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
 use crate::rule::failure::{Code, Failure};
-use crate::rule::program::Program;
+use crate::rule::program::{Program, from_text};
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
 
@@ -26,6 +26,9 @@ use super::sinks::{self, Plan};
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
 
+/// The reason why a message that a rule makes is dropped.
+const LOOP: &str = "loop: it comes from eight rules already, one after the other";
+
 /// All rules of a configuration, and the memory in which they are evaluated.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -33,6 +36,10 @@ pub(super) struct Rules {
     pub(super) plans: Vec<Option<RulePlan>>,
     /// How each sink that rules feed writes its rows of them, by the sink's place in the configuration.
     pub(super) fed: Vec<Option<Plan>>,
+    /// Whether some rule publishes messages.
+    pub(super) republish: bool,
+    /// The rules that name each source, by the source's place in the configuration.
+    pub(super) sources: Vec<Option<Arc<OfSource>>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
     /// Numbers of messages, and what `random` begins with.
@@ -49,9 +56,19 @@ pub(super) struct RulePlan {
     pub(super) program: Arc<Program>,
     /// Places of its sinks in the configuration; [`u16::MAX`]: one that is not there.
     pub(super) sinks: SmallVec<[u16; 2]>,
+    pub(super) republish: Vec<Republish>,
     pub(super) on_error: OnError,
     /// The first of its sinks that has dead letters.
     pub(super) letters: Option<u16>,
+}
+
+/// The rules that name a source.
+#[derive(Debug)]
+pub(super) struct OfSource {
+    /// Their numbers for the router.
+    pub(super) rules: SmallVec<[u16; 2]>,
+    /// `event` of the source's records.
+    pub(super) event: String,
 }
 
 /// What a rule has made of a message.
@@ -86,7 +103,7 @@ impl Rules {
             let has_letters = |place: &u16| sink(place).is_some_and(|sink| sink.dead_letters.is_some());
             let letters = sinks.iter().copied().find(has_letters);
             let program = rule.program.clone()?;
-            Some(RulePlan { program, sinks, on_error: rule.on_error, letters })
+            Some(RulePlan { program, sinks, republish: rule.republish.clone(), on_error: rule.on_error, letters })
         };
         let shards = config.service.shards.max(1) as u64;
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -94,6 +111,8 @@ impl Rules {
         Some(Box::new(Self {
             plans: config.rules.iter().map(plan).collect(),
             fed: sinks::fed_plans(config, members),
+            republish: config.rules.iter().any(|rule| !rule.republish.is_empty()),
+            sources: config.sources.iter().map(|source| of_source(config, source)).collect(),
             arena: Arena::new(),
             machine: Arc::clone(machine),
             random: fastrand::Rng::with_seed(seed()),
@@ -125,6 +144,12 @@ impl Rules {
     pub(super) fn name(&self, rule: u16) -> Option<&str> {
         self.plan(rule).map(|plan| plan.program.name())
     }
+}
+
+fn of_source(config: &Config, source: &Source) -> Option<Arc<OfSource>> {
+    let numbers = config.rules_of(source).filter_map(|(place, _)| u16::try_from(place).ok());
+    let rules: SmallVec<[u16; 2]> = numbers.map(|number| number | RULE).collect();
+    (!rules.is_empty()).then(|| Arc::new(OfSource { rules, event: from_text(&source.name) }))
 }
 
 /// An address as rules see it: with its port and without.
@@ -161,6 +186,8 @@ impl Outlets {
     #[cold]
     pub(super) fn forget_outcomes(&mut self) {
         self.workspace.outcomes.clear();
+        self.workspace.republished.clear();
+        self.workspace.looped.clear();
     }
 
     /// Counts what rules have made of the last message, and reports failures.
@@ -171,6 +198,23 @@ impl Outlets {
         of: Option<(ClientKey<'_>, &str)>,
         now: Monotonic,
     ) {
+        for made in &self.workspace.republished {
+            let result = match made {
+                made if made.is_refused => M::RepublishRefused,
+                made if made.is_matched => M::Republished,
+                _ => M::RepublishUnmatched,
+            };
+            numbers.count_rule(usize::from(made.rule()), result, 1);
+        }
+        for number in self.workspace.looped.drain(..) {
+            numbers.count_rule(usize::from(number), M::RepublishLooped, 1);
+            let Some(plan) = self.rules.as_ref().and_then(|rules| rules.plan(number)) else { continue };
+            teller.tell_of(Kind::RepublishDropped, second(now), usize::from(number), |event| {
+                let event = of_client(event, of.map(|(client, _)| client));
+                let event = event.with(Field::SqlRule, plan.program.name());
+                event.maybe(Field::MqttTopic, of.map(|(_, topic)| clipped(topic))).with(Field::Reason, LOOP)
+            });
+        }
         for (number, outcome, mixed) in self.workspace.outcomes.drain(..) {
             let rule = usize::from(number);
             numbers.count_rule(rule, M::MixedComparisons, mixed.into());

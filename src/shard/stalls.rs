@@ -234,8 +234,8 @@ impl Core {
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
                 Line::Subscribers(shard) => {
                     self.broker.delivery.has_room(shard)
-                        && self.broker.retained.has_room(shard)
-                        && self.broker.queues.has_room(shard)
+                        && self.broker.retained.has_room(shard, 0)
+                        && self.broker.queues.has_room(shard, 0)
                 }
             };
             if !has_room {

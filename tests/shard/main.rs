@@ -47,6 +47,7 @@ mod queues_across;
 mod reads;
 mod receipts;
 mod replays;
+mod republish;
 mod retained;
 mod ring;
 mod segments;

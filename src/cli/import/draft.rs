@@ -10,12 +10,13 @@ use crate::config::{self, Problem};
 /// The configuration's name in problems.
 const NAME: &str = "configuration";
 /// Keys without which a block would be something else: if one cannot be had, neither can the block.
-const ESSENTIAL: [&str; 11] = [
+const ESSENTIAL: [&str; 12] = [
     "name",
     "kafka",
     "topic",
     "mqtt_topic",
     "value",
+    "payload",
     "sql",
     "bootstrap",
     "mechanism",

@@ -6,11 +6,9 @@ use super::draft::Block;
 use super::given::Given;
 use super::rule::template_or_constant;
 
-/// EMQX's defaults.
-const QOS: &str = "${qos}";
-const RETAIN: &str = "${retain}";
-const PAYLOAD: &str = "${payload}";
-const USER_PROPERTIES: &str = "${user_properties}";
+/// Keys with EMQX's defaults, which are ours.
+const DEFAULTS: [(&str, &str); 4] =
+    [("payload", "${payload}"), ("qos", "${qos}"), ("retain", "${retain}"), ("user_properties", "${user_properties}")];
 
 /// Makes the block of a republish action.
 pub(super) fn republish(given: Given<'_>) -> Block {
@@ -23,12 +21,10 @@ pub(super) fn republish(given: Given<'_>) -> Block {
         }
         read
     };
-    let read = |key: &str, default: &str| constant(&given, key).unwrap_or_else(|| Value::from(default));
-    block.set("topic", read("topic", ""));
-    block.set("payload", read("payload", PAYLOAD));
-    block.set("qos", read("qos", QOS));
-    block.set("retain", read("retain", RETAIN));
-    block.set("user_properties", read("user_properties", USER_PROPERTIES));
+    block.set("topic", constant(&given, "topic").unwrap_or_else(|| Value::from("")));
+    for (key, default) in DEFAULTS {
+        block.set_some(key, constant(&given, key).filter(|value| value.as_str() != Some(default)));
+    }
     let properties = given.part("mqtt_properties");
     let mut table = InlineTable::new();
     for name in properties.keys() {

@@ -26,7 +26,7 @@ use regex::bytes::Regex;
 use super::arena::Arena;
 use super::around::Around;
 use super::failure::Reason;
-use super::message::Field;
+use super::field::Field;
 use super::value::Value;
 
 /// What a function may use besides its arguments.

@@ -1,6 +1,8 @@
 //! A message that no client is sending now: a will, a value of the service, a record of a source. Its sinks, subscribers and home are asked for
 //! room first; then all of them get it, or none. A client's own way, on which its session numbers the message in between, is `publish`.
 
+use smallvec::SmallVec;
+
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::Publish;
 use crate::runtime::seam::WallMs;
@@ -11,7 +13,7 @@ use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Asking, Told, Unreserved};
+use super::reservation::{Asking, Beside, Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -41,6 +43,7 @@ pub(in crate::shard) struct Feeds {
 
 impl Feeds {
     pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
+    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false };
 }
 
 /// A message at hand.
@@ -55,6 +58,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub(in crate::shard) feeds: Feeds,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub(in crate::shard) hops: u8,
+    /// Rules for the record that it was made of.
+    pub(in crate::shard) beside: Option<&'a Beside<'a>>,
 }
 
 /// What became of a message for which there was room.
@@ -65,8 +70,10 @@ pub(in crate::shard) struct Admitted {
     owed: u16,
     /// A sink has refused the message for all destinations.
     pub(in crate::shard) is_refused: bool,
-    /// A sink has taken the message.
+    /// A sink has taken the message, or somebody what rules have made of it.
     is_matched: bool,
+    /// Rules have made messages of it.
+    has_republished: bool,
 }
 
 impl Admitted {
@@ -89,7 +96,7 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds, hops } = *of;
+        let Publication { publish, client, username, time, feeds, hops, beside } = *of;
         let client_id = client.client_id;
         let mut route = Route::default();
         if feeds.subscribers {
@@ -100,15 +107,27 @@ impl Broker {
                 let _ = io.spend(cost);
             }
         }
-        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false };
-        if !(feeds.sinks || feeds.rules && self.outlets.rules.is_some()) {
+        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
+        if !(feeds.sinks || beside.is_some() || feeds.rules && self.outlets.rules.is_some()) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
-        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
+        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let routed = match self.outlets.reserve(&message, &asking) {
-            Ok(reservation) => {
+            Ok(mut reservation) => {
+                if reservation.has_republished() {
+                    let takers = (&self.retained, &self.queues);
+                    let made = (reservation.republished(), client_id);
+                    let first = (publish.topic, publish, route);
+                    if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
+                        reservation.give_up();
+                        return Err(full);
+                    }
+                    admitted.has_republished = true;
+                }
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
+                admitted.is_matched |=
+                    admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
@@ -147,11 +166,11 @@ impl Broker {
         admitted: Admitted,
         by: Publisher,
     ) -> u32 {
-        let Admitted { route, owed, is_refused, .. } = admitted;
-        if is_refused || !route.is_any() {
+        let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
+        if is_refused || !(route.is_any() || has_republished) {
             return owed.into();
         }
-        let (from, awaited) = match by {
+        let (from, mut awaited) = match by {
             Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
             Publisher::Service => (PublishedBy::default(), 0),
             Publisher::Source(claimed) => {
@@ -160,8 +179,47 @@ impl Broker {
                 (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
             }
         };
-        let answer = from.claimed.map(ticket_of);
-        self.deliver(io, route, publish, from, answer);
+        let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
+        if has_republished && claimed.is_some() {
+            let claims: u32 = self.delivery.republished().map(|(_, shards)| shards.count_ones()).sum();
+            awaited += claims + u32::from(self.republished_awaits());
+        }
+        if route.is_any() {
+            self.deliver(io, route, publish, from, answer);
+        }
+        if has_republished {
+            self.deliver_republished(io, claimed, answer);
+        }
         u32::from(owed) + awaited
+    }
+
+    /// How many answers are owed for the messages that rules have made of the one at hand, beside those of sinks.
+    pub(in crate::shard) fn republished_awaits(&mut self) -> u16 {
+        let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
+    }
+
+    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that it all comes from.
+    /// They are nobody's own, and rules may publish everything.
+    #[cold]
+    pub(in crate::shard) fn deliver_republished(
+        &mut self,
+        io: &mut Ring<'_>,
+        claimed: Option<Claimed>,
+        answer: Option<Ticket>,
+    ) {
+        let cost = self.delivery.take_cost();
+        let _ = io.spend(cost);
+        let mut all = std::mem::take(self.outlets.republished());
+        for (at, made) in all.iter().enumerate() {
+            let publish = made.publish();
+            let route = self.delivery.find_again(at + 1, publish.topic);
+            if route.is_any() {
+                self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+            }
+        }
+        all.clear();
+        *self.outlets.republished() = all;
     }
 }

@@ -120,7 +120,7 @@ impl Broker {
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
-        let of = Publication { publish: of, client, username, time, feeds: Feeds::ALL, hops };
+        let of = Publication { publish: of, client, username, time, feeds: Feeds::ALL, hops, beside: None };
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);

@@ -7,6 +7,7 @@
 //! | `dead_letters` | records that cannot be a message, on their way to a topic |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
+//! | `ruled` | rules that name the source |
 //! | `seek` | reading goes on at another place, as an operator wants it |
 //! | `letters` | what the shards of a source write to each other |
 //! | `told` | metrics and events |
@@ -22,6 +23,7 @@ mod letters;
 mod membership;
 mod reader;
 mod records;
+mod ruled;
 mod seek;
 mod told;
 mod trial;
@@ -35,6 +37,7 @@ use crate::config::{Config, Source};
 use crate::kafka::client::Client;
 use crate::kafka::consumer::{Consumer, Want};
 use crate::kafka::types::ClientEvent;
+use crate::rule::record_fields;
 use crate::runtime::seam::{Monotonic, TimerId, WallMs};
 use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
@@ -62,6 +65,8 @@ pub(super) struct Sources {
     /// What becomes of a record, by source.
     mappings: Vec<Mapping>,
     scratch: Scratch,
+    /// What rules see of a record.
+    facts: record_fields::Scratch,
     /// The partitions that are read here, by a number that is given once.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
@@ -113,6 +118,7 @@ impl Sources {
             consumers: consumers.collect(),
             mappings: mappings(config),
             scratch: Scratch::default(),
+            facts: record_fields::Scratch::default(),
             readers: BTreeMap::new(),
             begun: 0,
             memory: Memory::default(),
@@ -232,7 +238,7 @@ impl Core {
         let (here, shards) = (self.broker.index, config.service.shards);
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
-            let is_wanted = is_open && !source.is_removed && !source.paused;
+            let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
             let terms = membership::Terms::of(source);
             match self.sources.memberships.get_mut(&index) {
                 None if is_wanted => {

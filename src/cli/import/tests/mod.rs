@@ -428,7 +428,7 @@ fn a_cluster_is_nothing_without_its_login() {
     );
 }
 
-/// Keys of `[[rule.republish]]` and `console`, in force or, with a version that does not have them yet, as comments.
+/// `console` is a comment as long as it is no key.
 #[test]
 fn republish_and_console_are_written() {
     let mut value = rule("SELECT * FROM \"t/#\"");
@@ -439,10 +439,26 @@ fn republish_and_console_are_written() {
         { "function": "my_module:my_function", "args": {} },
     ]);
     let imported = import(&[value]);
-    valid(&imported);
-    let text: String = imported.text.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
-    let wanted = "[[rule.republish]]\ntopic = \"copy/${topic}\"\npayload = \"${payload}\"\nqos = 1\nretain = \"${retain}\"\n\
-         user_properties = \"${user_properties}\"\nproperties = { Message-Expiry-Interval = \"60\" }\ndirect = true\n";
-    assert!(text.contains("console = true\n") && text.contains(wanted), "{}", imported.text);
+    let config = valid(&imported);
+    let wanted = "[[rule.republish]]\ntopic = \"copy/${topic}\"\nqos = 1\nproperties = { Message-Expiry-Interval = \"60\" }\ndirect = true\n";
+    assert!(imported.text.contains("console = true\n") && imported.text.contains(wanted), "{}", imported.text);
+    assert_eq!(config.rules[0].republish.len(), 1);
     assert!(imported.notes.contains("actions[2]: left out: my_module:my_function"), "{}", imported.notes);
+}
+
+/// A rule may name a source in FROM, which then needs no MQTT topic (rows E62 to E64).
+#[test]
+fn records_of_a_source_go_to_rules() {
+    let source = json!({ "type": "kafka_consumer", "name": "src", "connector": "c", "parameters": { "topic": "testtopic-out" } });
+    let consumer = json!({ "type": "kafka_consumer", "name": "c", "bootstrap_hosts": "k:9092" });
+    let republish = json!({ "function": "republish", "args": { "topic": "t/1", "payload": "${value}", "qos": 0 } });
+    let rule = json!({ "id": "r", "sql": "SELECT * FROM \"$bridges/kafka_consumer:src\"", "actions": [republish] });
+    let imported = import(&[source, consumer, rule]);
+    let config = valid(&imported);
+    assert_eq!(
+        (config.sources.len(), config.rules.len(), config.rules[0].republish.len()),
+        (1, 1, 1),
+        "{}",
+        imported.text
+    );
 }

@@ -35,6 +35,9 @@ use self::late::Late;
 use self::part::Part;
 use super::queues::Marks;
 
+/// Shares that match a message, each with the shard that serves it.
+pub(in crate::shard) type Chosen = SmallVec<[(ToShare, usize); 4]>;
+
 /// The shares of the process, and this shard's parts of them.
 #[derive(Debug)]
 pub(in crate::shard) struct Shares {
@@ -47,7 +50,7 @@ pub(in crate::shard) struct Shares {
     /// Memberships of all sessions.
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
-    chosen: SmallVec<[(ToShare, usize); 4]>,
+    chosen: Chosen,
     /// How many messages were published here: shards serve them in turn.
     turn: u64,
     /// What it has cost to find the shares of the message at hand.
@@ -186,6 +189,11 @@ impl Shares {
     /// The shares that [`Shares::choose`] has found, each with the shard that serves it.
     pub(in crate::shard) fn chosen(&self) -> &[(ToShare, usize)] {
         &self.chosen
+    }
+
+    /// Goes back to what was chosen for a message before.
+    pub(in crate::shard) fn choose_again(&mut self, chosen: Chosen) {
+        self.chosen = chosen;
     }
 
     /// Memberships of this shard's sessions.
