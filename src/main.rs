@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use forebay::cli::out::complain;
 use forebay::cli::{
-    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RuleCommand, RunArgs, SpoolCommand, TopicsCommand, man,
-    topics,
+    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, ImportCommand, RuleCommand, RunArgs, SpoolCommand,
+    TopicsCommand, man, topics,
 };
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -54,6 +54,12 @@ fn main() -> ExitCode {
                 complain(format_args!("{}", tried.notes.trim_end()));
             }
             (tried.text, tried.is_good)
+        })),
+        Command::Import(ImportCommand::Emqx(options)) => answer(cli::import::emqx(&options).map(|imported| {
+            if !imported.notes.is_empty() {
+                complain(format_args!("{}", imported.notes.trim_end()));
+            }
+            imported.text
         })),
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),

@@ -20,6 +20,7 @@ mod embedded_numbers;
 mod endpoint;
 pub mod follow;
 mod health;
+pub mod import;
 mod in_force;
 mod kafka_tokens;
 mod key_sets;
@@ -52,8 +53,9 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RuleCommand, RuleExplainArgs,
-    RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, ImportCommand, InspectArgs, RuleCommand,
+    RuleExplainArgs, RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse,
+    parse_from,
 };
 
 /// Exit status: success.

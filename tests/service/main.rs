@@ -32,6 +32,7 @@ mod hand_over;
 #[path = "../support/hello.rs"]
 mod hello;
 mod idle;
+mod import;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kafka_mocks;
