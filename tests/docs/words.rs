@@ -36,6 +36,7 @@ const FOREIGN: &[&str] = &[
 const WRITERS: &[&str] = &[
     "src/rule/envelope.rs",
     "src/rule/message.rs",
+    "src/rule/field.rs",
     "src/rule/functions/mod.rs",
     "src/rule/record.rs",
     "src/source/mapping.rs",
