@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use self::rule::{RuleCommand, RuleExplainArgs, RuleTestArgs};
+pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
@@ -46,6 +46,8 @@ Examples:
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay rule test --sql 'SELECT payload.t AS t FROM \"plant/#\" WHERE t > 20' --payload '{\"t\":21.5}'
       Try a rule on a message.
+  forebay rule test --config forebay.toml --rule hot --from-kafka mqtt-messages --since -1h
+      Try a rule of the configuration on the records of the last hour.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
