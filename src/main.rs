@@ -48,13 +48,17 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_USAGE)
             }
         },
-        Command::Rule(RuleCommand::Explain(options)) => answer(cli::rule::explain(&options)),
-        Command::Rule(RuleCommand::Test(options)) => report(cli::rule::test(&options).map(|tried| {
-            if !tried.notes.is_empty() {
-                complain(format_args!("{}", tried.notes.trim_end()));
-            }
-            (tried.text, tried.is_good)
-        })),
+        Command::Rule(RuleCommand::Explain(options)) => {
+            with(options.load(), None, |config| answer(cli::rule::explain(&options, config.as_ref())))
+        }
+        Command::Rule(RuleCommand::Test(options)) => with(options.load(), None, |config| {
+            report(cli::rule::test(&options, config.as_ref()).map(|tried| {
+                if !tried.notes.is_empty() {
+                    complain(format_args!("{}", tried.notes.trim_end()));
+                }
+                (tried.text, tried.is_good)
+            }))
+        }),
         Command::Import(ImportCommand::Emqx(options)) => answer(cli::import::emqx(&options).map(|imported| {
             if !imported.notes.is_empty() {
                 complain(format_args!("{}", imported.notes.trim_end()));

@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::import::{ImportCommand, ImportEmqxArgs};
-pub use self::rule::{RuleCommand, RuleExplainArgs, RuleTestArgs};
+pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
@@ -50,6 +50,8 @@ Examples:
       Try a rule on a message.
   forebay import emqx rules.json actions.json connectors.json > forebay.toml
       Make a configuration of what EMQX's management API answers.
+  forebay rule test --config forebay.toml --rule hot --from-kafka mqtt-messages --since -1h
+      Try a rule of the configuration on the records of the last hour.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h

@@ -1,25 +1,32 @@
-//! `forebay rule`: a rule is tried on messages that are given with it, or explained. Neither needs a service or a configuration.
+//! `forebay rule`: a rule is tried on messages that are given with it or on past ones, or explained. None of it needs a service.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::args::{RuleExplainArgs, RuleTestArgs};
+use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
+use super::past::{self, Past};
+use super::past_text;
 use super::rule_facts::{Kind, MadeFacts};
-use crate::control::RuleTrial;
+use super::rule_records::{self, TriedRule};
+use crate::config::{Config, Rule};
+use crate::control::{PastAsk, RuleTrial};
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment, Machine};
+use crate::rule::column::Defaults;
 use crate::rule::facts::Subject;
 use crate::rule::message::{FIELDS, Given, Id, Message};
 use crate::rule::program::{Input, Outcome, Program};
 use crate::rule::template::MessageContext;
+use crate::shard::trial::RuleSinks;
 
 /// What has come of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,21 +39,33 @@ pub struct Tried {
     pub is_good: bool,
 }
 
-/// Evaluates a rule.
+/// Evaluates a rule: of the configuration, if there is one, or as it is given.
 ///
 /// # Errors
 /// The rule or a message cannot be used, in words.
-pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
+pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, String> {
+    if let (Some(topic), Some(config)) = (&options.past.from_kafka, config) {
+        return past(options, topic, config);
+    }
     let given = options.context.as_deref().map(read_object).transpose()?.unwrap_or_default();
     let (sql_given, context) = match (given.get("sql"), given.get("context")) {
         (Some(Value::String(sql)), Some(Value::Object(context))) => (Some(sql.clone()), context.clone()),
         _ => (None, given),
     };
-    let sql = options.sql.clone().or(sql_given).ok_or("there is no rule: give --sql, or `sql` beside `context`")?;
-    let program = Program::compile(&sql, "test").map_err(|error| error.show(&sql))?;
+    let rule = rule_of(config, &options.of)?;
+    let program = match rule.and_then(|rule| rule.program.clone()) {
+        Some(program) => program,
+        None => {
+            let sql =
+                options.sql.clone().or(sql_given).ok_or("there is no rule: give --sql, or `sql` beside `context`")?;
+            Arc::new(Program::compile(&sql, "test").map_err(|error| error.show(&sql))?)
+        }
+    };
+    let sinks = config.zip(rule).map(|(config, rule)| RuleSinks::of(config, rule));
+    let subject = TriedRule { program: &program, sinks, json: options.json };
     let mut tried = Tried { is_good: true, ..Tried::default() };
     for warning in program.warnings() {
-        let _ = writeln!(tried.notes, "warning: {}", warning.show(&sql));
+        let _ = writeln!(tried.notes, "warning: {}", warning.show(program.sql()));
     }
     let messages = match &options.file {
         None => vec![Tries::new(options, context, &program)?],
@@ -66,9 +85,38 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
     for (n, message) in messages.iter().enumerate() {
         let around = machine.around(now_ms(), fastrand::u64(..));
         let which = if is_one { String::new() } else { format!("message {}: ", n + 1) };
-        message.evaluate(&program, &around, &mut arena, &which, &mut tried);
+        message.evaluate(&subject, &around, &mut arena, &which, &mut tried);
     }
     Ok(tried)
+}
+
+/// The rule that is named, if one is.
+fn rule_of<'c>(config: Option<&'c Config>, of: &RuleOfArgs) -> Result<Option<&'c Rule>, String> {
+    of.rule.as_deref().zip(config).map(|(name, config)| past::named(config, name)).transpose()
+}
+
+/// Evaluates a rule for past records.
+fn past(options: &RuleTestArgs, topic: &str, config: &Config) -> Result<Tried, String> {
+    let PastArgs { kafka, since, limit, topic_from, against, against_sql, .. } = options.past.clone();
+    let ask = PastAsk {
+        sql: options.sql.clone(),
+        rule: options.of.rule.clone(),
+        against,
+        against_sql,
+        topic: topic.to_owned(),
+        kafka,
+        since,
+        limit,
+        topic_from,
+        clientid: options.clientid.clone(),
+        username: options.username.clone(),
+        qos: options.qos,
+        retain: options.retain,
+    };
+    let result = Past::new(config, &ask)?.answer(|_| true)?.unwrap_or_default();
+    let (text, is_good) = past_text::shown(&result, &ask);
+    let text = if options.json { format!("{:#}\n", serde_json::to_value(&result).unwrap_or_default()) } else { text };
+    Ok(Tried { text, notes: String::new(), is_good })
 }
 
 /// Evaluates a statement for a message of these fields, for the admin API.
@@ -84,7 +132,8 @@ pub(super) fn try_sql(sql: &str, context: Map<String, Value>) -> Result<RuleTria
         ..RuleTrial::default()
     };
     let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
-    made.evaluate(&program, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
+    let subject = TriedRule { program: &program, sinks: None, json: false };
+    made.evaluate(&subject, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
     trial.outputs = tried.text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
     Ok(trial)
@@ -102,9 +151,15 @@ pub(super) fn machine() -> Machine {
 ///
 /// # Errors
 /// The rule cannot be used, in words.
-pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
-    let sql = &options.sql;
-    let program = Program::compile(sql, "explain").map_err(|error| error.show(sql))?;
+pub fn explain(options: &RuleExplainArgs, config: Option<&Config>) -> Result<String, String> {
+    let rule = rule_of(config, &options.of)?;
+    let program = match rule.and_then(|rule| rule.program.clone()) {
+        Some(program) => program,
+        None => {
+            let sql = options.sql.as_deref().unwrap_or_default();
+            Arc::new(Program::compile(sql, "explain").map_err(|error| error.show(sql))?)
+        }
+    };
     let explanation = program.explain();
     let mut text = String::new();
     let mut line = |name: &str, items: &[String]| {
@@ -121,8 +176,11 @@ pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
     if explanation.failing.is_empty() {
         line("can fail", &[]);
     }
+    if let Some((config, rule)) = config.zip(rule) {
+        rule_records::explain(config, rule, &mut text);
+    }
     for warning in program.warnings() {
-        let _ = writeln!(text, "warning: {}", warning.show(sql));
+        let _ = writeln!(text, "warning: {}", warning.show(program.sql()));
     }
     Ok(text)
 }
@@ -149,14 +207,13 @@ impl Tries {
         }
     }
 
-    fn evaluate(&self, program: &Program, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+    fn evaluate(&self, of: &TriedRule<'_>, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
         match self {
-            Self::Message(made) => made.evaluate(program, around, arena, which, tried),
-            Self::Facts(made) => {
-                made.with(|facts| {
-                    evaluate(program, &mut Input::of(Subject::Facts(facts), around, arena), which, tried)
-                });
-            }
+            Self::Message(made) => made.evaluate(of, around, arena, which, tried),
+            Self::Facts(made) => made.with(|facts, context, defaults| {
+                let mut input = Input::of(Subject::Facts(facts), around, arena);
+                evaluate(of, &mut input, (context, Some(defaults)), which, tried);
+            }),
         }
     }
 }
@@ -275,7 +332,8 @@ impl Made {
         Ok(())
     }
 
-    fn evaluate(&self, program: &Program, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+    fn evaluate(&self, of: &TriedRule<'_>, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+        let program = of.program;
         let is_for = program.filters().any(|filter| topic::matches(filter, &self.topic));
         if !is_for {
             let filters: Vec<_> = program.filters().collect();
@@ -313,17 +371,19 @@ impl Made {
                 client_attrs: self.client_attrs.as_deref(),
             },
         };
-        evaluate(program, &mut Input::new(&message, around, arena), which, tried);
+        evaluate(of, &mut Input::new(&message, around, arena), (&context, None), which, tried);
     }
 }
 
-fn evaluate(program: &Program, input: &mut Input<'_>, which: &str, tried: &mut Tried) {
+fn evaluate(
+    of: &TriedRule<'_>,
+    input: &mut Input<'_>,
+    (context, defaults): (&MessageContext<'_>, Option<Defaults<'_>>),
+    which: &str,
+    tried: &mut Tried,
+) {
     let mut outputs = Vec::new();
-    let outcome = program.evaluate(input, |output| {
-        output.write(&mut outputs)?;
-        outputs.push(b'\n');
-        Ok(())
-    });
+    let outcome = of.program.evaluate(input, |output| of.show(output, (context, defaults), &mut outputs));
     match outcome {
         Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
         Ok(Outcome::Filtered) => {
@@ -331,7 +391,7 @@ fn evaluate(program: &Program, input: &mut Input<'_>, which: &str, tried: &mut T
         }
         Err(failure) => {
             tried.is_good = false;
-            let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(program.sql()));
+            let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(of.program.sql()));
         }
     }
     if input.mixed_comparisons() > 0 {

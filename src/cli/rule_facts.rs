@@ -3,10 +3,13 @@
 use serde_json::{Map, Value as Json};
 
 use super::args::RuleTestArgs;
+use crate::mqtt::property::Properties;
+use crate::rule::column::Defaults;
 use crate::rule::facts::Facts;
 use crate::rule::field::{Field, Table};
 use crate::rule::program::{Program, from_text};
 use crate::rule::record_fields;
+use crate::rule::template::MessageContext;
 use crate::rule::value::Value;
 
 /// Fields with their values, as JSON has them.
@@ -102,15 +105,39 @@ impl MadeFacts {
         }
     }
 
-    /// Gives them as rules see them.
-    pub(super) fn with<R>(&self, each: impl FnOnce(&Facts<'_>) -> R) -> R {
+    /// Gives them as rules see them, with what sinks see beside the output, and key and time of rows that name none.
+    pub(super) fn with<R>(&self, each: impl FnOnce(&Facts<'_>, &MessageContext<'_>, Defaults<'_>) -> R) -> R {
         let values = self.fields.iter().zip(&self.texts).map(|((field, value), text)| (*field, of_json(value, text)));
         let fields: Vec<_> = values.collect();
         let text = fields.iter().find_map(|(field, value)| match (field, value) {
             (Field::Value | Field::Payload, Value::Text(bytes)) => Some(*bytes),
             _ => None,
         });
-        each(&Facts { fields: &fields, text: text.unwrap_or_default() })
+        let facts = Facts { fields: &fields, text: text.unwrap_or_default() };
+        let of = |wanted: Field| fields.iter().find_map(|(field, value)| (*field == wanted).then_some(value));
+        let text = |field| match of(field) {
+            Some(Value::Text(bytes)) => Some(*bytes),
+            _ => None,
+        };
+        let time_ms = match of(Field::Ts).or_else(|| of(Field::Timestamp)) {
+            Some(Value::Int(ms)) => Some(*ms),
+            _ => None,
+        };
+        let context = MessageContext {
+            topic: text(Field::Event).and_then(|event| std::str::from_utf8(event).ok()).unwrap_or_default(),
+            client_id: "test",
+            username: None,
+            qos: 0,
+            retain: false,
+            dup: false,
+            packet_id: 0,
+            payload: facts.text,
+            timestamp_ms: time_ms.unwrap_or_default(),
+            properties: Properties::default(),
+            hops: 0,
+            output: None,
+        };
+        each(&facts, &context, Defaults { key: text(Field::Key), time_ms })
     }
 }
 

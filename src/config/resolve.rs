@@ -62,7 +62,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
     let drafts = Drafts::of(&document, &overrides.environment);
     let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
-    let rules = drafts.with_sinks(&sinks);
+    let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
     let sources = sources::resolve(
@@ -241,8 +241,8 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
 }
 
 fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
-    let Log { format, level } = Log::read(table);
-    Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level) }
+    let Log { format, level, payloads } = Log::read(table);
+    Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level), payloads }
 }
 
 fn mqtt(table: &Table<'_>) -> Mqtt {

@@ -54,14 +54,19 @@ impl<'a> Drafts<'a> {
     }
 
     /// The rules, checked against the sinks.
-    pub(super) fn with_sinks(self, known: &[Sink]) -> Vec<Rule> {
-        self.all.into_iter().map(|draft| draft.with_sinks(known)).collect()
+    pub(super) fn with_sinks(self, known: &[Sink], has_payloads: bool) -> Vec<Rule> {
+        self.all.into_iter().map(|draft| draft.with_sinks(known, has_payloads)).collect()
     }
 }
 
 impl Draft<'_> {
-    fn with_sinks(mut self, known: &[Sink]) -> Rule {
+    /// `has_payloads`: log lines may have what is in messages.
+    fn with_sinks(mut self, known: &[Sink], has_payloads: bool) -> Rule {
         let table = &self.table;
+        if self.rule.console && !has_payloads {
+            let fault = Fault::new("has no effect: log lines may not have what is in messages");
+            table.source.warn(&table.spot("console"), fault.hint("set `payloads = true` in [log]"));
+        }
         let mut fed = Vec::new();
         for (name, spot) in self.rule.sinks.iter().zip(&self.spots) {
             match known.iter().find(|sink| sink.name == *name) {
@@ -73,7 +78,7 @@ impl Draft<'_> {
                 }
             }
         }
-        if self.rule.sinks.is_empty() && self.rule.republish.is_empty() {
+        if self.rule.sinks.is_empty() && self.rule.republish.is_empty() && !self.rule.console {
             let fault = Fault::new("has no effect: none of its outputs goes anywhere");
             table.source.warn(&table.spot, fault.hint("name sinks, or add a [[rule.republish]]"));
         }

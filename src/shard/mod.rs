@@ -36,6 +36,7 @@ mod arrivals;
 mod broker;
 mod carrier;
 mod connection;
+mod console;
 pub(crate) mod dead_letters;
 mod device;
 mod door;

@@ -17,6 +17,7 @@ use crate::rule::program::{Program, from_text};
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
 
+use super::console::Console;
 use super::events::{DROPPED, REJECTED, clipped, of_client, second};
 use super::members::Members;
 use super::numbers::Numbers;
@@ -42,6 +43,7 @@ pub(super) struct Rules {
     pub(super) sources: Vec<Option<Arc<OfSource>>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
+    pub(super) console: Console,
     /// Numbers of messages, and what `random` begins with.
     pub(super) random: fastrand::Rng,
     /// Memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
@@ -60,6 +62,8 @@ pub(super) struct RulePlan {
     pub(super) on_error: OnError,
     /// The first of its sinks that has dead letters.
     pub(super) letters: Option<u16>,
+    /// Whether its outputs are printed.
+    pub(super) console: bool,
 }
 
 /// The rules that name a source.
@@ -103,7 +107,14 @@ impl Rules {
             let has_letters = |place: &u16| sink(place).is_some_and(|sink| sink.dead_letters.is_some());
             let letters = sinks.iter().copied().find(has_letters);
             let program = rule.program.clone()?;
-            Some(RulePlan { program, sinks, republish: rule.republish.clone(), on_error: rule.on_error, letters })
+            Some(RulePlan {
+                program,
+                sinks,
+                republish: rule.republish.clone(),
+                on_error: rule.on_error,
+                letters,
+                console: rule.console && config.log.payloads,
+            })
         };
         let shards = config.service.shards.max(1) as u64;
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -115,6 +126,7 @@ impl Rules {
             sources: config.sources.iter().map(|source| of_source(config, source)).collect(),
             arena: Arena::new(),
             machine: Arc::clone(machine),
+            console: Console::default(),
             random: fastrand::Rng::with_seed(seed()),
             memory_max: config.clusters.iter().map(|cluster| bytes(cluster.buffer_bytes / shards / 4)).collect(),
             spool_max: bytes(spool_max),
@@ -188,6 +200,9 @@ impl Outlets {
         self.workspace.outcomes.clear();
         self.workspace.republished.clear();
         self.workspace.looped.clear();
+        if let Some(rules) = &mut self.rules {
+            rules.console.forget();
+        }
     }
 
     /// Counts what rules have made of the last message, and reports failures.
@@ -198,6 +213,10 @@ impl Outlets {
         of: Option<(ClientKey<'_>, &str)>,
         now: Monotonic,
     ) {
+        if let Some(rules) = &mut self.rules {
+            let Rules { console, plans, .. } = &mut **rules;
+            console.print(|rule| plans.get(usize::from(rule))?.as_ref().map(|plan| plan.program.name()));
+        }
         for made in &self.workspace.republished {
             let result = match made {
                 made if made.is_refused => M::RepublishRefused,

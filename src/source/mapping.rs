@@ -182,6 +182,27 @@ impl Mapping {
         Encoded { record, key: self.key, value: self.value }
     }
 
+    /// Makes a message of each record of a topic as it may once have been written by a sink: the value is the payload, headers are properties.
+    #[must_use]
+    pub fn of_values(config: &Config, topic: &str, mqtt_topic: RecordTemplate) -> Self {
+        Self {
+            taken: names(mqtt_topic.variables()),
+            routes: Box::new([(topic.into(), Some(mqtt_topic))]),
+            from: Box::default(),
+            payload: RecordTemplate::from(Field::Value),
+            reads_value: true,
+            has_value: true,
+            key: Encoding::None,
+            value: Encoding::None,
+            qos: Choice::Fixed(0),
+            retain: Choice::Fixed(false),
+            user_properties: Box::default(),
+            has_properties: true,
+            feeds_kafka: false,
+            packet_bytes_max: config.mqtt.packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
+        }
+    }
+
     /// The message of a record; without an MQTT topic one for rules alone. `now` is for the Message Expiry Interval, which counts from the record's timestamp.
     ///
     /// # Errors
@@ -312,8 +333,12 @@ fn taken(source: &Source) -> Box<[Box<str>]> {
     if let Choice::Of(retain) = &source.retain {
         fields.extend(template(retain));
     }
-    let names = fields.into_iter().filter_map(|field| match field {
-        Field::Header(name) if name.starts_with(OUR_PREFIX) => Some(name),
+    names(fields.iter())
+}
+
+fn names<'a>(fields: impl Iterator<Item = &'a Field>) -> Box<[Box<str>]> {
+    let names = fields.filter_map(|field| match field {
+        Field::Header(name) if name.starts_with(OUR_PREFIX) => Some(name.clone()),
         _ => None,
     });
     names.collect()

@@ -192,6 +192,9 @@ fn commands_of_the_documents_work() {
          [embedded]\nbind = \"{log}\"\n",
         service.dir().display()
     );
+    let rule = "[[rule]]\nname = \"hot\"\nsql = 'SELECT payload.room AS room, payload.temp AS temp FROM \"t/#\" WHERE temp > 30'\n\
+        sinks = [\"alarms\"]\n[[sink]]\nname = \"alarms\"\ntopic = \"room-${room}\"\n";
+    fs::write(dir.path().join("rules.toml"), format!("{asked}{rule}")).expect("a configuration");
     fs::write(dir.path().join("asked.toml"), asked).expect("a configuration");
     // What some of them read is there: dead letters, as their own page shows them, a topic, and clients that are away.
     let letters = read("docs/DEAD_LETTERS.md");

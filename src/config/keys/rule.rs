@@ -25,6 +25,9 @@ settings! {
              the first of its sinks that has dead letters. `\"reject\"`: no destination gets the message, and its publisher is told.";
         now enabled: bool = Flag, Is("true"),
             "If false, the rule is checked and not evaluated: for its sinks it is as if no message matched.";
+        now console: bool = Flag, Is("false"),
+            "Whether each output is written to the log, for a look at a new rule: at most ten a second on each shard, with how many were left out, and 4 KiB of each. \
+             Only with `payloads` in `[log]`.";
     }
     and {
         /// The compiled statement; `None`: it is wrong, which is reported.

@@ -239,8 +239,9 @@ impl Outlets {
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
-        if self.rules.is_some() {
+        if let Some(rules) = &mut self.rules {
             work.forget_rows();
+            rules.console.forget();
         }
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);

@@ -83,7 +83,11 @@ impl Republished {
     }
 
     /// Renders the message that a rule makes of an output.
-    fn render(made: &Republish, of: &Message<'_>, output: &Output<'_, '_>) -> Result<Self, Failure> {
+    pub(in crate::shard) fn render(
+        made: &Republish,
+        of: &Message<'_>,
+        output: &Output<'_, '_>,
+    ) -> Result<Self, Failure> {
         let rendered = Self::of_templates(made, of);
         // What the output could not write is why.
         output.failure().map_or(rendered, Err)

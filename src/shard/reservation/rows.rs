@@ -130,7 +130,7 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, memory_max, spool_max, .. } = rules;
+        let Rules { plans, fed, arena, machine, random, console, memory_max, spool_max, .. } = rules;
         let most = Most { memory: memory_max, spool: *spool_max };
         let message = given.message;
         let address = asking.peer.map(Address::of);
@@ -156,9 +156,12 @@ impl Reservation<'_> {
             let defaults = turns.begin(place, &mut input);
             let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
             let mark = Mark::of(&self.outlets.workspace, *waits);
-            let (mut stop, mut outputs) = (None, 0);
+            let (mut stop, mut outputs, noted) = (None, 0, console.noted());
             let outcome = rule.program.evaluate(&mut input, |output| {
                 outputs += 1;
+                if rule.console {
+                    console.note(number, output, asking.wall);
+                }
                 let row = Output::new(output).by_default(defaults);
                 let of = Message { output: Some(&row), ..*message };
                 let asked = rule.sinks.iter().try_for_each(|sink| {
@@ -183,6 +186,7 @@ impl Reservation<'_> {
                 Ok(program::Outcome::Filtered) => Outcome::Filtered,
                 Err(failure) => {
                     *waits = mark.restore(&mut self.outlets.workspace);
+                    console.forget_from(noted);
                     Outcome::Failed(failure)
                 }
             };

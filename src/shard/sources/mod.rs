@@ -13,6 +13,7 @@
 //! | `told` | metrics and events |
 //! | `inspect` | what the API shows |
 //! | `trial` | the message that would be made of a record |
+//! | `past` | records of any topic as messages, for trials of rules |
 //!
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
 //! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
@@ -21,6 +22,7 @@ mod dead_letters;
 mod inspect;
 mod letters;
 mod membership;
+mod past;
 mod reader;
 mod records;
 mod ruled;
@@ -43,6 +45,7 @@ use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
+pub use self::past::PastMessages;
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
