@@ -139,7 +139,7 @@ impl Partition {
         Some(ReadWay { node: self.leader.node?, purpose })
     }
 
-    /// Whether it is not fetched, and how far its log goes is to be known all the same.
+    /// Whether it is not fetched, although the end of its log must be known.
     pub(super) const fn stands(&self) -> bool {
         match self.phase {
             Phase::Read => self.is_paused,
