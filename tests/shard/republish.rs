@@ -195,11 +195,10 @@ fn retained_and_direct() {
 #[test]
 fn a_gate_refuses_what_a_rule_has_made_and_nothing_else() {
     let gate = "[[sink]]\nname = 'gate'\nkafka = 'main'\nfilters = 'u/#'\ntopic = '${payload.to}'\non_refuse = 'reject'\ndead_letters_file = 'none'\n";
-    let mut world = world(&[
-        rule("a", "FOREACH payload.l AS to DO to FROM 't'", "u/${to.n}").replace("'${.}'", "'${to.p}'"),
-        rule("b", "SELECT 1 AS v FROM 'u/#'", "v"),
-        gate.to_owned(),
-    ]);
+    let a = rule("a", "FOREACH payload.l AS to DO to FROM 't'", "u/${to.n}").replace("'${.}'", "'${to.p}'");
+    let rules = format!("{a}{}", rule("b", "SELECT 1 AS v FROM 'u/#'", "v"));
+    // It comes last: the other sink has been asked already.
+    let mut world = World::new(&format!("{rules}{ONE_SINK}partitioner = 'client'\n{gate}"));
     let listener = listener(&mut world);
     let device = world.device("d", 0);
     let list = r#"{"l": [{"n": 1, "p": {"to": "there"}}, {"n": 2, "p": {"x": 1}}, {"n": 3, "p": {"to": "there"}}]}"#;
@@ -215,6 +214,49 @@ fn a_gate_refuses_what_a_rule_has_made_and_nothing_else() {
         .collect();
     assert_eq!(keys, ["t", "u/1", "u/3", "v", "v"]);
     assert_eq!((of_rule(&world, 0, RuleMetric::Republished), of_rule(&world, 0, RuleMetric::RepublishRefused)), (2, 1));
+}
+
+/// A rule that refuses what another one has made takes that one from everybody, and nothing else.
+#[test]
+fn a_rule_refuses_what_another_has_made() {
+    let strict = "[[rule]]\nname = 'strict'\nsql = \"\"\"SELECT int(payload) AS v FROM 'u/#'\"\"\"\non_error = 'reject'\n[[rule.republish]]\ntopic = 'v'\npayload = '${v}'\n";
+    let each = rule("each", "FOREACH payload.l AS v DO v FROM 't'", "u/${v}").replace("'${.}'", "'${v}'");
+    let mut world = world(&[each, rule("first", "SELECT payload FROM 'u/#'", "w"), strict.to_owned()]);
+    let listener = listener(&mut world);
+    let device = world.device("d", 0);
+    let publish = Publish { qos: QoS::AtLeastOnce, packet_id: 1, ..message("t", r#"{"l": ["1", "x", "3"]}"#) };
+    world.bytes(device, &bytes_of(Version::V311, &Packet::Publish(publish)));
+    assert_eq!(topics(&mut world, listener), ["t", "u/1", "u/3", "w", "v", "w", "v"]);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.broker.records.len(), 7);
+    assert_eq!(of_rule(&world, 2, RuleMetric::Failed), 1);
+}
+
+/// `when_full = "refuse"`: the publisher is told that there is no room for what its message makes, and nobody has anything.
+#[test]
+fn a_publisher_is_told_that_there_is_no_room_for_what_its_message_makes() {
+    let text = super::spooled("when_full = \"refuse\"", "acknowledge = \"stored\"")
+        .replace("filters = [\"#\"]", "filters = [\"u\"]");
+    let mut world =
+        World::new(&format!("{}{text}", rule("r", "SELECT payload FROM 't'", "u").replace("'${.}'", "'${payload}'")));
+    world.kafka_down();
+    let listener = listener(&mut world);
+    let device = world.device_v5("d");
+    let mut told = Vec::new();
+    for id in 1..1_000 {
+        let payload = "x".repeat(30_000);
+        let publish = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", &payload) };
+        world.bytes(device, &bytes_of(Version::V5, &Packet::Publish(publish)));
+        world.advance(Duration::from_millis(1));
+        told = world.sent(device);
+        let heard = topics(&mut world, listener);
+        if told.len() > 4 {
+            assert!(heard.is_empty(), "nobody has it: {heard:?}");
+            break;
+        }
+        assert_eq!(heard, ["t", "u"], "{id}");
+    }
+    assert_eq!((told[0], told[4]), (0x40, 0x97), "{told:?}");
 }
 
 const SHARDS: usize = 2;

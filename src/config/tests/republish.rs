@@ -106,7 +106,7 @@ fn what_is_probably_not_meant_is_a_warning() {
     }
 }
 
-/// F9: a message of a source that comes back through a republished message, its rules and its sinks is refused, as any circle over a source is.
+/// F9: a circle over a source and republished messages is refused, as any circle over a source is.
 #[test]
 fn circles_over_sources_go_through_republished_messages() {
     let text = |topic: &str, more: &str| {
@@ -127,6 +127,6 @@ fn circles_over_sources_go_through_republished_messages() {
     }
     good(&text("d/1", ""));
     good(&text("b/1", "direct = true"));
-    // It ends where a rule would be evaluated for its own message.
+    // A rule is not evaluated for its own messages, so the circle ends there.
     good(&text("a/2", ""));
 }

@@ -43,6 +43,8 @@ pub(super) struct Reservation<'a> {
     is_refused: bool,
     /// Whether other sinks have had the message since before a crash: a sink that refuses it now does so for itself alone, if it can keep it.
     is_repeat: bool,
+    /// How the publisher learns that there is no room, for what rules have made of the message, too.
+    told: Told,
     /// The message that is asked about: 0, or the number of the republished one.
     of: u16,
     /// How many republished messages there were when it was its turn.
@@ -259,7 +261,8 @@ impl Outlets {
         }
         let is_matched = !work.matched.is_empty();
         let is_repeat = !already_taken_by.is_empty();
-        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat, of: 0, before: 0 };
+        let told = asking.told;
+        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat, told, of: 0, before: 0 };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
@@ -288,7 +291,8 @@ impl Outlets {
     /// The memory is full.
     #[inline]
     pub(super) fn reserve_again(&mut self, message: &Message<'_>) -> Result<Reservation<'_>, Unreserved> {
-        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false, of: 0, before: 0 };
+        let (is_refused, is_repeat, told) = (false, false, Told::Not);
+        let mut reservation = Reservation { outlets: self, is_refused, is_repeat, told, of: 0, before: 0 };
         reservation.set_aside(message)?;
         Ok(reservation)
     }
@@ -464,6 +468,7 @@ impl Reservation<'_> {
             Err(objection) => {
                 // A letter has the message as it came, by the sink's own templates.
                 let (plan, message) = (&outlets.plans[usize::from(sink)], &Message { output: None, ..*message });
+                let told = if objection.is_lack_of_room() { self.told } else { told };
                 let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
                     Fate::Letter { place, alone } => (place, alone),
                     Fate::Rejected => return Err(Unreserved::Rejected(sink, objection)),

@@ -233,6 +233,7 @@ impl Reservation<'_> {
             let (at, before) = self.sum_of((sink, cluster, number));
             let (to, bytes, room) = match self.ask(sink, &message, Told::Not, before, None) {
                 Ok(asked) => asked,
+                Err(why) if self.is_told_of(&why) => return Err(Stop::Ended(Err(why))),
                 Err(why) => {
                     self.refuse(&why, waits);
                     made.is_refused = true;
@@ -249,6 +250,11 @@ impl Reservation<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the publisher of the message that it all began with is told: there is no room, and it sends that one again.
+    fn is_told_of(&self, why: &Unreserved) -> bool {
+        self.told != Told::Not && matches!(why, Unreserved::Rejected(_, objection) if objection.is_lack_of_room())
     }
 
     /// Takes a message of a rule from all of its destinations, as one of them refuses it and has no dead letters.
@@ -268,7 +274,7 @@ impl Reservation<'_> {
         first: &Message<'_>,
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
-    ) {
+    ) -> Result<(), Unreserved> {
         // Nobody can be told: the publisher knows nothing of it.
         let asking = Asking { told: Told::Not, ..*asking };
         let mut matched = Matched::new();
@@ -287,15 +293,17 @@ impl Reservation<'_> {
                 let (message, is_exchange) = (made.message(first), first.qos == 2);
                 let given = Given { message: &message, matched: &matched, ancestry: &made.ancestry, is_exchange };
                 let asked = self.evaluate(rules, &given, &asking, waits);
-                if let Err(why) = &asked {
-                    self.refuse(why, waits);
+                made.is_refused = std::mem::take(&mut self.is_refused) || asked.is_err();
+                match asked {
+                    Err(why) if self.is_told_of(&why) => return Err(why),
+                    Err(why) => self.refuse(&why, waits),
+                    Ok(()) => {}
                 }
-                let is_refused = std::mem::take(&mut self.is_refused) || asked.is_err();
-                made.is_refused = is_refused;
             }
             self.outlets.workspace.republished[at - 1] = made;
         }
         (self.of, self.before) = (0, 0);
+        Ok(())
     }
 
     /// Writes the rows of a message and of those that rules have made of it, one message after the other.

@@ -111,13 +111,10 @@ impl Reservation<'_> {
         let Some(mut rules) = self.outlets.rules.take() else { return Ok(()) };
         let matched: Matched = self.outlets.workspace.matched[from..].into();
         let input = Given { message, matched: &matched, ancestry: &[], is_exchange: message.qos == 2 };
-        let asked = self.evaluate(&mut rules, &input, asking, waits);
-        let asked = asked.and_then(|()| {
-            if !self.is_refused && self.has_republished() {
-                self.ask_republished(&mut rules, message, asking, waits);
-            }
-            Ok(())
-        });
+        let mut asked = self.evaluate(&mut rules, &input, asking, waits);
+        if asked.is_ok() && !self.is_refused && self.has_republished() {
+            asked = self.ask_republished(&mut rules, message, asking, waits);
+        }
         self.outlets.rules = Some(rules);
         asked
     }
