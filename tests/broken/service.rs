@@ -122,7 +122,27 @@ impl Rules for ForgetEnd {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 11] = [
+/// A message for which a rule fails is dropped, whatever `on_error` says.
+#[derive(Debug)]
+struct OnErrorIgnored;
+
+impl Rules for OnErrorIgnored {
+    fn may_skip(&self, _: bool) -> bool {
+        true
+    }
+}
+
+/// A sink that has one of a message's records after a crash counts as having all.
+#[derive(Debug)]
+struct SomeIsAll;
+
+impl Rules for SomeIsAll {
+    fn has_all(&self, had: usize, _: usize) -> bool {
+        had > 0
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 13] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),
@@ -131,9 +151,11 @@ const WRONG: [(&str, &dyn Rules); 11] = [
     ("forget-exchange", &ForgetExchange),
     ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
+    ("on-error-ignored", &OnErrorIgnored),
     ("release-before-sync", &ReleaseBeforeSync),
     ("send-before-sync", &SendBeforeSync),
     ("session-present", &SessionPresent),
+    ("some-is-all", &SomeIsAll),
 ];
 
 fn main() -> ExitCode {

@@ -9,8 +9,6 @@ mod path;
 
 use std::fmt;
 
-use regex::bytes::Regex;
-
 pub use self::check::{Explanation, Warning};
 use self::node::{Assign, Node, NodeId};
 pub use self::output::{Output, UnknownColumn};
@@ -18,6 +16,7 @@ pub(super) use self::path::{put_member, read_names};
 use super::arena::Arena;
 use super::around::Around;
 use super::failure::Failure;
+use super::functions::Pattern;
 use super::message::{Field, Message};
 use super::sql::ast::Step;
 use super::sql::{Error, Place};
@@ -34,7 +33,7 @@ pub struct Program {
     operands: Vec<NodeId>,
     /// Of paths and targets.
     steps: Vec<Step>,
-    patterns: Vec<Regex>,
+    patterns: Vec<Pattern>,
     plan: Plan,
     /// The output's, in descending order of their names.
     columns: Vec<Column>,
@@ -74,6 +73,8 @@ struct Column {
     name: Box<str>,
     /// `None`: the item of FOREACH.
     slot: Option<u16>,
+    /// What stands before its value in JSON: a comma, the name in quotes, a colon.
+    begin: Box<[u8]>,
 }
 
 /// What of a message a program reads.

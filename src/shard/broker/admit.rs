@@ -106,14 +106,21 @@ impl Broker {
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
-        let routed = match self.outlets.reserve(&message, &asking) {
+        let reserved = self.outlets.reserve(&message, &asking);
+        if let Err(Unreserved::Full(wait)) = reserved {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+            return Err(Stall::Memory(wait));
+        }
+        // Moved: it ends here, whatever it is.
+        let routed = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
             Err(Unreserved::Unmatched | Unreserved::Denied) if route.is_any() => Routed::Matched,
-            Err(Unreserved::Unmatched | Unreserved::Denied) => Routed::Unmatched,
+            Err(Unreserved::Unmatched | Unreserved::Denied | Unreserved::Full(_)) => Routed::Unmatched,
             Err(Unreserved::Rejected(sink, objection)) => {
                 admitted.is_refused = true;
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
@@ -125,7 +132,6 @@ impl Broker {
                 admitted.is_refused = true;
                 Routed::Refused
             }
-            Err(Unreserved::Full(wait)) => return Err(Stall::Memory(wait)),
         };
         if feeds.sinks {
             self.numbers.count_routed(None, routed);

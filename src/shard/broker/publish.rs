@@ -113,6 +113,8 @@ impl Broker {
             }
         };
         if let Err(Unreserved::Full(wait)) = reserved {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
             return Published::Stall(Stall::Memory(wait));
         }
         if let (Err(why), Some(topic)) = (&reserved, topic) {

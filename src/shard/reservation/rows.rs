@@ -7,6 +7,7 @@ use crate::rule::column::Row as Output;
 use crate::rule::failure::{Clause, Code, Failure, Reason};
 use crate::rule::message::{Given, Id, Message as RuleMessage};
 use crate::rule::program::{self, Input};
+use crate::rules::Rules as Guarantees;
 use crate::runtime::seam::WallMs;
 
 use super::super::outlets::{Objection, Outlets};
@@ -93,7 +94,9 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, memory_max, spool_max } = rules;
+        let Rules { plans, fed, arena, machine, guarantees, random, memory_max, spool_max } = rules;
+        let guarantees = *guarantees;
+        self.outlets.workspace.outputs_owe = guarantees.waits_for_outputs();
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
             context: *message,
@@ -105,7 +108,7 @@ impl Reservation<'_> {
         };
         let around = machine.around(asking.wall.0, random.u64(..));
         let mut input = Input::new(&of, &around, arena);
-        let mut mixed = 0;
+        let (mut mixed, mut steps) = (0, 0);
         for place in from..self.outlets.workspace.matched.len() {
             let number = self.outlets.workspace.matched[place] & !RULE;
             let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
@@ -118,7 +121,7 @@ impl Reservation<'_> {
                     let most = (memory_max.get(plan.cluster).copied().unwrap_or(usize::MAX), *spool_max);
                     let row = Output::new(output);
                     let of = Message { output: Some(&row), ..*message };
-                    let asked = self.ask_row((*sink, plan, most), &of, &row, asking.told, waits);
+                    let asked = self.ask_row((*sink, plan, most), &of, &row, (asking.told, guarantees), waits);
                     asked.map_err(|why| match why {
                         Stop::Failed(failure) => failure,
                         Stop::Ended(ended) => {
@@ -138,23 +141,22 @@ impl Reservation<'_> {
                     Outcome::Failed(failure)
                 }
             };
-            // Each rule counts as a packet at least.
-            self.outlets.workspace.cost += 1;
+            // A rule counts as a packet, and each of its rows as another, also where that ends the message's way here.
+            let taken = input.steps();
+            let cost = (taken - std::mem::replace(&mut steps, taken)) / STEPS_A_PACKET;
+            self.outlets.workspace.cost += 1 + cost as u32 + outputs * rule.sinks.len() as u32;
             let compared = input.mixed_comparisons();
             self.outlets.workspace.outcomes.push((number, outcome, compared - std::mem::replace(&mut mixed, compared)));
             if let Some(ended) = stop {
                 return ended;
             }
-            if matches!(outcome, Outcome::Failed(_)) {
+            if matches!(outcome, Outcome::Failed(_)) && !guarantees.may_skip(rule.on_error == OnError::Skip) {
                 self.fail(number, rule, message, asking, waits)?;
             }
             if self.is_refused {
                 break;
             }
         }
-        let steps = u32::try_from(input.steps() / STEPS_A_PACKET).unwrap_or(u32::MAX);
-        let cost = &mut self.outlets.workspace.cost;
-        *cost = cost.saturating_add(steps);
         Ok(())
     }
 
@@ -164,7 +166,7 @@ impl Reservation<'_> {
         (sink, plan, (memory_max, spool_max)): (u16, &Plan, (usize, usize)),
         of: &Message<'_>,
         output: &Output<'_, '_>,
-        told: Told,
+        (told, guarantees): (Told, &dyn Guarantees),
         waits: &mut Option<Wait>,
     ) -> Result<(), Stop> {
         let outlets = &mut *self.outlets;
@@ -193,7 +195,7 @@ impl Reservation<'_> {
         let spool: usize = work.sums.iter().filter(|sum| sum.is_spooled).map(|sum| sum.spool()).sum();
         // A message's only row may be as large as any.
         let is_too_much = memory + bytes + Producer::BATCH_ROOM > memory_max || is_spooled && spool + bytes > spool_max;
-        if rows > 0 && is_too_much {
+        if guarantees.is_too_much(rows > 0 && is_too_much) {
             return Err(Stop::Failed(limit("the rules make more data of a message than its buffers take at a time")));
         }
         let found = work.sums.iter().position(|sum| sum.sink == sink);
@@ -238,10 +240,9 @@ impl Reservation<'_> {
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
         let alone = match rule.on_error {
-            OnError::Skip => return Ok(()),
             OnError::Reject if asking.told == Told::Code && !self.is_repeat => return Err(Unreserved::RuleFailed),
             OnError::Reject => !self.is_repeat,
-            OnError::DeadLetter => false,
+            OnError::DeadLetter | OnError::Skip => false,
         };
         let Some(sink) = rule.letters else {
             // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.
