@@ -60,9 +60,6 @@ ALL = {
     "forget-end": Broken("of half of the messages it is not written that all have acknowledged them", "subscribers", ("J2", "J4"), SUBSCRIBERS | {"cycles": 6}, "forget-end", True),
     "nothing-ruled": Broken("nothing is broken, and kill -9 takes what was not synced", "rules", (), HELD_RULES | {"patience": 90}, needs_spool=True),
     "on-error-ignored": Broken("a message for which a rule fails is dropped, whatever on_error says", "rules", ("I1", "Q3"), RULES, "on-error-ignored", True),
-    "some-is-all": Broken(
-        "a sink that has one of a message's rows after a crash counts as having all", "rules", ("I1",), HELD_RULES | {"cycles": 12, "patience": 90}, "some-is-all", True
-    ),
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8]
     })
 }
 
-/// Takes the steps of a float's text with so many decimals: more for large and small numbers and for many decimals.
+/// Takes the steps of a float's text with this number of decimals: more for large and small numbers and for many decimals.
 pub(super) fn spend(arena: &Arena, number: f64, decimals: usize) -> Result<(), Reason> {
     let is_short = decimals <= 15 && (number == 0.0 || (1e-15..1e15).contains(&number.abs()));
     arena.spend(if is_short { 5 } else { 300 })
