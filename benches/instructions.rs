@@ -34,8 +34,9 @@ use forebay::runtime::seam;
 #[global_allocator]
 static COUNTING: allocation::Counting = allocation::Counting;
 
+type Way = (&'static str, fn() -> String, &'static [u8]);
 /// Whole ways of messages through a shard: reads of sixteen QoS 1 PUBLISHes, and the ends of their turns. Name, configuration, payload.
-const WAYS: [(&str, fn() -> String, &[u8]); 5] = [
+const WAYS: [Way; 5] = [
     ("publish", || world::ONE_SINK.to_owned(), &[b'x'; 100]),
     // Filters and rules that do not match cost the same.
     ("publish_beside_1000_filters", beside_filters, &[b'x'; 100]),

@@ -322,7 +322,7 @@ fn sessions_are_there_as_promised() {
 /// A run of a rule that fails for a fifth of the messages, which it skips, beside one that rejects some; and the rows that it must not have.
 fn ruled() -> (Run, Vec<Row>) {
     let mut run = Run::new();
-    let is_due = |message: &Message| !message.is_rejected() && message.number % 5 != 0;
+    let is_due = |message: &Message| !message.is_rejected() && !message.number.is_multiple_of(5);
     run.rules.part = Some(Part { name: FIRST, topics: &["-skip"], is_due, may_double: false });
     let plan = run.plan.clone();
     let of = |row: &Row| Message::of(&plan, row.client, row.number);
