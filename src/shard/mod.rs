@@ -202,8 +202,12 @@ impl Core {
         let letters = DeadLetterQueue::new(index, routes, around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
-        let sql_rules =
-            rules::Rules::of(&config, |cluster| &upstreams[cluster].members, &around.machine, || random.u64(..));
+        let sql_rules = rules::Rules::of(
+            &config,
+            |cluster| &upstreams[cluster].members,
+            (&around.machine, around.rules),
+            || random.u64(..),
+        );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
         let broker = Broker {

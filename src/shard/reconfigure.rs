@@ -75,7 +75,8 @@ impl Core {
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         let members = |cluster: usize| &outlets.upstreams[cluster].members;
-        outlets.rules = Rules::of(config, members, &self.broker.around.machine, || self.random.u64(..));
+        let around = &self.broker.around;
+        outlets.rules = Rules::of(config, members, (&around.machine, around.rules), || self.random.u64(..));
         // What rules that are gone have made of a message that was not taken.
         outlets.forget_outcomes();
         outlets.headers_left_out.resize(outlets.plans.len(), 0);

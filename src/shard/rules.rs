@@ -14,6 +14,7 @@ use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
 use crate::rule::failure::{Code, Failure};
 use crate::rule::program::{Program, from_text};
+use crate::rules::Rules as Guarantees;
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
 
@@ -44,6 +45,7 @@ pub(super) struct Rules {
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
     pub(super) console: Console,
+    pub(super) guarantees: &'static dyn Guarantees,
     /// Numbers of messages, and what `random` begins with.
     pub(super) random: fastrand::Rng,
     /// Memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
@@ -91,7 +93,7 @@ impl Rules {
     pub(super) fn of<'a>(
         config: &Config,
         members: impl Fn(usize) -> &'a Members,
-        machine: &Arc<Machine>,
+        (machine, guarantees): (&Arc<Machine>, &'static dyn Guarantees),
         seed: impl FnOnce() -> u64,
     ) -> Option<Box<Self>> {
         if config.rules.is_empty() {
@@ -127,6 +129,7 @@ impl Rules {
             arena: Arena::new(),
             machine: Arc::clone(machine),
             console: Console::default(),
+            guarantees,
             random: fastrand::Rng::with_seed(seed()),
             memory_max: config.clusters.iter().map(|cluster| bytes(cluster.buffer_bytes / shards / 4)).collect(),
             spool_max: bytes(spool_max),

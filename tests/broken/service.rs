@@ -132,7 +132,17 @@ impl Rules for CommitPastOpen {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 12] = [
+/// A message for which a rule fails is dropped, whatever `on_error` says.
+#[derive(Debug)]
+struct OnErrorIgnored;
+
+impl Rules for OnErrorIgnored {
+    fn may_skip(&self, _: bool) -> bool {
+        true
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 13] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("commit-past-open", &CommitPastOpen),
     ("confirm-before-sync", &ConfirmBeforeSync),
@@ -142,6 +152,7 @@ const WRONG: [(&str, &dyn Rules); 12] = [
     ("forget-exchange", &ForgetExchange),
     ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
+    ("on-error-ignored", &OnErrorIgnored),
     ("release-before-sync", &ReleaseBeforeSync),
     ("send-before-sync", &SendBeforeSync),
     ("session-present", &SessionPresent),

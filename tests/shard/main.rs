@@ -61,6 +61,7 @@ mod shares_stored;
 mod sinks;
 mod sources;
 mod spool;
+mod sql_rules;
 mod stalls;
 mod starting;
 mod stop;

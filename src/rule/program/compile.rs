@@ -1,7 +1,5 @@
 //! A tree to a program.
 
-use regex::bytes::{Regex, RegexBuilder};
-
 use super::check::{self, Warning};
 use super::eval::ARGUMENTS_MAX;
 use super::from::Origins;
@@ -11,14 +9,11 @@ use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment};
 use crate::rule::failure::Reason;
 use crate::rule::field::Field;
-use crate::rule::functions::{self, Body, Context, Function, format};
+use crate::rule::functions::{self, Body, Context, Function, Pattern, format};
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement, Step, Target, Unary};
 use crate::rule::sql::error::nearest;
 use crate::rule::sql::{Error, Place, parse};
 use crate::rule::value::Value;
-
-/// How large a compiled pattern may be, in bytes.
-const PATTERN_MAX: usize = 64 * 1024;
 
 /// Compiles a rule.
 pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
@@ -174,7 +169,8 @@ impl Compiler {
                 Meaning::Field(_) => continue,
             };
             if !columns.iter().any(|column| *column.name == *name) {
-                columns.push(Column { name: name.into(), slot });
+                let begin = format!(",{}:", serde_json::Value::from(&*name)).into_bytes().into();
+                columns.push(Column { name: name.into(), slot, begin });
             }
         }
         columns.sort_by(|one, other| other.name.cmp(&one.name));
@@ -511,8 +507,7 @@ impl Compiler {
             )
             .hint("for patterns out of data there are =~, split and find"));
         };
-        let compiled: Result<Regex, _> = RegexBuilder::new(text).size_limit(PATTERN_MAX).build();
-        let pattern = compiled.map_err(|error| {
+        let pattern = Pattern::compile(text).map_err(|error| {
             let what = error.to_string();
             let what = what.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Error::new(*place, format!("the pattern cannot be used: {what}"))

@@ -10,8 +10,6 @@ mod path;
 
 use std::fmt;
 
-use regex::bytes::Regex;
-
 pub use self::check::{Explanation, Warning};
 use self::from::Origins;
 pub use self::from::{SourceName, from_text};
@@ -23,6 +21,7 @@ use super::around::Around;
 use super::facts::Subject;
 use super::failure::Failure;
 use super::field::Field;
+use super::functions::Pattern;
 use super::message::Message;
 use super::sql::ast::Step;
 use super::sql::{Error, Place};
@@ -39,7 +38,7 @@ pub struct Program {
     operands: Vec<NodeId>,
     /// Of paths and targets.
     steps: Vec<Step>,
-    patterns: Vec<Regex>,
+    patterns: Vec<Pattern>,
     plan: Plan,
     /// The output's, in descending order of their names.
     columns: Vec<Column>,
@@ -79,6 +78,8 @@ struct Column {
     name: Box<str>,
     /// `None`: the item of FOREACH.
     slot: Option<u16>,
+    /// What stands before its value in JSON: a comma, the name in quotes, a colon.
+    begin: Box<[u8]>,
 }
 
 /// What of a message a program reads.

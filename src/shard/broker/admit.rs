@@ -113,7 +113,14 @@ impl Broker {
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
-        let routed = match self.outlets.reserve(&message, &asking) {
+        let reserved = self.outlets.reserve(&message, &asking);
+        if let Err(Unreserved::Full(wait)) = reserved {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+            return Err(Stall::Memory(wait));
+        }
+        // Moved: it ends here, whatever it is.
+        let routed = match std::convert::identity(reserved) {
             Ok(mut reservation) => {
                 if reservation.has_republished() {
                     let takers = (&self.retained, &self.queues);
@@ -121,6 +128,7 @@ impl Broker {
                     let first = (publish.topic, publish, route);
                     if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
                         reservation.give_up();
+                        let _ = io.spend(self.outlets.take_cost_of_rules());
                         return Err(full);
                     }
                     admitted.has_republished = true;
@@ -132,7 +140,7 @@ impl Broker {
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
             Err(Unreserved::Unmatched | Unreserved::Denied) if route.is_any() => Routed::Matched,
-            Err(Unreserved::Unmatched | Unreserved::Denied) => Routed::Unmatched,
+            Err(Unreserved::Unmatched | Unreserved::Denied | Unreserved::Full(_)) => Routed::Unmatched,
             Err(Unreserved::Rejected(sink, objection)) => {
                 admitted.is_refused = true;
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
@@ -144,7 +152,6 @@ impl Broker {
                 admitted.is_refused = true;
                 Routed::Refused
             }
-            Err(Unreserved::Full(wait)) => return Err(Stall::Memory(wait)),
         };
         if feeds.sinks {
             self.numbers.count_routed(None, routed);

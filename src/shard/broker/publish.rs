@@ -114,6 +114,8 @@ impl Broker {
             }
         };
         if let Err(Unreserved::Full(wait)) = reserved {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
             return Published::Stall(Stall::Memory(wait));
         }
         let has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
@@ -122,6 +124,7 @@ impl Broker {
             let made = (reservation.republished(), session.client_id());
             if let Err(full) = self.delivery.find_room_for_republished(takers, (topic, publish, route), made) {
                 reserved.into_iter().for_each(Reservation::give_up);
+                let _ = io.spend(self.outlets.take_cost_of_rules());
                 return Published::Stall(full);
             }
         }

@@ -17,6 +17,7 @@ use crate::metrics::spec::RefusalReason;
 use crate::mqtt::packet::{QoS, Version};
 use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
+use crate::rules::{KEPT, Rules as Guarantees};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::broker::admit::Feeds;
@@ -140,6 +141,8 @@ pub(super) struct Workspace {
     sums: SmallVec<[Sum; 4]>,
     /// The cost of its rules, in packets.
     cost: u32,
+    /// Whether its answer waits for these rows.
+    outputs_owe: bool,
     /// What the rules have made of the message.
     pub(in crate::shard) outcomes: Outcomes,
     /// Messages that they have made of it, and of one another; each has its place and one as its number.
@@ -490,6 +493,7 @@ impl Reservation<'_> {
     /// Leaves out the rows of sinks that have had all of theirs since before a crash. A sink that has had only some of its rows, as the disk had
     /// not taken the others, gets all of them again: none may be missing. Dead letters are written again; whether they were safe is not known.
     fn leave_out(&mut self, already_taken_by: &[u16]) {
+        let guarantees = self.outlets.rules.as_ref().map_or(&KEPT as &dyn Guarantees, |rules| rules.guarantees);
         let work = &mut self.outlets.workspace;
         for (at, sink) in already_taken_by.iter().enumerate() {
             if already_taken_by[..at].contains(sink) {
@@ -497,7 +501,7 @@ impl Reservation<'_> {
             }
             let is_row = |of: &Reserved| of.sink == *sink && matches!(of.to, To::Topic { .. });
             let had = already_taken_by.iter().filter(|other| *other == sink).count();
-            if had < work.sinks.iter().filter(|of| is_row(of)).count() {
+            if !guarantees.has_all(had, work.sinks.iter().filter(|of| is_row(of)).count()) {
                 continue;
             }
             let cluster = self.outlets.plans[usize::from(*sink)].cluster;
@@ -637,7 +641,8 @@ impl Reservation<'_> {
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
             let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
-            let owner = ticket.filter(|_| plan.owes_answer);
+            let owes = plan.owes_answer && (made.is_none() || work.outputs_owe);
+            let owner = ticket.filter(|_| owes);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
             // The plan is compiled for rows without headers as well.
@@ -660,7 +665,7 @@ impl Reservation<'_> {
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             }
             upstream.busy = true;
-            owed += u16::from(plan.owes_answer);
+            owed += u16::from(owes);
         }
         if has_letters { owed + self.write_off(places, message, ticket, (now, wall)) } else { owed }
     }

@@ -10,6 +10,7 @@ use crate::rule::column::{Defaults, Row as Output};
 use crate::rule::failure::{Clause, Code, Failure, Reason};
 use crate::rule::message::{Given as GivenFields, Id, Message as RuleMessage};
 use crate::rule::program::{self, Input};
+use crate::rules::Rules as Guarantees;
 use crate::runtime::seam::WallMs;
 
 use super::super::outlets::{Objection, Outlets};
@@ -87,6 +88,7 @@ pub(super) struct Most<'a> {
     memory: &'a [usize],
     /// Of the disk buffer.
     spool: usize,
+    guarantees: &'static dyn Guarantees,
 }
 
 /// Why an output is not asked about any further.
@@ -127,8 +129,10 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, console, memory_max, spool_max, .. } = rules;
-        let most = Most { memory: memory_max, spool: *spool_max };
+        let Rules { plans, fed, arena, machine, guarantees, random, console, memory_max, spool_max, .. } = rules;
+        let guarantees = *guarantees;
+        let most = Most { memory: memory_max, spool: *spool_max, guarantees };
+        self.outlets.workspace.outputs_owe = guarantees.waits_for_outputs();
         let message = given.message;
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
@@ -145,7 +149,7 @@ impl Reservation<'_> {
         } else {
             Input::of_republished(&of, &around, arena)
         };
-        let (mut mixed, steps) = (input.mixed_comparisons(), input.steps());
+        let (mut mixed, mut steps) = (input.mixed_comparisons(), input.steps());
         // Those beside the message are not for what rules make of it.
         let turns = Turns::new(asking.beside.filter(|_| given.ancestry.is_empty()), given.matched.len());
         for (place, number) in given.matched.iter().enumerate() {
@@ -187,23 +191,22 @@ impl Reservation<'_> {
                     Outcome::Failed(failure)
                 }
             };
-            // Each rule counts as a packet at least.
-            self.outlets.workspace.cost += 1;
+            // A rule counts as a packet, and each of its rows as another, also where that ends the message's way here.
+            let taken = input.steps();
+            let cost = (taken - std::mem::replace(&mut steps, taken)) / STEPS_A_PACKET;
+            self.outlets.workspace.cost += 1 + cost as u32 + outputs * rule.sinks.len() as u32;
             let compared = input.mixed_comparisons();
             self.outlets.workspace.outcomes.push((number, outcome, compared - std::mem::replace(&mut mixed, compared)));
             if let Some(ended) = stop {
                 return ended;
             }
-            if matches!(outcome, Outcome::Failed(_)) {
+            if matches!(outcome, Outcome::Failed(_)) && !guarantees.may_skip(rule.on_error == OnError::Skip) {
                 self.fail(number, rule, message, asking, waits)?;
             }
             if self.is_refused {
                 break;
             }
         }
-        let steps = u32::try_from((input.steps() - steps) / STEPS_A_PACKET).unwrap_or(u32::MAX);
-        let cost = &mut self.outlets.workspace.cost;
-        *cost = cost.saturating_add(steps);
         Ok(())
     }
 
@@ -282,7 +285,7 @@ impl Reservation<'_> {
         let is_too_much =
             memory + bytes + Producer::BATCH_ROOM > memory_max || is_spooled && work.spooled() + bytes > most.spool;
         // A message's only row may be as large as any.
-        if is_too_much && work.sums.iter().any(|sum| sum.rows > 0) {
+        if most.guarantees.is_too_much(is_too_much && work.sums.iter().any(|sum| sum.rows > 0)) {
             return Err(Stop::Failed(limit("the rules make more data of a message than its buffers take at a time")));
         }
         if keeps_packet_id && rows >= ROWS_OF_EXCHANGE_MAX {
@@ -307,10 +310,9 @@ impl Reservation<'_> {
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
         let alone = match rule.on_error {
-            OnError::Skip => return Ok(()),
             OnError::Reject if asking.told == Told::Code && !self.is_repeat => return Err(Unreserved::RuleFailed),
             OnError::Reject => !self.is_repeat,
-            OnError::DeadLetter => false,
+            OnError::DeadLetter | OnError::Skip => false,
         };
         let Some(sink) = rule.letters else {
             // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.

@@ -23,9 +23,6 @@ use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
 use crate::source::{Message, Reason, Record, TimestampType};
 
-/// Records after which the clock is looked at.
-const RECORDS_A_LOOK: usize = 8;
-
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offered {
@@ -73,6 +70,7 @@ impl Core {
             return false;
         }
         let config = Arc::clone(&self.broker.around.config);
+        io.next_quantum();
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
         let Self { broker, sources, .. } = self;
@@ -84,7 +82,7 @@ impl Core {
             sources.take_consumer_news(broker, &config, cluster, io.now());
             while sources.read_record(io, broker, &config, cluster) {
                 count += 1;
-                if count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
+                if io.is_over_after(count) {
                     io.go_on();
                     return true;
                 }
@@ -148,7 +146,7 @@ impl Core {
                 reader.trying.get_or_insert(window.first());
             }
             while let Some(number) = reader.trying.and_then(|from| window.parked_from(from)) {
-                if count > 0 && count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
+                if count > 0 && io.is_over_after(count) {
                     io.go_on();
                     return count;
                 }
