@@ -134,7 +134,7 @@ const OF_MESSAGES: [&str; 8] =
 fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
     if !is_named {
         let fault = Fault::new("is missing, and no rule names the source: nothing is read");
-        let from = from_text(&table.text("name").unwrap_or("NAME"));
+        let from = from_text(table.text("name").unwrap_or("NAME"));
         let hint = format!(
             "name an MQTT topic, as in mqtt_topic = \"devices/${{key}}/commands\", or write a rule FROM \"{from}\""
         );

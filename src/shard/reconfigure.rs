@@ -76,6 +76,8 @@ impl Core {
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         let members = |cluster: usize| &outlets.upstreams[cluster].members;
         outlets.rules = Rules::of(config, members, &self.broker.around.machine, || self.random.u64(..));
+        self.broker.want_events();
+        let outlets = &mut self.broker.outlets;
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.broker.index, routes, &dead_letters);

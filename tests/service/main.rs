@@ -59,6 +59,7 @@ mod refusals;
 mod reload;
 mod retained;
 mod roles;
+mod rule_events;
 mod rules;
 mod rules_admin;
 mod rules_sources;

@@ -263,7 +263,9 @@ mod for_rules {
     use super::*;
 
     fn rule(from: &str) -> String {
-        format!("[[rule]]\nname='r'\nsinks=['k']\nsql='SELECT * FROM \"{from}\"'\n[[sink]]\nname='k'\ntopic='${{topic}}-${{key}}'\n")
+        format!(
+            "[[rule]]\nname='r'\nsinks=['k']\nsql='SELECT * FROM \"{from}\"'\n[[sink]]\nname='k'\ntopic='${{topic}}-${{key}}'\n"
+        )
     }
 
     #[test]
@@ -299,14 +301,19 @@ mod for_rules {
             assert!(said.contains(want), "{said}");
         }
         assert!(!alone.has_use_for(&alone.sources[0]));
-        let off = format!("{MAIN}{}{}", source("topic='t'"), rule("$bridges/kafka_consumer:s").replace("name='r'", "name='r'\nenabled=false"));
+        let off = format!(
+            "{MAIN}{}{}",
+            source("topic='t'"),
+            rule("$bridges/kafka_consumer:s").replace("name='r'", "name='r'\nenabled=false")
+        );
         assert!(!good(&off.replace("${topic}", "a")).has_use_for(&alone.sources[0]));
     }
 
     /// From a source over a rule to the source's own topic.
     #[test]
     fn a_rule_makes_a_circle_too() {
-        let text = format!("{MAIN}{}{}", source("topic='t-1'"), rule("$bridges/kafka_consumer:s").replace("${topic}", "t"));
+        let text =
+            format!("{MAIN}{}{}", source("topic='t-1'"), rule("$bridges/kafka_consumer:s").replace("${topic}", "t"));
         let said = said(&text);
         let want = "source[0].name: records of source s would come back without end: sink k can write what rule r makes of records of source \
                     s to Kafka topic t-1, which source s reads; let the sink write another Kafka topic";
