@@ -194,7 +194,8 @@ enum Tries {
 
 impl Tries {
     fn new(options: &RuleTestArgs, fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
-        match Kind::of(program) {
+        let named = fields.get("event_type").and_then(Value::as_str).or(options.event.as_deref());
+        match Kind::of(program, named)? {
             None => Made::new(options, fields, program).map(|made| Self::Message(Box::new(made))),
             Some(kind) => MadeFacts::new(kind, options, fields, (program, now_ms())).map(Self::Facts),
         }
@@ -244,13 +245,7 @@ impl Made {
     fn new(options: &RuleTestArgs, mut fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
         let mut made = Self { client_id: "test".to_owned(), peerhost: Some("127.0.0.1".to_owned()), ..Self::default() };
         made.timestamp_ms = now_ms();
-        match fields.remove("event_type") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(event)) if event == "message_publish" => {}
-            Some(other) => {
-                return Err(format!("event_type is {other}; rules are for published messages: message_publish"));
-            }
-        }
+        fields.remove("event_type");
         for (name, value) in fields {
             made.set(&name, value)?;
         }

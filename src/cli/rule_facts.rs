@@ -1,10 +1,11 @@
-//! A record for `forebay rule test`, out of options and JSON.
+//! A record or an event for `forebay rule test`, out of options and JSON.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::args::RuleTestArgs;
 use crate::mqtt::property::Properties;
 use crate::rule::column::Defaults;
+use crate::rule::event::Event;
 use crate::rule::facts::Facts;
 use crate::rule::field::{Field, Table};
 use crate::rule::program::{Program, from_text};
@@ -28,14 +29,41 @@ pub(super) struct Kind {
     what: &'static str,
     /// The field that `--payload` is.
     payload: Field,
+    event: Option<Event>,
 }
 
 impl Kind {
-    /// What a rule is for; `None`: messages.
-    pub(super) fn of(program: &Program) -> Option<Self> {
-        let is_for_messages = program.filters().next().is_some() || program.sources().is_empty();
-        (!is_for_messages).then_some(Self { table: record_fields::FIELDS, what: "records", payload: Field::Value })
+    /// What a rule is tried on: what `--event`, or else the message, names, or what the rule is for; `None`: messages.
+    pub(super) fn of(program: &Program, named: Option<&str>) -> Result<Option<Self>, String> {
+        let event = match named {
+            None => None,
+            Some("message_publish" | "message/publish" | "$events/message_publish" | "$events/message/publish") => {
+                return Ok(None);
+            }
+            Some(name) => Some(Event::named(name).ok_or_else(|| unknown(name))?),
+        };
+        if let Some(event) = event.filter(|event| !program.events().contains(event)) {
+            return Err(format!("the rule does not have {} in FROM", event.from()));
+        }
+        let is_for_messages = program.filters().next().is_some();
+        let is_for_records = !program.sources().is_empty();
+        let event = event.or_else(|| program.events().first().copied().filter(|_| !is_for_messages && !is_for_records));
+        Ok(match event {
+            Some(event) => {
+                Some(Self { table: event.fields(), what: "its events", payload: Field::Payload, event: Some(event) })
+            }
+            None if is_for_messages || !is_for_records => None,
+            None => {
+                let (table, what) = (record_fields::FIELDS, "records");
+                Some(Self { table, what, payload: Field::Value, event: None })
+            }
+        })
     }
+}
+
+fn unknown(name: &str) -> String {
+    let all: Vec<_> = Event::ALL.iter().map(|event| event.names()[1]).collect();
+    format!("there is no event `{name}`; there are {}", all.join(", "))
 }
 
 impl MadeFacts {
@@ -87,6 +115,7 @@ impl MadeFacts {
     /// Adds what was not given.
     fn fill_up(&mut self, kind: Kind, program: &Program, now_ms: i64) {
         let source = program.sources().first().map(|source| from_text(&source.name)).unwrap_or_default();
+        let name = kind.event.map_or_else(|| source.clone(), |event| event.value().to_owned());
         for (field, _) in kind.table {
             let value = match field {
                 Field::Timestamp | Field::Ts => Json::from(now_ms),
@@ -94,9 +123,25 @@ impl MadeFacts {
                 Field::Partition | Field::Offset => Json::from(0),
                 Field::Node => Json::from("forebay@127.0.0.1"),
                 Field::Headers => Json::Object(Map::new()),
-                Field::Event => Json::from(source.as_str()),
+                Field::Event => Json::from(name.as_str()),
+                Field::Clientid => Json::from("test"),
+                Field::ConnectedAt | Field::DisconnectedAt => Json::from(now_ms),
+                Field::Peerhost => Json::from("127.0.0.1"),
+                Field::Peername => Json::from("127.0.0.1:40000"),
+                Field::Sockname => Json::from("127.0.0.1:1883"),
+                Field::ProtoName => Json::from("MQTT"),
+                Field::ProtoVer => Json::from(5),
+                Field::Keepalive => Json::from(60),
+                Field::ExpiryInterval => Json::from(0),
+                Field::CleanStart | Field::IsAnonymous => Json::from(true),
+                Field::IsBridge | Field::IsSuperuser => Json::from(false),
+                Field::Reason => Json::from("normal"),
+                Field::ReasonCode => Json::from("success"),
+                Field::ConnProps | Field::SubProps | Field::UnsubProps => json!({ "User-Property": {} }),
+                Field::ClientAttrs => json!({}),
+                Field::Qos => Json::from(0),
                 Field::Value | Field::Key => Json::from(""),
-                Field::Topic => Json::from("topic"),
+                Field::Topic => Json::from(if kind.event.is_some() { "t/1" } else { "topic" }),
                 _ => continue,
             };
             if !self.fields.iter().any(|(of, _)| of == field) {
@@ -148,5 +193,47 @@ fn of_json<'a>(value: &'a Json, text: &'a str) -> Value<'a> {
         Json::Number(number) => number.as_i64().map_or(Value::Number(text), Value::Int),
         Json::String(text) => Value::text(text),
         Json::Array(_) | Json::Object(_) => Value::Raw(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rule::test;
+
+    fn tried(sql: &str, event: Option<&str>, more: RuleTestArgs) -> Result<String, String> {
+        let (sql, event) = (Some(sql.to_owned()), event.map(str::to_owned));
+        test(&RuleTestArgs { sql, event, ..more }, None).map(|tried| tried.text + &tried.notes)
+    }
+
+    #[test]
+    fn a_rule_is_tried_on_a_record_or_an_event() {
+        let some = |text: &str| Some(text.to_owned());
+        let record = "SELECT value.a AS a, topic, key, event FROM \"$bridges/kafka_consumer:s\"";
+        let options = RuleTestArgs { payload: some("{\"a\":1}"), topic: some("k"), ..RuleTestArgs::default() };
+        assert_eq!(
+            tried(record, None, options).expect("tried"),
+            "{\"topic\":\"k\",\"key\":\"\",\"event\":\"$bridges/kafka_consumer:s\",\"a\":1}\n"
+        );
+        let event = "SELECT clientid, username, event, proto_ver FROM \"t/#\", \"$events/client_connected\"";
+        let options = RuleTestArgs { clientid: some("c"), ..RuleTestArgs::default() };
+        for name in ["client_connected", "client/connected", "$events/client_connected"] {
+            assert_eq!(
+                tried(event, Some(name), options.clone()).expect("tried"),
+                "{\"username\":null,\"proto_ver\":5,\"event\":\"client.connected\",\"clientid\":\"c\"}\n"
+            );
+        }
+        let message = tried(event, None, options).expect("tried");
+        assert!(message.contains("\"event\":\"message.publish\""), "{message}");
+        for (sql, event, want) in [
+            (event, Some("client_conected"), "there is no event `client_conected`; there are client_connected, "),
+            (event, Some("session_subscribed"), "the rule does not have $events/session/subscribed in FROM"),
+        ] {
+            let said = tried(sql, event, RuleTestArgs::default()).expect_err("refused");
+            assert!(said.starts_with(want), "{said}");
+        }
+        let options = RuleTestArgs { clientid: some("c"), ..RuleTestArgs::default() };
+        let said = tried(record, None, options).expect_err("refused");
+        assert!(said.starts_with("records have no field `clientid`; they have value, "), "{said}");
     }
 }

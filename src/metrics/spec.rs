@@ -135,6 +135,12 @@ table!(
     PingsReceived, Counter, "control_packets_received"{type = "pingreq"}, "PINGREQ.";
     DisconnectsReceived, Counter, "control_packets_received"{type = "disconnect"}, "DISCONNECT.";
     AuthsReceived, Counter, "control_packets_received"{type = "auth"}, "AUTH.";
+    RuleEventsConnected, Counter, "rule_events_dropped"{event = "client_connected"}, "Events for rules that were dropped, as there was no room for what the rules make of them, or more than 1,024 came at a time.";
+    RuleEventsDisconnected, Counter, "rule_events_dropped"{event = "client_disconnected"}, "A connection has ended.";
+    RuleEventsConnack, Counter, "rule_events_dropped"{event = "client_connack"}, "A CONNECT was answered.";
+    RuleEventsAuthn, Counter, "rule_events_dropped"{event = "client_check_authn_complete"}, "A client was admitted or refused.";
+    RuleEventsSubscribed, Counter, "rule_events_dropped"{event = "session_subscribed"}, "A client has subscribed.";
+    RuleEventsUnsubscribed, Counter, "rule_events_dropped"{event = "session_unsubscribed"}, "A client has ended a subscription.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";

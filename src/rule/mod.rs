@@ -8,6 +8,7 @@ pub mod around;
 pub mod column;
 mod compare;
 pub mod envelope;
+pub mod event;
 pub mod facts;
 pub mod failure;
 pub mod field;

@@ -12,6 +12,7 @@
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
+//! | `rules`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
 //! | `subscribe` | subscriptions |
 //! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
@@ -55,6 +56,8 @@ mod owner;
 mod reconfigure;
 mod reservation;
 pub mod router;
+mod rule_events;
+mod rule_hooks;
 mod rules;
 mod settings;
 mod sinks;
@@ -229,6 +232,8 @@ impl Core {
             teller: Teller::new(Arc::clone(&around.journal), index),
             around,
         };
+        let mut broker = broker;
+        broker.want_events();
         let sources = Sources::new(&config, &mut random);
         Self {
             broker,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{Config, OnError, Republish, Source};
+use crate::config::{Config, OnError, Republish, Rule, Source};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::RuleMetric as M;
 pub(super) use crate::route::trie::RULE;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
+use crate::rule::event::{Event, EventSet};
 use crate::rule::failure::{Code, Failure};
 use crate::rule::program::{Program, from_text};
 use crate::rules::Rules as Guarantees;
@@ -42,6 +43,8 @@ pub(super) struct Rules {
     pub(super) republish: bool,
     /// The rules that name each source, by the source's place in the configuration.
     pub(super) sources: Vec<Option<Arc<OfSource>>>,
+    /// The rules that name each event, by the event's number.
+    pub(super) events: Vec<SmallVec<[u16; 2]>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
     pub(super) console: Console,
@@ -126,6 +129,7 @@ impl Rules {
             fed: sinks::fed_plans(config, members),
             republish: config.rules.iter().any(|rule| !rule.republish.is_empty()),
             sources: config.sources.iter().map(|source| of_source(config, source)).collect(),
+            events: Event::ALL.iter().map(|event| of_event(config, *event)).collect(),
             arena: Arena::new(),
             machine: Arc::clone(machine),
             console: Console::default(),
@@ -145,6 +149,14 @@ impl Rules {
         })
     }
 
+    /// Events that some rule names.
+    pub(super) fn wanted_events(&self) -> EventSet {
+        let mut wanted = EventSet::default();
+        let named = Event::ALL.iter().zip(&self.events).filter(|(_, rules)| !rules.is_empty());
+        named.for_each(|(event, _)| wanted.add(*event));
+        wanted
+    }
+
     /// A rule by its place in the configuration.
     pub(super) fn plan(&self, rule: u16) -> Option<&RulePlan> {
         self.plans.get(usize::from(rule))?.as_ref()
@@ -159,6 +171,14 @@ impl Rules {
     pub(super) fn name(&self, rule: u16) -> Option<&str> {
         self.plan(rule).map(|plan| plan.program.name())
     }
+}
+
+/// Numbers for the router of the rules that name an event.
+fn of_event(config: &Config, event: Event) -> SmallVec<[u16; 2]> {
+    let names_it = |rule: &Rule| rule.program.as_ref().is_some_and(|program| program.events().contains(&event));
+    let in_force = |rule: &Rule| rule.enabled && !rule.is_removed;
+    let rules = (RULE..).zip(&config.rules).filter(|(_, rule)| in_force(rule) && names_it(rule));
+    rules.map(|(number, _)| number).collect()
 }
 
 fn of_source(config: &Config, source: &Source) -> Option<Arc<OfSource>> {

@@ -41,6 +41,9 @@ const WRITERS: &[&str] = &[
     "src/rule/record.rs",
     "src/source/mapping.rs",
     "src/shard/dead_letters/line.rs",
+    "src/rule/event.rs",
+    "src/rule/field.rs",
+    "src/cli/rule.rs",
 ];
 
 /// Words of letters, digits and underscores.

@@ -61,6 +61,7 @@ mod reload;
 mod republish;
 mod retained;
 mod roles;
+mod rule_events;
 mod rule_past;
 mod rules;
 mod rules_admin;

@@ -35,12 +35,15 @@ fn json_of(record: &Record) -> Value {
 fn the_console_producer_reaches_the_console_consumer_through_a_rule() {
     let kafka = shared();
     let address = kafka.split(',').next().expect("an address").parse().expect("an address");
+    // The topics of an earlier run may still be there.
+    let run = std::process::id();
+    let (from, to) = (format!("e63-out-{run}"), format!("e63-in-{run}"));
     let there = |topic: &str| Client::connect(address).metadata(&[topic]).topics[0].error_code == 0;
-    until("the topics to be there", || there("e63-out") && there("e63-in"));
+    until("the topics to be there", || there(&from) && there(&to));
     let service = Service::start(&config(&format!(
-        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"my-kafka-source\"\ntopic = \"e63-out\"\n\
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"my-kafka-source\"\ntopic = \"{from}\"\n\
          [[rule]]\nname = \"my_rule\"\nsinks = [\"testtopic\"]\nsql = '''SELECT * FROM \"$bridges/kafka_consumer:my-kafka-source\"'''\n\
-         [[sink]]\nname = \"testtopic\"\ntopic = \"e63-in\"\n"
+         [[sink]]\nname = \"testtopic\"\ntopic = \"{to}\"\n"
     )));
     until("its partitions to be read", || metric(&service, "source_partitions{source=\"my-kafka-source\"}") > 0);
     let tool = |class: &str, options: &[&str]| {
@@ -49,14 +52,14 @@ fn the_console_producer_reaches_the_console_consumer_through_a_rule() {
         tool.stdin(Stdio::piped()).stdout(Stdio::piped());
         tool
     };
-    let mut producer = tool("ConsoleProducer", &["--topic", "e63-out"]).spawn().expect("it runs");
+    let mut producer = tool("ConsoleProducer", &["--topic", &from]).spawn().expect("it runs");
     producer.stdin.take().expect("piped").write_all(b"{\"msg\": \"Hello EMQX\"}\n").expect("it reads");
     assert!(producer.wait().expect("it ends").success());
-    let options = ["--topic", "e63-in", "--from-beginning", "--max-messages", "1", "--timeout-ms", "60000"];
+    let options = ["--topic", &to, "--from-beginning", "--max-messages", "1", "--timeout-ms", "60000"];
     let read = tool("consumer.ConsoleConsumer", &options).output().expect("it ends");
     let line = String::from_utf8(read.stdout).expect("text");
     let said: Value = serde_json::from_str(line.trim()).unwrap_or_else(|why| panic!("{why}: {line:?}"));
-    assert_eq!((&said["value"], &said["topic"]), (&"{\"msg\": \"Hello EMQX\"}".into(), &"e63-out".into()));
+    assert_eq!((&said["value"], &said["topic"]), (&"{\"msg\": \"Hello EMQX\"}".into(), &from.as_str().into()));
     assert_eq!((&said["key"], &said["ts_type"], &said["headers"]), (&"".into(), &"create".into(), &json!({})));
     assert_eq!(said["event"], "$bridges/kafka_consumer:my-kafka-source");
     assert_eq!(said["metadata"]["rule_id"], "my_rule");

@@ -92,6 +92,10 @@ pub struct RuleTestArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "file")]
     pub payload: Option<String>,
 
+    /// Event that the rule is tried on, such as client_connected
+    #[arg(long, value_name = "EVENT")]
+    pub event: Option<String>,
+
     /// Client ID
     #[arg(long, value_name = "ID")]
     pub clientid: Option<String>,

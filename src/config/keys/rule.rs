@@ -16,7 +16,7 @@ settings! {
         now description: Option<String> => Text, From("none"), shown "\"Rooms that are too hot\"",
             "What this rule is for, for people: shown by the API.";
         now sql: String => Text, Required, shown "\"SELECT * FROM \\\"t/#\\\" WHERE payload.temp > 20\"",
-            "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages, or a source.";
+            "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages, sources, events.";
         now sinks: Vec<String> => TextList, From("none"), shown "[\"telemetry\"]",
             "Names of sinks: each output of the rule becomes a record of each of them. Their templates are then over the output: see [below](#rows-of-rules).";
         apart on_error: OnError => Word(OnError::NAMES), From("`\"dead-letter\"` if all sinks of the rule have dead letters, otherwise `\"skip\"`"),

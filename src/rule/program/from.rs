@@ -1,8 +1,10 @@
-//! FROM: topic filters of messages, and sources.
+//! FROM: topic filters of messages, sources and events.
 
 use crate::mqtt::topic;
+use crate::rule::event::{self, Event};
 use crate::rule::field::{Field, Table};
 use crate::rule::sql::ast::{Source, Statement};
+use crate::rule::sql::error::nearest;
 use crate::rule::sql::{Error, Place};
 use crate::rule::{message, record_fields};
 
@@ -16,6 +18,8 @@ pub(super) struct Origins {
     pub(super) filters: Vec<Box<str>>,
     /// Sources, once each.
     pub(super) sources: Vec<SourceName>,
+    /// Events, once each.
+    pub(super) events: Vec<Event>,
     /// The fields of all of these, in descending order of their names.
     pub(super) fields: Vec<Field>,
 }
@@ -38,6 +42,7 @@ impl Origins {
         let mut tables: Vec<Table> = Vec::new();
         tables.extend((!origins.filters.is_empty()).then_some(message::FIELDS));
         tables.extend((!origins.sources.is_empty()).then_some(record_fields::FIELDS));
+        tables.extend(origins.events.iter().map(|event| event.fields()));
         origins.fields = tables.into_iter().flatten().map(|(field, _)| *field).collect();
         origins.fields.sort_unstable();
         origins.fields.dedup();
@@ -59,8 +64,8 @@ impl Origins {
             let what = format!("`{name}` is not supported yet");
             return Err(Error::new(place, what).hint(format!("there is {}NAME, a [[source]] of that name", SOURCES[0])));
         }
-        if name.starts_with("$events/") {
-            return Err(Error::new(place, format!("`{name}` is not a source of rules: FROM has topic filters")));
+        if name.starts_with(event::PREFIX) {
+            return self.add_event(name, place);
         }
         if topic::is_shared(name) {
             return Err(Error::new(place, "a rule has no part in a shared subscription")
@@ -74,6 +79,26 @@ impl Origins {
         Ok(())
     }
 
+    fn add_event(&mut self, name: &str, place: Place) -> Result<(), Error> {
+        let Some(event) = Event::named(name) else {
+            let names = || Event::ALL.iter().flat_map(|event| event.names());
+            let what = if Event::is_missing(name) { "is not supported yet" } else { "is no event" };
+            let near = nearest(name.trim_start_matches(event::PREFIX), names()).filter(|_| !Event::is_missing(name));
+            let hint = match near {
+                Some(near) => format!("did you mean `{}{near}`?", event::PREFIX),
+                None => {
+                    let all: Vec<_> = Event::ALL.iter().map(|event| event.from()).collect();
+                    format!("there are {}", all.join(", "))
+                }
+            };
+            return Err(Error::new(place, format!("`{name}` {what}")).hint(hint));
+        };
+        if !self.events.contains(&event) {
+            self.events.push(event);
+        }
+        Ok(())
+    }
+
     /// A field of what the rule is for, by its name.
     pub(super) fn field(&self, name: &str) -> Option<Field> {
         Field::named(name).filter(|field| self.fields.contains(field))
@@ -81,12 +106,11 @@ impl Origins {
 
     /// What the rule is for, in a word.
     pub(super) fn what(&self) -> &'static str {
-        if self.sources.is_empty() {
-            "messages"
-        } else if self.filters.is_empty() {
-            "records"
-        } else {
-            "messages and records"
+        match (self.filters.is_empty(), self.sources.is_empty(), self.events.is_empty()) {
+            (_, true, true) => "messages",
+            (true, false, true) => "records",
+            (true, true, false) => "its events",
+            _ => "what FROM names",
         }
     }
 }

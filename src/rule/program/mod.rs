@@ -18,6 +18,7 @@ pub use self::output::{Output, UnknownColumn};
 pub(super) use self::path::{put_member, read_names};
 use super::arena::Arena;
 use super::around::Around;
+use super::event::Event;
 use super::facts::Subject;
 use super::failure::Failure;
 use super::field::Field;
@@ -174,10 +175,17 @@ impl Program {
         self.from.filters.iter().map(|filter| &**filter)
     }
 
-    /// All that FROM names: filters, then sources as EMQX names them.
+    /// All that FROM names: filters, then sources and events as EMQX names them.
     pub fn from(&self) -> impl Iterator<Item = String> {
         let sources = self.from.sources.iter().map(|source| from_text(&source.name));
-        self.filters().map(str::to_owned).chain(sources)
+        let events = self.from.events.iter().map(|event| event.from());
+        self.filters().map(str::to_owned).chain(sources).chain(events)
+    }
+
+    /// Events that FROM names, once each.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.from.events
     }
 
     /// Sources that FROM names.

@@ -13,7 +13,7 @@ use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Asking, Beside, Told, Unreserved};
+use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -113,26 +113,27 @@ impl Broker {
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
-        let reserved = self.outlets.reserve(&message, &asking);
+        let mut reserved = self.outlets.reserve(&message, &asking);
         if let Err(Unreserved::Full(wait)) = reserved {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Err(Stall::Memory(wait));
         }
+        if let Ok(reservation) = &mut reserved
+            && reservation.has_republished()
+        {
+            let takers = (&self.retained, &self.queues);
+            let (first, made) = ((publish.topic, publish, route), (reservation.republished(), client_id));
+            if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
+                reserved.into_iter().for_each(Reservation::give_up);
+                let _ = io.spend(self.outlets.take_cost_of_rules());
+                return Err(full);
+            }
+            admitted.has_republished = true;
+        }
         // Moved: it ends here, whatever it is.
         let routed = match std::convert::identity(reserved) {
-            Ok(mut reservation) => {
-                if reservation.has_republished() {
-                    let takers = (&self.retained, &self.queues);
-                    let made = (reservation.republished(), client_id);
-                    let first = (publish.topic, publish, route);
-                    if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
-                        reservation.give_up();
-                        let _ = io.spend(self.outlets.take_cost_of_rules());
-                        return Err(full);
-                    }
-                    admitted.has_republished = true;
-                }
+            Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 admitted.is_matched |=
                     admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
