@@ -199,7 +199,8 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         return (Verdict::Problem, text);
     }
     if members == 0 {
-        return (Verdict::Ok, format!("group {group}: no members"));
+        // Kafka shows members of the newer protocol (KIP-848) to another question.
+        return (Verdict::Ok, format!("group {group}: no members of the classic protocol"));
     }
     if !assignor.is_empty() && assignor != ASSIGNOR {
         let text = format!(

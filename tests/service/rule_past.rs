@@ -250,7 +250,11 @@ fn ask(service: &Service, method: &str, path: &str, body: &Value) -> (u16, Value
 /// Begins a run and waits for its end.
 fn run(service: &Service, body: &Value) -> Value {
     let (status, begun) = ask(service, "POST", "", body);
-    assert_eq!((status, &begun["state"]), (202, &json!("running")), "{begun}");
+    // A short one may be over by then.
+    assert!(
+        status == 202 && (begun["state"] == "running" || begun["state"] == "done" || begun["state"] == "failed"),
+        "{begun}"
+    );
     let path = format!("/{}", begun["id"].as_str().expect("an id"));
     let mut state = Value::Null;
     until("the run to be over", || {

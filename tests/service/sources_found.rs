@@ -7,7 +7,7 @@ use crate::change::{change, get};
 use crate::device::{Device, Heard};
 use crate::kafka_client::Client;
 use crate::process::{metric, until, until_metric};
-use crate::sources::{committed, next, source, subscriber, write, write_when_there};
+use crate::sources::{committed, make_topic, next, source, subscriber, write, write_when_there};
 use crate::support::kafka::shared;
 use crate::support::service::{Service, config};
 
@@ -45,6 +45,7 @@ fn members_of_a_share_that_is_there_get_what_waits() {
 fn the_place_after_a_reset_is_committed() {
     let latest = source("").replace("\"earliest\"", "\"latest\"");
     let service = Service::start(&config(&latest));
+    make_topic(&service);
     let mut device = subscriber(&service, Version::V5, "");
     until_metric(&service, "source_assigned_partitions", 4);
     until("the start to be committed", || committed(service.embedded(), GROUP) == 0);

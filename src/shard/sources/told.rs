@@ -48,9 +48,10 @@ impl WhyStopped {
     pub(super) fn words(&self) -> (String, Option<i64>) {
         match self {
             Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
-            Self::TooLarge { offset, bytes } => {
-                (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset))
-            }
+            Self::TooLarge { offset, bytes } => (
+                format!("a batch of {bytes} bytes is more than there is memory for: `fetch_memory` of [delivery]"),
+                Some(*offset),
+            ),
             Self::Deleted => ("the topic is gone".to_owned(), None),
         }
     }
