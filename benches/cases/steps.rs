@@ -100,16 +100,11 @@ fn measure(program: &Program, payload: &str) -> (u64, u64, &'static str) {
     let context = MessageContext {
         topic: "t",
         client_id: "c",
-        username: None,
         qos: 1,
-        retain: false,
-        dup: false,
         packet_id: 1,
         payload: payload.as_bytes(),
         timestamp_ms: 1_790_000_000_000,
-        properties: Properties::EMPTY,
-        hops: 0,
-        output: None,
+        ..MessageContext::default()
     };
     let given = Given::default();
     let message = Message { context, id: Id::Number(5), peerhost: None, peername: None, node: "n", given };

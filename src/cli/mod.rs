@@ -22,6 +22,7 @@ pub mod follow;
 mod health;
 pub mod import;
 mod in_force;
+mod input;
 mod kafka_tokens;
 mod key_sets;
 pub mod lists;

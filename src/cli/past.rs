@@ -419,20 +419,7 @@ mod tests {
 
     #[test]
     fn differences_are_counted_by_who_makes_outputs() {
-        let context = |payload: &'static [u8]| MessageContext {
-            topic: "t",
-            client_id: "",
-            username: None,
-            qos: 0,
-            retain: false,
-            dup: false,
-            packet_id: 0,
-            payload,
-            timestamp_ms: 0,
-            properties: crate::mqtt::property::Properties::EMPTY,
-            hops: 0,
-            output: None,
-        };
+        let context = |payload: &'static [u8]| MessageContext { topic: "t", payload, ..MessageContext::default() };
         let machine = Machine::bare();
         let mut arena = Arena::new();
         let mut against = PastAgainst::default();

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
+use super::input::text_of;
 use super::past::{self, Past};
 use super::past_text;
 use super::rule_facts::{Kind, MadeFacts};
@@ -28,7 +28,7 @@ use crate::rule::program::{Input, Outcome, Program};
 use crate::rule::template::MessageContext;
 use crate::shard::trial::RuleSinks;
 
-/// What has come of it.
+/// The result of a trial.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tried {
     /// For standard output.
@@ -70,7 +70,7 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
     let messages = match &options.file {
         None => vec![Tries::new(options, context, &program)?],
         Some(file) => {
-            let text = read(file)?;
+            let text = text_of(file)?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             let made = lines.map(|(n, line)| {
                 let object = object(line).and_then(|object| Tries::new(options, object, &program));
@@ -397,18 +397,8 @@ fn evaluate(
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let read = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    read.map_err(|error| format!("{}: {error}", file.display()))
-}
-
 fn read_object(file: &Path) -> Result<Map<String, Value>, String> {
-    object(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))
+    object(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::args::RuleTestArgs;
-use crate::mqtt::property::Properties;
 use crate::rule::column::Defaults;
 use crate::rule::event::Event;
 use crate::rule::facts::Facts;
@@ -171,16 +170,9 @@ impl MadeFacts {
         let context = MessageContext {
             topic: text(Field::Event).and_then(|event| std::str::from_utf8(event).ok()).unwrap_or_default(),
             client_id: "test",
-            username: None,
-            qos: 0,
-            retain: false,
-            dup: false,
-            packet_id: 0,
             payload: facts.text,
             timestamp_ms: time_ms.unwrap_or_default(),
-            properties: Properties::default(),
-            hops: 0,
-            output: None,
+            ..MessageContext::default()
         };
         each(&facts, &context, Defaults { key: text(Field::Key), time_ms })
     }

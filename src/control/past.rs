@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Who, token_needed};
 use super::problem::{Named, Problem, Sent};
-use super::reload::{asked, refused, stopping};
+use super::trial::told;
 use super::{Shown, View};
 
 /// Records that a run of the API reads at most.
@@ -283,12 +283,8 @@ async fn try_past(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let run = runs.begin()?;
-    let begun = match asked(|answer| view.trials.past(ask, Arc::clone(&run), answer)) {
-        Ok(told) => told.await.map_err(|_| stopping()).and_then(|begun| begun.map_err(refused)),
-        Err(problem) => Err(problem),
-    };
-    match begun {
-        Ok(()) => Ok((StatusCode::ACCEPTED, Json(run.state(Instant::now())))),
+    match told(|answer| view.trials.past(ask, Arc::clone(&run), answer)).await {
+        Ok(Json(())) => Ok((StatusCode::ACCEPTED, Json(run.state(Instant::now())))),
         Err(problem) => {
             runs.forget(&run);
             Err(problem)

@@ -197,22 +197,15 @@ impl<'de> Visitor<'de> for NameVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::property::Properties;
 
     fn message(payload: &str) -> MessageContext<'_> {
         MessageContext {
             topic: "t",
             client_id: "c",
-            username: None,
             qos: 1,
-            retain: false,
-            dup: false,
             packet_id: 1,
             payload: payload.as_bytes(),
-            timestamp_ms: 0,
-            properties: Properties::EMPTY,
-            hops: 0,
-            output: None,
+            ..MessageContext::default()
         }
     }
 

@@ -6,14 +6,15 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
-use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, QoS, Version, Will};
+use forebay::mqtt::packet::{Connect, PacketType, QoS, Version, Will};
 use forebay::mqtt::property::{Properties, Property};
 use serde_json::{Value, json};
 
 use crate::change::{change, get};
-use crate::device::{Device, Heard, hello, properties, publish};
+use crate::device::{Device, Heard, hello, properties};
 use crate::process::{metric, until, until_metric};
 use crate::records::texts;
+use crate::rules::publish_through_kills;
 use crate::sources::{subscriber, write_when_there};
 use crate::sources_admin::forebay;
 use crate::support::service::{Service, config};
@@ -190,13 +191,6 @@ fn it_is_shown_and_changed_while_the_service_runs() {
     assert!(circle.0 == 422 && circle.1.to_string().contains("would come back without end"), "{circle:?}");
 }
 
-/// Packet identifiers that the publisher has sent and not seen received, and those that it has to release.
-#[derive(Default)]
-struct Exchanges {
-    sent: BTreeSet<u16>,
-    received: BTreeSet<u16>,
-}
-
 /// R16, R17: through kills at any time, each output of an acknowledged message is in the sink of its republished message once, and the kept
 /// session has each of them, maybe twice.
 #[test]
@@ -214,44 +208,7 @@ fn republished_outputs_of_qos_2_survive_kills() {
     subscriber.subscribe(&[("made/#", QoS::AtLeastOnce)]);
     subscriber.leave();
     let payload = |id: u16| format!(r#"{{"n":{id},"list":[1,2,3]}}"#);
-    let (mut open, mut next_id, cycles) = (Exchanges::default(), 1u16, 6u16);
-    for cycle in 0..=cycles {
-        let (mut device, _) = Device::connect_as(service.mqtt(), &kept("dev"));
-        for id in &open.received {
-            device.release(*id);
-        }
-        for id in &open.sent {
-            let text = payload(*id);
-            device.say(&Packet::Publish(Publish { dup: true, ..publish(QoS::ExactlyOnce, *id, "t", text.as_bytes()) }));
-        }
-        let most = if cycle == cycles { 0 } else { 12 };
-        for id in next_id..next_id + most {
-            open.sent.insert(id);
-            device.try_publish(QoS::ExactlyOnce, id, "t", payload(id).as_bytes());
-        }
-        next_id += most;
-        // The kill comes after another number of answers in each round.
-        let enough = if cycle == cycles { usize::MAX } else { usize::from(cycle) * 5 + 2 };
-        for _ in 0..enough {
-            if open.sent.is_empty() && open.received.is_empty() {
-                break;
-            }
-            match device.hear() {
-                Heard::Answer(PacketType::PubRec, id, 0) => {
-                    open.sent.remove(&id);
-                    open.received.insert(id);
-                    device.release(id);
-                }
-                // 0x92: it had been completed, and the answer was lost.
-                Heard::Answer(PacketType::PubComp, id, 0 | 0x92) => assert!(open.received.remove(&id)),
-                other => panic!("{other:?}"),
-            }
-        }
-        if cycle < cycles {
-            service.kill9();
-            service.start_again();
-        }
-    }
+    let next_id = publish_through_kills(&mut service, &kept("dev"), payload);
     let all: BTreeSet<String> = (1..next_id).flat_map(|n| [1, 2, 3].map(|item| (n * 10 + item).to_string())).collect();
     let mut expected: Vec<String> = all.iter().cloned().collect();
     expected.sort();

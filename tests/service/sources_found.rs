@@ -13,7 +13,7 @@ use crate::support::service::{Service, config};
 
 const GROUP: &str = "forebay-commands";
 
-/// Members of one share that come while others go get what waits for somebody: the share is there all the time, and only its members change.
+/// Parked messages go to a new member of an existing share, even if it joins at the moment when the last member leaves.
 #[test]
 fn members_of_a_share_that_is_there_get_what_waits() {
     const ROUNDS: usize = 60;
@@ -77,7 +77,7 @@ fn a_seek_before_a_stop_is_committed() {
     }
 }
 
-/// A source whose place in the group another process has taken says so.
+/// The state of a fenced source is `trouble`, with the reason.
 #[test]
 fn a_source_that_was_fenced_says_why_it_reads_nothing() {
     let kafka = shared();

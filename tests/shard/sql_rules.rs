@@ -11,7 +11,7 @@ use super::spooled;
 use super::subscribe::{message, publish};
 use super::world::World;
 
-/// A message whose records go to Kafka topics of their own, each too large for what another message leaves of a group.
+/// `PARTS` is a rule with a Kafka topic for each record. A record does not fit into a group of the log beside another message.
 const PARTS: &str = r#"
 [[rule]]
 name = "parts"

@@ -16,7 +16,6 @@ mod tests;
 mod units;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -30,6 +29,7 @@ use notes::Notes;
 use rule::{ActionKey, Feeder, Target};
 
 use super::args::ImportEmqxArgs;
+use super::input::text_of;
 
 /// Brokers of a connector that is not in the input.
 const BOOTSTRAP_UNKNOWN: &str = "kafka.example:9092";
@@ -43,7 +43,7 @@ const EVERYWHERE: [&str; 4] = [
      metadata_min_age, linger; and partitioner = \"random\", with which records of one key lose their order",
 ];
 
-/// What has come of it.
+/// The result of an import.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The configuration.
@@ -59,21 +59,12 @@ pub struct Imported {
 pub fn emqx(options: &ImportEmqxArgs) -> Result<Imported, String> {
     let read = |file: &std::path::PathBuf| {
         let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-        let value: Value = serde_json::from_str(&text(file)?).map_err(|error| format!("{name}: no JSON: {error}"))?;
+        let value: Value =
+            serde_json::from_str(&text_of(file)?).map_err(|error| format!("{name}: no JSON: {error}"))?;
         Ok((name, value))
     };
     let values: Vec<(String, Value)> = options.files.iter().map(read).collect::<Result<_, String>>()?;
     convert(&values, &options.password_dir)
-}
-
-fn text(file: &Path) -> Result<String, String> {
-    let read = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    read.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Makes a configuration of values, each with the name of its file.

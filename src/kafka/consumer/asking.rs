@@ -22,7 +22,7 @@ const MEMORY_WAIT: Duration = Duration::from_millis(10);
 /// How long a broker waits for a first byte, while other partitions of it may want to be asked for soon.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
-/// How often the end of a log is asked for that is not fetched.
+/// Interval between questions for the end of a log that no Fetch reads.
 pub(super) const END_EVERY: Duration = Duration::from_secs(5);
 
 /// A question about offsets that is under way, and the partitions that it is about, in the order asked.

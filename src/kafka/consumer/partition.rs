@@ -139,7 +139,7 @@ impl Partition {
         Some(ReadWay { node: self.leader.node?, purpose })
     }
 
-    /// Whether it is not fetched, although the end of its log must be known.
+    /// Whether the end of its log has to be asked for, as it is not fetched.
     pub(super) const fn stands(&self) -> bool {
         match self.phase {
             Phase::Read => self.is_paused,

@@ -79,7 +79,7 @@ struct Column {
     name: Box<str>,
     /// `None`: the item of FOREACH.
     slot: Option<u16>,
-    /// What stands before its value in JSON: a comma, the name in quotes, a colon.
+    /// JSON text before the value: a comma, the quoted name, a colon.
     begin: Box<[u8]>,
 }
 

@@ -8,13 +8,14 @@ use crate::mqtt::packet::Publish;
 use crate::runtime::seam::WallMs;
 use crate::session::{Claimed, ClientKey, SessionKey};
 
-use super::delivery::{PublishedBy, Route};
+use super::delivery::{Delivery, PublishedBy, Route};
 use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
+use super::queues::Queues;
 use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
-use super::retained::Publisher as RetainedBy;
+use super::retained::{Publisher as RetainedBy, Retained};
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
@@ -83,6 +84,28 @@ impl Admitted {
     }
 }
 
+/// What a message waits for: the room that sinks do not have, or that messages do not find that rules have made of it. `first`: the message
+/// itself.
+#[inline]
+pub(super) fn waits_for(
+    reserved: &mut Result<Reservation<'_>, Unreserved>,
+    delivery: &mut Delivery,
+    takers: (&Retained, &Queues),
+    first: (&str, &Publish<'_>, Route),
+    client_id: &str,
+) -> Option<Stall> {
+    match reserved {
+        Err(Unreserved::Full(wait)) => Some(Stall::Memory(*wait)),
+        Ok(reservation) if reservation.has_republished() => {
+            let made = (reservation.republished(), client_id);
+            let full = delivery.find_room_for_republished(takers, first, made).err()?;
+            reservation.give_up();
+            Some(full)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
 impl Broker {
     /// Asks for room for a message everywhere, and writes the rows of its sinks. The rest is up to [`Broker::hand_on`]. `answer`: who is owed
     /// the sinks' answers.
@@ -114,23 +137,13 @@ impl Broker {
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let mut reserved = self.outlets.reserve(&message, &asking);
-        if let Err(Unreserved::Full(wait)) = reserved {
+        let (takers, first) = ((&self.retained, &self.queues), (publish.topic, publish, route));
+        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, client_id) {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
-            return Err(Stall::Memory(wait));
+            return Err(stall);
         }
-        if let Ok(reservation) = &mut reserved
-            && reservation.has_republished()
-        {
-            let takers = (&self.retained, &self.queues);
-            let (first, made) = ((publish.topic, publish, route), (reservation.republished(), client_id));
-            if let Err(full) = self.delivery.find_room_for_republished(takers, first, made) {
-                reserved.into_iter().for_each(Reservation::give_up);
-                let _ = io.spend(self.outlets.take_cost_of_rules());
-                return Err(full);
-            }
-            admitted.has_republished = true;
-        }
+        admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         // Moved: it ends here, whatever it is.
         let routed = match std::convert::identity(reserved) {
             Ok(reservation) => {

@@ -9,7 +9,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
-use super::admit::Feeds;
+use super::admit::{Feeds, waits_for};
 use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
@@ -113,21 +113,13 @@ impl Broker {
                 Err(Unreserved::Unmatched)
             }
         };
-        if let Err(Unreserved::Full(wait)) = reserved {
+        let (takers, first) = ((&self.retained, &self.queues), (topic.unwrap_or_default(), publish, route));
+        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, session.client_id()) {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
-            return Published::Stall(Stall::Memory(wait));
+            return Published::Stall(stall);
         }
         let has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
-        if has_republished && let (Ok(reservation), Some(topic)) = (&mut reserved, topic) {
-            let takers = (&self.retained, &self.queues);
-            let made = (reservation.republished(), session.client_id());
-            if let Err(full) = self.delivery.find_room_for_republished(takers, (topic, publish, route), made) {
-                reserved.into_iter().for_each(Reservation::give_up);
-                let _ = io.spend(self.outlets.take_cost_of_rules());
-                return Published::Stall(full);
-            }
-        }
         if let (Err(why), Some(topic)) = (&reserved, topic) {
             tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }

@@ -175,8 +175,8 @@ impl Reservation<'_> {
         &mut self.outlets.workspace.republished
     }
 
-    /// Ends with a message that comes again: its rules are evaluated again.
-    pub(in crate::shard) fn give_up(self) {
+    /// Leaves uncounted what rules have made of a message that comes again: they are evaluated again.
+    pub(in crate::shard) fn give_up(&mut self) {
         self.outlets.forget_outcomes();
     }
 

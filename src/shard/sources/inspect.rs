@@ -12,7 +12,7 @@ use crate::kafka::group::Lost;
 use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
 use crate::shard::Core;
 
-/// A membership that is over for good.
+/// The trouble of a membership that another process has ended.
 const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
      then pause the source and resume it, or restart";
 

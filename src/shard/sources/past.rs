@@ -40,17 +40,13 @@ impl PastMessages {
         let message = self.mapping.message(&mapped, WallMs(0), &mut self.scratch)?;
         Ok(MessageContext {
             topic: message.topic,
-            client_id: "",
-            username: None,
             qos: message.qos as u8,
             retain: message.retain,
-            dup: false,
-            packet_id: 0,
             payload: message.payload,
             timestamp_ms: record.timestamp,
             properties: message.properties,
             hops: message.hops,
-            output: None,
+            ..MessageContext::default()
         })
     }
 }
