@@ -245,6 +245,7 @@ fn a_message_that_goes_with_its_session_is_for_the_next_subscriber() {
         let mut second = subscriber(&service, Version::V5, "");
         assert_eq!(next(&mut second), "a");
         until("it to be committed", || committed(service.embedded(), "forebay-commands") == 1);
+        assert_eq!(metric(&service, "source_messages_lost_total"), 0, "what is parked is not lost");
     }
 }
 
