@@ -7,7 +7,7 @@ use super::problem::Fault;
 use super::reader::Spot;
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Config, Sink, ValueFormat};
-use super::{EMBEDDED, SINKS_MAX};
+use super::{EMBEDDED, Feed, SINKS_MAX};
 use crate::route::filter;
 use crate::rule::template::{Template, VARIABLES};
 
@@ -40,6 +40,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     fallback(document, config);
     twice(document, config);
     unused_clusters(document, config);
+    no_sinks(document, config);
     receipts(document, config);
 }
 
@@ -170,6 +171,16 @@ fn unused_clusters(document: &Document<'_>, config: &Config) {
         if cluster.name != EMBEDDED && used.into_iter().all(|used| used != at) {
             let what = "has no effect: no sink or source uses this cluster";
             document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
+        }
+    }
+}
+
+/// Warns of sources that feed sinks where there are none.
+fn no_sinks(document: &Document<'_>, config: &Config) {
+    for (at, source) in config.sources.iter().enumerate() {
+        if config.sinks.is_empty() && source.feeds(Feed::Sinks) {
+            let what = "\"sinks\" has no effect: there is no sink";
+            document.source.warn(&document.spot_in(Section::Source, at, "feeds"), Fault::new(what));
         }
     }
 }

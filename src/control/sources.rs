@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -176,7 +176,7 @@ struct Partition {
     /// Messages that wait for a subscriber.
     parked_messages: usize,
     /// `reading`; `starting`: its place or its leader is being found; `window_full`: subscribers have not acknowledged as many messages as may be
-    /// open; `no_room`: the next message waits for room; `stopped`: it is not read after a bad record or batch, until a seek; `stopping`: it is
+    /// open; `no_room`: the next message waits for room; `topic_missing`: Kafka does not know its topic any more; `stopped`: it is not read after a bad record or batch, until a seek; `stopping`: it is
     /// given back.
     #[schema(example = "reading")]
     state: &'static str,
@@ -408,7 +408,8 @@ struct PlaceToSeek {
 #[serde(untagged)]
 enum To {
     /// An offset.
-    Offset(u64),
+    #[schema(value_type = u64)]
+    Offset(Number),
     /// In words.
     Words(String),
 }
@@ -446,7 +447,7 @@ async fn seek_source(
             let hint = "`earliest`, `latest`, a time as in 2026-11-26T10:00:00Z, an age as in -1h, or an offset";
             Problem::bad_request(format!("to: {why}; write {hint}"))
         })?,
-        To::Offset(number) => offset(Some(number))?,
+        To::Offset(number) => offset(number.as_u64())?,
     };
     if matches!(to, SeekTo::Offset(_)) && (partition.is_none() || (topic.is_none() && source.topics.len() > 1)) {
         return Err(Problem::bad_request(
@@ -484,7 +485,7 @@ async fn seek_source(
 
 fn offset(number: Option<u64>) -> Result<SeekTo, Problem> {
     let offset = number.and_then(|number| i64::try_from(number).ok());
-    offset.map(SeekTo::Offset).ok_or_else(|| Problem::bad_request("to: there is no such offset"))
+    offset.map(SeekTo::Offset).ok_or_else(|| Problem::bad_request("to: there is no such offset; they begin with 0"))
 }
 
 #[cfg(test)]

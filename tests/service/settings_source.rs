@@ -7,7 +7,7 @@ use crate::change::{change, get};
 use crate::device::{Device, Heard};
 use crate::support::service::{Service, config};
 
-/// Rows E65, E66 and F9: a source is added, changed, paused and removed by the API; a circle is refused there as at a start.
+/// Rows E58, E59, E65, E66, E68, E77 and F9: a source is added, changed, paused and removed by the API; a circle is refused there as at a start.
 #[test]
 fn a_source_by_the_api_is_checked_as_one_in_the_file() {
     let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"back\"\n"));
@@ -34,6 +34,13 @@ fn a_source_by_the_api_is_checked_as_one_in_the_file() {
     let (status, refused) = change(&service, "PUT", "sources/twice", &twice);
     let detail = refused["detail"].as_str().unwrap_or_default();
     assert!(status == 422 && detail.contains("\"testtopic-out\" is read by another source too"), "{refused}");
+    // E59.
+    let named = json!({ "topic": "a", "mqtt_topic": "b" });
+    assert_eq!(change(&service, "PUT", "sources/my-kafka-source", &named).0, 201);
+    assert_eq!(change(&service, "DELETE", "sources/my-kafka-source", &json!(null)).0, 200);
+    let (status, refused) = change(&service, "PUT", "sources/my%20source", &named);
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(status == 422 && detail.contains("name"), "{refused}");
     assert_eq!(
         change(&service, "DELETE", "sources/commands", &json!(null)).1["applied"],
         json!(["source commands (removed)"])

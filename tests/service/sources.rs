@@ -70,7 +70,7 @@ pub(crate) fn committed(to: SocketAddr, group: &str) -> i64 {
     answer.topics[0].partitions[0].committed_offset
 }
 
-/// E83 to E85, and E74: a record of the console producer reaches mosquitto_sub, word for word.
+/// E58, E67, E83 to E85, E74 and E7: a record of the console producer reaches mosquitto_sub, word for word.
 #[test]
 fn the_console_producer_reaches_mosquitto_sub() {
     let kafka = shared();

@@ -218,10 +218,14 @@ fn a_seek_reads_from_another_place_on() {
         for (body, status) in [
             (json!({ "to": "yesterday" }), 400),
             (json!({ "to": 1 }), 400),
+            (json!({ "to": -5, "partition": 0 }), 400),
+            (json!({ "to": 1.5, "partition": 0 }), 400),
             (json!({ "to": "latest", "topic": "other" }), 404),
             (json!({ "to": "latest", "partition": 99 }), 404),
         ] {
-            assert_eq!(change(&service, "POST", "sources/commands/seek", &body).0, status, "{body}");
+            let (answered, told) = change(&service, "POST", "sources/commands/seek", &body);
+            assert_eq!(answered, status, "{body}");
+            assert!(!told["detail"].as_str().unwrap_or_default().contains("untagged"), "{body}: {told}");
         }
         let events = get(&service, "events?kind=admin_action");
         assert!(

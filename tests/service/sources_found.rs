@@ -1,6 +1,7 @@
 //! Faults that hard use of sources has found.
 
 use forebay::mqtt::packet::{Connect, QoS, Version};
+use kafka_protocol::messages::DeleteTopicsRequest;
 use serde_json::json;
 
 use crate::change::{change, get};
@@ -91,6 +92,8 @@ fn a_source_that_was_fenced_says_why_it_reads_nothing() {
     let shown = get(&first, "sources/commands");
     assert_eq!(shown["state"], "trouble", "{shown:#}");
     assert!(shown["reason"].as_str().is_some_and(|why| why.contains("`group_instance`")), "{shown:#}");
+    let event = get(&first, "events?kind=source_group_lost")["events"][0].clone();
+    assert_eq!(event["reason"], shown["reason"], "the same words");
 }
 
 /// How far a log goes is known of a partition that is not read as well: that is when it matters.
@@ -120,4 +123,29 @@ fn what_a_session_that_is_away_keeps_in_memory_is_over() {
     let mut device = Device::connect_as(service.mqtt(), &kept()).0;
     assert_eq!(next(&mut device), "a");
     assert_eq!(metric(&service, "source_messages_lost_total"), 0);
+}
+
+/// A topic that is deleted is shown as missing as soon as Kafka says so, and goes on where it comes back.
+#[test]
+fn a_topic_that_was_deleted_is_shown_as_missing() {
+    let service = Service::start(&config(&source("group = \"\"")));
+    write_when_there(&service, &["a"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!(next(&mut device), "a");
+    let state = || {
+        let partition = get(&service, "sources/commands")["partitions"][0].clone();
+        (partition["state"].clone(), partition["reason"].clone())
+    };
+    until("it to be read", || state() == (json!("reading"), json!(null)));
+    let topics = vec![crate::kafka_client::name("commands")];
+    let request = DeleteTopicsRequest::default().with_topic_names(topics).with_timeout_ms(10_000);
+    assert_eq!(Client::connect(service.embedded()).call(&request, 1).responses[0].error_code, 0);
+    until("it to be missing", || {
+        let (state, reason) = state();
+        assert_ne!(state, "stopped", "{reason}");
+        state == "topic_missing" && reason.as_str().is_some_and(|why| why.contains("does not know the topic"))
+    });
+    write_when_there(&service, &["b"]);
+    assert_eq!(next(&mut device), "b");
+    until("it to be read", || state() == (json!("reading"), json!(null)));
 }

@@ -7,11 +7,11 @@ use std::process::Stdio;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
 use forebay::mqtt::property::Property;
 
-use crate::change::get;
+use crate::change::{change, get};
 use crate::device::{Device, properties, puback, publish};
 use crate::process::{until, until_metric};
 use crate::records::read_when;
-use crate::sources::{make_topic, next, source, subscriber, write};
+use crate::sources::{committed, make_topic, next, source, subscriber, write};
 use crate::support::service::{Service, config};
 use crate::support::tool;
 
@@ -55,6 +55,30 @@ fn records_larger_than_fetch_bytes_are_read() {
         assert_eq!(next(&mut device), *value);
         assert_eq!(next(&mut device), "small");
     }
+}
+
+/// E91: what subscribers have is committed once in `commit_interval`, by group, and not with each record.
+#[test]
+fn a_group_is_committed_once_in_an_interval() {
+    let text = source("").replace("commit_interval = \"100ms\"", "commit_interval = \"10m\"");
+    let service = Service::start(&config(&text));
+    make_topic(&service);
+    let mut device = subscriber(&service, Version::V5, "");
+    let open_to_be = |count| until_metric(&service, "source_open_messages", count);
+    for value in ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] {
+        write(service.embedded(), "commands", &[value]);
+        assert_eq!(next(&mut device), value);
+        open_to_be(0);
+    }
+    // The first may be, as nothing was committed for a while.
+    assert!(committed(service.embedded(), "forebay-commands") <= 1);
+    let mut keys = get(&service, "config")["source"][0].clone();
+    keys["commit_interval"] = "200ms".into();
+    assert_eq!(change(&service, "PUT", "sources/commands", &keys).0, 200);
+    until("all to be committed", || committed(service.embedded(), "forebay-commands") == 10);
+    write(service.embedded(), "commands", &["10"]);
+    assert_eq!(next(&mut device), "10");
+    until("that to be committed, too", || committed(service.embedded(), "forebay-commands") == 11);
 }
 
 /// Z24: a request of an MQTT client is answered by a program that knows Kafka only: response topic and correlation data go there and back as

@@ -118,6 +118,11 @@ fn dead_letters_need_a_topic_of_their_own() {
         let said = said(&format!("{MAIN}{}", source(&format!("topic='t'\nmqtt_topic='m'\n{keys}"))));
         assert!(said.contains(what) && !said.contains('\n'), "{said}");
     }
+    let feeds = source("topic='t'\nmqtt_topic='m'\nfeeds=['subscribers','sinks']");
+    let warned = good(&format!("{MAIN}{feeds}")).warnings.to_string();
+    assert!(warned.contains("source[0].feeds: \"sinks\" has no effect: there is no sink"), "{warned}");
+    let sink = "[[sink]]\nname='x'\nfilters='x'\ntopic='x'\n";
+    assert_eq!(good(&format!("{MAIN}{sink}{feeds}")).warnings, Problems::default());
     let warned = good(&format!("{MAIN}{}", source("topic='t'\nmqtt_topic='m'\ndead_letters_topic='d'"))).warnings;
     assert!(warned.to_string().contains("dead_letters_topic: has no effect without on_bad_record"), "{warned}");
 }

@@ -39,6 +39,11 @@ impl Topic {
         self.leaders.is_empty()
     }
 
+    /// Whether it was there, and Kafka does not know it now.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing_since.is_some()
+    }
+
     /// The leader of a partition.
     pub(super) fn leader(&self, partition: i32) -> Leader {
         usize::try_from(partition).ok().and_then(|index| self.leaders.get(index)).copied().unwrap_or(Leader::NONE)

@@ -259,7 +259,12 @@ impl Consumer {
     /// How a partition stands.
     #[must_use]
     pub fn state(&self, id: u32) -> Option<State> {
-        self.partitions.get(&id).map(Partition::state)
+        let partition = self.partitions.get(&id)?;
+        let is_missing = self.topics.get(&partition.assignment.topic).is_some_and(Topic::is_missing);
+        Some(match partition.state() {
+            State::Starting | State::Reading if is_missing => State::Missing,
+            state => state,
+        })
     }
 
     /// Counts so far.

@@ -29,6 +29,8 @@ pub enum State {
     Reading,
     /// It is paused.
     Paused,
+    /// Kafka has answered that its topic, which was there, is not; it stops if that stays so.
+    Missing,
     /// It is not read any more.
     Stopped(WhyStopped),
 }

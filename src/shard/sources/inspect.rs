@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use super::Sources;
 use super::membership::{Held, Membership, Told};
 use super::reader::{Pause, Reader};
+use super::told::FENCED;
 use super::window::Window;
 use crate::kafka::consumer::State;
 use crate::kafka::coordination::TopicPartition;
 use crate::kafka::group::Lost;
 use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
 use crate::shard::Core;
-
-/// The trouble of a membership that another process has ended.
-const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
-     then pause the source and resume it, or restart";
 
 /// What is wrong with a membership.
 #[derive(Debug, Default)]
@@ -81,6 +78,10 @@ impl Sources {
                 ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned()))
             }
             Some(Pause::Taken) => ("starting", Some("another source reads it until it has stopped".to_owned())),
+            None if state == Some(State::Missing) => (
+                "topic_missing",
+                Some("Kafka does not know the topic any more; the partition stops if it stays so".to_owned()),
+            ),
             None if state == Some(State::Reading) => ("reading", reader.trouble.clone()),
             None => ("starting", reader.trouble.clone()),
         }

@@ -15,6 +15,10 @@ use crate::shard::events::second;
 use crate::shard::numbers::Numbers;
 use crate::source::Reason;
 
+/// Why a membership is over that another process has ended.
+pub(super) const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
+     then pause the source and resume it, or restart";
+
 /// A partition that something is told of: its source, topic and number.
 pub(super) type About<'a> = (usize, &'a str, i32);
 
@@ -204,9 +208,7 @@ impl Sources {
             Told::Lost(why) => {
                 numbers.count_source(source, M::MembershipsLost, 1);
                 let reason = match why {
-                    Lost::Fenced => {
-                        "another process has joined with the same `group_instance`: the source stops; give each process a name of its own"
-                    }
+                    Lost::Fenced => FENCED,
                     Lost::Generation | Lost::Unknown | Lost::Epoch => {
                         "the coordinator did not hear of it in time, or somebody removed it"
                     }
