@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    BrokerId, ConsumerProtocolSubscription, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, MetadataResponse,
-    TopicName,
+    BrokerId, ConsumerGroupDescribeRequest, ConsumerProtocolSubscription, DescribeGroupsRequest,
+    FindCoordinatorRequest, GroupId, MetadataResponse, TopicName, consumer_group_describe_response,
 };
 use kafka_protocol::protocol::{Decodable as _, StrBytes};
 
@@ -167,7 +167,18 @@ fn of_group((cluster, source): (&Cluster, &Source), admin: &mut Admin, found: &m
         .with_include_authorized_operations(version >= GROUP_OPERATIONS_SINCE);
     let answer = coordinator.ask_at(&request, version)?;
     if let Some(described) = answer.groups.first() {
-        let (verdict, text) = of_members(source, described);
+        let is_free = described.members.is_empty() && described.protocol_type.is_empty();
+        // Kafka shows members of the consumer protocol (KIP-848), and those of both kinds in one group, to another question.
+        let newer = match coordinator.version::<ConsumerGroupDescribeRequest>(i16::MAX).filter(|_| is_free) {
+            Some(version) => {
+                let request =
+                    ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(group.clone().into())]);
+                coordinator.ask_at(&request, version)?.groups.into_iter().next()
+            }
+            None => None,
+        };
+        let newer = newer.filter(|newer| newer.error_code == 0 && !newer.members.is_empty());
+        let (verdict, text) = newer.map_or_else(|| of_members(source, described), |newer| of_newer(source, &newer));
         found.add(verdict, text);
     }
     Ok(())
@@ -199,8 +210,7 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         return (Verdict::Problem, text);
     }
     if members == 0 {
-        // Kafka shows members of the newer protocol (KIP-848) to another question.
-        return (Verdict::Ok, format!("group {group}: no members of the classic protocol"));
+        return (Verdict::Ok, format!("group {group}: no members"));
     }
     if !assignor.is_empty() && assignor != ASSIGNOR {
         let text = format!(
@@ -209,8 +219,7 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         );
         return (Verdict::Warning, text);
     }
-    let read: BTreeSet<&str> = source.routes().map(|(kafka, _)| kafka).collect();
-    let mut others: BTreeSet<String> = BTreeSet::new();
+    let mut topics: Vec<String> = Vec::new();
     for member in &described.members {
         let mut bytes = member.member_metadata.clone();
         if bytes.len() < 2 {
@@ -218,9 +227,22 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         }
         let version = bytes::Buf::get_i16(&mut bytes).clamp(0, 3);
         let Ok(subscription) = ConsumerProtocolSubscription::decode(&mut bytes, version) else { continue };
-        others
-            .extend(subscription.topics.iter().map(|topic| topic.to_string()).filter(|topic| !read.contains(&**topic)));
+        topics.extend(subscription.topics.iter().map(ToString::to_string));
     }
+    of_topics(source, members, topics)
+}
+
+/// Looks at a group with members of the consumer protocol, which chooses the partitions of all.
+fn of_newer(source: &Source, described: &consumer_group_describe_response::DescribedGroup) -> (Verdict, String) {
+    let topics = described.members.iter().flat_map(|member| &member.subscribed_topic_names);
+    of_topics(source, described.members.len(), topics.map(|topic| topic.0.to_string()))
+}
+
+/// Looks at what the members of a group read.
+fn of_topics(source: &Source, members: usize, topics: impl IntoIterator<Item = String>) -> (Verdict, String) {
+    let group = &source.group;
+    let read: BTreeSet<&str> = source.routes().map(|(kafka, _)| kafka).collect();
+    let others: BTreeSet<String> = topics.into_iter().filter(|topic| !read.contains(&**topic)).collect();
     if others.is_empty() {
         return (Verdict::Ok, format!("group {group}: members {members}, which share the partitions"));
     }

@@ -1,6 +1,8 @@
 //! Sources by the admin API and the command line: shown, changed, paused, sought, tested.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
 
 use forebay::mqtt::packet::Version;
 use serde_json::{Value, json};
@@ -10,7 +12,9 @@ use crate::device::Device;
 use crate::kafka_client::Client;
 use crate::process::{metric, until, until_metric};
 use crate::sources::{SINK, committed, make_topic, next, source, subscriber, write, write_when_there};
+use crate::support::kafka::shared;
 use crate::support::service::{Service, config, config_with, program};
+use crate::support::{plain_python, temp_dir};
 
 /// Output and success of a command that asks the service.
 pub(crate) fn forebay(service: &Service, arguments: &[&str]) -> (String, bool) {
@@ -324,7 +328,7 @@ fn check_and_test_look_at_topics_group_and_records() {
     let text = check("commands");
     for words in [
         "ok       source c: topic commands: partitions 4",
-        "ok       source c: group g: no members of the classic protocol",
+        "ok       source c: group g: no members",
         "warning  source c: mapping: ",
     ] {
         assert!(text.contains(words), "{words:?} in {text}");
@@ -334,4 +338,45 @@ fn check_and_test_look_at_topics_group_and_records() {
         text.contains("PROBLEM  source c: topic none is missing") && text.contains("forebay topics create"),
         "{text}"
     );
+}
+
+/// A program that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _already_ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// A check sees members of the consumer protocol (KIP-848), which Kafka shows to a question of its own.
+#[test]
+fn a_check_sees_members_of_the_consumer_protocol() {
+    let kafka = shared();
+    let address = kafka.split(',').next().expect("an address").parse().expect("an address");
+    until("the topic to be there", || Client::connect(address).metadata(&["testtopic-out"]).topics[0].error_code == 0);
+    let group = format!("newer-{}", std::process::id());
+    let mut python = plain_python("group_member.py");
+    python.args([&*kafka, &group, "testtopic-out", "consumer"]);
+    let mut member = Ends(python.stdout(Stdio::piped()).spawn().expect("it runs"));
+    let mut line = String::new();
+    BufReader::new(member.0.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("assigned"), "{line}");
+    let dir = temp_dir();
+    let path = dir.path().join("forebay.toml");
+    let check = |topic: &str| {
+        let file = format!(
+            "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"c\"\ntopic = \"{topic}\"\nmqtt_topic = \"t\"\ngroup = \"{group}\"\n\
+             [control]\nbind = \"off\"\n"
+        );
+        fs::write(&path, file).expect("written");
+        let output = program().arg("check").arg(&path).current_dir(dir.path()).output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = check("testtopic-out");
+    assert!(text.contains(&format!("source c: group {group}: members 1, which share the partitions")), "{text}");
+    let text = check("another-topic");
+    let words = format!("warning  source c: group {group} has 1 members that read other topics too (testtopic-out)");
+    assert!(text.contains(&words), "{text}");
 }
