@@ -5,11 +5,11 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use forebay::mqtt::packet::Version;
+use forebay::mqtt::packet::{QoS, Version};
 use serde_json::{Value, json};
 
 use crate::change::{change, get};
-use crate::device::Device;
+use crate::device::{Device, Heard};
 use crate::kafka_client::Client;
 use crate::process::{metric, until, until_metric};
 use crate::records::{NewRecord, Record, read_when, write_records_at};
@@ -90,6 +90,37 @@ fn a_record_is_the_input_of_the_rule_and_gives_its_rows_key_and_time() {
     until("the group to move on past both", || metric(&service, "source_open_messages") == 0);
     assert_eq!(metric(&service, "rule_messages_total{result=\"passed\"}"), 1);
     assert_eq!(metric(&service, "source_messages_total{result=\"no_subscriber\"}"), 0, "nobody could subscribe to it");
+}
+
+/// E64: what is republished is made of what SELECT has carried over, and of nothing else of the record.
+#[test]
+fn select_carries_the_fields_that_republishing_needs() {
+    let rule = |name: &str, columns: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\nsql = '''SELECT {columns} FROM \"$bridges/kafka_consumer:commands\"'''\n\
+             [[rule.republish]]\ntopic = \"{name}/1\"\npayload = \"${{.}}\"\n"
+        )
+    };
+    let rules = rule("both", "key, value") + &rule("one", "value");
+    let text =
+        format!("[[source]]\nname = \"commands\"\ntopic = \"commands\"\noffset_reset = \"earliest\"\n{rules}{SINK}");
+    let service = Service::start(&config(&text));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "");
+    assert_eq!(device.subscribe(&[("+/1", QoS::AtMostOnce)]), [0]);
+    make_topic(&service);
+    let record = NewRecord { key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    write_records_at(service.embedded(), "commands", 0, (1_700_000_000_000, &[record]));
+    let mut heard: Vec<(String, Value)> = device
+        .hear_all(2)
+        .into_iter()
+        .map(|heard| match heard {
+            Heard::Message(_, _, topic, payload) => (topic, serde_json::from_slice(&payload).expect("JSON")),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    heard.sort_by(|one, other| one.0.cmp(&other.0));
+    let of = |name: &str, of: Value| (name.to_owned(), of);
+    assert_eq!(heard, [of("both/1", json!({ "key": "k", "value": "v" })), of("one/1", json!({ "value": "v" }))]);
 }
 
 /// A record with an MQTT topic is a message for all who get those, and the record itself for the rule that names its source: each rule once.

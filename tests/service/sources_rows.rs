@@ -13,7 +13,7 @@ use crate::process::{until, until_metric};
 use crate::records::read_when;
 use crate::sources::{committed, make_topic, next, source, subscriber, write};
 use crate::support::service::{Service, config};
-use crate::support::tool;
+use crate::support::{root, tool};
 
 /// E78, E79: `latest` passes over what is there when the group begins, `earliest` reads all of it.
 #[test]
@@ -79,6 +79,31 @@ fn a_group_is_committed_once_in_an_interval() {
     write(service.embedded(), "commands", &["10"]);
     assert_eq!(next(&mut device), "10");
     until("that to be committed, too", || committed(service.embedded(), "forebay-commands") == 11);
+}
+
+/// The README's tour from Kafka to devices: a command waits for the device that its key names.
+#[test]
+fn the_readmes_command_reaches_its_device() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("a file");
+    let readme = read("README.md");
+    for words in [
+        "--config examples/commands.toml",
+        "echo '7:{\"led\":\"on\"}' | kcat -b 127.0.0.1:9092 -P -t commands -K:",
+        "mosquitto_sub -h 127.0.0.1 -q 1 -t 'devices/7/commands' -v -C 1",
+    ] {
+        assert!(readme.contains(words), "{words}");
+    }
+    let service = Service::start(&config(&read("examples/commands.toml")));
+    let mut kcat = tool("kcat");
+    kcat.args(["-b", &service.embedded().to_string(), "-P", "-t", "commands", "-K:"]);
+    let mut kcat = kcat.stdin(Stdio::piped()).spawn().expect("it runs");
+    kcat.stdin.take().expect("piped").write_all(b"7:{\"led\":\"on\"}\n").expect("it reads");
+    assert!(kcat.wait().expect("it ends").success());
+    until_metric(&service, "source_parked_messages", 1);
+    let mut sub = tool("mosquitto_sub");
+    sub.args(["-h", "127.0.0.1", "-p", &service.mqtt().port().to_string(), "-q", "1", "-t", "devices/7/commands"]);
+    let heard = sub.args(["-v", "-C", "1", "-W", "60"]).output().expect("it runs");
+    assert_eq!(String::from_utf8(heard.stdout).expect("text"), "devices/7/commands {\"led\":\"on\"}\n");
 }
 
 /// Z24: a request of an MQTT client is answered by a program that knows Kafka only: response topic and correlation data go there and back as

@@ -38,9 +38,11 @@ impl Session {
     /// fill an answer from the first on. `bytes_max`: what is asked for of one at most.
     pub(super) fn request(&mut self, wanted: Table, turn: usize, bytes_max: usize) -> Fetch {
         let is_by_id = wanted.values().all(|sent| sent.topic_id != 0);
-        // A topic that has another id is another topic.
+        // A topic that has another id is another topic. And a session tells once how far a log goes: who reads on from another place, or for
+        // another assignment, may not have heard it.
         let is_other = |(place, sent): (&(Rc<str>, i32), &Sent)| {
-            self.table.get(place).is_some_and(|known| known.topic_id != sent.topic_id)
+            let of = |sent: &Sent| (sent.topic_id, sent.id, sent.incarnation);
+            self.table.get(place).is_some_and(|known| of(known) != of(sent))
         };
         if self.id == 0 || is_by_id != self.is_by_id || wanted.iter().any(is_other) {
             *self = Self { is_by_id, ..Self::default() };

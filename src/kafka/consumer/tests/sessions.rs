@@ -1,7 +1,7 @@
 //! Fetch sessions, and the one Fetch under way to each broker.
 
 use super::world::{World, assignment, batch, world};
-use crate::kafka::consumer::Assignment;
+use crate::kafka::consumer::{Assignment, Start};
 use crate::kafka::fetch::{FetchFailure, Purpose};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,6 +29,31 @@ fn only_what_has_changed_is_sent() {
     let named: Vec<_> =
         fetches.iter().flat_map(|(_, fetch)| &fetch.partitions).map(|from| (from.partition, from.offset)).collect();
     assert_eq!(named, [(0, 2)], "the partition that went on");
+}
+
+/// In a session a broker tells once how far a log goes, and not again to who reads the partition next, or from another place on.
+#[test]
+fn how_far_a_log_goes_is_told_to_each_assignment_and_after_a_seek() {
+    let mut world = three();
+    assert_eq!(world.read().len(), 4);
+    let at = world.consumer.position(1).expect("a position");
+    world.consumer.unassign(1);
+    let start = Start::Offset { offset: at.offset, leader_epoch: at.leader_epoch };
+    world.consumer.assign(5, Assignment { start, ..assignment("a", 0) });
+    assert!(world.read().is_empty());
+    assert_eq!(world.consumer.lag(5), Some(0));
+    // The answer to the first Fetch is about a place that was left.
+    world.consumer.unassign(5);
+    world.read();
+    world.consumer.assign(6, Assignment { start, ..assignment("a", 0) });
+    world.holds = true;
+    world.settle();
+    let held = world.calls.pop().expect("a Fetch");
+    world.consumer.seek(6, start);
+    world.holds = false;
+    world.answer(held);
+    assert!(world.read().is_empty());
+    assert_eq!(world.consumer.lag(6), Some(0));
 }
 
 /// Two sources of a cluster may read through one request.

@@ -104,6 +104,8 @@ pub(super) struct World {
     pub(super) holds: bool,
     pub(super) refreshes: usize,
     sessions: BTreeMap<i32, (i32, Vec<FetchFrom>)>,
+    /// How far the logs of partitions go, as was told in a session.
+    ends: BTreeMap<(i32, String, i32), i64>,
     /// Answers of nothing, and when they come.
     waiting: Vec<(Monotonic, u64, FetchAnswer)>,
 }
@@ -126,6 +128,7 @@ pub(super) fn world_of(settings: Settings) -> World {
         holds: false,
         refreshes: 0,
         sessions: BTreeMap::new(),
+        ends: BTreeMap::new(),
         waiting: Vec::new(),
     };
     world.topic("a", 7, &[(1, 0), (2, 0), (1, 0)]);
@@ -302,6 +305,9 @@ impl World {
                     !is_gone && !is_new
                 });
                 known.extend(fetch.partitions.iter().cloned());
+                for (topic, _, partition) in &fetch.forgotten {
+                    self.ends.remove(&(id, topic.to_string(), *partition));
+                }
                 answer.session_id = id;
                 known.clone()
             }
@@ -334,7 +340,8 @@ impl World {
             if answer.frame.len() > fetch.answer_bytes_max {
                 return Err(FetchFailure::TooLarge(answer.frame.len()));
             }
-            if error == 0 && answer.frame.len() == at && fetch.session.0 != 0 {
+            let told = self.ends.insert((answer.session_id, from.topic.to_string(), from.partition), log.end());
+            if error == 0 && answer.frame.len() == at && fetch.session.0 != 0 && told == Some(log.end()) {
                 continue;
             }
             let records = at..answer.frame.len();
