@@ -21,6 +21,7 @@ words: split(payload, ' ')
 words: tokens(payload, 'xyz d')
 long: upper(payload)
 long: unescape(payload)
+slashes: unescape(payload)
 long: regex_match(payload, '(a|aa)*[ab]{60}c')
 long: regex_match(payload, '(a|b)*a(a|b){60}[^ab]')
 short: regex_match(payload, '(a|b)*a(a|b){60}[^ab]')
@@ -28,7 +29,7 @@ long: regex_extract(payload, '(a*)(a*)(a*)(a*)$')
 short: regex_extract(payload, '(a*)(a*)(a*)(a*)$')
 short: regex_replace(payload, '.*[^a]|a', 'b')
 long: regex_replace(payload, '(a)(a?){30}', 'b')
-words: regex_replace(payload, '(\w+) (\w+)', '\2')
+words: regex_replace(payload, '([a-z]+) ([a-z]+)', '\2')
 long: sha256(payload)
 long: hash('sha512', payload)
 long: md5(payload)
@@ -37,6 +38,8 @@ long: bin2hexstr(payload)
 short: gunzip(gzip(payload))
 numbers: json_decode(payload)
 numbers: payload[5]
+controls: json_encode(payload)
+slashes: json_encode(payload)
 numbers: sprintf_s('~p', [payload])
 objects: payload
 objects: payload[999].c[4].d
@@ -83,6 +86,8 @@ fn payload_of(name: &str) -> String {
     match name {
         "long" => "a".repeat(200_000),
         "short" => "a".repeat(2_000),
+        "slashes" => "\\\\".repeat(100_000),
+        "controls" => "\u{1}\n".repeat(100_000),
         "words" => "ab cd ".repeat(20_000),
         "emoji" => "👨‍👩‍👧e\u{301}".repeat(4_000),
         "numbers" => format!("[{}]", list(30_000, &|n| (n as f64 * 1.25).to_string())),

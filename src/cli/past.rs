@@ -12,10 +12,12 @@ use crate::metrics::time::now_ms;
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Machine};
+use crate::rule::facts::Subject;
 use crate::rule::failure::Failure;
 use crate::rule::message::{Given, Id, Message};
-use crate::rule::program::{Input, Outcome, Program};
-use crate::rule::record::RecordTemplate;
+use crate::rule::program::{Input, Outcome, Program, from_text};
+use crate::rule::record::{Encoding, RecordTemplate};
+use crate::rule::record_fields::Around as FactsAround;
 use crate::rule::template::MessageContext;
 use crate::shard::sources::PastMessages;
 
@@ -35,8 +37,8 @@ pub(super) struct Past {
     limit: u64,
     messages: PastMessages,
     client: Client,
-    here: Arc<Program>,
-    there: Option<Arc<Program>>,
+    here: Side,
+    there: Option<Side>,
 }
 
 /// What all messages have, as records do not tell it.
@@ -76,8 +78,8 @@ impl Past {
                 qos: ask.qos.unwrap_or(0),
                 retain: ask.retain,
             },
-            here: here.ok_or("there is no rule: give `sql` or `rule`")?,
-            there,
+            here: Side::new(config, here.ok_or("there is no rule: give `sql` or `rule`")?),
+            there: there.map(|program| Side::new(config, program)),
         })
     }
 
@@ -91,8 +93,8 @@ impl Past {
         let mut run = Run {
             messages,
             client,
-            here: Side::new(here),
-            there: there.map(|program| (Side::new(program), PastAgainst::default())),
+            here,
+            there: there.map(|side| (side, PastAgainst::default())),
             machine: machine(),
             began_ms: now_ms(),
             arena: Arena::new(),
@@ -188,10 +190,20 @@ fn topic_from(text: &str) -> Result<RecordTemplate, String> {
 #[derive(Debug)]
 struct Side {
     program: Arc<Program>,
+    /// The source that it names: then it is tried on records, and not on messages.
+    source: Option<Arc<OfSource>>,
     counts: PastCounts,
     /// Of the message at hand: what became of it, and each output as a line.
     fate: Fate,
     outputs: Vec<u8>,
+}
+
+/// A source that a rule names, as far as its records show it.
+#[derive(Debug)]
+struct OfSource {
+    event: String,
+    key: Encoding,
+    value: Encoding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,19 +215,28 @@ enum Fate {
 }
 
 impl Side {
-    fn new(program: Arc<Program>) -> Self {
-        Self { program, counts: PastCounts::default(), fate: Fate::NotMatching, outputs: Vec::new() }
+    fn new(config: &Config, program: Arc<Program>) -> Self {
+        // A source that is not there yet has its records as they are.
+        let source = program.sources().first().map(|named| {
+            let known = config.sources.iter().find(|source| !source.is_removed && *source.name == *named.name);
+            let encodings = known.map(|source| (source.key_encoding, source.value_encoding));
+            let (key, value) = encodings.unwrap_or_default();
+            Arc::new(OfSource { event: from_text(&named.name), key, value })
+        });
+        Self { program, source, counts: PastCounts::default(), fate: Fate::NotMatching, outputs: Vec::new() }
     }
 
-    fn evaluate(&mut self, message: &Message<'_>, around: &Around<'_>, arena: &mut Arena) {
+    fn evaluate(&mut self, subject: Subject<'_>, around: &Around<'_>, arena: &mut Arena) {
         let (program, outputs) = (&self.program, &mut self.outputs);
         outputs.clear();
-        if !program.filters().any(|filter| topic::matches(filter, message.context.topic)) {
+        if let Subject::Message(message) = subject
+            && !program.filters().any(|filter| topic::matches(filter, message.context.topic))
+        {
             self.fate = Fate::NotMatching;
             self.counts.not_matching += 1;
             return;
         }
-        let mut input = Input::new(message, around, arena);
+        let mut input = Input::of(subject, around, arena);
         let outcome = program.evaluate(&mut input, |output| {
             output.write(outputs)?;
             outputs.push(b'\n');
@@ -281,46 +302,53 @@ impl<G: Fn(u64) -> bool> Taker for Run<G> {
     }
 
     fn take(&mut self, partition: i32, record: &Record<'_>) {
-        self.result.records += 1;
-        let context = match self.messages.message(partition, record) {
-            Ok(context) => context,
-            Err(reason) => {
-                *self.result.no_message.entry(reason.label()).or_default() += 1;
-                return;
-            }
-        };
-        let timestamp_ms = if record.timestamp < 0 { self.began_ms } else { record.timestamp };
+        let Self { messages, client, here, there, machine, began_ms, arena, result, .. } = self;
+        result.records += 1;
+        let now_ms = if record.timestamp < 0 { *began_ms } else { record.timestamp };
         // Both rules have the same time and the same chance.
-        let around = self.machine.around(timestamp_ms, fastrand::u64(..));
-        let client = &self.client;
-        let message = Message {
-            context: MessageContext {
+        let around = machine.around(now_ms, fastrand::u64(..));
+        let mut from = String::new();
+        for side in std::iter::once(&mut *here).chain(there.iter_mut().map(|(there, _)| there)) {
+            if let Some(source) = side.source.clone() {
+                let OfSource { event, key, value } = &*source;
+                let (encodings, of) = ((*key, *value), FactsAround { event, node: &machine.node, now_ms });
+                if from.is_empty() {
+                    from.clone_from(event);
+                }
+                messages.with_facts((partition, record), encodings, of, |facts| {
+                    side.evaluate(Subject::Facts(facts), &around, arena)
+                });
+                continue;
+            }
+            let context = match messages.message(partition, record) {
+                Ok(context) => context,
+                Err(reason) => {
+                    *result.no_message.entry(reason.label()).or_default() += 1;
+                    return;
+                }
+            };
+            context.topic.clone_into(&mut from);
+            let context = MessageContext {
                 client_id: &client.id,
                 username: client.username.as_deref(),
                 qos: client.qos,
                 retain: client.retain,
-                timestamp_ms,
+                timestamp_ms: now_ms,
                 ..context
-            },
-            id: Id::Number(u128::from(around.seed)),
-            peerhost: None,
-            peername: None,
-            node: &self.machine.node,
-            given: Given::default(),
-        };
-        self.here.evaluate(&message, &around, &mut self.arena);
-        let is_example = match &mut self.there {
-            None => matches!(self.here.fate, Fate::Passed | Fate::Failed(_)),
-            Some((there, against)) => {
-                there.evaluate(&message, &around, &mut self.arena);
-                !compare(&self.here, there, against)
-            }
+            };
+            let (id, given) = (Id::Number(u128::from(around.seed)), Given::default());
+            let message = Message { context, id, peerhost: None, peername: None, node: &machine.node, given };
+            side.evaluate(Subject::Message(&message), &around, arena);
+        }
+        let is_example = match there {
+            None => matches!(here.fate, Fate::Passed | Fate::Failed(_)),
+            Some((there, against)) => !compare(here, there, against),
         };
         if is_example && self.result.examples.len() < EXAMPLES_MAX {
             self.result.examples.push(PastExample {
                 partition,
                 offset: record.offset,
-                mqtt_topic: context.topic.to_owned(),
+                mqtt_topic: from,
                 here: self.here.shown(),
                 there: self.there.as_ref().map(|(there, _)| there.shown()),
             });
@@ -424,8 +452,8 @@ mod tests {
         let mut arena = Arena::new();
         let mut against = PastAgainst::default();
         let mut compared = |here: &str, there: &str, payload| {
-            let mut sides =
-                [here, there].map(|sql| Side::new(Arc::new(Program::compile(sql, "test").expect("a rule"))));
+            let mut sides = [here, there]
+                .map(|sql| Side::new(&config(""), Arc::new(Program::compile(sql, "test").expect("a rule"))));
             let message = Message {
                 context: context(payload),
                 id: Id::Number(0),
@@ -434,7 +462,9 @@ mod tests {
                 node: "n",
                 given: Given::default(),
             };
-            sides.iter_mut().for_each(|side| side.evaluate(&message, &machine.around(0, 0), &mut arena));
+            sides
+                .iter_mut()
+                .for_each(|side| side.evaluate(Subject::Message(&message), &machine.around(0, 0), &mut arena));
             let is_equal = compare(&sides[0], &sides[1], &mut against);
             let PastAgainst { equal, different, only_here, only_there, .. } = std::mem::take(&mut against);
             assert_eq!(is_equal, equal == 1);

@@ -131,7 +131,7 @@ pub struct PastExample {
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// MQTT topic.
+    /// MQTT topic; of a record that no rule has as a message, the source as the rule names it.
     pub mqtt_topic: String,
     /// What the rule makes of it.
     pub here: PastFate,

@@ -10,8 +10,8 @@ use super::failure::Reason;
 use super::json::index::{DEPTH_MAX, Entry, Fault, Index};
 use super::value::{Member, Value};
 
-/// Steps that all rules of a message may take together, and one for each 64 bytes of its payload; a rule at most half.
-pub const STEPS: u64 = 50_000;
+/// Steps that all rules of a message may take together, and one for each 64 bytes of its payload: with the dearest steps less than a turn may take.
+pub const STEPS: u64 = 25_000;
 /// Bytes that all rules of a message may use together; a rule at most half.
 pub const BYTES: usize = 4 * 1024 * 1024;
 
@@ -82,9 +82,8 @@ impl Arena {
         self.other.get_mut().of = None;
         self.depth.set(0);
         self.crumbs.set(0);
-        self.rule_steps.set(self.steps.get().min((STEPS / 2).max(self.steps.get() / 2)));
+        self.rule_steps.set(self.steps.take());
         self.rule_bytes.set(self.bytes.get().min(BYTES / 2));
-        self.steps.set(self.steps.get() - self.rule_steps.get());
         self.bytes.set(self.bytes.get() - self.rule_bytes.get());
     }
 
@@ -281,6 +280,7 @@ impl Arena {
             None => {
                 let escaped = entry.of(text);
                 let mut out = self.list_of::<u8>(escaped.len())?;
+                self.spend(escaped.len() as u64 / 16)?;
                 super::json::index::unescape(escaped, |part| out.extend(part))?;
                 Ok(Value::Text(out.finish()))
             }

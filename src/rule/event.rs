@@ -93,7 +93,7 @@ const EXPIRY_INTERVAL: (Field, &str) = (Field::ExpiryInterval, "How long the ses
 const EVENT: (Field, &str) = (Field::Event, "The name of the event.");
 const CONN_PROPS: (Field, &str) = (Field::ConnProps, "Properties of the CONNECT, as `pub_props` of a message.");
 const CLIENTID: (Field, &str) = (Field::Clientid, "Client ID.");
-const CLIENT_ATTRS: (Field, &str) = (Field::ClientAttrs, "What authentication knows of the client; `{}` if nothing.");
+const CLIENT_ATTRS: (Field, &str) = (Field::ClientAttrs, "Attributes of the client: `{}`, as nothing sets any yet.");
 const CLEAN_START: (Field, &str) = (Field::CleanStart, "Clean Start, before 5.0 Clean Session: a boolean.");
 const REASON_CODE: (Field, &str) =
     (Field::ReasonCode, "`success`, or the name of the reason code: `not_authorized`, `bad_username_or_password`, …");

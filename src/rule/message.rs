@@ -64,7 +64,7 @@ pub const FIELDS: Table = &[
     (Field::Flags, "`retain` and `dup`, booleans."),
     (Field::Event, "`message.publish`."),
     (Field::Clientid, "Client ID."),
-    (Field::ClientAttrs, "What authentication knows of the client; `{}` if nothing."),
+    (Field::ClientAttrs, "Attributes of the client: `{}`, as nothing sets any yet."),
 ];
 
 impl<'m> Message<'m> {
@@ -95,7 +95,10 @@ impl<'m> Message<'m> {
             Field::Event => Value::text("message.publish"),
             Field::Id => match self.id {
                 Id::Text(text) => Value::text(text),
-                Id::Number(number) => arena.format(format_args!("{number:032X}"))?,
+                Id::Number(number) => {
+                    arena.spend(2)?;
+                    arena.format(format_args!("{number:032X}"))?
+                }
             },
             Field::Flags => {
                 let member = |name, is_set| Member { name, value: Value::Bool(is_set) };

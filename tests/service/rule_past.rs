@@ -326,6 +326,48 @@ fn the_api_tries_a_rule_on_what_sinks_have_written() {
     assert_eq!(run(&service, &json!({ "rule": "twice", "topic": "all", "limit": 1 }))["result"]["records"], 1);
 }
 
+/// A rule that names a source is tried on the records themselves, as the source has them encoded, if it is there.
+#[test]
+fn a_rule_of_a_source_is_tried_on_records() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"all\"\nheaders = { room = \"7\" }\n\
+         [[source]]\nname = \"coded\"\ntopic = \"other\"\nmqtt_topic = \"coded\"\nvalue_encoding = \"base64\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    for (packet_id, payload) in (1..).zip(["{\"t\":1}", "{\"t\":2}", "x"]) {
+        device.deliver(packet_id, "t", payload.as_bytes());
+    }
+    let of = |select: &str, name: &str| format!("SELECT {select} FROM \"$bridges/kafka_consumer:{name}\"");
+    let sql = of("key, value.t AS t, topic, offset, headers.room AS room, event", "none") + " WHERE value.t > 1";
+    let done = run(&service, &json!({ "sql": sql, "topic": "all", "against_sql": "SELECT payload FROM \"t\"" }));
+    let result = &done["result"];
+    assert_eq!(
+        ["passed", "filtered", "failed", "not_matching"].map(|name| result[name].as_u64().unwrap_or(9)),
+        [1, 2, 0, 0],
+        "{done:#}"
+    );
+    assert_eq!(result["against"]["passed"], 3, "{done:#}");
+    let mut examples = result["examples"].as_array().expect("a list").iter();
+    let example = examples.find(|one| one["here"]["result"] == "passed").expect("one that passes");
+    let output: Value = serde_json::from_str(example["here"]["outputs"][0].as_str().expect("a text")).expect("JSON");
+    let event = "$bridges/kafka_consumer:none";
+    let expected =
+        json!({ "key": "t", "t": 2, "topic": "all", "offset": example["offset"], "room": "7", "event": event });
+    assert_eq!((&output, &example["mqtt_topic"]), (&expected, &json!("t")), "{example:#}");
+
+    let done = run(&service, &json!({ "sql": of("value", "coded"), "topic": "all", "topic_from": "header:none" }));
+    let result = &done["result"];
+    assert_eq!((&result["passed"], &result["no_message"]), (&json!(3), &json!({})), "no message is needed: {done:#}");
+    let values: Vec<&str> = result["examples"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["here"]["outputs"][0].as_str())
+        .collect();
+    assert!(values.contains(&"{\"value\":\"eyJ0IjoxfQ==\"}"), "{values:?}");
+    assert_eq!(result["examples"][0]["mqtt_topic"], "$bridges/kafka_consumer:coded");
+}
+
 /// One run at a time; it can be cancelled while Kafka does not answer, and shows nothing without a token.
 #[test]
 fn a_run_over_past_records_is_cancelled() {

@@ -46,8 +46,7 @@ pub(super) fn hex<'a>(context: &Context<'a>, bytes: &[u8], prefix: &str, is_uppe
     out.extend(prefix.as_bytes())?;
     context.arena.work(bytes.len())?;
     for byte in bytes {
-        out.push(digit(byte >> 4))?;
-        out.push(digit(*byte))?;
+        out.extend(&[digit(byte >> 4), digit(*byte)])?;
     }
     Ok(Value::Text(out.finish()))
 }

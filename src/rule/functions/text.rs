@@ -178,6 +178,7 @@ fn replace<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
         None | Some(b"all") => {
             for (n, kept) in text.split(part).enumerate() {
                 if n > 0 {
+                    context.arena.spend(1)?;
                     out.extend(new)?;
                 }
                 out.extend(kept.as_bytes())?;
@@ -266,29 +267,30 @@ fn unescape<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     const WRONG: Reason = Reason::decode("the text has an escape that stands for nothing");
     let text = seen(context.arena, argument(arguments, 0))?;
     let mut out = context.arena.list_of(text.len())?;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        let c = if c == '\\' {
-            match chars.next().ok_or(WRONG)? {
-                'n' => '\n',
-                't' => '\t',
-                'r' => '\r',
-                'b' => '\u{8}',
-                'f' => '\u{c}',
-                'v' => '\u{b}',
-                'a' => '\u{7}',
-                c @ ('\\' | '\'' | '"' | '?') => c,
-                'x' => {
-                    let mut digit = || chars.next().and_then(|c| c.to_digit(16)).ok_or(WRONG);
-                    let (high, low) = (digit()?, digit()?);
-                    char::from_u32(high << 4 | low).ok_or(WRONG)?
-                }
-                _ => return Err(WRONG),
+    let mut rest = text;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        context.arena.spend(1)?;
+        out.extend(plain.as_bytes())?;
+        let mut chars = escape.chars();
+        let c = match chars.next().ok_or(WRONG)? {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'v' => '\u{b}',
+            'a' => '\u{7}',
+            c @ ('\\' | '\'' | '"' | '?') => c,
+            'x' => {
+                let mut digit = || chars.next().and_then(|c| c.to_digit(16)).ok_or(WRONG);
+                let (high, low) = (digit()?, digit()?);
+                char::from_u32(high << 4 | low).ok_or(WRONG)?
             }
-        } else {
-            c
+            _ => return Err(WRONG),
         };
         out.extend(c.encode_utf8(&mut [0; 4]).as_bytes())?;
+        rest = chars.as_str();
     }
+    out.extend(rest.as_bytes())?;
     Ok(Value::Text(out.finish()))
 }

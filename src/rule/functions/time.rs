@@ -230,6 +230,7 @@ fn to_rfc3339<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> 
 }
 
 fn rfc3339<'a>(context: &Context<'a>, nanos: i128, unit: Unit) -> Called<'a> {
+    context.arena.spend(2)?;
     let offset = local(context.around.zone, nanos)?;
     let time = offset.to_datetime(timestamp(nanos)?);
     let mut out = context.arena.writer();

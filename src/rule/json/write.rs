@@ -138,61 +138,59 @@ pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reas
 
 /// The same of what is text for certain.
 pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reason> {
-    // Put piece by piece: many texts are full of quotes.
-    let mut piece = Piece { bytes: [0; 128], len: 0 };
-    piece.push(b'"');
-    for byte in text.bytes() {
-        let escape = match byte {
-            b'"' | b'\\' => byte,
-            0x20.. => {
-                piece.push(byte);
-                0
-            }
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            8 => b'b',
-            12 => b'f',
-            control => {
-                piece.extend(Short::format(format_args!("\\u{control:04x}")).as_str());
-                0
-            }
-        };
-        if escape != 0 {
-            piece.push(b'\\');
-            piece.push(escape);
+    // Put piece by piece, as many texts are full of quotes. All places that a byte can name are there, so none has to be checked.
+    let mut piece = [0; 256];
+    piece[0] = b'"';
+    let mut len = 1_u8;
+    for part in text.as_bytes().chunks(PART) {
+        if usize::from(len) + 6 * PART >= piece.len() {
+            out.put(piece.get(..usize::from(len)).unwrap_or_default())?;
+            len = 0;
         }
-        if piece.len > PIECE {
-            out.put(piece.take())?;
+        for &byte in part {
+            let width = WIDTHS[usize::from(byte)];
+            if width == 0 {
+                for &byte in control(byte).iter().take_while(|byte| **byte != 0) {
+                    piece[usize::from(len)] = byte;
+                    len = len.wrapping_add(1);
+                }
+                continue;
+            }
+            // Without a branch: where quotes are nobody can foretell.
+            piece[usize::from(len)] = b'\\';
+            len = len.wrapping_add(width);
+            piece[usize::from(len.wrapping_sub(1))] = byte;
         }
     }
-    piece.push(b'"');
-    out.put(piece.take())
+    piece[usize::from(len)] = b'"';
+    out.put(piece.get(..=usize::from(len)).unwrap_or_default())
 }
 
-/// Bytes of a [`Piece`] at which it is put; a character takes six more at most.
-const PIECE: usize = 120;
+/// Bytes of a text that fit into a piece in any case: a control character takes six.
+const PART: usize = 40;
 
-struct Piece {
-    bytes: [u8; 128],
-    len: usize,
-}
+/// How many bytes each byte takes in quotes; 0: it is a control character, see [`control`].
+const WIDTHS: [u8; 256] = {
+    let mut widths = [1; 256];
+    let (controls, _) = widths.split_at_mut(0x20);
+    controls.copy_from_slice(&[0; 0x20]);
+    (widths[b'"' as usize], widths[b'\\' as usize]) = (2, 2);
+    widths
+};
 
-impl Piece {
-    fn push(&mut self, byte: u8) {
-        if let Some(free) = self.bytes.get_mut(self.len) {
-            *free = byte;
-            self.len += 1;
+/// A control character in quotes.
+fn control(byte: u8) -> [u8; 6] {
+    let short = |letter| [b'\\', letter, 0, 0, 0, 0];
+    match byte {
+        b'\n' => short(b'n'),
+        b'\r' => short(b'r'),
+        b'\t' => short(b't'),
+        8 => short(b'b'),
+        12 => short(b'f'),
+        _ => {
+            let digit = |digit: u8| digit + if digit < 10 { b'0' } else { b'a' - 10 };
+            [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]
         }
-    }
-
-    fn extend(&mut self, text: &str) {
-        text.bytes().for_each(|byte| self.push(byte));
-    }
-
-    fn take(&mut self) -> &[u8] {
-        let len = std::mem::take(&mut self.len);
-        self.bytes.get(..len).unwrap_or_default()
     }
 }
 

@@ -98,8 +98,6 @@ pub struct Input<'i> {
     subject: Subject<'i>,
     around: &'i Around<'i>,
     arena: &'i mut Arena,
-    /// Steps and mixed comparisons of the subjects before.
-    before: (u64, u32),
 }
 
 impl<'i> Input<'i> {
@@ -111,32 +109,31 @@ impl<'i> Input<'i> {
     /// [`Input::new`] with anything that rules are evaluated for.
     pub fn of(subject: Subject<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
         arena.begin_message(subject.text(), around.seed);
-        Self { subject, around, arena, before: (0, 0) }
+        Self { subject, around, arena }
     }
 
-    /// Goes on with another subject: its rules may cost as much again.
+    /// Goes on with another subject: its rules have what those of the one before have left of what a message may cost.
     pub fn go_on_with(&mut self, subject: Subject<'i>) {
-        self.before = (self.steps(), self.mixed_comparisons());
         self.subject = subject;
-        self.arena.begin_message(subject.text(), self.around.seed);
+        self.arena.go_on_with(subject.text());
     }
 
-    /// Goes on with a message that a rule has made of the one before: its rules have what that one's have left of what a message may cost.
+    /// [`Input::go_on_with`] of a message that a rule has made of the one before.
     pub fn of_republished(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
         arena.go_on_with(message.context.payload);
-        Self { subject: Subject::Message(message), around, arena, before: (0, 0) }
+        Self { subject: Subject::Message(message), around, arena }
     }
 
     /// Steps of the rules so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.before.0.saturating_add(self.arena.steps_taken())
+        self.arena.steps_taken()
     }
 
     /// Comparisons of values of different types so far, which are rarely meant.
     #[must_use]
     pub fn mixed_comparisons(&self) -> u32 {
-        self.before.1.saturating_add(self.arena.mixed_comparisons())
+        self.arena.mixed_comparisons()
     }
 }
 

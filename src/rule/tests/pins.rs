@@ -435,3 +435,30 @@ fn warnings() {
         assert!(found.len() == 1 && found[0].starts_with(want), "{sql}: {found:?}");
     }
 }
+
+/// Work with each of many places in a text costs steps for each of them, and not only for the text.
+#[test]
+fn each_place_that_is_worked_with_costs_a_step() {
+    for (what, few, many) in [
+        ("strlen(replace(payload, 'a', 'bb'))", "a".repeat(1_000), "a".repeat(60_000)),
+        ("strlen(unescape(payload))", "\\\\".repeat(1_000), "\\\\".repeat(60_000)),
+    ] {
+        let sql = format!("SELECT {what} AS n FROM \"t\"");
+        let [few, many] = [few, many].map(|payload| outputs(&sql, &payload).map(|made| made.len()));
+        assert_eq!((few, many), (Ok(1), Err("limit".to_owned())), "{what}");
+    }
+}
+
+/// Texts in quotes are what JSON says, at all lengths of what is put at once.
+#[test]
+fn texts_are_quoted_as_json_has_them() {
+    for length in (0..90).chain([119, 120, 121, 255, 256, 257, 1_000]) {
+        for chars in ["a", "\"", "\\", "\u{1}", "\n\r\t\u{8}\u{c}\u{1f}", "é\"\u{1}x\\", "\u{7f}\u{10ffff}"] {
+            let text: String = chars.chars().cycle().take(length).collect();
+            let json = first_output("SELECT payload FROM \"t\"", &text).expect("an output");
+            let read: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+            assert_eq!(read["payload"], text, "{json}");
+            assert_eq!(json, serde_json::json!({ "payload": text }).to_string());
+        }
+    }
+}

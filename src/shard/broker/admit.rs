@@ -8,14 +8,13 @@ use crate::mqtt::packet::Publish;
 use crate::runtime::seam::WallMs;
 use crate::session::{Claimed, ClientKey, SessionKey};
 
-use super::delivery::{Delivery, PublishedBy, Route};
+use super::delivery::{PublishedBy, Route};
 use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::queues::Queues;
-use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
-use super::retained::{Publisher as RetainedBy, Retained};
+use super::reservation::{Asking, Beside, Republished, Reservation, Told, Unreserved};
+use super::retained::Publisher as RetainedBy;
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
@@ -84,21 +83,16 @@ impl Admitted {
     }
 }
 
-/// What a message waits for: the room that sinks do not have, or that messages do not find that rules have made of it. `first`: the message
-/// itself.
+/// What a message waits for: the room that sinks do not have, or that messages do not find that rules have made of it. `find_room`: for these.
 #[inline]
 pub(super) fn waits_for(
     reserved: &mut Result<Reservation<'_>, Unreserved>,
-    delivery: &mut Delivery,
-    takers: (&Retained, &Queues),
-    first: (&str, &Publish<'_>, Route),
-    client_id: &str,
+    find_room: impl FnOnce(&mut [Republished]) -> Result<(), Stall>,
 ) -> Option<Stall> {
     match reserved {
         Err(Unreserved::Full(wait)) => Some(Stall::Memory(*wait)),
         Ok(reservation) if reservation.has_republished() => {
-            let made = (reservation.republished(), client_id);
-            let full = delivery.find_room_for_republished(takers, first, made).err()?;
+            let full = find_room(reservation.republished()).err()?;
             reservation.give_up();
             Some(full)
         }
@@ -137,8 +131,11 @@ impl Broker {
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let mut reserved = self.outlets.reserve(&message, &asking);
-        let (takers, first) = ((&self.retained, &self.queues), (publish.topic, publish, route));
-        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, client_id) {
+        let find_room = |made: &mut [Republished]| {
+            let (takers, first) = ((&self.retained, &self.queues), (publish.topic, publish, route));
+            self.delivery.find_room_for_republished(takers, first, (made, client_id))
+        };
+        if let Some(stall) = waits_for(&mut reserved, find_room) {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Err(stall);

@@ -15,7 +15,7 @@ use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::Owner;
-use super::reservation::{Asking, Reservation, Told, Unreserved};
+use super::reservation::{Asking, Republished, Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -84,6 +84,7 @@ impl Broker {
                 Err(full) => return Published::Stall(full),
             }
         }
+        let is_routed = route.is_any();
         let mut reserved = match topic {
             Some(_) if !is_granted => {
                 self.outlets.forget_outcomes();
@@ -113,13 +114,15 @@ impl Broker {
                 Err(Unreserved::Unmatched)
             }
         };
-        let (takers, first) = ((&self.retained, &self.queues), (topic.unwrap_or_default(), publish, route));
-        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, session.client_id()) {
+        let find_room = |made: &mut [Republished]| {
+            let (takers, first) = ((&self.retained, &self.queues), (topic.unwrap_or_default(), publish, route));
+            self.delivery.find_room_for_republished(takers, first, (made, session.client_id()))
+        };
+        if let Some(stall) = waits_for(&mut reserved, find_room) {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Published::Stall(stall);
         }
-        let has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         if let (Err(why), Some(topic)) = (&reserved, topic) {
             tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }
@@ -183,7 +186,7 @@ impl Broker {
                 (0, if is_told { Reason::Denied } else { Reason::Success })
             }
             // The message is for subscribers alone, or all that match have had it since before a crash.
-            Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
+            Err(Unreserved::Unmatched) if was_taken || is_routed => {
                 self.numbers.count_routed(Some(listener), Routed::Matched);
                 (0, Reason::Success)
             }
@@ -192,27 +195,29 @@ impl Broker {
                 (0, Reason::Unmatched)
             }
         };
+        let mut republished_await = None;
         if self.outlets.has_aside() {
             let session = self.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
             let _ = io.spend(self.outlets.take_cost_of_rules());
+            if !self.outlets.republished().is_empty() {
+                republished_await = Some(self.republished_awaits());
+            }
         }
         let is_lasting = is_taken
             && self.outlets.is_settled()
-            && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
-        let mut awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
-        if has_republished {
-            awaited += self.republished_awaits();
-        }
+            && !(is_routed || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
+        let awaited = if is_taken && is_routed { self.answers_awaited(route, publish.qos) } else { 0 };
+        let awaited = awaited + republished_await.unwrap_or(0);
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
                 session.logged(publish.packet_id);
             }
         }
-        if route.is_any() && is_taken {
+        if is_routed && is_taken {
             let origin = of_kept.filter(|_| self.awaits_copies(publish.qos));
             let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
             if origin.is_some()
@@ -222,7 +227,7 @@ impl Broker {
             }
             self.deliver_from(io, (key, origin), route, publish, number);
         }
-        if has_republished {
+        if republished_await.is_some() {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { is_lasting }

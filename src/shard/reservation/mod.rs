@@ -23,7 +23,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use super::broker::admit::Feeds;
 use super::dead_letters::message::Place;
 use super::outlets::{Objection, Outlets};
-use super::rules::{Outcomes, RULE};
+use super::rules::{Outcomes, RULE, Rules};
 use super::sinks::{Message, Plan};
 
 mod beside;
@@ -49,7 +49,7 @@ pub(super) struct Reservation<'a> {
     /// The message that is asked about: 0, or the number of the republished one.
     of: u16,
     /// How many republished messages there were when it was its turn.
-    before: usize,
+    before: u16,
 }
 
 /// How the publisher of a message learns that a sink refuses it.
@@ -141,8 +141,8 @@ pub(super) struct Workspace {
     sums: SmallVec<[Sum; 4]>,
     /// The cost of its rules, in packets.
     cost: u32,
-    /// Whether its answer waits for these rows.
-    outputs_owe: bool,
+    /// Whether rules were evaluated for it: rows may be theirs.
+    is_ruled: bool,
     /// What the rules have made of the message.
     pub(in crate::shard) outcomes: Outcomes,
     /// Messages that they have made of it, and of one another; each has its place and one as its number.
@@ -244,9 +244,11 @@ impl Outlets {
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
-        if let Some(rules) = &mut self.rules {
+        if std::mem::take(&mut work.is_ruled) {
             work.forget_rows();
-            rules.console.forget();
+            if let Some(rules) = &mut self.rules {
+                rules.console.forget();
+            }
         }
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
@@ -393,12 +395,12 @@ impl Reservation<'_> {
             return;
         }
         let (of, before) = (self.of, self.before);
-        let is_gone = |reserved: &Reserved| reserved.of == of || usize::from(reserved.of) > before;
+        let is_gone = |reserved: &Reserved| reserved.of == of || reserved.of > before;
         for reserved in work.sinks.iter().filter(|reserved| is_gone(reserved)) {
             work.needs[self.outlets.plans[usize::from(reserved.sink)].cluster] -= reserved.bytes;
         }
         work.sinks.retain(|reserved| !is_gone(reserved));
-        work.republished.truncate(before);
+        work.republished.truncate(usize::from(before));
     }
 
     /// Asks one sink: where its row goes, the memory that takes, and whether there is room. `before`: what the message's rows before it take.
@@ -590,16 +592,16 @@ impl Reservation<'_> {
         now: Monotonic,
         wall: WallMs,
     ) -> u16 {
-        if self.has_republished() {
+        if self.outlets.workspace.is_ruled {
             return self.take_all(message, ticket, origin, (now, wall));
         }
         let all = 0..self.outlets.workspace.sinks.len();
-        self.take_rows(all, message, ticket, origin, (now, wall))
+        self.take_rows::<false>(all, message, ticket, origin, (now, wall))
     }
 
-    /// Writes the rows of a message that are at these places.
+    /// Writes the rows of a message that are at these places. `RULED`: some may be of rules.
     #[inline]
-    fn take_rows(
+    fn take_rows<const RULED: bool>(
         &mut self,
         places: Range<usize>,
         message: &Message<'_>,
@@ -611,21 +613,23 @@ impl Reservation<'_> {
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
+        let outputs_owe = |rules: &Rules| rules.guarantees.waits_for_outputs();
+        let outputs_owe = !RULED || outlets.rules.as_deref().is_none_or(outputs_owe);
         let timestamp = timestamp_at(wall, outlets.clock_set_after);
         let (mut owed, mut has_letters) = (0, false);
         for Reserved { sink, to, .. } in &work.sinks[places.clone()] {
             let plan = &outlets.plans[usize::from(*sink)];
-            let To::Topic { asked, key, hash, is_spooled, made } = *to else {
+            let To::Topic { asked, key, hash, is_spooled, made } = to else {
                 match to {
                     To::Nowhere(why) => outlets.passed_over.push((*sink, *why)),
                     To::DeadLetters(..) | To::Topic { .. } => has_letters = true,
                 }
                 continue;
             };
-            if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
+            if let Some(buffer) = outlets.buffer.as_mut().filter(|_| *is_spooled) {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
-            let made = made.and_then(|row| work.rows.get(row as usize));
+            let made = made.filter(|_| RULED).and_then(|row| work.rows.get(row as usize));
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
             let (value, time) = match made {
@@ -638,10 +642,10 @@ impl Reservation<'_> {
             };
             let timestamp = time.unwrap_or(timestamp);
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
-            let target = Target { sink: plan.sink, topic, known: asked.known, hash };
+            let target = Target { sink: plan.sink, topic, known: asked.known, hash: *hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
             let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
-            let owes = plan.owes_answer && (made.is_none() || work.outputs_owe);
+            let owes = plan.owes_answer && (made.is_none() || outputs_owe);
             let owner = ticket.filter(|_| owes);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];

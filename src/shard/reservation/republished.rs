@@ -206,7 +206,7 @@ impl Reservation<'_> {
         work.republished.push(Republished::default());
         let place = work.republished.len();
         let outer = (self.of, self.before);
-        (self.of, self.before) = (place as u16, place);
+        (self.of, self.before) = (place as u16, place as u16);
         let asked = if made.is_direct { Ok(()) } else { self.ask_sinks(&mut made, given, most, waits) };
         (self.of, self.before) = outer;
         self.outlets.workspace.republished[place - 1] = made;
@@ -289,7 +289,7 @@ impl Reservation<'_> {
                 matched.clear();
             }
             if !matched.is_empty() {
-                (self.of, self.before) = (at as u16, self.outlets.workspace.republished.len());
+                (self.of, self.before) = (at as u16, self.outlets.workspace.republished.len() as u16);
                 let (message, is_exchange) = (made.message(first), first.qos == 2);
                 let given = Given { message: &message, matched: &matched, ancestry: &made.ancestry, is_exchange };
                 let asked = self.evaluate(rules, &given, &asking, waits);
@@ -307,7 +307,7 @@ impl Reservation<'_> {
     }
 
     /// Writes the rows of a message and of those that rules have made of it, one message after the other.
-    #[cold]
+    #[inline(never)]
     pub(super) fn take_all(
         mut self,
         message: &Message<'_>,
@@ -324,7 +324,7 @@ impl Reservation<'_> {
             let to = from + sinks[from..].iter().take_while(|reserved| usize::from(reserved.of) == of).count();
             let republished = of.checked_sub(1).and_then(|at| made.get(at));
             let of = republished.map_or(*message, |republished| republished.message(message));
-            owed += self.take_rows(from..to, &of, ticket, origin, (now, wall));
+            owed += self.take_rows::<true>(from..to, &of, ticket, origin, (now, wall));
             from = to;
         }
         self.outlets.workspace.republished = made;

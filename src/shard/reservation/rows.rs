@@ -111,6 +111,7 @@ impl Reservation<'_> {
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
         let Some(mut rules) = self.outlets.rules.take() else { return Ok(()) };
+        self.outlets.workspace.is_ruled = true;
         let matched: Matched = self.outlets.workspace.matched[from..].into();
         let input = Given { message, matched: &matched, ancestry: &[], is_exchange: message.qos == 2 };
         let mut asked = self.evaluate(&mut rules, &input, asking, waits);
@@ -132,7 +133,6 @@ impl Reservation<'_> {
         let Rules { plans, fed, arena, machine, guarantees, random, console, memory_max, spool_max, .. } = rules;
         let guarantees = *guarantees;
         let most = Most { memory: memory_max, spool: *spool_max, guarantees };
-        self.outlets.workspace.outputs_owe = guarantees.waits_for_outputs();
         let message = given.message;
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
@@ -465,7 +465,7 @@ fn render(
 }
 
 impl Workspace {
-    /// Begins with a message where there are rules.
+    /// Begins with another message than one that rules were evaluated for.
     pub(super) fn forget_rows(&mut self) {
         if self.rendered.capacity() > RENDERED_KEPT {
             self.rendered.shrink_to(RENDERED_KEPT);

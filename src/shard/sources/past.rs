@@ -1,9 +1,11 @@
-//! Records of any topic as the messages that they may once have been: rules are tried on them.
+//! Records of any topic as the messages that they may once have been, or as records of a source: rules are tried on them.
 
 use super::records::mapped_record;
 use crate::config::Config;
 use crate::kafka::consumer;
-use crate::rule::record::RecordTemplate;
+use crate::rule::facts::Facts;
+use crate::rule::record::{Encoded, Encoding, RecordTemplate};
+use crate::rule::record_fields::{self, with_fields};
 use crate::rule::template::MessageContext;
 use crate::runtime::seam::WallMs;
 use crate::source::{Mapping, Reason, Scratch};
@@ -14,6 +16,7 @@ pub struct PastMessages {
     topic: String,
     mapping: Mapping,
     scratch: Scratch,
+    facts: record_fields::Scratch,
 }
 
 impl PastMessages {
@@ -24,7 +27,20 @@ impl PastMessages {
             topic: topic.to_owned(),
             mapping: Mapping::of_values(config, topic, mqtt_topic),
             scratch: Scratch::default(),
+            facts: record_fields::Scratch::default(),
         }
+    }
+
+    /// Gives the record to `each` as rules see it that name a source. `key`, `value`: how that source has them encoded.
+    pub fn with_facts<R>(
+        &mut self,
+        (partition, record): (i32, &consumer::Record<'_>),
+        (key, value): (Encoding, Encoding),
+        around: record_fields::Around<'_>,
+        each: impl FnOnce(&Facts<'_>) -> R,
+    ) -> R {
+        let record = mapped_record(&self.topic, partition, record);
+        with_fields(&Encoded { record: &record, key, value }, around, &mut self.facts, each)
     }
 
     /// The message of a record, at the time of the record: none has expired. It has no client.
