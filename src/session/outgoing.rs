@@ -103,7 +103,7 @@ impl Outgoing {
 
     /// Whether the next copy can be sent at once.
     fn is_caught_up(&self, quota: u16) -> bool {
-        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next)
+        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next + 1)
     }
 
     /// Whether the packet identifier of this number is not that of a copy which is open still [MQTT-2.2.1-4] [MQTT-4.3.2-1]
@@ -112,9 +112,10 @@ impl Outgoing {
         self.items.front().is_none_or(|oldest| number - oldest.number < IDS)
     }
 
+    /// The number of one more copy. None has the last packet identifier, which a bridge subscribes with.
     fn number(&mut self) -> u64 {
-        let number = self.next;
-        self.next += 1;
+        let number = self.next + u64::from(packet_id(self.next) == u16::MAX);
+        self.next = number + 1;
         number
     }
 
@@ -476,7 +477,9 @@ fn write(
     if item.state != State::Sent && !may_receive(&publish) {
         return Written::Denied;
     }
-    let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
+    // A client sends none [MQTT-3.3.4-6].
+    let identifiers: &[u32] = if peer.is_remote { &[] } else { &item.copy.identifiers };
+    let properties = properties(&publish, peer.version, waited_s, identifiers);
     let Copy { qos, retain, .. } = item.copy;
     let packet_id = item.packet_id();
     let copy = Publish { dup, qos, retain, packet_id, properties: properties.as_properties(), ..publish };

@@ -413,7 +413,7 @@ impl Sessions {
         let session = &mut self.sessions[key];
         self.bytes -= session.alias_bytes();
         session.detach();
-        self.connected -= 1;
+        self.connected -= usize::from(!session.is_remote());
         if session.subscribed.is_some() || session.outgoing.is_some() {
             self.gone.push(key);
         }
@@ -540,7 +540,9 @@ impl Sessions {
     pub(super) fn rest(&mut self, key: SessionKey, now: Monotonic) {
         let session = &mut self.sessions[key];
         session.away_since = now;
-        self.away.insert((now, key));
+        if !session.is_remote() {
+            self.away.insert((now, key));
+        }
         let expires = session.expires();
         if expires != Monotonic::NEVER {
             self.timers.insert((expires, Task::Expire, key));
@@ -552,7 +554,7 @@ impl Sessions {
     }
 
     /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
-    fn end_absence(&mut self, key: SessionKey) {
+    pub(super) fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
             self.away.remove(&(since, key));

@@ -97,7 +97,7 @@ impl Broker {
                     self.outlets.reserve(
                         &message,
                         &Asking {
-                            told: Told::of(peer.version, publish.qos),
+                            told: Told::of(peer, publish.qos),
                             already_taken_by: taken_by,
                             feeds: Feeds::ALL,
                             peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
