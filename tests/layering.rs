@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rule", &["limits", "mqtt", "record"]),
     ("spool", &["limits", "record", "runtime::seam"]),
     ("outward", &["secure", "runtime::seam"]),
-    ("bridge", &["limits", "secure", "mqtt", "outward", "runtime::seam"]),
+    ("bridge", &["limits", "secure", "mqtt", "rule", "outward", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),

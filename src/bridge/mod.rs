@@ -13,9 +13,11 @@ mod asked;
 mod connection;
 mod granted;
 mod login;
+mod mapping;
 mod pulse;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::net::SocketAddr;
 
@@ -23,6 +25,8 @@ pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
 pub use self::granted::Granted;
 pub use self::login::{Form, Greeted, Login, Refusal, Versions};
+pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, taker};
+pub use self::url::{Transport, Url};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Disconnect, Packet};
 use crate::mqtt::reason::ReasonCode;
