@@ -20,6 +20,8 @@ mod layers;
 mod ring;
 #[path = "../tests/shard/segments.rs"]
 mod segments;
+#[path = "cases/steps.rs"]
+mod steps;
 #[path = "../src/runtime/tests/toy.rs"]
 mod toy;
 #[path = "../tests/shard/world.rs"]
@@ -32,8 +34,44 @@ use forebay::runtime::seam;
 #[global_allocator]
 static COUNTING: allocation::Counting = allocation::Counting;
 
-/// The whole way of a message through a shard: a read of sixteen QoS 1 PUBLISHes, and the end of the turn.
-const PUBLISH: &str = "publish";
+type Way = (&'static str, fn() -> String, &'static [u8]);
+/// Whole ways of messages through a shard: reads of sixteen QoS 1 PUBLISHes, and the ends of their turns. Name, configuration, payload.
+const WAYS: [Way; 5] = [
+    ("publish", || world::ONE_SINK.to_owned(), &[b'x'; 100]),
+    // Filters and rules that do not match cost the same.
+    ("publish_beside_1000_filters", beside_filters, &[b'x'; 100]),
+    ("publish_beside_1000_rules", beside_rules, &[b'x'; 100]),
+    ("rule_filtered", fed, COLD),
+    ("rule_passed", fed, HOT),
+];
+/// A message of 203 bytes that [`fed`]'s rule filters.
+const COLD: &[u8] = br#"{"ts":1795000000123,"site":"berlin","device":{"id":"pump-0017","model":"PX-200","fw":"3.4.1"},"temp":19.5,"hum":40.25,"pressure":1013.2,"state":"running","alarms":[],"position":{"lat":52.52,"lon":13.40}}"#;
+/// The same of a message that passes.
+const HOT: &[u8] = br#"{"ts":1795000000123,"site":"berlin","device":{"id":"pump-0017","model":"PX-200","fw":"3.4.1"},"temp":29.5,"hum":40.25,"pressure":1013.2,"state":"running","alarms":[],"position":{"lat":52.52,"lon":13.40}}"#;
+
+/// A sink that one rule feeds with whole messages.
+fn fed() -> String {
+    let sink = world::ONE_SINK.replace("filters = [\"#\"]\n", "");
+    format!("{sink}\n[[rule]]\nname = 'r'\nsql = 'SELECT * FROM \"dev/#\" WHERE payload.temp > 20'\nsinks = ['all']\n")
+}
+
+/// A thousand filters of a sink that match nothing here.
+fn beside_filters() -> String {
+    let filters: Vec<String> = (0..1_000).map(|n| format!("'other/{n}/+'")).collect();
+    format!(
+        "{}\n[[sink]]\nname = 'other'\nkafka = 'main'\ntopic = 'other'\nfilters = [{}]\n",
+        world::ONE_SINK,
+        filters.join(", ")
+    )
+}
+
+/// The same filters, of a thousand rules.
+fn beside_rules() -> String {
+    let rule = |n| format!("[[rule]]\nname = 'r{n}'\nsql = 'SELECT * FROM \"other/{n}/+\"'\nsinks = ['other']\n");
+    let rules: String = (0..1_000).map(rule).collect();
+    format!("{}\n[[sink]]\nname = 'other'\nkafka = 'main'\ntopic = 'other'\n{rules}", world::ONE_SINK)
+}
+
 /// Messages in a read.
 const PER_READ: u64 = 16;
 /// Calls before anything is counted: buffers get their sizes.
@@ -61,8 +99,10 @@ fn main() -> ExitCode {
                 println!("{name} {sum}");
             }
         }
+        ["steps"] => steps::print(None),
+        ["steps", only] => steps::print(Some(only)),
         _ => {
-            eprintln!("instructions list | run NAME CALLS | allocations");
+            eprintln!("instructions steps [PART] | list | run NAME CALLS | allocations");
             return ExitCode::FAILURE;
         }
     }
@@ -70,29 +110,29 @@ fn main() -> ExitCode {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    cases::NAMES.into_iter().chain([PUBLISH])
+    cases::NAMES.into_iter().chain(WAYS.map(|(name, ..)| name))
 }
 
 /// Warms a piece up and calls it `calls` times within `measure`.
 fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
-    if name == PUBLISH {
-        return publish(calls, measure);
+    if let Some((_, config, payload)) = WAYS.iter().find(|(way, ..)| *way == name) {
+        return publish(&config(), payload, calls, measure);
     }
     let mut work = cases::case(name).expect("a piece");
     work(WARM);
     measure(&mut || work(calls));
 }
 
-fn publish(messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
+fn publish(config: &str, payload: &[u8], messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     const DEVICES: u64 = 8;
-    let mut world = world::World::new(world::ONE_SINK);
+    let mut world = world::World::new(config);
     world.broker.keep = false;
     let devices: Vec<_> = (0..DEVICES).map(|device| world.device(&format!("d{device}"), 0)).collect();
     let reads: Vec<Vec<u8>> = (0..DEVICES)
         .map(|device| {
             let mut read = Vec::new();
             for id in 1..=PER_READ {
-                world::publish(&format!("dev/{device}/telemetry"), id as u16, &[b'x'; 100], &mut read);
+                world::publish(&format!("dev/{device}/telemetry"), id as u16, payload, &mut read);
             }
             read
         })

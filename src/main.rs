@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use forebay::cli::out::complain;
 use forebay::cli::{
-    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RuleCommand, RunArgs, SpoolCommand, TopicsCommand, man,
-    topics,
+    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, ImportCommand, RuleCommand, RunArgs, SpoolCommand,
+    TopicsCommand, man, topics,
 };
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -48,12 +48,22 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_USAGE)
             }
         },
-        Command::Rule(RuleCommand::Explain(options)) => answer(cli::rule::explain(&options)),
-        Command::Rule(RuleCommand::Test(options)) => report(cli::rule::test(&options).map(|tried| {
-            if !tried.notes.is_empty() {
-                complain(format_args!("{}", tried.notes.trim_end()));
+        Command::Rule(RuleCommand::Explain(options)) => {
+            with(options.load(), None, |config| answer(cli::rule::explain(&options, config.as_ref())))
+        }
+        Command::Rule(RuleCommand::Test(options)) => with(options.load(), None, |config| {
+            report(cli::rule::test(&options, config.as_ref()).map(|tried| {
+                if !tried.notes.is_empty() {
+                    complain(format_args!("{}", tried.notes.trim_end()));
+                }
+                (tried.text, tried.is_good)
+            }))
+        }),
+        Command::Import(ImportCommand::Emqx(options)) => answer(cli::import::emqx(&options).map(|imported| {
+            if !imported.notes.is_empty() {
+                complain(format_args!("{}", imported.notes.trim_end()));
             }
-            (tried.text, tried.is_good)
+            imported.text
         })),
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),

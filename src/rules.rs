@@ -4,7 +4,7 @@
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
-//! B: subscribers, F: sources) are those used in comments elsewhere.
+//! B: subscribers, F: sources, Q: rules in SQL) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -320,6 +320,28 @@ pub trait Rules: Debug + Sync {
     fn may_release(&self, since: u64, before: u64) -> bool {
         since <= before
     }
+
+    /// Q1: An answer waits for the records that rules have made of a message as for those of filters.
+    fn waits_for_outputs(&self) -> bool {
+        true
+    }
+
+    /// Q2: A sink has taken a message that comes again after a crash if it has all records that rules make of it. How many it has, and how many
+    /// there are.
+    fn has_all(&self, had: usize, made: usize) -> bool {
+        had >= made
+    }
+
+    /// Q3: A message for which a rule fails goes where `on_error` says, and is lost to the rule with `"skip"` alone. Whether that is set.
+    fn may_skip(&self, is_skip: bool) -> bool {
+        is_skip
+    }
+
+    /// Q4: What rules make of a message is refused if it is more than there may ever be room for: such a message does not wait. Whether it is
+    /// more.
+    fn is_too_much(&self, is_more: bool) -> bool {
+        is_more
+    }
 }
 
 /// All rules as they are.
@@ -339,7 +361,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, Q1 to Q4 rules in SQL. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -5,7 +5,7 @@ mod kafka_driver;
 mod support;
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use forebay::kafka::client::Settings;
@@ -32,7 +32,7 @@ fn fresh_topic(what: &str) -> Rc<str> {
     Rc::from(format!("client-{what}-{}-{}", std::process::id(), now_ms()))
 }
 
-/// The leaders, once each partition has one.
+/// The leaders, once each partition has one that knows it: Kafka names a leader of a new topic before that broker has heard of it.
 fn leaders(driver: &mut Driver, topic: &Rc<str>) -> Vec<NodeId> {
     driver.client.want_metadata(topic, driver.now());
     let leaders = driver.wait(PATIENCE, |event| match event {
@@ -42,8 +42,20 @@ fn leaders(driver: &mut Driver, topic: &Rc<str>) -> Vec<NodeId> {
         }
         _ => None,
     });
-    leaders.expect("metadata in time")
+    let leaders = leaders.expect("metadata in time");
+    for (partition, node) in (0..).zip(&leaders) {
+        let probe = batch(topic, partition, (NO_PRODUCER, 0), 0);
+        let until = Instant::now() + PATIENCE;
+        while log_says(driver, *node, &probe, None) == LogSays::Again {
+            assert!(Instant::now() < until, "{topic}-{partition} has no leader");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    leaders
 }
+
+/// A producer that has written nothing.
+const NO_PRODUCER: i64 = i64::MAX;
 
 fn producer_id(driver: &mut Driver) -> (i64, i16) {
     driver.client.want_producer_id(7, driver.now());

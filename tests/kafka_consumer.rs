@@ -105,6 +105,7 @@ fn assignment(topic: &str) -> Assignment {
         topic: Rc::from(topic),
         partition: 0,
         start: Start::At(Place::Earliest),
+        bytes: 1 << 20,
         reset: Place::Earliest,
         committed: true,
         on_bad_batch: OnBadBatch::Stop,

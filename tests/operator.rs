@@ -516,7 +516,7 @@ fn rules_are_explained() {
     let sql = "SELECT payload.temp AS temp, clientId FROM \"t/#\" WHERE temp > 20";
     let (code, text) = ended(program().args(["rule", "explain", "--sql", sql]));
     assert_eq!(code, 0, "{text}");
-    has(&text, "topics", &["t/#"]);
+    has(&text, "from", &["t/#"]);
     has(&text, "columns", &["temp, clientId"]);
     has(&text, "fields", &["payload"]);
     has(&text, "payload paths", &["payload.temp"]);

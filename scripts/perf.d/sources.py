@@ -9,7 +9,7 @@ idle costs those who publish. All in turn, round by round, with one Apache Kafka
   follow p50 and p99 from Kafka's acknowledgement of a record until a subscriber (QoS 1) has it, and until Java's consumer has it; 5,000 a second
   idle   CPU of a message of patterns A and B with a source that has nothing to read, and without it
 
-LIBRARIES is the folder of Kafka's jars. The lines with `aim` at the end say what came of it."""
+LIBRARIES is the folder of Kafka's jars. The lines with `aim` at the end say what came of it, as does a table for perf/README.md on standard error."""
 
 import json
 import subprocess
@@ -22,16 +22,19 @@ from statistics import median
 
 from runs import PREAMBLE, Service, figures, folder, load, python_of_tests, say, sink, turns
 
-MANY = {0: ("T1", 2_000), 1: ("T2", 500)}
+# Pattern, records of a round, and how often the pattern has to be that long: a round takes some hundred ticks of CPU time, so that neither a tick nor
+# the source's pause and start is seen in the figures.
+MANY = {0: ("T1", 2_000, 1), 1: ("T2", 1_500, 3)}
 SUBSCRIBERS = 1_000
 RATE_OF_ONE = 20_000
 READER = Path(__file__).with_name("Reader.java")
+# Topics are as long as the others'.
 SOURCE = """\
 [[source]]
 name = "from-kafka"
 kafka = "real"
 topic = "{topic}"
-mqtt_topic = "from/kafka"
+mqtt_topic = "fan/out"
 payload = "${{value}}"
 offset_reset = "earliest"
 no_subscriber = "wait"
@@ -44,11 +47,11 @@ duration = "{seconds}s"
 [[group]]
 name = "subscriber"
 role = "subscribe"
-topic = "from/publisher"
+topic = "one/out"
 qos = {qos}
 [[group]]
 name = "publisher"
-topic = "from/publisher"
+topic = "one/out"
 qos = {qos}
 rate = {rate}
 per_write = 16
@@ -58,6 +61,8 @@ window = 64
 
 class Rounds:
     """Figures by what they are of, a list with one for each round."""
+
+    TABLE: list[str] = []
 
     def __init__(self) -> None:
         self.found: dict[str, list[float]] = defaultdict(list)
@@ -69,6 +74,8 @@ class Rounds:
         ratios = [a / b for a, b in zip(self.found[ours], self.found[theirs], strict=True)]
         figures = {ours: round(median(self.found[ours]), 4), theirs: round(median(self.found[theirs]), 4)}
         say(kind=kind, **figures, ratio=round(median(ratios), 3), ratios=[round(ratio, 3) for ratio in ratios], aim=aim)
+        of = [f"{figure:,.3g}" if figure < 100 else f"{figure:,.0f}" for figure in figures.values()]
+        self.TABLE.append(f"| `{kind}` | {of[0]} | {of[1]} | **{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {aim} |")
 
 
 def topics(bootstrap: str, names: list[str]) -> None:
@@ -133,7 +140,7 @@ class Fan:
         wait("the source has given its partitions back", lambda: number(self.service, "forebay_source_partitions") == 0)
         fill(self.bootstrap, "perf-fan", count)
         report = self.work / "report.json"
-        command = [self.bench, "sub", "--clients", str(SUBSCRIBERS), "--qos", str(qos), "--topic", "from/kafka", "--size", "1", "--messages", str(count * SUBSCRIBERS), "--duration", "60s"]
+        command = [self.bench, "sub", "--clients", str(SUBSCRIBERS), "--qos", str(qos), "--topic", "fan/out", "--size", "1", "--messages", str(count * SUBSCRIBERS), "--duration", "60s"]
         command += ["--target", self.service.addresses["mqtt"], "--pid", str(self.service.process.pid), "--quiet", "--json", str(report)]
         report.unlink(missing_ok=True)
         subscribers = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -161,7 +168,7 @@ class Fan:
 
 
 def follow(bench: str, bootstrap: str, topic: str, seconds: float, *more: str) -> dict:
-    command = [bench, "follow", "--kafka", bootstrap, "--topic", topic, "--seconds", str(max(1, round(seconds))), *more]
+    command = [bench, "follow", "--filter", "fan/out", "--kafka", bootstrap, "--topic", topic, "--seconds", str(max(1, round(seconds))), *more]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
@@ -169,9 +176,9 @@ def follow(bench: str, bootstrap: str, topic: str, seconds: float, *more: str) -
 
 
 def many(rounds: int, scale: float, fan: Fan) -> None:
-    for qos, (pattern, records) in MANY.items():
+    for qos, (pattern, records, longer) in MANY.items():
         found, count = Rounds(), max(20, round(records * scale))
-        sides = [("kafka_us", lambda: fan.from_kafka(qos, count)), (f"{pattern}_us", lambda: fan.from_publisher(pattern, scale))]
+        sides = [("kafka_us", lambda: fan.from_kafka(qos, count)), (f"{pattern}_us", lambda: fan.from_publisher(pattern, longer * scale))]
         fan.from_kafka(qos, 20)
         fan.from_publisher(pattern, 0.05)
         for round_number in range(1, rounds + 1):
@@ -183,7 +190,7 @@ def many(rounds: int, scale: float, fan: Fan) -> None:
 
 
 def one(rounds: int, scale: float, fan: Fan) -> None:
-    seconds = 8 * scale
+    seconds = 5 * scale
     for qos in (0, 1):
         def of_kafka() -> dict:
             more = ("--target", fan.service.addresses["mqtt"], "--qos", str(qos), "--rate", str(RATE_OF_ONE), "--warmup", "1", "--pid", str(fan.service.process.pid))
@@ -210,7 +217,7 @@ def lateness(bench: str, rounds: int, scale: float, bootstrap: str, libraries: s
     for round_number in range(1, rounds + 1):
         for name, more in turns(round_number, sides):
             # What the source reads while Java is asked is for nobody; the next subscriber gets it first, before anything is measured.
-            line = follow(bench, bootstrap, "perf-fan" if name.startswith("forebay") else "perf-java", 15 * scale, *(word.replace("perf-fan", "perf-java") for word in more))
+            line = follow(bench, bootstrap, "perf-fan" if name.startswith("forebay") else "perf-java", 10 * scale, "--warmup", "3", *(word.replace("perf-fan", "perf-java") for word in more))
             say(kind="follow", round=round_number, side=name, **line)
             found.note(name, line["p99_us"])
     found.say("follow", "forebay_p99_us", "java_p99_us", 1.3)
@@ -250,6 +257,7 @@ def main() -> None:
             fan.service.kill()
         # Half of them again: two per cent are to be seen.
         idle(bench, rounds + rounds // 2, scale, work, address, bootstrap)
+    print("\n| `kind` | ours, us | the other, us | ratio: median (all rounds) | aim |\n|---|---|---|---|---|", *Rounds.TABLE, sep="\n", file=sys.stderr)
 
 
 main()

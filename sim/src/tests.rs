@@ -93,7 +93,7 @@ fn seeds_with_shares_are_green() {
 /// Sources, their groups, and who subscribes to what their records become.
 #[test]
 fn seeds_with_sources_are_green() {
-    let seeds = 0..60;
+    let seeds = 0..8;
     let each = seeds.end;
     let sums = seeds_are_green(Kind::Sources, seeds);
     let [records, copies, commits] = sums.records;

@@ -24,7 +24,7 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// `tests/shard/queue_rules.rs` alone: nobody loses a right here.
+    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`): nobody loses a right here, and there are no rules in SQL.
     Shards,
 }
 
@@ -119,6 +119,10 @@ wrong! {
     UnmetIsHad, Seed(Sources, 8), { fn is_had(&self, _: bool) -> bool { true } }
     ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }
+    OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }
+    SomeIsAll, Shards, { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
+    OnErrorIgnored, Shards, { fn may_skip(&self, _: bool) -> bool { true } }
+    LimitWaits, Shards, { fn is_too_much(&self, _: bool) -> bool { false } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

@@ -1,5 +1,6 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
+mod import;
 mod rule;
 mod run;
 #[cfg(test)]
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use self::rule::{RuleCommand, RuleExplainArgs, RuleTestArgs};
+pub use self::import::{ImportCommand, ImportEmqxArgs};
+pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
@@ -46,6 +48,10 @@ Examples:
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay rule test --sql 'SELECT payload.t AS t FROM \"plant/#\" WHERE t > 20' --payload '{\"t\":21.5}'
       Try a rule on a message.
+  forebay import emqx rules.json actions.json connectors.json > forebay.toml
+      Make a configuration of what EMQX's management API answers.
+  forebay rule test --config forebay.toml --rule hot --from-kafka mqtt-messages --since -1h
+      Try a rule of the configuration on the records of the last hour.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
@@ -129,6 +135,9 @@ pub enum Command {
     /// Try a rule in SQL on messages, or explain it; no service is needed
     #[command(subcommand)]
     Rule(RuleCommand),
+    /// Make a configuration of what another product is configured with; what differs is on standard error
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),

@@ -157,7 +157,7 @@ pub fn run(args: &CheckArgs) -> Checked {
 fn of_rules(config: &Config, lines: &mut Vec<Line>) {
     for rule in &config.rules {
         let Some(program) = rule.program.as_deref() else { continue };
-        let filters: Vec<&str> = program.filters().collect();
+        let filters: Vec<String> = program.from().collect();
         let sinks =
             if rule.sinks.is_empty() { "no sink".to_owned() } else { format!("sinks {}", rule.sinks.join(", ")) };
         let mut text = format!("from {} to {sinks}", filters.join(", "));

@@ -3,6 +3,7 @@
 
 use super::check::{Line, Verdict};
 use crate::config::Config;
+use crate::rule::record::RecordTemplate;
 
 /// The most topics of a source that are named.
 const NAMED_MAX: usize = 8;
@@ -10,14 +11,17 @@ const NAMED_MAX: usize = 8;
 /// Adds a line for each source: what it reads, and where that goes.
 pub(super) fn of_sources(config: &Config, lines: &mut Vec<Line>) {
     for source in &config.sources {
-        let mut routes: Vec<String> =
-            source.routes().take(NAMED_MAX).map(|(kafka, mqtt)| format!("{kafka} to {mqtt}")).collect();
+        let mut routes: Vec<String> = source.routes().take(NAMED_MAX).map(|(kafka, mqtt)| route(kafka, mqtt)).collect();
         let more = source.routes().count() - routes.len();
         routes.extend((more > 0).then(|| format!("{more} more")));
         let group = if source.group.is_empty() { "no group".to_owned() } else { format!("group {}", source.group) };
         let text = format!("{}; {group}", routes.join(", "));
         lines.push(Line { verdict: Verdict::Ok, about: format!("source {}", source.name), text });
     }
+}
+
+fn route(kafka: &str, mqtt: Option<&RecordTemplate>) -> String {
+    mqtt.map_or_else(|| format!("{kafka} to rules"), |mqtt| format!("{kafka} to {mqtt}"))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
     let sources = config.sources.iter().filter(|source| !source.is_removed);
     let rules = config.rules.iter().filter(|rule| !rule.is_removed);
-    all.insert("rule".into(), rules.map(|of| Value::from(of.shown())).collect());
+    all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
@@ -242,6 +242,28 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     shown.into()
 }
 
+fn rule(of: &crate::config::Rule, environment: &BTreeMap<String, String>) -> Value {
+    let mut shown = of.shown();
+    shown.insert("republish".into(), of.republish.iter().map(|of| republish(of, environment)).collect());
+    shown.into()
+}
+
+/// A republished message of a rule, keys as in the file.
+pub(super) fn republish(of: &crate::config::Republish, environment: &BTreeMap<String, String>) -> Value {
+    let text = |template: &Template| hidden(&template.to_string(), environment);
+    let user = of.user_properties.as_ref().map(|from| &from.template);
+    let properties = of.properties.iter().map(|(name, template)| (name.as_str().to_owned(), text(template).into()));
+    json!({
+        "topic": text(&of.topic),
+        "payload": text(&of.payload),
+        "qos": text(&of.qos),
+        "retain": text(&of.retain),
+        "user_properties": user.map_or_else(|| crate::config::USER_PROPERTIES_OF_MESSAGE.to_owned(), text),
+        "properties": properties.collect::<Map<_, _>>(),
+        "direct": of.is_direct,
+    })
+}
+
 fn source(config: &Config, of: &crate::config::Source, environment: &BTreeMap<String, String>) -> Value {
     let mut shown = of.shown();
     crate::config::rewrite_templates(Part::Source, &mut shown, |text| hidden(text, environment));
@@ -292,6 +314,10 @@ mod tests {
                 "rule" => {
                     let file = "[[rule]]\nname = 'r'\nsql = 'SELECT 1 FROM t'";
                     &of(&crate::config::parse(file, "t").expect("good"))["rule"][0]
+                }
+                "rule.republish" => {
+                    let file = "[[rule]]\nname = 'r'\nsql = 'SELECT * FROM t'\n[[rule.republish]]\ntopic = 't'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["rule"][0]["republish"][0]
                 }
                 "source" => {
                     let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
@@ -363,6 +389,9 @@ mod tests {
             user_properties = { 'a.b' = '${ts}' }\noffset_reset = '-90s'\nrelease_after = '1h'\n\
             [[source]]\nname = 'table'\ntopic = { e = 'm/${.value.id}' }\noffset_reset = '2026-11-26T10:00:00.5Z'\nfeeds = 'sinks'\n\
             [[rule]]\nname = 'r'\nsql = 'SELECT payload FROM t'\nsinks = ['fed', 'none']\n\
+            [[rule.republish]]\ntopic = 't/${payload.x}'\n[[rule.republish]]\ntopic = 'u'\npayload = ''\nqos = 1\nretain = true\n\
+            user_properties = \"${pub_props.'User-Property'}\"\nproperties = { Content-Type = '${payload.c}', message_expiry_interval = 60 }\n\
+            direct = true\n\
             [[sink]]\nname = 'fed'\ntopic = '${payload.x}'\nheaders = { a = '${.}' }\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");

@@ -20,21 +20,28 @@ mod embedded_numbers;
 mod endpoint;
 pub mod follow;
 mod health;
+pub mod import;
 mod in_force;
+mod input;
 mod kafka_tokens;
 mod key_sets;
 pub mod lists;
 mod log_numbers;
+mod log_reader;
 pub mod man;
 mod observer;
 pub mod out;
 mod overview;
 pub mod passwd;
+mod past;
+mod past_text;
 mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
 pub mod rule;
+mod rule_facts;
+mod rule_records;
 pub mod rules;
 pub mod run;
 mod secured;
@@ -51,8 +58,9 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RuleCommand, RuleExplainArgs,
-    RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, ImportCommand, InspectArgs, RuleCommand,
+    RuleExplainArgs, RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse,
+    parse_from,
 };
 
 /// Exit status: success.

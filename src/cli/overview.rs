@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::control::{Cluster, DeadLetters, Described, Listener, Rule, Sink, Source};
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Item};
+use crate::rule::program::from_text;
 use crate::shard::layout;
 
 use super::in_force;
@@ -62,13 +63,18 @@ pub(super) fn of(config: &Config) -> Described {
         group: Some(source.group.clone()).filter(|group| !group.is_empty()),
         is_removed: source.is_removed,
         is_paused: source.paused,
+        from: from_text(&source.name),
+        rules: config.rules_of(source).map(|(_, rule)| rule.name.clone()).collect(),
+        is_unused: !config.has_use_for(source),
     });
+    let environment = crate::config::environment();
     let rules = config.rules.iter().map(|rule| Rule {
         name: rule.name.clone(),
         description: rule.description.clone(),
         sql: rule.sql.clone(),
-        from: rule.program.iter().flat_map(|program| program.filters().map(str::to_owned)).collect(),
+        from: rule.program.iter().flat_map(|program| program.from()).collect(),
         sinks: rule.sinks.clone(),
+        republish: rule.republish.iter().map(|of| in_force::republish(of, &environment)).collect(),
         on_error: rule.on_error.as_str(),
         is_enabled: rule.enabled,
         is_removed: rule.is_removed,

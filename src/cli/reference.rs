@@ -143,11 +143,16 @@ fn functions() -> String {
     text
 }
 
-/// What rules know of a message, in ascending order.
+/// What rules know of messages, records and events, in ascending order.
 fn fields() -> String {
-    let mut text = "\n| field | |\n|---|---|\n".to_owned();
-    for field in rule::message::Field::ALL.iter().rev() {
-        let _ = writeln!(text, "| `{}` | {} |", field.as_str(), field.sentence());
+    let mut text = String::new();
+    let events = rule::event::Event::ALL.iter().map(|event| (event.from(), event.fields()));
+    let all = [("Messages".to_owned(), rule::message::FIELDS), ("Records".to_owned(), rule::record_fields::FIELDS)];
+    for (what, table) in all.into_iter().chain(events) {
+        let _ = write!(text, "\n### {what}\n\n| field | |\n|---|---|\n");
+        for (field, sentence) in table.iter().rev() {
+            let _ = writeln!(text, "| `{}` | {sentence} |", field.as_str());
+        }
     }
     text.push('\n');
     text

@@ -1,25 +1,34 @@
-//! `forebay rule`: a rule is tried on messages that are given with it, or explained. Neither needs a service or a configuration.
+//! `forebay rule`: a rule is tried on messages that are given with it or on past ones, or explained. None of it needs a service.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::args::{RuleExplainArgs, RuleTestArgs};
-use crate::control::RuleTrial;
+use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
+use super::input::text_of;
+use super::past::{self, Past};
+use super::past_text;
+use super::rule_facts::{Kind, MadeFacts};
+use super::rule_records::{self, TriedRule};
+use crate::config::{Config, Rule};
+use crate::control::{PastAsk, RuleTrial};
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment, Machine};
-use crate::rule::message::{Field, Given, Id, Message};
+use crate::rule::column::Defaults;
+use crate::rule::facts::Subject;
+use crate::rule::message::{FIELDS, Given, Id, Message};
 use crate::rule::program::{Input, Outcome, Program};
 use crate::rule::template::MessageContext;
+use crate::shard::trial::RuleSinks;
 
-/// What has come of it.
+/// The result of a trial.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tried {
     /// For standard output.
@@ -30,29 +39,41 @@ pub struct Tried {
     pub is_good: bool,
 }
 
-/// Evaluates a rule.
+/// Evaluates a rule: of the configuration, if there is one, or as it is given.
 ///
 /// # Errors
 /// The rule or a message cannot be used, in words.
-pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
+pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, String> {
+    if let (Some(topic), Some(config)) = (&options.past.from_kafka, config) {
+        return past(options, topic, config);
+    }
     let given = options.context.as_deref().map(read_object).transpose()?.unwrap_or_default();
     let (sql_given, context) = match (given.get("sql"), given.get("context")) {
         (Some(Value::String(sql)), Some(Value::Object(context))) => (Some(sql.clone()), context.clone()),
         _ => (None, given),
     };
-    let sql = options.sql.clone().or(sql_given).ok_or("there is no rule: give --sql, or `sql` beside `context`")?;
-    let program = Program::compile(&sql, "test").map_err(|error| error.show(&sql))?;
+    let rule = rule_of(config, &options.of)?;
+    let program = match rule.and_then(|rule| rule.program.clone()) {
+        Some(program) => program,
+        None => {
+            let sql =
+                options.sql.clone().or(sql_given).ok_or("there is no rule: give --sql, or `sql` beside `context`")?;
+            Arc::new(Program::compile(&sql, "test").map_err(|error| error.show(&sql))?)
+        }
+    };
+    let sinks = config.zip(rule).map(|(config, rule)| RuleSinks::of(config, rule));
+    let subject = TriedRule { program: &program, sinks, json: options.json };
     let mut tried = Tried { is_good: true, ..Tried::default() };
     for warning in program.warnings() {
-        let _ = writeln!(tried.notes, "warning: {}", warning.show(&sql));
+        let _ = writeln!(tried.notes, "warning: {}", warning.show(program.sql()));
     }
     let messages = match &options.file {
-        None => vec![Made::new(options, context, &program)?],
+        None => vec![Tries::new(options, context, &program)?],
         Some(file) => {
-            let text = read(file)?;
+            let text = text_of(file)?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             let made = lines.map(|(n, line)| {
-                let object = object(line).and_then(|object| Made::new(options, object, &program));
+                let object = object(line).and_then(|object| Tries::new(options, object, &program));
                 object.map_err(|error| format!("{}, line {}: {error}", file.display(), n + 1))
             });
             made.collect::<Result<_, _>>()?
@@ -64,9 +85,38 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
     for (n, message) in messages.iter().enumerate() {
         let around = machine.around(now_ms(), fastrand::u64(..));
         let which = if is_one { String::new() } else { format!("message {}: ", n + 1) };
-        message.evaluate(&program, &around, &mut arena, &which, &mut tried);
+        message.evaluate(&subject, &around, &mut arena, &which, &mut tried);
     }
     Ok(tried)
+}
+
+/// The rule that is named, if one is.
+fn rule_of<'c>(config: Option<&'c Config>, of: &RuleOfArgs) -> Result<Option<&'c Rule>, String> {
+    of.rule.as_deref().zip(config).map(|(name, config)| past::named(config, name)).transpose()
+}
+
+/// Evaluates a rule for past records.
+fn past(options: &RuleTestArgs, topic: &str, config: &Config) -> Result<Tried, String> {
+    let PastArgs { kafka, since, limit, topic_from, against, against_sql, .. } = options.past.clone();
+    let ask = PastAsk {
+        sql: options.sql.clone(),
+        rule: options.of.rule.clone(),
+        against,
+        against_sql,
+        topic: topic.to_owned(),
+        kafka,
+        since,
+        limit,
+        topic_from,
+        clientid: options.clientid.clone(),
+        username: options.username.clone(),
+        qos: options.qos,
+        retain: options.retain,
+    };
+    let result = Past::new(config, &ask)?.answer(|_| true)?.unwrap_or_default();
+    let (text, is_good) = past_text::shown(&result, &ask);
+    let text = if options.json { format!("{:#}\n", serde_json::to_value(&result).unwrap_or_default()) } else { text };
+    Ok(Tried { text, notes: String::new(), is_good })
 }
 
 /// Evaluates a statement for a message of these fields, for the admin API.
@@ -75,14 +125,15 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
 /// The statement or the message cannot be used, in words.
 pub(super) fn try_sql(sql: &str, context: Map<String, Value>) -> Result<RuleTrial, String> {
     let program = Program::compile(sql, "test").map_err(|error| error.show(sql))?;
-    let made = Made::new(&RuleTestArgs::default(), context, &program)?;
+    let made = Tries::new(&RuleTestArgs::default(), context, &program)?;
     let mut trial = RuleTrial {
-        matches: program.filters().any(|filter| topic::matches(filter, &made.topic)),
+        matches: made.matches(&program),
         warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
         ..RuleTrial::default()
     };
     let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
-    made.evaluate(&program, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
+    let subject = TriedRule { program: &program, sinks: None, json: false };
+    made.evaluate(&subject, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
     trial.outputs = tried.text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
     Ok(trial)
@@ -100,16 +151,22 @@ pub(super) fn machine() -> Machine {
 ///
 /// # Errors
 /// The rule cannot be used, in words.
-pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
-    let sql = &options.sql;
-    let program = Program::compile(sql, "explain").map_err(|error| error.show(sql))?;
+pub fn explain(options: &RuleExplainArgs, config: Option<&Config>) -> Result<String, String> {
+    let rule = rule_of(config, &options.of)?;
+    let program = match rule.and_then(|rule| rule.program.clone()) {
+        Some(program) => program,
+        None => {
+            let sql = options.sql.as_deref().unwrap_or_default();
+            Arc::new(Program::compile(sql, "explain").map_err(|error| error.show(sql))?)
+        }
+    };
     let explanation = program.explain();
     let mut text = String::new();
     let mut line = |name: &str, items: &[String]| {
         let items = if items.is_empty() { "-".to_owned() } else { items.join(", ") };
         let _ = writeln!(text, "{name:<14} {items}");
     };
-    line("topics", &explanation.filters);
+    line("from", &explanation.from);
     line("columns", &explanation.columns);
     line("fields", &explanation.fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>());
     line("payload paths", &explanation.payload_paths);
@@ -119,10 +176,47 @@ pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
     if explanation.failing.is_empty() {
         line("can fail", &[]);
     }
+    if let Some((config, rule)) = config.zip(rule) {
+        rule_records::explain(config, rule, &mut text);
+    }
     for warning in program.warnings() {
-        let _ = writeln!(text, "warning: {}", warning.show(sql));
+        let _ = writeln!(text, "warning: {}", warning.show(program.sql()));
     }
     Ok(text)
+}
+
+/// What a rule is tried on.
+#[derive(Debug)]
+enum Tries {
+    Message(Box<Made>),
+    Facts(MadeFacts),
+}
+
+impl Tries {
+    fn new(options: &RuleTestArgs, fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
+        let named = fields.get("event_type").and_then(Value::as_str).or(options.event.as_deref());
+        match Kind::of(program, named)? {
+            None => Made::new(options, fields, program).map(|made| Self::Message(Box::new(made))),
+            Some(kind) => MadeFacts::new(kind, options, fields, (program, now_ms())).map(Self::Facts),
+        }
+    }
+
+    fn matches(&self, program: &Program) -> bool {
+        match self {
+            Self::Message(made) => program.filters().any(|filter| topic::matches(filter, &made.topic)),
+            Self::Facts(_) => true,
+        }
+    }
+
+    fn evaluate(&self, of: &TriedRule<'_>, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+        match self {
+            Self::Message(made) => made.evaluate(of, around, arena, which, tried),
+            Self::Facts(made) => made.with(|facts, context, defaults| {
+                let mut input = Input::of(Subject::Facts(facts), around, arena);
+                evaluate(of, &mut input, (context, Some(defaults)), which, tried);
+            }),
+        }
+    }
 }
 
 /// A message out of options and JSON.
@@ -151,13 +245,7 @@ impl Made {
     fn new(options: &RuleTestArgs, mut fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
         let mut made = Self { client_id: "test".to_owned(), peerhost: Some("127.0.0.1".to_owned()), ..Self::default() };
         made.timestamp_ms = now_ms();
-        match fields.remove("event_type") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(event)) if event == "message_publish" => {}
-            Some(other) => {
-                return Err(format!("event_type is {other}; rules are for published messages: message_publish"));
-            }
-        }
+        fields.remove("event_type");
         for (name, value) in fields {
             made.set(&name, value)?;
         }
@@ -232,14 +320,15 @@ impl Made {
             "client_attrs" => self.client_attrs = Some(object(&value)?),
             "event" => {}
             _ => {
-                let known: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+                let known: Vec<_> = FIELDS.iter().map(|(field, _)| field.as_str()).collect();
                 return Err(format!("messages have no field `{name}`; they have {}", known.join(", ")));
             }
         }
         Ok(())
     }
 
-    fn evaluate(&self, program: &Program, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+    fn evaluate(&self, of: &TriedRule<'_>, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+        let program = of.program;
         let is_for = program.filters().any(|filter| topic::matches(filter, &self.topic));
         if !is_for {
             let filters: Vec<_> = program.filters().collect();
@@ -277,44 +366,39 @@ impl Made {
                 client_attrs: self.client_attrs.as_deref(),
             },
         };
-        let mut outputs = Vec::new();
-        let mut input = Input::new(&message, around, arena);
-        let outcome = program.evaluate(&mut input, |output| {
-            output.write(&mut outputs)?;
-            outputs.push(b'\n');
-            Ok(())
-        });
-        match outcome {
-            Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
-            Ok(Outcome::Filtered) => {
-                let _ = writeln!(tried.notes, "{which}no output: the message is filtered");
-            }
-            Err(failure) => {
-                tried.is_good = false;
-                let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(program.sql()));
-            }
-        }
-        if input.mixed_comparisons() > 0 {
-            let _ = writeln!(
-                tried.notes,
-                "{which}warning: values of different types were compared; numbers come before booleans, objects, arrays and texts"
-            );
-        }
+        evaluate(of, &mut Input::new(&message, around, arena), (&context, None), which, tried);
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let read = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    read.map_err(|error| format!("{}: {error}", file.display()))
+fn evaluate(
+    of: &TriedRule<'_>,
+    input: &mut Input<'_>,
+    (context, defaults): (&MessageContext<'_>, Option<Defaults<'_>>),
+    which: &str,
+    tried: &mut Tried,
+) {
+    let mut outputs = Vec::new();
+    let outcome = of.program.evaluate(input, |output| of.show(output, (context, defaults), &mut outputs));
+    match outcome {
+        Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
+        Ok(Outcome::Filtered) => {
+            let _ = writeln!(tried.notes, "{which}no output: the message is filtered");
+        }
+        Err(failure) => {
+            tried.is_good = false;
+            let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(of.program.sql()));
+        }
+    }
+    if input.mixed_comparisons() > 0 {
+        let _ = writeln!(
+            tried.notes,
+            "{which}warning: values of different types were compared; numbers come before booleans, objects, arrays and texts"
+        );
+    }
 }
 
 fn read_object(file: &Path) -> Result<Map<String, Value>, String> {
-    object(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))
+    object(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::args::{RuleAction, RulesArgs};
 use super::ask::{changed, escaped, get, post, table, text};
 
-const RULES: [&str; 9] =
-    ["RULE", "STATE", "FROM", "SINKS", "PASSED", "FILTERED", "FAILED", "PER SECOND", "DESCRIPTION"];
+const RULES: [&str; 10] =
+    ["RULE", "STATE", "FROM", "SINKS", "REPUBLISHES TO", "PASSED", "FILTERED", "FAILED", "PER SECOND", "DESCRIPTION"];
 
 /// Shows rules, or one of them, or does something with it.
 ///
@@ -47,12 +47,14 @@ fn one(options: &RulesArgs, path: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn row(rule: &Value) -> [String; 9] {
+fn row(rule: &Value) -> [String; 10] {
     let of = |name: &str| text(&rule[name]);
     let all = |name: &str| {
         let names = rule[name].as_array().into_iter().flatten().filter_map(Value::as_str);
         names.collect::<Vec<_>>().join(",")
     };
+    let republish = rule["republish"].as_array().into_iter().flatten();
+    let topics: Vec<_> = republish.filter_map(|of| of["topic"].as_str()).collect();
     let rate = ["passed_per_second", "filtered_per_second", "failed_per_second"];
     let rate: f64 = rate.into_iter().filter_map(|name| rule["rate"][name].as_f64()).sum();
     [
@@ -60,6 +62,7 @@ fn row(rule: &Value) -> [String; 9] {
         of("state"),
         all("from"),
         all("sinks"),
+        topics.join(","),
         of("passed"),
         of("filtered"),
         of("failed"),

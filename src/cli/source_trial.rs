@@ -4,18 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    BrokerId, ConsumerProtocolSubscription, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
-    ListOffsetsRequest, MetadataResponse, TopicName,
+    BrokerId, ConsumerProtocolSubscription, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, MetadataResponse,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable as _, StrBytes};
 
 use super::admin::Admin;
 use super::check::{NOT_TOLD, TOPIC_FORBIDDEN, UNKNOWN_TOPIC, Verdict, address};
+use super::log_reader::{EARLIEST, LATEST, fetch, offset_at};
 use crate::config::{Cluster, Config, Isolation, Source};
 use crate::kafka::consumer::Batches;
 use crate::metrics::time::now_ms;
@@ -31,11 +29,6 @@ const GROUP_UNKNOWN: i16 = 69;
 /// Partitions that are looked into; and how many of the newest offsets of each.
 const PARTITIONS_MAX: usize = 32;
 const RECORDS_MAX: i64 = 5;
-/// Bytes of records that are asked for of one partition, and how long a broker may wait for them.
-const FETCH_BYTES: i32 = 1 << 20;
-const FETCH_WAIT_MS: i32 = 500;
-/// The last version of Fetch that names topics.
-const FETCH_VERSION_MAX: i16 = 12;
 /// The first version of DescribeGroups that tells which operations are allowed.
 const GROUP_OPERATIONS_SINCE: i16 = 3;
 /// What members of consumer groups call their protocol, and the assignor of this program.
@@ -206,7 +199,8 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         return (Verdict::Problem, text);
     }
     if members == 0 {
-        return (Verdict::Ok, format!("group {group}: no members"));
+        // Kafka shows members of the newer protocol (KIP-848) to another question.
+        return (Verdict::Ok, format!("group {group}: no members of the classic protocol"));
     }
     if !assignor.is_empty() && assignor != ASSIGNOR {
         let text = format!(
@@ -302,7 +296,7 @@ fn look_at(
     let is_committed = source.isolation == Isolation::Committed;
     for (topic, partition) in partitions {
         let (first, end) =
-            (offset_at(&mut admin, topic, *partition, -2)?, offset_at(&mut admin, topic, *partition, -1)?);
+            (offset_at(&mut admin, topic, *partition, EARLIEST)?, offset_at(&mut admin, topic, *partition, LATEST)?);
         let from = (end - RECORDS_MAX).max(first);
         if from < 0 || from >= end {
             continue;
@@ -326,54 +320,6 @@ fn look_at(
         }
     }
     Ok(())
-}
-
-fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
-    let version = admin.version::<ListOffsetsRequest>(5).filter(|version| *version >= 1);
-    let version = version.ok_or_else(|| format!("{}: it does not support ListOffsets", admin.broker))?;
-    let asked = ListOffsetsPartition::default()
-        .with_partition_index(partition)
-        .with_timestamp(at)
-        .with_current_leader_epoch(-1);
-    let topic = ListOffsetsTopic::default().with_name(topic.clone()).with_partitions(vec![asked]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-    let answer = admin.ask_at(&request, version)?;
-    let told = answer.topics.first().and_then(|topic| topic.partitions.first());
-    match told {
-        Some(told) if told.error_code == 0 => Ok(told.offset),
-        Some(told) => Err(format!("{}: ListOffsets was answered with error {}", admin.broker, told.error_code)),
-        None => Err(format!("{}: ListOffsets was answered with nothing", admin.broker)),
-    }
-}
-
-fn fetch(
-    admin: &mut Admin,
-    (topic, partition): (&TopicName, i32),
-    from: i64,
-    is_committed: bool,
-) -> Result<PartitionData, String> {
-    let version = admin.version::<FetchRequest>(FETCH_VERSION_MAX).filter(|version| *version >= 4);
-    let version = version.ok_or_else(|| format!("{}: it does not support Fetch", admin.broker))?;
-    let asked = FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(from)
-        .with_current_leader_epoch(-1)
-        .with_partition_max_bytes(FETCH_BYTES);
-    let topic = FetchTopic::default().with_topic(topic.clone()).with_partitions(vec![asked]);
-    let request = FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(FETCH_WAIT_MS)
-        .with_min_bytes(1)
-        .with_max_bytes(FETCH_BYTES)
-        .with_isolation_level(i8::from(is_committed))
-        .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = admin.ask_at(&request, version)?;
-    if answer.error_code != 0 {
-        return Err(format!("{}: Fetch was answered with error {}", admin.broker, answer.error_code));
-    }
-    let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
-    told.ok_or_else(|| format!("{}: Fetch was answered with nothing", admin.broker))
 }
 
 #[cfg(test)]

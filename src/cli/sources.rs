@@ -88,6 +88,10 @@ fn one(options: &SourcesArgs, path: &str) -> Result<String, String> {
     }
     let mut out = table(&[SOURCES.map(str::to_owned), row(&source)]);
     out += &reason(&source, &source["name"]);
+    let rules = source["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rules: Vec<String> = rules.iter().map(text).collect();
+    let rules = if rules.is_empty() { "none".to_owned() } else { rules.join(", ") };
+    out += &format!("rules FROM \"{}\": {rules}\n", text(&source["from"]));
     let partitions = source["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let row = |partition: &Value| {
         let of = |name: &str| shown(&partition[name]);

@@ -42,7 +42,7 @@ pub(super) fn starting(config: &Config, file: Option<&Path>) {
         );
     }
     for rule in config.rules.iter().take(LINES_MAX) {
-        let from: Vec<&str> = rule.program.iter().flat_map(|program| program.filters()).collect();
+        let from: Vec<String> = rule.program.iter().flat_map(|program| program.from()).collect();
         tracing::info!(
             rule = rule.name,
             from = from.join(","),

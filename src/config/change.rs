@@ -379,6 +379,7 @@ impl Change {
         } else if known.on_error != rule.on_error {
             self.waiting.push(format!("rule {} (changed: on_error)", known.name));
         }
+        take(&mut changed, "republish", &mut known.republish, &rule.republish);
         known.program.clone_from(&rule.program);
         if std::mem::take(&mut known.is_removed) {
             self.applied.push(format!("rule {} (added)", known.name));

@@ -54,9 +54,12 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "feeds" => {
                 "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" and \"rules\" out of feeds"
             }
+            "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
-        let spot = document.spot_in(Section::Source, places[at], circle[0].key);
+        // What a rule reads by name is decided by the rule.
+        let key = if circle[0].key == "sql" { "name" } else { circle[0].key };
+        let spot = document.spot_in(Section::Source, places[at], key);
         document.source.report(&spot, Fault::new(what).hint(hint));
     }
 }
@@ -85,15 +88,9 @@ fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
 /// All ways from a source.
 fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
-    let read = || {
-        let each = |(to, other): (usize, &Source)| {
-            other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
-        };
-        sources.iter().enumerate().flat_map(each)
-    };
     // A source that reads its own dead letters is reported where they are configured.
     if let Some(letters) = &source.dead_letters_topic {
-        let readers = read().filter(|(to, cluster, topic)| {
+        let readers = read(sources).filter(|(to, cluster, topic)| {
             *cluster == source.cluster && topic == letters && sources[*to].name != source.name
         });
         ways.extend(readers.map(|(to, ..)| {
@@ -105,35 +102,85 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
             Way { to, key: "dead_letters_topic", words }
         }));
     }
-    let mut lead = |sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
+    let mut walk = Walk { sources, to, key: "sql", ways, seen: Vec::new() };
+    for rule in to.rules.iter().filter(|rule| rule.enabled && rule.names(&source.name)) {
+        walk.seen.clear();
+        walk.follow_rule(rule, &format!("records of source {}", source.name));
+    }
+    walk.key = "feeds";
+    for (kafka, mqtt) in source.routes().filter_map(|(kafka, mqtt)| Some((kafka, mqtt?))) {
+        walk.seen.clear();
+        let published = of_record(mqtt, kafka);
+        walk.follow(&published, |feed| source.feeds(feed), &format!("messages of {mqtt}"));
+    }
+    walk.ways
+}
+
+/// Each Kafka topic that a source reads: the source's place, the cluster, the topic.
+fn read(sources: &[Source]) -> impl Iterator<Item = (usize, usize, String)> {
+    let each = |(to, other): (usize, &Source)| {
+        other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
+    };
+    sources.iter().enumerate().flat_map(each)
+}
+
+/// A walk from the messages of a source to the Kafka topics of sources, through sinks and rules.
+struct Walk<'c> {
+    sources: &'c [Source],
+    to: Destinations<'c>,
+    /// The key of the configuration that opens the ways.
+    key: &'static str,
+    ways: Vec<Way>,
+    /// Rules with messages that were followed: none is evaluated for what it has made itself.
+    seen: Vec<&'c str>,
+}
+
+impl<'c> Walk<'c> {
+    /// Follows messages with topics of this pattern, wherever they are fed.
+    fn follow(&mut self, published: &[Piece], feeds: impl Fn(Feed) -> bool, what: &str) {
+        let Destinations { sinks, rules } = self.to;
+        let literal = literal(published);
+        let taking = sinks.iter().filter(|sink| takes(sink, published, literal.as_deref()));
+        for sink in taking.filter(|_| feeds(Feed::Sinks)) {
+            self.lead(sink, &sink.topic, literal.as_deref(), what);
+        }
+        let evaluated = rules.iter().filter(|rule| rule.enabled && reads(rule, published));
+        for rule in evaluated.filter(|_| feeds(Feed::Rules)) {
+            self.follow_rule(rule, what);
+        }
+    }
+
+    /// Follows what a rule makes of these messages or records.
+    fn follow_rule(&mut self, rule: &'c Rule, what: &str) {
+        let what = format!("what rule {} makes of {what}", rule.name);
+        let fed = self.to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
+        for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
+            self.lead(sink, &row.topic, None, &what);
+        }
+        if self.seen.contains(&rule.name.as_str()) {
+            return;
+        }
+        self.seen.push(&rule.name);
+        for made in rule.republish.iter().filter(|made| !made.is_direct) {
+            self.follow(&of_message(&made.topic, None), |_| true, &what);
+        }
+    }
+
+    /// Adds the ways that a sink opens by what it writes to Kafka topics of this template.
+    fn lead(&mut self, sink: &Sink, template: &Template, literal: Option<&str>, what: &str) {
+        let sources = self.sources;
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
         let written = of_message(template, literal);
-        for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
+        for (to, _, topic) in read(sources).filter(|(_, cluster, _)| *cluster == sink.cluster) {
             if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
                 let words = format!(
                     "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
                     sink.name, sources[to].name
                 );
-                ways.push(Way { to, key: "feeds", words });
-            }
-        }
-    };
-    for (kafka, mqtt) in source.routes() {
-        let published = of_record(mqtt, kafka);
-        let literal = literal(&published);
-        let taking = to.sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref()));
-        for sink in taking.filter(|_| source.feeds(Feed::Sinks)) {
-            lead(sink, &sink.topic, literal.as_deref(), &format!("messages of {mqtt}"));
-        }
-        let evaluated = to.rules.iter().filter(|rule| rule.enabled && reads(rule, &published));
-        for rule in evaluated.filter(|_| source.feeds(Feed::Rules)) {
-            let fed = to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
-            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
-                lead(sink, &row.topic, None, &format!("what rule {} makes of messages of {mqtt}", rule.name));
+                self.ways.push(Way { to, key: self.key, words });
             }
         }
     }
-    ways
 }
 
 /// Whether a rule can get a message with a topic of this pattern.

@@ -171,7 +171,7 @@ fn upper(name: &str) -> String {
 
 /// The keys that a variable can stand for.
 fn settable() -> impl Iterator<Item = &'static Key> {
-    keys::all().filter(|key| !key.section.is_named_part())
+    keys::all().filter(|key| !key.section.is_named_part() && !key.section.is_list_part())
 }
 
 /// The key that a variable stands for.

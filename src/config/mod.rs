@@ -28,6 +28,7 @@ mod overridden;
 mod problem;
 mod reader;
 mod reference;
+mod republish;
 mod resolve;
 mod resolved;
 mod rows;
@@ -66,11 +67,12 @@ pub(crate) use files::{exposes_a_login, not_allowed};
 pub use overridden::Beside;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
+pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Choice, Cluster, Compression, Config, Control, DeadLetters,
-    DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel, Mqtt, NoSubscriber,
-    OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Retained, Rule, Sasl, Service, ShareStrategy,
-    Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
+    DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel, MessageProperty,
+    Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained,
+    Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;

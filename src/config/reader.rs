@@ -221,6 +221,29 @@ impl<'a> Table<'a> {
         parts
     }
 
+    /// Sections within this one that are a list of tables.
+    pub(super) fn list_parts(&self, section: Section) -> Vec<Self> {
+        let Some(value) = section.parent().and_then(|(_, name)| self.entries.get(name)) else { return Vec::new() };
+        let name = section.parent().map_or("", |(_, name)| name);
+        let spot = self.spot_of(name, value.span());
+        let DeValue::Array(items) = value.get_ref() else {
+            let fault = values::wrong_type("a list of tables", value.get_ref());
+            self.source.report(&spot, fault.hint(format!("write {} above its keys", section.header())));
+            return Vec::new();
+        };
+        let table = |(at, item): (usize, &'a Spanned<DeValue<'a>>)| {
+            let spot = Spot { path: format!("{}[{at}]", spot.path), span: item.span() };
+            match item.get_ref() {
+                DeValue::Table(entries) => Some(Table::new(self.source, section, entries, spot)),
+                other => {
+                    self.source.report(&spot, values::wrong_type("a table", other));
+                    None
+                }
+            }
+        };
+        items.iter().enumerate().filter_map(table).collect()
+    }
+
     /// The place of a key's value; of the table, if the key is not given.
     pub(super) fn spot(&self, name: &str) -> Spot {
         let span = self.entries.get(name).map_or_else(|| self.spot.span.clone(), Spanned::span);

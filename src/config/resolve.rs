@@ -13,7 +13,7 @@ use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service};
-use super::rules::Drafts;
+use super::rules::{self, Drafts};
 use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
@@ -60,9 +60,9 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
-    let drafts = Drafts::of(&document);
+    let drafts = Drafts::of(&document, &overrides.environment);
     let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
-    let rules = drafts.with_sinks(&sinks);
+    let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
     let sources = sources::resolve(
@@ -72,6 +72,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         Destinations { sinks: &sinks, rules: &rules },
         delivery.fetch_memory,
     );
+    rules::check_sources(&document, &rules, &sources);
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
@@ -240,8 +241,8 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
 }
 
 fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
-    let Log { format, level } = Log::read(table);
-    Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level) }
+    let Log { format, level, payloads } = Log::read(table);
+    Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level), payloads }
 }
 
 fn mqtt(table: &Table<'_>) -> Mqtt {

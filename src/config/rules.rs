@@ -1,15 +1,15 @@
 //! The rules. Statements are compiled before the sinks are read: templates of sinks are over their outputs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::keys::Section;
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{OnError, Rule, Sink};
+use super::resolved::{OnError, Rule, Sink, Source};
 use super::setting::{Setting as _, Settings as _};
-use super::{RULES_MAX, sinks, values};
+use super::{RULES_MAX, republish, sinks, values};
 use crate::rule::program::Program;
 
 /// Rules that were read, before their sinks are known.
@@ -26,7 +26,7 @@ struct Draft<'a> {
 
 impl<'a> Drafts<'a> {
     /// Reads the rules.
-    pub(super) fn of(document: &Document<'a>) -> Self {
+    pub(super) fn of(document: &Document<'a>, environment: &BTreeMap<String, String>) -> Self {
         let tables = document.tables(Section::Rule);
         if let Some(table) = tables.get(RULES_MAX) {
             document.source.report(&table.spot, Fault::new(format!("at most {RULES_MAX} rules")));
@@ -40,7 +40,9 @@ impl<'a> Drafts<'a> {
             rule.program = name.as_ref().and_then(|name| compile(&table, &rule.sql, name));
             let (sinks, spots) = sinks(&table);
             rule.sinks = sinks;
-            name.map(|name| Draft { rule: Rule { name, ..rule }, spots, table })
+            rule.name = name?;
+            rule.republish = republish::read(&table, &rule, environment);
+            Some(Draft { rule, spots, table })
         };
         Self { all: tables.into_iter().filter_map(read).collect() }
     }
@@ -52,14 +54,19 @@ impl<'a> Drafts<'a> {
     }
 
     /// The rules, checked against the sinks.
-    pub(super) fn with_sinks(self, known: &[Sink]) -> Vec<Rule> {
-        self.all.into_iter().map(|draft| draft.with_sinks(known)).collect()
+    pub(super) fn with_sinks(self, known: &[Sink], has_payloads: bool) -> Vec<Rule> {
+        self.all.into_iter().map(|draft| draft.with_sinks(known, has_payloads)).collect()
     }
 }
 
 impl Draft<'_> {
-    fn with_sinks(mut self, known: &[Sink]) -> Rule {
+    /// `has_payloads`: log lines may have what is in messages.
+    fn with_sinks(mut self, known: &[Sink], has_payloads: bool) -> Rule {
         let table = &self.table;
+        if self.rule.console && !has_payloads {
+            let fault = Fault::new("has no effect: log lines may not have what is in messages");
+            table.source.warn(&table.spot("console"), fault.hint("set `payloads = true` in [log]"));
+        }
         let mut fed = Vec::new();
         for (name, spot) in self.rule.sinks.iter().zip(&self.spots) {
             match known.iter().find(|sink| sink.name == *name) {
@@ -71,9 +78,9 @@ impl Draft<'_> {
                 }
             }
         }
-        if self.rule.sinks.is_empty() {
+        if self.rule.sinks.is_empty() && self.rule.republish.is_empty() && !self.rule.console {
             let fault = Fault::new("has no effect: none of its outputs goes anywhere");
-            table.source.warn(&table.spot, fault.hint("name sinks"));
+            table.source.warn(&table.spot, fault.hint("name sinks, or add a [[rule.republish]]"));
         }
         let has_letters = |sink: &&Sink| sink.dead_letters.is_some() || !sink.no_dead_letters;
         self.rule.on_error = match table.find("on_error", OnError::of) {
@@ -88,6 +95,20 @@ impl Draft<'_> {
             None => OnError::Skip,
         };
         self.rule
+    }
+}
+
+/// Reports sources that a rule names in FROM, and that are not there.
+pub(super) fn check_sources(document: &Document<'_>, rules: &[Rule], known: &[Source]) {
+    for table in document.tables(Section::Rule) {
+        let rule = rules.iter().find(|rule| table.text("name") == Some(&rule.name));
+        let Some(program) = rule.and_then(|rule| rule.program.as_ref()) else { continue };
+        for named in program.sources().iter().filter(|named| !known.iter().any(|source| source.name == *named.name)) {
+            let names = || known.iter().map(|source| source.name.as_str());
+            let hint = did_you_mean(&named.name, names()).unwrap_or_else(|| "add a [[source]] of that name".to_owned());
+            let fault = Fault::new(format!("there is no source \"{}\"", named.name)).hint(hint);
+            table.source.report(&table.spot("sql"), Fault { at: Some(named.place.start as usize), ..fault });
+        }
     }
 }
 

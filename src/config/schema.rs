@@ -59,7 +59,15 @@ fn table(section: Section) -> Value {
     let mut properties: Map<_, _> = keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
     for part in Section::ALL {
         if let Some((_, name)) = part.parent().filter(|(parent, _)| *parent == section) {
-            properties.insert(name.to_owned(), if part.is_named_part() { several(table(part)) } else { table(part) });
+            let one = table(part);
+            let whole = if part.is_named_part() {
+                several(one)
+            } else if part.is_list_part() {
+                json!({ "type": "array", "items": one })
+            } else {
+                one
+            };
+            properties.insert(name.to_owned(), whole);
         }
     }
     let required: Vec<_> =

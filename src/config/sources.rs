@@ -15,8 +15,9 @@ use super::units::ShowSize;
 use super::{Overrides, SOURCES_MAX, circles, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
 use crate::mqtt::topic::valid_name;
+use crate::rule::program::from_text;
 use crate::rule::record::RecordTemplate;
-use crate::rule::template::Fixed;
+use crate::rule::template::{Fixed, TemplateOf, Vocabulary};
 
 /// The most Kafka topics of one source.
 const TOPICS_MAX: usize = 1_000;
@@ -43,7 +44,8 @@ pub(super) fn resolve(
     let mut places = Vec::new();
     for (place, table) in tables.iter().enumerate() {
         let name = sinks::unique_name(table, &mut names, "source");
-        let (source, read) = source(table, targets, &overrides.environment, fetch_memory);
+        let named = name.as_ref().filter(|name| to.rules.iter().any(|rule| rule.names(name))).is_some();
+        let (source, read) = source(table, named, (targets, &overrides.environment), fetch_memory);
         for (topic, spot) in read {
             let hint = "a topic belongs to one source: let one of them read it, and subscribers choose by MQTT topic";
             once(table, &mut topics, (source.cluster, topic), &spot, "is read by another source too", hint);
@@ -78,10 +80,11 @@ fn once(
     }
 }
 
+/// `is_named`: a rule names it in FROM.
 fn source(
     table: &Table<'_>,
-    targets: &[Target],
-    environment: &BTreeMap<String, String>,
+    is_named: bool,
+    (targets, environment): (&[Target], &BTreeMap<String, String>),
     fetch_memory: usize,
 ) -> (Source, Vec<Read>) {
     let fixed = Fixed { metadata: &[], environment };
@@ -97,11 +100,7 @@ fn source(
             let fault = Fault::new("cannot be combined with a table of topics, which names an MQTT topic for each");
             table.source.report(&table.spot("mqtt_topic"), fault.hint("remove one of the two"));
         }
-        (Topics::One(_), false) => {
-            let fault = Fault::new("is required: a record without an MQTT topic has nowhere to go");
-            let hint = "name an MQTT topic, as in mqtt_topic = \"devices/${key}/commands\"";
-            table.source.report(&table.spot("mqtt_topic"), fault.hint(hint));
-        }
+        (Topics::One(_), false) => without_mqtt_topic(table, is_named),
         _ => {}
     }
     source.topics = topics;
@@ -125,6 +124,26 @@ fn source(
     }
     source.cluster = sinks::target(table, targets).unwrap_or_default();
     (source, read)
+}
+
+/// Keys that say what message a record becomes.
+const OF_MESSAGES: [&str; 8] =
+    ["payload", "qos", "retain", "properties", "user_properties", "feeds", "no_subscriber", "start_grace"];
+
+/// Reports what is of no use in a source with records that are no messages.
+fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
+    if !is_named {
+        let fault = Fault::new("is missing, and no rule names the source: nothing is read");
+        let from = from_text(table.text("name").unwrap_or("NAME"));
+        let hint = format!(
+            "name an MQTT topic, as in mqtt_topic = \"devices/${{key}}/commands\", or write a rule FROM \"{from}\""
+        );
+        table.source.warn(&table.spot("mqtt_topic"), fault.hint(hint));
+    }
+    for key in OF_MESSAGES.into_iter().filter(|key| table.has(key)) {
+        let fault = Fault::new("has no effect without mqtt_topic").hint("records go to the rules that name the source");
+        table.source.warn(&table.spot(key), fault);
+    }
 }
 
 /// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and nothing else has a use for. `read`: the source's own topics.
@@ -201,7 +220,7 @@ fn topics(table: &Table<'_>, fixed: &Fixed<'_>) -> (Topics, Vec<Read>) {
 }
 
 /// Reports an MQTT topic that no message can have.
-fn check_mqtt_topic(table: &Table<'_>, template: &RecordTemplate, spot: &Spot) {
+pub(super) fn check_mqtt_topic<V: Vocabulary>(table: &Table<'_>, template: &TemplateOf<V>, spot: &Spot) {
     let hint = "a topic has at least one character, and neither `+` nor `#`";
     if let Some(topic) = template.as_literal() {
         if !valid_name(topic) {

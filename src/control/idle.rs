@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::{ClusterTrial, MessageTrial, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
+use super::{ClusterTrial, MessageTrial, PastAsk, PastRun, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
 use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
@@ -62,6 +62,10 @@ impl Trials for Nothing {
     }
 
     fn rule(&self, _: String, _: Map<String, Value>, _: TrialAnswer<RuleTrial>) -> bool {
+        false
+    }
+
+    fn past(&self, _: PastAsk, _: Arc<PastRun>, _: TrialAnswer<()>) -> bool {
         false
     }
 

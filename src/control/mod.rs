@@ -12,6 +12,7 @@ mod events;
 mod idle;
 mod overview;
 mod own_token;
+mod past;
 mod problem;
 mod reload;
 mod retained;
@@ -46,6 +47,7 @@ pub use self::auth::{Role, Tokens};
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 pub use self::own_token::OwnToken;
+pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::rules::{Rule, RuleTrial};
@@ -245,6 +247,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(shares::routes())
         .merge(sources::routes())
         .merge(rules::routes())
+        .merge(past::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())

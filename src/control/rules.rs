@@ -40,6 +40,8 @@ pub struct Rule {
     pub from: Vec<String>,
     /// Names of its sinks.
     pub sinks: Vec<String>,
+    /// The messages that it publishes of each output, with keys as in the configuration.
+    pub republish: Vec<Value>,
     /// The handling of a message for which it fails.
     pub on_error: &'static str,
     /// It is evaluated.
@@ -61,6 +63,9 @@ struct RuleStatus {
     from: Vec<String>,
     /// Names of the sinks that it feeds.
     sinks: Vec<String>,
+    /// The messages that it publishes of each output, with keys as in the configuration file.
+    #[schema(value_type = Vec<Object>)]
+    republish: Vec<Value>,
     /// What becomes of a message for which it fails: `skip`, `dead-letter`, `reject`.
     #[schema(example = "skip")]
     on_error: &'static str,
@@ -84,12 +89,27 @@ struct RuleNumbers {
     filtered: u64,
     /// Messages for which it has failed.
     failed: u64,
-    /// Outputs: each is a record of each sink.
+    /// Outputs: each is a record of each sink, and a message of each `republish`.
     outputs: u64,
+    /// Messages that it has published, by what became of them.
+    publications: RulePublications,
     /// Failures by reason.
     failures: RuleFailures,
     /// Comparisons of values of different types.
     mixed_comparisons: u64,
+}
+
+/// Messages that a rule has published.
+#[derive(Debug, Serialize, ToSchema)]
+struct RulePublications {
+    /// They have a sink, a rule, a subscriber or a place among the retained ones.
+    taken: u64,
+    /// Nobody has them.
+    unmatched: u64,
+    /// A sink or another rule refuses them for all destinations.
+    refused: u64,
+    /// Dropped: they came from eight rules already, one after the other.
+    r#loop: u64,
 }
 
 /// Failures by reason.
@@ -151,6 +171,7 @@ impl View {
             sql: rule.sql.clone(),
             from: rule.from.clone(),
             sinks: rule.sinks.clone(),
+            republish: rule.republish.clone(),
             on_error: rule.on_error,
             state: if rule.is_enabled { "running" } else { "disabled" },
             numbers: RuleNumbers {
@@ -158,6 +179,12 @@ impl View {
                 filtered: of(M::Filtered),
                 failed: of(M::Failed),
                 outputs: of(M::Outputs),
+                publications: RulePublications {
+                    taken: of(M::Republished),
+                    unmatched: of(M::RepublishUnmatched),
+                    refused: of(M::RepublishRefused),
+                    r#loop: of(M::RepublishLooped),
+                },
                 failures: RuleFailures {
                     r#type: of(M::FailedType),
                     decode: of(M::FailedDecode),

@@ -45,6 +45,12 @@ pub struct Source {
     pub is_removed: bool,
     /// Nothing is read.
     pub is_paused: bool,
+    /// How FROM of a rule names it.
+    pub from: String,
+    /// The rules that name it.
+    pub rules: Vec<String>,
+    /// Its records are no messages, and no rule names it: nothing is read.
+    pub is_unused: bool,
 }
 
 /// A source and what it has done since the start, all shards together.
@@ -56,13 +62,18 @@ struct SourceStatus {
     description: Option<String>,
     /// Its Kafka cluster.
     kafka: String,
-    /// Each Kafka topic with the MQTT topic that is made of its records.
+    /// Each Kafka topic with the MQTT topic that is made of its records; empty: they go to rules that name the source.
     topics: BTreeMap<String, String>,
+    /// How FROM of a rule names the source, for its records as they are.
+    #[schema(example = "$bridges/kafka_consumer:commands")]
+    from: String,
+    /// The rules in force that name it so.
+    rules: Vec<String>,
     /// Its consumer group; null: it reads all partitions and commits nothing.
     group: Option<String>,
     /// `running`; `joining`: it has no partitions yet, or other members of its group have them all; `trouble`: its group cannot be joined, or
     /// takes no commits; `stopped`: some partitions are not read after a bad record or batch; `unreachable`: no shard has a connection to the
-    /// cluster; `paused`: nothing is read; `removed`: it is not in the configuration any more, and is listed until it has left its group.
+    /// cluster; `paused`: nothing is read; `unused`: it has no `mqtt_topic`, and no rule names it: nothing is read; `removed`: it is not in the configuration any more, and is listed until it has left its group.
     #[schema(example = "running")]
     state: &'static str,
     /// Why it is not running.
@@ -209,6 +220,12 @@ impl View {
         if source.is_paused {
             return ("paused", Some("it is paused; its group keeps its offsets".to_owned()));
         }
+        if source.is_unused {
+            return (
+                "unused",
+                Some(format!("it has no mqtt_topic, and no rule has it in FROM, as \"{}\"", source.from)),
+            );
+        }
         if span.now.cluster(source.cluster, C::Reachable) == 0 {
             return ("unreachable", Some(self.described.unreachable(&self.journal, source.cluster)));
         }
@@ -239,6 +256,8 @@ impl View {
             description: source.description.clone(),
             kafka: self.described.clusters[source.cluster].name.clone(),
             topics: self.routes(source),
+            from: source.from.clone(),
+            rules: source.rules.clone(),
             group: source.group.clone(),
             state,
             reason,

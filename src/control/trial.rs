@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::past::{PastAsk, PastRun};
 use super::problem::{Named, Problem, Sent, SentIfAny};
 use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::rules::RuleTrial;
@@ -39,6 +40,8 @@ pub trait Trials: Send + Sync {
     ) -> bool;
     /// Evaluates a statement for a message of these fields.
     fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool;
+    /// Begins to try a rule on past records; the run is told the result.
+    fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool;
     /// Looks for what a source needs, and makes messages of the newest records.
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
 }

@@ -184,6 +184,7 @@ events! {
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     RuleFailed, Warn, Client, "rule_failed", [SqlRule, Client, Auth, MqttTopic, Reason, Fate], "a rule has failed for a message: `on_error` applies";
+    RepublishDropped, Warn, Client, "republish_dropped", [SqlRule, Client, Auth, MqttTopic, Reason], "a message that a rule publishes is dropped";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";

@@ -135,6 +135,12 @@ table!(
     PingsReceived, Counter, "control_packets_received"{type = "pingreq"}, "PINGREQ.";
     DisconnectsReceived, Counter, "control_packets_received"{type = "disconnect"}, "DISCONNECT.";
     AuthsReceived, Counter, "control_packets_received"{type = "auth"}, "AUTH.";
+    RuleEventsConnected, Counter, "rule_events_dropped"{event = "client_connected"}, "Events for rules that were dropped, as there was no room for what the rules make of them, or more than 1,024 came at a time.";
+    RuleEventsDisconnected, Counter, "rule_events_dropped"{event = "client_disconnected"}, "A connection has ended.";
+    RuleEventsConnack, Counter, "rule_events_dropped"{event = "client_connack"}, "A CONNECT was answered.";
+    RuleEventsAuthn, Counter, "rule_events_dropped"{event = "client_check_authn_complete"}, "A client was admitted or refused.";
+    RuleEventsSubscribed, Counter, "rule_events_dropped"{event = "session_subscribed"}, "A client has subscribed.";
+    RuleEventsUnsubscribed, Counter, "rule_events_dropped"{event = "session_unsubscribed"}, "A client has ended a subscription.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";
@@ -328,11 +334,15 @@ table!(
     Passed, Counter, "rule_messages"{result = "passed"}, "Messages for which the rule was evaluated, by result: it has made at least one output. One that a sink or a rule before it refuses for all destinations does not come to it.";
     Filtered, Counter, "rule_messages"{result = "filtered"}, "WHERE or INCASE was false, or FOREACH had no items.";
     Failed, Counter, "rule_messages"{result = "failed"}, "The rule has failed for the message: `on_error` applies.";
-    Outputs, Counter, "rule_outputs", "Outputs: each is a record of each of the rule's sinks, unless the sink refuses it.";
+    Outputs, Counter, "rule_outputs", "Outputs: each is a record of each of the rule's sinks, unless the sink refuses it, and a message of each of its `[[rule.republish]]`.";
     FailedType, Counter, "rule_failures"{reason = "type"}, "Failures, by reason: a value of a type that the operation does not take.";
     FailedDecode, Counter, "rule_failures"{reason = "decode"}, "A text that is no JSON, no number, no date, where one is needed.";
     FailedDomain, Counter, "rule_failures"{reason = "domain"}, "Outside of what the operation is defined for, such as a division by zero.";
     FailedLimit, Counter, "rule_failures"{reason = "limit"}, "More steps, data, items or records than a message may cost.";
+    Republished, Counter, "rule_publications"{result = "taken"}, "Messages that the rule has published, by result: they have a sink, a rule, a subscriber or a place among the retained ones.";
+    RepublishUnmatched, Counter, "rule_publications"{result = "unmatched"}, "Nobody has it.";
+    RepublishRefused, Counter, "rule_publications"{result = "refused"}, "A sink or another rule refuses it for all destinations.";
+    RepublishLooped, Counter, "rule_publications"{result = "loop"}, "Dropped: it came from eight rules already, one after the other.";
     MixedComparisons, Counter, "rule_mixed_comparisons", "Comparisons of values of different types, which are rarely meant.";
 ]);
 

@@ -13,6 +13,12 @@ pub fn valid_name(topic: &str) -> bool {
     (1..=STRING_MAX).contains(&topic.len()) && !topic.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
+/// A topic that is the service's own, or a broker's beside it: no rule publishes there.
+#[must_use]
+pub fn is_of_service(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
 /// A filter that SUBSCRIBE and UNSUBSCRIBE may carry: 1 to 65 535 bytes, `#` alone in the last level [MQTT-4.7.1-1],
 /// `+` alone in its level [MQTT-4.7.1-2], no U+0000. `$share` is not looked at: see [`valid_filter_v5`].
 #[must_use]

@@ -264,12 +264,6 @@ impl KnownShares {
         self.of.are_none()
     }
 
-    /// A number that changes when there is another share in the process.
-    #[must_use]
-    pub fn grown(&self) -> u64 {
-        self.of.latest.load(Ordering::Acquire).into()
-    }
-
     /// Says which match a topic.
     /// Returns what the look has cost: [`Subscriptions::matching`].
     pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) -> usize {

@@ -35,6 +35,8 @@ pub struct Arena {
     bytes: Cell<usize>,
     rule_steps: Cell<u64>,
     rule_bytes: Cell<usize>,
+    /// Bytes worked with that have not made a step yet.
+    crumbs: Cell<u64>,
     mixed: Cell<u32>,
     /// How deep the value nests that is being written or compared.
     depth: Cell<usize>,
@@ -58,10 +60,7 @@ impl Arena {
 
     /// Begins with a message.
     pub(super) fn begin_message(&mut self, payload: &[u8], seed: u64) {
-        // Not read yet: only when a rule looks into it.
-        let read_later = self.payload.get_mut();
-        read_later.of = Some((payload.as_ptr() as usize, payload.len()));
-        read_later.fault = Some(Fault::Unread);
+        self.go_on_with(payload);
         self.random.get_mut().seed(seed);
         self.budget = STEPS + payload.len() as u64 / 64;
         self.steps.set(self.budget);
@@ -69,11 +68,20 @@ impl Arena {
         self.mixed.set(0);
     }
 
+    /// Goes on with another payload.
+    pub(super) fn go_on_with(&mut self, payload: &[u8]) {
+        // Not read yet: only when a rule looks into it.
+        let read_later = self.payload.get_mut();
+        read_later.of = Some((payload.as_ptr() as usize, payload.len()));
+        read_later.fault = Some(Fault::Unread);
+    }
+
     /// Begins with a rule: what earlier rules have made is gone.
     pub(super) fn begin_rule(&mut self) {
         self.bump.reset();
         self.other.get_mut().of = None;
         self.depth.set(0);
+        self.crumbs.set(0);
         self.rule_steps.set(self.steps.get().min((STEPS / 2).max(self.steps.get() / 2)));
         self.rule_bytes.set(self.bytes.get().min(BYTES / 2));
         self.steps.set(self.steps.get() - self.rule_steps.get());
@@ -109,9 +117,12 @@ impl Arena {
         Ok(())
     }
 
-    /// Takes the steps of work with a number of bytes.
+    /// Takes the steps of work with a number of bytes: one for each 64 of all that is done with them.
+    #[inline]
     pub(super) fn work(&self, bytes: usize) -> Result<(), Reason> {
-        self.spend(bytes as u64 / 64)
+        let crumbs = self.crumbs.get() + bytes as u64;
+        self.crumbs.set(crumbs % 64);
+        self.spend(crumbs / 64)
     }
 
     /// Takes memory.
@@ -306,13 +317,14 @@ impl<'a, T: Copy> List<'a, T> {
 
     pub(super) fn push(&mut self, item: T) -> Result<(), Reason> {
         self.grow(1)?;
+        self.arena.work(size_of::<T>())?;
         self.items.push(item);
         Ok(())
     }
 
     pub(super) fn extend(&mut self, items: &[T]) -> Result<(), Reason> {
         self.grow(items.len())?;
-        self.arena.spend(size_of_val(items) as u64 / 64)?;
+        self.arena.work(size_of_val(items))?;
         self.items.extend_from_slice_copy(items);
         Ok(())
     }

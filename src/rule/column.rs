@@ -56,13 +56,35 @@ pub trait Columns: fmt::Debug {
 pub struct Row<'o, 'a> {
     output: &'o Output<'a>,
     failure: Cell<Option<Failure>>,
+    defaults: Option<Defaults<'o>>,
+}
+
+/// The key and the time of rows that say nothing about them, where these are not those of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults<'a> {
+    /// `None`: they have no key.
+    pub key: Option<&'a [u8]>,
+    /// Milliseconds since the Unix epoch; `None`: the time of receipt.
+    pub time_ms: Option<i64>,
 }
 
 impl<'o, 'a> Row<'o, 'a> {
     /// The row of an output.
     #[must_use]
     pub const fn new(output: &'o Output<'a>) -> Self {
-        Self { output, failure: Cell::new(None) }
+        Self { output, failure: Cell::new(None), defaults: None }
+    }
+
+    /// The same with other defaults than those of a message.
+    #[must_use]
+    pub fn by_default(self, defaults: Option<Defaults<'o>>) -> Self {
+        Self { defaults, ..self }
+    }
+
+    /// The key and time where the row says nothing about them; `None`: those of the message.
+    #[must_use]
+    pub const fn defaults(&self) -> Option<Defaults<'o>> {
+        self.defaults
     }
 
     /// Why some part could not be written: the rule fails for the message.

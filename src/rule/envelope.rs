@@ -84,7 +84,7 @@ impl Envelope {
 }
 
 /// Appends a JSON string.
-pub(super) fn string(text: &str, out: &mut Vec<u8>) {
+pub fn string(text: &str, out: &mut Vec<u8>) {
     // Neither a str nor a Vec can make this fail.
     let _ = serde_json::to_writer(out, text);
 }

@@ -19,6 +19,8 @@ pub enum Encode {
     Text,
     /// Each does, as JSON.
     Json,
+    /// Text does as it is, and all else as JSON.
+    Either,
 }
 
 /// Where the headers of a record come from.
@@ -62,6 +64,7 @@ impl HeadersFrom {
                 Encode::Json => Some(Cow::Borrowed(value.get())),
                 Encode::Text if value.get() == "null" => Some(Cow::Borrowed("null")),
                 Encode::Text => text_of(value),
+                Encode::Either => Some(text_of(value).unwrap_or(Cow::Borrowed(value.get()))),
             };
             match value {
                 Some(value) => give(name, &value),
@@ -194,22 +197,15 @@ impl<'de> Visitor<'de> for NameVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::property::Properties;
 
     fn message(payload: &str) -> MessageContext<'_> {
         MessageContext {
             topic: "t",
             client_id: "c",
-            username: None,
             qos: 1,
-            retain: false,
-            dup: false,
             packet_id: 1,
             payload: payload.as_bytes(),
-            timestamp_ms: 0,
-            properties: Properties::EMPTY,
-            hops: 0,
-            output: None,
+            ..MessageContext::default()
         }
     }
 

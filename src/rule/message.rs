@@ -2,6 +2,7 @@
 
 use super::arena::Arena;
 use super::failure::Reason;
+use super::field::{Field, Table};
 use super::template::MessageContext;
 use super::value::{Member, Value};
 use crate::mqtt::property::Properties;
@@ -43,78 +44,53 @@ pub struct Given<'m> {
     pub client_attrs: Option<&'m str>,
 }
 
-macro_rules! fields {
-    ($($field:ident $name:literal $sentence:literal,)*) => {
-        /// A field of a message.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Field {
-            $(#[doc = $sentence] $field,)*
-        }
-
-        impl Field {
-            /// All of them, in descending order of their names.
-            pub const ALL: &[Self] = &[$(Self::$field,)*];
-
-            /// Its name in SQL.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$field => $name,)* }
-            }
-
-            /// What it is, for the documents.
-            #[must_use]
-            pub const fn sentence(self) -> &'static str {
-                match self { $(Self::$field => $sentence,)* }
-            }
-        }
-    };
-}
-
-fields! {
-    Username "username" "User name of the client; absent if it gave none.",
-    Topic "topic" "MQTT topic.",
-    Timestamp "timestamp" "Time of receipt, milliseconds since 1970-01-01 UTC.",
-    Qos "qos" "QoS with which it was published: 0, 1, 2.",
-    PublishReceivedAt "publish_received_at" "The same as `timestamp`.",
-    PubProps "pub_props" "MQTT 5 properties, by the standard's names with hyphens. `'User-Property'` is an object (of equal names the last one), `'User-Property-Pairs'` the list of all.",
-    Peername "peername" "Address and port of the client; absent for a will.",
-    Peerhost "peerhost" "Address of the client; absent for a will.",
-    Payload "payload" "The payload, a text. A path into it, `payload.a.b[1]`, reads it as JSON.",
-    Node "node" "Name of this node.",
-    Metadata "metadata" "`rule_id`: the name of the rule.",
-    Id "id" "Number of the message, 32 hexadecimal digits.",
-    Flags "flags" "`retain` and `dup`, booleans.",
-    Event "event" "`message.publish`.",
-    Clientid "clientid" "Client ID.",
-    ClientAttrs "client_attrs" "What authentication knows of the client; `{}` if nothing.",
-}
-
-impl Field {
-    /// By its name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|field| field.as_str() == name)
-    }
-}
+/// The fields of a message.
+pub const FIELDS: Table = &[
+    (Field::Username, "User name of the client; absent if it gave none."),
+    (Field::Topic, "MQTT topic."),
+    (Field::Timestamp, "Time of receipt, milliseconds since 1970-01-01 UTC."),
+    (Field::Qos, "QoS with which it was published: 0, 1, 2."),
+    (Field::PublishReceivedAt, "The same as `timestamp`."),
+    (
+        Field::PubProps,
+        "MQTT 5 properties, by the standard's names with hyphens. `'User-Property'` is an object (of equal names the last one), `'User-Property-Pairs'` the list of all.",
+    ),
+    (Field::Peername, "Address and port of the client; absent for a will."),
+    (Field::Peerhost, "Address of the client; absent for a will."),
+    (Field::Payload, "The payload, a text. A path into it, `payload.a.b[1]`, reads it as JSON."),
+    (Field::Node, "Name of this node."),
+    (Field::Metadata, "`rule_id`: the name of the rule."),
+    (Field::Id, "Number of the message, 32 hexadecimal digits."),
+    (Field::Flags, "`retain` and `dup`, booleans."),
+    (Field::Event, "`message.publish`."),
+    (Field::Clientid, "Client ID."),
+    (Field::ClientAttrs, "What authentication knows of the client; `{}` if nothing."),
+];
 
 impl<'m> Message<'m> {
-    /// The value of a field.
-    pub(super) fn field<'a>(&'a self, field: Field, rule: &'a str, arena: &'a Arena) -> Result<Value<'a>, Reason>
+    /// The value of a field. `None`: this message does not have it.
+    pub(super) fn field<'a>(
+        &'a self,
+        field: Field,
+        rule: &'a str,
+        arena: &'a Arena,
+    ) -> Result<Option<Value<'a>>, Reason>
     where
         'm: 'a,
     {
         let context = &self.context;
         let optional = |text: Option<&'a str>| text.map_or(Value::Absent, Value::text);
         let json = |text: &'a str| arena.decode(text.as_bytes());
-        Ok(match field {
+        Ok(Some(match field {
             Field::Username => optional(context.username),
             Field::Topic => Value::text(context.topic),
             Field::Timestamp | Field::PublishReceivedAt => Value::Int(context.timestamp_ms),
             Field::Qos => Value::Int(i64::from(context.qos)),
             Field::Payload => Value::Text(context.payload),
             Field::Clientid => Value::text(context.client_id),
-            Field::Peerhost => optional(self.peerhost),
-            Field::Peername => optional(self.peername),
+            // Not every message has an address.
+            Field::Peerhost => return Ok(self.peerhost.map(Value::text)),
+            Field::Peername => return Ok(self.peername.map(Value::text)),
             Field::Node => Value::text(self.node),
             Field::Event => Value::text("message.publish"),
             Field::Id => match self.id {
@@ -131,14 +107,18 @@ impl<'m> Message<'m> {
             },
             Field::Metadata => match self.given.metadata {
                 Some(text) => json(text)?,
-                None => {
-                    let member = |name, value| Member { name, value: Value::text(value) };
-                    Value::Object(arena.slice(&[member("namespace", "global"), member("rule_id", rule)])?)
-                }
+                None => metadata(rule, arena)?,
             },
             Field::ClientAttrs => json(self.given.client_attrs.unwrap_or("{}"))?,
-        })
+            _ => return Ok(None),
+        }))
     }
+}
+
+/// `metadata`, of the rule of this name.
+pub(super) fn metadata<'a>(rule: &'a str, arena: &'a Arena) -> Result<Value<'a>, Reason> {
+    let member = |name, value| Member { name, value: Value::text(value) };
+    Ok(Value::Object(arena.slice(&[member("namespace", "global"), member("rule_id", rule)])?))
 }
 
 /// `pub_props`.

@@ -8,13 +8,17 @@ pub mod around;
 pub mod column;
 mod compare;
 pub mod envelope;
+pub mod event;
+pub mod facts;
 pub mod failure;
+pub mod field;
 pub mod functions;
 mod json;
 pub mod members;
 pub mod message;
 pub mod program;
 pub mod record;
+pub mod record_fields;
 pub mod sql;
 pub mod template;
 #[cfg(test)]

@@ -51,6 +51,13 @@ impl<V> Default for TemplateOf<V> {
     }
 }
 
+/// A template of one variable.
+impl<V> From<V> for TemplateOf<V> {
+    fn from(variable: V) -> Self {
+        Self { parts: Box::new([Part::Variable(variable)]) }
+    }
+}
+
 impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
     /// As it is written, but for what was fixed when it was compiled: that is text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

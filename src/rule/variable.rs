@@ -37,7 +37,7 @@ pub const VARIABLES: [(&str, &str); 14] = [
 ];
 
 /// What a template may say about a message. Everything is borrowed; making one costs nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct MessageContext<'a> {
     /// Topic name, aliases resolved.
     pub topic: &'a str,

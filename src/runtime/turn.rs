@@ -23,8 +23,6 @@ use crate::limits::{QUANTUM_BYTES, ROUNDS_TIME};
 const MAIL_BUDGET: usize = 1024;
 /// Answers of the kernel taken in one turn.
 const COMPLETION_BUDGET: usize = 4096;
-/// Events of one kind after which the clock is looked at.
-const EVENTS_A_LOOK: usize = 8;
 /// Answers about segments told in one turn.
 const SEGMENT_BUDGET: usize = 64;
 /// Timers fired in one turn.
@@ -111,7 +109,7 @@ impl<S: Shard> Turn<S> {
             let Some(letter) = self.mailbox.take() else { break };
             self.shard.on_mail(&mut self.core, letter);
             self.tell_ends();
-            if self.is_over_after(taken) {
+            if self.core.is_over_after(taken) {
                 break;
             }
         }
@@ -123,15 +121,10 @@ impl<S: Shard> Turn<S> {
             let Some(completion) = self.answers.pop_front() else { break };
             self.take_answer(completion);
             self.tell_ends();
-            if self.is_over_after(taken) {
+            if self.core.is_over_after(taken) {
                 break;
             }
         }
-    }
-
-    /// Whether the turn has had its time, looked at now and then.
-    fn is_over_after(&self, events: usize) -> bool {
-        events.is_multiple_of(EVENTS_A_LOOK) && self.core.is_over()
     }
 
     fn take_answer(&mut self, completion: Completion) {
@@ -202,7 +195,7 @@ impl<S: Shard> Turn<S> {
                 let Some(slot) = self.core.reads.next() else { break };
                 self.serve(slot);
                 self.tell_ends();
-                if self.is_over_after(served) {
+                if self.core.is_over_after(served) {
                     return;
                 }
             }
@@ -296,7 +289,7 @@ impl<S: Shard> Turn<S> {
                 Alarm::HungUp(id) => self.core.hung_up_for_long(id),
             }
             self.tell_ends();
-            if self.is_over_after(fired) {
+            if self.core.is_over_after(fired) {
                 break;
             }
         }

@@ -155,6 +155,10 @@ impl Outgoing {
     /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
     /// `more`: asked before each with how many went already.
     fn drop_while(&mut self, more: impl Fn(&Self, usize) -> bool) -> usize {
+        // Most copies find room: where those begin that may go need not be searched for.
+        if !more(self, 0) {
+            return 0;
+        }
         let stay = self.items.partition_point(|item| item.number < self.stay_below);
         let (mut dropped, mut at) = (0, self.open.max(stay));
         while at < self.items.len() && more(self, dropped) {

@@ -21,6 +21,7 @@ use super::connection::{AtDoor, Kind};
 use super::edge::Edge;
 use super::events::{clipped, of_client, second};
 use super::mail::Mail;
+use super::rule_hooks::Newcomer;
 use super::{Broker, Core, Ring};
 
 /// Client identifiers of one address that are told apart where the address may have been refused with all of them.
@@ -190,6 +191,9 @@ impl Core {
             let event = event.maybe(Field::User, username.map(clipped));
             event.shown(Field::Peer, io.peer(conn)).shown(Field::Listener, listener.map(|listener| &listener.bind))
         });
+        let asked = Newcomer { connect, client_id: connect.client_id };
+        self.raise_authn(io, conn, asked, why.reason, false);
+        self.raise_connack(io, conn, asked, why.reason);
         refuse(Peer::of(connect), &why, io.out(conn));
         self.turn_away(io, conn);
         Admitted::No

@@ -20,6 +20,7 @@ use super::events::{of_client, second};
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::router;
+use super::rule_hooks::Newcomer;
 use super::{Core, Ring};
 
 impl Core {
@@ -211,8 +212,7 @@ impl Core {
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {
         let now = io.now();
         if self.drain.is_some() {
-            refuse(Peer::of(connect), &DRAINING, io.out(conn));
-            return self.turn_away(io, conn);
+            return self.refuse_admitted(io, conn, Newcomer { connect, client_id: connect.client_id }, DRAINING);
         }
         let named = connect.client_id.is_empty().then(|| match self.given_id(conn) {
             Some(id) => id.to_owned(),
@@ -227,11 +227,12 @@ impl Core {
             _ => (None, Monotonic::NEVER),
         };
         let client_id = named.as_deref().unwrap_or(connect.client_id);
+        let is_anonymous = admission.is_none_or(|admission| admission.identity.is_none());
+        let newcomer = Newcomer { connect, client_id };
         let share = match admission.map(|admission| self.share_of(now, admission, client_id)) {
             Some(Err(violation)) => {
-                refuse(Peer::of(connect), &violation, io.out(conn));
                 self.tell_refused(io, conn, violation.clause, violation.what);
-                return self.turn_away(io, conn);
+                return self.refuse_admitted(io, conn, newcomer, violation);
             }
             Some(Ok(share)) => share,
             None => None,
@@ -252,8 +253,9 @@ impl Core {
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {
-                let Violation { clause, what, .. } = refused.violation;
+                let Violation { clause, what, reason } = refused.violation;
                 self.tell_refused(io, conn, clause, what);
+                self.raise_connack(io, conn, newcomer, reason);
                 return self.turn_away(io, conn);
             }
         };
@@ -273,9 +275,8 @@ impl Core {
             io.out(conn).truncate(from);
             self.broker.sessions.withdraw(connected.key, conn, now);
             self.broker.members_gone(now);
-            refuse(peer, &Violation::SPOOL_FULL, io.out(conn));
             self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
-            return self.turn_away(io, conn);
+            return self.refuse_admitted(io, conn, newcomer, Violation::SPOOL_FULL);
         }
         self.broker.numbers.count(M::ConnectsAccepted);
         // Everything sent from now on follows the CONNACK [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
@@ -296,6 +297,9 @@ impl Core {
         connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
         self.tell_connected(io, conn, connected.key, connected.session_present);
+        self.raise_authn(io, conn, newcomer, ReasonCode::SUCCESS, is_anonymous);
+        self.raise_connack(io, conn, newcomer, ReasonCode::SUCCESS);
+        self.raise_connected(io, conn, newcomer);
         if connected.session_present {
             let filters = self.broker.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
             let _ = io.spend(u32::try_from(filters).unwrap_or(u32::MAX));
@@ -311,6 +315,13 @@ impl Core {
             let rest = self.tails.lend(rest);
             self.kept_bytes(io, conn, rest);
         }
+    }
+
+    /// Refuses the CONNECT of a client that was admitted.
+    fn refuse_admitted(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>, why: Violation) {
+        self.raise_connack(io, conn, of, why.reason);
+        refuse(Peer::of(of.connect), &why, io.out(conn));
+        self.turn_away(io, conn);
     }
 
     /// Refuses a first packet that is no CONNECT: CONNACK with the reason where the client could read one, then the connection is closed

@@ -237,6 +237,7 @@ impl Core {
         (end, detail): (End, &str),
         by: Option<ConnId>,
     ) {
+        self.raise_disconnected(io, (conn, key), end, by);
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
         };

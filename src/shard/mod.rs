@@ -12,6 +12,7 @@
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
+//! | `rules`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
 //! | `subscribe` | subscriptions |
 //! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
@@ -36,6 +37,7 @@ mod arrivals;
 mod broker;
 mod carrier;
 mod connection;
+mod console;
 pub(crate) mod dead_letters;
 mod device;
 mod door;
@@ -54,6 +56,8 @@ mod owner;
 mod reconfigure;
 mod reservation;
 pub mod router;
+mod rule_events;
+mod rule_hooks;
 mod rules;
 mod settings;
 mod sinks;
@@ -201,8 +205,12 @@ impl Core {
         let letters = DeadLetterQueue::new(index, routes, around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
-        let sql_rules =
-            rules::Rules::of(&config, |cluster| &upstreams[cluster].members, &around.machine, || random.u64(..));
+        let sql_rules = rules::Rules::of(
+            &config,
+            |cluster| &upstreams[cluster].members,
+            (&around.machine, around.rules),
+            || random.u64(..),
+        );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
         let broker = Broker {
@@ -224,6 +232,8 @@ impl Core {
             teller: Teller::new(Arc::clone(&around.journal), index),
             around,
         };
+        let mut broker = broker;
+        broker.want_events();
         let sources = Sources::new(&config, &mut random);
         Self {
             broker,

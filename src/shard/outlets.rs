@@ -14,6 +14,7 @@ use crate::session::Reason;
 
 use super::dead_letters::DeadLetterQueue;
 use super::reservation::{Wait, Workspace};
+use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::spool::Fullness;
@@ -30,6 +31,8 @@ pub(super) struct Outlets {
     pub(super) letters: DeadLetterQueue,
     /// Rules in SQL; `None`: there are none, or they are being evaluated.
     pub(super) rules: Option<Box<Rules>>,
+    /// Events that rules name.
+    pub(super) events: RuleEvents,
     /// Where sinks with a disk buffer keep their rows.
     pub(super) buffer: Option<Buffer>,
     /// The handling of a message that the buffer has no room for.
@@ -61,6 +64,7 @@ impl Outlets {
             upstreams,
             letters,
             rules: None,
+            events: RuleEvents::default(),
             buffer: None,
             when_full,
             full: Fullness::default(),

@@ -75,7 +75,12 @@ impl Core {
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         let members = |cluster: usize| &outlets.upstreams[cluster].members;
-        outlets.rules = Rules::of(config, members, &self.broker.around.machine, || self.random.u64(..));
+        let around = &self.broker.around;
+        outlets.rules = Rules::of(config, members, (&around.machine, around.rules), || self.random.u64(..));
+        // What rules that are gone have made of a message that was not taken.
+        outlets.forget_outcomes();
+        self.broker.want_events();
+        let outlets = &mut self.broker.outlets;
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.broker.index, routes, &dead_letters);

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{Config, OnError};
+use crate::config::{Config, OnError, Republish, Rule, Source};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::RuleMetric as M;
 pub(super) use crate::route::trie::RULE;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
+use crate::rule::event::{Event, EventSet};
 use crate::rule::failure::{Code, Failure};
-use crate::rule::program::Program;
+use crate::rule::program::{Program, from_text};
+use crate::rules::Rules as Guarantees;
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
 
+use super::console::Console;
 use super::events::{DROPPED, REJECTED, clipped, of_client, second};
 use super::members::Members;
 use super::numbers::Numbers;
@@ -26,6 +29,9 @@ use super::sinks::{self, Plan};
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
 
+/// The reason why a message that a rule makes is dropped.
+const LOOP: &str = "loop: it comes from eight rules already, one after the other";
+
 /// All rules of a configuration, and the memory in which they are evaluated.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -33,8 +39,16 @@ pub(super) struct Rules {
     pub(super) plans: Vec<Option<RulePlan>>,
     /// How each sink that rules feed writes its rows of them, by the sink's place in the configuration.
     pub(super) fed: Vec<Option<Plan>>,
+    /// Whether some rule publishes messages.
+    pub(super) republish: bool,
+    /// The rules that name each source, by the source's place in the configuration.
+    pub(super) sources: Vec<Option<Arc<OfSource>>>,
+    /// The rules that name each event, by the event's number.
+    pub(super) events: Vec<SmallVec<[u16; 2]>>,
     pub(super) arena: Arena,
     pub(super) machine: Arc<Machine>,
+    pub(super) console: Console,
+    pub(super) guarantees: &'static dyn Guarantees,
     /// Numbers of messages, and what `random` begins with.
     pub(super) random: fastrand::Rng,
     /// Memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
@@ -49,9 +63,21 @@ pub(super) struct RulePlan {
     pub(super) program: Arc<Program>,
     /// Places of its sinks in the configuration; [`u16::MAX`]: one that is not there.
     pub(super) sinks: SmallVec<[u16; 2]>,
+    pub(super) republish: Vec<Republish>,
     pub(super) on_error: OnError,
     /// The first of its sinks that has dead letters.
     pub(super) letters: Option<u16>,
+    /// Whether its outputs are printed.
+    pub(super) console: bool,
+}
+
+/// The rules that name a source.
+#[derive(Debug)]
+pub(super) struct OfSource {
+    /// Their numbers for the router.
+    pub(super) rules: SmallVec<[u16; 2]>,
+    /// `event` of the source's records.
+    pub(super) event: String,
 }
 
 /// What a rule has made of a message.
@@ -70,7 +96,7 @@ impl Rules {
     pub(super) fn of<'a>(
         config: &Config,
         members: impl Fn(usize) -> &'a Members,
-        machine: &Arc<Machine>,
+        (machine, guarantees): (&Arc<Machine>, &'static dyn Guarantees),
         seed: impl FnOnce() -> u64,
     ) -> Option<Box<Self>> {
         if config.rules.is_empty() {
@@ -86,7 +112,14 @@ impl Rules {
             let has_letters = |place: &u16| sink(place).is_some_and(|sink| sink.dead_letters.is_some());
             let letters = sinks.iter().copied().find(has_letters);
             let program = rule.program.clone()?;
-            Some(RulePlan { program, sinks, on_error: rule.on_error, letters })
+            Some(RulePlan {
+                program,
+                sinks,
+                republish: rule.republish.clone(),
+                on_error: rule.on_error,
+                letters,
+                console: rule.console && config.log.payloads,
+            })
         };
         let shards = config.service.shards.max(1) as u64;
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -94,8 +127,13 @@ impl Rules {
         Some(Box::new(Self {
             plans: config.rules.iter().map(plan).collect(),
             fed: sinks::fed_plans(config, members),
+            republish: config.rules.iter().any(|rule| !rule.republish.is_empty()),
+            sources: config.sources.iter().map(|source| of_source(config, source)).collect(),
+            events: Event::ALL.iter().map(|event| of_event(config, *event)).collect(),
             arena: Arena::new(),
             machine: Arc::clone(machine),
+            console: Console::default(),
+            guarantees,
             random: fastrand::Rng::with_seed(seed()),
             memory_max: config.clusters.iter().map(|cluster| bytes(cluster.buffer_bytes / shards / 4)).collect(),
             spool_max: bytes(spool_max),
@@ -109,6 +147,14 @@ impl Rules {
             let filters = rule.program.as_ref().map(|program| program.filters().collect());
             (filters.unwrap_or_default(), number)
         })
+    }
+
+    /// Events that some rule names.
+    pub(super) fn wanted_events(&self) -> EventSet {
+        let mut wanted = EventSet::default();
+        let named = Event::ALL.iter().zip(&self.events).filter(|(_, rules)| !rules.is_empty());
+        named.for_each(|(event, _)| wanted.add(*event));
+        wanted
     }
 
     /// A rule by its place in the configuration.
@@ -125,6 +171,20 @@ impl Rules {
     pub(super) fn name(&self, rule: u16) -> Option<&str> {
         self.plan(rule).map(|plan| plan.program.name())
     }
+}
+
+/// Numbers for the router of the rules that name an event.
+fn of_event(config: &Config, event: Event) -> SmallVec<[u16; 2]> {
+    let names_it = |rule: &Rule| rule.program.as_ref().is_some_and(|program| program.events().contains(&event));
+    let in_force = |rule: &Rule| rule.enabled && !rule.is_removed;
+    let rules = (RULE..).zip(&config.rules).filter(|(_, rule)| in_force(rule) && names_it(rule));
+    rules.map(|(number, _)| number).collect()
+}
+
+fn of_source(config: &Config, source: &Source) -> Option<Arc<OfSource>> {
+    let numbers = config.rules_of(source).filter_map(|(place, _)| u16::try_from(place).ok());
+    let rules: SmallVec<[u16; 2]> = numbers.map(|number| number | RULE).collect();
+    (!rules.is_empty()).then(|| Arc::new(OfSource { rules, event: from_text(&source.name) }))
 }
 
 /// An address as rules see it: with its port and without.
@@ -161,6 +221,11 @@ impl Outlets {
     #[cold]
     pub(super) fn forget_outcomes(&mut self) {
         self.workspace.outcomes.clear();
+        self.workspace.republished.clear();
+        self.workspace.looped.clear();
+        if let Some(rules) = &mut self.rules {
+            rules.console.forget();
+        }
     }
 
     /// Counts what rules have made of the last message, and reports failures.
@@ -171,6 +236,27 @@ impl Outlets {
         of: Option<(ClientKey<'_>, &str)>,
         now: Monotonic,
     ) {
+        if let Some(rules) = &mut self.rules {
+            let Rules { console, plans, .. } = &mut **rules;
+            console.print(|rule| plans.get(usize::from(rule))?.as_ref().map(|plan| plan.program.name()));
+        }
+        for made in &self.workspace.republished {
+            let result = match made {
+                made if made.is_refused => M::RepublishRefused,
+                made if made.is_matched => M::Republished,
+                _ => M::RepublishUnmatched,
+            };
+            numbers.count_rule(usize::from(made.rule()), result, 1);
+        }
+        for number in self.workspace.looped.drain(..) {
+            numbers.count_rule(usize::from(number), M::RepublishLooped, 1);
+            let Some(plan) = self.rules.as_ref().and_then(|rules| rules.plan(number)) else { continue };
+            teller.tell_of(Kind::RepublishDropped, second(now), usize::from(number), |event| {
+                let event = of_client(event, of.map(|(client, _)| client));
+                let event = event.with(Field::SqlRule, plan.program.name());
+                event.maybe(Field::MqttTopic, of.map(|(_, topic)| clipped(topic))).with(Field::Reason, LOOP)
+            });
+        }
         for (number, outcome, mixed) in self.workspace.outcomes.drain(..) {
             let rule = usize::from(number);
             numbers.count_rule(rule, M::MixedComparisons, mixed.into());

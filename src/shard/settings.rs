@@ -42,11 +42,8 @@ pub(super) fn client(config: &Config, index: usize, edge: &Edge) -> client::Sett
 }
 
 /// The consumer of a cluster on one shard.
-pub(super) fn consumer(config: &Config, cluster: usize) -> consumer::Settings {
-    let sources = config.sources.iter().filter(|source| source.cluster == cluster && !source.is_removed);
-    let fetch_bytes = sources.map(|source| source.fetch_bytes).max();
-    let settings = consumer::Settings { fetch_memory: config.delivery.fetch_memory, ..consumer::Settings::default() };
-    consumer::Settings { partition_bytes: fetch_bytes.unwrap_or(settings.partition_bytes), ..settings }
+pub(super) fn consumer(config: &Config) -> consumer::Settings {
+    consumer::Settings { fetch_memory: config.delivery.fetch_memory, ..consumer::Settings::default() }
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.

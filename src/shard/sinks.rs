@@ -16,7 +16,7 @@ use crate::record::names::{
 use crate::record::varint;
 use crate::rule::envelope::Envelope;
 use crate::rule::members::{Bound, HeadersFrom};
-use crate::rule::template::{Absent, MessageContext, Template};
+use crate::rule::template::{Absent, MessageContext, Template, Variable};
 use crate::rule::time::RecordTime;
 use crate::runtime::seam::WallMs;
 
@@ -142,9 +142,14 @@ impl Plan {
         }
     }
 
-    /// Whether the sink goes without such a message where it has no room for it.
-    pub(super) const fn goes_without(&self, message: &Message<'_>) -> bool {
-        self.drops_qos0 && message.qos == 0
+    /// Whether rows that rules feed have the key that they have where none is configured: their own templates are over columns.
+    pub(super) fn has_default_key(&self) -> bool {
+        self.key.as_ref().and_then(Template::as_single) == Some(&Variable::Topic)
+    }
+
+    /// Whether the sink goes without a message of this QoS where it has no room for it.
+    pub(super) const fn goes_without(&self, qos: u8) -> bool {
+        self.drops_qos0 && qos == 0
     }
 
     /// Whether a topic that the template has made is one that only its own text may name: topics that begin with `_` are Kafka's own

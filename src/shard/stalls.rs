@@ -26,9 +26,6 @@ const GONE_MAX: usize = 64;
 /// there will be, and later ones may need less.
 const LOOKS_MAX: usize = 64;
 
-/// Connections that are read again before the clock is looked at.
-const CONNECTIONS_A_LOOK: usize = 8;
-
 /// The thing that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
@@ -221,7 +218,7 @@ impl Core {
     fn unstall_line(&mut self, io: &mut Ring<'_>, line: Line) {
         let mut at = 0;
         for look in 0..self.stalls.lines.get(&line).map_or(0, VecDeque::len) {
-            if look % CONNECTIONS_A_LOOK == CONNECTIONS_A_LOOK - 1 && io.is_over() {
+            if look > 0 && io.is_over_after(look) {
                 self.stalls.left_off = true;
                 break;
             }
@@ -234,8 +231,8 @@ impl Core {
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
                 Line::Subscribers(shard) => {
                     self.broker.delivery.has_room(shard)
-                        && self.broker.retained.has_room(shard)
-                        && self.broker.queues.has_room(shard)
+                        && self.broker.retained.has_room(shard, 0)
+                        && self.broker.queues.has_room(shard, 0)
                 }
             };
             if !has_room {

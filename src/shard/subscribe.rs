@@ -53,6 +53,11 @@ impl Core {
         let from = out.len();
         let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
         self.broker.hold(io, conn, key, from);
+        for (wish, outcome) in Wish::all(subscribe).zip(&outcomes) {
+            if let Ok(granted) = outcome {
+                self.broker.raise_subscribed(io, (conn, key), (wish.filter, *granted), subscribe.properties);
+            }
+        }
         // Filters that the access control list denies have been reported.
         let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
         if let Some(refused) = refused.find(|refused| *refused != SubscriptionRefused::DENIED) {
@@ -95,6 +100,10 @@ impl Core {
         let from = out.len();
         session.unsuback(unsubscribe.packet_id, &had, out);
         self.broker.hold(io, conn, key, from);
+        let ended = unsubscribe.filters.iter().zip(&had).filter(|(_, had)| **had);
+        for ((filter, _), _) in ended {
+            self.broker.raise_unsubscribed(io, (conn, key), filter, unsubscribe.properties);
+        }
         Flow::On
     }
 }

@@ -2,17 +2,20 @@
 
 use smallvec::SmallVec;
 
-use crate::config::{Config, Rule, Sink};
+use crate::config::{Config, Republish, Rule, Sink};
 use crate::kafka::topic_name::kafka_topic;
 use crate::kafka::types::SinkId;
+use crate::mqtt::packet::Publish;
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::Machine;
-use crate::rule::column::Row;
+use crate::rule::column::{Defaults, Row};
+use crate::rule::failure::Failure;
 use crate::rule::message::{Given, Id, Message as RuleMessage};
-use crate::rule::program::{Input, Outcome};
+use crate::rule::program::{Input, Outcome, Output};
 use crate::rule::template::{Absent, MessageContext};
 
+use super::reservation::Republished;
 use super::router;
 use super::sinks::Plan;
 
@@ -67,9 +70,7 @@ pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>, 
         let mut first = None;
         let outcome = program.evaluate(&mut Input::new(&of, &around, &mut arena), |output| {
             if first.is_none() {
-                let row = Row::new(output);
-                first = Some(record(sink, &plan, &MessageContext { output: Some(&row), ..*message }));
-                return row.failure().map_or(Ok(()), Err);
+                first = Some(fed_record(sink, &plan, output, message)?);
             }
             Ok(())
         });
@@ -88,6 +89,95 @@ pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>, 
         let refused = "no filter of the sink and no rule that feeds it matches the topic".to_owned();
         Trial { refused: Some(refused), ..Trial::default() }
     })
+}
+
+/// The sinks of a rule, which show the records that they would write for its outputs, and the messages that it publishes itself.
+#[derive(Debug)]
+pub struct RuleSinks<'c> {
+    sinks: Vec<(&'c Sink, Plan)>,
+    republish: &'c [Republish],
+}
+
+/// A message that a rule would publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// MQTT topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// QoS.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// User properties, in order.
+    pub user_properties: Vec<(String, String)>,
+}
+
+impl<'c> RuleSinks<'c> {
+    /// Those of a rule of a configuration.
+    #[must_use]
+    pub fn of(config: &'c Config, rule: &'c Rule) -> Self {
+        let named = |name: &String| config.sinks.iter().find(|sink| sink.name == *name && !sink.is_removed);
+        let plan = |sink: &'c Sink| Some((sink, Plan::new(sink, SinkId(0), None).fed(sink, sink.fed.as_deref()?)));
+        let sinks = rule.sinks.iter().filter_map(named).filter_map(plan).collect();
+        Self { sinks, republish: &rule.republish }
+    }
+
+    /// The sinks, in the order of the rule.
+    pub fn sinks(&self) -> impl Iterator<Item = &'c Sink> {
+        self.sinks.iter().map(|(sink, _)| *sink)
+    }
+
+    /// What the rule publishes, in its order.
+    #[must_use]
+    pub const fn republish(&self) -> &'c [Republish] {
+        self.republish
+    }
+
+    /// The messages that the rule would publish for an output of this message.
+    ///
+    /// # Errors
+    /// One cannot be made: the rule fails for the message.
+    pub fn published(&self, output: &Output<'_>, message: &MessageContext<'_>) -> Result<Vec<Published>, Failure> {
+        let row = Row::new(output);
+        let of = MessageContext { output: Some(&row), ..*message };
+        let published = |made: &Republish| {
+            let made = Republished::render(made, &of, &row)?;
+            let Publish { topic, payload, qos, retain, properties, .. } = made.publish();
+            let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            let user_properties = properties.user_properties().map(text).collect();
+            let (topic, payload) = (topic.to_owned(), payload.to_owned());
+            Ok(Published { topic, payload, qos: qos as u8, retain, user_properties })
+        };
+        self.republish.iter().map(published).collect()
+    }
+
+    /// The name of each sink, and the record that it would write for an output of this message, or of something else with key and time of its own.
+    ///
+    /// # Errors
+    /// A part of the output cannot be written: the rule fails for the message.
+    pub fn records(
+        &self,
+        output: &Output<'_>,
+        message: &MessageContext<'_>,
+        defaults: Option<Defaults<'_>>,
+    ) -> Result<Vec<(&'c str, Trial)>, Failure> {
+        let record = |(sink, plan): &(&'c Sink, Plan)| {
+            let mut trial = fed_record(sink, plan, output, message)?;
+            if let Some(defaults) = defaults.filter(|_| plan.has_default_key()) {
+                trial.key = defaults.key.map(<[u8]>::to_vec);
+            }
+            Ok((&*sink.name, trial))
+        };
+        self.sinks.iter().map(record).collect()
+    }
+}
+
+/// The record that a sink makes of an output.
+fn fed_record(sink: &Sink, plan: &Plan, output: &Output<'_>, message: &MessageContext<'_>) -> Result<Trial, Failure> {
+    let row = Row::new(output);
+    let trial = record(sink, plan, &MessageContext { output: Some(&row), ..*message });
+    row.failure().map_or(Ok(trial), Err)
 }
 
 /// The record that a plan makes of a message.

@@ -193,7 +193,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
-        if self.work_on_sources(io) {
+        if self.work_on_sources(io) | self.broker.evaluate_events(io) {
             self.outward(io);
         }
         self.broker.forget_subscriptions(io);
@@ -216,6 +216,9 @@ impl Shard for Core {
         self.go_on_draining(io);
         if self.broker.delivery.remembered().has_settled() {
             // Records are over by what was done since the sources had their turn.
+            io.go_on();
+        }
+        if self.broker.has_events() {
             io.go_on();
         }
         self.broker.count_copies(io);

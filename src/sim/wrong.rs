@@ -25,6 +25,8 @@ enum FoundBy {
     Subscribers,
     /// There are no sources here: `sim/src/wrong.rs`.
     Sources,
+    /// There are no rules in SQL here: `tests/shard/sql_rules.rs`.
+    Outputs,
 }
 
 /// Rules of which one is wrong.
@@ -107,6 +109,10 @@ wrong! {
     UnmetIsHad, Sources { fn is_had(&self, _: bool) -> bool { true } }
     ReadsOn, Sources { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Sources { fn may_release(&self, _: u64, _: u64) -> bool { true } }
+    OutputsUnanswered, Outputs { fn waits_for_outputs(&self) -> bool { false } }
+    SomeIsAll, Outputs { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
+    OnErrorIgnored, Outputs { fn may_skip(&self, _: bool) -> bool { true } }
+    LimitWaits, Outputs { fn is_too_much(&self, _: bool) -> bool { false } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Lasting { fn tries_again(&self) -> bool { false } }
     SavesNothing, Lasting { fn saves_at_stop(&self) -> bool { false } }
@@ -122,7 +128,7 @@ impl FoundBy {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
             Self::Lasting => Some((Scope::with_lasting, super::tests::LASTING_SEEDS)),
-            Self::Hand | Self::Subscribers | Self::Sources => None,
+            Self::Hand | Self::Subscribers | Self::Sources | Self::Outputs => None,
         }
     }
 }

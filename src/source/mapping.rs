@@ -10,6 +10,7 @@ use crate::mqtt::packet::QoS;
 use crate::mqtt::property::{Properties, PropertyBuf};
 use crate::mqtt::topic::valid_name;
 use crate::record::names::OUR_PREFIX;
+use crate::rule::program::from_text;
 use crate::rule::record::{Encoded, Encoding, Field, Record, RecordTemplate};
 use crate::runtime::seam::WallMs;
 
@@ -127,8 +128,10 @@ pub struct Scratch {
 /// The templates of a source, made ready.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mapping {
-    /// Kafka topics, in order, each with the template of its MQTT topic.
-    routes: Box<[(Box<str>, RecordTemplate)]>,
+    /// Kafka topics, in order, each with the template of its MQTT topic, if it has one.
+    routes: Box<[(Box<str>, Option<RecordTemplate>)]>,
+    /// How rules name the source: the topic of records that are no messages.
+    from: Box<str>,
     payload: RecordTemplate,
     /// Whether the payload asks for the value, or a part of it.
     reads_value: bool,
@@ -152,11 +155,12 @@ impl Mapping {
     /// Makes the templates of a source ready. The configuration has checked them, so nothing can be wrong with them.
     #[must_use]
     pub fn new(config: &Config, source: &Source) -> Self {
-        let mut routes: Box<[_]> = source.routes().map(|(kafka, mqtt)| (kafka.into(), mqtt.clone())).collect();
-        routes.sort_by(|(one, _): &(Box<str>, _), (other, _)| one.cmp(other));
+        let mut routes: Box<[_]> = source.routes().map(|(kafka, mqtt)| (kafka.into(), mqtt.cloned())).collect();
+        routes.sort_by(|(one, _): &(Box<str>, Option<RecordTemplate>), (other, _)| one.cmp(other));
         let user_properties = source.user_properties.iter();
         Self {
             routes,
+            from: from_text(&source.name).into(),
             reads_value: source.payload.variables().any(Field::reads_value),
             has_value: source.payload.variables().any(|field| matches!(field, Field::Whole | Field::Value)),
             payload: source.payload.clone(),
@@ -172,7 +176,34 @@ impl Mapping {
         }
     }
 
-    /// The message of a record. `now` is for the Message Expiry Interval, which counts from the record's timestamp.
+    /// A record with the encodings of the source.
+    #[must_use]
+    pub const fn encoded<'a>(&self, record: &'a Record<'a>) -> Encoded<'a> {
+        Encoded { record, key: self.key, value: self.value }
+    }
+
+    /// Makes a message of each record of a topic as it may once have been written by a sink: the value is the payload, headers are properties.
+    #[must_use]
+    pub fn of_values(config: &Config, topic: &str, mqtt_topic: RecordTemplate) -> Self {
+        Self {
+            taken: names(mqtt_topic.variables()),
+            routes: Box::new([(topic.into(), Some(mqtt_topic))]),
+            from: Box::default(),
+            payload: RecordTemplate::from(Field::Value),
+            reads_value: true,
+            has_value: true,
+            key: Encoding::None,
+            value: Encoding::None,
+            qos: Choice::Fixed(0),
+            retain: Choice::Fixed(false),
+            user_properties: Box::default(),
+            has_properties: true,
+            feeds_kafka: false,
+            packet_bytes_max: config.mqtt.packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
+        }
+    }
+
+    /// The message of a record; without an MQTT topic one for rules alone. `now` is for the Message Expiry Interval, which counts from the record's timestamp.
     ///
     /// # Errors
     /// The first reason for which the record is no message.
@@ -192,17 +223,30 @@ impl Mapping {
         if self.feeds_kafka && hops >= RECORD_HOPS_MAX {
             return Err(Reason::Loop);
         }
+        let Some(mqtt) = &self.routes[place].1 else {
+            let payload = record.value.unwrap_or_default();
+            let properties = Properties::EMPTY;
+            return Ok(Message {
+                topic: &self.from,
+                payload,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                properties,
+                hops,
+                left_out: 0,
+            });
+        };
         if self.has_value && record.value.is_some_and(|value| value.len() > self.packet_bytes_max) {
             return Err(Reason::TooLarge);
         }
-        let of = Encoded { record, key: self.key, value: self.value };
+        let of = self.encoded(record);
         scratch.forget();
         let qos = self.qos(&of, scratch)?;
         let retain = self.retain(&of, scratch)?;
         let is_value = self.value == Encoding::None && self.payload.as_single() == Some(&Field::Value);
         let left_out = properties::write(self, &of, is_value, now, scratch)?;
         let Scratch { topic, payload, properties, .. } = scratch;
-        let topic = topic_of(&self.routes[place].1, &of, topic)?;
+        let topic = topic_of(mqtt, &of, topic)?;
         let payload = self.payload_of(record, &of, is_value, payload);
         let properties = properties.as_properties();
         if PUBLISH_OVERHEAD + topic.len() + properties.raw().len() + payload.len() > self.packet_bytes_max {
@@ -282,15 +326,19 @@ impl Scratch {
 /// reads back.
 fn taken(source: &Source) -> Box<[Box<str>]> {
     let template = |template: &RecordTemplate| template.variables().cloned().collect::<Vec<_>>();
-    let mut fields: Vec<Field> = source.routes().flat_map(|(_, mqtt)| template(mqtt)).collect();
+    let mut fields: Vec<Field> = source.routes().filter_map(|(_, mqtt)| mqtt).flat_map(template).collect();
     if let Choice::Of(qos) = &source.qos {
         fields.extend(template(qos));
     }
     if let Choice::Of(retain) = &source.retain {
         fields.extend(template(retain));
     }
-    let names = fields.into_iter().filter_map(|field| match field {
-        Field::Header(name) if name.starts_with(OUR_PREFIX) => Some(name),
+    names(fields.iter())
+}
+
+fn names<'a>(fields: impl Iterator<Item = &'a Field>) -> Box<[Box<str>]> {
+    let names = fields.filter_map(|field| match field {
+        Field::Header(name) if name.starts_with(OUR_PREFIX) => Some(name.clone()),
         _ => None,
     });
     names.collect()

@@ -122,8 +122,29 @@ impl Rules for ForgetEnd {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 11] = [
+/// A group commits all that was read of a partition, whatever is open.
+#[derive(Debug)]
+struct CommitPastOpen;
+
+impl Rules for CommitPastOpen {
+    fn commits(&self, _: Option<i64>, next: i64) -> i64 {
+        next
+    }
+}
+
+/// A message for which a rule fails is dropped, whatever `on_error` says.
+#[derive(Debug)]
+struct OnErrorIgnored;
+
+impl Rules for OnErrorIgnored {
+    fn may_skip(&self, _: bool) -> bool {
+        true
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 13] = [
     ("answer-before-sync", &AnswerBeforeSync),
+    ("commit-past-open", &CommitPastOpen),
     ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),
     ("enter-late", &EnterLate),
@@ -131,6 +152,7 @@ const WRONG: [(&str, &dyn Rules); 11] = [
     ("forget-exchange", &ForgetExchange),
     ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
+    ("on-error-ignored", &OnErrorIgnored),
     ("release-before-sync", &ReleaseBeforeSync),
     ("send-before-sync", &SendBeforeSync),
     ("session-present", &SessionPresent),

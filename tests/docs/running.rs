@@ -192,11 +192,16 @@ fn commands_of_the_documents_work() {
          [embedded]\nbind = \"{log}\"\n",
         service.dir().display()
     );
+    let rule = "[[rule]]\nname = \"hot\"\nsql = 'SELECT payload.room AS room, payload.temp AS temp FROM \"t/#\" WHERE temp > 30'\n\
+        sinks = [\"alarms\"]\n[[sink]]\nname = \"alarms\"\ntopic = \"room-${room}\"\n";
+    fs::write(dir.path().join("rules.toml"), format!("{asked}{rule}")).expect("a configuration");
     fs::write(dir.path().join("asked.toml"), asked).expect("a configuration");
     // What some of them read is there: dead letters, as their own page shows them, a topic, and clients that are away.
     let letters = read("docs/DEAD_LETTERS.md");
     let letter = letters.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the example");
     fs::write(dir.path().join("telemetry-dead.jsonl"), letter.replace("\n ", "")).expect("a file");
+    let [export, ..] = import();
+    fs::write(dir.path().join("emqx.json"), export).expect("a file");
     place.run("echo '7:x' | kcat -b 127.0.0.1:9092 -P -K : -t telemetry-dead");
     place.run("echo 'dev-7:on' | kcat -b 127.0.0.1:9092 -P -K : -t commands");
     while service.metric("forebay_source_assigned_partitions") != Some(4.0) {
@@ -230,6 +235,27 @@ fn commands_of_the_documents_work() {
     assert!(ran > 20, "commands were not found: {ran}");
     let idle: Vec<_> = NOT_RUN.iter().filter(|(begin, _)| !reasons.contains(begin)).collect();
     assert!(idle.is_empty(), "no document has these any more: {idle:?}");
+}
+
+/// What `MIGRATING.md` shows of an import: the input, the configuration, the notes.
+fn import() -> [String; 3] {
+    let document = read("docs/MIGRATING.md");
+    let (_, section) = document.split_once("### Taking over EMQX's settings").expect("the section");
+    ["json", "toml", "text"].map(|language| {
+        let block = section.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next());
+        block.unwrap_or_else(|| panic!("no block of {language}")).to_owned()
+    })
+}
+
+#[test]
+fn an_import_makes_what_the_document_shows() {
+    let [export, configuration, notes] = import();
+    let dir = temp_dir();
+    let file = dir.path().join("emqx.json");
+    fs::write(&file, export).expect("a file");
+    let output = service::program().args(["import", "emqx"]).arg(&file).output().expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    assert_eq!((output.status.code(), text(output.stdout), text(output.stderr)), (Some(0), configuration, notes));
 }
 
 /// A mistake that `CONFIGURATION.md` shows is reported in these words.

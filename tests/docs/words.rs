@@ -36,10 +36,14 @@ const FOREIGN: &[&str] = &[
 const WRITERS: &[&str] = &[
     "src/rule/envelope.rs",
     "src/rule/message.rs",
+    "src/rule/field.rs",
     "src/rule/functions/mod.rs",
     "src/rule/record.rs",
     "src/source/mapping.rs",
     "src/shard/dead_letters/line.rs",
+    "src/rule/event.rs",
+    "src/rule/field.rs",
+    "src/cli/rule.rs",
 ];
 
 /// Words of letters, digits and underscores.

@@ -27,11 +27,14 @@ HELD = {"cycles": 4, "round": 4, "hold_writes": 300}
 # A subscriber with a Receive Maximum of 1 waits for two groups for each message; and what never comes is not waited for.
 SUBSCRIBERS = {"cycles": 4, "round": 4, "patience": 20}
 HELD_SUBSCRIBERS = SUBSCRIBERS | {"hold_writes": 300, "rate": 60}
+RULES = {"cycles": 4, "round": 1_000, "patience": 20}
+HELD_RULES = RULES | {"hold_writes": 300}
 ALL = {
     "received": Broken("answers when a message is in memory, judged as replicated", "sigterm", ("I1",), {"cycles": 2, "level": "received", "spool": "none"}),
     "session-present": Broken(
         "CONNACK denies sessions that were kept", "sigterm", ("S",), {"cycles": 1, "insist": False}, breaks="session-present"
     ),
+    "commit-past-open": Broken("commits all that a source has read, whatever is open", "sources", ("K1", "K5"), {"cycles": 2, "patience": 20}, "commit-past-open"),
     "nothing": Broken("nothing is broken, and kill -9 takes what was not synced", "kill9", (), HELD, needs_spool=True),
     "answer-before-sync": Broken(
         "answers stored before the group is on the disk", "kill9", ("I1",), HELD, "answer-before-sync", True
@@ -56,6 +59,8 @@ ALL = {
         "a start forgets which QoS 2 messages their publishers may send again", "subscribers", ("J2",), HELD_SUBSCRIBERS | {"cycles": 8, "rate": 120, "patience": 60}, "forget-exchange", True
     ),
     "forget-end": Broken("of half of the messages it is not written that all have acknowledged them", "subscribers", ("J2", "J4"), SUBSCRIBERS | {"cycles": 6}, "forget-end", True),
+    "nothing-ruled": Broken("nothing is broken, and kill -9 takes what was not synced", "rules", (), HELD_RULES | {"patience": 90}, needs_spool=True),
+    "on-error-ignored": Broken("a message for which a rule fails is dropped, whatever on_error says", "rules", ("I1", "Q3"), RULES, "on-error-ignored", True),
 }  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
 import kept
+import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources):
+for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"
@@ -29,7 +30,7 @@ DEFAULTS = {
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
     **{f"J{number}": (f"J{number}:",) for number in (1, 2, 3, 4, 5, 7, 12)},
-    **{f"K{number}": (f"K{number}:",) for number in range(1, 9)},
+    **{f"K{number}": (f"K{number}:",) for number in range(1, 9)}, **{f"Q{number}": (f"Q{number}:",) for number in range(1, 4)},
     "standard": ("against the standard",), "finished": ("client did not finish",),
 }  # fmt: skip
 

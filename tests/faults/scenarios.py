@@ -777,5 +777,6 @@ LONG = (
     *(Part(name, spool, seconds) for name, seconds in (("disk-full", 240), ("slow-disk", 240), ("sync-error", 600)) for spool in ("stored", "replicated")),
     *(Part("sigterm", spool, 240) for spool in ("stored", "replicated", "none")), *(Part("reload", spool, 120, {"reconnect_every": 0}) for spool in ("stored", "none")),
     Part("sources", "stored", 600), Part("sources", "none", 300),
+    Part("rules", "stored", 400), Part("rules", "stored", 200, {"cycles": 40, "hold_writes": 100}), Part("rules", "none", 200, {"cycles": 40}),
     *(Part("memory", spool, 400) for spool in ("stored", "replicated", "none")),
 )  # fmt: skip

@@ -64,7 +64,7 @@ buffer_bytes = "{buffer}"
 [[sink]]
 name = "all"
 kafka = "main"
-filters = "flow/#"
+filters = "{filters}"
 topic = "faults-${{topic[1]}}"
 {sink}
 """
@@ -171,6 +171,7 @@ class Load(Orders):
             command.append("--spooled")
         if options.insist:
             command.append("--insist")
+        command += stand.flow_options
         if options.events:
             command += ["--events", self.events]
         with open(self.folder / "generator.txt", "w") as out:
@@ -234,6 +235,7 @@ class Stand:
         self.latency_us: dict[str, dict] = {}
         self.rss_kib = 0
         self.interrupted, self.drained = False, True
+        self.flow_options: list[str] = []
         self.undo: list = []  # what a scenario has set up beside these, taken back in reverse
         self.about = {"machine": proof.machine(), "versions": proof.versions()}
 
@@ -256,7 +258,7 @@ class Stand:
         """The first start, and the wait for it; the load's first target."""
         options = self.options
         level = getattr(options, "level", None) or options.spool
-        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "listener": "", "cluster": "", "more": "", "when_full": options.when_full, "append": options.append} | settings
+        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "listener": "", "cluster": "", "more": "", "filters": "flow/#", "when_full": options.when_full, "append": options.append} | settings
         spool = SPOOL.format(**values) if self.spooled else ""
         text = CONFIG.format(data=self.data, port="{port}", bootstrap=self.service_bootstrap, sink=SINK[level], **(values | {"spool": spool}))
         self.service = Bridge(self.work, text, self.program, self.environment, self.wrap)

@@ -48,7 +48,7 @@ class Verdicts(unittest.TestCase):
         kinds = {
             "I1: lost at QoS 2": "I1", "I2: doubled at QoS 2": "I2", "I3: order": "I3", "I3: old copy behind newer messages": "I3",
             "I4: altered value": "I4", "P: key in a wrong partition": "I4", "S: session lost": "S", "R: the reader stopped early": "R",
-            "J1: missing, published at QoS 2": "J1", "J12: not at rest": "J12", "J2: doubled at QoS 2": "J2",
+            "J1: missing, published at QoS 2": "J1", "J12: not at rest": "J12", "Q1: where no rule puts it, skip": "Q1", "J2: doubled at QoS 2": "J2",
             "client did not finish": "finished", "against the standard": "standard", "something else": "other",
         }  # fmt: skip
         for kind, name in kinds.items():

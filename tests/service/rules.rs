@@ -211,21 +211,16 @@ struct Exchanges {
     received: BTreeSet<u16>,
 }
 
-/// R16, R17: each output of an acknowledged message is in each sink of the rule once, whenever the process is killed.
-#[test]
-fn outputs_of_qos_2_are_in_all_sinks_once_after_kills() {
-    let mut service = Service::start(&config(
-        "[spool]\n[[rule]]\nname = \"each\"\nsinks = [\"one\", \"two\"]\non_error = \"dead-letter\"\n\
-         sql = '''FOREACH payload.list AS item DO item, payload.n * 10 + item AS id INCASE item > 0 FROM \"t\"'''\n\
-         [[sink]]\nname = \"one\"\ntopic = \"one\"\nvalue = \"${id}\"\nkey = \"${id}\"\n\
-         [[sink]]\nname = \"two\"\ntopic = \"two-${item}\"\nvalue = \"${id}\"\npartitioner = \"client\"\n",
-    ));
-    let hour = properties([Property::SessionExpiryInterval(3600)]);
-    let hello = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "dev") };
-    let payload = |id: u16| format!(r#"{{"n":{id},"list":[0,1,2,3]}}"#);
+/// Publishes messages of QoS 2 to the topic `t` from a kept session, numbered from 1 on, while the service is killed and started again. Returns the
+/// next number: all before it are acknowledged.
+pub(crate) fn publish_through_kills(
+    service: &mut Service,
+    hello: &Connect<'_>,
+    payload: impl Fn(u16) -> String,
+) -> u16 {
     let (mut open, mut next, cycles) = (Exchanges::default(), 1u16, 6u16);
     for cycle in 0..=cycles {
-        let (mut device, _) = Device::connect_as(service.mqtt(), &hello);
+        let (mut device, _) = Device::connect_as(service.mqtt(), hello);
         for id in &open.received {
             device.release(*id);
         }
@@ -262,6 +257,22 @@ fn outputs_of_qos_2_are_in_all_sinks_once_after_kills() {
             service.start_again();
         }
     }
+    next
+}
+
+/// R16, R17: each output of an acknowledged message is in each sink of the rule once, whenever the process is killed.
+#[test]
+fn outputs_of_qos_2_are_in_all_sinks_once_after_kills() {
+    let mut service = Service::start(&config(
+        "[spool]\n[[rule]]\nname = \"each\"\nsinks = [\"one\", \"two\"]\non_error = \"dead-letter\"\n\
+         sql = '''FOREACH payload.list AS item DO item, payload.n * 10 + item AS id INCASE item > 0 FROM \"t\"'''\n\
+         [[sink]]\nname = \"one\"\ntopic = \"one\"\nvalue = \"${id}\"\nkey = \"${id}\"\n\
+         [[sink]]\nname = \"two\"\ntopic = \"two-${item}\"\nvalue = \"${id}\"\npartitioner = \"client\"\n",
+    ));
+    let hour = properties([Property::SessionExpiryInterval(3600)]);
+    let hello = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "dev") };
+    let payload = |id: u16| format!(r#"{{"n":{id},"list":[0,1,2,3]}}"#);
+    let next = publish_through_kills(&mut service, &hello, payload);
     let of = |item: u16| (1..next).map(move |n| (n * 10 + item).to_string());
     let mut expected: Vec<String> = [1, 2, 3].into_iter().flat_map(of).collect();
     expected.sort();

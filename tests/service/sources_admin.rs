@@ -320,7 +320,7 @@ fn check_and_test_look_at_topics_group_and_records() {
     let text = check("commands");
     for words in [
         "ok       source c: topic commands: partitions 4",
-        "ok       source c: group g: no members",
+        "ok       source c: group g: no members of the classic protocol",
         "warning  source c: mapping: ",
     ] {
         assert!(text.contains(words), "{words:?} in {text}");

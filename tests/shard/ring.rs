@@ -203,6 +203,11 @@ impl Table {
     }
 
     /// The next connection is served.
+    /// Packets that are left of the quantum.
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+
     pub(crate) fn serve_next(&mut self) {
         self.left = self.quantum.unwrap_or(0);
     }

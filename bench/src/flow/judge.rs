@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fates::{FIRST, Message, Part};
 use super::murmur2;
 use super::payload::{self, Wrong};
 use super::plan::Plan;
@@ -30,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) key: Key,
     /// Most messages that a client has unanswered.
     pub(crate) window: u64,
+    /// Only what is due there must be there, and nothing else may; otherwise all is.
+    pub(crate) part: Option<Part>,
 }
 
 /// The key that records must have.
@@ -230,7 +233,16 @@ impl<'a> Judge<'a> {
             let qos = self.plan.qos(client, number as u64);
             let text = || format!("client {client} message {number}");
             let (found, doubled) = (marks & FOUND != 0, marks & DOUBLED != 0);
-            let owed = if qos == 0 { told.is_whole() } else { marks & ANSWERED != 0 };
+            let message = Message::of(self.plan, client, number as u64);
+            let is_due = self.rules.part.is_none_or(|part| (part.is_due)(&message));
+            let owed = is_due && if qos == 0 { told.is_whole() } else { marks & ANSWERED != 0 };
+            if found && !is_due {
+                verdict.fault("Q1: where no rule puts it", text);
+            }
+            let is_first = self.rules.part.is_some_and(|part| part.name == FIRST);
+            if is_first && message.is_rejected() && message.is_told && marks & ANSWERED != 0 {
+                verdict.fault("Q3: rejected, and answered with success", text);
+            }
             let lost = owed && !found;
             if lost && !self.rules.may_lose {
                 verdict.fault(&format!("I1: lost at QoS {qos}"), text);

@@ -1,6 +1,7 @@
 //! Each kind of fault, put into a run that was right, must be found, and nothing else.
 
 use super::*;
+use crate::flow::fates::Forms;
 use crate::flow::payload::Header;
 use crate::flow::plan::example;
 
@@ -40,7 +41,7 @@ impl Run {
             }
             told.push(Told { marks, finished: true, ..Told::default() });
         }
-        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic, window: 64 };
+        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic, window: 64, part: None };
         Self { plan, told, rows, rules, begin: 10, missing: 0 }
     }
 
@@ -316,4 +317,53 @@ fn sessions_are_there_as_promised() {
     run.told[3].sessions_claimed = 1;
     let verdict = run.expect(&["S: session claimed that cannot be", "S: session lost"]);
     assert_eq!(verdict.faults["S: session lost"].count, 2);
+}
+
+/// A run of a rule that fails for a fifth of the messages, which it skips, beside one that rejects some; and the rows that it must not have.
+fn ruled() -> (Run, Vec<Row>) {
+    let mut run = Run::new();
+    let is_due = |message: &Message| !message.is_rejected() && !message.number.is_multiple_of(5);
+    run.rules.part = Some(Part { name: FIRST, topics: &["-skip"], is_due, may_double: false });
+    let plan = run.plan.clone();
+    let of = |row: &Row| Message::of(&plan, row.client, row.number);
+    for row in run.rows.iter().filter(|row| of(row).is_rejected() && of(row).is_told) {
+        run.told[row.client as usize].marks[row.number as usize] = REFUSED;
+    }
+    let others;
+    (run.rows, others) = run.rows.into_iter().partition(|row| is_due(&of(row)));
+    (run, others)
+}
+
+#[test]
+fn what_a_rule_makes_is_there_and_nothing_else() {
+    ruled().0.expect(&[]);
+    let (mut run, _) = ruled();
+    let at = run.of_qos(2);
+    run.rows.remove(at);
+    run.expect(&["I1: lost at QoS 2"]);
+    let (mut run, others) = ruled();
+    run.rows.extend(others.into_iter().find(|row| row.number == 5));
+    run.expect(&["Q1: where no rule puts it"]);
+    let (mut run, _) = ruled();
+    let told = run.told.iter_mut().flat_map(|told| &mut told.marks).find(|marks| **marks & REFUSED != 0);
+    *told.expect("one that is rejected") = ANSWERED;
+    run.expect(&["Q3: rejected, and answered with success"]);
+}
+
+#[test]
+fn the_rows_of_a_message_are_of_one_form() {
+    let plan = example();
+    let (mut value, mut verdict) = (Vec::new(), Verdict::default());
+    payload::write(
+        &mut value,
+        &Header { run: plan.run, client: 2, qos: plan.qos(2, 4), number: 4, sent_ns: 9 },
+        plan.payload_bytes,
+    );
+    let record = |log| Record { log, partition: 0, offset: 0, key: None, value: &value };
+    for (logs, faults) in [([0, 0, 0, 0], 0), ([1, 1, 1, 1], 0), ([0, 0, 1, 0], 1), ([0, 1, 0, 1], 2)] {
+        let mut forms = Forms::new(&plan);
+        logs.into_iter().enumerate().for_each(|(part, log)| forms.record(part + 1, &record(log)));
+        forms.end(&mut verdict);
+        assert_eq!(verdict.faults.values().map(|fault| fault.count).sum::<u64>(), faults, "{logs:?}");
+    }
 }

@@ -7,6 +7,7 @@ mod client;
 mod control;
 mod drive;
 mod events;
+mod fates;
 pub(crate) mod judge;
 mod link;
 mod marks;
@@ -29,19 +30,22 @@ use serde_json::Value;
 
 use control::Control;
 use events::Events;
-use judge::{Judge, Log, Verdict};
+use fates::Forms;
+use judge::{Judge, Log, Rules, Verdict};
+use plan::Plan;
 use read::Kafka;
 pub(crate) use settings::Settings;
 use timeline::{Timeline, Watched};
+use told::Told;
 
 /// Runs it. `false`: the verdict is bad.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     let plan = settings.plan()?;
     let kafka = settings.kafka();
     let mut logs = Vec::new();
-    for topic in &settings.kafka_topics {
-        let ends = kafka.as_ref().map_or(Ok(Vec::new()), |kafka| kafka.ends(topic))?;
-        logs.push(Log { topic: topic.clone(), ranges: ends.into_iter().map(|end| end..end).collect() });
+    for topic in settings.topics() {
+        let ends = kafka.as_ref().map_or(Ok(Vec::new()), |kafka| kafka.ends(&topic))?;
+        logs.push(Log { ranges: ends.into_iter().map(|end| end..end).collect(), topic });
     }
     let watched = settings.pid.iter().map(|text| Watched::parse(text)).collect::<anyhow::Result<_>>()?;
     let mut timeline = Timeline::new(settings.timeline.as_deref(), watched)?;
@@ -61,11 +65,15 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     let mut verdict = match &kafka {
         Some(kafka) => {
             find_ends(kafka, &mut logs, Duration::from_secs(settings.settle))?;
-            let mut judge = Judge::new(&plan, settings.rules(), &mut clients, &logs);
-            for (index, log) in logs.iter().enumerate() {
-                kafka.records(&log.topic, index, |record| judge.record(record))?;
+            if settings.ruled {
+                judge_parts(kafka, (&plan, settings.rules()), &clients, &logs)?
+            } else {
+                let mut judge = Judge::new(&plan, settings.rules(), &mut clients, &logs);
+                for (index, log) in logs.iter().enumerate() {
+                    kafka.records(&log.topic, index, |record| judge.record(record))?;
+                }
+                judge.end()
             }
-            judge.end()
         }
         None => unread(&mut clients),
     };
@@ -76,6 +84,38 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     }
     eprintln!("{}", report::text(&verdict, kafka.is_some()));
     Ok((report, verdict.passed()))
+}
+
+/// Judges each part by itself. The faults of all are told, the counts of the first alone.
+fn judge_parts(
+    kafka: &Kafka,
+    (plan, rules): (&Plan, Rules),
+    clients: &[Told],
+    logs: &[Log],
+) -> anyhow::Result<Verdict> {
+    let (mut forms, mut all, mut rest) = (Forms::new(plan), Verdict::default(), logs);
+    for (place, part) in fates::PARTS.into_iter().enumerate() {
+        let (logs, others) = rest.split_at(part.topics.len().min(rest.len()));
+        rest = others;
+        let mut clients = clients.to_vec();
+        let rules = Rules { part: Some(part), may_double: rules.may_double || part.may_double, ..rules };
+        let mut judge = Judge::new(plan, rules, &mut clients, logs);
+        for (index, log) in logs.iter().enumerate() {
+            kafka.records(&log.topic, index, |record| {
+                forms.record(place, record);
+                judge.record(record);
+            })?;
+        }
+        let verdict = judge.end();
+        if place == 0 {
+            all.counts = verdict.counts;
+        } else {
+            all.count(&format!("records, {}", part.name), verdict.counts.get("records").copied().unwrap_or(0));
+        }
+        all.faults.extend(verdict.faults.into_iter().map(|(kind, fault)| (format!("{kind}, {}", part.name), fault)));
+    }
+    forms.end(&mut all);
+    Ok(all)
 }
 
 /// Where the records of this run end.

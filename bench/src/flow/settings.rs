@@ -8,6 +8,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::client::Manner;
+use super::fates::PARTS;
 use super::judge::{Key, Rules};
 use super::payload::BYTES_MIN;
 use super::plan::{Plan, Weights};
@@ -81,6 +82,10 @@ pub(crate) struct Settings {
     /// Kafka topic in which the messages must be; may be given several times.
     #[arg(long = "kafka-topic", requires = "kafka")]
     pub(crate) kafka_topics: Vec<String>,
+    /// The rules of tests/faults/rules.py are at work: what each makes of a message is in topics of its own, whose names begin with that of the only
+    /// `--kafka-topic`.
+    #[arg(long, requires = "kafka_topics")]
+    pub(crate) ruled: bool,
     /// The key that records must have.
     #[arg(long, value_enum, default_value = "topic")]
     key: Key,
@@ -153,6 +158,15 @@ impl Settings {
         })
     }
 
+    /// Kafka topics in which messages must be, all of them.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        if !self.ruled {
+            return self.kafka_topics.clone();
+        }
+        let of_parts = PARTS.iter().flat_map(|part| part.topics);
+        of_parts.map(|rest| format!("{}{rest}", self.kafka_topics.first().map_or("", String::as_str))).collect()
+    }
+
     pub(crate) fn manner(&self) -> Manner {
         Manner {
             kept: !self.clean,
@@ -169,7 +183,8 @@ impl Settings {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key, window: u64::from(self.window) }
+        let window = u64::from(self.window);
+        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key, window, part: None }
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -18,7 +18,7 @@ pub(crate) const DOUBLED: u8 = 32;
 pub(crate) const ANEW: u8 = 64;
 
 /// One client's part.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     /// By number of the message; as long as what has been sent.
     pub(crate) marks: Vec<u8>,

@@ -1,15 +1,18 @@
 //! Trials of the control plane: the main thread computes the configuration as it would be, the rest is done beside it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
+use super::super::past::Past;
 use super::super::{rule, source_trial};
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, ReloadRefused, RuleTrial,
-    SampleMessage, SourceTrial, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused,
+    RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -53,6 +56,20 @@ impl Trials for ByMainThread {
         // A rule has a bounded cost; no thread of a shard is held up by it.
         beside(move || answer(rule::try_sql(&sql, context).map_err(|why| ReloadRefused::Mistakes(vec![why]))));
         true
+    }
+
+    fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool {
+        // Without keys it is the configuration in force.
+        self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
+            Err(why) => begun(Err(why)),
+            Ok(config) => beside(move || match Past::new(&config, &ask) {
+                Err(why) => begun(Err(ReloadRefused::Mistakes(vec![why]))),
+                Ok(past) => {
+                    begun(Ok(()));
+                    run.end(past.answer(|records| run.goes_on(records)));
+                }
+            }),
+        })
     }
 
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool {

@@ -176,7 +176,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 23] = [
+const TABLES: [&[Key]; 24] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -200,6 +200,7 @@ const TABLES: [&[Key]; 23] = [
     Sink::KEYS,
     Source::KEYS,
     Rule::KEYS,
+    rule::REPUBLISH,
 ];
 
 /// All keys.

@@ -26,10 +26,11 @@ pub(in crate::config) enum Section {
     Sink,
     Source,
     Rule,
+    RuleRepublish,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 23] = [
+    pub(in crate::config) const ALL: [Self; 24] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -53,6 +54,7 @@ impl Section {
         Self::Sink,
         Self::Source,
         Self::Rule,
+        Self::RuleRepublish,
     ];
 
     /// The key at the top of the file.
@@ -81,13 +83,16 @@ impl Section {
             Self::Sink => "sink",
             Self::Source => "source",
             Self::Rule => "rule",
+            Self::RuleRepublish => "rule.republish",
         }
     }
 
     /// The header as it is written in the file.
     pub(in crate::config) fn header(self) -> String {
         match self {
-            Self::Listener | Self::Sink | Self::Source | Self::Rule => format!("[[{}]]", self.name()),
+            Self::Listener | Self::Sink | Self::Source | Self::Rule | Self::RuleRepublish => {
+                format!("[[{}]]", self.name())
+            }
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
             Self::AuthRole => "[auth.NAME.role.ROLE]".to_owned(),
@@ -112,6 +117,7 @@ impl Section {
             Self::AuthLimits => Some((Self::Auth, "limits")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
+            Self::RuleRepublish => Some((Self::Rule, "republish")),
             _ => None,
         }
     }
@@ -133,6 +139,11 @@ impl Section {
     /// Whether there may be several such parts, each with a name.
     pub(in crate::config) fn is_named_part(self) -> bool {
         self == Self::AuthRole
+    }
+
+    /// Whether the part is a list of tables.
+    pub(in crate::config) fn is_list_part(self) -> bool {
+        self == Self::RuleRepublish
     }
 
     /// The header with names as examples.
@@ -214,6 +225,10 @@ impl Section {
             Self::Rule => {
                 "SQL between a message and its sinks: filters, transforms and routes. May be repeated. See [SQL.md](SQL.md). A rule is evaluated once, when \
                  its message is taken; a change holds for the messages that follow."
+            }
+            Self::RuleRepublish => {
+                "A message that the `[[rule]]` above it publishes of each of its outputs; may be repeated. All templates are over the output: see \
+                 [SQL.md](SQL.md#republishing). Not by variables of the environment."
             }
         }
     }

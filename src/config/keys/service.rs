@@ -77,6 +77,8 @@ settings! {
             "`\"text\"` for people; `\"json\"`: one JSON object per line.";
         now level: LogLevel = Word(LogLevel::NAMES), Is("\"info\""),
             "Minimum level of log lines.";
+        restart payloads: bool = Flag, Is("false"),
+            "Whether log lines may have what is in messages: outputs of rules with `console`.";
     }
 }
 

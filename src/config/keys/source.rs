@@ -20,8 +20,9 @@ settings! {
         now topic as topics: Topics => Topics, Required, shown "\"commands\"",
             "Kafka topics to read: one, a list, or a table KAFKA TOPIC = MQTT TOPIC, which then takes the place of `mqtt_topic`. A topic may be in one source \
              only.";
-        now mqtt_topic: Option<RecordTemplate> => Template, From("required, but with a table in `topic`"), shown "\"devices/${key}/commands\"",
-            "MQTT topic, made of the record. A record for which it yields no topic is a bad record.";
+        now mqtt_topic: Option<RecordTemplate> => Template, From("none"), shown "\"devices/${key}/commands\"",
+            "MQTT topic, made of the record. A record for which it yields no topic is a bad record. Without it, and without a table in `topic`, records are no messages: \
+             they go to the [rules that name the source](SQL.md#records-of-a-source), and nowhere else.";
         now payload: RecordTemplate => Template, Is("\"${.}\""),
             "Payload. `\"${.}\"`: the whole record as a JSON object. `\"${value}\"`: its value, byte for byte. A record without a value (a tombstone) \
              has an empty payload, where the template asks for the value.";
@@ -39,7 +40,7 @@ settings! {
         now properties: bool = Flag, Is("true"),
             "Whether the record's headers become MQTT 5 properties: those that sinks write what they were, and all others user properties.";
         now feeds: Vec<Feed> => Words(Feed::NAMES), From("`[\"subscribers\", \"rules\"]`"), shown "[\"subscribers\", \"sinks\"]",
-            "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"rules\"`: to rules whose FROM matches. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
+            "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"rules\"`: to rules with topic filters that match; a rule that names the source gets its records all the same. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
              the source reads.";
         now group: String => Text, From("`\"forebay-NAME\"`"), shown "\"forebay-commands\"",
             "Consumer group, whose members share the partitions. `\"\"`: no group; this instance reads all partitions, starts at `offset_reset` and commits \
@@ -89,15 +90,21 @@ settings! {
 }
 
 impl Source {
-    /// Each Kafka topic with the template of its MQTT topic.
-    pub fn routes(&self) -> impl Iterator<Item = (&str, &RecordTemplate)> {
+    /// Each Kafka topic with the template of its MQTT topic, if it has one.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, Option<&RecordTemplate>)> {
         let (same, each) = match &self.topics {
             Topics::None => (&[][..], &[][..]),
             Topics::One(topics) => (&topics[..], &[][..]),
             Topics::Each(topics) => (&[][..], &topics[..]),
         };
-        let same = same.iter().filter_map(|kafka| Some((kafka.as_str(), self.mqtt_topic.as_ref()?)));
-        same.chain(each.iter().map(|(kafka, mqtt)| (kafka.as_str(), mqtt)))
+        let same = same.iter().map(|kafka| (kafka.as_str(), self.mqtt_topic.as_ref()));
+        same.chain(each.iter().map(|(kafka, mqtt)| (kafka.as_str(), Some(mqtt))))
+    }
+
+    /// Whether its records are messages. Others go to the rules that name the source, and nowhere else.
+    #[must_use]
+    pub fn has_mqtt_topic(&self) -> bool {
+        self.mqtt_topic.is_some() || matches!(self.topics, Topics::Each(_))
     }
 
     /// Whether its messages go there.

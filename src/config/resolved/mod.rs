@@ -20,7 +20,7 @@ use crate::telemetry;
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
-pub use rule::{Fed, OnError};
+pub use rule::{Fed, MessageProperty, OnError, Republish};
 pub use service::{ApiAccess, LogFormat, LogLevel};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
 pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};
@@ -71,7 +71,21 @@ impl Config {
     #[must_use]
     pub fn is_fed_back(&self, source: &Source) -> bool {
         let has_rules = self.rules.iter().any(|rule| rule.enabled && !rule.is_removed);
-        source.feeds(Feed::Sinks) || source.feeds(Feed::Rules) && has_rules
+        let is_message = source.has_mqtt_topic();
+        is_message && (source.feeds(Feed::Sinks) || source.feeds(Feed::Rules) && has_rules)
+            || self.rules_of(source).next().is_some()
+    }
+
+    /// The rules in force that name a source in FROM, with their places.
+    pub fn rules_of(&self, source: &Source) -> impl Iterator<Item = (usize, &Rule)> {
+        let in_force = |rule: &Rule| rule.enabled && !rule.is_removed;
+        self.rules.iter().enumerate().filter(move |(_, rule)| in_force(rule) && rule.names(&source.name))
+    }
+
+    /// Whether there is anything that a source could read for.
+    #[must_use]
+    pub fn has_use_for(&self, source: &Source) -> bool {
+        source.has_mqtt_topic() || self.rules_of(source).next().is_some()
     }
 
     /// A listener, by its place.

@@ -44,7 +44,8 @@ fn the_table_reads_its_own_defaults() {
                       [auth.main]\nchain = ['jwt', 'anonymous']\n[auth.main.jwt]\njwks_url = 'https://id.example/'\naudience = 'a'\n[[listener]]\nbind = '127.0.0.1:1'\nauth = 'main'\n\
                       [[listener]]\nbind = '127.0.0.1:2'\ntransport = 'wss'\n\
                       [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[listener.ws]\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'\n\
-                      [[source]]\nkafka = 'main'\nname = 'b'\ntopic = 'b'\nmqtt_topic = 'b'\n[[rule]]\nname = 'r'\nsql = 'SELECT 1 FROM t'";
+                      [[source]]\nkafka = 'main'\nname = 'b'\ntopic = 'b'\nmqtt_topic = 'b'\n[[rule]]\nname = 'r'\nsql = 'SELECT payload FROM t'\n\
+                      [[rule.republish]]\ntopic = 'u'";
     let config = good(everything);
     for key in super::keys::all() {
         let super::keys::Absent::Is(default) = key.default else { continue };

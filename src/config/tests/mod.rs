@@ -6,6 +6,7 @@ mod jwt;
 mod kafka_tls;
 mod meaning;
 mod problems;
+mod republish;
 mod sasl;
 mod sources;
 mod spool;

@@ -22,7 +22,7 @@ fn said(text: &str) -> String {
 }
 
 fn routes(source: &Source) -> Vec<(String, String)> {
-    source.routes().map(|(kafka, mqtt)| (kafka.to_owned(), mqtt.to_string())).collect()
+    source.routes().map(|(kafka, mqtt)| (kafka.to_owned(), mqtt.map(ToString::to_string).unwrap_or_default())).collect()
 }
 
 /// E66 to E68, E74, E78, E91: what a source is that names nothing but topics.
@@ -144,7 +144,6 @@ fn what_is_shown_reads_back() {
 fn what_cannot_work_is_said() {
     for (keys, want) in [
         ("mqtt_topic='m'", "source[0].topic: is required"),
-        ("topic='t'", "source[0].mqtt_topic: is required: a record without an MQTT topic has nowhere to go"),
         ("topic={ t = 'm' }\nmqtt_topic='m'", "6:12: source[0].mqtt_topic: cannot be combined with a table of topics"),
         ("topic=['t','t']\nmqtt_topic='m'", "5:12: source[0].topic[1]: \"t\" is in the list already"),
         ("topic=['a b']\nmqtt_topic='m'", "\"a b\" is not a valid Kafka topic: it has ` ` at byte 1"),
@@ -257,6 +256,70 @@ fn a_reload_names_what_changes_and_a_source_keeps_its_place() {
     );
     assert_eq!(back.config.sources[..2], old.sources[..]);
     assert!(Change::between(&back.config, &old).is_empty());
+}
+
+/// A2: without an MQTT topic records are for the rules that name the source; those must name one that is there.
+mod for_rules {
+    use super::*;
+
+    fn rule(from: &str) -> String {
+        format!(
+            "[[rule]]\nname='r'\nsinks=['k']\nsql='SELECT * FROM \"{from}\"'\n[[sink]]\nname='k'\ntopic='${{topic}}-${{key}}'\n"
+        )
+    }
+
+    #[test]
+    fn a_rule_names_a_source() {
+        for from in ["$bridges/kafka_consumer:s", "$sources/kafka_consumer:s"] {
+            let config = good(&format!("{MAIN}{}{}", source("topic='t'"), rule(from).replace("${topic}", "a")));
+            assert_eq!(config.warnings.to_string(), "", "{from}");
+            let (source, rules) = (&config.sources[0], config.rules_of(&config.sources[0]).count());
+            assert!(!source.has_mqtt_topic() && config.has_use_for(source) && config.is_fed_back(source));
+            assert_eq!((rules, routes(source)), (1, vec![("t".to_owned(), String::new())]));
+        }
+        let said = said(&format!("{MAIN}{}{}", source("topic='t'"), rule("$bridges/kafka_consumer:s2")));
+        assert!(said.contains("rule[0].sql: there is no source \"s2\"; did you mean \"s\"?"), "{said}");
+        for (from, want) in [
+            ("$bridges/mqtt:s", "`$bridges/mqtt:s` is not supported yet; there is $bridges/kafka_consumer:NAME"),
+            ("$bridges/kafka_consumer:", "a source has a name"),
+        ] {
+            let said = super::said(&format!("{MAIN}{}", rule(from)));
+            assert!(said.contains(want), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_warned_of() {
+        let alone = good(&format!("{MAIN}{}", source("topic='t'\nqos=2\nno_subscriber='wait'")));
+        let said = alone.warnings.to_string();
+        for want in [
+            "source[0].mqtt_topic: is missing, and no rule names the source: nothing is read; name an MQTT topic, as in",
+            "or write a rule FROM \"$bridges/kafka_consumer:s\"",
+            "source[0].qos: has no effect without mqtt_topic",
+            "source[0].no_subscriber: has no effect without mqtt_topic",
+        ] {
+            assert!(said.contains(want), "{said}");
+        }
+        assert!(!alone.has_use_for(&alone.sources[0]));
+        let off = format!(
+            "{MAIN}{}{}",
+            source("topic='t'"),
+            rule("$bridges/kafka_consumer:s").replace("name='r'", "name='r'\nenabled=false")
+        );
+        assert!(!good(&off.replace("${topic}", "a")).has_use_for(&alone.sources[0]));
+    }
+
+    /// From a source over a rule to the source's own topic.
+    #[test]
+    fn a_rule_makes_a_circle_too() {
+        let text =
+            format!("{MAIN}{}{}", source("topic='t-1'"), rule("$bridges/kafka_consumer:s").replace("${topic}", "t"));
+        let said = said(&text);
+        let want = "source[0].name: records of source s would come back without end: sink k can write what rule r makes of records of source \
+                    s to Kafka topic t-1, which source s reads; let the sink write another Kafka topic";
+        assert!(said.contains(want), "{said}");
+        good(&text.replace("'t-1'", "'u'"));
+    }
 }
 
 /// F9: a sink that can write what the source reads is refused where the source feeds it.

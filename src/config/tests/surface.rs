@@ -170,6 +170,7 @@ fn the_schema_has_every_key() {
                 &schema["properties"]["auth"]["additionalProperties"]["properties"]["role"]["additionalProperties"]
             }
             keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
+            keys::Section::RuleRepublish => &schema["properties"]["rule"]["items"]["properties"]["republish"]["items"],
             keys::Section::AuthLimits => &schema["properties"]["auth"]["additionalProperties"]["properties"]["limits"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],

@@ -30,6 +30,9 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
             "[[rule]]",
             "name='r'\nsql='SELECT payload FROM t'",
         ),
+        Section::RuleRepublish => {
+            ("[[rule]]\nname='r'\nsql='SELECT *, payload.room AS room FROM t'", "[[rule.republish]]", "topic='a'")
+        }
         Section::Source => ("", "[[source]]", "name='s'\ntopic='t'\nmqtt_topic='m'"),
         Section::Sink => {
             ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
@@ -52,8 +55,9 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 44] = [
+const WITH: [(&str, &str, Option<&str>); 45] = [
     ("rule.on_error", "sinks='telemetry'", Some("'reject'")),
+    ("rule.republish.qos", "", Some("1")),
     ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
     ("auth.chain", "", Some("'certificate'")),

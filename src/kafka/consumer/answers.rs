@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Consumer;
+use super::asking::END_EVERY;
 use super::buffer::Buffer;
 use super::decode::{Bad, Chunk, Position, Terms};
 use super::fetching::Sent;
@@ -113,6 +114,7 @@ impl Consumer {
         }
         partition.backoff.reset();
         partition.high_watermark = told.high_watermark.max(-1);
+        partition.end_at = now.after(END_EVERY);
         if partition.faults.told.take().is_some() {
             self.board.tell(News::TroubleOver { id: sent.id });
         }
@@ -255,6 +257,7 @@ impl Consumer {
             // A broker that knows nothing of epochs cannot be asked.
             (Phase::Validate, 0 | UNSUPPORTED_VERSION) => partition.validated(),
             (Phase::Find(..) | Phase::Validate, error) => self.partition_failed(id, error, now),
+            (Phase::Read | Phase::Stopped(_), 0) => partition.high_watermark = found.offset,
             (Phase::Read | Phase::Stopped(_), _) => {}
         }
     }

@@ -22,6 +22,9 @@ const MEMORY_WAIT: Duration = Duration::from_millis(10);
 /// How long a broker waits for a first byte, while other partitions of it may want to be asked for soon.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
+/// Interval between questions for the end of a log that no Fetch reads.
+pub(super) const END_EVERY: Duration = Duration::from_secs(5);
+
 /// A question about offsets that is under way, and the partitions that it is about, in the order asked.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -52,6 +55,10 @@ impl Consumer {
         let retry = self.partitions.values().filter(|partition| partition.is_waiting());
         let mut wake_at =
             retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
+        let standing =
+            self.partitions.values().filter(|partition| partition.stands() && partition.leader.node.is_some());
+        let end_at = standing.map(|partition| partition.end_at).filter(|at| *at > now).min();
+        wake_at = wake_at.min(end_at.unwrap_or(Monotonic::NEVER));
         let ways = self.eligible(now);
         let count = ways.len();
         self.fetchings.retain(|way, fetching| fetching.under_way.is_some() || ways.contains_key(way));
@@ -84,6 +91,7 @@ impl Consumer {
                 continue;
             }
             partition.question = Some(id);
+            partition.end_at = now.after(END_EVERY);
             let about = (*number, partition.incarnation);
             let (topic, partition, leader_epoch) =
                 (Rc::clone(&partition.assignment.topic), partition.assignment.partition, partition.leader.epoch);
@@ -116,6 +124,7 @@ impl Consumer {
                     topic_id,
                     offset: partition.position.offset,
                     leader_epoch: partition.leader.epoch,
+                    bytes: partition.assignment.bytes,
                 };
                 eligible.table.insert((Rc::clone(&partition.assignment.topic), partition.assignment.partition), sent);
             }
@@ -164,12 +173,11 @@ impl Consumer {
             }
         }
         let Some(fetching) = self.fetchings.get_mut(&way) else { return Err(Monotonic::NEVER) };
-        let partition_bytes = i32::try_from(self.settings.partition_bytes.min(share)).unwrap_or(i32::MAX);
         fetching.turn = fetching.turn.wrapping_add(1);
         if is_alone {
             fetching.session.forget();
         }
-        let mut fetch = fetching.session.request(wanted, fetching.turn, partition_bytes);
+        let mut fetch = fetching.session.request(wanted, fetching.turn, share);
         if is_alone {
             // In no session: it is about this partition alone.
             fetch.session = (0, -1);
@@ -214,7 +222,7 @@ impl Partition {
             Phase::Find(Place::Latest, _) => Some((node, LATEST, false)),
             Phase::Find(Place::Time(at), _) => Some((node, at.max(0), false)),
             Phase::Validate => Some((node, i64::from(self.position.leader_epoch), true)),
-            Phase::Read | Phase::Stopped(_) => None,
+            Phase::Read | Phase::Stopped(_) => (self.stands() && self.end_at <= now).then_some((node, LATEST, false)),
         }
     }
 }

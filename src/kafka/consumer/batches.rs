@@ -37,4 +37,10 @@ impl Batches {
         let is_there = self.chunk.settle(&mut self.position)?;
         Ok(if is_there { self.chunk.record(0) } else { None })
     }
+
+    /// The offset that follows all that was handed out or passed over.
+    #[must_use]
+    pub const fn next_offset(&self) -> i64 {
+        self.position.offset
+    }
 }

@@ -16,6 +16,8 @@ pub(super) struct Sent {
     pub(super) topic_id: u128,
     pub(super) offset: i64,
     pub(super) leader_epoch: i32,
+    /// Bytes of records that are asked for.
+    pub(super) bytes: usize,
 }
 
 /// Partitions by topic and index.
@@ -33,8 +35,8 @@ pub(super) struct Session {
 
 impl Session {
     /// The request for these partitions: what has changed in the session, or all of them, beginning with another one each `turn`, as brokers
-    /// fill an answer from the first on.
-    pub(super) fn request(&mut self, wanted: Table, turn: usize, partition_bytes: i32) -> Fetch {
+    /// fill an answer from the first on. `bytes_max`: what is asked for of one at most.
+    pub(super) fn request(&mut self, wanted: Table, turn: usize, bytes_max: usize) -> Fetch {
         let is_by_id = wanted.values().all(|sent| sent.topic_id != 0);
         // A topic that has another id is another topic.
         let is_other = |(place, sent): (&(Rc<str>, i32), &Sent)| {
@@ -44,8 +46,8 @@ impl Session {
             *self = Self { is_by_id, ..Self::default() };
         }
         let is_new = |(place, sent): &(&(Rc<str>, i32), &Sent)| {
-            let known = self.table.get(*place).map(|known| (known.offset, known.leader_epoch));
-            known != Some((sent.offset, sent.leader_epoch))
+            let known = self.table.get(*place).map(|known| (known.offset, known.leader_epoch, known.bytes));
+            known != Some((sent.offset, sent.leader_epoch, sent.bytes))
         };
         let from = |((topic, partition), sent): (&(Rc<str>, i32), &Sent)| FetchFrom {
             topic: Rc::clone(topic),
@@ -53,7 +55,7 @@ impl Session {
             partition: *partition,
             leader_epoch: sent.leader_epoch,
             offset: sent.offset,
-            bytes_max: partition_bytes,
+            bytes_max: i32::try_from(sent.bytes.min(bytes_max)).unwrap_or(i32::MAX),
         };
         let mut partitions: Vec<FetchFrom> = wanted.iter().filter(is_new).map(from).collect();
         if self.id == 0 && !partitions.is_empty() {

@@ -75,6 +75,8 @@ pub(super) struct Partition {
     /// The question under way about its offset.
     pub(super) question: Option<u64>,
     pub(super) high_watermark: i64,
+    /// When the end of the log is asked for, as no Fetch tells it.
+    pub(super) end_at: Monotonic,
     pub(super) retry_at: Monotonic,
     pub(super) backoff: Backoff,
     pub(super) faults: Faults,
@@ -93,6 +95,7 @@ impl Partition {
             chunk_from: 0,
             question: None,
             high_watermark: -1,
+            end_at: Monotonic(0),
             retry_at: Monotonic(0),
             backoff: Backoff::default(),
             faults: Faults::default(),
@@ -134,6 +137,15 @@ impl Partition {
     pub(super) fn way(&self) -> Option<ReadWay> {
         let purpose = if self.assignment.committed { Purpose::Committed } else { Purpose::All };
         Some(ReadWay { node: self.leader.node?, purpose })
+    }
+
+    /// Whether the end of its log has to be asked for, as it is not fetched.
+    pub(super) const fn stands(&self) -> bool {
+        match self.phase {
+            Phase::Read => self.is_paused,
+            Phase::Stopped(why) => !matches!(why, WhyStopped::Deleted),
+            Phase::Find(..) | Phase::Validate => false,
+        }
     }
 
     pub(super) const fn state(&self) -> State {

@@ -14,8 +14,6 @@ pub struct Settings {
     pub fetch_memory: usize,
     /// Bytes of records that are asked for in one answer; a batch that is larger comes whole.
     pub answer_bytes: usize,
-    /// Bytes of records that are asked for of one partition.
-    pub partition_bytes: usize,
     /// How long a broker waits for a first byte.
     pub max_wait: Duration,
     /// Bytes that one batch may have, decompressed.
@@ -33,7 +31,6 @@ impl Default for Settings {
         Self {
             fetch_memory: 64 << 20,
             answer_bytes: 8 << 20,
-            partition_bytes: 1 << 20,
             max_wait: Duration::from_millis(500),
             batch_bytes_max: 64 << 20,
             retry: Bounds { min: Duration::from_millis(100), max: Duration::from_secs(1) },
@@ -96,6 +93,8 @@ pub struct Assignment {
     pub partition: i32,
     /// Where reading begins.
     pub start: Start,
+    /// Bytes of records that are asked for at a time.
+    pub bytes: usize,
     /// Where it goes on when the offset is not in the log, or the topic was recreated.
     pub reset: Place,
     /// Whether only records of committed transactions count (`read_committed`).

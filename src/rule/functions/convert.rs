@@ -31,7 +31,7 @@ pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8]
         Value::Int(number) => arena.bytes(Short::format(format_args!("{number}")).as_str().as_bytes())?,
         Value::Float(_) | Value::Number(_) => match value.num() {
             Some(Num::Big(text)) => text.as_bytes(),
-            _ => arena.bytes(decimals(value.as_float()?, 10).as_str().as_bytes())?,
+            _ => decimals(arena, value.as_float()?, 10)?,
         },
         Value::Array(_) | Value::Object(_) => {
             let mut out = arena.writer();
@@ -41,13 +41,21 @@ pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8]
     })
 }
 
+/// Takes the steps of a float's text with this number of decimals: more for large and small numbers and for many decimals.
+pub(super) fn spend(arena: &Arena, number: f64, decimals: usize) -> Result<(), Reason> {
+    let is_short = decimals <= 15 && (number == 0.0 || (1e-15..1e15).contains(&number.abs()));
+    arena.spend(if is_short { 5 } else { 300 })
+}
+
 /// A float with at least one decimal and at most `most`.
-fn decimals(number: f64, most: usize) -> Short {
+fn decimals(arena: &Arena, number: f64, most: usize) -> Result<&[u8], Reason> {
+    spend(arena, number, most)?;
     let short = Short::format(format_args!("{number:.most$}"));
     let text = short.as_str();
-    let Some((whole, fraction)) = text.split_once('.') else { return Short::format(format_args!("{text}.0")) };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let fraction = fraction.trim_end_matches('0');
-    Short::format(format_args!("{whole}.{}", if fraction.is_empty() { "0" } else { fraction }))
+    let short = Short::format(format_args!("{whole}.{}", if fraction.is_empty() { "0" } else { fraction }));
+    arena.bytes(short.as_str().as_bytes())
 }
 
 fn count(value: Value<'_>) -> Result<usize, Reason> {
@@ -57,11 +65,10 @@ fn count(value: Value<'_>) -> Result<usize, Reason> {
 
 fn float2str<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     let value = argument(arguments, 0);
-    let text = decimals(value.as_float()?, count(argument(arguments, 1))?);
-    context.arena.bytes(text.as_str().as_bytes()).map(Value::Text)
+    decimals(context.arena, value.as_float()?, count(argument(arguments, 1))?).map(Value::Text)
 }
 
-fn float<'a>(_: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
+fn float<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     let number = match argument(arguments, 0) {
         Value::Text(text) => {
             read_float(text).or_else(|| read_int(text).map(|number| number as f64)).ok_or(NO_NUMBER)?
@@ -72,6 +79,7 @@ fn float<'a>(_: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
         None => Value::float(number),
         Some(most) => {
             let most = count(*most)?;
+            spend(context.arena, number, most)?;
             Value::float(Short::format(format_args!("{number:.most$}")).as_str().parse().unwrap_or(number))
         }
     }

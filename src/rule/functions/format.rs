@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::convert::to_text;
+use super::convert::{self, to_text};
 use crate::rule::arena::Arena;
 use crate::rule::failure::Reason;
 use crate::rule::json::write::{self, Short};
@@ -97,12 +97,14 @@ pub(super) fn write<'a>(arena: &'a Arena, format: Value<'a>, values: &[Value<'a>
                 out.extend(c.encode_utf8(&mut [0; 4]).as_bytes())?;
             }
             'f' => {
-                let (number, decimals) = (float(value)?, precision.unwrap_or(6));
+                let decimals = precision.unwrap_or(6);
+                let number = float(arena, value, decimals)?;
                 write!(out, "{number:.decimals$}").map_err(|_| FULL)?;
             }
             'e' => {
                 // Digits in all, one of them before the point; the exponent with its sign.
-                let (number, decimals) = (float(value)?, precision.unwrap_or(6).saturating_sub(1));
+                let decimals = precision.unwrap_or(6).saturating_sub(1);
+                let number = float(arena, value, decimals)?;
                 let short = Short::format(format_args!("{number:.decimals$e}"));
                 let (digits, exponent) = short.as_str().split_once('e').unwrap_or((short.as_str(), "0"));
                 write!(out, "{digits}e{}{exponent}", if exponent.starts_with('-') { "" } else { "+" })
@@ -120,9 +122,11 @@ pub(super) fn write<'a>(arena: &'a Arena, format: Value<'a>, values: &[Value<'a>
     Ok(Value::Text(out.finish()))
 }
 
-fn float(value: Value<'_>) -> Result<f64, Reason> {
-    match value {
-        Value::Int(_) => Err(Reason::wanted("a float", value.kind())),
-        other => other.as_float(),
-    }
+fn float(arena: &Arena, value: Value<'_>, decimals: usize) -> Result<f64, Reason> {
+    let number = match value {
+        Value::Int(_) => return Err(Reason::wanted("a float", value.kind())),
+        other => other.as_float()?,
+    };
+    convert::spend(arena, number, decimals)?;
+    Ok(number)
 }

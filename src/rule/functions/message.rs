@@ -4,7 +4,7 @@ use super::map::{map_get, of_json};
 use super::{Called, Context, argument, functions};
 use crate::mqtt::topic;
 use crate::rule::failure::Reason;
-use crate::rule::message::Field;
+use crate::rule::field::Field;
 use crate::rule::value::{Value, member};
 
 functions! {

@@ -21,12 +21,12 @@ mod time;
 #[cfg(test)]
 mod tests;
 
-use regex::bytes::Regex;
+pub(super) use pattern::Pattern;
 
 use super::arena::Arena;
 use super::around::Around;
 use super::failure::Reason;
-use super::message::Field;
+use super::field::Field;
 use super::value::Value;
 
 /// What a function may use besides its arguments.
@@ -48,7 +48,7 @@ pub(super) enum Body {
     /// Its first argument is a format that stands in the rule.
     Format(Call),
     /// Its second argument is a pattern that stands in the rule.
-    Pattern(for<'a> fn(&Context<'a>, &Regex, &[Value<'a>]) -> Called<'a>),
+    Pattern(for<'a> fn(&Context<'a>, &Pattern, &[Value<'a>]) -> Called<'a>),
     /// A field of the message comes before its arguments.
     OfField(Field, Call),
 }

@@ -16,28 +16,43 @@ functions! {
     "join_to_sql_values_string" "(list)" 1 1 Pure(sql_values), "Values as a list for SQL: texts in quotes, absent and null as NULL.", "join_to_sql_values_string(['a', 1, null()])" => "\"'a', 1, NULL\"";
     "join_to_string" "([separator, ]list)" 1 2 Pure(join), "The items as one text, each as by str, with `, ` or another text between them.", "join_to_string('-', [1, 'a', 2.5])" => "\"1-a-2.5\"";
     "lower" "(text)" 1 1 Pure(|c, a| cased(c.arena, a, |c| c.to_lowercase())), "The text in small letters.", "lower('ÄB')" => "\"äb\"";
-    "ltrim" "(text[, chars])" 1 2 Pure(|_, a| trimmed(a, true, false)), "The text without blanks (or those characters) at its front.", "ltrim('  a ')" => "\"a \"";
+    "ltrim" "(text[, chars])" 1 2 Pure(|c, a| trimmed(c.arena, a, (true, false))), "The text without blanks (or those characters) at its front.", "ltrim('  a ')" => "\"a \"";
     "pad" "(text, length[, 'leading' | 'both' | 'trailing'[, char]])" 2 4 Pure(pad), "The text with blanks (or a character) up to a length.", "pad('7', 3, 'leading', '0')" => "\"007\"";
     "replace" "(text, part, new[, 'all' | 'leading' | 'trailing'])" 3 4 Pure(replace), "The text with parts of it replaced: all, the first or the last.", "replace('a.b.c', '.', '-')" => "\"a-b-c\"";
     "reverse" "(text)" 1 1 Pure(reverse), "The text from its end to its front.", "reverse('abc')" => "\"cba\"";
     "rm_prefix" "(text, prefix)" 2 2 Pure(|_, a| { let (text, prefix) = (argument(a, 0).as_bytes()?, argument(a, 1).as_bytes()?); Ok(Value::Text(text.strip_prefix(prefix).unwrap_or(text))) }), "The text without a prefix, if it has it.", "rm_prefix('foo/bar', 'foo/')" => "\"bar\"";
-    "rtrim" "(text[, chars])" 1 2 Pure(|_, a| trimmed(a, false, true)), "The text without blanks (or those characters) at its end.", "rtrim('axx', 'x')" => "\"a\"";
+    "rtrim" "(text[, chars])" 1 2 Pure(|c, a| trimmed(c.arena, a, (false, true))), "The text without blanks (or those characters) at its end.", "rtrim('axx', 'x')" => "\"a\"";
     "split" "(text[, separator[, 'notrim' | 'leading' | 'leading_notrim' | 'trailing' | 'trailing_notrim']])" 1 3 Pure(split), "The parts between a separator (a blank): all that are not empty, or with empty ones; or split once, at the first or the last.", "split('a,b,,c', ',')" => "[\"a\",\"b\",\"c\"]";
     "sprintf" "(format[, value …])" 1 8 Format(|c, a| { let (format, values) = a.split_first().unwrap_or((&Value::Absent, &[])); format::write(c.arena, *format, values) }), "Values in a format: `~s` text, `~p` JSON, `~b` integer, `~.2f` and `~e` float, `~c` character, `~n` line, `~~`.", "sprintf('~s: ~.2f', 't', 21.456)" => "\"t: 21.46\"";
     "sprintf_s" "(format, list)" 2 2 Format(|c, a| format::write(c.arena, argument(a, 0), argument(a, 1).as_array(c.arena)?)), "The same with the values in a list.", "sprintf_s('~s-~p', ['a', 1])" => "\"a-1\"";
-    "strlen" "(text)" 1 1 Pure(|c, a| { let text = seen(c.arena, argument(a, 0))?; Ok(Value::Int(text.graphemes(true).count() as i64)) }), "How many characters it has.", "strlen('né')" => "2";
+    "strlen" "(text)" 1 1 Pure(|c, a| Ok(Value::Int(characters(seen_by_character(c.arena, argument(a, 0))?) as i64))), "How many characters it has.", "strlen('né')" => "2";
     "substr" "(text, from[, length])" 2 3 Pure(substr), "A part of the text, from 0; behind the end an empty text.", "substr('abcdef', 1, 3)" => "\"bcd\"";
     "tokens" "(text, chars[, 'nocrlf'])" 2 3 Pure(tokens), "The parts between any of these characters, empty ones left out; `'nocrlf'`: between ends of lines as well.", "tokens('a b;c', ' ;')" => "[\"a\",\"b\",\"c\"]";
-    "trim" "(text[, chars])" 1 2 Pure(|_, a| trimmed(a, true, true)), "The text without blanks (or those characters) at both ends.", "trim('  a ')" => "\"a\"";
+    "trim" "(text[, chars])" 1 2 Pure(|c, a| trimmed(c.arena, a, (true, true))), "The text without blanks (or those characters) at both ends.", "trim('  a ')" => "\"a\"";
     "unescape" "(text)" 1 1 Pure(unescape), "The text with `\\n`, `\\t`, `\\\\`, `\\xHH` and the like turned into what they stand for; others are an error.", "unescape('a\\x41')" => "\"aA\"";
     "upper" "(text)" 1 1 Pure(|c, a| cased(c.arena, a, |c| c.to_uppercase())), "The text in capital letters.", "upper('straße')" => "\"STRASSE\"";
 }
 
-/// A text, for work on its characters.
+/// A text, for work on its bytes or code points.
 fn seen<'a>(arena: &Arena, value: Value<'a>) -> Result<&'a str, Reason> {
     let text = value.as_str()?;
     arena.spend(text.len() as u64 / 16)?;
     Ok(text)
+}
+
+/// A text, for work on its characters, and whether each of them is a byte: then nobody has to look for where they end, which costs most.
+fn seen_by_character<'a>(arena: &Arena, value: Value<'a>) -> Result<(&'a str, bool), Reason> {
+    let text = seen(arena, value)?;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii() && byte != b'\r');
+    if !is_plain {
+        arena.spend(text.len() as u64 / 4)?;
+    }
+    Ok((text, is_plain))
+}
+
+/// How many characters it has.
+fn characters((text, is_plain): (&str, bool)) -> usize {
+    if is_plain { text.len() } else { text.graphemes(true).count() }
 }
 
 fn concat<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
@@ -104,6 +119,7 @@ fn sql_values<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> 
 
 fn cased<'a, I: Iterator<Item = char>>(arena: &'a Arena, arguments: &[Value<'a>], case: fn(char) -> I) -> Called<'a> {
     let text = seen(arena, argument(arguments, 0))?;
+    arena.spend(text.len() as u64 / 8)?;
     let mut out = arena.list_of(text.len())?;
     for c in text.chars().flat_map(case) {
         out.extend(c.encode_utf8(&mut [0; 4]).as_bytes())?;
@@ -111,9 +127,11 @@ fn cased<'a, I: Iterator<Item = char>>(arena: &'a Arena, arguments: &[Value<'a>]
     Ok(Value::Text(out.finish()))
 }
 
-fn trimmed<'a>(arguments: &[Value<'a>], at_front: bool, at_end: bool) -> Called<'a> {
-    let mut text = argument(arguments, 0).as_str()?;
+fn trimmed<'a>(arena: &Arena, arguments: &[Value<'a>], (at_front, at_end): (bool, bool)) -> Called<'a> {
+    let mut text = seen(arena, argument(arguments, 0))?;
     let chars = arguments.get(1).map(|chars| chars.as_str()).transpose()?;
+    // All of it may have to go, and each character be compared with each.
+    arena.spend((text.len() as u64).saturating_mul(chars.map_or(0, str::len) as u64) / 64)?;
     let is_gone = |c: char| chars.map_or(c.is_whitespace(), |chars| chars.contains(c));
     if at_front {
         text = text.trim_start_matches(is_gone);
@@ -125,10 +143,10 @@ fn trimmed<'a>(arguments: &[Value<'a>], at_front: bool, at_end: bool) -> Called<
 }
 
 fn pad<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
-    let text = seen(context.arena, argument(arguments, 0))?;
+    let (text, is_plain) = seen_by_character(context.arena, argument(arguments, 0))?;
     let length = usize::try_from(argument(arguments, 1).as_int()?).map_err(|_| Reason::domain("a length below 0"))?;
     let fill = arguments.get(3).map_or(Ok(" "), |fill| fill.as_str())?;
-    let missing = length.saturating_sub(text.graphemes(true).count());
+    let missing = length.saturating_sub(characters((text, is_plain)));
     // Before anything is written.
     if missing.saturating_mul(fill.len()) > context.arena.bytes_left() {
         return Err(Reason::limit("the text would be longer than a rule may make it"));
@@ -178,10 +196,12 @@ fn replace<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
 }
 
 fn reverse<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
-    let text = seen(context.arena, argument(arguments, 0))?;
+    let (text, is_plain) = seen_by_character(context.arena, argument(arguments, 0))?;
     let mut out = context.arena.list_of(text.len())?;
-    for cluster in text.graphemes(true).rev() {
-        out.extend(cluster.as_bytes())?;
+    if is_plain {
+        text.bytes().rev().try_for_each(|byte| out.push(byte))?;
+    } else {
+        text.graphemes(true).rev().try_for_each(|cluster| out.extend(cluster.as_bytes()))?;
     }
     Ok(Value::Text(out.finish()))
 }
@@ -230,12 +250,14 @@ fn tokens<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
 }
 
 fn substr<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
-    let text = seen(context.arena, argument(arguments, 0))?;
+    let (text, is_plain) = seen_by_character(context.arena, argument(arguments, 0))?;
     let count =
         |value: Value<'_>| usize::try_from(value.as_int()?).map_err(|_| Reason::domain("a place or length below 0"));
     let from = count(argument(arguments, 1))?;
     let length = arguments.get(2).map(|length| count(*length)).transpose()?;
-    let offset = |n: usize| text.grapheme_indices(true).nth(n).map_or(text.len(), |(at, _)| at);
+    let offset = |n: usize| {
+        if is_plain { n.min(text.len()) } else { text.grapheme_indices(true).nth(n).map_or(text.len(), |(at, _)| at) }
+    };
     let end = length.map_or(text.len(), |length| offset(from.saturating_add(length)));
     Ok(Value::text(text.get(offset(from)..end).unwrap_or_default()))
 }

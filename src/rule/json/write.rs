@@ -73,7 +73,7 @@ pub(in crate::rule) fn write(value: Value<'_>, out: &mut impl Out, arena: &Arena
         Value::Absent | Value::Null => out.put(b"null"),
         Value::Bool(true) => out.put(b"true"),
         Value::Bool(false) => out.put(b"false"),
-        Value::Int(number) => out.put(Short::format(format_args!("{number}")).as_str().as_bytes()),
+        Value::Int(number) => int(number, out),
         Value::Float(number) => out.put(float(number).as_str().as_bytes()),
         Value::Number(text) | Value::Raw(text) => out.put(text.as_bytes()),
         Value::Text(bytes) => text(bytes, out),
@@ -96,7 +96,7 @@ pub(in crate::rule) fn write(value: Value<'_>, out: &mut impl Out, arena: &Arena
                 if n > 0 {
                     out.put(b",")?;
                 }
-                text(member.name.as_bytes(), out)?;
+                quoted(member.name, out)?;
                 out.put(b":")?;
                 write(member.value, out, arena)?;
             }
@@ -126,30 +126,93 @@ pub(in crate::rule) fn float(number: f64) -> Short {
 }
 
 /// A text in quotes.
+///
+/// # Errors
+/// It is not UTF-8, or there is no more room.
 pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reason> {
-    if std::str::from_utf8(bytes).is_err() {
-        return Err(Reason::decode(
-            "JSON has only text: what is not UTF-8 can be written as base64_encode(…) or bin2hexstr(…)",
-        ));
-    }
-    out.put(b"\"")?;
-    let mut rest = bytes;
-    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-        let (before, from) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
-        out.put(before)?;
-        match from.first() {
-            Some(b'"') => out.put(b"\\\"")?,
-            Some(b'\\') => out.put(b"\\\\")?,
-            Some(b'\n') => out.put(b"\\n")?,
-            Some(b'\r') => out.put(b"\\r")?,
-            Some(b'\t') => out.put(b"\\t")?,
-            Some(8) => out.put(b"\\b")?,
-            Some(12) => out.put(b"\\f")?,
-            Some(control) => out.put(Short::format(format_args!("\\u{control:04x}")).as_str().as_bytes())?,
-            None => {}
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        Reason::decode("JSON has only text: what is not UTF-8 can be written as base64_encode(…) or bin2hexstr(…)")
+    })?;
+    quoted(text, out)
+}
+
+/// The same of what is text for certain.
+pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reason> {
+    // Put piece by piece: many texts are full of quotes.
+    let mut piece = Piece { bytes: [0; 128], len: 0 };
+    piece.push(b'"');
+    for byte in text.bytes() {
+        let escape = match byte {
+            b'"' | b'\\' => byte,
+            0x20.. => {
+                piece.push(byte);
+                0
+            }
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            8 => b'b',
+            12 => b'f',
+            control => {
+                piece.extend(Short::format(format_args!("\\u{control:04x}")).as_str());
+                0
+            }
+        };
+        if escape != 0 {
+            piece.push(b'\\');
+            piece.push(escape);
         }
-        rest = from.get(1..).unwrap_or_default();
+        if piece.len > PIECE {
+            out.put(piece.take())?;
+        }
     }
-    out.put(rest)?;
-    out.put(b"\"")
+    piece.push(b'"');
+    out.put(piece.take())
+}
+
+/// Bytes of a [`Piece`] at which it is put; a character takes six more at most.
+const PIECE: usize = 120;
+
+struct Piece {
+    bytes: [u8; 128],
+    len: usize,
+}
+
+impl Piece {
+    fn push(&mut self, byte: u8) {
+        if let Some(free) = self.bytes.get_mut(self.len) {
+            *free = byte;
+            self.len += 1;
+        }
+    }
+
+    fn extend(&mut self, text: &str) {
+        text.bytes().for_each(|byte| self.push(byte));
+    }
+
+    fn take(&mut self) -> &[u8] {
+        let len = std::mem::take(&mut self.len);
+        self.bytes.get(..len).unwrap_or_default()
+    }
+}
+
+/// Writes the digits of a whole number.
+fn int(number: i64, out: &mut impl Out) -> Result<(), Reason> {
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut len) = (number.unsigned_abs(), 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        len += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0
+        && let Some(sign) = digits.len().checked_sub(len + 1).and_then(|at| digits.get_mut(at))
+    {
+        *sign = b'-';
+        len += 1;
+    }
+    out.put(digits.get(digits.len() - len..).unwrap_or_default())
 }

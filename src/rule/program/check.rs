@@ -5,8 +5,8 @@ use std::fmt;
 use super::Program;
 use super::node::{Assign, Node, NodeId};
 use crate::rule::failure::Clause;
+use crate::rule::field::Field;
 use crate::rule::functions::Body;
-use crate::rule::message::Field;
 use crate::rule::sql::Place;
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement};
 use crate::rule::value::Kind;
@@ -120,8 +120,8 @@ fn paths(expr: &Expr, each: &mut impl FnMut(&Expr)) {
 /// What a program does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Topic filters.
-    pub filters: Vec<String>,
+    /// Topic filters and sources.
+    pub from: Vec<String>,
     /// Columns of an output.
     pub columns: Vec<String>,
     /// Fields that it reads.
@@ -181,7 +181,7 @@ impl Program {
             });
         }
         Explanation {
-            filters: self.filters().map(str::to_owned).collect(),
+            from: self.from().collect(),
             columns: self.columns().map(str::to_owned).collect(),
             fields: self.reads.fields.iter().map(|field| field.as_str()).collect(),
             payload_paths: self.reads.payload_paths.clone(),
@@ -210,10 +210,9 @@ impl Program {
         }
     }
 
-    /// Nodes at and below one that can fail by themselves, limits aside.
-    fn failing(&self, node: NodeId, found: &mut Vec<NodeId>) {
-        let Some(this) = self.nodes.get(node as usize) else { return };
-        let below: Vec<NodeId> = match this {
+    /// Nodes right below one.
+    fn below(&self, node: &Node) -> Vec<NodeId> {
+        match node {
             Node::Constant(_) | Node::Field(_) | Node::Column(_) | Node::Item | Node::Range(..) => Vec::new(),
             Node::Path { base, .. } | Node::Minus(base) | Node::Plus(base) | Node::Not(base) => vec![*base],
             Node::Either(left, right)
@@ -233,7 +232,44 @@ impl Program {
             Node::Case { operand, arms, otherwise } => {
                 operand.iter().chain(self.operands_of(arms)).chain(otherwise).copied().collect()
             }
-        };
+        }
+    }
+
+    /// Whether a publisher may choose what a column of the output is: some of it comes out of the payload or the properties of the message.
+    #[must_use]
+    pub fn is_chosen_by_publisher(&self, column: &str) -> bool {
+        let Some(column) = self.columns.iter().find(|known| &*known.name == column) else { return false };
+        column.slot.is_none_or(|slot| self.is_slot_chosen(slot, &mut Vec::new()))
+    }
+
+    fn is_slot_chosen(&self, slot: u16, seen: &mut Vec<u16>) -> bool {
+        if seen.contains(&slot) {
+            return false;
+        }
+        seen.push(slot);
+        let each = self.plan.each.iter().flat_map(|each| &each.list);
+        let mut of_slot = self.plan.before.iter().chain(&self.plan.after).chain(each).filter(|of| of.slot() == slot);
+        of_slot.any(|assign| match assign {
+            Assign::Field { field, .. } => is_of_publisher(*field),
+            Assign::Column { node, .. } => self.is_node_chosen(*node, seen),
+        })
+    }
+
+    fn is_node_chosen(&self, node: NodeId, seen: &mut Vec<u16>) -> bool {
+        let Some(node) = self.nodes.get(node as usize) else { return false };
+        match node {
+            Node::Field(field) => is_of_publisher(*field),
+            Node::Column(slot) => self.is_slot_chosen(*slot, seen),
+            Node::Item => true,
+            Node::Call { function, .. } if function.name == "payload" => true,
+            other => self.below(other).into_iter().any(|below| self.is_node_chosen(below, seen)),
+        }
+    }
+
+    /// Nodes at and below one that can fail by themselves, limits aside.
+    fn failing(&self, node: NodeId, found: &mut Vec<NodeId>) {
+        let Some(this) = self.nodes.get(node as usize) else { return };
+        let below = self.below(this);
         let is_bool = |node: &NodeId| self.kind(*node) == Some(Kind::Bool);
         let can_fail = match this {
             Node::Path { base, .. } => matches!(self.nodes.get(*base as usize), Some(Node::Field(Field::Payload))),
@@ -264,4 +300,9 @@ impl Program {
         }
         below.into_iter().for_each(|node| self.failing(node, found));
     }
+}
+
+/// Whether the field is as its publisher has written it, where no access control list looks.
+const fn is_of_publisher(field: Field) -> bool {
+    matches!(field, Field::Payload | Field::PubProps)
 }

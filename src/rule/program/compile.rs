@@ -1,24 +1,19 @@
 //! A tree to a program.
 
-use regex::bytes::{Regex, RegexBuilder};
-
 use super::check::{self, Warning};
 use super::eval::ARGUMENTS_MAX;
+use super::from::Origins;
 use super::node::{Assign, Constant, Node, NodeId, Part};
 use super::{Column, Each, Plan, Program, Reads};
-use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment};
 use crate::rule::failure::Reason;
-use crate::rule::functions::{self, Body, Context, Function, format};
-use crate::rule::message::Field;
+use crate::rule::field::Field;
+use crate::rule::functions::{self, Body, Context, Function, Pattern, format};
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement, Step, Target, Unary};
 use crate::rule::sql::error::nearest;
 use crate::rule::sql::{Error, Place, parse};
 use crate::rule::value::Value;
-
-/// How large a compiled pattern may be, in bytes.
-const PATTERN_MAX: usize = 64 * 1024;
 
 /// Compiles a rule.
 pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
@@ -26,7 +21,7 @@ pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
     let program = Program {
         name: name.into(),
         sql: sql.into(),
-        filters: filters(&tree)?,
+        from: Origins::of(&tree)?,
         nodes: Vec::new(),
         places: Vec::new(),
         operands: Vec::new(),
@@ -51,28 +46,6 @@ pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
     program.reads.fields.dedup();
     check::statement(&tree, &mut program.warnings);
     Ok(program)
-}
-
-/// FROM: topic filters.
-fn filters(tree: &Statement) -> Result<Vec<Box<str>>, Error> {
-    let mut filters: Vec<Box<str>> = Vec::new();
-    for source in &tree.from {
-        let name = source.name.as_str();
-        let refused = |what: String| Err(Error::new(source.place, what));
-        if topic::is_shared(name) {
-            return Err(Error::new(source.place, "a rule has no part in a shared subscription")
-                .hint("every message goes to every rule whose filter matches: name the filter alone"));
-        }
-        if ["$events/", "$bridges/", "$sources/"].iter().any(|kind| name.starts_with(kind)) {
-            return refused(format!("`{name}` is not a source of rules: FROM has topic filters"));
-        }
-        if !topic::valid_filter(name) {
-            return Err(Error::new(source.place, format!("`{name}` is no topic filter"))
-                .hint("`#` only as the last level, `+` only as a whole level"));
-        }
-        filters.push(name.into());
-    }
-    Ok(filters)
 }
 
 /// What a name means.
@@ -169,11 +142,7 @@ impl Compiler {
         self.program.plan.kept = self.slots;
         let mut assigns = Vec::new();
         if each.is_empty() {
-            for field in Field::ALL {
-                if meaning(&around, field.as_str()).is_none() {
-                    assigns.push(self.assign_field(*field)?);
-                }
-            }
+            assigns.extend(self.fields_but(&around)?);
             let fields = std::mem::take(&mut self.scope.selected);
             self.program.plan.kept = self.slots;
             self.program.plan.after.append(&mut assigns);
@@ -200,7 +169,8 @@ impl Compiler {
                 Meaning::Field(_) => continue,
             };
             if !columns.iter().any(|column| *column.name == *name) {
-                columns.push(Column { name: name.into(), slot });
+                let begin = format!(",{}:", serde_json::Value::from(&*name)).into_bytes().into();
+                columns.push(Column { name: name.into(), slot, begin });
             }
         }
         columns.sort_by(|one, other| other.name.cmp(&one.name));
@@ -277,12 +247,15 @@ impl Compiler {
             let node = self.named(meaning, Place::default())?;
             assigns.push(self.assign(node, &Target { name, steps: Vec::new(), place: Place::default() })?);
         }
-        for field in Field::ALL {
-            if meaning(&around, field.as_str()).is_none() {
-                assigns.push(self.assign_field(*field)?);
-            }
-        }
+        assigns.extend(self.fields_but(&around)?);
         Ok(assigns)
+    }
+
+    /// All fields but those with names that mean something else.
+    fn fields_but(&mut self, around: &[(String, Meaning)]) -> Result<Vec<Assign>, Error> {
+        let fields = self.program.from.fields.clone();
+        let fields = fields.into_iter().filter(|field| meaning(around, field.as_str()).is_none());
+        fields.map(|field| self.assign_field(field)).collect()
     }
 
     fn slot(&mut self, name: &str) -> Result<(u16, bool), Error> {
@@ -409,7 +382,7 @@ impl Compiler {
     /// A name and the way into what it means.
     fn path(&mut self, name: &str, steps: &[Step], place: Place) -> Result<NodeId, Error> {
         let selected = meaning(&self.scope.selected, name);
-        let around = meaning(&self.scope.around, name).or_else(|| Field::named(name).map(Meaning::Field));
+        let around = meaning(&self.scope.around, name).or_else(|| self.program.from.field(name).map(Meaning::Field));
         let is_field = matches!(selected, Some(Meaning::Column(slot)) if self.fields.contains(&slot));
         let base = match (selected, around) {
             (_, Some(around)) if is_field => around,
@@ -431,14 +404,14 @@ impl Compiler {
     fn unknown(&mut self, name: &str, place: Place) {
         let known: Vec<String> =
             self.scope.selected.iter().chain(&self.scope.around).map(|(name, _)| name.clone()).collect();
-        let known = known.iter().map(String::as_str).chain(Field::ALL.iter().map(|field| field.as_str()));
+        let known = known.iter().map(String::as_str).chain(self.program.from.fields.iter().map(|field| field.as_str()));
         let hint = match (name.to_ascii_lowercase().as_str(), nearest(name, known)) {
             ("null" | "undefined", _) => {
                 "is_null(x) asks whether x is absent, is_null_var(x) whether it is absent or null".to_owned()
             }
             (_, Some(near)) => format!("did you mean `{near}`?"),
             _ if functions::named(name).is_some() => format!("a function has brackets: `{name}(…)`"),
-            _ => "it is neither a column nor a field of messages".to_owned(),
+            _ => format!("it is neither a column nor a field of {}", self.program.from.what()),
         };
         self.warn(place, format!("`{name}` is always absent"), hint);
     }
@@ -534,8 +507,7 @@ impl Compiler {
             )
             .hint("for patterns out of data there are =~, split and find"));
         };
-        let compiled: Result<Regex, _> = RegexBuilder::new(text).size_limit(PATTERN_MAX).build();
-        let pattern = compiled.map_err(|error| {
+        let pattern = Pattern::compile(text).map_err(|error| {
             let what = error.to_string();
             let what = what.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             Error::new(*place, format!("the pattern cannot be used: {what}"))

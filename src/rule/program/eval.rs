@@ -9,9 +9,10 @@ use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::Around;
 use crate::rule::compare::{compare, is_same};
+use crate::rule::facts::Subject;
 use crate::rule::failure::{Clause, Failure, Reason};
+use crate::rule::field::Field;
 use crate::rule::functions::{Body, Context, arithmetic};
-use crate::rule::message::{Field, Message};
 use crate::rule::sql::ast::Step;
 use crate::rule::value::Value;
 
@@ -26,7 +27,7 @@ pub(super) type Slot<'a> = Cell<Option<Value<'a>>>;
 /// One evaluation.
 pub(super) struct Run<'a> {
     program: &'a Program,
-    message: &'a Message<'a>,
+    subject: Subject<'a>,
     context: Context<'a>,
     slots: &'a [Slot<'a>],
     item: Cell<Value<'a>>,
@@ -40,14 +41,14 @@ type Evaluated<'a> = Result<Value<'a>, Fault>;
 impl<'a> Run<'a> {
     pub(super) fn new(
         program: &'a Program,
-        message: &'a Message<'a>,
+        subject: Subject<'a>,
         around: &'a Around<'a>,
         arena: &'a Arena,
     ) -> Result<Self, Failure> {
         let context = Context { arena, around };
         let slots = arena.slots(usize::from(program.plan.slots));
         let slots = slots.map_err(|reason| Failure { reason, clause: Clause::Select, place: Default::default() })?;
-        Ok(Self { program, message, context, slots, item: Cell::new(Value::Absent), clause: Cell::new(Clause::Select) })
+        Ok(Self { program, subject, context, slots, item: Cell::new(Value::Absent), clause: Cell::new(Clause::Select) })
     }
 
     /// All outputs.
@@ -124,8 +125,8 @@ impl<'a> Run<'a> {
         match assign {
             Assign::Field { slot, field } => {
                 let value = self.field(*field).map_err(|reason| (reason, 0))?;
-                // Not every message has an address.
-                if !(value.is_absent() && matches!(field, Field::Peerhost | Field::Peername)) {
+                // What it does not have is no column.
+                if let Some(value) = value {
                     self.set_column(*slot, value);
                 }
             }
@@ -157,8 +158,9 @@ impl<'a> Run<'a> {
         self.program.operands.get(part.start as usize..part.end as usize).unwrap_or_default()
     }
 
-    fn field(&self, field: Field) -> Result<Value<'a>, Reason> {
-        self.message.field(field, &self.program.name, self.context.arena)
+    /// `None`: what the rule is evaluated for does not have it.
+    fn field(&self, field: Field) -> Result<Option<Value<'a>>, Reason> {
+        self.subject.field(field, &self.program.name, self.context.arena)
     }
 
     /// A condition that is no boolean is an error.
@@ -176,7 +178,7 @@ impl<'a> Run<'a> {
         let Some(node) = self.program.nodes.get(at as usize) else { return Ok(Value::Absent) };
         match node {
             Node::Constant(constant) => Ok(constant.value()),
-            Node::Field(field) => self.field(*field).map_err(here),
+            Node::Field(field) => Ok(self.field(*field).map_err(here)?.unwrap_or(Value::Absent)),
             Node::Column(slot) => Ok(self.column(*slot).unwrap_or(Value::Absent)),
             Node::Item => Ok(self.item.get()),
             Node::Path { base, steps } => {
@@ -258,7 +260,7 @@ impl<'a> Run<'a> {
                 let mut values = [Value::Absent; ARGUMENTS_MAX + 1];
                 let mut len = 0;
                 if let Body::OfField(field, _) = &function.body {
-                    values[0] = self.field(*field).map_err(here)?;
+                    values[0] = self.field(*field).map_err(here)?.unwrap_or(Value::Absent);
                     len = 1;
                 }
                 let values = self.arguments(arguments, &mut values, len)?;

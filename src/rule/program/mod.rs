@@ -3,22 +3,27 @@
 mod check;
 mod compile;
 mod eval;
+mod from;
 mod node;
 mod output;
 mod path;
 
 use std::fmt;
 
-use regex::bytes::Regex;
-
 pub use self::check::{Explanation, Warning};
+use self::from::Origins;
+pub use self::from::{SourceName, from_text};
 use self::node::{Assign, Node, NodeId};
 pub use self::output::{Output, UnknownColumn};
 pub(super) use self::path::{put_member, read_names};
 use super::arena::Arena;
 use super::around::Around;
+use super::event::Event;
+use super::facts::Subject;
 use super::failure::Failure;
-use super::message::{Field, Message};
+use super::field::Field;
+use super::functions::Pattern;
+use super::message::Message;
 use super::sql::ast::Step;
 use super::sql::{Error, Place};
 
@@ -26,7 +31,7 @@ use super::sql::{Error, Place};
 pub struct Program {
     name: Box<str>,
     sql: Box<str>,
-    filters: Vec<Box<str>>,
+    from: Origins,
     nodes: Vec<Node>,
     /// Of each node.
     places: Vec<Place>,
@@ -34,7 +39,7 @@ pub struct Program {
     operands: Vec<NodeId>,
     /// Of paths and targets.
     steps: Vec<Step>,
-    patterns: Vec<Regex>,
+    patterns: Vec<Pattern>,
     plan: Plan,
     /// The output's, in descending order of their names.
     columns: Vec<Column>,
@@ -74,6 +79,8 @@ struct Column {
     name: Box<str>,
     /// `None`: the item of FOREACH.
     slot: Option<u16>,
+    /// JSON text before the value: a comma, the quoted name, a colon.
+    begin: Box<[u8]>,
 }
 
 /// What of a message a program reads.
@@ -88,28 +95,48 @@ pub(super) struct Reads {
 /// A message and what its rules share: the index of its payload, what they may cost together.
 #[derive(Debug)]
 pub struct Input<'i> {
-    message: &'i Message<'i>,
+    subject: Subject<'i>,
     around: &'i Around<'i>,
     arena: &'i mut Arena,
+    /// Steps and mixed comparisons of the subjects before.
+    before: (u64, u32),
 }
 
 impl<'i> Input<'i> {
     /// Begins with a message; all of its rules are evaluated with this.
     pub fn new(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
-        arena.begin_message(message.context.payload, around.seed);
-        Self { message, around, arena }
+        Self::of(Subject::Message(message), around, arena)
+    }
+
+    /// [`Input::new`] with anything that rules are evaluated for.
+    pub fn of(subject: Subject<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
+        arena.begin_message(subject.text(), around.seed);
+        Self { subject, around, arena, before: (0, 0) }
+    }
+
+    /// Goes on with another subject: its rules may cost as much again.
+    pub fn go_on_with(&mut self, subject: Subject<'i>) {
+        self.before = (self.steps(), self.mixed_comparisons());
+        self.subject = subject;
+        self.arena.begin_message(subject.text(), self.around.seed);
+    }
+
+    /// Goes on with a message that a rule has made of the one before: its rules have what that one's have left of what a message may cost.
+    pub fn of_republished(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
+        arena.go_on_with(message.context.payload);
+        Self { subject: Subject::Message(message), around, arena, before: (0, 0) }
     }
 
     /// Steps of the rules so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.arena.steps_taken()
+        self.before.0.saturating_add(self.arena.steps_taken())
     }
 
     /// Comparisons of values of different types so far, which are rarely meant.
     #[must_use]
     pub fn mixed_comparisons(&self) -> u32 {
-        self.arena.mixed_comparisons()
+        self.before.1.saturating_add(self.arena.mixed_comparisons())
     }
 }
 
@@ -145,7 +172,26 @@ impl Program {
 
     /// Topic filters of FROM, valid ones.
     pub fn filters(&self) -> impl Iterator<Item = &str> {
-        self.filters.iter().map(|filter| &**filter)
+        self.from.filters.iter().map(|filter| &**filter)
+    }
+
+    /// All that FROM names: filters, then sources and events as EMQX names them.
+    pub fn from(&self) -> impl Iterator<Item = String> {
+        let sources = self.from.sources.iter().map(|source| from_text(&source.name));
+        let events = self.from.events.iter().map(|event| event.from());
+        self.filters().map(str::to_owned).chain(sources).chain(events)
+    }
+
+    /// Events that FROM names, once each.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.from.events
+    }
+
+    /// Sources that FROM names.
+    #[must_use]
+    pub fn sources(&self) -> &[SourceName] {
+        &self.from.sources
     }
 
     /// What is probably not meant.
@@ -170,7 +216,7 @@ impl Program {
         each: impl FnMut(&Output<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, Failure> {
         input.arena.begin_rule();
-        let outcome = eval::Run::new(self, input.message, input.around, input.arena).and_then(|run| run.all(each));
+        let outcome = eval::Run::new(self, input.subject, input.around, input.arena).and_then(|run| run.all(each));
         input.arena.end_rule();
         outcome
     }

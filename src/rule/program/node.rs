@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::rule::field::Field;
 use crate::rule::functions::Function;
-use crate::rule::message::Field;
 use crate::rule::sql::ast::Binary;
 use crate::rule::value::Value;
 

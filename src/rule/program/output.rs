@@ -1,10 +1,10 @@
 //! What a rule has made of a message: columns, by name and by way, for templates and as JSON.
 
 use super::eval::Slot;
-use super::{Program, path};
+use super::{Column, Program, path};
 use crate::rule::arena::Arena;
 use crate::rule::failure::{Clause, Failure, Reason};
-use crate::rule::json::write::{Charged, Out as _, text, write};
+use crate::rule::json::write::{Charged, Out as _, write};
 use crate::rule::sql::ast::Step;
 use crate::rule::sql::error::nearest;
 use crate::rule::value::Value;
@@ -54,12 +54,13 @@ impl Program {
 impl<'a> Output<'a> {
     /// Columns and their values, in descending order of their names.
     pub fn columns(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
-        let (slots, item) = (self.slots, self.item);
-        self.program.columns.iter().filter_map(move |column| {
-            let value =
-                column.slot.map_or(Some(item), |slot| slots.get(usize::from(slot)).and_then(std::cell::Cell::get));
-            value.map(|value| (&*column.name, value))
-        })
+        let of = *self;
+        self.program.columns.iter().filter_map(move |column| Some((&*column.name, of.value_of(column)?)))
+    }
+
+    fn value_of(&self, column: &Column) -> Option<Value<'a>> {
+        let slot = |slot: u16| self.slots.get(usize::from(slot)).and_then(std::cell::Cell::get);
+        column.slot.map_or(Some(self.item), slot)
     }
 
     /// A column by its name; absent if there is none.
@@ -86,12 +87,12 @@ impl<'a> Output<'a> {
 
     fn write_all(&self, out: &mut Charged<'_>) -> Result<(), Reason> {
         out.put(b"{")?;
-        for (n, (name, value)) in self.columns().enumerate() {
-            if n > 0 {
-                out.put(b",")?;
-            }
-            text(name.as_bytes(), out)?;
-            out.put(b":")?;
+        let mut comma = false;
+        for column in &self.program.columns {
+            let Some(value) = self.value_of(column) else { continue };
+            // In front of the member's name in quotes there is a comma, of which the first one has no need.
+            out.put(column.begin.get(usize::from(!comma)..).unwrap_or_default())?;
+            comma = true;
             write(value, out, self.arena)?;
         }
         out.put(b"}")

@@ -1,6 +1,7 @@
 //! Whole rules on whole messages.
 
 mod docs;
+mod facts;
 mod golden;
 mod made;
 mod pins;

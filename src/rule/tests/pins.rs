@@ -400,7 +400,7 @@ fn rules_that_are_none() {
         ("SELECT sprintf(topic, 'a') FROM \"t\"", "the format of sprintf"),
         ("SELECT 1 FROM \"$share/g/t\"", "shared subscription"),
         ("SELECT 1 FROM \"a#\"", "`a#` is no topic filter"),
-        ("SELECT 1 FROM \"$events/client_connected\"", "not a source of rules"),
+        ("SELECT 1 FROM \"$events/message_delivered\"", "is not supported yet"),
         ("FOREACH * FROM \"t\"", "ends with an array"),
         ("FOREACH payload AS a.b FROM \"t\"", "has a name, not a path"),
     ] {

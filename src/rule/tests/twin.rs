@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::made::{as_parsed, payloads, statements};
 use super::outputs;
 use crate::mqtt::topic;
-use crate::rule::message::Field;
+use crate::rule::field::Field;
+use crate::rule::message::FIELDS;
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement, Step, Target, Unary};
 
 #[derive(Clone, Debug)]
@@ -578,8 +579,9 @@ fn fields(payload: &str) -> Names {
         Field::Event => json("\"message.publish\""),
         Field::Clientid => json("\"c1\""),
         Field::ClientAttrs => json("{}"),
+        _ => Tree::Absent,
     };
-    let mut fields: Names = Field::ALL.iter().map(|field| (field.as_str().to_owned(), value(field))).collect();
+    let mut fields: Names = FIELDS.iter().map(|(field, _)| (field.as_str().to_owned(), value(field))).collect();
     fields.insert("\0fields".to_owned(), Tree::Absent);
     fields
 }

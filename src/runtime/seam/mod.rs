@@ -239,6 +239,9 @@ pub trait Segments {
     fn existing(&self) -> Vec<(u64, u64)>;
 }
 
+/// Things of one kind that a turn does before it looks at the clock.
+const THINGS_A_LOOK: usize = 8;
+
 /// What a shard may ask of the runtime while it is being called. All calls are cheap and never block.
 ///
 /// A dead [`ConnId`] is ignored by every call, so a shard needs no bookkeeping of what just closed.
@@ -266,6 +269,11 @@ pub trait Io<M> {
     /// Whether this turn has had its time ([`crate::limits::TURN_TIME`]): what may wait does. Reads the clock.
     fn is_over(&self) -> bool {
         false
+    }
+    /// Whether this turn has had its time, asked after each of many things. The clock is read after every few of them, and when they have cost a
+    /// quantum.
+    fn is_over_after(&mut self, things: usize) -> bool {
+        (things.is_multiple_of(THINGS_A_LOOK) || !self.spend(0)) && self.is_over()
     }
     /// The shard has left something for the next turn, which then waits for nothing.
     fn go_on(&mut self) {}

@@ -1,18 +1,21 @@
 //! A message that no client is sending now: a will, a value of the service, a record of a source. Its sinks, subscribers and home are asked for
 //! room first; then all of them get it, or none. A client's own way, on which its session numbers the message in between, is `publish`.
 
+use smallvec::SmallVec;
+
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::Publish;
 use crate::runtime::seam::WallMs;
 use crate::session::{Claimed, ClientKey, SessionKey};
 
-use super::delivery::{PublishedBy, Route};
+use super::delivery::{Delivery, PublishedBy, Route};
 use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Asking, Told, Unreserved};
-use super::retained::Publisher as RetainedBy;
+use super::queues::Queues;
+use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
+use super::retained::{Publisher as RetainedBy, Retained};
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
@@ -41,6 +44,7 @@ pub(in crate::shard) struct Feeds {
 
 impl Feeds {
     pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
+    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false };
 }
 
 /// A message at hand.
@@ -55,6 +59,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub(in crate::shard) feeds: Feeds,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub(in crate::shard) hops: u8,
+    /// Rules for the record that it was made of.
+    pub(in crate::shard) beside: Option<&'a Beside<'a>>,
 }
 
 /// What became of a message for which there was room.
@@ -65,14 +71,38 @@ pub(in crate::shard) struct Admitted {
     owed: u16,
     /// A sink has refused the message for all destinations.
     pub(in crate::shard) is_refused: bool,
-    /// A sink has taken the message.
+    /// A sink has taken the message, or somebody what rules have made of it.
     is_matched: bool,
+    /// Rules have made messages of it.
+    has_republished: bool,
 }
 
 impl Admitted {
     /// Whether there is anybody for the message: a sink, a subscriber, the home of a retained message.
     pub(in crate::shard) fn is_any(self) -> bool {
         self.is_matched || self.is_refused || self.route.is_any()
+    }
+}
+
+/// What a message waits for: the room that sinks do not have, or that messages do not find that rules have made of it. `first`: the message
+/// itself.
+#[inline]
+pub(super) fn waits_for(
+    reserved: &mut Result<Reservation<'_>, Unreserved>,
+    delivery: &mut Delivery,
+    takers: (&Retained, &Queues),
+    first: (&str, &Publish<'_>, Route),
+    client_id: &str,
+) -> Option<Stall> {
+    match reserved {
+        Err(Unreserved::Full(wait)) => Some(Stall::Memory(*wait)),
+        Ok(reservation) if reservation.has_republished() => {
+            let made = (reservation.republished(), client_id);
+            let full = delivery.find_room_for_republished(takers, first, made).err()?;
+            reservation.give_up();
+            Some(full)
+        }
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -89,7 +119,7 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds, hops } = *of;
+        let Publication { publish, client, username, time, feeds, hops, beside } = *of;
         let client_id = client.client_id;
         let mut route = Route::default();
         if feeds.subscribers {
@@ -100,20 +130,31 @@ impl Broker {
                 let _ = io.spend(cost);
             }
         }
-        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false };
-        if !(feeds.sinks || feeds.rules && self.outlets.rules.is_some()) {
+        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
+        if !(feeds.sinks || beside.is_some() || feeds.rules && self.outlets.rules.is_some()) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
-        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall };
-        let routed = match self.outlets.reserve(&message, &asking) {
+        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
+        let mut reserved = self.outlets.reserve(&message, &asking);
+        let (takers, first) = ((&self.retained, &self.queues), (publish.topic, publish, route));
+        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, client_id) {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+            return Err(stall);
+        }
+        admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
+        // Moved: it ends here, whatever it is.
+        let routed = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
+                admitted.is_matched |=
+                    admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
             Err(Unreserved::Unmatched | Unreserved::Denied) if route.is_any() => Routed::Matched,
-            Err(Unreserved::Unmatched | Unreserved::Denied) => Routed::Unmatched,
+            Err(Unreserved::Unmatched | Unreserved::Denied | Unreserved::Full(_)) => Routed::Unmatched,
             Err(Unreserved::Rejected(sink, objection)) => {
                 admitted.is_refused = true;
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
@@ -125,7 +166,6 @@ impl Broker {
                 admitted.is_refused = true;
                 Routed::Refused
             }
-            Err(Unreserved::Full(wait)) => return Err(Stall::Memory(wait)),
         };
         if feeds.sinks {
             self.numbers.count_routed(None, routed);
@@ -147,11 +187,11 @@ impl Broker {
         admitted: Admitted,
         by: Publisher,
     ) -> u32 {
-        let Admitted { route, owed, is_refused, .. } = admitted;
-        if is_refused || !route.is_any() {
+        let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
+        if is_refused || !(route.is_any() || has_republished) {
             return owed.into();
         }
-        let (from, awaited) = match by {
+        let (from, mut awaited) = match by {
             Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
             Publisher::Service => (PublishedBy::default(), 0),
             Publisher::Source(claimed) => {
@@ -160,8 +200,47 @@ impl Broker {
                 (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
             }
         };
-        let answer = from.claimed.map(ticket_of);
-        self.deliver(io, route, publish, from, answer);
+        let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
+        if has_republished && claimed.is_some() {
+            let claims: u32 = self.delivery.republished().map(|(_, shards)| shards.count_ones()).sum();
+            awaited += claims + u32::from(self.republished_awaits());
+        }
+        if route.is_any() {
+            self.deliver(io, route, publish, from, answer);
+        }
+        if has_republished {
+            self.deliver_republished(io, claimed, answer);
+        }
         u32::from(owed) + awaited
+    }
+
+    /// How many answers are owed for the messages that rules have made of the one at hand, beside those of sinks.
+    pub(in crate::shard) fn republished_awaits(&mut self) -> u16 {
+        let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
+    }
+
+    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that it all comes from.
+    /// They are nobody's own, and rules may publish everything.
+    #[cold]
+    pub(in crate::shard) fn deliver_republished(
+        &mut self,
+        io: &mut Ring<'_>,
+        claimed: Option<Claimed>,
+        answer: Option<Ticket>,
+    ) {
+        let cost = self.delivery.take_cost();
+        let _ = io.spend(cost);
+        let mut all = std::mem::take(self.outlets.republished());
+        for (at, made) in all.iter().enumerate() {
+            let publish = made.publish();
+            let route = self.delivery.find_again(at + 1, publish.topic);
+            if route.is_any() {
+                self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+            }
+        }
+        all.clear();
+        *self.outlets.republished() = all;
     }
 }

@@ -9,13 +9,13 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
-use super::admit::Feeds;
+use super::admit::{Feeds, waits_for};
 use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::Owner;
-use super::reservation::{Asking, Told, Unreserved};
+use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -84,7 +84,7 @@ impl Broker {
                 Err(full) => return Published::Stall(full),
             }
         }
-        let reserved = match topic {
+        let mut reserved = match topic {
             Some(_) if !is_granted => {
                 self.outlets.forget_outcomes();
                 Err(Unreserved::Denied)
@@ -102,6 +102,7 @@ impl Broker {
                             feeds: Feeds::ALL,
                             peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
                             wall,
+                            beside: None,
                         },
                     )
                 }
@@ -112,9 +113,13 @@ impl Broker {
                 Err(Unreserved::Unmatched)
             }
         };
-        if let Err(Unreserved::Full(wait)) = reserved {
-            return Published::Stall(Stall::Memory(wait));
+        let (takers, first) = ((&self.retained, &self.queues), (topic.unwrap_or_default(), publish, route));
+        if let Some(stall) = waits_for(&mut reserved, &mut self.delivery, takers, first, session.client_id()) {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+            return Published::Stall(stall);
         }
+        let has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         if let (Err(why), Some(topic)) = (&reserved, topic) {
             tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }
@@ -197,7 +202,10 @@ impl Broker {
         let is_lasting = is_taken
             && self.outlets.is_settled()
             && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
-        let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
+        let mut awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
+        if has_republished {
+            awaited += self.republished_awaits();
+        }
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
@@ -213,6 +221,9 @@ impl Broker {
                 session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
             }
             self.deliver_from(io, (key, origin), route, publish, number);
+        }
+        if has_republished {
+            self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { is_lasting }
     }

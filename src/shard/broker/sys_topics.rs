@@ -31,7 +31,7 @@ impl Broker {
             let client = ClientKey { auth: None, client_id: "" };
             let (username, time, publish) = (None, io.wall(), &publish);
             let feeds = Feeds { sinks: false, ..Feeds::ALL };
-            let of = Publication { publish, client, username, time, feeds, hops: 0 };
+            let of = Publication { publish, client, username, time, feeds, hops: 0, beside: None };
             if let Ok(admitted) = self.admit(io, &of, None) {
                 self.hand_on(io, publish, admitted, Publisher::Service);
             }

@@ -17,9 +17,6 @@ use super::{Broker, Ring, sys_topics};
 /// Wills admitted again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
-/// Wills after which the clock is looked at.
-const WILLS_A_LOOK: usize = 8;
-
 impl Broker {
     /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has
     /// reported what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
@@ -37,10 +34,11 @@ impl Broker {
         if self.sessions.has_due_wills() && !self.are_gone(io) {
             return false;
         }
+        io.next_quantum();
         for published in 1.. {
             let Some(due) = self.sessions.next_will() else { break };
             self.publish_will(io, due);
-            if published % WILLS_A_LOOK == 0 && io.is_over() {
+            if io.is_over_after(published) {
                 break;
             }
         }
@@ -120,7 +118,7 @@ impl Broker {
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
-        let of = Publication { publish: of, client, username, time, feeds: Feeds::ALL, hops };
+        let of = Publication { publish: of, client, username, time, feeds: Feeds::ALL, hops, beside: None };
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);

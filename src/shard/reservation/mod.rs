@@ -2,6 +2,7 @@
 //! numbers the message. Nothing is taken before [`Reservation::take`]; a dropped reservation has no effect.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -16,6 +17,7 @@ use crate::metrics::spec::RefusalReason;
 use crate::mqtt::packet::{QoS, Version};
 use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
+use crate::rules::{KEPT, Rules as Guarantees};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::Peer;
 
@@ -25,8 +27,12 @@ use super::outlets::{Objection, Outlets};
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
 
+mod beside;
+mod republished;
 mod rows;
 
+pub(super) use self::beside::Beside;
+pub(in crate::shard) use self::republished::Republished;
 use self::rows::{Before, Made, Sum, span};
 
 /// Memory for what is rendered of a message that is kept for the next one.
@@ -39,6 +45,12 @@ pub(super) struct Reservation<'a> {
     is_refused: bool,
     /// Whether other sinks have had the message since before a crash: a sink that refuses it now does so for itself alone, if it can keep it.
     is_repeat: bool,
+    /// How the publisher learns that there is no room, for what rules have made of the message, too.
+    told: Told,
+    /// The message that is asked about: 0, or the number of the republished one.
+    of: u16,
+    /// How many republished messages there were when it was its turn.
+    before: usize,
 }
 
 /// How the publisher of a message learns that a sink refuses it.
@@ -98,6 +110,8 @@ pub(super) struct Asking<'a> {
     /// The address of its publisher, where there are rules and it has one.
     pub(super) peer: Option<SocketAddr>,
     pub(super) wall: WallMs,
+    /// Rules that are not for the message itself.
+    pub(super) beside: Option<&'a Beside<'a>>,
 }
 
 /// The room that a message waits for.
@@ -129,8 +143,14 @@ pub(super) struct Workspace {
     sums: SmallVec<[Sum; 4]>,
     /// The cost of its rules, in packets.
     cost: u32,
+    /// Whether its answer waits for these rows.
+    outputs_owe: bool,
     /// What the rules have made of the message.
     pub(in crate::shard) outcomes: Outcomes,
+    /// Messages that they have made of it, and of one another; each has its place and one as its number.
+    pub(in crate::shard) republished: Vec<Republished>,
+    /// Rules of which one was dropped, as too many rules had come before.
+    pub(in crate::shard) looped: SmallVec<[u16; 2]>,
     pub(in crate::shard) value: Vec<u8>,
     pub(in crate::shard) headers: Vec<u8>,
 }
@@ -141,8 +161,6 @@ struct Fed<'a> {
     plan: &'a Plan,
     /// The row's memory, its topic, and its place in [`Workspace::rows`]; or why the sink never takes it.
     row: Result<(usize, Text, u32), Objection>,
-    /// What the message's rows before it take.
-    before: Before,
 }
 
 /// A sink's part.
@@ -150,6 +168,8 @@ struct Fed<'a> {
 struct Reserved {
     /// The sink's number in the configuration.
     sink: u16,
+    /// The message: 0, or the number of the republished one.
+    of: u16,
     to: To,
     /// Its part of the needs of its cluster.
     bytes: usize,
@@ -226,22 +246,28 @@ impl Outlets {
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
-        if self.rules.is_some() {
+        if let Some(rules) = &mut self.rules {
             work.forget_rows();
+            rules.console.forget();
         }
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
             // Of a sink that rules feed it is known only when they are evaluated how many rows it has to have.
-            let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.feed(sink));
+            let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.republish || rules.feed(sink));
             work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
         if !(asking.feeds.sinks && asking.feeds.rules) {
             let Feeds { sinks, rules, .. } = asking.feeds;
             work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
         }
+        if let Some(beside) = asking.beside {
+            work.matched.extend_from_slice(beside.rules);
+        }
         let is_matched = !work.matched.is_empty();
-        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: !already_taken_by.is_empty() };
+        let is_repeat = !already_taken_by.is_empty();
+        let told = asking.told;
+        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat, told, of: 0, before: 0 };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
@@ -256,8 +282,9 @@ impl Outlets {
             Err(why) => {
                 if matches!(why, Unreserved::Full(_)) {
                     // The message comes again, and the rules are evaluated again.
-                    reservation.outlets.workspace.outcomes.clear();
+                    reservation.outlets.forget_outcomes();
                 }
+                reservation.outlets.workspace.republished.clear();
                 Err(why)
             }
         }
@@ -269,7 +296,8 @@ impl Outlets {
     /// The memory is full.
     #[inline]
     pub(super) fn reserve_again(&mut self, message: &Message<'_>) -> Result<Reservation<'_>, Unreserved> {
-        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false };
+        let (is_refused, is_repeat, told) = (false, false, Told::Not);
+        let mut reservation = Reservation { outlets: self, is_refused, is_repeat, told, of: 0, before: 0 };
         reservation.set_aside(message)?;
         Ok(reservation)
     }
@@ -325,11 +353,11 @@ impl Reservation<'_> {
                 self.ask_rules(place, message, asking, &mut waits)?;
                 break;
             }
-            let (to, bytes, room) = self.ask(sink, message, asking.told, None)?;
+            let (to, bytes, room) = self.ask(sink, message, asking.told, Before::default(), None)?;
             let plan = &self.outlets.plans[usize::from(sink)];
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;
-            self.push(Reserved { sink, to, bytes }, bytes, room, &mut waits);
+            self.push(Reserved { sink, of: 0, to, bytes }, bytes, room, &mut waits);
             if self.is_refused {
                 break;
             }
@@ -342,12 +370,10 @@ impl Reservation<'_> {
     /// that it waits for, if it does.
     #[inline]
     fn push(&mut self, reserved: Reserved, need: usize, room: Result<(), Full>, waits: &mut Option<Wait>) {
-        let work = &mut self.outlets.workspace;
         if self.is_refused {
-            work.sinks.clear();
-            work.needs.fill(0);
-            *waits = None;
+            self.take_back(waits);
         }
+        let work = &mut self.outlets.workspace;
         let cluster = self.outlets.plans[usize::from(reserved.sink)].cluster;
         if let Err(full) = room {
             // Another sink may still refuse it for good.
@@ -357,12 +383,34 @@ impl Reservation<'_> {
         work.sinks.push(reserved);
     }
 
-    /// Asks one sink: where its row goes, the memory that takes, and whether there is room. `made`: the row of a rule.
+    /// Takes back what all destinations of the message that is asked about would have got, and what rules have made of it.
+    #[cold]
+    fn take_back(&mut self, waits: &mut Option<Wait>) {
+        let work = &mut self.outlets.workspace;
+        if self.of == 0 {
+            work.sinks.clear();
+            work.needs.fill(0);
+            work.republished.clear();
+            *waits = None;
+            return;
+        }
+        let (of, before) = (self.of, self.before);
+        let is_gone = |reserved: &Reserved| reserved.of == of || usize::from(reserved.of) > before;
+        for reserved in work.sinks.iter().filter(|reserved| is_gone(reserved)) {
+            work.needs[self.outlets.plans[usize::from(reserved.sink)].cluster] -= reserved.bytes;
+        }
+        work.sinks.retain(|reserved| !is_gone(reserved));
+        work.republished.truncate(before);
+    }
+
+    /// Asks one sink: where its row goes, the memory that takes, and whether there is room. `before`: what the message's rows before it take.
+    /// `made`: the row of a rule.
     fn ask(
         &mut self,
         sink: u16,
         message: &Message<'_>,
         told: Told,
+        before: Before,
         made: Option<Fed<'_>>,
     ) -> Result<(To, usize, Result<(), Full>), Unreserved> {
         let outlets = &mut *self.outlets;
@@ -375,12 +423,12 @@ impl Reservation<'_> {
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
             checked
         };
-        let (mut asked, row, before) = match made {
-            None => (asked(plan, message, (&mut work.rendered, &mut work.value), check), None, Before::default()),
-            Some(Fed { row: Ok((bytes, topic, row)), before, .. }) => {
-                (asked_of_row(plan, message, &work.rendered, (bytes, topic), check), Some(row), before)
+        let (mut asked, row) = match made {
+            None => (asked(plan, message, (&mut work.rendered, &mut work.value), check), None),
+            Some(Fed { row: Ok((bytes, topic, row)), .. }) => {
+                (asked_of_row(plan, message, &work.rendered, (bytes, topic), check), Some(row))
             }
-            Some(Fed { row: Err(objection), before, .. }) => (Err(objection), None, before),
+            Some(Fed { row: Err(objection), .. }) => (Err(objection), None),
         };
         let (mut spool, mut passes) = (Ok(()), false);
         let buffer = outlets.buffer.as_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
@@ -417,7 +465,7 @@ impl Reservation<'_> {
                 let with_others = Asked { bytes: before.share + bytes, ..asked };
                 let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &with_others, hash));
                 passes |= room == Err(Full::Sink(plan.sink)) && upstream.producer.is_held_back(plan.sink);
-                if room.is_err() && !passes && plan.goes_without(message) {
+                if room.is_err() && !passes && plan.goes_without(message.qos) {
                     return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
                 Ok((To::Topic { asked, key, hash, is_spooled, made: row }, bytes, room))
@@ -425,6 +473,7 @@ impl Reservation<'_> {
             Err(objection) => {
                 // A letter has the message as it came, by the sink's own templates.
                 let (plan, message) = (&outlets.plans[usize::from(sink)], &Message { output: None, ..*message });
+                let told = if objection.is_lack_of_room() { self.told } else { told };
                 let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
                     Fate::Letter { place, alone } => (place, alone),
                     Fate::Rejected => return Err(Unreserved::Rejected(sink, objection)),
@@ -432,10 +481,10 @@ impl Reservation<'_> {
                 };
                 self.is_refused = alone;
                 let room = place.room(&outlets.letters, &upstream.producer, sink);
-                if room.is_err() && alone && plan.goes_without(message) {
+                if room.is_err() && alone && plan.goes_without(message.qos) {
                     return Err(Unreserved::Rejected(sink, objection));
                 }
-                if room.is_err() && plan.goes_without(message) {
+                if room.is_err() && plan.goes_without(message.qos) {
                     return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
                 Ok((To::DeadLetters(objection, place), place.bytes(), room))
@@ -446,6 +495,7 @@ impl Reservation<'_> {
     /// Leaves out the rows of sinks that have had all of theirs since before a crash. A sink that has had only some of its rows, as the disk had
     /// not taken the others, gets all of them again: none may be missing. Dead letters are written again; whether they were safe is not known.
     fn leave_out(&mut self, already_taken_by: &[u16]) {
+        let guarantees = self.outlets.rules.as_ref().map_or(&KEPT as &dyn Guarantees, |rules| rules.guarantees);
         let work = &mut self.outlets.workspace;
         for (at, sink) in already_taken_by.iter().enumerate() {
             if already_taken_by[..at].contains(sink) {
@@ -453,7 +503,7 @@ impl Reservation<'_> {
             }
             let is_row = |of: &Reserved| of.sink == *sink && matches!(of.to, To::Topic { .. });
             let had = already_taken_by.iter().filter(|other| *other == sink).count();
-            if had < work.sinks.iter().filter(|of| is_row(of)).count() {
+            if !guarantees.has_all(had, work.sinks.iter().filter(|of| is_row(of)).count()) {
                 continue;
             }
             let cluster = self.outlets.plans[usize::from(*sink)].cluster;
@@ -485,12 +535,14 @@ impl Reservation<'_> {
     fn pass_over(&mut self, cluster: usize, message: &Message<'_>) -> bool {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
-        for Reserved { sink, to, bytes } in &mut work.sinks {
+        for Reserved { sink, of, to, bytes } in &mut work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
             if matches!(to, To::Nowhere(_)) {
                 continue;
             }
-            if plan.cluster == cluster && plan.goes_without(message) {
+            let qos = usize::from(*of).checked_sub(1).and_then(|at| work.republished.get(at));
+            let qos = qos.map_or(message.qos, |made| made.qos as u8);
+            if plan.cluster == cluster && plan.goes_without(qos) {
                 let why = match to {
                     To::DeadLetters(objection, _) if self.is_refused => objection.reason(),
                     _ => RefusalReason::NoRoom,
@@ -529,8 +581,9 @@ impl Reservation<'_> {
         })
     }
 
-    /// Writes the message's rows. Returns how many sinks owe an answer for it. `origin`: the publisher and its open packet id, which the
-    /// rows in the spool carry.
+    /// Writes the message's rows, and those of what rules have made of it. Returns how many sinks owe an answer for it. `origin`: the publisher
+    /// and its open packet id, which the rows in the spool carry.
+    #[inline]
     pub(super) fn take(
         mut self,
         message: &Message<'_>,
@@ -539,13 +592,30 @@ impl Reservation<'_> {
         now: Monotonic,
         wall: WallMs,
     ) -> u16 {
+        if self.has_republished() {
+            return self.take_all(message, ticket, origin, (now, wall));
+        }
+        let all = 0..self.outlets.workspace.sinks.len();
+        self.take_rows(all, message, ticket, origin, (now, wall))
+    }
+
+    /// Writes the rows of a message that are at these places.
+    #[inline]
+    fn take_rows(
+        &mut self,
+        places: Range<usize>,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        origin: Option<Origin>,
+        (now, wall): (Monotonic, WallMs),
+    ) -> u16 {
         let seconds = message.properties.message_expiry_interval_s();
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
         let timestamp = timestamp_at(wall, outlets.clock_set_after);
         let (mut owed, mut has_letters) = (0, false);
-        for Reserved { sink, to, .. } in &work.sinks {
+        for Reserved { sink, to, .. } in &work.sinks[places.clone()] {
             let plan = &outlets.plans[usize::from(*sink)];
             let To::Topic { asked, key, hash, is_spooled, made } = *to else {
                 match to {
@@ -573,7 +643,8 @@ impl Reservation<'_> {
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
             let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
-            let owner = ticket.filter(|_| plan.owes_answer);
+            let owes = plan.owes_answer && (made.is_none() || work.outputs_owe);
+            let owner = ticket.filter(|_| owes);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
             // The plan is compiled for rows without headers as well.
@@ -596,16 +667,22 @@ impl Reservation<'_> {
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             }
             upstream.busy = true;
-            owed += u16::from(plan.owes_answer);
+            owed += u16::from(owes);
         }
-        if has_letters { owed + self.write_off(message, ticket, now, wall) } else { owed }
+        if has_letters { owed + self.write_off(places, message, ticket, (now, wall)) } else { owed }
     }
 
     /// Writes the message to the dead letters of the sinks that will never take it. Returns how many answers that owes.
     #[cold]
-    fn write_off(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+    fn write_off(
+        &mut self,
+        places: Range<usize>,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        (now, wall): (Monotonic, WallMs),
+    ) -> u16 {
         let mut owed = 0;
-        for place in 0..self.outlets.workspace.sinks.len() {
+        for place in places {
             let reserved = self.outlets.workspace.sinks[place];
             let Reserved { sink, to: To::DeadLetters(objection, to), .. } = reserved else { continue };
             let ticket = ticket.filter(|_| self.outlets.plans[usize::from(sink)].owes_answer);

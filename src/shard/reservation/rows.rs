@@ -1,25 +1,32 @@
 //! Rows that rules feed. A rule is evaluated while room is asked for, and each of its outputs is rendered at once, into the reservation's memory:
 //! nothing is left of it when the rows are written.
 
+use smallvec::SmallVec;
+
 use crate::config::OnError;
 use crate::kafka::producer::Producer;
-use crate::rule::column::Row as Output;
+use crate::kafka::types::SinkId;
+use crate::rule::column::{Defaults, Row as Output};
 use crate::rule::failure::{Clause, Code, Failure, Reason};
-use crate::rule::message::{Given, Id, Message as RuleMessage};
+use crate::rule::message::{Given as GivenFields, Id, Message as RuleMessage};
 use crate::rule::program::{self, Input};
+use crate::rules::Rules as Guarantees;
 use crate::runtime::seam::WallMs;
 
 use super::super::outlets::{Objection, Outlets};
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan, header_bytes};
-use super::{Asking, Fed, RENDERED_KEPT, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace};
+use super::beside::Turns;
+use super::{
+    Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, Text, To, Told, Unreserved, Wait, Workspace,
+};
 
 /// The most rows that the rules of one message may make.
 const ROWS_MAX: usize = 1_024;
 /// Steps of a rule that cost what a packet costs.
 const STEPS_A_PACKET: u64 = 64;
 /// The most data that the rules of one message may render, headers of the device among it.
-const RENDERED_MAX: usize = 8 << 20;
+pub(super) const RENDERED_MAX: usize = 8 << 20;
 /// The most rows of one message of QoS 2 in a sink that keeps its packet identifier with each.
 const ROWS_OF_EXCHANGE_MAX: usize = 64;
 
@@ -47,8 +54,8 @@ pub(super) struct Sum {
     is_spooled: bool,
     rows: usize,
     bytes: usize,
-    /// Whether the sink has refused one of them, and keeps the message as a dead letter.
-    has_letter: bool,
+    /// The message of which the sink has refused one, and which it keeps as a dead letter.
+    letter_of: Option<u16>,
 }
 
 /// What the rows before another one take.
@@ -60,8 +67,32 @@ pub(super) struct Before {
     pub(super) spool: usize,
 }
 
+/// A message that rules are evaluated for.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) message: &'a Message<'a>,
+    /// Numbers of the rules that match it.
+    pub(super) matched: &'a [u16],
+    /// The rules that it comes from.
+    pub(super) ancestry: &'a [u16],
+    /// Whether rows in the disk buffer have the packet identifier of the message that it all began with.
+    pub(super) is_exchange: bool,
+}
+
+/// Numbers of rules that match a message.
+pub(super) type Matched = SmallVec<[u16; 4]>;
+
+/// What the rows of a message may take together.
+pub(super) struct Most<'a> {
+    /// Memory, by cluster.
+    memory: &'a [usize],
+    /// Of the disk buffer.
+    spool: usize,
+    guarantees: &'static dyn Guarantees,
+}
+
 /// Why an output is not asked about any further.
-enum Stop {
+pub(super) enum Stop {
     /// The rule fails for the message.
     Failed(Failure),
     /// The reservation is decided: no destination gets the message, or nothing is reserved.
@@ -69,8 +100,8 @@ enum Stop {
 }
 
 impl Reservation<'_> {
-    /// Evaluates the rules that match the message, from a place among what matched, and asks for room for what they yield. `waits`: what the
-    /// message waits for already.
+    /// Evaluates the rules that match the message, from a place among what matched, and those that match what they make of it; and asks for
+    /// room for what they yield. `waits`: what the message waits for already.
     #[inline(never)]
     pub(super) fn ask_rules(
         &mut self,
@@ -80,20 +111,29 @@ impl Reservation<'_> {
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
         let Some(mut rules) = self.outlets.rules.take() else { return Ok(()) };
-        let asked = self.evaluate(&mut rules, from, message, asking, waits);
+        let matched: Matched = self.outlets.workspace.matched[from..].into();
+        let input = Given { message, matched: &matched, ancestry: &[], is_exchange: message.qos == 2 };
+        let mut asked = self.evaluate(&mut rules, &input, asking, waits);
+        if asked.is_ok() && !self.is_refused && self.has_republished() {
+            asked = self.ask_republished(&mut rules, message, asking, waits);
+        }
         self.outlets.rules = Some(rules);
         asked
     }
 
-    fn evaluate(
+    /// Evaluates the rules that match a message, and asks for room for what they yield.
+    pub(super) fn evaluate(
         &mut self,
         rules: &mut Rules,
-        from: usize,
-        message: &Message<'_>,
+        given: &Given<'_>,
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        let Rules { plans, fed, arena, machine, random, memory_max, spool_max } = rules;
+        let Rules { plans, fed, arena, machine, guarantees, random, console, memory_max, spool_max, .. } = rules;
+        let guarantees = *guarantees;
+        let most = Most { memory: memory_max, spool: *spool_max, guarantees };
+        self.outlets.workspace.outputs_owe = guarantees.waits_for_outputs();
+        let message = given.message;
         let address = asking.peer.map(Address::of);
         let of = RuleMessage {
             context: *message,
@@ -101,33 +141,45 @@ impl Reservation<'_> {
             peerhost: address.as_ref().map(Address::host),
             peername: address.as_ref().map(Address::whole),
             node: &machine.node,
-            given: Given::default(),
+            given: GivenFields::default(),
         };
         let around = machine.around(asking.wall.0, random.u64(..));
-        let mut input = Input::new(&of, &around, arena);
-        let mut mixed = 0;
-        for place in from..self.outlets.workspace.matched.len() {
-            let number = self.outlets.workspace.matched[place] & !RULE;
+        let mut input = if given.ancestry.is_empty() {
+            Input::new(&of, &around, arena)
+        } else {
+            Input::of_republished(&of, &around, arena)
+        };
+        let (mut mixed, mut steps) = (input.mixed_comparisons(), input.steps());
+        // Those beside the message are not for what rules make of it.
+        let turns = Turns::new(asking.beside.filter(|_| given.ancestry.is_empty()), given.matched.len());
+        for (place, number) in given.matched.iter().enumerate() {
+            let number = number & !RULE;
+            let defaults = turns.begin(place, &mut input);
             let Some(Some(rule)) = plans.get(usize::from(number)) else { continue };
             let mark = Mark::of(&self.outlets.workspace, *waits);
-            let (mut stop, mut outputs) = (None, 0);
+            let (mut stop, mut outputs, noted) = (None, 0, console.noted());
             let outcome = rule.program.evaluate(&mut input, |output| {
                 outputs += 1;
-                for sink in &rule.sinks {
-                    let Some(Some(plan)) = fed.get(usize::from(*sink)) else { return Err(NO_SINK) };
-                    let most = (memory_max.get(plan.cluster).copied().unwrap_or(usize::MAX), *spool_max);
-                    let row = Output::new(output);
-                    let of = Message { output: Some(&row), ..*message };
-                    let asked = self.ask_row((*sink, plan, most), &of, &row, asking.told, waits);
-                    asked.map_err(|why| match why {
-                        Stop::Failed(failure) => failure,
-                        Stop::Ended(ended) => {
-                            stop = Some(ended);
-                            ENDED
-                        }
-                    })?;
+                if rule.console {
+                    console.note(number, output, asking.wall);
                 }
-                Ok(())
+                let row = Output::new(output).by_default(defaults);
+                let of = Message { output: Some(&row), ..*message };
+                let asked = rule.sinks.iter().try_for_each(|sink| {
+                    let Some(Some(plan)) = fed.get(usize::from(*sink)) else { return Err(Stop::Failed(NO_SINK)) };
+                    self.ask_row((*sink, plan), (&of, &row, given.is_exchange), (&most, asking.told), waits)
+                });
+                let asked = asked.and_then(|()| {
+                    let each = &mut rule.republish.iter();
+                    each.try_for_each(|made| self.republish((number, made), (&of, &row), (given, &most), waits))
+                });
+                asked.map_err(|why| match why {
+                    Stop::Failed(failure) => failure,
+                    Stop::Ended(ended) => {
+                        stop = Some(ended);
+                        ENDED
+                    }
+                })
             });
             let outcome = match outcome {
                 _ if stop.is_some() => Outcome::Passed(outputs),
@@ -135,51 +187,46 @@ impl Reservation<'_> {
                 Ok(program::Outcome::Filtered) => Outcome::Filtered,
                 Err(failure) => {
                     *waits = mark.restore(&mut self.outlets.workspace);
+                    console.forget_from(noted);
                     Outcome::Failed(failure)
                 }
             };
-            // Each rule counts as a packet at least.
-            self.outlets.workspace.cost += 1;
+            // A rule counts as a packet, and each of its rows as another, also where that ends the message's way here.
+            let taken = input.steps();
+            let cost = (taken - std::mem::replace(&mut steps, taken)) / STEPS_A_PACKET;
+            self.outlets.workspace.cost += 1 + cost as u32 + outputs * rule.sinks.len() as u32;
             let compared = input.mixed_comparisons();
             self.outlets.workspace.outcomes.push((number, outcome, compared - std::mem::replace(&mut mixed, compared)));
             if let Some(ended) = stop {
                 return ended;
             }
-            if matches!(outcome, Outcome::Failed(_)) {
+            if matches!(outcome, Outcome::Failed(_)) && !guarantees.may_skip(rule.on_error == OnError::Skip) {
                 self.fail(number, rule, message, asking, waits)?;
             }
             if self.is_refused {
                 break;
             }
         }
-        let steps = u32::try_from(input.steps() / STEPS_A_PACKET).unwrap_or(u32::MAX);
-        let cost = &mut self.outlets.workspace.cost;
-        *cost = cost.saturating_add(steps);
         Ok(())
     }
 
     /// Renders the row of an output, and asks for room for it.
     fn ask_row(
         &mut self,
-        (sink, plan, (memory_max, spool_max)): (u16, &Plan, (usize, usize)),
-        of: &Message<'_>,
-        output: &Output<'_, '_>,
-        told: Told,
+        (sink, plan): (u16, &Plan),
+        (of, output, is_exchange): (&Message<'_>, &Output<'_, '_>, bool),
+        (most, told): (&Most<'_>, Told),
         waits: &mut Option<Wait>,
     ) -> Result<(), Stop> {
-        let outlets = &mut *self.outlets;
-        let is_spooled = outlets.buffer.as_ref().is_some_and(|buffer| buffer.keeps(plan.cluster, plan.sink));
-        let work = &mut outlets.workspace;
-        let rows: usize = work.sums.iter().map(|sum| sum.rows).sum();
-        if rows >= ROWS_MAX {
-            return Err(Stop::Failed(limit("the rules make more records than a message may")));
-        }
-        let rendered = render(plan, of, work);
+        let number = self.of;
+        let work = &mut self.outlets.workspace;
+        work.has_room_for_row()?;
+        let rendered = render(plan, of, output.defaults(), work);
         if let Some(failure) = output.failure() {
             return Err(Stop::Failed(failure));
         }
-        if work.rendered.len() > RENDERED_MAX {
-            return Err(Stop::Failed(limit("the rules make more data than a message may")));
+        if work.rendered_bytes() > RENDERED_MAX {
+            return Err(Stop::Failed(TOO_MUCH_RENDERED));
         }
         let (bytes, row) = match rendered {
             Ok((bytes, topic, made)) => {
@@ -188,43 +235,68 @@ impl Reservation<'_> {
             }
             Err(objection) => (0, Err(objection)),
         };
-        let in_cluster = |sum: &&Sum| sum.cluster == plan.cluster;
-        let memory: usize = work.sums.iter().filter(in_cluster).map(|sum| sum.memory()).sum();
-        let spool: usize = work.sums.iter().filter(|sum| sum.is_spooled).map(|sum| sum.spool()).sum();
-        // A message's only row may be as large as any.
-        let is_too_much = memory + bytes + Producer::BATCH_ROOM > memory_max || is_spooled && spool + bytes > spool_max;
-        if rows > 0 && is_too_much {
-            return Err(Stop::Failed(limit("the rules make more data of a message than its buffers take at a time")));
-        }
-        let found = work.sums.iter().position(|sum| sum.sink == sink);
-        let at = found.unwrap_or_else(|| {
-            let (cluster, rows, bytes) = (plan.cluster, 0, 0);
-            work.sums.push(Sum { sink, cluster, is_spooled, rows, bytes, has_letter: false });
-            work.sums.len() - 1
-        });
-        let sum = &mut work.sums[at];
-        if of.qos == 2 && plan.keeps_packet_ids && sum.rows >= ROWS_OF_EXCHANGE_MAX {
-            return Err(Stop::Failed(limit(
-                "the rule makes more records of a message of QoS 2 than the disk buffer takes",
-            )));
-        }
-        let (before, has_letter) = (Before { share: sum.memory(), spool }, sum.has_letter);
-        sum.rows += 1;
-        sum.bytes += bytes;
+        let (at, before) = self.sum_of((sink, plan.cluster, plan.sink));
+        let sum = &self.outlets.workspace.sums[at];
+        let has_letter = sum.letter_of == Some(number);
+        self.add_row(at, bytes, most, is_exchange && plan.keeps_packet_ids)?;
         if has_letter && row.is_err() {
             // One letter has the message whole.
             return Ok(());
         }
-        let asked = self.ask(sink, of, told, Some(Fed { plan, row, before }));
+        let asked = self.ask(sink, of, told, before, Some(Fed { plan, row }));
         let (to, bytes, room) = asked.map_err(|why| Stop::Ended(Err(why)))?;
         let is_letter = matches!(to, To::DeadLetters(..));
         if is_letter && has_letter {
             return Ok(());
         }
-        self.outlets.workspace.sums[at].has_letter |= is_letter;
+        if is_letter {
+            self.outlets.workspace.sums[at].letter_of = Some(number);
+        }
         let beside = if matches!(to, To::Topic { .. }) { Producer::BATCH_ROOM } else { 0 };
-        self.push(Reserved { sink, to, bytes: bytes + beside }, before.share + bytes, room, waits);
+        self.push(Reserved { sink, of: number, to, bytes: bytes + beside }, before.share + bytes, room, waits);
         if self.is_refused { Err(Stop::Ended(Ok(()))) } else { Ok(()) }
+    }
+
+    /// The place of what the message takes of a sink, and what that is.
+    pub(super) fn sum_of(&mut self, (sink, cluster, number): (u16, usize, SinkId)) -> (usize, Before) {
+        let is_spooled = self.outlets.buffer.as_ref().is_some_and(|buffer| buffer.keeps(cluster, number));
+        let work = &mut self.outlets.workspace;
+        let found = work.sums.iter().position(|sum| sum.sink == sink);
+        let at = found.unwrap_or_else(|| {
+            let (rows, bytes, letter_of) = (0, 0, None);
+            work.sums.push(Sum { sink, cluster, is_spooled, rows, bytes, letter_of });
+            work.sums.len() - 1
+        });
+        (at, Before { share: work.sums[at].memory(), spool: work.spooled() })
+    }
+
+    /// Adds a row to what the message takes of a sink. `keeps_packet_id`: it has the packet identifier of the message.
+    pub(super) fn add_row(
+        &mut self,
+        at: usize,
+        bytes: usize,
+        most: &Most<'_>,
+        keeps_packet_id: bool,
+    ) -> Result<(), Stop> {
+        let work = &mut self.outlets.workspace;
+        let Sum { cluster, is_spooled, rows, .. } = work.sums[at];
+        let memory: usize = work.sums.iter().filter(|sum| sum.cluster == cluster).map(Sum::memory).sum();
+        let memory_max = most.memory.get(cluster).copied().unwrap_or(usize::MAX);
+        let is_too_much =
+            memory + bytes + Producer::BATCH_ROOM > memory_max || is_spooled && work.spooled() + bytes > most.spool;
+        // A message's only row may be as large as any.
+        if most.guarantees.is_too_much(is_too_much && work.sums.iter().any(|sum| sum.rows > 0)) {
+            return Err(Stop::Failed(limit("the rules make more data of a message than its buffers take at a time")));
+        }
+        if keeps_packet_id && rows >= ROWS_OF_EXCHANGE_MAX {
+            return Err(Stop::Failed(limit(
+                "the rule makes more records of a message of QoS 2 than the disk buffer takes",
+            )));
+        }
+        let sum = &mut work.sums[at];
+        sum.rows += 1;
+        sum.bytes += bytes;
+        Ok(())
     }
 
     /// Asks for the place of a message for which a rule has failed.
@@ -238,10 +310,9 @@ impl Reservation<'_> {
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
         let alone = match rule.on_error {
-            OnError::Skip => return Ok(()),
             OnError::Reject if asking.told == Told::Code && !self.is_repeat => return Err(Unreserved::RuleFailed),
             OnError::Reject => !self.is_repeat,
-            OnError::DeadLetter => false,
+            OnError::DeadLetter | OnError::Skip => false,
         };
         let Some(sink) = rule.letters else {
             // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.
@@ -251,19 +322,19 @@ impl Reservation<'_> {
         let plan = &outlets.plans[usize::from(sink)];
         let Some(place) = plan.place(message) else { return Err(Unreserved::RuleFailed) };
         let room = place.room(&outlets.letters, &outlets.upstreams[plan.cluster].producer, sink);
-        let goes_without = room.is_err() && plan.goes_without(message);
+        let goes_without = room.is_err() && plan.goes_without(message.qos);
         self.is_refused = alone;
         if goes_without {
             if alone {
                 return Err(Unreserved::RuleFailed);
             }
             let to = To::Nowhere(crate::metrics::spec::RefusalReason::NoRoom);
-            self.push(Reserved { sink, to, bytes: 0 }, 0, Ok(()), waits);
+            self.push(Reserved { sink, of: self.of, to, bytes: 0 }, 0, Ok(()), waits);
             return Ok(());
         }
         let to = To::DeadLetters(Objection::RuleFailed(number), place);
         let bytes = place.bytes();
-        self.push(Reserved { sink, to, bytes }, bytes, room, waits);
+        self.push(Reserved { sink, of: self.of, to, bytes }, bytes, room, waits);
         Ok(())
     }
 }
@@ -286,6 +357,8 @@ struct Mark {
     rows: usize,
     headers: usize,
     rendered: usize,
+    republished: usize,
+    looped: usize,
     needs: smallvec::SmallVec<[usize; 4]>,
     sums: smallvec::SmallVec<[Sum; 4]>,
     waits: Option<Wait>,
@@ -298,6 +371,8 @@ impl Mark {
             rows: work.rows.len(),
             headers: work.made_headers.len(),
             rendered: work.rendered.len(),
+            republished: work.republished.len(),
+            looped: work.looped.len(),
             needs: work.needs.iter().copied().collect(),
             sums: work.sums.iter().copied().collect(),
             waits,
@@ -310,6 +385,8 @@ impl Mark {
         work.rows.truncate(self.rows);
         work.made_headers.truncate(self.headers);
         work.rendered.truncate(self.rendered);
+        work.republished.truncate(self.republished);
+        work.looped.truncate(self.looped);
         work.needs.clear();
         work.needs.extend(self.needs);
         work.sums.clear();
@@ -323,7 +400,10 @@ const ENDED: Failure = limit("ended");
 /// A change of the configuration has taken a sink and left the rule, which does not happen.
 const NO_SINK: Failure = limit("a sink of the rule is not there");
 
-const fn limit(what: &'static str) -> Failure {
+/// The memory of a message for what is rendered of it.
+pub(super) const TOO_MUCH_RENDERED: Failure = limit("the rules make more data than a message may");
+
+pub(super) const fn limit(what: &'static str) -> Failure {
     Failure {
         reason: Reason { code: Code::Limit, what, found: None },
         clause: Clause::Output,
@@ -332,16 +412,28 @@ const fn limit(what: &'static str) -> Failure {
 }
 
 /// Renders a row: the memory that it takes, its topic, and the rest.
-fn render(plan: &Plan, of: &Message<'_>, work: &mut Workspace) -> Result<(usize, Text, Made), Objection> {
+fn render(
+    plan: &Plan,
+    of: &Message<'_>,
+    defaults: Option<Defaults<'_>>,
+    work: &mut Workspace,
+) -> Result<(usize, Text, Made), Objection> {
     // [`RENDERED_MAX`] and a row more.
     let end = |rendered: &Vec<u8>| rendered.len() as u32;
     let time = plan.time(of).map_err(Objection::Absent)?;
+    let time = time.or_else(|| defaults?.time_ms.map(WallMs));
     if let Some(from) = &plan.headers_from {
         from.bound(of).map_err(Objection::Absent)?;
     }
     let topic = Text::of(&plan.topic, of, &mut work.rendered).map_err(Objection::Absent)?;
     let start = end(&work.rendered);
-    let key = plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok());
+    let key = match defaults.filter(|_| plan.has_default_key()) {
+        Some(Defaults { key, .. }) => {
+            work.rendered.extend_from_slice(key.unwrap_or_default());
+            key.is_some()
+        }
+        None => plan.key.as_ref().is_some_and(|key| key.render(of, &mut work.rendered).is_ok()),
+    };
     let middle = end(&work.rendered);
     let has_value = plan.write_value(of, &mut work.rendered).map_err(Objection::Absent)?;
     let value = (middle, end(&work.rendered));
@@ -379,9 +471,28 @@ impl Workspace {
             self.rendered.shrink_to(RENDERED_KEPT);
         }
         self.outcomes.clear();
+        self.republished.clear();
+        self.looped.clear();
         self.rows.clear();
         self.made_headers.clear();
         self.sums.clear();
+    }
+
+    /// Whether there may be one more row.
+    pub(super) fn has_room_for_row(&self) -> Result<(), Stop> {
+        let rows: usize = self.sums.iter().map(|sum| sum.rows).sum();
+        let failure = limit("the rules make more records than a message may");
+        if rows < ROWS_MAX { Ok(()) } else { Err(Stop::Failed(failure)) }
+    }
+
+    /// Bytes of all that was rendered for the message.
+    pub(super) fn rendered_bytes(&self) -> usize {
+        self.rendered.len() + self.republished.iter().map(Republished::bytes).sum::<usize>()
+    }
+
+    /// Bytes in the disk buffer.
+    fn spooled(&self) -> usize {
+        self.sums.iter().filter(|sum| sum.is_spooled).map(Sum::spool).sum()
     }
 }
 

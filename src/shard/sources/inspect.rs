@@ -8,8 +8,13 @@ use super::reader::{Pause, Reader};
 use super::window::Window;
 use crate::kafka::consumer::State;
 use crate::kafka::coordination::TopicPartition;
+use crate::kafka::group::Lost;
 use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
 use crate::shard::Core;
+
+/// The trouble of a membership that another process has ended.
+const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
+     then pause the source and resume it, or restart";
 
 /// What is wrong with a membership.
 #[derive(Debug, Default)]
@@ -23,10 +28,11 @@ impl Troubles {
     pub(super) fn hear(&mut self, told: &Told) {
         match told {
             Told::Trouble(why) => self.group = Some(why.clone()),
-            Told::TroubleOver => self.group = None,
+            Told::TroubleOver | Told::Assigned(_) => self.group = None,
             Told::CommitFailed(why) => self.commit = Some(why.clone()),
             Told::Committed(_) => self.commit = None,
-            Told::Assigned(_) | Told::Lost(_) => {}
+            Told::Lost(Lost::Fenced) => self.group = Some(FENCED.to_owned()),
+            Told::Lost(Lost::Generation | Lost::Unknown | Lost::Epoch) => {}
         }
     }
 
@@ -74,6 +80,7 @@ impl Sources {
             Some(Pause::Room) => {
                 ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned()))
             }
+            Some(Pause::Taken) => ("starting", Some("another source reads it until it has stopped".to_owned())),
             None if state == Some(State::Reading) => ("reading", reader.trouble.clone()),
             None => ("starting", reader.trouble.clone()),
         }

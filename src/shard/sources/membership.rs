@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{OffsetReset, Source};
+use crate::config::{Isolation, OffsetReset, OnBadBatch, Source};
 use crate::kafka::client::Client;
 use crate::kafka::coordination::{Answer, Offset, TopicPartition};
 use crate::kafka::group::{self, Assigned, Lost, Member, News, Standing};
@@ -18,7 +18,7 @@ use super::window::Place;
 use super::{STOPPING, reads};
 use crate::shard::mail::{Letters, Mail};
 
-/// What a membership was begun with: another one begins where this changes.
+/// What a membership was begun with, and its partitions are read with: another one begins where this changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     cluster: usize,
@@ -26,6 +26,10 @@ pub(super) struct Terms {
     group: String,
     instance: Option<String>,
     reset: OffsetReset,
+    isolation: Isolation,
+    on_bad_batch: OnBadBatch,
+    fetch_bytes: usize,
+    commit_interval: Duration,
 }
 
 impl Terms {
@@ -38,6 +42,10 @@ impl Terms {
             group: source.group.clone(),
             instance: source.group_instance.clone(),
             reset: source.offset_reset,
+            isolation: source.isolation,
+            on_bad_batch: source.on_bad_batch,
+            fetch_bytes: source.fetch_bytes,
+            commit_interval: source.commit_interval,
         }
     }
 }
@@ -89,7 +97,6 @@ pub(super) struct Membership {
     /// The shard of the membership, and how many there are.
     home: usize,
     shards: usize,
-    commit_interval: Duration,
     terms: Terms,
     by: By,
     stage: Stage,
@@ -154,7 +161,6 @@ impl Membership {
             cluster: of.cluster,
             home: here,
             shards,
-            commit_interval: of.commit_interval,
             terms,
             by,
             stage: Stage::Reading,
@@ -419,6 +425,31 @@ impl Membership {
             })
             .collect();
         member.commit(&offsets, now);
-        self.commit_at = now.after(self.commit_interval);
+        self.commit_at = now.after(self.terms.commit_interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(more: &str) -> Terms {
+        let text =
+            format!("[kafka.main]\nbootstrap = 'k:1'\n[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'\n{more}");
+        Terms::of(&crate::config::parse(&text, "test").expect("a configuration").sources[0])
+    }
+
+    /// A reload applies at once what partitions are read with, and what is committed when.
+    #[test]
+    fn what_partitions_are_read_with_begins_another_membership() {
+        let of_membership =
+            ["isolation = 'all'", "on_bad_batch = 'skip'", "fetch_bytes = '2MiB'", "commit_interval = '1s'"];
+        for line in of_membership {
+            assert_ne!(terms(line), terms(""), "{line}");
+        }
+        // What is looked up for each record needs none.
+        for line in ["payload = '${key}'", "no_subscriber = 'wait'", "window_messages = 7", "release_after = '1h'"] {
+            assert_eq!(terms(line), terms(""), "{line}");
+        }
     }
 }

@@ -7,11 +7,13 @@
 //! | `dead_letters` | records that cannot be a message, on their way to a topic |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
+//! | `ruled` | rules that name the source |
 //! | `seek` | reading goes on at another place, as an operator wants it |
 //! | `letters` | what the shards of a source write to each other |
 //! | `told` | metrics and events |
 //! | `inspect` | what the API shows |
 //! | `trial` | the message that would be made of a record |
+//! | `past` | records of any topic as messages, for trials of rules |
 //!
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
 //! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
@@ -20,8 +22,10 @@ mod dead_letters;
 mod inspect;
 mod letters;
 mod membership;
+mod past;
 mod reader;
 mod records;
+mod ruled;
 mod seek;
 mod told;
 mod trial;
@@ -35,11 +39,13 @@ use crate::config::{Config, Source};
 use crate::kafka::client::Client;
 use crate::kafka::consumer::{Consumer, Want};
 use crate::kafka::types::ClientEvent;
+use crate::rule::record_fields;
 use crate::runtime::seam::{Monotonic, TimerId, WallMs};
 use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
+pub use self::past::PastMessages;
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
@@ -62,6 +68,8 @@ pub(super) struct Sources {
     /// What becomes of a record, by source.
     mappings: Vec<Mapping>,
     scratch: Scratch,
+    /// What rules see of a record.
+    facts: record_fields::Scratch,
     /// The partitions that are read here, by a number that is given once.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
@@ -107,12 +115,13 @@ fn reads(home: usize, partition: i32, shards: usize) -> usize {
 
 impl Sources {
     pub(super) fn new(config: &Config, seed: &mut fastrand::Rng) -> Self {
-        let consumer = |cluster| Consumer::new(settings::consumer(config, cluster), seed.u64(..));
+        let consumer = |_| Consumer::new(settings::consumer(config), seed.u64(..));
         let consumers = (0..config.clusters.len()).map(consumer);
         Self {
             consumers: consumers.collect(),
             mappings: mappings(config),
             scratch: Scratch::default(),
+            facts: record_fields::Scratch::default(),
             readers: BTreeMap::new(),
             begun: 0,
             memory: Memory::default(),
@@ -213,8 +222,8 @@ impl Core {
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
         let config = Arc::clone(&self.broker.around.config);
         let sources = &mut self.sources;
+        let settings = settings::consumer(&config);
         for cluster in 0..config.clusters.len() {
-            let settings = settings::consumer(&config, cluster);
             match sources.consumers.get_mut(cluster) {
                 Some(consumer) => consumer.change(settings),
                 None => sources.consumers.push(Consumer::new(settings, self.random.u64(..))),
@@ -232,7 +241,7 @@ impl Core {
         let (here, shards) = (self.broker.index, config.service.shards);
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
-            let is_wanted = is_open && !source.is_removed && !source.paused;
+            let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
             let terms = membership::Terms::of(source);
             match self.sources.memberships.get_mut(&index) {
                 None if is_wanted => {
@@ -260,31 +269,31 @@ impl Core {
     /// may be rows for sinks, or requests.
     pub(super) fn work_on_sources(&mut self, io: &mut Ring<'_>) -> bool {
         let mut any = self.settle_records();
-        if self.sources.are_over() && self.sources.board_at.is_none() {
-            return self.report_end();
+        if !self.sources.are_over() || self.sources.board_at.is_some() {
+            any |= self.read_records(io);
+            self.report_progress(io);
+            any |= self.step_memberships(io.now());
+            any |= self.busy_consumers(io.now());
+            if any {
+                self.sources.show_soon(io.now());
+            }
+            if self.sources.board_at.is_some_and(|at| at <= io.now()) {
+                self.sources.board_at = None;
+                self.sources.set_numbers(&mut self.broker);
+            }
+            self.set_sources_timer(io);
         }
-        any |= self.read_records(io);
-        self.report_progress(io);
-        any |= self.step_memberships(io.now());
-        any |= self.busy_consumers(io.now());
-        if any {
-            self.sources.show_soon(io.now());
-        }
-        if self.sources.board_at.is_some_and(|at| at <= io.now()) {
-            self.sources.board_at = None;
-            self.sources.set_numbers(&mut self.broker);
-        }
-        self.set_sources_timer(io);
+        self.report_end();
         any
     }
 
-    /// Reports, once, that nothing is read any more.
-    fn report_end(&mut self) -> bool {
-        if std::mem::take(&mut self.sources.is_ending) {
+    /// Reports, once, that nothing is read any more. Nothing begins again after that.
+    fn report_end(&mut self) {
+        if self.sources.is_ending && self.sources.are_over() {
+            (self.sources.is_ending, self.sources.opened_at) = (false, None);
             // The receiver is gone only when the process ends.
             let _ = self.broker.around.notices.send(Notice::SourcesOver(self.broker.index));
         }
-        false
     }
 
     /// Does what is due at memberships. True: they may have something to ask.
@@ -365,7 +374,9 @@ impl Core {
             SourceLetter::Seek { source, generation, partitions, to } => {
                 self.sources.seek((source, generation), &partitions, to, now);
             }
-            SourceLetter::Stop { source, generation, is_lost } => self.stop_reading(source, generation, is_lost, now),
+            SourceLetter::Stop { source, generation, is_lost } => {
+                self.stop_reading((source, generation), is_lost, (now, wall));
+            }
             SourceLetter::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);
@@ -380,11 +391,8 @@ impl Core {
         let Some(of) = config.sources.get(source) else { return };
         let id = self.sources.begun;
         self.sources.begun = id.wrapping_add(1);
-        let assignment = reader::assignment(of, &given, wall);
-        let consumer = &mut self.sources.consumers[of.cluster];
-        if consumer.assign(id, assignment) {
-            self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
-        }
+        self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
+        self.sources.assign(&config, id, wall);
     }
 
     /// Sets the timer for what the turn's end has not done.

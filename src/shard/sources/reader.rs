@@ -22,6 +22,8 @@ pub(super) enum Pause {
     Room,
     /// A bad record, and `on_bad_record = "stop"`; or Kafka refuses its dead letter for good.
     Bad,
+    /// Another source still reads it, and has not been told here that it is to stop: a topic has moved between sources in a reload.
+    Taken,
 }
 
 /// A partition.
@@ -81,7 +83,7 @@ impl Memory {
 }
 
 /// The assignment of a partition for the consumer.
-pub(super) fn assignment(of: &Source, given: &Given, wall: WallMs) -> Assignment {
+fn assignment(of: &Source, reader: &Reader, wall: WallMs) -> Assignment {
     let reset = match of.offset_reset {
         OffsetReset::Latest => consumer::Place::Latest,
         OffsetReset::Earliest => consumer::Place::Earliest,
@@ -90,14 +92,15 @@ pub(super) fn assignment(of: &Source, given: &Given, wall: WallMs) -> Assignment
             consumer::Place::Time(wall.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
         }
     };
-    let start = match given.committed {
+    let start = match reader.reported {
         Some(Place { offset, leader_epoch }) => Start::Offset { offset, leader_epoch },
         None => Start::At(reset),
     };
     Assignment {
-        topic: (&*given.topic).into(),
-        partition: given.partition,
+        topic: (&*reader.topic).into(),
+        partition: reader.partition,
         start,
+        bytes: of.fetch_bytes,
         reset,
         committed: of.isolation == Isolation::Committed,
         on_bad_batch: match of.on_bad_batch {
@@ -170,12 +173,20 @@ impl Reader {
 
     /// Whether nothing that is read no more is waited for any longer.
     fn is_done(&self, now: Monotonic) -> bool {
-        let is_over = self.window.as_ref().is_none_or(Window::waits_for_nothing);
+        let is_over = !self.is_sought && self.window.as_ref().is_none_or(Window::waits_for_nothing);
         self.stopping.is_some_and(|until| is_over || now >= until)
     }
 }
 
 impl Sources {
+    /// Has the consumer read a partition; where another source still does, this is done again when that one stops.
+    pub(super) fn assign(&mut self, config: &Config, id: u32, wall: WallMs) {
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        let assignment = assignment(&config.sources[reader.source], reader, wall);
+        let is_taken = !self.consumers[reader.cluster].assign(id, assignment);
+        reader.pause = is_taken.then_some(Pause::Taken);
+    }
+
     /// One of the answers that a record waits for has come.
     pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
@@ -184,9 +195,11 @@ impl Sources {
         if let Some(window) = &mut reader.window {
             let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
-            if let Answered::Unmet(grown) = settled {
-                reader.unmet = grown.or(reader.unmet);
-                self.unmet.push(reader.source);
+            match settled {
+                // It is parked.
+                Answered::Unmet(Some(grown)) => reader.unmet = Some(grown),
+                Answered::Unmet(None) => self.unmet.push(reader.source),
+                Answered::Met | Answered::Open => {}
             }
         }
     }
@@ -203,7 +216,7 @@ impl Sources {
                 (Some(Pause::Window), Some(window)) => memory.has_room_again(window, &config.sources[reader.source]),
                 (Some(Pause::Window), None) => true,
                 (Some(Pause::Room), _) => is_freed,
-                (Some(Pause::Bad) | None, _) => false,
+                (Some(Pause::Bad | Pause::Taken) | None, _) => false,
             };
             if has_room {
                 reader.resumes(&mut self.consumers[reader.cluster], *id);
@@ -240,17 +253,32 @@ impl Sources {
 }
 
 impl Core {
-    /// Stops the partitions of an assignment.
-    pub(super) fn stop_reading(&mut self, source: usize, generation: u64, is_lost: bool, now: Monotonic) {
+    /// Stops the partitions of an assignment; sources that wait for them begin.
+    pub(super) fn stop_reading(
+        &mut self,
+        (source, generation): (usize, u64),
+        is_lost: bool,
+        (now, wall): (Monotonic, WallMs),
+    ) {
+        let config = Arc::clone(&self.broker.around.config);
         let sources = &mut self.sources;
         let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
         for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
-            sources.consumers[reader.cluster].unassign(*id);
+            let consumer = &mut sources.consumers[reader.cluster];
+            // Somebody wants it read from another place: that is found, and committed, before it stops.
+            if reader.is_sought && !is_lost {
+                consumer.pause(*id)
+            } else {
+                consumer.unassign(*id)
+            }
             reader.stopping.get_or_insert(now.after(STOPPING));
         }
         if is_lost {
             sources.readers.retain(|_, reader| !of_it(reader));
         }
+        let waits = |reader: &Reader| reader.pause == Some(Pause::Taken) && !reader.is_stopping();
+        let waiting: Vec<u32> = sources.readers.iter().filter(|(_, reader)| waits(reader)).map(|(id, _)| *id).collect();
+        waiting.into_iter().for_each(|id| sources.assign(&config, id, wall));
         sources.report_at = now;
     }
 
@@ -287,7 +315,9 @@ impl Core {
             }
         }
         if is_any_done {
-            sources.readers.retain(|_, reader| !reader.is_done(now));
+            for (id, reader) in sources.readers.extract_if(.., |_, reader| reader.is_done(now)) {
+                sources.consumers[reader.cluster].unassign(id);
+            }
             sources.show_soon(now);
         }
         reached.sort_by_key(|(source, generation, _)| (*source, *generation));

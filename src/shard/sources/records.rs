@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::dead_letters::{self, Unwritten};
 use super::reader::{Pause, Reader};
+use super::ruled::with_rules;
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
 use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
@@ -17,12 +18,10 @@ use crate::shard::broker::admit::{Feeds, Publication, Publisher};
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::shard::numbers::Numbers;
 use crate::shard::owner::ticket_of;
+use crate::shard::reservation::Beside;
 use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
 use crate::source::{Message, Reason, Record, TimestampType};
-
-/// Records after which the clock is looked at.
-const RECORDS_A_LOOK: usize = 8;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +70,7 @@ impl Core {
             return false;
         }
         let config = Arc::clone(&self.broker.around.config);
+        io.next_quantum();
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
         let Self { broker, sources, .. } = self;
@@ -82,7 +82,7 @@ impl Core {
             sources.take_consumer_news(broker, &config, cluster, io.now());
             while sources.read_record(io, broker, &config, cluster) {
                 count += 1;
-                if count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
+                if io.is_over_after(count) {
                     io.go_on();
                     return true;
                 }
@@ -146,7 +146,7 @@ impl Core {
                 reader.trying.get_or_insert(window.first());
             }
             while let Some(number) = reader.trying.and_then(|from| window.parked_from(from)) {
-                if count > 0 && count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
+                if count > 0 && io.is_over_after(count) {
                     io.go_on();
                     return count;
                 }
@@ -165,7 +165,7 @@ impl Core {
                 // Subscribers to come get a retained message anyway.
                 let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
-                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
+                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops, None), claimed) {
                     Ok(offered) => {
                         let counted = (&mut broker.numbers, reader.source);
                         offered.enter(counted, (window, number), parks, || parked);
@@ -196,7 +196,7 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, memory, .. } = self;
+        let Self { consumers, readers, mappings, scratch, facts, opened_at, report_at, tried, memory, .. } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -215,20 +215,26 @@ impl Sources {
         }
         let source = &config.sources[reader.source];
         let rules = broker.around.rules;
-        let parks = rules.parks(source.no_subscriber == NoSubscriber::Wait);
+        // What is for rules alone waits for no subscriber.
+        let is_message = source.has_mqtt_topic();
+        let parks = rules.parks(source.no_subscriber == NoSubscriber::Wait) && is_message;
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
         let number = window.next_number();
         let claimed = Claimed { shard: broker.index, reader: id, number };
         let about = (reader.source, &*reader.topic, reader.partition);
-        let mapped =
-            mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
-        match mapped {
+        let mapping = &mappings[reader.source];
+        let of = mapped_record(&reader.topic, reader.partition, &record);
+        match mapping.message(&of, wall, scratch) {
             Ok(message) => {
                 let publish = publish(&message);
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
-                match offer(io, broker, source, &publish, (time, message.hops), claimed) {
+                let offered =
+                    with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
+                        offer(io, broker, source, &publish, (time, message.hops, beside), claimed)
+                    });
+                match offered {
                     Err(_) => {
                         reader.pauses(consumer, id, Pause::Room);
                         return true;
@@ -242,7 +248,7 @@ impl Sources {
                             put_packet(&publish, &mut packet);
                             Box::new(Parked { packet, time_ms: time.0, hops: message.hops, grown })
                         };
-                        let in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
+                        let in_grace = is_message && opened_at.is_none_or(|at| now < at.after(source.start_grace));
                         let parks = Parks { if_nobody: parks || in_grace, if_unmet: parks && !message.retain };
                         offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
@@ -258,16 +264,13 @@ impl Sources {
                 let decides = reason.is_bad().then_some(source.on_bad_record);
                 let written = match decides {
                     Some(OnBadRecord::Stop) => Err(Unwritten::Stops(reason.to_string())),
-                    Some(OnBadRecord::DeadLetter) => {
-                        let record = mapped_record(&reader.topic, reader.partition, &record);
-                        dead_letters::write(
-                            &mut broker.outlets,
-                            config,
-                            (reader.source, claimed),
-                            (&record, reason),
-                            (now, wall),
-                        )
-                    }
+                    Some(OnBadRecord::DeadLetter) => dead_letters::write(
+                        &mut broker.outlets,
+                        config,
+                        (reader.source, claimed),
+                        (&of, reason),
+                        (now, wall),
+                    ),
                     Some(OnBadRecord::Skip) | None => Ok(()),
                 };
                 if written == Err(Unwritten::NoRoom) {
@@ -327,23 +330,25 @@ fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
 }
 
-/// Offers a message to sinks and subscribers, which know its source by its name.
+/// Offers a message to sinks and subscribers, which know its source by its name, and its record to the rules that name the source.
 fn offer(
     io: &mut Ring<'_>,
     broker: &mut Broker,
     source: &Source,
     publish: &Publish<'_>,
-    (time, hops): (WallMs, u8),
+    (time, hops, beside): (WallMs, u8, Option<&Beside<'_>>),
     claimed: Claimed,
 ) -> Result<Offered, Stall> {
     let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
-    let feeds = Feeds { sinks, rules, subscribers };
+    let is_message = source.has_mqtt_topic();
+    let feeds = if is_message { Feeds { sinks, rules, subscribers } } else { Feeds::NONE };
     let client = ClientKey { auth: None, client_id: &source.name };
     let hops = hops + 1;
-    let publication = Publication { publish, client, username: None, time, feeds, hops };
+    let publication = Publication { publish, client, username: None, time, feeds, hops, beside };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
     if !admitted.is_any() {
-        return Ok(Offered::Nobody);
+        // Rules have filtered what is for them alone.
+        return Ok(if is_message { Offered::Nobody } else { Offered::Taken(0) });
     }
     let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed));
     Ok(if admitted.is_refused { Offered::Refused(answers) } else { Offered::Taken(answers) })

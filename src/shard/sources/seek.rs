@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Sources;
 use super::letters::SourceLetter;
-use super::reader::Reader;
+use super::reader::{Pause, Reader};
 use super::window::{Place, Window};
 use crate::kafka::consumer::{self, Start};
 use crate::metrics::inspect::{Seek, SeekTo};
@@ -50,7 +50,8 @@ impl Sources {
         let of_it = |reader: &Reader| {
             let name = (&*reader.topic, reader.partition);
             let is_meant = |(topic, partition): &(Arc<str>, i32)| (&**topic, *partition).cmp(&name);
-            let is_read = reader.source == source && reader.generation == generation && !reader.is_stopping();
+            let is_of_it = reader.source == source && reader.generation == generation;
+            let is_read = is_of_it && !reader.is_stopping() && reader.pause != Some(Pause::Taken);
             is_read && partitions.binary_search_by(is_meant).is_ok()
         };
         for (id, reader) in self.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {

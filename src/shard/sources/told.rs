@@ -48,9 +48,10 @@ impl WhyStopped {
     pub(super) fn words(&self) -> (String, Option<i64>) {
         match self {
             Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
-            Self::TooLarge { offset, bytes } => {
-                (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset))
-            }
+            Self::TooLarge { offset, bytes } => (
+                format!("a batch of {bytes} bytes is more than there is memory for: `fetch_memory` of [delivery]"),
+                Some(*offset),
+            ),
             Self::Deleted => ("the topic is gone".to_owned(), None),
         }
     }
@@ -85,6 +86,8 @@ impl Sources {
                     let at = Place { offset: to, leader_epoch: -1 };
                     reader.is_sought = false;
                     reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
+                    // As with a start: the group may have no place any more, or one of another log.
+                    (reader.report_at, self.report_at) = (now, now);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {
                         let event = of_partition(event, config, about).with(Field::Offset, number(from));
                         event.with(Field::NextOffset, number(to)).with(Field::Reason, why.words())

@@ -1,5 +1,7 @@
 //! Records in order, of all codecs; transactions; several partitions.
 
+use std::time::Duration;
+
 use super::world::{assignment, batch, batch_of, transactional, world};
 use crate::kafka::consumer::{Assignment, TimestampType};
 use crate::record::compression::Codec;
@@ -164,4 +166,21 @@ fn a_partition_has_one_id() {
     let mut got = world.read();
     got.sort();
     assert_eq!(got, ["1@0=b", "2@0=a"]);
+}
+
+/// No Fetch tells how far the log of a partition goes that is not fetched: it is asked for, now and then.
+#[test]
+fn how_far_a_log_goes_is_known_of_a_partition_that_stands() {
+    let mut world = world();
+    world.log("a", 0).append(batch(&["x", "y"]), 0);
+    world.consumer.assign(1, assignment("a", 0));
+    assert_eq!(world.read(), ["1@0=x", "1@1=y"]);
+    assert_eq!(world.consumer.lag(1), Some(0));
+    world.consumer.pause(1);
+    world.log("a", 0).append(batch(&["z"; 7]), 0);
+    world.now = world.now.after(Duration::from_secs(6));
+    world.settle();
+    assert_eq!(world.consumer.lag(1), Some(7));
+    world.consumer.resume(1);
+    assert_eq!(world.read().len(), 7);
 }

@@ -3,6 +3,7 @@
 use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::Assignment;
 use crate::kafka::fetch::{FetchFailure, Purpose};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn three() -> World {
@@ -30,6 +31,24 @@ fn only_what_has_changed_is_sent() {
     assert_eq!(named, [(0, 2)], "the partition that went on");
 }
 
+/// Two sources of a cluster may read through one request.
+#[test]
+fn each_partition_is_asked_for_as_many_bytes_as_its_assignment_says() {
+    let mut world = world();
+    for (id, partition, bytes) in [(1, 0, 1 << 10), (2, 2, 3 << 20)] {
+        world.log("a", partition).append(batch(&["x"]), 0);
+        world.consumer.assign(id, Assignment { bytes, ..assignment("a", partition) });
+    }
+    assert_eq!(world.read().len(), 2);
+    let asked: BTreeSet<_> = world
+        .fetches()
+        .iter()
+        .flat_map(|(_, fetch)| &fetch.partitions)
+        .map(|of| (of.partition, of.bytes_max))
+        .collect();
+    assert_eq!(asked, BTreeSet::from([(0, 1 << 10), (2, 3 << 20)]));
+}
+
 #[test]
 fn a_broker_without_sessions_is_asked_for_all_in_turn() {
     let mut world = three();
@@ -40,7 +59,7 @@ fn a_broker_without_sessions_is_asked_for_all_in_turn() {
     let fetches = world.fetches();
     assert!(fetches.iter().all(|(_, fetch)| fetch.session == (0, 0) && fetch.forgotten.is_empty()));
     let whole: Vec<_> = fetches.iter().filter(|(_, fetch)| fetch.partitions.len() == 2).collect();
-    let firsts: std::collections::BTreeSet<_> = whole.iter().map(|(_, fetch)| fetch.partitions[0].partition).collect();
+    let firsts: BTreeSet<_> = whole.iter().map(|(_, fetch)| fetch.partitions[0].partition).collect();
     assert!(firsts.len() > 1, "each is the first now and then: {firsts:?}");
 }
 

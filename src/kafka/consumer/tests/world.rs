@@ -140,6 +140,7 @@ pub(super) fn assignment(topic: &str, partition: i32) -> Assignment {
         topic: Rc::from(topic),
         partition,
         start: Start::At(Place::Earliest),
+        bytes: 1 << 20,
         reset: Place::Earliest,
         committed: true,
         on_bad_batch: OnBadBatch::Stop,

@@ -45,8 +45,9 @@ use self::unread::Unread;
 use self::writable::Writable;
 use super::connection::Timer;
 use super::queues::{Marks, Queues};
+use super::reservation::Republished;
 use super::retained::{Publisher, Retained};
-use super::shares::Shares;
+use super::shares::{Chosen, Shares};
 use super::stalls::Stall;
 use super::{Broker, Ring};
 
@@ -79,6 +80,15 @@ impl Route {
     pub(in crate::shard) fn is_retained(self) -> bool {
         self.home.is_some()
     }
+}
+
+/// What is found out about a message before it is delivered, where others are asked about in between.
+#[derive(Debug)]
+struct Found {
+    route: Route,
+    /// The shards that are sent it, as bits.
+    shards: u64,
+    chosen: Chosen,
 }
 
 /// Why a client gets a message.
@@ -174,6 +184,8 @@ pub(in crate::shard) struct Delivery {
     wanted_at: Option<Monotonic>,
     /// The message at hand has many recipients.
     is_late: bool,
+    /// The message at hand and those that rules have made of it, if there are any.
+    found: Vec<Found>,
 }
 
 impl Delivery {
@@ -202,12 +214,13 @@ impl Delivery {
             freed: 0,
             wanted_at: None,
             is_late: false,
+            found: Vec::new(),
         }
     }
 
     /// A number that changes when a message for which there was nobody may find somebody.
     pub(in crate::shard) fn grown(&self) -> u64 {
-        self.index.interest().grown().wrapping_add(self.shares.grown())
+        self.index.interest().grown()
     }
 
     /// A number that changes when a publisher that found no room may find some.
@@ -262,9 +275,69 @@ impl Delivery {
             route = self.also(route, retained.home(topic));
         }
         if route.is_any() {
-            self.ask(retained, queues, route, (topic, packet_bytes(topic, publish)))?;
+            self.ask((retained, queues), route, (topic, packet_bytes(topic, publish)), 0)?;
         }
         Ok(route)
+    }
+
+    /// Finds the receivers of messages that rules have made of the one at hand, and asks for room for all of them together. `first`: the
+    /// receivers of the one at hand. Those in `made` that are refused have none.
+    ///
+    /// # Errors
+    /// What they have to wait for.
+    #[cold]
+    pub(in crate::shard) fn find_room_for_republished(
+        &mut self,
+        (retained, queues): (&Retained, &Queues),
+        (topic, publish, first): (&str, &Publish<'_>, Route),
+        (made, client_id): (&mut [Republished], &str),
+    ) -> Result<(), Stall> {
+        self.found.clear();
+        self.note_found(first);
+        let (mut before, mut bytes, mut looks) = (1, packet_bytes(topic, publish), 0);
+        for made in made {
+            if made.is_refused {
+                self.note_found(Route::default());
+                continue;
+            }
+            let publish = made.publish();
+            let mut route = self.route(publish.topic, || (client_id, None));
+            looks += std::mem::take(&mut self.looks);
+            if publish.retain {
+                route = self.also(route, retained.home(publish.topic));
+            }
+            if route.is_any() {
+                bytes += packet_bytes(publish.topic, &publish);
+                self.ask((retained, queues), route, (publish.topic, bytes), before)?;
+                before += 1;
+            }
+            made.is_matched |= route.is_any();
+            self.note_found(route);
+        }
+        self.find_again(0, topic);
+        self.looks = looks;
+        Ok(())
+    }
+
+    fn note_found(&mut self, route: Route) {
+        let (shards, chosen) = (self.shards_of(route), self.shares.chosen().into());
+        self.found.push(Found { route, shards, chosen });
+    }
+
+    /// Goes back to a message that [`Delivery::find_room_for_republished`] has found the receivers of: 0 is the first. Returns them.
+    pub(in crate::shard) fn find_again(&mut self, at: usize, topic: &str) -> Route {
+        let Some(Found { route, chosen, .. }) = self.found.get_mut(at) else { return Route::default() };
+        let (route, chosen) = (*route, std::mem::take(chosen));
+        if route.is_any() {
+            self.look_up(topic);
+            self.shares.choose_again(chosen);
+        }
+        route
+    }
+
+    /// Where each of the messages that rules have made goes, and the shards that are sent it.
+    pub(in crate::shard) fn republished(&self) -> impl Iterator<Item = (Route, u64)> {
+        self.found.iter().skip(1).map(|found| (found.route, found.shards))
     }
 
     /// The cost of the last look, in packets: above 0 if many filters or shares were compared with the topic, or match it.
@@ -344,21 +417,21 @@ impl Delivery {
         }
     }
 
-    /// Whether there is room for a message of `bytes` bytes wherever it goes.
+    /// Whether there is room for a message of `bytes` bytes wherever it goes, after `before` others.
     ///
     /// # Errors
     /// What it has to wait for.
     fn ask(
         &self,
-        retained: &Retained,
-        queues: &Queues,
+        (retained, queues): (&Retained, &Queues),
         route: Route,
         (topic, bytes): (&str, usize),
+        before: usize,
     ) -> Result<(), Stall> {
-        if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
+        if let Some(home) = route.home.filter(|home| !retained.has_room(*home, before)) {
             return Err(Stall::Subscribers(home));
         }
-        queues.ask(self.served_by(route))?;
+        queues.ask(self.served_by(route), before)?;
         if self.is_here(route) {
             self.ask_lines(topic, bytes)?;
         }
@@ -457,11 +530,16 @@ impl Broker {
     /// How many answers are owed for a message beside those of sinks: one by the shard that retains it, and one by each shard that may have
     /// kept sessions that get it.
     pub(in crate::shard) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
+        self.answers_of(route, self.delivery.shards_of(route), qos)
+    }
+
+    /// As of [`Broker::answers_awaited`], for a message that these shards are sent.
+    pub(in crate::shard) fn answers_of(&self, route: Route, shards: u64, qos: QoS) -> u16 {
         if !self.waits_for_disk() {
             return 0;
         }
-        let subscribed = if qos > QoS::AtMostOnce { self.delivery.served_by(route).count() } else { 0 };
-        u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
+        let subscribed = if qos > QoS::AtMostOnce { shards.count_ones() as u16 } else { 0 };
+        u16::from(route.is_retained()) + subscribed
     }
 
     /// Sends a retained message for a new subscription, if its client may have it. `since`: the time from which its Message Expiry Interval

@@ -120,12 +120,12 @@ impl Queues {
         }
     }
 
-    /// Whether a shard may be sent one more message that it has to report durable.
+    /// Whether shards may be sent one more message that they have to report durable, after `before` others.
     ///
     /// # Errors
     /// What a publisher has to wait for.
-    pub(in crate::shard) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
-        let full = shards.into_iter().find(|shard| !self.has_room(*shard));
+    pub(in crate::shard) fn ask(&self, shards: impl IntoIterator<Item = usize>, before: usize) -> Result<(), Stall> {
+        let full = shards.into_iter().find(|shard| !self.has_room(*shard, before));
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
     }
 
@@ -139,9 +139,9 @@ impl Queues {
         self.confirmations.unconfirmed() == 0
     }
 
-    /// Whether that shard has room for one more.
-    pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
-        self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
+    /// Whether that shard has room for one more after `before` others.
+    pub(in crate::shard) fn has_room(&self, shard: usize, before: usize) -> bool {
+        self.confirmations.unconfirmed_by(shard) + before < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
     /// Bytes of messages that may wait.

@@ -177,9 +177,9 @@ impl Retained {
         self.confirmations.unconfirmed() == 0
     }
 
-    /// Whether a home may be sent one more message.
-    pub(in crate::shard) fn has_room(&self, home: usize) -> bool {
-        self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX
+    /// Whether a home may be sent one more message after `before` others.
+    pub(in crate::shard) fn has_room(&self, home: usize, before: usize) -> bool {
+        self.confirmations.unconfirmed_by(home) + before < RETAINED_UNCONFIRMED_MAX
     }
 
     fn take(&mut self, topic: &TopicKey) -> Option<Value> {

@@ -30,7 +30,9 @@ impl Broker {
         let shares = &mut self.delivery.shares;
         let part = shares.part_of(self.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
         let (number, text) = (part.share.number(), Arc::clone(part.share.text()));
+        self.delivery.index.interest().grows();
         let is_new = part.enter(subscriber, mark, is_online);
+        self.delivery.index.interest().grows();
         part.set_kept(key, is_kept);
         if is_new {
             shares.members += 1;

@@ -35,6 +35,9 @@ use self::late::Late;
 use self::part::Part;
 use super::queues::Marks;
 
+/// Shares that match a message, each with the shard that serves it.
+pub(in crate::shard) type Chosen = SmallVec<[(ToShare, usize); 4]>;
+
 /// The shares of the process, and this shard's parts of them.
 #[derive(Debug)]
 pub(in crate::shard) struct Shares {
@@ -47,7 +50,7 @@ pub(in crate::shard) struct Shares {
     /// Memberships of all sessions.
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
-    chosen: SmallVec<[(ToShare, usize); 4]>,
+    chosen: Chosen,
     /// How many messages were published here: shards serve them in turn.
     turn: u64,
     /// What it has cost to find the shares of the message at hand.
@@ -188,6 +191,11 @@ impl Shares {
         &self.chosen
     }
 
+    /// Goes back to what was chosen for a message before.
+    pub(in crate::shard) fn choose_again(&mut self, chosen: Chosen) {
+        self.chosen = chosen;
+    }
+
     /// Memberships of this shard's sessions.
     pub(in crate::shard) fn members(&self) -> usize {
         self.members
@@ -197,11 +205,6 @@ impl Shares {
     pub(in crate::shard) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
         let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
         Some(Arc::clone(share.text()))
-    }
-
-    /// A number that changes when there is another share.
-    pub(in crate::shard) fn grown(&self) -> u64 {
-        self.known.grown()
     }
 
     /// Whether there is room for a share with this filter.

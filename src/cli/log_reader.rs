@@ -1,0 +1,268 @@
+//! Records of a Kafka topic, read once and without a group, for trials.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::admin::Admin;
+use super::check::{TOPIC_FORBIDDEN, UNKNOWN_TOPIC, address};
+use crate::config::Cluster;
+use crate::kafka::consumer::{Batches, Record};
+
+/// Times of ListOffsets that stand for the first record that is there, and for the next that comes.
+pub(super) const EARLIEST: i64 = -2;
+pub(super) const LATEST: i64 = -1;
+/// Bytes of records that are asked for of one partition, and how long a broker may wait for them.
+const FETCH_BYTES: i32 = 1 << 20;
+const FETCH_WAIT_MS: i32 = 500;
+/// The last version of Fetch that names topics.
+const FETCH_VERSION_MAX: i16 = 12;
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// As many records before the end as are wanted.
+    Newest,
+    /// The first record that is there.
+    Earliest,
+    /// The first record with this timestamp, in ms, or a later one.
+    Time(i64),
+}
+
+/// Which records are wanted.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) topic: &'a str,
+    pub(super) since: Since,
+    /// How many at most. Each partition gives a fair part of them.
+    pub(super) limit: u64,
+}
+
+/// Takes records.
+pub(super) trait Taker {
+    /// Whether more are wanted.
+    fn goes_on(&mut self) -> bool;
+    /// Takes one.
+    fn take(&mut self, partition: i32, record: &Record<'_>);
+}
+
+/// A partition: its leader, and which offsets of it there were when reading began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    leader: BrokerId,
+    partition: i32,
+    first: i64,
+    end: i64,
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        u64::try_from(self.end.saturating_sub(self.first)).unwrap_or(0)
+    }
+}
+
+/// Gives a topic's records to `taker`, partition by partition, and returns how many partitions there are. Records that come meanwhile are not
+/// read.
+///
+/// # Errors
+/// Why the records cannot be read, in words.
+pub(super) fn read(wanted: &Wanted<'_>, taker: &mut impl Taker) -> Result<usize, String> {
+    let Wanted { cluster, topic, since, limit } = *wanted;
+    let (brokers, leaders) = places(cluster, topic)?;
+    let name = TopicName(StrBytes::from(topic.to_owned()));
+    let mut parts = Vec::new();
+    let mut connections = BTreeMap::new();
+    for (partition, leader) in &leaders {
+        if !taker.goes_on() {
+            return Ok(leaders.len());
+        }
+        let admin = connected(&mut connections, cluster, &brokers, *leader)?;
+        let mut at = |time| offset_at(admin, &name, *partition, time);
+        let (earliest, end) = (at(EARLIEST)?, at(LATEST)?);
+        let first = match since {
+            Since::Newest | Since::Earliest => earliest,
+            // None is so late.
+            Since::Time(ms) => Some(at(ms)?).filter(|first| *first >= 0).unwrap_or(end),
+        };
+        parts.push(Part { leader: *leader, partition: *partition, first, end });
+    }
+    for (part, quota) in shared_out(parts, limit) {
+        let admin = connected(&mut connections, cluster, &brokers, part.leader)?;
+        let newest = part.end.saturating_sub(i64::try_from(quota).unwrap_or(i64::MAX));
+        let first = if since == Since::Newest { part.first.max(newest) } else { part.first };
+        read_part(admin, &name, Part { first, ..part }, quota, taker)?;
+    }
+    Ok(leaders.len())
+}
+
+/// Partitions, each with the number of records that it gives: those with few leave more to the others.
+fn shared_out(mut parts: Vec<Part>, limit: u64) -> Vec<(Part, u64)> {
+    parts.sort_by_key(|part| (part.len(), part.partition));
+    let (mut left, mut others) = (limit, parts.len() as u64);
+    let quota = |part: Part| {
+        let quota = part.len().min(left.div_ceil(others));
+        (left, others) = (left - quota, others - 1);
+        (part, quota)
+    };
+    let mut shared: Vec<_> = parts.into_iter().map(quota).filter(|(_, quota)| *quota > 0).collect();
+    shared.sort_by_key(|(part, _)| part.partition);
+    shared
+}
+
+/// The addresses of the brokers, and each partition with its leader.
+fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, Vec<(i32, BrokerId)>), String> {
+    let named = &cluster.name;
+    let mut admin =
+        Admin::connect(cluster).map_err(|why| format!("cannot connect to kafka.{named}: {}", why.join("; ")))?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let told = metadata.topics.first().ok_or_else(|| format!("kafka.{named} says nothing of topic {topic}"))?;
+    match told.error_code {
+        0 => {}
+        UNKNOWN_TOPIC => return Err(format!("there is no topic {topic} on kafka.{named}")),
+        TOPIC_FORBIDDEN => {
+            return Err(format!(
+                "topic {topic}: this client is not authorized to describe it; grant it DESCRIBE and READ"
+            ));
+        }
+        error => return Err(format!("topic {topic}: the cluster answered with error {error}")),
+    }
+    let leaders = told.partitions.iter().map(|partition| (partition.partition_index, partition.leader_id));
+    let leaders: Vec<_> = leaders.collect();
+    match leaders.iter().find(|(_, leader)| leader.0 < 0) {
+        Some((partition, _)) => Err(format!("partition {partition} of {topic} has no leader")),
+        None => Ok((brokers(&metadata), leaders)),
+    }
+}
+
+type Brokers = BTreeMap<BrokerId, String>;
+
+fn brokers(metadata: &MetadataResponse) -> Brokers {
+    metadata.brokers.iter().map(|broker| (broker.node_id, address(broker))).collect()
+}
+
+/// The connection to a broker: one for all of its partitions.
+fn connected<'c>(
+    connections: &'c mut BTreeMap<BrokerId, Admin>,
+    cluster: &Cluster,
+    brokers: &Brokers,
+    broker: BrokerId,
+) -> Result<&'c mut Admin, String> {
+    if let std::collections::btree_map::Entry::Vacant(place) = connections.entry(broker) {
+        let address =
+            brokers.get(&broker).ok_or_else(|| format!("the cluster does not say where broker {} is", broker.0))?;
+        place.insert(Admin::connect_to(cluster, address)?);
+    }
+    connections.get_mut(&broker).ok_or_else(|| "no connection".to_owned())
+}
+
+/// Gives at most `quota` records of a partition. Those of transactions that were aborted are passed over.
+fn read_part(
+    admin: &mut Admin,
+    topic: &TopicName,
+    part: Part,
+    quota: u64,
+    taker: &mut impl Taker,
+) -> Result<(), String> {
+    let (mut from, mut left) = (part.first, quota);
+    let named = format!("partition {} of {}", part.partition, topic.0);
+    while from < part.end && left > 0 && taker.goes_on() {
+        let told = fetch(admin, (topic, part.partition), from, true)?;
+        if told.error_code != 0 {
+            return Err(format!("{named}: the cluster answered with error {}", told.error_code));
+        }
+        let aborted = told.aborted_transactions.unwrap_or_default();
+        let aborted = aborted.iter().map(|aborted| (aborted.producer_id.0, aborted.first_offset)).collect();
+        let mut batches = Batches::new(told.records.unwrap_or_default().to_vec(), from, aborted, true);
+        while left > 0 {
+            let record = batches.take().map_err(|bad| format!("{named} has a batch that cannot be read: {bad}"))?;
+            let Some(record) = record.filter(|record| record.offset < part.end) else { break };
+            if !taker.goes_on() {
+                return Ok(());
+            }
+            taker.take(part.partition, &record);
+            left -= 1;
+        }
+        let next = batches.next_offset();
+        // Behind an open transaction nothing is handed out.
+        if next <= from {
+            break;
+        }
+        from = next;
+    }
+    Ok(())
+}
+
+/// The offset at a time, [`EARLIEST`] or [`LATEST`]; -1: no record is of that time or a later one.
+pub(super) fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
+    let version = admin.version::<ListOffsetsRequest>(5).filter(|version| *version >= 1);
+    let version = version.ok_or_else(|| format!("{}: it does not support ListOffsets", admin.broker))?;
+    let asked = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_timestamp(at)
+        .with_current_leader_epoch(-1);
+    let topic = ListOffsetsTopic::default().with_name(topic.clone()).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let answer = admin.ask_at(&request, version)?;
+    let told = answer.topics.first().and_then(|topic| topic.partitions.first());
+    match told {
+        Some(told) if told.error_code == 0 => Ok(told.offset),
+        Some(told) => Err(format!("{}: ListOffsets was answered with error {}", admin.broker, told.error_code)),
+        None => Err(format!("{}: ListOffsets was answered with nothing", admin.broker)),
+    }
+}
+
+/// Records of a partition from an offset on.
+pub(super) fn fetch(
+    admin: &mut Admin,
+    (topic, partition): (&TopicName, i32),
+    from: i64,
+    is_committed: bool,
+) -> Result<PartitionData, String> {
+    let version = admin.version::<FetchRequest>(FETCH_VERSION_MAX).filter(|version| *version >= 4);
+    let version = version.ok_or_else(|| format!("{}: it does not support Fetch", admin.broker))?;
+    let asked = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(from)
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(FETCH_BYTES);
+    let topic = FetchTopic::default().with_topic(topic.clone()).with_partitions(vec![asked]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(FETCH_WAIT_MS)
+        .with_min_bytes(1)
+        .with_max_bytes(FETCH_BYTES)
+        .with_isolation_level(i8::from(is_committed))
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    let answer = admin.ask_at(&request, version)?;
+    if answer.error_code != 0 {
+        return Err(format!("{}: Fetch was answered with error {}", admin.broker, answer.error_code));
+    }
+    let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+    told.ok_or_else(|| format!("{}: Fetch was answered with nothing", admin.broker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_with_few_records_leave_more_to_the_others() {
+        let shared = |lens: &[i64], limit| -> Vec<(i32, u64)> {
+            let part =
+                |(partition, len): (i32, &i64)| Part { leader: BrokerId(0), partition, first: 10, end: 10 + len };
+            let parts = (0..).zip(lens).map(part).collect();
+            shared_out(parts, limit).into_iter().map(|(part, quota)| (part.partition, quota)).collect()
+        };
+        assert_eq!(shared(&[100, 100, 100], 30), [(0, 10), (1, 10), (2, 10)]);
+        assert_eq!(shared(&[100, 2, 0, -1, 50], 52), [(0, 25), (1, 2), (4, 25)]);
+        assert_eq!(shared(&[3, 2], 100), [(0, 3), (1, 2)]);
+        assert_eq!(shared(&[9, 9, 9], 2), [(0, 1), (1, 1)]);
+        assert_eq!(shared(&[], 2), []);
+    }
+}

@@ -1,0 +1,231 @@
+//! A record or an event for `forebay rule test`, out of options and JSON.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::args::RuleTestArgs;
+use crate::rule::column::Defaults;
+use crate::rule::event::Event;
+use crate::rule::facts::Facts;
+use crate::rule::field::{Field, Table};
+use crate::rule::program::{Program, from_text};
+use crate::rule::record_fields;
+use crate::rule::template::MessageContext;
+use crate::rule::value::Value;
+
+/// Fields with their values, as JSON has them.
+#[derive(Debug, Default)]
+pub(super) struct MadeFacts {
+    fields: Vec<(Field, Json)>,
+    /// Objects, arrays and numbers with a point, as text.
+    texts: Vec<String>,
+}
+
+/// What a rule is tried on, if it is no message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    table: Table,
+    /// Many of them, in a word.
+    what: &'static str,
+    /// The field that `--payload` is.
+    payload: Field,
+    event: Option<Event>,
+}
+
+impl Kind {
+    /// What a rule is tried on: what `--event`, or else the message, names, or what the rule is for; `None`: messages.
+    pub(super) fn of(program: &Program, named: Option<&str>) -> Result<Option<Self>, String> {
+        let event = match named {
+            None => None,
+            Some("message_publish" | "message/publish" | "$events/message_publish" | "$events/message/publish") => {
+                return Ok(None);
+            }
+            Some(name) => Some(Event::named(name).ok_or_else(|| unknown(name))?),
+        };
+        if let Some(event) = event.filter(|event| !program.events().contains(event)) {
+            return Err(format!("the rule does not have {} in FROM", event.from()));
+        }
+        let is_for_messages = program.filters().next().is_some();
+        let is_for_records = !program.sources().is_empty();
+        let event = event.or_else(|| program.events().first().copied().filter(|_| !is_for_messages && !is_for_records));
+        Ok(match event {
+            Some(event) => {
+                Some(Self { table: event.fields(), what: "its events", payload: Field::Payload, event: Some(event) })
+            }
+            None if is_for_messages || !is_for_records => None,
+            None => {
+                let (table, what) = (record_fields::FIELDS, "records");
+                Some(Self { table, what, payload: Field::Value, event: None })
+            }
+        })
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let all: Vec<_> = Event::ALL.iter().map(|event| event.names()[1]).collect();
+    format!("there is no event `{name}`; there are {}", all.join(", "))
+}
+
+impl MadeFacts {
+    /// Options come before fields.
+    pub(super) fn new(
+        kind: Kind,
+        options: &RuleTestArgs,
+        given: Map<String, Json>,
+        (program, now_ms): (&Program, i64),
+    ) -> Result<Self, String> {
+        let mut made = Self::default();
+        for (name, value) in given.into_iter().filter(|(name, _)| name != "event_type") {
+            made.set(kind, &name, value)?;
+        }
+        let payload = kind.payload.as_str();
+        for (name, value) in [("topic", &options.topic), (payload, &options.payload)] {
+            if let Some(text) = value {
+                made.set(kind, name, Json::from(text.as_str()))?;
+            }
+        }
+        for (name, text) in [("clientid", &options.clientid), ("username", &options.username)] {
+            if let Some(text) = text {
+                made.set(kind, name, Json::from(text.as_str()))?;
+            }
+        }
+        if let Some(qos) = options.qos {
+            made.set(kind, "qos", Json::from(qos))?;
+        }
+        if options.retain || !options.user_property.is_empty() {
+            return Err(format!("{} have no retain flag and no user properties", kind.what));
+        }
+        made.fill_up(kind, program, now_ms);
+        made.texts = made.fields.iter().map(|(_, value)| value.to_string()).collect();
+        Ok(made)
+    }
+
+    fn set(&mut self, kind: Kind, name: &str, value: Json) -> Result<(), String> {
+        let Some((field, _)) = kind.table.iter().find(|(field, _)| field.as_str() == name) else {
+            let known: Vec<_> = kind.table.iter().map(|(field, _)| field.as_str()).collect();
+            return Err(format!("{} have no field `{name}`; they have {}", kind.what, known.join(", ")));
+        };
+        self.fields.retain(|(of, _)| of != field);
+        // A value that is no text is JSON, which is text to a rule.
+        let is_text = *field == kind.payload && !value.is_string();
+        self.fields.push((*field, if is_text { Json::from(value.to_string()) } else { value }));
+        Ok(())
+    }
+
+    /// Adds what was not given.
+    fn fill_up(&mut self, kind: Kind, program: &Program, now_ms: i64) {
+        let source = program.sources().first().map(|source| from_text(&source.name)).unwrap_or_default();
+        let name = kind.event.map_or_else(|| source.clone(), |event| event.value().to_owned());
+        for (field, _) in kind.table {
+            let value = match field {
+                Field::Timestamp | Field::Ts => Json::from(now_ms),
+                Field::TsType => Json::from("create"),
+                Field::Partition | Field::Offset => Json::from(0),
+                Field::Node => Json::from("forebay@127.0.0.1"),
+                Field::Headers => Json::Object(Map::new()),
+                Field::Event => Json::from(name.as_str()),
+                Field::Clientid => Json::from("test"),
+                Field::ConnectedAt | Field::DisconnectedAt => Json::from(now_ms),
+                Field::Peerhost => Json::from("127.0.0.1"),
+                Field::Peername => Json::from("127.0.0.1:40000"),
+                Field::Sockname => Json::from("127.0.0.1:1883"),
+                Field::ProtoName => Json::from("MQTT"),
+                Field::ProtoVer => Json::from(5),
+                Field::Keepalive => Json::from(60),
+                Field::ExpiryInterval => Json::from(0),
+                Field::CleanStart | Field::IsAnonymous => Json::from(true),
+                Field::IsBridge | Field::IsSuperuser => Json::from(false),
+                Field::Reason => Json::from("normal"),
+                Field::ReasonCode => Json::from("success"),
+                Field::ConnProps | Field::SubProps | Field::UnsubProps => json!({ "User-Property": {} }),
+                Field::ClientAttrs => json!({}),
+                Field::Qos => Json::from(0),
+                Field::Value | Field::Key => Json::from(""),
+                Field::Topic => Json::from(if kind.event.is_some() { "t/1" } else { "topic" }),
+                _ => continue,
+            };
+            if !self.fields.iter().any(|(of, _)| of == field) {
+                self.fields.push((*field, value));
+            }
+        }
+    }
+
+    /// Gives them as rules see them, with what sinks see beside the output, and key and time of rows that name none.
+    pub(super) fn with<R>(&self, each: impl FnOnce(&Facts<'_>, &MessageContext<'_>, Defaults<'_>) -> R) -> R {
+        let values = self.fields.iter().zip(&self.texts).map(|((field, value), text)| (*field, of_json(value, text)));
+        let fields: Vec<_> = values.collect();
+        let text = fields.iter().find_map(|(field, value)| match (field, value) {
+            (Field::Value | Field::Payload, Value::Text(bytes)) => Some(*bytes),
+            _ => None,
+        });
+        let facts = Facts { fields: &fields, text: text.unwrap_or_default() };
+        let of = |wanted: Field| fields.iter().find_map(|(field, value)| (*field == wanted).then_some(value));
+        let text = |field| match of(field) {
+            Some(Value::Text(bytes)) => Some(*bytes),
+            _ => None,
+        };
+        let time_ms = match of(Field::Ts).or_else(|| of(Field::Timestamp)) {
+            Some(Value::Int(ms)) => Some(*ms),
+            _ => None,
+        };
+        let context = MessageContext {
+            topic: text(Field::Event).and_then(|event| std::str::from_utf8(event).ok()).unwrap_or_default(),
+            client_id: "test",
+            payload: facts.text,
+            timestamp_ms: time_ms.unwrap_or_default(),
+            ..MessageContext::default()
+        };
+        each(&facts, &context, Defaults { key: text(Field::Key), time_ms })
+    }
+}
+
+fn of_json<'a>(value: &'a Json, text: &'a str) -> Value<'a> {
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => number.as_i64().map_or(Value::Number(text), Value::Int),
+        Json::String(text) => Value::text(text),
+        Json::Array(_) | Json::Object(_) => Value::Raw(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rule::test;
+
+    fn tried(sql: &str, event: Option<&str>, more: RuleTestArgs) -> Result<String, String> {
+        let (sql, event) = (Some(sql.to_owned()), event.map(str::to_owned));
+        test(&RuleTestArgs { sql, event, ..more }, None).map(|tried| tried.text + &tried.notes)
+    }
+
+    #[test]
+    fn a_rule_is_tried_on_a_record_or_an_event() {
+        let some = |text: &str| Some(text.to_owned());
+        let record = "SELECT value.a AS a, topic, key, event FROM \"$bridges/kafka_consumer:s\"";
+        let options = RuleTestArgs { payload: some("{\"a\":1}"), topic: some("k"), ..RuleTestArgs::default() };
+        assert_eq!(
+            tried(record, None, options).expect("tried"),
+            "{\"topic\":\"k\",\"key\":\"\",\"event\":\"$bridges/kafka_consumer:s\",\"a\":1}\n"
+        );
+        let event = "SELECT clientid, username, event, proto_ver FROM \"t/#\", \"$events/client_connected\"";
+        let options = RuleTestArgs { clientid: some("c"), ..RuleTestArgs::default() };
+        for name in ["client_connected", "client/connected", "$events/client_connected"] {
+            assert_eq!(
+                tried(event, Some(name), options.clone()).expect("tried"),
+                "{\"username\":null,\"proto_ver\":5,\"event\":\"client.connected\",\"clientid\":\"c\"}\n"
+            );
+        }
+        let message = tried(event, None, options).expect("tried");
+        assert!(message.contains("\"event\":\"message.publish\""), "{message}");
+        for (sql, event, want) in [
+            (event, Some("client_conected"), "there is no event `client_conected`; there are client_connected, "),
+            (event, Some("session_subscribed"), "the rule does not have $events/session/subscribed in FROM"),
+        ] {
+            let said = tried(sql, event, RuleTestArgs::default()).expect_err("refused");
+            assert!(said.starts_with(want), "{said}");
+        }
+        let options = RuleTestArgs { clientid: some("c"), ..RuleTestArgs::default() };
+        let said = tried(record, None, options).expect_err("refused");
+        assert!(said.starts_with("records have no field `clientid`; they have value, "), "{said}");
+    }
+}

@@ -1,0 +1,164 @@
+//! What a rule publishes of its outputs, checked against its statement.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeValue;
+
+use super::keys::{Key, Section};
+use super::problem::{Fault, did_you_mean};
+use super::reader::Table;
+use super::resolved::{MessageProperty, Republish, Rule};
+use super::setting::Words as _;
+use super::sources::check_mqtt_topic;
+use super::values;
+use crate::mqtt::topic::{is_of_service, valid_name};
+use crate::route::filter;
+use crate::rule::column::{Column, IfAbsent};
+use crate::rule::members::{Encode, HeadersFrom};
+use crate::rule::program::Program;
+use crate::rule::template::{Fixed, Template, Variable};
+
+/// The user properties of the message that came in, whether or not they are selected.
+pub const USER_PROPERTIES_OF_MESSAGE: &str = "${pub_props.'User-Property'}";
+
+/// Reads the `[[rule.republish]]` of a rule.
+pub(super) fn read(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -> Vec<Republish> {
+    let parts = table.list_parts(Section::RuleRepublish);
+    parts.iter().filter_map(|part| one(part, rule, environment)).collect()
+}
+
+fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -> Option<Republish> {
+    let fixed = Fixed { metadata: &[], environment };
+    let of = |absent| move |_: &Key, value: &DeValue<'_>| values::template_of_output(value, &fixed, absent);
+    let topic = table.find("topic", of(IfAbsent::MissingOrNull));
+    let whole_if_empty = |key: &Key, value: &DeValue<'_>| match value.as_str() {
+        Some("") => of(IfAbsent::Empty)(key, &DeValue::String("${.}".into())),
+        _ => of(IfAbsent::Empty)(key, value),
+    };
+    let is_of_message = table.text("user_properties") == Some(USER_PROPERTIES_OF_MESSAGE);
+    let made = Republish {
+        topic: topic.clone().unwrap_or_default(),
+        payload: table.read("payload", whole_if_empty),
+        qos: table.read("qos", |key, value| fixed_or(key, value, &fixed, &["0", "1", "2"])),
+        retain: table.read("retain", |key, value| fixed_or(key, value, &fixed, &["true", "false"])),
+        user_properties: (!is_of_message).then(|| HeadersFrom {
+            template: table.read("user_properties", of(IfAbsent::Missing)),
+            encode: Encode::Either,
+        }),
+        properties: properties(table, &fixed),
+        is_direct: table.read("direct", values::flag),
+    };
+    check_topic(table, &topic?, rule);
+    if let Some(program) = &rule.program {
+        check_columns(table, &made, (program, &rule.name));
+    }
+    Some(made)
+}
+
+/// A value out of a few, or a template over the output.
+fn fixed_or(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>, words: &[&str]) -> Result<Template, Fault> {
+    let text = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::String(text) => text.clone().into_owned(),
+        _ => return Err(values::wrong_type(&key.kind.to_string(), value)),
+    };
+    let template = values::template_of_output(&DeValue::String(text.as_str().into()), fixed, IfAbsent::Missing)?;
+    match template.as_literal() {
+        Some(literal) if !words.contains(&literal) => {
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            let hint = format!("must be {}, {last} or a template", others.join(", "));
+            Err(Fault::new(format!("\"{literal}\" is not {}", key.kind)).hint(hint))
+        }
+        _ => Ok(template),
+    }
+}
+
+fn properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(MessageProperty, Template)> {
+    let mut read: Vec<(MessageProperty, Template)> = Vec::new();
+    for (name, value, spot) in table.entries("properties") {
+        let fault = match (MessageProperty::named(name), value) {
+            (None, _) => {
+                let known = || MessageProperty::WORDS.iter().map(|(name, _)| *name);
+                let all = || format!("it is one of {}", known().collect::<Vec<_>>().join(", "));
+                let hint = did_you_mean(name, known()).unwrap_or_else(all);
+                Fault::new(format!("\"{name}\" is no property of a message")).hint(hint)
+            }
+            (Some(of), _) if read.iter().any(|(known, _)| *known == of) => {
+                Fault::new(format!("\"{}\" is there already", of.as_str()))
+            }
+            (Some(of), value) => match template_of_property(of, value, fixed) {
+                Ok(template) => {
+                    read.push((of, template));
+                    continue;
+                }
+                Err(fault) => fault,
+            },
+        };
+        table.source.report(&spot, fault);
+    }
+    read
+}
+
+fn template_of_property(of: MessageProperty, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Template, Fault> {
+    let template = match value {
+        DeValue::Integer(number) => {
+            let text = number.to_string();
+            values::template_of_output(&DeValue::String(text.as_str().into()), fixed, IfAbsent::Missing)
+        }
+        _ => values::template_of_output(value, fixed, IfAbsent::Missing),
+    }?;
+    let Some(literal) = template.as_literal() else { return Ok(template) };
+    let (is_right, hint) = match of {
+        MessageProperty::PayloadFormatIndicator => (matches!(literal, "0" | "1"), "must be 0, 1 or a template"),
+        MessageProperty::MessageExpiryInterval => (literal.parse::<u32>().is_ok(), "must be seconds, or a template"),
+        MessageProperty::ResponseTopic => (valid_name(literal), "must be an MQTT topic, or a template"),
+        MessageProperty::ContentType | MessageProperty::CorrelationData => (true, ""),
+    };
+    if is_right { Ok(template) } else { Err(Fault::new(format!("\"{literal}\" is no {}", of.as_str())).hint(hint)) }
+}
+
+/// Reports a topic that no message can have, and warns of one that the rule reads itself, or that publishers choose.
+fn check_topic(table: &Table<'_>, topic: &Template, rule: &Rule) {
+    let spot = table.spot("topic");
+    check_mqtt_topic(table, topic, &spot);
+    let text = topic.as_literal();
+    if text.is_some_and(is_of_service) || topic.begins_with("$SYS/") {
+        let fault = Fault::new("topics below `$SYS/` are the service's own");
+        table.source.report(&spot, fault.hint("choose another topic"));
+        return;
+    }
+    let Some(program) = &rule.program else { return };
+    let reads = |text: &str| program.filters().any(|own| filter::matches(own, text));
+    if text.is_some_and(reads) {
+        let what =
+            format!("rule \"{}\" reads this topic itself, and is not evaluated for what it has published", rule.name);
+        table.source.warn(&spot, Fault::new(what).hint("publish to a topic that its FROM does not match"));
+    }
+    let Some(Err(Variable::Column(first))) = topic.shape().next() else { return };
+    let is_chosen = first.name().is_none_or(|column| program.is_chosen_by_publisher(column));
+    if is_chosen {
+        let what = "publishers can choose any topic by what they send, and no access control list is asked";
+        table.source.warn(&spot, Fault::new(what).hint("begin with levels of your own, as in \"alarms/${room}\""));
+    }
+}
+
+/// Reports columns that an output of the rule never has. Defaults ask for some that need not be there, written down or not.
+fn check_columns(table: &Table<'_>, made: &Republish, (program, rule): (&Program, &str)) {
+    let user = made.user_properties.iter().map(|from| ("user_properties", &from.template));
+    let all = [("topic", &made.topic), ("payload", &made.payload), ("qos", &made.qos), ("retain", &made.retain)];
+    let all = all.into_iter().chain(user).chain(made.properties.iter().map(|(_, template)| ("properties", template)));
+    for (name, template) in all {
+        let is_default = template.to_string() == format!("${{{name}}}");
+        if is_default && name != "payload" {
+            continue;
+        }
+        for column in template.columns().filter_map(Column::name) {
+            let Err(unknown) = program.has_column(column) else { continue };
+            let what = format!("asks for `{column}`, and rule \"{rule}\" has no column of that name");
+            let whole = "the default is \"${payload}\": write payload = \"${.}\" for the whole output";
+            let hint = if is_default { whole.to_owned() } else { unknown.hint };
+            table.source.report(&table.spot(name), Fault::new(what).hint(hint));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Rules for something else than the message in hand: the record that it was made of, or an event. They are evaluated after those of the
+//! message, and their rows have room with its rows or not at all.
+
+use crate::rule::column::Defaults;
+use crate::rule::facts::{Facts, Subject};
+use crate::rule::program::Input;
+
+/// Rules, and what they are evaluated for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Beside<'a> {
+    /// Their numbers for the router.
+    pub(in crate::shard) rules: &'a [u16],
+    pub(in crate::shard) facts: &'a Facts<'a>,
+    /// Key and time of rows that name none.
+    pub(in crate::shard) defaults: Defaults<'a>,
+}
+
+/// The rules of a message, one after the other, and which of them are for something else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns<'a> {
+    beside: Option<&'a Beside<'a>>,
+    /// The place of the first of these among the rules.
+    first: usize,
+}
+
+impl<'a> Turns<'a> {
+    pub(super) fn new(beside: Option<&'a Beside<'a>>, rules: usize) -> Self {
+        Self { beside, first: rules - beside.map_or(0, |beside| beside.rules.len()).min(rules) }
+    }
+
+    /// Prepares for the rule of this place. The key and time of its rows, if they are not the message's.
+    pub(super) fn begin(self, place: usize, input: &mut Input<'a>) -> Option<Defaults<'a>> {
+        let beside = self.beside.filter(|_| place >= self.first)?;
+        if place == self.first {
+            input.go_on_with(Subject::Facts(beside.facts));
+        }
+        Some(beside.defaults)
+    }
+}

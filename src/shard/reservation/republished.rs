@@ -1,0 +1,340 @@
+//! Messages that rules publish of their outputs. They stand in a list after the message that they are made of, in the order in which they go out:
+//! each is asked about as a message of its own, and its rules may make more of them. Nothing is taken before there is room for all.
+
+use smallvec::SmallVec;
+
+use crate::config::{MessageProperty, Republish};
+use crate::kafka::producer::Producer;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::Ticket;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::topic::{is_of_service, valid_name};
+use crate::rule::column::Row as Output;
+use crate::rule::failure::{Clause, Code, Failure, Reason};
+use crate::rule::template::Template;
+use crate::runtime::seam::{Monotonic, WallMs};
+
+use super::super::outlets::{Objection, Outlets};
+use super::super::rules::{RULE, Rules};
+use super::super::sinks::Message;
+use super::rows::{Given, Matched, Most, RENDERED_MAX, Stop, TOO_MUCH_RENDERED, limit};
+use super::{Asking, Reservation, Reserved, To, Told, Unreserved, Wait};
+
+/// The most messages that rules may make of one.
+const REPUBLISHED_MAX: usize = 64;
+/// The most rules that a message may come from, one after the other.
+const GENERATIONS_MAX: usize = 8;
+
+/// A message that a rule has made of another one.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Republished {
+    topic: String,
+    payload: Vec<u8>,
+    properties: PropertyBuf,
+    pub(super) qos: QoS,
+    retain: bool,
+    /// Whether neither sinks nor rules see it.
+    is_direct: bool,
+    /// The rules that it comes from, the one that has made it last.
+    ancestry: SmallVec<[u16; 4]>,
+    /// Whether sinks or rules match it.
+    pub(in crate::shard) is_matched: bool,
+    /// Whether a sink or a rule refuses it for all destinations.
+    pub(in crate::shard) is_refused: bool,
+}
+
+impl Republished {
+    /// The message for sinks and rules: of the client that has sent the one that it comes from.
+    fn message<'a>(&'a self, of: &Message<'a>) -> Message<'a> {
+        Message {
+            topic: &self.topic,
+            qos: self.qos as u8,
+            retain: self.retain,
+            dup: false,
+            packet_id: 0,
+            payload: &self.payload,
+            properties: self.properties.as_properties(),
+            output: None,
+            ..*of
+        }
+    }
+
+    /// The message for subscribers, and the shard that retains it.
+    pub(in crate::shard) fn publish(&self) -> Publish<'_> {
+        Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: &self.topic,
+            packet_id: u16::from(self.qos > QoS::AtMostOnce),
+            properties: self.properties.as_properties(),
+            payload: &self.payload,
+        }
+    }
+
+    /// The rule that has made it.
+    pub(in crate::shard) fn rule(&self) -> u16 {
+        self.ancestry.last().copied().unwrap_or_default()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.as_properties().raw().len()
+    }
+
+    /// Renders the message that a rule makes of an output.
+    pub(in crate::shard) fn render(
+        made: &Republish,
+        of: &Message<'_>,
+        output: &Output<'_, '_>,
+    ) -> Result<Self, Failure> {
+        let rendered = Self::of_templates(made, of);
+        // What the output could not write is why.
+        output.failure().map_or(rendered, Err)
+    }
+
+    fn of_templates(made: &Republish, of: &Message<'_>) -> Result<Self, Failure> {
+        let text = |template: &Template| {
+            let mut out = Vec::new();
+            template.render(of, &mut out).ok().map(|()| out)
+        };
+        let topic = text(&made.topic).ok_or_else(|| domain("there is no topic to publish to"))?;
+        let topic = String::from_utf8(topic).ok().filter(|topic| valid_name(topic));
+        let topic = topic.ok_or_else(|| domain("the topic to publish to is no topic name"))?;
+        if is_of_service(&topic) || topic.starts_with('$') && !made.topic.begins_with("$") {
+            return Err(domain("the topic to publish to begins with `$`"));
+        }
+        let qos = match text(&made.qos).as_deref() {
+            Some(b"0") => QoS::AtMostOnce,
+            Some(b"1") => QoS::AtLeastOnce,
+            Some(b"2") => QoS::ExactlyOnce,
+            _ => QoS::from_bits(of.qos).unwrap_or_default(),
+        };
+        let mut properties = PropertyBuf::new();
+        for (property, template) in &made.properties {
+            if let Some(value) = text(template) {
+                push(*property, &value, &mut properties)?;
+            }
+        }
+        match &made.user_properties {
+            None => properties
+                .extend(of.properties.user_properties().map(|(name, value)| Property::UserProperty(name, value))),
+            Some(from) => {
+                from.bound(of).map_err(|_| domain("user_properties are neither an object nor a list of pairs"))?;
+                from.each(of, |name, value| properties.extend([Property::UserProperty(name, value)]));
+            }
+        }
+        Ok(Self {
+            topic,
+            payload: text(&made.payload).unwrap_or_default(),
+            properties,
+            qos,
+            retain: text(&made.retain).as_deref() == Some(b"true"),
+            is_direct: made.is_direct,
+            ..Self::default()
+        })
+    }
+}
+
+/// Appends a property of a message that is no user property.
+fn push(property: MessageProperty, value: &[u8], out: &mut PropertyBuf) -> Result<(), Failure> {
+    let text = std::str::from_utf8(value).ok();
+    let property = match property {
+        MessageProperty::PayloadFormatIndicator => match value {
+            b"0" => Some(Property::PayloadFormatIndicator(0)),
+            b"1" => Some(Property::PayloadFormatIndicator(1)),
+            _ => None,
+        },
+        MessageProperty::MessageExpiryInterval => {
+            text.and_then(|text| text.parse().ok()).map(Property::MessageExpiryInterval)
+        }
+        MessageProperty::ContentType => text.map(Property::ContentType),
+        MessageProperty::ResponseTopic => text.filter(|text| valid_name(text)).map(Property::ResponseTopic),
+        MessageProperty::CorrelationData => Some(Property::CorrelationData(value)),
+    };
+    if property.is_some_and(|property| out.push(property)) {
+        Ok(())
+    } else {
+        Err(domain("a property of the message to publish is not what it has to be"))
+    }
+}
+
+const fn domain(what: &'static str) -> Failure {
+    Failure { reason: Reason { code: Code::Domain, what, found: None }, clause: Clause::Output, ..limit(what) }
+}
+
+impl Reservation<'_> {
+    /// Whether rules have made messages of this one.
+    #[inline]
+    pub(in crate::shard) fn has_republished(&self) -> bool {
+        !self.outlets.workspace.republished.is_empty()
+    }
+
+    /// The messages that rules have made of this one, and of one another.
+    pub(in crate::shard) fn republished(&mut self) -> &mut [Republished] {
+        &mut self.outlets.workspace.republished
+    }
+
+    /// Leaves uncounted what rules have made of a message that comes again: they are evaluated again.
+    pub(in crate::shard) fn give_up(&mut self) {
+        self.outlets.forget_outcomes();
+    }
+
+    /// Adds a message that a rule has made of an output, and asks the sinks that match it for room.
+    pub(super) fn republish(
+        &mut self,
+        (rule, made): (u16, &Republish),
+        (of, output): (&Message<'_>, &Output<'_, '_>),
+        (given, most): (&Given<'_>, &Most<'_>),
+        waits: &mut Option<Wait>,
+    ) -> Result<(), Stop> {
+        let work = &mut self.outlets.workspace;
+        if given.ancestry.len() >= GENERATIONS_MAX {
+            work.looped.push(rule);
+            return Ok(());
+        }
+        if work.republished.len() >= REPUBLISHED_MAX {
+            return Err(Stop::Failed(limit("the rules publish more messages than they may make of one")));
+        }
+        let mut made = Republished::render(made, of, output).map_err(Stop::Failed)?;
+        if work.rendered_bytes() + made.bytes() > RENDERED_MAX {
+            return Err(Stop::Failed(TOO_MUCH_RENDERED));
+        }
+        // To route it costs what a packet costs.
+        work.cost += 1;
+        made.ancestry = given.ancestry.iter().copied().chain([rule]).collect();
+        work.republished.push(Republished::default());
+        let place = work.republished.len();
+        let outer = (self.of, self.before);
+        (self.of, self.before) = (place as u16, place);
+        let asked = if made.is_direct { Ok(()) } else { self.ask_sinks(&mut made, given, most, waits) };
+        (self.of, self.before) = outer;
+        self.outlets.workspace.republished[place - 1] = made;
+        asked
+    }
+
+    /// Asks the sinks that match a message of a rule. One that refuses it for all destinations takes it from all of them, and from nobody else.
+    fn ask_sinks(
+        &mut self,
+        made: &mut Republished,
+        given: &Given<'_>,
+        most: &Most<'_>,
+        waits: &mut Option<Wait>,
+    ) -> Result<(), Stop> {
+        let mut matched = Matched::new();
+        self.outlets.router.matches(&made.topic, &mut matched);
+        made.is_matched = !matched.is_empty();
+        let of = self.of;
+        for sink in matched.into_iter().filter(|number| *number & RULE == 0) {
+            let message = made.message(given.message);
+            let plan = &self.outlets.plans[usize::from(sink)];
+            let (cluster, number, keeps_packet_ids) = (plan.cluster, plan.sink, plan.keeps_packet_ids);
+            self.outlets.workspace.has_room_for_row()?;
+            let (at, before) = self.sum_of((sink, cluster, number));
+            let (to, bytes, room) = match self.ask(sink, &message, Told::Not, before, None) {
+                Ok(asked) => asked,
+                Err(why) if self.is_told_of(&why) => return Err(Stop::Ended(Err(why))),
+                Err(why) => {
+                    self.refuse(&why, waits);
+                    made.is_refused = true;
+                    return Ok(());
+                }
+            };
+            let is_row = matches!(to, To::Topic { .. });
+            self.add_row(at, bytes, most, is_row && given.is_exchange && keeps_packet_ids)?;
+            let beside = if is_row { Producer::BATCH_ROOM } else { 0 };
+            self.push(Reserved { sink, of, to, bytes: bytes + beside }, before.share + bytes, room, waits);
+            if std::mem::take(&mut self.is_refused) {
+                made.is_refused = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the publisher of the message that it all began with is told: there is no room, and it sends that one again.
+    fn is_told_of(&self, why: &Unreserved) -> bool {
+        self.told != Told::Not && matches!(why, Unreserved::Rejected(_, objection) if objection.is_lack_of_room())
+    }
+
+    /// Takes a message of a rule from all of its destinations, as one of them refuses it and has no dead letters.
+    fn refuse(&mut self, why: &Unreserved, waits: &mut Option<Wait>) {
+        self.take_back(waits);
+        if let Unreserved::Rejected(sink, objection) = *why {
+            let to = To::Nowhere(Objection::reason(objection));
+            self.push(Reserved { sink, of: self.of, to, bytes: 0 }, 0, Ok(()), waits);
+        }
+    }
+
+    /// Evaluates the rules that match messages of rules, in the order of the list, which grows meanwhile. A rule is not evaluated for what
+    /// comes from it.
+    pub(super) fn ask_republished(
+        &mut self,
+        rules: &mut Rules,
+        first: &Message<'_>,
+        asking: &Asking<'_>,
+        waits: &mut Option<Wait>,
+    ) -> Result<(), Unreserved> {
+        // Nobody can be told: the publisher knows nothing of it.
+        let asking = Asking { told: Told::Not, ..*asking };
+        let mut matched = Matched::new();
+        let mut at = 0;
+        while let Some(made) = self.outlets.workspace.republished.get_mut(at) {
+            let mut made = std::mem::take(made);
+            at += 1;
+            if !made.is_direct && !made.is_refused {
+                self.outlets.router.matches(&made.topic, &mut matched);
+                matched.retain(|number| *number & RULE != 0 && !made.ancestry.contains(&(*number & !RULE)));
+            } else {
+                matched.clear();
+            }
+            if !matched.is_empty() {
+                (self.of, self.before) = (at as u16, self.outlets.workspace.republished.len());
+                let (message, is_exchange) = (made.message(first), first.qos == 2);
+                let given = Given { message: &message, matched: &matched, ancestry: &made.ancestry, is_exchange };
+                let asked = self.evaluate(rules, &given, &asking, waits);
+                made.is_refused = std::mem::take(&mut self.is_refused) || asked.is_err();
+                match asked {
+                    Err(why) if self.is_told_of(&why) => return Err(why),
+                    Err(why) => self.refuse(&why, waits),
+                    Ok(()) => {}
+                }
+            }
+            self.outlets.workspace.republished[at - 1] = made;
+        }
+        (self.of, self.before) = (0, 0);
+        Ok(())
+    }
+
+    /// Writes the rows of a message and of those that rules have made of it, one message after the other.
+    #[cold]
+    pub(super) fn take_all(
+        mut self,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        origin: Option<Origin>,
+        (now, wall): (Monotonic, WallMs),
+    ) -> u16 {
+        let work = &mut self.outlets.workspace;
+        work.sinks.sort_by_key(|reserved| reserved.of);
+        let made = std::mem::take(&mut work.republished);
+        let (mut from, mut owed) = (0, 0);
+        for of in 0..=made.len() {
+            let sinks = &self.outlets.workspace.sinks;
+            let to = from + sinks[from..].iter().take_while(|reserved| usize::from(reserved.of) == of).count();
+            let republished = of.checked_sub(1).and_then(|at| made.get(at));
+            let of = republished.map_or(*message, |republished| republished.message(message));
+            owed += self.take_rows(from..to, &of, ticket, origin, (now, wall));
+            from = to;
+        }
+        self.outlets.workspace.republished = made;
+        owed
+    }
+}
+
+impl Outlets {
+    /// The messages that rules have made of the one that was taken last.
+    pub(in crate::shard) fn republished(&mut self) -> &mut Vec<Republished> {
+        &mut self.workspace.republished
+    }
+}

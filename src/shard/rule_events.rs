@@ -1,0 +1,290 @@
+//! Events for rules: noted where they happen, evaluated at the end of the turn. Nobody waits for them: where there is no room, an event is
+//! dropped and counted.
+
+use std::fmt::{Display, Write as _};
+
+use smallvec::SmallVec;
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::property::{Properties, Property};
+use crate::mqtt::reason::ReasonCode;
+use crate::rule::column::Defaults;
+use crate::rule::envelope::string;
+use crate::rule::event::{Event, EventSet};
+use crate::rule::facts::Facts;
+use crate::rule::field::Field;
+use crate::rule::value::Value;
+use crate::runtime::seam::WallMs;
+use crate::session::ClientKey;
+
+use super::Ring;
+use super::broker::Broker;
+use super::broker::admit::{Feeds, Publication, Publisher};
+use super::reservation::Beside;
+
+/// The most events of a turn that are evaluated.
+const EVENTS_OF_TURN_MAX: usize = 1_024;
+
+/// The events of a turn that rules name.
+#[derive(Debug, Default)]
+pub(super) struct RuleEvents {
+    wanted: EventSet,
+    waiting: Vec<Raised>,
+}
+
+/// An event with its fields.
+#[derive(Debug)]
+pub(super) struct Raised {
+    event: Event,
+    at: WallMs,
+    fields: SmallVec<[(Field, Stored); 16]>,
+    /// Their texts, one after the other.
+    texts: String,
+}
+
+/// The value of a field; texts by their places.
+#[derive(Clone, Copy, Debug)]
+enum Stored {
+    Absent,
+    Bool(bool),
+    Int(i64),
+    Text(usize, usize),
+    Json(usize, usize),
+}
+
+impl RuleEvents {
+    /// Takes what rules name from now on.
+    pub(super) const fn want(&mut self, wanted: EventSet) {
+        self.wanted = wanted;
+    }
+
+    /// Whether a rule names an event.
+    #[inline]
+    pub(super) const fn wants(&self, event: Event) -> bool {
+        self.wanted.has(event)
+    }
+}
+
+impl Raised {
+    pub(super) fn new(event: Event, at: WallMs) -> Self {
+        let raised = Self { event, at, fields: SmallVec::new(), texts: String::new() };
+        raised.text(Field::Event, event.value()).int(Field::Timestamp, at.0)
+    }
+
+    pub(super) fn text(self, field: Field, text: &str) -> Self {
+        self.shown(field, Some(text))
+    }
+
+    /// Absent, if there is nothing to show.
+    pub(super) fn shown(mut self, field: Field, text: Option<impl Display>) -> Self {
+        let from = self.texts.len();
+        let stored = text.map_or(Stored::Absent, |text| {
+            // A String takes whatever it is given.
+            let _ = write!(self.texts, "{text}");
+            Stored::Text(from, self.texts.len())
+        });
+        self.fields.push((field, stored));
+        self
+    }
+
+    pub(super) fn int(mut self, field: Field, number: i64) -> Self {
+        self.fields.push((field, Stored::Int(number)));
+        self
+    }
+
+    pub(super) fn flag(mut self, field: Field, is_set: bool) -> Self {
+        self.fields.push((field, Stored::Bool(is_set)));
+        self
+    }
+
+    /// An object.
+    pub(super) fn json(mut self, field: Field, text: &str) -> Self {
+        let from = self.texts.len();
+        self.texts.push_str(text);
+        self.fields.push((field, Stored::Json(from, self.texts.len())));
+        self
+    }
+
+    pub(super) fn properties(self, field: Field, properties: Properties<'_>) -> Self {
+        let text = properties_json(properties);
+        self.json(field, &text)
+    }
+
+    fn value(&self, stored: Stored) -> Value<'_> {
+        let text = |from: usize, to: usize| self.texts.get(from..to).unwrap_or_default();
+        match stored {
+            Stored::Absent => Value::Absent,
+            Stored::Bool(is_set) => Value::Bool(is_set),
+            Stored::Int(number) => Value::Int(number),
+            Stored::Text(from, to) => Value::text(text(from, to)),
+            Stored::Json(from, to) => Value::Raw(text(from, to)),
+        }
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        let (_, stored) = self.fields.iter().find(|(field, _)| *field == Field::Clientid)?;
+        match *stored {
+            Stored::Text(from, to) => self.texts.get(from..to),
+            _ => None,
+        }
+    }
+
+    /// What a dead letter has as its payload: the fields, as a JSON object.
+    fn payload(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2 * self.texts.len());
+        for (field, stored) in &self.fields {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            string(field.as_str(), &mut out);
+            out.push(b':');
+            match self.value(*stored) {
+                Value::Bool(is_set) => out.extend_from_slice(if is_set { b"true" } else { b"false" }),
+                Value::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
+                Value::Text(text) => string(std::str::from_utf8(text).unwrap_or_default(), &mut out),
+                Value::Raw(text) => out.extend_from_slice(text.as_bytes()),
+                _ => out.extend_from_slice(b"null"),
+            }
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+/// The name of a reason code, as EMQX has it.
+pub(super) fn reason_name(code: ReasonCode) -> String {
+    code.name().to_lowercase().replace(' ', "_").replace("user_name", "username").replace("keep_alive", "keepalive")
+}
+
+/// Properties as a JSON object, by the standard's names with hyphens; of equal user properties the last. Authentication data is left out.
+fn properties_json(properties: Properties<'_>) -> String {
+    let mut out = Vec::new();
+    let begin = |out: &mut Vec<u8>, name: &str| {
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        string(name, out);
+        out.push(b':');
+    };
+    let flag = |is_set: bool| i64::from(is_set);
+    for property in properties.iter() {
+        let (name, number) = match property {
+            Property::SessionExpiryInterval(seconds) => ("Session-Expiry-Interval", seconds.into()),
+            Property::ReceiveMaximum(most) => ("Receive-Maximum", most.into()),
+            Property::MaximumPacketSize(bytes) => ("Maximum-Packet-Size", bytes.into()),
+            Property::TopicAliasMaximum(most) => ("Topic-Alias-Maximum", most.into()),
+            Property::SubscriptionIdentifier(id) => ("Subscription-Identifier", id.into()),
+            Property::RequestResponseInformation(is_set) => ("Request-Response-Information", flag(is_set)),
+            Property::RequestProblemInformation(is_set) => ("Request-Problem-Information", flag(is_set)),
+            Property::AuthenticationMethod(method) => {
+                begin(&mut out, "Authentication-Method");
+                string(method, &mut out);
+                continue;
+            }
+            _ => continue,
+        };
+        begin(&mut out, name);
+        out.extend_from_slice(number.to_string().as_bytes());
+    }
+    begin(&mut out, "User-Property");
+    let users: Vec<_> = properties.user_properties().collect();
+    out.push(b'{');
+    let mut is_first = true;
+    for (at, (name, value)) in users.iter().enumerate() {
+        if users[at + 1..].iter().any(|(later, _)| later == name) {
+            continue;
+        }
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        string(name, &mut out);
+        out.push(b':');
+        string(value, &mut out);
+    }
+    out.extend_from_slice(b"}}");
+    String::from_utf8(out).unwrap_or_default()
+}
+
+impl Broker {
+    /// Has events noted that the rules in force name.
+    pub(super) fn want_events(&mut self) {
+        let wanted = self.outlets.rules.as_ref().map(|rules| rules.wanted_events());
+        self.outlets.events.want(wanted.unwrap_or_default());
+    }
+
+    /// Notes an event; a rule wants it. More than a turn may have are dropped.
+    pub(super) fn raise(&mut self, raised: Raised) {
+        if self.outlets.events.waiting.len() < EVENTS_OF_TURN_MAX {
+            self.outlets.events.waiting.push(raised);
+        } else {
+            self.numbers.count(dropped(raised.event));
+        }
+    }
+
+    /// Evaluates the events of the turn. True: there were some.
+    pub(super) fn evaluate_events(&mut self, io: &mut Ring<'_>) -> bool {
+        if self.outlets.events.waiting.is_empty() {
+            return false;
+        }
+        let mut waiting = std::mem::take(&mut self.outlets.events.waiting);
+        for raised in waiting.drain(..) {
+            self.evaluate_event(io, &raised);
+        }
+        // Nothing that this does raises an event.
+        self.outlets.events.waiting = waiting;
+        true
+    }
+
+    /// Whether events wait for the next turn.
+    pub(super) const fn has_events(&self) -> bool {
+        !self.outlets.events.waiting.is_empty()
+    }
+
+    fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised) {
+        let rules = self.outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event as usize)).cloned();
+        let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
+        let machine = std::sync::Arc::clone(&self.around.machine);
+        let mut fields: SmallVec<[(Field, Value<'_>); 18]> =
+            raised.fields.iter().map(|(field, stored)| (*field, raised.value(*stored))).collect();
+        fields.push((Field::Node, Value::text(&machine.node)));
+        let (topic, payload, client_id) = (raised.event.from(), raised.payload(), raised.client_id());
+        let publish = Publish {
+            dup: false,
+            // At QoS 0 each sink would go without it by itself.
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: &topic,
+            packet_id: 0,
+            properties: Properties::EMPTY,
+            payload: &payload,
+        };
+        let facts = Facts { fields: &fields, text: &[] };
+        let key = client_id.filter(|id| !id.is_empty()).map(str::as_bytes);
+        let defaults = Defaults { key, time_ms: Some(raised.at.0) };
+        let beside = Beside { rules: &rules, facts: &facts, defaults };
+        let client = ClientKey { auth: None, client_id: client_id.unwrap_or_default() };
+        let of = Publication {
+            publish: &publish,
+            client,
+            username: None,
+            time: raised.at,
+            feeds: Feeds::NONE,
+            hops: 0,
+            beside: Some(&beside),
+        };
+        match self.admit(io, &of, None) {
+            Ok(admitted) => {
+                let _nobody_waits = self.hand_on(io, &publish, admitted, Publisher::Service);
+            }
+            Err(_) => self.numbers.count(dropped(raised.event)),
+        }
+    }
+}
+
+const fn dropped(event: Event) -> M {
+    match event {
+        Event::ClientConnected => M::RuleEventsConnected,
+        Event::ClientDisconnected => M::RuleEventsDisconnected,
+        Event::ClientConnack => M::RuleEventsConnack,
+        Event::ClientCheckAuthnComplete => M::RuleEventsAuthn,
+        Event::SessionSubscribed => M::RuleEventsSubscribed,
+        Event::SessionUnsubscribed => M::RuleEventsUnsubscribed,
+    }
+}
