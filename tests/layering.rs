@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "mqtt",
             "rule",
+            "bridge",
             "route",
             "session",
             "record",
@@ -72,8 +73,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "record",
-            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "bridge",
+            "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
         ],
     ),
     (

@@ -78,7 +78,7 @@ impl Unfit {
 }
 
 /// `In` takes messages of the remote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct In {
     /// Filters, without `$share/NAME/`.
     pub filters: Vec<Box<str>>,
@@ -91,7 +91,7 @@ pub struct In {
 }
 
 /// `Out` takes messages for the remote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Out {
     /// The topic there.
     pub topic: Template,

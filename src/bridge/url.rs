@@ -33,8 +33,10 @@ const PATH: &str = "/mqtt";
 pub struct Url {
     /// The transport.
     pub transport: Transport,
-    /// Host and port.
-    pub endpoint: Endpoint,
+    /// The host: a name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
     /// Path and query of a WebSocket; empty for other transports.
     pub path: String,
     /// The user name.
@@ -44,6 +46,12 @@ pub struct Url {
 }
 
 impl Url {
+    /// Host and port, as a connection is made to them.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: self.host.as_str().into(), port: self.port }
+    }
+
     /// Reads a URL.
     ///
     /// # Errors
@@ -74,7 +82,8 @@ impl Url {
         {
             return Err("MQTT cannot say its user name or password".to_owned());
         }
-        Ok(Self { transport: *transport, endpoint, path, username, password: password.map(Secret::new) })
+        let (host, port) = (endpoint.host.to_string(), endpoint.port);
+        Ok(Self { transport: *transport, host, port, path, username, password: password.map(Secret::new) })
     }
 }
 
@@ -140,7 +149,7 @@ mod tests {
         ] {
             let url = Url::parse(text).expect(text);
             assert_eq!(url.transport, Transport { is_tls, is_web_socket }, "{text}");
-            assert_eq!((url.endpoint.to_string(), &*url.path), (endpoint.to_owned(), path), "{text}");
+            assert_eq!((url.endpoint().to_string(), &*url.path), (endpoint.to_owned(), path), "{text}");
             assert_eq!((url.username, url.password), (None, None));
         }
     }
@@ -197,8 +206,8 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "(mqtts?|ws|WSS|x)?(://)?[a-c:@%/?#\\[\\]ä0-9]{0,24}") {
             if let Ok(url) = Url::parse(&text) {
-                let endpoint = url.endpoint.to_string();
-                prop_assert_eq!(Endpoint::parse(&endpoint), Some(url.endpoint), "{}", endpoint);
+                let endpoint = url.endpoint().to_string();
+                prop_assert_eq!(Endpoint::parse(&endpoint), Some(url.endpoint()), "{}", endpoint);
                 prop_assert!(url.path.is_empty() || url.transport.is_web_socket && url.path.starts_with('/'));
             }
         }

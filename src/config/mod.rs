@@ -69,10 +69,11 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
-    Acknowledge, ApiAccess, Append, Buffer, Choice, Cluster, Compression, Config, Control, DeadLetters,
-    DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel, MessageProperty,
-    Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained,
-    Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
+    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Buffer, Choice, Cluster, Compression, Config, Control,
+    DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel,
+    MessageProperty, Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner,
+    Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport,
+    ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;
@@ -91,6 +92,8 @@ pub const SINKS_MAX: usize = 32_767;
 pub const RULES_MAX: usize = 1_000;
 /// The most sources that a process may have had.
 pub const SOURCES_MAX: usize = 1_024;
+/// The most bridges that a process may have had.
+pub const BRIDGES_MAX: usize = 256;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path that stands for standard input.

@@ -88,6 +88,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         sinks,
         sources,
         rules,
+        bridges: Vec::new(),
         embedded,
         spool,
         delivery,
