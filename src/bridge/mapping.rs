@@ -138,9 +138,9 @@ impl Scratch {
 ///
 /// # Errors
 /// [`Unfit::Unasked`].
-pub fn taker(all: &[In], topic: &str) -> Result<usize, Unfit> {
+pub fn taker<'a>(all: impl IntoIterator<Item = &'a In>, topic: &str) -> Result<usize, Unfit> {
     let takes = |of: &In| of.filters.iter().any(|filter| topic::matches(filter, topic));
-    all.iter().position(takes).ok_or(Unfit::Unasked)
+    all.into_iter().position(takes).ok_or(Unfit::Unasked)
 }
 
 impl In {

@@ -24,6 +24,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
             .map(|listener| item(listener.bind.to_string(), listener.is_removed))
             .collect(),
         sources: config.sources.iter().map(|source| item(source.name.clone(), source.is_removed)).collect(),
+        bridges: config.bridges.iter().map(|bridge| item(bridge.name.clone(), bridge.is_removed)).collect(),
         rules: config.rules.iter().map(|rule| item(rule.name.clone(), rule.is_removed)).collect(),
     })
 }

@@ -59,7 +59,7 @@ pub use peer::Peer;
 pub use queue::{COPY_NUMBER_MAX, Changed, SavedQueue};
 pub use receipts::Receipt;
 pub use refusals::Reason;
-pub use remote::Remote;
+pub use remote::{Passes, Remote};
 pub use restore::{HadBy, OpenId};
 pub use saved::{NotASession, client_id, is_format};
 pub use sent_aliases::Alias;

@@ -1,17 +1,26 @@
 //! Sessions of bridges: the client of one is a remote, a broker to which we have connected as a client. What differs is a property of its
 //! [`Peer`]; CONNECT and SUBSCRIBE are exchanged elsewhere.
 
+use std::fmt::Debug;
+
 use super::client_key::ClientKey;
 use super::connect::terms;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Terms};
 use super::store::{SessionKey, Sessions};
-use crate::mqtt::packet::Version;
+use crate::mqtt::packet::{Publish, Version};
 use crate::runtime::seam::{ConnId, Monotonic};
 
 /// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
 pub(super) const BRIDGES: &str = "$bridges";
+
+/// `Passes` says what a remote is sent of a message.
+pub trait Passes: Debug {
+    /// Hands `write` what the remote is sent of a copy for subscriptions with these identifiers, if there is anything: it keeps the QoS of
+    /// the copy, or lowers it.
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>));
+}
 
 /// `Remote` is what CONNECT and CONNACK have settled for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +60,33 @@ impl Sessions {
         key
     }
 
-    /// A remote has accepted the bridge of a session that has no connection. What is open goes on.
-    pub fn attach(&mut self, key: SessionKey, conn: ConnId, remote: Remote, settings: &Settings) {
+    /// A remote has accepted the bridge of a session that has no connection. What is open goes on. `known_as`: who the remote is, and what it
+    /// knows the bridge as; it is the user name of what it sends.
+    pub fn attach(&mut self, key: SessionKey, conn: ConnId, (remote, known_as): (Remote, &str), settings: &Settings) {
         let Some(session) = self.sessions.get(key) else { return };
         let is_written =
             session.number().is_some() && !self.is_unwritten(key) && session.terms.version == remote.version;
+        let is_written = is_written && session.username() == Some(known_as);
         debug_assert!(session.conn.is_none() && session.is_remote());
         self.end_absence(key);
         let session = &mut self.sessions[key];
         (session.conn, session.terms) = (Some(conn), remote.terms(settings));
+        if session.username() != Some(known_as) {
+            session.username = Some(known_as.into());
+        }
         self.note_connected(key, is_written);
+    }
+}
+
+impl Session {
+    /// The remote has forgotten what it was sent: it is sent that as new. Returns how many copies of QoS 2 may come there twice.
+    pub fn send_anew(&mut self) -> usize {
+        self.begin_outgoing_anew()
+    }
+
+    /// Packet identifiers of QoS 2 that the client has open.
+    #[must_use]
+    pub fn open_ids(&self) -> Vec<u16> {
+        self.inflight.qos2.as_ref().map(|qos2| qos2.ids().collect()).unwrap_or_default()
     }
 }

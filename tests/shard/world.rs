@@ -481,6 +481,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
         listeners: config.listeners.len(),
         sources: config.sources.len(),
         rules: config.rules.len(),
+        bridges: config.bridges.len(),
     }
 }
 

@@ -85,3 +85,14 @@ pub struct BridgeOut {
     /// What the remote is sent of a message.
     pub gives: Out,
 }
+
+impl Bridge {
+    /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
+    #[must_use]
+    pub fn identifier(out: &str) -> u32 {
+        const MAX: u32 = 268_435_455;
+        // FNV-1a: it may never change, as it stands in logs.
+        let hash = out.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        (hash & MAX).max(1)
+    }
+}

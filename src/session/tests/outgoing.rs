@@ -64,7 +64,7 @@ impl World {
     fn pump(&mut self) -> Pumped {
         let (now, unsent) = (self.shard.now, self.wire.len());
         let mut wire = std::mem::take(&mut self.wire);
-        let pumped = self.session().pump(now, unsent, &mut wire);
+        let pumped = self.session().pump(now, unsent, &mut wire, None);
         self.wire = wire;
         pumped
     }

@@ -13,7 +13,7 @@ fn attached(shard: &mut Shard, remote: Remote) -> Client {
     let (settings, now) = (shard.settings.clone(), shard.now);
     let key = shard.sessions.of_bridge("bridge/plant", &settings, now);
     let conn = shard.add_conn(remote.version);
-    shard.sessions.attach(key, conn, remote, &settings);
+    shard.sessions.attach(key, conn, (remote, "forebay-plant@broker:1883"), &settings);
     Client { key, conn, session_present: true }
 }
 
@@ -153,7 +153,7 @@ fn what_it_is_sent_is_as_a_client_sends_it() {
         // More is on its way than a connection is given at once, so that it waits.
         assert_eq!(session.hand(copy, (usize::MAX, now), (false, false), bounds, || body), Handed::Queued);
         let mut out = Vec::new();
-        assert_eq!(session.pump(now, 0, &mut out).sent, 1);
+        assert_eq!(session.pump(now, 0, &mut out, None).sent, 1);
         let frame = frame::next_for(Version::V5, Sender::Client, &out, 100).expect("well-formed").expect("whole");
         let Ok(Packet::Publish(sent)) = decode(Version::V5, Sender::Client, frame) else { panic!("as a client") };
         assert!(sent.properties.is_empty(), "no Subscription Identifier");
