@@ -9,7 +9,7 @@ use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Terms};
 use super::store::{SessionKey, Sessions};
-use crate::mqtt::packet::{Publish, Version};
+use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{ConnId, Monotonic};
 
 /// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
@@ -39,7 +39,13 @@ impl Remote {
     fn terms(self, settings: &Settings) -> Terms {
         let Self { version, packet_size_max, send_maximum, receive_maximum } = self;
         let peer = Peer { version, packet_size_max, problem_information: false, is_remote: true };
-        let settings = Settings { receive_maximum, topic_alias_maximum: 0, ..settings.clone() };
+        let settings = Settings {
+            receive_maximum,
+            topic_alias_maximum: 0,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            ..settings.clone()
+        };
         Terms { send_maximum, ..terms(peer, &settings) }
     }
 }
@@ -48,6 +54,7 @@ impl Sessions {
     /// The session of a bridge, whatever its name: it is made if it is not there. It stays until [`Sessions::forget`], with its remote or
     /// without.
     pub fn of_bridge(&mut self, client_id: &str, settings: &Settings, now: Monotonic) -> SessionKey {
+        self.bytes_max = settings.session_bytes_max;
         if let Some(key) = self.find(ClientKey { auth: Some(BRIDGES), client_id }) {
             return key;
         }

@@ -134,7 +134,7 @@ pub struct Sessions {
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
     pub(super) bytes: usize,
-    bytes_max: usize,
+    pub(super) bytes_max: usize,
     /// What has to be written down, where sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
 }

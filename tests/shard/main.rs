@@ -46,6 +46,7 @@ mod queues;
 mod queues_across;
 mod reads;
 mod receipts;
+mod remotes;
 mod replays;
 mod republish;
 mod retained;
