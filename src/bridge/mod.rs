@@ -87,6 +87,28 @@ pub enum Ending {
     Left(Refusal),
 }
 
+/// `Trouble` is why a client has no connection, or has had none for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When it was noticed.
+    pub at: Monotonic,
+    /// What it is, in words.
+    pub why: String,
+    /// What has failed.
+    pub what: Failed,
+}
+
+/// `Failed` is what a trouble has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// A connection over which messages went.
+    Open,
+    /// An attempt to connect.
+    Attempt,
+    /// The login, or TLS: somebody has to change something.
+    Login,
+}
+
 /// `Client` is one bridge's connection to its remote.
 #[derive(Debug)]
 pub struct Client {
@@ -97,6 +119,7 @@ pub struct Client {
     /// Whether the remote is to forget what it knows of the client, once.
     begins_anew: bool,
     started: bool,
+    trouble: Option<Trouble>,
 }
 
 impl Client {
@@ -104,7 +127,14 @@ impl Client {
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
         let channel = Channel::new((), settings.endpoint.clone());
-        Self { shared: Shared::new(settings, seed), channel, form: 0, begins_anew: false, started: false }
+        Self {
+            shared: Shared::new(settings, seed),
+            channel,
+            form: 0,
+            begins_anew: false,
+            started: false,
+            trouble: None,
+        }
     }
 
     /// Begins to connect.
@@ -134,6 +164,19 @@ impl Client {
     #[must_use]
     pub fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.channel.ready_ref().and_then(Connection::standing)
+    }
+
+    /// The filters with how they stand, in the order of the settings.
+    pub fn filters(&self) -> impl Iterator<Item = (&Wanted, Standing)> {
+        let standings = self.standing().map(|(_, standings)| standings).unwrap_or_default();
+        let standing = |at: usize| standings.get(at).copied().unwrap_or(Standing::Open);
+        self.shared.settings.wanted.iter().enumerate().map(move |(at, wanted)| (wanted, standing(at)))
+    }
+
+    /// The last trouble, whether it is over or not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
     }
 
     /// Takes the result of resolving the remote's name.
@@ -245,6 +288,9 @@ impl Client {
         if !self.channel.next_address(&mut self.shared, now) {
             self.fail(&why.to_string(), now);
         }
+        if let (Ended::Tls(_), Some(trouble)) = (why, &mut self.trouble) {
+            trouble.what = Failed::Login;
+        }
     }
 
     /// Takes the end of a connection over which messages went, and which is being closed elsewhere.
@@ -314,6 +360,7 @@ impl Client {
         let told = LoginRefused { broker, user, mechanism: "CONNECT", code, reason: refusal.to_string() };
         self.channel.login_refused(told, &mut self.shared);
         let wait = jittered(self.shared.settings.outward.refused_backoff_max, &mut self.shared.rng);
+        self.trouble = Some(Trouble { at: now, why: refusal.to_string(), what: Failed::Login });
         self.let_go(&refusal.to_string(), now.after(wait));
         self.shared.tell_unreachable();
     }
@@ -322,6 +369,8 @@ impl Client {
     fn fail(&mut self, why: &str, now: Monotonic) {
         tracing::debug!(remote = %self.channel.endpoint, "connection of a bridge failed: {why}");
         self.shared.stats.failures += 1;
+        let what = if self.channel.ready_ref().is_some() { Failed::Open } else { Failed::Attempt };
+        self.trouble = Some(Trouble { at: now, why: why.to_owned(), what });
         let has_stood =
             |connection: &Connection| now.since(connection.opened) >= self.shared.settings.outward.backoff_max;
         if self.channel.ready_ref().is_some_and(has_stood) {

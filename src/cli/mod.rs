@@ -5,6 +5,7 @@ pub mod access;
 mod admin;
 pub mod args;
 pub mod ask;
+pub mod bridges;
 mod certificates;
 pub mod check;
 mod check_host;

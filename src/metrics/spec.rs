@@ -332,6 +332,7 @@ table!(
 table!(
     /// Numbers of a bridge, all of them on the shard that has its session.
     BridgeMetric, BRIDGE, [
+    State, Internal, "bridge_state", "How it stands.";
     Connected, Gauge, "bridge_connected", "1: the remote has accepted the bridge.";
     Connects, Counter, "bridge_connects", "Connections that the remote has accepted.";
     Failures, Counter, "bridge_failures"{reason = "lost"}, "Failures, by reason: no connection was made, or it was lost.";

@@ -247,7 +247,9 @@ impl Shard for Core {
         self.broker.numbers.set(M::BytesSent, io.sent_bytes());
         self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
         self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
-        self.broker.numbers.set(M::Sessions, self.broker.sessions.len() as u64);
+        // Remotes of bridges are no clients.
+        let clients = self.broker.sessions.len().saturating_sub(self.broker.remotes.sessions().len());
+        self.broker.numbers.set(M::Sessions, clients as u64);
         self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
         self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);
         self.broker.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);

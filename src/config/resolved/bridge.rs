@@ -75,6 +75,14 @@ pub struct BridgeIn {
     pub feeds: Vec<Feed>,
 }
 
+impl BridgeIn {
+    /// The filters as the remote is asked for them.
+    pub fn asked(&self) -> impl Iterator<Item = String> {
+        let share = self.share.as_ref().map_or_else(String::new, |share| format!("$share/{share}/"));
+        self.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
+    }
+}
+
 /// `[[bridge.NAME.out]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeOut {

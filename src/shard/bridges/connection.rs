@@ -145,7 +145,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.kind = Kind::Device { session: key, peer };
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        running.at = Some((link, conn));
+        (running.at, running.since) = (Some((link, conn)), now);
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
@@ -209,6 +209,7 @@ impl Core {
     fn detach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, why: &str) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
+        running.since = io.now();
         let key = running.session;
         self.broker.remotes.set_passes(key, None);
         if self.connections.get(conn).is_some() {

@@ -5,12 +5,14 @@
 //! | `connection` | a connection to a remote, from its first byte to its end |
 //! | `messages` | what comes over it: messages of the remote, and what only a server sends |
 //! | `told` | metrics and events |
+//! | `inspect` | what the control plane is told |
 //!
 //! A bridge is a [`Client`], which has the way to the remote, and a session, which has the messages of both ways. The session is on the shard
 //! that its name chooses, and is there with a remote or without: it subscribes here to what the bridge's `out` filters say. Once the remote
 //! has accepted the client, its connection is that of a device, whose packets are a server's.
 
 mod connection;
+mod inspect;
 mod messages;
 mod told;
 
@@ -49,6 +51,8 @@ struct Running {
     effects: Vec<bridge::Effect>,
     /// The connection over which messages go.
     at: Option<(LinkId, ConnId)>,
+    /// Since when it is there, or is not.
+    since: Monotonic,
     /// How the remote has answered for the filters.
     standings: Vec<Standing>,
     /// When the retained messages of the remote have come.
@@ -71,12 +75,6 @@ fn known_as(bridge: &Bridge) -> String {
     format!("{}@{}", bridge.client_id, bridge.url.endpoint())
 }
 
-/// What the remote is asked for by an `in`.
-fn filters(of: &BridgeIn) -> impl Iterator<Item = String> {
-    let share = of.share.as_ref().map(|share| format!("$share/{share}/")).unwrap_or_default();
-    of.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
-}
-
 /// The settings of a bridge's client. `before`: the bridge as it was.
 fn settings(
     bridge: &Bridge,
@@ -93,13 +91,13 @@ fn settings(
             retain_as_published: true,
             retain_handling: of.takes.retained.handling(),
         };
-        for filter in filters(of) {
+        for filter in of.asked() {
             if !wanted.iter().any(|known| *known.filter == *filter) {
                 wanted.push(Wanted { filter: filter.into(), options });
             }
         }
     }
-    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(filters));
+    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(BridgeIn::asked));
     let gone = had.filter(|filter| !wanted.iter().any(|known| *known.filter == **filter)).map(Into::into);
     let gone = gone.collect();
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
@@ -220,6 +218,7 @@ impl Core {
             session,
             effects: Vec::new(),
             at: None,
+            since: now,
             standings: Vec::new(),
             settled_at: Monotonic::NEVER,
             forgets: Vec::new(),

@@ -9,7 +9,6 @@ use crate::session::Session;
 
 use super::super::events::{clipped, second};
 use super::super::{Broker, Core};
-use super::filters;
 use crate::config::Bridge;
 
 /// What a bridge has done since the start.
@@ -74,15 +73,13 @@ impl Core {
     /// Reports filters that the remote has refused.
     pub(super) fn tell_bridge_filters(&mut self, now: Monotonic, index: usize) {
         let Some(running) = self.bridges.all.get(&index) else { return };
-        let config = std::sync::Arc::clone(&self.broker.around.config);
-        let all = config.bridges[index].ins.iter().flat_map(filters);
-        let refused = all.zip(&running.standings).filter_map(|(filter, standing)| match standing {
-            Standing::Refused(reason) => Some((filter, *reason)),
+        let refused = running.client.filters().filter_map(|(wanted, standing)| match standing {
+            Standing::Refused(reason) => Some((&wanted.filter, reason)),
             Standing::Open | Standing::Granted(_) => None,
         });
         for (filter, reason) in refused {
             tell(&mut self.broker, Kind::BridgeFilterRefused, now, index, |event, _| {
-                event.with(Field::MqttTopic, clipped(&filter)).with(Field::Reason, reason.name())
+                event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, reason.name())
             });
         }
     }
@@ -112,7 +109,9 @@ impl Core {
             let session = self.broker.sessions.get(running.session);
             let (open, queued) = session.map(Session::copies).unwrap_or_default();
             let stats = running.client.stats();
+            let state = running.state(&self.broker.around.config.bridges[*index]);
             let values = [
+                (M::State, state as u64),
                 (M::Connected, u64::from(running.at.is_some())),
                 (M::Connects, counts.connects),
                 (M::Failures, stats.failures),

@@ -85,6 +85,11 @@ impl Remotes {
         self.of.remove(&key);
     }
 
+    /// The sessions.
+    pub(in crate::shard) fn sessions(&self) -> impl ExactSizeIterator<Item = SessionKey> {
+        self.of.keys().copied()
+    }
+
     /// What the remote of a session is sent.
     pub(in crate::shard) fn passes(&self, key: SessionKey) -> Option<Rc<Passing>> {
         self.of.get(&key)?.passes.clone()
