@@ -357,6 +357,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -386,6 +387,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let shown = Shown::new(View::idle(boards, Described::default()));
@@ -404,6 +406,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let view = View::idle(boards, Described::default());
