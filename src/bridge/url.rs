@@ -5,7 +5,7 @@ use crate::outward::Endpoint;
 use crate::secure::Secret;
 
 /// What is between a client and its remote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport {
     /// TLS.
     pub is_tls: bool,
@@ -29,7 +29,7 @@ const SCHEMES: &[(&str, Transport, u16)] = &[
 const PATH: &str = "/mqtt";
 
 /// `Url` is the address of a remote, and what it says of the login.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url {
     /// The transport.
     pub transport: Transport,
@@ -50,6 +50,22 @@ impl Url {
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: self.host.as_str().into(), port: self.port }
+    }
+
+    /// The URL as people may see it: without the login, and without the query, which may have a token.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let scheme = match (self.transport.is_web_socket, self.transport.is_tls) {
+            (false, false) => "mqtt",
+            (false, true) => "mqtts",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
+        let path = match self.path.split_once('?') {
+            Some((path, _)) => format!("{path}?(redacted)"),
+            None => self.path.clone(),
+        };
+        format!("{scheme}://{}{path}", self.endpoint())
     }
 
     /// Reads a URL.

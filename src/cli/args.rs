@@ -180,8 +180,7 @@ impl FromArgs {
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        let overrides =
-            Overrides { kafka: self.kafka.clone(), environment: config::environment(), ..Overrides::default() };
+        let overrides = Overrides { kafka: self.kafka.clone(), ..Overrides::of_process() };
         config::load_with(file(self.config.as_ref()).as_deref(), &overrides)
     }
 }
@@ -334,10 +333,7 @@ impl AskArgs {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(&self) -> Result<Config, Problems> {
-        config::load_with(
-            file(self.config.as_ref()).as_deref(),
-            &Overrides { environment: config::environment(), ..Overrides::default() },
-        )
+        config::load_with(file(self.config.as_ref()).as_deref(), &Overrides::of_process())
     }
 }
 

@@ -139,11 +139,11 @@ pub fn run(args: &CheckArgs) -> Checked {
         of_addresses(&config, &mut lines);
         check_start::of_rest(&config, &mut lines);
     }
-    let (sources, rules) = (config.sources.len(), config.rules.len());
-    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules];
-    let names = ["listener", "Kafka cluster", "sink", "source", "rule"].into_iter().zip(counts);
-    // Most have no source and no rule.
-    let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule") || *n > 0);
+    let (sources, rules, bridges) = (config.sources.len(), config.rules.len(), config.bridges.len());
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules, bridges];
+    let names = ["listener", "Kafka cluster", "sink", "source", "rule", "bridge"].into_iter().zip(counts);
+    // Most have none of these.
+    let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule" | "bridge") || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));

@@ -198,7 +198,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let Some((at, key)) = parts else { return unknown() };
             Ok((Home::Item(at), key))
         }
-        Section::Kafka | Section::Auth => {
+        Section::Kafka | Section::Auth | Section::Bridge => {
             // `sasl_username` is `username` in `[kafka.NAME.sasl]`.
             let in_name = |key: &Key| key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
             let whole = |key: &Key| upper(&format!("{}{}", in_name(key), key.name));

@@ -361,6 +361,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -390,6 +391,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let shown = Shown::new(View::idle(boards, Described::default()));
@@ -408,6 +410,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let view = View::idle(boards, Described::default());

@@ -1,64 +1,12 @@
-//! Bridges: other MQTT brokers of which Forebay is a client.
-
-use std::time::Duration;
+//! Values of the keys of bridges.
 
 use super::Feed;
-use crate::bridge::{In, Out, Url, Versions};
+use crate::bridge::{In, Out, Retained, Versions};
+use crate::config::setting::{Words as _, words};
 use crate::mqtt::packet::QoS;
-use crate::secure::{OutgoingSettings, Secret};
 
-/// `[bridge.NAME]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// NAME.
-    pub name: String,
-    /// What the bridge is for, for people.
-    pub description: Option<String>,
-    /// The remote. Its user name and password are those below.
-    pub url: Url,
-    /// The client identifier.
-    pub client_id: String,
-    /// The user name.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<Secret>,
-    /// The versions of MQTT that are tried.
-    pub version: Versions,
-    /// Whether the remote is to forget the session each time.
-    pub clean_start: bool,
-    /// For how long the remote is to keep the session without a connection.
-    pub session_expiry: Duration,
-    /// The keep-alive; zero: off.
-    pub keep_alive: Duration,
-    /// Time-out for each step of connecting.
-    pub connect_timeout: Duration,
-    /// Wait before the second attempt to connect.
-    pub reconnect_backoff: Duration,
-    /// Maximum wait between two attempts to connect.
-    pub reconnect_backoff_max: Duration,
-    /// Messages of QoS 1 and 2 that the remote may have open.
-    pub receive_maximum: u16,
-    /// Messages of QoS 1 and 2 on their way to the remote; `None`: as many as it takes.
-    pub inflight_max: Option<u16>,
-    /// Whether a 3.1.1 remote is told that the client is a bridge.
-    pub try_private: bool,
-    /// Maximum number of messages that wait for the remote.
-    pub queue_messages_max: usize,
-    /// Their maximum size, in bytes.
-    pub queue_bytes_max: usize,
-    /// Whether a message for which there is no room is dropped, rather than the oldest.
-    pub drops_newest: bool,
-    /// Whether the bridge does not connect.
-    pub paused: bool,
-    /// TLS to the remote.
-    pub tls: Option<OutgoingSettings>,
-    /// What comes from the remote, in the order of the file.
-    pub ins: Vec<BridgeIn>,
-    /// What goes to the remote, in the order of the file.
-    pub outs: Vec<BridgeOut>,
-    /// Whether the bridge was removed while the service runs: it stays in its place until the restart, and does nothing.
-    pub is_removed: bool,
-}
+words!(impl Versions { V5 = "5.0", V311 = "3.1.1", Any = "auto" });
+words!(impl Retained { All = "all", New = "new", None = "none" });
 
 /// `[[bridge.NAME.in]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +24,23 @@ pub struct BridgeIn {
 }
 
 impl BridgeIn {
+    /// Whether its messages go there.
+    #[must_use]
+    pub fn feeds(&self, to: Feed) -> bool {
+        self.feeds.contains(&to)
+    }
+
     /// The filters as the remote is asked for them.
     pub fn asked(&self) -> impl Iterator<Item = String> {
         let share = self.share.as_ref().map_or_else(String::new, |share| format!("$share/{share}/"));
         self.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
+    }
+
+    /// The word for the retained messages that are taken.
+    #[must_use]
+    pub fn retained(&self) -> &'static str {
+        let mut words = Retained::WORDS.iter().filter(|(_, of)| *of == self.takes.retained);
+        words.next().map_or("", |(word, _)| word)
     }
 }
 

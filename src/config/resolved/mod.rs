@@ -13,12 +13,12 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
+    Bridge, Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
-pub use bridge::{Bridge, BridgeIn, BridgeOut};
+pub use bridge::{BridgeIn, BridgeOut};
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
