@@ -71,7 +71,7 @@ pub(super) fn of(config: &Config) -> Described {
     let bridges = config.bridges.iter().map(|bridge| Bridge {
         name: bridge.name.clone(),
         description: bridge.description.clone(),
-        remote: bridge.url.endpoint().to_string(),
+        remote: bridge.url.shown(),
         ins: bridge.ins.iter().map(|of| (of.name.clone(), of.asked().collect())).collect(),
         outs: bridge.outs.iter().map(|of| (of.name.clone(), of.filters.clone())).collect(),
         is_removed: bridge.is_removed,

@@ -25,13 +25,14 @@ fn template(text: &str) -> Template {
 }
 
 /// A bridge that takes `plant/#` as `in/plant/#`, and gives `alarm/#` as `site/alarm/#`.
-fn bridge() -> Bridge {
+pub(super) fn bridge() -> Bridge {
     Bridge {
         name: "plant".to_owned(),
         description: None,
         url: Url::parse(AT).expect("a URL"),
         client_id: "forebay-plant".to_owned(),
         username: None,
+        password_file: None,
         password: None,
         version: Versions::V5,
         clean_start: false,
@@ -80,18 +81,18 @@ fn configured(text: &str, bridge: Bridge) -> Config {
 }
 
 /// A world with a bridge, whose remote is connected to.
-struct Remote {
-    world: World,
-    conn: ConnId,
+pub(super) struct Remote {
+    pub(super) world: World,
+    pub(super) conn: ConnId,
 }
 
 /// The sink takes what comes in.
-fn in_memory() -> String {
+pub(super) fn in_memory() -> String {
     ONE_SINK.replace("\"#\"", "\"in/#\"")
 }
 
 impl Remote {
-    fn new(text: &str, bridge: Bridge) -> Self {
+    pub(super) fn new(text: &str, bridge: Bridge) -> Self {
         let mut world = World::of(configured(text, bridge));
         world.mail(Mail::Accept);
         let conn = outgoing(&world);
@@ -110,33 +111,33 @@ impl Remote {
     }
 
     /// Packets of the remote.
-    fn says(&mut self, packets: &[Packet<'_>]) {
+    pub(super) fn says(&mut self, packets: &[Packet<'_>]) {
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| bytes_of(Version::V5, packet)).collect();
         self.world.bytes(self.conn, &bytes);
     }
 
     /// CONNACK, and the answer for the filter.
-    fn accepts(&mut self, session_present: bool) {
+    pub(super) fn accepts(&mut self, session_present: bool) {
         self.says(&[connack(session_present)]);
         assert_eq!(self.hears().first().map(String::as_str), Some("subscribe plant/#"));
         self.says(&[suback()]);
     }
 
     /// What the remote has got since the last look.
-    fn hears(&mut self) -> Vec<String> {
+    pub(super) fn hears(&mut self) -> Vec<String> {
         let bytes = self.world.sent(self.conn);
         words(&bytes)
     }
 
     /// The connection is cut, and the shard connects again.
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         self.world.table.wire(self.conn).closed = true;
         self.world.core.on_close(&mut self.world.table, self.conn, Closed::Peer);
         self.world.table.release(self.conn);
         self.world.turn();
     }
 
-    fn again(&mut self) {
+    pub(super) fn again(&mut self) {
         let conn = (0..100).find_map(|_| {
             self.world.advance(Duration::from_millis(500));
             found(&self.world)
@@ -145,13 +146,13 @@ impl Remote {
         self.connected();
     }
 
-    fn number(&self, metric: BridgeMetric) -> u64 {
+    pub(super) fn number(&self, metric: BridgeMetric) -> u64 {
         self.world.values()[layout(self.world.config()).bridge(0, metric)]
     }
 }
 
 /// The connection to the remote.
-fn outgoing(world: &World) -> ConnId {
+pub(super) fn outgoing(world: &World) -> ConnId {
     found(world).expect("it connects")
 }
 
@@ -163,7 +164,7 @@ fn found(world: &World) -> Option<ConnId> {
     (0..world.table.wires.len()).find(is_remote).map(|slot| world.table.id(slot))
 }
 
-fn connack(session_present: bool) -> Packet<'static> {
+pub(super) fn connack(session_present: bool) -> Packet<'static> {
     Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY })
 }
 
@@ -175,7 +176,7 @@ fn ack(packet_id: u16) -> Ack<'static> {
     Ack { packet_id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY }
 }
 
-fn qos(qos: QoS, packet_id: u16, topic: &'static str, payload: &'static str) -> Packet<'static> {
+pub(super) fn qos(qos: QoS, packet_id: u16, topic: &'static str, payload: &'static str) -> Packet<'static> {
     Packet::Publish(Publish { qos, packet_id, ..message(topic, payload) })
 }
 
