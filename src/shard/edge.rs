@@ -107,12 +107,6 @@ impl Edge {
         self.tls.get(usize::from(listener.0))?.as_ref()
     }
 
-    /// TLS to the remote of a bridge, if it has it.
-    #[must_use]
-    pub fn bridge(&self, _bridge: usize) -> Option<&Arc<Outgoing>> {
-        None
-    }
-
     /// TLS to a cluster, if it has it.
     #[must_use]
     pub fn kafka(&self, cluster: usize) -> Option<&Arc<Outgoing>> {

@@ -32,6 +32,7 @@ fn bridge() -> Bridge {
         url: Url::parse(AT).expect("a URL"),
         client_id: "forebay-plant".to_owned(),
         username: None,
+        password_file: None,
         password: None,
         version: Versions::V5,
         clean_start: false,

@@ -145,6 +145,5 @@ impl super::super::Broker {
 
 /// Where the messages of an `in` go.
 fn feeds(of: &BridgeIn) -> Feeds {
-    let has = |feed| of.feeds.contains(&feed);
-    Feeds { sinks: has(Feed::Sinks), rules: has(Feed::Rules), subscribers: has(Feed::Subscribers) }
+    Feeds { sinks: of.feeds(Feed::Sinks), rules: of.feeds(Feed::Rules), subscribers: of.feeds(Feed::Subscribers) }
 }

@@ -71,12 +71,6 @@ fn known_as(bridge: &Bridge) -> String {
     format!("{}@{}", bridge.client_id, bridge.url.endpoint())
 }
 
-/// What the remote is asked for by an `in`.
-fn filters(of: &BridgeIn) -> impl Iterator<Item = String> {
-    let share = of.share.as_ref().map(|share| format!("$share/{share}/")).unwrap_or_default();
-    of.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
-}
-
 /// The settings of a bridge's client. `before`: the bridge as it was.
 fn settings(
     bridge: &Bridge,
@@ -93,13 +87,13 @@ fn settings(
             retain_as_published: true,
             retain_handling: of.takes.retained.handling(),
         };
-        for filter in filters(of) {
+        for filter in of.asked() {
             if !wanted.iter().any(|known| *known.filter == *filter) {
                 wanted.push(Wanted { filter: filter.into(), options });
             }
         }
     }
-    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(filters));
+    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(BridgeIn::asked));
     let gone = had.filter(|filter| !wanted.iter().any(|known| *known.filter == **filter)).map(Into::into);
     let gone = gone.collect();
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);

@@ -9,8 +9,7 @@ use crate::session::Session;
 
 use super::super::events::{clipped, second};
 use super::super::{Broker, Core};
-use super::filters;
-use crate::config::Bridge;
+use crate::config::{Bridge, BridgeIn};
 
 /// What a bridge has done since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +74,7 @@ impl Core {
     pub(super) fn tell_bridge_filters(&mut self, now: Monotonic, index: usize) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         let config = std::sync::Arc::clone(&self.broker.around.config);
-        let all = config.bridges[index].ins.iter().flat_map(filters);
+        let all = config.bridges[index].ins.iter().flat_map(BridgeIn::asked);
         let refused = all.zip(&running.standings).filter_map(|(filter, standing)| match standing {
             Standing::Refused(reason) => Some((filter, *reason)),
             Standing::Open | Standing::Granted(_) => None,
