@@ -55,7 +55,7 @@ pub struct BridgeOut {
     pub gives: Out,
 }
 
-impl Bridge {
+impl super::Bridge {
     /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
     #[must_use]
     pub fn identifier(out: &str) -> u32 {
