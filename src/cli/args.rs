@@ -114,7 +114,7 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
-    /// Show the bridges of a running service: state, messages, what waits; or one with what its remote has granted, and its filters
+    /// Show the bridges of a running service: state, messages, what waits; or one with what its remote has granted, and its filters, which can be paused and resumed
     Bridges(BridgesArgs),
     /// Show the rules of a running service: totals, last failure; or one with its statement, which can be paused and resumed
     Rules(RulesArgs),
@@ -402,6 +402,23 @@ pub struct BridgesArgs {
     /// Show this bridge, with what the remote has granted, and its filters
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "name")]
+    pub action: Option<BridgeAction>,
+
+    /// With pause and resume: write it to the configuration file
+    #[arg(long, requires = "action")]
+    pub persist: bool,
+}
+
+/// What to do with a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BridgeAction {
+    /// End its connection; messages for the remote wait
+    Pause,
+    /// Connect again
+    Resume,
 }
 
 /// Something that is done with a rule.

@@ -1,16 +1,16 @@
-//! `forebay bridges`: the bridges of a running service, and one with what its remote has granted, and its filters.
+//! `forebay bridges`: the bridges of a running service, and one with what its remote has granted, and its filters, and what can be done with it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::args::BridgesArgs;
-use super::ask::{escaped, get, table, text};
+use super::args::{BridgeAction, BridgesArgs};
+use super::ask::{changed, escaped, get, post, table, text};
 use super::lists::{age, oldest, shown, yes_or_no};
 
 const BRIDGES: [&str; 9] =
     ["BRIDGE", "STATE", "FOR", "REMOTE", "RECEIVED", "QUEUED", "UNACKNOWLEDGED", "OLDEST", "DESCRIPTION"];
 const FILTERS: [&str; 5] = ["IN", "FILTER", "STATE", "QOS", "GRANTED"];
 
-/// Shows bridges, or one of them.
+/// Shows bridges, or one of them, or pauses or resumes it.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -19,6 +19,15 @@ pub fn bridges(options: &BridgesArgs) -> Result<String, String> {
         None => "/api/v1/bridges".to_owned(),
         Some(name) => format!("/api/v1/bridges/{}", escaped(name)),
     };
+    if let Some(action) = options.action {
+        let verb = match action {
+            BridgeAction::Pause => "pause",
+            BridgeAction::Resume => "resume",
+        };
+        let persist = if options.persist { "?persist=true" } else { "" };
+        let answer = post(&options.from, &format!("{path}/{verb}{persist}"), &json!({}))?;
+        return Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, false) });
+    }
     let answer = get(&options.from, &path)?;
     Ok(match &options.name {
         _ if options.from.json => format!("{answer:#}\n"),

@@ -439,6 +439,10 @@ mod tests {
             [[rule.republish]]\ntopic = 't/${payload.x}'\n[[rule.republish]]\ntopic = 'u'\npayload = ''\nqos = 1\nretain = true\n\
             user_properties = \"${pub_props.'User-Property'}\"\nproperties = { Content-Type = '${payload.c}', message_expiry_interval = 60 }\n\
             direct = true\n\
+            [bridge.plant]\nurl = 'mqtts://b:1'\nusername = 'edge'\nversion = 'auto'\nreceive_maximum = 7\nwhen_full = 'drop-newest'\n\
+            [[bridge.plant.in]]\nfilters = ['a', 'b/#']\nshare = 's'\nretained = 'none'\nfeeds = 'sinks'\n\
+            [[bridge.plant.out]]\nname = 'o'\nfilters = 'c'\ntopic = 'x/${topic}'\nqos = 1\nretain = true\n\
+            [bridge.plain]\nurl = 'ws://b'\n[[bridge.plain.out]]\nfilters = 'c'\n\
             [[sink]]\nname = 'fed'\ntopic = '${payload.x}'\nheaders = { a = '${.}' }\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");
@@ -457,6 +461,9 @@ mod tests {
         for rule in shown["rule"].as_array().expect("rules") {
             let name = rule["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Rule, name, to: keys(rule) });
+        }
+        for (name, bridge) in shown["bridge"].as_object().expect("bridges") {
+            edits.push(Edit { part: Part::Bridge, name: name.clone(), to: keys(bridge) });
         }
         let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =

@@ -142,9 +142,9 @@ pub(super) fn index(name: &str) -> Option<(Section, usize)> {
     }
 }
 
-/// The table and the key that a variable is for, where there are these clusters.
-pub(super) fn place(name: &str, clusters: &[String]) -> Option<(Home, &'static Key)> {
-    find(name, |section| if section == Section::Kafka { clusters } else { &[] }).ok()
+/// The table and the key that a variable is for, where one section has tables with these names.
+pub(super) fn place(name: &str, (of, names): (Section, &[String])) -> Option<(Home, &'static Key)> {
+    find(name, |section| if section == of { names } else { &[] }).ok()
 }
 
 fn path(key: &Key, home: &Home) -> String {

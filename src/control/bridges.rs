@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -311,6 +312,22 @@ impl View {
         all.retain(|(_, of)| is_shown(of));
         all.sort_by_key(|(_, of)| of.bridge);
         Ok(all)
+    }
+}
+
+impl View {
+    /// Refuses to remove a bridge for whose remote messages wait. One that is not there is refused elsewhere.
+    pub(super) async fn refuse_waiting(&self, name: &str) -> Result<(), Problem> {
+        let Ok(index) = self.bridge_named(name) else { return Ok(()) };
+        let told = self.ask_for_bridges(Some(index)).await?;
+        let waiting: usize = told.iter().map(|(_, of)| of.queued.messages + of.unacknowledged.messages).sum();
+        if waiting == 0 {
+            return Ok(());
+        }
+        let why = format!(
+            "{waiting} messages for the remote of bridge {name} would be lost: `?discard=true` removes it nevertheless"
+        );
+        Err(Problem::new(StatusCode::CONFLICT, why))
     }
 }
 

@@ -26,13 +26,13 @@ fn files() -> u64 {
 }
 
 /// A mosquitto with these lines in its configuration.
-struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Mosquitto {
-    fn start(dir: &Path, lines: &str) -> Self {
+    pub(crate) fn start(dir: &Path, lines: &str) -> Self {
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
         let config = dir.join("mosquitto.conf");
         // Run by root it would become another user, who may not read the files.

@@ -11,6 +11,7 @@ mod auth;
 mod auth_gone;
 mod auth_mosquitto;
 mod away;
+mod bridges_admin;
 mod change;
 mod check;
 mod comings;

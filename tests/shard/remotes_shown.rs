@@ -75,10 +75,7 @@ fn a_remote_is_shown_with_what_it_grants_and_refuses() {
     assert_eq!((granted.protocol, granted.session_present, granted.keep_alive_s), ("5.0", false, 30));
     assert_eq!((granted.in_flight_max, granted.maximum_qos, granted.packet_bytes_max), (7, 1, Some(5_000)));
     assert_eq!((granted.session_expiry_s, granted.is_bridge), (Some(60), false));
-    assert_eq!(
-        (granted.retain_available, granted.wildcards_available, granted.shared_available),
-        (false, true, false)
-    );
+    assert_eq!((granted.retain_available, granted.wildcards_available, granted.shared_available), (false, true, false));
     assert_eq!(after.unacknowledged.messages_max, 7);
     // The list is without filters.
     let Told::Bridges(list) = asked(&mut remote, Ask::Bridges { bridge: None }) else { panic!("of bridges") };
