@@ -80,7 +80,7 @@ fn a_bridge_says_how_it_stands_and_what_it_has_done() {
     assert_eq!(get(&service, "clients")["clients"].as_array().map(Vec::len), Some(1));
     assert_eq!(get(&service, "subscriptions")["subscriptions"], json!([]));
     assert_eq!(change(&service, "DELETE", "clients/bridge%2Fplant", &Value::Null).0, 404);
-    assert_eq!(metric(&service, "forebay_bridge_connected"), 1);
+    assert_eq!(metric(&service, "bridge_connected"), 1);
     assert!(kinds(&service).contains(&"bridge_connected".to_owned()));
     assert_eq!(change(&service, "GET", "bridges/other", &Value::Null).0, 404);
     let (text, well) = forebay(&service, &["bridges"]);
@@ -100,18 +100,12 @@ fn a_bridge_says_how_it_stands_and_what_it_has_done() {
     assert!(kinds(&service).contains(&"bridge_lost".to_owned()));
 }
 
-/// A filter that the remote's access control list denies, and a login that it refuses.
+/// A login that the remote refuses.
 #[test]
-fn what_a_remote_refuses_is_shown() {
+fn a_login_that_is_refused_is_shown() {
     let dir = temp_dir();
-    let rules = dir.path().join("acl");
-    fs::write(&rules, "topic read plant/#\n").expect("written");
-    let lines = format!("{OPEN}\nacl_file {}", rules.display());
-    let remote = Mosquitto::start(dir.path(), &lines);
-    let text = plant(&remote).replace("[\"plant/#\"]\nqos", "[\"plant/#\", \"$share/wrong\"]\nqos");
-    assert!(text.contains("wrong"));
-    let text = text.replace("\"$share/wrong\"", "\"other/#\"");
-    let service = Service::start(&config_with("shards = 1", &text));
+    let remote = Mosquitto::start(dir.path(), OPEN);
+    let service = Service::start(&config_with("shards = 1", &plant(&remote)));
     until("the bridge to connect", || get(&service, "bridges/plant")["connects"] == 1);
     let closed = temp_dir();
     let closed_remote = Mosquitto::start(closed.path(), "allow_anonymous false");
@@ -133,7 +127,7 @@ fn a_bridge_comes_changes_and_goes() {
         Service::start(&config_with("shards = 2", "[[sink]]\nname = \"v\"\nfilters = \"v\"\ntopic = \"v\"\n"));
     assert_eq!(get(&service, "bridges"), json!({ "bridges": [] }));
     let out = json!([{ "filters": ["alarm/#"], "topic": "site/${topic}" }]);
-    let keys = json!({ "url": format!("mqtt://{}", remote.addr), "out": out });
+    let keys = json!({ "url": format!("mqtt://{}", remote.addr), "client_id": "forebay", "out": out });
     let tried = change(&service, "PUT", "bridges/plant?dry_run=true", &keys);
     assert_eq!((tried.0, applied(&tried)), (200, vec!["bridge plant (added)"]));
     assert_eq!(change(&service, "GET", "bridges/plant", &Value::Null).0, 404);

@@ -1,6 +1,6 @@
 //! Values of the keys of bridges.
 
-use super::{Bridge, Feed};
+use super::Feed;
 use crate::bridge::{In, Out, Retained, Versions};
 use crate::config::setting::{Words as _, words};
 use crate::mqtt::packet::QoS;
