@@ -7,6 +7,7 @@ pub mod args;
 pub mod ask;
 mod certificates;
 pub mod check;
+mod check_bridges;
 mod check_host;
 mod check_modes;
 mod check_sources;
