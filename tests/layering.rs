@@ -101,6 +101,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "listener",
             "runtime",
             "shard",
+            "outward",
+            "bridge",
             "embedded",
             "control",
             "spool",

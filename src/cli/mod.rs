@@ -8,6 +8,7 @@ pub mod ask;
 pub mod bridges;
 mod certificates;
 pub mod check;
+mod check_bridges;
 mod check_host;
 mod check_modes;
 mod check_sources;

@@ -5,7 +5,7 @@ use std::fs;
 use forebay::mqtt::packet::{QoS, Version};
 use serde_json::{Value, json};
 
-use crate::auth_mosquitto::Mosquitto;
+use crate::mosquitto::Mosquitto;
 use crate::change::{change, get};
 use crate::device::Device;
 use crate::process::{metric, until};

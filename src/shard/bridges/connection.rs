@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bridge::{Ending, Event, Granted, Standing};
+use crate::bridge::{Effect, Ending, Event, Granted, Standing, Url};
+use crate::listener::ws;
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Ack, Packet, Version};
 use crate::mqtt::property::Properties;
@@ -22,6 +23,17 @@ use super::{Bridges, known_as};
 
 /// How long after SUBACK the remote's retained messages may come.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// Puts WebSocket over a connection that is to be made, where the URL says so.
+fn layered(effect: Effect, url: &Url) -> Effect {
+    match effect {
+        Effect::Connect { link, to, layer } if url.transport.is_web_socket => {
+            let layer = Some(ws::outgoing(&url.endpoint().to_string(), &url.path, layer));
+            Effect::Connect { link, to, layer }
+        }
+        effect => effect,
+    }
+}
 
 impl Bridges {
     /// Takes addresses of a remote.
@@ -96,6 +108,7 @@ impl Core {
             for effect in std::mem::take(&mut running.effects) {
                 let Some(running) = self.bridges.all.get_mut(&index) else { return };
                 let (around, connections) = (&self.broker.around, &mut self.connections);
+                let effect = layered(effect, &around.config.bridges[index].url);
                 if let Some(event) = running.carrier.carry(io, around, connections, sockets, effect) {
                     self.bridge_event(io, index, event);
                 }
