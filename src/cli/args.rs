@@ -114,7 +114,7 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
-    /// Show the bridges of a running service: state, messages, what waits; or one with what its remote has granted, and its filters, which can be paused and resumed
+    /// Show the bridges of a running service: state, messages, queue; or one with what its remote has granted, and its filters, which can be paused and resumed
     Bridges(BridgesArgs),
     /// Show the rules of a running service: totals, last failure; or one with its statement, which can be paused and resumed
     Rules(RulesArgs),

@@ -422,7 +422,7 @@ mod tests {
         let resumed = To::Keys([("paused".to_owned(), Json::Null)].into_iter().collect());
         assert_eq!(after(&text, &[edit(Part::Bridge, "plant", resumed)]).0, with);
         assert_eq!(after(&with, &[edit(Part::Bridge, "plant", To::Removed)]), (FILE.to_owned(), Met::Known));
-        // One whose lists stand in tables of their own.
+        // A bridge with its lists in tables of their own.
         let tables = "[bridge.plant] # it\nurl = \"mqtt://b\"\n\n[[bridge.plant.out]]\nfilters = \"alarm/#\"\n";
         let given = serde_json::json!({ "url": "mqtt://c", "in": [{ "filters": "plant/#" }] });
         let (text, _) = after(tables, &[edit(Part::Bridge, "plant", entry(given))]);

@@ -316,7 +316,7 @@ impl View {
 }
 
 impl View {
-    /// Refuses to remove a bridge for whose remote messages wait. One that is not there is refused elsewhere.
+    /// Refuses to remove a bridge while messages wait for its remote. An unknown bridge is refused elsewhere.
     pub(super) async fn refuse_waiting(&self, name: &str) -> Result<(), Problem> {
         let Ok(index) = self.bridge_named(name) else { return Ok(()) };
         let told = self.ask_for_bridges(Some(index)).await?;

@@ -222,7 +222,7 @@ async fn resume_source(request: Request) -> Answer {
 }
 
 /// Creates a bridge, or changes the one of that name. The body has its keys as in `[bridge.NAME]` of the configuration file, `in` and `out` as lists;
-/// a key that is not given, or null, has its default. A bridge that is changed connects anew; what waits for its remote stays.
+/// a key that is not given, or null, has its default. A changed bridge connects again; messages for its remote stay.
 #[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(
@@ -270,7 +270,7 @@ async fn pause_bridge(request: Request) -> Answer {
     request.carry_out(Part::Bridge, "pause_bridge", set("paused", true.into())).await
 }
 
-/// Resumes a paused bridge: it connects, and its remote is sent what waits. Its key `paused` is removed.
+/// Resumes a paused bridge: it connects, and sends the remote the messages that have waited. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/resume", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
     (status = 200, body = Reloaded),

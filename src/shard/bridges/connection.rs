@@ -169,7 +169,7 @@ impl Core {
         self.answer(io, key);
     }
 
-    /// The remote is sent what waits, and what comes, from now on.
+    /// The remote is sent waiting messages, and those that follow.
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         let passing = Passing::new(Arc::clone(&self.broker.around.config), index, granted);

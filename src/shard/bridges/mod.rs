@@ -3,13 +3,13 @@
 //! | file | |
 //! |---|---|
 //! | `connection` | a connection to a remote, from its first byte to its end |
-//! | `messages` | what comes over it: messages of the remote, and what only a server sends |
+//! | `messages` | its input: messages of the remote, and packets that only a server sends |
 //! | `told` | metrics and events |
 //! | `inspect` | what the control plane is told |
 //!
 //! A bridge is a [`Client`], which has the way to the remote, and a session, which has the messages of both ways. The session is on the shard
 //! that its name chooses, and is there with a remote or without: it subscribes here to what the bridge's `out` filters say. Once the remote
-//! has accepted the client, its connection is that of a device, whose packets are a server's.
+//! has accepted the client, its connection is that of a device, and its packets are those of a server.
 
 mod connection;
 mod inspect;
@@ -168,7 +168,7 @@ impl Core {
         self.broker.write_notes();
     }
 
-    /// Takes another configuration. A bridge that differs connects anew; its session and what waits in it stay.
+    /// Takes another configuration. A bridge that differs connects anew; its session stays, with the messages in it.
     pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
         let config = Arc::clone(&self.broker.around.config);
         for (index, bridge) in config.bridges.iter().enumerate() {

@@ -316,7 +316,7 @@ impl Broker {
         let (has_room, is_in_log) = (self.remembers_more(), is_of_share.is_some_and(|share| self.logs_share(share)));
         let copies = &mut self.delivery.copies;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
-        // A remote is sent what waits for it in the same turn.
+        // A remote gets its waiting messages in the same turn.
         let sends_at_once = session.sends_at_once(unsent) || session.is_remote() && session.conn().is_some();
         // A record does not stay open for what the log has, nor for a client that is away and may never come back.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
