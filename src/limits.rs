@@ -10,6 +10,9 @@
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
+/// Largest CONNACK that is read: the longest of its strings, one of each. A remote may add user properties up to that, which nobody reads.
+pub const CONNACK_BYTES_MAX: u32 = 384 << 10;
+
 /// The part that one of many may hold of the `rest` of a whole: the free share of it (decision 0013).
 #[must_use]
 pub const fn part_of(rest: usize, whole: usize) -> usize {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Bridges(options) => answer(cli::bridges::bridges(&options)),
         Command::Sources(options) => report(cli::sources::sources(&options)),
         Command::Rules(options) => answer(cli::rules::rules(&options)),
         Command::Events(options) if options.follow => answer(cli::follow::events(&options)),

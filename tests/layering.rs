@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rule", &["limits", "mqtt", "record"]),
     ("spool", &["limits", "record", "runtime::seam"]),
     ("outward", &["secure", "runtime::seam"]),
+    ("bridge", &["limits", "secure", "mqtt", "rule", "outward", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
@@ -38,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "mqtt",
             "rule",
+            "bridge",
             "route",
             "session",
             "record",
@@ -71,8 +73,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "record",
-            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "bridge",
+            "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
         ],
     ),
     (
@@ -99,6 +101,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "listener",
             "runtime",
             "shard",
+            "outward",
+            "bridge",
             "embedded",
             "control",
             "spool",

@@ -58,7 +58,16 @@ mod unpacked;
 #[path = "../../src/kafka/client/wire.rs"]
 mod wire;
 
+// Of bridges what reads the answers of a remote.
+#[path = "../../src/bridge/asked.rs"]
+mod asked;
+#[path = "../../src/bridge/granted.rs"]
+mod granted;
+#[path = "../../src/bridge/login.rs"]
+mod login;
+
 pub mod kafka_fetch;
+pub mod remote;
 
 /// What they name of Kafka's room.
 pub mod kafka {

@@ -56,6 +56,8 @@ Examples:
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
       Show its sources, one with its partitions, and have that one read the last hour again.
+  forebay bridges; forebay bridges plant
+      Show its bridges to other brokers, and one with what its remote has granted, and its filters.
   forebay clients; forebay clients meter-7; forebay shares; forebay retained 'plant/#'
       Show its clients and what waits for them, one client, shared subscriptions, and retained messages.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
@@ -112,6 +114,8 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
+    /// Show the bridges of a running service: state, messages, queue; or one with what its remote has granted, and its filters, which can be paused and resumed
+    Bridges(BridgesArgs),
     /// Show the rules of a running service: totals, last failure; or one with its statement, which can be paused and resumed
     Rules(RulesArgs),
     /// Show recent events of a running service
@@ -176,8 +180,7 @@ impl FromArgs {
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        let overrides =
-            Overrides { kafka: self.kafka.clone(), environment: config::environment(), ..Overrides::default() };
+        let overrides = Overrides { kafka: self.kafka.clone(), ..Overrides::of_process() };
         config::load_with(file(self.config.as_ref()).as_deref(), &overrides)
     }
 }
@@ -330,10 +333,7 @@ impl AskArgs {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(&self) -> Result<Config, Problems> {
-        config::load_with(
-            file(self.config.as_ref()).as_deref(),
-            &Overrides { environment: config::environment(), ..Overrides::default() },
-        )
+        config::load_with(file(self.config.as_ref()).as_deref(), &Overrides::of_process())
     }
 }
 
@@ -390,6 +390,35 @@ pub struct SourcesArgs {
     /// With pause and resume: write it to the configuration file
     #[arg(long, requires = "action")]
     pub persist: bool,
+}
+
+/// Options of `forebay bridges`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgesArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Show this bridge, with what the remote has granted, and its filters
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "name")]
+    pub action: Option<BridgeAction>,
+
+    /// With pause and resume: write it to the configuration file
+    #[arg(long, requires = "action")]
+    pub persist: bool,
+}
+
+/// What to do with a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BridgeAction {
+    /// End its connection; messages for the remote wait
+    Pause,
+    /// Connect again
+    Resume,
 }
 
 /// Something that is done with a rule.

@@ -1,4 +1,4 @@
-//! The expiry of certificates of listeners and of connections to Kafka: for `/metrics`, the log and `forebay check`.
+//! The expiry of certificates of listeners, and of connections to Kafka and to remotes of bridges: for `/metrics`, the log and `forebay check`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +16,8 @@ const WARN_BEFORE_S: i64 = 30 * 86_400;
 pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
     let servers = all.tls.iter().flatten().chain(&all.control);
     let of_listeners = servers.flat_map(|server| server.expiries());
-    of_listeners.chain(all.kafka.iter().flatten().flat_map(|outgoing| outgoing.expiries()))
+    let outgoing = all.kafka.iter().chain(&all.bridges).flatten();
+    of_listeners.chain(outgoing.flat_map(|outgoing| outgoing.expiries()))
 }
 
 /// Days left at which a certificate is reported again.
@@ -38,10 +39,12 @@ pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
     if let Some(settings) = &config.control.tls {
         check_one("control", Server::load(settings).map(|server| server.expiries().to_vec()), lines);
     }
-    for cluster in &config.clusters {
-        let Some(settings) = &cluster.tls else { continue };
+    let clusters = config.clusters.iter().map(|of| (format!("kafka.{}.tls", of.name), &of.tls));
+    let bridges = config.bridges.iter().map(|of| (format!("bridge.{}.tls", of.name), &of.tls));
+    for (about, tls) in clusters.chain(bridges) {
+        let Some(settings) = tls else { continue };
         let loaded = Outgoing::load(settings).map(|outgoing| outgoing.expiries().to_vec());
-        check_one(&format!("kafka.{}.tls", cluster.name), loaded, lines);
+        check_one(&about, loaded, lines);
     }
 }
 

@@ -18,8 +18,8 @@ use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, source_trial,
-    topics,
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_bridges, check_host, check_modes, check_sources, check_spool,
+    check_start, source_trial, topics,
 };
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
@@ -132,6 +132,7 @@ pub fn run(args: &CheckArgs) -> Checked {
             let sources: Vec<&Source> = config.sources.iter().filter(|source| source.cluster == index).collect();
             of_cluster(&config, cluster, (&sinks, &sources), &mut lines);
         }
+        check_bridges::of_bridges(&config, &mut lines);
         of_files(&config, &mut lines);
         super::certificates::check(&config, &mut lines);
         super::edge::check_auth(&config, &mut lines);
@@ -139,13 +140,13 @@ pub fn run(args: &CheckArgs) -> Checked {
         of_addresses(&config, &mut lines);
         check_start::of_rest(&config, &mut lines);
     }
-    let (sources, rules) = (config.sources.len(), config.rules.len());
-    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules];
-    let names = ["listener", "Kafka cluster", "sink", "source", "rule"].into_iter().zip(counts);
-    // Most have no source and no rule.
-    let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule") || *n > 0);
+    let (sources, rules, bridges) = (config.sources.len(), config.rules.len(), config.bridges.len());
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules, bridges];
+    let names = ["listener", "Kafka cluster", "sink", "source", "rule", "bridge"].into_iter().zip(counts);
+    // Most have none of these.
+    let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule" | "bridge") || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
-    let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
+    let without = if args.offline { "; host, Kafka and remotes of bridges were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));
     lines.insert(0, Line { verdict: Verdict::Ok, about: "configuration".to_owned(), text });
     let works = lines.iter().all(|line| line.verdict < Verdict::Problem);

@@ -1,4 +1,4 @@
-//! The contents of the files of listeners and clusters: read when the service starts, with a reload, and when the files have changed.
+//! The contents of the files of listeners, clusters and bridges: read when the service starts, with a reload, and when the files have changed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,9 +45,14 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
         keep(Outgoing::load(settings), &format!("kafka.{}.tls", cluster.name), &mut problems)
     });
     let kafka = kafka.collect();
+    let bridges = config.bridges.iter().map(|bridge| {
+        let settings = bridge.tls.as_ref().filter(|_| !bridge.is_removed)?;
+        keep(Outgoing::load(settings), &format!("bridge.{}.tls", bridge.name), &mut problems)
+    });
+    let bridges = bridges.collect();
     let control = config.control.tls.as_ref();
     let control = control.and_then(|settings| keep(Server::load(settings), "control.tls", &mut problems));
-    let loaded = Edge { tls, auth, kafka, control, renamed: Vec::new() };
+    let loaded = Edge { tls, auth, kafka, bridges, control, renamed: Vec::new() };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -67,7 +72,7 @@ pub(super) fn load_again(config: &Config, running: &Edge) -> Result<Edge, Vec<St
     if problems.is_empty() { Ok(loaded.or_running(running)) } else { Err(problems) }
 }
 
-/// The listeners and clusters with changed files, in the words of a reload.
+/// The listeners, clusters and bridges with changed files, in the words of a reload.
 pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<String> {
     let pairs = config.listeners.iter().zip(&loaded.tls).enumerate();
     let certificates = pairs.filter_map(|(place, (listener, new))| {
@@ -83,9 +88,14 @@ pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<Str
         let (old, new) = (running.kafka(place)?, new.as_ref()?);
         (old != new).then(|| format!("kafka {} (changed: certificates)", cluster.name))
     });
+    let pairs = config.bridges.iter().zip(&loaded.bridges).enumerate();
+    let bridges = pairs.filter_map(|(place, (bridge, new))| {
+        let (old, new) = (running.bridge(place)?, new.as_ref()?);
+        (old != new).then(|| format!("bridge {} (changed: certificates)", bridge.name))
+    });
     let control = running.control.as_ref().zip(loaded.control.as_ref()).filter(|(old, new)| !old.is_same(new));
     let control = control.map(|_| "control (changed: certificates)".to_owned());
-    certificates.chain(policies).chain(clusters).chain(control).collect()
+    certificates.chain(policies).chain(clusters).chain(bridges).chain(control).collect()
 }
 
 /// Whether a listener uses an auth.

@@ -42,6 +42,9 @@ pub(super) fn of(config: &Config) -> Value {
     let sources = config.sources.iter().filter(|source| !source.is_removed);
     let rules = config.rules.iter().filter(|rule| !rule.is_removed);
     all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
+    let bridges = config.bridges.iter().filter(|bridge| !bridge.is_removed);
+    let bridges = bridges.map(|of| (of.name.clone(), bridge(of, &environment)));
+    all.insert("bridge".into(), Value::Object(bridges.collect()));
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
@@ -155,12 +158,12 @@ fn tls(of: &crate::secure::Settings) -> Value {
 
 fn kafka(of: &crate::config::Cluster) -> Value {
     let mut shown = of.shown();
-    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, kafka_tls));
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, outgoing_tls));
     shown.insert("sasl".into(), of.sasl.as_ref().map_or(Value::Null, sasl));
     shown.into()
 }
 
-fn kafka_tls(of: &OutgoingSettings) -> Value {
+fn outgoing_tls(of: &OutgoingSettings) -> Value {
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let (file, text) = match &of.ca {
         Authorities::System => (None, None),
@@ -271,6 +274,38 @@ fn source(config: &Config, of: &crate::config::Source, environment: &BTreeMap<St
     shown.into()
 }
 
+/// A bridge. Its password is not shown, and neither is what the URL may have of it.
+fn bridge(of: &crate::config::Bridge, environment: &BTreeMap<String, String>) -> Value {
+    let text = |template: &Template| hidden(&template.to_string(), environment);
+    let one_in = |of: &crate::config::BridgeIn| {
+        json!({
+            "name": of.name,
+            "filters": of.takes.filters,
+            "qos": of.qos as u8,
+            "share": of.share,
+            "topic": text(&of.takes.topic),
+            "retained": of.retained(),
+            "keep_retain": of.takes.keeps_retain,
+            "feeds": of.feeds.iter().map(|feed| feed.as_str()).collect::<Vec<_>>(),
+        })
+    };
+    let one_out = |of: &crate::config::BridgeOut| {
+        json!({
+            "name": of.name,
+            "filters": of.filters,
+            "topic": text(&of.gives.topic),
+            "qos": text(&of.gives.qos),
+            "retain": text(&of.gives.retain),
+            "payload": text(&of.gives.payload),
+        })
+    };
+    let mut shown = of.shown();
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, outgoing_tls));
+    shown.insert("in".into(), of.ins.iter().map(one_in).collect());
+    shown.insert("out".into(), of.outs.iter().map(one_out).collect());
+    shown.into()
+}
+
 /// Replaces values of the environment by references to their variables.
 fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
     let values = environment.iter().filter(|(_, value)| !value.is_empty());
@@ -292,8 +327,12 @@ mod tests {
         for line in example.lines() {
             let line = line.trim_start_matches('#').trim();
             if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
-                section =
-                    header.trim_matches(['[', ']']).replace(".main", "").replace(".devices", "").replace(".sensor", "");
+                section = header
+                    .trim_matches(['[', ']'])
+                    .replace(".main", "")
+                    .replace(".devices", "")
+                    .replace(".sensor", "")
+                    .replace(".plant", "");
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
             {
@@ -306,6 +345,10 @@ mod tests {
             let sasl = "[kafka.k.sasl]\nmechanism = 'OAUTHBEARER'\ntoken_file = '/t'\ninsecure = true";
             let config = crate::config::parse(&format!("{cluster}{sasl}"), "t").expect("good");
             config.clusters[0].sasl.clone().expect("a login")
+        };
+        let plant = || {
+            let file = "[bridge.plant]\nurl = 'mqtts://a'\n[[bridge.plant.in]]\nfilters = 'a'\n[[bridge.plant.out]]\nfilters = 'a'";
+            of(&crate::config::parse(file, "t").expect("good"))
         };
         for (section, key) in keys {
             let of = match section.as_str() {
@@ -323,6 +366,10 @@ mod tests {
                     let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
                     &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
                 }
+                "bridge" => &plant()["bridge"]["plant"],
+                "bridge.tls" => &plant()["bridge"]["plant"]["tls"],
+                "bridge.in" => &plant()["bridge"]["plant"]["in"][0],
+                "bridge.out" => &plant()["bridge"]["plant"]["out"][0],
                 "listener.tls" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
@@ -355,7 +402,7 @@ mod tests {
                 "kafka.sasl" => &sasl(&login()),
                 "kafka.tls" => {
                     let ca = Authorities::System;
-                    &kafka_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
+                    &outgoing_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
                 }
                 // These are not there by default, or shown with the cluster.
                 "spool" => &Value::Object(
@@ -392,6 +439,10 @@ mod tests {
             [[rule.republish]]\ntopic = 't/${payload.x}'\n[[rule.republish]]\ntopic = 'u'\npayload = ''\nqos = 1\nretain = true\n\
             user_properties = \"${pub_props.'User-Property'}\"\nproperties = { Content-Type = '${payload.c}', message_expiry_interval = 60 }\n\
             direct = true\n\
+            [bridge.plant]\nurl = 'mqtts://b:1'\nusername = 'edge'\nversion = 'auto'\nreceive_maximum = 7\nwhen_full = 'drop-newest'\n\
+            [[bridge.plant.in]]\nfilters = ['a', 'b/#']\nshare = 's'\nretained = 'none'\nfeeds = 'sinks'\n\
+            [[bridge.plant.out]]\nname = 'o'\nfilters = 'c'\ntopic = 'x/${topic}'\nqos = 1\nretain = true\n\
+            [bridge.plain]\nurl = 'ws://b'\n[[bridge.plain.out]]\nfilters = 'c'\n\
             [[sink]]\nname = 'fed'\ntopic = '${payload.x}'\nheaders = { a = '${.}' }\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");
@@ -410,6 +461,9 @@ mod tests {
         for rule in shown["rule"].as_array().expect("rules") {
             let name = rule["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Rule, name, to: keys(rule) });
+        }
+        for (name, bridge) in shown["bridge"].as_object().expect("bridges") {
+            edits.push(Edit { part: Part::Bridge, name: name.clone(), to: keys(bridge) });
         }
         let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =

@@ -175,7 +175,7 @@ impl List {
 }
 
 /// A text that a client chose: no character of it moves the reader's cursor.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         value => text(value).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect(),
@@ -191,17 +191,17 @@ fn short(text: String) -> String {
     }
 }
 
-fn yes_or_no(value: &Value) -> &'static str {
+pub(super) fn yes_or_no(value: &Value) -> &'static str {
     if value == true { "yes" } else { "no" }
 }
 
 /// The age of the oldest message that waits for a client or that it has not acknowledged.
-fn oldest(client: &Value) -> String {
+pub(super) fn oldest(client: &Value) -> String {
     let ages = ["oldest_queued_seconds", "oldest_unacknowledged_seconds"].map(|name| client[name].as_u64());
     ages.into_iter().flatten().max().map_or_else(|| "-".to_owned(), span)
 }
 
-fn age(value: &Value) -> String {
+pub(super) fn age(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), span)
 }
 

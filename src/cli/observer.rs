@@ -260,6 +260,7 @@ mod tests {
             listeners: Vec::new(),
             sources: Vec::new(),
             rules: Vec::new(),
+            bridges: Vec::new(),
         };
         boards.shards.push(Arc::new(Board::new(boards.layout())));
         Look::new(Shown::new(View::idle(boards, described)))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::control::{Cluster, DeadLetters, Described, Listener, Rule, Sink, Source};
+use crate::control::{Bridge, Cluster, DeadLetters, Described, Listener, Rule, Sink, Source};
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Item};
 use crate::rule::program::from_text;
@@ -24,6 +24,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
             .map(|listener| item(listener.bind.to_string(), listener.is_removed))
             .collect(),
         sources: config.sources.iter().map(|source| item(source.name.clone(), source.is_removed)).collect(),
+        bridges: config.bridges.iter().map(|bridge| item(bridge.name.clone(), bridge.is_removed)).collect(),
         rules: config.rules.iter().map(|rule| item(rule.name.clone(), rule.is_removed)).collect(),
     })
 }
@@ -67,6 +68,14 @@ pub(super) fn of(config: &Config) -> Described {
         rules: config.rules_of(source).map(|(_, rule)| rule.name.clone()).collect(),
         is_unused: !config.has_use_for(source),
     });
+    let bridges = config.bridges.iter().map(|bridge| Bridge {
+        name: bridge.name.clone(),
+        description: bridge.description.clone(),
+        remote: bridge.url.shown(),
+        ins: bridge.ins.iter().map(|of| (of.name.clone(), of.asked().collect())).collect(),
+        outs: bridge.outs.iter().map(|of| (of.name.clone(), of.filters.clone())).collect(),
+        is_removed: bridge.is_removed,
+    });
     let environment = crate::config::environment();
     let rules = config.rules.iter().map(|rule| Rule {
         name: rule.name.clone(),
@@ -83,6 +92,7 @@ pub(super) fn of(config: &Config) -> Described {
         sinks: sinks.collect(),
         rules: rules.collect(),
         sources: sources.collect(),
+        bridges: bridges.collect(),
         clusters: clusters.collect(),
         listeners: listeners.collect(),
         memory_high_watermark: config

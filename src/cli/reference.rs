@@ -10,8 +10,8 @@ use crate::metrics::lag::LAG;
 use crate::metrics::process::PROCESS;
 use crate::metrics::source_lag::PARTITION_LAG;
 use crate::metrics::spec::{
-    CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, RULE, SHARD,
-    SINK, SOURCE, Spec,
+    BRIDGE, CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, RULE,
+    SHARD, SINK, SOURCE, Spec,
 };
 use crate::rule::{self, functions::Family};
 
@@ -60,6 +60,7 @@ fn metrics() -> String {
     table(&mut text, "Sinks", "Labels `shard`, `sink` (its name).", SINK);
     table(&mut text, "Lag of sinks", "Label `sink` (its name). Measured once a second.", [LAG]);
     table(&mut text, "Sources", "Labels `shard`, `source` (its name).", SOURCE);
+    table(&mut text, "Bridges", "Labels `shard`, `bridge` (its name).", BRIDGE);
     table(&mut text, "Rules", "Labels `shard`, `rule` (its name).", RULE);
     table(
         &mut text,

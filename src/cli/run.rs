@@ -181,6 +181,7 @@ impl Service {
         files::make_dirs(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
+        config.name_instances();
         decoy_key::make(&config)?;
         let (tell, heard) = channel();
         let journal = Arc::new(Journal::default());

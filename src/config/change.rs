@@ -3,9 +3,9 @@
 //! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
 //! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
 
-use super::resolved::{Buffer, Cluster, Config, Listener, Rule, Sink, Source};
+use super::resolved::{Bridge, Buffer, Cluster, Config, Listener, Rule, Sink, Source};
 use super::setting::{Difference, Settings as _};
-use super::{EMBEDDED, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_MAX};
+use super::{BRIDGES_MAX, EMBEDDED, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
@@ -33,6 +33,7 @@ impl Change {
         change.sinks(wanted);
         change.sources(wanted);
         change.rules(running, wanted);
+        change.bridges(wanted);
         change
     }
 
@@ -46,6 +47,8 @@ impl Change {
         config.sinks.clone_from(&wanted.sinks);
         config.sources.clone_from(&wanted.sources);
         config.rules.clone_from(&wanted.rules);
+        config.bridges.clone_from(&wanted.bridges);
+        config.name_instances();
         // The embedded log's address is the real one.
         for (known, wanted) in
             config.clusters.iter_mut().zip(&wanted.clusters).filter(|(known, _)| known.name != EMBEDDED)
@@ -387,6 +390,41 @@ impl Change {
             self.applied.push(format!("rule {} (changed: {})", known.name, changed.join(", ")));
         }
     }
+}
+
+impl Change {
+    /// Takes over bridges, which are known by name. All keys of a bridge hold at once: it connects anew.
+    fn bridges(&mut self, wanted: &Config) {
+        for known in self.config.bridges.iter_mut().filter(|known| !known.is_removed) {
+            if !wanted.bridges.iter().any(|bridge| bridge.name == known.name) {
+                known.is_removed = true;
+                self.applied.push(format!("bridge {} (removed)", known.name));
+            }
+        }
+        for bridge in &wanted.bridges {
+            let has_room = self.config.bridges.len() < BRIDGES_MAX;
+            match self.config.bridges.iter_mut().find(|known| known.name == bridge.name) {
+                Some(known) => self.applied.extend(take_bridge(known, bridge)),
+                None if has_room => {
+                    self.applied.push(format!("bridge {} (added)", bridge.name));
+                    self.config.bridges.push(bridge.clone());
+                }
+                None => self.waiting.push(format!("bridge {} (added: too many bridges since the start)", bridge.name)),
+            }
+        }
+    }
+}
+
+/// Takes over a bridge, and names what differs.
+fn take_bridge(known: &mut Bridge, wanted: &Bridge) -> Option<String> {
+    let mut changed = known.take(wanted).applied;
+    take(&mut changed, "tls", &mut known.tls, &wanted.tls);
+    take(&mut changed, "in", &mut known.ins, &wanted.ins);
+    take(&mut changed, "out", &mut known.outs, &wanted.outs);
+    if std::mem::take(&mut known.is_removed) {
+        return Some(format!("bridge {} (added)", known.name));
+    }
+    (!changed.is_empty()).then(|| format!("bridge {} (changed: {})", known.name, changed.join(", ")))
 }
 
 /// Takes over the keys that apply at once of sections that are one table each. Terms of a session hold from its next CONNECT on.

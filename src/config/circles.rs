@@ -275,6 +275,9 @@ fn of_message(template: &Template, topic: Option<&str>) -> Pattern {
         (Err(Variable::TopicLevel(level)), Some(topic)) => {
             bytes(topic.split('/').nth(*level as usize).unwrap_or_default())
         }
+        (Err(Variable::TopicFrom(level)), Some(topic)) => {
+            bytes(topic.splitn(*level as usize + 1, '/').nth(*level as usize).unwrap_or_default())
+        }
         (Err(_), _) => vec![Piece::Any],
     };
     template.shape().flat_map(piece).collect()

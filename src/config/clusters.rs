@@ -9,7 +9,7 @@ use super::reader::{Source, Spot, Table, defaults};
 use super::resolve::Document;
 use super::resolved::Cluster;
 use super::setting::{Setting as _, Settings as _};
-use super::{EMBEDDED, Overrides, kafka_tls, other_properties, sasl, values};
+use super::{EMBEDDED, Overrides, other_properties, outgoing_tls, sasl, values};
 
 /// The default of `buffer_bytes`: this, or [`BUFFER_BYTES_SHARD`] for each shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -118,7 +118,7 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
     cluster.bootstrap = bootstrap;
     cluster.sockets.keep_alive = table.read("tcp_keepalive", values::keep_alive);
     cluster.other_properties = other_properties::read(table);
-    cluster.tls = kafka_tls::resolve(table);
+    cluster.tls = outgoing_tls::resolve(table, Section::KafkaTls);
     cluster.sasl = sasl::resolve(table);
     cluster.buffer_bytes = table.find("buffer_bytes", u64::of).unwrap_or_else(|| buffer_bytes_default(shards));
     cluster

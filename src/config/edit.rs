@@ -1,4 +1,4 @@
-//! An edit of one sink, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
+//! An edit of one sink, source, rule, cluster, bridge or listener in the text of a configuration. Comments, order and everything else stay as they are.
 
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub enum Part {
     Source,
     /// `[[rule]]`, known by `name`.
     Rule,
+    /// `[bridge.NAME]`.
+    Bridge,
 }
 
 impl Part {
@@ -33,6 +35,7 @@ impl Part {
             Self::Listener => Section::Listener,
             Self::Source => Section::Source,
             Self::Rule => Section::Rule,
+            Self::Bridge => Section::Bridge,
         }
     }
 
@@ -45,7 +48,13 @@ impl Part {
             Self::Listener => "listener",
             Self::Source => "source",
             Self::Rule => "rule",
+            Self::Bridge => "bridge",
         }
+    }
+
+    /// Whether the part is a table with its name in the header, and not one of a list.
+    pub(super) const fn is_table(self) -> bool {
+        matches!(self, Self::Cluster | Self::Bridge)
     }
 
     /// The key at the top of the file.
@@ -57,7 +66,7 @@ impl Part {
     pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
-            Self::Sink | Self::Cluster | Self::Source | Self::Rule => "name",
+            Self::Sink | Self::Cluster | Self::Source | Self::Rule | Self::Bridge => "name",
         }
     }
 }
@@ -145,7 +154,7 @@ impl Edit {
             Part::Listener => &[Part::Listener],
             Part::Sink => &[Part::Sink],
             Part::Cluster => &[Part::Sink, Part::Cluster],
-            Part::Source | Part::Rule => &[],
+            Part::Source | Part::Rule | Part::Bridge => &[],
         };
         for part in parts {
             let (name, is_implied) = match part {
@@ -178,7 +187,7 @@ impl Edit {
                 }
                 if let Some(entry) = self.find(document)? {
                     let known: Vec<String> = entry.iter().map(|(key, _)| key.to_owned()).collect();
-                    let is_name = |key: &str| self.part != Part::Cluster && key == self.part.name_key();
+                    let is_name = |key: &str| !self.part.is_table() && key == self.part.name_key();
                     for key in known.iter().filter(|key| !is_name(key) && !keys.contains_key(*key)) {
                         entry.remove(key);
                     }
@@ -197,9 +206,9 @@ impl Edit {
     }
 
     fn find<'d>(&self, document: &'d mut DocumentMut) -> Result<Option<&'d mut dyn TableLike>, String> {
-        if self.part == Part::Cluster {
-            let clusters = document.get_mut(self.part.section()).and_then(Item::as_table_like_mut);
-            return Ok(clusters.and_then(|clusters| clusters.get_mut(&self.name)?.as_table_like_mut()));
+        if self.part.is_table() {
+            let all = document.get_mut(self.part.section()).and_then(Item::as_table_like_mut);
+            return Ok(all.and_then(|all| all.get_mut(&self.name)?.as_table_like_mut()));
         }
         let Some(place) = self.place(document)? else { return Ok(None) };
         Ok(list(document, self.part)?.get_mut(place).map(|table| table as &mut dyn TableLike))
@@ -216,14 +225,14 @@ impl Edit {
 
     fn add(&self, document: &mut DocumentMut) -> Result<(), String> {
         let mut table = new_table();
-        if self.part == Part::Cluster {
-            let clusters = document.entry(self.part.section()).or_insert_with(|| {
-                let mut clusters = Table::new();
-                clusters.set_implicit(true);
-                Item::Table(clusters)
+        if self.part.is_table() {
+            let all = document.entry(self.part.section()).or_insert_with(|| {
+                let mut all = Table::new();
+                all.set_implicit(true);
+                Item::Table(all)
             });
-            let clusters = clusters.as_table_like_mut().ok_or("kafka is not a table")?;
-            clusters.insert(&self.name, Item::Table(table));
+            let all = all.as_table_like_mut().ok_or_else(|| format!("{} is not a table", self.part))?;
+            all.insert(&self.name, Item::Table(table));
             return Ok(());
         }
         table.insert(self.part.name_key(), self.name.as_str().into());
@@ -233,9 +242,9 @@ impl Edit {
     }
 
     fn remove(&self, document: &mut DocumentMut) -> Result<(), String> {
-        if self.part == Part::Cluster {
-            if let Some(clusters) = document.get_mut(self.part.section()).and_then(Item::as_table_like_mut) {
-                clusters.remove(&self.name);
+        if self.part.is_table() {
+            if let Some(all) = document.get_mut(self.part.section()).and_then(Item::as_table_like_mut) {
+                all.remove(&self.name);
             }
             return Ok(());
         }
@@ -270,8 +279,8 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 /// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
 /// embedded log beside a cluster. Sinks and sources that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
-    // No default goes away for a source or a rule.
-    if matches!(part, Part::Source | Part::Rule) {
+    // No default goes away for these.
+    if matches!(part, Part::Source | Part::Rule | Part::Bridge) {
         return;
     }
     if part == Part::Listener {
@@ -398,6 +407,27 @@ fn value_of(json: &Json) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bridge_is_added_changed_and_removed() {
+        let out = serde_json::json!([{ "filters": ["alarm/#"], "topic": "site/${topic}" }]);
+        let keys = serde_json::json!({ "out": out, "url": "mqtt://b" });
+        let (with, met) = after(FILE, &[edit(Part::Bridge, "plant", entry(keys))]);
+        let added =
+            "\n[bridge.plant]\nurl = \"mqtt://b\"\nout = [{ filters = [\"alarm/#\"], topic = \"site/${topic}\" }]\n";
+        assert!(met == Met::New && with.contains(added), "{with}");
+        let paused = To::Keys([("paused".to_owned(), true.into())].into_iter().collect());
+        let (text, met) = after(&with, &[edit(Part::Bridge, "plant", paused)]);
+        assert!(met == Met::Known && text.contains("paused = true\n"), "{text}");
+        let resumed = To::Keys([("paused".to_owned(), Json::Null)].into_iter().collect());
+        assert_eq!(after(&text, &[edit(Part::Bridge, "plant", resumed)]).0, with);
+        assert_eq!(after(&with, &[edit(Part::Bridge, "plant", To::Removed)]), (FILE.to_owned(), Met::Known));
+        // A bridge with its lists in tables of their own.
+        let tables = "[bridge.plant] # it\nurl = \"mqtt://b\"\n\n[[bridge.plant.out]]\nfilters = \"alarm/#\"\n";
+        let given = serde_json::json!({ "url": "mqtt://c", "in": [{ "filters": "plant/#" }] });
+        let (text, _) = after(tables, &[edit(Part::Bridge, "plant", entry(given))]);
+        assert_eq!(text, "[bridge.plant] # it\nurl = \"mqtt://c\"\nin = [{ filters = \"plant/#\" }]\n");
+    }
 
     const FILE: &str = "# a file\n[kafka.main]\nbootstrap = \"k:1\"\n\n# the first\n[[sink]]\nname = \"one\" # its name\nfilters = [\"1/#\"] # mine\ntopic = \"t\"\n\n[[sink]]\nname = \"two\"\nfilters = '2/#'\ntopic = \"t\"\n# the end\n";
 

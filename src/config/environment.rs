@@ -142,9 +142,9 @@ pub(super) fn index(name: &str) -> Option<(Section, usize)> {
     }
 }
 
-/// The table and the key that a variable is for, where there are these clusters.
-pub(super) fn place(name: &str, clusters: &[String]) -> Option<(Home, &'static Key)> {
-    find(name, |section| if section == Section::Kafka { clusters } else { &[] }).ok()
+/// The table and the key that a variable is for, where one section has tables with these names.
+pub(super) fn place(name: &str, (of, names): (Section, &[String])) -> Option<(Home, &'static Key)> {
+    find(name, |section| if section == of { names } else { &[] }).ok()
 }
 
 fn path(key: &Key, home: &Home) -> String {
@@ -198,7 +198,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let Some((at, key)) = parts else { return unknown() };
             Ok((Home::Item(at), key))
         }
-        Section::Kafka | Section::Auth => {
+        Section::Kafka | Section::Auth | Section::Bridge => {
             // `sasl_username` is `username` in `[kafka.NAME.sasl]`.
             let in_name = |key: &Key| key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
             let whole = |key: &Key| upper(&format!("{}{}", in_name(key), key.name));

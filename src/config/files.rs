@@ -125,16 +125,17 @@ fn known(config: &Config) -> Vec<Named> {
         listener.tls.iter().for_each(|tls| of_tls(tls, &mut add));
     }
     config.control.tls.iter().for_each(|tls| of_tls(tls, &mut add));
-    for cluster in &config.clusters {
-        if let Some(tls) = &cluster.tls {
-            if let Authorities::File(file) = &tls.ca {
-                add(Purpose::Authorities, file);
-            }
-            if let Some(pair) = &tls.identity {
-                add(Purpose::Certificate, &pair.certificate);
-                add(Purpose::Key, &pair.key);
-            }
+    for tls in config.clusters.iter().map(|of| &of.tls).chain(config.bridges.iter().map(|of| &of.tls)).flatten() {
+        if let Authorities::File(file) = &tls.ca {
+            add(Purpose::Authorities, file);
         }
+        if let Some(pair) = &tls.identity {
+            add(Purpose::Certificate, &pair.certificate);
+            add(Purpose::Key, &pair.key);
+        }
+    }
+    config.bridges.iter().filter_map(|of| of.password_file.as_ref()).for_each(|file| add(Purpose::Password, file));
+    for cluster in &config.clusters {
         let Some(sasl) = &cluster.sasl else { continue };
         sasl.password_file.iter().for_each(|file| add(Purpose::Password, file));
         match &sasl.credentials.token {
@@ -190,7 +191,7 @@ mod tests {
     /// Finding S2: a key that names a file and is not listed here could name any.
     #[test]
     fn finding_s2_every_key_that_names_a_file_is_known() {
-        let parts = ["listener", "kafka", "sink"];
+        let parts = ["listener", "kafka", "sink", "bridge"];
         let of_parts = keys::all().filter(|key| parts.contains(&key.section.root().name()));
         let mut count = 0;
         for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
@@ -201,7 +202,7 @@ mod tests {
             assert!(KEYS.iter().any(|(end, _)| key.name.ends_with(end)), "{}", key.name);
             count += 1;
         }
-        assert!(count >= 11, "{count}");
+        assert!(count >= 15, "{count}");
         for name in super::super::java::NAMES.iter().filter(|name| name.ends_with("_location")) {
             assert!(KEYS.iter().any(|(end, _)| name.ends_with(end)), "{name}");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
-use super::{sasl, values};
+use super::{password, values};
 use crate::auth::jwt::{Algorithm, Field, Remote, Settings, Source};
 
 /// Reads the section, if it exists.
@@ -42,7 +42,7 @@ pub(super) fn resolve(auth: &Table<'_>, name: &str, data_dir: &Path) -> Option<S
             Some(Source::JwksUrl(Remote { url, ca_file, refresh, stale_max, file: data_dir.join("keys").join(file) }))
         }
         (.., Some(secret)) => {
-            sasl::warn_of_readers(&table, &table.spot("secret_file"), &secret);
+            password::warn_of_readers(&table, &table.spot("secret_file"), &secret);
             Some(Source::SecretFile(secret))
         }
         _ => None,

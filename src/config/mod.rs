@@ -8,6 +8,7 @@
 mod auth;
 mod bindings;
 mod binds;
+mod bridges;
 mod change;
 mod circles;
 mod clusters;
@@ -17,14 +18,16 @@ mod edit;
 mod environment;
 mod example;
 mod files;
+mod identity;
 mod jaas;
 mod java;
 mod jwt;
 mod kafka_names;
-mod kafka_tls;
 mod keys;
 mod other_properties;
+mod outgoing_tls;
 mod overridden;
+mod password;
 mod problem;
 mod reader;
 mod reference;
@@ -64,15 +67,17 @@ pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::{AS_IN_EMQX, AS_IN_TBMQ, example};
 pub(crate) use files::{exposes_a_login, not_allowed};
+pub use identity::Identity;
 pub use overridden::Beside;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
-    Acknowledge, ApiAccess, Append, Buffer, Choice, Cluster, Compression, Config, Control, DeadLetters,
-    DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel, MessageProperty,
-    Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained,
-    Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
+    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Buffer, Choice, Cluster, Compression, Config, Control,
+    DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel,
+    MessageProperty, Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner,
+    Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport,
+    ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;
@@ -91,6 +96,8 @@ pub const SINKS_MAX: usize = 32_767;
 pub const RULES_MAX: usize = 1_000;
 /// The most sources that a process may have had.
 pub const SOURCES_MAX: usize = 1_024;
+/// The most bridges that a process may have had.
+pub const BRIDGES_MAX: usize = 256;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path that stands for standard input.
@@ -122,6 +129,16 @@ pub struct Overrides {
     pub log_level: Option<LogLevel>,
     /// The values of `${env.NAME}`, names without `FOREBAY_VAR_`: see [`environment`].
     pub environment: BTreeMap<String, String>,
+    /// What client IDs of bridges may have of this process.
+    pub identity: Identity,
+}
+
+impl Overrides {
+    /// What comes from this process: nothing of a command line.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self { environment: environment(), identity: Identity::of_process(), ..Self::default() }
+    }
 }
 
 /// Variables of this process's environment that templates may read: those that begin with `FOREBAY_VAR_` and are UTF-8.
@@ -152,7 +169,7 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_with(Some(path), &Overrides { environment: environment(), ..Overrides::default() })
+    load_with(Some(path), &Overrides::of_process())
 }
 
 /// All of standard input, one byte more than is allowed at most.

@@ -53,7 +53,7 @@ impl Beside {
         let mut names: Vec<String> = self
             .variables
             .iter()
-            .filter_map(|(variable, _)| match environment::place(variable, &known) {
+            .filter_map(|(variable, _)| match environment::place(variable, (Section::Kafka, &known)) {
                 Some((Home::Named(name), key)) if key.section.root() == Section::Kafka => Some(name),
                 Some((Home::Table, key)) if key.section.root() == Section::Embedded => Some(EMBEDDED.to_owned()),
                 _ => None,
@@ -72,14 +72,12 @@ impl Beside {
     /// The origin of something that is in force and not in the text; `None`: it is not in force, or its origin is unknown.
     #[must_use]
     pub fn origin(&self, part: Part, name: &str) -> Option<String> {
-        let gives = |(variable, value): &&Variable| match environment::place(variable, &[])? {
+        let gives = |(variable, value): &&Variable| match environment::place(variable, (part.table(), &[]))? {
             (Home::Item(_), key) => {
                 let is_name = key.section == part.table() && key.name == part.name_key();
                 Some(is_name && value.as_deref().map(str::trim) == Some(name))
             }
-            (Home::Named(cluster), key) => {
-                Some(part == Part::Cluster && key.section.root() == Section::Kafka && cluster == name)
-            }
+            (Home::Named(named), key) => Some(part.is_table() && key.section.root() == part.table() && named == name),
             (Home::Table, _) => None,
         };
         if let Some((variable, _)) = self.variables.iter().find(|variable| gives(variable) == Some(true)) {
@@ -102,14 +100,15 @@ impl Beside {
     #[must_use]
     pub fn contradicts(&self, edit: &Edit, edited: &Text) -> Option<String> {
         let (To::Entry(keys) | To::Keys(keys)) = &edit.to else { return None };
+        let known = if edit.part.is_table() { names(edited, edit.part) } else { Vec::new() };
         let meant = |variable: &Variable| {
-            let (place, key) = environment::place(&variable.0, &names(edited))?;
+            let (place, key) = environment::place(&variable.0, (edit.part.table(), &known))?;
             let is_it = match place {
                 Home::Item(at) => {
                     key.section.root() == edit.part.table() && self.bindings.name(edit.part, at) == Some(&edit.name)
                 }
                 Home::Named(name) => {
-                    edit.part == Part::Cluster && key.section.root() == Section::Kafka && name == edit.name
+                    edit.part.is_table() && key.section.root() == edit.part.table() && name == edit.name
                 }
                 Home::Table => false,
             };
@@ -147,10 +146,10 @@ impl Beside {
     }
 }
 
-/// Names of the clusters in a text.
-fn names(text: &Text) -> Vec<String> {
+/// Names of the clusters, or bridges, in a text.
+fn names(text: &Text, of: Part) -> Vec<String> {
     let (tree, _) = DeTable::parse_recoverable(&text.text);
-    environment::names(tree.get_ref(), Section::Kafka)
+    environment::names(tree.get_ref(), of.table())
 }
 
 /// Whether a body has this key, with a value.
@@ -166,6 +165,10 @@ fn has(keys: &Map<String, Value>, key: &Key) -> bool {
 fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     if edit.part == Part::Cluster {
         let of = |config: &Config| config.clusters.iter().find(|cluster| cluster.name == edit.name).cloned();
+        return of(one) == of(other);
+    }
+    if edit.part == Part::Bridge {
+        let of = |config: &Config| config.bridges.iter().find(|bridge| bridge.name == edit.name).cloned();
         return of(one) == of(other);
     }
     let Some(at) = text.bindings().position(edit.part, &edit.name) else { return true };

@@ -35,12 +35,13 @@ fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -
         Some("") => of(IfAbsent::Empty)(key, &DeValue::String("${.}".into())),
         _ => of(IfAbsent::Empty)(key, value),
     };
+    let missing = |value: &DeValue<'_>| values::template_of_output(value, &fixed, IfAbsent::Missing);
     let is_of_message = table.text("user_properties") == Some(USER_PROPERTIES_OF_MESSAGE);
     let made = Republish {
         topic: topic.clone().unwrap_or_default(),
         payload: table.read("payload", whole_if_empty),
-        qos: table.read("qos", |key, value| fixed_or(key, value, &fixed, &["0", "1", "2"])),
-        retain: table.read("retain", |key, value| fixed_or(key, value, &fixed, &["true", "false"])),
+        qos: table.read("qos", |key, value| values::template_or(key, value, &["0", "1", "2"], missing)),
+        retain: table.read("retain", |key, value| values::template_or(key, value, &["true", "false"], missing)),
         user_properties: (!is_of_message).then(|| HeadersFrom {
             template: table.read("user_properties", of(IfAbsent::Missing)),
             encode: Encode::Either,
@@ -53,25 +54,6 @@ fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -
         check_columns(table, &made, (program, &rule.name));
     }
     Some(made)
-}
-
-/// A value out of a few, or a template over the output.
-fn fixed_or(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>, words: &[&str]) -> Result<Template, Fault> {
-    let text = match value {
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::String(text) => text.clone().into_owned(),
-        _ => return Err(values::wrong_type(&key.kind.to_string(), value)),
-    };
-    let template = values::template_of_output(&DeValue::String(text.as_str().into()), fixed, IfAbsent::Missing)?;
-    match template.as_literal() {
-        Some(literal) if !words.contains(&literal) => {
-            let (last, others) = words.split_last().unwrap_or((&"", &[]));
-            let hint = format!("must be {}, {last} or a template", others.join(", "));
-            Err(Fault::new(format!("\"{literal}\" is not {}", key.kind)).hint(hint))
-        }
-        _ => Ok(template),
-    }
 }
 
 fn properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(MessageProperty, Template)> {

@@ -20,7 +20,9 @@ use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
-use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, sources, spool, telemetry, tls, values, warnings};
+use super::{
+    LISTENERS_MAX, Overrides, auth, bridges, clusters, sinks, sources, spool, telemetry, tls, values, warnings,
+};
 
 /// The address of the listener when none is configured.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
@@ -88,6 +90,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         sinks,
         sources,
         rules,
+        bridges: bridges::resolve(&document, overrides),
         embedded,
         spool,
         delivery,

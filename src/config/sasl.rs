@@ -1,20 +1,17 @@
-//! `[kafka.NAME.sasl]`: the login to a cluster. Passwords come from files or from the environment, never from the configuration file, which
-//! is shown, copied and kept in repositories.
+//! `[kafka.NAME.sasl]`: the login to a cluster.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::keys::{self, Section};
+use super::password::{self, Reported};
 use super::problem::Fault;
-use super::reader::{Spot, Table};
+use super::reader::Table;
 use super::resolved::Sasl;
 use super::values;
 use crate::secure::sasl::{Credentials, Mechanism, TokenFrom};
 use crate::secure::{Secret, TokenEndpoint};
 
-/// The longest password, and the longest user name, in bytes.
-const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+/// The longest user name, in bytes.
 const USER_BYTES_MAX: usize = 255;
 /// Keys that go with a token alone, and those that go with a password alone.
 const OF_TOKENS: [&str; 7] =
@@ -22,8 +19,6 @@ const OF_TOKENS: [&str; 7] =
 const OF_PASSWORDS: [&str; 3] = ["username", "password", "password_file"];
 /// Keys that go with `token_url` alone.
 const OF_ENDPOINTS: [&str; 4] = ["client_id", "client_secret_file", "scope", "token_ca_file"];
-/// Permission bits of users that are neither the owner nor in the group.
-const OTHERS_READ: u32 = 0o004;
 
 /// Reads the section, if it exists and has a mechanism.
 pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
@@ -82,32 +77,14 @@ fn user(table: &Table<'_>) -> Option<String> {
 
 /// The password, and its file, if it has one.
 fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
-    if table.has("password") && !table.source.is_of_environment(&table.spot("password")) {
-        let hint = "write it into a file of its own and name that as password_file, or set the environment variable \
-                    FOREBAY_KAFKA_NAME_SASL_PASSWORD";
-        report(table, "password", Fault::new("a password does not belong in this file").hint(hint));
-        return None;
-    }
-    let (secret, file, key) = match (table.text("password"), table.has("password_file")) {
-        (Some(_), true) => {
-            report(table, "password", Fault::new("and password_file are both set").hint("leave one out"));
-            return None;
-        }
-        (Some(password), false) => (Secret::new(password.as_bytes().to_vec()), None, "password"),
-        (None, true) => {
-            let path = path(table, "password_file")?;
-            (read(table, "password_file", &path)?, Some(path), "password_file")
-        }
-        (None, false) => {
+    match password::read(table, "FOREBAY_KAFKA_NAME_SASL_PASSWORD") {
+        Ok(Some(given)) => Some((given.password, given.file)),
+        Ok(None) => {
             missing(table, "password_file", "name the file that holds the password");
-            return None;
+            None
         }
-    };
-    if secret.expose().is_empty() || secret.expose().contains(&0) {
-        report(table, key, Fault::new("the password is empty or has a NUL in it"));
-        return None;
+        Err(Reported) => None,
     }
-    Some((secret, file))
 }
 
 /// The origin of the token.
@@ -132,7 +109,7 @@ fn token(table: &Table<'_>) -> Option<TokenFrom> {
     }
     let (client_id, scope) = (table.find("client_id", values::non_empty), table.find("scope", values::non_empty));
     let secret_file = path(table, "client_secret_file")?;
-    if read(table, "client_secret_file", &secret_file)?.expose().is_empty() {
+    if password::of_file(table, "client_secret_file", &secret_file)?.expose().is_empty() {
         report(table, "client_secret_file", Fault::new("the secret is empty"));
         return None;
     }
@@ -146,32 +123,7 @@ fn path(table: &Table<'_>, key: &'static str) -> Option<std::path::PathBuf> {
         missing(table, key, "name the file");
         return None;
     }
-    let path = std::path::PathBuf::from(table.find(key, values::non_empty)?);
-    warn_of_readers(table, &table.spot(key), &path);
-    Some(path)
-}
-
-/// Warns of a file with a secret that others than its owner may read.
-pub(super) fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
-    if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0) {
-        let fault = Fault::new(format!("every user of this machine may read {}", path.display()));
-        table.source.warn(spot, fault.hint("chmod o-r"));
-    }
-}
-
-fn read(table: &Table<'_>, key: &str, path: &Path) -> Option<Secret> {
-    let read = match std::fs::metadata(path) {
-        Ok(file) if file.len() > PASSWORD_BYTES_MAX => Err("it is longer than 64 KiB".to_owned()),
-        Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match read {
-        Ok(bytes) => Some(Secret::of_file(bytes)),
-        Err(why) => {
-            report(table, key, Fault::new(format!("{} cannot be read: {why}", path.display())));
-            None
-        }
-    }
+    password::path(table, key)
 }
 
 /// KIP-342: names are letters; values have no control characters but line ends.

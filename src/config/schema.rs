@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use super::keys::{self, Absent, Key, Kind, Section};
-use super::{LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_MAX};
+use super::{BRIDGES_MAX, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_MAX};
 
 const DURATION: &str = "^[0-9]+(us|ms|s|m|h|d)$";
 const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)$";
@@ -25,6 +25,11 @@ pub fn schema() -> Value {
             Section::Source => json!({ "type": "array", "items": one, "maxItems": SOURCES_MAX }),
             Section::Rule => json!({ "type": "array", "items": one, "maxItems": RULES_MAX }),
             Section::Auth => several(one),
+            Section::Bridge => {
+                let mut all = several(one);
+                all["maxProperties"] = BRIDGES_MAX.into();
+                all
+            }
             Section::Kafka => json!({
                 "type": "object",
                 "minProperties": 1,

@@ -16,12 +16,14 @@ use super::reader::Table;
 use super::resolved::ApiAccess;
 use super::values;
 use crate::address::Network;
+use crate::bridge::Url;
 use crate::rule::members::HeadersFrom;
 use crate::rule::record::RecordTemplate;
 use crate::rule::template::Template;
 use crate::rule::time::RecordTime;
 use crate::runtime::Bind;
 use crate::runtime::seam::KeepAlive;
+use crate::secure::Secret;
 
 /// A section with a struct that has a field for each key.
 pub(super) trait Settings: Sized {
@@ -233,12 +235,20 @@ shown!(
     DataDirId: of => of.to_string(),
     Network: of => of.to_string(),
     Bind: of => of.to_string(),
+    Url: of => of.shown(),
     RecordTime: of => of.template.to_string(),
     (String, u16): of => format!("{}:{}", of.0, of.1),
     HeadersFrom: of => of.template.to_string(),
     RecordTemplate: of => of.to_string(),
     u8: of => *of,
 );
+
+/// A secret is not shown.
+impl Show for Secret {
+    fn show(&self, _: &Key) -> Value {
+        Value::Null
+    }
+}
 
 /// `None` is an address that is off.
 impl Show for SocketAddr {

@@ -108,7 +108,7 @@ fn sink(
     sink.compression_level = compression_level(table, sink.compression);
     (sink.buffer, sink.acknowledge) = spool::buffer(table, place);
     sink.acks = acks(table, sink.acknowledge);
-    sink.exclude = filters(table, "exclude");
+    sink.exclude = own(filters(table, "exclude", SHARED));
     sink.filters = own_filters(table, feeders);
     let is_fed_alone = !table.has("filters");
     let before = table.source.problem_count();
@@ -301,7 +301,7 @@ fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
 /// Reads the filters of a sink. One that has none and that no rule feeds gets nothing, which is the way to add a sink and then its rule.
 fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
     if table.has("filters") {
-        return filters(table, "filters");
+        return own(filters(table, "filters", SHARED));
     }
     if feeders.is_empty() {
         let fault = Fault::new("the sink gets no message: it has no filters, and no [[rule]] names it");
@@ -310,7 +310,15 @@ fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
     Vec::new()
 }
 
-fn filters(table: &Table<'_>, name: &str) -> Vec<String> {
+/// The hint for a shared subscription.
+const SHARED: &str = "a sink gets each message exactly once anyway: remove $share and the group";
+
+fn own(filters: Vec<(String, Spot)>) -> Vec<String> {
+    filters.into_iter().map(|(filter, _)| filter).collect()
+}
+
+/// Reads filters, each with its place. `of_shared`: the hint for a shared subscription, which is none of them.
+pub(super) fn filters(table: &Table<'_>, name: &str, of_shared: &str) -> Vec<(String, Spot)> {
     let mut filters = Vec::new();
     for (filter, spot) in table.texts(name) {
         match filter::validate(&filter) {
@@ -318,10 +326,10 @@ fn filters(table: &Table<'_>, name: &str) -> Vec<String> {
                 table.source.report(&spot, Fault::new(format!("\"{filter}\" is not a valid topic filter: {error}")))
             }
             Ok(()) if filter.starts_with("$share/") => {
-                let hint = "a sink gets each message exactly once anyway: remove $share and the group";
-                table.source.report(&spot, Fault::new(format!("\"{filter}\" is a shared subscription")).hint(hint));
+                let what = format!("\"{filter}\" is a shared subscription");
+                table.source.report(&spot, Fault::new(what).hint(of_shared));
             }
-            Ok(()) => filters.push(filter),
+            Ok(()) => filters.push((filter, spot)),
         }
     }
     filters

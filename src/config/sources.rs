@@ -108,7 +108,7 @@ fn source(
     source.qos = table.read("qos", |key, value| values::qos(key, value, &fixed));
     source.retain = table.read("retain", |key, value| values::flag_or_template(key, value, &fixed));
     source.user_properties = user_properties(table, &fixed);
-    source.feeds = feeds(table);
+    source.feeds = feeds(table, &[Feed::Subscribers, Feed::Rules]);
     let group = table.find("group", values::text);
     source.group = group.unwrap_or_else(|| format!("{GROUP_PREFIX}{}", table.text("name").unwrap_or_default()));
     source.group_instance = table.find("group_instance", values::non_empty);
@@ -250,10 +250,11 @@ fn user_properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, RecordT
     properties
 }
 
-fn feeds(table: &Table<'_>) -> Vec<Feed> {
+/// Reads `feeds`, or takes the default.
+pub(super) fn feeds(table: &Table<'_>, default: &[Feed]) -> Vec<Feed> {
     const KEY: &str = "feeds";
     if !table.has(KEY) {
-        return vec![Feed::Subscribers, Feed::Rules];
+        return default.to_vec();
     }
     let mut feeds = Vec::new();
     for (text, spot) in table.texts(KEY) {

@@ -263,6 +263,30 @@ fn of_template(error: TemplateError) -> Fault {
     Fault { what: error.what, hint: error.hint, at: Some(error.position) }
 }
 
+/// A template that may as well be one of these words, as they are or as a number or flag. `of` reads a template.
+pub(super) fn template_or(
+    key: &Key,
+    value: &DeValue<'_>,
+    words: &[&str],
+    of: impl Fn(&DeValue<'_>) -> Result<Template, Fault>,
+) -> Result<Template, Fault> {
+    let text = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::String(text) => text.clone().into_owned(),
+        _ => return Err(mismatch(key, value)),
+    };
+    let template = of(&DeValue::String(text.as_str().into()))?;
+    match template.as_literal() {
+        Some(literal) if !words.contains(&literal) => {
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            let hint = format!("must be {}, {last} or a template", others.join(", "));
+            Err(Fault::new(format!("\"{literal}\" is not {}", key.kind)).hint(hint))
+        }
+        _ => Ok(template),
+    }
+}
+
 /// A QoS, or the template of one.
 pub(super) fn qos(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Choice<u8>, Fault> {
     let given = match value {

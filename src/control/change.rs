@@ -1,9 +1,9 @@
-//! Sinks, sources, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
+//! Sinks, sources, rules, bridges, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
 //! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force.
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::{Extension, Json};
@@ -33,6 +33,10 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(delete_rule))
         .routes(routes!(pause_rule))
         .routes(routes!(resume_rule))
+        .routes(routes!(put_bridge))
+        .routes(routes!(delete_bridge))
+        .routes(routes!(pause_bridge))
+        .routes(routes!(resume_bridge))
         .routes(routes!(put_cluster))
         .routes(routes!(delete_cluster))
         .routes(routes!(put_listener))
@@ -48,6 +52,18 @@ struct ChangeQuery {
     persist: Option<bool>,
     /// Only say what would change.
     dry_run: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RemovalQuery {
+    /// Write it to the configuration file. Otherwise the change lasts until the service is restarted.
+    persist: Option<bool>,
+    /// Only say what would change.
+    dry_run: Option<bool>,
+    /// Messages that wait for the remote may be lost.
+    discard: Option<bool>,
 }
 
 /// What every change has in common.
@@ -85,6 +101,7 @@ impl Request {
                 Part::Sink => Field::Sink,
                 Part::Source => Field::Source,
                 Part::Rule => Field::SqlRule,
+                Part::Bridge => Field::Bridge,
                 Part::Cluster => Field::Kafka,
                 Part::Listener => Field::Listener,
             };
@@ -202,6 +219,67 @@ async fn pause_source(request: Request) -> Answer {
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "resume_source", set("paused", Value::Null)).await
+}
+
+/// Creates a bridge, or changes the one of that name. The body has its keys as in `[bridge.NAME]` of the configuration file, `in` and `out` as lists;
+/// a key that is not given, or null, has its default. A changed bridge connects again; messages for its remote stay.
+#[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "bridges",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_bridge(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Bridge, "put_bridge", To::Entry(keys)).await
+}
+
+/// Removes a bridge, with its session here: messages for the remote that wait, or that it has not acknowledged, are lost, so there may be none
+/// unless `discard` says so. The remote keeps its session of the bridge for as long as it has been told to.
+#[utoipa::path(delete, path = "/api/v1/bridges/{name}", tag = "bridges",
+    params(("name" = String, Path, description = "Its name"), RemovalQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Messages wait for its remote, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_bridge(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(RemovalQuery { persist, dry_run, discard }): Asked<RemovalQuery>,
+) -> Answer {
+    if !discard.unwrap_or(false) {
+        view.refuse_waiting(&name).await?;
+    }
+    let request = Request { view, who, name, query: ChangeQuery { persist, dry_run } };
+    request.carry_out(Part::Bridge, "delete_bridge", To::Removed).await
+}
+
+/// Pauses a bridge: its connection ends, messages for the remote wait. Its key `paused` becomes true.
+#[utoipa::path(post, path = "/api/v1/bridges/{name}/pause", tag = "bridges",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn pause_bridge(request: Request) -> Answer {
+    request.carry_out(Part::Bridge, "pause_bridge", set("paused", true.into())).await
+}
+
+/// Resumes a paused bridge: it connects, and sends the remote the messages that have waited. Its key `paused` is removed.
+#[utoipa::path(post, path = "/api/v1/bridges/{name}/resume", tag = "bridges",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn resume_bridge(request: Request) -> Answer {
+    request.carry_out(Part::Bridge, "resume_bridge", set("paused", Value::Null)).await
 }
 
 /// Creates a rule, or changes the one of that name. The body has its keys as in `[[rule]]` of the configuration file; a key that is not given, or

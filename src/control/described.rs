@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::bridges::Bridge;
 use super::rules::Rule;
 use super::sources::Source;
 use crate::metrics::journal::{Journal, Trouble};
@@ -88,6 +89,8 @@ pub struct Described {
     pub sinks: Vec<Sink>,
     /// Sources.
     pub sources: Vec<Source>,
+    /// Bridges.
+    pub bridges: Vec<Bridge>,
     /// Rules.
     pub rules: Vec<Rule>,
     /// Clusters.

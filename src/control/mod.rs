@@ -3,6 +3,7 @@
 //! without a bound, and no shard ever waits for it. `docs/API.md` describes it.
 
 mod auth;
+mod bridges;
 mod change;
 mod clients;
 mod connections;
@@ -44,6 +45,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::auth::{Role, Tokens};
+pub use self::bridges::Bridge;
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 pub use self::own_token::OwnToken;
@@ -223,6 +225,7 @@ impl Drop for Control {
         (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
         (name = "sources", description = "From Kafka to MQTT"),
+        (name = "bridges", description = "To other MQTT brokers, and from them"),
         (name = "rules", description = "SQL between messages and sinks"),
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
@@ -246,6 +249,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(retained::routes())
         .merge(shares::routes())
         .merge(sources::routes())
+        .merge(bridges::routes())
         .merge(rules::routes())
         .merge(past::routes())
         .merge(events::routes())
@@ -357,6 +361,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -386,6 +391,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let shown = Shown::new(View::idle(boards, Described::default()));
@@ -404,6 +410,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let view = View::idle(boards, Described::default());

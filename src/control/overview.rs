@@ -47,15 +47,15 @@ struct Status {
     shards: usize,
     /// Open client connections.
     connections: u64,
-    /// Sessions, connected or not.
+    /// Sessions of clients, connected or not.
     sessions: u64,
     /// Subscriptions of sessions.
     subscriptions: u64,
     /// Different shared subscriptions.
     shares: usize,
-    /// Messages of QoS 1 and 2 that wait for clients, and for members of shared subscriptions.
+    /// Messages of QoS 1 and 2 that wait for clients, for members of shared subscriptions, and for remotes of bridges.
     queued_messages: u64,
-    /// Messages of QoS 1 and 2 that clients have been sent and not acknowledged.
+    /// Messages of QoS 1 and 2 that clients and remotes of bridges have been sent and not acknowledged.
     unacknowledged_messages: u64,
     /// Age of the oldest of both, as far as sessions have to remember them; 0: there is none.
     oldest_message_seconds: f64,
@@ -65,13 +65,14 @@ struct Status {
     paused_connections: u64,
     sinks: Vec<NamedState>,
     sources: Vec<NamedState>,
+    bridges: Vec<NamedState>,
 }
 
-/// How a sink or source does.
+/// How a sink, source or bridge does.
 #[derive(Debug, Serialize, ToSchema)]
 struct NamedState {
     name: String,
-    /// As in the list of sinks or sources.
+    /// As in the list of sinks, sources or bridges.
     state: &'static str,
     reason: Option<String>,
 }
@@ -85,6 +86,10 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
     let sources = view.shown_sources().map(|index| {
         let (state, reason) = view.source_state(&span, index, &[]);
         NamedState { name: view.described.sources[index].name.clone(), state, reason }
+    });
+    let bridges = view.shown_bridges().map(|index| {
+        let (state, reason) = view.bridge_state(&span, index);
+        NamedState { name: view.described.bridges[index].name.clone(), state, reason }
     });
     let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag, &view.journal), layout, index));
     Json(Status {
@@ -106,6 +111,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         paused_connections: of(M::StalledConnections),
         sinks: sinks.map(|sink| NamedState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
         sources: sources.collect(),
+        bridges: bridges.collect(),
     })
 }
 

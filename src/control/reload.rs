@@ -55,6 +55,8 @@ pub enum Part {
     Source,
     /// `[[rule]]`
     Rule,
+    /// `[bridge.NAME]`
+    Bridge,
     /// `[kafka.NAME]`
     Cluster,
     /// `[[listener]]`, by its address.

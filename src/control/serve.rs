@@ -213,6 +213,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            bridges: Vec::new(),
             rules: Vec::new(),
         };
         let shown = Shown::new(View::idle(boards, Described::default()));

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    const LAYOUT: Layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0, rules: 0 };
+    const LAYOUT: Layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0, rules: 0, bridges: 0 };
 
     #[test]
     fn a_reader_never_sees_half_a_turn() {

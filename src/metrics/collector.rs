@@ -7,7 +7,7 @@ use super::board::Board;
 use super::exposition::{Amount, Buckets, Exposition, Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
-    CLUSTER, ClusterMetric, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, ListenerMetric, REFUSALS,
+    BRIDGE, CLUSTER, ClusterMetric, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, ListenerMetric, REFUSALS,
     REFUSALS_HELP, REFUSALS_NAME, RULE, SHARD, SINK, SOURCE, ShardMetric, SinkMetric, SourceMetric, Spec,
 };
 use super::time::now_ms;
@@ -29,6 +29,8 @@ pub struct Boards {
     pub sources: Vec<Item>,
     /// The rules, likewise.
     pub rules: Vec<Item>,
+    /// The bridges, likewise.
+    pub bridges: Vec<Item>,
 }
 
 /// A sink, cluster or listener.
@@ -56,6 +58,7 @@ impl Boards {
             listeners: self.listeners.len(),
             sources: self.sources.len(),
             rules: self.rules.len(),
+            bridges: self.bridges.len(),
         }
     }
 
@@ -127,13 +130,15 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
     let clusters = shown(&boards.clusters, |cluster| holds(layout.cluster(cluster, ClusterMetric::Links)));
     let sources = shown(&boards.sources, |source| holds(layout.source(source, SourceMetric::Partitions)));
     let rules = shown(&boards.rules, |_| false);
-    let groups: [Group<'_>; 6] = [
+    let bridges = shown(&boards.bridges, |_| false);
+    let groups: [Group<'_>; 7] = [
         (&SHARD, 0, "", &shard),
         (&LISTENER, layout.first_listener(), "listener", &listeners),
         (&SINK, layout.first_sink(), "sink", &sinks),
         (&CLUSTER, layout.first_cluster(), "kafka", &clusters),
         (&SOURCE, layout.first_source(), "source", &sources),
         (&RULE, layout.first_rule(), "rule", &rules),
+        (&BRIDGE, layout.first_bridge(), "bridge", &bridges),
     ];
     for (table, first, key, names) in groups {
         group(page, table, &snapshots, first, (key, names));
@@ -304,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_page_names_shard_sink_and_cluster() {
-        let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0 };
+        let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0, bridges: 0 };
         let board = Board::new(layout);
         let mut values = vec![0; layout.len()];
         values[ShardMetric::ConnectionsOpen as usize] = 3;
@@ -324,6 +329,7 @@ mod tests {
             listeners: vec!["0.0.0.0:1883".into()],
             sources: Vec::new(),
             rules: Vec::new(),
+            bridges: Vec::new(),
         };
         let text = render(&boards, &[], Format::OpenMetrics);
         for line in [
@@ -348,7 +354,7 @@ mod tests {
 
     #[test]
     fn an_age_grows_while_nothing_is_written() {
-        let layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0, rules: 0 };
+        let layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0, rules: 0, bridges: 0 };
         let of = |since_ms: i64| {
             let (board, mut values) = (Board::new(layout), vec![0; layout.len()]);
             values[ShardMetric::CopiesOldest as usize] = u64::try_from(since_ms).expect("after 1970");
@@ -364,6 +370,7 @@ mod tests {
             listeners: Vec::new(),
             sources: Vec::new(),
             rules: Vec::new(),
+            bridges: Vec::new(),
         };
         let oldest = boards.oldest_s(ShardMetric::CopiesOldest);
         assert!((90.0..100.0).contains(&oldest), "{oldest}");
@@ -390,7 +397,7 @@ mod tests {
     /// Finding U1, and R3: the alert for a cluster out of reach does not fire for one that was removed.
     #[test]
     fn finding_u1_what_was_removed_has_series_while_it_holds_something() {
-        let layout = Layout { sinks: 2, clusters: 2, listeners: 2, sources: 0, rules: 0 };
+        let layout = Layout { sinks: 2, clusters: 2, listeners: 2, sources: 0, rules: 0, bridges: 0 };
         let board = Board::new(layout);
         let mut values = vec![0; layout.len()];
         values[layout.sink(1, SinkMetric::BufferedRows)] = 3;
@@ -404,6 +411,7 @@ mod tests {
             listeners,
             sources: Vec::new(),
             rules: Vec::new(),
+            bridges: Vec::new(),
         };
         let series = |boards: &Boards, label: &str| {
             let text = render(boards, &[], Format::Text);
@@ -436,6 +444,7 @@ mod tests {
             listeners: Vec::new(),
             sources: Vec::new(),
             rules: Vec::new(),
+            bridges: Vec::new(),
         };
         let text = render(&boards, &[Arc::new(Twice)], Format::Text);
         let found = text.split_once("# HELP forebay_n_total").expect("the family").1;

@@ -185,6 +185,13 @@ events! {
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     RuleFailed, Warn, Client, "rule_failed", [SqlRule, Client, Auth, MqttTopic, Reason, Fate], "a rule has failed for a message: `on_error` applies";
     RepublishDropped, Warn, Client, "republish_dropped", [SqlRule, Client, Auth, MqttTopic, Reason], "a message that a rule publishes is dropped";
+    BridgeConnected, Info, Lifecycle, "bridge_connected", [Bridge, Remote, Protocol, SessionPresent], "the remote of a bridge has accepted it";
+    BridgeLost, Warn, Error, "bridge_lost", [Bridge, Remote, Reason], "the connection of a bridge to its remote has ended; connecting again";
+    BridgeUnreachable, Warn, Error, "bridge_unreachable", [Bridge, Remote, Reason], "the remote of a bridge cannot be connected to; retrying";
+    BridgeRefused, Error, Error, "bridge_refused", [Bridge, Remote, Reason], "the remote refuses a bridge, or TLS fails: somebody has to change something; retrying now and then";
+    BridgeFilterRefused, Warn, Error, "bridge_filter_refused", [Bridge, Remote, MqttTopic, Reason], "a topic filter of a bridge is refused: messages of these topics do not pass";
+    BridgeSessionLost, Warn, Error, "bridge_session_lost", [Bridge, Remote, Records], "the remote has forgotten the session of a bridge: what was on its way is sent again, this many messages of QoS 2 may come there twice, and what it kept for the bridge is lost there";
+    BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
@@ -204,7 +211,7 @@ events! {
     ClientConnected, Info, Connection, "client_connected", [Client, Auth, User, Peer, Listener, Protocol, SessionPresent, UnknownRoles], "a client has connected";
     ClientDisconnected, Info, Connection, "client_disconnected", [Client, Auth, User, Peer, Listener, Reason, Detail, ConnectedMs, NewPeer], "a client's connection has ended";
     RequestRefused, Warn, Client, "request_refused", [Peer, Action, Reason], "a request to the admin API was refused: a wrong token, one that may not do this, or a page of another site";
-    AdminAction, Info, Administration, "admin_action", [Action, Client, Auth, MqttTopic, Sink, Source, SqlRule, Kafka, Listener, Level, Token], "an administrator changed something";
+    AdminAction, Info, Administration, "admin_action", [Action, Client, Auth, MqttTopic, Sink, Source, SqlRule, Bridge, Kafka, Listener, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {
@@ -267,6 +274,8 @@ fields! {
     Mechanism, text, mechanism, "SASL mechanism.";
     Sink, text, sink, "Name of the sink.";
     Source, text, source, "Name of the source.";
+    Bridge, text, bridge, "Name of the bridge.";
+    Remote, text, remote, "Address of the bridge's remote.";
     Group, text, group, "Consumer group.";
     Partitions, number, partitions, "Number of partitions.";
     Offset, number, offset, "Offset in the partition.";

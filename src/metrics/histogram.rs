@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_histogram_has_its_place_and_rising_bounds() {
-        let all = Histograms::new(Layout { sinks: 1, clusters: 2, listeners: 2, sources: 0, rules: 0 });
+        let all = Histograms::new(Layout { sinks: 1, clusters: 2, listeners: 2, sources: 0, rules: 0, bridges: 0 });
         assert_eq!(all.all.each_ref().map(Vec::len), [8, 2, 2, 2, 1, 1, 1]);
         assert!(HISTOGRAMS.iter().all(|spec| spec.bounds.is_sorted_by(|a, b| a < b)));
         all.publish_ack(1, Level::Replicated).observe(7);

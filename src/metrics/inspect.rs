@@ -79,6 +79,11 @@ pub enum Ask {
     },
     /// Read partitions of a source from another place on. Asked of the shard with its membership.
     Seek(Box<Seek>),
+    /// Bridges that have their session on the shard.
+    Bridges {
+        /// Only this one, by its number in the configuration, with its filters.
+        bridge: Option<usize>,
+    },
 }
 
 /// One client, as it is asked for.
@@ -122,6 +127,8 @@ pub enum Told {
     RetainedOf(Option<Box<Retained>>),
     /// To [`Ask::Sources`].
     Sources(Vec<SourceOnShard>),
+    /// To [`Ask::Bridges`].
+    Bridges(Vec<BridgeOnShard>),
     /// To [`Ask::Seek`]: how many partitions are sought; `None`: the source reads nothing.
     Sought(Option<usize>),
     /// To the wishes: whether there was something to do.
@@ -197,6 +204,113 @@ pub struct SourcePartition {
     pub state: &'static str,
     /// Why it is not read.
     pub reason: Option<String>,
+}
+
+/// What a shard has of a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeOnShard {
+    /// The bridge's number in the configuration.
+    pub bridge: usize,
+    /// What it is at.
+    pub state: BridgeState,
+    /// For how long it has had its connection, or has had none, in seconds.
+    pub since_s: u64,
+    /// Why it is not connected, or not with all of its filters.
+    pub reason: Option<String>,
+    /// The last failure to connect, or loss of the connection, and how long ago that was, in seconds.
+    pub trouble: Option<(String, u64)>,
+    /// What the remote has granted, while it is connected.
+    pub granted: Option<RemoteGrants>,
+    /// The filters that the remote is asked for, where one bridge was asked for.
+    pub filters: Vec<BridgeFilter>,
+    /// Messages of QoS 1 and 2 that the remote has been sent and has not acknowledged.
+    pub unacknowledged: Waiting,
+    /// Messages that wait for the remote.
+    pub queued: Waiting,
+    /// Bytes of the queued messages.
+    pub queued_bytes: usize,
+    /// How many bytes of them may wait.
+    pub queued_bytes_max: usize,
+}
+
+/// What a bridge is at. As a number it stands on the boards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeState {
+    /// No attempt to connect has ended since there was a connection.
+    #[default]
+    Connecting,
+    /// Messages go both ways.
+    Connected,
+    /// The same, and the remote refuses some of the filters.
+    Partial,
+    /// The remote does not want the bridge, or TLS has failed.
+    Refused,
+    /// There is no connection to the remote.
+    Unreachable,
+    /// The configuration says so.
+    Paused,
+}
+
+impl BridgeState {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Connecting, "connecting"),
+        (Self::Connected, "connected"),
+        (Self::Partial, "partial"),
+        (Self::Refused, "refused"),
+        (Self::Unreachable, "unreachable"),
+        (Self::Paused, "paused"),
+    ];
+
+    /// The state with a number.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        let at = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
+        at.map(|(state, _)| *state).unwrap_or_default()
+    }
+
+    /// The state in a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// What a remote has granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteGrants {
+    /// The protocol's version, as people write it.
+    pub protocol: &'static str,
+    /// The remote takes the client for another broker, before 5.0.
+    pub is_bridge: bool,
+    /// The remote had what it knew of the client.
+    pub session_present: bool,
+    /// Keep-alive in seconds; 0: off.
+    pub keep_alive_s: u16,
+    /// Messages of QoS 1 and 2 that may be on their way to it.
+    pub in_flight_max: u16,
+    /// The highest QoS that it takes.
+    pub maximum_qos: u8,
+    /// The largest packet that it takes, in bytes; `None`: it has not said.
+    pub packet_bytes_max: Option<u32>,
+    /// For how long it keeps the session without a connection, in seconds; `None`: for ever, or nobody knows.
+    pub session_expiry_s: Option<u32>,
+    /// Whether it takes RETAIN.
+    pub retain_available: bool,
+    /// Whether filters may have wildcards.
+    pub wildcards_available: bool,
+    /// Whether it has shared subscriptions.
+    pub shared_available: bool,
+}
+
+/// A filter that a remote is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeFilter {
+    /// The filter, `$share/NAME/` included.
+    pub filter: String,
+    /// The QoS that is asked for.
+    pub qos: u8,
+    /// The QoS that is granted; or why the filter is refused. `None`: the remote has not answered.
+    pub standing: Option<Result<u8, &'static str>>,
 }
 
 /// A client and its session.

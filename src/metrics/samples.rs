@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::collector::Boards;
-use super::spec::{ClusterMetric, Layout, RuleMetric, SinkMetric, SourceMetric};
+use super::spec::{BridgeMetric, ClusterMetric, Layout, RuleMetric, SinkMetric, SourceMetric};
 
 /// The span of rates, and the time after which a sink that holds messages and settles none is called stalled.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -60,6 +60,12 @@ impl Sample {
     #[must_use]
     pub fn rule(&self, rule: usize, metric: RuleMetric) -> u64 {
         self.values[self.layout.rule(rule, metric)]
+    }
+
+    /// A number of a bridge.
+    #[must_use]
+    pub fn bridge(&self, bridge: usize, metric: BridgeMetric) -> u64 {
+        self.values[self.layout.bridge(bridge, metric)]
     }
 
     /// A number of a source.
@@ -183,7 +189,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let layout = Layout { sinks: 1, clusters: 1, listeners: 0, sources: 0, rules: 0 };
+            let layout = Layout { sinks: 1, clusters: 1, listeners: 0, sources: 0, rules: 0, bridges: 0 };
             let boards = Boards {
                 shards: (0..2).map(|_| Arc::new(Board::new(layout))).collect(),
                 sinks: vec!["s".into()],
@@ -191,6 +197,7 @@ mod tests {
                 listeners: Vec::new(),
                 sources: Vec::new(),
                 rules: Vec::new(),
+                bridges: Vec::new(),
             };
             Self { boards, values: vec![0; layout.len()], start: Instant::now() }
         }

@@ -168,6 +168,7 @@ table!(
     CopiesTooLarge, Counter, "deliveries"{result = "too_large"}, "Dropped, because the packet would have been larger than the client's Maximum Packet Size.";
     CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
+    CopiesUnfit, Counter, "deliveries"{result = "unfit"}, "Not sent to the remote of a bridge: its `out` makes nothing of the message that MQTT takes.";
     CopiesRefused, Counter, "deliveries"{result = "refused_by_client"}, "Refused by the client: PUBACK or PUBREC with a reason code of 0x80 or above.";
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription had ended.";
     CopiesSessionEnded, Counter, "deliveries"{result = "session_ended"}, "Dropped, because the session had ended before they were acknowledged.";
@@ -329,6 +330,25 @@ table!(
 ]);
 
 table!(
+    /// Numbers of a bridge, all of them on the shard that has its session.
+    BridgeMetric, BRIDGE, [
+    State, Internal, "bridge_state", "How it stands.";
+    Connected, Gauge, "bridge_connected", "1: the remote has accepted the bridge.";
+    Connects, Counter, "bridge_connects", "Connections that the remote has accepted.";
+    Failures, Counter, "bridge_failures"{reason = "lost"}, "Failures, by reason: no connection was made, or it was lost.";
+    Refused, Counter, "bridge_failures"{reason = "refused"}, "The remote has refused the login, or TLS has failed.";
+    Malformed, Counter, "bridge_failures"{reason = "protocol_error"}, "The remote has violated the MQTT standard.";
+    ReceivedBytes, Counter, "bridge_received_bytes", "Bytes of packets of the remote, once it has accepted the bridge.";
+    Received, Counter, "bridge_messages"{result = "taken"}, "Messages of the remote, by what became of them: taken.";
+    Unasked, Counter, "bridge_messages"{result = "unasked"}, "Acknowledged and dropped: no filter of the bridge matches.";
+    Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it.";
+    RetainedLeftOut, Counter, "bridge_messages"{result = "retained"}, "Acknowledged and dropped: a retained message that `retained` leaves out, and the remote speaks 3.1.1.";
+    Open, Gauge, "bridge_open_messages", "Messages on their way to the remote, not acknowledged.";
+    Queued, Gauge, "bridge_queued_messages", "Messages that wait for the remote.";
+    QueuedBytes, Gauge, "bridge_queued_bytes", "Bytes of these.";
+]);
+
+table!(
     /// Numbers of a rule on a shard. Each message for which it was evaluated is passed, filtered or failed.
     RuleMetric, RULE, [
     Passed, Counter, "rule_messages"{result = "passed"}, "Messages for which the rule was evaluated, by result: it has made at least one output. One that a sink or a rule before it refuses for all destinations does not come to it.";
@@ -475,7 +495,7 @@ impl ShardMetric {
     /// One side of a shard's ledger of copies: each message is counted once for each session or shared subscription that gets it.
     pub const COPIES_IN: [Self; 3] = [Self::CopiesRouted, Self::CopiesRecovered, Self::CopiesTaken];
     /// The other: it was sent at QoS 0, acknowledged, or handed over, it waits, or it was dropped.
-    pub const COPIES_OUT: [Self; 15] = [
+    pub const COPIES_OUT: [Self; 16] = [
         Self::CopiesSentQos0,
         Self::CopiesAcknowledged,
         Self::CopiesHandedOver,
@@ -486,6 +506,7 @@ impl ShardMetric {
         Self::CopiesSlow,
         Self::CopiesTooLarge,
         Self::CopiesDenied,
+        Self::CopiesUnfit,
         Self::CopiesExpired,
         Self::CopiesRefused,
         Self::CopiesEnded,
@@ -528,13 +549,15 @@ pub struct Layout {
     pub sources: usize,
     /// How many rules.
     pub rules: usize,
+    /// How many bridges.
+    pub bridges: usize,
 }
 
 impl Layout {
     /// Length of the board.
     #[must_use]
     pub const fn len(self) -> usize {
-        self.first_rule() + self.rules * RuleMetric::COUNT
+        self.first_bridge() + self.bridges * BridgeMetric::COUNT
     }
 
     /// Never: a shard always has numbers.
@@ -544,7 +567,7 @@ impl Layout {
     }
 
     /// Parts of the board, each the numbers of one kind of thing one after the other: where they begin and end.
-    const fn parts(self) -> [(usize, usize); 8] {
+    const fn parts(self) -> [(usize, usize); 9] {
         [
             (0, self.first_sink()),
             (self.first_sink(), self.first_cluster()),
@@ -553,7 +576,8 @@ impl Layout {
             (self.first_error(), self.first_refusal()),
             (self.first_refusal(), self.first_source()),
             (self.first_source(), self.first_rule()),
-            (self.first_rule(), self.len()),
+            (self.first_rule(), self.first_bridge()),
+            (self.first_bridge(), self.len()),
         ]
     }
 
@@ -610,6 +634,18 @@ impl Layout {
     #[must_use]
     pub const fn first_rule(self) -> usize {
         self.first_source() + self.sources * SourceMetric::COUNT
+    }
+
+    /// Place of the first bridge's first number.
+    #[must_use]
+    pub const fn first_bridge(self) -> usize {
+        self.first_rule() + self.rules * RuleMetric::COUNT
+    }
+
+    /// Place of a bridge's number.
+    #[must_use]
+    pub const fn bridge(self, bridge: usize, metric: BridgeMetric) -> usize {
+        self.first_bridge() + bridge * BridgeMetric::COUNT + metric as usize
     }
 
     /// Place of a rule's number.
@@ -678,7 +714,7 @@ mod tests {
             });
             assert!(labelled, "{row:?}");
         }
-        let layout = Layout { sinks: 3, clusters: 2, listeners: 2, sources: 2, rules: 2 };
+        let layout = Layout { sinks: 3, clusters: 2, listeners: 2, sources: 2, rules: 2, bridges: 2 };
         let mut places: Vec<usize> = (0..ShardMetric::COUNT).collect();
         for (first, each, count) in [
             (layout.sink(0, SinkMetric::Matched), SinkMetric::COUNT, layout.sinks),
@@ -688,6 +724,7 @@ mod tests {
             (layout.refusal(0, RefusalReason::UserPropertyMissing), RefusalReason::COUNT, layout.sinks),
             (layout.source(0, SourceMetric::Records), SourceMetric::COUNT, layout.sources),
             (layout.rule(0, RuleMetric::Passed), RuleMetric::COUNT, layout.rules),
+            (layout.bridge(0, BridgeMetric::Connected), BridgeMetric::COUNT, layout.bridges),
         ] {
             places.extend(first..first + each * count);
         }

@@ -104,6 +104,18 @@ impl FilterBuf {
         said
     }
 
+    /// Bytes of what has been pushed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing has been pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// What has been pushed.
     #[must_use]
     pub fn as_filters(&self) -> Filters<'_> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::ErrorKind::ConnectionReset;
 
-use crate::runtime::seam::Closed;
+use crate::runtime::seam::{Closed, LayerFault};
 use crate::secure::Outgoing;
 
 /// `Ended` is the reason why a connection has ended, or was not made.
@@ -25,7 +25,10 @@ impl Ended {
             Closed::Error(error) if in_handshake && error.kind() == ConnectionReset => {
                 Self::Tls(Outgoing::HUNG_UP.into())
             }
-            Closed::Layer(error) => Self::Tls(error.what.clone()),
+            Closed::Layer(error) => match error.fault {
+                LayerFault::Upgrade(_) | LayerFault::WebSocket(_) => Self::Lost(error.what.clone()),
+                _ => Self::Tls(error.what.clone()),
+            },
             Closed::Peer => Self::Lost("closed by the broker".into()),
             Closed::Local => Self::Lost("closed".into()),
             Closed::Error(error) => Self::Lost(error.to_string().into()),

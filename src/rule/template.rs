@@ -342,6 +342,8 @@ mod tests {
             ("${topic}", b"plant/7/temp"),
             ("${topic[0]}.${topic[1]}.${topic[2]}", b"plant.7.temp"),
             ("${topic[3]}|${topic[65535]}", b"|"),
+            ("${topic[0..]}|${topic[1..]}|${topic[2..]}", b"plant/7/temp|7/temp|temp"),
+            ("${topic[3..]}|${topic[65535..]}", b"|"),
             ("${clientid}", b"dev-1"),
             ("${username}", b"ann"),
             ("${qos} ${retain}", b"1 true"),
@@ -476,6 +478,9 @@ mod tests {
             ("${topic[-1]}", 0, "`-1` is not a topic level", "from 0"),
             ("${topic[]}", 0, "`` is not a topic level", "from 0"),
             ("${topic[+1]}", 0, "`+1` is not a topic level", "from 0"),
+            ("${topic[..]}", 0, "`` is not a topic level", "`${topic[1..]}`"),
+            ("${topic[1...]}", 0, "`1.` is not a topic level", "from 0"),
+            ("${topic[65536..]}", 0, "topic level 65536 lies beyond", "65535"),
             ("${topic[65536]}", 0, "topic level 65536 lies beyond", "65535"),
             ("${topic[99999999999999999999]}", 0, "lies beyond", "65535"),
         ] {
@@ -509,7 +514,7 @@ mod tests {
         #[test]
         fn value_is_render(pieces in proptest::collection::vec(
             prop_oneof![
-                Just("${topic}"), Just("${topic[1]}"), Just("${timestamp}"), Just("${payload}"), Just("$$"),
+                Just("${topic}"), Just("${topic[1]}"), Just("${topic[1..]}"), Just("${timestamp}"), Just("${payload}"), Just("$$"),
                 Just("$"), Just("}"), Just("text"), Just("${qos}"), Just("${dup}"), Just("${packet_id}"),
             ], 0..6)) {
             let text = pieces.concat();

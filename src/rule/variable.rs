@@ -16,9 +16,10 @@ pub const TOPIC_LEVEL_MAX: u32 = 65_535;
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 
 /// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
-pub const VARIABLES: [(&str, &str); 14] = [
+pub const VARIABLES: [(&str, &str); 15] = [
     ("topic", "the MQTT topic"),
     ("topic[n]", "level n of the MQTT topic, from 0; empty if the topic has no such level"),
+    ("topic[n..]", "the MQTT topic from level n on; empty if the topic has no such level"),
     ("clientid", "the client ID, including one assigned by the server"),
     ("username", "the user name; empty if there is none"),
     ("qos", "the QoS of the PUBLISH: `0`, `1` or `2`"),
@@ -86,6 +87,8 @@ pub enum Variable {
     Topic,
     /// `${topic[n]}`
     TopicLevel(u32),
+    /// `${topic[n..]}`
+    TopicFrom(u32),
     /// `${clientid}`
     ClientId,
     /// `${username}`
@@ -114,7 +117,7 @@ impl Variable {
     /// Whether it may be something else for another message of the same client, topic, QoS and flags.
     pub(super) const fn differs_within_topic(&self) -> bool {
         match self {
-            Self::Topic | Self::TopicLevel(_) | Self::ClientId | Self::Username => false,
+            Self::Topic | Self::TopicLevel(_) | Self::TopicFrom(_) | Self::ClientId | Self::Username => false,
             Self::Qos | Self::Retain | Self::Dup => false,
             Self::PacketId | Self::Payload | Self::PayloadPath(_) | Self::Timestamp => true,
             Self::UserProperty(_) | Self::Column(_) => true,
@@ -128,6 +131,7 @@ impl fmt::Display for Variable {
         match self {
             Self::Topic => f.write_str("topic"),
             Self::TopicLevel(level) => write!(f, "topic[{level}]"),
+            Self::TopicFrom(level) => write!(f, "topic[{level}..]"),
             Self::ClientId => f.write_str("clientid"),
             Self::Username => f.write_str("username"),
             Self::Qos => f.write_str("qos"),
@@ -203,6 +207,9 @@ impl Variable {
         Ok(Rendered::Lent(match self {
             Self::Topic => message.topic.as_bytes(),
             Self::TopicLevel(level) => message.topic.split('/').nth(*level as usize).unwrap_or_default().as_bytes(),
+            Self::TopicFrom(level) => {
+                message.topic.splitn(*level as usize + 1, '/').nth(*level as usize).unwrap_or_default().as_bytes()
+            }
             Self::ClientId => message.client_id.as_bytes(),
             Self::Username => message.username.unwrap_or_default().as_bytes(),
             Self::Qos => match message.qos {
@@ -276,8 +283,13 @@ impl Vocabulary for Variable {
 /// Reads a name that says more: a level, or the name of something.
 fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Variable>, Wrong> {
     if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
-        let hint = || format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}`");
-        return topic_level(index).map(Named::Variable).map_err(|what| (what, hint()));
+        let hint =
+            || format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}` or `${{topic[1..]}}`");
+        let variable = match index.strip_suffix("..") {
+            Some(from) => topic_level(from).map(Variable::TopicFrom),
+            None => topic_level(index).map(Variable::TopicLevel),
+        };
+        return variable.map(Named::Variable).map_err(|what| (what, hint()));
     }
     if let Some(path) = name.strip_prefix("payload").filter(|path| path.starts_with(['.', '['])) {
         let hint =
@@ -297,12 +309,12 @@ fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Variable>, Wrong
     }
 }
 
-fn topic_level(index: &str) -> Result<Variable, String> {
+fn topic_level(index: &str) -> Result<u32, String> {
     if index.is_empty() || !index.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("`{index}` is not a topic level"));
     }
     match index.parse() {
-        Ok(level) if level <= TOPIC_LEVEL_MAX => Ok(Variable::TopicLevel(level)),
+        Ok(level) if level <= TOPIC_LEVEL_MAX => Ok(level),
         _ => Err(format!("topic level {index} lies beyond what a topic can have")),
     }
 }

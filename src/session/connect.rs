@@ -3,7 +3,7 @@
 use super::end::Violation;
 use super::peer::Peer;
 use super::settings::Settings;
-use super::state::Terms;
+use super::state::{Role, Terms};
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::auth::{Admission, Limits};
 use crate::limits::{SENT_ALIASES_MAX, SENT_MAX, SENT_MAX_3X};
@@ -95,9 +95,9 @@ pub(super) fn plan<'a>(
     let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
     let (send_maximum, sent_alias_maximum) = (send_maximum(connect), sent_alias_maximum(connect));
     let asks_to_be_kept = connect.properties.session_expiry_interval_s().is_some_and(|s| s > 0);
-    let is_bridge = connect.is_bridge;
+    let role = if connect.is_bridge { Role::Bridge } else { Role::Client };
     let by_default = terms(Peer::of(connect), settings);
-    let terms = Terms { send_maximum, sent_alias_maximum, asks_to_be_kept, is_bridge, ..by_default };
+    let terms = Terms { send_maximum, sent_alias_maximum, asks_to_be_kept, role, ..by_default };
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
@@ -154,7 +154,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
         subscription_identifiers: settings.subscription_identifiers,
         shared_subscriptions: settings.shared_subscriptions,
         version: peer.version,
-        is_bridge: false,
+        role: if peer.is_remote { Role::Remote } else { Role::Client },
     }
 }
 

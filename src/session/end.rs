@@ -4,7 +4,7 @@
 
 use super::peer::Peer;
 use crate::mqtt::Malformed;
-use crate::mqtt::packet::{Disconnect, Packet, Version};
+use crate::mqtt::packet::{Disconnect, Packet, PacketType, Sender, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
@@ -142,6 +142,15 @@ impl End {
 
     /// Appends what the client is told before the close: DISCONNECT in 5.0, nothing before.
     pub fn write(self, peer: Peer, out: &mut Vec<u8>) {
+        if peer.is_remote {
+            // A client takes its leave, and has fewer words for it (section 3.14.2.1).
+            let is_said = |reason: &ReasonCode| reason.allowed_in(PacketType::Disconnect, Sender::Client);
+            let reason = self.reason().filter(is_said).unwrap_or(ReasonCode::NORMAL_DISCONNECTION);
+            if self != Self::Lost {
+                peer.send(&disconnect(reason, Properties::default()), out);
+            }
+            return;
+        }
         let Some(reason) = self.reason().filter(|_| peer.version == Version::V5) else { return };
         let Self::Violation(violation) = self else {
             peer.send(&disconnect(reason, Properties::default()), out);

@@ -254,6 +254,9 @@ impl Inflight {
             if !slot.is_done() {
                 break;
             }
+            // A remote could do nothing about a reason.
+            let reason = if peer.is_remote { Reason::Success } else { slot.reason };
+            let slot = Slot { reason, ..slot };
             if slot.reason.is_refusal() && peer.version < Version::V5 && slot.kind != Kind::Silent {
                 drained.refused = Some(slot.reason.code());
                 break;

@@ -13,6 +13,7 @@ use super::fill::Fill;
 use super::item::{Finishing, IDS, Item, State, looks_at_one, packet_id, second};
 use super::peer::Peer;
 use super::queue::Changed;
+use super::remote::Passes;
 use super::settings::QueueBounds;
 use super::state::Session;
 use super::waiting::Waiting;
@@ -42,13 +43,15 @@ pub struct Pumped {
     pub too_large: Gone,
     /// Dropped: the client may not read its topic any more.
     pub denied: Gone,
+    /// Dropped: its bridge can make nothing of it that a remote takes.
+    pub unfit: Gone,
     /// Whether the look was cut short so that others are served first.
     pub is_cut: bool,
 }
 
 impl Pumped {
     fn dropped(&self) -> u64 {
-        self.expired.count + self.too_large.count + self.denied.count
+        self.expired.count + self.too_large.count + self.denied.count + self.unfit.count
     }
 }
 
@@ -103,7 +106,7 @@ impl Outgoing {
 
     /// Whether the next copy can be sent at once.
     fn is_caught_up(&self, quota: u16) -> bool {
-        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next)
+        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next + 1)
     }
 
     /// Whether the packet identifier of this number is not that of a copy which is open still [MQTT-2.2.1-4] [MQTT-4.3.2-1]
@@ -112,9 +115,10 @@ impl Outgoing {
         self.items.front().is_none_or(|oldest| number - oldest.number < IDS)
     }
 
+    /// The number of one more copy. None has the last packet identifier, which a bridge subscribes with.
     fn number(&mut self) -> u64 {
-        let number = self.next;
-        self.next += 1;
+        let number = self.next + u64::from(packet_id(self.next) == u16::MAX);
+        self.next = number + 1;
         number
     }
 
@@ -328,6 +332,28 @@ impl Outgoing {
         has_pubrel
     }
 
+    /// Has all copies sent as if none had ever been: the other end has forgotten them. Exchanges without a message are over. Returns how many
+    /// copies of QoS 2 may come there twice.
+    fn begin_anew(&mut self) -> usize {
+        debug_assert_eq!(self.open, 0, "there is no connection");
+        let (all, mut may_double) = (Rc::clone(&self.all), 0);
+        for item in self.items.iter_mut().filter(|item| item.state.place().is_some() && item.state != State::Queued) {
+            item.left_no_more(&all);
+            all.moves(item.bytes(), item.state.place(), Some(Place::Queued));
+            may_double += usize::from(item.copy.qos == QoS::ExactlyOnce);
+            item.state = State::Queued;
+        }
+        let (over, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.items).into_iter().partition(|item| item.state.place().is_none());
+        self.items = rest;
+        for item in over {
+            self.finishing.count(item.state, -1);
+            self.note(Changed::Ended);
+        }
+        self.waiting = bodies(&self.items).collect();
+        may_double
+    }
+
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
     /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5]. Those that others have are over.
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
@@ -384,7 +410,7 @@ impl Outgoing {
         (peer, quota, is_kept): (Peer, u16, bool),
         now: Monotonic,
         unsent: usize,
-        out: &mut Vec<u8>,
+        (out, passes): (&mut Vec<u8>, Option<&dyn Passes>),
         may_receive: impl Fn(&Publish<'_>) -> bool,
     ) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
@@ -409,7 +435,7 @@ impl Outgoing {
                 continue;
             }
             let is_checked = item.number >= self.unchecked_below;
-            match write(item, peer, now, out, |publish| is_checked || may_receive(publish)) {
+            match write(item, (peer, passes), now, out, |publish| is_checked || may_receive(publish)) {
                 Written::Yes(payload) => {
                     item.body.iter().for_each(|body| self.waiting.remove(body));
                     item.left_no_more(&self.all);
@@ -423,12 +449,17 @@ impl Outgoing {
                     item.sent_s = second(now);
                     self.open_bytes += item.bytes();
                     self.open += 1;
+                    if item.copy.qos == QoS::AtMostOnce {
+                        // The remote takes no other, so nothing follows.
+                        self.end_answered(self.open - 1, false);
+                    }
                     continue;
                 }
                 why => {
                     let gone = match why {
                         Written::Denied => &mut pumped.denied,
                         Written::TooLarge => &mut pumped.too_large,
+                        Written::Unfit => &mut pumped.unfit,
                         Written::Expired | Written::Yes(_) => &mut pumped.expired,
                     };
                     let Some(mut item) = self.items.remove(self.open) else { break };
@@ -456,12 +487,13 @@ enum Written {
     Expired,
     TooLarge,
     Denied,
+    Unfit,
 }
 
-/// `may_receive`: asked of what was never sent.
+/// `passes`: what a remote is sent instead. `may_receive`: asked of what was never sent.
 fn write(
-    item: &Item,
-    peer: Peer,
+    item: &mut Item,
+    (peer, passes): (Peer, Option<&dyn Passes>),
     now: Monotonic,
     out: &mut Vec<u8>,
     may_receive: impl Fn(&Publish<'_>) -> bool,
@@ -480,17 +512,36 @@ fn write(
     if item.state != State::Sent && !may_receive(&publish) {
         return Written::Denied;
     }
-    let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
+    // A client sends none [MQTT-3.3.4-6].
+    let identifiers: &[u32] = if peer.is_remote { &[] } else { &item.copy.identifiers };
+    let properties = properties(&publish, peer.version, waited_s, identifiers);
     let Copy { qos, retain, .. } = item.copy;
     let packet_id = item.packet_id();
     let copy = Publish { dup, qos, retain, packet_id, properties: properties.as_properties(), ..publish };
     let from = out.len();
-    let is_written = encode::publish(peer.version, &copy, out).is_ok();
-    if is_written && out.len() - from <= peer.packet_size_max as usize {
-        return Written::Yes(copy.payload.len());
-    }
-    out.truncate(from);
-    Written::TooLarge // [MQTT-3.1.2-25]
+    let mut encode = |copy: &Publish<'_>| {
+        let is_written = encode::publish(peer.version, copy, out).is_ok();
+        if is_written && out.len() - from <= peer.packet_size_max as usize {
+            return Written::Yes(copy.payload.len());
+        }
+        out.truncate(from);
+        Written::TooLarge // [MQTT-3.1.2-25]
+    };
+    let Some(passes) = passes else { return encode(&copy) };
+    let (mut written, mut qos) = (Written::Unfit, qos);
+    passes.pass(&copy, &item.copy.identifiers, &mut |passed: &Publish<'_>| {
+        // What the remote has under this packet identifier is of the QoS that it was sent with.
+        qos = if item.state == State::Sent { qos } else { passed.qos };
+        let is_open = qos > QoS::AtMostOnce;
+        written = encode(&Publish {
+            qos,
+            dup: dup && is_open,
+            packet_id: if is_open { packet_id } else { 0 },
+            ..passed.clone()
+        });
+    });
+    item.copy.qos = qos;
+    written
 }
 
 /// What becomes of a copy at QoS 1 or 2.
@@ -507,11 +558,15 @@ pub enum Handed {
 }
 
 impl Session {
-    /// Whether [`Session::hand`] would return [`Handed::Now`]. `unsent`: bytes that are on their way to the client.
+    /// Whether [`Session::hand`] would return [`Handed::Now`]: what a remote is sent is not known by then. `unsent`: bytes that are on their
+    /// way to the client.
     #[must_use]
     pub fn sends_at_once(&self, unsent: usize) -> bool {
         let is_ready = |outgoing: &Outgoing| outgoing.is_caught_up(self.terms.send_maximum);
-        self.conn.is_some() && unsent <= SENT_AHEAD_BYTES_MAX && self.outgoing.as_deref().is_none_or(is_ready)
+        self.conn.is_some()
+            && !self.terms.is_remote()
+            && unsent <= SENT_AHEAD_BYTES_MAX
+            && self.outgoing.as_deref().is_none_or(is_ready)
     }
 
     /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
@@ -561,11 +616,11 @@ impl Session {
     }
 
     /// Appends the waiting copies, as far as its client may be sent them. `unsent`: bytes that are on their way to it
-    /// already.
-    pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
+    /// already. `passes`: what its client is sent of them, if that is a remote.
+    pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>, passes: Option<&dyn Passes>) -> Pumped {
         let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0);
         let Some(mut outgoing) = self.outgoing.take() else { return Pumped::default() };
-        let pumped = outgoing.pump(to, now, unsent, out, |publish| {
+        let pumped = outgoing.pump(to, now, unsent, (out, passes), |publish| {
             looks_at_one();
             self.may_receive(publish.topic, publish.qos, publish.retain)
         });
@@ -674,6 +729,11 @@ impl Session {
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
             let _ = outgoing.end(at);
         }
+    }
+
+    /// See [`Outgoing::begin_anew`].
+    pub(super) fn begin_outgoing_anew(&mut self) -> usize {
+        self.outgoing.as_mut().map_or(0, |outgoing| outgoing.begin_anew())
     }
 
     /// Copies of shared subscriptions that other members may get: its connection is gone.

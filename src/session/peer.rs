@@ -1,7 +1,7 @@
 //! What must be known of a client to write to it.
 
 use crate::mqtt::encode;
-use crate::mqtt::packet::{Connect, Packet, Version};
+use crate::mqtt::packet::{Connect, Packet, Sender, Version};
 
 /// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +13,15 @@ pub struct Peer {
     /// Its Request Problem Information: whether reason strings may go where the standard lets a client refuse them
     /// [MQTT-3.1.2-29].
     pub problem_information: bool,
+    /// It is a remote, to which we are the client ([`super::Remote`]): it hears no reasons, and leaves by our DISCONNECT.
+    pub is_remote: bool,
 }
 
 impl Peer {
     /// A client that has set no bounds.
     #[must_use]
     pub const fn new(version: Version) -> Self {
-        Self { version, packet_size_max: u32::MAX, problem_information: true }
+        Self { version, packet_size_max: u32::MAX, problem_information: true, is_remote: false }
     }
 
     /// One that has sent CONNECT.
@@ -30,7 +32,14 @@ impl Peer {
             version: connect.version,
             packet_size_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
             problem_information: properties.request_problem_information().unwrap_or(true),
+            is_remote: false,
         }
+    }
+
+    /// The end of the connection that the peer is.
+    #[must_use]
+    pub const fn sender(self) -> Sender {
+        if self.is_remote { Sender::Server } else { Sender::Client }
     }
 
     /// Whether a reason string, or a user property beside an answer, is of use: 5.0, and wanted.

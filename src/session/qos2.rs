@@ -75,6 +75,10 @@ impl Qos2 {
         self.open.len()
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = u16> {
+        self.open.keys().copied()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.freed.is_empty() && self.elsewhere.is_empty()
     }

@@ -4,6 +4,7 @@ use super::client_key::ClientKey;
 use super::connect;
 use super::keeping::SessionRecord;
 use super::peer::Peer;
+use super::remote::BRIDGES;
 use super::saved::{NotASession, Saved};
 use super::settings::Settings;
 use super::state::Session;
@@ -52,10 +53,12 @@ impl Sessions {
             self.forget_will(earlier);
             self.remove(earlier);
         }
-        let mut session = Session::new(connect.client_id, None, connect::terms(Peer::new(connect.version), settings));
-        session.expiry_s = expiry_s.min(settings.session_expiry_max_s).max(1);
+        let is_remote = auth == Some(BRIDGES);
+        let peer = Peer { is_remote, ..Peer::new(connect.version) };
+        let mut session = Session::new(connect.client_id, None, connect::terms(peer, settings));
+        session.expiry_s = if is_remote { u32::MAX } else { expiry_s.min(settings.session_expiry_max_s).max(1) };
         session.username = connect.username.map(Into::into);
-        session.access = auth.map(|auth| Box::new(Access::restored(auth)));
+        session.access = auth.filter(|_| !is_remote).map(|auth| Box::new(Access::restored(auth)));
         session.subscribed = Subscribed::new(subscriptions);
         session.kept = Some(SessionRecord::restored(number));
         session.will = connect.will.as_ref().map(|will| {

@@ -5,7 +5,7 @@
 //! foreign CONNECTs reads these too. Format 2, of a client that had to say who it is: `2`, the length of the name of its
 //! `auth` u8 and the name, then as in format 1; the user name is its identity. Format 3, with subscriptions: `3`, then as in
 //! format 2 (length 0: no owner), and behind the CONNECT their number u16 and each subscription: Subscription Identifier u32 (0: none), filter with its
-//! length u16, options u8, the last two as in SUBSCRIBE.
+//! length u16, options u8, the last two as in SUBSCRIBE. The session of a bridge has the owner `$bridges`, which is no name of an `auth`.
 //!
 //! No time of day stands in it. A restart counts as a disconnect, so a session has its whole interval again, and a will its
 //! whole delay: never less than was left, whatever the wall clock has done meanwhile.
@@ -172,7 +172,7 @@ impl Session {
             password: None,
             properties: Properties::EMPTY,
         };
-        let auth = self.access.as_ref().map(|access| access.auth());
+        let auth = self.client().auth;
         let will_delay_s = will.map_or(0, |will| will.delay_s);
         let subscriptions = self.subscriptions().to_vec();
         Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect, subscriptions }.encode(out);

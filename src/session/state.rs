@@ -9,6 +9,7 @@ use super::outgoing::Outgoing;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::refusals::Reason;
+use super::remote::BRIDGES;
 use super::subscriptions::Subscribed;
 use super::will::Will;
 use crate::auth::acl::{Action, Wanted};
@@ -43,16 +44,31 @@ pub(super) struct Terms {
     pub(super) subscription_identifiers: bool,
     pub(super) shared_subscriptions: bool,
     pub(super) version: Version,
-    /// Its client is a bridge that has no words for what it wants ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
-    pub(super) is_bridge: bool,
+    pub(super) role: Role,
+}
+
+/// What its client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Anybody.
+    Client,
+    /// A bridge that has no words for what it wants ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
+    Bridge,
+    /// A broker to which we are the client: see [`super::Remote`].
+    Remote,
 }
 
 impl Terms {
+    pub(super) fn is_remote(&self) -> bool {
+        self.role == Role::Remote
+    }
+
     pub(super) fn peer(&self) -> Peer {
         Peer {
             version: self.version,
             packet_size_max: self.packet_size_max,
             problem_information: self.problem_information,
+            is_remote: self.is_remote(),
         }
     }
 }
@@ -159,6 +175,12 @@ impl Session {
         &self.client_id
     }
 
+    /// Whether the session is a bridge's, and its client a remote.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.terms.is_remote()
+    }
+
     /// The user name of the present or last connection.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
@@ -168,7 +190,8 @@ impl Session {
     /// Whose it is.
     #[must_use]
     pub fn client(&self) -> ClientKey<'_> {
-        ClientKey { auth: self.access().map(Access::auth), client_id: &self.client_id }
+        let auth = if self.is_remote() { Some(BRIDGES) } else { self.access().map(Access::auth) };
+        ClientKey { auth, client_id: &self.client_id }
     }
 
     /// What admitted its last connection, if anything had to.

@@ -134,7 +134,7 @@ pub struct Sessions {
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
     pub(super) bytes: usize,
-    bytes_max: usize,
+    pub(super) bytes_max: usize,
     /// What has to be written down, where sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
 }
@@ -413,7 +413,7 @@ impl Sessions {
         let session = &mut self.sessions[key];
         self.bytes -= session.alias_bytes();
         session.detach();
-        self.connected -= 1;
+        self.connected -= usize::from(!session.is_remote());
         if session.subscribed.is_some() || session.outgoing.is_some() {
             self.gone.push(key);
         }
@@ -540,7 +540,9 @@ impl Sessions {
     pub(super) fn rest(&mut self, key: SessionKey, now: Monotonic) {
         let session = &mut self.sessions[key];
         session.away_since = now;
-        self.away.insert((now, key));
+        if !session.is_remote() {
+            self.away.insert((now, key));
+        }
         let expires = session.expires();
         if expires != Monotonic::NEVER {
             self.timers.insert((expires, Task::Expire, key));
@@ -552,7 +554,7 @@ impl Sessions {
     }
 
     /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
-    fn end_absence(&mut self, key: SessionKey) {
+    pub(super) fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
             self.away.remove(&(since, key));

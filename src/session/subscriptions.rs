@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::end::Violation;
-use super::state::{Session, Terms};
+use super::state::{Role, Session, Terms};
 use super::store::{SessionKey, Sessions};
 use crate::auth::acl::{self, Action};
 use crate::limits::{SESSION_BYTES_EACH_MAX, SUBSCRIPTIONS_OF_SESSION_MAX};
@@ -153,7 +153,7 @@ impl Session {
     #[must_use]
     pub fn granted(&self, wish: &Wish<'_>) -> SubscriptionOptions {
         let options = SubscriptionOptions { qos: wish.options.qos.min(GRANTED_QOS_MAX), ..wish.options };
-        if self.terms.is_bridge {
+        if self.terms.role == Role::Bridge {
             // A share has no No Local [MQTT-3.8.3-4].
             SubscriptionOptions { no_local: !topic::is_shared(wish.filter), retain_as_published: true, ..options }
         } else {

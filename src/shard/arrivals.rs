@@ -369,7 +369,8 @@ impl Core {
         }
         self.broker.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);
-        if matches!(connection.kind, Kind::Link { .. }) {
+        let is_remote = matches!(connection.kind, Kind::Device { peer, .. } if peer.is_remote);
+        if is_remote || matches!(connection.kind, Kind::Link { .. }) {
             return None;
         }
         if !matches!(connection.kind, Kind::Device { .. }) {

@@ -6,12 +6,21 @@ use std::time::Duration;
 
 use crate::outward::{Effect, Ended, LinkId};
 use crate::runtime::Post;
-use crate::runtime::seam::{Closed, ConnId, ListenerId, SocketOptions};
+use crate::runtime::seam::{Closed, ConnId, SocketOptions};
 use crate::service::{resolver, sasl};
 
-use super::connection::{Connections, Kind};
+use super::connection::{Connections, Kind, NO_LISTENER};
 use super::mail::Mail;
 use super::{Ring, Surroundings};
+
+/// `Far` is what an outgoing connection leads to, by its index in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Far {
+    /// A Kafka cluster.
+    Cluster(usize),
+    /// The remote of a bridge.
+    Bridge(usize),
+}
 
 /// `Socket` is a connection of the ring; `in_handshake`: its layer is not ready yet.
 pub(super) struct Socket {
@@ -19,10 +28,9 @@ pub(super) struct Socket {
     in_handshake: bool,
 }
 
-/// `Carrier` holds the sockets of one upstream.
+/// `Carrier` holds the sockets of one client.
 pub(super) struct Carrier {
-    /// Index of the upstream.
-    upstream: usize,
+    far: Far,
     pub(super) links: HashMap<LinkId, Socket>,
     /// Number of connections begun.
     pub(super) made: u64,
@@ -31,8 +39,8 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    pub(super) fn new(upstream: usize) -> Self {
-        Self { upstream, links: HashMap::new(), made: 0, sent_bytes: 0 }
+    pub(super) fn new(far: Far) -> Self {
+        Self { far, links: HashMap::new(), made: 0, sent_bytes: 0 }
     }
 
     /// Carries out an effect; an event is returned.
@@ -44,17 +52,17 @@ impl Carrier {
         sockets: SocketOptions,
         effect: Effect<E>,
     ) -> Option<E> {
-        let (upstream, shard) = (self.upstream, io.shard());
+        let (far, shard) = (self.far, io.shard());
         match effect {
             Effect::Resolve { ticket, host, port } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { upstream, ticket, found }));
+                let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { far, ticket, found }));
                 // Fails only when the resolver's thread is gone, which is when the process ends.
                 let _ = around.resolver.send(resolver::Question { host, port, answer });
             }
             Effect::Prepare { ticket, task } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { upstream, ticket, result }));
+                let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { far, ticket, result }));
                 // Fails only when that thread is gone, which is when the process ends.
                 let _ = around.sasl.send(sasl::Question { task, answer });
             }
@@ -65,7 +73,7 @@ impl Carrier {
                     io.put_layer(conn, layer, &[]);
                 }
                 self.links.insert(link, Socket { conn, in_handshake });
-                connections.insert(conn, Kind::Link { upstream, link }, ListenerId(0), io.now());
+                connections.insert(conn, Kind::Link { far, link }, NO_LISTENER, io.now());
                 self.made += 1;
             }
             Effect::Send { link, mut chunks } => {
@@ -104,6 +112,16 @@ impl Carrier {
     pub(super) fn closed(&mut self, link: LinkId, why: &Closed) -> Ended {
         let socket = self.links.remove(&link);
         Ended::of(why, socket.is_some_and(|socket| socket.in_handshake))
+    }
+
+    /// The socket of a connection.
+    pub(super) fn conn(&self, link: LinkId) -> Option<ConnId> {
+        self.links.get(&link).map(|socket| socket.conn)
+    }
+
+    /// Lets go of a connection that is closed elsewhere.
+    pub(super) fn let_go(&mut self, link: LinkId) {
+        self.links.remove(&link);
     }
 
     /// Bytes given to a connection that the kernel of its peer does not have yet.

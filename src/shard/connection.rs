@@ -14,6 +14,10 @@ use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
+use super::carrier::Far;
+
+/// The listener of a connection that none has accepted.
+pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +37,10 @@ pub(super) enum Kind {
         /// The limits of what the device can be sent.
         peer: Peer,
     },
-    /// A broker that we connect to.
+    /// A broker that we connect to, of Kafka or of MQTT. The latter is a device once it has accepted us.
     Link {
-        /// Index of the upstream.
-        upstream: usize,
+        /// Which one.
+        far: Far,
         /// The client's name for the connection.
         link: LinkId,
     },
@@ -75,7 +79,7 @@ pub(super) struct Connection {
     generation: u32,
     /// The other end.
     pub(super) kind: Kind,
-    /// The listener that accepted the connection; of no meaning for a link.
+    /// The listener that accepted the connection, or [`NO_LISTENER`].
     pub(super) listener: ListenerId,
     /// Whether the connection is left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
@@ -252,6 +256,8 @@ pub(super) enum Timer {
     LateMembers,
     /// Sources have something to do.
     Sources,
+    /// The client of a bridge has something to do.
+    Bridge(usize),
     /// A connection's answers have to be looked at.
     Answers(ConnId),
 }
@@ -261,6 +267,7 @@ impl Timer {
         let (kind, slot, generation) = match self {
             Self::Connection(id) => (0, id.slot, id.generation),
             Self::Cluster(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 0),
+            Self::Bridge(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 1),
             Self::Sessions => (2, 0, 0),
             Self::Grace => (2, 1, 0),
             Self::Spool => (2, 2, 0),
@@ -284,7 +291,8 @@ impl Timer {
         let generation = u32::try_from(token & u64::from(u32::MAX)).unwrap_or(0);
         match token >> 62 {
             0 => Self::Connection(ConnId { slot, generation }),
-            1 => Self::Cluster(slot as usize),
+            1 if generation == 0 => Self::Cluster(slot as usize),
+            1 => Self::Bridge(slot as usize),
             2 if slot == 0 => Self::Sessions,
             2 if slot == 2 => Self::Spool,
             2 if slot == 3 => Self::Rates,
@@ -361,7 +369,7 @@ mod tests {
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
         use Timer::*;
         let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares];
-        for timer in others.into_iter().chain([connection, Cluster(7), answers]) {
+        for timer in others.into_iter().chain([connection, Cluster(7), Bridge(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

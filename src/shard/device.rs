@@ -9,6 +9,7 @@ use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
+use super::broker::admit::Feeds;
 use super::broker::publish::Published;
 use super::connection::{Kind, Timed};
 use super::stalls::Stall;
@@ -46,7 +47,10 @@ pub(super) struct Source {
     pub(super) conn: ConnId,
     pub(super) session: SessionKey,
     pub(super) peer: Peer,
-    pub(super) listener: ListenerId,
+    /// The listener of the connection; `None`: it is one to a remote.
+    pub(super) listener: Option<ListenerId>,
+    /// Where its messages go.
+    pub(super) feeds: Feeds,
 }
 
 /// The first message of a read for which the time to its answer is measured, if the connection measures none already.
@@ -141,8 +145,9 @@ impl Core {
     fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Used {
         let Some(connection) = self.connections.get(conn) else { return Used::all(bytes) };
         let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
-        let sender = Source { conn, session, peer, listener: connection.listener };
-        let mut sample = Sample { wanted: connection.timed.is_none(), taken: None };
+        let listener = Some(connection.listener).filter(|_| !peer.is_remote);
+        let sender = Source { conn, session, peer, listener, feeds: Feeds::ALL };
+        let mut sample = Sample { wanted: connection.timed.is_none() && !peer.is_remote, taken: None };
         let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
         let (mut used, mut is_cut) = (0, false);
         let mut last = None;
@@ -151,7 +156,7 @@ impl Core {
                 self.stall(io, conn, Stall::Answers);
                 break;
             }
-            let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
+            let flow = match frame::next_for(peer.version, peer.sender(), &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
@@ -181,6 +186,9 @@ impl Core {
             if is_bounded {
                 self.charge(io, conn, &bytes[..used]);
             }
+            if peer.is_remote {
+                self.bridges.heard(session, used);
+            }
         }
         self.answer(io, session);
         self.watch_answers(io, conn, session);
@@ -199,6 +207,9 @@ impl Core {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
         let before = last.take().filter(|(first, _)| *first == frame.first);
+        if from.peer.is_remote {
+            return self.packet_of_remote(io, from, frame);
+        }
         if frame.first >> 4 == PUBLISH {
             let again = before.and_then(|(_, before)| decode::publish_again(from.peer.version, &before, frame.body));
             let follows = again.is_some();
@@ -250,7 +261,13 @@ impl Core {
         });
     }
 
-    fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
+    pub(super) fn control_packet(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        key: SessionKey,
+        packet: &Packet<'_>,
+    ) -> Flow {
         if let Packet::PubRel(ack) = packet
             && let Some(flow) = self.broker.release_elsewhere(key, ack.packet_id)
         {
@@ -338,6 +355,11 @@ impl Core {
     /// closed [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        if let Kind::Device { session, peer } = kind
+            && peer.is_remote
+        {
+            return self.end_remote(io, (conn, session, peer), end, None);
+        }
         let session = if let Kind::Device { session, .. } = kind { Some(session) } else { None };
         if let Some(session) = session {
             self.tell_disconnected(io, (conn, session), (end, ""), None);

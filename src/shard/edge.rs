@@ -1,4 +1,4 @@
-//! The contents of the files that listeners and clusters need beside the configuration. Read before a shard gets them, shared by all of
+//! The contents of the files that listeners, clusters and bridges need beside the configuration. Read before a shard gets them, shared by all of
 //! them, and replaced as a whole.
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn are_same<T>(a: &List<T>, b: &List<T>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(is_same)
 }
 
-/// The files' contents. Lists are in the order of the configuration's listeners, and of its clusters.
+/// The files' contents. Lists are in the order of the configuration's listeners, clusters and bridges.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
     /// TLS of each listener that has it.
@@ -35,6 +35,8 @@ pub struct Edge {
     pub auth: List<Policy>,
     /// TLS to each cluster that has it.
     pub kafka: List<Outgoing>,
+    /// TLS to each bridge's remote that has it.
+    pub bridges: List<Outgoing>,
     /// TLS of the control plane. No shard has to do with it.
     pub control: Option<Arc<Server>>,
     /// The new name of each `[auth.NAME]` that the service has seen renamed.
@@ -45,7 +47,8 @@ impl Edge {
     /// Whether there are no files.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let is_plain = self.tls.iter().all(Option::is_none) && self.kafka.iter().all(Option::is_none);
+        let mut outgoing = self.kafka.iter().chain(&self.bridges);
+        let is_plain = self.tls.iter().all(Option::is_none) && outgoing.all(Option::is_none);
         is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none()
     }
 
@@ -60,6 +63,7 @@ impl Edge {
             tls: kept(self.tls, |place, new: &Server| running.tls.get(place)?.as_ref().filter(|old| old.is_same(new))),
             auth: kept(self.auth, |_, new: &Policy| running.policy(new.name()).filter(|old| old.is_same(new))),
             kafka: kept(self.kafka, |place, new: &Outgoing| running.kafka(place).filter(|old| ***old == *new)),
+            bridges: kept(self.bridges, |place, new: &Outgoing| running.bridge(place).filter(|old| ***old == *new)),
         }
     }
 
@@ -107,6 +111,12 @@ impl Edge {
     #[must_use]
     pub fn kafka(&self, cluster: usize) -> Option<&Arc<Outgoing>> {
         self.kafka.get(cluster)?.as_ref()
+    }
+
+    /// TLS to the remote of a bridge, if it has it.
+    #[must_use]
+    pub fn bridge(&self, bridge: usize) -> Option<&Arc<Outgoing>> {
+        self.bridges.get(bridge)?.as_ref()
     }
 
     /// The policy of a listener, if it has an `auth`.

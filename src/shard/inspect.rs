@@ -66,6 +66,7 @@ impl Core {
             Ask::ForgetRetained(topic) => Told::Done(self.broker.end_retained(&topic)),
             Ask::Sources { source, limit } => Told::Sources(self.inspect_sources(source, limit)),
             Ask::Seek(seek) => Told::Sought(self.seek_source(&seek)),
+            Ask::Bridges { bridge } => Told::Bridges(self.inspect_bridges(io, bridge)),
         }
     }
 
@@ -76,7 +77,9 @@ impl Core {
             let session = self.broker.sessions.get(*key);
             session.and_then(|session| session.client().auth).unwrap_or_default().to_owned()
         };
-        let is_meant = |key: &SessionKey| named.auth.as_ref().is_none_or(|auth| *auth == auth_of(key));
+        let is_client = |key: &SessionKey| self.broker.sessions.get(*key).is_some_and(|session| !session.is_remote());
+        let is_meant =
+            |key: &SessionKey| is_client(key) && named.auth.as_ref().is_none_or(|auth| *auth == auth_of(key));
         let found: SmallVec<[SessionKey; 2]> =
             self.broker.sessions.find_all(&named.client_id).filter(is_meant).collect();
         if found.len() > 1 {
@@ -120,7 +123,7 @@ impl Core {
                 next = Some(position);
                 break;
             }
-            let Some(session) = session else { continue };
+            let Some(session) = session.filter(|session| !session.is_remote()) else { continue };
             let is_found = |search: &Search<'_>| {
                 let peer = session.conn().and_then(|conn| io.peer(conn)).map(|peer| peer.to_string());
                 let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
@@ -150,7 +153,8 @@ impl Core {
                 return Some(place(0));
             }
             looked_at += 1;
-            let session = session?;
+            // Remotes of bridges are no clients.
+            let session = session.filter(|session| !session.is_remote())?;
             let all = session.subscriptions();
             let skipped = if position == first { (from & ((1 << PLACE_BITS) - 1)) as usize } else { 0 };
             for (at, of) in all.iter().enumerate().skip(skipped).filter(|(_, of)| wanted.fits(of)) {
@@ -270,13 +274,6 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue
         let (listener, paused) = (usize::from(connection.listener.0), connection.stalled);
         Some(Connection { peer: io.peer(conn), listener, paused })
     });
-    let (open, queued) = session.copies();
-    let (oldest_open, oldest_queued) = session.oldest_copies();
-    let waiting = |messages, messages_max, oldest: Option<Monotonic>| Waiting {
-        messages,
-        messages_max,
-        oldest_s: oldest.map(|since| io.now().since(since).as_secs()),
-    };
     Client {
         client_id: session.client_id().to_owned(),
         auth: session.client().auth.map(str::to_owned),
@@ -289,11 +286,23 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue
         open_packet_ids: session.open_packet_ids(),
         subscriptions: session.subscriptions().len(),
         filters: None,
-        unacknowledged: waiting(open, session.send_maximum(), oldest_open),
-        queued: waiting(queued, queue.messages, oldest_queued),
+        unacknowledged: unacknowledged(session, io.now()),
+        queued: queued(session, queue, io.now()),
         queued_bytes: session.queued_bytes(),
         queued_bytes_max: queue.bytes,
     }
+}
+
+/// Messages that a client has been sent and not acknowledged.
+pub(super) fn unacknowledged(session: &Session, now: Monotonic) -> Waiting {
+    let oldest_s = session.oldest_copies().0.map(|since| now.since(since).as_secs());
+    Waiting { messages: session.copies().0, messages_max: session.send_maximum(), oldest_s }
+}
+
+/// Messages that wait for a client.
+pub(super) fn queued(session: &Session, queue: QueueBounds, now: Monotonic) -> Waiting {
+    let oldest_s = session.oldest_copies().1.map(|since| now.since(since).as_secs());
+    Waiting { messages: session.copies().1, messages_max: queue.messages, oldest_s }
 }
 
 /// A client with its subscriptions.

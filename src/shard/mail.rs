@@ -20,6 +20,7 @@ use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 use crate::session::SessionKey;
 
+use super::carrier::Far;
 use super::connection::AtDoor;
 use super::edge::Edge;
 use super::queues::Known;
@@ -34,19 +35,19 @@ pub enum Mail {
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
     /// known.
     HandOver(Detached, Option<Box<AtDoor>>),
-    /// The resolver's answer to an upstream's question.
+    /// The resolver's answer to the question of an outgoing connection's client.
     Resolved {
-        /// Index of the upstream.
-        upstream: usize,
+        /// The client's other end.
+        far: Far,
         /// The client's ticket for the question.
         ticket: u64,
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
     },
-    /// The preparation of an upstream's login.
+    /// The preparation of a login.
     Prepared {
-        /// Index of the upstream.
-        upstream: usize,
+        /// The client's other end.
+        far: Far,
         /// The client's ticket for the login.
         ticket: u64,
         /// The prepared login, or what went wrong.

@@ -19,6 +19,7 @@
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
@@ -34,6 +35,7 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
+mod bridges;
 mod broker;
 mod carrier;
 mod connection;
@@ -102,6 +104,8 @@ use crate::service::sasl;
 use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
+use self::bridges::Bridges;
+use self::broker::remotes::Remotes;
 use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
@@ -189,6 +193,7 @@ pub struct Core {
     random: fastrand::Rng,
     tails: Tails,
     sources: Sources,
+    bridges: Bridges,
 }
 
 impl Core {
@@ -227,6 +232,7 @@ impl Core {
             retained: Retained::new(&config),
             queues: Queues::new(&config),
             letters: Letters::new(),
+            remotes: Remotes::default(),
             touched: Vec::new(),
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),
@@ -250,6 +256,7 @@ impl Core {
             random,
             tails: Tails::default(),
             sources,
+            bridges: Bridges::default(),
         }
     }
 }
@@ -262,6 +269,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
         listeners: config.listeners.len(),
         sources: config.sources.len(),
         rules: config.rules.len(),
+        bridges: config.bridges.len(),
     }
 }
 

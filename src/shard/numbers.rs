@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::metrics::board::Board;
 use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{
-    ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, RuleMetric, ShardMetric, SinkMetric, SourceMetric,
+    BridgeMetric, ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, RuleMetric, ShardMetric,
+    SinkMetric, SourceMetric,
 };
 use crate::runtime::seam::ListenerId;
 
@@ -132,6 +133,10 @@ impl Numbers {
         self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
     }
 
+    pub(super) fn set_bridge(&mut self, bridge: usize, metric: BridgeMetric, value: u64) {
+        self.put(self.layout.bridge(bridge, metric), value);
+    }
+
     pub(super) fn set_source(&mut self, source: usize, metric: SourceMetric, value: u64) {
         self.put(self.layout.source(source, metric), value);
     }
@@ -225,7 +230,7 @@ mod tests {
     /// Whatever moves between two turns, the board says what the shard counts.
     #[test]
     fn what_has_moved_is_published() {
-        let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0, rules: 0 };
+        let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0, rules: 0, bridges: 0 };
         let board = Arc::new(Board::new(layout));
         let mut numbers = Numbers::new(Arc::clone(&board), layout);
         let mut random = fastrand::Rng::with_seed(40);

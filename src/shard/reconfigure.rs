@@ -94,6 +94,7 @@ impl Core {
             self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
         self.broker.numbers.grow(board, layout(config));
         self.change_sources(io);
+        self.change_bridges(io, &before, &edge_before);
         listeners.into_iter().for_each(|listener| io.listen(listener));
         self.pace_listeners(io);
         self.close_removed_listeners(io, &before);

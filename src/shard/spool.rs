@@ -126,6 +126,7 @@ impl Core {
             self.broker.restore_sessions(&sessions, &sorted, io.now());
             self.tell_recovered(&report, io);
         }
+        self.take_up_bridges(io);
         for upstream in &mut self.broker.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;

@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
+use crate::outward::LinkId;
 use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId, SegmentEvent, Shard};
 use crate::session::{Check, End};
 
+use super::carrier::Far;
 use super::connection::{Kind, Timer};
 use super::mail::{Inspection, Mail, Notice};
 use super::{Core, Ring};
@@ -27,8 +29,8 @@ impl Shard for Core {
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        if let Some(Kind::Link { upstream, link }) = self.connections.get(conn).map(|c| c.kind) {
-            self.link_connected(io, upstream, link, false);
+        if let Some(Kind::Link { far, link }) = self.connections.get(conn).map(|c| c.kind) {
+            self.far_connected(io, far, link, false);
         }
     }
 
@@ -43,7 +45,10 @@ impl Shard for Core {
                 self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
-            Some(Kind::Link { upstream: cluster, link }) => {
+            Some(Kind::Link { far: Far::Bridge(bridge), link }) => {
+                return self.remote_greets(io, (bridge, link), conn, bytes);
+            }
+            Some(Kind::Link { far: Far::Cluster(cluster), link }) => {
                 self.broker.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
                 let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.busy = true;
@@ -56,7 +61,7 @@ impl Shard for Core {
 
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
-            Some((Kind::Link { upstream, link }, _)) => self.link_connected(io, upstream, link, true),
+            Some((Kind::Link { far, link }, _)) => self.far_connected(io, far, link, true),
             Some((_, listener)) => {
                 if let Some(source) = facts.forwarded {
                     io.set_peer(conn, SocketAddr::new(source, 0));
@@ -84,18 +89,26 @@ impl Shard for Core {
         }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         if let Closed::Layer(error) = &why
-            && !matches!(kind, Kind::Link { .. })
+            && !is_outgoing(kind)
         {
             self.tell_layer_failed(io, conn, error);
         }
-        if let Kind::Device { session, .. } = kind {
+        if let Kind::Device { session, peer } = kind
+            && !peer.is_remote
+        {
             self.tell_closed(io, conn, session, &why);
         }
         self.forget(io, conn);
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
-            Kind::Device { session, .. } => self.broker.disconnected(io.now(), session, conn, End::Lost),
-            Kind::Link { upstream, link } => self.link_closed(io, upstream, link, &why),
+            Kind::Device { session, peer } => {
+                self.broker.disconnected(io.now(), session, conn, End::Lost);
+                if peer.is_remote {
+                    self.remote_closed(io, session, &why);
+                }
+            }
+            Kind::Link { far: Far::Cluster(cluster), link } => self.link_closed(io, cluster, link, &why),
+            Kind::Link { far: Far::Bridge(bridge), link } => self.bridges.link_closed(bridge, link, &why, io.now()),
         }
     }
 
@@ -107,12 +120,17 @@ impl Shard for Core {
         match letter {
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
-            Mail::Resolved { upstream, ticket, found } => {
+            Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
+                self.bridges.resolved(bridge, ticket, found, io.now());
+            }
+            Mail::Resolved { far: Far::Cluster(upstream), ticket, found } => {
                 let upstream = &mut self.broker.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
-            Mail::Prepared { upstream, ticket, result } => {
+            // A bridge has nothing to prepare.
+            Mail::Prepared { far: Far::Bridge(_), .. } => {}
+            Mail::Prepared { far: Far::Cluster(upstream), ticket, result } => {
                 let upstream = &mut self.broker.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_prepared(ticket, result, io.now());
@@ -147,6 +165,7 @@ impl Shard for Core {
                 self.pace_listeners(io);
                 io.start_accepting();
                 self.open_sources(io);
+                self.open_bridges(io);
             }
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
@@ -173,12 +192,14 @@ impl Shard for Core {
             Timer::Shares => self.broker.shares_time(io),
             Timer::Retained => self.broker.retained_time(),
             Timer::Sources => self.sources_time(),
+            Timer::Bridge(bridge) => self.bridge_time(io, bridge),
             Timer::LateMembers => self.broker.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        self.work_on_bridges(io);
         if self.started {
             self.broker.release_held(io);
             self.broker.confirm_retained();
@@ -226,7 +247,9 @@ impl Shard for Core {
         self.broker.numbers.set(M::BytesSent, io.sent_bytes());
         self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
         self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
-        self.broker.numbers.set(M::Sessions, self.broker.sessions.len() as u64);
+        // Remotes of bridges are no clients.
+        let clients = self.broker.sessions.len().saturating_sub(self.broker.remotes.sessions().len());
+        self.broker.numbers.set(M::Sessions, clients as u64);
         self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
         self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);
         self.broker.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
@@ -236,7 +259,24 @@ impl Shard for Core {
     }
 }
 
+/// Whether the other end is one that we have connected to.
+const fn is_outgoing(kind: Kind) -> bool {
+    match kind {
+        Kind::Link { .. } => true,
+        Kind::Device { peer, .. } => peer.is_remote,
+        _ => false,
+    }
+}
+
 impl Core {
+    /// Notes that the socket of an outgoing connection is connected, or that its layer `is_ready`.
+    fn far_connected(&mut self, io: &mut Ring<'_>, far: Far, link: LinkId, is_ready: bool) {
+        match far {
+            Far::Cluster(cluster) => self.link_connected(io, cluster, link, is_ready),
+            Far::Bridge(bridge) => self.bridges.link_connected(bridge, link, is_ready),
+        }
+    }
+
     /// Reports why the shard cannot start, and ends it.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
         let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });

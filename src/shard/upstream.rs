@@ -22,7 +22,7 @@ use crate::rules::Rules;
 use crate::runtime::seam::{Closed, Monotonic, TimerId, WallMs};
 use crate::session::{Claimed, Reason, Receipt, Settled};
 
-use super::carrier::Carrier;
+use super::carrier::{Carrier, Far};
 use super::connection::Timer;
 use super::edge::Edge;
 use super::members::{Members, Role};
@@ -88,7 +88,7 @@ impl Upstream {
             client: Client::new(settings::client(config, cluster, edge), seed),
             producer: Producer::new(producer),
             busy: true,
-            carrier: Carrier::new(cluster),
+            carrier: Carrier::new(Far::Cluster(cluster)),
             members: Members::of(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),

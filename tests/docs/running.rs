@@ -182,7 +182,9 @@ fn same_members(shown: &serde_json::Value, got: &serde_json::Value, at: &str) {
 #[test]
 fn commands_of_the_documents_work() {
     let source = "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"devices/${key}/commands\"\n";
-    let service = Service::start(&service::config(source));
+    // Nobody is there.
+    let bridge = "[bridge.plant]\nurl = \"mqtt://127.0.0.1:9\"\n[[bridge.plant.in]]\nfilters = [\"plant/#\"]\n";
+    let service = Service::start(&service::config(&format!("{source}{bridge}")));
     let dir = temp_dir();
     let place = Place::new(&service, dir.path());
     // What a command asks for: the same service, by its addresses.

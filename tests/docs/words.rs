@@ -114,8 +114,12 @@ fn keys_fields_and_paths_that_are_named_exist() {
     assert!(unknown.is_empty(), "names that the program does not have:\n{}", unknown.join("\n"));
 }
 
-/// Names of TBMQ and EMQX: `src/config/kafka_names.rs` has its own test of these.
+/// Names of TBMQ and EMQX: `src/config/kafka_names.rs` has its own test of these. And what stands in the first column of a table, which is the other
+/// product's.
 fn others(text: &str) -> HashSet<&str> {
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let of_tables =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).flat_map(|quoted| quoted.split(' ').next());
     let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("In a configuration file"));
-    paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2)).collect()
+    paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2)).chain(of_tables).collect()
 }

@@ -65,6 +65,7 @@ def run(api: Api) -> None:
     names = {
         "/api/v1/sinks/{name}": "sinks",
         "/api/v1/sources/{name}": "sources",
+        "/api/v1/bridges/{name}": "bridges",
         "/api/v1/rules/{name}": "rules",
         "/api/v1/clusters/{name}": "clusters",
         "/api/v1/clients/{client_id}": "clients",

@@ -36,7 +36,9 @@ fn the_api_is_as_described() {
     let source = "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"t/1\"\n";
     // It fails for the messages below.
     let rule = "[[rule]]\nname = \"r\"\nsql = 'SELECT payload.x FROM \"#\"'\n";
-    let text = format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}{rule}");
+    // Nobody is there.
+    let bridge = "[bridge.plant]\nurl = \"mqtt://127.0.0.1:9\"\n[[bridge.plant.in]]\nfilters = [\"plant/#\"]\n";
+    let text = format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}{rule}{bridge}");
     let service = Service::start(&config_with("shards = 2", &text));
     let mut devices: Vec<_> =
         (0..3).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("a/b {n}"))).collect();

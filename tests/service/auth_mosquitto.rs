@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use forebay::auth::acl::{Acl, Action, Client};
@@ -17,40 +15,12 @@ use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
 
 use crate::device::{PATIENCE, hello};
-use crate::process::until;
+use crate::mosquitto::Mosquitto;
 use crate::support::{temp_dir, tool};
 
 /// Files of each kind. `scripts/test mosquitto` asks for 2,000.
 fn files() -> u64 {
     std::env::var("FOREBAY_TEST_MOSQUITTO_FILES").map_or(25, |count| count.parse().expect("a number"))
-}
-
-/// A mosquitto with these lines in its configuration.
-struct Mosquitto {
-    child: Child,
-    addr: SocketAddr,
-}
-
-impl Mosquitto {
-    fn start(dir: &Path, lines: &str) -> Self {
-        let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-        let config = dir.join("mosquitto.conf");
-        // Run by root it would become another user, who may not read the files.
-        let user = "user root";
-        fs::write(&config, format!("{user}\nlistener {} 127.0.0.1\n{lines}\n", addr.port())).expect("written");
-        let mut command = tool("mosquitto");
-        let child =
-            command.arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-        until("mosquitto to listen", || TcpStream::connect(addr).is_ok());
-        Self { child, addr }
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A 5.0 client of it.

@@ -47,6 +47,7 @@ const SECTIONS: &[(&str, &[Message], &[Record])] = &[
         &[("building/7/temperature", "20"), ("building/7/door", "open"), ("car", "red")],
         &[("temperatures-7", "building-7", "20"), ("buildings", "", "open"), ("messages_default", "", "red")],
     ),
+    ("mosquitto's bridges", &[("plant/7", "a")], &[("plant", "plant/7", "a")]),
     ("a Java producer", &[("gateway/1", "x")], &[("gateway", "gateway/1", "x")]),
 ];
 

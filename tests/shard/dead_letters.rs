@@ -84,7 +84,7 @@ fn values(world: &World, topic: &str) -> Vec<Vec<u8>> {
 }
 
 fn of_sink(world: &World, metric: SinkMetric) -> u64 {
-    world.values()[Layout { sinks: 2, clusters: 1, listeners: 1, sources: 0, rules: 0 }.sink(0, metric)]
+    world.values()[Layout { sinks: 2, clusters: 1, listeners: 1, sources: 0, rules: 0, bridges: 0 }.sink(0, metric)]
 }
 
 /// Matched, dead-lettered, of them in the file, refused, buffered.

@@ -23,7 +23,7 @@ filters = ["#"]
 topic = "${topic[0]}"
 "##;
 
-const LAYOUT: Layout = Layout { sinks: 2, clusters: 1, listeners: 1, sources: 0, rules: 0 };
+const LAYOUT: Layout = Layout { sinks: 2, clusters: 1, listeners: 1, sources: 0, rules: 0, bridges: 0 };
 
 fn told(world: &World) -> Vec<Event> {
     world.journal.collect();

@@ -47,7 +47,7 @@ fn acknowledged(id: u16) -> Vec<u8> {
 }
 
 fn check_bound(world: &World) {
-    let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0 };
+    let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0, bridges: 0 };
     let values = world.values();
     let of = |metric| values[layout.cluster(0, metric)];
     assert!(of(ClusterMetric::BufferBytes) <= of(ClusterMetric::BufferBytesMax));

@@ -46,6 +46,8 @@ mod queues;
 mod queues_across;
 mod reads;
 mod receipts;
+mod remotes;
+mod remotes_shown;
 mod replays;
 mod republish;
 mod retained;

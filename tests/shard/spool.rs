@@ -175,7 +175,7 @@ fn kafka_may_be_away_for_longer_than_memory_lasts() {
         );
     }
     assert_eq!(acked(&mut world, device).len(), 4_000);
-    let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0 };
+    let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0, bridges: 0 };
     let held = world.values()[layout.cluster(0, ClusterMetric::BufferBytes)];
     assert!(held < 8 << 20, "{held} bytes of memory for 32 MB");
     assert_eq!(world.sink_number(0, SinkMetric::SpooledRows), 4_000);

@@ -406,7 +406,8 @@ impl World {
         for slot in 0..self.table.wires.len() {
             let conn = self.table.id(slot);
             let wire = &mut self.table.wires[slot];
-            if wire.outgoing.is_none() || wire.closed {
+            // Remotes of bridges are no Kafka.
+            if wire.outgoing.is_none_or(|to| to.port() == 1883) || wire.closed {
                 continue;
             }
             if !self.linked.contains(&conn) {
@@ -481,6 +482,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
         listeners: config.listeners.len(),
         sources: config.sources.len(),
         rules: config.rules.len(),
+        bridges: config.bridges.len(),
     }
 }
 

@@ -136,7 +136,7 @@ impl RunArgs {
             embedded: self.embedded,
             log_format: self.log_format,
             log_level: self.log_level,
-            environment: config::environment(),
+            ..Overrides::of_process()
         }
     }
 }

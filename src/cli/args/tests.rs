@@ -43,7 +43,10 @@ fn bare_means_run() {
     assert_eq!(run("forebay"), RunArgs::default());
     assert_eq!(run("forebay run"), RunArgs::default());
     assert_eq!(run("forebay --config a.toml"), run("forebay run -c a.toml"));
-    assert_eq!(run("forebay").overrides(), Overrides::default());
+    assert_eq!(
+        run("forebay").overrides(),
+        Overrides { environment: std::collections::BTreeMap::new(), ..Overrides::of_process() }
+    );
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
         Part::Sink => config::Part::Sink,
         Part::Source => config::Part::Source,
         Part::Rule => config::Part::Rule,
+        Part::Bridge => config::Part::Bridge,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
     };

@@ -11,7 +11,7 @@ use crate::runtime::seam::{KeepAlive, SocketOptions};
 use crate::secure::OutgoingSettings;
 
 const MECHANISM: &[Word] = &[word("PLAIN"), word("SCRAM-SHA-256"), word("SCRAM-SHA-512"), word("OAUTHBEARER")];
-const VERIFY: &[Word] = &[word("full"), word("chain")];
+pub(super) const VERIFY: &[Word] = &[word("full"), word("chain")];
 
 settings! {
     /// `[kafka.NAME]`, or the way to the embedded log.

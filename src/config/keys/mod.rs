@@ -16,6 +16,7 @@ macro_rules! keys {
 }
 
 mod auth;
+mod bridge;
 mod delivery;
 mod kafka;
 mod listener;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use super::setting::Settings as _;
 use super::units::{ShowDuration, ShowSize};
+pub use bridge::Bridge;
 pub use delivery::{Delivery, Retained, Spool};
 pub use kafka::{Cluster, Embedded};
 pub use listener::Listener;
@@ -160,8 +162,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 4] = [
-    ("bridge", "this version is a server only: leave it out"),
+pub(super) const LATER: [(&str, &str); 3] = [
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
@@ -176,7 +177,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 24] = [
+const TABLES: [&[Key]; 28] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -201,6 +202,10 @@ const TABLES: [&[Key]; 24] = [
     Source::KEYS,
     Rule::KEYS,
     rule::REPUBLISH,
+    Bridge::KEYS,
+    bridge::TLS,
+    bridge::IN,
+    bridge::OUT,
 ];
 
 /// All keys.

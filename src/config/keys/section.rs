@@ -27,10 +27,14 @@ pub(in crate::config) enum Section {
     Source,
     Rule,
     RuleRepublish,
+    Bridge,
+    BridgeTls,
+    BridgeIn,
+    BridgeOut,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 24] = [
+    pub(in crate::config) const ALL: [Self; 28] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -55,6 +59,10 @@ impl Section {
         Self::Source,
         Self::Rule,
         Self::RuleRepublish,
+        Self::Bridge,
+        Self::BridgeTls,
+        Self::BridgeIn,
+        Self::BridgeOut,
     ];
 
     /// The key at the top of the file.
@@ -84,6 +92,10 @@ impl Section {
             Self::Source => "source",
             Self::Rule => "rule",
             Self::RuleRepublish => "rule.republish",
+            Self::Bridge => "bridge",
+            Self::BridgeTls => "bridge.tls",
+            Self::BridgeIn => "bridge.in",
+            Self::BridgeOut => "bridge.out",
         }
     }
 
@@ -100,6 +112,10 @@ impl Section {
             Self::Kafka => "[kafka.NAME]".to_owned(),
             Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
             Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
+            Self::Bridge => "[bridge.NAME]".to_owned(),
+            Self::BridgeTls => "[bridge.NAME.tls]".to_owned(),
+            Self::BridgeIn => "[[bridge.NAME.in]]".to_owned(),
+            Self::BridgeOut => "[[bridge.NAME.out]]".to_owned(),
             _ => format!("[{}]", self.name()),
         }
     }
@@ -118,6 +134,9 @@ impl Section {
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
             Self::RuleRepublish => Some((Self::Rule, "republish")),
+            Self::BridgeTls => Some((Self::Bridge, "tls")),
+            Self::BridgeIn => Some((Self::Bridge, "in")),
+            Self::BridgeOut => Some((Self::Bridge, "out")),
             _ => None,
         }
     }
@@ -132,6 +151,7 @@ impl Section {
         match self {
             Self::Auth => Some("devices"),
             Self::Kafka => Some("main"),
+            Self::Bridge => Some("plant"),
             _ => None,
         }
     }
@@ -143,7 +163,7 @@ impl Section {
 
     /// Whether the part is a list of tables.
     pub(in crate::config) fn is_list_part(self) -> bool {
-        self == Self::RuleRepublish
+        matches!(self, Self::RuleRepublish | Self::BridgeIn | Self::BridgeOut)
     }
 
     /// The header with names as examples.
@@ -229,6 +249,21 @@ impl Section {
             Self::RuleRepublish => {
                 "A message that the `[[rule]]` above it publishes of each of its outputs; may be repeated. All templates are over the output: see \
                  [SQL.md](SQL.md#republishing). Not by variables of the environment."
+            }
+            Self::Bridge => {
+                "Another MQTT broker, the remote, of which Forebay is a client; you choose NAME. May be repeated. See [BRIDGES.md](BRIDGES.md). A change \
+                 connects anew."
+            }
+            Self::BridgeTls => {
+                "TLS to the remote, for a `url` with `mqtts://` or `wss://`; not needed if the CAs of this machine have signed its certificate. All files are \
+                 PEM. A change, of the files as well, connects anew."
+            }
+            Self::BridgeIn => {
+                "What the `[bridge.NAME]` above it takes from the remote; may be repeated. Templates are over the remote's message; its `${clientid}` is \
+                 `bridge/NAME`. Not by variables of the environment."
+            }
+            Self::BridgeOut => {
+                "What the `[bridge.NAME]` above it sends to the remote; may be repeated. Not by variables of the environment."
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The configuration as the program uses it: plain data with every default in place, checked as a whole. Nothing here can be wrong any
 //! more, so no user of it has to ask again.
 
+mod bridge;
 mod delivery;
 mod kafka;
 mod listener;
@@ -12,11 +13,12 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
+    Bridge, Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
+pub use bridge::{BridgeIn, BridgeOut};
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
@@ -54,6 +56,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Rules, in the order of the file; at most [`super::RULES_MAX`].
     pub rules: Vec<Rule>,
+    /// Bridges, in the order of the file; at most [`super::BRIDGES_MAX`].
+    pub bridges: Vec<Bridge>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.

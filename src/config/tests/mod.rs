@@ -1,5 +1,6 @@
 //! Tests of the whole walk: the meaning of the defaults and of a full file, and the problems of a wrong one.
 
+mod bridges;
 mod change;
 mod document;
 mod jwt;

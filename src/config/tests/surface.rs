@@ -173,7 +173,14 @@ fn the_schema_has_every_key() {
             keys::Section::RuleRepublish => &schema["properties"]["rule"]["items"]["properties"]["republish"]["items"],
             keys::Section::AuthLimits => &schema["properties"]["auth"]["additionalProperties"]["properties"]["limits"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
-            keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
+            keys::Section::Kafka | keys::Section::Auth | keys::Section::Bridge => &section["additionalProperties"],
+            keys::Section::BridgeTls => &schema["properties"]["bridge"]["additionalProperties"]["properties"]["tls"],
+            keys::Section::BridgeIn => {
+                &schema["properties"]["bridge"]["additionalProperties"]["properties"]["in"]["items"]
+            }
+            keys::Section::BridgeOut => {
+                &schema["properties"]["bridge"]["additionalProperties"]["properties"]["out"]["items"]
+            }
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
             keys::Section::Listener | keys::Section::Sink | keys::Section::Source | keys::Section::Rule => {
                 &section["items"]

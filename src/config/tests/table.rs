@@ -34,6 +34,10 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
             ("[[rule]]\nname='r'\nsql='SELECT *, payload.room AS room FROM t'", "[[rule.republish]]", "topic='a'")
         }
         Section::Source => ("", "[[source]]", "name='s'\ntopic='t'\nmqtt_topic='m'"),
+        Section::Bridge => ("", "[bridge.plant]", "url='mqtt://a'"),
+        Section::BridgeTls => ("[bridge.plant]\nurl='mqtts://a'", "[bridge.plant.tls]", ""),
+        Section::BridgeIn => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.in]]", "filters='a'"),
+        Section::BridgeOut => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.out]]", "filters='a'"),
         Section::Sink => {
             ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
         }
@@ -55,7 +59,13 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 45] = [
+const WITH: [(&str, &str, Option<&str>); 51] = [
+    ("bridge.url", "", Some("'mqtt://b'")),
+    ("bridge.tls.cert_file", "!key_file='/k'", None),
+    ("bridge.tls.key_file", "!cert_file='/k'", None),
+    ("bridge.in.qos", "", Some("2")),
+    ("bridge.out.qos", "", Some("1")),
+    ("bridge.out.payload", "", Some("'other'")),
     ("rule.on_error", "sinks='telemetry'", Some("'reject'")),
     ("rule.republish.qos", "", Some("1")),
     ("sink.on_refuse", "", Some("'drop'")),
@@ -154,11 +164,15 @@ fn file(section: Section, lines: &[&str]) -> String {
     format!("{before}\n{header}\n{keys}{kafka}{clusters}")
 }
 
+/// A login is compared as a whole, and needs files: see `sasl` and `bridges`.
+fn is_of_a_login(key: &Key) -> bool {
+    key.section == Section::KafkaSasl || key.section == Section::Bridge && key.name.starts_with("password")
+}
+
 #[test]
 fn every_key_is_read_and_a_reload_names_its_change() {
     let mut without = Vec::new();
-    // A login is compared as a whole, and needs files: see `sasl`.
-    for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
+    for key in keys::all().filter(|key| !is_of_a_login(key)) {
         let path = format!("{}.{}", key.section.name(), key.name);
         let (_, with, value) = WITH.iter().find(|(of, ..)| *of == path).copied().unwrap_or_default();
         let value = value.map_or_else(|| other(key), str::to_owned);
@@ -188,7 +202,7 @@ fn every_key_is_read_and_a_reload_names_its_change() {
 /// No key takes a date; a date would show a key that is not read.
 #[test]
 fn every_key_says_what_it_expects() {
-    for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
+    for key in keys::all().filter(|key| !is_of_a_login(key)) {
         let path = format!("{}.{}", key.section.name(), key.name);
         let with = WITH.iter().find(|(of, ..)| *of == path).map_or("", |(_, with, _)| with.trim_start_matches('!'));
         let text = file(key.section, &[with, &format!("{} = 1979-05-27", key.name)]);

@@ -1,8 +1,8 @@
-//! Frames of a client, read from bytes as they come, and frames for it.
+//! Frames of the other end, read from bytes as they come, and frames for it. Those of a client have masks, those of a server none.
 
 /// Close codes (RFC 6455, 7.4.1).
 pub(super) const NORMAL: u16 = 1000;
-const PROTOCOL_ERROR: u16 = 1002;
+pub(super) const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
 const INVALID_DATA: u16 = 1007;
 
@@ -14,9 +14,12 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 /// Two bytes, a length of eight, a mask of four.
-const HEADER_BYTES_MAX: usize = 14;
+pub(super) const HEADER_BYTES_MAX: usize = 14;
 /// The payload of a control frame.
 const CONTROL_BYTES_MAX: u64 = 125;
+
+/// The mask of a frame of a client.
+pub(super) type Mask = [u8; 4];
 
 /// Why the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +42,14 @@ enum Kind {
 /// Reads frames. What has come of a frame's payload is given at once; of its length nothing is believed and nothing reserved.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
+    /// The other end is a server.
+    is_unmasked: bool,
     header: [u8; HEADER_BYTES_MAX],
     /// Bytes of it that have come.
     have: usize,
     /// The frame that is being read, and how many bytes of its payload are missing.
     frame: Option<(Kind, u64)>,
-    mask: [u8; 4],
+    mask: Mask,
     /// Of the mask, the byte that is next.
     phase: usize,
     /// A message has begun, and its last frame has not come.
@@ -53,14 +58,25 @@ pub(super) struct Reader {
     control: Vec<u8>,
     /// What a PONG is to say: the last of these bytes that asked for one.
     pong: Option<Vec<u8>>,
-    /// The client's CLOSE has come, and is answered with this code.
+    /// The other end's CLOSE has come, and is answered with this code.
     closed: Option<u16>,
 }
 
 impl Reader {
+    /// A reader of what a server sends.
+    pub(super) fn of_server() -> Self {
+        Self { is_unmasked: true, ..Self::default() }
+    }
+
     /// Takes bytes of the wire, which it changes. Appends payloads to `plain`, and what is answered to `answer`: one PONG, the
-    /// last, and the echo of CLOSE.
-    pub(super) fn take(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>) -> Result<(), Violation> {
+    /// last, and the echo of CLOSE. `mask`: of each answer.
+    pub(super) fn take(
+        &mut self,
+        wire: &mut [u8],
+        mut mask: impl FnMut() -> Option<Mask>,
+        plain: &mut Vec<u8>,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
         if self.closed.is_some() {
             return Ok(());
         }
@@ -76,7 +92,9 @@ impl Reader {
                 Some((kind, left)) => {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(wire.len() - at);
                     let bytes = &mut wire[at..at + count];
-                    self.phase = unmask(bytes, self.mask, self.phase);
+                    if !self.is_unmasked {
+                        self.phase = change(bytes, self.mask, self.phase);
+                    }
                     match kind {
                         Kind::Data => plain.extend_from_slice(bytes),
                         Kind::Control(_) => self.control.extend_from_slice(bytes),
@@ -88,15 +106,15 @@ impl Reader {
             }
         }
         if let Some(pong) = self.pong.take() {
-            write(PONG, &pong, answer);
+            write(PONG, &pong, mask(), answer);
         }
         if let Some(code) = self.closed {
-            write(CLOSE, &code.to_be_bytes(), answer);
+            write(CLOSE, &code.to_be_bytes(), mask(), answer);
         }
         Ok(())
     }
 
-    /// The client has closed its end.
+    /// The other end has closed.
     pub(super) fn has_ended(&self) -> bool {
         self.closed.is_some()
     }
@@ -131,21 +149,24 @@ impl Reader {
             short => (0, u64::from(short)),
         };
         if self.have == 2 {
-            if second & 0x80 == 0 {
-                return Err(violation("a frame without a mask"));
+            match (second & 0x80 == 0, self.is_unmasked) {
+                (true, false) => return Err(violation("a frame without a mask")),
+                (false, true) => return Err(violation("a frame with a mask")),
+                _ => {}
             }
             if kind >= CLOSE && bytes > 0 {
                 return Err(violation("a control frame of more than 125 bytes"));
             }
         }
-        let whole = 2 + bytes + 4;
+        let mask = if self.is_unmasked { 0 } else { size_of::<Mask>() };
+        let whole = 2 + bytes + mask;
         if self.have < whole {
             return Ok(());
         }
         if length >> 63 != 0 {
             return Err(violation("a frame of 2^63 bytes or more"));
         }
-        self.mask.copy_from_slice(&self.header[whole - 4..whole]);
+        self.mask[..mask].copy_from_slice(&self.header[whole - mask..whole]);
         (self.have, self.phase) = (0, 0);
         if kind < CLOSE {
             self.in_message = !is_last;
@@ -189,8 +210,8 @@ fn is_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Takes a mask off. The phase after it.
-fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> usize {
+/// Puts a mask on, or takes it off. The phase after it.
+fn change(bytes: &mut [u8], mask: Mask, phase: usize) -> usize {
     let turned: [u8; 4] = std::array::from_fn(|at| mask[(at + phase) % 4]);
     let wide = u64::from_ne_bytes(std::array::from_fn(|at| turned[at % 4]));
     let (chunks, rest) = bytes.as_chunks_mut::<8>();
@@ -202,27 +223,33 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> usize {
 }
 
 /// A binary frame.
-pub(super) fn binary(bytes: &[u8], wire: &mut Vec<u8>) {
-    write(BINARY, bytes, wire);
+pub(super) fn binary(bytes: &[u8], mask: Option<Mask>, wire: &mut Vec<u8>) {
+    write(BINARY, bytes, mask, wire);
 }
 
 /// CLOSE with this code.
-pub(super) fn close(code: u16, wire: &mut Vec<u8>) {
-    write(CLOSE, &code.to_be_bytes(), wire);
+pub(super) fn close(code: u16, mask: Option<Mask>, wire: &mut Vec<u8>) {
+    write(CLOSE, &code.to_be_bytes(), mask, wire);
 }
 
-fn write(kind: u8, bytes: &[u8], wire: &mut Vec<u8>) {
+fn write(kind: u8, bytes: &[u8], mask: Option<Mask>, wire: &mut Vec<u8>) {
     wire.push(0x80 | kind);
+    let is_masked = if mask.is_some() { 0x80 } else { 0 };
     match (bytes.len(), u16::try_from(bytes.len())) {
-        (length @ 0..=125, _) => wire.push(u8::try_from(length).unwrap_or_default()),
+        (length @ 0..=125, _) => wire.push(is_masked | u8::try_from(length).unwrap_or_default()),
         (_, Ok(length)) => {
-            wire.push(126);
+            wire.push(is_masked | 126);
             wire.extend_from_slice(&length.to_be_bytes());
         }
         (length, Err(_)) => {
-            wire.push(127);
+            wire.push(is_masked | 127);
             wire.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+    wire.extend_from_slice(mask.as_ref().map_or(&[], |mask| &mask[..]));
+    let begin = wire.len();
     wire.extend_from_slice(bytes);
+    if let Some(mask) = mask {
+        change(&mut wire[begin..], mask, 0);
+    }
 }

@@ -1,34 +1,89 @@
-//! The layer: the request, then frames; over TLS, if that is given.
+//! The layer: the request and its answer, then frames; over TLS, if that is given.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Settings;
-use super::frame::{self, NORMAL, Reader, Violation};
+use super::client::Client;
+use super::frame::{self, Mask, NORMAL, Reader, Violation};
 use super::upgrade::{self, Refusal};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
 /// A connection of a listener with WebSocket. `below`: TLS.
 #[must_use]
 pub fn layer(settings: Arc<Settings>, below: Option<Box<dyn Layer>>) -> Box<dyn Layer> {
-    Box::new(WebSocket {
-        settings,
-        below,
-        facts: Facts::default(),
-        state: State::Request(Vec::new()),
-        has_closed: false,
-    })
+    Box::new(WebSocket::new(End::Server(settings), below))
+}
+
+/// A connection that we make to a server with WebSocket. `authority`: its host and port; `target`: path and query; neither has spaces or
+/// control characters. `below`: TLS.
+#[must_use]
+pub fn outgoing(authority: &str, target: &str, below: Option<Box<dyn Layer>>) -> Box<dyn Layer> {
+    Box::new(WebSocket::new(End::Client(Box::new(Client::new(authority, target))), below))
+}
+
+/// The same with a key that a test knows.
+#[cfg(test)]
+pub(super) fn of_client(client: Client) -> Box<dyn Layer> {
+    Box::new(WebSocket::new(End::Client(Box::new(client)), None))
+}
+
+/// Our end of the connection.
+#[derive(Debug)]
+enum End {
+    Server(Arc<Settings>),
+    Client(Box<Client>),
+}
+
+impl End {
+    /// What we begin with; nothing, if we do not, or have begun.
+    fn begin(&mut self) -> Vec<u8> {
+        match self {
+            Self::Server(_) => Vec::new(),
+            Self::Client(client) => client.request(),
+        }
+    }
+
+    /// Looks at what the other end begins with. Its length, and the client's address by a trusted proxy; `None`: it is not whole.
+    fn look(&self, head: &[u8], answer: &mut Vec<u8>) -> Result<Option<(usize, Option<IpAddr>)>, LayerError> {
+        match self {
+            Self::Client(client) => Ok(client.look(head)?.map(|len| (len, None))),
+            Self::Server(settings) => {
+                let accepted = upgrade::look(head, settings).map_err(|refusal| refused(refusal, answer))?;
+                Ok(accepted.map(|accepted| {
+                    answer.extend_from_slice(&accepted.answer);
+                    (accepted.len, accepted.forwarded)
+                }))
+            }
+        }
+    }
+
+    fn reader(&self) -> Reader {
+        match self {
+            Self::Server(_) => Reader::default(),
+            Self::Client(_) => Reader::of_server(),
+        }
+    }
+
+    /// The mask of the next frame.
+    fn mask(&mut self) -> Option<Mask> {
+        match self {
+            Self::Server(_) => None,
+            Self::Client(client) => Some(client.mask()),
+        }
+    }
 }
 
 #[derive(Debug)]
 enum State {
-    /// The start of the request.
-    Request(Vec<u8>),
+    /// The start of the request, or of the answer to ours.
+    Head(Vec<u8>),
     Frames(Box<Reader>),
 }
 
 struct WebSocket {
-    settings: Arc<Settings>,
+    end: End,
     below: Option<Box<dyn Layer>>,
     facts: Facts,
     state: State,
@@ -42,6 +97,10 @@ impl fmt::Debug for WebSocket {
 }
 
 impl WebSocket {
+    fn new(end: End, below: Option<Box<dyn Layer>>) -> Self {
+        Self { end, below, facts: Facts::default(), state: State::Head(Vec::new()), has_closed: false }
+    }
+
     /// Takes bytes that are HTTP or frames.
     fn take(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>) -> Result<bool, LayerError> {
         let mut is_new = false;
@@ -49,21 +108,21 @@ impl WebSocket {
         let mut behind;
         let frames: &mut [u8] = match &mut self.state {
             State::Frames(_) => wire,
-            State::Request(request) => {
-                request.extend_from_slice(wire);
-                let accepted = upgrade::look(request, &self.settings).map_err(|refusal| refused(refusal, answer))?;
-                let Some(accepted) = accepted else { return Ok(false) };
-                rest = std::mem::take(request);
-                behind = rest[accepted.len..].to_vec();
-                answer.extend_from_slice(&accepted.answer);
-                (self.facts.is_web_socket, self.facts.forwarded) = (true, accepted.forwarded);
-                self.state = State::Frames(Box::default());
+            State::Head(head) => {
+                head.extend_from_slice(wire);
+                let Some((len, forwarded)) = self.end.look(head, answer)? else { return Ok(false) };
+                rest = std::mem::take(head);
+                behind = rest[len..].to_vec();
+                (self.facts.is_web_socket, self.facts.forwarded) = (true, forwarded);
+                self.state = State::Frames(Box::new(self.end.reader()));
                 is_new = true;
                 &mut behind
             }
         };
         if let State::Frames(reader) = &mut self.state {
-            reader.take(frames, plain, answer).map_err(|violation| violated(violation, answer))?;
+            let end = &mut self.end;
+            let taken = reader.take(frames, || end.mask(), plain, answer);
+            taken.map_err(|violation| violated(violation, end.mask(), answer))?;
             self.has_closed |= reader.has_ended();
         }
         Ok(is_new)
@@ -75,8 +134,8 @@ fn refused(refusal: Refusal, answer: &mut Vec<u8>) -> LayerError {
     LayerError { fault: LayerFault::Upgrade(refusal.status), what: refusal.what.into() }
 }
 
-fn violated(violation: Violation, answer: &mut Vec<u8>) -> LayerError {
-    frame::close(violation.code, answer);
+fn violated(violation: Violation, mask: Option<Mask>, answer: &mut Vec<u8>) -> LayerError {
+    frame::close(violation.code, mask, answer);
     LayerError { fault: LayerFault::WebSocket(violation.code), what: violation.what.into() }
 }
 
@@ -88,15 +147,17 @@ impl Layer for WebSocket {
         answer: &mut Vec<u8>,
     ) -> Result<Option<Facts>, LayerError> {
         let Some(below) = &mut self.below else {
+            answer.append(&mut self.end.begin());
             let is_ready = self.take(wire, plain, answer)?;
             return Ok(is_ready.then(|| self.facts.clone()));
         };
         let mut opened = Vec::new();
         let facts = below.open(wire, &mut opened, answer)?;
+        let mut said = Vec::new();
         if let Some(facts) = facts {
             self.facts = facts;
+            said.append(&mut self.end.begin());
         }
-        let mut said = Vec::new();
         let taken = if opened.is_empty() { Ok(false) } else { self.take(&mut opened, plain, &mut said) };
         if !said.is_empty()
             && let Some(below) = &mut self.below
@@ -111,18 +172,18 @@ impl Layer for WebSocket {
             // Nothing follows a CLOSE.
             return Ok(());
         }
-        if matches!(self.state, State::Request(_)) {
-            let what = "the request for a WebSocket has not come whole";
+        if matches!(self.state, State::Head(_)) {
+            let what = "the request for a WebSocket, or the answer to it, has not come whole";
             return Err(LayerError { fault: LayerFault::Upgrade(400), what: what.into() });
         }
         match &mut self.below {
             None => {
-                frame::binary(plain, wire);
+                frame::binary(plain, self.end.mask(), wire);
                 Ok(())
             }
             Some(below) => {
-                let mut framed = Vec::with_capacity(plain.len() + 10);
-                frame::binary(plain, &mut framed);
+                let mut framed = Vec::with_capacity(plain.len() + frame::HEADER_BYTES_MAX);
+                frame::binary(plain, self.end.mask(), &mut framed);
                 below.seal(&framed, wire)
             }
         }
@@ -132,7 +193,7 @@ impl Layer for WebSocket {
         let has_frames = matches!(self.state, State::Frames(_));
         let mut said = Vec::new();
         if has_frames && !std::mem::replace(&mut self.has_closed, true) {
-            frame::close(NORMAL, &mut said);
+            frame::close(NORMAL, self.end.mask(), &mut said);
         }
         match &mut self.below {
             None => wire.append(&mut said),
@@ -155,7 +216,7 @@ impl Layer for WebSocket {
 
     fn held(&self) -> usize {
         let own = match &self.state {
-            State::Request(request) => request.capacity(),
+            State::Head(head) => head.capacity(),
             State::Frames(reader) => reader.held(),
         };
         own + self.below.as_ref().map_or(0, |below| below.held())

@@ -3,15 +3,18 @@
 //!
 //! The frames are read by code of our own: decision 0113.
 
+mod client;
 mod frame;
 mod layer;
 mod origin;
 mod upgrade;
 
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod tests;
 
-pub use self::layer::layer;
+pub use self::layer::{layer, outgoing};
 
 /// `[listener.ws]`
 #[derive(Clone, Debug, PartialEq, Eq)]

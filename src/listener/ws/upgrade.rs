@@ -8,9 +8,9 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::{Settings, origin};
 
-/// The whole request, and its fields.
-const REQUEST_BYTES_MAX: usize = 8 << 10;
-const FIELDS_MAX: usize = 64;
+/// The whole head of a request or an answer, and its fields.
+pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
+pub(super) const FIELDS_MAX: usize = 64;
 /// RFC 6455, 4.2.2.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What is spoken within [MQTT-6.0.0-3] [MQTT-6.0.0-4]; the first of them that is offered. `mqttv3.1` is what clients offered before
@@ -43,9 +43,9 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     let too_large = refusal(431, "the request is larger than 8 KiB or has more than 64 header fields");
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
-    let len = match request.parse(&bytes[..bytes.len().min(REQUEST_BYTES_MAX)]) {
+    let len = match request.parse(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if bytes.len() < REQUEST_BYTES_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(too_large),
         Err(_) => return Err(refusal(400, "this is not an HTTP request")),
     };
@@ -97,12 +97,17 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     }
     let forwarded = fields.values("x-forwarded-for").last().filter(|_| settings.is_forwarded);
     let forwarded = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
-    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat()));
+    let accept = accept(key);
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
          Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
     );
     Ok(Some(Accepted { len, forwarded, answer: answer.into_bytes() }))
+}
+
+/// What proves that a request was read as one for a WebSocket (RFC 6455, 4.2.2).
+pub(super) fn accept(key: &str) -> String {
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat()))
 }
 
 /// The answer to a request that is refused.
@@ -154,23 +159,23 @@ impl<'r> Target<'r> {
     }
 }
 
-/// The header fields of a request. Names are compared without case; a value that is not UTF-8 fits nothing.
-struct Fields<'f>(&'f [httparse::Header<'f>]);
+/// The header fields of a request or an answer. Names are compared without case; a value that is not UTF-8 fits nothing.
+pub(super) struct Fields<'f>(pub(super) &'f [httparse::Header<'f>]);
 
 impl<'f> Fields<'f> {
-    fn values(&self, name: &str) -> impl Iterator<Item = &'f str> {
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'f str> {
         let named = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         named.map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}").trim())
     }
 
     /// The value of a field that must not be repeated.
-    fn only(&self, name: &str) -> Option<&'f str> {
+    pub(super) fn only(&self, name: &str) -> Option<&'f str> {
         let mut values = self.values(name);
         values.next().filter(|_| values.next().is_none())
     }
 
     /// The parts of a list.
-    fn tokens(&self, name: &str) -> impl Iterator<Item = &'f str> {
+    pub(super) fn tokens(&self, name: &str) -> impl Iterator<Item = &'f str> {
         self.values(name).flat_map(|value| value.split(',')).map(str::trim)
     }
 }

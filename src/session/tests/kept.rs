@@ -85,7 +85,7 @@ impl Kept {
     /// The process dies, and another takes up what was written. `open`: ids of session 11, with who has their rows.
     pub(super) fn crash(&mut self, open: &[OpenId<'_>]) -> Vec<(u16, u32)> {
         let mut owed = Vec::new();
-        self.shard = Shard { now: self.shard.now, ..Shard::default() };
+        self.shard = Shard { now: self.shard.now, settings: self.shard.settings.clone(), ..Shard::default() };
         let sessions = &mut self.shard.sessions;
         sessions.keep();
         sessions.set_room(usize::MAX);

@@ -314,7 +314,7 @@ fn every_end_says_what_5_0_has_for_it_and_nothing_before() {
 fn a_disconnect_says_why_where_it_is_wanted_and_fits() {
     let len = |packet_size_max, problem_information| {
         let mut out = Vec::new();
-        let peer = Peer { version: Version::V5, packet_size_max, problem_information };
+        let peer = Peer { packet_size_max, problem_information, ..Peer::new(Version::V5) };
         End::Violation(Violation::RECEIVE_MAXIMUM).write(peer, &mut out);
         out.len()
     };

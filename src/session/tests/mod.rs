@@ -16,6 +16,7 @@ mod publish;
 mod qos2;
 mod receipts;
 mod refusals;
+mod remote;
 mod restored;
 mod saved;
 
@@ -126,6 +127,14 @@ impl Shard {
     }
 
     /// Connects, and throws the CONNACK away.
+    /// A connection without a CONNECT.
+    pub(super) fn add_conn(&mut self, version: Version) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId { slot: self.conns, generation: 1 };
+        self.versions.insert(conn, version);
+        conn
+    }
+
     pub(super) fn connect(&mut self, connect: &Connect<'_>) -> Client {
         let (conn, result) = self.try_connect(connect);
         let connected = result.expect("accepted");

@@ -64,7 +64,7 @@ impl World {
     fn pump(&mut self) -> Pumped {
         let (now, unsent) = (self.shard.now, self.wire.len());
         let mut wire = std::mem::take(&mut self.wire);
-        let pumped = self.session().pump(now, unsent, &mut wire);
+        let pumped = self.session().pump(now, unsent, &mut wire, None);
         self.wire = wire;
         pumped
     }
@@ -348,7 +348,7 @@ fn a_packet_identifier_is_not_used_again_while_its_message_is_open() {
                 world.acknowledge(PubAck, id);
             }
             handed => {
-                assert_eq!((number, handed), (65_534, Handed::Queued), "all other identifiers were used");
+                assert_eq!((number, handed), (65_533, Handed::Queued), "all others were used that copies have");
                 assert_eq!(world.pump().sent, 0);
                 world.acknowledge(PubAck, 1);
                 assert_eq!(world.words(), ["1 t"]);

@@ -9,6 +9,7 @@
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
 //! | `publish`, `admit` | a message that a client sends, and one that nobody is sending now: to all of its receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
+//! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
 
 pub(super) mod admit;
@@ -19,6 +20,7 @@ pub(super) mod kept;
 
 pub(super) mod publish;
 pub(super) mod queues;
+pub(super) mod remotes;
 pub(super) mod retained;
 pub(super) mod shares;
 pub(super) mod stored;
@@ -32,6 +34,7 @@ use crate::session::{SessionKey, Sessions};
 use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
+use self::remotes::Remotes;
 use self::retained::Retained;
 use super::mail::Letters;
 use super::numbers::Numbers;
@@ -54,6 +57,8 @@ pub(in crate::shard) struct Broker {
     pub(in crate::shard) queues: Queues,
     /// Mail to other shards that is sent at the end of the turn.
     pub(in crate::shard) letters: Letters,
+    /// What the sessions of bridges have beyond others.
+    pub(in crate::shard) remotes: Remotes,
     /// Sessions that may owe answers after this turn's completions.
     pub(in crate::shard) touched: Vec<SessionKey>,
     pub(in crate::shard) numbers: Numbers,

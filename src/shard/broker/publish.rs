@@ -9,7 +9,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
-use super::admit::{Feeds, waits_for};
+use super::admit::waits_for;
 use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
@@ -44,7 +44,7 @@ impl Broker {
         (publish, follows): (&Publish<'_>, bool),
         sample: &mut Sample,
     ) -> Published {
-        let Source { conn, session: key, listener, peer } = from;
+        let Source { conn, session: key, listener, peer, feeds } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
@@ -70,7 +70,7 @@ impl Broker {
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let mut route = Route::default();
-        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows) {
+        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows && feeds.subscribers) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
             let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
             let takers = (&self.retained, &self.queues);
@@ -98,9 +98,9 @@ impl Broker {
                     self.outlets.reserve(
                         &message,
                         &Asking {
-                            told: Told::of(peer.version, publish.qos),
+                            told: Told::of(peer, publish.qos),
                             already_taken_by: taken_by,
-                            feeds: Feeds::ALL,
+                            feeds,
                             peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
                             wall,
                             beside: None,
@@ -157,7 +157,7 @@ impl Broker {
         let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
-                self.numbers.count_routed(Some(listener), routed);
+                self.numbers.count_routed(listener, routed);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Owner::Session(key).ticket(number));
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
@@ -169,16 +169,16 @@ impl Broker {
                 (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
             }
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.told())
             }
             Err(Unreserved::RuleFailed) => {
-                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused);
                 (0, Reason::RuleFailed)
             }
             Err(Unreserved::Denied) => {
-                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused);
                 self.numbers.count(M::PublishesDenied);
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
@@ -187,11 +187,11 @@ impl Broker {
             }
             // The message is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || is_routed => {
-                self.numbers.count_routed(Some(listener), Routed::Matched);
+                self.numbers.count_routed(listener, Routed::Matched);
                 (0, Reason::Success)
             }
             Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.numbers.count_routed(Some(listener), Routed::Unmatched);
+                self.numbers.count_routed(listener, Routed::Unmatched);
                 (0, Reason::Unmatched)
             }
         };

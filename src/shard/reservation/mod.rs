@@ -19,6 +19,7 @@ use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
 use crate::rules::{KEPT, Rules as Guarantees};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::session::Peer;
 
 use super::broker::admit::Feeds;
 use super::dead_letters::message::Place;
@@ -59,13 +60,14 @@ pub(super) enum Told {
     Code,
     /// The publisher's connection ends: 3.x at QoS 1 and 2.
     End,
-    /// The publisher learns nothing: QoS 0, wills.
+    /// The publisher learns nothing: QoS 0, wills, remotes of bridges.
     Not,
 }
 
 impl Told {
-    pub(super) fn of(version: Version, qos: QoS) -> Self {
-        match (qos, version) {
+    pub(super) fn of(peer: Peer, qos: QoS) -> Self {
+        match (qos, peer.version) {
+            _ if peer.is_remote => Self::Not,
             (QoS::AtMostOnce, _) => Self::Not,
             (_, Version::V5) => Self::Code,
             _ => Self::End,

@@ -15,7 +15,9 @@ use crate::mqtt::topic::is_shared;
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{Alias, Body, Claim, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
+use crate::session::{
+    Alias, Body, Claim, Copy, Handed, Passes, Remembered, SessionKey, Subscription, is_expired, properties,
+};
 
 use super::super::queues::Holder;
 use super::super::{Broker, Ring};
@@ -200,6 +202,10 @@ impl Broker {
             return Err(M::CopiesAway);
         }
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        if peer.is_remote {
+            let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share: None };
+            return self.copy_to_remote(io, message, key, copy);
+        }
         let share = by.share().map(|to| to.share);
         if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
             self.await_room(io, key, unsent);
@@ -290,15 +296,14 @@ impl Broker {
     ///
     /// # Errors
     /// There is no room for what it would have to remember.
-    fn hand(
+    pub(in crate::shard) fn hand(
         &mut self,
         key: SessionKey,
         copy: Copy,
         message: Message<'_>,
         (unsent, now): (usize, Monotonic),
     ) -> Result<Handed, M> {
-        let (bytes, bounds) =
-            (super::packet_bytes(message.publish.topic, message.publish), self.keeping.settings.queue);
+        let (bytes, bounds) = (super::packet_bytes(message.publish.topic, message.publish), self.queue_bounds(key));
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
         let is_windowed = message.claim.is_some() && session.conn().is_some() && session.is_queue_full(bytes, bounds);
@@ -311,7 +316,8 @@ impl Broker {
         let (has_room, is_in_log) = (self.remembers_more(), is_of_share.is_some_and(|share| self.logs_share(share)));
         let copies = &mut self.delivery.copies;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
-        let sends_at_once = session.sends_at_once(unsent);
+        // A remote gets its waiting messages in the same turn.
+        let sends_at_once = session.sends_at_once(unsent) || session.is_remote() && session.conn().is_some();
         // A record does not stay open for what the log has, nor for a client that is away and may never come back.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
         let claim = message.claim.filter(|_| self.around.rules.keeps_open(is_stored) && session.conn().is_some());
@@ -378,9 +384,14 @@ impl Broker {
         let holds = &mut self.keeping.holds;
         let unsent = holds.unsent(io, conn);
         let now = io.now();
+        let passes = if session.is_remote() { self.remotes.passes(key) } else { None };
+        if session.is_remote() && passes.is_none() {
+            // The remote has not answered for its filters yet.
+            return;
+        }
         let out = holds.out(io, conn);
         let from = out.len();
-        let pumped = session.pump(now, unsent, out);
+        let pumped = session.pump(now, unsent, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         let has_more = session.has_waiting();
         self.hold(io, conn, key, from);
         if pumped.is_cut {
@@ -395,6 +406,7 @@ impl Broker {
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
         self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
         self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &pumped.denied);
+        self.dropped_later(now, M::CopiesUnfit, Whose::Session(key), &pumped.unfit);
     }
 
     /// A session has dropped copies for others, or its client has refused them.

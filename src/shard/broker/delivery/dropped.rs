@@ -37,6 +37,7 @@ const fn words(why: M, is_share: bool) -> &'static str {
         M::CopiesDenied if is_share => "no member of the shared subscription may read its topic",
         M::CopiesDenied => "the client may not read its topic any more",
         M::CopiesRefused => "the client has refused it",
+        M::CopiesUnfit => "the bridge can make nothing of it that its remote takes",
         M::CopiesEnded => "its subscription has ended",
         M::CopiesSessionEnded => "its session has ended",
         M::CopiesShareGone => "the shared subscription has no members any more",

@@ -22,7 +22,13 @@ pub(super) struct Unread(HashMap<ConnId, usize>);
 
 impl Broker {
     /// Whether a client with `unsent` bytes is sent a message of QoS 0 of `bytes` bytes.
-    pub(super) fn may_leave_unread(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) -> bool {
+    pub(in crate::shard) fn may_leave_unread(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        unsent: usize,
+        bytes: usize,
+    ) -> bool {
         let behind = (unsent + bytes).saturating_sub(SENT_AHEAD_BYTES_MAX);
         if behind == 0 {
             if !self.delivery.unread.0.is_empty() {

@@ -117,7 +117,7 @@ impl Broker {
 
     /// Lists a client's queue again when its connection is lost: what it had been sent waits again.
     pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
-        let bounds = self.keeping.settings.queue;
+        let bounds = self.queue_bounds(key);
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
         if level.is_some() {
             self.queues.fullest.note(level, Holder::Session(key));
@@ -157,7 +157,10 @@ impl Broker {
 
     /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. Returns how many.
     fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
-        let bounds = self.keeping.settings.queue;
+        let bounds = match holder {
+            Holder::Session(key) => self.queue_bounds(key),
+            Holder::Share(_) => self.keeping.settings.queue,
+        };
         let (gone, listed) = match holder {
             Holder::Session(key) => {
                 let Some(session) = self.sessions.get_mut(key).filter(|session| session.listed() == level) else {

@@ -59,6 +59,8 @@ struct Pending {
     recipient: Recipient,
     /// The copy is sent when it is durable.
     waits: bool,
+    /// Its client is a remote, which is sent nothing before this.
+    is_remote: bool,
 }
 
 /// The deadline of a message.
@@ -95,6 +97,11 @@ pub(in crate::shard) struct Queues {
 }
 
 impl Queues {
+    /// Whether the copy that a session was handed just now is still to be written down.
+    pub(in crate::shard) fn is_pending(&self, key: SessionKey) -> bool {
+        self.pending.last().is_some_and(|pending| pending.session == key)
+    }
+
     /// Queues in which nothing waits.
     pub(in crate::shard) fn new(config: &Config) -> Self {
         let spool = config.spool.as_ref();
@@ -276,7 +283,8 @@ impl Broker {
     pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
         let Some(session) = self.sessions.get(key) else { return };
         let recipient = Recipient::new(number, session.last_copy(), copy);
-        self.queues.pending.push(Pending { session: key, recipient, waits: copy.qos == QoS::ExactlyOnce });
+        let (waits, is_remote) = (copy.qos == QoS::ExactlyOnce, session.is_remote());
+        self.queues.pending.push(Pending { session: key, recipient, waits, is_remote });
     }
 
     /// Writes the message at hand down with the sessions that get it, when all its copies are made or as many as a turn may make. Returns
@@ -314,8 +322,10 @@ impl Broker {
         }
         self.queues.wrote = true;
         let group = self.around.rules.publish_waits_for(kept.group);
-        for pending in to.iter().filter(|pending| pending.waits) {
-            self.sessions.waits_for(pending.session, group);
+        for pending in to.iter().filter(|pending| pending.waits || pending.is_remote) {
+            if pending.waits {
+                self.sessions.waits_for(pending.session, group);
+            }
             self.pump_session(io, pending.session);
         }
         kept.group

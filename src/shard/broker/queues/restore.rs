@@ -78,7 +78,7 @@ impl Broker {
                 copies.dedup_by_key(|(number, ..)| *number);
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 self.numbers.raise(M::CopiesRecovered, restored as u64);
-                let bounds = self.keeping.settings.queue;
+                let bounds = self.queue_bounds(*key);
                 let level = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds));
                 self.queues.fullest.note(level, Holder::Session(*key));
             }

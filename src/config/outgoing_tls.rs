@@ -1,5 +1,5 @@
-//! `[kafka.NAME.tls]`: TLS to the brokers of a cluster. Its checks cannot be turned off: the certificate of a broker that
-//! signed its own can be named as the CA.
+//! `[kafka.NAME.tls]` and `[bridge.NAME.tls]`: TLS of connections that we make. Its checks cannot be turned off: the certificate of a server
+//! that signed its own can be named as the CA.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,13 @@ use super::reader::Table;
 use super::values;
 use crate::secure::{Authorities, OutgoingSettings, Pair};
 
-/// Reads the section, if it exists.
-pub(super) fn resolve(cluster: &Table<'_>) -> Option<OutgoingSettings> {
-    let table = cluster.part(Section::KafkaTls)?;
+/// TLS without any key.
+pub(super) const DEFAULT: OutgoingSettings =
+    OutgoingSettings { ca: Authorities::System, identity: None, server_name: None, is_name_checked: true };
+
+/// Reads the section within `whole`, if it exists.
+pub(super) fn resolve(whole: &Table<'_>, section: Section) -> Option<OutgoingSettings> {
+    let table = whole.part(section)?;
     let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
     let report = |name: &str, fault| table.source.report(&table.spot(name), fault);
     let (ca_file, ca_text) = (file("ca_file"), table.find("ca_certificates", values::non_empty));

@@ -1,0 +1,67 @@
+//! Values of the keys of bridges.
+
+use super::Feed;
+use crate::bridge::{In, Out, Retained, Versions};
+use crate::config::setting::{Words as _, words};
+use crate::mqtt::packet::QoS;
+
+words!(impl Versions { V5 = "5.0", V311 = "3.1.1", Any = "auto" });
+words!(impl Retained { All = "all", New = "new", None = "none" });
+
+/// `[[bridge.NAME.in]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeIn {
+    /// Unique among the bridge's.
+    pub name: String,
+    /// The QoS that is asked for.
+    pub qos: QoS,
+    /// The share of the filters at the remote.
+    pub share: Option<String>,
+    /// Filters, local topic, retained messages.
+    pub takes: In,
+    /// Where the messages go.
+    pub feeds: Vec<Feed>,
+}
+
+impl BridgeIn {
+    /// Whether its messages go there.
+    #[must_use]
+    pub fn feeds(&self, to: Feed) -> bool {
+        self.feeds.contains(&to)
+    }
+
+    /// The filters as the remote is asked for them.
+    pub fn asked(&self) -> impl Iterator<Item = String> {
+        let share = self.share.as_ref().map_or_else(String::new, |share| format!("$share/{share}/"));
+        self.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
+    }
+
+    /// The word for the retained messages that are taken.
+    #[must_use]
+    pub fn retained(&self) -> &'static str {
+        let mut words = Retained::WORDS.iter().filter(|(_, of)| *of == self.takes.retained);
+        words.next().map_or("", |(word, _)| word)
+    }
+}
+
+/// `[[bridge.NAME.out]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeOut {
+    /// Unique among the bridge's.
+    pub name: String,
+    /// Filters of local topics.
+    pub filters: Vec<String>,
+    /// What the remote is sent of a message.
+    pub gives: Out,
+}
+
+impl super::Bridge {
+    /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
+    #[must_use]
+    pub fn identifier(out: &str) -> u32 {
+        const MAX: u32 = 268_435_455;
+        // FNV-1a: it may never change, as it stands in logs.
+        let hash = out.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        (hash & MAX).max(1)
+    }
+}

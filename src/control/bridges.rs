@@ -1,0 +1,411 @@
+//! Bridges: how they stand with their remotes, and what they have done. The boards have the numbers, the shards are asked for the rest.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::clients::{ask, not_an_answer};
+use super::problem::{Named, Problem};
+use super::{Shown, View};
+use crate::metrics::inspect::{Ask, BridgeFilter, BridgeOnShard, BridgeState, RemoteGrants, Told};
+use crate::metrics::samples::{Span, WINDOW};
+use crate::metrics::spec::BridgeMetric as B;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(bridges)).routes(routes!(bridge))
+}
+
+/// A bridge, as configured.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// The bridge's name.
+    pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
+    /// The remote, without a login.
+    pub remote: String,
+    /// What comes from the remote: name and filters, as the remote is asked for them.
+    pub ins: Vec<(String, Vec<String>)>,
+    /// What goes to the remote: name and filters.
+    pub outs: Vec<(String, Vec<String>)>,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
+}
+
+/// A bridge, how it stands with its remote, and what it has done since the start.
+#[derive(Debug, Serialize, ToSchema)]
+struct BridgeStatus {
+    /// Its name in the configuration.
+    name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
+    /// The remote.
+    #[schema(example = "mqtts://broker.example:8883")]
+    remote: String,
+    /// `connected`; `partial`: the same, and the remote refuses some filters; `connecting`; `refused`: the remote refuses the login, or TLS
+    /// fails; `unreachable`: no connection is made; `paused`: messages for the remote wait.
+    #[schema(example = "connected")]
+    state: &'static str,
+    /// Why it is not connected, or not with all of its filters.
+    reason: Option<String>,
+    /// For how long it has been connected, or has not been.
+    since_seconds: u64,
+    /// The last failure to connect, or loss of the connection; null: there was none since the start, or since its settings changed.
+    last_trouble: Option<LastTrouble>,
+    #[serde(flatten)]
+    queue: BridgeQueue,
+    #[serde(flatten)]
+    numbers: BridgeNumbers,
+    /// Growth a second.
+    rate: BridgeRate,
+    /// The shard that has its session.
+    shard: usize,
+}
+
+/// The last trouble of a bridge.
+#[derive(Debug, Serialize, ToSchema)]
+struct LastTrouble {
+    /// In words.
+    #[schema(example = "Connection refused (os error 111)")]
+    reason: String,
+    /// How long ago it was noticed.
+    age_seconds: u64,
+}
+
+/// Messages of QoS 1 and 2 for the remote.
+#[derive(Debug, Serialize, ToSchema)]
+struct BridgeQueue {
+    /// Those that it has been sent and has not acknowledged.
+    unacknowledged_messages: usize,
+    /// How many of them there may be: then the next ones wait.
+    unacknowledged_messages_max: usize,
+    /// Age of the oldest of them; null: there is none.
+    oldest_unacknowledged_seconds: Option<u64>,
+    /// Those that wait.
+    queued_messages: usize,
+    /// How many may wait (`queue_messages_max`).
+    queued_messages_max: usize,
+    /// Bytes of those that wait.
+    queued_bytes: usize,
+    /// How many bytes may wait (`queue_bytes_max`).
+    queued_bytes_max: usize,
+    /// Age of the oldest that waits, since the start of the service if it is older; null: there is none.
+    oldest_queued_seconds: Option<u64>,
+}
+
+/// Numbers of a bridge.
+#[derive(Debug, Serialize, ToSchema)]
+struct BridgeNumbers {
+    /// Connections that the remote has accepted.
+    connects: u64,
+    /// Times that no connection was made, or that it was lost.
+    failures: u64,
+    /// Times that the remote has refused the login, or that TLS has failed.
+    refused: u64,
+    /// Times that the remote has violated the MQTT standard.
+    protocol_errors: u64,
+    /// Messages of the remote that were taken.
+    received: u64,
+    /// Bytes of packets of the remote.
+    received_bytes: u64,
+    /// Messages of the remote that no filter matches: acknowledged and dropped.
+    unasked: u64,
+    /// Those of which no valid topic is made: acknowledged and dropped.
+    unfit: u64,
+    /// Retained messages of the remote that `retained` leaves out.
+    retained_left_out: u64,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct BridgeRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    received_per_second: f64,
+    received_bytes_per_second: f64,
+}
+
+/// All bridges.
+#[derive(Debug, Serialize, ToSchema)]
+struct Bridges {
+    bridges: Vec<BridgeStatus>,
+}
+
+/// A bridge with what the remote has granted, and its filters.
+#[derive(Debug, Serialize, ToSchema)]
+struct BridgeWithFilters {
+    #[serde(flatten)]
+    status: BridgeStatus,
+    /// What the remote has granted; null: it is not connected.
+    granted: Option<Grants>,
+    /// What comes from the remote.
+    r#in: Vec<InStatus>,
+    /// What goes to the remote.
+    out: Vec<OutStatus>,
+}
+
+/// What a remote has granted.
+#[derive(Debug, Serialize, ToSchema)]
+struct Grants {
+    /// Version of MQTT.
+    #[schema(example = "5.0")]
+    protocol: &'static str,
+    /// The remote takes the bridge for another broker (3.1.1).
+    bridge: bool,
+    /// The remote had the session of the connection before.
+    session_present: bool,
+    /// 0: off.
+    keep_alive_seconds: u16,
+    /// Messages of QoS 1 and 2 that may be on their way to it.
+    unacknowledged_messages_max: u16,
+    maximum_qos: u8,
+    /// The largest packet that it takes; null: it has not said.
+    packet_bytes_max: Option<u32>,
+    /// For how long it keeps the session without a connection; null: for ever, or it has not said.
+    session_expiry_seconds: Option<u32>,
+    retain_available: bool,
+    wildcard_subscriptions_available: bool,
+    shared_subscriptions_available: bool,
+}
+
+impl From<RemoteGrants> for Grants {
+    fn from(of: RemoteGrants) -> Self {
+        Self {
+            protocol: of.protocol,
+            bridge: of.is_bridge,
+            session_present: of.session_present,
+            keep_alive_seconds: of.keep_alive_s,
+            unacknowledged_messages_max: of.in_flight_max,
+            maximum_qos: of.maximum_qos,
+            packet_bytes_max: of.packet_bytes_max,
+            session_expiry_seconds: of.session_expiry_s,
+            retain_available: of.retain_available,
+            wildcard_subscriptions_available: of.wildcards_available,
+            shared_subscriptions_available: of.shared_available,
+        }
+    }
+}
+
+/// What comes from a remote.
+#[derive(Debug, Serialize, ToSchema)]
+struct InStatus {
+    /// Its name among those of the bridge.
+    name: String,
+    filters: Vec<FilterStatus>,
+}
+
+/// A filter that a remote is asked for.
+#[derive(Debug, Serialize, ToSchema)]
+struct FilterStatus {
+    /// It, with `$share/NAME/` where it has a share.
+    filter: String,
+    /// `granted`; `refused`; `open`: the remote has not answered, or is not connected.
+    #[schema(example = "granted")]
+    state: &'static str,
+    /// The QoS that is asked for.
+    qos: u8,
+    /// The QoS that is granted.
+    granted_qos: Option<u8>,
+    /// Why it is refused.
+    reason: Option<&'static str>,
+}
+
+impl From<BridgeFilter> for FilterStatus {
+    fn from(BridgeFilter { filter, qos, standing }: BridgeFilter) -> Self {
+        let (state, granted_qos, reason) = match standing {
+            None => ("open", None, None),
+            Some(Ok(qos)) => ("granted", Some(qos), None),
+            Some(Err(reason)) => ("refused", None, Some(reason)),
+        };
+        Self { filter, state, qos, granted_qos, reason }
+    }
+}
+
+/// What goes to a remote.
+#[derive(Debug, Serialize, ToSchema)]
+struct OutStatus {
+    /// Its name among those of the bridge.
+    name: String,
+    /// Filters of topics here.
+    filters: Vec<String>,
+}
+
+impl View {
+    fn bridge_named(&self, name: &str) -> Result<usize, Problem> {
+        let found = self.shown_bridges().find(|index| self.described.bridges[*index].name == name);
+        found.ok_or_else(|| Problem::not_found(format!("no bridge {name:?}; /api/v1/bridges lists them")))
+    }
+
+    /// Places of the bridges of the configuration. A removed one has nothing left.
+    pub(super) fn shown_bridges(&self) -> impl Iterator<Item = usize> {
+        let all = self.described.bridges.iter().enumerate();
+        all.filter(|(_, bridge)| !bridge.is_removed).map(|(index, _)| index)
+    }
+
+    /// How a bridge stands by the boards, and where more is said of it.
+    pub(super) fn bridge_state(&self, span: &Span, index: usize) -> (&'static str, Option<String>) {
+        let state = BridgeState::of(span.now.bridge(index, B::State));
+        let more = || format!("`forebay bridges {}` has the reason", self.described.bridges[index].name);
+        (state.as_str(), (state != BridgeState::Connected).then(more))
+    }
+
+    fn bridge_status(&self, span: &Span, shard: usize, told: &BridgeOnShard) -> BridgeStatus {
+        let bridge = &self.described.bridges[told.bridge];
+        let of = |metric| span.now.bridge(told.bridge, metric);
+        let rate = |metric| span.per_s(|sample| sample.bridge(told.bridge, metric));
+        let trouble = told.trouble.clone();
+        BridgeStatus {
+            name: bridge.name.clone(),
+            description: bridge.description.clone(),
+            remote: bridge.remote.clone(),
+            state: told.state.as_str(),
+            reason: told.reason.clone(),
+            since_seconds: told.since_s,
+            last_trouble: trouble.map(|(reason, age_seconds)| LastTrouble { reason, age_seconds }),
+            queue: BridgeQueue {
+                unacknowledged_messages: told.unacknowledged.messages,
+                unacknowledged_messages_max: told.unacknowledged.messages_max,
+                oldest_unacknowledged_seconds: told.unacknowledged.oldest_s,
+                queued_messages: told.queued.messages,
+                queued_messages_max: told.queued.messages_max,
+                queued_bytes: told.queued_bytes,
+                queued_bytes_max: told.queued_bytes_max,
+                oldest_queued_seconds: told.queued.oldest_s,
+            },
+            numbers: BridgeNumbers {
+                connects: of(B::Connects),
+                failures: of(B::Failures),
+                refused: of(B::Refused),
+                protocol_errors: of(B::Malformed),
+                received: of(B::Received),
+                received_bytes: of(B::ReceivedBytes),
+                unasked: of(B::Unasked),
+                unfit: of(B::Unfit),
+                retained_left_out: of(B::RetainedLeftOut),
+            },
+            rate: BridgeRate {
+                window_seconds: WINDOW.as_secs(),
+                received_per_second: rate(B::Received),
+                received_bytes_per_second: rate(B::ReceivedBytes),
+            },
+            shard,
+        }
+    }
+
+    /// What the shards have of bridges, or of one, in the order of the configuration: by shard.
+    async fn ask_for_bridges(&self, bridge: Option<usize>) -> Result<Vec<(usize, BridgeOnShard)>, Problem> {
+        let mut all = Vec::new();
+        for shard in 0..self.shards.count() {
+            match ask(self, shard, Ask::Bridges { bridge }).await? {
+                Told::Bridges(found) => all.extend(found.into_iter().map(|of| (shard, of))),
+                _ => return Err(not_an_answer()),
+            }
+        }
+        // A shard may be ahead of what is shown, or behind.
+        let is_shown = |of: &BridgeOnShard| self.described.bridges.get(of.bridge).is_some_and(|of| !of.is_removed);
+        all.retain(|(_, of)| is_shown(of));
+        all.sort_by_key(|(_, of)| of.bridge);
+        Ok(all)
+    }
+}
+
+impl View {
+    /// Refuses to remove a bridge while messages wait for its remote. An unknown bridge is refused elsewhere.
+    pub(super) async fn refuse_waiting(&self, name: &str) -> Result<(), Problem> {
+        let Ok(index) = self.bridge_named(name) else { return Ok(()) };
+        let told = self.ask_for_bridges(Some(index)).await?;
+        let waiting: usize = told.iter().map(|(_, of)| of.queued.messages + of.unacknowledged.messages).sum();
+        if waiting == 0 {
+            return Ok(());
+        }
+        let why = format!(
+            "{waiting} messages for the remote of bridge {name} would be lost: `?discard=true` removes it nevertheless"
+        );
+        Err(Problem::new(StatusCode::CONFLICT, why))
+    }
+}
+
+impl Bridge {
+    /// What comes from the remote, with how the filters stand.
+    fn ins(&self, told: &[BridgeFilter]) -> Vec<InStatus> {
+        let of_filter = |filter: &String| told.iter().find(|of| of.filter == *filter).cloned().map(FilterStatus::from);
+        let status = |(name, filters): &(String, Vec<String>)| InStatus {
+            name: name.clone(),
+            filters: filters.iter().filter_map(of_filter).collect(),
+        };
+        self.ins.iter().map(status).collect()
+    }
+
+    fn outs(&self) -> Vec<OutStatus> {
+        let status =
+            |(name, filters): &(String, Vec<String>)| OutStatus { name: name.clone(), filters: filters.clone() };
+        self.outs.iter().map(status).collect()
+    }
+}
+
+/// All bridges.
+#[utoipa::path(get, path = "/api/v1/bridges", tag = "bridges", responses(
+    (status = 200, body = Bridges),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn bridges(State(view): State<Arc<View>>) -> Result<Json<Bridges>, Problem> {
+    let told = view.ask_for_bridges(None).await?;
+    let span = view.samples.span(&view.boards);
+    Ok(Json(Bridges { bridges: told.iter().map(|(shard, of)| view.bridge_status(&span, *shard, of)).collect() }))
+}
+
+/// One bridge, with what the remote has granted, and its filters.
+#[utoipa::path(get, path = "/api/v1/bridges/{name}", tag = "bridges",
+    params(("name" = String, Path, description = "Its name in the configuration")), responses(
+    (status = 200, body = BridgeWithFilters),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn bridge(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<BridgeWithFilters>, Problem> {
+    let index = view.bridge_named(&name)?;
+    let told = view.ask_for_bridges(Some(index)).await?;
+    let (shard, of) =
+        told.first().ok_or_else(|| Problem::unavailable(format!("no shard has the bridge {name:?} yet")))?;
+    let bridge = &view.described.bridges[index];
+    Ok(Json(BridgeWithFilters {
+        status: view.bridge_status(&view.samples.span(&view.boards), *shard, of),
+        granted: of.granted.clone().map(Grants::from),
+        r#in: bridge.ins(&of.filters),
+        out: bridge.outs(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_filter_stands_under_what_asks_for_it() {
+        let names = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let bridge = Bridge {
+            name: "plant".to_owned(),
+            description: None,
+            remote: String::new(),
+            ins: vec![
+                ("first".to_owned(), names(&["a", "b"])),
+                ("second".to_owned(), names(&["$share/s/a", "b", "new"])),
+            ],
+            outs: Vec::new(),
+            is_removed: false,
+        };
+        let told = [("a", None), ("b", Some(Err("not authorised"))), ("$share/s/a", Some(Ok(1)))];
+        let told = told.map(|(filter, standing)| BridgeFilter { filter: filter.to_owned(), qos: 2, standing });
+        let shown = bridge.ins(&told);
+        let rows = |of: &InStatus| {
+            let row = |of: &FilterStatus| (of.filter.clone(), of.state, of.granted_qos, of.reason);
+            of.filters.iter().map(row).collect::<Vec<_>>()
+        };
+        let refused = ("b".to_owned(), "refused", None, Some("not authorised"));
+        assert_eq!(rows(&shown[0]), [("a".to_owned(), "open", None, None), refused.clone()]);
+        assert_eq!(rows(&shown[1]), [("$share/s/a".to_owned(), "granted", Some(1), None), refused], "none is made up");
+    }
+}

@@ -1,0 +1,101 @@
+//! Sessions of bridges: the client of one is a remote, a broker to which we have connected as a client. What differs is a property of its
+//! [`Peer`]; CONNECT and SUBSCRIBE are exchanged elsewhere.
+
+use std::fmt::Debug;
+
+use super::client_key::ClientKey;
+use super::connect::terms;
+use super::peer::Peer;
+use super::settings::Settings;
+use super::state::{Session, Terms};
+use super::store::{SessionKey, Sessions};
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::runtime::seam::{ConnId, Monotonic};
+
+/// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
+pub(super) const BRIDGES: &str = "$bridges";
+
+/// `Passes` says what a remote is sent of a message.
+pub trait Passes: Debug {
+    /// Hands `write` what the remote is sent of a copy for subscriptions with these identifiers, if there is anything: it keeps the QoS of
+    /// the copy, or lowers it.
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>));
+}
+
+/// `Remote` is what CONNECT and CONNACK have settled for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The version of the connection.
+    pub version: Version,
+    /// The largest packet that the remote takes, in bytes.
+    pub packet_size_max: u32,
+    /// Messages of QoS 1 and 2 that may be on their way to it.
+    pub send_maximum: u16,
+    /// Messages of QoS 1 and 2 that it may have open here, as CONNECT said in 5.0.
+    pub receive_maximum: u16,
+}
+
+impl Remote {
+    fn terms(self, settings: &Settings) -> Terms {
+        let Self { version, packet_size_max, send_maximum, receive_maximum } = self;
+        let peer = Peer { version, packet_size_max, problem_information: false, is_remote: true };
+        let settings = Settings {
+            receive_maximum,
+            topic_alias_maximum: 0,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            ..settings.clone()
+        };
+        Terms { send_maximum, ..terms(peer, &settings) }
+    }
+}
+
+impl Sessions {
+    /// The session of a bridge, whatever its name: it is made if it is not there. It stays until [`Sessions::forget`], with its remote or
+    /// without.
+    pub fn of_bridge(&mut self, client_id: &str, settings: &Settings, now: Monotonic) -> SessionKey {
+        self.bytes_max = settings.session_bytes_max;
+        if let Some(key) = self.find(ClientKey { auth: Some(BRIDGES), client_id }) {
+            return key;
+        }
+        let peer = Peer { is_remote: true, ..Peer::new(Version::V5) };
+        let mut session = Session::new(client_id, None, terms(peer, settings));
+        session.expiry_s = u32::MAX;
+        let key = self.insert(session);
+        self.rest(key, now);
+        self.note_connected(key, false);
+        key
+    }
+
+    /// A remote has accepted the bridge of a session that has no connection. What is open goes on. `known_as`: who the remote is, and what it
+    /// knows the bridge as; it is the user name of what it sends.
+    pub fn attach(&mut self, key: SessionKey, conn: ConnId, (remote, known_as): (Remote, &str), settings: &Settings) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let is_written =
+            session.number().is_some() && !self.is_unwritten(key) && session.terms.version == remote.version;
+        let is_written = is_written && session.username() == Some(known_as);
+        debug_assert!(session.conn.is_none() && session.is_remote());
+        self.end_absence(key);
+        let session = &mut self.sessions[key];
+        (session.conn, session.terms) = (Some(conn), remote.terms(settings));
+        if session.username() != Some(known_as) {
+            self.bytes -= session.bytes();
+            session.username = Some(known_as.into());
+            self.bytes += session.bytes();
+        }
+        self.note_connected(key, is_written);
+    }
+}
+
+impl Session {
+    /// The remote has forgotten what it was sent: it is sent that as new. Returns how many copies of QoS 2 may come there twice.
+    pub fn send_anew(&mut self) -> usize {
+        self.begin_outgoing_anew()
+    }
+
+    /// Packet identifiers of QoS 2 that the client has open.
+    #[must_use]
+    pub fn open_ids(&self) -> Vec<u16> {
+        self.inflight.qos2.as_ref().map(|qos2| qos2.ids().collect()).unwrap_or_default()
+    }
+}

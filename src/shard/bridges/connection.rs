@@ -1,0 +1,281 @@
+//! A connection to a remote: how it becomes that of the bridge's session, and how it ends.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bridge::{Effect, Ending, Event, Granted, Standing, Url};
+use crate::listener::ws;
+use crate::mqtt::malformed::Malformed;
+use crate::mqtt::packet::{Ack, Packet, Version};
+use crate::mqtt::property::Properties;
+use crate::mqtt::reason::ReasonCode;
+use crate::outward::{Ended, LinkId};
+use crate::runtime::seam::{Closed, ConnId, Monotonic, SocketOptions};
+use crate::session::{End, Peer, Remote, Session, SessionKey};
+
+use super::super::broker::remotes::Passing;
+use super::super::connection::Kind;
+use super::super::device::Flow;
+use super::super::{Core, Ring};
+use super::{Bridges, known_as};
+
+/// How long after SUBACK the remote's retained messages may come.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// Puts WebSocket over a connection that is to be made, where the URL says so.
+fn layered(effect: Effect, url: &Url) -> Effect {
+    match effect {
+        Effect::Connect { link, to, layer } if url.transport.is_web_socket => {
+            let layer = Some(ws::outgoing(&url.endpoint().to_string(), &url.path, layer));
+            Effect::Connect { link, to, layer }
+        }
+        effect => effect,
+    }
+}
+
+impl Bridges {
+    /// Takes addresses of a remote.
+    pub(in crate::shard) fn resolved(
+        &mut self,
+        index: usize,
+        ticket: u64,
+        found: Result<Vec<SocketAddr>, String>,
+        now: Monotonic,
+    ) {
+        if let Some(running) = self.all.get_mut(&index) {
+            running.client.on_resolved(ticket, found, now);
+            running.busy = true;
+        }
+    }
+
+    /// Notes that a socket is connected, or that its layer `is_ready`.
+    pub(in crate::shard) fn link_connected(&mut self, index: usize, link: LinkId, is_ready: bool) {
+        if let Some(running) = self.all.get_mut(&index)
+            && running.carrier.connected(link, is_ready)
+        {
+            running.client.on_connected(link);
+            running.busy = true;
+        }
+    }
+
+    /// Notes that a socket is gone over which no messages went.
+    pub(in crate::shard) fn link_closed(&mut self, index: usize, link: LinkId, why: &Closed, now: Monotonic) {
+        if let Some(running) = self.all.get_mut(&index) {
+            let why = running.carrier.closed(link, why);
+            running.client.on_closed(link, &why, now);
+            running.busy = true;
+        }
+    }
+
+    /// Notes that packets of a remote have come.
+    pub(in crate::shard) fn heard(&mut self, session: SessionKey, bytes: usize) {
+        if let Some((_, running)) = self.of(session) {
+            running.client.heard();
+            running.counts.received_bytes += bytes as u64;
+        }
+    }
+}
+
+impl Core {
+    /// Takes bytes of a remote that has not accepted the client. Returns how many of them were taken.
+    pub(in crate::shard) fn remote_greets(
+        &mut self,
+        io: &mut Ring<'_>,
+        (index, link): (usize, LinkId),
+        conn: ConnId,
+        bytes: &[u8],
+    ) -> usize {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return bytes.len() };
+        let used = running.client.on_bytes(link, bytes, io.now());
+        self.pump_bridge(io, index);
+        // Messages may come right after CONNACK.
+        let is_device = matches!(self.connections.get(conn).map(|c| c.kind), Some(Kind::Device { .. }));
+        if is_device && used < bytes.len() { used + self.device_bytes(io, conn, &bytes[used..]) } else { bytes.len() }
+    }
+
+    /// Carries out what a client wants, until it wants nothing more.
+    pub(super) fn pump_bridge(&mut self, io: &mut Ring<'_>, index: usize) {
+        loop {
+            let Some(running) = self.bridges.all.get_mut(&index) else { return };
+            running.busy = false;
+            running.client.take_effects(&mut running.effects);
+            if running.effects.is_empty() {
+                break;
+            }
+            let sockets = SocketOptions::default();
+            for effect in std::mem::take(&mut running.effects) {
+                let Some(running) = self.bridges.all.get_mut(&index) else { return };
+                let (around, connections) = (&self.broker.around, &mut self.connections);
+                let effect = layered(effect, &around.config.bridges[index].url);
+                if let Some(event) = running.carrier.carry(io, around, connections, sockets, effect) {
+                    self.bridge_event(io, index, event);
+                }
+            }
+        }
+        self.set_bridge_timer(io, index);
+    }
+
+    fn bridge_event(&mut self, io: &mut Ring<'_>, index: usize, event: Event) {
+        match event {
+            Event::Connected(link, granted) => self.attach(io, index, link, *granted),
+            Event::Subscribed(standings) => self.remote_subscribed(io, index, standings),
+            Event::Lost(link, why) => self.detach(io, index, link, &why),
+            Event::Unreachable(_, why) => self.tell_bridge_unreachable(io.now(), index, &why),
+            Event::Outward(news) => self.tell_bridge_news(io.now(), index, news),
+        }
+    }
+
+    /// Gives the connection to the bridge's session: messages go over it from now on.
+    fn attach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, granted: Granted) {
+        let config = Arc::clone(&self.broker.around.config);
+        let (bridge, now) = (&config.bridges[index], io.now());
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let Some(conn) = running.carrier.conn(link) else { return };
+        let key = running.session;
+        if let Some(session) = self.broker.sessions.get_mut(key).filter(|_| !granted.session_present) {
+            let (sent, waiting) = session.copies();
+            let ids = session.open_ids();
+            let is_lost = sent + waiting > 0 || !ids.is_empty();
+            let may_double = session.send_anew();
+            running.forgets = ids;
+            if is_lost && session.username().is_some() && !bridge.clean_start {
+                self.tell_bridge_session_lost(now, index, may_double);
+            }
+        }
+        self.forget_ids(index);
+        let receive_maximum = if granted.version == Version::V5 { bridge.receive_maximum } else { u16::MAX };
+        let remote = Remote {
+            version: granted.version,
+            packet_size_max: granted.packet_size_max,
+            send_maximum: granted.in_flight_max,
+            receive_maximum,
+        };
+        let settings = &self.broker.keeping.settings;
+        self.broker.sessions.attach(key, conn, (remote, &known_as(bridge)), settings);
+        let Some(peer) = self.broker.sessions.get(key).map(Session::peer) else { return };
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.kind = Kind::Device { session: key, peer };
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        (running.at, running.since) = (Some((link, conn)), now);
+        running.settled_at = Monotonic::NEVER;
+        self.tell_bridge_connected(now, index, &granted);
+        self.broker.write_notes();
+        // Answers to what is sent may be missed before the remote has the filters.
+        if granted.session_present || bridge.ins.is_empty() {
+            self.send_to_remote(io, index, granted);
+        }
+        self.answer(io, key);
+    }
+
+    /// The remote is sent waiting messages, and those that follow.
+    fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
+        let Some(running) = self.bridges.all.get(&index) else { return };
+        let passing = Passing::new(Arc::clone(&self.broker.around.config), index, granted);
+        self.broker.remotes.set_passes(running.session, Some(Rc::new(passing)));
+        self.broker.pump_session(io, running.session);
+    }
+
+    fn remote_subscribed(&mut self, io: &mut Ring<'_>, index: usize, standings: Vec<Standing>) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let granted = running.client.standing().map(|(granted, _)| granted.clone());
+        let has_changed = running.standings != standings;
+        running.standings = standings;
+        running.settled_at = io.now().after(SETTLING);
+        let session = running.session;
+        if has_changed {
+            self.tell_bridge_filters(io.now(), index);
+        }
+        if let Some(granted) = granted.filter(|_| self.broker.remotes.passes(session).is_none()) {
+            self.send_to_remote(io, index, granted);
+        }
+    }
+
+    /// Frees packet identifiers of QoS 2 that the remote has forgotten, as far as their messages are over. Until then it can send none of
+    /// QoS 2: what has one of them would be taken for a repeat. True: all are free.
+    pub(super) fn forget_ids(&mut self, index: usize) -> bool {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return true };
+        let key = running.session;
+        let ids = std::mem::take(&mut running.forgets);
+        for id in &ids {
+            if let Some(flow) = self.broker.release_elsewhere(key, *id) {
+                if matches!(flow, Flow::Stall(_)) {
+                    break;
+                }
+                continue;
+            }
+            if let Some(session) = self.broker.sessions.get_mut(key) {
+                let release = Ack { packet_id: *id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY };
+                // PUBCOMP is for nobody.
+                let _ = session.packet(&Packet::PubRel(release), &mut Vec::new());
+            }
+        }
+        self.broker.write_down(key);
+        let open = self.broker.sessions.get(key).map(Session::open_ids).unwrap_or_default();
+        let Some(running) = self.bridges.all.get_mut(&index) else { return true };
+        running.forgets = ids.into_iter().filter(|id| open.contains(id)).collect();
+        running.forgets.is_empty()
+    }
+
+    /// The client has let go of a connection over which messages went.
+    fn detach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, why: &str) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
+        running.since = io.now();
+        let key = running.session;
+        self.broker.remotes.set_passes(key, None);
+        if self.connections.get(conn).is_some() {
+            self.broker.disconnected(io.now(), key, conn, End::Lost);
+            self.forget(io, conn);
+        }
+        self.tell_bridge_lost(io.now(), index, why);
+    }
+
+    /// The connection of a session was closed from elsewhere.
+    pub(in crate::shard) fn remote_closed(&mut self, io: &mut Ring<'_>, session: SessionKey, why: &Closed) {
+        let now = io.now();
+        let Some((_, running)) = self.bridges.of(session) else { return };
+        let Some((link, _)) = running.at else { return };
+        let why = running.carrier.closed(link, why);
+        running.client.on_closed(link, &why, now);
+        running.busy = true;
+    }
+
+    /// Says DISCONNECT to a remote, and closes the connection.
+    pub(super) fn leave_remote(&mut self, io: &mut Ring<'_>, conn: ConnId, session: SessionKey) {
+        let Some(Kind::Device { peer, .. }) = self.connections.get(conn).map(|c| c.kind) else { return };
+        self.close_remote(io, (conn, session, peer), End::Administrative);
+    }
+
+    fn close_remote(&mut self, io: &mut Ring<'_>, (conn, session, peer): (ConnId, SessionKey, Peer), end: End) {
+        end.write(peer, io.out(conn));
+        self.broker.disconnected(io.now(), session, conn, end);
+        self.forget(io, conn);
+        io.close(conn);
+    }
+
+    /// Ends the connection to a remote from our side. `why`: where it is not `end`.
+    pub(in crate::shard) fn end_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        (conn, session, peer): (ConnId, SessionKey, Peer),
+        end: End,
+        why: Option<Ending>,
+    ) {
+        self.close_remote(io, (conn, session, peer), end);
+        let now = io.now();
+        let Some((_, running)) = self.bridges.of(session) else { return };
+        let Some((link, _)) = running.at else { return };
+        running.carrier.let_go(link);
+        running.busy = true;
+        match (why, end) {
+            (Some(why), _) => running.client.ended(link, &why, now),
+            (None, End::Violation(violation)) => {
+                let malformed = Malformed { reason: violation.reason, clause: violation.clause, what: violation.what };
+                running.client.ended(link, &Ending::Violation(malformed), now);
+            }
+            (None, _) => running.client.on_closed(link, &Ended::Lost("closed here".into()), now),
+        }
+    }
+}

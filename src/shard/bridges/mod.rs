@@ -1,0 +1,330 @@
+//! Bridges: Forebay as a client of other MQTT brokers.
+//!
+//! | file | |
+//! |---|---|
+//! | `connection` | a connection to a remote, from its first byte to its end |
+//! | `messages` | its input: messages of the remote, and packets that only a server sends |
+//! | `told` | metrics and events |
+//! | `inspect` | what the control plane is told |
+//!
+//! A bridge is a [`Client`], which has the way to the remote, and a session, which has the messages of both ways. The session is on the shard
+//! that its name chooses, and is there with a remote or without: it subscribes here to what the bridge's `out` filters say. Once the remote
+//! has accepted the client, its connection is that of a device, and its packets are those of a server.
+
+mod connection;
+mod inspect;
+mod messages;
+mod told;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bridge::{self, Client, Login, Scratch, Standing, Wanted};
+use crate::config::{Bridge, BridgeIn, Config};
+use crate::mqtt::packet::{QoS, SubscriptionOptions};
+use crate::outward::{self, LinkId};
+use crate::runtime::seam::{ConnId, Monotonic, TimerId};
+use crate::session::{QueueBounds, Session, SessionKey, Wish};
+
+use self::told::Counts;
+use super::carrier::{Carrier, Far};
+use super::connection::Timer;
+use super::edge::Edge;
+use super::{Core, Ring, router};
+
+/// The bridges of a shard.
+#[derive(Default)]
+pub(super) struct Bridges {
+    /// Those with their session here, by their place in the configuration.
+    all: BTreeMap<usize, Running>,
+    scratch: Scratch,
+    /// Whether clients are accepted: before that no remote is connected to.
+    is_open: bool,
+}
+
+/// A bridge with its session here.
+struct Running {
+    client: Client,
+    carrier: Carrier,
+    session: SessionKey,
+    effects: Vec<bridge::Effect>,
+    /// The connection over which messages go.
+    at: Option<(LinkId, ConnId)>,
+    /// Since when it is there, or is not.
+    since: Monotonic,
+    /// How the remote has answered for the filters.
+    standings: Vec<Standing>,
+    /// When the retained messages of the remote have come.
+    settled_at: Monotonic,
+    /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
+    forgets: Vec<u16>,
+    /// Whether the client may have something to do.
+    busy: bool,
+    timer: Option<(Monotonic, TimerId)>,
+    counts: Counts,
+}
+
+/// The client identifier of a bridge's session.
+fn session_name(bridge: &Bridge) -> String {
+    format!("bridge/{}", bridge.name)
+}
+
+/// Who the remote is, and what it knows the bridge as.
+fn known_as(bridge: &Bridge) -> String {
+    format!("{}@{}", bridge.client_id, bridge.url.endpoint())
+}
+
+/// The settings of a bridge's client. `before`: the bridge as it was.
+fn settings(
+    bridge: &Bridge,
+    before: Option<&Bridge>,
+    packet_bytes_max: u32,
+    tls: Option<outward::Settings>,
+) -> bridge::Settings {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for of in &bridge.ins {
+        let options = SubscriptionOptions {
+            qos: of.qos,
+            // A share has no No Local [MQTT-3.8.3-4].
+            no_local: of.share.is_none(),
+            retain_as_published: true,
+            retain_handling: of.takes.retained.handling(),
+        };
+        for filter in of.asked() {
+            if !wanted.iter().any(|known| *known.filter == *filter) {
+                wanted.push(Wanted { filter: filter.into(), options });
+            }
+        }
+    }
+    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(BridgeIn::asked));
+    let gone = had.filter(|filter| !wanted.iter().any(|known| *known.filter == **filter)).map(Into::into);
+    let gone = gone.collect();
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    bridge::Settings {
+        outward: outward::Settings {
+            connect_timeout: bridge.connect_timeout,
+            backoff_min: bridge.reconnect_backoff,
+            backoff_max: bridge.reconnect_backoff_max,
+            refused_backoff_max: bridge.reconnect_backoff_max,
+            ..tls.unwrap_or_default()
+        },
+        endpoint: bridge.url.endpoint(),
+        login: Login {
+            versions: bridge.version,
+            says_bridge: bridge.try_private,
+            client_id: bridge.client_id.as_str().into(),
+            username: bridge.username.as_deref().map(Into::into),
+            password: bridge.password.clone(),
+            clean_start: bridge.clean_start,
+            session_expiry_s: seconds(bridge.session_expiry),
+            keep_alive_s: u16::try_from(bridge.keep_alive.as_secs()).unwrap_or(u16::MAX),
+            receive_maximum: bridge.receive_maximum,
+            packet_bytes_max,
+            in_flight_max: bridge.inflight_max,
+        },
+        wanted,
+        gone,
+    }
+}
+
+impl Bridges {
+    /// The bridge of a session, by its place in the configuration.
+    fn of(&mut self, session: SessionKey) -> Option<(usize, &mut Running)> {
+        let mut all = self.all.iter_mut().map(|(index, running)| (*index, running));
+        all.find(|(_, running)| running.session == session)
+    }
+}
+
+impl Core {
+    /// Begins to connect: clients are accepted from now on.
+    pub(super) fn open_bridges(&mut self, io: &mut Ring<'_>) {
+        self.bridges.is_open = true;
+        let config = Arc::clone(&self.broker.around.config);
+        for (index, running) in &mut self.bridges.all {
+            if !config.bridges[*index].paused {
+                running.client.start(io.now());
+                running.busy = true;
+            }
+        }
+    }
+
+    /// Takes up the sessions of bridges, before anybody can publish. Those of bridges that are in the configuration no more end.
+    pub(super) fn take_up_bridges(&mut self, io: &mut Ring<'_>) {
+        let config = Arc::clone(&self.broker.around.config);
+        let is_known =
+            |session: &Session| config.bridges.iter().any(|bridge| session_name(bridge) == session.client_id());
+        let all = self.broker.sessions.iter_from(0).filter_map(|(_, session)| session);
+        let gone = all
+            .filter(|session| session.is_remote() && !is_known(session))
+            .map(|session| session.client_id().to_owned());
+        for name in gone.collect::<Vec<_>>() {
+            let key = self.broker.sessions.of_bridge(&name, &self.broker.keeping.settings, io.now());
+            self.broker.sessions.forget(key);
+        }
+        for index in 0..config.bridges.len() {
+            self.begin_bridge(io, index, None);
+        }
+        self.broker.write_notes();
+    }
+
+    /// Takes another configuration. A bridge that differs connects anew; its session stays, with the messages in it.
+    pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
+        let config = Arc::clone(&self.broker.around.config);
+        for (index, bridge) in config.bridges.iter().enumerate() {
+            let known = before.bridges.get(index);
+            if known == Some(bridge) && edge_before.bridge(index) == self.broker.around.edge.bridge(index) {
+                continue;
+            }
+            self.end_bridge(io, index, bridge.is_removed);
+            self.begin_bridge(io, index, known);
+        }
+        self.broker.write_notes();
+    }
+
+    /// Begins a bridge that has its session on this shard.
+    fn begin_bridge(&mut self, io: &mut Ring<'_>, index: usize, before: Option<&Bridge>) {
+        let config = Arc::clone(&self.broker.around.config);
+        let bridge = &config.bridges[index];
+        let name = session_name(bridge);
+        if bridge.is_removed || router::owner(&name, config.service.shards) != self.broker.index {
+            return;
+        }
+        let now = io.now();
+        let session = self.broker.sessions.of_bridge(&name, &self.broker.keeping.settings, now);
+        let bounds = QueueBounds {
+            messages: bridge.queue_messages_max,
+            bytes: bridge.queue_bytes_max,
+            drops_newest: bridge.drops_newest,
+        };
+        self.broker.remotes.insert(session, bounds);
+        self.subscribe_bridge(io, session, (index, bridge));
+        let outward = outward::Settings { tls: self.broker.around.edge.bridge(index).cloned(), ..Default::default() };
+        let before = before.filter(|before| !before.is_removed);
+        let settings = settings(bridge, before, config.mqtt.packet_bytes_max, Some(outward));
+        let mut client = Client::new(settings, self.random.u64(..));
+        let known_as = known_as(bridge);
+        let knows = |session: &Session| session.username().is_none_or(|known| known == known_as);
+        if !self.broker.sessions.get(session).is_some_and(knows) {
+            // Another remote, or another client there: what it may know is not of this session.
+            client.begin_anew();
+        }
+        if self.bridges.is_open && !bridge.paused {
+            client.start(now);
+        }
+        let running = Running {
+            client,
+            carrier: Carrier::new(Far::Bridge(index)),
+            session,
+            effects: Vec::new(),
+            at: None,
+            since: now,
+            standings: Vec::new(),
+            settled_at: Monotonic::NEVER,
+            forgets: Vec::new(),
+            busy: true,
+            timer: None,
+            counts: self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default(),
+        };
+        self.bridges.all.insert(index, running);
+    }
+
+    /// Has the session of a bridge subscribed to what its `out` filters say, and to nothing else. The first `out` with a filter has it.
+    fn subscribe_bridge(&mut self, io: &mut Ring<'_>, key: SessionKey, (index, bridge): (usize, &Bridge)) {
+        let mut wanted: Vec<(&str, u32)> = Vec::new();
+        for out in &bridge.outs {
+            for filter in &out.filters {
+                if !wanted.iter().any(|(known, _)| known == filter) {
+                    wanted.push((filter, Bridge::identifier(&out.name)));
+                }
+            }
+        }
+        let had = self.broker.sessions.get(key).map(|session| session.subscriptions().to_vec()).unwrap_or_default();
+        for old in had.iter().filter(|old| !wanted.contains(&(&old.filter, old.identifier))) {
+            self.broker.unsubscribe_from(key, &old.filter);
+        }
+        self.broker.measure_session_room();
+        for (filter, identifier) in wanted {
+            if had.iter().any(|old| (&*old.filter, old.identifier) == (filter, identifier)) {
+                continue;
+            }
+            let options = SubscriptionOptions {
+                qos: QoS::ExactlyOnce,
+                // G10: a message never goes out by the bridge that it came in by.
+                no_local: true,
+                retain_as_published: true,
+                retain_handling: 2,
+            };
+            if let Err(refused) = self.broker.subscribe_to(io, key, Wish { filter, options, identifier }) {
+                self.tell_bridge_filter_refused(io.now(), index, filter, refused.what);
+            }
+        }
+        self.broker.write_down(key);
+    }
+
+    /// Ends the connection of a bridge, and its session if the bridge is gone.
+    fn end_bridge(&mut self, io: &mut Ring<'_>, index: usize, is_removed: bool) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let (session, at) = (running.session, running.at);
+        running.client.stop(io.now());
+        if let Some((link, conn)) = at {
+            // The remote is told, before the client aborts the connection.
+            running.carrier.let_go(link);
+            self.leave_remote(io, conn, session);
+        }
+        self.pump_bridge(io, index);
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        running.carrier.close_all(io, &mut self.connections);
+        if let Some((_, timer)) = running.timer.take() {
+            io.cancel_timer(timer);
+        }
+        if is_removed {
+            self.bridges.all.remove(&index);
+            self.broker.remotes.remove(session);
+            self.broker.sessions.forget(session);
+            self.broker.write_notes();
+        }
+    }
+
+    /// Takes the bridges a step on: at the beginning of a turn's end.
+    pub(super) fn work_on_bridges(&mut self, io: &mut Ring<'_>) {
+        if self.bridges.all.is_empty() {
+            return;
+        }
+        let busy = self.bridges.all.iter().filter(|(_, running)| running.busy).map(|(index, _)| *index);
+        for index in busy.collect::<Vec<_>>() {
+            self.pump_bridge(io, index);
+        }
+        self.set_bridge_numbers();
+    }
+
+    /// Handles the timer of a bridge.
+    pub(super) fn bridge_time(&mut self, io: &mut Ring<'_>, index: usize) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        (running.timer, running.busy) = (None, true);
+        if self.drain.is_some() {
+            return;
+        }
+        if let Some((_, conn)) = running.at {
+            let is_read = self.connections.get(conn).is_some_and(|connection| !connection.stalled);
+            running.client.is_read(is_read);
+        }
+        let carrier = &running.carrier;
+        running.client.on_time(|link| carrier.unacked(io, link), io.now());
+    }
+
+    fn set_bridge_timer(&mut self, io: &mut Ring<'_>, index: usize) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let at = running.client.next_deadline();
+        match running.timer {
+            // An earlier timer that is set already will look again when it fires.
+            Some((set, _)) if set <= at => {}
+            earlier => {
+                if let Some((_, timer)) = earlier {
+                    io.cancel_timer(timer);
+                }
+                running.timer = (at != Monotonic::NEVER).then(|| (at, io.set_timer(at, Timer::Bridge(index).token())));
+            }
+        }
+    }
+}

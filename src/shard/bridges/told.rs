@@ -1,0 +1,134 @@
+//! Metrics and events of bridges.
+
+use crate::bridge::{Granted, Standing, Unfit};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::spec::BridgeMetric as M;
+use crate::outward::News;
+use crate::runtime::seam::Monotonic;
+use crate::session::Session;
+
+use super::super::events::{clipped, second};
+use super::super::{Broker, Core};
+use crate::config::Bridge;
+
+/// What a bridge has done since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Connections that the remote has accepted.
+    pub(super) connects: u64,
+    /// Bytes of packets of the remote.
+    pub(super) received_bytes: u64,
+    /// Messages of the remote that were taken.
+    pub(super) received: u64,
+    /// Messages of the remote that no filter of the bridge matches.
+    pub(super) unasked: u64,
+    /// Messages of the remote of which the bridge can make nothing.
+    pub(super) unfit: u64,
+    /// Retained messages of the remote that are not wanted.
+    pub(super) retained: u64,
+}
+
+/// Tells an event of a bridge.
+fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event, &Bridge) -> Event) {
+    let bridge = &broker.around.config.bridges[index];
+    broker.teller.tell(kind, second(now), |event| {
+        let event = event.with(Field::Bridge, bridge.name.as_str());
+        with(event.with(Field::Remote, bridge.url.endpoint().to_string()), bridge)
+    });
+}
+
+impl Core {
+    pub(super) fn tell_bridge_connected(&mut self, now: Monotonic, index: usize, granted: &Granted) {
+        if let Some(running) = self.bridges.all.get_mut(&index) {
+            running.counts.connects += 1;
+        }
+        tell(&mut self.broker, Kind::BridgeConnected, now, index, |event, _| {
+            event.with(Field::Protocol, granted.version.as_str()).with(Field::SessionPresent, granted.session_present)
+        });
+    }
+
+    pub(super) fn tell_bridge_lost(&mut self, now: Monotonic, index: usize, why: &str) {
+        tell(&mut self.broker, Kind::BridgeLost, now, index, |event, _| event.with(Field::Reason, why));
+    }
+
+    pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
+        tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event, _| event.with(Field::Reason, why));
+    }
+
+    pub(super) fn tell_bridge_session_lost(&mut self, now: Monotonic, index: usize, may_double: usize) {
+        tell(&mut self.broker, Kind::BridgeSessionLost, now, index, |event, _| {
+            event.with(Field::Records, may_double as u64)
+        });
+    }
+
+    pub(super) fn tell_bridge_news(&mut self, now: Monotonic, index: usize, news: News) {
+        let why = match news {
+            News::LoginRefused(login) => login.reason,
+            News::TlsFailed(_, why) => format!("TLS: {why}"),
+            News::BrokerReachable(_) | News::Reachable(_) => return,
+        };
+        tell(&mut self.broker, Kind::BridgeRefused, now, index, |event, _| event.with(Field::Reason, why));
+    }
+
+    /// Reports filters that the remote has refused.
+    pub(super) fn tell_bridge_filters(&mut self, now: Monotonic, index: usize) {
+        let Some(running) = self.bridges.all.get(&index) else { return };
+        let refused = running.client.filters().filter_map(|(wanted, standing)| match standing {
+            Standing::Refused(reason) => Some((&wanted.filter, reason)),
+            Standing::Open | Standing::Granted(_) => None,
+        });
+        for (filter, reason) in refused {
+            tell(&mut self.broker, Kind::BridgeFilterRefused, now, index, |event, _| {
+                event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, reason.name())
+            });
+        }
+    }
+
+    /// Reports a filter that cannot be subscribed to here.
+    pub(super) fn tell_bridge_filter_refused(&mut self, now: Monotonic, index: usize, filter: &str, why: &str) {
+        tell(&mut self.broker, Kind::BridgeFilterRefused, now, index, |event, _| {
+            event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, why)
+        });
+    }
+
+    /// Counts and reports a message of the remote that goes no further.
+    pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, topic: &str, why: Unfit) {
+        if let Some(running) = self.bridges.all.get_mut(&index) {
+            let count = if why == Unfit::Unasked { &mut running.counts.unasked } else { &mut running.counts.unfit };
+            *count += 1;
+        }
+        tell(&mut self.broker, Kind::BridgeDropped, now, index, |event, _| {
+            event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label())
+        });
+    }
+
+    /// Sets the numbers of the bridges.
+    pub(super) fn set_bridge_numbers(&mut self) {
+        for (index, running) in &self.bridges.all {
+            let counts = running.counts;
+            let session = self.broker.sessions.get(running.session);
+            let (open, queued) = session.map(Session::copies).unwrap_or_default();
+            let stats = running.client.stats();
+            let state = running.state(&self.broker.around.config.bridges[*index]);
+            let values = [
+                (M::State, state as u64),
+                (M::Connected, u64::from(running.at.is_some())),
+                (M::Connects, counts.connects),
+                (M::Failures, stats.failures),
+                (M::Refused, stats.logins_refused + stats.tls_failures),
+                (M::Malformed, stats.malformed),
+                (M::ReceivedBytes, counts.received_bytes),
+                (M::Received, counts.received),
+                (M::Unasked, counts.unasked),
+                (M::Unfit, counts.unfit),
+                (M::RetainedLeftOut, counts.retained),
+                (M::Open, open as u64),
+                (M::Queued, queued as u64),
+                (M::QueuedBytes, session.map_or(0, Session::queued_bytes) as u64),
+            ];
+            for (metric, value) in values {
+                self.broker.numbers.set_bridge(*index, metric, value);
+            }
+        }
+    }
+}

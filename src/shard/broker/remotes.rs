@@ -1,0 +1,176 @@
+//! Copies for the remotes of bridges. What a remote is sent is made when it is sent, by the configuration in force and by what the remote has
+//! granted; so its copies wait in the queue of its session first, and no two remotes share bytes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::bridge::{Granted, Scratch};
+use crate::config::{Bridge, Config};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::encode;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::rule::template::MessageContext;
+use crate::session::{Copy, Handed, Passes, QueueBounds, SessionKey, properties};
+
+use super::delivery::Message;
+use super::{Broker, Ring};
+
+/// What the sessions of bridges have beyond others.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Remotes {
+    of: HashMap<SessionKey, Side>,
+}
+
+/// What one has.
+#[derive(Debug)]
+struct Side {
+    bounds: QueueBounds,
+    /// What its remote is sent; `None`: it has not answered for its filters.
+    passes: Option<Rc<Passing>>,
+}
+
+/// `Passing` makes what a remote is sent of a message.
+#[derive(Debug)]
+pub(in crate::shard) struct Passing {
+    config: Arc<Config>,
+    /// The bridge's place in the configuration.
+    bridge: usize,
+    granted: Granted,
+    scratch: RefCell<Scratch>,
+}
+
+impl Passing {
+    pub(in crate::shard) fn new(config: Arc<Config>, bridge: usize, granted: Granted) -> Self {
+        Self { config, bridge, granted, scratch: RefCell::default() }
+    }
+}
+
+impl Passes for Passing {
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>)) {
+        let outs = &self.config.bridges[self.bridge].outs;
+        let Some(out) = outs.iter().find(|out| identifiers.contains(&Bridge::identifier(&out.name))) else { return };
+        let of = MessageContext {
+            topic: copy.topic,
+            qos: copy.qos as u8,
+            retain: copy.retain,
+            payload: copy.payload,
+            properties: copy.properties,
+            ..MessageContext::default()
+        };
+        let scratch = &mut *self.scratch.borrow_mut();
+        if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
+            let (qos, retain, topic, payload) = (passed.qos, passed.retain, passed.topic, passed.payload);
+            write(&Publish { qos, retain, topic, payload, ..copy.clone() });
+        }
+    }
+}
+
+impl Remotes {
+    /// Notes a session of a bridge, and what may wait for its remote.
+    pub(in crate::shard) fn insert(&mut self, key: SessionKey, bounds: QueueBounds) {
+        self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side { bounds, passes: None });
+    }
+
+    /// Notes what the remote of a session is sent from now on.
+    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, passes: Option<Rc<Passing>>) {
+        if let Some(side) = self.of.get_mut(&key) {
+            side.passes = passes;
+        }
+    }
+
+    /// Forgets a session.
+    pub(in crate::shard) fn remove(&mut self, key: SessionKey) {
+        self.of.remove(&key);
+    }
+
+    /// The sessions.
+    pub(in crate::shard) fn sessions(&self) -> impl ExactSizeIterator<Item = SessionKey> {
+        self.of.keys().copied()
+    }
+
+    /// What the remote of a session is sent.
+    pub(in crate::shard) fn passes(&self, key: SessionKey) -> Option<Rc<Passing>> {
+        self.of.get(&key)?.passes.clone()
+    }
+}
+
+impl Broker {
+    /// What may wait for a session.
+    pub(in crate::shard) fn queue_bounds(&self, key: SessionKey) -> QueueBounds {
+        self.remotes.of.get(&key).map_or(self.keeping.settings.queue, |side| side.bounds)
+    }
+
+    /// A copy for a remote. At QoS 0 it is sent now or never.
+    ///
+    /// # Errors
+    /// Why there is none.
+    #[cold]
+    pub(in crate::shard) fn copy_to_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        key: SessionKey,
+        copy: Copy,
+    ) -> Result<(), M> {
+        if copy.qos == QoS::AtMostOnce {
+            return self.send_to_remote(io, message, key, &copy);
+        }
+        let conn = self.sessions.get(key).and_then(|session| session.conn());
+        let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        match self.hand(key, copy, message, (unsent, io.now()))? {
+            Handed::Now(_) | Handed::Queued => {}
+            Handed::DroppedOldest(_) => {
+                self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                self.note_queue_later(io.now(), key);
+            }
+            Handed::Dropped => return Err(M::CopiesQueueFull),
+        }
+        // What the log is to have is sent when it has it.
+        if !self.queues.is_pending(key) {
+            self.pump_session(io, key);
+        }
+        Ok(())
+    }
+
+    fn send_to_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        Message { publish, waited_s, claim, .. }: Message<'_>,
+        key: SessionKey,
+        copy: &Copy,
+    ) -> Result<(), M> {
+        let passes = self.remotes.passes(key).ok_or(M::CopiesAway)?;
+        let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
+        let (peer, conn) = (session.peer(), session.conn().ok_or(M::CopiesAway)?);
+        let properties = properties(publish, peer.version, waited_s, &[]);
+        let (qos, retain) = (copy.qos, copy.retain);
+        let (properties, packet_id) = (properties.as_properties(), 0);
+        let publish = Publish { dup: false, qos, retain, packet_id, properties, ..publish.clone() };
+        let mut packet = Vec::new();
+        let mut written = Err(M::CopiesUnfit);
+        passes.pass(&publish, &copy.identifiers, &mut |passed| {
+            let is_written = encode::publish(peer.version, passed, &mut packet).is_ok();
+            written = if is_written { Ok(passed.payload.len()) } else { Err(M::CopiesTooLarge) };
+        });
+        let payload_bytes = written?;
+        if packet.len() > peer.packet_size_max as usize {
+            return Err(M::CopiesTooLarge);
+        }
+        let unsent = self.keeping.holds.unsent(io, conn);
+        if !self.may_leave_unread(io, conn, unsent, packet.len()) {
+            return Err(M::CopiesSlow);
+        }
+        claim.into_iter().for_each(|claim| claim.meet());
+        let holds = &mut self.keeping.holds;
+        let out = holds.out(io, conn);
+        let from = out.len();
+        out.extend_from_slice(&packet);
+        holds.wrote(conn, from);
+        self.numbers.count(M::CopiesSentQos0);
+        self.numbers.count(M::CopiesSent);
+        self.numbers.raise(M::CopiesSentBytes, payload_bytes as u64);
+        Ok(())
+    }
+}
