@@ -20,6 +20,7 @@ function colour(name) {
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
 const sync = uPlot.sync('page');
 const AXIS = 62;
+const RIGHT = 26;
 
 /** Columns of a thing for as long as the component is there. */
 export function useColumns(kind, name, names, range) {
@@ -48,7 +49,7 @@ function options(series, unit, range, width, height) {
   return {
     width,
     height,
-    padding: [8, 12, 0, 0],
+    padding: [8, RIGHT, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: {
@@ -179,7 +180,6 @@ export function Heat({ title, columns, series, range, percentiles }) {
   </figure>`;
 }
 
-const RIGHT = 12;
 const BOTTOM = 26;
 const TOP = 6;
 

@@ -29,7 +29,7 @@ export const NOTHING = '–';
 const isNumber = (value) => typeof value === 'number' && Number.isFinite(value);
 
 /** To three digits or so. */
-const short = (value) => (value === 0 ? '0' : value < 1 ? two.format(value) : value < 10 ? two.format(value) : value < 100 ? one.format(value) : whole.format(value));
+const short = (value) => (Number.isInteger(value) ? whole.format(value) : value < 1 ? two.format(value) : value < 10 ? two.format(value) : value < 100 ? one.format(value) : whole.format(value));
 
 export const count = (value) => (isNumber(value) ? whole.format(value) : NOTHING);
 const million = (value) => (value >= 1e7 ? `${short(value / 1e6)} M` : value >= 100 || value === 0 || Number.isInteger(value) ? whole.format(value) : one.format(value));

@@ -54,7 +54,7 @@ const ACTION_BYTES_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Who(pub(super) Option<String>);
 
-/// Whose a token is.
+/// The holder of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// The token that the service has made for this machine.
@@ -86,7 +86,7 @@ pub(super) enum Grant {
 }
 
 impl Grant {
-    /// Whose token it has.
+    /// The holder of its token, if it has one.
     pub(super) fn holder(&self) -> Option<Holder> {
         match self {
             Self::Token(holder) => Some(holder.clone()),
@@ -176,7 +176,7 @@ async fn admitted(
     }
 }
 
-/// A browser says whose page asks, where it says so at all: no page but our own may, whatever it asks for.
+/// `Sec-Fetch-Site` says from which site the page of a browser comes, and is absent elsewhere. Only our own pages may ask.
 pub(super) fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
         Some(b"cross-site" | b"same-site") => {

@@ -35,7 +35,7 @@ use crate::metrics::series::{Kind, Reading, bounds};
 use crate::metrics::spec::ClusterMetric;
 use crate::metrics::time::now_ms;
 
-/// Every so many frames one has all values, for whoever has missed something.
+/// One frame of this many has all values, for a page that has missed something.
 const WHOLE_EVERY: u64 = 10;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {

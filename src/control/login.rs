@@ -85,7 +85,7 @@ impl Logins {
         Ok(cookie)
     }
 
-    /// Whose login it is, and when it ends at the latest. It counts as used.
+    /// The holder of the token of a login, and when it ends at the latest. The login counts as used.
     pub(super) fn find(&self, digest: &[u8; 32], now: Instant) -> Option<(Holder, Instant)> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter_mut().filter(|login| !login.is_over(now)).find(|login| login.digest.ct_eq(digest).into());

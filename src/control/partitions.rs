@@ -1,4 +1,4 @@
-//! Partitions that a sink writes to, and what waits for them: asked of the shards, part by part.
+//! Partitions that a sink writes to, and their records: asked of the shards, part by part.
 
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ struct PartitionsQuery {
     cursor: Option<String>,
 }
 
-/// Partitions that a sink writes to, a row for each shard: what waits for each, and what it is at. Those that have had no record since the start
+/// Partitions that a sink writes to, a row for each shard: their records that are not in Kafka yet, and the state of each. Those that have had no record since the start
 /// are left out.
 #[utoipa::path(get, path = "/api/v1/sinks/{name}/partitions", tag = "sinks",
     params(("name" = String, Path, description = "Its name in the configuration"), PartitionsQuery), responses(

@@ -1,4 +1,4 @@
-//! Tokens of `control.tokens_file`: names, roles and hashes, and whose a token is.
+//! Tokens of `control.tokens_file`: names, roles and hashes, and the one that a request has.
 
 use std::fmt;
 use std::path::Path;
@@ -212,7 +212,7 @@ fn stored(hash: &str) -> Option<Stored> {
     PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
 }
 
-/// Whose token a request has, if it may do what it asks for.
+/// The holder of the token that a request has, if it may do what it asks for.
 pub(super) async fn token(
     tokens: &Arc<Tokens>,
     headers: &HeaderMap,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay::mqtt::packet::Version;
 use serde_json::Value;
@@ -159,7 +159,10 @@ fn a_login_and_its_stream_end_with_their_token() {
     std::fs::write(file, rest.join("\n")).expect("written");
     service.signal("HUP");
     until("the login to end", || ask(&service, "GET", "/api/v1/sinks", &cookie).0 == 401);
-    while stream.next().is_some() {}
+    let end = Instant::now() + Duration::from_secs(60);
+    while stream.next().is_some() {
+        assert!(Instant::now() < end, "the stream goes on without its token");
+    }
 }
 
 /// Numbers are those of /metrics, and what is not told in a frame has not changed.

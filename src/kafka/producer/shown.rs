@@ -8,7 +8,7 @@ use super::{Key, Producer};
 use crate::kafka::types::{NodeId, SinkId};
 use crate::runtime::seam::Monotonic;
 
-/// A partition of a topic, and what waits for it.
+/// A partition of a topic, and its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Its number; `None`: rows of the topic that have no partition yet.
