@@ -409,7 +409,7 @@ pub const LIVE_STREAMS_MAX: usize = 32;
 /// See [`LIVE_STREAMS_MAX`].
 pub const LIVE_STREAMS_OF_ONE_MAX: usize = 8;
 
-/// Sinks whose numbers are in the live stream and in the history: the first of the configuration. The same of sources, rules and clusters.
+/// Sinks in the live stream and in the history: the first of the configuration. The same number of sources, of rules and of clusters.
 pub const LIVE_OBJECTS_MAX: usize = 100;
 
 /// Events of one second in the live stream. Those beyond them come in the next second.

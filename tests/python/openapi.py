@@ -88,7 +88,7 @@ def run(api: Api) -> None:
                     collection = names[path]
                     rows = json.loads(api.ask("GET", f"/api/v1/{collection}")[2])[collection] if collection else []
                     for row in rows:
-                        one = urllib.parse.quote(row.get("client_id") or row.get("topic") or row["name"], safe="")
+                        one = urllib.parse.quote(row.get("client_id") or row.get("name") or row["topic"], safe="")
                         api.check("GET", re.sub(r"\{[^}]*\}", lambda _: one, path), known, {200})
                     api.check("GET", re.sub(r"\{[^}]*\}", "no%2Fsuch%20thing", path), known, {404})
                     continue
