@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 use utoipa::ToSchema;
@@ -20,7 +21,6 @@ use super::own_token::sha256;
 use super::problem::Problem;
 use super::tokens::Role;
 use super::{View, auth};
-use crate::auth::password::generated;
 use crate::limits::{LOGIN_IDLE_MAX, LOGIN_LASTS, LOGINS_MAX, LOGINS_OF_TOKEN_MAX};
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
@@ -72,7 +72,9 @@ impl Logins {
 
     /// A new login of a token: its cookie. The one that has done nothing for longest makes room.
     fn begin(&self, of: Holder, now: Instant) -> Result<String, String> {
-        let cookie = generated()?;
+        let mut random = [0; 20];
+        SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
+        let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|login| !login.is_over(now));
         let of_token = kept.iter().filter(|login| login.of == of).count();
