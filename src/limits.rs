@@ -395,3 +395,39 @@ pub const RECORD_HEADERS_MAX: usize = 256;
 /// How often a message may be a record and come back, by sources that feed sinks. What would go around once more is a bad record, counted as
 /// `loop`.
 pub const RECORD_HOPS_MAX: u8 = 8;
+
+/// Logins of browsers to the control plane, and those by one token: one more ends the one that has done nothing for longest.
+pub const LOGINS_MAX: usize = 64;
+/// See [`LOGINS_MAX`].
+pub const LOGINS_OF_TOKEN_MAX: usize = 8;
+
+/// How long a login lasts.
+pub const LOGIN_LASTS: std::time::Duration = std::time::Duration::from_secs(12 * 60 * 60);
+
+/// How long a login may do nothing.
+pub const LOGIN_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
+/// Live streams at a time, and those of one login, token or address.
+pub const LIVE_STREAMS_MAX: usize = 32;
+/// See [`LIVE_STREAMS_MAX`].
+pub const LIVE_STREAMS_OF_ONE_MAX: usize = 8;
+
+/// Sinks in the live stream and in the history: the first of the configuration. The same number of sources, of rules and of clusters.
+pub const LIVE_OBJECTS_MAX: usize = 100;
+
+/// Events of one second in the live stream. Those beyond them come in the next second.
+pub const LIVE_EVENTS_MAX: usize = 50;
+
+/// Seconds that a live stream may be late before it begins anew.
+pub const LIVE_FRAMES_MAX: usize = 16;
+
+/// The history: values of each second, and of each minute.
+pub const HISTORY_SECONDS: usize = 15 * 60;
+/// See [`HISTORY_SECONDS`].
+pub const HISTORY_MINUTES: usize = 24 * 60;
+
+/// Memory of the values of the history. Where it is used up, further clusters, sources and rules have none: 100 sinks take two thirds of it.
+pub const HISTORY_BYTES_MAX: usize = 16 << 20;
+
+/// Series that one request for the history may ask for. The 19 buckets of a histogram are one.
+pub const HISTORY_SERIES_ASKED_MAX: usize = 32;

@@ -120,7 +120,9 @@ impl Look {
         self.ask_for_lag(&sample);
         self.ask_for_source_lag(&sample);
         self.tell_unheard(&sample);
-        self.tell_states(&self.view.samples.span(&self.view.boards));
+        let span = self.view.samples.span(&self.view.boards);
+        self.view.live.look(&self.view, &span);
+        self.tell_states(&span);
         if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
             self.tell_statistics(sample);
         }

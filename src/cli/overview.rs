@@ -101,6 +101,7 @@ pub(super) fn of(config: &Config) -> Described {
             .any(|sink| sink.memory_overload_protection && !sink.is_removed)
             .then_some(config.service.memory_high_watermark as f64 / 1e6),
         has_spool: config.spool.is_some(),
+        dashboard: config.control.dashboard,
         config: in_force::of(config),
     }
 }

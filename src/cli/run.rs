@@ -272,6 +272,8 @@ impl Service {
             started: began,
             tracer: tracer.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            logins: Arc::default(),
+            live: Arc::default(),
             boards,
             extra,
             ready: Arc::clone(&ready),

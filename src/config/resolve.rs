@@ -383,7 +383,7 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
         }
         file_dirs.push(dir);
     }
-    Control { bind, moved_by, access, file_dirs, tls: tls::of_control(table) }
+    Control { bind, moved_by, access, file_dirs, tls: tls::of_control(table), ..Control::read(table) }
 }
 
 fn embedded(

@@ -1,81 +1,21 @@
-//! Who may use `/api/v1`: tokens with a role, their hashes in a file. Without such a file this machine alone: reading
-//! is free there, messages excepted, and the service's own token may do everything.
+//! Who may use `/api/v1`: who has a token with a role, or the cookie of a login with one. Without a file of tokens this machine alone:
+//! reading is free there, messages excepted, and the service's own token may do everything.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
 
-use super::own_token::sha256;
 use super::problem::Problem;
+use super::tokens::{Role, token};
 use super::{View, own_token};
 use crate::address::Address;
 use crate::metrics::event::{Event, Field, Kind as EventKind};
-
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// GET.
-    Read,
-    /// Everything.
-    Write,
-}
-
-/// How a token is stored.
-enum Stored {
-    /// SHA-256. The tokens that `forebay token` makes are random: no slower hash would make them harder to guess.
-    Fast([u8; 32]),
-    /// argon2id, as earlier versions wrote it.
-    Slow(Box<PasswordHash>),
-}
-
-struct Token {
-    name: String,
-    role: Role,
-    stored: Stored,
-}
-
-/// The tokens of a file.
-pub struct Tokens {
-    tokens: Vec<Token>,
-    /// Digests of tokens of slow hashes that have been verified, with their place.
-    verified: Mutex<Vec<([u8; 32], usize)>>,
-    /// One slow verification at a time: guessing costs one core at most.
-    busy: Arc<Semaphore>,
-    /// From where the requests come that wait for it or have it.
-    waiting: Arc<Mutex<Vec<Address>>>,
-}
-
-impl fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.tokens.iter().map(|token| (&token.name, token.role))).finish()
-    }
-}
-
-/// Tokens that a file may hold.
-const TOKENS_MAX: usize = 64;
-/// How a line says SHA-256, in front of the digest in hexadecimal.
-const SHA256: &str = "sha256:";
-/// Requests that may wait for slow verifications, and those of one address.
-const WAITING_MAX: usize = 16;
-const WAITING_OF_ADDRESS_MAX: usize = 4;
-
-/// Requests that were refused as too many waited for slow verifications, since the start.
-static REFUSED: AtomicU64 = AtomicU64::new(0);
-
-/// See [`REFUSED`].
-pub(super) fn checks_refused() -> u64 {
-    REFUSED.load(Ordering::Relaxed)
-}
 
 /// Requests that were refused, since the start: without a token, with a wrong one, with one that may not do it, and of another machine or
 /// site.
@@ -110,143 +50,70 @@ fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) 
 /// Bytes of a path that an event has.
 const ACTION_BYTES_MAX: usize = 256;
 
-/// A place among the requests that wait.
-struct Waits {
-    waiting: Arc<Mutex<Vec<Address>>>,
-    address: Address,
-}
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = waiting.iter().position(|address| *address == self.address) {
-            waiting.swap_remove(place);
-        }
-    }
-}
-
-impl Tokens {
-    /// From `control.tokens_file`.
-    ///
-    /// # Errors
-    /// It cannot be read, or which line is wrong and why.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        let tokens = text.and_then(|text| Self::parse(&text));
-        tokens.map_err(|why| format!("control.tokens_file {}: {why}", path.display()))
-    }
-
-    /// The line of a new token, `NAME ROLE HASH`.
-    #[must_use]
-    pub fn line(name: &str, role: &str, token: &str) -> String {
-        let digits: String = sha256(token).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{name} {role} {SHA256}{digits}")
-    }
-
-    /// From lines `NAME ROLE HASH`; empty lines and lines that begin with `#` are passed over.
-    ///
-    /// # Errors
-    /// Which line is wrong and why.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut tokens: Vec<Token> = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let [name, role, hash] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-                return Err(format!("line {number}: a line is `NAME ROLE HASH`; `forebay token NAME` prints one"));
-            };
-            let role = match role {
-                "read" => Role::Read,
-                "write" => Role::Write,
-                _ => return Err(format!("line {number}: the role must be one of read, write, not {role:?}")),
-            };
-            let stored = stored(hash).ok_or(format!(
-                "line {number}: neither sha256: with 64 hexadecimal digits nor an argon2id hash; `forebay token {name}` prints one"
-            ))?;
-            if tokens.iter().any(|token| token.name == name) {
-                return Err(format!("line {number}: there is another token {name:?}"));
-            }
-            tokens.push(Token { name: name.to_owned(), role, stored });
-        }
-        match tokens.len() {
-            0 => Err("there is no token in it; `forebay token NAME` prints a line for it".to_owned()),
-            1..=TOKENS_MAX => Ok(Self {
-                tokens,
-                verified: Mutex::default(),
-                busy: Arc::new(Semaphore::new(1)),
-                waiting: Arc::default(),
-            }),
-            count => Err(format!("{count} tokens; at most {TOKENS_MAX}")),
-        }
-    }
-
-    /// How many there are; never none.
-    #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "a file without tokens is refused")]
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Names of the tokens with a slow hash: requests with them may have to wait while others guess.
-    pub fn slow(&self) -> impl Iterator<Item = &str> {
-        let slow = self.tokens.iter().filter(|token| matches!(token.stored, Stored::Slow(_)));
-        slow.map(|token| token.name.as_str())
-    }
-
-    /// The place of a token, as far as that is known at once. All are compared, whichever it is.
-    fn known(&self, digest: &[u8; 32]) -> Option<usize> {
-        let fast = self.tokens.iter().enumerate().filter_map(|(place, token)| match &token.stored {
-            Stored::Fast(stored) => Some((stored, place)),
-            Stored::Slow(_) => None,
-        });
-        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = fast.chain(verified.iter().map(|(stored, place)| (stored, *place)));
-        all.fold(None, |found, (stored, place)| if stored.ct_eq(digest).into() { Some(place) } else { found })
-    }
-
-    /// A place among those that wait for a slow verification; `None`: too many do.
-    fn wait(&self, address: Address) -> Option<Waits> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = waiting.iter().filter(|other| **other == address).count();
-        if waiting.len() >= WAITING_MAX || of_address >= WAITING_OF_ADDRESS_MAX {
-            REFUSED.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        waiting.push(address);
-        Some(Waits { waiting: Arc::clone(&self.waiting), address })
-    }
-
-    /// The place of a token with a slow hash: tens of milliseconds for each of the file.
-    fn verify(&self, presented: &str) -> Option<usize> {
-        let fits = |token: &Token| match &token.stored {
-            Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), &**hash).is_ok(),
-            Stored::Fast(_) => false,
-        };
-        let place = self.tokens.iter().position(fits)?;
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = sha256(presented);
-        if !verified.iter().any(|(other, _)| *other == digest) {
-            verified.push((digest, place));
-        }
-        Some(place)
-    }
-}
-
-fn stored(hash: &str) -> Option<Stored> {
-    if let Some(digits) = hash.strip_prefix(SHA256) {
-        let byte = |at: usize| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok();
-        let is_hex = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
-        return bytes.filter(|_| is_hex)?.try_into().ok().map(Stored::Fast);
-    }
-    PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
-}
-
 /// Who asks, for events; `None`: somebody on this machine, without a token.
 #[derive(Clone, Debug)]
 pub(super) struct Who(pub(super) Option<String>);
+
+/// The holder of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The token that the service has made for this machine.
+    Own,
+    /// One of `control.tokens_file`.
+    Token { name: String, print: [u8; 32] },
+}
+
+impl Holder {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Own => own_token::NAME,
+            Self::Token { name, .. } => name,
+        }
+    }
+}
+
+/// By what a request was let in. A stream looks each second whether that still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// It comes from this machine, and there is no `control.tokens_file`.
+    Near(Address),
+    /// It has a token.
+    Token(Holder),
+    /// It has the cookie with this digest.
+    Login([u8; 32]),
+    /// By nothing: it asks whether it would be let in.
+    Nobody,
+}
+
+impl Grant {
+    /// The holder of its token, if it has one.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::Token(holder) => Some(holder.clone()),
+            Self::Near(_) | Self::Login(_) | Self::Nobody => None,
+        }
+    }
+
+    /// Whether it still holds.
+    pub(super) fn holds(&self, view: &View) -> bool {
+        match self {
+            Self::Near(_) => view.tokens.is_none(),
+            Self::Nobody => false,
+            Self::Token(holder) => role_of(view, holder).is_some(),
+            Self::Login(digest) => {
+                view.logins.find(digest, Instant::now()).is_some_and(|(holder, _)| role_of(view, &holder).is_some())
+            }
+        }
+    }
+}
+
+/// What a token may do; `None`: there is no such token any more.
+pub(super) fn role_of(view: &View, holder: &Holder) -> Option<Role> {
+    match holder {
+        Holder::Own => Some(Role::Write),
+        Holder::Token { name, print } => view.tokens.as_ref()?.role(name, print),
+    }
+}
 
 /// Lets through who may.
 pub(super) async fn guard(
@@ -255,22 +122,10 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let is_near = peer.ip().to_canonical().is_loopback();
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let headers = request.headers();
-    let is_own = is_near && view.own_token.as_ref().is_some_and(|own| bearer(headers).is_some_and(|it| own.admits(it)));
-    let who = match &view.tokens {
-        _ if is_own && view.tokens.is_some() => Ok(own()),
-        Some(tokens) => token(tokens, headers, changes, Address::of(peer.ip())).await,
-        None => near(is_near, headers, changes).and_then(|()| match (is_own, changes) {
-            (true, _) => Ok(own()),
-            (false, false) => Ok(Who(None)),
-            (false, true) => Err(token_needed(&view)),
-        }),
-    };
-    match who {
-        Ok(who) => {
+    match admitted(&view, peer, request.method(), request.uri().path(), request.headers()).await {
+        Ok((who, grant)) => {
             request.extensions_mut().insert(who);
+            request.extensions_mut().insert(grant);
             next.run(request).await
         }
         Err(problem) => {
@@ -280,8 +135,98 @@ pub(super) async fn guard(
     }
 }
 
-fn own() -> Who {
-    Who(Some(own_token::NAME.to_owned()))
+/// Where logins begin and end.
+const SESSION: &str = "/api/v1/session";
+
+/// Who asks and may.
+async fn admitted(
+    view: &View,
+    peer: SocketAddr,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<(Who, Grant), Problem> {
+    // To log in and out changes nothing of the service.
+    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && path != SESSION;
+    let is_near = peer.ip().to_canonical().is_loopback();
+    of_own_page(headers)?;
+    let of = |holder: Holder, grant| (Who(Some(holder.name().to_owned())), grant);
+    if bearer(headers).is_none()
+        && let Some((holder, grant)) = by_login(view, is_near, headers, changes)?
+    {
+        return Ok(of(holder, grant));
+    }
+    let is_own = is_near && view.own_token.as_ref().is_some_and(|own| bearer(headers).is_some_and(|it| own.admits(it)));
+    let with_own = || of(Holder::Own, Grant::Token(Holder::Own));
+    match &view.tokens {
+        Some(_) if is_own => Ok(with_own()),
+        Some(tokens) => {
+            // A page learns by its answer whether to ask for a token.
+            if *method == Method::GET && path == SESSION && bearer(headers).is_none() {
+                return Ok((Who(None), Grant::Nobody));
+            }
+            let holder = token(tokens, headers, changes, Address::of(peer.ip())).await?;
+            Ok(of(holder.clone(), Grant::Token(holder)))
+        }
+        None => near(is_near, headers, changes).and_then(|()| match (is_own, changes) {
+            (true, _) => Ok(with_own()),
+            (false, false) => Ok((Who(None), Grant::Near(Address::of(peer.ip())))),
+            (false, true) => Err(token_needed(view)),
+        }),
+    }
+}
+
+/// `Sec-Fetch-Site` says from which site the page of a browser comes, and is absent elsewhere. Only our own pages may ask.
+pub(super) fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"cross-site" | b"same-site") => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "a request that comes from a page of another site"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// By its cookie, if it has one that counts. Pages of others cannot send the header, and their `Origin` is not ours.
+fn by_login(
+    view: &View,
+    is_near: bool,
+    headers: &HeaderMap,
+    changes: bool,
+) -> Result<Option<(Holder, Grant)>, Problem> {
+    if headers.get("x-forebay").is_none_or(|value| value != "1") {
+        return Ok(None);
+    }
+    let digest = view.logins.presented(headers, view.tls.is_some());
+    let login = digest.and_then(|digest| Some((digest, view.logins.find(&digest, Instant::now())?.0)));
+    let Some((digest, holder)) = login else { return Ok(None) };
+    let Some(role) = role_of(view, &holder).filter(|_| is_near || holder != Holder::Own) else { return Ok(None) };
+    if let Some(origin) = text(headers, header::ORIGIN).filter(|origin| !is_own_origin(headers, origin)) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, format!("a request that comes from a page of {origin}")));
+    }
+    if view.tokens.is_none() {
+        near(is_near, headers, changes)?;
+    }
+    may(changes, role, holder.name())?;
+    Ok(Some((holder, Grant::Login(digest))))
+}
+
+/// Whether a role is enough.
+pub(super) fn may(changes: bool, role: Role, name: &str) -> Result<(), Problem> {
+    if changes && role != Role::Write {
+        let detail = format!("the token {name:?} has the role read; this needs write");
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(())
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a page is one of those that we serve. Another port is another site: whoever may listen on one could serve pages there.
+fn is_own_origin(headers: &HeaderMap, origin: &str) -> bool {
+    let page = origin.split_once("://").map(|(_, page)| page);
+    page.zip(text(headers, header::HOST)).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host))
 }
 
 /// For a request that needs a token where there is no `control.tokens_file`.
@@ -295,59 +240,22 @@ pub(super) fn token_needed(view: &View) -> Problem {
 }
 
 /// The token that a request has.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, presented) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| presented.trim())
-}
-
-async fn token(tokens: &Arc<Tokens>, headers: &HeaderMap, changes: bool, address: Address) -> Result<Who, Problem> {
-    const WANTED: &str = "send a token of control.tokens_file: `Authorization: Bearer TOKEN`";
-    let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-    let presented = bearer(headers).ok_or_else(|| unauthorized(WANTED))?.to_owned();
-    let place = match tokens.known(&sha256(&presented)) {
-        None if tokens.slow().next().is_some() => {
-            let waits = tokens.wait(address).ok_or_else(|| {
-                let detail = "too many tokens are being verified; try again. A line of `forebay token` need not wait";
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
-            })?;
-            let permit = Arc::clone(&tokens.busy).acquire_owned().await;
-            let tokens = Arc::clone(tokens);
-            let verified = tokio::task::spawn_blocking(move || {
-                let place = tokens.verify(&presented);
-                drop((permit, waits));
-                place
-            });
-            verified.await.ok().flatten()
-        }
-        place => place,
-    };
-    let token = place.map(|place| &tokens.tokens[place]);
-    let token = token.ok_or_else(|| unauthorized("this token is not in control.tokens_file"))?;
-    if changes && token.role != Role::Write {
-        let detail = format!("the token {:?} has the role read; this needs write", token.name);
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    }
-    Ok(Who(Some(token.name.clone())))
 }
 
 /// Without tokens only this machine is served. A browser on it must not be led here by a foreign page (DNS rebinding,
 /// cross-site requests).
 fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
     if !is_near {
         let detail = "without tokens /api/v1 is for this machine only; control.tokens_file admits others";
         return Err(forbidden(detail.to_owned()));
     }
     of_loopback(headers, "ask at http://127.0.0.1, or set control.tokens_file")?;
-    let host = text(header::HOST);
-    // Another port is another site: whoever may listen on one could serve pages there.
-    let is_own_page = |origin: &str| {
-        let page = origin.split_once("://").map(|(_, page)| page);
-        page.zip(host).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host))
-    };
-    match text(header::ORIGIN) {
-        Some(origin) if changes && !is_own_page(origin) => {
+    match text(headers, header::ORIGIN) {
+        Some(origin) if changes && !is_own_origin(headers, origin) => {
             Err(forbidden(format!("a change that comes from a page of {origin}")))
         }
         _ => Ok(()),
@@ -386,92 +294,6 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use argon2::PasswordHasher as _;
-
-    fn line(name: &str, role: &str, token: &str) -> String {
-        let cheap = argon2::Params::new(8, 1, 1, None).expect("parameters");
-        let hasher = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, cheap);
-        let hash: PasswordHash = hasher.hash_password_with_salt(token.as_bytes(), b"0123456789abcdef").expect("a hash");
-        format!("{name} {role} {hash}\n")
-    }
-
-    /// X68: names, roles and hashes.
-    #[test]
-    fn a_file_of_tokens_is_read_and_its_faults_are_named() {
-        let good = format!("# who\n\n{}{}", line("ops", "write", "one"), line("grafana", "read", "two"));
-        let tokens = Tokens::parse(&good).expect("tokens");
-        assert_eq!((tokens.verify("one"), tokens.verify("two"), tokens.verify("three")), (Some(0), Some(1), None));
-        assert_eq!((tokens.known(&sha256("one")), tokens.known(&sha256("three"))), (Some(0), None));
-        for (text, said) in [
-            ("", "there is no token in it"),
-            ("ops write", "line 1: a line is"),
-            ("ops admin x", "must be one of read, write"),
-            ("ops write secret", "nor an argon2id hash"),
-            (&format!("{}{}", line("a", "read", "x"), line("a", "read", "y")), "line 2: there is another"),
-        ] {
-            let error = Tokens::parse(text).err().unwrap_or_default();
-            assert!(error.contains(said), "{text}: {error}");
-        }
-    }
-
-    fn asks(token: &str) -> HeaderMap {
-        let value = format!("Bearer {token}").parse().expect("a value");
-        [(header::AUTHORIZATION, value)].into_iter().collect()
-    }
-
-    /// The status that a request with this token gets.
-    async fn asked(tokens: &Arc<Tokens>, presented: &str, last: u8) -> u16 {
-        let address = Address::of([192, 0, 2, last].into());
-        match token(tokens, &asks(presented), true, address).await {
-            Ok(_) => 200,
-            Err(problem) => problem.into_response().status().as_u16(),
-        }
-    }
-
-    /// What `forebay token` makes waits for nobody, however many guess.
-    #[tokio::test]
-    async fn finding_s6_a_right_token_gets_in_beside_wrong_ones() {
-        let lines = format!("{}\n{}", Tokens::line("ops", "write", "right"), line("old", "write", "slow"));
-        let tokens = Arc::new(Tokens::parse(&lines).expect("tokens"));
-        assert_eq!(tokens.slow().collect::<Vec<_>>(), ["old"]);
-        // The only verification is under way, for as long as this is held.
-        let busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
-        let guess = |n: u8| {
-            let tokens = Arc::clone(&tokens);
-            tokio::spawn(async move { asked(&tokens, &format!("wrong {n}"), n % 5).await })
-        };
-        let guesses: Vec<_> = (0..20).map(guess).collect();
-        while tokens.waiting.lock().expect("a lock").len() < WAITING_MAX {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(asked(&tokens, "right", 1).await, 200);
-        // Slow ones wait in turn, and no more of them than there is room for; one address does not take all of it.
-        assert_eq!(asked(&tokens, "wrong", 9).await, 429);
-        drop(busy);
-        let mut counted = [0, 0];
-        for guess in guesses {
-            let status = guess.await.expect("a status");
-            counted[usize::from(status == 429)] += 1;
-        }
-        assert_eq!(counted, [WAITING_MAX, 20 - WAITING_MAX]);
-        assert_eq!((asked(&tokens, "slow", 1).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
-        let of_one: Vec<_> = (0..).map_while(|_| tokens.wait(Address::of([192, 0, 2, 1].into()))).collect();
-        assert_eq!(of_one.len(), WAITING_OF_ADDRESS_MAX);
-        assert!(tokens.wait(Address::of([192, 0, 2, 2].into())).is_some());
-    }
-
-    /// Without slow hashes nothing is verified that could be waited for.
-    #[tokio::test]
-    async fn finding_s6_random_tokens_have_no_queue() {
-        let tokens = Arc::new(Tokens::parse(&Tokens::line("ops", "write", "right")).expect("tokens"));
-        let _busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
-        assert_eq!((asked(&tokens, "wrong", 1).await, asked(&tokens, "right", 1).await), (401, 200));
-        for bad in
-            ["sha256:", "sha256:00", &format!("sha256:{}", "g".repeat(64)), &format!("sha256:{}", "é".repeat(32))]
-        {
-            assert!(Tokens::parse(&format!("ops write {bad}")).is_err(), "{bad}");
-        }
-    }
 
     /// X67: on loopback, by `Host` and `Origin`.
     #[test]

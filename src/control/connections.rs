@@ -256,7 +256,7 @@ impl Extra for Connections {
     fn read(&self) -> Vec<Number> {
         let open = self.open().len() as u64;
         let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
-        let values = [open, self.bounds.all as u64, counted[0], counted[1], super::auth::checks_refused()];
+        let values = [open, self.bounds.all as u64, counted[0], counted[1], super::tokens::checks_refused()];
         let values = values.into_iter().chain(super::auth::requests_refused());
         NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }

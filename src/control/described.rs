@@ -101,6 +101,8 @@ pub struct Described {
     pub memory_high_watermark: Option<f64>,
     /// Whether there is a spool.
     pub has_spool: bool,
+    /// Whether the dashboard is served.
+    pub dashboard: bool,
     /// The configuration in force, without secrets.
     pub config: serde_json::Value,
 }
@@ -303,6 +305,12 @@ impl Described {
         }
     }
 
+    /// How a sink stands.
+    pub(super) fn sink_state(&self, span: &Span, sink: usize) -> &'static str {
+        let of = &self.sinks[sink];
+        of.state().unwrap_or_else(|| span.state(sink, of.cluster).as_str())
+    }
+
     /// Why a cluster cannot be reached, in words.
     pub(super) fn unreachable(&self, journal: &Journal, cluster: usize) -> String {
         let name = &self.clusters[cluster].name;
@@ -335,7 +343,7 @@ impl Described {
             filters: sink.filters.clone(),
             topic: sink.topic.clone(),
             acknowledge: sink.acknowledge,
-            state: sink.state().unwrap_or_else(|| span.state(index, sink.cluster).as_str()),
+            state: self.sink_state(span, index),
             reason: self.reason(span, journal, index),
             records_in: of(S::Matched),
             recovered: of(S::Recovered),

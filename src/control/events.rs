@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 
 /// Something that happened. Beside these it has the fields of its kind; docs/API.md lists them.
 #[derive(Debug, Serialize, ToSchema)]
-struct EventBody {
+pub(super) struct EventBody {
     /// Its number since the start, from 1.
     id: u64,
     /// RFC 3339.
@@ -57,7 +57,7 @@ struct EventBody {
 }
 
 impl EventBody {
-    fn new(id: u64, event: &Event) -> Self {
+    pub(super) fn new(id: u64, event: &Event) -> Self {
         let spec = event.kind.spec();
         Self {
             id,

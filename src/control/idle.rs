@@ -97,6 +97,8 @@ impl View {
             tracer: Tracer::off(),
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            logins: Arc::default(),
+            live: Arc::default(),
         }
     }
 }

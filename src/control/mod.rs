@@ -9,10 +9,14 @@ mod clients;
 mod connections;
 mod described;
 mod events;
+mod files;
 #[cfg(test)]
 mod idle;
+mod live;
+mod login;
 mod overview;
 mod own_token;
+mod partitions;
 mod past;
 mod problem;
 mod reload;
@@ -22,6 +26,7 @@ mod serve;
 mod shares;
 mod shown;
 mod sources;
+mod tokens;
 mod traced;
 mod trial;
 
@@ -44,10 +49,11 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::auth::{Role, Tokens};
 pub use self::bridges::Bridge;
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
+pub use self::live::Live;
+pub use self::login::Logins;
 pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
@@ -55,6 +61,7 @@ pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To,
 pub use self::rules::{Rule, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
+pub use self::tokens::{Role, Tokens};
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
     TrialAnswer, Trials,
@@ -128,6 +135,10 @@ pub struct View {
     pub tracer: Tracer,
     /// Room for streams of events.
     pub streams: Arc<Semaphore>,
+    /// Logins of browsers.
+    pub logins: Arc<Logins>,
+    /// Numbers as they come, and those of the last hours.
+    pub live: Arc<Live>,
 }
 
 impl View {
@@ -181,6 +192,7 @@ impl Control {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        shown.view().logins.served_at(addr.port());
         let (stop, stopped) = oneshot::channel::<()>();
         let router = router(shown.clone(), addr.ip().to_canonical().is_loopback());
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -230,6 +242,7 @@ impl Drop for Control {
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
         (name = "events", description = "What happened"),
+        (name = "live", description = "Numbers as they come, and of the last hours"),
         (name = "log", description = "The log"),
     )
 )]
@@ -248,11 +261,14 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(clients::routes())
         .merge(retained::routes())
         .merge(shares::routes())
+        .merge(partitions::routes())
         .merge(sources::routes())
         .merge(bridges::routes())
         .merge(rules::routes())
         .merge(past::routes())
         .merge(events::routes())
+        .merge(login::routes())
+        .merge(live::routes())
         .merge(reload::routes())
         .merge(change::routes())
         .merge(trial::routes())
@@ -299,6 +315,9 @@ fn router(shown: Shown, is_local: bool) -> Router {
         .route_layer(axum::middleware::from_fn_with_state(shown.clone(), traced::traced));
     let mut open = Router::new()
         .route("/", get(index))
+        .route("/ui", get(files::with_slash))
+        .route("/ui/", get(files::page))
+        .route("/ui/{*path}", get(files::below))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));
@@ -308,11 +327,13 @@ fn router(shown: Shown, is_local: bool) -> Router {
     open.merge(api)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn(files::headers))
         .with_state(shown)
 }
 
 async fn index() -> &'static str {
     "Forebay\n\
+     /ui/                  the dashboard\n\
      /healthz              200 while every shard's event loop runs\n\
      /readyz               200 while clients are accepted\n\
      /metrics              Prometheus or OpenMetrics text\n\

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::View;
 use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStatus, SpoolStatus};
 use super::problem::{Named, Problem};
+use crate::metrics::machine;
 use crate::metrics::spec::ShardMetric as M;
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
@@ -121,12 +122,26 @@ struct Version {
     version: &'static str,
     /// Commit and target that it was built from.
     build: &'static str,
+    /// The kernel that it runs on.
+    kernel: String,
+    /// How many descriptors the process may have open; null: no limit.
+    descriptors_max: Option<u64>,
+    /// The memory that the process may take: the machine's, or that of its control group.
+    memory_bytes_max: Option<u64>,
 }
 
 /// The version of the program.
 #[utoipa::path(get, path = "/api/v1/version", tag = "service", responses((status = 200, body = Version)))]
 async fn version() -> Json<Version> {
-    Json(Version { version: env!("CARGO_PKG_VERSION"), build: env!("FOREBAY_BUILD") })
+    let system = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION"),
+        build: env!("FOREBAY_BUILD"),
+        kernel: format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())),
+        descriptors_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+        memory_bytes_max: machine::memory().map(|(bytes, _)| bytes),
+    })
 }
 
 /// The configuration in force: file, environment and options together, every default in place, secrets left out. Keys as in the

@@ -156,7 +156,7 @@ struct Rules {
 
 impl View {
     /// Places of the rules of the configuration.
-    fn shown_rules(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn shown_rules(&self) -> impl Iterator<Item = usize> {
         let all = self.described.rules.iter().enumerate();
         all.filter(|(_, rule)| !rule.is_removed).map(|(index, _)| index)
     }

@@ -37,6 +37,15 @@ pub enum Ask {
         /// Only those of this sink, by its number in the configuration.
         sink: Option<usize>,
     },
+    /// Partitions that a sink writes to, from a position on.
+    Partitions {
+        /// The first position to look at.
+        from: u32,
+        /// At most this many.
+        limit: usize,
+        /// The sink, by its number in the configuration.
+        sink: usize,
+    },
     /// Subscriptions, from a position on.
     Subscriptions {
         /// The first position to look at.
@@ -117,6 +126,8 @@ pub enum Told {
     Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
     Topics(Part<Topic>),
+    /// To [`Ask::Partitions`].
+    Partitions(Part<Partition>),
     /// To [`Ask::Subscriptions`].
     Subscriptions(Part<Subscription, u64>),
     /// To [`Ask::Shares`].
@@ -434,6 +445,33 @@ pub struct Topic {
     pub partitions: usize,
     /// Memory of its records.
     pub buffered_bytes: usize,
+}
+
+/// What a shard has of a partition that a sink writes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Kafka topic.
+    pub topic: String,
+    /// Its number; `None`: records of the topic that have no partition yet.
+    pub partition: Option<u32>,
+    /// The node ID of its leader, and its address as far as that is known.
+    pub leader: Option<(i32, Option<String>)>,
+    /// Records that are not in Kafka, as far as is known.
+    pub records: u64,
+    /// Those of them that are on the disk alone.
+    pub spilled: u64,
+    /// Memory of the others.
+    pub bytes: usize,
+    /// Batches that have their place in the log of the partition.
+    pub batches: usize,
+    /// Requests without an answer.
+    pub in_flight: usize,
+    /// When the oldest record in memory was taken, milliseconds since 1970.
+    pub oldest_ms: Option<i64>,
+    /// The offset of the last record that Kafka has acknowledged.
+    pub acknowledged: Option<i64>,
+    /// What it is at.
+    pub state: &'static str,
 }
 
 /// A retained message.

@@ -49,8 +49,9 @@ impl Extra for Process {
     }
 }
 
-/// Of /proc/self/stat: utime and stime stand 12th and 13th behind the name, in hundredths of a second on every Linux.
-fn cpu_s() -> f64 {
+/// CPU time of this process, in seconds. Of /proc/self/stat: utime and stime stand 12th and 13th behind the name, in hundredths of a second on every Linux.
+#[must_use]
+pub fn cpu_s() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();

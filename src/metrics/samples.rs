@@ -38,6 +38,12 @@ impl Sample {
         Self { at: self.at, values: self.layout.grown(&self.values, layout), layout }
     }
 
+    /// Where its numbers stand.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// When it was taken.
     #[must_use]
     pub const fn at(&self) -> Instant {

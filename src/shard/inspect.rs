@@ -2,8 +2,10 @@
 
 use smallvec::SmallVec;
 
+use crate::kafka::types::NodeId;
 use crate::metrics::inspect::{
-    Ask, Client, Connection, Filter, LOOKED_AT_MAX, NamedClient, Part, Subscription as Row, Told, Topic, Waiting,
+    Ask, Client, Connection, Filter, LOOKED_AT_MAX, NamedClient, Part, Partition, Subscription as Row, Told, Topic,
+    Waiting,
 };
 use crate::mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use crate::route::filter;
@@ -57,6 +59,7 @@ impl Core {
             }),
             Ask::Oldest => Told::Oldest(self.oldest()),
             Ask::Topics { from, limit, sink } => Told::Topics(self.topics(from, limit, sink)),
+            Ask::Partitions { from, limit, sink } => Told::Partitions(self.partitions(io.now(), from, limit, sink)),
             Ask::Subscriptions { from, limit, topic, filter } => {
                 self.subscriptions(from, limit, Wanted { topic: topic.as_deref(), filter: filter.as_deref() })
             }
@@ -199,6 +202,39 @@ impl Core {
         keys.sort_unstable_by_key(|key| self.broker.sessions.position(*key));
         keys.dedup();
         Some(keys)
+    }
+
+    /// A page of the partitions that a sink writes to; a position is one of this row.
+    fn partitions(&self, now: Monotonic, from: u32, limit: usize, wanted: usize) -> Part<Partition> {
+        let all = self.broker.outlets.upstreams.iter().flat_map(|upstream| {
+            let own = upstream.members.own().filter(|(_, sink)| *sink == wanted);
+            own.flat_map(move |(number, _)| {
+                let address = |node: NodeId| (node.0, upstream.client.address_of(node));
+                let partitions = upstream.producer.partitions(number, now);
+                partitions.map(move |(topic, shown)| (topic, shown, shown.leader.map(address)))
+            })
+        });
+        let (mut rows, mut next) = (Vec::new(), None);
+        for (position, (topic, shown, leader)) in (0u32..).zip(all).skip(from as usize) {
+            if rows.len() == limit {
+                next = Some(position);
+                break;
+            }
+            rows.push(Partition {
+                topic: topic.to_owned(),
+                partition: shown.partition,
+                leader,
+                records: shown.rows,
+                spilled: shown.spilled,
+                bytes: shown.bytes,
+                batches: shown.undone,
+                in_flight: shown.in_flight,
+                oldest_ms: shown.oldest_ms,
+                acknowledged: shown.acknowledged,
+                state: shown.state,
+            });
+        }
+        Part { rows, next }
     }
 
     /// A page of the topics of all clusters, one after the other; a position is one of this row.

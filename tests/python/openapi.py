@@ -70,6 +70,7 @@ def run(api: Api) -> None:
         "/api/v1/clusters/{name}": "clusters",
         "/api/v1/clients/{client_id}": "clients",
         "/api/v1/retained/{topic}": "retained",
+        "/api/v1/sinks/{name}/partitions": "sinks",
         "/api/v1/sql/past/{id}": None,  # runs are known to those that began them
     }
     for path, item in api.description["paths"].items():
@@ -78,16 +79,19 @@ def run(api: Api) -> None:
             if known is None:
                 api.check(method.upper(), named(path), None, {405}, b"{}" if method in ("post", "put", "patch") else None)
                 continue
-            if path.endswith("/stream"):
+            if path.endswith(("/stream", "/live")):
                 continue  # does not end
+            if path.endswith("/session") and method != "get":
+                api.check(method.upper(), path, known, {200, 204, 401})
+                continue
             if method == "get":
                 if "{" in path:
                     collection = names[path]
                     rows = json.loads(api.ask("GET", f"/api/v1/{collection}")[2])[collection] if collection else []
                     for row in rows:
-                        one = urllib.parse.quote(row.get("client_id") or row.get("topic") or row["name"], safe="")
-                        api.check("GET", path.split("{")[0] + one, known, {200})
-                    api.check("GET", path.split("{")[0] + "no%2Fsuch%20thing", known, {404})
+                        one = urllib.parse.quote(row.get("client_id") or row.get("name") or row["topic"], safe="")
+                        api.check("GET", re.sub(r"\{[^}]*\}", lambda _: one, path), known, {200})
+                    api.check("GET", re.sub(r"\{[^}]*\}", "no%2Fsuch%20thing", path), known, {404})
                     continue
                 api.check("GET", path, known, {200})
                 for parameter in known.get("parameters", []):

@@ -23,6 +23,7 @@ mod control_tls;
 mod crash;
 mod crowd;
 mod dashboard;
+mod dashboard_pages;
 mod dead_letters;
 mod delivery;
 mod device;
@@ -43,6 +44,7 @@ mod kafka_tokens;
 mod kept;
 mod limits;
 mod listeners;
+mod live;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod migrating;

@@ -43,6 +43,9 @@ impl Service {
         if let Some(control) = &self.control {
             let scheme = if self.config.control.tls.is_some() { "https" } else { "http" };
             say(format_args!("control listening on {scheme}://{}", control.addr()));
+            if self.config.control.dashboard {
+                say(format_args!("dashboard at {scheme}://{}/ui/", control.addr()));
+            }
         }
         if let Some(log) = &self.embedded {
             say(format_args!("embedded log listening on {}", log.local_addr()));

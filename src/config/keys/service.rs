@@ -43,7 +43,7 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Control in Control {
         restart bind: Option<SocketAddr> => AddressOrOff, Is("\"127.0.0.1:8080\""),
-            "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
+            "Address of `/healthz`, `/readyz`, `/metrics`, `/api/v1` and the dashboard; `\"off\"` disables them.";
         now tokens_file as access: ApiAccess => Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"), shown "\"/etc/forebay/tokens\"",
             "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: only \
              this machine may use `/api/v1`. There reading needs no token, messages excepted; changes need the one that the service writes to \
@@ -51,6 +51,8 @@ settings! {
         now file_dirs: Vec<PathBuf> => TextList, From("none"),
             "Directories below which changes by the API may name files: certificates, keys, passwords, dead letters, Unix sockets. Without one the API may name \
              only files that the configuration names for the same purpose. The service may write there.";
+        now dashboard: bool = Flag, Is("true"),
+            "Whether the [dashboard](DASHBOARD.md) is served at `/ui/`.";
     }
     and {
         /// The option or key that changes the address, for the message that the port is taken.

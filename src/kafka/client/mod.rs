@@ -384,3 +384,11 @@ impl Client {
         }
     }
 }
+
+impl Client {
+    /// Where a broker listens, as metadata says it.
+    #[must_use]
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        self.brokers.get(&node).map(ToString::to_string)
+    }
+}

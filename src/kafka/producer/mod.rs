@@ -65,6 +65,7 @@ mod save;
 mod settings;
 mod share;
 mod shed;
+mod shown;
 mod sinks;
 #[cfg(test)]
 mod standing;
@@ -105,6 +106,7 @@ pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
+pub use self::shown::Shown;
 use self::sinks::Sinks;
 use self::state::{Agenda, ClusterView, Finished, Loader, Outbox, Questions};
 pub use self::stats::SinkStats;

@@ -249,6 +249,11 @@ impl PartitionWindow {
         self.identity
     }
 
+    /// Unanswered requests with a batch of this partition.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     pub(super) const fn is_in_flight(&self) -> bool {
         self.in_flight > 0
     }

@@ -1,0 +1,64 @@
+// Requests to the API. Addresses are relative, so that all of it works below any path.
+
+import { signal } from './vendor/preact.js';
+
+const BASE = new URL('../api/v1/', document.baseURI);
+const HEADERS = { 'X-Forebay': '1' };
+
+/** Who we are; null: not known yet, or nobody: then there is `needsLogin`. */
+export const session = signal(null);
+export const needsLogin = signal(false);
+export const mayWrite = () => session.value?.role === 'write';
+
+/** What the API says is wrong. */
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export const url = (path) => new URL(path, BASE);
+
+/** A request; its answer as it comes. */
+export async function ask(path, { method = 'GET', body, token, signal } = {}) {
+  const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  const answer = await fetch(url(path), { method, headers, body: body && JSON.stringify(body), signal, credentials: 'same-origin' });
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  if (answer.status === 401 && !token) needsLogin.value = true;
+  throw new Problem(answer.status, problem.detail || `${answer.status} ${answer.statusText}`);
+}
+
+export const get = async (path, options) => (await ask(path, options)).json();
+
+export async function whoAmI() {
+  const who = await get('session');
+  session.value = who.role === 'none' ? null : who;
+  needsLogin.value = !session.value;
+}
+
+export async function logIn(token) {
+  session.value = await get('session', { method: 'POST', token });
+  needsLogin.value = false;
+}
+
+export async function logOut() {
+  await ask('session', { method: 'DELETE' });
+  session.value = null;
+  await whoAmI().catch(() => {});
+}
+
+export const name = (text) => encodeURIComponent(text);
+
+const quoted = (text) => (/^[\w./:@=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+/** The same request for a shell. */
+export function curl(path, method = 'GET') {
+  const words = ['curl', '-s', ...(method === 'GET' ? [] : ['-X', method])];
+  const header = session.value?.name || method !== 'GET' ? ` -H "Authorization: Bearer $FOREBAY_TOKEN"` : '';
+  return `${words.join(' ')}${header} ${quoted(url(path).href)}`;
+}
+
+/** A command of `forebay` that asks this service. */
+export const forebay = (...words) => `forebay ${words.map(quoted).join(' ')} --control ${quoted(location.host)}`;

@@ -1,0 +1,138 @@
+// The shell: login, navigation, and the page of the address.
+
+import { effect, html, render, signal } from './vendor/preact.js';
+import { logOut, needsLogin, session, whoAmI } from './api.js';
+import { follow, layout, state } from './live.js';
+import { Dialog } from './parts.js';
+import { theme } from './plot.js';
+import { clock } from './text.js';
+import { Overview } from './pages/overview.js';
+import { Events } from './pages/events.js';
+
+/** A component that is fetched when it is first shown. */
+function later(file, name) {
+  const found = signal(null);
+  return (props) => {
+    if (!found.value) import(`./pages/${file}.js`).then((page) => (found.value = page[name]));
+    return found.value && html`<${found.value} ...${props} />`;
+  };
+}
+const Login = later('login', 'Login');
+const PAGES = {
+  overview: { title: 'Overview', page: Overview },
+  sinks: { title: 'Sinks', page: later('sinks', 'Sinks'), one: later('sinks', 'Sink') },
+  events: { title: 'Events', page: Events },
+  about: { title: 'About', page: later('about', 'About') },
+};
+
+/** `#/sinks/alarms?range=5m`: the page, the name of one thing, and the rest. */
+function read() {
+  const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
+  const [page, ...rest] = path.split('/');
+  let name = rest.length ? rest.join('/') : null;
+  try {
+    name = name && decodeURIComponent(name);
+  } catch {
+    // It is shown as it is.
+  }
+  return { page: PAGES[page] ? page : 'overview', name, query: Object.fromEntries(new URLSearchParams(query ?? '')) };
+}
+const route = signal(read());
+addEventListener('hashchange', () => {
+  const before = route.peek();
+  route.value = read();
+  if (before.page !== route.peek().page || before.name !== route.peek().name) {
+    scrollTo(0, 0);
+    requestAnimationFrame(() => document.getElementById('title')?.focus({ preventScroll: true }));
+  }
+});
+effect(() => {
+  const { page, name } = route.value;
+  document.title = `${name ? `${name} – ` : ''}${PAGES[page].title} – Forebay`;
+});
+
+/** Changes what stands behind the question mark of the address. */
+function set(query) {
+  const { page, name, query: before } = route.peek();
+  const rest = Object.entries({ ...before, ...query }).filter(([, value]) => value);
+  const path = name ? `${page}/${encodeURIComponent(name)}` : page;
+  history.replaceState(null, '', `#/${path}${rest.length ? `?${new URLSearchParams(rest)}` : ''}`);
+  route.value = read();
+}
+
+const THEMES = ['auto', 'light', 'dark'];
+function setTheme(name) {
+  if (name === 'auto') delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  theme.value = `${name} ${matchMedia('(prefers-color-scheme: dark)').matches}`;
+}
+const stored = () => {
+  try {
+    return THEMES.includes(localStorage.getItem('forebay-theme')) ? localStorage.getItem('forebay-theme') : 'auto';
+  } catch {
+    return 'auto';
+  }
+};
+const chosen = signal(stored());
+setTheme(chosen.peek());
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => setTheme(chosen.peek()));
+function choose(name) {
+  chosen.value = name;
+  setTheme(name);
+  try {
+    localStorage.setItem('forebay-theme', name);
+  } catch {
+    // For this time, then.
+  }
+}
+
+const Stream = () => {
+  const { fresh, since } = state.value;
+  return html`<div class="stream" role="status">${fresh
+    ? html`<span class="state good"><i aria-hidden="true"></i>Live</span>`
+    : html`<span class="state warn"><i aria-hidden="true"></i>${layout.value ? `Nothing since ${clock(since)}` : 'Connecting'}</span>`}</div>`;
+};
+
+const Nav = () => html`
+  <nav class="nav" aria-label="Pages">
+    <a class="brand" href="#/overview"><img src="icon.svg" alt="" />Forebay</a>
+    <ul>${Object.entries(PAGES).map(([key, { title }]) => html`
+      <li><a href=${`#/${key}`} aria-current=${route.value.page === key ? 'page' : null}>${title}</a></li>`)}</ul>
+    <div class="foot">
+      <${Stream} />
+      <label>Theme <select value=${chosen.value} onChange=${(event) => choose(event.target.value)}>
+        ${THEMES.map((name) => html`<option value=${name}>${name}</option>`)}</select></label>
+      <${Who} />
+    </div>
+  </nav>`;
+
+const Who = () => {
+  const who = session.value;
+  if (!who) return null;
+  return who.name
+    ? html`<div><span class="dim">${who.name}, ${who.role}</span> ${who.expires_in_seconds !== null && html`<button type="button" class="plain" onClick=${logOut}>Log out</button>`}</div>`
+    : html`<div class="dim">Reading without a token. <button type="button" class="plain" onClick=${() => (needsLogin.value = true)}>Log in</button></div>`;
+};
+
+function Shell() {
+  if (needsLogin.value) return html`<${Login} done=${follow} />`;
+  if (!session.value) return null;
+  const { page, name, query } = route.value;
+  const Page = name && PAGES[page].one ? PAGES[page].one : PAGES[page].page;
+  const { fresh, since } = state.value;
+  return html`
+    <a class="skip" href="#title" onClick=${(event) => (event.preventDefault(), document.getElementById('title')?.focus())}>To the page</a>
+    <div class="shell">
+      <${Nav} />
+      <main class=${fresh || !layout.value ? 'main' : 'main stale'}>
+        ${!fresh && layout.value && html`<div class="banner bad" role="alert">The service has said nothing since ${clock(since)}: what is shown is of then. The page goes on by itself.</div>`}
+        <${Page} key=${`${page}/${name}`} name=${name} query=${query} set=${set} />
+      </main>
+    </div>
+    <${Dialog} />`;
+}
+
+render(html`<${Shell} />`, document.getElementById('app'));
+whoAmI().then(follow, () => {
+  if (!needsLogin.peek()) setTimeout(() => location.reload(), 3000);
+});

@@ -1,0 +1,174 @@
+// The live stream: what the service reads of itself once a second. One tab reads it for all tabs of the browser.
+
+import { batch, signal } from './vendor/preact.js';
+import { ask, needsLogin } from './api.js';
+
+/** The layout, and a number that changes with each frame; what a component reads of these it is drawn again for. */
+export const layout = signal(null);
+export const tick = signal(0);
+/** Whether numbers come: `true`, or since when they do not. */
+export const state = signal({ fresh: false, since: Date.now() });
+/** Events that have come since the page was opened, the newest first. */
+export const events = signal([]);
+const EVENTS_MAX = 500;
+const LATE_MS = 3000;
+
+let values = [];
+let places = new Map();
+let heard = 0;
+/** When the newest frame was read, by the clock of the service. */
+export let at = 0;
+/** Frames were missed, or it is the first: what is plotted has to be read again. */
+export const anew = signal(0);
+
+/** Where the values of a kind of thing with a name begin. */
+const place = (kind, name) => places.get(`${kind}/${name}`);
+
+/** A value of now; null: there is none. Without subscribing: `value` does. */
+export function peek(kind, name, series) {
+  const first = place(kind, name);
+  const index = layout.peek()?.kinds[kind].series.indexOf(series) ?? -1;
+  return first === undefined || index < 0 ? null : (values[first + index] ?? null);
+}
+export function value(kind, name, series) {
+  tick.value;
+  return peek(kind, name, series);
+}
+/** The values a second in the buckets of its histogram. */
+export function buckets(kind, name) {
+  const first = place(kind, name);
+  const { series, width } = layout.peek().kinds[kind];
+  return first === undefined ? [] : values.slice(first + series.length, first + width);
+}
+/** The word for a state. */
+export function word(kind, name) {
+  const number = value(kind, name, 'state');
+  return layout.value?.states[kind][number ?? -1] ?? 'unknown';
+}
+export const objects = (kind) => (layout.value?.objects ?? []).filter((object) => object.kind === kind);
+
+function take({ kind, data }) {
+  heard = Date.now();
+  batch(() => {
+    if (!state.peek().fresh) state.value = { fresh: true };
+    if (kind === 'layout') {
+      const restarted = layout.peek()?.start !== data.start;
+      let next = 0;
+      places = new Map();
+      for (const object of data.objects) {
+        places.set(`${object.kind}/${object.name}`, next);
+        next += data.kinds[object.kind].width;
+      }
+      layout.value = data;
+      if (restarted) anew.value++;
+    } else if (kind === 'data') {
+      if (data.values) values = data.values;
+      for (let i = 0; i < (data.changes?.length ?? 0); i += 2) values[data.changes[i]] = data.changes[i + 1];
+      if (at && data.at - at > 2500) anew.value++;
+      at = data.at;
+      tick.value = data.number;
+    } else if (kind === 'event') {
+      events.value = [data, ...events.peek()].slice(0, EVENTS_MAX);
+    }
+  });
+}
+
+setInterval(() => {
+  if (state.peek().fresh && Date.now() - heard > LATE_MS) state.value = { fresh: false, since: heard };
+}, 500);
+
+/** Reads server-sent events until the stream ends. */
+async function read(hand, stop) {
+  const answer = await ask('live', { signal: stop });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  for (;;) {
+    const { done, value: chunk } = await reader.read();
+    if (done) return;
+    text += chunk;
+    const blocks = text.split('\n\n');
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = new Map(block.split('\n').map((line) => line.split(/: (.*)/s)));
+      if (fields.has('data')) hand({ kind: fields.get('event'), data: JSON.parse(fields.get('data')) });
+    }
+  }
+}
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Reads again and again, each time a moment after the end of the one before; later, the more often in vain. */
+async function readOn(hand, stop) {
+  for (let pause = 500; !stop.aborted; pause = Math.min(pause * 2, 4000)) {
+    const began = Date.now();
+    await read(hand, stop).catch(() => {});
+    if (Date.now() - began > 5000) pause = 250;
+    if (needsLogin.peek()) return;
+    if (!stop.aborted) await sleep(pause);
+  }
+}
+
+const HIDDEN_MS = 30_000;
+const shown = () =>
+  document.visibilityState === 'visible'
+    ? Promise.resolve()
+    : new Promise((done) => document.addEventListener('visibilitychange', () => done(), { once: true }));
+
+/** Ends half a minute after the page was hidden. */
+function hidden(stop) {
+  let timer;
+  const look = () => {
+    clearTimeout(timer);
+    if (document.visibilityState === 'hidden') timer = setTimeout(() => stop.abort(), HIDDEN_MS);
+  };
+  document.addEventListener('visibilitychange', look);
+  look();
+  return () => {
+    clearTimeout(timer);
+    document.removeEventListener('visibilitychange', look);
+  };
+}
+
+let running = false;
+/** Follows the service, as long as the page is shown. */
+export async function follow() {
+  if (running) return;
+  running = true;
+  const channel = 'BroadcastChannel' in window ? new BroadcastChannel('forebay-live') : null;
+  // What another tab reads. One that has come later asks for all of it.
+  let whole = null;
+  const tell = (message) => {
+    take(message);
+    if (message.kind === 'layout') whole = { layout: message };
+    channel?.postMessage(message);
+  };
+  if (channel) {
+    channel.onmessage = ({ data: message }) => {
+      if (message.kind === 'hello') {
+        if (whole) {
+          channel.postMessage(whole.layout);
+          channel.postMessage({ kind: 'data', data: { number: tick.peek(), at, values } });
+        }
+      } else if (layout.peek() || message.kind === 'layout') take(message);
+    };
+    channel.postMessage({ kind: 'hello' });
+  }
+  while (!needsLogin.peek()) {
+    await shown();
+    const stop = new AbortController();
+    const unwatch = hidden(stop);
+    const work = async () => {
+      await readOn(tell, stop.signal);
+      whole = null;
+    };
+    // Locks are there where the page came safely: over TLS, or from this machine.
+    if (navigator.locks && channel) {
+      await navigator.locks.request('forebay-live', { signal: stop.signal }, work).catch(() => {});
+    } else {
+      await work();
+    }
+    unwatch();
+  }
+  channel?.close();
+  running = false;
+}

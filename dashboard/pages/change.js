@@ -1,0 +1,35 @@
+// The dialog that asks before something is changed.
+
+import { html, useState } from '../vendor/preact.js';
+import { ask, curl } from '../api.js';
+import { close } from '../parts.js';
+import { visible } from '../text.js';
+
+/** `what` is done to `name` by a POST to `path`; `children` say what will happen. */
+export function Change({ what, name, path, button, done, children }) {
+  const [persist, setPersist] = useState(false);
+  const [problem, setProblem] = useState('');
+  const [busy, setBusy] = useState(false);
+  const whole = persist ? `${path}?persist=true` : path;
+  const send = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      await ask(whole, { method: 'POST' });
+      close();
+      done();
+    } catch (error) {
+      setProblem(error.message);
+    }
+    setBusy(false);
+  };
+  return html`<form onSubmit=${send}>
+    <h2 id="dialog-title">${what[0].toUpperCase()}${what.slice(1)} ${visible(name, 80)}?</h2>
+    <p>${children}</p>
+    <label class="row"><input type="radio" name="until" checked=${!persist} onChange=${() => setPersist(false)} />Until the next restart</label>
+    <label class="row"><input type="radio" name="until" checked=${persist} onChange=${() => setPersist(true)} />Also in the configuration file</label>
+    <pre tabindex="0">${curl(whole, 'POST')}</pre>
+    ${problem && html`<div class="banner bad" role="alert">${problem}</div>`}
+    <div class="buttons"><button type="button" onClick=${close}>Cancel</button><button class="first" disabled=${busy}>${button}</button></div>
+  </form>`;
+}

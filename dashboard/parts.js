@@ -1,0 +1,124 @@
+// The parts that pages are made of.
+
+import { html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
+import { curl, forebay } from './api.js';
+import { NOTHING, parts } from './text.js';
+import { tick } from './live.js';
+
+/** Text that a device or somebody else has chosen. */
+export const Text = ({ of, max }) =>
+  parts(of, max).map((part) => (part.hidden ? html`<span class="escaped">${part.text}</span>` : part.text));
+
+/** A number of now. Only its text changes. */
+export function Live({ get, as }) {
+  const text = useComputed(() => (tick.value, as(get())));
+  return html`<span class="num">${text}</span>`;
+}
+
+const SHAPES = {
+  good: ['running', 'reachable', 'ready', 'sending', 'waiting'],
+  warn: ['joining', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition'],
+  bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error'],
+};
+const shape = (word) => Object.keys(SHAPES).find((key) => SHAPES[key].includes(word)) ?? 'off';
+export const State = ({ word }) => html`<span class="state ${shape(word)}"><i aria-hidden="true"></i>${word.replaceAll('_', ' ')}</span>`;
+
+export const Panel = ({ title, right, children, ...rest }) => html`
+  <section class="panel" aria-label=${title} ...${rest}>
+    <header><h2>${title}</h2><div class="right">${right}</div></header>
+    ${children}
+  </section>`;
+
+export const Tile = ({ label, children, more }) => html`
+  <div class="tile"><dt>${label}</dt><dd class="big">${children}</dd>${more !== undefined && html`<dd class="more">${more}</dd>`}</div>`;
+
+/** A number with its unit smaller. */
+export function Big({ get, as }) {
+  const text = useComputed(() => (tick.value, as(get())));
+  const number = useComputed(() => text.value.match(/^[–\d.,]+/)?.[0] ?? text.value);
+  const unit = useComputed(() => text.value.slice(number.value.length));
+  return html`<span class="num">${number}<small>${unit}</small></span>`;
+}
+
+/** Columns: `{ title, number, wide, cell }`. `children` is what an empty table says. */
+export const Table = ({ columns, rows, id, label, children }) => rows.length === 0
+  ? html`<div class="empty">${children}</div>`
+  : html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
+      <thead><tr>${columns.map(({ title, number, wide }) => html`<th scope="col" class=${number ? 'n' : wide ? 'wide' : ''}>${title}</th>`)}</tr></thead>
+      <tbody>${rows.map((row) => html`<tr key=${id(row)}>
+        ${columns.map(({ cell, number }, place) => place === 0
+          ? html`<th scope="row" class="cut">${cell(row)}</th>`
+          : html`<td class=${number ? 'n' : ''}>${cell(row)}</td>`)}
+      </tr>`)}</tbody>
+    </table></div>`;
+
+/** One of some words. */
+export const Segments = ({ label, options, value, choose }) => html`
+  <div class="segments" role="group" aria-label=${label}>
+    ${options.map((option) => html`<button type="button" aria-pressed=${String(option === value)} onClick=${() => choose(option)}>${option}</button>`)}
+  </div>`;
+
+/** The dialog that is open: what is in it. */
+export const dialog = signal(null);
+export const close = () => (dialog.value = null);
+
+export function Dialog() {
+  const element = useRef(null);
+  const open = dialog.value;
+  useEffect(() => {
+    if (open && !element.current.open) element.current.showModal();
+    if (!open && element.current.open) element.current.close();
+  }, [open]);
+  return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${close}
+    onClick=${(event) => event.target === element.current && close()}>${open}</dialog>`;
+}
+
+function Command({ text }) {
+  const [done, setDone] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setDone(true);
+  };
+  return html`<div><pre tabindex="0">${text}</pre>
+    ${navigator.clipboard && html`<button type="button" onClick=${copy}>${done ? 'Copied' : 'Copy'}</button>`}</div>`;
+}
+
+/** The button that says how to ask for the same in a shell: `path` of the API, `words` of the command line. */
+export const AsCommand = ({ path, words }) => html`
+  <button type="button" onClick=${() => (dialog.value = html`<div class="inside">
+    <h2 id="dialog-title">The same in a shell</h2>
+    ${words && html`<${Command} text=${forebay(...words)} />`}
+    ${path && html`<${Command} text=${curl(path)} />`}
+    <p class="dim">With a token in FOREBAY_TOKEN where one is needed.</p>
+    <div class="buttons"><button type="button" onClick=${close}>Close</button></div>
+  </div>`)}>As a command</button>`;
+
+/** Lines of a page's head. */
+export const Head = ({ title, sub, children }) => html`
+  <div class="head"><h1 id="title" tabindex="-1">${title}</h1>${sub && html`<span class="sub">${sub}</span>`}<div class="right">${children}</div></div>`;
+
+/** Asks again and again while it is shown. `ask` may change what it reads with `key`. */
+export function usePolled(ask, key, everyMs) {
+  const [found, setFound] = useState({ value: null, problem: null });
+  useEffect(() => {
+    let ended = false;
+    let timer;
+    setFound({ value: null, problem: null });
+    const again = async () => {
+      if (document.visibilityState === 'visible') {
+        const next = await ask().then((value) => ({ value, problem: null }), (problem) => ({ problem }));
+        if (ended) return;
+        setFound((before) => ({ ...before, ...next }));
+      }
+      timer = setTimeout(again, everyMs);
+    };
+    again();
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
+  }, [key]);
+  return found;
+}
+
+export const or = (value) => value ?? NOTHING;

@@ -1,0 +1,235 @@
+//! Logins of browsers: a token once, then a cookie. The service keeps a digest of the cookie, in memory: a restart ends all logins.
+//!
+//! A login names its token. What the token may do, and whether there still is one, is looked up at each request.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::Serialize;
+use subtle::ConstantTimeEq as _;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::{Grant, Holder};
+use super::own_token::sha256;
+use super::problem::Problem;
+use super::tokens::Role;
+use super::{View, auth};
+use crate::limits::{LOGIN_IDLE_MAX, LOGIN_LASTS, LOGINS_MAX, LOGINS_OF_TOKEN_MAX};
+
+pub(super) fn routes() -> OpenApiRouter<super::Shown> {
+    OpenApiRouter::new().routes(routes!(session, log_in, log_out))
+}
+
+/// All logins.
+#[derive(Debug, Default)]
+pub struct Logins {
+    /// The port that cookies are named by: two services on one machine share the browser's cookies.
+    port: OnceLock<u16>,
+    kept: Mutex<Vec<Login>>,
+}
+
+#[derive(Debug)]
+struct Login {
+    digest: [u8; 32],
+    of: Holder,
+    began: Instant,
+    used: Instant,
+}
+
+impl Login {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.began) >= LOGIN_LASTS || now.duration_since(self.used) >= LOGIN_IDLE_MAX
+    }
+}
+
+impl Logins {
+    /// The service answers at this port.
+    pub(super) fn served_at(&self, port: u16) {
+        let _ = self.port.set(port);
+    }
+
+    /// The cookie's name. Over TLS browsers hold it to this host alone.
+    fn name(&self, is_tls: bool) -> String {
+        let prefix = if is_tls { "__Host-" } else { "" };
+        format!("{prefix}forebay-{}", self.port.get().copied().unwrap_or_default())
+    }
+
+    /// The digest of the cookie that a request has.
+    pub(super) fn presented(&self, headers: &HeaderMap, is_tls: bool) -> Option<[u8; 32]> {
+        let name = self.name(is_tls);
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
+        values.next().map(sha256)
+    }
+
+    /// A new login of a token: its cookie. The one that has done nothing for longest makes room.
+    fn begin(&self, of: Holder, now: Instant) -> Result<String, String> {
+        let mut random = [0; 20];
+        SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
+        let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|login| !login.is_over(now));
+        let of_token = kept.iter().filter(|login| login.of == of).count();
+        if of_token >= LOGINS_OF_TOKEN_MAX {
+            forget_oldest(&mut kept, |login| login.of == of);
+        } else if kept.len() >= LOGINS_MAX {
+            forget_oldest(&mut kept, |_| true);
+        }
+        kept.push(Login { digest: sha256(&cookie), of, began: now, used: now });
+        Ok(cookie)
+    }
+
+    /// The holder of the token of a login, and when it ends at the latest. The login counts as used.
+    pub(super) fn find(&self, digest: &[u8; 32], now: Instant) -> Option<(Holder, Instant)> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter_mut().filter(|login| !login.is_over(now)).find(|login| login.digest.ct_eq(digest).into());
+        found.map(|login| {
+            login.used = now;
+            (login.of.clone(), login.began + LOGIN_LASTS)
+        })
+    }
+
+    fn end(&self, digest: &[u8; 32]) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|login| login.digest != *digest);
+    }
+}
+
+fn forget_oldest(kept: &mut Vec<Login>, which: impl Fn(&Login) -> bool) {
+    let oldest = kept.iter().enumerate().filter(|(_, login)| which(login)).min_by_key(|(_, login)| login.used);
+    if let Some(place) = oldest.map(|(place, _)| place) {
+        kept.swap_remove(place);
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Serialize, ToSchema)]
+struct SessionStatus {
+    /// Name of the token; null: none was sent.
+    name: Option<String>,
+    /// `read`, as this machine may without a token where there is no `control.tokens_file`, `write`, or `none`.
+    #[schema(example = "write")]
+    role: &'static str,
+    /// For how long the login lasts at most; null: this is no login.
+    expires_in_seconds: Option<u64>,
+}
+
+impl SessionStatus {
+    fn new(view: &View, grant: &Grant) -> Self {
+        let now = Instant::now();
+        let login = match grant {
+            Grant::Login(digest) => view.logins.find(digest, now),
+            _ => None,
+        };
+        let holder = login.as_ref().map(|(holder, _)| holder.clone()).or_else(|| grant.holder());
+        Self {
+            role: match holder.as_ref().and_then(|holder| auth::role_of(view, holder)) {
+                _ if *grant == Grant::Nobody => "none",
+                Some(Role::Write) => "write",
+                _ => "read",
+            },
+            name: holder.map(|holder| holder.name().to_owned()),
+            expires_in_seconds: login.map(|(_, end)| end.saturating_duration_since(now).as_secs()),
+        }
+    }
+}
+
+/// Who asks: by which token, and what it may do. The answer needs no token.
+#[utoipa::path(get, path = "/api/v1/session", tag = "service", responses((status = 200, body = SessionStatus)))]
+async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Json<SessionStatus> {
+    Json(SessionStatus::new(&view, &grant))
+}
+
+/// Begins a login: the answer sets a cookie that stands for the token of this request, 12 hours at most, and one hour without a request.
+/// It counts in requests with the header `X-Forebay: 1`.
+#[utoipa::path(post, path = "/api/v1/session", tag = "service", responses(
+    (status = 200, body = SessionStatus),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "No token, or a wrong one"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The system gives no random numbers")))]
+async fn log_in(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
+    let holder = grant.holder().ok_or_else(|| auth::token_needed(&view))?;
+    let cookie = view.logins.begin(holder, Instant::now()).map_err(Problem::unavailable)?;
+    let status = SessionStatus::new(&view, &Grant::Login(sha256(&cookie)));
+    Ok(with_cookie(&view, &cookie, LOGIN_LASTS.as_secs(), Json(status)))
+}
+
+/// Ends a login.
+#[utoipa::path(delete, path = "/api/v1/session", tag = "service", responses(
+    (status = 204),
+    (status = 401, body = Problem, content_type = "application/problem+json", description = "Nobody has logged in")))]
+async fn log_out(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
+    match grant {
+        Grant::Login(digest) => view.logins.end(&digest),
+        // There is no login that could end.
+        Grant::Token(_) => {}
+        Grant::Near(_) | Grant::Nobody => return Err(auth::token_needed(&view)),
+    }
+    Ok(with_cookie(&view, "", 0, StatusCode::NO_CONTENT))
+}
+
+fn with_cookie(view: &View, value: &str, seconds: u64, answer: impl IntoResponse) -> Response {
+    let is_tls = view.tls.is_some();
+    let name = view.logins.name(is_tls);
+    let secure = if is_tls { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
+    let mut response = answer.into_response();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_login_ends_after_its_time_after_an_idle_hour_and_when_others_need_its_place() {
+        let (logins, begin) = (Logins::default(), Instant::now());
+        let token = |name: &str| Holder::Token { name: name.to_owned(), print: [7; 32] };
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let first = sha256(&logins.begin(token("ops"), begin).expect("random numbers"));
+        assert_eq!(logins.find(&first, at(3_599)).map(|(holder, _)| holder), Some(token("ops")));
+        assert!(logins.find(&sha256("x"), at(1)).is_none());
+        assert!(logins.find(&first, at(3_599 + 3_600)).is_none(), "an hour without a request");
+
+        let used = sha256(&logins.begin(token("ops"), at(7_200)).expect("random numbers"));
+        (0..24).for_each(|half| assert!(logins.find(&used, at(7_200 + half * 1_800)).is_some()));
+        assert!(logins.find(&used, at(7_200 + 12 * 3_600 - 1)).is_some());
+        assert!(logins.find(&used, at(7_200 + 12 * 3_600)).is_none(), "twelve hours, however busy");
+
+        let day = 86_400;
+        let begun = |name: &str, at| sha256(&logins.begin(token(name), at).expect("random numbers"));
+        let eight: Vec<_> = (0..8).map(|n| begun("ops", at(day + n))).collect();
+        assert!(logins.find(&eight[0], at(day + 20)).is_some());
+        begun("ops", at(day + 21));
+        let left = |digest| logins.find(digest, at(day + 22)).is_some();
+        assert!(left(&eight[0]) && !left(&eight[1]) && left(&eight[2]), "the one that was idle longest has gone");
+        for n in 0..LOGINS_MAX as u64 {
+            begun(&format!("token {n}"), at(day + 30 + n));
+        }
+        assert_eq!(logins.kept.lock().expect("nobody panicked").len(), LOGINS_MAX);
+        logins.end(&eight[0]);
+        assert!(!left(&eight[0]));
+    }
+
+    #[test]
+    fn a_cookie_is_named_by_the_port_and_found_among_others() {
+        let logins = Logins::default();
+        logins.served_at(8_443);
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=b; forebay-8080=x; forebay-8443=mine"));
+        assert_eq!(logins.presented(&headers, false), Some(sha256("mine")));
+        assert_eq!(logins.presented(&headers, true), None);
+        headers.append(header::COOKIE, HeaderValue::from_static("__Host-forebay-8443=other"));
+        assert_eq!(logins.presented(&headers, true), Some(sha256("other")));
+    }
+}

@@ -1,0 +1,339 @@
+//! Tokens of `control.tokens_file`: names, roles and hashes, and the one that a request has.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
+use axum::http::{HeaderMap, StatusCode};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+
+use super::auth::{Holder, bearer, may};
+use super::own_token::sha256;
+use super::problem::Problem;
+use crate::address::Address;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// GET.
+    Read,
+    /// Everything.
+    Write,
+}
+
+/// How a token is stored.
+enum Stored {
+    /// SHA-256. The tokens that `forebay token` makes are random: no slower hash would make them harder to guess.
+    Fast([u8; 32]),
+    /// argon2id, as earlier versions wrote it.
+    Slow(Box<PasswordHash>),
+}
+
+struct Token {
+    name: String,
+    role: Role,
+    stored: Stored,
+    /// A digest of what is stored: another one is another token, whatever its name.
+    print: [u8; 32],
+}
+
+/// The tokens of a file.
+pub struct Tokens {
+    tokens: Vec<Token>,
+    /// Digests of tokens of slow hashes that have been verified, with their place.
+    verified: Mutex<Vec<([u8; 32], usize)>>,
+    /// One slow verification at a time: guessing costs one core at most.
+    busy: Arc<Semaphore>,
+    /// From where the requests come that wait for it or have it.
+    waiting: Arc<Mutex<Vec<Address>>>,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tokens.iter().map(|token| (&token.name, token.role))).finish()
+    }
+}
+
+/// Tokens that a file may hold.
+const TOKENS_MAX: usize = 64;
+/// How a line says SHA-256, in front of the digest in hexadecimal.
+const SHA256: &str = "sha256:";
+/// Requests that may wait for slow verifications, and those of one address.
+const WAITING_MAX: usize = 16;
+const WAITING_OF_ADDRESS_MAX: usize = 4;
+
+/// Requests that were refused as too many waited for slow verifications, since the start.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// See [`REFUSED`].
+pub(super) fn checks_refused() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+/// A place among the requests that wait.
+struct Waits {
+    waiting: Arc<Mutex<Vec<Address>>>,
+    address: Address,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = waiting.iter().position(|address| *address == self.address) {
+            waiting.swap_remove(place);
+        }
+    }
+}
+
+impl Tokens {
+    /// From `control.tokens_file`.
+    ///
+    /// # Errors
+    /// It cannot be read, or which line is wrong and why.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        let tokens = text.and_then(|text| Self::parse(&text));
+        tokens.map_err(|why| format!("control.tokens_file {}: {why}", path.display()))
+    }
+
+    /// The line of a new token, `NAME ROLE HASH`.
+    #[must_use]
+    pub fn line(name: &str, role: &str, token: &str) -> String {
+        let digits: String = sha256(token).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name} {role} {SHA256}{digits}")
+    }
+
+    /// From lines `NAME ROLE HASH`; empty lines and lines that begin with `#` are passed over.
+    ///
+    /// # Errors
+    /// Which line is wrong and why.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut tokens: Vec<Token> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let [name, role, hash] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                return Err(format!("line {number}: a line is `NAME ROLE HASH`; `forebay token NAME` prints one"));
+            };
+            let role = match role {
+                "read" => Role::Read,
+                "write" => Role::Write,
+                _ => return Err(format!("line {number}: the role must be one of read, write, not {role:?}")),
+            };
+            let stored = stored(hash).ok_or(format!(
+                "line {number}: neither sha256: with 64 hexadecimal digits nor an argon2id hash; `forebay token {name}` prints one"
+            ))?;
+            if tokens.iter().any(|token| token.name == name) {
+                return Err(format!("line {number}: there is another token {name:?}"));
+            }
+            tokens.push(Token { name: name.to_owned(), role, stored, print: sha256(hash) });
+        }
+        match tokens.len() {
+            0 => Err("there is no token in it; `forebay token NAME` prints a line for it".to_owned()),
+            1..=TOKENS_MAX => Ok(Self {
+                tokens,
+                verified: Mutex::default(),
+                busy: Arc::new(Semaphore::new(1)),
+                waiting: Arc::default(),
+            }),
+            count => Err(format!("{count} tokens; at most {TOKENS_MAX}")),
+        }
+    }
+
+    /// How many there are; never none.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a file without tokens is refused")]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Names of the tokens with a slow hash: requests with them may have to wait while others guess.
+    pub fn slow(&self) -> impl Iterator<Item = &str> {
+        let slow = self.tokens.iter().filter(|token| matches!(token.stored, Stored::Slow(_)));
+        slow.map(|token| token.name.as_str())
+    }
+
+    /// The role of a token that was verified before, if it is still the same.
+    pub(super) fn role(&self, name: &str, print: &[u8; 32]) -> Option<Role> {
+        self.tokens.iter().find(|token| token.name == name && token.print == *print).map(|token| token.role)
+    }
+
+    /// The place of a token, as far as that is known at once. All are compared, whichever it is.
+    fn known(&self, digest: &[u8; 32]) -> Option<usize> {
+        let fast = self.tokens.iter().enumerate().filter_map(|(place, token)| match &token.stored {
+            Stored::Fast(stored) => Some((stored, place)),
+            Stored::Slow(_) => None,
+        });
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = fast.chain(verified.iter().map(|(stored, place)| (stored, *place)));
+        all.fold(None, |found, (stored, place)| if stored.ct_eq(digest).into() { Some(place) } else { found })
+    }
+
+    /// A place among those that wait for a slow verification; `None`: too many do.
+    fn wait(&self, address: Address) -> Option<Waits> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = waiting.iter().filter(|other| **other == address).count();
+        if waiting.len() >= WAITING_MAX || of_address >= WAITING_OF_ADDRESS_MAX {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        waiting.push(address);
+        Some(Waits { waiting: Arc::clone(&self.waiting), address })
+    }
+
+    /// The place of a token with a slow hash: tens of milliseconds for each of the file.
+    fn verify(&self, presented: &str) -> Option<usize> {
+        let fits = |token: &Token| match &token.stored {
+            Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), &**hash).is_ok(),
+            Stored::Fast(_) => false,
+        };
+        let place = self.tokens.iter().position(fits)?;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = sha256(presented);
+        if !verified.iter().any(|(other, _)| *other == digest) {
+            verified.push((digest, place));
+        }
+        Some(place)
+    }
+}
+
+fn stored(hash: &str) -> Option<Stored> {
+    if let Some(digits) = hash.strip_prefix(SHA256) {
+        let byte = |at: usize| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok();
+        let is_hex = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+        return bytes.filter(|_| is_hex)?.try_into().ok().map(Stored::Fast);
+    }
+    PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
+}
+
+/// The holder of the token that a request has, if it may do what it asks for.
+pub(super) async fn token(
+    tokens: &Arc<Tokens>,
+    headers: &HeaderMap,
+    changes: bool,
+    address: Address,
+) -> Result<Holder, Problem> {
+    const WANTED: &str = "send a token of control.tokens_file: `Authorization: Bearer TOKEN`";
+    let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
+    let presented = bearer(headers).ok_or_else(|| unauthorized(WANTED))?.to_owned();
+    let place = match tokens.known(&sha256(&presented)) {
+        None if tokens.slow().next().is_some() => {
+            let waits = tokens.wait(address).ok_or_else(|| {
+                let detail = "too many tokens are being verified; try again. A line of `forebay token` need not wait";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            })?;
+            let permit = Arc::clone(&tokens.busy).acquire_owned().await;
+            let tokens = Arc::clone(tokens);
+            let verified = tokio::task::spawn_blocking(move || {
+                let place = tokens.verify(&presented);
+                drop((permit, waits));
+                place
+            });
+            verified.await.ok().flatten()
+        }
+        place => place,
+    };
+    let token = place.map(|place| &tokens.tokens[place]);
+    let token = token.ok_or_else(|| unauthorized("this token is not in control.tokens_file"))?;
+    may(changes, token.role, &token.name)?;
+    Ok(Holder::Token { name: token.name.clone(), print: token.print })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use argon2::PasswordHasher as _;
+    use axum::http::header;
+    use axum::response::IntoResponse as _;
+
+    fn line(name: &str, role: &str, token: &str) -> String {
+        let cheap = argon2::Params::new(8, 1, 1, None).expect("parameters");
+        let hasher = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, cheap);
+        let hash: PasswordHash = hasher.hash_password_with_salt(token.as_bytes(), b"0123456789abcdef").expect("a hash");
+        format!("{name} {role} {hash}\n")
+    }
+
+    /// X68: names, roles and hashes.
+    #[test]
+    fn a_file_of_tokens_is_read_and_its_faults_are_named() {
+        let good = format!("# who\n\n{}{}", line("ops", "write", "one"), line("grafana", "read", "two"));
+        let tokens = Tokens::parse(&good).expect("tokens");
+        assert_eq!((tokens.verify("one"), tokens.verify("two"), tokens.verify("three")), (Some(0), Some(1), None));
+        assert_eq!((tokens.known(&sha256("one")), tokens.known(&sha256("three"))), (Some(0), None));
+        for (text, said) in [
+            ("", "there is no token in it"),
+            ("ops write", "line 1: a line is"),
+            ("ops admin x", "must be one of read, write"),
+            ("ops write secret", "nor an argon2id hash"),
+            (&format!("{}{}", line("a", "read", "x"), line("a", "read", "y")), "line 2: there is another"),
+        ] {
+            let error = Tokens::parse(text).err().unwrap_or_default();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    fn asks(token: &str) -> HeaderMap {
+        let value = format!("Bearer {token}").parse().expect("a value");
+        [(header::AUTHORIZATION, value)].into_iter().collect()
+    }
+
+    /// The status that a request with this token gets.
+    async fn asked(tokens: &Arc<Tokens>, presented: &str, last: u8) -> u16 {
+        let address = Address::of([192, 0, 2, last].into());
+        match token(tokens, &asks(presented), true, address).await {
+            Ok(_) => 200,
+            Err(problem) => problem.into_response().status().as_u16(),
+        }
+    }
+
+    /// What `forebay token` makes waits for nobody, however many guess.
+    #[tokio::test]
+    async fn finding_s6_a_right_token_gets_in_beside_wrong_ones() {
+        let lines = format!("{}\n{}", Tokens::line("ops", "write", "right"), line("old", "write", "slow"));
+        let tokens = Arc::new(Tokens::parse(&lines).expect("tokens"));
+        assert_eq!(tokens.slow().collect::<Vec<_>>(), ["old"]);
+        // The only verification is under way, for as long as this is held.
+        let busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
+        let guess = |n: u8| {
+            let tokens = Arc::clone(&tokens);
+            tokio::spawn(async move { asked(&tokens, &format!("wrong {n}"), n % 5).await })
+        };
+        let guesses: Vec<_> = (0..20).map(guess).collect();
+        while tokens.waiting.lock().expect("a lock").len() < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked(&tokens, "right", 1).await, 200);
+        // Slow ones wait in turn, and no more of them than there is room for; one address does not take all of it.
+        assert_eq!(asked(&tokens, "wrong", 9).await, 429);
+        drop(busy);
+        let mut counted = [0, 0];
+        for guess in guesses {
+            let status = guess.await.expect("a status");
+            counted[usize::from(status == 429)] += 1;
+        }
+        assert_eq!(counted, [WAITING_MAX, 20 - WAITING_MAX]);
+        assert_eq!((asked(&tokens, "slow", 1).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
+        let of_one: Vec<_> = (0..).map_while(|_| tokens.wait(Address::of([192, 0, 2, 1].into()))).collect();
+        assert_eq!(of_one.len(), WAITING_OF_ADDRESS_MAX);
+        assert!(tokens.wait(Address::of([192, 0, 2, 2].into())).is_some());
+    }
+
+    /// Without slow hashes nothing is verified that could be waited for.
+    #[tokio::test]
+    async fn finding_s6_random_tokens_have_no_queue() {
+        let tokens = Arc::new(Tokens::parse(&Tokens::line("ops", "write", "right")).expect("tokens"));
+        let _busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
+        assert_eq!((asked(&tokens, "wrong", 1).await, asked(&tokens, "right", 1).await), (401, 200));
+        for bad in
+            ["sha256:", "sha256:00", &format!("sha256:{}", "g".repeat(64)), &format!("sha256:{}", "é".repeat(32))]
+        {
+            assert!(Tokens::parse(&format!("ops write {bad}")).is_err(), "{bad}");
+        }
+    }
+}

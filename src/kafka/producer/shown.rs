@@ -1,0 +1,113 @@
+//! Partitions as an operator sees them. Looked for when somebody asks.
+
+use super::batch::Batch;
+use super::partition::Partition;
+use super::row_log::RowRun;
+use super::topic::Topic;
+use super::{Key, Producer};
+use crate::kafka::types::{NodeId, SinkId};
+use crate::runtime::seam::Monotonic;
+
+/// A partition of a topic, and its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Its number; `None`: rows of the topic that have no partition yet.
+    pub partition: Option<u32>,
+    /// Its leader, if it is known.
+    pub leader: Option<NodeId>,
+    /// Rows that are not in Kafka, as far as is known.
+    pub rows: u64,
+    /// Those of them that are on the disk alone.
+    pub spilled: u64,
+    /// Memory of the others.
+    pub bytes: usize,
+    /// Batches that are cut.
+    pub undone: usize,
+    /// Requests without an answer.
+    pub in_flight: usize,
+    /// When the oldest row in memory was taken, milliseconds since 1970.
+    pub oldest_ms: Option<i64>,
+    /// The offset of the last record that Kafka has acknowledged.
+    pub acknowledged: Option<i64>,
+    /// What it is at, in a word.
+    pub state: &'static str,
+}
+
+impl Producer {
+    /// Partitions of a sink's topics, from a place among all of them on, each with its topic. Those that have never had a row are left out.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    pub fn partitions(&self, sink: SinkId, now: Monotonic) -> impl Iterator<Item = (&str, Shown)> {
+        let mut topics: Vec<u32> = self.sinks[usize::from(sink.0)].topics.values().copied().collect();
+        topics.sort_unstable_by(|a, b| self.topics[*a].name.cmp(&self.topics[*b].name));
+        topics.into_iter().flat_map(move |index| {
+            let topic = &self.topics[index];
+            let placed = topic.partitions.iter().enumerate().filter_map(move |(number, partition)| {
+                let key = Key { topic: index, partition: u32::try_from(number).ok()? };
+                (partition.log_next.is_some() || partition.has_rows()).then(|| partition.shown(key.partition, now))
+            });
+            topic.shown_unplaced().into_iter().chain(placed).map(move |shown| (&*topic.name, shown))
+        })
+    }
+}
+
+fn rows_of<'a>(queue: impl Iterator<Item = &'a Batch>) -> (u64, usize) {
+    queue.fold((0, 0), |(rows, bytes), batch| (rows + u64::from(batch.count), bytes + batch.memory()))
+}
+
+impl Topic {
+    /// Its rows without a partition, if there are any.
+    fn shown_unplaced(&self) -> Option<Shown> {
+        let (rows, bytes) = rows_of(self.unplaced.queue.iter());
+        let spilled = self.unplaced.backlogs.iter().map(|backlog| backlog.rows).sum::<u64>();
+        let state = if self.view.refused.is_some() { "refused" } else { "no_partition" };
+        (rows + spilled > 0).then(|| Shown {
+            rows: rows + spilled,
+            spilled,
+            bytes,
+            oldest_ms: self.unplaced.queue.front().and_then(Batch::oldest_ms),
+            state,
+            ..Shown::default()
+        })
+    }
+}
+
+impl Partition {
+    fn has_rows(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| !work.queue.is_empty()) || self.spooled.is_some()
+    }
+
+    fn shown(&self, number: u32, now: Monotonic) -> Shown {
+        let queue = self.work.iter().flat_map(|work| work.queue.iter());
+        let (in_memory, bytes) = rows_of(queue.clone());
+        let spilled = self.spooled.as_ref().map_or(0, |spooled| {
+            let of_cut = |rows: &[RowRun]| rows.iter().map(|run| run.count).sum::<u64>();
+            let cuts: u64 = spooled.cuts.iter().map(|cut| of_cut(&cut.rows)).sum();
+            cuts + spooled.backlog.as_ref().map_or(0, |backlog| backlog.rows)
+        });
+        Shown {
+            partition: Some(number),
+            leader: self.leader,
+            rows: in_memory + spilled,
+            spilled,
+            bytes,
+            undone: self.window.len(),
+            in_flight: self.window.in_flight(),
+            oldest_ms: queue.clone().next().and_then(Batch::oldest_ms),
+            acknowledged: self.log_next.map(|next| next - 1),
+            state: self.state(in_memory + spilled, now),
+        }
+    }
+
+    fn state(&self, rows: u64, now: Monotonic) -> &'static str {
+        match () {
+            () if rows == 0 => "idle",
+            () if self.leader.is_none() => "no_leader",
+            () if self.window.is_in_flight() && self.window.attempts() > 0 => "sent_again",
+            () if self.window.is_in_flight() => "sending",
+            () if self.window.backs_off(now) => "backing_off",
+            () => "waiting",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+// The dashboard in Chromium, as a person uses it. tests/service/dashboard_pages.rs starts the service and feeds it.
+// Arguments: the address of the control plane, a token with the role write, one with the role read, a folder for pictures or "".
+// Prints a line for each thing that was seen; the last one is `done`.
+
+import { strict as assert } from 'node:assert';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+const [address, writer, reader, pictures] = process.argv.slice(2);
+const require = createRequire(join(process.env.FOREBAY_NODE, 'package.json'));
+const { chromium } = require('playwright-core');
+const axe = require('axe-core').source;
+
+const base = `http://${address}/ui/`;
+const PATIENCE = 60_000;
+const browser = await chromium.launch({
+  executablePath: process.env.FOREBAY_CHROMIUM || '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+
+/** What must not happen on any page. */
+const faults = [];
+async function open(theme, viewport = { width: 1280, height: 900 }) {
+  const context = await browser.newContext({ viewport, colorScheme: theme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  page.on('console', (message) => message.type() === 'verbose' || faults.push(`console: ${message.text()}`));
+  page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
+  page.on('request', (request) => request.url().startsWith(`http://${address}/`) || faults.push(`a request to ${request.url()}`));
+  page.on('dialog', (dialog) => faults.push(`a dialog: ${dialog.message()}`));
+  await page.addInitScript(() => addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));
+  return page;
+}
+async function logIn(page, token) {
+  await page.goto(base);
+  await page.getByLabel('Token').fill(token);
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+}
+async function picture(page, name) {
+  if (pictures) await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+}
+/** What axe finds on a page: WCAG 2.2 AA. */
+async function axeFinds(page, where) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }));
+  found.violations.forEach((one) => faults.push(`axe, ${where}: ${one.id}: ${one.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`));
+}
+const text = (page) => page.evaluate(() => document.body.innerText);
+async function until(what, holds) {
+  const end = Date.now() + PATIENCE;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`not within a minute: ${what}`);
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  console.log(what);
+}
+
+// Without a token there is a login, and nothing else. A wrong one is refused in words.
+const page = await open('light');
+await page.goto(base);
+await page.getByLabel('Token').waitFor();
+assert.equal(await page.getByRole('navigation').count(), 0);
+await page.getByLabel('Token').fill('wrong');
+await page.keyboard.press('Enter');
+await page.getByRole('alert').waitFor();
+// That answer is a 401, which a browser writes to its console.
+await until('a wrong token is refused', () => faults.length === 1 && faults[0].includes('401'));
+faults.length = 0;
+await logIn(page, writer);
+assert.equal(await page.evaluate(() => document.cookie), '', 'no script sees the cookie');
+console.log('a right one is taken');
+
+// Numbers are those of /metrics. The test has stopped publishing.
+const metrics = await (await page.request.get(`http://${address}/metrics`)).text();
+const metric = (name) => metrics.split('\n').filter((line) => line.startsWith(name)).reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+const shown = (n) => new Intl.NumberFormat('en').format(n);
+const delivered = metric('forebay_sink_records_out_total');
+assert.ok(delivered > 0);
+await until('the ledger is that of /metrics', async () => {
+  const ledger = (await page.locator('.ledger').innerText()).replace(/\s+/g, ' ');
+  return ledger.includes(`${shown(metric('forebay_sink_records_in_total'))} records taken`) && ledger.includes(`${shown(delivered)} in Kafka`);
+});
+await until('so is the number of connections', async () =>
+  (await page.locator('.tile', { hasText: 'Connections' }).locator('.big').innerText()).startsWith(shown(metric('forebay_connections{'))));
+
+// All pages, in light and dark, at a desktop's width and a phone's, with what it takes to use them.
+const PAGES = { overview: 'Overview', sinks: 'Sinks', 'sinks/all': 'all', events: 'Events', about: 'About' };
+for (const theme of ['light', 'dark']) {
+  for (const [size, viewport] of Object.entries({ wide: { width: 1280, height: 900 }, narrow: { width: 320, height: 640 } })) {
+    const other = await open(theme, viewport);
+    await logIn(other, writer);
+    for (const [hash, title] of Object.entries(PAGES)) {
+      await other.goto(`${base}#/${hash}`);
+      await other.getByRole('heading', { level: 1, name: title }).waitFor();
+      await other.getByText('Live', { exact: true }).waitFor();
+      await other.waitForTimeout(1200);
+      const [needed, there] = await other.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      if (needed > there) faults.push(`${hash} at ${viewport.width}: ${needed} wide`);
+      await axeFinds(other, `${hash} ${theme} ${size}`);
+      await picture(other, `${hash.replace('/', '-')}-${theme}-${size}`);
+    }
+    await other.context().close();
+  }
+  console.log(`pages in ${theme}`);
+}
+
+// What devices choose is text: a name with markup and one that turns text around are shown, and do nothing.
+await page.goto(`${base}#/events?class=connection`);
+await until('a hostile client id is shown as text', async () => (await text(page)).includes('<img src=x onerror=alert(1)>'));
+assert.ok((await text(page)).includes('\\u{202e}'), 'what turns text around is made visible');
+assert.equal(await page.locator('img[src="x"]').count(), 0);
+await page.goto(`${base}#/sinks/${encodeURIComponent('<script>alert(1)</script>')}`);
+await until('so is a name in the address', async () => (await text(page)).includes('no sink'));
+await until('and the browser says that there is none', () => faults.some((fault) => fault.includes('404')));
+for (let i = faults.length - 1; i >= 0; i--) if (faults[i].includes('404')) faults.splice(i, 1);
+
+// By keyboard alone: the link to the page, to a sink, its pause and what is asked before.
+await page.goto(`${base}#/sinks`);
+await page.getByRole('link', { name: 'all', exact: true }).waitFor();
+await page.reload();
+await page.getByRole('link', { name: 'all', exact: true }).waitFor();
+await page.keyboard.press('Tab');
+assert.equal(await page.evaluate(() => document.activeElement.className), 'skip', 'the first is the link past the navigation');
+const tabTo = async (name) => {
+  for (let i = 0; i < 60; i++) {
+    if ((await page.evaluate(() => document.activeElement?.innerText?.trim())) === name) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(`no Tab leads to ${name}`);
+};
+await tabTo('all');
+await page.keyboard.press('Enter');
+await page.getByRole('heading', { level: 1, name: 'all' }).waitFor();
+await tabTo('Pause');
+await page.keyboard.press('Enter');
+await page.getByRole('dialog').getByText('Nothing new is sent to Kafka').waitFor();
+await axeFinds(page, 'a dialog');
+await page.keyboard.press('Escape');
+await until('Escape closes the dialog', async () => (await page.locator('dialog[open]').count()) === 0);
+await tabTo('Pause');
+await page.keyboard.press('Enter');
+await page.getByRole('dialog').getByRole('button', { name: 'Pause' }).press('Enter');
+await until('the sink is paused, by the keyboard alone', async () =>
+  (await (await page.request.get(`http://${address}/api/v1/sinks/all`, { headers: { 'X-Forebay': '1' } })).json()).state === 'paused');
+await until('the page shows it', async () => (await page.locator('.head .state').innerText()).includes('paused'));
+await page.getByRole('button', { name: 'Resume' }).click();
+await page.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();
+await until('and resumed', async () => (await page.locator('.head .state').innerText()).includes('running'));
+
+// The same in a shell.
+await page.getByRole('button', { name: 'As a command' }).first().click();
+await page.getByRole('dialog').getByText(`forebay sinks all --control ${address}`).waitFor();
+await page.keyboard.press('Escape');
+console.log('as a command');
+
+// A plot as a table.
+await page.getByRole('button', { name: 'Records as a table' }).click();
+await page.getByRole('region', { name: 'Records, values' }).getByRole('row').nth(1).waitFor();
+console.log('a plot as a table');
+
+// A page of another site gets nothing, whatever it tries with the cookie of this browser.
+const foreign = await (await page.context().newPage());
+await foreign.route('http://other.example/**', (route) => route.fulfill({ contentType: 'text/html', body: '<p>other' }));
+await foreign.goto('http://other.example/');
+const tried = await foreign.evaluate(async (address) => {
+  const api = `http://${address}/api/v1`;
+  const got = [];
+  for (const [path, options] of [['/sinks', {}], ['/sinks', { headers: { 'X-Forebay': '1' } }], ['/sinks/all/pause', { method: 'POST' }], ['/live', {}]]) {
+    got.push(await fetch(api + path, { credentials: 'include', ...options }).then((answer) => answer.status, () => 'nothing'));
+  }
+  got.push(await new Promise((done) => {
+    const image = Object.assign(new Image(), { onload: () => done('an image'), onerror: () => done('nothing'), src: `http://${address}/ui/icon.svg` });
+    document.body.append(image);
+  }));
+  return got;
+}, address);
+assert.deepEqual(tried, ['nothing', 'nothing', 'nothing', 'nothing', 'nothing']);
+await foreign.close();
+console.log('another site gets nothing');
+
+// Who may only read sees why a button is off.
+const other = await open('dark');
+await logIn(other, reader);
+await other.goto(`${base}#/sinks/all`);
+const pause = other.getByRole('button', { name: 'Pause' });
+await pause.waitFor();
+assert.ok(await pause.isDisabled());
+assert.equal(await pause.getAttribute('title'), 'needs a token with the role write');
+await other.getByRole('button', { name: 'Log out' }).click();
+await other.getByLabel('Token').waitFor();
+console.log('who reads changes nothing, and may log out');
+
+await browser.close();
+assert.deepEqual(faults, []);
+console.log('done');

@@ -1,0 +1,108 @@
+//! The dashboard in Chromium: `tests/node/dashboard.mjs` uses it as a person does. And what its files are: their sizes, hashes and licences.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forebay::mqtt::packet::Version;
+use serde_json::Value;
+
+use crate::device::Device;
+use crate::live::with_tokens;
+use crate::process::{metric, until};
+use crate::support::service::http;
+use crate::support::{cache, root, run, tool};
+
+/// A client ID that would run a script, and turn text around, if it were more than text.
+const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{202e}gpj";
+
+#[test]
+fn the_pages_work_in_a_browser_by_mouse_and_keyboard_and_let_nothing_in() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
+                [[sink]]\nname = \"second\"\nfilters = [\"second/#\"]\ntopic = \"second-${topic[1]}\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let node = std::env::var_os("FOREBAY_NODE").map_or_else(|| cache().join("node"), PathBuf::from);
+    assert!(node.join("node_modules/playwright-core").exists(), "playwright-core is missing: run scripts/test install");
+    let mut device = Device::connect(service.mqtt(), Version::V5, HOSTILE);
+    (1..=200).for_each(|n| device.deliver(n, "plant/7", b"x"));
+    until("Kafka to have them", || metric(&service, "sink_records_out_total{result=\"delivered\"}") == 200);
+    let pictures = std::env::var("DASHBOARD_PICTURES").unwrap_or_default();
+    let mut command = tool("node");
+    command.arg(root().join("tests/node/dashboard.mjs")).env("FOREBAY_NODE", node);
+    command.args([&service.control().to_string(), &writer, &reader, &pictures]);
+    let said = run(&mut command);
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Bytes of a file on its way to a browser, without the head of the answer.
+fn size(service: &crate::support::service::Service, path: &str) -> usize {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(service.control()).expect("connect");
+    let host = service.control();
+    write!(socket, "GET /ui/{path} HTTP/1.0\r\nHost: {host}\r\nAccept-Encoding: gzip\r\n\r\n").expect("ask");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.0 200"), "{path}");
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    answer.len() - head - 4
+}
+
+/// What the first page needs, and all of it.
+#[test]
+fn the_files_are_small() {
+    let service = crate::support::service::Service::start(&crate::support::service::config(""));
+    let root = root().join("dashboard");
+    let all = files(&root);
+    let name = |path: &Path| path.strip_prefix(&root).expect("below it").display().to_string();
+    let sizes: Vec<(String, usize)> = all.iter().map(|path| (name(path), size(&service, &name(path)))).collect();
+    let total: usize = sizes.iter().map(|(_, size)| size).sum();
+    assert!(total <= 380 << 10, "{total} bytes: {sizes:?}");
+    const LATER: &[&str] = &["login.js", "sinks.js", "change.js", "about.js", "LICENSES.txt", "vendor.json"];
+    let is_first = |name: &str| !LATER.iter().any(|later| name.ends_with(later));
+    let first: usize = sizes.iter().filter(|(name, _)| is_first(name)).map(|(_, size)| size).sum();
+    assert!(first <= 60 << 10, "{first} bytes: {sizes:?}");
+    println!("{first} bytes for the first page, {total} in all");
+    let index = http(service.control(), "GET", "/ui/", "X-Test: 1", "").expect("an answer").1;
+    // All are named there, so that none waits for another to be read.
+    for (file, _) in sizes.iter().filter(|(name, _)| is_first(name) && *name != "index.html") {
+        assert!(index.contains(&format!("=\"{file}\"")), "{file} is not linked");
+    }
+}
+
+/// Without network: each library is the one that `vendor.json` names, under a licence that may be shipped.
+#[test]
+fn libraries_are_what_they_are_said_to_be() {
+    let folder = root().join("dashboard/vendor");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let vendor: Value = serde_json::from_slice(&read("vendor.json")).expect("JSON");
+    let lock = fs::read(root().join("scripts/dashboard.d/package-lock.json")).expect("a lock file");
+    let lock: Value = serde_json::from_slice(&lock).expect("JSON");
+    let licences = String::from_utf8(read("LICENSES.txt")).expect("text");
+    let listed = vendor["files"].as_array().expect("files");
+    for file in listed {
+        let name = file["file"].as_str().expect("a name");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &read(name));
+        let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(file["sha256"], digits, "{name} is not what scripts/dashboard vendor has made");
+        for package in file["packages"].as_array().expect("packages") {
+            let of = package["name"].as_str().expect("a name");
+            let locked = &lock["packages"][format!("node_modules/{of}")];
+            assert_eq!(
+                (&package["version"], &package["integrity"]),
+                (&locked["version"], &locked["integrity"]),
+                "{of}"
+            );
+            assert!(["MIT", "Apache-2.0"].contains(&package["license"].as_str().expect("a licence")), "{of}");
+            assert!(licences.contains(&format!("{of}\n===")), "the licence of {of}");
+        }
+    }
+    let known = |path: &PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        ["vendor.json", "LICENSES.txt"].contains(&name.as_str()) || listed.iter().any(|file| file["file"] == name)
+    };
+    assert!(files(&folder).iter().all(known), "a file that vendor.json does not have");
+}
