@@ -79,7 +79,9 @@ impl Sessions {
         let session = &mut self.sessions[key];
         (session.conn, session.terms) = (Some(conn), remote.terms(settings));
         if session.username() != Some(known_as) {
+            self.bytes -= session.bytes();
             session.username = Some(known_as.into());
+            self.bytes += session.bytes();
         }
         self.note_connected(key, is_written);
     }
