@@ -227,6 +227,7 @@ impl World {
             listeners: config.listeners.len(),
             sources: config.sources.len(),
             rules: config.rules.len(),
+            bridges: config.bridges.len(),
         };
         let (post, _mailboxes) = forebay::runtime::mailboxes(shards, 16).expect("mailboxes");
         let (resolver, _) = channel();

@@ -171,7 +171,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let layout = Layout { sinks: 1, clusters: 0, listeners: 0, sources: 0, rules: 0 };
+            let layout = Layout { sinks: 1, clusters: 0, listeners: 0, sources: 0, rules: 0, bridges: 0 };
             let boards = Boards {
                 shards: vec![Arc::new(Board::new(layout))],
                 sinks: vec!["s".into()],
@@ -179,6 +179,7 @@ mod tests {
                 listeners: Vec::new(),
                 sources: Vec::new(),
                 rules: Vec::new(),
+                bridges: Vec::new(),
             };
             Self { boards, values: vec![0; layout.len()], begin: Instant::now() }
         }

@@ -5,9 +5,9 @@ use std::fs;
 use forebay::mqtt::packet::{QoS, Version};
 use serde_json::{Value, json};
 
-use crate::mosquitto::Mosquitto;
 use crate::change::{change, get};
 use crate::device::Device;
+use crate::mosquitto::Mosquitto;
 use crate::process::{metric, until};
 use crate::sources_admin::forebay;
 use crate::support::service::{Service, config_with};
