@@ -724,7 +724,7 @@ mod tests {
             (layout.refusal(0, RefusalReason::UserPropertyMissing), RefusalReason::COUNT, layout.sinks),
             (layout.source(0, SourceMetric::Records), SourceMetric::COUNT, layout.sources),
             (layout.rule(0, RuleMetric::Passed), RuleMetric::COUNT, layout.rules),
-            (layout.bridge(0, BridgeMetric::Connected), BridgeMetric::COUNT, layout.bridges),
+            (layout.bridge(0, BridgeMetric::State), BridgeMetric::COUNT, layout.bridges),
         ] {
             places.extend(first..first + each * count);
         }

@@ -105,7 +105,6 @@ use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
 use self::bridges::Bridges;
-use self::broker::remotes::Remotes;
 use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
@@ -181,10 +180,7 @@ pub struct Core {
     stalls: Stalls,
     doors: Doors,
     timers: Timers,
-    /// Whether the contents of the spool are taken up: before that there is nothing but its disk.
-    started: bool,
-    /// Whether the log has done something since its numbers were read.
-    spool_moved: bool,
+    log: spool::Log,
     given_up: given_up::GivenUp,
     announced: Announced,
     drain: Option<drain::Drain>,
@@ -232,7 +228,6 @@ impl Core {
             retained: Retained::new(&config),
             queues: Queues::new(&config),
             letters: Letters::new(),
-            remotes: Remotes::default(),
             touched: Vec::new(),
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),
@@ -247,8 +242,7 @@ impl Core {
             stalls: Stalls::default(),
             doors: Doors::default(),
             timers: Timers::default(),
-            started: false,
-            spool_moved: false,
+            log: spool::Log::default(),
             given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),
             drain: None,

@@ -71,6 +71,15 @@ impl Disk for Files<'_> {
     }
 }
 
+/// How far a shard is with its log.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Whether what the log holds is taken up: before that there is nothing but its disk.
+    pub(super) is_taken_up: bool,
+    /// Whether the log has done something since its numbers were read.
+    has_moved: bool,
+}
+
 impl Core {
     /// Opens the segments and reads them. Nothing in them takes effect before [`Core::take_up`].
     ///
@@ -131,7 +140,7 @@ impl Core {
             upstream.client.start(io.now());
             upstream.busy = true;
         }
-        self.started = true;
+        self.log.is_taken_up = true;
         self.tell_clock(io);
         // The receiver is gone only when the process ends.
         let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
@@ -148,7 +157,7 @@ impl Core {
     /// Handles a completion or failure of the disk.
     pub(super) fn segment_event(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
         let now = io.now();
-        self.spool_moved = true;
+        self.log.has_moved = true;
         let (completion, error) = match event {
             SegmentEvent::Created { segment, result } => {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
@@ -171,7 +180,7 @@ impl Core {
         let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
-        if !self.started {
+        if !self.log.is_taken_up {
             self.take_up(io);
         }
     }
@@ -225,7 +234,7 @@ impl Core {
         }
         let group = buffer.group();
         buffer.flush(&mut Files(segments), now, wall);
-        self.spool_moved |= buffer.group() != group;
+        self.log.has_moved |= buffer.group() != group;
         // A request that the disk refuses is tried again, whether or not anything else happens.
         if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
             && self.timers.spool.is_none()
@@ -242,7 +251,7 @@ impl Core {
         {
             self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
         }
-        if std::mem::take(&mut self.spool_moved) || due {
+        if std::mem::take(&mut self.log.has_moved) || due {
             self.set_spool_numbers();
         }
         self.tell_full(now);

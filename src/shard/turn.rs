@@ -200,7 +200,7 @@ impl Shard for Core {
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
         self.work_on_bridges(io);
-        if self.started {
+        if self.log.is_taken_up {
             self.broker.release_held(io);
             self.broker.confirm_retained();
             self.broker.confirm_copies();
@@ -248,7 +248,7 @@ impl Shard for Core {
         self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
         self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
         // Remotes of bridges are no clients.
-        let clients = self.broker.sessions.len().saturating_sub(self.broker.remotes.sessions().len());
+        let clients = self.broker.sessions.len().saturating_sub(self.broker.delivery.remotes.sessions().len());
         self.broker.numbers.set(M::Sessions, clients as u64);
         self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
         self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);

@@ -24,7 +24,7 @@ use super::{Bridges, known_as};
 /// How long after SUBACK the remote's retained messages may come.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// Puts WebSocket over a connection that is to be made, where the URL says so.
+/// `layered` adds the WebSocket layer to a connection attempt, where the URL asks for one.
 fn layered(effect: Effect, url: &Url) -> Effect {
     match effect {
         Effect::Connect { link, to, layer } if url.transport.is_web_socket => {
@@ -173,7 +173,7 @@ impl Core {
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         let passing = Passing::new(Arc::clone(&self.broker.around.config), index, granted);
-        self.broker.remotes.set_passes(running.session, Some(Rc::new(passing)));
+        self.broker.delivery.remotes.set_passes(running.session, Some(Rc::new(passing)));
         self.broker.pump_session(io, running.session);
     }
 
@@ -187,7 +187,7 @@ impl Core {
         if has_changed {
             self.tell_bridge_filters(io.now(), index);
         }
-        if let Some(granted) = granted.filter(|_| self.broker.remotes.passes(session).is_none()) {
+        if let Some(granted) = granted.filter(|_| self.broker.delivery.remotes.passes(session).is_none()) {
             self.send_to_remote(io, index, granted);
         }
     }
@@ -224,7 +224,7 @@ impl Core {
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
         running.since = io.now();
         let key = running.session;
-        self.broker.remotes.set_passes(key, None);
+        self.broker.delivery.remotes.set_passes(key, None);
         if self.connections.get(conn).is_some() {
             self.broker.disconnected(io.now(), key, conn, End::Lost);
             self.forget(io, conn);

@@ -197,7 +197,7 @@ impl Core {
             bytes: bridge.queue_bytes_max,
             drops_newest: bridge.drops_newest,
         };
-        self.broker.remotes.insert(session, bounds);
+        self.broker.delivery.remotes.insert(session, bounds);
         self.subscribe_bridge(io, session, (index, bridge));
         let outward = outward::Settings { tls: self.broker.around.edge.bridge(index).cloned(), ..Default::default() };
         let before = before.filter(|before| !before.is_removed);
@@ -280,7 +280,7 @@ impl Core {
         }
         if is_removed {
             self.bridges.all.remove(&index);
-            self.broker.remotes.remove(session);
+            self.broker.delivery.remotes.remove(session);
             self.broker.sessions.forget(session);
             self.broker.write_notes();
         }

@@ -34,7 +34,6 @@ use crate::session::{SessionKey, Sessions};
 use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
-use self::remotes::Remotes;
 use self::retained::Retained;
 use super::mail::Letters;
 use super::numbers::Numbers;
@@ -57,8 +56,6 @@ pub(in crate::shard) struct Broker {
     pub(in crate::shard) queues: Queues,
     /// Mail to other shards that is sent at the end of the turn.
     pub(in crate::shard) letters: Letters,
-    /// What the sessions of bridges have beyond others.
-    pub(in crate::shard) remotes: Remotes,
     /// Sessions that may owe answers after this turn's completions.
     pub(in crate::shard) touched: Vec<SessionKey>,
     pub(in crate::shard) numbers: Numbers,

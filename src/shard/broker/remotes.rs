@@ -99,7 +99,7 @@ impl Remotes {
 impl Broker {
     /// What may wait for a session.
     pub(in crate::shard) fn queue_bounds(&self, key: SessionKey) -> QueueBounds {
-        self.remotes.of.get(&key).map_or(self.keeping.settings.queue, |side| side.bounds)
+        self.delivery.remotes.of.get(&key).map_or(self.keeping.settings.queue, |side| side.bounds)
     }
 
     /// A copy for a remote. At QoS 0 it is sent now or never.
@@ -141,7 +141,7 @@ impl Broker {
         key: SessionKey,
         copy: &Copy,
     ) -> Result<(), M> {
-        let passes = self.remotes.passes(key).ok_or(M::CopiesAway)?;
+        let passes = self.delivery.remotes.passes(key).ok_or(M::CopiesAway)?;
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         let (peer, conn) = (session.peer(), session.conn().ok_or(M::CopiesAway)?);
         let properties = properties(publish, peer.version, waited_s, &[]);

@@ -384,7 +384,7 @@ impl Broker {
         let holds = &mut self.keeping.holds;
         let unsent = holds.unsent(io, conn);
         let now = io.now();
-        let passes = if session.is_remote() { self.remotes.passes(key) } else { None };
+        let passes = if session.is_remote() { self.delivery.remotes.passes(key) } else { None };
         if session.is_remote() && passes.is_none() {
             // The remote has not answered for its filters yet.
             return;

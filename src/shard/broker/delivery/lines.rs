@@ -321,7 +321,7 @@ impl Broker {
 
     /// Counts subscriptions once a turn, after those of sessions that have ended in it are gone.
     pub(in crate::shard) fn count_subscriptions(&mut self) {
-        let of_bridges = self.remotes.sessions().filter_map(|key| self.sessions.get(key));
+        let of_bridges = self.delivery.remotes.sessions().filter_map(|key| self.sessions.get(key));
         let of_bridges: usize = of_bridges.map(|session| session.subscriptions().len()).sum();
         let all = self.delivery.index.len() + self.delivery.shares.members();
         self.numbers.set(M::Subscriptions, all.saturating_sub(of_bridges) as u64);

@@ -45,6 +45,7 @@ use self::unread::Unread;
 use self::writable::Writable;
 use super::connection::Timer;
 use super::queues::{Marks, Queues};
+use super::remotes::Remotes;
 use super::reservation::Republished;
 use super::retained::{Publisher, Retained};
 use super::shares::{Chosen, Shares};
@@ -173,6 +174,8 @@ pub(in crate::shard) struct Delivery {
     packet: Vec<u8>,
     lines: Lines,
     writable: Writable,
+    /// What the sessions of bridges have beyond other subscribers.
+    pub(in crate::shard) remotes: Remotes,
     unread: Unread,
     /// Copies that this turn may still make.
     pub(in crate::shard) budget: usize,
@@ -207,6 +210,7 @@ impl Delivery {
             packet: Vec::new(),
             lines: Lines::new(config.wide),
             writable: Writable::default(),
+            remotes: Remotes::default(),
             unread: Unread::default(),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
