@@ -390,16 +390,14 @@ async fn history(State(view): State<Arc<View>>, Asked(query): Asked<HistoryQuery
     let since = query.since.and_then(|since| i64::try_from(since).ok()).unwrap_or(0);
     let part = {
         let now = view.live.state();
-        if !now.history.has(object) && now.number > 0 {
+        // One that was just added has its history from the next second on.
+        if !now.history.has(object) && !view.objects().contains(&object) {
             let detail = "it has no history: only the first sinks, sources, rules and clusters have one";
             return Err(Problem::bad_request(detail));
         }
         now.history.part(object, &names, by_minute, since)
     };
     let Some(part) = part else {
-        if view.live.state().number == 0 {
-            return Ok(Json(Values { at: Vec::new(), values: json!({}) }));
-        }
         let all: Vec<&str> = kept();
         let more = object.0.histogram().map(|name| format!(", {name}")).unwrap_or_default();
         return Err(Problem::bad_request(format!("metric must be some of {}{more}", all.join(", "))));

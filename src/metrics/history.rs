@@ -99,17 +99,17 @@ impl History {
         self.first.contains_key(&object)
     }
 
-    /// Series of an object, after a time. A histogram's name stands for all its buckets. `None`: it has no series of one of the names, or no
-    /// history.
+    /// Series of an object, after a time: empty, if it has no history yet. A histogram's name stands for all its buckets. `None`: it has no
+    /// series of one of the names.
     #[must_use]
     pub fn part(&self, object: Object, names: &[&str], by_minute: bool, since_ms: i64) -> Option<Part> {
         let ring = if by_minute { &self.minutes } else { &self.seconds };
-        let first = *self.first.get(&object)?;
-        let from = ring.at_ms.partition_point(|at| *at <= since_ms);
+        let first = self.first.get(&object);
+        let from = first.map_or(ring.at_ms.len(), |_| ring.at_ms.partition_point(|at| *at <= since_ms));
         let mut part = Part { at_ms: ring.at_ms.iter().skip(from).copied().collect(), values: Vec::new() };
         for name in names {
             for place in places(object.0, name)? {
-                let column = ring.columns.get(first + place);
+                let column = first.and_then(|first| ring.columns.get(first + place));
                 part.values.push(column.into_iter().flat_map(|column| column.iter().skip(from)).copied().collect());
             }
         }
@@ -218,7 +218,8 @@ mod tests {
         let part = history.part(OBJECTS[0], &["ack_buckets", "connections"], false, 118_000).expect("series");
         assert_eq!((part.at_ms, part.values.len()), (vec![119_000, 120_000], BUCKETS + 1));
         assert!(history.part(OBJECTS[0], &["records_in"], false, 0).is_none(), "counters are not kept");
-        assert!(history.part((Kind::Sink, 1), &["lag_seconds"], false, 0).is_none());
+        let new = history.part((Kind::Sink, 1), &["lag_seconds"], false, 0).expect("a series");
+        assert_eq!((new.at_ms, new.values), (vec![], vec![vec![]]), "it has no history yet");
     }
 
     #[test]
