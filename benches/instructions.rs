@@ -72,6 +72,20 @@ fn beside_rules() -> String {
     format!("{}\n[[sink]]\nname = 'other'\nkafka = 'main'\ntopic = 'other'\n{rules}", world::ONE_SINK)
 }
 
+/// Whole turns: the same reads with what follows at the end of the turn, without a source and with one that has nothing to read.
+const TURNS: [Way; 2] = [
+    ("turn", || world::ONE_SINK.to_owned(), &[b'x'; 100]),
+    ("turn_beside_a_source", || format!("{}{IDLE_SOURCE}", world::ONE_SINK), &[b'x'; 100]),
+];
+const IDLE_SOURCE: &str = r#"
+[[source]]
+name = "commands"
+kafka = "main"
+topic = "commands"
+mqtt_topic = "t/1"
+group = ""
+"#;
+
 /// Messages in a read.
 const PER_READ: u64 = 16;
 /// Calls before anything is counted: buffers get their sizes.
@@ -110,23 +124,33 @@ fn main() -> ExitCode {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    cases::NAMES.into_iter().chain(WAYS.map(|(name, ..)| name))
+    cases::NAMES.into_iter().chain(WAYS.iter().chain(&TURNS).map(|(name, ..)| *name))
 }
 
 /// Warms a piece up and calls it `calls` times within `measure`.
 fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     if let Some((_, config, payload)) = WAYS.iter().find(|(way, ..)| *way == name) {
-        return publish(&config(), payload, calls, measure);
+        return publish(&config(), payload, (calls, false), measure);
+    }
+    if let Some((_, config, payload)) = TURNS.iter().find(|(way, ..)| *way == name) {
+        return publish(&config(), payload, (calls, true), measure);
     }
     let mut work = cases::case(name).expect("a piece");
     work(WARM);
     measure(&mut || work(calls));
 }
 
-fn publish(config: &str, payload: &[u8], messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
+/// Publishes so many messages. `with_end`: the end of each turn is measured, too.
+fn publish(config: &str, payload: &[u8], (messages, with_end): (u64, bool), mut measure: impl FnMut(&mut dyn FnMut())) {
     const DEVICES: u64 = 8;
     let mut world = world::World::new(config);
     world.broker.keep = false;
+    // A source reads from when clients are accepted.
+    (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
+    world.mail(forebay::shard::mail::Mail::Accept);
+    while let Some(letters) = world.table.posted.replace(Vec::new()).filter(|letters| !letters.is_empty()) {
+        letters.into_iter().for_each(|(_, letter)| world.mail(letter));
+    }
     let devices: Vec<_> = (0..DEVICES).map(|device| world.device(&format!("d{device}"), 0)).collect();
     let reads: Vec<Vec<u8>> = (0..DEVICES)
         .map(|device| {
@@ -143,6 +167,9 @@ fn publish(config: &str, payload: &[u8], messages: u64, mut measure: impl FnMut(
         let mut work = || {
             for (device, read) in devices.iter().zip(&reads) {
                 world.core.on_bytes(&mut world.table, *device, read);
+            }
+            if with_end {
+                world.core.on_turn_end(&mut world.table);
             }
         };
         if round * turn < WARM {

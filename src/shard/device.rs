@@ -47,10 +47,7 @@ pub(super) struct Source {
     pub(super) conn: ConnId,
     pub(super) session: SessionKey,
     pub(super) peer: Peer,
-    /// The listener of the connection; `None`: it is one to a remote.
-    pub(super) listener: Option<ListenerId>,
-    /// Where its messages go.
-    pub(super) feeds: Feeds,
+    pub(super) listener: ListenerId,
 }
 
 /// The first message of a read for which the time to its answer is measured, if the connection measures none already.
@@ -145,8 +142,7 @@ impl Core {
     fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Used {
         let Some(connection) = self.connections.get(conn) else { return Used::all(bytes) };
         let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
-        let listener = Some(connection.listener).filter(|_| !peer.is_remote);
-        let sender = Source { conn, session, peer, listener, feeds: Feeds::ALL };
+        let sender = Source { conn, session, peer, listener: connection.listener };
         let mut sample = Sample { wanted: connection.timed.is_none() && !peer.is_remote, taken: None };
         let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
         let (mut used, mut is_cut) = (0, false);
@@ -156,7 +152,13 @@ impl Core {
                 self.stall(io, conn, Stall::Answers);
                 break;
             }
-            let flow = match frame::next_for(peer.version, peer.sender(), &bytes[used..], packet_bytes_max) {
+            let rest = &bytes[used..];
+            // Known to the compiler where it is that of devices.
+            let next = match peer.sender() {
+                Sender::Client => frame::next_for(peer.version, Sender::Client, rest, packet_bytes_max),
+                Sender::Server => frame::next_for(peer.version, Sender::Server, rest, packet_bytes_max),
+            };
+            let flow = match next {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
@@ -217,7 +219,8 @@ impl Core {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
-            return match self.broker.publish(io, from, (&publish, follows), sample) {
+            let to = (Feeds::ALL, Some(from.listener));
+            return match self.broker.publish(io, from, (&publish, follows), to, sample) {
                 Published::On { is_lasting } => {
                     *last = is_lasting.then_some((frame.first, publish));
                     Flow::On

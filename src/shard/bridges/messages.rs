@@ -12,7 +12,7 @@ use crate::session::{End, Reason, SessionKey, Taken};
 
 use super::super::broker::admit::Feeds;
 use super::super::broker::publish::Published;
-use super::super::device::{Flow, Sample, Source};
+use super::super::device::{Flow, Source};
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
 use super::session_name;
@@ -86,17 +86,14 @@ impl Core {
             Ok(of_in) => match of_in.takes.pass(&of, &mut self.bridges.scratch) {
                 Ok(Passed { topic, qos, retain, payload }) => {
                     let mapped = Publish { topic, qos, retain, payload, ..publish.clone() };
-                    let from = Source { feeds: feeds(of_in), ..from };
-                    let published = self.broker.publish(io, from, (&mapped, false), &mut Sample::default());
+                    let published = self.broker.publish_of_remote(io, from, &mapped, feeds(of_in));
                     running.counts.received += u64::from(matches!(published, Published::On { .. }));
                     published
                 }
                 Err(unfit) => return self.unfit(io, from, publish, (index, unfit)),
             },
             // An alias: there are none.
-            Err(_) if publish.topic.is_empty() => {
-                self.broker.publish(io, from, (publish, false), &mut Sample::default())
-            }
+            Err(_) if publish.topic.is_empty() => self.broker.publish_of_remote(io, from, publish, Feeds::NONE),
             Err(unfit) => return self.unfit(io, from, publish, (index, unfit)),
         };
         self.flow_of(io, from, published)

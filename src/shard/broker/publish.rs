@@ -6,10 +6,10 @@ use crate::kafka::producer::row_log::Origin;
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::runtime::seam::{Monotonic, WallMs};
+use crate::runtime::seam::{ListenerId, Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
-use super::admit::waits_for;
+use super::admit::{Feeds, waits_for};
 use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
@@ -36,15 +36,18 @@ pub(in crate::shard) enum Published {
 impl Broker {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
     /// copies. `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
-    /// [`Published::On`] with `is_lasting`. `sample`: the message for which the time to its answer is measured.
+    /// [`Published::On`] with `is_lasting`. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
+    // Devices have one call of it, and what it costs them is a budget: a second call elsewhere must not take it out of there.
+    #[inline(always)]
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
         from: Source,
         (publish, follows): (&Publish<'_>, bool),
+        (feeds, listener): (Feeds, Option<ListenerId>),
         sample: &mut Sample,
     ) -> Published {
-        let Source { conn, session: key, listener, peer, feeds } = from;
+        let Source { conn, session: key, peer, .. } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
@@ -231,6 +234,19 @@ impl Broker {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { is_lasting }
+    }
+
+    /// The same for a message of a remote.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::shard) fn publish_of_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        publish: &Publish<'_>,
+        feeds: Feeds,
+    ) -> Published {
+        self.publish(io, from, (publish, false), (feeds, None), &mut Sample::default())
     }
 
     /// Sends a message of a session to its subscribers, and to its home.
