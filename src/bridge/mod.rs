@@ -20,6 +20,8 @@ mod tests;
 mod url;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
@@ -32,6 +34,7 @@ use crate::mqtt::packet::{Disconnect, Packet};
 use crate::mqtt::reason::ReasonCode;
 use crate::outward::{self, Channel, Ended, Endpoint, LinkId, LoginRefused, News, Shared, jittered};
 use crate::runtime::seam::Monotonic;
+use crate::secure::Outgoing;
 
 /// `Effect` is something that the client wants done.
 pub type Effect = outward::Effect<Event>;
@@ -49,6 +52,26 @@ pub struct Settings {
     pub wanted: Vec<Wanted>,
     /// Filters that a session of the remote may have from earlier, and is not to have.
     pub gone: Vec<Box<str>>,
+}
+
+impl Settings {
+    /// Those of a client that tries the remote again after `backoff`, and after longer waits up to `backoff_max`, which it takes after a refusal.
+    #[must_use]
+    pub fn new(
+        endpoint: Endpoint,
+        (connect_timeout, backoff, backoff_max): (Duration, Duration, Duration),
+        tls: Option<Arc<Outgoing>>,
+        (login, wanted): (Login, Vec<Wanted>),
+    ) -> Self {
+        let outward = outward::Settings {
+            connect_timeout,
+            backoff_min: backoff,
+            backoff_max,
+            refused_backoff_max: backoff_max,
+            tls,
+        };
+        Self { outward, endpoint, login, wanted, gone: Vec::new() }
+    }
 }
 
 impl AsRef<outward::Settings> for Settings {

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::check::{Line, Verdict};
 use crate::bridge::{Client, Effect, Ending, Event, Granted, Login, Retained, Settings, Standing, Wanted};
 use crate::config::{Bridge, Config};
-use crate::listener::ws;
 use crate::mqtt::packet::{Packet, QoS, Sender, SubscriptionOptions, Version};
 use crate::mqtt::{decode, frame};
-use crate::outward::{self, Ended, LinkId, News};
+use crate::outward::{Ended, LinkId, News};
 use crate::runtime::seam::{Layer, Monotonic};
 use crate::secure::Outgoing;
+use crate::shard::layer_of_bridge;
 
 /// The end of the client ID.
 const CLIENT_ID_END: &str = "-check";
@@ -202,11 +202,7 @@ impl<'b> Asking<'b> {
     }
 
     fn connect(&mut self, link: LinkId, to: SocketAddr, below: Option<Box<dyn Layer>>) {
-        let url = &self.bridge.url;
-        let layer = match url.transport.is_web_socket {
-            true => Some(ws::outgoing(&url.endpoint().to_string(), &url.path, below)),
-            false => below,
-        };
+        let layer = layer_of_bridge(&self.bridge.url, below);
         let stream = TcpStream::connect_timeout(&to, self.bridge.connect_timeout);
         let ready = stream.and_then(|stream| stream.set_read_timeout(Some(READ_FOR)).map(|()| stream));
         match ready {
@@ -330,34 +326,19 @@ fn wanted(bridge: &Bridge) -> Vec<Wanted> {
     all
 }
 
+/// Those of the bridge's client, under another client ID, with a session that ends with the connection.
 fn settings(bridge: &Bridge, tls: Option<Arc<Outgoing>>, packet_bytes_max: u32) -> Settings {
     let client_id = match bridge.client_id.as_str() {
         "" => String::new(),
         client_id => format!("{client_id}{CLIENT_ID_END}"),
     };
-    Settings {
-        outward: outward::Settings {
-            connect_timeout: bridge.connect_timeout,
-            backoff_min: bridge.reconnect_backoff,
-            backoff_max: bridge.reconnect_backoff_max,
-            refused_backoff_max: bridge.reconnect_backoff_max,
-            tls,
-        },
-        endpoint: bridge.url.endpoint(),
-        login: Login {
-            versions: bridge.version,
-            says_bridge: bridge.try_private,
-            client_id: client_id.into(),
-            username: bridge.username.as_deref().map(Into::into),
-            password: bridge.password.clone(),
-            clean_start: true,
-            session_expiry_s: 0,
-            keep_alive_s: u16::try_from(bridge.keep_alive.as_secs()).unwrap_or(u16::MAX),
-            receive_maximum: bridge.receive_maximum,
-            packet_bytes_max,
-            in_flight_max: None,
-        },
-        wanted: wanted(bridge),
-        gone: Vec::new(),
-    }
+    let of_bridge = bridge.settings(tls, packet_bytes_max, wanted(bridge));
+    let login = Login {
+        client_id: client_id.into(),
+        clean_start: true,
+        session_expiry_s: 0,
+        in_flight_max: None,
+        ..of_bridge.login
+    };
+    Settings { login, ..of_bridge }
 }

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, IntoResponses};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -64,6 +64,64 @@ struct RemovalQuery {
     dry_run: Option<bool>,
     /// Messages that wait for the remote may be lost.
     discard: Option<bool>,
+}
+
+/// Answers to a change of what is there, as the API's description has them. A path names those that differ.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "the description is made of it")]
+enum OfOne {
+    #[response(status = 200, description = "")]
+    Done(Reloaded),
+    #[response(status = 404, description = "", content_type = "application/problem+json")]
+    Missing(Problem),
+    #[response(
+        status = 409,
+        description = "The file cannot be written, or another change is under way",
+        content_type = "application/problem+json"
+    )]
+    Conflict(Problem),
+    #[response(
+        status = 422,
+        description = "The configuration would have mistakes; nothing was changed",
+        content_type = "application/problem+json"
+    )]
+    Mistakes(Problem),
+    #[response(
+        status = 503,
+        description = "The service is stopping, or a shard did not answer",
+        content_type = "application/problem+json"
+    )]
+    Unavailable(Problem),
+}
+
+/// The same for PUT.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "the description is made of it")]
+enum OfPut {
+    #[response(status = 200, description = "It is changed")]
+    Changed(Reloaded),
+    #[response(status = 201, description = "It is created")]
+    Created(Reloaded),
+    #[response(status = 400, description = "", content_type = "application/problem+json")]
+    NotRead(Problem),
+    #[response(
+        status = 409,
+        description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way",
+        content_type = "application/problem+json"
+    )]
+    Conflict(Problem),
+    #[response(
+        status = 422,
+        description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed",
+        content_type = "application/problem+json"
+    )]
+    Mistakes(Problem),
+    #[response(
+        status = 503,
+        description = "The service is stopping, or a shard did not answer",
+        content_type = "application/problem+json"
+    )]
+    Unavailable(Problem),
 }
 
 /// What every change has in common.
@@ -122,25 +180,15 @@ fn set(key: &str, value: Value) -> To {
 /// that is not given, or null, has its default. What `GET /api/v1/config` shows of a sink can be sent back.
 #[utoipa::path(put, path = "/api/v1/sinks/{name}", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[[sink]]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    request_body(content = Object, description = "Keys of `[[sink]]`"), responses(OfPut))]
 async fn put_sink(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
 }
 
 /// Removes a sink. It accepts no more messages; the records that it holds are still written to Kafka.
 #[utoipa::path(delete, path = "/api/v1/sinks/{name}", tag = "sinks",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, for instance no sink at all; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne,
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, for instance no sink at all; nothing was changed")))]
 async fn delete_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "delete_sink", To::Removed).await
 }
@@ -148,24 +196,14 @@ async fn delete_sink(request: Request) -> Answer {
 /// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It continues to accept messages while its buffer has
 /// room; when that is full, the same happens as when Kafka cannot be reached. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/pause", tag = "sinks",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "pause_sink", set("paused", true.into())).await
 }
 
 /// Resumes a paused sink: its waiting records are written to Kafka. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/resume", tag = "sinks",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "resume_sink", set("paused", Value::Null)).await
 }
@@ -174,49 +212,29 @@ async fn resume_sink(request: Request) -> Answer {
 /// given, or null, has its default. A change of cluster, topics or group makes it leave its group, and join the new one where that stands.
 #[utoipa::path(put, path = "/api/v1/sources/{name}", tag = "sources",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[[source]]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or a circle: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    request_body(content = Object, description = "Keys of `[[source]]`"), responses(OfPut,
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or a circle: `detail` has a line for each; nothing was changed")))]
 async fn put_source(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
 }
 
 /// Removes a source. It reads nothing more, commits what its subscribers have, and leaves its group, which keeps its offsets.
 #[utoipa::path(delete, path = "/api/v1/sources/{name}", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn delete_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "delete_source", To::Removed).await
 }
 
 /// Pauses a source: it reads nothing more, commits what its subscribers have, and leaves its group. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/pause", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "pause_source", set("paused", true.into())).await
 }
 
 /// Resumes a paused source, where its group stands. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/resume", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "resume_source", set("paused", Value::Null)).await
 }
@@ -225,13 +243,7 @@ async fn resume_source(request: Request) -> Answer {
 /// a key that is not given, or null, has its default. A changed bridge connects again; messages for its remote stay.
 #[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(OfPut))]
 async fn put_bridge(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Bridge, "put_bridge", To::Entry(keys)).await
 }
@@ -239,12 +251,8 @@ async fn put_bridge(request: Request, Sent(keys): Sent<Map<String, Value>>) -> A
 /// Removes a bridge, with its session here: messages for the remote that wait, or that it has not acknowledged, are lost, so there may be none
 /// unless `discard` says so. The remote keeps its session of the bridge for as long as it has been told to.
 #[utoipa::path(delete, path = "/api/v1/bridges/{name}", tag = "bridges",
-    params(("name" = String, Path, description = "Its name"), RemovalQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "Messages wait for its remote, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), RemovalQuery), responses(OfOne,
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Messages wait for its remote, the file cannot be written, or another change is under way")))]
 async fn delete_bridge(
     State(view): State<Arc<View>>,
     Extension(who): Extension<Who>,
@@ -260,24 +268,14 @@ async fn delete_bridge(
 
 /// Pauses a bridge: its connection ends, messages for the remote wait. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/pause", tag = "bridges",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_bridge(request: Request) -> Answer {
     request.carry_out(Part::Bridge, "pause_bridge", set("paused", true.into())).await
 }
 
 /// Resumes a paused bridge: it connects, and sends the remote the messages that have waited. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/resume", tag = "bridges",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_bridge(request: Request) -> Answer {
     request.carry_out(Part::Bridge, "resume_bridge", set("paused", Value::Null)).await
 }
@@ -286,49 +284,29 @@ async fn resume_bridge(request: Request) -> Answer {
 /// null, has its default. It holds for the messages that follow.
 #[utoipa::path(put, path = "/api/v1/rules/{name}", tag = "rules",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[[rule]]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement, or the templates of a sink over what it yields, have mistakes: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    request_body(content = Object, description = "Keys of `[[rule]]`"), responses(OfPut,
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement, or the templates of a sink over what it yields, have mistakes: `detail` has a line for each; nothing was changed")))]
 async fn put_rule(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Rule, "put_rule", To::Entry(keys)).await
 }
 
 /// Removes a rule. The records that it has made are still written to Kafka.
 #[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn delete_rule(request: Request) -> Answer {
     request.carry_out(Part::Rule, "delete_rule", To::Removed).await
 }
 
 /// Disables a rule: for its sinks it is as if no message matched. Its key `enabled` becomes false.
 #[utoipa::path(post, path = "/api/v1/rules/{name}/pause", tag = "rules",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_rule(request: Request) -> Answer {
     request.carry_out(Part::Rule, "pause_rule", set("enabled", false.into())).await
 }
 
 /// Enables a rule again. Its key `enabled` is removed.
 #[utoipa::path(post, path = "/api/v1/rules/{name}/resume", tag = "rules",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_rule(request: Request) -> Answer {
     request.carry_out(Part::Rule, "resume_rule", set("enabled", Value::Null)).await
 }
@@ -337,25 +315,15 @@ async fn resume_rule(request: Request) -> Answer {
 /// file. Less `buffer_bytes` for a cluster needs a restart: it is refused without `persist`.
 #[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(OfPut))]
 async fn put_cluster(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
 /// Removes a Kafka cluster that no sink and no source uses. Its connections are closed once the last record of a removed sink is written.
 #[utoipa::path(delete, path = "/api/v1/clusters/{name}", tag = "kafka",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink or source uses it; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne,
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink or source uses it; nothing was changed")))]
 async fn delete_cluster(request: Request) -> Answer {
     request.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
 }
@@ -364,13 +332,9 @@ async fn delete_cluster(request: Request) -> Answer {
 /// `[[listener]]` of the configuration file. The changes apply to a client from its next CONNECT on.
 #[utoipa::path(put, path = "/api/v1/listeners/{address}", tag = "listeners",
     params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[[listener]]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
+    request_body(content = Object, description = "Keys of `[[listener]]`"), responses(OfPut,
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or the address cannot be bound; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or the address cannot be bound; nothing was changed")))]
 async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
     request.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
 }
@@ -378,12 +342,9 @@ async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) ->
 /// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions
 /// are kept as usual. No other connection is closed.
 #[utoipa::path(delete, path = "/api/v1/listeners/{address}", tag = "listeners",
-    params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
+    params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery), responses(OfOne,
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "It is the only listener; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "It is the only listener; nothing was changed")))]
 async fn delete_listener(request: Request) -> Answer {
     request.carry_out(Part::Listener, "delete_listener", To::Removed).await
 }

@@ -1,7 +1,7 @@
 //! Numbers as they come, once a second, and those of the last hours.
 //!
-//! The observer hands over what it has read anyhow. A frame is written once, whoever watches, and not at all while nobody does; the shards do
-//! nothing for it. A stream that is late begins anew with all values, so that it never holds more than a few frames.
+//! The observer passes on the readings that it takes anyway. A frame is written once for all viewers, and only while there is a viewer; shards do
+//! no work for it. A stream that falls back begins again with all values, so that it never holds more than a few frames.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,7 @@ pub struct Live {
 struct Now {
     history: History,
     objects: Vec<Object>,
+    /// What the values are of; empty while nobody watches.
     layout: String,
     values: Vec<f64>,
     number: u64,
@@ -89,19 +90,20 @@ impl Live {
         let at_ms = now.at_ms;
         let Some(values) = now.history.add(reading, at_ms, &objects) else { return };
         now.number += 1;
-        let layout = view.layout(&objects, &now.history);
-        let is_new = layout != now.layout;
-        (now.objects, now.layout) = (objects, layout);
+        now.objects = objects;
         let before = std::mem::replace(&mut now.values, values);
         if self.frames.receiver_count() == 0 {
-            now.event = None;
+            (now.event, now.layout) = (None, String::new());
             return;
         }
+        let layout = view.layout(&now.objects, &now.history);
+        let is_new = layout != now.layout;
+        now.layout = layout;
         let mut text = if is_new { now.layout_event() } else { String::new() };
         let is_whole = is_new || before.len() != now.values.len() || now.number.is_multiple_of(WHOLE_EVERY);
         text += &if is_whole { now.whole() } else { now.changes(&before) };
         now.add_events(view, &mut text);
-        // Nobody watches any more: that is as good.
+        // The last viewer may have gone meanwhile.
         let _ = self.frames.send(Bytes::from(text));
     }
 
@@ -110,8 +112,12 @@ impl Live {
     }
 
     /// What a stream begins with, and what follows.
-    fn begin(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
-        let now = self.state();
+    fn begin(&self, view: &View) -> (Bytes, broadcast::Receiver<Bytes>) {
+        let mut now = self.state();
+        if now.layout.is_empty() && now.number > 0 {
+            // The layout is not kept while there is no viewer.
+            now.layout = view.layout(&now.objects, &now.history);
+        }
         (Bytes::from(now.layout_event() + &now.whole()), self.frames.subscribe())
     }
 
@@ -211,9 +217,14 @@ fn put(text: &mut String, value: f64) {
     } else if value.fract() == 0.0 || value.abs() >= 1e6 {
         let _ = write!(text, "{value:.0}");
     } else {
-        let digits = 10f64.powi(5 - value.abs().log10().floor() as i32);
-        let _ = write!(text, "{}", (value * digits).round() / digits);
+        let _ = write!(text, "{}", rounded(value, 6));
     }
+}
+
+/// `rounded` keeps this many significant digits of a value other than 0.
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits - 1 - value.abs().log10().floor() as i32);
+    (value * scale).round() / scale
 }
 
 impl View {
@@ -298,7 +309,7 @@ const KINDS: [(&str, Kind); 5] = [
 async fn live(State(shown): State<Shown>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
     let live = Arc::clone(&shown.view().live);
     let place = live.admit(&grant)?;
-    let (first, frames) = live.begin();
+    let (first, frames) = live.begin(&shown.view());
     let watching = Watching { shown, frames, first: Some(first), place };
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::from_stream(frames_of(watching))).into_response())
@@ -327,9 +338,9 @@ impl Watching {
         let frame = match self.frames.recv().await {
             Ok(frame) => frame,
             Err(RecvError::Closed) => return None,
-            // It is late: what it has missed is in what it begins anew with.
+            // A stream that has missed frames begins again with all values.
             Err(RecvError::Lagged(_)) => {
-                let (first, frames) = self.place.live.begin();
+                let (first, frames) = self.place.live.begin(&self.shown.view());
                 self.frames = frames;
                 first
             }
@@ -425,8 +436,7 @@ fn short(value: f32) -> Value {
     if value.fract() == 0.0 {
         return json!(value as i64);
     }
-    let digits = 10f64.powi(4 - value.abs().log10().floor() as i32);
-    json!((value * digits).round() / digits)
+    json!(rounded(value, 5))
 }
 
 impl View {

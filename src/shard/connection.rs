@@ -12,6 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey};
 
+use super::Ring;
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
 use super::carrier::Far;
@@ -263,6 +264,16 @@ pub(super) enum Timer {
 }
 
 impl Timer {
+    /// Has a timer fire at `at` or earlier: one that is set for an earlier time looks again when it fires. `set`: where it is kept.
+    pub(super) fn fires_by(self, at: Monotonic, set: &mut Option<(Monotonic, TimerId)>, io: &mut Ring<'_>) {
+        if at == Monotonic::NEVER || set.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        if let Some((_, later)) = set.replace((at, io.set_timer(at, self.token()))) {
+            io.cancel_timer(later);
+        }
+    }
+
     pub(super) fn token(self) -> u64 {
         let (kind, slot, generation) = match self {
             Self::Connection(id) => (0, id.slot, id.generation),

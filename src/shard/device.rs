@@ -152,13 +152,7 @@ impl Core {
                 self.stall(io, conn, Stall::Answers);
                 break;
             }
-            let rest = &bytes[used..];
-            // Known to the compiler where it is that of devices.
-            let next = match peer.sender() {
-                Sender::Client => frame::next_for(peer.version, Sender::Client, rest, packet_bytes_max),
-                Sender::Server => frame::next_for(peer.version, Sender::Server, rest, packet_bytes_max),
-            };
-            let flow = match next {
+            let flow = match frame::next_for(peer.version, peer.sender(), &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
@@ -209,26 +203,39 @@ impl Core {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
         let before = last.take().filter(|(first, _)| *first == frame.first);
-        if from.peer.is_remote {
-            return self.packet_of_remote(io, from, frame);
-        }
         if frame.first >> 4 == PUBLISH {
             let again = before.and_then(|(_, before)| decode::publish_again(from.peer.version, &before, frame.body));
             let follows = again.is_some();
-            let publish = match again.map_or_else(|| decode::publish(from.peer.version, frame.first, frame.body), Ok) {
+            let decode = || decode::publish_from(from.peer.version, from.peer.sender(), frame.first, frame.body);
+            let publish = match again.map_or_else(decode, Ok) {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
-            let to = (Feeds::ALL, Some(from.listener));
-            return match self.broker.publish(io, from, (&publish, follows), to, sample) {
-                Published::On { is_lasting } => {
-                    *last = is_lasting.then_some((frame.first, publish));
-                    Flow::On
+            let (topic, local);
+            let (given, to) = if from.peer.is_remote {
+                match self.map_from_remote(io, from, &publish) {
+                    Ok(made) => {
+                        topic = made.topic;
+                        local = Publish { topic: &topic, retain: made.retain, ..publish.clone() };
+                        (&local, (made.feeds, None))
+                    }
+                    Err(flow) => return flow,
                 }
-                Published::Stall(why) => Flow::Stall(why),
-                Published::Ended => Flow::Ended,
-                Published::Violation(violation) => self.violation(io, from.conn, from.session, violation),
+            } else {
+                (&publish, (Feeds::ALL, Some(from.listener)))
             };
+            let published = self.broker.publish(io, from, (given, follows), to, sample);
+            if let Published::On { is_lasting } = published {
+                if from.peer.is_remote {
+                    self.bridges.received(from.session);
+                } else if is_lasting {
+                    *last = Some((frame.first, publish));
+                }
+            }
+            return self.flow_of(io, from, published);
+        }
+        if from.peer.is_remote {
+            return self.packet_of_remote(io, from, frame);
         }
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => {
@@ -244,6 +251,16 @@ impl Core {
                 self.violation(io, from.conn, from.session, Violation::SECOND_CONNECT)
             }
             Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
+        }
+    }
+
+    /// What follows on a PUBLISH.
+    pub(super) fn flow_of(&mut self, io: &mut Ring<'_>, from: Source, published: Published) -> Flow {
+        match published {
+            Published::On { .. } => Flow::On,
+            Published::Stall(why) => Flow::Stall(why),
+            Published::Ended => Flow::Ended,
+            Published::Violation(violation) => self.violation(io, from.conn, from.session, violation),
         }
     }
 

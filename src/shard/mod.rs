@@ -74,6 +74,7 @@ pub mod trial;
 mod turn;
 mod upstream;
 
+pub(crate) use self::bridges::layer as layer_of_bridge;
 #[cfg(test)]
 pub(crate) use self::broker::queues::ForShare;
 pub(crate) use self::broker::queues::{Kept, move_queue};

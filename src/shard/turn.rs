@@ -338,14 +338,9 @@ impl Core {
             // Wills that the previous process has left stay with their sessions until then.
             return;
         }
-        let Some(at) = self.broker.sessions.next_expiry() else { return };
-        if self.timers.sessions.is_some_and(|(set, _)| set <= at) {
-            return;
+        if let Some(at) = self.broker.sessions.next_expiry() {
+            Timer::Sessions.fires_by(at, &mut self.timers.sessions, io);
         }
-        if let Some((_, timer)) = self.timers.sessions.take() {
-            io.cancel_timer(timer);
-        }
-        self.timers.sessions = Some((at, io.set_timer(at, Timer::Sessions.token())));
     }
 
     fn session_time(&mut self, io: &mut Ring<'_>) {

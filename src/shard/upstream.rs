@@ -390,17 +390,7 @@ impl Core {
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         let at = upstream.next_deadline().min(self.sources.next_deadline(cluster));
-        match upstream.timer {
-            // An earlier timer that is set already will look again when it fires.
-            Some((set, _)) if set <= at => {}
-            earlier => {
-                if let Some((_, timer)) = earlier {
-                    io.cancel_timer(timer);
-                }
-                upstream.timer =
-                    (at != Monotonic::NEVER).then(|| (at, io.set_timer(at, Timer::Cluster(cluster).token())));
-            }
-        }
+        Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
     }
 
     /// Handles the timer of a cluster.

@@ -108,7 +108,7 @@ fn what_a_remote_grants_is_told() {
     }
 }
 
-/// What stands in the way is told, with the keys to look at; no password is.
+/// The check reports why a remote cannot be used and which keys to look at, and never a password.
 #[test]
 fn why_a_remote_cannot_be_used_is_told() {
     let dir = temp_dir();

@@ -108,7 +108,7 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
     let (service, [ops, grafana]) = with_tokens(SINK);
     let status = |method, path, header: &str| ask(&service, method, path, header).0;
     let (pause, sinks) = ("/api/v1/sinks/all/pause?dry_run=true", "/api/v1/sinks");
-    // Whoever has no token learns that, without an error.
+    // A request without a token is told so, and is no error.
     let nobody: Value = serde_json::from_str(&ask(&service, "GET", "/api/v1/session", BROWSER).2).expect("JSON");
     assert_eq!((&nobody["role"], &nobody["name"]), (&"none".into(), &Value::Null));
     assert_eq!(status("POST", "/api/v1/session", "Authorization: Bearer wrong"), 401);

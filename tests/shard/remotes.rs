@@ -80,7 +80,7 @@ fn configured(text: &str, bridge: Bridge) -> Config {
     Config { bridges: vec![bridge], ..config }
 }
 
-/// A world with a bridge, whose remote is connected to.
+/// `Remote` is a world with a bridge and the connection to its remote.
 pub(super) struct Remote {
     pub(super) world: World,
     pub(super) conn: ConnId,

@@ -256,7 +256,7 @@ impl Section {
             }
             Self::BridgeTls => {
                 "TLS to the remote, for a `url` with `mqtts://` or `wss://`; not needed if the CAs of this machine have signed its certificate. All files are \
-                 PEM. A change, of the files as well, connects anew."
+                 PEM. After a change, also of the files, the bridge connects again."
             }
             Self::BridgeIn => {
                 "What the `[bridge.NAME]` above it takes from the remote; may be repeated. Templates are over the remote's message; its `${clientid}` is \

@@ -1,9 +1,13 @@
 //! Values of the keys of bridges.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Feed;
-use crate::bridge::{In, Out, Retained, Versions};
+use crate::bridge::{In, Login, Out, Retained, Settings, Versions, Wanted};
 use crate::config::setting::{Words as _, words};
 use crate::mqtt::packet::QoS;
+use crate::secure::Outgoing;
 
 words!(impl Versions { V5 = "5.0", V311 = "3.1.1", Any = "auto" });
 words!(impl Retained { All = "all", New = "new", None = "none" });
@@ -56,6 +60,27 @@ pub struct BridgeOut {
 }
 
 impl super::Bridge {
+    /// The settings of its client, which asks for these filters.
+    #[must_use]
+    pub fn settings(&self, tls: Option<Arc<Outgoing>>, packet_bytes_max: u32, wanted: Vec<Wanted>) -> Settings {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let login = Login {
+            versions: self.version,
+            says_bridge: self.try_private,
+            client_id: self.client_id.as_str().into(),
+            username: self.username.as_deref().map(Into::into),
+            password: self.password.clone(),
+            clean_start: self.clean_start,
+            session_expiry_s: seconds(self.session_expiry),
+            keep_alive_s: u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX),
+            receive_maximum: self.receive_maximum,
+            packet_bytes_max,
+            in_flight_max: self.inflight_max,
+        };
+        let times = (self.connect_timeout, self.reconnect_backoff, self.reconnect_backoff_max);
+        Settings::new(self.url.endpoint(), times, tls, (login, wanted))
+    }
+
     /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
     #[must_use]
     pub fn identifier(out: &str) -> u32 {

@@ -1,49 +1,17 @@
 //! Our end of a WebSocket as a client: vectors, our own server and tungstenite's at the other end, and servers that mean harm.
 
-use std::cell::RefCell;
-use std::io::{self, ErrorKind, Read, Write};
-use std::rc::Rc;
-use std::sync::Arc;
-
 use tungstenite::Message;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::handshake::server::{Request, Response};
 
-use super::Settings;
 use super::client::{Client, Masks};
 use super::frame;
+use super::tests::{Pipe, give, settings};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
 /// The key of RFC 6455, 1.3, and what it becomes.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-fn settings() -> Arc<Settings> {
-    Arc::new(Settings { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false })
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    ready: Option<Facts>,
-    plain: Vec<u8>,
-    answer: Vec<u8>,
-    failed: Option<LayerError>,
-}
-
-/// Gives a layer bytes in pieces of up to this size.
-fn give(layer: &mut dyn Layer, wire: &[u8], split: usize) -> Taken {
-    let mut taken = Taken::default();
-    for piece in wire.chunks(split) {
-        match layer.open(&mut piece.to_vec(), &mut taken.plain, &mut taken.answer) {
-            Ok(facts) => taken.ready = taken.ready.or(facts),
-            Err(error) => {
-                taken.failed = Some(error);
-                break;
-            }
-        }
-    }
-    taken
-}
 
 /// What a layer begins with.
 fn begins(layer: &mut dyn Layer) -> Vec<u8> {
@@ -174,42 +142,12 @@ fn our_own_server_at_the_other_end() {
     }
 }
 
-/// The wire as a stream that never waits: what the server reads, and what it has written.
-#[derive(Clone, Default)]
-struct Pipe {
-    to_server: Rc<RefCell<Vec<u8>>>,
-    to_client: Rc<RefCell<Vec<u8>>>,
-}
-
-impl Read for Pipe {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut bytes = self.to_server.borrow_mut();
-        let count = bytes.len().min(into.len());
-        if count == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        into[..count].copy_from_slice(&bytes[..count]);
-        bytes.drain(..count);
-        Ok(count)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to_client.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn tungstenites_server_at_the_other_end() {
     for split in [1, 5, 253, usize::MAX] {
         let mut client = super::outgoing("localhost:8083", "/mqtt?token=1", None);
         let pipe = Pipe::default();
-        pipe.to_server.borrow_mut().extend_from_slice(&begins(&mut *client));
+        pipe.comes.borrow_mut().extend_from_slice(&begins(&mut *client));
         #[allow(clippy::result_large_err, reason = "it is tungstenite's")]
         let answer = |request: &Request, mut response: Response| {
             assert_eq!(request.uri().to_string(), "/mqtt?token=1");
@@ -222,31 +160,31 @@ fn tungstenites_server_at_the_other_end() {
             HandshakeError::Interrupted(_) => panic!("the request is whole"),
             HandshakeError::Failure(why) => panic!("{why}"),
         });
-        let taken = give(&mut *client, &pipe.to_client.take(), split);
+        let taken = give(&mut *client, &pipe.goes.take(), split);
         assert!(taken.failed.is_none() && taken.ready.is_some_and(|facts| facts.is_web_socket), "{split}");
         let mut expected = Vec::new();
         for (seed, size) in (0..).zip(SIZES) {
             let said = bytes(size, seed);
             let mut wire = Vec::new();
             client.seal(&said, &mut wire).expect("sealed");
-            pipe.to_server.borrow_mut().extend_from_slice(&wire);
+            pipe.comes.borrow_mut().extend_from_slice(&wire);
             assert_eq!(server.read().expect("a message"), Message::Binary(said.clone().into()));
             server.write(Message::Ping(vec![seed; 3].into())).expect("written");
             server.write(Message::Binary(said.clone().into())).expect("written");
             expected.extend_from_slice(&said);
         }
         server.flush().expect("flushed");
-        let taken = give(&mut *client, &pipe.to_client.take(), split);
+        let taken = give(&mut *client, &pipe.goes.take(), split);
         assert!(taken.plain == expected && taken.failed.is_none(), "{split}");
         // A PONG has a mask, or it is no PONG to the server.
-        pipe.to_server.borrow_mut().extend_from_slice(&taken.answer);
+        pipe.comes.borrow_mut().extend_from_slice(&taken.answer);
         let pong = server.read().expect("a PONG");
         assert!(matches!(pong, Message::Pong(said) if said.len() == 3));
         while server.read().is_ok() {}
         server.close(None).expect("closed");
-        let taken = give(&mut *client, &pipe.to_client.take(), split);
+        let taken = give(&mut *client, &pipe.goes.take(), split);
         assert!(client.has_ended());
-        pipe.to_server.borrow_mut().extend_from_slice(&taken.answer);
+        pipe.comes.borrow_mut().extend_from_slice(&taken.answer);
         assert!(matches!(server.read(), Ok(Message::Close(_))));
     }
 }

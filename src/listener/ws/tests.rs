@@ -16,7 +16,7 @@ use tungstenite::{Error, Message, WebSocket};
 use super::Settings;
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-fn settings() -> Arc<Settings> {
+pub(super) fn settings() -> Arc<Settings> {
     Arc::new(Settings { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false })
 }
 
@@ -24,16 +24,16 @@ fn layer() -> Box<dyn Layer> {
     super::layer(settings(), None)
 }
 
-/// A wire's two directions, as a stream that never waits.
+/// A wire's two directions, as a stream that never waits: bytes for its end here, and bytes that this end has written.
 #[derive(Clone, Default)]
-struct Pipe {
-    to_client: Rc<RefCell<Vec<u8>>>,
-    to_server: Rc<RefCell<Vec<u8>>>,
+pub(super) struct Pipe {
+    pub(super) comes: Rc<RefCell<Vec<u8>>>,
+    pub(super) goes: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut bytes = self.to_client.borrow_mut();
+        let mut bytes = self.comes.borrow_mut();
         let count = bytes.len().min(into.len());
         if count == 0 {
             return Err(ErrorKind::WouldBlock.into());
@@ -46,7 +46,7 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to_server.borrow_mut().extend_from_slice(bytes);
+        self.goes.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -56,14 +56,15 @@ impl Write for Pipe {
 
 /// What came of bytes that a layer was given in pieces.
 #[derive(Debug, Default)]
-struct Taken {
-    ready: Option<Facts>,
-    plain: Vec<u8>,
-    answer: Vec<u8>,
-    failed: Option<LayerError>,
+pub(super) struct Taken {
+    pub(super) ready: Option<Facts>,
+    pub(super) plain: Vec<u8>,
+    pub(super) answer: Vec<u8>,
+    pub(super) failed: Option<LayerError>,
 }
 
-fn give(layer: &mut dyn Layer, wire: &[u8], split: usize) -> Taken {
+/// Gives a layer bytes in pieces of up to this size.
+pub(super) fn give(layer: &mut dyn Layer, wire: &[u8], split: usize) -> Taken {
     let mut taken = Taken::default();
     for piece in wire.chunks(split) {
         match layer.open(&mut piece.to_vec(), &mut taken.plain, &mut taken.answer) {
@@ -84,9 +85,9 @@ fn connected(layer: &mut dyn Layer, split: usize) -> (WebSocket<Pipe>, Pipe) {
     request.headers_mut().insert("Sec-WebSocket-Protocol", "mqttv5, mqtt".parse().expect("a value"));
     let shake = ClientHandshake::start(pipe.clone(), request, None).expect("begun");
     let Err(HandshakeError::Interrupted(shake)) = shake.handshake() else { panic!("no answer yet") };
-    let taken = give(layer, &pipe.to_server.take(), split);
+    let taken = give(layer, &pipe.goes.take(), split);
     assert!(taken.ready.as_ref().is_some_and(|facts| facts.is_web_socket && !facts.is_tls), "{taken:?}");
-    pipe.to_client.borrow_mut().extend_from_slice(&taken.answer);
+    pipe.comes.borrow_mut().extend_from_slice(&taken.answer);
     let (client, answer) = shake.handshake().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "mqtt");
     (client, pipe)
@@ -119,7 +120,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
             expected.extend_from_slice(&payload);
         }
         client.flush().expect("flushed");
-        let wire = pipe.to_server.take();
+        let wire = pipe.goes.take();
         let taken = give(&mut *layer, &wire, split.min(1 << 20));
         assert_eq!(taken.failed, None, "{split}");
         assert!(taken.plain == expected, "{split}: {} of {}", taken.plain.len(), expected.len());
@@ -129,7 +130,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
         for (seed, size) in (0..).zip(SIZES) {
             layer.seal(&bytes(size, seed), &mut answer).expect("sealed");
         }
-        pipe.to_client.borrow_mut().extend_from_slice(&answer);
+        pipe.comes.borrow_mut().extend_from_slice(&answer);
         let mut pongs = Vec::new();
         let mut messages = Vec::new();
         while let Ok(message) = client.read() {
@@ -153,7 +154,7 @@ fn ends_of_both_sides() {
     let (mut client, pipe) = connected(&mut *layer, 1_000);
     client.write(Message::Binary(vec![1, 2].into())).expect("written");
     client.close(None).expect("closed");
-    let mut wire = pipe.to_server.take();
+    let mut wire = pipe.goes.take();
     wire.extend_from_slice(&[0x82, 0x81, 0, 0, 0, 0, 9]);
     let taken = give(&mut *layer, &wire, 3);
     assert_eq!((taken.plain, taken.failed), (vec![1, 2], None));
@@ -161,22 +162,22 @@ fn ends_of_both_sides() {
     let mut answer = taken.answer;
     layer.seal(&[1], &mut answer).expect("nothing more");
     layer.close(&mut answer);
-    pipe.to_client.borrow_mut().extend_from_slice(&answer);
+    pipe.comes.borrow_mut().extend_from_slice(&answer);
     assert!(matches!(client.read(), Ok(Message::Close(_))));
     // Now it waits for the end of the socket.
     assert!(matches!(client.read(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock));
-    assert!(pipe.to_client.borrow().is_empty(), "one CLOSE");
+    assert!(pipe.comes.borrow().is_empty(), "one CLOSE");
 
     let mut layer = super::layer(settings(), None);
     let (mut client, pipe) = connected(&mut *layer, 1_000);
     let mut wire = Vec::new();
     layer.close(&mut wire);
     layer.close(&mut wire);
-    pipe.to_client.borrow_mut().extend_from_slice(&wire);
+    pipe.comes.borrow_mut().extend_from_slice(&wire);
     let Ok(Message::Close(Some(close))) = client.read() else { panic!("a CLOSE") };
     assert_eq!(u16::from(close.code), 1000);
     let _ = client.flush();
-    give(&mut *layer, &pipe.to_server.take(), 1);
+    give(&mut *layer, &pipe.goes.take(), 1);
     assert!(layer.has_ended());
 }
 

@@ -12,11 +12,11 @@ use crate::mqtt::packet::{Ack, Packet, Version};
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
 use crate::outward::{Ended, LinkId};
-use crate::runtime::seam::{Closed, ConnId, Monotonic, SocketOptions};
+use crate::runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use crate::session::{End, Peer, Remote, Session, SessionKey};
 
 use super::super::broker::remotes::Passing;
-use super::super::connection::Kind;
+use super::super::connection::{Kind, Timer};
 use super::super::device::Flow;
 use super::super::{Core, Ring};
 use super::{Bridges, known_as};
@@ -24,14 +24,11 @@ use super::{Bridges, known_as};
 /// How long after SUBACK the remote's retained messages may come.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// `layered` adds the WebSocket layer to a connection attempt, where the URL asks for one.
-fn layered(effect: Effect, url: &Url) -> Effect {
-    match effect {
-        Effect::Connect { link, to, layer } if url.transport.is_web_socket => {
-            let layer = Some(ws::outgoing(&url.endpoint().to_string(), &url.path, layer));
-            Effect::Connect { link, to, layer }
-        }
-        effect => effect,
+/// What goes over the sockets of a bridge: the WebSocket of its URL, if that has one, over `below`.
+pub(crate) fn layer(url: &Url, below: Option<Box<dyn Layer>>) -> Option<Box<dyn Layer>> {
+    match url.transport.is_web_socket {
+        true => Some(ws::outgoing(&url.endpoint().to_string(), &url.path, below)),
+        false => below,
     }
 }
 
@@ -100,21 +97,28 @@ impl Core {
         loop {
             let Some(running) = self.bridges.all.get_mut(&index) else { return };
             running.busy = false;
-            running.client.take_effects(&mut running.effects);
-            if running.effects.is_empty() {
+            let (mut effects, sockets) = (Vec::new(), SocketOptions::default());
+            running.client.take_effects(&mut effects);
+            if effects.is_empty() {
                 break;
             }
-            let sockets = SocketOptions::default();
-            for effect in std::mem::take(&mut running.effects) {
+            for effect in effects {
                 let Some(running) = self.bridges.all.get_mut(&index) else { return };
                 let (around, connections) = (&self.broker.around, &mut self.connections);
-                let effect = layered(effect, &around.config.bridges[index].url);
+                let effect = match effect {
+                    Effect::Connect { link, to, layer: below } => {
+                        Effect::Connect { link, to, layer: layer(&around.config.bridges[index].url, below) }
+                    }
+                    effect => effect,
+                };
                 if let Some(event) = running.carrier.carry(io, around, connections, sockets, effect) {
                     self.bridge_event(io, index, event);
                 }
             }
         }
-        self.set_bridge_timer(io, index);
+        if let Some(running) = self.bridges.all.get_mut(&index) {
+            Timer::Bridge(index).fires_by(running.client.next_deadline(), &mut running.timer, io);
+        }
     }
 
     fn bridge_event(&mut self, io: &mut Ring<'_>, index: usize, event: Event) {

@@ -43,7 +43,7 @@ impl Running {
 }
 
 /// Filters that the remote refuses, and its reasons.
-fn refused(client: &Client) -> impl Iterator<Item = (&str, &'static str)> {
+pub(super) fn refused(client: &Client) -> impl Iterator<Item = (&str, &'static str)> {
     client.filters().filter_map(|(wanted, standing)| match standing {
         Standing::Refused(reason) => Some((&*wanted.filter, reason.name())),
         Standing::Open | Standing::Granted(_) => None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bridge::{Ending, Passed, Unfit, taker};
+use crate::bridge::{Ending, Unfit, taker};
 use crate::config::{BridgeIn, Feed};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::{decode, frame};
@@ -15,10 +15,26 @@ use super::super::broker::publish::Published;
 use super::super::device::{Flow, Source};
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
-use super::session_name;
+use super::Bridges;
+
+/// A message of a remote as it is published here.
+pub(in crate::shard) struct Local {
+    pub(in crate::shard) topic: String,
+    pub(in crate::shard) retain: bool,
+    pub(in crate::shard) feeds: Feeds,
+}
+
+impl Bridges {
+    /// Counts a message that was taken.
+    pub(in crate::shard) fn received(&mut self, session: SessionKey) {
+        if let Some((_, running)) = self.of(session) {
+            running.counts.received += 1;
+        }
+    }
+}
 
 impl Core {
-    /// Handles a packet of a remote.
+    /// Handles a packet of a remote that is no PUBLISH.
     #[cold]
     pub(in crate::shard) fn packet_of_remote(
         &mut self,
@@ -31,7 +47,6 @@ impl Core {
             Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
         };
         match &packet {
-            Packet::Publish(publish) => self.publish_of_remote(io, from, publish),
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
                 self.control_packet(io, from.conn, from.session, &packet)
             }
@@ -51,17 +66,42 @@ impl Core {
         }
     }
 
-    fn publish_of_remote(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
-        let Some((index, running)) = self.bridges.of(from.session) else { return Flow::Ended };
+    /// What a message of a remote is here.
+    ///
+    /// # Errors
+    /// It goes no further, or not now: what follows on it.
+    #[cold]
+    pub(in crate::shard) fn map_from_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        publish: &Publish<'_>,
+    ) -> Result<Local, Flow> {
+        let Some((index, running)) = self.bridges.of(from.session) else { return Err(Flow::Ended) };
         if publish.qos == QoS::ExactlyOnce && !running.forgets.is_empty() && !self.forget_ids(index) {
-            return Flow::Stall(Stall::Answers);
+            return Err(Flow::Stall(Stall::Answers));
+        }
+        if publish.topic.is_empty() {
+            // An alias: the session refuses it.
+            return Ok(Local { topic: String::new(), retain: publish.retain, feeds: Feeds::NONE });
         }
         let config = Arc::clone(&self.broker.around.config);
-        let bridge = &config.bridges[index];
-        let name = session_name(bridge);
+        let ins = &config.bridges[index].ins;
+        let Some(running) = self.bridges.all.get_mut(&index) else { return Err(Flow::Ended) };
+        let taker = match taker(ins.iter().map(|of| &of.takes), publish.topic) {
+            Ok(place) => &ins[place],
+            Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
+        };
+        let is_settled = running.settled_at <= io.now();
+        let granted = running.client.standing().map(|(granted, _)| granted);
+        if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {
+            running.counts.retained += 1;
+            let published = self.broker.take_for_nobody(from.session, publish, io.now());
+            return Err(self.flow_of(io, from, published));
+        }
         let of = MessageContext {
             topic: publish.topic,
-            client_id: &name,
+            client_id: &running.name,
             qos: publish.qos as u8,
             retain: publish.retain,
             dup: publish.dup,
@@ -71,32 +111,11 @@ impl Core {
             properties: publish.properties,
             ..MessageContext::default()
         };
-        let Some(running) = self.bridges.all.get_mut(&index) else { return Flow::Ended };
-        let taker = taker(bridge.ins.iter().map(|of| &of.takes), publish.topic).map(|at| &bridge.ins[at]);
-        let is_settled = running.settled_at <= io.now();
-        let drops = |of: &&BridgeIn| {
-            let granted = running.client.standing().map(|(granted, _)| granted);
-            publish.retain && granted.is_some_and(|granted| of.takes.retained.drops(granted, is_settled))
-        };
-        let published = match taker {
-            Ok(of_in) if drops(&of_in) => {
-                running.counts.retained += 1;
-                self.broker.take_for_nobody(from.session, publish, io.now())
-            }
-            Ok(of_in) => match of_in.takes.pass(&of, &mut self.bridges.scratch) {
-                Ok(Passed { topic, qos, retain, payload }) => {
-                    let mapped = Publish { topic, qos, retain, payload, ..publish.clone() };
-                    let published = self.broker.publish_of_remote(io, from, &mapped, feeds(of_in));
-                    running.counts.received += u64::from(matches!(published, Published::On { .. }));
-                    published
-                }
-                Err(unfit) => return self.unfit(io, from, publish, (index, unfit)),
-            },
-            // An alias: there are none.
-            Err(_) if publish.topic.is_empty() => self.broker.publish_of_remote(io, from, publish, Feeds::NONE),
-            Err(unfit) => return self.unfit(io, from, publish, (index, unfit)),
-        };
-        self.flow_of(io, from, published)
+        // Neither QoS nor payload is another one here.
+        match taker.takes.pass(&of, &mut self.bridges.scratch) {
+            Ok(passed) => Ok(Local { topic: passed.topic.to_owned(), retain: passed.retain, feeds: feeds(taker) }),
+            Err(unfit) => Err(self.unfit(io, from, publish, (index, unfit))),
+        }
     }
 
     /// A message that goes no further: it is acknowledged, counted and reported.
@@ -106,15 +125,6 @@ impl Core {
             self.tell_bridge_unfit(io.now(), index, publish.topic, why);
         }
         self.flow_of(io, from, published)
-    }
-
-    fn flow_of(&mut self, io: &mut Ring<'_>, from: Source, published: Published) -> Flow {
-        match published {
-            Published::On { .. } => Flow::On,
-            Published::Stall(why) => Flow::Stall(why),
-            Published::Ended => Flow::Ended,
-            Published::Violation(violation) => self.violation(io, from.conn, from.session, violation),
-        }
     }
 }
 

@@ -18,18 +18,17 @@ mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::bridge::{self, Client, Login, Scratch, Standing, Wanted};
+use crate::bridge::{self, Client, Scratch, Standing, Wanted};
 use crate::config::{Bridge, BridgeIn, Config};
 use crate::mqtt::packet::{QoS, SubscriptionOptions};
-use crate::outward::{self, LinkId};
+use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
+pub(crate) use self::connection::layer;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
-use super::connection::Timer;
 use super::edge::Edge;
 use super::{Core, Ring, router};
 
@@ -48,7 +47,8 @@ struct Running {
     client: Client,
     carrier: Carrier,
     session: SessionKey,
-    effects: Vec<bridge::Effect>,
+    /// The client identifier of the session.
+    name: Box<str>,
     /// The connection over which messages go.
     at: Option<(LinkId, ConnId)>,
     /// Since when it is there, or is not.
@@ -75,13 +75,8 @@ fn known_as(bridge: &Bridge) -> String {
     format!("{}@{}", bridge.client_id, bridge.url.endpoint())
 }
 
-/// The settings of a bridge's client. `before`: the bridge as it was.
-fn settings(
-    bridge: &Bridge,
-    before: Option<&Bridge>,
-    packet_bytes_max: u32,
-    tls: Option<outward::Settings>,
-) -> bridge::Settings {
+/// What the remote is asked for, each filter once.
+fn wanted(bridge: &Bridge) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for of in &bridge.ins {
         let options = SubscriptionOptions {
@@ -97,35 +92,7 @@ fn settings(
             }
         }
     }
-    let had = before.into_iter().flat_map(|before| before.ins.iter().flat_map(BridgeIn::asked));
-    let gone = had.filter(|filter| !wanted.iter().any(|known| *known.filter == **filter)).map(Into::into);
-    let gone = gone.collect();
-    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    bridge::Settings {
-        outward: outward::Settings {
-            connect_timeout: bridge.connect_timeout,
-            backoff_min: bridge.reconnect_backoff,
-            backoff_max: bridge.reconnect_backoff_max,
-            refused_backoff_max: bridge.reconnect_backoff_max,
-            ..tls.unwrap_or_default()
-        },
-        endpoint: bridge.url.endpoint(),
-        login: Login {
-            versions: bridge.version,
-            says_bridge: bridge.try_private,
-            client_id: bridge.client_id.as_str().into(),
-            username: bridge.username.as_deref().map(Into::into),
-            password: bridge.password.clone(),
-            clean_start: bridge.clean_start,
-            session_expiry_s: seconds(bridge.session_expiry),
-            keep_alive_s: u16::try_from(bridge.keep_alive.as_secs()).unwrap_or(u16::MAX),
-            receive_maximum: bridge.receive_maximum,
-            packet_bytes_max,
-            in_flight_max: bridge.inflight_max,
-        },
-        wanted,
-        gone,
-    }
+    wanted
 }
 
 impl Bridges {
@@ -199,10 +166,13 @@ impl Core {
         };
         self.broker.delivery.remotes.insert(session, bounds);
         self.subscribe_bridge(io, session, (index, bridge));
-        let outward = outward::Settings { tls: self.broker.around.edge.bridge(index).cloned(), ..Default::default() };
-        let before = before.filter(|before| !before.is_removed);
-        let settings = settings(bridge, before, config.mqtt.packet_bytes_max, Some(outward));
-        let mut client = Client::new(settings, self.random.u64(..));
+        let wanted = wanted(bridge);
+        let had = before.filter(|before| !before.is_removed).into_iter().flat_map(|before| &before.ins);
+        let is_gone = |filter: &String| !wanted.iter().any(|known| *known.filter == **filter);
+        let gone = had.flat_map(BridgeIn::asked).filter(is_gone).map(Into::into).collect();
+        let tls = self.broker.around.edge.bridge(index).cloned();
+        let settings = bridge.settings(tls, config.mqtt.packet_bytes_max, wanted);
+        let mut client = Client::new(bridge::Settings { gone, ..settings }, self.random.u64(..));
         let known_as = known_as(bridge);
         let knows = |session: &Session| session.username().is_none_or(|known| known == known_as);
         if !self.broker.sessions.get(session).is_some_and(knows) {
@@ -216,7 +186,7 @@ impl Core {
             client,
             carrier: Carrier::new(Far::Bridge(index)),
             session,
-            effects: Vec::new(),
+            name: name.into(),
             at: None,
             since: now,
             standings: Vec::new(),
@@ -311,20 +281,5 @@ impl Core {
         }
         let carrier = &running.carrier;
         running.client.on_time(|link| carrier.unacked(io, link), io.now());
-    }
-
-    fn set_bridge_timer(&mut self, io: &mut Ring<'_>, index: usize) {
-        let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        let at = running.client.next_deadline();
-        match running.timer {
-            // An earlier timer that is set already will look again when it fires.
-            Some((set, _)) if set <= at => {}
-            earlier => {
-                if let Some((_, timer)) = earlier {
-                    io.cancel_timer(timer);
-                }
-                running.timer = (at != Monotonic::NEVER).then(|| (at, io.set_timer(at, Timer::Bridge(index).token())));
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics and events of bridges.
 
-use crate::bridge::{Granted, Standing, Unfit};
+use crate::bridge::{Granted, Unfit};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
 use crate::outward::News;
@@ -9,7 +9,7 @@ use crate::session::Session;
 
 use super::super::events::{clipped, second};
 use super::super::{Broker, Core};
-use crate::config::Bridge;
+use super::inspect::refused;
 
 /// What a bridge has done since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,11 +29,17 @@ pub(super) struct Counts {
 }
 
 /// Tells an event of a bridge.
-fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event, &Bridge) -> Event) {
+fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
     let bridge = &broker.around.config.bridges[index];
     broker.teller.tell(kind, second(now), |event| {
         let event = event.with(Field::Bridge, bridge.name.as_str());
-        with(event.with(Field::Remote, bridge.url.endpoint().to_string()), bridge)
+        with(event.with(Field::Remote, bridge.url.endpoint().to_string()))
+    });
+}
+
+fn tell_filter_refused(broker: &mut Broker, now: Monotonic, index: usize, (filter, why): (&str, &str)) {
+    tell(broker, Kind::BridgeFilterRefused, now, index, |event| {
+        event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, why)
     });
 }
 
@@ -42,21 +48,21 @@ impl Core {
         if let Some(running) = self.bridges.all.get_mut(&index) {
             running.counts.connects += 1;
         }
-        tell(&mut self.broker, Kind::BridgeConnected, now, index, |event, _| {
+        tell(&mut self.broker, Kind::BridgeConnected, now, index, |event| {
             event.with(Field::Protocol, granted.version.as_str()).with(Field::SessionPresent, granted.session_present)
         });
     }
 
     pub(super) fn tell_bridge_lost(&mut self, now: Monotonic, index: usize, why: &str) {
-        tell(&mut self.broker, Kind::BridgeLost, now, index, |event, _| event.with(Field::Reason, why));
+        tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
     pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
-        tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event, _| event.with(Field::Reason, why));
+        tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event| event.with(Field::Reason, why));
     }
 
     pub(super) fn tell_bridge_session_lost(&mut self, now: Monotonic, index: usize, may_double: usize) {
-        tell(&mut self.broker, Kind::BridgeSessionLost, now, index, |event, _| {
+        tell(&mut self.broker, Kind::BridgeSessionLost, now, index, |event| {
             event.with(Field::Records, may_double as u64)
         });
     }
@@ -67,28 +73,20 @@ impl Core {
             News::TlsFailed(_, why) => format!("TLS: {why}"),
             News::BrokerReachable(_) | News::Reachable(_) => return,
         };
-        tell(&mut self.broker, Kind::BridgeRefused, now, index, |event, _| event.with(Field::Reason, why));
+        tell(&mut self.broker, Kind::BridgeRefused, now, index, |event| event.with(Field::Reason, why));
     }
 
     /// Reports filters that the remote has refused.
     pub(super) fn tell_bridge_filters(&mut self, now: Monotonic, index: usize) {
         let Some(running) = self.bridges.all.get(&index) else { return };
-        let refused = running.client.filters().filter_map(|(wanted, standing)| match standing {
-            Standing::Refused(reason) => Some((&wanted.filter, reason)),
-            Standing::Open | Standing::Granted(_) => None,
-        });
-        for (filter, reason) in refused {
-            tell(&mut self.broker, Kind::BridgeFilterRefused, now, index, |event, _| {
-                event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, reason.name())
-            });
+        for (filter, why) in refused(&running.client) {
+            tell_filter_refused(&mut self.broker, now, index, (filter, why));
         }
     }
 
     /// Reports a filter that cannot be subscribed to here.
     pub(super) fn tell_bridge_filter_refused(&mut self, now: Monotonic, index: usize, filter: &str, why: &str) {
-        tell(&mut self.broker, Kind::BridgeFilterRefused, now, index, |event, _| {
-            event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, why)
-        });
+        tell_filter_refused(&mut self.broker, now, index, (filter, why));
     }
 
     /// Counts and reports a message of the remote that goes no further.
@@ -97,7 +95,7 @@ impl Core {
             let count = if why == Unfit::Unasked { &mut running.counts.unasked } else { &mut running.counts.unfit };
             *count += 1;
         }
-        tell(&mut self.broker, Kind::BridgeDropped, now, index, |event, _| {
+        tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
             event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label())
         });
     }

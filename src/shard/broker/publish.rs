@@ -37,8 +37,6 @@ impl Broker {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
     /// copies. `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
     /// [`Published::On`] with `is_lasting`. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
-    // Devices have one call of it, and what it costs them is a budget: a second call elsewhere must not take it out of there.
-    #[inline(always)]
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
@@ -234,19 +232,6 @@ impl Broker {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { is_lasting }
-    }
-
-    /// The same for a message of a remote.
-    #[cold]
-    #[inline(never)]
-    pub(in crate::shard) fn publish_of_remote(
-        &mut self,
-        io: &mut Ring<'_>,
-        from: Source,
-        publish: &Publish<'_>,
-        feeds: Feeds,
-    ) -> Published {
-        self.publish(io, from, (publish, false), (feeds, None), &mut Sample::default())
     }
 
     /// Sends a message of a session to its subscribers, and to its home.

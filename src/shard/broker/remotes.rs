@@ -37,20 +37,23 @@ pub(in crate::shard) struct Passing {
     config: Arc<Config>,
     /// The bridge's place in the configuration.
     bridge: usize,
+    /// The numbers by which copies name its `out`s, in order.
+    outs: Vec<u32>,
     granted: Granted,
     scratch: RefCell<Scratch>,
 }
 
 impl Passing {
     pub(in crate::shard) fn new(config: Arc<Config>, bridge: usize, granted: Granted) -> Self {
-        Self { config, bridge, granted, scratch: RefCell::default() }
+        let outs = config.bridges[bridge].outs.iter().map(|out| Bridge::identifier(&out.name)).collect();
+        Self { config, bridge, outs, granted, scratch: RefCell::default() }
     }
 }
 
 impl Passes for Passing {
     fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>)) {
-        let outs = &self.config.bridges[self.bridge].outs;
-        let Some(out) = outs.iter().find(|out| identifiers.contains(&Bridge::identifier(&out.name))) else { return };
+        let Some(place) = self.outs.iter().position(|number| identifiers.contains(number)) else { return };
+        let out = &self.config.bridges[self.bridge].outs[place];
         let of = MessageContext {
             topic: copy.topic,
             qos: copy.qos as u8,

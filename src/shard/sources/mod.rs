@@ -401,13 +401,7 @@ impl Core {
         let readers = self.sources.next_look(&self.broker.around.config);
         let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
-        if at == Monotonic::NEVER || self.sources.timer.is_some_and(|(set, _)| set <= at) {
-            return;
-        }
-        if let Some((_, timer)) = self.sources.timer.take() {
-            io.cancel_timer(timer);
-        }
-        self.sources.timer = Some((at, io.set_timer(at, Timer::Sources.token())));
+        Timer::Sources.fires_by(at, &mut self.sources.timer, io);
     }
 
     /// Takes the turn that the timer was set for.

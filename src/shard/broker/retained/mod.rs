@@ -315,13 +315,8 @@ impl Broker {
 
     /// Sets the timer for the next message that expires, also where nothing else happens.
     fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
-        let Some((until, _)) = self.retained.expiring.first() else { return };
-        if self.retained.timer.is_some_and(|(set, _)| set <= *until) {
-            return;
-        }
-        let timer = io.set_timer(*until, Timer::Retained.token());
-        if let Some((_, earlier)) = self.retained.timer.replace((*until, timer)) {
-            io.cancel_timer(earlier);
+        if let Some((until, _)) = self.retained.expiring.first() {
+            Timer::Retained.fires_by(*until, &mut self.retained.timer, io);
         }
     }
 
