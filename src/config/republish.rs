@@ -51,6 +51,14 @@ fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -
     };
     check_topic(table, &topic?, rule);
     if let Some(program) = &rule.program {
+        if let Some(event) = program.events().iter().find(|event| event.feeds_itself()) {
+            let what = format!(
+                "rule \"{}\" has `{}` in FROM, and what it publishes can be dropped, too",
+                rule.name,
+                event.from()
+            );
+            table.source.report(&table.spot("topic"), Fault::new(what).hint("feed a sink"));
+        }
         check_columns(table, &made, (program, &rule.name));
     }
     Some(made)

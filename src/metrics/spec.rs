@@ -141,6 +141,9 @@ table!(
     RuleEventsAuthn, Counter, "rule_events_dropped"{event = "client_check_authn_complete"}, "A client was admitted or refused.";
     RuleEventsSubscribed, Counter, "rule_events_dropped"{event = "session_subscribed"}, "A client has subscribed.";
     RuleEventsUnsubscribed, Counter, "rule_events_dropped"{event = "session_unsubscribed"}, "A client has ended a subscription.";
+    RuleEventsMessageDropped, Counter, "rule_events_dropped"{event = "message_dropped"}, "Nobody wanted a message.";
+    RuleEventsDeliveryDropped, Counter, "rule_events_dropped"{event = "delivery_dropped"}, "A copy of a message was dropped.";
+    RuleEventsPing, Counter, "rule_events_dropped"{event = "client_ping"}, "A client has sent PINGREQ.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";

@@ -48,26 +48,23 @@ events! {
     ClientCheckAuthnComplete "client_check_authn_complete" "auth/check_authn_complete" "client.check_authn_complete" AUTHN "A client was admitted or refused.",
     SessionSubscribed "session_subscribed" "session/subscribed" "session.subscribed" SUBSCRIBED "A client has subscribed; each filter is an event.",
     SessionUnsubscribed "session_unsubscribed" "session/unsubscribed" "session.unsubscribed" UNSUBSCRIBED "A client has ended a subscription with UNSUBSCRIBE; each filter is an event.",
+    MessageDropped "message_dropped" "message/dropped" "message.dropped" DROPPED "Nobody wanted a message of a client, a bridge or a will: no subscriber, no sink, no rule.",
+    DeliveryDropped "delivery_dropped" "message/delivery_dropped" "delivery.dropped" DELIVERY_DROPPED "A copy of a message was dropped that a subscriber had not got yet.",
+    ClientPing "client_ping" "client/ping" "client.ping" PING "A client has sent PINGREQ.",
 }
 
 /// What names of events begin with in FROM.
 pub const PREFIX: &str = "$events/";
 
 /// Events that EMQX has beside these.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 16] = [
     "message_delivered",
     "message_acked",
-    "message_dropped",
-    "delivery_dropped",
     "client_check_authz_complete",
     "schema_validation_failed",
     "message_transformation_failed",
     "message/delivered",
     "message/acked",
-    "message/dropped",
-    "message/delivery_dropped",
-    "client/ping",
-    "client_ping",
     "auth/check_authz_complete",
     "schema_validation/failed",
     "message_transformation/failed",
@@ -91,6 +88,8 @@ const METADATA: (Field, &str) = (Field::Metadata, "`rule_id`: the name of the ru
 const KEEPALIVE: (Field, &str) = (Field::Keepalive, "Keep Alive of the CONNECT, in seconds.");
 const EXPIRY_INTERVAL: (Field, &str) = (Field::ExpiryInterval, "How long the session is kept, in seconds.");
 const EVENT: (Field, &str) = (Field::Event, "The name of the event.");
+const PUB_PROPS: (Field, &str) = (Field::PubProps, "MQTT 5 properties, by the standard's names with hyphens.");
+const FLAGS: (Field, &str) = (Field::Flags, "`retain` and `dup`, booleans.");
 const CONN_PROPS: (Field, &str) = (Field::ConnProps, "Properties of the CONNECT, as `pub_props` of a message.");
 const CLIENTID: (Field, &str) = (Field::Clientid, "Client ID.");
 const CLIENT_ATTRS: (Field, &str) = (Field::ClientAttrs, "Attributes of the client: `{}`, as nothing sets any yet.");
@@ -201,7 +200,59 @@ const UNSUBSCRIBED: Table = &[
     CLIENT_ATTRS,
 ];
 
+/// Why nobody has got a message.
+pub const NO_SUBSCRIBERS: &str = "no_subscribers";
+
+const REASON_OF_COPY: &str = "`queue_full`, `expired`, `qos0_msg` (of QoS 0, and the client is away), `slow`, `too_large`, `refused`, `unfit`, `no_rights`, `unsubscribed`, `session_ended`, `share_gone`.";
+
+const DROPPED: Table = &[
+    USERNAME,
+    (Field::Topic, "MQTT topic."),
+    TIMESTAMP,
+    (Field::Reason, "`no_subscribers`."),
+    (Field::Qos, "QoS with which it was published: 0, 1, 2."),
+    (Field::PublishReceivedAt, "When it came in; of a will, when that became due."),
+    PUB_PROPS,
+    (Field::Peername, "Address and port of the publisher, if it is connected."),
+    (Field::Peerhost, "Address of the publisher, if it is connected."),
+    (Field::Payload, "The payload, a text."),
+    NODE,
+    METADATA,
+    FLAGS,
+    EVENT,
+    (Field::Clientid, "Client ID of the publisher."),
+    CLIENT_ATTRS,
+];
+
+const DELIVERY_DROPPED: Table = &[
+    (Field::Username, "User name of the subscriber; absent if it gave none."),
+    (Field::Topic, "MQTT topic."),
+    TIMESTAMP,
+    (Field::Reason, REASON_OF_COPY),
+    (Field::Qos, "QoS with which it was published: 0, 1, 2."),
+    PUB_PROPS,
+    (Field::Payload, "The payload, a text."),
+    NODE,
+    METADATA,
+    FLAGS,
+    EVENT,
+    (
+        Field::Clientid,
+        "Client ID of the subscriber; absent if the copy waited for any member of a shared subscription.",
+    ),
+    CLIENT_ATTRS,
+];
+
+const PING: Table =
+    &[USERNAME, TIMESTAMP, SOCKNAME, PROTO_VER, PROTO_NAME, PEERNAME, NODE, METADATA, EVENT, CLIENTID, CLIENT_ATTRS];
+
 impl Event {
+    /// Whether a message that a rule publishes for the event can raise the event again.
+    #[must_use]
+    pub const fn feeds_itself(self) -> bool {
+        matches!(self, Self::DeliveryDropped)
+    }
+
     /// By either of its names, with or without what FROM begins with.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

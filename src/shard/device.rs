@@ -6,6 +6,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, Publish, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
+use crate::rule::event::Event;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
@@ -292,6 +293,11 @@ impl Core {
             && let Some(flow) = self.broker.release_elsewhere(key, ack.packet_id)
         {
             return flow;
+        }
+        if let Packet::PingReq = packet
+            && self.broker.outlets.events.wants(Event::ClientPing)
+        {
+            self.raise_ping(io, conn, key);
         }
         let Some(session) = self.broker.sessions.get_mut(key) else { return Flow::Ended };
         match packet {

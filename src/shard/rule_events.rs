@@ -1,7 +1,8 @@
 //! Events for rules: noted where they happen, evaluated at the end of the turn. Nobody waits for them: where there is no room, an event is
 //! dropped and counted.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
+use std::io::Write as _;
 
 use smallvec::SmallVec;
 
@@ -26,21 +27,27 @@ use super::reservation::Beside;
 /// The most events of a turn that are evaluated.
 const EVENTS_OF_TURN_MAX: usize = 1_024;
 
+/// The most bytes of texts and payloads that the events of a turn have.
+const EVENT_BYTES_OF_TURN_MAX: usize = 8 << 20;
+
 /// The events of a turn that rules name.
 #[derive(Debug, Default)]
 pub(super) struct RuleEvents {
     wanted: EventSet,
     waiting: Vec<Raised>,
+    /// The bytes of the texts of those.
+    bytes: usize,
 }
 
 /// An event with its fields.
 #[derive(Debug)]
 pub(super) struct Raised {
     event: Event,
-    at: WallMs,
+    /// When it happened; `None` until its turn's end, where that is near enough.
+    at: Option<WallMs>,
     fields: SmallVec<[(Field, Stored); 16]>,
     /// Their texts, one after the other.
-    texts: String,
+    texts: Vec<u8>,
 }
 
 /// The value of a field; texts by their places.
@@ -67,9 +74,16 @@ impl RuleEvents {
 }
 
 impl Raised {
-    pub(super) fn new(event: Event, at: WallMs) -> Self {
-        let raised = Self { event, at, fields: SmallVec::new(), texts: String::new() };
-        raised.text(Field::Event, event.value()).int(Field::Timestamp, at.0)
+    /// `at`: when it happened; `None`: in this turn.
+    pub(super) fn new(event: Event, at: impl Into<Option<WallMs>>) -> Self {
+        let raised = Self { event, at: at.into(), fields: SmallVec::new(), texts: Vec::new() };
+        raised.text(Field::Event, event.value())
+    }
+
+    /// Gives it its time. Returns that.
+    fn timed(self, now: WallMs) -> (Self, WallMs) {
+        let at = self.at.unwrap_or(now);
+        (self.int(Field::Timestamp, at.0), at)
     }
 
     pub(super) fn text(self, field: Field, text: &str) -> Self {
@@ -80,11 +94,19 @@ impl Raised {
     pub(super) fn shown(mut self, field: Field, text: Option<impl Display>) -> Self {
         let from = self.texts.len();
         let stored = text.map_or(Stored::Absent, |text| {
-            // A String takes whatever it is given.
+            // A Vec takes whatever it is given.
             let _ = write!(self.texts, "{text}");
             Stored::Text(from, self.texts.len())
         });
         self.fields.push((field, stored));
+        self
+    }
+
+    /// A text that may be any bytes.
+    pub(super) fn bytes(mut self, field: Field, bytes: &[u8]) -> Self {
+        let from = self.texts.len();
+        self.texts.extend_from_slice(bytes);
+        self.fields.push((field, Stored::Text(from, self.texts.len())));
         self
     }
 
@@ -101,7 +123,7 @@ impl Raised {
     /// An object.
     pub(super) fn json(mut self, field: Field, text: &str) -> Self {
         let from = self.texts.len();
-        self.texts.push_str(text);
+        self.texts.extend_from_slice(text.as_bytes());
         self.fields.push((field, Stored::Json(from, self.texts.len())));
         self
     }
@@ -113,20 +135,29 @@ impl Raised {
 
     fn value(&self, stored: Stored) -> Value<'_> {
         let text = |from: usize, to: usize| self.texts.get(from..to).unwrap_or_default();
+        let json = |from, to| std::str::from_utf8(text(from, to)).unwrap_or("null");
         match stored {
             Stored::Absent => Value::Absent,
             Stored::Bool(is_set) => Value::Bool(is_set),
             Stored::Int(number) => Value::Int(number),
-            Stored::Text(from, to) => Value::text(text(from, to)),
-            Stored::Json(from, to) => Value::Raw(text(from, to)),
+            Stored::Text(from, to) => Value::Text(text(from, to)),
+            Stored::Json(from, to) => Value::Raw(json(from, to)),
         }
     }
 
     fn client_id(&self) -> Option<&str> {
         let (_, stored) = self.fields.iter().find(|(field, _)| *field == Field::Clientid)?;
         match *stored {
-            Stored::Text(from, to) => self.texts.get(from..to),
+            Stored::Text(from, to) => std::str::from_utf8(self.texts.get(from..to)?).ok(),
             _ => None,
+        }
+    }
+
+    /// The payload of its message, if it has one: rules are most likely to look into it.
+    fn payload_of_message(&self) -> &[u8] {
+        match self.fields.iter().find(|(field, _)| *field == Field::Payload) {
+            Some((_, Stored::Text(from, to))) => self.texts.get(*from..*to).unwrap_or_default(),
+            _ => &[],
         }
     }
 
@@ -140,7 +171,7 @@ impl Raised {
             match self.value(*stored) {
                 Value::Bool(is_set) => out.extend_from_slice(if is_set { b"true" } else { b"false" }),
                 Value::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
-                Value::Text(text) => string(std::str::from_utf8(text).unwrap_or_default(), &mut out),
+                Value::Text(text) => string(&String::from_utf8_lossy(text), &mut out),
                 Value::Raw(text) => out.extend_from_slice(text.as_bytes()),
                 _ => out.extend_from_slice(b"null"),
             }
@@ -163,6 +194,10 @@ fn properties_json(properties: Properties<'_>) -> String {
         string(name, out);
         out.push(b':');
     };
+    let put = |name, text: &str, out: &mut Vec<u8>| {
+        begin(out, name);
+        string(text, out);
+    };
     let flag = |is_set: bool| i64::from(is_set);
     for property in properties.iter() {
         let (name, number) = match property {
@@ -173,9 +208,22 @@ fn properties_json(properties: Properties<'_>) -> String {
             Property::SubscriptionIdentifier(id) => ("Subscription-Identifier", id.into()),
             Property::RequestResponseInformation(is_set) => ("Request-Response-Information", flag(is_set)),
             Property::RequestProblemInformation(is_set) => ("Request-Problem-Information", flag(is_set)),
-            Property::AuthenticationMethod(method) => {
-                begin(&mut out, "Authentication-Method");
-                string(method, &mut out);
+            Property::MessageExpiryInterval(seconds) => ("Message-Expiry-Interval", seconds.into()),
+            Property::PayloadFormatIndicator(is_text) => ("Payload-Format-Indicator", i64::from(is_text)),
+            Property::AuthenticationMethod(text) => {
+                put("Authentication-Method", text, &mut out);
+                continue;
+            }
+            Property::ContentType(text) => {
+                put("Content-Type", text, &mut out);
+                continue;
+            }
+            Property::ResponseTopic(text) => {
+                put("Response-Topic", text, &mut out);
+                continue;
+            }
+            Property::CorrelationData(data) => {
+                put("Correlation-Data", &String::from_utf8_lossy(data), &mut out);
                 continue;
             }
             _ => continue,
@@ -211,8 +259,11 @@ impl Broker {
 
     /// Notes an event; a rule wants it. More than a turn may have are dropped.
     pub(super) fn raise(&mut self, raised: Raised) {
-        if self.outlets.events.waiting.len() < EVENTS_OF_TURN_MAX {
-            self.outlets.events.waiting.push(raised);
+        let events = &mut self.outlets.events;
+        let bytes = events.bytes.saturating_add(raised.texts.len());
+        if events.waiting.len() < EVENTS_OF_TURN_MAX && bytes <= EVENT_BYTES_OF_TURN_MAX {
+            events.bytes = bytes;
+            events.waiting.push(raised);
         } else {
             self.numbers.count(dropped(raised.event));
         }
@@ -224,11 +275,15 @@ impl Broker {
             return false;
         }
         let mut waiting = std::mem::take(&mut self.outlets.events.waiting);
+        self.outlets.events.bytes = 0;
         for raised in waiting.drain(..) {
-            self.evaluate_event(io, &raised);
+            let (raised, at) = raised.timed(io.wall());
+            self.evaluate_event(io, &raised, at);
         }
-        // Nothing that this does raises an event.
-        self.outlets.events.waiting = waiting;
+        // A message that rules have made of an event may be dropped on its way to a subscriber, which is one for the next turn.
+        if self.outlets.events.waiting.is_empty() {
+            self.outlets.events.waiting = waiting;
+        }
         true
     }
 
@@ -237,7 +292,7 @@ impl Broker {
         !self.outlets.events.waiting.is_empty()
     }
 
-    fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised) {
+    fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised, at: WallMs) {
         let rules = self.outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event as usize)).cloned();
         let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
         let machine = std::sync::Arc::clone(&self.around.machine);
@@ -255,16 +310,16 @@ impl Broker {
             properties: Properties::EMPTY,
             payload: &payload,
         };
-        let facts = Facts { fields: &fields, text: &[] };
+        let facts = Facts { fields: &fields, text: raised.payload_of_message() };
         let key = client_id.filter(|id| !id.is_empty()).map(str::as_bytes);
-        let defaults = Defaults { key, time_ms: Some(raised.at.0) };
+        let defaults = Defaults { key, time_ms: Some(at.0) };
         let beside = Beside { rules: &rules, facts: &facts, defaults };
         let client = ClientKey { auth: None, client_id: client_id.unwrap_or_default() };
         let of = Publication {
             publish: &publish,
             client,
             username: None,
-            time: raised.at,
+            time: at,
             feeds: Feeds::NONE,
             hops: 0,
             beside: Some(&beside),
@@ -278,7 +333,8 @@ impl Broker {
     }
 }
 
-const fn dropped(event: Event) -> M {
+/// Where a dropped event is counted.
+pub(super) const fn dropped(event: Event) -> M {
     match event {
         Event::ClientConnected => M::RuleEventsConnected,
         Event::ClientDisconnected => M::RuleEventsDisconnected,
@@ -286,5 +342,8 @@ const fn dropped(event: Event) -> M {
         Event::ClientCheckAuthnComplete => M::RuleEventsAuthn,
         Event::SessionSubscribed => M::RuleEventsSubscribed,
         Event::SessionUnsubscribed => M::RuleEventsUnsubscribed,
+        Event::MessageDropped => M::RuleEventsMessageDropped,
+        Event::DeliveryDropped => M::RuleEventsDeliveryDropped,
+        Event::ClientPing => M::RuleEventsPing,
     }
 }

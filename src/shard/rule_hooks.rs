@@ -1,13 +1,13 @@
 //! What happens to clients, for rules that name it: noted only where one does.
 
 use crate::auth::jwt::Tokens;
-use crate::mqtt::packet::{Connect, SubscriptionOptions, Version};
+use crate::mqtt::packet::{Connect, Publish, SubscriptionOptions, Version};
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
-use crate::rule::event::Event;
+use crate::rule::event::{Event, NO_SUBSCRIBERS};
 use crate::rule::field::Field;
-use crate::runtime::seam::ConnId;
-use crate::session::{End, Session, SessionKey};
+use crate::runtime::seam::{ConnId, WallMs};
+use crate::session::{ClientKey, End, Session, SessionKey};
 
 use super::broker::Broker;
 use super::connection::Kind;
@@ -99,6 +99,21 @@ impl Core {
         self.broker.raise(raised.json(Field::ClientAttrs, "{}"));
     }
 
+    /// Notes that a client has sent PINGREQ.
+    pub(super) fn raise_ping(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey) {
+        let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
+            return;
+        };
+        let listener = self.broker.around.config.listener(connection.listener);
+        let raised = Raised::new(Event::ClientPing, io.wall());
+        let raised =
+            raised.text(Field::Clientid, session.client().client_id).shown(Field::Username, session.username());
+        let raised = raised.shown(Field::Peername, io.peer(conn));
+        let raised = raised.shown(Field::Sockname, listener.map(|listener| &listener.bind));
+        let raised = of_version(raised, session.peer().version);
+        self.broker.raise(raised.json(Field::ClientAttrs, "{}"));
+    }
+
     /// The user name of a CONNECT, unless that is a secret.
     fn shown_username<'c>(&mut self, conn: ConnId, connect: &Connect<'c>) -> Option<&'c str> {
         let listener = self.connections.get(conn).map(|connection| connection.listener);
@@ -171,6 +186,41 @@ impl Broker {
         let raised = raised.shown(Field::Peername, peer).shown(Field::Peerhost, peer.map(|peer| peer.ip()));
         Some(raised.text(Field::Topic, filter).json(Field::ClientAttrs, "{}"))
     }
+}
+
+fn of_message(raised: Raised, publish: &Publish<'_>) -> Raised {
+    let flags = format!("{{\"dup\":{},\"retain\":{}}}", publish.dup, publish.retain);
+    let raised = raised.text(Field::Topic, publish.topic).int(Field::Qos, (publish.qos as u8).into());
+    let raised = raised.bytes(Field::Payload, publish.payload).json(Field::Flags, &flags);
+    raised.properties(Field::PubProps, publish.properties).json(Field::ClientAttrs, "{}")
+}
+
+/// The event of a message that nobody wanted. `from`: who has published it, and when.
+#[cold]
+pub(super) fn unwanted(
+    io: &Ring<'_>,
+    (conn, client, username): (Option<ConnId>, ClientKey<'_>, Option<&str>),
+    publish: &Publish<'_>,
+    received_at: WallMs,
+) -> Raised {
+    let peer = conn.and_then(|conn| io.peer(conn));
+    let raised = Raised::new(Event::MessageDropped, io.wall()).text(Field::Clientid, client.client_id);
+    let raised = raised.shown(Field::Username, username);
+    let raised = raised.shown(Field::Peername, peer).shown(Field::Peerhost, peer.map(|peer| peer.ip()));
+    let raised = of_message(raised, publish).int(Field::PublishReceivedAt, received_at.0);
+    raised.text(Field::Reason, NO_SUBSCRIBERS)
+}
+
+/// The event of a copy of a message that was dropped. `client`: whose copy it was, with the user name.
+#[cold]
+pub(super) fn delivery_dropped(
+    (client, username): (Option<&str>, Option<&str>),
+    publish: &Publish<'_>,
+    reason: &str,
+) -> Raised {
+    let raised = Raised::new(Event::DeliveryDropped, None);
+    let raised = raised.shown(Field::Clientid, client).shown(Field::Username, username);
+    of_message(raised, publish).text(Field::Reason, reason)
 }
 
 fn of_version(raised: Raised, version: Version) -> Raised {

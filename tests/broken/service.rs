@@ -142,7 +142,17 @@ impl Rules for OnErrorIgnored {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 13] = [
+/// Answers wait for the records of filters, and not for those of rules.
+#[derive(Debug)]
+struct OutputsUnanswered;
+
+impl Rules for OutputsUnanswered {
+    fn waits_for_outputs(&self) -> bool {
+        false
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 14] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("commit-past-open", &CommitPastOpen),
     ("confirm-before-sync", &ConfirmBeforeSync),
@@ -153,6 +163,7 @@ const WRONG: [(&str, &dyn Rules); 13] = [
     ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
     ("on-error-ignored", &OnErrorIgnored),
+    ("outputs-unanswered", &OutputsUnanswered),
     ("release-before-sync", &ReleaseBeforeSync),
     ("send-before-sync", &SendBeforeSync),
     ("session-present", &SessionPresent),

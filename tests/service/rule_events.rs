@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use forebay::mqtt::FilterBuf;
-use forebay::mqtt::packet::{Connect, Packet, PacketType, QoS, SubscriptionOptions, Unsubscribe, Version};
+use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, QoS, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::{Properties, Property};
 use serde_json::{Value, json};
 
@@ -237,4 +237,113 @@ fn a_rule_that_fails_for_an_event_keeps_a_letter() {
     device.subscribe(&[("t/8", QoS::AtMostOnce)]);
     device.ping();
     assert_eq!(read_when(service.embedded(), "dead", 1).len(), 1);
+}
+
+/// Messages that nobody wanted, with all that is known of them; not those that a sink has, nor those of rules and of the service.
+#[test]
+fn messages_that_nobody_wanted() {
+    let began = now_ms();
+    let republish = "[[rule.republish]]\ntopic = \"nobody/wants/this\"\npayload = \"${.}\"\n[[sink]]";
+    let rules =
+        rules(&[("unwanted", "\"$events/message_dropped\" WHERE topic <> 't/2'")]).replacen("[[sink]]", republish, 1);
+    let sink = "[[sink]]\nname = \"all\"\nfilters = [\"s/#\"]\ntopic = \"all\"\n";
+    let service = Service::start(&config(&format!("{rules}{sink}")));
+    let mut device =
+        Device::connect_as(service.mqtt(), &Connect { username: Some("ana"), ..hello(Version::V5, "dev") }).0;
+    let user = properties([
+        Property::ContentType("text/plain"),
+        Property::CorrelationData(&[0xff, b'c']),
+        Property::MessageExpiryInterval(60),
+        Property::UserProperty("unit", "C"),
+    ]);
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "t/1",
+        packet_id: 7,
+        properties: user.as_properties(),
+        payload: b"{\"temp\":21.5}",
+    };
+    device.say(&Packet::Publish(publish.clone()));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 7, 0x10), "no matching subscribers");
+    device.say(&Packet::Publish(Publish {
+        topic: "s/1",
+        packet_id: 8,
+        properties: Properties::EMPTY,
+        ..publish.clone()
+    }));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 8, 0));
+    device.say(&Packet::Publish(Publish { topic: "t/2", packet_id: 9, properties: Properties::EMPTY, ..publish }));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 9, 0x10));
+    let [record] = &read_when(service.embedded(), "unwanted", 1)[..] else { panic!("one record") };
+    let mut event = said(record);
+    assert_eq!(
+        (event.remove("peerhost"), event.remove("publish_received_at")),
+        (Some("127.0.0.1".into()), event.get("timestamp").cloned())
+    );
+    assert_eq!(
+        without_times(event, began),
+        json!({
+            "event": "message.dropped", "clientid": "dev", "username": "ana", "topic": "t/1", "qos": 1, "reason": "no_subscribers",
+            "payload": "{\"temp\":21.5}", "flags": { "dup": false, "retain": false }, "client_attrs": {},
+            "pub_props": {
+                "Content-Type": "text/plain", "Correlation-Data": "\u{fffd}c", "Message-Expiry-Interval": 60, "User-Property": { "unit": "C" },
+            },
+            "metadata": { "namespace": "global", "rule_id": "unwanted" },
+        })
+    );
+    until_metric(&service, "rule_publications_total{result=\"unmatched\",rule=\"unwanted\"}", 1);
+    device.ping();
+    let of = |result: &str| metric(&service, &format!("rule_messages_total{{result=\"{result}\",rule=\"unwanted\"}}"));
+    assert_eq!([of("passed"), of("filtered")], [1, 1], "neither what the rule published nor the events themselves");
+}
+
+/// Copies that a subscriber never gets: of QoS 0 while it is away, and the oldest of a full queue. PINGREQ, too.
+#[test]
+fn copies_that_are_dropped_and_pings() {
+    let began = now_ms();
+    let froms = [("lost", "\"$events/delivery_dropped\""), ("ping", "\"$events/client/ping\"")];
+    let service = Service::start(&config(&format!("[delivery]\nqueue_messages_max = 1\n{}", rules(&froms))));
+    let kept = properties([Property::SessionExpiryInterval(600)]);
+    let connect = Connect { username: Some("ana"), properties: kept.as_properties(), ..hello(Version::V5, "sub") };
+    let mut subscriber = Device::connect_as(service.mqtt(), &connect).0;
+    subscriber.subscribe(&[("t/#", QoS::AtLeastOnce)]);
+    subscriber.ping();
+    let mut ping = said(&read_when(service.embedded(), "ping", 1)[0]);
+    assert!(ping.remove("sockname").is_some(), "its listener");
+    assert_eq!(
+        without_times(ping, began),
+        json!({
+            "event": "client.ping", "clientid": "sub", "username": "ana", "proto_name": "MQTT", "proto_ver": 5, "client_attrs": {},
+            "metadata": { "namespace": "global", "rule_id": "ping" },
+        })
+    );
+    subscriber.leave();
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let publish = |qos, packet_id, payload| Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: "t/1",
+        packet_id,
+        properties: Properties::EMPTY,
+        payload,
+    };
+    device.say(&Packet::Publish(publish(QoS::AtMostOnce, 0, b"none")));
+    for (id, payload) in [(1, b"one" as &[u8]), (2, b"two")] {
+        device.say(&Packet::Publish(publish(QoS::AtLeastOnce, id, payload)));
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, id, 0));
+    }
+    let events: Vec<_> = read_when(service.embedded(), "lost", 2).iter().map(said).collect();
+    let of = |event: &BTreeMap<String, Value>| {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        [text("reason"), text("payload"), text("clientid"), text("username"), text("topic")]
+    };
+    assert_eq!(
+        events.iter().map(of).collect::<Vec<_>>(),
+        [["qos0_msg", "none", "sub", "ana", "t/1"], ["queue_full", "one", "sub", "ana", "t/1"]]
+    );
+    assert_eq!((&events[1]["event"], &events[1]["qos"]), (&"delivery.dropped".into(), &1.into()));
+    assert_eq!(metric(&service, "rule_events_dropped_total"), 0);
 }

@@ -45,6 +45,20 @@ fn the_documents_example_is_a_configuration() {
     assert_eq!((config.rules[0].republish.len(), config.warnings), (1, Problems::default()));
 }
 
+/// A copy that is dropped may be one of what the rule has published.
+#[test]
+fn a_rule_on_dropped_copies_feeds_sinks_only() {
+    let keys = "topic = 'dropped/${clientid}'\npayload = '${.}'";
+    let of = |event: &str| said(&format!("SELECT * FROM '$events/{event}'"), keys);
+    let refused = "rule \"r\" has `$events/message/delivery_dropped` in FROM, and what it publishes can be dropped, too; feed a sink";
+    for name in ["delivery_dropped", "message/delivery_dropped"] {
+        assert!(of(name).contains(refused), "{}", of(name));
+    }
+    for name in ["message/dropped", "client/ping", "client/connected"] {
+        assert!(!of(name).contains("feed a sink"), "{}", of(name));
+    }
+}
+
 #[test]
 fn mistakes_are_found_when_it_is_configured() {
     let sql = "SELECT payload, clientid FROM 't/#'";

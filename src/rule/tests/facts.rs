@@ -121,10 +121,7 @@ fn events_have_two_names_and_those_that_are_missing_say_so() {
         }
     }
     for (from, want) in [
-        (
-            "$events/message_delivered",
-            "`$events/message_delivered` is not supported yet (there are $events/client/connected, ",
-        ),
+        ("$events/message_acked", "`$events/message_acked` is not supported yet (there are $events/client/connected, "),
         ("$events/client/conected", "`$events/client/conected` is no event (did you mean `$events/client/connected`?)"),
         ("$events/x", "`$events/x` is no event (there are $events/client/connected, "),
         ("$bridges/mqtt:x", "`$bridges/mqtt:x` is not supported yet (there is $bridges/kafka_consumer:NAME, "),

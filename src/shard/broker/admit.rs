@@ -5,6 +5,8 @@ use smallvec::SmallVec;
 
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::Publish;
+use crate::mqtt::topic::is_of_service;
+use crate::rule::event::Event;
 use crate::runtime::seam::WallMs;
 use crate::session::{Claimed, ClientKey, SessionKey};
 
@@ -15,6 +17,7 @@ use super::owner::ticket_of;
 use super::publish::message;
 use super::reservation::{Asking, Beside, Republished, Reservation, Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
+use super::rule_hooks::unwanted;
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
@@ -166,6 +169,12 @@ impl Broker {
         };
         if feeds.sinks {
             self.numbers.count_routed(None, routed);
+        }
+        // A record may be what a rule has made of such an event.
+        let may_be_told = hops == 0 && !is_of_service(publish.topic);
+        if may_be_told && matches!(routed, Routed::Unmatched) && self.outlets.events.wants(Event::MessageDropped) {
+            let raised = unwanted(io, (None, client, username), publish, time);
+            self.raise(raised);
         }
         if self.outlets.has_aside() {
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);

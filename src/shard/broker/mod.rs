@@ -39,8 +39,8 @@ use super::mail::Letters;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, owner, reservation, router, sinks,
-    sorted, stalls,
+    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, owner, reservation, router,
+    rule_hooks, sinks, sorted, stalls,
 };
 
 /// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods

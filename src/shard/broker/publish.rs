@@ -6,7 +6,8 @@ use crate::kafka::producer::row_log::Origin;
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::runtime::seam::{ListenerId, Monotonic, WallMs};
+use crate::rule::event::Event;
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
 use super::admit::{Feeds, waits_for};
@@ -17,6 +18,7 @@ use super::numbers::Routed;
 use super::owner::Owner;
 use super::reservation::{Asking, Republished, Told, Unreserved};
 use super::retained::Publisher;
+use super::rule_hooks::unwanted;
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
@@ -207,6 +209,9 @@ impl Broker {
                 republished_await = Some(self.republished_awaits());
             }
         }
+        if reason == Reason::Unmatched && self.outlets.events.wants(Event::MessageDropped) {
+            self.raise_unwanted_of(io, (conn, key), publish);
+        }
         let is_lasting = is_taken
             && self.outlets.is_settled()
             && !(is_routed || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
@@ -232,6 +237,17 @@ impl Broker {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { is_lasting }
+    }
+
+    /// Notes that nobody wanted a message of a session.
+    #[cold]
+    #[inline(never)]
+    fn raise_unwanted_of(&mut self, io: &Ring<'_>, (conn, key): (ConnId, SessionKey), publish: &Publish<'_>) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let Some(topic) = session.topic_of(publish) else { return };
+        let from = (Some(conn), session.client(), session.username());
+        let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
+        self.raise(raised);
     }
 
     /// Sends a message of a session to its subscribers, and to its home.

@@ -162,7 +162,7 @@ impl Broker {
             if is_live && matches!(why, M::CopiesAway | M::CopiesSlow | M::CopiesQueueFull) {
                 self.retained.note_missed(of[0].session, message.pass);
             }
-            self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish.topic);
+            self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish);
         }
     }
 

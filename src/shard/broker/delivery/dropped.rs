@@ -6,11 +6,14 @@ use std::rc::Rc;
 
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
 use crate::route::shares::ShareNumber;
+use crate::rule::event::Event;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, ClientKey, Gone, Place, Session, SessionKey};
 
 use super::super::events::{clipped, of_client, second};
+use super::super::rule_hooks::delivery_dropped;
 use super::super::{Broker, Ring};
 
 /// The holder of a dropped copy.
@@ -45,12 +48,30 @@ const fn words(why: M, is_share: bool) -> &'static str {
     }
 }
 
+/// The reason as events of rules have it: EMQX's word where it has one.
+const fn reason(why: M) -> &'static str {
+    match why {
+        M::CopiesAway => "qos0_msg",
+        M::CopiesQueueFull => "queue_full",
+        M::CopiesExpired => "expired",
+        M::CopiesSlow => "slow",
+        M::CopiesTooLarge => "too_large",
+        M::CopiesRefused => "refused",
+        M::CopiesUnfit => "unfit",
+        M::CopiesDenied => "no_rights",
+        M::CopiesEnded => "unsubscribed",
+        M::CopiesShareGone => "share_gone",
+        _ => "session_ended",
+    }
+}
+
 impl Broker {
     /// Counts a copy that is dropped as it is made.
-    pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, topic: &str) {
+    pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, publish: &Publish<'_>) {
         self.numbers.count(why);
+        self.raise_dropped(why, whose, (1, Some(publish)));
         if !matches!(why, M::CopiesAway | M::CopiesDenied) {
-            self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(topic));
+            self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish.topic));
         }
     }
 
@@ -69,6 +90,7 @@ impl Broker {
         if gone.count > 0 {
             self.numbers.raise(why, gone.count);
             let publish = gone.first.as_ref().and_then(|body| body.publish());
+            self.raise_dropped(why, whose, (gone.count, publish.as_ref()));
             self.tell_dropped(now, what, whose, publish.map(|publish| publish.topic));
         }
     }
@@ -82,6 +104,25 @@ impl Broker {
     pub(in crate::shard) fn dropped_of(&mut self, now: Monotonic, why: M, share: ShareNumber, body: Rc<Body>) {
         let text = self.delivery.shares.text(share);
         self.dropped_of_share(now, why, text.as_deref().unwrap_or(""), body);
+    }
+
+    /// Notes dropped copies for rules, if one names them. The messages of most are not known any more: these events are dropped.
+    fn raise_dropped(&mut self, why: M, whose: Whose<'_>, (count, first): (u64, Option<&Publish<'_>>)) {
+        if !self.outlets.events.wants(Event::DeliveryDropped) {
+            return;
+        }
+        self.numbers.raise(M::RuleEventsDeliveryDropped, count - u64::from(first.is_some()));
+        let Some(publish) = first else { return };
+        let session = if let Whose::Session(key) = whose { self.sessions.get(key) } else { None };
+        let (client, username) = match whose {
+            Whose::Session(_) => {
+                (session.map(|session| session.client().client_id), session.and_then(Session::username))
+            }
+            Whose::Client(client) => (Some(client.client_id), None),
+            Whose::Share(_) => (None, None),
+        };
+        let raised = delivery_dropped((client, username), publish, reason(why));
+        self.raise(raised);
     }
 
     fn tell_dropped(&mut self, now: Monotonic, what: &str, whose: Whose<'_>, topic: Option<&str>) {

@@ -336,7 +336,7 @@ impl Broker {
         for pending in from {
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
             if session.take_back(pending.recipient.number) {
-                self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish.topic);
+                self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish);
             } else {
                 self.numbers.count(M::CopiesUnstored);
             }

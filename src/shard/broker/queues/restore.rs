@@ -105,7 +105,7 @@ impl Broker {
         let Some(publish) = Kept::publish(of.packet) else { return };
         self.numbers.count(M::CopiesRecovered);
         if until.is_some_and(|until| until <= now) {
-            self.dropped(now, M::CopiesExpired, Whose::Share(of.text), publish.topic);
+            self.dropped(now, M::CopiesExpired, Whose::Share(of.text), &publish);
             return self.forget_kept(number);
         }
         let body = self.body_again(&publish, until, now, of.key);

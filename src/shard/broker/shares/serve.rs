@@ -58,9 +58,9 @@ impl Broker {
 
     fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, to: ToShare) {
         self.numbers.count(M::CopiesRouted);
-        let topic = message.publish.topic;
+        let publish = message.publish;
         let Some(part) = self.delivery.shares.part(self.index, to.share) else {
-            return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), topic);
+            return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), publish);
         };
         let text = Arc::clone(part.share.text());
         let ((queued, _), is_keyed) = (part.queued(), part.is_keyed);
@@ -79,10 +79,10 @@ impl Broker {
                 let part = self.delivery.shares.parts.get_mut(&to.share);
                 part.into_iter().for_each(super::Part::is_served);
             }
-            Offered::Dropped(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
+            Offered::Dropped(why) => self.dropped(io.now(), why, Whose::Share(&text), publish),
             Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
                 Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
-                Err(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
+                Err(why) => self.dropped(io.now(), why, Whose::Share(&text), publish),
             },
         }
         self.delivery.shares.settle(to.share);
