@@ -50,11 +50,14 @@ mod connect;
 mod connections;
 mod core;
 mod disk;
+mod driver;
+mod epoll;
 pub(crate) mod evidence;
 mod executor;
 mod faults;
 mod faults_file;
 mod fetch;
+mod files;
 mod folder;
 mod heap;
 mod host;
@@ -78,7 +81,7 @@ mod watchdog;
 mod windows;
 
 pub use bind::{Bind, UNIX};
-pub use executor::{Settings, ShardThread, spawn};
+pub use executor::{IoDriver, Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{
     FolderLock, InFolder, file_system_advice, in_folder, note_path, open_segment, read_note, segment_path, segments_in,
