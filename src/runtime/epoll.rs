@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 use rustix::buffer::spare_capacity;
@@ -23,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::driver::{Completion, Driver, Kind, Tag};
 use super::files::{Files, Job, What};
 use super::seam::Monotonic;
+use super::sockets::{Input, Output, Socket, Stock, result};
 
 /// Events that one wait brings at most.
 const EVENTS_MAX: usize = 1024;
@@ -36,46 +36,6 @@ const OF_CONNECTION: u64 = 0;
 const OF_LISTENER: u64 = 1 << 32;
 const OF_BELL: u64 = 2 << 32;
 const OF_FILES: u64 = 3 << 32;
-
-/// Reads of a socket that are under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Input {
-    None,
-    Once,
-    Always,
-}
-
-/// Something that is written when there is room.
-#[derive(Clone, Copy, Debug)]
-enum Output {
-    Bytes(*const u8, u32),
-    Pieces(*const libc::msghdr),
-    Connect,
-}
-
-/// The operations on one socket.
-#[derive(Debug)]
-struct Socket {
-    fd: RawFd,
-    generation: u32,
-    /// What it is watched for; `None`: it is not in the set.
-    watched: Option<EventFlags>,
-    input: Input,
-    hang_up: bool,
-    output: Option<Box<Output>>,
-}
-
-impl Socket {
-    const NONE: Self = Self { fd: -1, generation: 0, watched: None, input: Input::None, hang_up: false, output: None };
-
-    fn wanted(&self) -> EventFlags {
-        let mut wanted = EventFlags::empty();
-        wanted.set(EventFlags::IN, self.input != Input::None);
-        wanted.set(EventFlags::RDHUP, self.hang_up);
-        wanted.set(EventFlags::OUT, self.output.is_some());
-        wanted
-    }
-}
 
 /// Which socket: a connection's slot, or a listener's place.
 #[derive(Clone, Copy, Debug)]
@@ -91,31 +51,6 @@ impl Place {
 
     fn data(self) -> EventData {
         EventData::new_u64(if self.is_listener { OF_LISTENER } else { OF_CONNECTION } | u64::from(self.slot))
-    }
-}
-
-/// The buffers that the shard has given back: what a kernel keeps of a ring of provided buffers.
-struct Stock {
-    entries: *const BufRingEntry,
-    count: u16,
-    head: u16,
-}
-
-impl Stock {
-    /// The next buffer: its number, where it is, and its length.
-    fn next(&self) -> Option<(u16, *mut u8, usize)> {
-        // SAFETY: `register_buffers` was promised that all entries live as long as this driver. Their other end is on this thread.
-        unsafe {
-            let tail = AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()).load(Ordering::Acquire);
-            (tail != self.head).then(|| {
-                let entry = &*self.entries.add(usize::from(self.head & (self.count - 1)));
-                (entry.bid(), entry.addr() as *mut u8, entry.len() as usize)
-            })
-        }
-    }
-
-    fn take(&mut self) {
-        self.head = self.head.wrapping_add(1);
     }
 }
 
@@ -358,6 +293,11 @@ impl Epoll {
         outcome
     }
 
+    #[cfg(test)]
+    pub(super) fn is_watched(&mut self, tag: Tag) -> bool {
+        self.socket(Place::of(tag)).is_some_and(|socket| socket.watched.is_some())
+    }
+
     fn answer_at_once(&mut self, tag: Tag, result: i32) {
         self.in_flight += 1;
         self.answers.push_back(Completion::last(tag, result));
@@ -531,32 +471,6 @@ impl Epoll {
             None => self.answers.extend(job.what.refused(slot, -libc::EBADF)),
         }
     }
-}
-
-impl Output {
-    /// Writes as much as there is room for. How many bytes that were, or an errno.
-    fn attempt(self, fd: RawFd) -> Result<i32, i32> {
-        const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: whoever began the send keeps its memory until it is answered.
-        unsafe {
-            match self {
-                Self::Bytes(bytes, length) => result(libc::send(fd, bytes.cast(), length as usize, FLAGS)),
-                Self::Pieces(header) => result(libc::sendmsg(fd, header, FLAGS)),
-                Self::Connect => match rustix::net::sockopt::socket_error(BorrowedFd::borrow_raw(fd)) {
-                    Ok(Ok(())) => Ok(0),
-                    Ok(Err(error)) | Err(error) => Err(error.raw_os_error()),
-                },
-            }
-        }
-    }
-}
-
-/// What a system call has returned, or its errno.
-fn result(returned: isize) -> Result<i32, i32> {
-    if returned < 0 {
-        return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
-    }
-    Ok(i32::try_from(returned).unwrap_or(i32::MAX))
 }
 
 fn set_non_blocking(socket: BorrowedFd<'_>) -> Result<(), i32> {

@@ -74,6 +74,7 @@ pub mod seam;
 mod segment;
 mod segments;
 mod send;
+mod sockets;
 mod tag;
 mod timer;
 mod turn;
