@@ -1,10 +1,9 @@
-//! What a shard's loop asks of the kernel, whichever way it is asked: operations that are answered by a [`Completion`] each. `ring` is one
-//! way, `epoll` with threads for files is the other; connections, layers, timers, segments and the turn itself do not know which one it is.
+//! [`Driver`] is what a shard's loop asks of the kernel: operations that are each answered by a [`Completion`]. `ring` implements it with
+//! io_uring, `epoll` with epoll and threads for files. Connections, layers, timers, segments and the turn do not depend on the driver.
 //!
-//! The loop is generic over it: a process uses one driver from its start to its end, and each has its own compiled loop.
+//! The loop is generic over the driver, so each driver has a compiled loop of its own. A process uses one driver.
 //!
-//! Operations that carry no memory of ours are safe calls; those that do are `unsafe`, and their callers say who keeps the
-//! memory until the completion.
+//! Operations without memory of ours are safe calls. Those with memory are `unsafe`, and their callers say who keeps it until the completion.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -15,7 +14,7 @@ pub(super) use super::tag::{Completion, Kind, Tag};
 /// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
 pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
 
-/// Asks the kernel for a shard, and brings its answers. Used on one thread.
+/// One shard's way to the kernel. Used on one thread.
 pub(super) trait Driver: Sized + 'static {
     /// `entries`: operations that can be handed over at a time. To be called on the thread that will use it.
     fn new(entries: u32) -> io::Result<Self>;
@@ -26,7 +25,7 @@ pub(super) trait Driver: Sized + 'static {
     /// # Safety
     /// `addr` must be page-aligned and hold `entries` entries, for as long as this driver lives.
     unsafe fn register_buffers(&mut self, addr: u64, entries: u16) -> io::Result<()>;
-    /// Gets ready for operations on files. Until then there may be none.
+    /// Prepares for operations on files; called before the first of them.
     fn open_files(&mut self, _shard: usize) -> io::Result<()> {
         Ok(())
     }
@@ -46,12 +45,12 @@ pub(super) trait Driver: Sized + 'static {
     fn cancel(&mut self, target: Tag, tag: Tag);
     /// Cancels whatever is under way.
     fn cancel_everything(&mut self);
-    /// The socket that operations of this slot and kind were on leaves this shard, or is about to be closed. None of them is under way.
+    /// Forgets a socket that leaves this shard or is about to be closed. `tag` names one of its operations, none of which is under way.
     fn forget(&mut self, _socket: BorrowedFd<'_>, _tag: Tag) {}
 
     /// Answers [`Kind::Bell`] each time the eventfd is written to, until cancelled.
     fn poll_bell(&mut self, bell: BorrowedFd<'_>);
-    /// Whether it does.
+    /// Whether the eventfd is polled.
     fn bell_armed(&self) -> bool;
     /// Makes sure that the next wait ends at `at` or before.
     fn wake_by(&mut self, at: Monotonic);

@@ -1,11 +1,11 @@
 //! The driver for kernels and containers without io_uring: level-triggered `epoll` for sockets, a few ordinary threads for files (`files`).
 //!
-//! It answers as a ring does. An operation on a socket is tried when its socket is said to be ready, a send and a connect at once;
-//! what cannot be done yet stays and its socket is watched. So a busy shard makes one `epoll_wait` a turn, and one call for each read and
-//! each write, where a ring makes one for all.
+//! `Epoll` answers as a ring does. It tries sends and connects at once, and other operations when their socket is ready; an operation that
+//! would block is kept, and its socket is watched. A busy shard therefore makes one `epoll_wait` per turn and one call per read and write,
+//! where a ring makes one call for all of them.
 //!
-//! A socket is watched for what its operations want. When an operation ends, the set of watched sockets is left as it is: an operation of the
-//! same kind mostly follows. If none does, the next event that nobody wants takes the socket out of the set.
+//! A socket is watched for what its operations want. The end of an operation does not change that, because the next operation is usually of
+//! the same kind; an event that no operation wants removes the socket from the set.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,18 +26,18 @@ use super::sockets::{Input, Output, Socket, Stock, result};
 
 /// Events that one wait brings at most.
 const EVENTS_MAX: usize = 1024;
-/// Receives from one socket after one wait: what is left is told by the next.
+/// Receives from one socket after one wait; the next wait reports the socket again if bytes are left.
 const RECEIVES_MAX: usize = 16;
 /// Connections accepted on one listener after one wait.
 const ACCEPTS_MAX: usize = 64;
 
-/// What the `u64` of an event says besides the slot.
+/// The upper half of an event's `u64`: what the slot in the lower half belongs to.
 const OF_CONNECTION: u64 = 0;
 const OF_LISTENER: u64 = 1 << 32;
 const OF_BELL: u64 = 2 << 32;
 const OF_FILES: u64 = 3 << 32;
 
-/// Which socket: a connection's slot, or a listener's place.
+/// The place of a socket: a connection's slot, or a listener's index.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     is_listener: bool,
@@ -61,7 +61,7 @@ pub(super) struct Epoll {
     listeners: Vec<Socket>,
     stock: Option<Stock>,
     answers: VecDeque<Completion>,
-    /// Operations that will still answer, those whose last answer has not been taken included.
+    /// Operations whose last answer has not been reaped.
     in_flight: usize,
     wake_at: Option<Monotonic>,
     bell: Option<RawFd>,
@@ -146,7 +146,7 @@ impl Driver for Epoll {
     fn forget(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         let Some(known) = self.socket(Place::of(tag)) else { return };
         if mem::replace(known, Socket::NONE).watched.is_some() {
-            // It is not there: nothing is to be done.
+            // An error says that the socket is not in the set.
             let _ = epoll::delete(&self.set, socket);
         }
     }
@@ -176,15 +176,16 @@ impl Driver for Epoll {
     }
 
     unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag) {
-        // SAFETY: readable, says the caller; the kernel copies it within the call.
-        let begun = unsafe { &*addr };
-        let begun = set_non_blocking(socket)
-            // SAFETY: an address and its length.
-            .and_then(|()| {
-                result(unsafe { libc::connect(socket.as_raw_fd(), begun.as_ptr().cast(), begun.len()) } as isize)
-            });
+        let begun = set_non_blocking(socket).and_then(|()| {
+            // SAFETY: readable, says the caller; the kernel copies it within the call.
+            let connected = unsafe {
+                let addr = &*addr;
+                libc::connect(socket.as_raw_fd(), addr.as_ptr().cast(), addr.len())
+            };
+            result(connected as isize)
+        });
         match begun {
-            Err(libc::EINPROGRESS | libc::EINTR | libc::EAGAIN) => {
+            Err(libc::EINPROGRESS | libc::EINTR) => {
                 self.begin(socket, tag, |socket| socket.output = Some(Box::new(Output::Connect)));
             }
             outcome => self.answer_at_once(tag, outcome.map_or_else(|errno| -errno, |_| 0)),
@@ -241,7 +242,7 @@ impl Epoll {
         sockets.get_mut(place.slot as usize)
     }
 
-    /// An operation begins that waits for its socket to be ready.
+    /// Keeps an operation until its socket is ready.
     fn begin(&mut self, socket: BorrowedFd<'_>, tag: Tag, set: impl FnOnce(&mut Socket)) {
         self.in_flight += 1;
         let place = Place::of(tag);
@@ -258,13 +259,13 @@ impl Epoll {
             return;
         }
         if let Err(error) = self.watch(place, wanted) {
-            // Nothing would ever be told of it.
+            // Without an entry in the set the operation would never be answered.
             self.end(tag);
             self.answers.push_back(Completion::last(tag, -error.raw_os_error()));
         }
     }
 
-    /// An operation is over. False: there is none.
+    /// Ends an operation. False: no such operation is under way.
     fn end(&mut self, tag: Tag) -> bool {
         let Some(socket) = self.socket(Place::of(tag)).filter(|socket| socket.generation == tag.generation) else {
             return false;
@@ -277,11 +278,11 @@ impl Epoll {
         }
     }
 
-    /// Watches a socket for this and nothing else; for nothing: it leaves the set.
+    /// Watches a socket for exactly `wanted`; an empty `wanted` removes the socket from the set.
     fn watch(&mut self, place: Place, wanted: EventFlags) -> Result<(), Errno> {
         let sockets = if place.is_listener { &mut self.listeners } else { &mut self.connections };
         let Some(known) = sockets.get_mut(place.slot as usize) else { return Ok(()) };
-        // SAFETY: whoever closes a socket says so before (`forget`), and its operations have ended then.
+        // SAFETY: `forget` is called before a socket is closed, and clears its entry.
         let socket = unsafe { BorrowedFd::borrow_raw(known.fd) };
         let outcome = match known.watched {
             Some(_) if wanted.is_empty() => epoll::delete(&self.set, socket),
@@ -303,7 +304,7 @@ impl Epoll {
         self.answers.push_back(Completion::last(tag, result));
     }
 
-    /// Something is said of a descriptor.
+    /// Handles one event.
     fn ready(&mut self, data: u64, flags: EventFlags) {
         let slot = data as u32;
         match data & !u64::from(u32::MAX) {
@@ -345,13 +346,13 @@ impl Epoll {
         if !(reads || hangs_up || writes)
             && let Some(wanted) = self.socket(place).map(|socket| socket.wanted())
         {
-            // If it stays in the set it is told again.
+            // After an error the same event comes again.
             let _ = self.watch(place, wanted);
         }
     }
 
     fn begin_accept(&mut self, socket: BorrowedFd<'_>, tag: Tag, input: Input) {
-        // A listener is never given to a ring by this process.
+        // A process has one driver, so no ring ever gets this listener, which a ring would need in blocking mode.
         match set_non_blocking(socket) {
             Ok(()) => self.begin(socket, tag, |socket| socket.input = input),
             Err(errno) => self.answer_at_once(tag, -errno),
@@ -378,7 +379,7 @@ impl Epoll {
         }
     }
 
-    /// Receives up to `most` times what is there. False: there is nothing more, or nobody who wants it.
+    /// Receives up to `most` buffers. False: the socket has no more bytes, or no receive is under way.
     fn receive(&mut self, place: Place, most: usize) -> bool {
         for _ in 0..most {
             let Some(socket) = self.socket(place).filter(|socket| socket.input != Input::None) else { return false };
@@ -424,7 +425,7 @@ impl Epoll {
         }
     }
 
-    /// The socket has room for what waited.
+    /// Continues an output whose socket has room.
     fn write_on(&mut self, place: Place) {
         let Some(socket) = self.socket(place) else { return };
         let Some(output) = socket.output.as_deref().copied() else { return };
@@ -441,7 +442,7 @@ impl Epoll {
 
     fn written(&mut self, tag: Tag, outcome: Result<i32, i32>) {
         if outcome.is_err() && tag.kind == Kind::Send {
-            // What the peer had sent before it went away comes before its end.
+            // Bytes that the peer sent before it broke the connection are delivered before the failure.
             while self.receive(Place::of(tag), RECEIVES_MAX) {}
         }
         self.answers.push_back(Completion::last(tag, outcome.unwrap_or_else(|errno| -errno)));
@@ -467,7 +468,7 @@ impl Epoll {
         self.in_flight += answers;
         match &self.files {
             Some(files) => files.ask(job),
-            // Nobody asks before `open_files`.
+            // `open_files` comes before every operation on a file.
             None => self.answers.extend(job.what.refused(slot, -libc::EBADF)),
         }
     }
@@ -477,18 +478,18 @@ fn set_non_blocking(socket: BorrowedFd<'_>) -> Result<(), i32> {
     rustix::io::ioctl_fionbio(socket, true).map_err(Errno::raw_os_error)
 }
 
-/// Takes an eventfd's count.
+/// Resets an eventfd's count.
 fn hush(bell: BorrowedFd<'_>) {
-    // Nothing to read is what is wanted.
+    // An error says that the count was zero already.
     let _ = rustix::io::read(bell, &mut [0; 8]);
 }
 
-/// The time until `at`, in whole milliseconds: old kernels know no other. Not shorter, so that a timer that is waited for is due.
+/// The time until `at`, rounded up to milliseconds, the resolution of `epoll_wait`; rounded up, so that the timer is due when the wait ends.
 fn until(at: Monotonic) -> Timespec {
     let now = clock_gettime(ClockId::Monotonic);
     let now = Monotonic(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs());
     let ms = i64::try_from(at.since(now).as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-    // What is longer than an `int` of milliseconds is waited for in pieces.
+    // A longer wait ends early, and the loop waits again.
     let ms = ms.min(i64::from(i32::MAX));
     Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
 }

@@ -1,8 +1,7 @@
-//! Files of a shard without a ring: writes, syncs and reads on a few ordinary threads, answered as a ring does.
+//! Operations on files for the epoll driver: a few ordinary threads write, sync and read, and answer as a ring does.
 //!
-//! Operations of one file may be under way at the same time; that a segment has one sync at a time, and what follows what, is
-//! the segments' own rule (`segments`), with the ring as without. What waits is bounded by them as well: one write and
-//! sync for each segment, and [`crate::limits::SEGMENT_WINDOWS_MAX`] reads.
+//! Operations on one file may run at the same time. `segments` keeps their order for both drivers: a segment has one write and sync under
+//! way. The queue is bounded by that, and by [`crate::limits::SEGMENT_WINDOWS_MAX`] reads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +14,7 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use super::driver::{Completion, Kind, Tag};
 use crate::limits::FILE_THREADS;
 
-/// What is done with a file. The memory is the caller's until the answer.
+/// The kind of an operation: pointer, length and offset. The memory is lent until the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     WriteAndSync(*const u8, u32, u64),
@@ -24,7 +23,7 @@ pub(super) enum What {
     Read(*mut u8, u32, u64),
 }
 
-/// An operation.
+/// An operation on a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     pub(super) fd: RawFd,
@@ -32,7 +31,7 @@ pub(super) struct Job {
     pub(super) what: What,
 }
 
-// SAFETY: the file stays open, and its memory is touched by nobody else, until the answer is taken: the promise of whoever asked.
+// SAFETY: the caller of the driver's method keeps the file open and the memory untouched until the answer.
 unsafe impl Send for Job {}
 
 #[derive(Default)]
@@ -48,13 +47,13 @@ struct Shared {
     bell: OwnedFd,
 }
 
-/// The shard's end. The threads end when it is dropped, which does not wait for a disk that does not answer.
+/// The shard's side. Dropping it ends the threads without waiting for them: a disk may not answer.
 pub(super) struct Files {
     shared: Arc<Shared>,
 }
 
 impl Files {
-    /// Starts the threads. `bell`: an eventfd that they ring after each answer.
+    /// Starts the threads. They write to the eventfd `bell` after each answer.
     pub(super) fn start(shard: usize, bell: OwnedFd) -> io::Result<Self> {
         let (queue, arrived, done) = (Mutex::default(), Condvar::new(), SegQueue::new());
         let files = Self { shared: Arc::new(Shared { queue, arrived, done, bell }) };
@@ -75,12 +74,12 @@ impl Files {
         self.shared.arrived.notify_one();
     }
 
-    /// Moves what has been answered to `into`.
+    /// Moves the answers to `into`.
     pub(super) fn take(&self, into: &mut VecDeque<Completion>) {
         into.extend(std::iter::from_fn(|| self.shared.done.pop()));
     }
 
-    /// Cancels what no thread has begun.
+    /// Cancels the operations that no thread has begun.
     pub(super) fn cancel(&self, into: &mut VecDeque<Completion>) {
         let jobs = std::mem::take(&mut self.shared.queue().jobs);
         jobs.into_iter().for_each(|job| into.extend(job.what.refused(job.slot, -libc::ECANCELED)));
@@ -102,13 +101,13 @@ impl Shared {
     }
 
     fn work(&self) {
-        // The shard's thread may be pinned, and this one has its core then. The process's own, which is the main thread's, is not.
+        // A pinned shard's threads inherit its one core. The main thread's affinity is that of the process.
         if let Ok(cpus) = sched_getaffinity(Some(rustix::process::getpid())) {
             let _ = sched_setaffinity(None, &cpus);
         }
         while let Some(job) = self.next() {
             job.run().for_each(|answer| self.done.push(answer));
-            // Fails only when the count is full; the descriptor is readable then all the same.
+            // A write fails only if the count is full; the eventfd is readable then, too.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
     }
@@ -128,7 +127,7 @@ impl Shared {
 }
 
 impl What {
-    /// The answers to it. `second` is that of a sync after a write.
+    /// The answers to the operation. `second` is the result of the sync in [`What::WriteAndSync`].
     fn answers(self, slot: u32, first: i32, second: i32) -> impl Iterator<Item = Completion> {
         let (kind, then) = match self {
             Self::WriteAndSync(..) => (Kind::DiskWrite, Some(Kind::DiskSync)),
@@ -140,14 +139,14 @@ impl What {
         [answer(kind, first)].into_iter().chain(then.map(|kind| answer(kind, second)))
     }
 
-    /// The answers where it was not done.
+    /// The answers to an operation that was not carried out.
     pub(super) fn refused(self, slot: u32, result: i32) -> impl Iterator<Item = Completion> {
         self.answers(slot, result, result)
     }
 }
 
 impl Job {
-    /// Does it, and waits for the disk.
+    /// Runs the operation, and waits for the disk.
     fn run(self) -> impl Iterator<Item = Completion> {
         let fd = self.fd;
         // SAFETY: as for `Send`.
@@ -159,7 +158,7 @@ impl Job {
             match self.what {
                 What::WriteAndSync(bytes, length, offset) => match write(bytes, length, offset) {
                     written if written == length as i32 => (written, sync()),
-                    // As a broken link of a ring: the rest is written first.
+                    // A short write breaks the link, as with a ring.
                     short => (short, -libc::ECANCELED),
                 },
                 What::Write(bytes, length, offset) => (write(bytes, length, offset), 0),
@@ -173,7 +172,7 @@ impl Job {
     }
 }
 
-/// What a system call has returned, as an answer has it.
+/// The return value of a system call in the form of an answer: a negative errno for an error.
 fn result(returned: isize) -> i32 {
     match returned {
         0.. => i32::try_from(returned).unwrap_or(i32::MAX),

@@ -1,4 +1,4 @@
-//! What a loop without a ring keeps of a socket: the operations on it that wait until it is ready. And the buffers that reads go to.
+//! State of the epoll driver (`epoll`): the operations that wait for a socket, and the stock of receive buffers.
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 use rustix::event::epoll::EventFlags;
 
-/// Reads of a socket that are under way.
+/// The receive or accept that waits for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     None,
@@ -15,7 +15,7 @@ pub(super) enum Input {
     Always,
 }
 
-/// Something that is written when there is room.
+/// The send or connect that waits for a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Output {
     Bytes(*const u8, u32),
@@ -28,7 +28,7 @@ pub(super) enum Output {
 pub(super) struct Socket {
     pub(super) fd: RawFd,
     pub(super) generation: u32,
-    /// What it is watched for; `None`: it is not in the set.
+    /// The events that the set reports for the socket; `None`: the socket is not in the set.
     pub(super) watched: Option<EventFlags>,
     pub(super) input: Input,
     pub(super) hang_up: bool,
@@ -49,7 +49,7 @@ impl Socket {
 }
 
 impl Output {
-    /// Writes as much as there is room for. How many bytes that were, or an errno.
+    /// Sends as many bytes as the socket has room for, or asks how a connect has ended. Returns the number of bytes, or an errno.
     pub(super) fn attempt(self, fd: RawFd) -> Result<i32, i32> {
         const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: whoever began the send keeps its memory until it is answered.
@@ -66,7 +66,7 @@ impl Output {
     }
 }
 
-/// The buffers that the shard has given back: what a kernel keeps of a ring of provided buffers.
+/// The consumer's end of the ring of provided buffers ([`super::buffers`]), which a kernel holds where there is a ring.
 pub(super) struct Stock {
     pub(super) entries: *const BufRingEntry,
     pub(super) count: u16,
@@ -74,7 +74,7 @@ pub(super) struct Stock {
 }
 
 impl Stock {
-    /// The next buffer: its number, where it is, and its length.
+    /// The next free buffer: its ID, address and length.
     pub(super) fn next(&self) -> Option<(u16, *mut u8, usize)> {
         // SAFETY: `register_buffers` was promised that all entries live as long as this driver. Their other end is on this thread.
         unsafe {
@@ -91,7 +91,7 @@ impl Stock {
     }
 }
 
-/// What a system call has returned, or its errno.
+/// The return value of a system call, or its errno.
 pub(super) fn result(returned: isize) -> Result<i32, i32> {
     if returned < 0 {
         return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));

@@ -13,7 +13,7 @@ const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
 /// Descriptors that the service itself needs, beside one a device.
 const OPEN_FILES_MIN: u64 = 1_024;
 
-/// How shards are to ask the kernel for input and output (`service.io`).
+/// The value of `service.io`: how shards do their input and output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
     /// By io_uring, or by epoll where this host has no ring for them.
@@ -25,7 +25,7 @@ pub enum IoChoice {
     Epoll,
 }
 
-/// What a host comes to.
+/// The result of [`Host::examine`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Shards use io_uring; otherwise epoll.
@@ -46,7 +46,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Shards use epoll for this reason.
+    /// Makes a finding the warning with which shards use epoll.
     fn falls_back(&mut self) {
         self.fatal = false;
         self.what += ". Shards use epoll instead, which takes more CPU for each message";
@@ -67,7 +67,7 @@ pub struct Host {
     pub release: String,
     /// `kernel.io_uring_disabled`; absent on kernels without it.
     pub io_uring_disabled: Option<String>,
-    /// Whether a ring with the flags we need could be made, if there is to be one; else the error.
+    /// The error of a ring with the flags that shards need; `Ok` also where `service.io` asks for none.
     pub ring: Result<(), String>,
     /// Memory that may be locked; `None` without limit.
     pub memlock_bytes: Option<u64>,
@@ -104,13 +104,13 @@ impl Host {
         self.open_files.map_or(usize::MAX, |has| usize::try_from(kept(has, shards) / 2).unwrap_or(usize::MAX))
     }
 
-    /// What shards use, and everything that is the matter.
+    /// Decides what shards use, and lists what is wrong.
     #[must_use]
     pub fn examine(&self, shards: usize, choice: IoChoice) -> Verdict {
         let mut findings = if choice == IoChoice::Epoll { Vec::new() } else { self.lacks_of_ring(shards) };
         let uses_ring = choice == IoChoice::Ring || (choice == IoChoice::Auto && findings.is_empty());
         if !uses_ring {
-            // The first reason will do: it would be a warning for each start.
+            // One warning names the most general reason.
             findings.truncate(1);
             findings.iter_mut().for_each(Finding::falls_back);
             findings.extend(self.kernel(KERNEL_MIN));
@@ -120,7 +120,7 @@ impl Host {
         Verdict { uses_ring, findings }
     }
 
-    /// Why shards cannot have rings here, the most general reason first.
+    /// The reasons why shards cannot have rings, the most general one first.
     fn lacks_of_ring(&self, shards: usize) -> Vec<Finding> {
         [self.kernel(RING_KERNEL_MIN), self.io_uring(), self.memlock(shards as u64)].into_iter().flatten().collect()
     }
