@@ -61,7 +61,7 @@ pub(super) struct Epoll {
     listeners: Vec<Socket>,
     stock: Option<Stock>,
     answers: VecDeque<Completion>,
-    /// Operations whose last answer has not been reaped.
+    /// Operations that have not been answered for the last time, or that have and the answer is not reaped yet.
     in_flight: usize,
     wake_at: Option<Monotonic>,
     bell: Option<RawFd>,
@@ -428,7 +428,7 @@ impl Epoll {
         }
     }
 
-    /// Continues an output whose socket has room.
+    /// Continues the output of a socket that has room again.
     fn write_on(&mut self, place: Place) {
         let Some(socket) = self.socket(place) else { return };
         let Some(output) = socket.output.as_deref().copied() else { return };
