@@ -290,6 +290,9 @@ pub const EVENTS_PER_SUBJECT_PER_MIN: u8 = 6;
 /// Subjects that are counted within a minute; past it all counts are reset.
 pub const EVENT_SUBJECTS_MAX: usize = 4_096;
 
+/// Threads of a shard that write, sync and read its files where there is no ring.
+pub const FILE_THREADS: usize = 4;
+
 /// What is read of a segment in one go. The kernel copies what it has in memory on the shard's thread: 256 KiB are some
 /// 30 us; a disk that seeks for each loses less than half of its speed.
 pub const SEGMENT_WINDOW_BYTES: usize = 256 << 10;

@@ -32,6 +32,7 @@ export function About() {
         ['Started', dateTime(Date.parse(value.status.started_at))],
         ['Running for', seconds(value.status.uptime_seconds)],
         ['Shards', count(value.status.shards)],
+        ['Input and output', value.status.io === 'ring' ? 'io_uring' : value.status.io],
         ['Kernel', value.version.kernel],
         ['Licence', 'Apache-2.0'],
       ]} /><//>

@@ -69,7 +69,7 @@ Signals:
 
 Exit status:
   0  success
-  1  failure: a port is in use, the kernel has no io_uring, messages were left undelivered
+  1  failure: a port is in use, the kernel refuses what is needed, messages were left undelivered
   2  wrong usage or configuration; nothing was started
 
 Environment:

@@ -5,21 +5,34 @@ use std::path::Path;
 
 use super::check::{Line, Verdict};
 use crate::config::{Config, Embedded, Sink};
-use crate::runtime;
+use crate::runtime::{self, IoDriver};
 use crate::service::dead_letters::may_write;
 use crate::service::log;
-use crate::service::preflight::Host;
+use crate::service::preflight::{Finding, Host, IoChoice};
+
+/// This host, how shards ask its kernel for input and output, and what is the matter with it.
+pub(super) fn examine(config: &Config) -> (Host, IoDriver, Vec<Finding>) {
+    let choice = config.service.io;
+    // Where no ring is wanted, none is tried: some hosts report whoever does.
+    let ring = if choice == IoChoice::Epoll { Ok(()) } else { runtime::probe() };
+    let host = Host::read(ring.map_err(|error| error.to_string()));
+    let verdict = host.examine(config.service.shards, choice);
+    let io = if verdict.uses_ring { IoDriver::Ring } else { IoDriver::Epoll };
+    (host, io, verdict.findings)
+}
 
 /// The kernel, its limits and the directories.
 pub(super) fn of_host(config: &Config, lines: &mut Vec<Line>) {
     let mut push = |verdict, about: &str, text| lines.push(Line { verdict, about: about.to_owned(), text });
-    let host = Host::read(runtime::probe().map_err(|error| error.to_string()));
-    let findings = host.findings(config.service.shards);
+    let (host, io, findings) = examine(config);
     for finding in &findings {
         push(if finding.fatal { Verdict::Problem } else { Verdict::Warning }, "host", finding.to_string());
     }
     if findings.is_empty() {
-        let text = format!("Linux {}: io_uring, locked memory and open files are sufficient", host.release);
+        let text = match io {
+            IoDriver::Ring => format!("Linux {}: io_uring, locked memory and open files are sufficient", host.release),
+            IoDriver::Epoll => format!("Linux {}: epoll (`service.io`) and open files are sufficient", host.release),
+        };
         push(Verdict::Ok, "host", text);
     }
     let (verdict, text) = folder("service.data_dir", &config.service.data_dir);

@@ -80,7 +80,12 @@ fn metrics() -> String {
     values(&mut text, "| `error` | code, and what happens to the batch |", &ERRORS);
     histograms(&mut text);
     let process = PROCESS.into_iter().chain([accept_numbers::REFUSED]);
-    table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
+    table(
+        &mut text,
+        "Process",
+        "No labels, except `version` on `forebay_build_info` and `io` on `forebay_runtime_info`.",
+        process,
+    );
     let own = [log_numbers::DROPPED, log_numbers::DELETED];
     table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
     table(&mut text, "Passwords and tokens", "No labels.", verifier_numbers::WAITING);

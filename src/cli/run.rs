@@ -175,7 +175,7 @@ impl Service {
     fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
         let began = SystemTime::now();
         runtime::configure_heap();
-        let (device_descriptors_max, control_descriptors) = preflight(config.service.shards)?;
+        let (io, device_descriptors_max, control_descriptors) = preflight(&config)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         files::make_dirs(&config.service.data_dir)
@@ -227,7 +227,7 @@ impl Service {
             machine: Arc::new(super::rule::machine()),
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
-        let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
+        let settings = runtime::Settings { io, device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();
         for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
             let index = shards.len();
@@ -240,8 +240,12 @@ impl Service {
         let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
         let accepts = AcceptNumbers(hearts.clone());
         let watch = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
-        let mut extra: Vec<Arc<dyn Extra>> =
-            vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
+        let mut extra: Vec<Arc<dyn Extra>> = vec![
+            Arc::new(Process::start(io.as_str())),
+            Arc::new(accepts),
+            Arc::<Journal>::clone(&journal),
+            Arc::new(LogNumbers),
+        ];
         extra.push(tokens_fetched);
         extra.push(Arc::new(questions));
         let connections = Arc::new(Connections::new(control_descriptors));
@@ -270,6 +274,7 @@ impl Service {
             own_token: control_token::make(&config)?,
             tls,
             started: began,
+            io: io.as_str(),
             tracer: tracer.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             logins: Arc::default(),

@@ -96,6 +96,7 @@ impl View {
             tls: None,
             tracer: Tracer::off(),
             started: SystemTime::now(),
+            io: "ring",
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             logins: Arc::default(),
             live: Arc::default(),

@@ -131,6 +131,8 @@ pub struct View {
     pub tls: Option<Arc<ServerConfig>>,
     /// When the process started.
     pub started: SystemTime,
+    /// How shards ask the kernel for input and output: `ring` or `epoll`.
+    pub io: &'static str,
     /// Where spans of requests go.
     pub tracer: Tracer,
     /// Room for streams of events.

@@ -46,6 +46,8 @@ struct Status {
     started_at: String,
     uptime_seconds: u64,
     shards: usize,
+    /// How shards ask the kernel for input and output: `ring` or `epoll` (`service.io`).
+    io: &'static str,
     /// Open client connections.
     connections: u64,
     /// Sessions of clients, connected or not.
@@ -101,6 +103,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         started_at: view.started_at(),
         uptime_seconds: view.started.elapsed().unwrap_or_default().as_secs(),
         shards: view.shards.count(),
+        io: view.io,
         connections: of(M::ConnectionsOpen),
         sessions: of(M::Sessions),
         subscriptions: of(M::Subscriptions),

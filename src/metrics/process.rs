@@ -11,8 +11,13 @@ const fn spec(name: &'static str, kind: Kind, help: &'static str) -> Spec {
 }
 
 /// What the kernel says, under the names that every Prometheus client library uses, and the build.
-pub const PROCESS: [Spec; 7] = [
+pub const PROCESS: [Spec; 8] = [
     spec("build_info", Kind::Gauge, "Always 1; the label `version` has the version."),
+    spec(
+        "runtime_info",
+        Kind::Gauge,
+        "Always 1; the label `io` says how shards ask the kernel for input and output: `ring` or `epoll`.",
+    ),
     spec("process_start_time_seconds", Kind::Gauge, "Start time of the process, in seconds since 1970."),
     spec("process_cpu_seconds", Kind::Counter, "CPU time of all threads, user and system."),
     spec("process_resident_memory_bytes", Kind::Gauge, "Resident memory (RSS)."),
@@ -25,14 +30,15 @@ pub const PROCESS: [Spec; 7] = [
 #[derive(Debug)]
 pub struct Process {
     started_s: f64,
+    io: &'static str,
 }
 
 impl Process {
-    /// A process that starts now.
+    /// A process that starts now, and how its shards ask the kernel.
     #[must_use]
-    pub fn start() -> Self {
+    pub fn start(io: &'static str) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started_s: (since.as_secs_f64() * 1e3).round() / 1e3 }
+        Self { started_s: (since.as_secs_f64() * 1e3).round() / 1e3, io }
     }
 }
 
@@ -41,10 +47,11 @@ impl Extra for Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let (resident, size) = (resident_in(&status), kib(&status, "VmSize:").unwrap_or(0) << 10);
         let [resident, size, open, max] = [resident, size, open_fds(), max_fds()].map(|value| value as f64);
-        let values = [1.0, self.started_s, cpu_s(), resident, size, open, max];
+        let values = [1.0, 1.0, self.started_s, cpu_s(), resident, size, open, max];
         let number = |(spec, value): (&Spec, f64)| Number { spec: *spec, labels: Vec::new(), value };
         let mut numbers: Vec<_> = PROCESS.iter().zip(values).map(number).collect();
         numbers[0].labels.push(("version", env!("CARGO_PKG_VERSION").to_owned()));
+        numbers[1].labels.push(("io", self.io.to_owned()));
         numbers
     }
 }
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_kernel_says_something_of_each() {
-        let process = Process::start();
+        let process = Process::start("ring");
         let numbers = process.read();
         let value = |numbers: &[Number], name: &str| {
             numbers.iter().find(|number| number.spec.name == name).map_or(0.0, |number| number.value)
@@ -106,5 +113,6 @@ mod tests {
             rounds = std::hint::black_box(rounds + 1);
         }
         assert_eq!(numbers[0].labels, [("version", env!("CARGO_PKG_VERSION").to_owned())]);
+        assert_eq!(numbers[1].labels, [("io", "ring".to_owned())]);
     }
 }

@@ -9,8 +9,8 @@ use rustix::net::getpeername;
 
 use super::connections::{Conn, Phase, Reading};
 use super::core::{Alarm, Core};
+use super::driver::{Completion, Driver, Kind, Tag};
 use super::listen::Listener;
-use super::ring::{Completion, Kind, Tag};
 use super::seam::{ConnId, ListenerId, Monotonic};
 
 /// How long a listener waits when descriptors or memory have run out. Connections wait in the kernel's queue.
@@ -50,7 +50,7 @@ fn accept_tag(index: u16) -> Tag {
     Tag { kind: Kind::Accept, slot: u32::from(index), generation: 0 }
 }
 
-impl<M: Send + 'static> Core<M> {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
     /// Accepts on all listeners.
     pub(super) fn open_listeners(&mut self) {
         (0..self.accepting.len() as u16).for_each(|index| self.arm_accept(index));
@@ -81,9 +81,9 @@ impl<M: Send + 'static> Core<M> {
             }
             accepting.stopped = true;
             if accepting.armed {
-                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
-            } else {
-                accepting.listener = None;
+                self.driver.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+            } else if let Some(listener) = accepting.listener.take() {
+                self.driver.forget(listener.fd(), accept_tag(index));
             }
         }
     }
@@ -106,7 +106,7 @@ impl<M: Send + 'static> Core<M> {
         let is_other = std::mem::replace(&mut accepting.is_single, singly) != singly;
         // Its end arms the other one.
         if is_other && accepting.armed {
-            self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+            self.driver.cancel(accept_tag(index), Tag::of(Kind::Ignored));
         }
     }
 
@@ -142,9 +142,9 @@ impl<M: Send + 'static> Core<M> {
         if let Some(listener) = accepting.listener.as_ref().filter(|_| !accepting.armed) {
             accepting.armed = true;
             if accepting.is_single {
-                self.ring.accept_once(listener.fd(), accept_tag(index));
+                self.driver.accept_once(listener.fd(), accept_tag(index));
             } else {
-                self.ring.accept(listener.fd(), accept_tag(index));
+                self.driver.accept(listener.fd(), accept_tag(index));
             }
         }
     }
@@ -163,14 +163,15 @@ impl<M: Send + 'static> Core<M> {
         self.accepts_refused += u64::from(full);
         if full || (accepting.is_layered && is_crowded) {
             if completion.more() && !accepting.paused {
-                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+                self.driver.cancel(accept_tag(index), Tag::of(Kind::Ignored));
             }
             accepting.paused = true;
         }
         if !completion.more() {
             accepting.armed = false;
             if stopped {
-                accepting.listener = None;
+                let gone = accepting.listener.take();
+                gone.into_iter().for_each(|listener| self.driver.forget(listener.fd(), accept_tag(index)));
             } else if accepting.paused || is_exhausted(completion.result) {
                 accepting.paused = true;
                 self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
@@ -199,26 +200,27 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+    use crate::runtime::epoll::Epoll;
     use crate::runtime::listen::Listeners;
     use crate::runtime::ring::Ring;
     use crate::runtime::seam::Io as _;
     use crate::runtime::{Settings, mailboxes};
 
     /// A core with one listener, and its address.
-    fn listening(settings: &Settings) -> (Core<()>, SocketAddr) {
+    fn listening<D: Driver>(settings: &Settings) -> (Core<(), D>, SocketAddr) {
         let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
         let addr = listeners.local_addrs()[0];
         let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
         let (post, _mail) = mailboxes(1, 1).unwrap();
-        (Core::new(0, settings, Ring::new(8).unwrap(), accepting, post), addr)
+        (Core::new(0, settings, D::new(8).unwrap(), accepting, post), addr)
     }
 
     /// The kernel lets go of all that is under way.
-    fn end(mut core: Core<()>) {
-        core.ring.cancel_everything();
-        while core.ring.in_flight() > 0 {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut Vec::new(), 8);
+    fn end(mut core: Core<(), impl Driver>) {
+        core.driver.cancel_everything();
+        while core.driver.in_flight() > 0 {
+            core.driver.submit(1).unwrap();
+            core.driver.reap(&mut Vec::new(), 8);
         }
     }
 
@@ -226,13 +228,18 @@ mod tests {
     /// accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
-        let (mut core, addr) = listening(&Settings { device_descriptors_max: 3, ..Settings::default() });
+        descriptors_are_kept_for_others_over::<Ring>();
+        descriptors_are_kept_for_others_over::<Epoll>();
+    }
+
+    fn descriptors_are_kept_for_others_over<D: Driver>() {
+        let (mut core, addr) = listening::<D>(&Settings { device_descriptors_max: 3, ..Settings::default() });
         core.open_listeners();
         let mut peer = TcpStream::connect(addr).unwrap();
         let mut answers = Vec::new();
         while core.accepting[0].armed {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
+            core.driver.submit(1).unwrap();
+            core.driver.reap(&mut answers, 8);
             for answer in answers.drain(..).filter(|answer| answer.tag.kind == Kind::Accept) {
                 assert!(core.accepted(&answer).is_none());
             }
@@ -244,8 +251,8 @@ mod tests {
         core.device_descriptors_max = u32::MAX;
         core.arm_accept(0);
         let _peer = TcpStream::connect(addr).unwrap();
-        core.ring.submit(1).unwrap();
-        core.ring.reap(&mut answers, 1);
+        core.driver.submit(1).unwrap();
+        core.driver.reap(&mut answers, 1);
         assert!(core.accepted(&answers[0]).is_some());
         end(core);
     }
@@ -253,21 +260,26 @@ mod tests {
     /// X47: of four that wait in the kernel's queue each is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
-        let (mut core, addr) = listening(&Settings::default());
+        one_by_one_with_a_pause_after_each_over::<Ring>();
+        one_by_one_with_a_pause_after_each_over::<Epoll>();
+    }
+
+    fn one_by_one_with_a_pause_after_each_over<D: Driver>() {
+        let (mut core, addr) = listening::<D>(&Settings::default());
         core.take_singly(ListenerId(0), true);
         let peers: Vec<_> = (0..4).map(|_| TcpStream::connect(addr).unwrap()).collect();
         core.open_listeners();
         let mut answers = Vec::new();
         for count in 1..=peers.len() {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
+            core.driver.submit(1).unwrap();
+            core.driver.reap(&mut answers, 8);
             assert_eq!(answers.len(), 1, "one by one");
             assert!(!answers[0].more() && core.accepted(&answers[0]).is_some());
             answers.clear();
             let until = core.now.after(Duration::from_millis(50));
             core.rest_until(ListenerId(0), until);
             core.accept_next(0);
-            assert!(core.accepting[0].paused && !core.accepting[0].armed && core.ring.in_flight() == 0, "{count}");
+            assert!(core.accepting[0].paused && !core.accepting[0].armed && core.driver.in_flight() == 0, "{count}");
             core.wheel.advance(core.now);
             assert!(core.wheel.pop().is_none(), "not before its time");
             core.now = until.after(Duration::from_millis(2));
@@ -279,8 +291,8 @@ mod tests {
         // And as they come again: the one that is armed is taken back first.
         core.take_singly(ListenerId(0), false);
         while core.accepting[0].is_single || core.accepting[0].armed {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
+            core.driver.submit(1).unwrap();
+            core.driver.reap(&mut answers, 8);
             let of_accept = answers.drain(..).filter(|answer| answer.tag.kind == Kind::Accept);
             let ended: Vec<_> = of_accept.collect();
             ended.iter().for_each(|answer| assert!(core.accepted(answer).is_none()));
@@ -295,8 +307,13 @@ mod tests {
     /// X4: while the queue of handshakes is full, connections to listeners with layers wait in the kernel, and others do not.
     #[test]
     fn listeners_with_layers_wait_while_handshakes_are_in_line() {
+        listeners_with_layers_wait_while_handshakes_are_in_line_over::<Ring>();
+        listeners_with_layers_wait_while_handshakes_are_in_line_over::<Epoll>();
+    }
+
+    fn listeners_with_layers_wait_while_handshakes_are_in_line_over<D: Driver>() {
         for is_layered in [true, false] {
-            let (mut core, addr) = listening(&Settings::default());
+            let (mut core, addr) = listening::<D>(&Settings::default());
             if is_layered {
                 core.mark_layered(ListenerId(0));
             }
@@ -311,8 +328,8 @@ mod tests {
                 core.arm_accept(0);
             }
             let mut answers = Vec::new();
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 1);
+            core.driver.submit(1).unwrap();
+            core.driver.reap(&mut answers, 1);
             assert!(core.accepted(&answers[0]).is_some());
             end(core);
         }
@@ -321,9 +338,14 @@ mod tests {
     /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
     #[test]
     fn an_exhausted_listener_pauses_and_goes_on() {
-        let (mut core, addr) = listening(&Settings::default());
+        an_exhausted_listener_pauses_and_goes_on_over::<Ring>();
+        an_exhausted_listener_pauses_and_goes_on_over::<Epoll>();
+    }
+
+    fn an_exhausted_listener_pauses_and_goes_on_over<D: Driver>() {
+        let (mut core, addr) = listening::<D>(&Settings::default());
         core.accepting[0].armed = true;
-        assert!(core.accepted(&Completion::made_up(accept_tag(0), -libc::EMFILE)).is_none());
+        assert!(core.accepted(&Completion::last(accept_tag(0), -libc::EMFILE)).is_none());
         assert!(!core.accepting[0].armed);
         core.wheel.advance(core.now);
         assert!(core.wheel.pop().is_none(), "not at once: that would spin");
@@ -333,8 +355,8 @@ mod tests {
         let peer = TcpStream::connect(addr).unwrap();
         core.arm_accept(0);
         let mut answers = Vec::new();
-        core.ring.submit(1).unwrap();
-        core.ring.reap(&mut answers, 1);
+        core.driver.submit(1).unwrap();
+        core.driver.reap(&mut answers, 1);
         let (conn, listener) = core.accepted(&answers[0]).unwrap();
         assert_eq!((listener, core.peer(conn)), (ListenerId(0), peer.local_addr().ok()));
         end(core);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use super::ring::Ring;
+use super::driver::Driver;
 
 /// Bytes of one buffer. Smaller costs completions, larger costs cache (measured: 4 KiB).
 pub(super) const BUFFER_BYTES: usize = 4096;
@@ -26,7 +26,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// Maps and registers `count` buffers (a power of two); all of them are the kernel's at first.
-    pub(super) fn new(ring: &mut Ring, count: u16) -> io::Result<Self> {
+    pub(super) fn new(driver: &mut impl Driver, count: u16) -> io::Result<Self> {
         if !count.is_power_of_two() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "receive buffers: not a power of two"));
         }
@@ -40,8 +40,8 @@ impl Buffers {
         }
         let map = NonNull::new(map.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
         let mut buffers = Self { map, map_bytes, entries_bytes, count, tail: 0, published: 0 };
-        // SAFETY: page-aligned, large enough, and unmapped only when the ring is gone (see `turn`).
-        unsafe { ring.register_buffers(map.as_ptr() as u64, count)? };
+        // SAFETY: page-aligned, large enough, and unmapped only when the driver is gone (see `turn`).
+        unsafe { driver.register_buffers(map.as_ptr() as u64, count)? };
         (0..count).for_each(|id| buffers.give_back(id));
         buffers.publish();
         Ok(buffers)

@@ -8,11 +8,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connections::{Conn, NO_LISTENER, Phase, Reading, id_of, tag};
 use super::core::Core;
+use super::driver::{Completion, Driver, Kind};
 use super::listen::keep_alive;
-use super::ring::{Completion, Kind};
 use super::seam::{Closed, ConnId, SocketOptions};
 
-impl<M: Send + 'static> Core<M> {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
     pub(super) fn start_connect(&mut self, to: SocketAddr, socket: SocketOptions) -> ConnId {
         let (fd, error) = match open(to, socket) {
             Ok(fd) => (Some(fd), None),
@@ -27,7 +27,7 @@ impl<M: Send + 'static> Core<M> {
             let addr: *const socket2::SockAddr = &raw const **addr;
             if let Some(fd) = conn.fd() {
                 // SAFETY: the address is in a box that the slot keeps until the completion takes it out.
-                unsafe { self.ring.connect(fd, addr, tag(Kind::Connect, id)) };
+                unsafe { self.driver.connect(fd, addr, tag(Kind::Connect, id)) };
             }
         }
         id

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::chunks::Chunks;
+use super::driver::{Kind, Tag};
 use super::layers::Layered;
 use super::reads::Queue;
-use super::ring::{Kind, Tag};
 use super::seam::{Closed, ConnId, ListenerId, TimerId};
 
 /// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.

@@ -1,4 +1,4 @@
-//! What a shard's loop owns besides the shard: the ring, the connections, the timers. It is the [`Io`] that the
+//! What a shard's loop owns besides the shard: the driver, the connections, the timers. It is the [`Io`] that the
 //! shard is handed; the parts of it live beside what they do (`receive`, `send`, `accept`, `connect`, `disk`).
 //!
 //! Nothing in here calls the shard. What it must be told is noted, and [`turn`](super::turn) tells it.
@@ -12,13 +12,13 @@ use rustix::time::{ClockId, clock_gettime};
 use super::accept::Accepting;
 use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
 use super::disk::Disk;
+use super::driver::{Driver, Kind};
 use super::executor::Settings;
 use super::fetch::Fetches;
 use super::layers::Layers;
 use super::listen::Listener;
 use super::mailbox::Post;
 use super::reads::Reads;
-use super::ring::{Kind, Ring};
 use super::seam::{
     Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions,
     TimerId, WallMs,
@@ -45,11 +45,11 @@ pub(super) enum Alarm {
 }
 
 /// Everything of one shard's loop but the shard, the receive buffers and the mailbox.
-pub(super) struct Core<M> {
+pub(super) struct Core<M, D> {
     pub(super) index: usize,
     pub(super) now: Monotonic,
     wall: WallMs,
-    pub(super) ring: Ring,
+    pub(super) driver: D,
     pub(super) conns: Connections,
     pub(super) reads: Reads,
     /// Packets that the connection being served may still have in this round.
@@ -91,14 +91,14 @@ pub(super) struct Core<M> {
     pub(super) goes_on: bool,
 }
 
-impl<M: Send + 'static> Core<M> {
-    pub(super) fn new(index: usize, settings: &Settings, ring: Ring, accepting: Vec<Accepting>, post: Post<M>) -> Self {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
+    pub(super) fn new(index: usize, settings: &Settings, driver: D, accepting: Vec<Accepting>, post: Post<M>) -> Self {
         let now = monotonic();
         Self {
             index,
             now,
             wall: wall(),
-            ring,
+            driver,
             conns: Connections::default(),
             reads: Reads::default(),
             quantum: 0,
@@ -138,11 +138,11 @@ impl<M: Send + 'static> Core<M> {
         monotonic().since(self.now)
     }
 
-    /// Gives the syncs and reads of this turn to the ring.
+    /// Gives the syncs and reads of this turn to the driver.
     pub(super) fn submit_segments(&mut self) {
         if let Some(segments) = &mut self.segments {
-            segments.submit(&mut self.ring, &mut self.disk, self.now);
-            segments.fetch(&mut self.ring, &mut self.fetches);
+            segments.submit(&mut self.driver, &mut self.disk, self.now);
+            segments.fetch(&mut self.driver, &mut self.fetches);
         }
     }
 
@@ -152,7 +152,7 @@ impl<M: Send + 'static> Core<M> {
         self.wheel.deadline().into_iter().chain(segments).min()
     }
 
-    /// Whether the segments have something for the shard without the ring's help.
+    /// Whether the segments have something for the shard without the driver's help.
     pub(super) fn has_segment_news(&self) -> bool {
         self.segments.as_ref().is_some_and(|segments| segments.has_news(self.now))
     }
@@ -179,16 +179,16 @@ impl<M: Send + 'static> Core<M> {
             conn.phase = Phase::Dead;
             if conn.armed && !conn.cancelling {
                 conn.cancelling = true;
-                self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+                self.driver.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
             }
             if conn.watched {
-                self.ring.cancel(tag(Kind::HangUp, id), tag(Kind::Ignored, id));
+                self.driver.cancel(tag(Kind::HangUp, id), tag(Kind::Ignored, id));
             }
             if conn.sending {
-                self.ring.cancel(tag(Kind::Send, id), tag(Kind::Ignored, id));
+                self.driver.cancel(tag(Kind::Send, id), tag(Kind::Ignored, id));
             }
             if conn.connecting.is_some() {
-                self.ring.cancel(tag(Kind::Connect, id), tag(Kind::Ignored, id));
+                self.driver.cancel(tag(Kind::Connect, id), tag(Kind::Ignored, id));
             }
         }
         self.release(id);
@@ -201,6 +201,9 @@ impl<M: Send + 'static> Core<M> {
             return;
         }
         if let Some(mut conn) = self.conns.remove(id.slot) {
+            if let Some(fd) = conn.fd() {
+                self.driver.forget(fd, tag(Kind::Receive, id));
+            }
             if let Some(timer) = conn.deadline.take() {
                 self.wheel.cancel(timer);
             }
@@ -234,7 +237,7 @@ impl<M: Send + 'static> Core<M> {
     }
 }
 
-impl<M: Send + 'static> Io<M> for Core<M> {
+impl<M: Send + 'static, D: Driver> Io<M> for Core<M, D> {
     fn now(&self) -> Monotonic {
         self.now
     }
@@ -422,6 +425,7 @@ impl<M: Send + 'static> Io<M> for Core<M> {
 
     fn open_segments(&mut self, settings: SegmentSettings) -> std::io::Result<()> {
         let (post, index) = (self.post.clone(), self.index);
+        self.driver.open_files(index)?;
         let table = SegmentTable::open(index, settings, Box::new(move || post.wake(index)))?;
         self.segments = Some(Box::new(table));
         Ok(())

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use slab::Slab;
 
+use super::driver::{Completion, Driver, Kind, WRITE_BYTES_MAX, is_transient};
 use super::faults::DiskFaults;
-use super::ring::{Completion, Kind, Ring, WRITE_BYTES_MAX, is_transient};
 
 /// Whom an answer belongs to: a sync of the segments, and the segment it was of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Disk {
     /// Writes (nothing, if there is no data) and syncs.
     pub(super) fn start(
         &mut self,
-        ring: &mut Ring,
+        driver: &mut impl Driver,
         file: Rc<File>,
         offset: u64,
         data: Rc<Vec<u8>>,
@@ -54,10 +54,10 @@ impl Disk {
         let (write, sync) = (None, None);
         let operation = Operation { file, data, offset, written: 0, write_max, without_sync, owner, write, sync };
         let slot = self.operations.insert(operation);
-        self.submit(ring, slot);
+        self.submit(driver, slot);
     }
 
-    fn submit(&mut self, ring: &mut Ring, slot: usize) {
+    fn submit(&mut self, driver: &mut impl Driver, slot: usize) {
         let Some(operation) = self.operations.get_mut(slot) else { return };
         (operation.write, operation.sync) = (None, None);
         let rest = &operation.data[operation.written..];
@@ -65,21 +65,25 @@ impl Disk {
             let length = rest.len().min(operation.write_max) as u32;
             let offset = operation.offset + operation.written as u64;
             // SAFETY: the operation keeps file and data for as long as this value lives.
-            return unsafe { ring.write(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
+            return unsafe { driver.write(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
         }
         if rest.is_empty() {
             operation.write = Some(Ok(0));
             // SAFETY: the operation keeps the file until the answer is in.
-            return unsafe { ring.sync(operation.file.as_fd(), slot as u32) };
+            return unsafe { driver.sync(operation.file.as_fd(), slot as u32) };
         }
         let length = rest.len().min(operation.write_max) as u32;
         let offset = operation.offset + operation.written as u64;
         // SAFETY: the operation keeps file and data until both answers are in; shared data is never changed.
-        unsafe { ring.write_and_sync(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
+        unsafe { driver.write_and_sync(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
     }
 
     /// Takes in one of the two answers. `Some`: the owner of the write, which is on disk or failed.
-    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(Owner, io::Result<()>)> {
+    pub(super) fn answered(
+        &mut self,
+        driver: &mut impl Driver,
+        completion: &Completion,
+    ) -> Option<(Owner, io::Result<()>)> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;
         match completion.tag.kind {
@@ -103,7 +107,7 @@ impl Disk {
             }
         };
         if let Ok(false) = result {
-            self.submit(ring, slot);
+            self.submit(driver, slot);
             return None;
         }
         Some((self.operations.remove(slot).owner, result.map(drop)))
@@ -117,11 +121,13 @@ fn copy(error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::ring::Tag;
+    use crate::runtime::driver::Tag;
+    use crate::runtime::epoll::Epoll;
+    use crate::runtime::ring::Ring;
 
     const OWNER: Owner = Owner { number: 7, sync: 3 };
 
-    fn settle(ring: &mut Ring) {
+    fn settle(ring: &mut impl Driver) {
         let mut answers = Vec::new();
         while ring.in_flight() > 0 {
             ring.submit(1).unwrap();
@@ -133,9 +139,15 @@ mod tests {
     /// cancelled. The rest must go to its own place, and only then is the write done.
     #[test]
     fn a_short_write_is_continued() {
-        let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
+        a_short_write_is_continued_over::<Ring>();
+        a_short_write_is_continued_over::<Epoll>();
+    }
+
+    fn a_short_write_is_continued_over<D: Driver>() {
+        let (mut ring, mut disk) = (D::new(8).unwrap(), Disk::default());
+        ring.open_files(0).unwrap();
         let file = Rc::new(tempfile::tempfile().unwrap());
-        let answer = |kind, result| Completion::made_up(Tag::of(kind), result);
+        let answer = |kind, result| Completion::last(Tag::of(kind), result);
         disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), None, OWNER);
         settle(&mut ring);
         file.set_len(0).unwrap();
@@ -152,12 +164,18 @@ mod tests {
 
     #[test]
     fn a_sync_that_fails_fails_the_write() {
-        let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
+        a_sync_that_fails_fails_the_write_over::<Ring>();
+        a_sync_that_fails_fails_the_write_over::<Epoll>();
+    }
+
+    fn a_sync_that_fails_fails_the_write_over<D: Driver>() {
+        let (mut ring, mut disk) = (D::new(8).unwrap(), Disk::default());
+        ring.open_files(0).unwrap();
         let file = Rc::new(tempfile::tempfile().unwrap());
         disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), None, OWNER);
         settle(&mut ring);
-        assert!(disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskWrite), 1)).is_none());
-        let (_, result) = disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();
+        assert!(disk.answered(&mut ring, &Completion::last(Tag::of(Kind::DiskWrite), 1)).is_none());
+        let (_, result) = disk.answered(&mut ring, &Completion::last(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EIO));
     }
 }

@@ -1,15 +1,18 @@
-//! A thread per shard, glommio's executor on it, and our loop as the executor's main task.
+//! A thread per shard, and our loop on it: with a ring as the main task of glommio's executor, which needs rings itself; otherwise alone.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::accept::Accepting;
 use super::buffers::Buffers;
 use super::core::Core;
+use super::driver::Driver;
+use super::epoll::Epoll;
 use super::listen::Listener;
 use super::mailbox::MailboxReceiver;
 use super::park::park;
@@ -24,6 +27,26 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Nothing of ours goes through glommio's rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
+/// How shards ask the kernel for input and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDriver {
+    /// By io_uring.
+    Ring,
+    /// By epoll, and by ordinary threads for files.
+    Epoll,
+}
+
+impl IoDriver {
+    /// The word in the configuration and on pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// What the runtime can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -35,6 +58,8 @@ pub struct Settings {
     pub mailbox_capacity: usize,
     /// Unsent bytes above which a connection is not read from until half of them have gone.
     pub out_bytes_max: usize,
+    /// How the kernel is asked.
+    pub io: IoDriver,
     /// Submissions a ring holds (a power of two); it holds four times as many completions.
     pub ring_entries: u32,
     /// Receive buffers of 4 KiB per shard (a power of two).
@@ -51,6 +76,7 @@ impl Default for Settings {
             pin: None,
             mailbox_capacity: 16 * 1024,
             out_bytes_max: 1024 * 1024,
+            io: IoDriver::Ring,
             ring_entries: 4096,
             receive_buffers: 1024,
             device_descriptors_max: u32::MAX,
@@ -92,11 +118,12 @@ impl ShardThread {
     }
 }
 
-/// Starts shard `index` on a thread of its own. Returns when its executor and its ring stand; `make` then runs on that
+/// Starts shard `index` on a thread of its own. Returns when its executor and its driver stand; `make` then runs on that
 /// thread, so a shard need not be `Send`.
 ///
 /// # Errors
-/// When executor or ring cannot be had: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU.
+/// When executor or ring cannot be had: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU; without a ring only
+/// the last of these.
 pub fn spawn<S, F>(
     index: usize,
     settings: &Settings,
@@ -108,36 +135,19 @@ where
     S: Shard + 'static,
     F: FnOnce(usize) -> S + Send + 'static,
 {
-    let settings = settings.clone();
-    let heartbeat = Arc::new(Heartbeat::default());
+    let (settings, heartbeat) = (settings.clone(), Arc::new(Heartbeat::default()));
     let published = Arc::clone(&heartbeat);
     let (ready, stands) = sync_channel(1);
-    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-        let executor = match executor(index, &settings) {
-            Ok(executor) => executor,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return Ok(());
-            }
-        };
-        executor.run(async move {
-            let build = || {
-                let mut ring = Ring::new(settings.ring_entries)?;
-                let buffers = Buffers::new(&mut ring, settings.receive_buffers)?;
-                io::Result::Ok((ring, buffers))
-            };
-            let (ring, buffers) = match build() {
-                Ok(built) => built,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return Ok(());
-                }
-            };
-            let _ = ready.send(Ok(()));
-            let accepting = listeners.into_iter().map(Accepting::new).collect();
-            let core = Core::new(index, &settings, ring, accepting, mailbox.post().clone());
-            run(Turn::new(make(index), core, buffers, mailbox, published))
-        })
+    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || match settings.io {
+        IoDriver::Ring => match executor(index, &settings) {
+            Ok(executor) => executor
+                .run(async move { serve::<S, Ring, F>(index, &settings, listeners, mailbox, make, published, &ready) }),
+            Err(error) => refuse(&ready, error),
+        },
+        IoDriver::Epoll => match pin(index, &settings) {
+            Ok(()) => serve::<S, Epoll, F>(index, &settings, listeners, mailbox, make, published, &ready),
+            Err(error) => refuse(&ready, error),
+        },
     })?;
     match stands.recv() {
         Ok(Ok(())) => Ok(ShardThread { thread, heartbeat }),
@@ -146,25 +156,70 @@ where
     }
 }
 
-fn run<S: Shard>(mut turn: Turn<S>) -> io::Result<()> {
+/// The shard's thread cannot begin, and whoever has started it is told.
+fn refuse(ready: &SyncSender<io::Result<()>>, error: io::Error) -> io::Result<()> {
+    let _ = ready.send(Err(error));
+    Ok(())
+}
+
+/// The shard's life, on its thread.
+fn serve<S, D, F>(
+    index: usize,
+    settings: &Settings,
+    listeners: Vec<Listener>,
+    mailbox: MailboxReceiver<S::Mail>,
+    make: F,
+    heartbeat: Arc<Heartbeat>,
+    ready: &SyncSender<io::Result<()>>,
+) -> io::Result<()>
+where
+    S: Shard,
+    D: Driver,
+    F: FnOnce(usize) -> S,
+{
+    let build = || {
+        let mut driver = D::new(settings.ring_entries)?;
+        let buffers = Buffers::new(&mut driver, settings.receive_buffers)?;
+        io::Result::Ok((driver, buffers))
+    };
+    let (driver, buffers) = match build() {
+        Ok(built) => built,
+        Err(error) => return refuse(ready, error),
+    };
+    let _ = ready.send(Ok(()));
+    let accepting = listeners.into_iter().map(Accepting::new).collect();
+    let core = Core::new(index, settings, driver, accepting, mailbox.post().clone());
+    let mut turn = Turn::new(make(index), core, buffers, mailbox, heartbeat);
     turn.start();
     loop {
         turn.run();
         if turn.core.stopping {
-            return turn.core.ring.submit(0);
+            return turn.core.driver.submit(0);
         }
         park(&mut turn)?;
     }
 }
 
+/// The CPU of a shard; `None`: wherever the kernel likes.
+fn cpu(index: usize, settings: &Settings) -> io::Result<Option<usize>> {
+    let Some(cpus) = &settings.pin else { return Ok(None) };
+    let missing = || io::Error::new(io::ErrorKind::InvalidInput, format!("no CPU is named for shard {index}"));
+    cpus.get(index).copied().map(Some).ok_or_else(missing)
+}
+
+/// Pins this thread.
+fn pin(index: usize, settings: &Settings) -> io::Result<()> {
+    let Some(id) = cpu(index, settings)? else { return Ok(()) };
+    if id >= CpuSet::MAX_CPU {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {id}")));
+    }
+    let mut cpus = CpuSet::new();
+    cpus.set(id);
+    Ok(sched_setaffinity(None, &cpus)?)
+}
+
 fn executor(index: usize, settings: &Settings) -> io::Result<LocalExecutor> {
-    let placement = match &settings.pin {
-        None => Placement::Unbound,
-        Some(cpus) => {
-            let missing = || io::Error::new(io::ErrorKind::InvalidInput, format!("no CPU is named for shard {index}"));
-            Placement::Fixed(*cpus.get(index).ok_or_else(missing)?)
-        }
-    };
+    let placement = cpu(index, settings)?.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .io_memory(EXECUTOR_IO_BYTES)
         .ring_depth(EXECUTOR_RING_DEPTH)

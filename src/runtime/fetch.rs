@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::driver::{Completion, Driver, is_transient};
 use super::evidence::{BLOCK, Block, SECTOR, direct};
 use super::faults::DiskFaults;
-use super::ring::{Completion, Ring, is_transient};
 use super::windows::{Fetch, Unreadable, start_of};
 
 struct Operation {
@@ -123,7 +123,7 @@ impl Fetches {
     /// Reads the rest of a window, until it has `length` bytes.
     pub(super) fn start(
         &mut self,
-        ring: &mut Ring,
+        driver: &mut impl Driver,
         file: Rc<File>,
         mut fetch: Fetch,
         length: usize,
@@ -131,10 +131,10 @@ impl Fetches {
     ) {
         fetch.bytes.reserve_exact(length.saturating_sub(fetch.bytes.len()));
         let slot = self.operations.insert(Operation { file, fetch, length, step: usize::MAX, faults, doubt: None });
-        self.submit(ring, slot);
+        self.submit(driver, slot);
     }
 
-    fn submit(&mut self, ring: &mut Ring, slot: usize) {
+    fn submit(&mut self, driver: &mut impl Driver, slot: usize) {
         let Some(operation) = self.operations.get_mut(slot) else { return };
         let (from, wanted) = operation.next();
         let offset = start_of(operation.fetch.index) + from as u64;
@@ -147,11 +147,11 @@ impl Fetches {
             }
         };
         // SAFETY: the operation keeps file and buffer, and touches neither, until the answer is in.
-        unsafe { ring.read(file, into, wanted as u32, offset, slot as u32) };
+        unsafe { driver.read(file, into, wanted as u32, offset, slot as u32) };
     }
 
     /// Takes in an answer. `Some`: the window is read, but for what it names as unreadable.
-    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<Fetch> {
+    pub(super) fn answered(&mut self, driver: &mut impl Driver, completion: &Completion) -> Option<Fetch> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;
         let mut result = completion.count();
@@ -173,7 +173,7 @@ impl Fetches {
             }
         };
         if !over {
-            self.submit(ring, slot);
+            self.submit(driver, slot);
             return None;
         }
         Some(self.operations.remove(slot).fetch)

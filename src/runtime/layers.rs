@@ -11,10 +11,12 @@
 //! are not read. While the queue is full, listeners with layers accept no connections.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use super::connections::{Conn, FLUSH_LIMIT, Phase, Reading};
+use super::connections::{Conn, FLUSH_LIMIT, Phase, Reading, tag};
 use super::core::Core;
+use super::driver::{Driver, Kind};
 use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic};
 
 /// What handshakes may take of a turn; the last one may take longer.
@@ -108,7 +110,7 @@ impl Layers {
     }
 }
 
-impl<M: Send + 'static> Core<M> {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
     pub(super) fn layer_over(&mut self, id: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {
         let Some(conn) = self.conns.alive(id) else { return };
         let (listener, is_outgoing, is_open) = (conn.listener, conn.is_outgoing(), conn.phase == Phase::Open);
@@ -347,6 +349,7 @@ impl<M: Send + 'static> Core<M> {
         };
         self.pool.take_all(&mut conn.outgoing);
         let (fd, peer, listener) = (conn.fd?, conn.peer, conn.listener);
+        self.driver.forget(fd.as_fd(), tag(Kind::Receive, id));
         let (unread, deadline) = (Vec::new(), Monotonic::NEVER);
         Some(Detached { fd, peer, listener, layer, unsent, unread, deadline })
     }

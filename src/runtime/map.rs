@@ -16,17 +16,24 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 pub(super) struct Map(MmapRaw);
 
 impl Map {
-    /// Maps `bytes` (more than 0) of `file`, which is that long, and makes the pages present and writable. Waits for the
-    /// disk: for a helper thread.
+    /// Maps `bytes` (more than 0) of `file`, which is that long.
     ///
     /// # Errors
-    /// Those of the kernel; also where a later store would be a SIGBUS.
+    /// Those of the kernel.
     pub(super) fn new(file: &File, bytes: u64) -> io::Result<Self> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let map = MmapOptions::new().len(bytes).map_raw(file)?;
-        // Linux 5.14 and later, and 6.1 is needed anyway.
-        map.advise(Advice::PopulateWrite)?;
-        Ok(Self(map))
+        Ok(Self(MmapOptions::new().len(bytes).map_raw(file)?))
+    }
+
+    /// Makes the pages present and writable. Waits for the disk: for a helper thread. False: Linux before 5.14, which cannot.
+    ///
+    /// # Errors
+    /// A later store would be a SIGBUS.
+    pub(super) fn populate(&self) -> io::Result<bool> {
+        match self.0.advise(Advice::PopulateWrite) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
     }
 
     /// Copies `bytes` to position `at`.

@@ -1,10 +1,10 @@
-//! The cellar: the only room that knows io_uring and glommio. Above it there are plain calls ([`seam`]).
+//! The cellar: the only room that knows io_uring, epoll and glommio. Above it there are plain calls ([`seam`]).
 //!
 //! # One turn, from start to end
 //!
-//! A shard is one thread. It runs glommio's executor, with our loop as its main task (`executor`); in it, our own
-//! io_uring (`ring`), a table of connections (`connections`), and the [`Shard`](seam::Shard) that is called. A turn
-//! (`turn`) goes like this:
+//! A shard is one thread with our loop (`executor`). The loop asks the kernel by a driver (`driver`): our own io_uring (`ring`), and
+//! glommio's executor around the loop then; or `epoll` with threads for files (`files`), which answers as a ring does. In the loop are a
+//! table of connections (`connections`) and the [`Shard`](seam::Shard) that is called. A turn (`turn`) goes like this:
 //!
 //! 1. **Clocks** are read once. All of the turn happens at that instant.
 //! 2. **Mailbox** (`mailbox`): letters of other shards and of ordinary threads. A letter may bring a connection:
@@ -15,16 +15,16 @@
 //!    Bytes of a connection with a layer (TLS) go through that first (`layers`); handshakes have a part of the turn.
 //! 5. **Timers** (`timer`) that are due.
 //! 6. **The shard's own end of turn**: it seals batches, decides what can be acknowledged, writes answers.
-//!    The syncs it asked for go to the ring (`segments`, `disk`).
+//!    The syncs it asked for go to the driver (`segments`, `disk`).
 //! 7. **Sends** (`send`): all that was appended for a connection, in whichever step, becomes one submission, unless
 //!    its last one is still with the kernel. Then returned buffers are published, and only then receives armed.
 //! 8. **Sleep** (`park`). If something was left over (each step has a budget), there is none. While there is work, the
-//!    thread enters the kernel once, which takes all submissions of the turn and returns with the next answers. That
-//!    one call is all a turn costs. An idle shard stays in it until a timer, an answer or a letter comes: there is no tick.
+//!    thread enters the kernel once, which takes all submissions of the turn and returns with the next answers. With a ring that
+//!    one call is all a turn costs; without one each receive and each send is a call, too. An idle shard stays in it until a timer, an answer or a letter comes: there is no tick.
 //!
 //! A shard that keeps segment files (`segments`) also has a helper thread (`preparer`), which allocates and deletes
 //! them; what it has done is told behind the kernel's answers. Segments are read through windows (`windows`, `fetch`):
-//! what is not in one is fetched by the ring, and the shard tries again. A shard that asks for none pays nothing.
+//! what is not in one is fetched by the driver, and the shard tries again. A shard that asks for none pays nothing.
 //!
 //! # What holds it together
 //!
@@ -50,11 +50,14 @@ mod connect;
 mod connections;
 mod core;
 mod disk;
+mod driver;
+mod epoll;
 pub(crate) mod evidence;
 mod executor;
 mod faults;
 mod faults_file;
 mod fetch;
+mod files;
 mod folder;
 mod heap;
 mod host;
@@ -71,6 +74,7 @@ pub mod seam;
 mod segment;
 mod segments;
 mod send;
+mod sockets;
 mod tag;
 mod timer;
 mod turn;
@@ -78,7 +82,7 @@ mod watchdog;
 mod windows;
 
 pub use bind::{Bind, UNIX};
-pub use executor::{Settings, ShardThread, spawn};
+pub use executor::{IoDriver, Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{
     FolderLock, InFolder, file_system_advice, in_folder, note_path, open_segment, read_note, segment_path, segments_in,

@@ -178,7 +178,13 @@ impl Worker {
                 None
             }
             Append::Written => None,
-            Append::Mapped => Some(Map::new(file, bytes)?),
+            Append::Mapped => {
+                let map = Map::new(file, bytes)?;
+                if !map.populate()? {
+                    write_zeroes(file, bytes)?;
+                }
+                Some(map)
+            }
         };
         // Length and blocks; and the pages that populating has made dirty, or the first group would carry them all.
         file.sync_all()?;

@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 
 use super::connections::{Conn, HUNG_UP_LIMIT, Phase, Reading, id_of, tag};
 use super::core::{Alarm, Core};
+use super::driver::{Completion, Driver, Kind, is_transient};
 use super::reads::{Read, Reads};
-use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Closed, ConnId};
 use crate::limits::{QUANTUM_PACKETS, READS_WAITING_MAX};
 
@@ -20,7 +20,7 @@ pub(super) struct Received {
     pub(super) is_layered: bool,
 }
 
-impl<M: Send + 'static> Core<M> {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
     /// Brings the receive in line with what is wanted: arms it at the end of the turn, or cancels it.
     pub(super) fn follow_wish(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
@@ -33,7 +33,7 @@ impl<M: Send + 'static> Core<M> {
         }
         if conn.armed && !conn.cancelling && conn.phase != Phase::Closing {
             conn.cancelling = true;
-            self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+            self.driver.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
         }
         self.watch(id);
     }
@@ -50,7 +50,7 @@ impl<M: Send + 'static> Core<M> {
             && !conn.hung_up
             && let Some(fd) = conn.fd.as_ref()
         {
-            self.ring.poll_hang_up(fd.as_fd(), tag(Kind::HangUp, id));
+            self.driver.poll_hang_up(fd.as_fd(), tag(Kind::HangUp, id));
             conn.watched = true;
         }
     }
@@ -102,8 +102,8 @@ impl<M: Send + 'static> Core<M> {
             }
             let Some(fd) = conn.fd() else { continue };
             match conn.reading {
-                Reading::OneShot => self.ring.receive_once(fd, tag(Kind::Receive, id)),
-                Reading::Multishot => self.ring.receive_always(fd, tag(Kind::Receive, id)),
+                Reading::OneShot => self.driver.receive_once(fd, tag(Kind::Receive, id)),
+                Reading::Multishot => self.driver.receive_always(fd, tag(Kind::Receive, id)),
             }
             conn.armed = true;
         }

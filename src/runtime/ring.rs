@@ -1,8 +1,7 @@
 //! Our io_uring: what can be asked of the kernel, and what it answers. Nothing here knows a connection.
 //!
 //! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are made on this thread, and only when it enters the kernel, so a busy
-//! shard is never interrupted. Operations that carry no memory of ours are safe calls; those that do are `unsafe`,
-//! and their callers say who keeps the memory until the completion.
+//! shard is never interrupted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,15 +11,13 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags, TimeoutFlags, Timespec};
 use io_uring::{IoUring, opcode};
 
+use super::driver::{Completion, Driver, Kind, Tag, is_transient};
 use super::seam::Monotonic;
-pub(super) use super::tag::{Completion, Kind, Tag};
 
 /// Run deferred work and reap, also without waiting (`IORING_ENTER_GETEVENTS`).
 const ENTER_GETEVENTS: u32 = 1;
 /// The one group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
-/// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
-pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
 
 pub(super) struct Ring {
     inner: IoUring,
@@ -35,9 +32,8 @@ pub(super) struct Ring {
     bell_armed: bool,
 }
 
-impl Ring {
-    /// `entries` submissions, four times as many completions. To be called on the thread that will use it.
-    pub(super) fn new(entries: u32) -> io::Result<Self> {
+impl Driver for Ring {
+    fn new(entries: u32) -> io::Result<Self> {
         let inner = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -54,66 +50,55 @@ impl Ring {
         })
     }
 
-    pub(super) fn in_flight(&self) -> usize {
+    fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Accepts until cancelled.
-    pub(super) fn accept(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+    fn accept(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         let accept = opcode::AcceptMulti::new(fd(socket)).flags(libc::SOCK_CLOEXEC);
         self.push(accept.build(), tag);
     }
 
-    /// The next connection, and no other.
-    pub(super) fn accept_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+    fn accept_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         let accept = opcode::Accept::new(fd(socket), std::ptr::null_mut(), std::ptr::null_mut());
         self.push(accept.flags(libc::SOCK_CLOEXEC).build(), tag);
     }
 
-    /// Receives once into a provided buffer.
-    pub(super) fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+    fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         // Length 0: as much as the chosen buffer holds.
         let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
         self.push(receive.build().flags(Flags::BUFFER_SELECT), tag);
     }
 
-    /// Receives into provided buffers until cancelled, ended, or out of buffers.
-    pub(super) fn receive_always(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+    fn receive_always(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         self.push(opcode::RecvMulti::new(fd(socket), BUFFER_GROUP).build(), tag);
     }
 
-    /// Answers once when the other end has closed the connection, or its sending side.
-    pub(super) fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+    fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         // POLLHUP and POLLERR are told unasked.
         self.push(opcode::PollAdd::new(fd(socket), libc::POLLRDHUP as u32).build(), tag);
     }
 
-    /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
-    /// was found.
-    pub(super) fn cancel(&mut self, target: Tag, tag: Tag) {
+    fn cancel(&mut self, target: Tag, tag: Tag) {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.pack()).all());
         self.push(cancel.build(), tag);
     }
 
-    /// Cancels whatever is under way.
-    pub(super) fn cancel_everything(&mut self) {
+    fn cancel_everything(&mut self) {
         self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Tag::of(Kind::Ignored));
     }
 
-    /// Answers [`Kind::Bell`] each time the eventfd is written to, until cancelled.
-    pub(super) fn poll_bell(&mut self, bell: BorrowedFd<'_>) {
+    fn poll_bell(&mut self, bell: BorrowedFd<'_>) {
         let poll = opcode::PollAdd::new(fd(bell), libc::POLLIN as u32).multi(true);
         self.push(poll.build(), Tag::of(Kind::Bell));
         self.bell_armed = true;
     }
 
-    pub(super) fn bell_armed(&self) -> bool {
+    fn bell_armed(&self) -> bool {
         self.bell_armed
     }
 
-    /// Makes sure that a wait ends at `at` or before. One timeout serves all: it is moved forward when needed, and
-    /// left alone when it fires early anyway.
-    pub(super) fn wake_by(&mut self, at: Monotonic) {
+    fn wake_by(&mut self, at: Monotonic) {
         if self.wake_at.is_some_and(|armed| armed <= at) {
             return;
         }
@@ -133,86 +118,82 @@ impl Ring {
         self.push(entry, tag);
     }
 
-    /// Sends `length` bytes, or fewer.
-    ///
-    /// # Safety
-    /// `bytes` must stay readable and unchanged until the completion.
-    pub(super) unsafe fn send(&mut self, socket: BorrowedFd<'_>, bytes: *const u8, length: u32, tag: Tag) {
+    unsafe fn send(&mut self, socket: BorrowedFd<'_>, bytes: *const u8, length: u32, tag: Tag) {
         self.push(opcode::Send::new(fd(socket), bytes, length).flags(libc::MSG_NOSIGNAL).build(), tag);
     }
 
-    /// Sends what the header's pieces point to, or less.
-    ///
-    /// # Safety
-    /// The header, its pieces and what they point to must stay readable and unchanged until the completion.
-    pub(super) unsafe fn send_pieces(&mut self, socket: BorrowedFd<'_>, header: *const libc::msghdr, tag: Tag) {
+    unsafe fn send_pieces(&mut self, socket: BorrowedFd<'_>, header: *const libc::msghdr, tag: Tag) {
         self.push(opcode::SendMsg::new(fd(socket), header).flags(libc::MSG_NOSIGNAL as u32).build(), tag);
     }
 
-    /// Connects.
-    ///
-    /// # Safety
-    /// `addr` must stay readable until the completion.
-    pub(super) unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag) {
+    unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag) {
         // SAFETY: readable, says the caller.
         let addr = unsafe { &*addr };
         self.push(opcode::Connect::new(fd(socket), addr.as_ptr().cast(), addr.len()).build(), tag);
     }
 
-    /// Writes, then `fdatasync`, the second only if the first wrote everything. Both answer.
-    ///
-    /// # Safety
-    /// `bytes` must stay readable and unchanged, and the file open, until both completions.
-    pub(super) unsafe fn write_and_sync(
-        &mut self,
-        file: BorrowedFd<'_>,
-        bytes: *const u8,
-        length: u32,
-        offset: u64,
-        slot: u32,
-    ) {
+    unsafe fn write_and_sync(&mut self, file: BorrowedFd<'_>, bytes: *const u8, length: u32, offset: u64, slot: u32) {
         let write = opcode::Write::new(fd(file), bytes, length).offset(offset).build().flags(Flags::IO_LINK);
         let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
         let tagged = |entry: Entry, kind| entry.user_data(Tag { kind, slot, generation: 0 }.pack());
         self.enqueue(tagged(write, Kind::DiskWrite), Some(tagged(sync, Kind::DiskSync)));
     }
 
-    /// Writes, and does not sync.
-    ///
-    /// # Safety
-    /// `bytes` must stay readable and unchanged, and the file open, until the completion.
-    pub(super) unsafe fn write(&mut self, file: BorrowedFd<'_>, bytes: *const u8, length: u32, offset: u64, slot: u32) {
+    unsafe fn write(&mut self, file: BorrowedFd<'_>, bytes: *const u8, length: u32, offset: u64, slot: u32) {
         let write = opcode::Write::new(fd(file), bytes, length).offset(offset);
         self.push(write.build(), Tag { kind: Kind::DiskWrite, slot, generation: 0 });
     }
 
-    /// `fdatasync`.
-    ///
-    /// # Safety
-    /// The file must stay open until the completion.
-    pub(super) unsafe fn sync(&mut self, file: BorrowedFd<'_>, slot: u32) {
+    unsafe fn sync(&mut self, file: BorrowedFd<'_>, slot: u32) {
         let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
         self.push(sync, Tag { kind: Kind::DiskSync, slot, generation: 0 });
     }
 
-    /// Reads up to `length` bytes.
-    ///
-    /// # Safety
-    /// `into` must stay writable and untouched, and the file open, until the completion.
-    pub(super) unsafe fn read(&mut self, file: BorrowedFd<'_>, into: *mut u8, length: u32, offset: u64, slot: u32) {
+    unsafe fn read(&mut self, file: BorrowedFd<'_>, into: *mut u8, length: u32, offset: u64, slot: u32) {
         let read = opcode::Read::new(fd(file), into, length).offset(offset);
         self.push(read.build(), Tag { kind: Kind::DiskRead, slot, generation: 0 });
     }
 
-    /// Registers the ring of provided buffers.
-    ///
-    /// # Safety
-    /// `addr` must be page-aligned and hold `entries` entries, for as long as this ring lives.
-    pub(super) unsafe fn register_buffers(&mut self, addr: u64, entries: u16) -> io::Result<()> {
+    unsafe fn register_buffers(&mut self, addr: u64, entries: u16) -> io::Result<()> {
         // SAFETY: the caller's.
         unsafe { self.inner.submitter().register_buf_ring_with_flags(addr, entries, BUFFER_GROUP, 0) }
     }
 
+    fn submit(&mut self, wait: usize) -> io::Result<()> {
+        while let Some((first, second)) = self.backlog.pop_front() {
+            if !self.try_push(&first, second.as_ref()) {
+                self.backlog.push_front((first, second));
+                return Ok(());
+            }
+        }
+        match self.enter(wait) {
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.inner.completion().is_empty()
+    }
+
+    fn reap(&mut self, into: &mut impl Extend<Completion>, limit: usize) {
+        for entry in self.inner.completion().take(limit) {
+            let tag = Tag::unpack(entry.user_data());
+            let completion = Completion { tag, result: entry.result(), flags: entry.flags() };
+            if !completion.more() {
+                self.in_flight -= 1;
+                match tag.kind {
+                    Kind::Wake => self.wake_at = None,
+                    Kind::Bell => self.bell_armed = false,
+                    _ => {}
+                }
+            }
+            into.extend([completion]);
+        }
+    }
+}
+
+impl Ring {
     fn push(&mut self, entry: Entry, tag: Tag) {
         self.enqueue(entry.user_data(tag.pack()), None);
     }
@@ -245,50 +226,11 @@ impl Ring {
         }
     }
 
-    /// Hands over what was asked, and waits until at least `wait` answers are there (0: does not wait).
-    ///
-    /// # Errors
-    /// Only what cannot be gone on from. A signal, or a kernel that wants its answers reaped first, is no error.
-    pub(super) fn submit(&mut self, wait: usize) -> io::Result<()> {
-        while let Some((first, second)) = self.backlog.pop_front() {
-            if !self.try_push(&first, second.as_ref()) {
-                self.backlog.push_front((first, second));
-                return Ok(());
-            }
-        }
-        match self.enter(wait) {
-            Err(error) if !is_transient(&error) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     fn enter(&mut self, wait: usize) -> io::Result<()> {
         let queued = self.inner.submission().len() as u32;
         // SAFETY: no argument is passed; the queued entries were checked when pushed.
         unsafe { self.inner.submitter().enter::<libc::sigset_t>(queued, wait as u32, ENTER_GETEVENTS, None)? };
         Ok(())
-    }
-
-    /// Whether there is something to do without waiting.
-    pub(super) fn has_work(&mut self) -> bool {
-        !self.backlog.is_empty() || !self.inner.completion().is_empty()
-    }
-
-    /// Moves up to `limit` answers to `into`.
-    pub(super) fn reap(&mut self, into: &mut impl Extend<Completion>, limit: usize) {
-        for entry in self.inner.completion().take(limit) {
-            let tag = Tag::unpack(entry.user_data());
-            let completion = Completion { tag, result: entry.result(), flags: entry.flags() };
-            if !completion.more() {
-                self.in_flight -= 1;
-                match tag.kind {
-                    Kind::Wake => self.wake_at = None,
-                    Kind::Bell => self.bell_armed = false,
-                    _ => {}
-                }
-            }
-            into.extend([completion]);
-        }
     }
 }
 
@@ -296,19 +238,21 @@ fn fd(fd: BorrowedFd<'_>) -> Fd {
     Fd(fd.as_raw_fd())
 }
 
-/// Errors after which the same call may succeed: interrupted, answers to be reaped first, short of memory.
-pub(super) fn is_transient(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::epoll::Epoll;
 
     /// A queue of 4 takes any number of operations, pairs stay together, and every one answers once.
     #[test]
     fn more_operations_than_the_queue_holds() {
-        let mut ring = Ring::new(4).unwrap();
+        more_operations_than_the_queue_holds_over::<Ring>();
+        more_operations_than_the_queue_holds_over::<Epoll>();
+    }
+
+    fn more_operations_than_the_queue_holds_over<D: Driver>() {
+        let mut ring = D::new(4).unwrap();
+        ring.open_files(0).unwrap();
         let file = tempfile::tempfile().unwrap();
         let fd = std::os::fd::AsFd::as_fd(&file);
         for slot in 0..101 {

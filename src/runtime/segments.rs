@@ -13,13 +13,13 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::disk::{Disk, Owner};
+use super::driver::Driver;
 use super::evidence;
 use super::faults::DiskFaults;
 use super::faults_file;
 use super::fetch::Fetches;
 use super::folder::read_note;
 use super::preparer::{Done, Job, Preparer, open_existing};
-use super::ring::Ring;
 use super::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
 use super::segment::{GAP_MAX, Group, Segment};
 use super::windows::{Fetch, Windows, length_of, start_of};
@@ -144,7 +144,7 @@ impl SegmentTable {
     }
 
     /// Gives this turn's syncs to the ring. A segment with a sync still under way waits for it.
-    pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk, now: Monotonic) {
+    pub(super) fn submit(&mut self, driver: &mut impl Driver, disk: &mut Disk, now: Monotonic) {
         if self.is_held(now) {
             return;
         }
@@ -166,7 +166,7 @@ impl SegmentTable {
             let group = std::mem::take(&mut segment.pending);
             let (at, bytes) = (group.at, Rc::clone(&group.bytes));
             segment.flying = Some(group);
-            disk.start(ring, file, at, bytes, self.faults.as_deref(), Owner { number, sync });
+            disk.start(driver, file, at, bytes, self.faults.as_deref(), Owner { number, sync });
             false
         });
         self.wanted = wanted;
@@ -201,14 +201,14 @@ impl SegmentTable {
     }
 
     /// Gives the reads of this turn to the ring.
-    pub(super) fn fetch(&mut self, ring: &mut Ring, fetches: &mut Fetches) {
+    pub(super) fn fetch(&mut self, driver: &mut impl Driver, fetches: &mut Fetches) {
         self.windows.get_mut().turn_ended();
         while let Some(fetch) = self.windows.get_mut().next() {
             let Some(segment) = self.segments.get_mut(&fetch.segment) else { continue };
             let Some(file) = segment.file.clone() else { continue };
             segment.fetching += 1;
             let length = length_of(fetch.index, segment.settled);
-            fetches.start(ring, file, fetch, length, self.faults.clone());
+            fetches.start(driver, file, fetch, length, self.faults.clone());
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Reading, id_of, tag};
 use super::core::Core;
-use super::ring::{Completion, Kind, is_transient};
+use super::driver::{Completion, Driver, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
 use crate::limits::{LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 
@@ -156,7 +156,7 @@ impl Outgoing {
     }
 }
 
-impl<M: Send + 'static> Core<M> {
+impl<M: Send + 'static, D: Driver> Core<M, D> {
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.named(id) {
             conn.queue_in(&mut self.dirty, id.slot);
@@ -244,13 +244,13 @@ impl<M: Send + 'static> Core<M> {
             let length = u32::try_from(rest.len()).unwrap_or(i32::MAX as u32);
             // SAFETY: the slot keeps `flight` untouched until the completion: appending goes to `tail`, and neither
             // is a buffer taken back nor a slot freed while `sending` is set.
-            unsafe { self.ring.send(fd, rest.as_ptr(), length, tag) };
+            unsafe { self.driver.send(fd, rest.as_ptr(), length, tag) };
         } else if is_plain && !outgoing.queue.is_empty() {
             let mut gather = self.pool.gathers.pop().unwrap_or_else(Gather::new);
             gather.fill(outgoing);
             // SAFETY: as above: header and pieces lie in a box that the slot keeps, the chunks stay at the head of
             // the queue; a chunk's bytes do not move when the queue does, and shared ones are never changed.
-            unsafe { self.ring.send_pieces(fd, &raw const gather.header, tag) };
+            unsafe { self.driver.send_pieces(fd, &raw const gather.header, tag) };
             outgoing.queue.under_way(gather);
         } else {
             self.pool.take_lent(std::mem::take(&mut outgoing.flight));

@@ -4,6 +4,11 @@ use std::io;
 
 use io_uring::cqueue;
 
+/// The flags of an answer, as a ring sets them (`IORING_CQE_F_BUFFER`, `IORING_CQE_F_MORE`), and where the number of the buffer is.
+const BUFFER: u32 = 1;
+const MORE: u32 = 2;
+const BUFFER_SHIFT: u32 = 16;
+
 /// What an operation was, packed into the low byte of `user_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -79,10 +84,16 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    /// A last answer that the kernel did not give.
-    #[cfg(test)]
-    pub(super) fn made_up(tag: Tag, result: i32) -> Self {
+    /// A last answer that a ring has not given.
+    pub(super) fn last(tag: Tag, result: i32) -> Self {
         Self { tag, result, flags: 0 }
+    }
+
+    /// The same, of an operation that goes on if `more`, and that has filled a provided buffer.
+    pub(super) fn with(self, more: bool, buffer: Option<u16>) -> Self {
+        let more = if more { MORE } else { 0 };
+        let buffer = buffer.map_or(0, |buffer| BUFFER | u32::from(buffer) << BUFFER_SHIFT);
+        Self { flags: more | buffer, ..self }
     }
 
     /// The operation goes on and will answer again.

@@ -10,11 +10,11 @@ use super::buffers::Buffers;
 use super::connections::id_of;
 use super::core::{Alarm, Core};
 use super::disk::Owner;
+use super::driver::{Completion, Driver, Kind};
 use super::layers::Unread;
 use super::mailbox::MailboxReceiver;
 use super::reads::Read;
 use super::receive::Received;
-use super::ring::{Completion, Kind};
 use super::seam::{ConnId, Io as _, Shard};
 use super::watchdog::Heartbeat;
 use crate::limits::{QUANTUM_BYTES, ROUNDS_TIME};
@@ -29,9 +29,9 @@ const SEGMENT_BUDGET: usize = 64;
 const TIMER_BUDGET: usize = 1024;
 
 /// A shard and all that belongs to its loop.
-pub(super) struct Turn<S: Shard> {
+pub(super) struct Turn<S: Shard, D: Driver> {
     pub(super) shard: S,
-    pub(super) core: Core<S::Mail>,
+    pub(super) core: Core<S::Mail, D>,
     pub(super) mailbox: MailboxReceiver<S::Mail>,
     pub(super) heartbeat: Arc<Heartbeat>,
     buffers: Buffers,
@@ -41,10 +41,10 @@ pub(super) struct Turn<S: Shard> {
     told_late: bool,
 }
 
-impl<S: Shard> Turn<S> {
+impl<S: Shard, D: Driver> Turn<S, D> {
     pub(super) fn new(
         shard: S,
-        core: Core<S::Mail>,
+        core: Core<S::Mail, D>,
         buffers: Buffers,
         mailbox: MailboxReceiver<S::Mail>,
         heartbeat: Arc<Heartbeat>,
@@ -101,7 +101,7 @@ impl<S: Shard> Turn<S> {
             || !self.core.to_arm.is_empty()
             || self.core.layers.has_waiting()
             || self.core.has_segment_news()
-            || self.core.ring.has_work()
+            || self.core.driver.has_work()
     }
 
     fn deliver_letters(&mut self) {
@@ -116,7 +116,7 @@ impl<S: Shard> Turn<S> {
     }
 
     fn take_answers(&mut self) {
-        self.core.ring.reap(&mut self.answers, COMPLETION_BUDGET);
+        self.core.driver.reap(&mut self.answers, COMPLETION_BUDGET);
         for taken in 1.. {
             let Some(completion) = self.answers.pop_front() else { break };
             self.take_answer(completion);
@@ -151,14 +151,14 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::DiskWrite | Kind::DiskSync => {
-                if let Some((Owner { number, sync }, result)) = core.disk.answered(&mut core.ring, &completion)
+                if let Some((Owner { number, sync }, result)) = core.disk.answered(&mut core.driver, &completion)
                     && let Some(segments) = &mut core.segments
                 {
                     segments.synced(number, sync, result, core.now);
                 }
             }
             Kind::DiskRead => {
-                if let Some(fetch) = core.fetches.answered(&mut core.ring, &completion)
+                if let Some(fetch) = core.fetches.answered(&mut core.driver, &completion)
                     && let Some(segments) = &mut core.segments
                 {
                     segments.fetched(fetch);
@@ -312,14 +312,14 @@ impl<S: Shard> Turn<S> {
     fn tear_down(&mut self) -> io::Result<()> {
         self.core.close_listeners();
         for round in 0..2000 {
-            if self.core.ring.in_flight() == 0 {
+            if self.core.driver.in_flight() == 0 {
                 return Ok(());
             }
             if round % 10 == 0 {
-                self.core.ring.cancel_everything();
+                self.core.driver.cancel_everything();
             }
-            self.core.ring.submit(0)?;
-            self.core.ring.reap(&mut self.answers, COMPLETION_BUDGET);
+            self.core.driver.submit(0)?;
+            self.core.driver.reap(&mut self.answers, COMPLETION_BUDGET);
             if self.answers.is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -333,7 +333,7 @@ impl<S: Shard> Turn<S> {
 }
 
 /// Gives bytes of the wire to the layer of a connection, and what they hold to the shard. False: the shard has left some.
-fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mut [u8]) -> bool {
+fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail, impl Driver>, id: ConnId, wire: &mut [u8]) -> bool {
     let mut plain = core.layers.lend();
     let opened = core.open_layer(id, wire, &mut plain);
     let failed = match opened {
@@ -356,7 +356,7 @@ fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mu
     true
 }
 
-impl<S: Shard> Drop for Turn<S> {
+impl<S: Shard, D: Driver> Drop for Turn<S, D> {
     fn drop(&mut self) {
         if self.tear_down().is_err() {
             // The kernel still holds some of it (a disk that does not answer). A leak at the end of a thread is

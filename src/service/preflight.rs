@@ -4,12 +4,35 @@ use std::{fmt, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Oldest kernel: multishot receive came with 6.0, `DEFER_TASKRUN` with 6.1.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Oldest kernel of the ring: multishot receive came with 6.0, `DEFER_TASKRUN` with 6.1.
+const RING_KERNEL_MIN: (u32, u32) = (6, 1);
+/// Oldest kernel at all: RHEL 8's, the oldest that is still maintained.
+const KERNEL_MIN: (u32, u32) = (4, 18);
 /// Memory an executor's rings must be able to lock.
 const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
 /// Descriptors that the service itself needs, beside one a device.
 const OPEN_FILES_MIN: u64 = 1_024;
+
+/// The value of `service.io`: how shards do their input and output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// By io_uring, or by epoll where this host has no ring for them.
+    #[default]
+    Auto,
+    /// By io_uring.
+    Ring,
+    /// By epoll.
+    Epoll,
+}
+
+/// The result of [`Host::examine`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Shards use io_uring; otherwise epoll.
+    pub uses_ring: bool,
+    /// Everything that is the matter, fatal findings first.
+    pub findings: Vec<Finding>,
+}
 
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +43,15 @@ pub struct Finding {
     pub what: String,
     /// What to do.
     pub advice: String,
+}
+
+impl Finding {
+    /// Makes a finding the warning with which shards use epoll.
+    fn falls_back(&mut self) {
+        self.fatal = false;
+        self.what += ". Shards use epoll instead, which takes more CPU for each message";
+        self.advice += "; `service.io = \"epoll\"` starts without this warning";
+    }
 }
 
 impl fmt::Display for Finding {
@@ -35,7 +67,7 @@ pub struct Host {
     pub release: String,
     /// `kernel.io_uring_disabled`; absent on kernels without it.
     pub io_uring_disabled: Option<String>,
-    /// Whether a ring with the flags we need could be made; else the error.
+    /// The error of a ring with the flags that shards need; `Ok` also where `service.io` asks for none.
     pub ring: Result<(), String>,
     /// Memory that may be locked; `None` without limit.
     pub memlock_bytes: Option<u64>,
@@ -72,25 +104,41 @@ impl Host {
         self.open_files.map_or(usize::MAX, |has| usize::try_from(kept(has, shards) / 2).unwrap_or(usize::MAX))
     }
 
-    /// Everything that is the matter, fatal findings first.
+    /// Decides what shards use, and lists what is wrong.
     #[must_use]
-    pub fn findings(&self, shards: usize) -> Vec<Finding> {
-        let mut found = Vec::new();
-        found.extend(self.kernel());
-        found.extend(self.io_uring());
-        found.extend(self.memlock(shards as u64));
-        found.extend(self.files(shards));
-        found.sort_by_key(|finding| !finding.fatal);
-        found
+    pub fn examine(&self, shards: usize, choice: IoChoice) -> Verdict {
+        let mut findings = if choice == IoChoice::Epoll { Vec::new() } else { self.lacks_of_ring(shards) };
+        let uses_ring = choice == IoChoice::Ring || (choice == IoChoice::Auto && findings.is_empty());
+        if !uses_ring {
+            // One warning names the most general reason.
+            findings.truncate(1);
+            findings.iter_mut().for_each(Finding::falls_back);
+            findings.extend(self.kernel(KERNEL_MIN));
+        }
+        findings.extend(self.files(shards));
+        findings.sort_by_key(|finding| !finding.fatal);
+        Verdict { uses_ring, findings }
     }
 
-    fn kernel(&self) -> Option<Finding> {
+    /// The reasons why shards cannot have rings, the most general one first.
+    fn lacks_of_ring(&self, shards: usize) -> Vec<Finding> {
+        [self.kernel(RING_KERNEL_MIN), self.io_uring(), self.memlock(shards as u64)].into_iter().flatten().collect()
+    }
+
+    fn kernel(&self, min: (u32, u32)) -> Option<Finding> {
         let mut parts = self.release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
         let version = (parts.next()?, parts.next()?);
-        (version < KERNEL_MIN).then(|| Finding {
-            fatal: true,
-            what: format!("this kernel is {}, and Forebay needs io_uring features of 6.1", self.release),
-            advice: "Run on Linux 6.1 or later (Debian 12, Ubuntu 24.04, RHEL 10 and newer have it)".into(),
+        (version < min).then(|| match min {
+            RING_KERNEL_MIN => Finding {
+                fatal: true,
+                what: format!("this kernel is {}, and a ring needs io_uring features of 6.1", self.release),
+                advice: "Run on Linux 6.1 or later (Debian 12, Ubuntu 24.04, RHEL 10 and newer have it)".into(),
+            },
+            (major, minor) => Finding {
+                fatal: true,
+                what: format!("this kernel is {}, and Forebay needs {major}.{minor}", self.release),
+                advice: format!("Run on Linux {major}.{minor} or later, better 6.1 or later"),
+            },
         })
     }
 
@@ -100,8 +148,8 @@ impl Host {
         let advice = if disabled {
             "Allow it: `sysctl kernel.io_uring_disabled=0`"
         } else {
-            "In a container, Docker's default seccomp profile blocks io_uring: allow io_uring_setup, io_uring_enter and \
-             io_uring_register in a profile of your own (or --security-opt seccomp=unconfined to try)"
+            "In a container, the default seccomp profiles of Docker and Kubernetes block io_uring: allow io_uring_setup, \
+             io_uring_enter and io_uring_register in a profile of your own (deploy/container/seccomp.json is one)"
         };
         Some(Finding { fatal: true, what: format!("io_uring is not available: {error}"), advice: advice.into() })
     }
@@ -137,7 +185,7 @@ pub fn shard_failed(index: usize, shards: usize, error: &io::Error) -> String {
     match limit {
         Some(bytes) if is_out_of_memory => format!(
             "shard {index} cannot start: {error}. Its rings need locked memory, of which {} KiB are allowed for all processes of this user together, \
-             and the others have some of it: set LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`, or fewer service.shards ({shards})",
+             and the others have some of it: set LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`, fewer service.shards ({shards}), or `service.io = \"epoll\"`",
             bytes >> 10
         ),
         _ => format!("shard {index} cannot start: {error}"),
@@ -172,17 +220,57 @@ mod tests {
         }
     }
 
+    /// The one finding where a ring is asked for.
     fn only(host: &Host) -> Finding {
-        let found = host.findings(2);
+        let found = host.examine(2, IoChoice::Ring).findings;
         assert_eq!(found.len(), 1, "{found:?}");
         found[0].clone()
     }
 
     #[test]
     fn a_good_host_has_no_findings() {
-        assert_eq!(good().findings(2), []);
+        for choice in [IoChoice::Auto, IoChoice::Ring] {
+            assert_eq!(good().examine(2, choice), Verdict { uses_ring: true, findings: Vec::new() });
+        }
         let unlimited = Host { memlock_bytes: None, open_files: None, ..good() };
-        assert_eq!(unlimited.findings(64), []);
+        assert_eq!(unlimited.examine(64, IoChoice::Auto).findings, []);
+    }
+
+    /// Where no ring can be had, shards use epoll; one warning says why, what it costs and what would help. Who asks for a ring
+    /// is refused, who asks for epoll hears nothing.
+    #[test]
+    fn without_a_ring_there_is_epoll() {
+        let lacks = [
+            (
+                Host { release: "5.15.0-91-generic".into(), ring: Err("no".into()), ..good() },
+                "5.15.0-91",
+                "6.1 or later",
+            ),
+            (Host { ring: Err("Operation not permitted".into()), ..good() }, "Operation not permitted", "seccomp"),
+            (
+                Host { ring: Err("no".into()), io_uring_disabled: Some("2".into()), ..good() },
+                "no",
+                "io_uring_disabled=0",
+            ),
+            (Host { memlock_bytes: Some(512 << 10), ..good() }, "512 KiB", "LimitMEMLOCK"),
+        ];
+        for (host, why, cure) in lacks {
+            let Verdict { uses_ring, findings } = host.examine(2, IoChoice::Auto);
+            let [warning] = &findings[..] else { panic!("{findings:?}") };
+            assert!(
+                !uses_ring && !warning.fatal && warning.what.contains(why) && warning.what.contains("CPU"),
+                "{warning}"
+            );
+            assert!(warning.advice.contains(cure) && warning.advice.contains("service.io"), "{warning}");
+            let asked = host.examine(2, IoChoice::Ring);
+            assert!(asked.uses_ring && asked.findings[0].fatal, "{asked:?}");
+            assert_eq!(host.examine(2, IoChoice::Epoll), Verdict { uses_ring: false, findings: Vec::new() });
+        }
+        let ancient = Host { release: "4.4.0".into(), ..good() };
+        for choice in [IoChoice::Auto, IoChoice::Epoll] {
+            let found = ancient.examine(2, choice).findings;
+            assert!(found[0].fatal && found[0].what.contains("4.18"), "{found:?}");
+        }
     }
 
     #[test]
@@ -227,7 +315,7 @@ mod tests {
     #[test]
     fn fatal_findings_come_first() {
         let host = Host { open_files: Some(4_096), ring: Err("no".into()), ..good() };
-        let found = host.findings(1);
+        let found = host.examine(1, IoChoice::Ring).findings;
         assert!(found[0].fatal && !found[1].fatal);
     }
 }

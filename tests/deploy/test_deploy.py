@@ -257,10 +257,16 @@ class Container(unittest.TestCase):
                 self.assertNotIn("given up", service.log.read_text())
                 self.assertEqual(service.stop(), 0)
 
-    def test_without_io_uring_the_service_says_so(self):
+    def test_without_io_uring_the_service_says_so_and_works(self):
         blocked = {name for name in seccomp_calls() if not name.startswith("io_uring")}
-        with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(AssertionError, "seccomp"):
-            Service(folder, blocked)
+        with tempfile.TemporaryDirectory() as folder:
+            service = Service(folder, blocked)
+            service.publish()
+            self.assertRegex(service.sandbox(), FULL)
+            self.assertRegex(service.log.read_text(), "WARN.*io_uring is not available.*Shards use epoll.*seccomp")
+            self.assertEqual(service.stop(), 0, service.log.read_text())
+        with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(AssertionError, "io_uring is not available"):
+            Service(folder, blocked, {"FOREBAY_SERVICE_IO": "ring"})
 
     def test_the_profile_takes_what_a_service_never_needs(self):
         never = {"mount", "ptrace", "bpf", "unshare", "setns", "kexec_load", "init_module", "process_vm_readv", "userfaultfd"}

@@ -107,10 +107,15 @@ fn exactly_what_was_acknowledged_is_there_after_every_drain() {
 /// message once, in order.
 #[test]
 fn what_was_stored_comes_to_kafka_after_every_kill() {
+    assert!(stored_and_killed(4).terminate().success());
+}
+
+/// A service that was killed that often, and runs again.
+pub(crate) fn stored_and_killed(kills: usize) -> Service {
     let sink = format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}");
     let mut service = Service::start(&config_with("shards = 2", &sink));
     let mut acknowledged: By<usize> = HashMap::new();
-    for n in 0..4 {
+    for n in 0..kills {
         acknowledged.extend(cycle(&mut service, n, Service::kill9));
         service.start_again();
         until("all that was answered to be in Kafka", || {
@@ -118,7 +123,7 @@ fn what_was_stored_comes_to_kafka_after_every_kill() {
             acknowledged.iter().all(|(whose, count)| recorded.get(whose).is_some_and(|there| there >= count))
         });
     }
-    assert!(service.terminate().success());
+    service
 }
 
 /// Keys and passwords do not get to a disk with the memory of a process that ends.

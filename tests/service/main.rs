@@ -101,3 +101,4 @@ mod verdicts;
 mod websocket;
 mod wills;
 mod wire;
+mod without_ring;

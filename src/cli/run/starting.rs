@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::args::RunArgs;
+use super::super::check_host;
 use super::super::reconfigure;
 use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
@@ -11,21 +12,20 @@ use crate::control::{Connections, Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
 use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
-use crate::runtime::{self, Bind, Listeners};
-use crate::service::preflight::Host;
+use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
-/// Refuses a host that will not do. Returns the descriptors that devices may use, and those for the control plane.
-pub(super) fn preflight(shards: usize) -> Result<(u32, usize), Failure> {
-    let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
-    let findings = host.findings(shards);
+/// Refuses a host that will not do. Returns how its kernel is asked, the descriptors that devices may use, and those for the control plane.
+pub(super) fn preflight(config: &Config) -> Result<(IoDriver, u32, usize), Failure> {
+    let (host, io, findings) = check_host::examine(config);
+    let shards = config.service.shards;
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
     if fatal.is_empty() {
-        Ok((host.device_descriptors(shards), host.control_descriptors(shards)))
+        Ok((io, host.device_descriptors(shards), host.control_descriptors(shards)))
     } else {
         Err(fatal.join("\nforebay: "))
     }

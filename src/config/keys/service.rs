@@ -10,6 +10,7 @@ use crate::config::resolved::{ApiAccess, LogFormat, LogLevel};
 use crate::config::setting::{Words, settings};
 use crate::limits::SHARDS_MAX;
 use crate::secure;
+use crate::service::preflight::IoChoice;
 
 settings! {
     /// `[service]`
@@ -19,6 +20,9 @@ settings! {
             "Number of shards: threads that each own a part of the sessions. 0: one per available core, at most 63.";
         restart pin: bool = Flag, Is("true"),
             "Whether to pin each shard to its own core. If false, the kernel schedules the shards, and there may be more of them than cores.";
+        restart io: IoChoice = Word(IoChoice::NAMES), Is("\"auto\""),
+            "How shards ask the kernel for input and output. `\"ring\"`: by io_uring, which takes the least CPU and needs Linux 6.1. `\"epoll\"`: by epoll, and by threads for the files \
+             of `[spool]`: on Linux 4.18 or later, and where a container's seccomp profile forbids io_uring. `\"auto\"`: by io_uring, or by epoll with a warning where this machine has no io_uring for it.";
         restart data_dir: PathBuf = Text, Is("\"./forebay-data\""),
             "Directory for everything that is stored on disk. A relative path is relative to the working directory.";
         apart data_dir_id: Option<DataDirId> = Text, From("any directory is accepted"),

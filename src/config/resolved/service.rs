@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use crate::config::setting::words;
+use crate::service::preflight::IoChoice;
+
+words!(impl IoChoice { Auto = "auto", Ring = "ring", Epoll = "epoll" });
 
 /// The clients that may use `/api/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

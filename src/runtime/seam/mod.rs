@@ -1,8 +1,8 @@
-//! The seam between the ring and everything above it: plain data, two traits, no io_uring and no glommio.
+//! The seam between the runtime and everything above it: plain data, two traits, no io_uring and no glommio.
 //!
 //! The runtime calls a [`Shard`]; the shard answers through [`Io`]. Both are event-shaped: there is no task per
-//! connection and no `await` above this folder. An epoll loop, or a simulator with a fake clock, can stand behind the
-//! same calls.
+//! connection and no `await` above this folder. A loop over io_uring or over epoll, or a simulator with a fake clock, stands behind
+//! these calls.
 
 mod layer;
 mod monotonic;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
-use crate::runtime::{Listeners, Post, Settings, ShardThread, mailboxes, spawn};
+use crate::runtime::{IoDriver, Listeners, Post, Settings, ShardThread, mailboxes, spawn};
 
 /// What a shard is told, as data.
 pub(super) enum Event<'a, M> {
@@ -95,9 +95,14 @@ pub(super) fn take_for_a_packet(conn: ConnId, bytes: usize) {
 /// A shard that does nothing.
 pub(super) type Silent = Scripted<(), fn(&mut dyn Io<()>, Event<'_, ()>)>;
 
+/// The driver that this suite runs over.
+pub(super) fn driver() -> IoDriver {
+    if module_path!().contains("over_epoll") { IoDriver::Epoll } else { IoDriver::Ring }
+}
+
 /// Small rings: many shards run beside each other in one test process.
 pub(super) fn small(shards: usize) -> Settings {
-    Settings { shards, ring_entries: 256, receive_buffers: 64, ..Settings::default() }
+    Settings { shards, io: driver(), ring_entries: 256, receive_buffers: 64, ..Settings::default() }
 }
 
 /// Running shards.

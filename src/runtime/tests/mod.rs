@@ -1,19 +1,11 @@
-//! The runtime from outside: real sockets on the loopback, real threads, one or two shards.
+//! The runtime from outside: real sockets on the loopback, real threads, one or two shards. One suite, over each driver.
 
-mod closing;
-mod connections;
-mod crowd;
-mod disk_cost;
-mod harness;
-mod keeper;
-mod layers;
-mod links;
-mod parking;
-mod quanta;
-mod reads;
-mod segments;
-mod streams;
-mod toy;
-mod traps;
+mod epoll;
+#[path = "suite.rs"]
+#[allow(clippy::duplicate_mod)]
+mod over_epoll;
+#[path = "suite.rs"]
+#[allow(clippy::duplicate_mod)]
+mod over_ring;
 
 use super::seam;

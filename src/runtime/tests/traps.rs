@@ -10,16 +10,18 @@ use std::thread;
 use std::time::Duration;
 
 use super::connections::Ask;
-use super::harness::{Event, eventually, next, shard, small};
+use super::harness::{Event, driver, eventually, next, shard, small};
 use crate::limits::SENT_AHEAD_BYTES_MAX;
-use crate::runtime::Settings;
 use crate::runtime::buffers::{BUFFER_BYTES, Buffers};
-use crate::runtime::ring::{Completion, Kind, Ring, Tag};
+use crate::runtime::driver::{Completion, Driver, Kind, Tag};
+use crate::runtime::epoll::Epoll;
+use crate::runtime::ring::Ring;
 use crate::runtime::seam::{Detached, Io, ListenerId, Monotonic};
+use crate::runtime::{IoDriver, Settings};
 
 const RECEIVE: Tag = Tag::of(Kind::Receive);
 
-fn answer(ring: &mut Ring) -> Completion {
+fn answer(ring: &mut impl Driver) -> Completion {
     let mut answers = Vec::new();
     while answers.is_empty() {
         ring.submit(1).unwrap();
@@ -31,7 +33,14 @@ fn answer(ring: &mut Ring) -> Completion {
 /// What the kernel does: out of buffers, it says so and disarms; what came back helps only once it is published.
 #[test]
 fn trap_1_only_published_buffers_help() {
-    let mut ring = Ring::new(8).unwrap();
+    match driver() {
+        IoDriver::Ring => only_published_buffers_help::<Ring>(),
+        IoDriver::Epoll => only_published_buffers_help::<Epoll>(),
+    }
+}
+
+fn only_published_buffers_help<D: Driver>() {
+    let mut ring = D::new(8).unwrap();
     let mut buffers = Buffers::new(&mut ring, 2).unwrap();
     let (receiver, mut sender) = UnixStream::pair().unwrap();
     for piece in 1..=3 {
@@ -192,7 +201,14 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
 /// bundles are not used.)
 #[test]
 fn trap_5_buffers_may_come_back_in_any_order() {
-    let mut ring = Ring::new(8).unwrap();
+    match driver() {
+        IoDriver::Ring => buffers_may_come_back_in_any_order::<Ring>(),
+        IoDriver::Epoll => buffers_may_come_back_in_any_order::<Epoll>(),
+    }
+}
+
+fn buffers_may_come_back_in_any_order<D: Driver>() {
+    let mut ring = D::new(8).unwrap();
     let mut buffers = Buffers::new(&mut ring, 4).unwrap();
     let (receiver, mut sender) = UnixStream::pair().unwrap();
     ring.receive_always(receiver.as_fd(), RECEIVE);
