@@ -27,7 +27,8 @@ fn main() -> ExitCode {
             let shape = topics::Shape { partitions, replication_factor };
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
-        Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
+        Command::Histograms(options) => answer(cli::sinks::histograms(&options)),
         Command::Bridges(options) => answer(cli::bridges::bridges(&options)),
         Command::Sources(options) => report(cli::sources::sources(&options)),
         Command::Rules(options) => answer(cli::rules::rules(&options)),

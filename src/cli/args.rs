@@ -3,6 +3,7 @@
 mod import;
 mod rule;
 mod run;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use self::import::{ImportCommand, ImportEmqxArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
+pub use self::sinks::{HistogramsArgs, SinkAction, SinksArgs};
 use crate::config::{self, Config, Overrides, Problems};
 use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
@@ -52,8 +54,10 @@ Examples:
       Make a configuration of what EMQX's management API answers.
   forebay rule test --config forebay.toml --rule hot --from-kafka mqtt-messages --since -1h
       Try a rule of the configuration on the records of the last hour.
-  forebay sinks; forebay events --sink telemetry
-      Show the status of a running service's sinks, and its recent events.
+  forebay sinks; forebay sinks telemetry; forebay events --sink telemetry
+      Show the status of a running service's sinks, one with its partitions, and its recent events.
+  forebay sinks telemetry put --file telemetry.toml --dry-run
+      Say what another configuration of a sink would change, or what is wrong with it.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
       Show its sources, one with its partitions, and have that one read the last hour again.
   forebay bridges; forebay bridges plant
@@ -110,8 +114,8 @@ pub enum Command {
     /// Create the Kafka topics of the sinks and sources
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// Show the sinks of a running service: state, totals, waiting messages, rate
-    Sinks(AskArgs),
+    /// Show the sinks of a running service: state, totals, waiting messages, rate; or one with its partitions and dead letters, which can be created, changed, paused, tried and removed
+    Sinks(SinksArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
     /// Show the bridges of a running service: state, messages, queue; or one with what its remote has granted, and its filters, which can be paused and resumed
@@ -126,6 +130,8 @@ pub enum Command {
     Shares(SharesArgs),
     /// Show the retained messages of a running service
     Retained(RetainedArgs),
+    /// Show the histograms of a running service: times to acknowledgements, of Kafka's responses, batches
+    Histograms(HistogramsArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
     /// Read the configuration file of a running service again and apply what can be changed

@@ -48,6 +48,7 @@ pub mod rules;
 pub mod run;
 mod secured;
 mod shards;
+pub mod sinks;
 mod source_trial;
 pub mod sources;
 pub mod spool;
