@@ -41,7 +41,7 @@ export class Columns {
     if (this.loading || !layout.peek()) return;
     this.loading = true;
     this.asked = liveAt;
-    const of = { totals: '', sink: 'sink', source: 'source', rule: 'rule', cluster: 'kafka' }[this.kind];
+    const of = { totals: '', sink: 'sink', source: 'source', rule: 'rule', bridge: 'bridge', cluster: 'kafka' }[this.kind];
     const which = of && `&${of}=${escaped(this.name)}`;
     try {
       const { at, values } = await get(`history?by=${this.by}&metric=${this.names.join(',')}${which}`);

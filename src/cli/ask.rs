@@ -16,6 +16,8 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// The type of a body.
 const JSON: &str = "application/json";
+/// The status of an answer without a body: it is done.
+const NO_CONTENT: u16 = 204;
 /// The status of an answer that asks for a token.
 const UNAUTHORIZED: u16 = 401;
 /// Fields of an event that its line shows in places of their own.
@@ -155,6 +157,9 @@ pub(super) fn change(from: &AskArgs, method: &str, path: &str, body: Option<(&st
 /// The JSON of an answer, or what is wrong in its problem document.
 fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Value, String> {
     let (status, body) = answer.map_err(|error| endpoint.unanswered(&error))?;
+    if status == NO_CONTENT {
+        return Ok(Value::Null);
+    }
     let no_api = || format!("{endpoint}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
     if status == UNAUTHORIZED {

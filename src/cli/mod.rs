@@ -24,6 +24,7 @@ pub mod follow;
 mod health;
 pub mod import;
 mod in_force;
+pub mod infrastructure;
 mod input;
 mod kafka_tokens;
 mod key_sets;

@@ -9,6 +9,7 @@ export const [address, writer, reader, ...rest] = process.argv.slice(2);
 const require = createRequire(join(process.env.FOREBAY_NODE, 'package.json'));
 const { chromium } = require('playwright-core');
 const axe = require('axe-core').source;
+export const mqtt = require('mqtt');
 
 export const origin = `http://${address}`;
 const PATIENCE = 60_000;
