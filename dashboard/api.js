@@ -20,7 +20,11 @@ export class Problem extends Error {
 
 export const url = (path) => new URL(path, BASE);
 
-/** A request; its answer as it comes. */
+/**
+ * A request; its answer as it comes.
+ * @param {string} path
+ * @param {{ method?: string, body?: object, toml?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration
+ */
 export async function ask(path, { method = 'GET', body, toml, token, signal } = {}) {
   const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(toml === undefined ? {} : { 'Content-Type': 'application/toml' }) };
   const answer = await fetch(url(path), { method, headers, body: toml ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });

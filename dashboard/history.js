@@ -13,7 +13,10 @@ const KEEP_S = { second: 15 * 60, minute: 24 * 3600 };
 /** Columns of some series of one thing. `version` changes when they do. */
 export class Columns {
   constructor(kind, name, names, range) {
-    Object.assign(this, { kind, name, names, by: isBySecond(range) ? 'second' : 'minute' });
+    this.kind = kind;
+    this.name = name;
+    this.names = names;
+    this.by = isBySecond(range) ? 'second' : 'minute';
     this.at = [];
     this.columns = Object.fromEntries(names.map((series) => [series, []]));
     this.version = signal(0);

@@ -20,11 +20,13 @@ async function textOf(name) {
   return toml(keys);
 }
 
-export function Edit({ name, set }) {
+/** @param {{ name?: string }} props */
+export function Edit({ name }) {
   const [before, setBefore] = useState(name ? null : '');
   const [to, setTo] = useState(name ?? '');
   const [text, setText] = useState(name ? '' : NEW);
-  const [state, setState] = useState({ problem: '' });
+  /** What was said last: `problem`, what is `wrong` by line, or what `would` change. */
+  const [state, setState] = useState(/** @type {any} */ ({}));
   const [persist, setPersist] = useState(false);
   const [busy, setBusy] = useState(false);
   const field = useRef(null);
@@ -56,7 +58,7 @@ export function Edit({ name, set }) {
     const done = await send(`persist=${persist}`);
     if (done) location.hash = `#/sinks/${escaped(to)}`;
   };
-  const change = (event) => (setText(event.target.value), setState({ problem: '' }));
+  const change = (event) => (setText(event.target.value), setState({}));
   const leap = (line) => {
     const start = text.split('\n').slice(0, line - 1).reduce((sum, one) => sum + one.length + 1, 0);
     field.current.focus();

@@ -4,7 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, tick, value } from '../live.js';
-import { AsCommand, Big, Facts, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Facts, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, or, usePolled } from '../parts.js';
 import { Heat, Plot, useColumns } from '../plot.js';
 import { byteRate, bytes, count, rate, seconds } from '../text.js';
 import { EventList, useEvents } from './events.js';

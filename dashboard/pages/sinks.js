@@ -14,7 +14,7 @@ import { Edit, Try } from './edit.js';
 const of = (name, series) => () => value('sink', name, series);
 const Now = ({ name, series, as }) => html`<${Live} get=${of(name, series)} as=${as} />`;
 
-export const Sinks = (props) => (props.query.new ? html`<${Edit} set=${props.set} />` : html`<${List} ...${props} />`);
+export const Sinks = (props) => (props.query.new ? html`<${Edit} />` : html`<${List} ...${props} />`);
 
 function List({ query, set }) {
   layout.value;
@@ -66,7 +66,7 @@ const PLOTS = [
   { title: 'Batches sent again', unit: 'rate', series: [['retries_per_second', 'batches']] },
 ];
 
-export const Sink = (props) => (props.query.edit ? html`<${Edit} name=${props.name} set=${props.set} />` : html`<${One} ...${props} />`);
+export const Sink = (props) => (props.query.edit ? html`<${Edit} name=${props.name} />` : html`<${One} ...${props} />`);
 
 function One({ name, query, set }) {
   const range = RANGES[query.range] ? query.range : '5m';
@@ -97,7 +97,7 @@ function One({ name, query, set }) {
     ${object && html`<${Plots} name=${name} kafka=${object.kafka} range=${range} history=${object.history} />`}
     <${Partitions} name=${name} />
     <div class="grid side"><${Facts} sink=${sink} /><${SinkEvents} name=${name} /></div>
-    <${Letters} name=${name} failed=${sink?.failed} />`;
+    <${Letters} name=${name} />`;
 }
 
 const LETTERS = [
@@ -110,11 +110,11 @@ const LETTERS = [
 ];
 
 /** What the sink could not write, from its file, the newest first. */
-function Letters({ name, failed }) {
+function Letters({ name }) {
   const [before, setBefore] = useState(null);
   const path = `dead-letters/${escaped(name)}`;
-  const key = `${name} ${before} ${failed} ${mayWrite()}`;
-  const { value: found, problem } = usePolled(() => (mayWrite() ? get(`${path}?${new URLSearchParams({ limit: 20, ...(before && { before }) })}`) : Promise.resolve(null)), key, 60_000);
+  const key = `${name} ${before} ${mayWrite()}`;
+  const { value: found, problem } = usePolled(() => (mayWrite() ? get(`${path}?${new URLSearchParams({ limit: '20', ...(before && { before }) })}`) : Promise.resolve(null)), key, 10_000);
   const none = !mayWrite() ? 'They show what is in messages: this needs a token with the role write.' : 'There is none in its file.';
   return html`<${Panel} title="Dead letters" right=${html`<${AsCommand} path=${path} words=${['sinks', name, 'dead-letters']} />`}>
     ${problem ? html`<div class="empty"><${Text} of=${problem.message} max=${400} /></div>` : html`<${Table} label="Dead letters" columns=${LETTERS} rows=${(found?.letters ?? []).filter(Boolean).map((letter, place) => ({ ...letter, place }))} id=${({ place }) => place}>${none}<//>`}

@@ -74,8 +74,8 @@ export async function looks(titles, picture = async () => {}) {
         await page.getByText('Live', { exact: true }).waitFor();
         await page.waitForTimeout(1200);
         const [needed, there] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-        if (needed > there) faults.push(`${hash} at ${viewport.width}: ${needed} wide`);
-        await axeFinds(page, `${hash} ${theme} ${size}`);
+        if (needed > there) faults.push(`${hash.slice(0, 60)} at ${viewport.width}: ${needed} wide`);
+        await axeFinds(page, `${hash.slice(0, 60)} ${theme} ${size}`);
         await picture(page, `${hash.replaceAll('/', '-')}-${theme}-${size}`);
       }
       await page.context().close();
