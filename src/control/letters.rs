@@ -258,7 +258,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("letters");
         let long = json!({ "n": 2, "value": "x".repeat(300 << 10) }).to_string();
-        let fits = json!({ "n": 4, "value": "x".repeat((64 << 10) - 20) }).to_string();
+        let rest = json!({ "n": 4, "value": "" }).to_string().len() + 1;
+        let fits = json!({ "n": 4, "value": "x".repeat((64 << 10) - rest) }).to_string();
         std::fs::write(&path, format!("{{\"n\":1}}\n{long}\nno json\n{fits}\n{{\"n\":5}}")).expect("written");
         let found = pages(&path, 2, &|_| true).concat();
         assert_eq!(
