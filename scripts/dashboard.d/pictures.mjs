@@ -45,6 +45,7 @@ topic = "telemetry"
 [[sink]]
 name = "alarms"
 filters = ["plant/+/alarm"]
+value = "\${payload}"
 topic = "alarms"
 acknowledge = "replicated"
 [[sink]]
@@ -54,10 +55,11 @@ topic = "orders"
 value = "\${payload.order}"
 [[rule]]
 name = "hot"
-sql = 'SELECT topic, payload.t AS t FROM "plant/+/temp" WHERE payload.t > 80'
+sql = 'SELECT topic, payload.t AS payload FROM "plant/+/temp" WHERE payload.t > 80'
 sinks = ["alarms"]
 `);
-const service = spawn(program, ['run', '--config', join(dir, 'forebay.toml')], { stdio: 'ignore' });
+const service = spawn(program, ['run', '--config', join(dir, 'forebay.toml')], { stdio: ['ignore', 'ignore', 'inherit'] });
+const ended = new Promise((done) => service.once('exit', done));
 const clients = [];
 let browser;
 try {
@@ -119,6 +121,6 @@ try {
   await browser?.close();
   clients.forEach((client) => client.end(true));
   service.kill();
-  await new Promise((done) => service.once('exit', done));
+  await ended;
   rmSync(dir, { recursive: true });
 }
