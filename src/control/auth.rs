@@ -244,7 +244,7 @@ fn is_own_origin(view: &View, headers: &HeaderMap, origin: &str) -> bool {
     page.zip(text(headers, header::HOST)).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host))
 }
 
-/// For a request whose token, if it has one, is not the one of this machine.
+/// `wrong` refuses a request that lacks the token of this machine, and counts another token as a guess.
 pub(super) fn wrong(view: &View, headers: &HeaderMap, address: Address) -> Problem {
     if bearer(headers).is_some() {
         if let Err(problem) = view.logins.guesses.look(address, Instant::now()) {

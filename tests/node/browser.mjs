@@ -95,4 +95,6 @@ export async function end() {
   await browser.close();
   assert.deepEqual(faults, []);
   console.log('done');
+  // Clients that are still connected keep Node.
+  process.exit();
 }
