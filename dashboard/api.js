@@ -20,10 +20,14 @@ export class Problem extends Error {
 
 export const url = (path) => new URL(path, BASE);
 
-/** A request; its answer as it comes. */
-export async function ask(path, { method = 'GET', body, token, signal } = {}) {
-  const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  const answer = await fetch(url(path), { method, headers, body: body && JSON.stringify(body), signal, credentials: 'same-origin' });
+/**
+ * A request; its answer as it comes.
+ * @param {string} path
+ * @param {{ method?: string, body?: object, toml?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration
+ */
+export async function ask(path, { method = 'GET', body, toml, token, signal } = {}) {
+  const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(toml === undefined ? {} : { 'Content-Type': 'application/toml' }) };
+  const answer = await fetch(url(path), { method, headers, body: toml ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   if (answer.status === 401 && !token) needsLogin.value = true;

@@ -5,7 +5,7 @@ import { logOut, needsLogin, session, whoAmI } from './api.js';
 import { follow, layout, state } from './live.js';
 import { Dialog } from './parts.js';
 import { theme } from './plot.js';
-import { clock } from './text.js';
+import { clock, visible } from './text.js';
 import { Overview } from './pages/overview.js';
 import { Events } from './pages/events.js';
 
@@ -21,6 +21,13 @@ const Login = later('login', 'Login');
 const PAGES = {
   overview: { title: 'Overview', page: Overview },
   sinks: { title: 'Sinks', page: later('sinks', 'Sinks'), one: later('sinks', 'Sink') },
+  clusters: { title: 'Clusters', page: later('infrastructure', 'Clusters'), one: later('infrastructure', 'Cluster') },
+  spool: { title: 'Spool', page: later('infrastructure', 'Spool') },
+  listeners: { title: 'Listeners', page: later('infrastructure', 'Listeners') },
+  clients: { title: 'Clients', page: later('clients', 'Clients'), one: later('clients', 'Client') },
+  subscriptions: { title: 'Subscriptions', page: later('messages', 'Subscriptions') },
+  shares: { title: 'Shares', page: later('messages', 'Shares') },
+  retained: { title: 'Retained', page: later('messages', 'Retained') },
   events: { title: 'Events', page: Events },
   about: { title: 'About', page: later('about', 'About') },
 };
@@ -48,7 +55,7 @@ addEventListener('hashchange', () => {
 });
 effect(() => {
   const { page, name } = route.value;
-  document.title = `${name ? `${name} – ` : ''}${PAGES[page].title} – Forebay`;
+  document.title = `${name ? `${visible(name, 80)} – ` : ''}${PAGES[page].title} – Forebay`;
 });
 
 /** Changes what stands behind the question mark of the address. */

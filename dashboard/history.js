@@ -13,7 +13,10 @@ const KEEP_S = { second: 15 * 60, minute: 24 * 3600 };
 /** Columns of some series of one thing. `version` changes when they do. */
 export class Columns {
   constructor(kind, name, names, range) {
-    Object.assign(this, { kind, name, names, by: isBySecond(range) ? 'second' : 'minute' });
+    this.kind = kind;
+    this.name = name;
+    this.names = names;
+    this.by = isBySecond(range) ? 'second' : 'minute';
     this.at = [];
     this.columns = Object.fromEntries(names.map((series) => [series, []]));
     this.version = signal(0);
@@ -41,7 +44,7 @@ export class Columns {
     if (this.loading || !layout.peek()) return;
     this.loading = true;
     this.asked = liveAt;
-    const of = { totals: '', sink: 'sink', source: 'source', rule: 'rule', cluster: 'kafka' }[this.kind];
+    const of = { totals: '', sink: 'sink', source: 'source', rule: 'rule', bridge: 'bridge', cluster: 'kafka' }[this.kind];
     const which = of && `&${of}=${escaped(this.name)}`;
     try {
       const { at, values } = await get(`history?by=${this.by}&metric=${this.names.join(',')}${which}`);

@@ -6,7 +6,10 @@ import { ask, needsLogin } from './api.js';
 /** The layout, and a number that changes with each frame; what a component reads of these it is drawn again for. */
 export const layout = signal(null);
 export const tick = signal(0);
-/** Whether numbers come: `true`, or since when they do not. */
+/**
+ * Whether numbers come, or since when they do not.
+ * @type {{ value: { fresh: boolean, since?: number }, peek: () => { fresh: boolean, since?: number } }}
+ */
 export const state = signal({ fresh: false, since: Date.now() });
 /** Events that have come since the page was opened, the newest first. */
 export const events = signal([]);
@@ -89,7 +92,8 @@ async function read(hand, stop) {
     const blocks = text.split('\n\n');
     text = blocks.pop();
     for (const block of blocks) {
-      const fields = new Map(block.split('\n').map((line) => line.split(/: (.*)/s)));
+      /** @type {Map<string, string>} */
+      const fields = new Map(block.split('\n').map((line) => /** @type {[string, string]} */ (line.split(/: (.*)/s))));
       if (fields.has('data')) hand({ kind: fields.get('event'), data: JSON.parse(fields.get('data')) });
     }
   }
@@ -112,7 +116,7 @@ const HIDDEN_MS = 30_000;
 const shown = () =>
   document.visibilityState === 'visible'
     ? Promise.resolve()
-    : new Promise((done) => document.addEventListener('visibilitychange', () => done(), { once: true }));
+    : new Promise((/** @type {(_?: void) => void} */ done) => document.addEventListener('visibilitychange', () => done(), { once: true }));
 
 /** Ends half a minute after the page was hidden. */
 function hidden(stop) {

@@ -1,7 +1,7 @@
 // The parts that pages are made of.
 
 import { html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
-import { curl, forebay } from './api.js';
+import { curl, forebay, mayWrite } from './api.js';
 import { NOTHING, parts } from './text.js';
 import { tick } from './live.js';
 
@@ -16,9 +16,9 @@ export function Live({ get, as }) {
 }
 
 const SHAPES = {
-  good: ['running', 'reachable', 'ready', 'sending', 'waiting'],
-  warn: ['joining', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition'],
-  bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error'],
+  good: ['running', 'reachable', 'ready', 'sending', 'waiting', 'connected', 'works', 'good'],
+  warn: ['joining', 'connecting', 'partial', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition', 'full', 'not read'],
+  bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error', 'fails'],
 };
 const shape = (word) => Object.keys(SHAPES).find((key) => SHAPES[key].includes(word)) ?? 'off';
 export const State = ({ word }) => html`<span class="state ${shape(word)}"><i aria-hidden="true"></i>${word.replaceAll('_', ' ')}</span>`;
@@ -84,11 +84,11 @@ function Command({ text }) {
 }
 
 /** The button that says how to ask for the same in a shell: `path` of the API, `words` of the command line. */
-export const AsCommand = ({ path, words }) => html`
+export const AsCommand = ({ path, words, method }) => html`
   <button type="button" onClick=${() => (dialog.value = html`<div class="inside">
     <h2 id="dialog-title">The same in a shell</h2>
     ${words && html`<${Command} text=${forebay(...words)} />`}
-    ${path && html`<${Command} text=${curl(path)} />`}
+    ${path && html`<${Command} text=${curl(path, method)} />`}
     <p class="dim">With a token in FOREBAY_TOKEN where one is needed.</p>
     <div class="buttons"><button type="button" onClick=${close}>Close</button></div>
   </div>`)}>As a command</button>`;
@@ -122,3 +122,9 @@ export function usePolled(ask, key, everyMs) {
 }
 
 export const or = (value) => value ?? NOTHING;
+
+/** A button for what needs the role write. */
+export const WriteButton = ({ children, kind = '', ...rest }) => html`<button type="button" class=${kind} disabled=${!mayWrite()}
+  title=${mayWrite() ? '' : 'needs a token with the role write'} ...${rest}>${children}</button>`;
+
+export const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;

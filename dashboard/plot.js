@@ -7,7 +7,6 @@ import { layout } from './live.js';
 import { NOTHING, UNIT, clock, seconds } from './text.js';
 
 export const theme = signal('');
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 /** The colour of a property, as a canvas takes it: `light-dark` is worked out by an element that has it. */
 function colour(name) {
   const probe = document.createElement('i');
@@ -54,7 +53,7 @@ function options(series, unit, range, width, height) {
     cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: {
       x: { time: true },
-      y: { range: (_, low, high) => (high === null || high <= 0 ? [0, 1] : [0, high * 1.12]) },
+      y: { range: (_, __, high) => (high === null || high <= 0 ? [0, 1] : [0, high * 1.12]) },
     },
     axes: [
       { ...axis, space: 62, size: 26, incrs: TIMES, values: (_, ticks) => ticks.map((at) => clock(at * 1000, !long && RANGES[range] <= 300)) },
@@ -62,7 +61,7 @@ function options(series, unit, range, width, height) {
     ],
     series: [
       {},
-      ...series.map((one, place) => ({
+      ...series.map((_, place) => ({
         stroke: colour(`--series-${place + 1}`),
         width: 1.5,
         dash: DASHES[place],

@@ -410,6 +410,15 @@ pub const LOGIN_LASTS: std::time::Duration = std::time::Duration::from_secs(12 *
 /// How long a login may do nothing.
 pub const LOGIN_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
+/// Addresses that have sent wrong tokens to the control plane: one more takes the place of the one that has sent none for longest.
+pub const GUESSING_ADDRESSES_MAX: usize = 1_024;
+
+/// The longest wait of such an address before another token of it is looked at.
+pub const GUESS_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long after its last wrong token an address counts as any other.
+pub const GUESS_FORGOTTEN_AFTER: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+
 /// Live streams at a time, and those of one login, token or address.
 pub const LIVE_STREAMS_MAX: usize = 32;
 /// See [`LIVE_STREAMS_MAX`].

@@ -27,13 +27,17 @@ fn main() -> ExitCode {
             let shape = topics::Shape { partitions, replication_factor };
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
-        Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
+        Command::Histograms(options) => answer(cli::sinks::histograms(&options)),
         Command::Bridges(options) => answer(cli::bridges::bridges(&options)),
         Command::Sources(options) => report(cli::sources::sources(&options)),
         Command::Rules(options) => answer(cli::rules::rules(&options)),
         Command::Events(options) if options.follow => answer(cli::follow::events(&options)),
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Clients(options) => answer(cli::lists::clients(&options)),
+        Command::Subscriptions(options) => answer(cli::lists::subscriptions(&options)),
+        Command::Listeners(from) => answer(cli::infrastructure::listeners(&from)),
+        Command::Clusters(options) => answer(cli::infrastructure::clusters(&options)),
         Command::Shares(options) => answer(cli::lists::shares(&options)),
         Command::Retained(options) => answer(cli::lists::retained(&options)),
         Command::Health(from) => answer(cli::ask::health(&from)),

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "files", "address", "secure", "auth"]),
     ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
-    ("control", &["limits", "address", "in_use", "metrics", "telemetry", "rule::functions"]),
+    ("control", &["limits", "address", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",

@@ -2,7 +2,7 @@
 
 import { html } from '../vendor/preact.js';
 import { get } from '../api.js';
-import { AsCommand, Head, Panel, Table, or, usePolled } from '../parts.js';
+import { AsCommand, Facts, Head, Panel, Table, usePolled } from '../parts.js';
 import { bytes, count, dateTime, seconds } from '../text.js';
 
 const vendor = () => fetch(new URL('vendor/vendor.json', document.baseURI)).then((answer) => answer.json());
@@ -11,8 +11,6 @@ async function all() {
   const [version, status, spool, { clusters }, libraries] = await Promise.all([get('version'), get('status'), get('spool'), get('clusters'), vendor()]);
   return { version, status, spool, clusters, libraries };
 }
-
-const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;
 
 const LINKS = [
   ['../metrics', 'Metrics for Prometheus'],

@@ -5,8 +5,8 @@ import { ask, curl } from '../api.js';
 import { close } from '../parts.js';
 import { visible } from '../text.js';
 
-/** `what` is done to `name` by a POST to `path`; `children` say what will happen. */
-export function Change({ what, name, path, button, done, children }) {
+/** `what` is done to `name` by a request to `path`; `children` say what will happen. `lasting`: it can be written to the file. */
+export function Change({ what, name, path, method = 'POST', lasting = true, danger = false, button, done, children }) {
   const [persist, setPersist] = useState(false);
   const [problem, setProblem] = useState('');
   const [busy, setBusy] = useState(false);
@@ -15,7 +15,7 @@ export function Change({ what, name, path, button, done, children }) {
     event.preventDefault();
     setBusy(true);
     try {
-      await ask(whole, { method: 'POST' });
+      await ask(whole, { method });
       close();
       done();
     } catch (error) {
@@ -26,10 +26,14 @@ export function Change({ what, name, path, button, done, children }) {
   return html`<form onSubmit=${send}>
     <h2 id="dialog-title">${what[0].toUpperCase()}${what.slice(1)} ${visible(name, 80)}?</h2>
     <p>${children}</p>
-    <label class="row"><input type="radio" name="until" checked=${!persist} onChange=${() => setPersist(false)} />Until the next restart</label>
-    <label class="row"><input type="radio" name="until" checked=${persist} onChange=${() => setPersist(true)} />Also in the configuration file</label>
-    <pre tabindex="0">${curl(whole, 'POST')}</pre>
-    ${problem && html`<div class="banner bad" role="alert">${problem}</div>`}
-    <div class="buttons"><button type="button" onClick=${close}>Cancel</button><button class="first" disabled=${busy}>${button}</button></div>
+    ${lasting && html`<${Until} persist=${persist} choose=${setPersist} />`}
+    <pre tabindex="0">${curl(whole, method)}</pre>
+    ${problem && html`<div class="banner bad" role="alert">${visible(problem, 600)}</div>`}
+    <div class="buttons"><button type="button" onClick=${close}>Cancel</button><button class=${danger ? 'danger' : 'first'} disabled=${busy}>${button}</button></div>
   </form>`;
 }
+
+/** For how long a change holds. */
+export const Until = ({ persist, choose }) => html`
+  <label class="row"><input type="radio" name="until" checked=${!persist} onChange=${() => choose(false)} />Until the next restart</label>
+  <label class="row"><input type="radio" name="until" checked=${persist} onChange=${() => choose(true)} />Also in the configuration file</label>`;

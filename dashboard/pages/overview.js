@@ -79,11 +79,11 @@ function SinkStates({ status }) {
 }
 
 export const Word = ({ kind, name }) => html`<${State} word=${word(kind, name)} />`;
-const Why = ({ text }) => text && html`<span class="why">${text}</span>`;
+const Why = ({ text }) => text && html`<span class="why"><${Text} of=${text} max=${400} /></span>`;
 
-const KINDS = { cluster: 'Cluster', source: 'Source', rule: 'Rule' };
-const RATES = { cluster: 'requests_per_second', source: 'records_per_second', rule: 'passed_per_second' };
-const WHAT = { cluster: 'requests', source: 'records', rule: 'messages' };
+const KINDS = { cluster: 'Cluster', source: 'Source', rule: 'Rule', bridge: 'Bridge' };
+const RATES = { cluster: 'requests_per_second', source: 'records_per_second', rule: 'passed_per_second', bridge: 'received_per_second' };
+const WHAT = { cluster: 'requests', source: 'records', rule: 'messages', bridge: 'messages in' };
 
 function OtherStates({ status }) {
   layout.value;
@@ -91,10 +91,10 @@ function OtherStates({ status }) {
   const columns = [
     { title: 'Name', cell: ({ name }) => html`<${Text} of=${name} max=${80} />` },
     { title: 'Kind', cell: ({ kind }) => KINDS[kind] },
-    { title: 'State', cell: ({ kind, name }) => html`<${Word} kind=${kind} name=${name} /><${Why} text=${kind === 'source' && reasonOf(status?.sources, name)} />` },
+    { title: 'State', cell: ({ kind, name }) => html`<${Word} kind=${kind} name=${name} /><${Why} text=${reasonOf(status?.[`${kind}s`], name)} />` },
     { title: 'Rate', number: true, cell: ({ kind, name }) => html`<${Live} get=${() => value(kind, name, RATES[kind])} as=${(n) => rate(n).replace('/s', ` ${WHAT[kind]}/s`)} />` },
   ];
-  return html`<${Panel} title="Kafka clusters, sources and rules"><${Table} label="Clusters, sources and rules" columns=${columns} rows=${rows} id=${(row) => `${row.kind}/${row.name}`}>There are none.<//><//>`;
+  return html`<${Panel} title="Kafka clusters, sources, rules and bridges"><${Table} label="Clusters, sources, rules and bridges" columns=${columns} rows=${rows} id=${(row) => `${row.kind}/${row.name}`}>There are none.<//><//>`;
 }
 
 function LastEvents() {

@@ -4,16 +4,19 @@ import { html, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, peek, tick, value, word } from '../live.js';
-import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { Heat, Plot, tick as mark, useColumns } from '../plot.js';
-import { bytes, count, rate, seconds } from '../text.js';
+import { bytes, count, dateTime, rate, seconds } from '../text.js';
 import { EventList, useEvents } from './events.js';
 import { Change } from './change.js';
+import { Edit, Try } from './edit.js';
 
 const of = (name, series) => () => value('sink', name, series);
 const Now = ({ name, series, as }) => html`<${Live} get=${of(name, series)} as=${as} />`;
 
-export function Sinks({ query, set }) {
+export const Sinks = (props) => (props.query.new ? html`<${Edit} />` : html`<${List} ...${props} />`);
+
+function List({ query, set }) {
   layout.value;
   const states = objects('sink').map(({ name }) => word('sink', name)).join();
   // What the stream does not say is asked for again when a state has changed.
@@ -38,6 +41,7 @@ export function Sinks({ query, set }) {
   return html`
     <${Head} title="Sinks" sub=${found && `${count(found.sinks.length)} in the configuration`}>
       <label><span class="hidden">Search sinks</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
+      ${mayWrite() && html`<a class="button" href="#/sinks?new=yes">New sink</a>`}
       <${AsCommand} path="sinks" words=${['sinks']} />
     <//>
     ${problem && html`<div class="banner bad" role="alert">${problem.message}</div>`}
@@ -62,7 +66,9 @@ const PLOTS = [
   { title: 'Batches sent again', unit: 'rate', series: [['retries_per_second', 'batches']] },
 ];
 
-export function Sink({ name, query, set }) {
+export const Sink = (props) => (props.query.edit ? html`<${Edit} name=${props.name} />` : html`<${One} ...${props} />`);
+
+function One({ name, query, set }) {
   const range = RANGES[query.range] ? query.range : '5m';
   layout.value;
   const object = objects('sink').find((one) => one.name === name);
@@ -76,9 +82,13 @@ export function Sink({ name, query, set }) {
   return html`
     <${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} sub=${html`<${State} word=${state ?? sink?.state ?? 'unknown'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <button type="button" disabled=${!mayWrite()} title=${mayWrite() ? '' : 'needs a token with the role write'}
+      <${WriteButton}
         onClick=${() => (dialog.value = html`<${Change} what=${`${action} sink`} name=${name} path=${`sinks/${escaped(name)}/${action}`} button=${paused ? 'Resume' : 'Pause'} done=${() => setChanges(changes + 1)}>
-          ${paused ? 'It sends what waits, in order, and goes on.' : html`Nothing new is sent to Kafka. ${count(sink?.buffered_records)} records wait now; it takes more while its buffer has room, and what is on its way is finished.`}<//>`)}>${paused ? 'Resume' : 'Pause'}</button>
+          ${paused ? 'It sends what waits, in order, and goes on.' : html`Nothing new is sent to Kafka. ${count(sink?.buffered_records)} records wait now; it takes more while its buffer has room, and what is on its way is finished.`}<//>`)}>${paused ? 'Resume' : 'Pause'}<//>
+      <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//>
+      <${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>
+      <${WriteButton} onClick=${() => (dialog.value = html`<${Change} what="delete sink" name=${name} path=${`sinks/${escaped(name)}`} method="DELETE" danger button="Delete" done=${() => (location.hash = '#/sinks')}>
+        It accepts no more messages. ${count(sink?.buffered_records)} records wait; they are still delivered.<//>`)}>Delete<//>
       <${AsCommand} path=${`sinks/${escaped(name)}`} words=${['sinks', name]} />
     <//>
     ${sink?.reason && html`<div class=${state === 'paused' ? 'banner' : 'banner bad'} role="status"><${Text} of=${sink.reason} max=${600} /></div>`}
@@ -86,7 +96,31 @@ export function Sink({ name, query, set }) {
     <${Numbers} name=${name} sink=${sink} live=${Boolean(object)} />
     ${object && html`<${Plots} name=${name} kafka=${object.kafka} range=${range} history=${object.history} />`}
     <${Partitions} name=${name} />
-    <div class="grid side"><${Facts} sink=${sink} /><${SinkEvents} name=${name} /></div>`;
+    <div class="grid side"><${Facts} sink=${sink} /><${SinkEvents} name=${name} /></div>
+    <${Letters} name=${name} />`;
+}
+
+const LETTERS = [
+  { title: 'Time', cell: ({ time }) => html`<span class="num">${time ? dateTime(Date.parse(time)) : or(null)}</span>` },
+  { title: 'Reason', cell: ({ reason, bytes: size }) => (size ? `a letter of ${bytes(size)}, too long to be shown` : html`<${Text} of=${reason ?? ''} max=${80} />`) },
+  { title: 'MQTT topic', cell: ({ mqtt_topic: topic }) => (topic == null ? or(null) : html`<code class="cut"><${Text} of=${topic} max=${120} /></code>`) },
+  { title: 'Client', cell: ({ client_id: id }) => (id == null ? or(null) : html`<a href=${`#/clients/${escaped(id)}`}><${Text} of=${id} max=${80} /></a>`) },
+  { title: 'Kafka topic', cell: ({ kafka_topic: topic, kafka_partition: partition }) => (topic == null ? or(null) : html`<${Text} of=${topic} max=${80} />${partition != null && ` ${partition}`}`) },
+  { title: 'Value', cell: ({ value, value_encoding: of }) => (value == null ? or(null) : html`<code class="cut"><${Text} of=${value} max=${200} /></code>${of === 'base64' && html`<span class="why">base64</span>`}`) },
+];
+
+/** What the sink could not write, from its file, the newest first. */
+function Letters({ name }) {
+  const [before, setBefore] = useState(null);
+  const path = `dead-letters/${escaped(name)}`;
+  const key = `${name} ${before} ${mayWrite()}`;
+  const { value: found, problem } = usePolled(() => (mayWrite() ? get(`${path}?${new URLSearchParams({ limit: '20', ...(before && { before }) })}`) : Promise.resolve(null)), key, 10_000);
+  const none = !mayWrite() ? 'They show what is in messages: this needs a token with the role write.' : 'There is none in its file.';
+  return html`<${Panel} title="Dead letters" right=${html`<${AsCommand} path=${path} words=${['sinks', name, 'dead-letters']} />`}>
+    ${problem ? html`<div class="empty"><${Text} of=${problem.message} max=${400} /></div>` : html`<${Table} label="Dead letters" columns=${LETTERS} rows=${(found?.letters ?? []).filter(Boolean).map((letter, place) => ({ ...letter, place }))} id=${({ place }) => place}>${none}<//>`}
+    ${found?.topic && html`<div class="empty">Those in the topic <code><${Text} of=${found.topic} /></code> are read with Kafka's own tools.</div>`}
+    ${(found?.next || before) && html`<div class="filters"><button type="button" disabled=${!before} onClick=${() => setBefore(null)}>Newest</button><button type="button" disabled=${!found?.next} onClick=${() => setBefore(found.next)}>Older</button></div>`}
+  <//>`;
 }
 
 function Numbers({ name, sink, live }) {

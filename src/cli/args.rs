@@ -3,6 +3,7 @@
 mod import;
 mod rule;
 mod run;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use self::import::{ImportCommand, ImportEmqxArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
+pub use self::sinks::{HistogramsArgs, SinkAction, SinksArgs};
 use crate::config::{self, Config, Overrides, Problems};
 use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
@@ -52,8 +54,10 @@ Examples:
       Make a configuration of what EMQX's management API answers.
   forebay rule test --config forebay.toml --rule hot --from-kafka mqtt-messages --since -1h
       Try a rule of the configuration on the records of the last hour.
-  forebay sinks; forebay events --sink telemetry
-      Show the status of a running service's sinks, and its recent events.
+  forebay sinks; forebay sinks telemetry; forebay events --sink telemetry
+      Show the status of a running service's sinks, one with its partitions, and its recent events.
+  forebay sinks telemetry put --file telemetry.toml --dry-run
+      Say what another configuration of a sink would change, or what is wrong with it.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
       Show its sources, one with its partitions, and have that one read the last hour again.
   forebay bridges; forebay bridges plant
@@ -110,8 +114,8 @@ pub enum Command {
     /// Create the Kafka topics of the sinks and sources
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// Show the sinks of a running service: state, totals, waiting messages, rate
-    Sinks(AskArgs),
+    /// Show the sinks of a running service: state, totals, waiting messages, rate; or one with its partitions and dead letters, which can be created, changed, paused, tried and removed
+    Sinks(SinksArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
     /// Show the bridges of a running service: state, messages, queue; or one with what its remote has granted, and its filters, which can be paused and resumed
@@ -120,12 +124,20 @@ pub enum Command {
     Rules(RulesArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
-    /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions
+    /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions, which can be disconnected and forgotten
     Clients(ClientsArgs),
+    /// Show the subscriptions of the clients of a running service; or who gets the messages of a topic
+    Subscriptions(SubscriptionsArgs),
     /// Show the shared subscriptions of a running service: members, and messages that wait for them
     Shares(SharesArgs),
-    /// Show the retained messages of a running service
+    /// Show the retained messages of a running service; or one with its payload, which can be deleted
     Retained(RetainedArgs),
+    /// Show the listeners of a running service: connections, publishes
+    Listeners(AskArgs),
+    /// Show the Kafka clusters of a running service: whether they can be reached, connections, memory of records
+    Clusters(ClustersArgs),
+    /// Show the histograms of a running service: times to acknowledgements, of Kafka's responses, batches
+    Histograms(HistogramsArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
     /// Read the configuration file of a running service again and apply what can be changed
@@ -518,6 +530,56 @@ pub struct ListArgs {
     pub limit: u32,
 }
 
+/// What to do with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClientAction {
+    /// End its connection; its session stays as its own terms say
+    Disconnect,
+    /// End its connection and its session
+    Forget,
+}
+
+/// What to do with a retained message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RetainedAction {
+    /// Show it with its payload
+    Show,
+    /// End it; subscribers are not told
+    Delete,
+}
+
+/// Options of `forebay subscriptions`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionsArgs {
+    /// How much.
+    #[command(flatten)]
+    pub list: ListArgs,
+
+    /// Only those that get messages of this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+
+    /// Only those to this topic filter; `$share/NAME/FILTER` is the members of a shared subscription
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+}
+
+/// Options of `forebay clusters`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClustersArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Show this cluster alone
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Have the service connect to each of its bootstrap brokers
+    #[arg(long, requires = "name")]
+    pub test: bool,
+}
+
 /// Options of `forebay clients`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ClientsArgs {
@@ -532,6 +594,10 @@ pub struct ClientsArgs {
     /// Show this client, with its subscriptions
     #[arg(value_name = "ID")]
     pub client_id: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "client_id")]
+    pub action: Option<ClientAction>,
 
     /// Of several clients with this ID the one of `[auth.NAME]`; "": the one of listeners without
     #[arg(long, value_name = "NAME", requires = "client_id")]
@@ -560,6 +626,10 @@ pub struct RetainedArgs {
     /// Only messages on topics that this topic filter matches
     #[arg(value_name = "FILTER", default_value = "#")]
     pub filter: String,
+
+    /// What to do with the one on this topic
+    #[arg(value_name = "ACTION", value_enum)]
+    pub action: Option<RetainedAction>,
 }
 
 /// Commands of `forebay topics`.

@@ -1,4 +1,4 @@
-//! `forebay sinks` and `forebay events`: answers of a running service at `/api/v1`, for people to read.
+//! `forebay events`, and what all commands have in common that ask a running service at `/api/v1`, for people to read.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -14,63 +14,19 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest answer read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// The type of a body.
+const JSON: &str = "application/json";
+/// The status of an answer without a body: it is done.
+const NO_CONTENT: u16 = 204;
 /// The status of an answer that asks for a token.
 const UNAUTHORIZED: u16 = 401;
 /// Fields of an event that its line shows in places of their own.
 const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
-/// All sinks, a line each, with the reason why one does not run.
-///
-/// # Errors
-/// The reason why there is no answer, in words that name the address.
-pub fn sinks(from: &AskArgs) -> Result<String, String> {
-    let answer = get(from, "/api/v1/sinks")?;
-    if from.json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    let head = [
-        "SINK",
-        "STATE",
-        "TOPIC",
-        "RECORDS IN",
-        "RECOVERED",
-        "DELIVERED",
-        "FAILED",
-        "BUFFERED",
-        "IN PER SECOND",
-        "DESCRIPTION",
-    ];
-    let mut rows = vec![head.map(str::to_owned)];
-    let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for sink in sinks {
-        let topic = sink["topic"].as_str().unwrap_or("(from the message)").to_owned();
-        let number = |name: &str| sink[name].to_string();
-        let rate = sink["rate"]["records_in_per_second"].to_string();
-        let (name, state) = (text(&sink["name"]), text(&sink["state"]));
-        rows.push([
-            name,
-            state,
-            topic,
-            number("records_in"),
-            number("recovered"),
-            number("delivered"),
-            number("failed"),
-            number("buffered_records"),
-            rate,
-            sink["description"].as_str().unwrap_or_default().to_owned(),
-        ]);
-    }
-    let mut out = table(&rows);
-    for sink in sinks.iter().filter(|sink| sink["reason"].is_string()) {
-        out += &format!("{}: {}\n", text(&sink["name"]), text(&sink["reason"]));
-    }
-    Ok(out)
-}
-
 /// Events, a line each, the oldest first.
 ///
 /// # Errors
-/// As [`sinks`].
+/// The reason why there is no answer, in words that name the address.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
     let answer = get(&options.from, &events_path(options, ""))?;
     if options.from.json {
@@ -188,12 +144,22 @@ pub(super) fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
 /// Posts JSON. The answer may take as long as the trial of a cluster does.
 pub(super) fn post(from: &AskArgs, path: &str, body: &Value) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;
-    answered(&endpoint, exchange(&endpoint, "POST", path, Some(body)))
+    let body = body.to_string();
+    answered(&endpoint, exchange(&endpoint, "POST", path, Some((JSON, &body))))
+}
+
+/// Sends a change.
+pub(super) fn change(from: &AskArgs, method: &str, path: &str, body: Option<(&str, &str)>) -> Result<Value, String> {
+    let endpoint = Endpoint::of(from)?;
+    answered(&endpoint, exchange(&endpoint, method, path, body))
 }
 
 /// The JSON of an answer, or what is wrong in its problem document.
 fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Value, String> {
     let (status, body) = answer.map_err(|error| endpoint.unanswered(&error))?;
+    if status == NO_CONTENT {
+        return Ok(Value::Null);
+    }
     let no_api = || format!("{endpoint}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
     if status == UNAUTHORIZED {
@@ -201,23 +167,26 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
     }
     match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
         Some(error) => Err(error.to_owned()),
-        None if status == 200 => Ok(answer),
+        None if [200, 201].contains(&status) => Ok(answer),
         None => Err(no_api()),
     }
 }
 
-/// A request with the endpoint's token, if there is one.
-pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str, body: &str) -> String {
+/// A request with the endpoint's token, if there is one, and a body of a type.
+pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str, body: Option<(&str, &str)>) -> String {
     let token = endpoint.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let (kind, body) = body.unwrap_or((JSON, ""));
     let (host, length) = (endpoint.host(), body.len());
-    format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n{token}\r\n{body}")
+    format!(
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{token}\r\n{body}"
+    )
 }
 
 /// Sends a request and returns status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
-fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, String)> {
-    let mut stream = endpoint.connect(TIMEOUT, if body.is_some() { TRIAL_TIMEOUT } else { TIMEOUT })?;
-    let body = body.map(Value::to_string).unwrap_or_default();
-    stream.write_all(request(endpoint, method, path, &body).as_bytes())?;
+fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<(&str, &str)>) -> io::Result<(u16, String)> {
+    let is_long = body.is_some() || method != "GET";
+    let mut stream = endpoint.connect(TIMEOUT, if is_long { TRIAL_TIMEOUT } else { TIMEOUT })?;
+    stream.write_all(request(endpoint, method, path, body).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

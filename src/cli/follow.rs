@@ -21,7 +21,7 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     let unanswered = |error: io::Error| endpoint.unanswered(&error);
     let mut stream = endpoint.connect(TIMEOUT, SILENCE_MAX).map_err(unanswered)?;
     stream
-        .write_all(ask::request(&endpoint, "GET", &ask::events_path(options, "/stream"), "").as_bytes())
+        .write_all(ask::request(&endpoint, "GET", &ask::events_path(options, "/stream"), None).as_bytes())
         .map_err(unanswered)?;
     let mut lines = BufReader::new(stream).lines();
     let head = lines.next().transpose().map_err(unanswered)?.unwrap_or_default();

@@ -1,9 +1,9 @@
-//! `forebay clients`, `forebay shares` and `forebay retained`: clients and the messages queued for them, shared subscriptions, and retained messages.
+//! `forebay clients`, `subscriptions`, `shares` and `retained`: clients and the messages queued for them, who gets messages, and retained messages.
 
 use serde_json::{Value, json};
 
-use super::args::{ClientsArgs, ListArgs, RetainedArgs, SharesArgs};
-use super::ask::{escaped, get, table, text};
+use super::args::{ClientAction, ClientsArgs, ListArgs, RetainedAction, RetainedArgs, SharesArgs, SubscriptionsArgs};
+use super::ask::{change, escaped, get, table, text};
 
 /// Rows that are asked for at a time: the most that a page has.
 const PAGE_ROWS: usize = 1_000;
@@ -14,10 +14,12 @@ const PAGE_ROWS: usize = 1_000;
 /// The reason why there is no answer, in words that name the address.
 pub fn clients(options: &ClientsArgs) -> Result<String, String> {
     if let Some(client_id) = &options.client_id {
-        return client(options, client_id);
+        return match options.action {
+            None => client(options, client_id),
+            Some(action) => end(options, client_id, action),
+        };
     }
-    let query = options.search.as_ref().map(|search| ("search", search.as_str()));
-    let list = List::get(&options.list, "clients", query)?;
+    let list = List::get(&options.list, "clients", &[("search", options.search.as_deref())])?;
     list.print(&options.list, CLIENTS, |client| {
         [
             short(shown(&client["client_id"])),
@@ -38,11 +40,28 @@ const CLIENTS: [&str; 9] =
 const SHARES: [&str; 9] =
     ["SHARE", "FILTER", "STRATEGY", "MEMBERS", "ONLINE", "KEPT", "QUEUED", "QUEUED BYTES", "OLDEST"];
 const RETAINED: [&str; 5] = ["TOPIC", "BYTES", "QOS", "AGE", "EXPIRES IN"];
+const SUBSCRIPTIONS_OF: [&str; 6] = ["FILTER", "CLIENT", "AUTH", "CONNECTED", "QOS", "MAY READ"];
 const SUBSCRIPTIONS: [&str; 5] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER"];
 
+/// Which of several clients with an identifier is meant.
+fn which(options: &ClientsArgs) -> String {
+    options.auth.as_ref().map(|auth| format!("?auth={}", escaped(auth))).unwrap_or_default()
+}
+
+/// Ends a client's connection, or its session.
+fn end(options: &ClientsArgs, client_id: &str, action: ClientAction) -> Result<String, String> {
+    let path = format!("/api/v1/clients/{}", escaped(client_id));
+    let (method, verb, said) = match action {
+        ClientAction::Disconnect => ("POST", "/disconnect", "disconnected"),
+        ClientAction::Forget => ("DELETE", "", "forgotten"),
+    };
+    change(&options.list.from, method, &format!("{path}{verb}{}", which(options)), None)?;
+    Ok(format!("{said}\n"))
+}
+
 fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
-    let which = options.auth.as_ref().map(|auth| format!("?auth={}", escaped(auth))).unwrap_or_default();
-    let client = get(&options.list.from, &format!("/api/v1/clients/{}{which}", escaped(client_id)))?;
+    let path = format!("/api/v1/clients/{}{}", escaped(client_id), which(options));
+    let client = get(&options.list.from, &path)?;
     if options.list.from.json {
         return Ok(format!("{client:#}\n"));
     }
@@ -86,13 +105,32 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// Subscriptions with their clients, a line each.
+///
+/// # Errors
+/// As [`clients`].
+pub fn subscriptions(options: &SubscriptionsArgs) -> Result<String, String> {
+    let SubscriptionsArgs { list, topic, filter } = options;
+    let list = List::get(list, "subscriptions", &[("topic", topic.as_deref()), ("filter", filter.as_deref())])?;
+    list.print(&options.list, SUBSCRIPTIONS_OF, |row| {
+        let may_read = row.get("may_read").map_or_else(|| "-".to_owned(), |may| yes_or_no(may).to_owned());
+        [
+            shown(&row["filter"]),
+            short(shown(&row["client_id"])),
+            shown(&row["auth"]),
+            yes_or_no(&row["connected"]).to_owned(),
+            text(&row["qos"]),
+            may_read,
+        ]
+    })
+}
+
 /// Shared subscriptions, a line each.
 ///
 /// # Errors
 /// As [`clients`].
 pub fn shares(options: &SharesArgs) -> Result<String, String> {
-    let query = options.search.as_ref().map(|search| ("search", search.as_str()));
-    let list = List::get(&options.list, "shares", query)?;
+    let list = List::get(&options.list, "shares", &[("search", options.search.as_deref())])?;
     list.print(&options.list, SHARES, |share| {
         let of = |name: &str| text(&share[name]);
         [
@@ -114,7 +152,15 @@ pub fn shares(options: &SharesArgs) -> Result<String, String> {
 /// # Errors
 /// As [`clients`].
 pub fn retained(options: &RetainedArgs) -> Result<String, String> {
-    let list = List::get(&options.list, "retained", Some(("filter", &options.filter)))?;
+    let path = format!("/api/v1/retained/{}", escaped(&options.filter));
+    match options.action {
+        None => {}
+        Some(RetainedAction::Show) => return get(&options.list.from, &path).map(|answer| format!("{answer:#}\n")),
+        Some(RetainedAction::Delete) => {
+            return change(&options.list.from, "DELETE", &path, None).map(|_| "deleted\n".to_owned());
+        }
+    }
+    let list = List::get(&options.list, "retained", &[("filter", Some(&options.filter))])?;
     list.print(&options.list, RETAINED, |message| {
         [
             shown(&message["topic"]),
@@ -136,13 +182,14 @@ struct List {
 
 impl List {
     /// Asks for page after page of `/api/v1/NAME`.
-    fn get(options: &ListArgs, name: &'static str, query: Option<(&str, &str)>) -> Result<Self, String> {
+    fn get(options: &ListArgs, name: &'static str, query: &[(&str, Option<&str>)]) -> Result<Self, String> {
         let limit = options.limit as usize;
         let mut list = Self { name, rows: Vec::new(), next: Value::Null };
         loop {
             let mut path = format!("/api/v1/{name}?limit={}", (limit - list.rows.len()).min(PAGE_ROWS));
             let cursor = list.next.as_str().map(|next| ("cursor", next));
-            for (key, value) in query.into_iter().chain(cursor) {
+            let query = query.iter().filter_map(|(key, value)| Some((*key, (*value)?)));
+            for (key, value) in query.chain(cursor) {
                 path += &format!("&{key}={}", escaped(value));
             }
             let mut page = get(&options.from, &path)?;

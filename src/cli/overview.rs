@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::control::{Bridge, Cluster, DeadLetters, Described, Listener, Rule, Sink, Source};
+use crate::control::{Bridge, Cluster, Dashboard, DeadLetters, Described, Listener, Rule, Sink, Source};
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Item};
 use crate::rule::program::from_text;
@@ -101,7 +101,11 @@ pub(super) fn of(config: &Config) -> Described {
             .any(|sink| sink.memory_overload_protection && !sink.is_removed)
             .then_some(config.service.memory_high_watermark as f64 / 1e6),
         has_spool: config.spool.is_some(),
-        dashboard: config.control.dashboard,
+        dashboard: Dashboard {
+            is_served: config.control.dashboard,
+            origins: config.control.origins.clone(),
+            base_path: config.control.base_path.clone().unwrap_or_default(),
+        },
         config: in_force::of(config),
     }
 }

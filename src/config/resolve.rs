@@ -383,7 +383,42 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
         }
         file_dirs.push(dir);
     }
-    Control { bind, moved_by, access, file_dirs, tls: tls::of_control(table), ..Control::read(table) }
+    let origins = origins(table);
+    if !origins.is_empty() && access == ApiAccess::Local {
+        let fault =
+            Fault::new("needs control.tokens_file: through a proxy on this machine everyone would be this machine");
+        table.source.report(
+            &table.spot("origins"),
+            fault.hint("`forebay token NAME` creates a token and its line for that file"),
+        );
+    }
+    let base_path = table.find("base_path", values::base_path);
+    Control {
+        bind,
+        moved_by,
+        access,
+        file_dirs,
+        origins,
+        base_path,
+        tls: tls::of_control(table),
+        ..Control::read(table)
+    }
+}
+
+/// Reads `origins`, each as a browser sends it.
+fn origins(table: &Table<'_>) -> Vec<String> {
+    let mut origins = Vec::new();
+    for (origin, spot) in table.texts("origins") {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let is_plain = |c: char| c.is_ascii_graphic() && !"/\\?#@,".contains(c);
+        if host.is_some_and(|host| !host.is_empty() && host.chars().all(is_plain)) {
+            origins.push(origin.to_ascii_lowercase());
+        } else {
+            let hint = "it is scheme, host and, unless it is the scheme's own, port: \"https://forebay.example\"";
+            table.source.report(&spot, Fault::new("is not an origin").hint(hint));
+        }
+    }
+    origins
 }
 
 fn embedded(

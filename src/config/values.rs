@@ -139,6 +139,20 @@ pub(super) fn text(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     value.as_str().map(str::to_owned).ok_or_else(|| mismatch(key, value))
 }
 
+/// Reads a path of URLs: it begins with a slash and ends without one.
+pub(super) fn base_path(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    let path = non_empty(key, value)?;
+    let is_plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let is_path =
+        path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| is_plain(part) && !part.starts_with('.')));
+    let fault = || {
+        Fault::new(format!("{path:?} is no such path")).hint("it is of letters, digits and - . _ ~, as in \"/forebay\"")
+    };
+    if is_path { Ok(path) } else { Err(fault()) }
+}
+
 /// A string with something in it.
 pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     match text(key, value)? {

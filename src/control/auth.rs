@@ -165,13 +165,13 @@ async fn admitted(
             if *method == Method::GET && path == SESSION && bearer(headers).is_none() {
                 return Ok((Who(None), Grant::Nobody));
             }
-            let holder = token(tokens, headers, changes, Address::of(peer.ip())).await?;
+            let holder = token((tokens, &view.logins.guesses), headers, changes, Address::of(peer.ip())).await?;
             Ok(of(holder.clone(), Grant::Token(holder)))
         }
-        None => near(is_near, headers, changes).and_then(|()| match (is_own, changes) {
+        None => near(view, is_near, headers, changes).and_then(|()| match (is_own, changes) {
             (true, _) => Ok(with_own()),
             (false, false) => Ok((Who(None), Grant::Near(Address::of(peer.ip())))),
-            (false, true) => Err(token_needed(view)),
+            (false, true) => Err(wrong(view, headers, Address::of(peer.ip()))),
         }),
     }
 }
@@ -196,15 +196,15 @@ fn by_login(
     if headers.get("x-forebay").is_none_or(|value| value != "1") {
         return Ok(None);
     }
-    let digest = view.logins.presented(headers, view.tls.is_some());
+    let digest = view.logins.presented(view, headers);
     let login = digest.and_then(|digest| Some((digest, view.logins.find(&digest, Instant::now())?.0)));
     let Some((digest, holder)) = login else { return Ok(None) };
     let Some(role) = role_of(view, &holder).filter(|_| is_near || holder != Holder::Own) else { return Ok(None) };
-    if let Some(origin) = text(headers, header::ORIGIN).filter(|origin| !is_own_origin(headers, origin)) {
+    if let Some(origin) = text(headers, header::ORIGIN).filter(|origin| !is_own_origin(view, headers, origin)) {
         return Err(Problem::new(StatusCode::FORBIDDEN, format!("a request that comes from a page of {origin}")));
     }
     if view.tokens.is_none() {
-        near(is_near, headers, changes)?;
+        near(view, is_near, headers, changes)?;
     }
     may(changes, role, holder.name())?;
     Ok(Some((holder, Grant::Login(digest))))
@@ -219,14 +219,40 @@ pub(super) fn may(changes: bool, role: Role, name: &str) -> Result<(), Problem> 
     Ok(())
 }
 
+/// Whether who asks may see what is in messages: by a token with the role write.
+pub(super) fn may_read_messages(view: &View, grant: &Grant) -> Result<(), Problem> {
+    let holder = match grant {
+        Grant::Login(digest) => view.logins.find(digest, Instant::now()).map(|(holder, _)| holder),
+        _ => grant.holder(),
+    };
+    let holder = holder.ok_or_else(|| token_needed(view))?;
+    let role = role_of(view, &holder).ok_or_else(|| token_needed(view))?;
+    may(true, role, holder.name())
+}
+
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Whether a page is one of those that we serve. Another port is another site: whoever may listen on one could serve pages there.
-fn is_own_origin(headers: &HeaderMap, origin: &str) -> bool {
+fn is_own_origin(view: &View, headers: &HeaderMap, origin: &str) -> bool {
+    let origins = &view.described.dashboard.origins;
+    if !origins.is_empty() {
+        return origins.iter().any(|own| own.eq_ignore_ascii_case(origin));
+    }
     let page = origin.split_once("://").map(|(_, page)| page);
     page.zip(text(headers, header::HOST)).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host))
+}
+
+/// `wrong` refuses a request that lacks the token of this machine, and counts another token as a guess.
+pub(super) fn wrong(view: &View, headers: &HeaderMap, address: Address) -> Problem {
+    if bearer(headers).is_some() {
+        if let Err(problem) = view.logins.guesses.look(address, Instant::now()) {
+            return problem;
+        }
+        view.logins.guesses.wrong(address, Instant::now());
+    }
+    token_needed(view)
 }
 
 /// For a request that needs a token where there is no `control.tokens_file`.
@@ -247,26 +273,29 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Without tokens only this machine is served. A browser on it must not be led here by a foreign page (DNS rebinding,
 /// cross-site requests).
-fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
+fn near(view: &View, is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
     if !is_near {
         let detail = "without tokens /api/v1 is for this machine only; control.tokens_file admits others";
         return Err(forbidden(detail.to_owned()));
     }
-    of_loopback(headers, "ask at http://127.0.0.1, or set control.tokens_file")?;
+    of_loopback(view, headers, "ask at http://127.0.0.1, or set control.tokens_file")?;
     match text(headers, header::ORIGIN) {
-        Some(origin) if changes && !is_own_origin(headers, origin) => {
+        Some(origin) if changes && !is_own_origin(view, headers, origin) => {
             Err(forbidden(format!("a change that comes from a page of {origin}")))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether the page of a browser that asks can be one of this machine's loopback: a foreign one can have its own name lead here.
-fn of_loopback(headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
+/// Whether the page of a browser that asks can be one of this machine's loopback, or of `control.origins`: a foreign one can have its own name
+/// lead here.
+fn of_loopback(view: &View, headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
     let host = headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+    let pages = view.described.dashboard.origins.iter().filter_map(|origin| origin.split_once("://"));
+    let is_known = |host: &str| is_loopback(host) || pages.clone().any(|(_, page)| page.eq_ignore_ascii_case(host));
     match host {
-        Some(host) if !is_loopback(&host) => {
+        Some(host) if !is_known(&host) => {
             let detail = format!("the host {host:?} is not this machine's loopback; {cure}");
             Err(Problem::new(StatusCode::FORBIDDEN, detail))
         }
@@ -275,8 +304,9 @@ fn of_loopback(headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
 }
 
 /// Lets through who asks what needs no token, on a control address that only this machine can reach.
-pub(super) async fn guard_of_loopback(request: Request, next: Next) -> Response {
-    match of_loopback(request.headers(), "ask at http://127.0.0.1; a proxy has to send its own Host") {
+pub(super) async fn guard_of_loopback(State(view): State<Arc<View>>, request: Request, next: Next) -> Response {
+    let cure = "ask at http://127.0.0.1; control.origins names proxies";
+    match of_loopback(&view, request.headers(), cure) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -294,11 +324,58 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Described;
+    use crate::metrics::collector::Boards;
+
+    fn view(origins: &[&str]) -> View {
+        let boards = Boards {
+            shards: Vec::new(),
+            sinks: Vec::new(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            sources: Vec::new(),
+            bridges: Vec::new(),
+            rules: Vec::new(),
+        };
+        let mut described = Described::default();
+        described.dashboard.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        View::idle(boards, described)
+    }
+
+    /// W6: a proxy may send any `Host`; pages are known by the origin that their browser says.
+    #[test]
+    fn with_origins_pages_are_those_of_the_proxy() {
+        let view = view(&["https://forebay.example", "http://10.0.0.1:8081"]);
+        let headers =
+            |host: &str| -> HeaderMap { [(header::HOST, host.parse().expect("a value"))].into_iter().collect() };
+        for (origin, is_own) in [
+            ("https://forebay.example", true),
+            ("https://FOREBAY.example", true),
+            ("http://10.0.0.1:8081", true),
+            ("http://forebay.example", false),
+            ("https://forebay.example:444", false),
+            ("https://forebay.example.evil.example", false),
+            ("http://127.0.0.1:8080", false),
+            ("null", false),
+        ] {
+            assert_eq!(is_own_origin(&view, &headers("127.0.0.1:8080"), origin), is_own, "{origin}");
+        }
+        for (host, is_known) in [
+            ("forebay.example", true),
+            ("10.0.0.1:8081", true),
+            ("127.0.0.1:8080", true),
+            ("evil.example", false),
+            ("10.0.0.1", false),
+        ] {
+            assert_eq!(of_loopback(&view, &headers(host), "").is_ok(), is_known, "{host}");
+        }
+    }
 
     /// X67: on loopback, by `Host` and `Origin`.
     #[test]
     fn without_tokens_only_this_machine_is_served_and_no_foreign_page() {
-        let local = |headers: &HeaderMap, changes| near(true, headers, changes);
+        let view = view(&[]);
+        let local = |headers: &HeaderMap, changes| near(&view, true, headers, changes);
         let headers = |pairs: &[(header::HeaderName, &str)]| -> HeaderMap {
             pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect()
         };
@@ -319,6 +396,6 @@ mod tests {
             assert!(local(&with_origin(foreign), true).is_err(), "{foreign}");
         }
         assert!(local(&with_origin("https://evil.example"), false).is_ok());
-        assert!(near(false, &headers(&[(header::HOST, "localhost")]), false).is_err());
+        assert!(near(&view, false, &headers(&[(header::HOST, "localhost")]), false).is_err());
     }
 }

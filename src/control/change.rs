@@ -1,5 +1,6 @@
 //! Sinks, sources, rules, bridges, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
-//! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force.
+//! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force. Keys are JSON, or TOML with the
+//! content type `application/toml`.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::{IntoParams, IntoResponses};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Who;
-use super::problem::{Asked, Named, Problem, Sent};
+use super::problem::{Asked, Named, Problem, SentKeys};
 use super::reload::{Part, Reloaded, To, Wanted, carry_out};
 use super::{Shown, View};
 use crate::metrics::event::{Event, Field, Kind};
@@ -181,7 +182,7 @@ fn set(key: &str, value: Value) -> To {
 #[utoipa::path(put, path = "/api/v1/sinks/{name}", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[sink]]`"), responses(OfPut))]
-async fn put_sink(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_sink(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
 }
 
@@ -214,7 +215,7 @@ async fn resume_sink(request: Request) -> Answer {
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[source]]`"), responses(OfPut,
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or a circle: `detail` has a line for each; nothing was changed")))]
-async fn put_source(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_source(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
 }
 
@@ -244,7 +245,7 @@ async fn resume_source(request: Request) -> Answer {
 #[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(OfPut))]
-async fn put_bridge(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_bridge(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Bridge, "put_bridge", To::Entry(keys)).await
 }
 
@@ -286,7 +287,7 @@ async fn resume_bridge(request: Request) -> Answer {
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[rule]]`"), responses(OfPut,
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement, or the templates of a sink over what it yields, have mistakes: `detail` has a line for each; nothing was changed")))]
-async fn put_rule(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_rule(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Rule, "put_rule", To::Entry(keys)).await
 }
 
@@ -316,7 +317,7 @@ async fn resume_rule(request: Request) -> Answer {
 #[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(OfPut))]
-async fn put_cluster(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_cluster(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
@@ -335,7 +336,7 @@ async fn delete_cluster(request: Request) -> Answer {
     request_body(content = Object, description = "Keys of `[[listener]]`"), responses(OfPut,
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or the address cannot be bound; nothing was changed")))]
-async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+async fn put_listener(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
 }
 

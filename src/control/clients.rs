@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -25,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of a page, by default and at most.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Questions for one page: a search that finds little ends with a cursor after this many.
+/// Questions for one page, and the time that they may take: a search that finds little among very many ends with a cursor after that.
 const QUESTIONS_MAX: usize = 256;
+const TIME_MAX: Duration = Duration::from_millis(300);
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
@@ -418,12 +419,12 @@ pub(super) async fn page<T, At: Default + Display + FromStr>(
             parsed.ok_or_else(not_a_cursor)?
         }
     };
-    let mut found = Vec::new();
-    for _ in 0..QUESTIONS_MAX {
+    let (mut found, began) = (Vec::new(), Instant::now());
+    for asked in 0..QUESTIONS_MAX {
         if shard >= view.shards.count() {
             return Ok((found, None));
         }
-        if found.len() == limit {
+        if found.len() == limit || (asked > 0 && began.elapsed() >= TIME_MAX) {
             break;
         }
         let Part { rows, next } = part(ask(view, shard, question(from, limit - found.len())).await?)?;
@@ -455,5 +456,69 @@ pub(super) async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Pro
     match tokio::time::timeout(PATIENCE, told).await {
         Ok(Ok(told)) => Ok(told),
         _ => Err(Problem::unavailable(format!("shard {shard} did not answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::control::Described;
+    use crate::metrics::collector::Boards;
+    use crate::metrics::inspect::{Answer, SeekTo, Shards};
+
+    /// A shard that has many clients, none of whom fits, and takes its time.
+    #[derive(Default)]
+    struct Slow(AtomicU32);
+
+    impl Shards for Slow {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn shared_subscriptions(&self) -> usize {
+            0
+        }
+
+        fn owner(&self, _: &str) -> usize {
+            0
+        }
+
+        fn place(&self, text: &str) -> Result<SeekTo, String> {
+            Err(text.to_owned())
+        }
+
+        fn ask(&self, _: usize, _: Ask, answer: Answer) -> bool {
+            std::thread::sleep(Duration::from_millis(10));
+            let next = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            answer(Told::Clients(Part { rows: Vec::new(), next: Some(next) }));
+            true
+        }
+    }
+
+    /// A page is answered in a bounded time, whatever is searched for among however many.
+    #[tokio::test]
+    async fn a_search_that_takes_long_ends_with_a_cursor() {
+        let boards = Boards {
+            shards: Vec::new(),
+            sinks: Vec::new(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            sources: Vec::new(),
+            bridges: Vec::new(),
+            rules: Vec::new(),
+        };
+        let shards = Arc::new(Slow::default());
+        let view = View { shards: Arc::clone(&shards) as Arc<dyn Shards>, ..View::idle(boards, Described::default()) };
+        let question = |from, limit| Ask::Clients { from, limit, search: Some("nobody".into()), connected: None };
+        let part = |told| match told {
+            Told::Clients(part) => Ok(part),
+            _ => Err(not_an_answer()),
+        };
+        let Ok((rows, next)) = page(&view, None, None, question, part).await else { panic!("no page") };
+        let asked = shards.0.load(Ordering::Relaxed);
+        assert!(rows.is_empty() && (1..=30).contains(&asked), "{asked}");
+        assert_eq!(next, Some(format!("0-{asked}")));
     }
 }

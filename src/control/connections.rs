@@ -28,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What they are called.
-pub const NUMBERS: [Spec; 9] = [
+pub const NUMBERS: [Spec; 11] = [
     Spec {
         name: "control_connections",
         label: None,
@@ -60,6 +60,18 @@ pub const NUMBERS: [Spec; 9] = [
     Spec { name: "control_requests_refused", label: Some(("reason", "wrong_token")), help: "", kind: Kind::Counter },
     Spec { name: "control_requests_refused", label: Some(("reason", "role")), help: "", kind: Kind::Counter },
     Spec { name: "control_requests_refused", label: Some(("reason", "foreign")), help: "", kind: Kind::Counter },
+    Spec {
+        name: "control_guessing_addresses",
+        label: None,
+        help: "Addresses that have sent wrong tokens to the admin API: at most 1,024, each for ten minutes after its last one.",
+        kind: Kind::Gauge,
+    },
+    Spec {
+        name: "control_guesses_refused",
+        label: None,
+        help: "Wrong tokens answered 429, without being looked at, because such an address waits: 1 s after its first, up to 30 s.",
+        kind: Kind::Counter,
+    },
 ];
 
 /// Bounds of connections.
@@ -257,7 +269,7 @@ impl Extra for Connections {
         let open = self.open().len() as u64;
         let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
         let values = [open, self.bounds.all as u64, counted[0], counted[1], super::tokens::checks_refused()];
-        let values = values.into_iter().chain(super::auth::requests_refused());
+        let values = values.into_iter().chain(super::auth::requests_refused()).chain(super::guesses::numbers());
         NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }

@@ -82,6 +82,17 @@ pub struct Listener {
     pub is_removed: bool,
 }
 
+/// How browsers have the dashboard.
+#[derive(Clone, Debug, Default)]
+pub struct Dashboard {
+    /// Whether it is served.
+    pub is_served: bool,
+    /// Where pages come from that may change something; none: from where they ask.
+    pub origins: Vec<String>,
+    /// The path at a proxy, without a slash at its end; empty: none.
+    pub base_path: String,
+}
+
 /// All of them, in the order of the boards.
 #[derive(Clone, Debug, Default)]
 pub struct Described {
@@ -101,8 +112,8 @@ pub struct Described {
     pub memory_high_watermark: Option<f64>,
     /// Whether there is a spool.
     pub has_spool: bool,
-    /// Whether the dashboard is served.
-    pub dashboard: bool,
+    /// The dashboard.
+    pub dashboard: Dashboard,
     /// The configuration in force, without secrets.
     pub config: serde_json::Value,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -17,15 +17,17 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::View;
-use super::auth::Who;
+use super::auth::{Grant, Who};
 use super::problem::{Asked, Problem, Sent};
+use super::{Shown, View};
 use crate::metrics::event::{Class, Event, Field, Kind, Severity};
 use crate::metrics::journal::Filter;
 use crate::metrics::time::{from_rfc3339, rfc3339};
 
 /// How often a stream looks for new events.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a stream looks whether whoever reads it still may.
+const GRANT_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// Events of a page, and the most that may be asked for.
 const LIMIT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
@@ -187,28 +189,34 @@ async fn events(State(view): State<Arc<View>>, Asked(query): Asked<EventsQuery>)
 }
 
 /// Events as they happen (server-sent events): first those that are kept, then new ones, each with its number as `id`, its kind as
-/// `event` and the same object as in a page as `data`. `Last-Event-ID` goes on behind an event.
+/// `event` and the same object as in a page as `data`. `Last-Event-ID` goes on behind an event. The stream ends when its token or login does.
 #[utoipa::path(get, path = "/api/v1/events/stream", tag = "events", params(EventsQuery), responses(
     (status = 200, body = String, content_type = "text/event-stream"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many streams are open")))]
 async fn stream(
-    State(view): State<Arc<View>>,
+    State(shown): State<Shown>,
+    Extension(grant): Extension<Grant>,
     headers: HeaderMap,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let view = shown.view();
     let mut filter = query.filter(&view)?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     filter.since = seen.unwrap_or(filter.since);
     (filter.limit, filter.newest_first) = (None, false);
     let permit = Arc::clone(&view.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("too many streams of events are open"))?;
-    let following = Following { view, filter, ready: VecDeque::new(), _permit: permit };
+    let following =
+        Following { shown, grant, looked_at: Instant::now(), filter, ready: VecDeque::new(), _permit: permit };
     Ok(Sse::new(futures_util::stream::unfold(following, next)).keep_alive(KeepAlive::default()))
 }
 
 struct Following {
-    view: Arc<View>,
+    shown: Shown,
+    grant: Grant,
+    /// When it was last seen that the grant holds.
+    looked_at: Instant,
     filter: Filter,
     ready: VecDeque<EventBody>,
     _permit: OwnedSemaphorePermit,
@@ -216,12 +224,19 @@ struct Following {
 
 async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible>, Following)> {
     loop {
+        if following.looked_at.elapsed() >= GRANT_LOOKED_AT_EVERY {
+            if !following.grant.holds(&following.shown.view()) {
+                return None;
+            }
+            following.looked_at = Instant::now();
+        }
         if let Some(event) = following.ready.pop_front() {
             let data = serde_json::to_string(&event).unwrap_or_default();
             return Some((Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(data)), following));
         }
-        following.view.journal.collect();
-        let page = following.view.journal.page(&following.filter);
+        let journal = Arc::clone(&following.shown.view().journal);
+        journal.collect();
+        let page = journal.page(&following.filter);
         following.filter.since = page.last;
         following.ready = page.events.iter().map(|(id, event)| EventBody::new(*id, event)).collect();
         if following.ready.is_empty() {

@@ -64,7 +64,7 @@ pub(super) async fn below(State(view): State<Arc<View>>, Path(path): Path<String
 }
 
 fn file(view: &View, path: &str, headers: &HeaderMap) -> Response {
-    let is_on = view.described.dashboard;
+    let is_on = view.described.dashboard.is_served;
     let Some(place) = FILES.iter().position(|(name, _)| *name == path).filter(|_| is_on) else {
         let what =
             if is_on { format!("the dashboard has no file {path:?}") } else { "control.dashboard is false".to_owned() };

@@ -29,6 +29,7 @@ use crate::limits::{
     LIVE_STREAMS_OF_ONE_MAX,
 };
 use crate::metrics::history::{History, Object};
+use crate::metrics::inspect::BridgeState;
 use crate::metrics::journal::Filter;
 use crate::metrics::samples::Span;
 use crate::metrics::series::{Kind, Reading, bounds};
@@ -43,11 +44,12 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 }
 
 /// States by their numbers in frames.
-const STATES: [(&str, &[&str]); 4] = [
+const STATES: [(&str, &[&str]); 5] = [
     ("sink", &["running", "stalled", "unreachable", "paused", "removed"]),
     ("source", &["running", "joining", "trouble", "stopped", "unreachable", "paused", "unused", "removed"]),
     ("rule", &["running", "disabled"]),
     ("cluster", &["reachable", "unreachable"]),
+    ("bridge", &BridgeState::WORDS),
 ];
 
 /// See the module.
@@ -236,21 +238,24 @@ impl View {
         objects.extend(of(Kind::Cluster, self.shown_clusters().collect()));
         objects.extend(of(Kind::Source, self.shown_sources().collect()));
         objects.extend(of(Kind::Rule, self.shown_rules().collect()));
+        objects.extend(of(Kind::Bridge, self.shown_bridges().collect()));
         objects
     }
 
-    /// How all sinks, sources, rules and clusters stand, as places in [`STATES`].
-    fn states(&self, span: &Span) -> [Vec<usize>; 4] {
+    /// How all sinks, sources, rules, clusters and bridges stand, as places in [`STATES`].
+    fn states(&self, span: &Span) -> [Vec<usize>; 5] {
         let described = &self.described;
         let place = |list: usize, word: &str| STATES[list].1.iter().position(|known| *known == word).unwrap_or(0);
         let sink = |index: usize| place(0, described.sink_state(span, index));
         let source = |index: usize| place(1, self.source_state(span, index, &[]).0);
+        let bridge = |index: usize| place(4, self.bridge_state(span, index).0);
         let cluster = |index| usize::from(span.now.cluster(index, ClusterMetric::Reachable) == 0);
         [
             (0..described.sinks.len()).map(sink).collect(),
             (0..described.sources.len()).map(source).collect(),
             described.rules.iter().map(|rule| usize::from(!rule.is_enabled)).collect(),
             (0..described.clusters.len()).map(cluster).collect(),
+            (0..described.bridges.len()).map(bridge).collect(),
         ]
     }
 
@@ -287,16 +292,18 @@ impl View {
             Kind::Source => (&described.sources[index].name, "source", cluster(described.sources[index].cluster)),
             Kind::Rule => (&described.rules[index].name, "rule", None),
             Kind::Cluster => (&described.clusters[index].name, "cluster", None),
+            Kind::Bridge => (&described.bridges[index].name, "bridge", None),
         }
     }
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 6] = [
     ("totals", Kind::Totals),
     ("sink", Kind::Sink),
     ("cluster", Kind::Cluster),
     ("source", Kind::Source),
     ("rule", Kind::Rule),
+    ("bridge", Kind::Bridge),
 ];
 
 /// Numbers once a second, as they come (server-sent events). `layout` says which there are: `objects` in the order of their values, for each
@@ -374,6 +381,8 @@ struct HistoryQuery {
     rule: Option<String>,
     /// Those of this Kafka cluster.
     kafka: Option<String>,
+    /// Those of this bridge.
+    bridge: Option<String>,
     /// `second`, of the last 15 minutes, or `minute`, of the last 24 hours.
     #[param(default = "second")]
     by: Option<String>,
@@ -381,7 +390,7 @@ struct HistoryQuery {
     since: Option<u64>,
 }
 
-/// Numbers of the last 15 minutes by second, or of the last 24 hours by minute: of the service, or of a sink, source, rule or cluster. They are
+/// Numbers of the last 15 minutes by second, or of the last 24 hours by minute: of the service, or of a sink, source, rule, bridge or cluster. They are
 /// in memory: a start begins with none.
 #[utoipa::path(get, path = "/api/v1/history", tag = "live", params(HistoryQuery), responses(
     (status = 200, body = Values),
@@ -403,7 +412,7 @@ async fn history(State(view): State<Arc<View>>, Asked(query): Asked<HistoryQuery
         let now = view.live.state();
         // One that was just added has its history from the next second on.
         if !now.history.has(object) && !view.objects().contains(&object) {
-            let detail = "it has no history: only the first sinks, sources, rules and clusters have one";
+            let detail = "it has no history: only the first sinks, sources, rules, bridges and clusters have one";
             return Err(Problem::bad_request(detail));
         }
         now.history.part(object, &names, by_minute, since)
@@ -453,6 +462,10 @@ impl View {
         if let Some(name) = &query.rule {
             let found = self.shown_rules().find(|index| described.rules[*index].name == *name);
             return Ok((Kind::Rule, found.ok_or_else(|| missing("rule", name))?));
+        }
+        if let Some(name) = &query.bridge {
+            let found = self.shown_bridges().find(|index| described.bridges[*index].name == *name);
+            return Ok((Kind::Bridge, found.ok_or_else(|| missing("bridge", name))?));
         }
         if let Some(name) = &query.kafka {
             let found = self.shown_clusters().find(|index| described.clusters[*index].name == *name);

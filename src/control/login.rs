@@ -17,10 +17,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Grant, Holder};
+use super::guesses::Guesses;
 use super::own_token::sha256;
 use super::problem::Problem;
 use super::tokens::Role;
-use super::{View, auth};
+use super::{Dashboard, View, auth};
 use crate::limits::{LOGIN_IDLE_MAX, LOGIN_LASTS, LOGINS_MAX, LOGINS_OF_TOKEN_MAX};
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
@@ -33,6 +34,8 @@ pub struct Logins {
     /// The port that cookies are named by: two services on one machine share the browser's cookies.
     port: OnceLock<u16>,
     kept: Mutex<Vec<Login>>,
+    /// Who has sent wrong tokens.
+    pub(super) guesses: Arc<Guesses>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,13 @@ struct Login {
     of: Holder,
     began: Instant,
     used: Instant,
+}
+
+/// How the cookie of a login is set.
+struct Cookie {
+    name: String,
+    path: String,
+    is_secure: bool,
 }
 
 impl Login {
@@ -55,15 +65,27 @@ impl Logins {
         let _ = self.port.set(port);
     }
 
-    /// The cookie's name. Over TLS browsers hold it to this host alone.
-    fn name(&self, is_tls: bool) -> String {
-        let prefix = if is_tls { "__Host-" } else { "" };
-        format!("{prefix}forebay-{}", self.port.get().copied().unwrap_or_default())
+    /// The cookie's name, path and whether browsers send it over TLS alone.
+    fn cookie(&self, view: &View) -> Cookie {
+        let Dashboard { origins, base_path, .. } = &view.described.dashboard;
+        let is_secure = if origins.is_empty() {
+            view.tls.is_some()
+        } else {
+            origins.iter().all(|origin| origin.starts_with("https://"))
+        };
+        // Browsers hold the first of these to this host, and to the path `/`.
+        let prefix = match (is_secure, base_path.is_empty()) {
+            (true, true) => "__Host-",
+            (true, false) => "__Secure-",
+            (false, _) => "",
+        };
+        let name = format!("{prefix}forebay-{}", self.port.get().copied().unwrap_or_default());
+        Cookie { name, path: if base_path.is_empty() { "/".to_owned() } else { base_path.clone() }, is_secure }
     }
 
     /// The digest of the cookie that a request has.
-    pub(super) fn presented(&self, headers: &HeaderMap, is_tls: bool) -> Option<[u8; 32]> {
-        let name = self.name(is_tls);
+    pub(super) fn presented(&self, view: &View, headers: &HeaderMap) -> Option<[u8; 32]> {
+        let name = self.cookie(view).name;
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
@@ -152,9 +174,18 @@ async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Gran
 #[utoipa::path(post, path = "/api/v1/session", tag = "service", responses(
     (status = 200, body = SessionStatus),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "No token, or a wrong one"),
+    (status = 429, body = Problem, content_type = "application/problem+json", description = "Wrong tokens came from this address: `Retry-After` says when the next one is looked at"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The system gives no random numbers")))]
-async fn log_in(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
-    let holder = grant.holder().ok_or_else(|| auth::token_needed(&view))?;
+async fn log_in(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wrong = || match &grant {
+        Grant::Near(address) => auth::wrong(&view, &headers, *address),
+        _ => auth::token_needed(&view),
+    };
+    let holder = grant.holder().ok_or_else(wrong)?;
     let cookie = view.logins.begin(holder, Instant::now()).map_err(Problem::unavailable)?;
     let status = SessionStatus::new(&view, &Grant::Login(sha256(&cookie)));
     Ok(with_cookie(&view, &cookie, LOGIN_LASTS.as_secs(), Json(status)))
@@ -175,10 +206,9 @@ async fn log_out(State(view): State<Arc<View>>, Extension(grant): Extension<Gran
 }
 
 fn with_cookie(view: &View, value: &str, seconds: u64, answer: impl IntoResponse) -> Response {
-    let is_tls = view.tls.is_some();
-    let name = view.logins.name(is_tls);
-    let secure = if is_tls { "; Secure" } else { "" };
-    let cookie = format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
+    let Cookie { name, path, is_secure } = view.logins.cookie(view);
+    let secure = if is_secure { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}");
     let mut response = answer.into_response();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -221,15 +251,52 @@ mod tests {
         assert!(!left(&eight[0]));
     }
 
+    fn view(origins: &[&str], base_path: &str) -> View {
+        let boards = crate::metrics::collector::Boards {
+            shards: Vec::new(),
+            sinks: Vec::new(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            sources: Vec::new(),
+            bridges: Vec::new(),
+            rules: Vec::new(),
+        };
+        let mut described = crate::control::Described::default();
+        described.dashboard.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        base_path.clone_into(&mut described.dashboard.base_path);
+        View::idle(boards, described)
+    }
+
     #[test]
     fn a_cookie_is_named_by_the_port_and_found_among_others() {
         let logins = Logins::default();
         logins.served_at(8_443);
+        let (plain, secure) = (view(&[], ""), view(&["https://forebay.example"], ""));
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=b; forebay-8080=x; forebay-8443=mine"));
-        assert_eq!(logins.presented(&headers, false), Some(sha256("mine")));
-        assert_eq!(logins.presented(&headers, true), None);
+        assert_eq!(logins.presented(&plain, &headers), Some(sha256("mine")));
+        assert_eq!(logins.presented(&secure, &headers), None);
         headers.append(header::COOKIE, HeaderValue::from_static("__Host-forebay-8443=other"));
-        assert_eq!(logins.presented(&headers, true), Some(sha256("other")));
+        assert_eq!(logins.presented(&secure, &headers), Some(sha256("other")));
+    }
+
+    #[test]
+    fn a_cookie_holds_where_the_page_is() {
+        let set = |origins: &[&str], base_path: &str| {
+            let view = view(origins, base_path);
+            view.logins.served_at(8_080);
+            let answer = with_cookie(&view, "x", 9, StatusCode::OK);
+            answer.headers()[header::SET_COOKIE].to_str().expect("text").to_owned()
+        };
+        let rest = "; HttpOnly; SameSite=Strict; Path=";
+        assert_eq!(set(&[], ""), format!("forebay-8080=x{rest}/; Max-Age=9"));
+        assert_eq!(set(&[], "/forebay"), format!("forebay-8080=x{rest}/forebay; Max-Age=9"));
+        assert_eq!(set(&["https://a"], ""), format!("__Host-forebay-8080=x{rest}/; Max-Age=9; Secure"));
+        assert_eq!(set(&["https://a"], "/b"), format!("__Secure-forebay-8080=x{rest}/b; Max-Age=9; Secure"));
+        assert_eq!(
+            set(&["https://a", "http://b"], ""),
+            format!("forebay-8080=x{rest}/; Max-Age=9"),
+            "one of them is plain"
+        );
     }
 }

@@ -10,8 +10,11 @@ mod connections;
 mod described;
 mod events;
 mod files;
+mod guesses;
+mod histograms;
 #[cfg(test)]
 mod idle;
+mod letters;
 mod live;
 mod login;
 mod overview;
@@ -51,7 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::bridges::Bridge;
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
-pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
+pub use self::described::{Cluster, Dashboard, DeadLetters, Described, Listener, Sink};
 pub use self::live::Live;
 pub use self::login::Logins;
 pub use self::own_token::OwnToken;
@@ -271,6 +274,8 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(events::routes())
         .merge(login::routes())
         .merge(live::routes())
+        .merge(histograms::routes())
+        .merge(letters::routes())
         .merge(reload::routes())
         .merge(change::routes())
         .merge(trial::routes())
@@ -324,7 +329,7 @@ fn router(shown: Shown, is_local: bool) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));
     if is_local {
-        open = open.route_layer(axum::middleware::from_fn(auth::guard_of_loopback));
+        open = open.route_layer(axum::middleware::from_fn_with_state(shown.clone(), auth::guard_of_loopback));
     }
     open.merge(api)
         .fallback(problem::no_such_path)

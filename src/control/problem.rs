@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// Time for the body of a request, after its head.
@@ -27,12 +28,20 @@ pub(super) struct Problem {
     status: u16,
     /// What was wrong, and what to do.
     detail: String,
+    /// Seconds after which the same request may have another answer.
+    #[serde(skip)]
+    after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
+        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into(), after: None }
+    }
+
+    /// Says when to try again: `Retry-After`.
+    pub(super) fn after(self, seconds: u64) -> Self {
+        Self { after: Some(seconds), ..self }
     }
 
     pub(super) fn is(&self, status: StatusCode) -> bool {
@@ -59,7 +68,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let after = self.after;
         let mut response = (status, Json(self)).into_response();
+        if let Some(seconds) = after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         let kind = header::HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if status == StatusCode::UNAUTHORIZED {
@@ -103,6 +116,32 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
 }
 
+/// The keys of a part of the configuration: JSON, or TOML as in the file where the content type says so; likewise.
+pub(super) struct SentKeys(pub(super) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for SentKeys {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_toml = kind.is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim() == "application/toml");
+        let body = received(request, state).await?;
+        if is_toml { toml_keys(&body).map(Self) } else { read(&body).map(Self) }
+    }
+}
+
+/// Reads keys as the configuration file has them. What is wrong has its place in the text.
+fn toml_keys(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let text =
+        std::str::from_utf8(body).map_err(|error| Problem::bad_request(format!("the body is no text: {error}")))?;
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("line {line}, column {column}: {}", error.message()))
+    })
+}
+
 /// The body, which may be left out; likewise.
 pub(super) struct SentIfAny<T>(pub(super) T);
 
@@ -138,4 +177,27 @@ pub(super) async fn no_such_path(uri: axum::http::Uri) -> Problem {
 /// A method that a path does not have.
 pub(super) async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_of_toml_have_their_place() {
+        let keys = toml_keys(b"topic = \"t\"\nfilters = [\"a\", \"b\"]\nheaders = { site = \"x\" }\n").expect("keys");
+        assert_eq!(
+            Value::Object(keys),
+            serde_json::json!({ "topic": "t", "filters": ["a", "b"], "headers": { "site": "x" } })
+        );
+        for (text, place) in [
+            ("a = 1\n\nb = = 2\n", "line 3, column 5: "),
+            ("a = 1\na = 2", "line 2, column 1: "),
+            ("ä = 1", "line 1, column 1: "),
+        ] {
+            let problem = toml_keys(text.as_bytes()).expect_err(text);
+            assert!(problem.detail().starts_with(place), "{}", problem.detail());
+        }
+        assert!(toml_keys(b"a = \"\xff\"").is_err());
+    }
 }

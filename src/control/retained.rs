@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::View;
-use super::auth::{Who, token_needed};
+use super::auth::{Grant, Who, may_read_messages};
 use super::clients::{ask, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
@@ -113,20 +113,19 @@ async fn retained_messages(
     Ok(Json(Messages { retained, next }))
 }
 
-/// The retained message of a topic, with its payload.
+/// The retained message of a topic, with its payload: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/retained/{topic}", tag = "retained", security(("token" = [])),
     params(("topic" = String, Path, description = "Topic, percent-encoded")), responses(
     (status = 200, body = Message),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
 async fn retained_message(
     State(view): State<Arc<View>>,
-    Extension(Who(token)): Extension<Who>,
+    Extension(grant): Extension<Grant>,
     Named(topic): Named,
 ) -> Result<Json<Message>, Problem> {
-    if token.is_none() {
-        return Err(token_needed(&view));
-    }
+    may_read_messages(&view, &grant)?;
     let shard = view.shards.owner(&topic);
     match ask(&view, shard, Ask::RetainedOf(topic.clone())).await? {
         Told::RetainedOf(Some(row)) => Ok(Json(Message::new(shard, *row))),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::Uri;
 use axum::response::Response;
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -95,6 +96,9 @@ impl Connection {
         let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             doing.answers(Instant::now());
             request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(uri) = below(request.uri(), &self.shown.view().described.dashboard.base_path) {
+                *request.uri_mut() = uri;
+            }
             let (mut router, doing) = (self.router.clone(), Arc::clone(doing));
             async move {
                 let response: Result<Response, Infallible> = router.call(request.map(Body::new)).await;
@@ -106,6 +110,17 @@ impl Connection {
         if let Err(error) = served {
             tracing::trace!(%peer, %error, "a connection to the control plane ended");
         }
+    }
+}
+
+/// What a path below the one at a proxy stands for; `None`: it is not below it.
+fn below(uri: &Uri, base_path: &str) -> Option<Uri> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix(base_path).filter(|_| !base_path.is_empty())?;
+    match rest.as_bytes().first() {
+        None => Some(Uri::from_static("/")),
+        Some(b'/') => rest.parse().ok(),
+        // The name of another path begins with it.
+        Some(_) => None,
     }
 }
 
@@ -231,6 +246,16 @@ mod tests {
         let connections = Arc::new(Connections::bounded(BOUNDS));
         tokio::spawn(serve(listener, shown, router, Arc::clone(&connections)));
         (addr, connections)
+    }
+
+    #[test]
+    fn a_path_at_a_proxy_stands_for_the_one_below_it() {
+        let stands = |path: &'static str, base| below(&Uri::from_static(path), base).map(|uri| uri.to_string());
+        assert_eq!(stands("/forebay/ui/?a=b", "/forebay").as_deref(), Some("/ui/?a=b"));
+        assert_eq!(stands("/forebay", "/forebay").as_deref(), Some("/"));
+        for (path, base) in [("/ui/", "/forebay"), ("/forebays/ui/", "/forebay"), ("/ui/", "")] {
+            assert_eq!(stands(path, base), None, "{path}");
+        }
     }
 
     /// How long after `since` the service has closed its end.

@@ -31,6 +31,18 @@ impl Shown {
         *view = Arc::new(View { tokens, tls, ..View::clone(&view) });
     }
 
+    /// Takes the tokens of the same file, which has changed, from the next request on. What is wrong with it, if it cannot be used.
+    pub fn renew_tokens(&self) -> Option<Result<(), String>> {
+        match self.view().tokens.as_ref()?.renewed()? {
+            Ok(tokens) => {
+                let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                *view = Arc::new(View { tokens: Some(Arc::new(tokens)), ..View::clone(&view) });
+                Some(Ok(()))
+            }
+            Err(why) => Some(Err(why)),
+        }
+    }
+
     /// Shows the same with other sinks, clusters or listeners.
     pub fn show(&self, boards: Arc<Boards>, described: Arc<Described>) {
         let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,11 @@
 //! Tokens of `control.tokens_file`: names, roles and hashes, and the one that a request has.
 
 use std::fmt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
 use super::auth::{Holder, bearer, may};
+use super::guesses::Guesses;
 use super::own_token::sha256;
 use super::problem::Problem;
 use crate::address::Address;
@@ -40,8 +43,36 @@ struct Token {
     print: [u8; 32],
 }
 
+/// A file, and what tells one state of it from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    bytes: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        let metadata = std::fs::metadata(path).ok();
+        Self {
+            path: path.to_owned(),
+            modified: metadata.as_ref().and_then(|file| file.modified().ok()),
+            bytes: metadata.as_ref().map_or(0, MetadataExt::size),
+            inode: metadata.as_ref().map_or(0, MetadataExt::ino),
+        }
+    }
+
+    /// Whether the file was written so recently that there may be more to come.
+    fn is_fresh(&self) -> bool {
+        self.modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age < SETTLED_AFTER)
+    }
+}
+
 /// The tokens of a file.
 pub struct Tokens {
+    /// The file as it was when it was last looked at; `None`: they are of no file.
+    seen: Mutex<Option<Stamp>>,
     tokens: Vec<Token>,
     /// Digests of tokens of slow hashes that have been verified, with their place.
     verified: Mutex<Vec<([u8; 32], usize)>>,
@@ -57,6 +88,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
+/// How long a file must not have been written to before it is read again.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Tokens that a file may hold.
 const TOKENS_MAX: usize = 64;
 /// How a line says SHA-256, in front of the digest in hexadecimal.
@@ -94,9 +127,24 @@ impl Tokens {
     /// # Errors
     /// It cannot be read, or which line is wrong and why.
     pub fn read(path: &Path) -> Result<Self, String> {
+        let stamp = Stamp::of(path);
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
         let tokens = text.and_then(|text| Self::parse(&text));
-        tokens.map_err(|why| format!("control.tokens_file {}: {why}", path.display()))
+        let tokens = tokens.map_err(|why| format!("control.tokens_file {}: {why}", path.display()))?;
+        Ok(Self { seen: Mutex::new(Some(stamp)), ..tokens })
+    }
+
+    /// The tokens of the same file, where it has changed since the last look; what is wrong with it is said once.
+    pub fn renewed(&self) -> Option<Result<Self, String>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.as_ref()?;
+        let now = Stamp::of(&known.path);
+        if now == *known || now.is_fresh() {
+            return None;
+        }
+        let renewed = Self::read(&now.path);
+        *seen = Some(now);
+        Some(renewed)
     }
 
     /// The line of a new token, `NAME ROLE HASH`.
@@ -136,6 +184,7 @@ impl Tokens {
         match tokens.len() {
             0 => Err("there is no token in it; `forebay token NAME` prints a line for it".to_owned()),
             1..=TOKENS_MAX => Ok(Self {
+                seen: Mutex::default(),
                 tokens,
                 verified: Mutex::default(),
                 busy: Arc::new(Semaphore::new(1)),
@@ -214,7 +263,7 @@ fn stored(hash: &str) -> Option<Stored> {
 
 /// The holder of the token that a request has, if it may do what it asks for.
 pub(super) async fn token(
-    tokens: &Arc<Tokens>,
+    (tokens, guesses): (&Arc<Tokens>, &Arc<Guesses>),
     headers: &HeaderMap,
     changes: bool,
     address: Address,
@@ -224,18 +273,29 @@ pub(super) async fn token(
     let presented = bearer(headers).ok_or_else(|| unauthorized(WANTED))?.to_owned();
     let place = match tokens.known(&sha256(&presented)) {
         None if tokens.slow().next().is_some() => {
+            guesses.look(address, Instant::now())?;
             let waits = tokens.wait(address).ok_or_else(|| {
                 let detail = "too many tokens are being verified; try again. A line of `forebay token` need not wait";
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
             })?;
             let permit = Arc::clone(&tokens.busy).acquire_owned().await;
-            let tokens = Arc::clone(tokens);
+            // Another one of the address may have been wrong meanwhile.
+            guesses.look(address, Instant::now())?;
+            let (tokens, guesses) = (Arc::clone(tokens), Arc::clone(guesses));
             let verified = tokio::task::spawn_blocking(move || {
                 let place = tokens.verify(&presented);
+                if place.is_none() {
+                    guesses.wrong(address, Instant::now());
+                }
                 drop((permit, waits));
                 place
             });
             verified.await.ok().flatten()
+        }
+        None => {
+            guesses.look(address, Instant::now())?;
+            guesses.wrong(address, Instant::now());
+            None
         }
         place => place,
     };
@@ -284,9 +344,9 @@ mod tests {
     }
 
     /// The status that a request with this token gets.
-    async fn asked(tokens: &Arc<Tokens>, presented: &str, last: u8) -> u16 {
+    async fn asked(of: (&Arc<Tokens>, &Arc<Guesses>), presented: &str, last: u8) -> u16 {
         let address = Address::of([192, 0, 2, last].into());
-        match token(tokens, &asks(presented), true, address).await {
+        match token(of, &asks(presented), true, address).await {
             Ok(_) => 200,
             Err(problem) => problem.into_response().status().as_u16(),
         }
@@ -300,25 +360,30 @@ mod tests {
         assert_eq!(tokens.slow().collect::<Vec<_>>(), ["old"]);
         // The only verification is under way, for as long as this is held.
         let busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
+        let guesses = Arc::<Guesses>::default();
         let guess = |n: u8| {
-            let tokens = Arc::clone(&tokens);
-            tokio::spawn(async move { asked(&tokens, &format!("wrong {n}"), n % 5).await })
+            let (tokens, guesses) = (Arc::clone(&tokens), Arc::clone(&guesses));
+            tokio::spawn(async move { asked((&tokens, &guesses), &format!("wrong {n}"), n % 5).await })
         };
-        let guesses: Vec<_> = (0..20).map(guess).collect();
+        let of = (&tokens, &guesses);
+        let all: Vec<_> = (0..20).map(guess).collect();
         while tokens.waiting.lock().expect("a lock").len() < WAITING_MAX {
             tokio::task::yield_now().await;
         }
-        assert_eq!(asked(&tokens, "right", 1).await, 200);
+        assert_eq!(asked(of, "right", 1).await, 200);
         // Slow ones wait in turn, and no more of them than there is room for; one address does not take all of it.
-        assert_eq!(asked(&tokens, "wrong", 9).await, 429);
+        assert_eq!(asked(of, "wrong", 9).await, 429);
         drop(busy);
         let mut counted = [0, 0];
-        for guess in guesses {
+        for guess in all {
             let status = guess.await.expect("a status");
             counted[usize::from(status == 429)] += 1;
         }
-        assert_eq!(counted, [WAITING_MAX, 20 - WAITING_MAX]);
-        assert_eq!((asked(&tokens, "slow", 1).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
+        // One of each address was looked at; the others came too soon after it, or found no room.
+        assert_eq!(counted, [5, 15]);
+        assert_eq!((asked(of, "right", 1).await, asked(of, "slow", 1).await), (200, 429));
+        assert_eq!((asked(of, "slow", 7).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
+        assert_eq!(asked(of, "slow", 1).await, 200, "it is known now");
         let of_one: Vec<_> = (0..).map_while(|_| tokens.wait(Address::of([192, 0, 2, 1].into()))).collect();
         assert_eq!(of_one.len(), WAITING_OF_ADDRESS_MAX);
         assert!(tokens.wait(Address::of([192, 0, 2, 2].into())).is_some());
@@ -329,11 +394,44 @@ mod tests {
     async fn finding_s6_random_tokens_have_no_queue() {
         let tokens = Arc::new(Tokens::parse(&Tokens::line("ops", "write", "right")).expect("tokens"));
         let _busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
-        assert_eq!((asked(&tokens, "wrong", 1).await, asked(&tokens, "right", 1).await), (401, 200));
+        let of = (&tokens, &Arc::default());
+        assert_eq!((asked(of, "wrong", 1).await, asked(of, "right", 1).await), (401, 200));
+        assert_eq!(
+            (asked(of, "wrong", 1).await, asked(of, "right", 1).await, asked(of, "wrong", 2).await),
+            (429, 200, 401)
+        );
         for bad in
             ["sha256:", "sha256:00", &format!("sha256:{}", "g".repeat(64)), &format!("sha256:{}", "é".repeat(32))]
         {
             assert!(Tokens::parse(&format!("ops write {bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_file_that_has_changed_is_read_again_once_it_has_settled() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("tokens");
+        let write = |text: &str, age: u64| {
+            std::fs::write(&path, text).expect("written");
+            let file = std::fs::File::options().write(true).open(&path).expect("opened");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("a time");
+        };
+        let line = |name: &str| Tokens::line(name, "write", name);
+        write(&line("ops"), 100);
+        let tokens = Tokens::read(&path).expect("tokens");
+        assert!(tokens.renewed().is_none());
+        write(&line("other"), 0);
+        assert!(tokens.renewed().is_none(), "it may be half written");
+        write(&line("other"), 50);
+        let other = tokens.renewed().expect("it has changed").expect("tokens");
+        assert!(other.known(&sha256("other")).is_some() && other.known(&sha256("ops")).is_none());
+        assert!(tokens.renewed().is_none() && other.renewed().is_none());
+        write("no token", 40);
+        assert!(other.renewed().expect("it has changed").is_err_and(|why| why.contains("line 1")));
+        assert!(other.renewed().is_none(), "what is wrong is said once");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(other.renewed().expect("it has gone").is_err());
+        write(&line("ops"), 30);
+        assert!(other.renewed().expect("it is there").is_ok());
     }
 }

@@ -169,6 +169,12 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
     }
 }
 
+/// The histograms alone, in any form.
+pub fn write_histograms(boards: &Boards, page: &mut impl Exposition) {
+    let listeners = shown(&boards.listeners, |_| false);
+    histograms(page, boards, &listeners, &shown(&boards.clusters, |_| false));
+}
+
 /// The names of what has series, each in its place: of what is in the configuration, and of what was and holds something.
 fn shown(items: &[Item], holds: impl Fn(usize) -> bool) -> Vec<Option<&str>> {
     let names = items.iter().enumerate().map(|(place, item)| {

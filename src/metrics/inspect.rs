@@ -263,26 +263,22 @@ pub enum BridgeState {
 }
 
 impl BridgeState {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Connecting, "connecting"),
-        (Self::Connected, "connected"),
-        (Self::Partial, "partial"),
-        (Self::Refused, "refused"),
-        (Self::Unreachable, "unreachable"),
-        (Self::Paused, "paused"),
-    ];
+    const ALL: [Self; 6] =
+        [Self::Connecting, Self::Connected, Self::Partial, Self::Refused, Self::Unreachable, Self::Paused];
+    /// Their words, in the order of their numbers.
+    pub const WORDS: [&'static str; 6] = ["connecting", "connected", "partial", "refused", "unreachable", "paused"];
 
     /// The state with a number.
     #[must_use]
     pub fn of(number: u64) -> Self {
         let at = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
-        at.map(|(state, _)| *state).unwrap_or_default()
+        at.copied().unwrap_or_default()
     }
 
     /// The state in a word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL[self as usize].1
+        Self::WORDS[self as usize]
     }
 }
 

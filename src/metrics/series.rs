@@ -5,7 +5,8 @@ use super::histogram::{Histogram, Merged};
 use super::process::{cpu_s, resident_bytes};
 use super::samples::Sample;
 use super::spec::{
-    ClusterMetric as C, Layout, RefusalReason, RuleMetric as R, ShardMetric as M, SinkMetric as S, SourceMetric as O,
+    BridgeMetric as B, ClusterMetric as C, Layout, RefusalReason, RuleMetric as R, ShardMetric as M, SinkMetric as S,
+    SourceMetric as O,
 };
 
 /// Everything that is read at one moment.
@@ -15,8 +16,8 @@ pub struct Reading {
     pub sample: Sample,
     /// Lag of each sink, in seconds.
     pub lags: Vec<f64>,
-    /// How each sink, source, rule and cluster stands: a place in a list of words.
-    pub states: [Vec<usize>; 4],
+    /// How each sink, source, rule, cluster and bridge stands: a place in a list of words.
+    pub states: [Vec<usize>; 5],
     acks: Vec<u64>,
     produce: Vec<Vec<u64>>,
     cpu_s: f64,
@@ -33,7 +34,7 @@ const PRODUCE: usize = 1;
 impl Reading {
     /// Of these boards, of which `sample` was taken just now.
     #[must_use]
-    pub fn new(boards: &Boards, sample: Sample, lags: Vec<f64>, states: [Vec<usize>; 4]) -> Self {
+    pub fn new(boards: &Boards, sample: Sample, lags: Vec<f64>, states: [Vec<usize>; 5]) -> Self {
         let of = |row: usize, index: Option<usize>| -> Vec<u64> {
             let all = boards.shards.iter().flat_map(|board| match index {
                 Some(index) => &board.histograms.of(row)[index..=index],
@@ -181,6 +182,8 @@ pub enum Kind {
     Rule,
     /// A cluster.
     Cluster,
+    /// A bridge.
+    Bridge,
 }
 
 /// One of them.
@@ -291,6 +294,17 @@ const CLUSTER: &[Series] = &[
     shown("state", |step, cluster| step.state(Kind::Cluster, cluster)),
 ];
 
+const BRIDGE: &[Series] = &[
+    kept("received_per_second", |step, bridge| step.per_s(|sample| sample.bridge(bridge, B::Received))),
+    kept("received_bytes_per_second", |step, bridge| step.per_s(|sample| sample.bridge(bridge, B::ReceivedBytes))),
+    kept("queued_messages", |step, bridge| step.now.sample.bridge(bridge, B::Queued) as f64),
+    kept("queued_bytes", |step, bridge| step.now.sample.bridge(bridge, B::QueuedBytes) as f64),
+    kept("open_messages", |step, bridge| step.now.sample.bridge(bridge, B::Open) as f64),
+    shown("state", |step, bridge| step.state(Kind::Bridge, bridge)),
+    shown("received", |step, bridge| step.now.sample.bridge(bridge, B::Received) as f64),
+    shown("connects", |step, bridge| step.now.sample.bridge(bridge, B::Connects) as f64),
+];
+
 impl Kind {
     /// Its series. Those of the service, and of clusters, are followed by the [`BUCKETS`] of their histogram, in values a second.
     #[must_use]
@@ -301,6 +315,7 @@ impl Kind {
             Self::Source => SOURCE,
             Self::Rule => RULE,
             Self::Cluster => CLUSTER,
+            Self::Bridge => BRIDGE,
         }
     }
 
@@ -361,7 +376,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_end_with_their_unit() {
-        for kind in [Kind::Totals, Kind::Sink, Kind::Source, Kind::Rule, Kind::Cluster] {
+        for kind in [Kind::Totals, Kind::Sink, Kind::Source, Kind::Rule, Kind::Cluster, Kind::Bridge] {
             let mut names: Vec<_> = kind.series().iter().map(|series| series.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -1,15 +1,16 @@
 //! The dashboard in Chromium: `tests/node/dashboard.mjs` uses it as a person does. And what its files are: their sizes, hashes and licences.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use forebay::mqtt::packet::Version;
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::live::with_tokens;
+use crate::live::{with_tokens, with_tokens_and};
 use crate::process::{metric, until};
-use crate::support::service::http;
+use crate::support::service::{Service, http};
 use crate::support::{cache, root, run, tool};
 
 /// A client ID that would run a script, and turn text around, if it were more than text.
@@ -20,17 +21,51 @@ fn the_pages_work_in_a_browser_by_mouse_and_keyboard_and_let_nothing_in() {
     let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
                 [[sink]]\nname = \"second\"\nfilters = [\"second/#\"]\ntopic = \"second-${topic[1]}\"\n";
     let (service, [writer, reader]) = with_tokens(rest);
-    let node = std::env::var_os("FOREBAY_NODE").map_or_else(|| cache().join("node"), PathBuf::from);
-    assert!(node.join("node_modules/playwright-core").exists(), "playwright-core is missing: run scripts/test install");
     let mut device = Device::connect(service.mqtt(), Version::V5, HOSTILE);
     (1..=200).for_each(|n| device.deliver(n, "plant/7", b"x"));
     until("Kafka to have them", || metric(&service, "sink_records_out_total{result=\"delivered\"}") == 200);
     let pictures = std::env::var("DASHBOARD_PICTURES").unwrap_or_default();
+    let text = fs::read_to_string(service.dir().join("forebay.toml")).expect("the configuration");
+    let file = text.lines().find_map(|line| line.strip_prefix("tokens_file = ")).expect("the file").trim_matches('"');
+    browse("dashboard.mjs", &service, [&writer, &reader], &[file, &pictures]);
+}
+
+/// Runs a test in the browser.
+fn browse(file: &str, service: &Service, tokens: [&str; 2], arguments: &[&str]) {
+    let node = std::env::var_os("FOREBAY_NODE").map_or_else(|| cache().join("node"), PathBuf::from);
+    assert!(node.join("node_modules/playwright-core").exists(), "playwright-core is missing: run scripts/test install");
     let mut command = tool("node");
-    command.arg(root().join("tests/node/dashboard.mjs")).env("FOREBAY_NODE", node);
-    command.args([&service.control().to_string(), &writer, &reader, &pictures]);
+    command.arg(root().join("tests/node").join(file)).env("FOREBAY_NODE", node);
+    command.arg(service.control().to_string()).args(tokens).args(arguments);
     let said = run(&mut command);
     assert!(said.ends_with("done\n"), "{said}");
+}
+
+/// W6, W11: through a proxy with another `Host` and a path of its own; nobody else.
+#[test]
+fn behind_a_proxy_it_works_below_a_path_and_for_its_origin_alone() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let keys = format!("origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\n");
+    let (service, [writer, reader]) = with_tokens_and(&keys, rest);
+    browse("dashboard_proxy.mjs", &service, [&writer, &reader], &[&port.to_string()]);
+}
+
+/// W7: made, changed, tried and deleted as text; dead letters.
+#[test]
+fn sinks_are_edited_as_text_with_mistakes_at_their_line() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\nexclude = [\"dead/#\", \"made/#\"]\ntopic = \"all\"\n\
+                [[sink]]\nname = \"bad\"\nfilters = [\"dead/#\"]\ntopic = \"bad\"\nvalue = \"${payload.x}\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    browse("dashboard_edit.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string(), &file]);
+}
+
+#[test]
+fn clients_subscriptions_messages_and_what_they_go_through() {
+    let rest = "[spool]\nbytes_max = \"256MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    browse("dashboard_lists.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -61,7 +96,20 @@ fn the_files_are_small() {
     let sizes: Vec<(String, usize)> = all.iter().map(|path| (name(path), size(&service, &name(path)))).collect();
     let total: usize = sizes.iter().map(|(_, size)| size).sum();
     assert!(total <= 380 << 10, "{total} bytes: {sizes:?}");
-    const LATER: &[&str] = &["login.js", "sinks.js", "change.js", "about.js", "LICENSES.txt", "vendor.json"];
+    const LATER: &[&str] = &[
+        "login.js",
+        "sinks.js",
+        "edit.js",
+        "diff.js",
+        "paged.js",
+        "clients.js",
+        "messages.js",
+        "infrastructure.js",
+        "change.js",
+        "about.js",
+        "LICENSES.txt",
+        "vendor.json",
+    ];
     let is_first = |name: &str| !LATER.iter().any(|later| name.ends_with(later));
     let first: usize = sizes.iter().filter(|(name, _)| is_first(name)).map(|(_, size)| size).sum();
     assert!(first <= 60 << 10, "{first} bytes: {sizes:?}");

@@ -16,6 +16,11 @@ const BROWSER: &str = "X-Forebay: 1";
 
 /// Tokens `ops` (write) and `grafana` (read), and a service that takes them.
 pub(super) fn with_tokens(rest: &str) -> (Service, [String; 2]) {
+    with_tokens_and("", rest)
+}
+
+/// The same with more keys of `[control]`.
+pub(super) fn with_tokens_and(keys: &str, rest: &str) -> (Service, [String; 2]) {
     let made = |name: &str, role: &str| {
         let output = program().args(["token", name, "--role", role]).output().expect("it runs");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -26,7 +31,7 @@ pub(super) fn with_tokens(rest: &str) -> (Service, [String; 2]) {
     let dir = crate::support::temp_dir().keep();
     let file = dir.join("tokens");
     std::fs::write(&file, format!("{}\n{}\n", ops.1, grafana.1)).expect("written");
-    let text = config(rest).replace("[control]\n", &format!("[control]\ntokens_file = {file:?}\n"));
+    let text = config(rest).replace("[control]\n", &format!("[control]\ntokens_file = {file:?}\n{keys}"));
     (Service::start(&text), [ops.0, grafana.0])
 }
 
@@ -54,9 +59,14 @@ struct Stream(BufReader<TcpStream>);
 
 impl Stream {
     fn open(service: &Service, header: &str) -> Self {
+        Self::of(service, "live", header)
+    }
+
+    fn of(service: &Service, path: &str, header: &str) -> Self {
         let mut socket = TcpStream::connect(service.control()).expect("connect");
         socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-        write!(socket, "GET /api/v1/live HTTP/1.1\r\nHost: {}\r\n{header}\r\n\r\n", service.control()).expect("ask");
+        let host = service.control();
+        write!(socket, "GET /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\n{header}\r\n\r\n").expect("ask");
         Self(BufReader::new(socket))
     }
 
@@ -145,10 +155,15 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
 
 #[test]
 fn a_login_and_its_stream_end_with_their_token() {
-    let (service, [ops, _]) = with_tokens(SINK);
+    let (service, [ops, grafana]) = with_tokens(SINK);
     let cookie = log_in(&service, &ops);
-    let mut stream = Stream::open(&service, &cookie);
-    stream.of_kind("data");
+    let bearer = format!("Authorization: Bearer {ops}");
+    let mut streams = [
+        Stream::open(&service, &cookie),
+        Stream::of(&service, "events/stream", &cookie),
+        Stream::of(&service, "events/stream", &bearer),
+    ];
+    streams.iter_mut().for_each(|stream| drop(stream.next().expect("it has begun")));
     let text = std::fs::read_to_string(service.dir().join("forebay.toml")).expect("the configuration");
     let line = text.lines().find(|line| line.starts_with("tokens_file")).expect("the file");
     let file = line.split('"').nth(1).expect("its name");
@@ -157,12 +172,40 @@ fn a_login_and_its_stream_end_with_their_token() {
     let other = format!("ops write sha256:{}", "0".repeat(64));
     let rest: Vec<_> = tokens.lines().filter(|line| !line.starts_with("ops ")).chain([other.as_str()]).collect();
     std::fs::write(file, rest.join("\n")).expect("written");
-    service.signal("HUP");
+    // Nobody says that the file has changed.
     until("the login to end", || ask(&service, "GET", "/api/v1/sinks", &cookie).0 == 401);
     let end = Instant::now() + Duration::from_secs(60);
-    while stream.next().is_some() {
-        assert!(Instant::now() < end, "the stream goes on without its token");
+    for (place, stream) in streams.iter_mut().enumerate() {
+        while stream.next().is_some() {
+            assert!(Instant::now() < end, "stream {place} goes on without its token");
+        }
     }
+    // What cannot be used changes nothing, and is an event.
+    let reader = format!("Authorization: Bearer {grafana}");
+    std::fs::write(file, "no token").expect("written");
+    let failed = || ask(&service, "GET", "/api/v1/events?kind=reload_failed", &reader);
+    until("an event", || failed().2.contains("line 1: a line is"));
+    assert_eq!(failed().0, 200);
+}
+
+/// W5: who has sent a wrong token waits before another one is looked at; who has a right one does not.
+#[test]
+fn guessing_tokens_is_slow_and_keeps_nobody_out() {
+    let (service, [ops, _]) = with_tokens(SINK);
+    let cookie = log_in(&service, &ops);
+    let guess = |n: u32| ask(&service, "POST", "/api/v1/session", &format!("Authorization: Bearer wrong-{n}"));
+    let begin = Instant::now();
+    let answers: Vec<_> = (0..200).map(guess).collect();
+    let looked_at = answers.iter().filter(|(status, ..)| *status == 401).count();
+    // After 1 s, 3 s, 7 s …
+    let at_most = 1 + (begin.elapsed().as_secs() + 1).ilog2() as usize;
+    assert!((1..=at_most).contains(&looked_at), "{looked_at} of {at_most}");
+    let (status, head, body) = answers.iter().rfind(|(status, ..)| *status == 429).expect("some have to wait");
+    assert_eq!(*status, 429);
+    assert!(head.contains("retry-after: ") && body.contains("wrong tokens came from this address"), "{head}\n{body}");
+    assert_eq!(ask(&service, "GET", "/api/v1/sinks", &format!("Authorization: Bearer {ops}")).0, 200);
+    assert_eq!(ask(&service, "GET", "/api/v1/sinks", &cookie).0, 200);
+    log_in(&service, &ops);
 }
 
 /// Numbers are those of /metrics, and what is not told in a frame has not changed.

@@ -127,6 +127,16 @@ impl Service {
         if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
+        match self.shown.renew_tokens() {
+            None => {}
+            Some(Ok(())) => {
+                self.journal.say(Said::now(Kind::Reloaded).with(Field::Applied, "control (changed: tokens)"));
+            }
+            Some(Err(why)) => {
+                let reason = format!("a file has changed and cannot be used: {why}");
+                self.journal.say(Said::now(Kind::ReloadFailed).with(Field::Reason, reason));
+            }
+        }
         self.edge.tell_expiring();
         self.edge.key_sets.refresh_missed(&self.edge.in_force);
         let Some(Ok(edge)) = self.edge.look(&self.config) else { return Ok(()) };

@@ -57,6 +57,11 @@ settings! {
              only files that the configuration names for the same purpose. The service may write there.";
         now dashboard: bool = Flag, Is("true"),
             "Whether the [dashboard](DASHBOARD.md) is served at `/ui/`.";
+        now origins: Vec<String> => TextList, From("the `Host` of the request"), shown "[\"https://forebay.example\"]",
+            "Where browsers have the dashboard from, if that is a [proxy](DASHBOARD.md#behind-a-proxy): scheme, host and port, as browsers send them in \
+             `Origin`. Pages of other origins change nothing. It needs `tokens_file`: behind a proxy on the same machine everyone would be this machine.";
+        now base_path: Option<String> => Text, From("none"), shown "\"/forebay\"",
+            "Path of the dashboard and the API at that proxy. Logins hold below it alone, and requests with it in front of their path are served as those without.";
     }
     and {
         /// The option or key that changes the address, for the message that the port is taken.

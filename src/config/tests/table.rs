@@ -59,7 +59,7 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 51] = [
+const WITH: [(&str, &str, Option<&str>); 53] = [
     ("bridge.url", "", Some("'mqtt://b'")),
     ("bridge.tls.cert_file", "!key_file='/k'", None),
     ("bridge.tls.key_file", "!cert_file='/k'", None),
@@ -70,6 +70,8 @@ const WITH: [(&str, &str, Option<&str>); 51] = [
     ("rule.republish.qos", "", Some("1")),
     ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
+    ("control.origins", "tokens_file='/t'", Some("'https://a'")),
+    ("control.base_path", "", Some("'/a'")),
     ("auth.chain", "", Some("'certificate'")),
     ("embedded.dir", "", Some("'/d'")),
     ("service.data_dir_id", "", Some("'019c2f00-0000-7000-8000-000000000001'")),

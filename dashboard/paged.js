@@ -1,0 +1,70 @@
+// Lists that the API gives page by page: they may have millions of rows.
+
+import { html, useEffect, useState } from './vendor/preact.js';
+import { get } from './api.js';
+import { Table, Text } from './parts.js';
+
+/** A field to search with: it is asked for a moment after the last key. */
+export function Search({ label, value, found, placeholder = '' }) {
+  const [text, setText] = useState(value ?? '');
+  useEffect(() => setText(value ?? ''), [value]);
+  useEffect(() => {
+    const timer = setTimeout(() => text !== (value ?? '') && found(text), 300);
+    return () => clearTimeout(timer);
+  }, [text]);
+  return html`<label>${label} <input type="search" spellcheck=${false} placeholder=${placeholder} value=${text} onInput=${(event) => setText(event.target.value)} /></label>`;
+}
+
+const PAGE = 100;
+/** Pages may be shorter than asked for, or empty, where few of many fit: this many are read on. */
+const ASKED_MAX = 8;
+
+async function rowsOf(list, query, cursor, signal) {
+  const rows = [];
+  let next = cursor;
+  for (let asked = 0; asked < ASKED_MAX; asked++) {
+    const page = await get(`${list}?${new URLSearchParams({ ...query, limit: PAGE - rows.length, ...(next && { cursor: next }) })}`, { signal });
+    rows.push(...page[list]);
+    next = page.next;
+    if (!next || rows.length >= PAGE) break;
+  }
+  return { rows, next };
+}
+
+/** A list of the API, page by page: it may have millions of rows. */
+export function usePages(list, query) {
+  const key = JSON.stringify(query);
+  const [at, setAt] = useState({ key, cursor: null, page: 1, round: 0 });
+  const now = at.key === key ? at : { key, cursor: null, page: 1, round: 0 };
+  const [found, setFound] = useState({ rows: [], next: null, problem: null, loaded: false });
+  useEffect(() => {
+    const stop = new AbortController();
+    rowsOf(list, query, now.cursor, stop.signal).then(
+      (page) => stop.signal.aborted || setFound({ ...page, problem: null, loaded: true }),
+      (problem) => stop.signal.aborted || setFound({ rows: [], next: null, problem, loaded: true }),
+    );
+    return () => stop.abort();
+  }, [key, now.cursor, now.round]);
+  return {
+    ...found,
+    page: now.page,
+    first: () => setAt({ ...now, cursor: null, page: 1, round: now.round + 1 }),
+    forward: () => setAt({ ...now, cursor: found.next, page: now.page + 1 }),
+    again: () => setAt({ ...now, round: now.round + 1 }),
+  };
+}
+
+/** What is below a list that comes in pages. */
+export const Pager = ({ pages }) => html`<div class="filters">
+  <button type="button" onClick=${pages.again}>Read again</button>
+  <button type="button" disabled=${pages.page === 1} onClick=${pages.first}>First page</button>
+  <button type="button" disabled=${!pages.next} onClick=${pages.forward}>Next page</button>
+  <span class="dim num">page ${pages.page}${pages.next ? '' : ', the last'}</span>
+</div>`;
+
+/** A list with its pages. */
+export const PagedTable = ({ pages, children, ...table }) => html`<section class="panel">
+  ${pages.problem && html`<div class="empty" role="alert"><${Text} of=${pages.problem.message} max=${400} /></div>`}
+  ${pages.loaded && !pages.problem && html`<${Table} ...${table} rows=${pages.rows}>${pages.next ? 'None among those that were looked at: the next page goes on.' : children}<//>`}
+  <${Pager} pages=${pages} />
+</section>`;

@@ -1,0 +1,242 @@
+//! `forebay sinks`: the sinks of a running service, one with its partitions, and what can be done with it. `forebay histograms`.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::{HistogramsArgs, SinkAction, SinksArgs};
+use super::ask::{change, changed, escaped, get, post, table, text};
+use super::lists::shown;
+
+const SINKS: [&str; 10] = [
+    "SINK",
+    "STATE",
+    "TOPIC",
+    "RECORDS IN",
+    "RECOVERED",
+    "DELIVERED",
+    "FAILED",
+    "BUFFERED",
+    "IN PER SECOND",
+    "DESCRIPTION",
+];
+const PARTITIONS: [&str; 9] =
+    ["TOPIC", "PARTITION", "SHARD", "STATE", "LEADER", "WAITING", "IN FLIGHT", "OLDEST", "ACKNOWLEDGED OFFSET"];
+const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST", "P99 AT MOST"];
+/// The longest file of a sink's keys that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Shows sinks, or one of them, or does something with it.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address; what is wrong with the keys.
+pub fn sinks(options: &SinksArgs) -> Result<String, String> {
+    let Some(name) = &options.name else { return list(options) };
+    let path = format!("/api/v1/sinks/{}", escaped(name));
+    let Some(action) = options.action else { return one(options, &path) };
+    let changes = format!("?dry_run={}&persist={}", options.dry_run, options.persist);
+    let send = |method: &str, path: String, body: Option<(&str, &str)>| {
+        let answer = change(&options.from, method, &(path + &changes), body)?;
+        Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, options.dry_run) })
+    };
+    match action {
+        SinkAction::Pause => send("POST", format!("{path}/pause"), None),
+        SinkAction::Resume => send("POST", format!("{path}/resume"), None),
+        SinkAction::Delete => send("DELETE", path, None),
+        SinkAction::Put => {
+            let file = options.file.as_deref().unwrap_or(Path::new("-"));
+            send("PUT", path, Some(("application/toml", &read(file)?)))
+        }
+        SinkAction::Test => {
+            let message = json!({ "topic": options.topic, "payload": options.payload });
+            let answer = post(&options.from, &format!("{path}/test"), &json!({ "message": message }))?;
+            Ok(if options.from.json { format!("{answer:#}\n") } else { tried(&answer) })
+        }
+        SinkAction::DeadLetters => {
+            let answer = get(&options.from, &format!("/api/v1/dead-letters/{}?limit=1000", escaped(name)))?;
+            Ok(if options.from.json { format!("{answer:#}\n") } else { letters(&answer) })
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let mut keys = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut keys)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut keys))
+    };
+    read.map(|_| keys).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// All sinks, a line each, with the reason why one does not run.
+fn list(options: &SinksArgs) -> Result<String, String> {
+    let answer = get(&options.from, "/api/v1/sinks")?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let head = [SINKS.map(str::to_owned)];
+    let mut out = table(&head.into_iter().chain(sinks.iter().map(row)).collect::<Vec<_>>());
+    sinks.iter().for_each(|sink| out += &reason(sink));
+    Ok(out)
+}
+
+fn row(sink: &Value) -> [String; 10] {
+    let of = |name: &str| text(&sink[name]);
+    [
+        of("name"),
+        of("state"),
+        sink["topic"].as_str().unwrap_or("(from the message)").to_owned(),
+        of("records_in"),
+        of("recovered"),
+        of("delivered"),
+        of("failed"),
+        of("buffered_records"),
+        text(&sink["rate"]["records_in_per_second"]),
+        sink["description"].as_str().unwrap_or_default().to_owned(),
+    ]
+}
+
+fn reason(sink: &Value) -> String {
+    sink["reason"].as_str().map(|why| format!("{}: {why}\n", text(&sink["name"]))).unwrap_or_default()
+}
+
+/// One sink, and its partitions.
+fn one(options: &SinksArgs, path: &str) -> Result<String, String> {
+    let sink = get(&options.from, path)?;
+    let mut partitions = Vec::new();
+    let mut next = String::new();
+    loop {
+        let mut page = get(&options.from, &format!("{path}/partitions?limit=1000{next}"))?;
+        if let Value::Array(rows) = page["partitions"].take() {
+            partitions.extend(rows);
+        }
+        match page["next"].as_str() {
+            Some(cursor) => next = format!("&cursor={}", escaped(cursor)),
+            None => break,
+        }
+    }
+    if options.from.json {
+        return Ok(format!("{:#}\n", json!({ "sink": sink, "partitions": partitions })));
+    }
+    let mut out = table(&[SINKS.map(str::to_owned), row(&sink)]) + &reason(&sink);
+    let row = |partition: &Value| {
+        let of = |name: &str| shown(&partition[name]);
+        let oldest = partition["oldest_seconds"].as_f64().map_or_else(|| "-".to_owned(), |age| format!("{age:.1} s"));
+        [
+            of("topic"),
+            of("partition"),
+            of("shard"),
+            of("state"),
+            of("leader"),
+            of("waiting_records"),
+            of("requests_in_flight"),
+            oldest,
+            of("acknowledged_offset"),
+        ]
+    };
+    let head = [PARTITIONS.map(str::to_owned)];
+    out += &format!("\n{}", table(&head.into_iter().chain(partitions.iter().map(row)).collect::<Vec<_>>()));
+    Ok(out)
+}
+
+/// The record of a trial.
+fn tried(answer: &Value) -> String {
+    let content = |of: &Value| match (of["text"].as_str(), of["base64"].as_str()) {
+        (Some(text), _) => shown(&text.into()),
+        (None, Some(bytes)) => format!("{bytes} (base64)"),
+        (None, None) => "-".to_owned(),
+    };
+    let mut rows = vec![["matches".to_owned(), text(&answer["matches"])]];
+    rows.extend(answer["refused"].as_str().map(|why| ["refused".to_owned(), why.to_owned()]));
+    rows.push(["topic".to_owned(), shown(&answer["topic"])]);
+    rows.push(["key".to_owned(), content(&answer["key"])]);
+    rows.push(["value".to_owned(), content(&answer["value"])]);
+    for header in answer["headers"].as_array().into_iter().flatten() {
+        rows.push([format!("header {}", shown(&header["name"])), content(&header["value"])]);
+    }
+    table(&rows)
+}
+
+fn letters(answer: &Value) -> String {
+    let mut out = String::new();
+    for letter in answer["letters"].as_array().into_iter().flatten() {
+        out += &format!("{}\n", shown(&letter.to_string().into()));
+    }
+    if let Some(topic) = answer["topic"].as_str() {
+        out += &format!("those in the topic {topic} are read with Kafka's own tools\n");
+    }
+    if !answer["next"].is_null() {
+        out += &format!("there are older ones in {}\n", shown(&answer["file"]));
+    }
+    if out.is_empty() { "there are none\n".to_owned() } else { out }
+}
+
+/// Histograms, a line each: between which bounds values lie is all that they tell.
+///
+/// # Errors
+/// As [`sinks`].
+pub fn histograms(options: &HistogramsArgs) -> Result<String, String> {
+    let only = options.name.as_ref().map(|name| format!("?name={}", escaped(name))).unwrap_or_default();
+    let answer = get(&options.from, &format!("/api/v1/histograms{only}"))?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let row = |of: &Value| {
+        let labels = of["labels"].as_object().into_iter().flatten();
+        let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={}", text(value))).collect();
+        let (count, sum) = (of["count"].as_u64().unwrap_or_default(), of["sum"].as_f64().unwrap_or_default());
+        let mean = if count > 0 { format!("{:.6}", sum / count as f64) } else { "-".to_owned() };
+        [text(&of["name"]), labels.join(" "), count.to_string(), mean, bound(of, 0.5), bound(of, 0.99)]
+    };
+    let head = [HISTOGRAMS.map(str::to_owned)];
+    let rows = answer["histograms"].as_array().into_iter().flatten().map(row);
+    Ok(table(&head.into_iter().chain(rows).collect::<Vec<_>>()))
+}
+
+/// The bound below which this part of the values is.
+fn bound(of: &Value, part: f64) -> String {
+    let counts: Vec<u64> = of["counts"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return "-".to_owned();
+    }
+    let mut below = 0;
+    let place = counts.iter().position(|count| {
+        below += count;
+        below as f64 >= part * total as f64
+    });
+    let bounds = of["bounds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match place.and_then(|place| bounds.get(place)) {
+        Some(bound) => text(bound),
+        None => format!("more than {}", bounds.last().map(text).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_values_is_below_a_bound() {
+        let of = |counts: &[u64]| json!({ "bounds": [0.1, 1, 5], "counts": counts });
+        assert_eq!((bound(&of(&[50, 49, 1, 0]), 0.5), bound(&of(&[50, 49, 1, 0]), 0.99)), ("0.1".into(), "1".into()));
+        assert_eq!(
+            (bound(&of(&[0, 0, 0, 3]), 0.5), bound(&of(&[0, 0, 0, 0]), 0.5)),
+            ("more than 5".into(), "-".into())
+        );
+    }
+
+    #[test]
+    fn letters_say_where_the_others_are() {
+        let none = json!({ "topic": null, "file": "/f", "letters": [], "next": null });
+        assert_eq!(letters(&none), "there are none\n");
+        let some = json!({ "topic": "dead", "file": "/f", "letters": [{ "client_id": "\u{1b}[2J" }], "next": "1-2" });
+        assert_eq!(
+            letters(&some),
+            "{\"client_id\":\"\\u001b[2J\"}\nthose in the topic dead are read with Kafka's own tools\nthere are older ones in /f\n"
+        );
+    }
+}

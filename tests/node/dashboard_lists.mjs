@@ -1,0 +1,159 @@
+// Clients, subscriptions, shares, retained messages, listeners, clusters and the spool in the dashboard, as a person uses them.
+// tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, and the address of its listener.
+
+import { strict as assert } from 'node:assert';
+import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+
+const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
+const LONG = `long-${'x'.repeat(20_000)}`;
+const connect = (clientId, options = {}) =>
+  mqtt.connectAsync(`mqtt://${rest[0]}`, { clientId, protocolVersion: 5, clean: false, reconnectPeriod: 0, properties: { sessionExpiryInterval: 3600 }, ...options });
+
+// 250 sessions, of which most have gone; a few that do something.
+for (let n = 0; n < 250; n++) await (await connect(`meter-${n}`)).endAsync();
+const hostile = await connect(HOSTILE);
+await hostile.subscribeAsync(`<script>alert(2)</script>/#`, { qos: 1 });
+const long = await connect(LONG);
+const reads = await connect('reads', { username: 'ada', password: 'x' });
+await reads.subscribeAsync('plant/+/temp', { qos: 1 });
+for (const n of [1, 2]) await (await connect(`worker-${n}`)).subscribeAsync('$share/workers/jobs/#', { qos: 1 });
+const away = await connect('away');
+await away.subscribeAsync('plant/#', { qos: 1 });
+await away.endAsync();
+await reads.publishAsync('plant/7/temp', '{"t":21.5}', { qos: 1, retain: true });
+await reads.publishAsync('plant/<b>8/bytes', Buffer.from([0, 255, 254, 65]), { qos: 1, retain: true });
+await reads.publishAsync(`plant/${'y'.repeat(10_000)}`, 'z'.repeat(60_000), { qos: 0, retain: true });
+
+const page = await open('light');
+await logIn(page, writer);
+const client = (id) => api(page, `clients/${encodeURIComponent(id)}`);
+const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
+
+// Clients by pages, and by search.
+await page.getByRole('link', { name: 'Clients', exact: true }).click();
+await until('a page of a hundred', async () => (await rows('Clients').count()) === 101);
+const firstOf = async () => (await rows('Clients').nth(1).innerText()).split('\n')[0];
+const first = await firstOf();
+await page.getByRole('button', { name: 'Next page' }).click();
+await until('the next page is another one', async () => (await firstOf()) !== first && (await page.getByText('page 2').count()) === 1);
+await page.getByRole('button', { name: 'First page' }).click();
+await until('and the first one again', async () => (await firstOf()) === first);
+for (const [what, n] of [['meter-24', 11], ['ADA', 1], ['127.0.0.1', 5], ['nobody at all', 0]]) {
+  await page.getByLabel('Search').fill(what);
+  await until(`search by ${what}`, async () => {
+    const found = await rows('Clients').count();
+    return n === 0 ? (await page.getByText('No client fits').count()) === 1 : found === n + 1;
+  });
+}
+await page.getByLabel('Search').fill('');
+await page.getByLabel('Show').selectOption('connected');
+await until('only those that are connected', async () => (await rows('Clients').count()) === 6);
+const shown = await text(page);
+assert.ok(shown.includes('<img src=x onerror=alert(1)>\\u{202e}gpj') && shown.includes('(20,005 characters)'));
+assert.equal(await page.locator('img[src="x"], main script').count(), 0);
+console.log('what clients chose is text');
+
+// One client: what waits for it, and its end.
+await page.getByLabel('Show').selectOption('all');
+await page.getByLabel('Search').fill('away');
+await page.getByRole('link', { name: 'away', exact: true }).click();
+await page.getByRole('heading', { level: 1, name: 'away' }).waitFor();
+await until('what waits for it is what the API says', async () => {
+  const { body } = await client('away');
+  const tile = await page.locator('.tile', { hasText: 'Queued messages' }).innerText();
+  return body.queued_messages === 2 && tile.includes('\n2\n');
+});
+assert.ok((await page.getByRole('region', { name: 'Subscriptions' }).first().innerText()).includes('plant/#'));
+await until('its events are there', async () => (await text(page)).includes('client_disconnected'));
+assert.ok(await page.getByRole('button', { name: 'Disconnect' }).isDisabled(), 'it is not connected');
+await page.goto(`${origin}/ui/#/clients/${encodeURIComponent(HOSTILE)}?auth=`);
+await page.getByRole('button', { name: 'Disconnect' }).waitFor();
+await until('the page has found it', async () => page.getByRole('button', { name: 'Disconnect' }).isEnabled());
+const gone = new Promise((done) => hostile.once('disconnect', (packet) => done(packet.reasonCode)));
+await tabTo(page, 'Disconnect');
+await page.keyboard.press('Enter');
+await page.getByRole('dialog').getByText('Its session stays').waitFor();
+await axeFinds(page, 'a client that is to be disconnected');
+await page.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).press('Enter');
+assert.equal(await gone, 0x98, 'the client is told');
+await until('it is disconnected, by the keyboard alone', async () => (await client(HOSTILE)).body.connected === false);
+await page.getByRole('button', { name: 'End session' }).click();
+await page.getByRole('dialog').getByRole('button', { name: 'End the session' }).click();
+await until('its session has ended', async () => (await client(HOSTILE)).status === 404);
+await page.getByText('it has gone, or was never here').waitFor();
+for (const one of ['404']) await until('the browser says so', () => faults.some((fault) => fault.includes(one))).then(() => expected(one));
+
+// Subscriptions: who gets a topic, and a filter.
+await page.goto(`${origin}/ui/#/subscriptions`);
+await page.getByLabel('Who gets topic').fill('plant/7/temp');
+await until('who gets a topic', async () => (await rows('Subscriptions').count()) === 3);
+await page.getByLabel('Who gets topic').fill('');
+await page.getByLabel('Topic filter').fill('plant/#');
+await until('who has a filter', async () => (await rows('Subscriptions').count()) === 2 && (await rows('Subscriptions').nth(1).innerText()).includes('away'));
+await page.getByLabel('Topic filter').fill('plant/#/x');
+await until('what is no filter is said', async () => (await text(page)).includes('a topic filter') && (await page.getByRole('alert').count()) > 0);
+expected('400');
+
+// Shares, and their members.
+await page.goto(`${origin}/ui/#/shares`);
+await until('a share with its members', async () => /workers\s+jobs\/#\s+\S+\s+2\s+2\s+0/.test((await rows('Shared subscriptions').nth(1).innerText()).replaceAll('\t', ' ')));
+await page.getByRole('link', { name: 'workers' }).click();
+await until('the members of a share', async () => (await rows('Subscriptions').count()) === 3 && (await text(page)).includes('worker-2'));
+
+// Retained messages, their payloads in all forms, and the end of one.
+await page.goto(`${origin}/ui/#/retained`);
+await until('retained messages', async () => (await rows('Retained messages').count()) === 4);
+await page.getByLabel('Topic filter').fill('plant/+/temp');
+await until('those that a filter matches', async () => (await rows('Retained messages').count()) === 2);
+await page.getByRole('button', { name: 'Payload' }).click();
+const dialog = page.getByRole('dialog');
+await dialog.getByRole('button', { name: 'JSON' }).click();
+await until('a payload as JSON', async () => (await dialog.locator('pre').innerText()) === '{\n  "t": 21.5\n}');
+await dialog.getByRole('button', { name: 'hex' }).click();
+await until('as bytes', async () => (await dialog.locator('pre').innerText()).startsWith('000000  7b 22 74 22'));
+await axeFinds(page, 'a payload');
+await dialog.getByRole('button', { name: 'Delete' }).click();
+await dialog.getByText('Those that have it are not told').waitFor();
+await dialog.getByRole('button', { name: 'Delete' }).click();
+await until('it is retained no longer', async () => (await api(page, 'retained/plant%2F7%2Ftemp')).status === 404 && (await page.getByText('No retained message has a topic').count()) === 1);
+await page.getByLabel('Topic filter').fill('plant/+/bytes');
+await page.getByText('plant/<b>8/bytes').waitFor();
+await page.getByRole('button', { name: 'Payload' }).click();
+await until('bytes that are no text', async () => (await dialog.locator('pre').innerText()).startsWith('000000  00 ff fe 41'));
+await page.keyboard.press('Escape');
+
+// Listeners, clusters, the spool: their numbers are those of the API.
+await page.goto(`${origin}/ui/#/listeners`);
+await until('the listener has its connections', async () => {
+  const { body } = await api(page, 'listeners');
+  return (await rows('Listeners').nth(1).innerText()).split('\t').map((cell) => cell.trim())[3] === String(body.listeners[0].connections);
+});
+await page.goto(`${origin}/ui/#/clusters`);
+await page.getByRole('link', { name: 'embedded' }).click();
+await page.getByRole('button', { name: 'Try to connect' }).click();
+await page.getByRole('heading', { name: 'It can be reached' }).waitFor();
+await page.goto(`${origin}/ui/#/spool`);
+await until('what the spool has written', async () => {
+  const { body } = await api(page, 'spool');
+  return body.records_written > 0 && (await page.locator('.tile', { hasText: 'Written' }).innerText()).includes(String(body.records_written));
+});
+
+// Who may only read: lists, no payloads, no end of anything.
+const other = await open('dark');
+await logIn(other, reader);
+await other.goto(`${origin}/ui/#/retained`);
+await other.getByRole('button', { name: 'Payload' }).first().waitFor();
+assert.ok(await other.getByRole('button', { name: 'Payload' }).first().isDisabled());
+assert.equal((await api(other, 'retained/plant%2F%3Cb%3E8%2Fbytes')).status, 403, 'a payload needs the role write');
+await other.goto(`${origin}/ui/#/clients/reads?auth=`);
+await other.getByText('ada').first().waitFor();
+for (const name of ['Disconnect', 'End session']) assert.ok(await other.getByRole('button', { name }).isDisabled(), name);
+await other.context().close();
+console.log('who reads ends nothing');
+
+await looks({
+  clients: 'Clients', 'clients/reads?auth=': 'reads', [`clients/${encodeURIComponent(LONG)}?auth=`]: 'long-', subscriptions: 'Subscriptions', shares: 'Shares',
+  retained: 'Retained', listeners: 'Listeners', clusters: 'Clusters', 'clusters/embedded': 'embedded', spool: 'Spool',
+});
+await Promise.all([long, reads].map((one) => one.endAsync()));
+await end();

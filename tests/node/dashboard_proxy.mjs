@@ -1,0 +1,85 @@
+// The dashboard behind a reverse proxy, below a path of its own. tests/service/dashboard_pages.rs starts the service.
+// Arguments: those of browser.mjs, and the port that the proxy has to listen on.
+
+import { strict as assert } from 'node:assert';
+import http from 'node:http';
+import { api, address, end, expected, faults, logIn, open, rest, until, writer } from './browser.mjs';
+
+const PREFIX = '/forebay';
+const port = Number(rest[0]);
+const [host, upstream] = address.split(':');
+/** As nginx with `proxy_pass`: its own `Host`, and the path with its beginning cut off or not. */
+let cuts = true;
+const proxy = http.createServer((request, response) => {
+  if (!request.url.startsWith(`${PREFIX}/`)) return response.writeHead(404).end();
+  const path = cuts ? request.url.slice(PREFIX.length) : request.url;
+  const headers = { ...request.headers, host: `${host}:${upstream}`, 'x-forwarded-for': '192.0.2.1', 'x-forwarded-host': 'elsewhere.example' };
+  const up = http.request({ host, port: upstream, method: request.method, path, headers }, (answer) => {
+    response.writeHead(answer.statusCode, answer.headers);
+    answer.pipe(response);
+  });
+  up.on('error', () => response.destroy());
+  response.on('close', () => up.destroy());
+  request.pipe(up);
+});
+await new Promise((done) => proxy.listen(port, '127.0.0.1', done));
+const outside = `http://127.0.0.1:${port}`;
+const base = `${outside}${PREFIX}/ui/`;
+
+for (cuts of [true, false]) {
+  const what = cuts ? 'that cuts its path off' : 'that leaves its path';
+  const page = await open('light', undefined, outside + PREFIX);
+  await logIn(page, writer, base);
+  await page.getByText('Live', { exact: true }).waitFor();
+  const [cookie, ...more] = await page.context().cookies();
+  assert.deepEqual([cookie.path, cookie.httpOnly, cookie.sameSite, more.length], [PREFIX, true, 'Strict', 0]);
+  await page.goto(`${base}#/sinks/all`);
+  for (const [button, state] of [['Pause', 'paused'], ['Resume', 'running']]) {
+    await page.getByRole('button', { name: button }).click();
+    await page.getByRole('dialog').getByRole('button', { name: button }).click();
+    await until(`a sink is ${state} through a proxy ${what}`, async () => (await page.locator('.head .state').innerText()).includes(state));
+  }
+  await page.getByRole('button', { name: 'As a command' }).first().click();
+  await page.getByRole('dialog').getByText(`${outside}${PREFIX}/api/v1/sinks/all`).waitFor();
+  await page.context().close();
+}
+
+// Pages of other origins change nothing: not one of the same machine, nor the one that the service has without the proxy.
+const page = await open('light', undefined, outside + PREFIX);
+await logIn(page, writer, base);
+const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join('; ');
+const pause = async (origin) => {
+  const headers = { 'X-Forebay': '1', Cookie: cookie, ...(origin && { Origin: origin }) };
+  return (await fetch(`http://${address}/api/v1/sinks/all/pause?dry_run=true`, { method: 'POST', headers })).status;
+};
+assert.equal(await pause(outside), 200);
+for (const origin of [`http://${address}`, 'https://evil.example', `https://127.0.0.1:${port}`, 'null']) assert.equal(await pause(origin), 403, origin);
+const neighbour = http.createServer((_, response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<p>other'));
+await new Promise((done) => neighbour.listen(0, '127.0.0.1', done));
+const other = await page.context().newPage();
+await other.goto(`http://127.0.0.1:${neighbour.address().port}/`);
+const tried = await other.evaluate(async (api) => {
+  const statuses = [];
+  for (const options of [{ method: 'POST' }, { method: 'POST', headers: { 'X-Forebay': '1' } }, { method: 'POST', mode: 'no-cors' }, { mode: 'no-cors' }]) {
+    statuses.push(await fetch(`${api}/sinks/all/pause`, { credentials: 'include', ...options }).then((answer) => answer.status, () => 'nothing'));
+  }
+  return statuses;
+}, `${outside}${PREFIX}/api/v1`);
+assert.ok(tried.every((status) => status === 'nothing' || status === 0), `${tried}`);
+const { body } = await api(page, 'sinks/all', { headers: { Authorization: `Bearer ${writer}` } });
+assert.equal(body.state, 'running');
+console.log('a page of another port changes nothing');
+
+// A name that leads to this machine (DNS rebinding) gets nothing of it.
+const rebound = await open('light', undefined, `http://rebound.example:${upstream}`);
+const answer = await rebound.goto(`http://rebound.example:${upstream}/ui/`);
+assert.equal(answer.status(), 403);
+expected('403');
+const read = await rebound.evaluate(() => Promise.all(['/api/v1/sinks', '/metrics', '/api/v1/session'].map((path) => fetch(path, { headers: { 'X-Forebay': '1' } }).then((one) => one.status))));
+assert.deepEqual(read.slice(0, 2), [401, 403]);
+faults.splice(0);
+console.log('a name that leads here gets nothing');
+
+proxy.close();
+neighbour.close();
+await end();
