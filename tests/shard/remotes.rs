@@ -72,6 +72,7 @@ pub(super) fn bridge() -> Bridge {
             },
         }],
         is_removed: false,
+        binding: None,
     }
 }
 
