@@ -161,6 +161,8 @@ impl Calls {
                 Err(Failed::Broken(_)) if !has_broken => {
                     self.shared.numbers.count(&call.binding.component, Of::CallUnreachable);
                     has_broken = true;
+                    // One that is just dying still takes connections.
+                    tokio::time::sleep(AGAIN_AFTER).await;
                     continue;
                 }
                 Err(Failed::Broken(why)) => (Of::CallUnreachable, why),

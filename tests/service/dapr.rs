@@ -376,7 +376,10 @@ fn d14_d17_refused_messages_become_dead_letters_and_others_go_on() {
     until("the refused to be letters", || bound.letters().len() == usize::from(COUNT / 3));
     let mut all: Vec<u16> = app.taken().iter().map(|body| body.parse().expect("a number")).collect();
     all.extend(
-        bound.letters().iter().map(|letter| letter["value"].as_str().and_then(|of| of.parse().ok()).expect("a number")),
+        bound
+            .letters()
+            .iter()
+            .map(|letter| letter["value"].as_str().and_then(|of| of.parse::<u16>().ok()).expect("a number")),
     );
     all.sort_unstable();
     assert_eq!(all, (1..=COUNT).collect::<Vec<_>>(), "0 lost, none twice");

@@ -302,7 +302,8 @@ impl Reading<'_> {
             let qos = QoS::from_bits(qos).unwrap_or(QoS::AtMostOnce);
             bridge.ins.push(BridgeIn { name: "app".to_owned(), qos, share, takes, feeds: Vec::new() });
         }
-        if gives.is_some() {
+        let has_letters = takes.as_ref().is_some_and(|of| matches!(of.on_failure, OnFailure::Topic(_)));
+        if gives.is_some() || has_letters {
             let gives = Out {
                 topic: template("${topic}"),
                 qos: template("${qos}"),
