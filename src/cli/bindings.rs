@@ -60,7 +60,7 @@ impl Bindings {
     pub(super) fn set(&self, config: &Config) {
         let shard = |bridge: &crate::config::Bridge| router::owner(&session_of_bridge(bridge), config.service.shards);
         *self.shards.lock().unwrap_or_else(PoisonError::into_inner) = config.bridges.iter().map(shard).collect();
-        self.thread.app().set(all(config));
+        self.thread.set(all(config));
     }
 
     /// The way to the thread.

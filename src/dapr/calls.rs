@@ -76,7 +76,7 @@ pub(super) async fn run(mut told: UnboundedReceiver<Told>, shared: Arc<Shared>) 
 }
 
 impl Calls {
-    /// Puts a message behind those of its topic.
+    /// Queues a message after the others of its topic.
     fn take(self: &Arc<Self>, call: Call) {
         let of = (call.bridge, call.topic.clone());
         let mut topics = lock(&self.topics);

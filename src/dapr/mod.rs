@@ -216,21 +216,27 @@ enum Told {
     Bindings(Vec<(usize, String, Arc<Binding>)>),
 }
 
-/// `App` is the way to the thread of bindings.
-#[derive(Clone, Debug)]
-pub struct App(UnboundedSender<Told>);
+/// `App` is the way to the application.
+#[derive(Clone)]
+pub struct App(Arc<dyn Fn(Call) -> bool + Send + Sync>);
 
 impl App {
+    /// Hands messages to this function, which does not block. False: nobody takes them any more.
+    #[must_use]
+    pub fn new(with: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(with))
+    }
+
     /// Has the application called; [`Ask::Called`] follows. False: the service is stopping.
     #[must_use]
     pub fn call(&self, call: Call) -> bool {
-        self.0.send(Told::Call(call)).is_ok()
+        self.0(call)
     }
+}
 
-    /// Sets the bindings, each with its place among the bridges and its name.
-    pub fn set(&self, bindings: Vec<(usize, String, Arc<Binding>)>) {
-        // The service may be stopping.
-        let _ = self.0.send(Told::Bindings(bindings));
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("App")
     }
 }
 
@@ -314,7 +320,7 @@ const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 /// The thread of bindings, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Bindings {
-    app: App,
+    tell: UnboundedSender<Told>,
     numbers: Arc<Numbers>,
     addr: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
@@ -360,13 +366,20 @@ impl Bindings {
                 }
             });
         })?;
-        Ok(Self { app: App(tell), numbers, addr, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { tell, numbers, addr, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The way to it.
+    /// The way to the application.
     #[must_use]
     pub fn app(&self) -> App {
-        self.app.clone()
+        let tell = self.tell.clone();
+        App::new(move |call| tell.send(Told::Call(call)).is_ok())
+    }
+
+    /// Sets the bindings, each with its place among the bridges and its name.
+    pub fn set(&self, bindings: Vec<(usize, String, Arc<Binding>)>) {
+        // The thread ends with this.
+        let _ = self.tell.send(Told::Bindings(bindings));
     }
 
     /// Where the API is served.

@@ -266,7 +266,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
     assert!(said.contains("cannot be the name of a file"), "{said}");
 }
 
-/// D7, D22, D23, D25: whose ID it is, and that each instance may have one of its own.
+/// D7, D22, D23, D25: the client ID, and one of its own for each instance.
 #[test]
 fn tags_are_filled_in_and_an_id_may_be_random() {
     let dir = tempfile::tempdir().expect("a folder");
