@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Config, Dapr};
-use crate::dapr::{self, App, Binding, OnFailure};
+use crate::dapr::{self, App, Bound, OnFailure};
 use crate::metrics::journal::Journal;
 use crate::runtime::Post;
 use crate::service::dead_letters;
@@ -74,7 +74,7 @@ impl Bindings {
     }
 }
 
-fn all(config: &Config) -> Vec<(usize, String, Arc<Binding>)> {
+fn all(config: &Config) -> Vec<Bound> {
     let of = |(at, bridge): (usize, &crate::config::Bridge)| {
         let binding = bridge.binding.as_ref().filter(|_| !bridge.is_removed)?;
         Some((at, bridge.name.clone(), Arc::clone(binding)))

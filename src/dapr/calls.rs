@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::numbers::Of;
 use super::serve::TOKEN;
-use super::{Ask, Binding, Call, OnFailure, Outcome, Shared, Takes, Told, lock};
+use super::{Ask, Bound, Call, OnFailure, Outcome, Shared, Takes, Told, lock};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::time::rfc3339;
 use crate::service::dead_letters::{self, Letter};
@@ -103,7 +103,7 @@ impl Calls {
     }
 
     /// Takes other bindings. The application is asked whether it wants those that are new.
-    fn bindings(self: &Arc<Self>, bindings: Vec<(usize, String, Arc<Binding>)>) {
+    fn bindings(self: &Arc<Self>, bindings: Vec<Bound>) {
         self.shared.numbers.show(bindings.iter().map(|(_, _, binding)| &*binding.component));
         let before = std::mem::replace(&mut *lock(&self.shared.bindings), Arc::new(bindings.clone()));
         for (bridge, name, binding) in bindings {
@@ -121,14 +121,16 @@ impl Calls {
     /// Asks the application whether it wants the messages of a binding.
     async fn offer(&self, bridge: usize, name: &str, takes: &Takes) {
         let event = |kind| Event::now(kind).with(Field::Bridge, name);
-        while takes.is_asked {
-            match self.send(Method::OPTIONS, &takes.route, None).await {
-                Ok(200..=299 | 405) => break,
-                Ok(status) => {
-                    let reason = format!("OPTIONS /{}: {status}", takes.route);
-                    return self.shared.journal.say(event(Kind::BindingUnwanted).with(Field::Reason, reason));
+        if takes.is_asked {
+            loop {
+                match self.send(Method::OPTIONS, &takes.route, None).await {
+                    Ok(200..=299 | 405) => break,
+                    Ok(status) => {
+                        let reason = format!("OPTIONS /{}: {status}", takes.route);
+                        return self.shared.journal.say(event(Kind::BindingUnwanted).with(Field::Reason, reason));
+                    }
+                    Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
                 }
-                Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
             }
         }
         self.shared.journal.say(event(Kind::BindingWanted));

@@ -209,11 +209,14 @@ pub struct Call {
     pub bytes: usize,
 }
 
+/// A binding in force: the place of its bridge in the configuration, the name of that, and what it has beyond a bridge.
+pub type Bound = (usize, String, Arc<Binding>);
+
 /// What the thread of bindings is told.
 #[derive(Debug)]
 enum Told {
     Call(Call),
-    Bindings(Vec<(usize, String, Arc<Binding>)>),
+    Bindings(Vec<Bound>),
 }
 
 /// `App` is the way to the application.
@@ -271,12 +274,12 @@ struct Shared {
     post: Post,
     journal: Arc<Journal>,
     numbers: Arc<Numbers>,
-    bindings: Mutex<Arc<Vec<(usize, String, Arc<Binding>)>>>,
+    bindings: Mutex<Arc<Vec<Bound>>>,
     next: AtomicU64,
 }
 
 impl Shared {
-    fn bindings(&self) -> Arc<Vec<(usize, String, Arc<Binding>)>> {
+    fn bindings(&self) -> Arc<Vec<Bound>> {
         Arc::clone(&lock(&self.bindings))
     }
 
@@ -377,7 +380,7 @@ impl Bindings {
     }
 
     /// Sets the bindings, each with its place among the bridges and its name.
-    pub fn set(&self, bindings: Vec<(usize, String, Arc<Binding>)>) {
+    pub fn set(&self, bindings: Vec<Bound>) {
         // The thread ends with this.
         let _ = self.tell.send(Told::Bindings(bindings));
     }

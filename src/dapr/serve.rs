@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::json::Body;
 use super::numbers::Of;
-use super::{Binding, Outcome, Shared};
+use super::{Bound, Outcome, Shared};
 use crate::mqtt::topic::valid_name;
 
 /// The header of tokens.
@@ -150,7 +150,7 @@ enum Refused {
 async fn published(shared: &Shared, name: &str, body: &[u8]) -> Result<Outcome, Refused> {
     let body: Body<'_> = serde_json::from_slice(body).map_err(|error| Refused::Malformed(error.to_string()))?;
     let all = shared.bindings();
-    let is_it = |(_, _, binding): &&(usize, String, Arc<Binding>)| binding.component == name && binding.gives.is_some();
+    let is_it = |(_, _, binding): &&Bound| binding.component == name && binding.gives.is_some();
     let Some((bridge, gives)) = all.iter().find(is_it).and_then(|(at, _, of)| Some((*at, of.gives.as_ref()?))) else {
         return Err(Refused::Invoke(format!("couldn't find output binding {name}")));
     };

@@ -638,3 +638,27 @@ fn documents_are_read_again_and_checked() {
     bound.service.signal("HUP");
     until("the binding to be gone", || bound.create(&json!({ "operation": "create" })).0 == 500);
 }
+
+/// A message is acknowledged after the application has taken it: a service that is killed has lost none.
+#[test]
+fn a_service_that_is_killed_loses_no_message() {
+    let dir = temp_dir();
+    let remote = Mosquitto::start(dir.path(), OPEN);
+    let app = App::start(dir.path(), &["slow"]);
+    let document =
+        component("bindings.mqtt", remote.addr, "topic: \"in/#\"\nqos: 1\ncleanSession: false\nmaxConcurrency: 4");
+    let mut bound = Bound::start(&document, Some(app.addr), "");
+    bound.listens("mine");
+    let mut there = Device::connect(remote.addr, Version::V311, "there");
+    (1..=40_u16).for_each(|n| there.deliver(n, &format!("in/{}", n % 8), n.to_string().as_bytes()));
+    until("some to be taken", || app.calls().len() >= 6);
+    bound.service.kill9();
+    assert!(app.calls().len() < 40, "it was in the middle");
+    bound.service.start_again();
+    until("the application to have all", || {
+        let mut taken: Vec<u16> = app.taken().iter().map(|body| body.parse().expect("a number")).collect();
+        taken.sort_unstable();
+        taken.dedup();
+        taken == (1..=40).collect::<Vec<_>>()
+    });
+}

@@ -139,11 +139,11 @@ impl Reading<'_> {
             let is = |known: &&str| known.eq_ignore_ascii_case(name);
             if self.metadata.0[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
                 self.report(item.line, name, Fault::new("is given twice").hint("leave one out"));
-            } else if WITHOUT_EFFECT.iter().any(|known| is(&known)) {
+            } else if WITHOUT_EFFECT.iter().any(is) {
                 self.warn(item.line, name, Fault::new("has no effect for this type, as in Dapr"));
             } else if is_mqtt3 && name.eq_ignore_ascii_case("qos") {
                 self.warn(item.line, name, Fault::new("has no effect for bindings.mqtt3, which is always at QoS 1"));
-            } else if !NAMES.iter().any(|known| is(&known)) {
+            } else if !NAMES.iter().any(is) {
                 let known =
                     NAMES.iter().copied().find(|known| did_you_mean(name, [known.to_lowercase().as_str()]).is_some());
                 let fault = Fault::new("is unknown, and has no effect");

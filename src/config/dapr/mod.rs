@@ -250,7 +250,7 @@ fn is_mine(source: &Source<'_>, component: &Component, dapr: &Dapr, overrides: &
     let scopes: Vec<_> = document.get("scopes").map(Node::items).unwrap_or_default().iter().collect();
     let is_named =
         |scope: &&Node| matches!((&scope.value, &dapr.app_id), (yaml::Value::Text(scope), Some(id)) if scope == id);
-    if !scopes.is_empty() && !scopes.iter().any(|scope| is_named(scope)) {
+    if !scopes.is_empty() && !scopes.iter().any(is_named) {
         return passed_over("its scopes do not have the app_id of [dapr]".to_owned());
     }
     let version = document.get("spec").and_then(|of| of.text("version")).unwrap_or_default();

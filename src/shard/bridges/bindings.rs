@@ -168,25 +168,26 @@ impl Core {
         answer.say(Outcome::Unknown(unknown));
     }
 
-    /// What the session has of a message that the remote answers for, if an application waits for that.
-    pub(super) fn created_message(&mut self, session: SessionKey, ack: &Ack<'_>) -> Option<Rc<Body>> {
-        let (_, running) = self.bridges.of(session)?;
-        if running.binding.sent.is_empty() {
-            return None;
+    /// Tells an application what the remote says of its message. Returns whether the remote refuses what an application has published: nobody but
+    /// that is told.
+    pub(super) fn is_created_refused(&mut self, session: SessionKey, ack: &Ack<'_>) -> bool {
+        let Some((index, running)) = self.bridges.of(session) else { return false };
+        let is_binding = self.broker.around.config.bridges[index].binding.is_some();
+        if !is_binding {
+            return false;
         }
-        self.broker.sessions.get(session).and_then(|session| session.sent_message(ack.packet_id))
-    }
-
-    /// The remote has answered for a message.
-    pub(super) fn created_answered(&mut self, session: SessionKey, body: &Rc<Body>, ack: &Ack<'_>) {
-        let Some((_, running)) = self.bridges.of(session) else { return };
+        let is_refused = ack.reason.is_error();
+        let body = self.broker.sessions.get(session).and_then(|session| session.sent_message(ack.packet_id));
         let sent = &mut running.binding.sent;
-        let Some(place) = sent.iter().position(|(of, ..)| Rc::ptr_eq(of, body)) else { return };
+        let Some(place) = body.and_then(|body| sent.iter().position(|(of, ..)| Rc::ptr_eq(of, &body))) else {
+            return is_refused;
+        };
         let (_, _, answer) = sent.remove(place);
-        answer.say(match ack.reason.is_error() {
+        answer.say(match is_refused {
             true => Outcome::Failed(format!("the remote refuses the message: {}", ack.reason.name())),
             false => Outcome::Done,
         });
+        is_refused
     }
 
     /// Has the application called with a message of the remote, which is acknowledged when it has taken it.

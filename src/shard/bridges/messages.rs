@@ -46,14 +46,16 @@ impl Core {
             Ok(packet) => packet,
             Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
         };
+        if let Packet::PubAck(ack) | Packet::PubRec(ack) = &packet
+            && self.is_created_refused(from.session, ack)
+        {
+            return self.control_packet(io, from.conn, from.session, &packet);
+        }
+
         match &packet {
-            Packet::PubAck(ack) | Packet::PubRec(ack) => {
-                let created = self.created_message(from.session, ack);
-                let flow = self.control_packet(io, from.conn, from.session, &packet);
-                created.into_iter().for_each(|body| self.created_answered(from.session, &body, ack));
-                flow
+            Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
+                self.control_packet(io, from.conn, from.session, &packet)
             }
-            Packet::PubRel(_) | Packet::PubComp(_) => self.control_packet(io, from.conn, from.session, &packet),
             other => {
                 let now = io.now();
                 let Some((_, running)) = self.bridges.of(from.session) else { return Flow::Ended };
