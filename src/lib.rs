@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dapr;
 pub mod data_dir;
 pub mod embedded;
 pub mod files;

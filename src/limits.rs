@@ -443,3 +443,6 @@ pub const HISTORY_BYTES_MAX: usize = 16 << 20;
 
 /// Series that one request for the history may ask for. The 19 buckets of a histogram are one.
 pub const HISTORY_SERIES_ASKED_MAX: usize = 32;
+
+/// Messages of one binding that its application is called with, or will be, in bytes. Beyond them the connection to its remote is not read.
+pub const CALL_BYTES_MAX: usize = 8 << 20;

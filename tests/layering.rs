@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "files", "address", "secure", "auth"]),
+    ("dapr", &["limits", "in_use", "secure", "mqtt", "metrics", "service"]),
     ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "address", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
@@ -40,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "mqtt",
             "rule",
             "bridge",
+            "dapr",
             "route",
             "session",
             "record",
@@ -74,7 +76,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "bridge",
-            "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
+            "dapr", "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
+            "source",
         ],
     ),
     (
@@ -103,6 +106,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "shard",
             "outward",
             "bridge",
+            "dapr",
             "embedded",
             "control",
             "spool",

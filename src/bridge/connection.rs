@@ -118,6 +118,14 @@ impl Connection {
         }));
     }
 
+    /// Asks for the filters of other settings, in the place of none.
+    pub(super) fn asks_anew(&mut self, settings: &Settings) {
+        if let Some(open) = &mut self.open {
+            debug_assert!(open.asked.standings().is_empty() && !open.asked.is_awaited());
+            (open.asked, open.is_untold) = (Asked::new(&settings.wanted, &[]), true);
+        }
+    }
+
     /// What is granted, and how the filters stand.
     pub(super) fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.open.as_ref().map(|open| (&open.granted, open.asked.standings()))

@@ -177,6 +177,15 @@ impl Client {
         self.begins_anew = true;
     }
 
+    /// Asks for these filters from now on, in the place of those before, which must have been none.
+    pub fn wants(&mut self, wanted: Vec<Wanted>, now: Monotonic) {
+        self.shared.settings.wanted = wanted;
+        if let Some(connection) = self.channel.ready() {
+            connection.asks_anew(&self.shared.settings);
+            self.work(now);
+        }
+    }
+
     /// Counts of its connections so far.
     #[must_use]
     pub fn stats(&self) -> outward::Stats {

@@ -215,6 +215,10 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Dapr's component documents, as for `forebay run`
+    #[arg(long, value_name = "PATH")]
+    pub components: Option<PathBuf>,
 }
 
 impl CheckArgs {
@@ -223,8 +227,10 @@ impl CheckArgs {
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        let config = self.file.clone().or_else(|| self.from.config.clone());
-        FromArgs { config, ..self.from.clone() }.load()
+        let FromArgs { config, kafka } = self.from.clone();
+        let (config, components) = (self.file.clone().or(config), self.components.clone());
+        let overrides = Overrides { kafka, components, ..Overrides::of_process() };
+        config::load_with(file(config.as_ref()).as_deref(), &overrides)
     }
 }
 

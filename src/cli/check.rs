@@ -18,7 +18,7 @@ use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_bridges, check_host, check_modes, check_sources, check_spool,
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_modes, check_sources, check_spool,
     check_start, source_trial, topics,
 };
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
@@ -123,6 +123,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     of_memory(&config, &mut lines);
     check_sources::of_sources(&config, &mut lines);
     of_rules(&config, &mut lines);
+    bindings::check(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);

@@ -64,7 +64,7 @@ fn secrets(config: &Config) -> Vec<(&'static str, &Path)> {
     for pair in listeners.chain(&config.control.tls).flat_map(|tls| &tls.certificates) {
         files.push(("private key", &pair.key));
     }
-    let outgoing = config.clusters.iter().filter_map(|cluster| cluster.tls.as_ref()?.identity.as_ref());
+    let outgoing = config.clusters.iter().filter_map(|cluster| cluster.tls.as_ref()?.identity.as_ref()?.files());
     files.extend(outgoing.map(|pair| ("private key", pair.key.as_path())));
     if let ApiAccess::Tokens(file) = &config.control.access {
         files.push(("tokens", file));

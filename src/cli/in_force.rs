@@ -12,7 +12,7 @@ use crate::listener::ws;
 use crate::rule::members::Encode;
 use crate::rule::template::{Template, Variable};
 use crate::secure::sasl::TokenFrom;
-use crate::secure::{self, Authorities, OutgoingSettings};
+use crate::secure::{self, Authorities, OutgoingSettings, OwnCertificate};
 
 /// The whole configuration. Values that templates took out of the environment may be secret: the variable's name is shown in their place.
 pub(super) fn of(config: &Config) -> Value {
@@ -42,9 +42,11 @@ pub(super) fn of(config: &Config) -> Value {
     let sources = config.sources.iter().filter(|source| !source.is_removed);
     let rules = config.rules.iter().filter(|rule| !rule.is_removed);
     all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
-    let bridges = config.bridges.iter().filter(|bridge| !bridge.is_removed);
+    // Those of components are not in the file.
+    let bridges = config.bridges.iter().filter(|bridge| !bridge.is_removed && bridge.binding.is_none());
     let bridges = bridges.map(|of| (of.name.clone(), bridge(of, &environment)));
     all.insert("bridge".into(), Value::Object(bridges.collect()));
+    all.insert("dapr".into(), config.dapr.as_ref().map_or(Value::Null, |of| of.shown().into()));
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
@@ -170,11 +172,12 @@ fn outgoing_tls(of: &OutgoingSettings) -> Value {
         Authorities::File(file) => (Some(path(file)), None),
         Authorities::Text(text) => (None, Some(text)),
     };
+    let own = of.identity.as_ref().and_then(OwnCertificate::files);
     json!({
         "ca_file": file,
         "ca_certificates": text,
-        "cert_file": of.identity.as_ref().map(|pair| path(&pair.certificate)),
-        "key_file": of.identity.as_ref().map(|pair| path(&pair.key)),
+        "cert_file": own.map(|pair| path(&pair.certificate)),
+        "key_file": own.map(|pair| path(&pair.key)),
         "server_name": of.server_name,
         "verify": if of.is_name_checked { "full" } else { "chain" },
     })
@@ -412,6 +415,7 @@ mod tests {
                     let config = crate::config::parse("[telemetry]\notlp = 'http://collector'", "t").expect("good");
                     &telemetry(&config.telemetry.expect("it is on"))
                 }
+                "dapr" => &of(&crate::config::parse("[dapr]", "t").expect("good"))["dapr"],
                 "embedded" if ["buffer_bytes", "topics_max"].contains(&key.as_str()) => &shown["kafka"]["embedded"],
                 _ => &shown[&section],
             };

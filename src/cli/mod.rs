@@ -5,6 +5,7 @@ pub mod access;
 mod admin;
 pub mod args;
 pub mod ask;
+mod bindings;
 pub mod bridges;
 mod certificates;
 pub mod check;

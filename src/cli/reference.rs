@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::control;
+use crate::dapr;
 use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::{BROKER_UNREACHABLE, JOURNAL};
@@ -61,6 +62,7 @@ fn metrics() -> String {
     table(&mut text, "Lag of sinks", "Label `sink` (its name). Measured once a second.", [LAG]);
     table(&mut text, "Sources", "Labels `shard`, `source` (its name).", SOURCE);
     table(&mut text, "Bridges", "Labels `shard`, `bridge` (its name).", BRIDGE);
+    table(&mut text, "Bindings", "Label `binding` (the name of its component); only with `[dapr]`.", dapr::NUMBERS);
     table(&mut text, "Rules", "Labels `shard`, `rule` (its name).", RULE);
     table(
         &mut text,

@@ -47,6 +47,7 @@ use self::sys_topics::SysTopics;
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
+use super::bindings::Bindings;
 use super::certificates::Expiries;
 use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
@@ -156,6 +157,7 @@ struct Service {
     /// The data directory, held until the shards have ended.
     data_dir: DataDir,
     control: Option<Control>,
+    bindings: Option<Bindings>,
     observer: Observer,
     #[allow(dead_code, reason = "held, not read: the watchdog's thread ends with it")]
     watch: Watch,
@@ -207,6 +209,7 @@ impl Service {
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
         let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
+        let bindings = Bindings::start(&config, &post, &journal)?;
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -224,6 +227,7 @@ impl Service {
             shared_subscriptions: Arc::default(),
             lost_before: prepared.lost,
             rules,
+            app: bindings.as_ref().map(Bindings::app),
             machine: Arc::new(super::rule::machine()),
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
@@ -246,6 +250,7 @@ impl Service {
             Arc::<Journal>::clone(&journal),
             Arc::new(LogNumbers),
         ];
+        extra.extend(bindings.as_ref().map(|bindings| bindings.numbers() as Arc<dyn Extra>));
         extra.push(tokens_fetched);
         extra.push(Arc::new(questions));
         let connections = Arc::new(Connections::new(control_descriptors));
@@ -306,6 +311,7 @@ impl Service {
             embedded,
             data_dir: prepared,
             control,
+            bindings,
             observer,
             watch,
             tracer,
@@ -413,6 +419,8 @@ impl Service {
         self.ready.store(false, Ordering::Release);
         let of_sources = if self.config.sources.is_empty() { Duration::ZERO } else { SOURCES_END_WITHIN };
         notify::stopping(u32::try_from(grace.saturating_add(of_sources).as_secs()).unwrap_or(u32::MAX));
+        // What applications publish from here on would be left unsent.
+        drop(self.bindings.take());
         self.end_sources(grace)?;
         self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;

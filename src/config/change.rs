@@ -48,6 +48,7 @@ impl Change {
         config.sources.clone_from(&wanted.sources);
         config.rules.clone_from(&wanted.rules);
         config.bridges.clone_from(&wanted.bridges);
+        config.dapr.clone_from(&wanted.dapr);
         config.name_instances();
         // The embedded log's address is the real one.
         for (known, wanted) in
@@ -75,6 +76,15 @@ impl Change {
         }
         if self.config.telemetry != wanted.telemetry {
             self.waiting.push("telemetry".to_owned());
+        }
+        match (&mut self.config.dapr, &wanted.dapr) {
+            (Some(known), Some(wanted)) => {
+                let Difference { applied, waiting } = known.take(wanted);
+                self.applied.extend(applied.iter().map(|key| format!("dapr.{key}")));
+                self.waiting.extend(waiting.iter().map(|key| format!("dapr.{key}")));
+            }
+            (known, wanted) if known.is_some() != wanted.is_some() => self.waiting.push("dapr".to_owned()),
+            _ => {}
         }
         self.spool(wanted);
         // Otherwise it follows from the spool.
@@ -402,6 +412,11 @@ impl Change {
             }
         }
         for bridge in &wanted.bridges {
+            // The thread of bindings comes with the restart.
+            if bridge.binding.is_some() && self.config.dapr.is_none() {
+                self.waiting.push(format!("bridge {} (added: dapr)", bridge.name));
+                continue;
+            }
             let has_room = self.config.bridges.len() < BRIDGES_MAX;
             match self.config.bridges.iter_mut().find(|known| known.name == bridge.name) {
                 Some(known) => self.applied.extend(take_bridge(known, bridge)),
@@ -421,6 +436,7 @@ fn take_bridge(known: &mut Bridge, wanted: &Bridge) -> Option<String> {
     take(&mut changed, "tls", &mut known.tls, &wanted.tls);
     take(&mut changed, "in", &mut known.ins, &wanted.ins);
     take(&mut changed, "out", &mut known.outs, &wanted.outs);
+    take(&mut changed, "binding", &mut known.binding, &wanted.binding);
     if std::mem::take(&mut known.is_removed) {
         return Some(format!("bridge {} (added)", known.name));
     }

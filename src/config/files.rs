@@ -11,7 +11,7 @@ use super::kafka_names::plain;
 use super::resolved::{Cluster, Config};
 use crate::runtime::Bind;
 use crate::secure::sasl::TokenFrom;
-use crate::secure::{self, Authorities};
+use crate::secure::{self, Authorities, OwnCertificate};
 
 /// The purpose of a file. A password file that is named as such is not a CA as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn known(config: &Config) -> Vec<Named> {
         if let Authorities::File(file) = &tls.ca {
             add(Purpose::Authorities, file);
         }
-        if let Some(pair) = &tls.identity {
+        if let Some(pair) = tls.identity.as_ref().and_then(OwnCertificate::files) {
             add(Purpose::Certificate, &pair.certificate);
             add(Purpose::Key, &pair.key);
         }

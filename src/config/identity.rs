@@ -20,7 +20,7 @@ const NAMES: [&str; 3] = ["podName", "namespace", "appID"];
 pub struct Identity {
     /// A random number, the same for as long as the process runs.
     pub seed: u128,
-    /// `POD_NAME`, `NAMESPACE` and `APP_ID` of the environment.
+    /// `POD_NAME`, `NAMESPACE` and `APP_ID` of the environment, in this order.
     pub variables: [Option<String>; 3],
 }
 
@@ -66,7 +66,7 @@ impl Identity {
     }
 
     /// A UUID of its own for each bridge, the same for as long as the process runs.
-    fn uuid(&self, bridge: &str) -> String {
+    pub(super) fn uuid(&self, bridge: &str) -> String {
         let seed = self.seed.to_be_bytes();
         let digest = digest(&SHA256, &[&seed, bridge.as_bytes()].concat());
         let mut bytes = [0; 16];

@@ -12,6 +12,7 @@ mod bridges;
 mod change;
 mod circles;
 mod clusters;
+mod dapr;
 mod data_dir_id;
 mod dead_letters;
 mod edit;
@@ -74,7 +75,7 @@ pub use reference::reference;
 pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Buffer, Choice, Cluster, Compression, Config, Control,
-    DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel,
+    Dapr, DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel,
     MessageProperty, Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner,
     Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport,
     ValueFormat, WhenFull, Wide,
@@ -123,6 +124,8 @@ pub struct Overrides {
     pub kafka: Option<String>,
     /// `--embedded`: `embedded.bind`; turns the embedded log on.
     pub embedded: Option<SocketAddr>,
+    /// `--components`: `dapr.components`.
+    pub components: Option<PathBuf>,
     /// `--log-format`: `log.format`.
     pub log_format: Option<LogFormat>,
     /// `--log-level`: `log.level`.

@@ -7,7 +7,7 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::values;
-use crate::secure::{Authorities, OutgoingSettings, Pair};
+use crate::secure::{Authorities, OutgoingSettings, OwnCertificate, Pair};
 
 /// TLS without any key.
 pub(super) const DEFAULT: OutgoingSettings =
@@ -29,7 +29,7 @@ pub(super) fn resolve(whole: &Table<'_>, section: Section) -> Option<OutgoingSet
         (None, None) => Authorities::System,
     };
     let identity = match (file("cert_file"), file("key_file")) {
-        (Some(certificate), Some(key)) => Some(Pair { certificate, key }),
+        (Some(certificate), Some(key)) => Some(OwnCertificate::Files(Pair { certificate, key })),
         (None, None) => None,
         (certificate, _) => {
             let (given, missing) =

@@ -115,6 +115,16 @@ impl<'t> Source<'t> {
         self.warnings.borrow_mut().0.push(outside("environment", variable, fault));
     }
 
+    /// Notes a problem of another file.
+    pub(super) fn report_in(&self, file: &str, (line, key): (usize, &str), fault: Fault) {
+        self.problems.borrow_mut().0.push(elsewhere(file, (line, key), fault));
+    }
+
+    /// Notes something legal in another file that is probably not meant.
+    pub(super) fn warn_in(&self, file: &str, (line, key): (usize, &str), fault: Fault) {
+        self.warnings.borrow_mut().0.push(elsewhere(file, (line, key), fault));
+    }
+
     /// Problems and warnings, both in the order of the file.
     pub(super) fn into_problems(self) -> (Problems, Problems) {
         let (mut problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
@@ -157,8 +167,12 @@ impl<'t> Source<'t> {
 
 /// A problem that has no place in the file.
 fn outside(file: &str, key: &str, fault: Fault) -> Problem {
+    elsewhere(file, (0, key), fault)
+}
+
+fn elsewhere(file: &str, (line, key): (usize, &str), fault: Fault) -> Problem {
     let Fault { what, hint, .. } = fault;
-    Problem { file: file.to_owned(), line: 0, column: 0, key: key.to_owned(), what, hint }
+    Problem { file: file.to_owned(), line, column: 0, key: key.to_owned(), what, hint }
 }
 
 /// One table of the file, read by one section's keys.

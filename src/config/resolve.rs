@@ -21,7 +21,7 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, clusters, sinks, sources, spool, telemetry, tls, values, warnings,
+    LISTENERS_MAX, Overrides, auth, bridges, clusters, dapr, sinks, sources, spool, telemetry, tls, values, warnings,
 };
 
 /// The address of the listener when none is configured.
@@ -76,8 +76,10 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     );
     rules::check_sources(&document, &rules, &sources);
     let retained = Retained::read(&document.table(Section::Retained));
-    binds.check(source);
     let warnings = Problems::default();
+    let mut bridges = bridges::resolve(&document, overrides);
+    let dapr = dapr::resolve(&document, overrides, &mut bridges, &mut binds);
+    binds.check(source);
     let config = Config {
         service,
         control,
@@ -90,7 +92,8 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         sinks,
         sources,
         rules,
-        bridges: bridges::resolve(&document, overrides),
+        bridges,
+        dapr,
         embedded,
         spool,
         delivery,

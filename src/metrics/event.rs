@@ -192,6 +192,10 @@ events! {
     BridgeFilterRefused, Warn, Error, "bridge_filter_refused", [Bridge, Remote, MqttTopic, Reason], "a topic filter of a bridge is refused: messages of these topics do not pass";
     BridgeSessionLost, Warn, Error, "bridge_session_lost", [Bridge, Remote, Records], "the remote has forgotten the session of a bridge: what was on its way is sent again, this many messages of QoS 2 may come there twice, and what it kept for the bridge is lost there";
     BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
+    BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
+    BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405; it is asked again after a change, or a restart";
+    BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached: messages for it wait; trying again every 2 s";
+    BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
@@ -296,7 +300,7 @@ fields! {
     Signal, text, signal, "The signal that stops the service.";
     Clause, text, clause, "Clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
-    Fate, text, fate, "What became of the message: `rejected` (no destination has it), `dropped` (all other destinations have it) or `dead_letter` (likewise, and a dead letter is kept).";
+    Fate, text, fate, "What became of the message: `rejected` (no destination has it), `dropped` (all other destinations have it) or `dead_letter` (likewise, and a dead letter is kept); of a binding also `kept` (the remote has it still).";
     Code, number, code, "Kafka's error code.";
     Error, text, error, "Kafka's name for it.";
     From, number, from, "Partitions before.";

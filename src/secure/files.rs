@@ -6,6 +6,8 @@ use std::path::Path;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use super::Secret;
+
 /// Nothing that is meant to be read here is longer.
 const BYTES_MAX: u64 = 16 << 20;
 
@@ -72,15 +74,23 @@ pub(super) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
 
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path, "key_file")?;
-    let shown = path.display();
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
+    key_of(&bytes).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// The same out of a text.
+pub(super) fn key_in(pem: &Secret) -> Result<PrivateKeyDer<'static>, String> {
+    key_of(pem.expose()).map_err(|why| format!("the key: {why}"))
+}
+
+fn key_of(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
         let is_encrypted = bytes.windows(9).any(|part| part == b"ENCRYPTED");
         match error {
             _ if is_encrypted => {
-                format!("{shown}: the key has a passphrase; `openssl pkey -in FILE -out NEW` writes it without one")
+                "the key has a passphrase; `openssl pkey -in FILE -out NEW` writes it without one".to_owned()
             }
-            PemError::NoItemsFound => format!("{shown}: no private key in it; key_file names a PEM file with one"),
-            error => format!("{shown}: not PEM: {error}"),
+            PemError::NoItemsFound => "no private key in it; key_file names a PEM file with one".to_owned(),
+            error => format!("not PEM: {error}"),
         }
     })
 }

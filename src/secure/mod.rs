@@ -85,11 +85,36 @@ pub struct OutgoingSettings {
     /// Who vouches for the brokers.
     pub ca: Authorities,
     /// Our certificate, where brokers ask for one.
-    pub identity: Option<Pair>,
+    pub identity: Option<OwnCertificate>,
     /// The name that certificates must have; `None`: that by which the broker was asked for.
     pub server_name: Option<String>,
     /// Whether it is looked at.
     pub is_name_checked: bool,
+}
+
+/// A certificate chain that we show, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnCertificate {
+    /// Those in files.
+    Files(Pair),
+    /// These, in PEM.
+    Text {
+        /// Our own certificate first.
+        certificate: String,
+        /// Without a passphrase.
+        key: Secret,
+    },
+}
+
+impl OwnCertificate {
+    /// Its files, if it is in some.
+    #[must_use]
+    pub fn files(&self) -> Option<&Pair> {
+        match self {
+            Self::Files(pair) => Some(pair),
+            Self::Text { .. } => None,
+        }
+    }
 }
 
 /// CAs that are trusted.

@@ -25,8 +25,8 @@ use crate::runtime::seam::{Layer, LayerError, LayerFault};
 use super::certificate;
 use super::client::check_length;
 use super::layer::{End, TlsLayer, said};
-use super::server::{Expiry, expiry, pair_of};
-use super::{Authorities, OutgoingSettings, files};
+use super::server::{Expiry, expiry, pair_in, pair_of};
+use super::{Authorities, OutgoingSettings, OwnCertificate, files};
 
 /// TLS towards the brokers of a cluster. Shared by all shards; a connection keeps the one that it began with.
 pub struct Outgoing {
@@ -65,10 +65,14 @@ impl Outgoing {
         print.write(format!("{settings:?}").as_bytes());
         let verifier =
             verifier(settings, &provider, &mut expiries, &mut print).map_err(|problem| problems.push(problem));
-        let identity = settings.identity.as_ref().and_then(|pair| {
-            let key = pair_of(pair, &provider).map_err(|problem| problems.push(problem)).ok()?;
+        let identity = settings.identity.as_ref().and_then(|own| {
+            let key = match own {
+                OwnCertificate::Files(pair) => pair_of(pair, &provider),
+                OwnCertificate::Text { certificate, key } => pair_in((certificate, key), &provider),
+            };
+            let key = key.map_err(|problem| problems.push(problem)).ok()?;
             key.cert.iter().for_each(|certificate| print.write(certificate));
-            expiries.extend(expiry(&pair.certificate, &key.cert, false));
+            expiries.extend(own.files().and_then(|pair| expiry(&pair.certificate, &key.cert, false)));
             Some(key)
         });
         if let Some(name) = &settings.server_name

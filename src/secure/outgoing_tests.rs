@@ -11,7 +11,7 @@ use rustls::server::UnbufferedServerConnection;
 
 use super::layer::TlsLayer;
 use super::tests::Ca;
-use super::{Authorities, Outgoing, OutgoingSettings, Pair, Server};
+use super::{Authorities, Outgoing, OutgoingSettings, OwnCertificate, Pair, Secret, Server};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
 const HOST: &str = "mqtt.example.org";
@@ -180,7 +180,10 @@ fn a_broker_that_is_not_the_one_is_refused_and_why() {
 #[test]
 fn certificates_of_our_own() {
     let (ca, other) = (Ca::new(), Ca::named("other CA"));
-    let with = |identity: Option<Pair>| load(&OutgoingSettings { identity, ..settings(&ca) }).layer(HOST);
+    let with = |identity: Option<Pair>| {
+        let identity = identity.map(OwnCertificate::Files);
+        load(&OutgoingSettings { identity, ..settings(&ca) }).layer(HOST)
+    };
     let asking = || server(&ca, |settings| settings.clients = Some(ca.clients()));
     let (client, server) = shake(with(Some(ca.issue("forebay", &["forebay"], |_| {}))), asking(), 7);
     assert!(client.failed.is_none() && server.ready.is_some(), "{:?} {:?}", client.failed, server.failed);
@@ -217,7 +220,11 @@ fn files_that_cannot_be_used() {
     assert!(problems(with_ca("a.txt", b"hello")).contains("no certificate in it; ca_file names"));
     let (pair, other) = (ca.issue("one", &["a"], |_| {}), ca.issue("two", &["b"], |_| {}));
     let mixed = Pair { certificate: pair.certificate.clone(), key: other.key };
-    let both = OutgoingSettings { identity: Some(mixed), server_name: Some("a b".to_owned()), ..settings(&ca) };
+    let both = OutgoingSettings {
+        identity: Some(OwnCertificate::Files(mixed)),
+        server_name: Some("a b".to_owned()),
+        ..settings(&ca)
+    };
     let said = problems(both);
     assert!(said.contains("does not belong") && said.contains("cannot be the name"), "{said}");
     let text = fs::read_to_string(ca.path("ca.pem")).expect("PEM");
@@ -228,14 +235,26 @@ fn files_that_cannot_be_used() {
     let store = ca.path("store.pem");
     let parts = [fs::read(&pair.key).expect("a key"), fs::read(&pair.certificate).expect("a certificate")];
     fs::write(&store, parts.concat()).expect("written");
-    load(&OutgoingSettings { identity: Some(Pair { certificate: store.clone(), key: store }), ..settings(&ca) });
+    let store = OwnCertificate::Files(Pair { certificate: store.clone(), key: store });
+    load(&OutgoingSettings { identity: Some(store), ..settings(&ca) });
+    // Both as texts.
+    let text = |file| fs::read_to_string(file).expect("PEM");
+    let own = |certificate, key: String| {
+        let own = OwnCertificate::Text { certificate: text(certificate), key: Secret::new(key.into_bytes()) };
+        OutgoingSettings { identity: Some(own), ..settings(&ca) }
+    };
+    let two = ca.path("two.key");
+    load(&own(&pair.certificate, text(&pair.key)));
+    assert!(problems(own(&pair.certificate, text(&two))).contains("does not belong"));
+    let said = problems(own(&pair.certificate, "hunter2".to_owned()));
+    assert!(said.contains("no private key") && !said.contains("hunter2"), "{said}");
 }
 
 #[test]
 fn the_same_files_are_the_same_and_others_are_not() {
     let ca = Ca::new();
     let pair = ca.issue("one", &["a"], |_| {});
-    let with = OutgoingSettings { identity: Some(pair), ..settings(&ca) };
+    let with = OutgoingSettings { identity: Some(OwnCertificate::Files(pair)), ..settings(&ca) };
     assert_eq!(load(&with), load(&with));
     assert_ne!(load(&with), load(&settings(&ca)));
     let before = load(&with);

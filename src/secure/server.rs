@@ -19,7 +19,7 @@ use crate::runtime::seam::{Layer, LayerError, LayerFault};
 
 use super::certificate::{ByName, not_after, why};
 use super::layer::{End, TlsLayer, said};
-use super::{CertificateId, Pair, Settings, client, files};
+use super::{CertificateId, Pair, Secret, Settings, client, files};
 
 /// The application protocol that is always offered: one of these.
 const MQTT: &[u8] = b"mqtt";
@@ -167,6 +167,21 @@ pub(super) fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<Cer
         }
         rustls::Error::InvalidCertificate(error) => format!("{certificate}: cannot be used: {}", why(&error)),
         error => format!("{shown}: cannot be used: {error}"),
+    })
+}
+
+/// The same, of texts.
+pub(super) fn pair_in(
+    (certificate, key): (&str, &Secret),
+    provider: &Arc<CryptoProvider>,
+) -> Result<CertifiedKey, String> {
+    let chain = files::certificates_in(certificate, "the certificate")?;
+    CertifiedKey::from_der(chain, files::key_in(key)?, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key does not belong to the certificate".to_owned()
+        }
+        rustls::Error::InvalidCertificate(error) => format!("the certificate cannot be used: {}", why(&error)),
+        error => format!("the key cannot be used: {error}"),
     })
 }
 

@@ -2,9 +2,12 @@
 //! [`Peer`]; CONNECT and SUBSCRIBE are exchanged elsewhere.
 
 use std::fmt::Debug;
+use std::rc::Rc;
 
+use super::body::Body;
 use super::client_key::ClientKey;
 use super::connect::terms;
+use super::item::State;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Terms};
@@ -91,6 +94,13 @@ impl Session {
     /// The remote has forgotten what it was sent: it is sent that as new. Returns how many copies of QoS 2 may come there twice.
     pub fn send_anew(&mut self) -> usize {
         self.begin_outgoing_anew()
+    }
+
+    /// The message that the client was sent under this packet identifier, if it has not answered for it.
+    #[must_use]
+    pub fn sent_message(&self, id: u16) -> Option<Rc<Body>> {
+        let mut items = self.outgoing.as_ref()?.items.iter();
+        items.find(|item| item.state == State::Sent && item.packet_id() == id)?.body.clone()
     }
 
     /// Packet identifiers of QoS 2 that the client has open.

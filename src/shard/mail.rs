@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::auth;
 use crate::config::Config;
+use crate::dapr;
 use crate::kafka::producer::row_log::Origin;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
@@ -189,6 +190,8 @@ pub enum Mail {
     },
     /// A letter between the shards of a source.
     Source(SourceLetter),
+    /// What the thread of bindings wants.
+    Binding(dapr::Ask),
     /// Read no more of the sources, commit what is over, and report [`Notice::SourcesOver`].
     EndSources,
     /// Topics of `$SYS` and their values: to be published and retained.

@@ -74,7 +74,7 @@ pub mod trial;
 mod turn;
 mod upstream;
 
-pub(crate) use self::bridges::layer as layer_of_bridge;
+pub(crate) use self::bridges::{layer as layer_of_bridge, session_name as session_of_bridge};
 #[cfg(test)]
 pub(crate) use self::broker::queues::ForShare;
 pub(crate) use self::broker::queues::{Kept, move_queue};
@@ -90,6 +90,7 @@ use std::sync::mpsc::Sender;
 use crate::auth::Shares;
 use crate::buffer::Counts;
 use crate::config::{Config, Sink};
+use crate::dapr::App;
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
@@ -159,6 +160,8 @@ pub struct Surroundings {
     pub lost_before: Counts,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
+    /// The way to the application of bindings, if there are any.
+    pub app: Option<App>,
     /// What rules in SQL know of the machine.
     pub machine: Arc<Machine>,
 }

@@ -159,6 +159,7 @@ impl Shard for Core {
             Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, by, count),
             Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, from),
             Mail::Source(letter) => self.source_letter(io, letter),
+            Mail::Binding(ask) => self.binding_asks(io, ask),
             Mail::EndSources => self.end_sources(io),
             Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
             Mail::Accept if self.drain.is_none() => {

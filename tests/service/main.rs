@@ -22,6 +22,7 @@ mod control_bounds;
 mod control_tls;
 mod crash;
 mod crowd;
+mod dapr;
 mod dashboard;
 mod dashboard_pages;
 mod dead_letters;

@@ -4,6 +4,7 @@
 mod access;
 mod allocation;
 mod answer_timeout;
+mod bindings;
 mod bridges;
 mod broker;
 mod conformance;

@@ -20,7 +20,7 @@ use super::world::{ONE_SINK, World, layout};
 /// No Kafka is here.
 const AT: &str = "tcp://127.0.0.9:1883";
 
-fn template(text: &str) -> Template {
+pub(super) fn template(text: &str) -> Template {
     Template::parse(text).expect("well formed")
 }
 
@@ -72,6 +72,7 @@ pub(super) fn bridge() -> Bridge {
             },
         }],
         is_removed: false,
+        binding: None,
     }
 }
 
@@ -172,7 +173,7 @@ fn suback() -> Packet<'static> {
     Packet::SubAck(SubAck { packet_id: u16::MAX, codes: &[2], properties: Properties::EMPTY })
 }
 
-fn ack(packet_id: u16) -> Ack<'static> {
+pub(super) fn ack(packet_id: u16) -> Ack<'static> {
     Ack { packet_id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY }
 }
 

@@ -1,11 +1,13 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use forebay::auth::Policy;
 use forebay::config::{self, Config};
+use forebay::dapr::{App, Call};
 use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::journal::{Filter, Journal};
@@ -500,10 +502,25 @@ fn make(
     Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
 }
 
+thread_local! {
+    /// Messages for the application of bindings: a world and its test are one thread.
+    static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes out what the application was called with.
+pub(crate) fn calls() -> Vec<Call> {
+    CALLS.take()
+}
+
 /// What shards have around them where no thread listens.
 pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
     let (post, _mailboxes) = forebay::runtime::mailboxes(config.service.shards, 16).expect("mailboxes");
+    let app = App::new(|call| {
+        CALLS.with_borrow_mut(|calls| calls.push(call));
+        true
+    });
     Surroundings {
+        app: Some(app),
         config: Arc::clone(config),
         post,
         resolver: channel().0,

@@ -48,6 +48,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_pin: bool,
 
+    /// Dapr's component documents: a file, or a directory of YAML files
+    #[arg(long, value_name = "PATH")]
+    pub components: Option<PathBuf>,
+
     /// Log format
     #[arg(long, value_name = "FORMAT", value_parser = log_format())]
     pub log_format: Option<LogFormat>,
@@ -134,6 +138,7 @@ impl RunArgs {
             }),
             kafka: self.kafka.clone(),
             embedded: self.embedded,
+            components: self.components.clone(),
             log_format: self.log_format,
             log_level: self.log_level,
             ..Overrides::of_process()

@@ -253,6 +253,7 @@ impl Service {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;
         self.edge.replace(done.edge);
+        self.bindings.iter().for_each(|bindings| bindings.set(&self.config));
         self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
         for addr in done.listening {
             self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));

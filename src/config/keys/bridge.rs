@@ -1,12 +1,14 @@
 //! Keys of bridges: other MQTT brokers of which Forebay is a client.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GIB, KIB, Key, ms, s, word, yes};
 use crate::bridge::{Retained, Url, Versions};
 use crate::config::resolved::{BridgeIn, BridgeOut, Feed};
 use crate::config::setting::{Words, settings};
+use crate::dapr::Binding;
 use crate::secure::{OutgoingSettings, Secret};
 
 use super::Word;
@@ -74,6 +76,8 @@ settings! {
         ins: Vec<BridgeIn>,
         /// What goes to the remote, in the order of the file.
         outs: Vec<BridgeOut>,
+        /// What it has beyond a bridge, if it is one of Dapr's components; `None`: it is in the file.
+        binding: Option<Arc<Binding>>,
         /// Whether the bridge was removed while the service runs: it stays in its place until the restart, and does nothing.
         is_removed: bool,
     }

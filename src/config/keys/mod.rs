@@ -17,6 +17,7 @@ macro_rules! keys {
 
 mod auth;
 mod bridge;
+mod dapr;
 mod delivery;
 mod kafka;
 mod listener;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use super::setting::Settings as _;
 use super::units::{ShowDuration, ShowSize};
 pub use bridge::Bridge;
+pub use dapr::Dapr;
 pub use delivery::{Delivery, Retained, Spool};
 pub use kafka::{Cluster, Embedded};
 pub use listener::Listener;
@@ -177,7 +179,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 28] = [
+const TABLES: [&[Key]; 29] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -206,6 +208,7 @@ const TABLES: [&[Key]; 28] = [
     bridge::TLS,
     bridge::IN,
     bridge::OUT,
+    Dapr::KEYS,
 ];
 
 /// All keys.

@@ -31,10 +31,11 @@ pub(in crate::config) enum Section {
     BridgeTls,
     BridgeIn,
     BridgeOut,
+    Dapr,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 28] = [
+    pub(in crate::config) const ALL: [Self; 29] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -63,6 +64,7 @@ impl Section {
         Self::BridgeTls,
         Self::BridgeIn,
         Self::BridgeOut,
+        Self::Dapr,
     ];
 
     /// The key at the top of the file.
@@ -96,6 +98,7 @@ impl Section {
             Self::BridgeTls => "bridge.tls",
             Self::BridgeIn => "bridge.in",
             Self::BridgeOut => "bridge.out",
+            Self::Dapr => "dapr",
         }
     }
 
@@ -264,6 +267,10 @@ impl Section {
             }
             Self::BridgeOut => {
                 "What the `[bridge.NAME]` above it sends to the remote; may be repeated. Not by variables of the environment."
+            }
+            Self::Dapr => {
+                "Bindings of Dapr, without Dapr: its component documents, its HTTP API for output, and calls of the application for input. See \
+                 [DAPR.md](DAPR.md)."
             }
         }
     }

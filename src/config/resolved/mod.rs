@@ -13,7 +13,8 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Bridge, Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
+    Bridge, Cluster, Control, Dapr, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source,
+    Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
@@ -58,6 +59,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Bridges, in the order of the file; at most [`super::BRIDGES_MAX`].
     pub bridges: Vec<Bridge>,
+    /// Bindings as Dapr has them; `None`: there are none.
+    pub dapr: Option<Dapr>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.

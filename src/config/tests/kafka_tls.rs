@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::secure::sasl::TokenFrom;
-use crate::secure::{Authorities, OutgoingSettings, Pair};
+use crate::secure::{Authorities, OutgoingSettings, OwnCertificate, Pair};
 
 fn with(tls: &str) -> String {
     format!("[kafka.main]\nbootstrap = 'k:1'\n{tls}\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n")
@@ -23,7 +23,7 @@ fn what_is_said_and_what_is_not() {
     let pair = Pair { certificate: "c".into(), key: "k".into() };
     let expected = OutgoingSettings {
         ca: Authorities::File("ca".into()),
-        identity: Some(pair),
+        identity: Some(OwnCertificate::Files(pair)),
         server_name: Some("n".to_owned()),
         is_name_checked: true,
     };
@@ -69,7 +69,7 @@ fn plain_needs_tls_or_insecure() {
 /// The keys of Kafka's Java clients, with quotes and without, and librdkafka's names.
 #[test]
 fn names_of_other_clients_say_the_same() {
-    let pair = |file: &str| Some(Pair { certificate: file.into(), key: file.into() });
+    let pair = |file: &str| Some(OwnCertificate::Files(Pair { certificate: file.into(), key: file.into() }));
     let (ca, text) = (Authorities::File("/ca.pem".into()), Authorities::Text("PEM".to_owned()));
     for (text, expected) in [
         ("'security.protocol' = 'SSL'", SYSTEM),

@@ -53,6 +53,7 @@ fn header(section: Section) -> &'static str {
         Section::Embedded => "[embedded]",
         Section::Spool => "[spool]",
         Section::Retained => "[retained]",
+        Section::Dapr => "[dapr]",
         of => panic!("{} has no frame", of.name()),
     }
 }
@@ -166,9 +167,12 @@ fn file(section: Section, lines: &[&str]) -> String {
     format!("{before}\n{header}\n{keys}{kafka}{clusters}")
 }
 
-/// A login is compared as a whole, and needs files: see `sasl` and `bridges`.
+/// A login is compared as a whole, and needs files, as tokens and documents do: see `sasl`, `bridges` and `dapr`.
 fn is_of_a_login(key: &Key) -> bool {
-    key.section == Section::KafkaSasl || key.section == Section::Bridge && key.name.starts_with("password")
+    let is_file = matches!(key.name, "components" | "api_token_file" | "app_token_file");
+    key.section == Section::Dapr && is_file
+        || key.section == Section::KafkaSasl
+        || key.section == Section::Bridge && key.name.starts_with("password")
 }
 
 #[test]

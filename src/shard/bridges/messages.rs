@@ -46,6 +46,12 @@ impl Core {
             Ok(packet) => packet,
             Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
         };
+        if let Packet::PubAck(ack) | Packet::PubRec(ack) = &packet
+            && self.is_created_refused(from.session, ack)
+        {
+            return self.control_packet(io, from.conn, from.session, &packet);
+        }
+
         match &packet {
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
                 self.control_packet(io, from.conn, from.session, &packet)
@@ -99,6 +105,9 @@ impl Core {
             let published = self.broker.take_for_nobody(from.session, publish, io.now());
             return Err(self.flow_of(io, from, published));
         }
+        if let Some(binding) = &config.bridges[index].binding {
+            return Err(self.call_app(io, from, publish, (index, binding)));
+        }
         let of = MessageContext {
             topic: publish.topic,
             client_id: &running.name,
@@ -131,22 +140,34 @@ impl Core {
 impl super::super::Broker {
     /// Takes a message that is for nobody: it is answered with success.
     fn take_for_nobody(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) -> Published {
-        let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
+        self.take_for(key, publish, now, 0).0
+    }
+
+    /// Takes a message for which this many answers are owed before it is answered with success. Returns its number as well, if it is no
+    /// repeat, and has one.
+    pub(super) fn take_for(
+        &mut self,
+        key: SessionKey,
+        publish: &Publish<'_>,
+        now: Monotonic,
+        answers: u16,
+    ) -> (Published, Option<Option<u32>>) {
+        let Some(session) = self.sessions.get_mut(key) else { return (Published::Ended, None) };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
-            return Published::Stall(Stall::Answers);
+            return (Published::Stall(Stall::Answers), None);
         }
-        match self.sessions.publish(key, publish, now) {
-            Some(taken @ (Taken::Take { number, .. } | Taken::Rest { number, .. })) => {
-                let owed = if let Taken::Rest { owed, .. } = taken { owed } else { 0 };
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.opened(number, owed, Reason::Success);
-                }
-                Published::On { is_lasting: false }
-            }
-            Some(Taken::TakeQos0 { .. } | Taken::Repeat) => Published::On { is_lasting: false },
-            Some(Taken::Violation(violation)) => Published::Violation(violation),
-            None => Published::Ended,
+        let (number, owed, is_new) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, .. }) => (Some(number), answers, true),
+            Some(Taken::Rest { number, owed, .. }) => (Some(number), owed, false),
+            Some(Taken::TakeQos0 { .. }) => (None, 0, true),
+            Some(Taken::Repeat) => (None, 0, false),
+            Some(Taken::Violation(violation)) => return (Published::Violation(violation), None),
+            None => return (Published::Ended, None),
+        };
+        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
+            session.opened(number, owed, Reason::Success);
         }
+        (Published::On { is_lasting: false }, is_new.then_some(number))
     }
 }
 

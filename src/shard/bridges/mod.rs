@@ -2,6 +2,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `bindings` | those that are Dapr's bindings |
 //! | `connection` | a connection to a remote, from its first byte to its end |
 //! | `messages` | its input: messages of the remote, and packets that only a server sends |
 //! | `told` | metrics and events |
@@ -11,6 +12,7 @@
 //! that its name chooses, and is there with a remote or without: it subscribes here to what the bridge's `out` filters say. Once the remote
 //! has accepted the client, its connection is that of a device, and its packets are those of a server.
 
+mod bindings;
 mod connection;
 mod inspect;
 mod messages;
@@ -26,6 +28,7 @@ use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
+use self::bindings::Binding;
 pub(crate) use self::connection::layer;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
@@ -63,10 +66,11 @@ struct Running {
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
     counts: Counts,
+    binding: Binding,
 }
 
 /// The client identifier of a bridge's session.
-fn session_name(bridge: &Bridge) -> String {
+pub(crate) fn session_name(bridge: &Bridge) -> String {
     format!("bridge/{}", bridge.name)
 }
 
@@ -75,14 +79,17 @@ fn known_as(bridge: &Bridge) -> String {
     format!("{}@{}", bridge.client_id, bridge.url.endpoint())
 }
 
-/// What the remote is asked for, each filter once.
-fn wanted(bridge: &Bridge) -> Vec<Wanted> {
+/// What the remote is asked for, each filter once. `is_wanted`: the application wants the messages of a binding.
+fn wanted(bridge: &Bridge, is_wanted: bool) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
+    if bridge.binding.is_some() && !is_wanted {
+        return wanted;
+    }
     for of in &bridge.ins {
         let options = SubscriptionOptions {
             qos: of.qos,
-            // A share has no No Local [MQTT-3.8.3-4].
-            no_local: of.share.is_none(),
+            // A share has no No Local [MQTT-3.8.3-4]. A binding gets what its application has published, as in Dapr.
+            no_local: of.share.is_none() && bridge.binding.is_none(),
             retain_as_published: true,
             retain_handling: of.takes.retained.handling(),
         };
@@ -166,7 +173,9 @@ impl Core {
         };
         self.broker.delivery.remotes.insert(session, bounds);
         self.subscribe_bridge(io, session, (index, bridge));
-        let wanted = wanted(bridge);
+        let running = self.bridges.all.remove(&index);
+        let (counts, binding) = running.map(|of| (of.counts, of.binding)).unwrap_or_default();
+        let wanted = wanted(bridge, binding.is_wanted);
         let had = before.filter(|before| !before.is_removed).into_iter().flat_map(|before| &before.ins);
         let is_gone = |filter: &String| !wanted.iter().any(|known| *known.filter == **filter);
         let gone = had.flat_map(BridgeIn::asked).filter(is_gone).map(Into::into).collect();
@@ -194,7 +203,8 @@ impl Core {
             forgets: Vec::new(),
             busy: true,
             timer: None,
-            counts: self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default(),
+            counts,
+            binding,
         };
         self.bridges.all.insert(index, running);
     }
@@ -264,6 +274,10 @@ impl Core {
         let busy = self.bridges.all.iter().filter(|(_, running)| running.busy).map(|(index, _)| *index);
         for index in busy.collect::<Vec<_>>() {
             self.pump_bridge(io, index);
+        }
+        let config = Arc::clone(&self.broker.around.config);
+        for (index, _) in config.bridges.iter().enumerate().filter(|(_, bridge)| bridge.binding.is_some()) {
+            self.work_on_binding(io, index);
         }
         self.set_bridge_numbers();
     }

@@ -12,9 +12,9 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::rule::template::MessageContext;
-use crate::session::{Copy, Handed, Passes, QueueBounds, SessionKey, properties};
+use crate::session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
-use super::delivery::Message;
+use super::delivery::{By, Message, Whose};
 use super::{Broker, Ring};
 
 /// What the sessions of bridges have beyond others.
@@ -135,6 +135,51 @@ impl Broker {
             self.pump_session(io, key);
         }
         Ok(())
+    }
+
+    /// Gives the remote of a session a message that is for it alone, by the `out` of this number. Returns what the session has of it; `None`:
+    /// it is of QoS 0, and was written.
+    ///
+    /// # Errors
+    /// Why it goes no further.
+    pub(in crate::shard) fn give_to_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        key: SessionKey,
+        publish: &Publish<'_>,
+        out: u32,
+    ) -> Result<Option<Rc<Body>>, &'static str> {
+        let since = io.now();
+        let message = Message {
+            publish,
+            from: self.index,
+            publisher: None,
+            origin: None,
+            since,
+            waited_s: 0,
+            pass: 0,
+            claim: None,
+            by: By::Subscription,
+        };
+        let copy = Copy { qos: publish.qos, retain: publish.retain, identifiers: [out].into(), share: None };
+        self.numbers.count(M::CopiesRouted);
+        self.delivery.copies.begin(since);
+        let given = self.copy_to_remote(io, message, key, copy);
+        let body = self.delivery.body_at_hand();
+        self.delivery.copies.end();
+        match given {
+            Ok(()) => Ok(body),
+            Err(why) => {
+                self.dropped(since, why, Whose::Session(key), publish.topic);
+                Err(match why {
+                    M::CopiesTooLarge => "the remote does not take a message of this size",
+                    M::CopiesSlow => "the remote does not read what it was sent",
+                    M::CopiesQueueFull => "there is no room for a message that waits",
+                    M::CopiesUnfit => "the remote takes no such topic",
+                    _ => "the remote is not connected",
+                })
+            }
+        }
     }
 
     fn send_to_remote(

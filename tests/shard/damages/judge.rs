@@ -76,7 +76,7 @@ impl Before {
         let file = dir.join("config.toml");
         std::fs::write(&file, text(dir, shards)).expect("written");
         let from = FromArgs { config: Some(file.clone()), ..FromArgs::default() };
-        let checked = check::run(&CheckArgs { file: None, from, offline: false, json: false }).text;
+        let checked = check::run(&CheckArgs { file: None, from, ..CheckArgs::default() }).text;
         std::fs::remove_file(file).expect("removed");
         let of_spool = checked.lines().filter(|line| line.contains(" spool: ") || line.starts_with(' '));
         Self { reports: data_dir::look(&root), inspect, check: of_spool.map(|line| format!("{line}\n")).collect() }

@@ -1,0 +1,132 @@
+//! The thread of bindings: what it is made with, and which shard has which bridge.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::{Config, Dapr};
+use crate::dapr::{self, App, Bound, OnFailure};
+use crate::metrics::journal::Journal;
+use crate::runtime::Post;
+use crate::service::dead_letters;
+use crate::shard::mail::Mail;
+use crate::shard::{router, session_of_bridge};
+
+use super::check::{Line, Verdict};
+
+/// Name of the file of messages that applications have refused, below the data directory.
+const LETTERS: &str = "binding-dead-letters.jsonl";
+/// Bounds of the file: 256 MiB in all.
+const LETTERS_BYTES_MAX: u64 = 64 << 20;
+const LETTERS_FILES: u32 = 4;
+
+/// The thread, if there are bindings.
+pub(super) struct Bindings {
+    thread: dapr::Bindings,
+    /// The shards of the bridges, by their places.
+    shards: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Bindings {
+    /// Starts the thread, if the configuration has bindings.
+    ///
+    /// # Errors
+    /// Its address cannot be bound, or the thread cannot be made, in words for a person.
+    pub(super) fn start(config: &Config, post: &Post<Mail>, journal: &Arc<Journal>) -> Result<Option<Self>, String> {
+        let Some(dapr) = &config.dapr else { return Ok(None) };
+        let shards = Arc::<Mutex<Vec<usize>>>::default();
+        let (known, post) = (Arc::clone(&shards), post.clone());
+        let post = move |ask: dapr::Ask| {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            // Bindings are told of after their shards.
+            let shard = known.get(ask.bridge()).copied().unwrap_or_default();
+            match post.send(shard, Mail::Binding(ask)) {
+                Err(Mail::Binding(ask)) if !post.has_ended(shard) => Err(ask),
+                _ => Ok(()),
+            }
+        };
+        let thread = dapr::Bindings::start(settings(config, dapr), Arc::new(post), Arc::clone(journal));
+        let thread = thread.map_err(|error| {
+            let at = dapr.http.map(|at| at.to_string()).unwrap_or_default();
+            format!("Dapr's API cannot listen on {at}: {error}; http in [dapr] sets the address, \"off\" disables it")
+        })?;
+        if let Some(address) = thread.addr() {
+            tracing::info!(%address, "Dapr's API is served");
+        }
+        let bindings = Self { thread, shards };
+        bindings.set(config);
+        Ok(Some(bindings))
+    }
+
+    /// Takes the bindings of a configuration that all shards have, or will have before they have letters.
+    pub(super) fn set(&self, config: &Config) {
+        let shard = |bridge: &crate::config::Bridge| router::owner(&session_of_bridge(bridge), config.service.shards);
+        *self.shards.lock().unwrap_or_else(PoisonError::into_inner) = config.bridges.iter().map(shard).collect();
+        self.thread.set(all(config));
+    }
+
+    /// The way to the thread.
+    pub(super) fn app(&self) -> App {
+        self.thread.app()
+    }
+
+    /// Its numbers.
+    pub(super) fn numbers(&self) -> Arc<dapr::Numbers> {
+        self.thread.numbers()
+    }
+}
+
+fn all(config: &Config) -> Vec<Bound> {
+    let of = |(at, bridge): (usize, &crate::config::Bridge)| {
+        let binding = bridge.binding.as_ref().filter(|_| !bridge.is_removed)?;
+        Some((at, bridge.name.clone(), Arc::clone(binding)))
+    };
+    config.bridges.iter().enumerate().filter_map(of).collect()
+}
+
+fn settings(config: &Config, dapr: &Dapr) -> dapr::Settings {
+    dapr::Settings {
+        app_id: dapr.app_id.clone(),
+        http: dapr.http,
+        app: dapr.app.as_deref().and_then(|url| crate::dapr::host_port(url).ok()),
+        api_token: dapr.api_token.clone(),
+        app_token: dapr.app_token.clone(),
+        body_bytes_max: config.mqtt.packet_bytes_max as usize,
+        letters: dead_letters::Settings { path: letters(config), bytes_max: LETTERS_BYTES_MAX, files: LETTERS_FILES },
+    }
+}
+
+/// Says what each component means.
+pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
+    for (_, name, binding) in all(config) {
+        let about = format!("component {} ({})", binding.component, binding.kind);
+        let bridge = config.bridges.iter().find(|bridge| bridge.name == name);
+        let filter = bridge.and_then(|bridge| bridge.ins.first()).and_then(|of| of.asked().next()).unwrap_or_default();
+        if let Some(gives) = &binding.gives {
+            let topic =
+                gives.topic.as_ref().map_or_else(|| "no topic of its own".to_owned(), |topic| format!("{topic:?}"));
+            let retain = if gives.retain { ", retained" } else { "" };
+            let text = format!("output to {topic} at QoS {}{retain}, as bridge {name}", gives.qos);
+            lines.push(Line { verdict: Verdict::Ok, about: about.clone(), text });
+        }
+        if let Some(takes) = &binding.takes {
+            let retries = match takes.retries {
+                None => "retries without end".to_owned(),
+                Some(0) => "no retries".to_owned(),
+                Some(1) => "1 retry".to_owned(),
+                Some(most) => format!("{most} retries"),
+            };
+            let then = match &takes.on_failure {
+                OnFailure::File => format!("then a dead letter in {}", letters(config).display()),
+                OnFailure::Topic(topic) => format!("then a dead letter at {topic:?}"),
+                OnFailure::Drop => "then it is dropped".to_owned(),
+                OnFailure::Keep => "then it stays with the remote".to_owned(),
+            };
+            let app = config.dapr.as_ref().and_then(|dapr| dapr.app.as_deref()).unwrap_or_default();
+            let text = format!("input from {filter:?} to {app}/{}, as bridge {name}: {retries}, {then}", takes.route);
+            lines.push(Line { verdict: Verdict::Ok, about, text });
+        }
+    }
+}
+
+fn letters(config: &Config) -> std::path::PathBuf {
+    config.service.data_dir.join(LETTERS)
+}

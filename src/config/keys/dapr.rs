@@ -1,0 +1,34 @@
+//! Keys of bindings, as Dapr has them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::setting::settings;
+use crate::secure::Secret;
+
+settings! {
+    /// `[dapr]`
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Dapr in Dapr {
+        restart app_id: Option<String> => Text, From("the environment variable `APP_ID`"), shown "\"myapp\"",
+            "ID of the application: the client ID of bindings without `consumerID`, and `{appID}` in documents.";
+        restart http: Option<SocketAddr> => AddressOrOff, Is("\"127.0.0.1:3500\""),
+            "Address at which the application finds Dapr's HTTP API (`DAPR_HTTP_PORT`); `\"off\"`: it is not served.";
+        restart app: Option<String> => Text, From("none: bindings are for output only"), shown "\"http://127.0.0.1:8000\"",
+            "The application, `http://HOST:PORT`: it is called for each message of an input binding.";
+        restart api_token_file: Option<PathBuf> => Text, From("none; required if `http` is no loopback address"),
+            "File with the token that requests of the application must have, as the header `dapr-api-token`.";
+        restart app_token_file: Option<PathBuf> => Text, From("none"),
+            "File with the token that the application is sent, as the header `dapr-api-token`.";
+        now components: Option<PathBuf> => Text, From("none"),
+            "Dapr's component documents (YAML): a file, or a directory of `.yaml` and `.yml` files. They are read again at each reload.";
+        now secrets_dir: Option<PathBuf> => Text, From("none"), shown "\"/run/secrets/forebay\"",
+            "Directory of secrets for documents that name no store which is among them: the key KEY of the secret NAME is in `NAME/KEY`, or in `NAME`.";
+    }
+    and {
+        /// What requests of the application must have.
+        api_token: Option<Secret>,
+        /// What the application is sent.
+        app_token: Option<Secret>,
+    }
+}

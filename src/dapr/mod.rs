@@ -1,0 +1,406 @@
+//! Dapr's bindings without Dapr: an application publishes to a remote by HTTP, and is called for each message of a remote.
+//!
+//! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. What is here knows neither:
+//! it serves and calls HTTP on a thread of its own, and exchanges letters with the shards that have the bridges.
+
+mod calls;
+mod json;
+mod numbers;
+mod serve;
+
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+pub use self::numbers::{NUMBERS, Numbers};
+use crate::in_use;
+use crate::metrics::journal::Journal;
+use crate::secure::Secret;
+use crate::service::dead_letters;
+
+/// `Binding` is what a Dapr component has beyond the bridge that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the component, by which the application knows it.
+    pub component: String,
+    /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
+    pub kind: &'static str,
+    /// What the application may publish by it; `None`: it is no output binding, or another connection is.
+    pub gives: Option<Gives>,
+    /// How the application is called; `None`: it is no input binding, or another connection is.
+    pub takes: Option<Takes>,
+}
+
+/// The output of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gives {
+    /// Topic at the remote of messages that name none; `None`: the component's topic is a filter.
+    pub topic: Option<String>,
+    /// QoS, 0 to 2.
+    pub qos: u8,
+    /// Whether the remote is to retain the messages.
+    pub retain: bool,
+}
+
+/// The input of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// Path that is called, without the first `/`.
+    pub route: String,
+    /// Whether the application is asked first if it wants messages.
+    pub is_asked: bool,
+    /// Retries of a message that the application refuses; `None`: without end.
+    pub retries: Option<u32>,
+    /// Most calls at a time.
+    pub concurrency: NonZeroUsize,
+    /// What becomes of a message that is refused after all retries.
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a message that the application has refused after all retries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is written to the file of dead letters, and acknowledged then.
+    File,
+    /// It is published to this topic of the remote, and acknowledged when the remote has it.
+    Topic(String),
+    /// It is acknowledged, and gone.
+    Drop,
+    /// It is not acknowledged: the remote has it still.
+    Keep,
+}
+
+/// Host and port of the URL of an application.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn host_port(url: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("{url:?} is not like \"http://127.0.0.1:8000\"");
+    let rest = url.strip_prefix("http://").ok_or_else(|| match url.split_once("://") {
+        Some((scheme @ ("https" | "grpc" | "grpcs"), _)) => format!("{scheme} is not supported: http://HOST:PORT"),
+        _ => wrong(),
+    })?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let has_port = rest.rfind(':').is_some_and(|colon| rest.rfind(']').is_none_or(|bracket| bracket < colon));
+    let (host, port) = if has_port { rest.rsplit_once(':').ok_or_else(wrong)? } else { (rest, "80") };
+    let is_named = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte));
+    match port.parse() {
+        Ok(port) if port > 0 && !host.is_empty() && is_named => Ok((host.to_owned(), port)),
+        _ => Err(wrong()),
+    }
+}
+
+/// `Ask` is what the thread of bindings wants of the shard that has a bridge.
+#[derive(Debug)]
+pub enum Ask {
+    /// To publish a message to the remote.
+    Create(Create),
+    /// To publish a message no more, or to say what is known of it: its time is over.
+    Withdraw {
+        /// The bridge's place in the configuration.
+        bridge: usize,
+        /// The message's number.
+        number: u64,
+    },
+    /// To take what has become of a call.
+    Called {
+        /// The bridge's place in the configuration.
+        bridge: usize,
+        /// The message's place in its session: the session's number, and the message's there; `None`: it was of QoS 0.
+        ticket: Option<(u64, u32)>,
+        /// What [`Call::bytes`] has said.
+        bytes: usize,
+        /// Whether the remote is told that the message has arrived.
+        is_over: bool,
+    },
+    /// To subscribe: the application wants the messages of a binding.
+    Wanted {
+        /// The bridge's place in the configuration.
+        bridge: usize,
+    },
+}
+
+impl Ask {
+    /// The bridge's place in the configuration.
+    #[must_use]
+    pub fn bridge(&self) -> usize {
+        match self {
+            Self::Create(create) => create.bridge,
+            Self::Withdraw { bridge, .. } | Self::Called { bridge, .. } | Self::Wanted { bridge } => *bridge,
+        }
+    }
+}
+
+/// A message for a remote.
+#[derive(Debug)]
+pub struct Create {
+    /// The bridge's place in the configuration.
+    pub bridge: usize,
+    /// Its number, of all messages that applications have published.
+    pub number: u64,
+    /// Its topic at the remote.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its QoS, 0 to 2.
+    pub qos: u8,
+    /// Whether the remote is to retain it.
+    pub retain: bool,
+    /// Takes what became of it.
+    pub answer: Answer,
+}
+
+/// `Answer` takes what became of a message, and does not block.
+pub struct Answer(Box<dyn FnOnce(Outcome) + Send>);
+
+impl Answer {
+    /// Calls this function.
+    #[must_use]
+    pub fn new(with: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        Self(Box::new(with))
+    }
+
+    /// Says what became of the message.
+    pub fn say(self, outcome: Outcome) {
+        self.0(outcome);
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer")
+    }
+}
+
+/// What became of a message for a remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The remote has acknowledged it; of QoS 0: it was written to the connection.
+    Done,
+    /// The remote does not have it, and will not get it.
+    Failed(String),
+    /// The remote may have it.
+    Unknown(String),
+}
+
+/// A message of a remote, for the application.
+#[derive(Debug)]
+pub struct Call {
+    /// The bridge's place in the configuration.
+    pub bridge: usize,
+    /// Its name.
+    pub name: String,
+    /// What it has beyond a bridge.
+    pub binding: Arc<Binding>,
+    /// The message's topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its place in its session; `None`: it is of QoS 0.
+    pub ticket: Option<(u64, u32)>,
+    /// What it counts for.
+    pub bytes: usize,
+}
+
+/// A binding in force: the place of its bridge in the configuration, the name of that, and what it has beyond a bridge.
+pub type Bound = (usize, String, Arc<Binding>);
+
+/// What the thread of bindings is told.
+#[derive(Debug)]
+enum Told {
+    Call(Call),
+    Bindings(Vec<Bound>),
+}
+
+/// `App` is the way to the application.
+#[derive(Clone)]
+pub struct App(Arc<dyn Fn(Call) -> bool + Send + Sync>);
+
+impl App {
+    /// Hands messages to this function, which does not block. False: nobody takes them any more.
+    #[must_use]
+    pub fn new(with: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(with))
+    }
+
+    /// Has the application called; [`Ask::Called`] follows. False: the service is stopping.
+    #[must_use]
+    pub fn call(&self, call: Call) -> bool {
+        self.0(call)
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("App")
+    }
+}
+
+/// `Settings` of the thread.
+#[derive(Debug)]
+pub struct Settings {
+    /// ID of the application.
+    pub app_id: Option<String>,
+    /// Where the API is served.
+    pub http: Option<SocketAddr>,
+    /// Host and port of the application.
+    pub app: Option<(String, u16)>,
+    /// What requests must have.
+    pub api_token: Option<Secret>,
+    /// What the application is sent.
+    pub app_token: Option<Secret>,
+    /// The longest body of a request.
+    pub body_bytes_max: usize,
+    /// The file of messages that the application has refused.
+    pub letters: dead_letters::Settings,
+}
+
+/// The way to the shard that has a bridge.
+///
+/// # Errors
+/// Its mailbox is full.
+pub type Post = Arc<dyn Fn(Ask) -> Result<(), Ask> + Send + Sync>;
+
+/// What all tasks of the thread share.
+struct Shared {
+    settings: Settings,
+    post: Post,
+    journal: Arc<Journal>,
+    numbers: Arc<Numbers>,
+    bindings: Mutex<Arc<Vec<Bound>>>,
+    next: AtomicU64,
+}
+
+impl Shared {
+    fn bindings(&self) -> Arc<Vec<Bound>> {
+        Arc::clone(&lock(&self.bindings))
+    }
+
+    /// Asks a shard, however long its mailbox is full.
+    async fn ask(&self, mut ask: Ask) {
+        while let Err(back) = (self.post)(ask) {
+            ask = back;
+            tokio::time::sleep(MAILBOX_AGAIN).await;
+        }
+    }
+
+    /// Publishes a message, and says what became of it within [`CREATED_WITHIN`], or a little later.
+    async fn create(&self, bridge: usize, topic: String, payload: Vec<u8>, (qos, retain): (u8, bool)) -> Outcome {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, mut told) = oneshot::channel();
+        let answer = Answer::new(move |outcome| drop(tell.send(outcome)));
+        let create = Create { bridge, number, topic, payload, qos, retain, answer };
+        let in_time = tokio::time::timeout(CREATED_WITHIN, async {
+            self.ask(Ask::Create(create)).await;
+            (&mut told).await
+        });
+        let stopping =
+            || Outcome::Unknown("outcome unknown: the service is stopping, or the binding was removed".to_owned());
+        if let Ok(outcome) = in_time.await {
+            return outcome.unwrap_or_else(|_| stopping());
+        }
+        self.ask(Ask::Withdraw { bridge, number }).await;
+        told.await.unwrap_or_else(|_| stopping())
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a request waits for the remote.
+pub const CREATED_WITHIN: Duration = Duration::from_secs(10);
+/// Before a shard with a full mailbox is asked again.
+const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
+
+/// The thread of bindings, which ends when this is dropped.
+#[derive(Debug)]
+pub struct Bindings {
+    tell: UnboundedSender<Told>,
+    numbers: Arc<Numbers>,
+    addr: Option<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bindings {
+    /// Binds at once, and serves and calls on a thread of its own.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the thread cannot be made.
+    pub fn start(settings: Settings, post: Post, journal: Arc<Journal>) -> io::Result<Self> {
+        let bind = |address| in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || TcpListener::bind(address));
+        let listener = settings.http.map(bind).transpose()?;
+        listener.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+        let addr = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (tell, told) = unbounded_channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let numbers = Arc::<Numbers>::default();
+        let shared = Arc::new(Shared {
+            settings,
+            post,
+            journal,
+            numbers: Arc::clone(&numbers),
+            bindings: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        let thread = std::thread::Builder::new().name("bindings".into()).spawn(move || {
+            runtime.block_on(async {
+                let calls = calls::run(told, Arc::clone(&shared));
+                let served = async {
+                    match listener.map(tokio::net::TcpListener::from_std) {
+                        Some(Ok(listener)) => serve::serve(listener, shared).await,
+                        Some(Err(error)) => tracing::error!(%error, "Dapr's API cannot be served"),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = calls => {}
+                    () = served => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { tell, numbers, addr, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The way to the application.
+    #[must_use]
+    pub fn app(&self) -> App {
+        let tell = self.tell.clone();
+        App::new(move |call| tell.send(Told::Call(call)).is_ok())
+    }
+
+    /// Sets the bindings, each with its place among the bridges and its name.
+    pub fn set(&self, bindings: Vec<Bound>) {
+        // The thread ends with this.
+        let _ = self.tell.send(Told::Bindings(bindings));
+    }
+
+    /// Where the API is served.
+    #[must_use]
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
+    /// Its numbers.
+    #[must_use]
+    pub fn numbers(&self) -> Arc<Numbers> {
+        Arc::clone(&self.numbers)
+    }
+}
+
+impl Drop for Bindings {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}

@@ -1,0 +1,229 @@
+//! Bridges that are bindings: messages of applications for the remote, and messages of the remote for the application.
+//!
+//! What an application publishes waits here until the remote can be sent it, and is a copy of the session from then on: what has not been sent
+//! can be withdrawn, and what has been sent is answered by PUBACK, PUBREC, or the time that is over.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::Bridge;
+use crate::dapr::{Answer, Ask, Call, Create, Outcome};
+use crate::kafka::types::Ticket;
+use crate::limits::CALL_BYTES_MAX;
+use crate::mqtt::packet::{Ack, Publish, QoS};
+use crate::mqtt::property::Properties;
+use crate::runtime::seam::ConnId;
+use crate::session::{Body, Reason, SessionKey};
+
+use super::super::broker::publish::Published;
+use super::super::device::{Flow, Source};
+use super::super::owner::Owner;
+use super::super::stalls::Stall;
+use super::super::{Core, Ring};
+use super::wanted;
+
+/// What a message counts for beside its bytes.
+const CALL_BYTES: usize = 256;
+/// The name of the `out` of what applications publish.
+const CREATE: &str = "create";
+
+/// What a binding has beyond a bridge.
+#[derive(Default)]
+pub(super) struct Binding {
+    /// Messages for the remote that it could not be sent yet.
+    waiting: VecDeque<Create>,
+    /// Those that the session has.
+    sent: Vec<(Rc<Body>, u64, Answer)>,
+    /// Those of QoS 0, with their connection.
+    written: Vec<(u64, ConnId, Answer)>,
+    /// Bytes of messages that the application is called with, or will be.
+    calls: usize,
+    /// Whether the application wants the messages of the remote.
+    pub(super) is_wanted: bool,
+}
+
+impl Core {
+    /// Handles a letter of the thread of bindings.
+    #[cold]
+    pub(in crate::shard) fn binding_asks(&mut self, io: &mut Ring<'_>, ask: Ask) {
+        let Some(running) = self.bridges.all.get_mut(&ask.bridge()) else {
+            return if let Ask::Create(create) = ask {
+                create.answer.say(Outcome::Failed("the binding was removed".to_owned()));
+            };
+        };
+        let (index, binding) = (ask.bridge(), &mut running.binding);
+        match ask {
+            Ask::Create(create) => {
+                binding.waiting.push_back(create);
+                self.send_created(io, index);
+            }
+            Ask::Withdraw { number, .. } => self.withdraw(index, number),
+            Ask::Called { ticket, bytes, is_over, .. } => {
+                binding.calls = binding.calls.saturating_sub(bytes);
+                if let Some((session, number)) = ticket.filter(|_| is_over) {
+                    self.broker.answered(Ticket { session, number }, Reason::Success);
+                }
+            }
+            Ask::Wanted { .. } => {
+                if std::mem::replace(&mut binding.is_wanted, true) {
+                    return;
+                }
+                let config = Arc::clone(&self.broker.around.config);
+                running.client.wants(wanted(&config.bridges[index], true), io.now());
+                running.busy = true;
+            }
+        }
+    }
+
+    /// Sends the remote what it can be sent.
+    fn send_created(&mut self, io: &mut Ring<'_>, index: usize) {
+        loop {
+            let Some(running) = self.bridges.all.get_mut(&index) else { return };
+            let (key, at) = (running.session, running.at);
+            let Some(first) = running.binding.waiting.front() else { return };
+            let granted = running.client.standing().map(|(granted, _)| granted.maximum_qos);
+            let (Some(maximum_qos), Some((_, conn))) = (granted, at) else { return };
+            if self.broker.delivery.remotes.passes(key).is_none() {
+                return;
+            }
+            let Some(session) = self.broker.sessions.get(key) else { return };
+            let qos = QoS::from_bits(first.qos).unwrap_or(QoS::AtMostOnce).min(maximum_qos);
+            let (open, queued) = session.copies();
+            if qos > QoS::AtMostOnce && (queued > 0 || open >= session.send_maximum()) {
+                return;
+            }
+            let Some(create) = running.binding.waiting.pop_front() else { return };
+            let packet_id = u16::from(qos > QoS::AtMostOnce);
+            let publish = Publish {
+                dup: false,
+                qos,
+                retain: create.retain,
+                topic: &create.topic,
+                packet_id,
+                properties: Properties::EMPTY,
+                payload: &create.payload,
+            };
+            let given = self.broker.give_to_remote(io, key, &publish, Bridge::identifier(CREATE));
+            let Some(running) = self.bridges.all.get_mut(&index) else { return };
+            let binding = &mut running.binding;
+            match given {
+                Ok(Some(body)) => binding.sent.push((body, create.number, create.answer)),
+                Ok(None) => binding.written.push((create.number, conn, create.answer)),
+                Err(why) => create.answer.say(Outcome::Failed(why.to_owned())),
+            }
+        }
+    }
+
+    /// Takes the bindings a step on.
+    pub(super) fn work_on_binding(&mut self, io: &mut Ring<'_>, index: usize) {
+        self.send_created(io, index);
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let (at, binding) = (running.at.map(|(_, conn)| conn), &mut running.binding);
+        for place in (0..binding.written.len()).rev() {
+            let (_, conn, _) = binding.written[place];
+            let is_there = at == Some(conn);
+            if is_there && self.broker.keeping.holds.unsent(io, conn) > 0 {
+                continue;
+            }
+            let (_, _, answer) = binding.written.remove(place);
+            answer.say(match is_there {
+                true => Outcome::Done,
+                false => Outcome::Unknown("outcome unknown: the connection to the remote was lost".to_owned()),
+            });
+        }
+        // The session has let go of what nobody else has: it was dropped.
+        for place in (0..binding.sent.len()).rev() {
+            if Rc::strong_count(&binding.sent[place].0) == 1 {
+                let (_, _, answer) = binding.sent.remove(place);
+                answer.say(Outcome::Failed("the remote does not take a message of this size".to_owned()));
+            }
+        }
+    }
+
+    fn withdraw(&mut self, index: usize, number: u64) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let is_connected = running.at.is_some();
+        let why = running.client.trouble().map(|trouble| trouble.why.clone());
+        let binding = &mut running.binding;
+        if let Some(place) = binding.waiting.iter().position(|create| create.number == number) {
+            let what = match (is_connected, why) {
+                (true, _) => "the remote has not acknowledged earlier messages within 10 s".to_owned(),
+                (false, Some(why)) => format!("the remote is not connected: {why}"),
+                (false, None) => "the remote is not connected".to_owned(),
+            };
+            if let Some(create) = binding.waiting.remove(place) {
+                create.answer.say(Outcome::Failed(format!("{what}; the message was not sent")));
+            }
+            return;
+        }
+        let unknown = "outcome unknown: the remote has not acknowledged the message within 10 s".to_owned();
+        let answer = if let Some(place) = binding.sent.iter().position(|(_, of, _)| *of == number) {
+            binding.sent.remove(place).2
+        } else if let Some(place) = binding.written.iter().position(|(of, ..)| *of == number) {
+            binding.written.remove(place).2
+        } else {
+            return;
+        };
+        answer.say(Outcome::Unknown(unknown));
+    }
+
+    /// Tells an application what the remote says of its message. Returns whether the remote refuses what an application has published: nobody but
+    /// that is told.
+    pub(super) fn is_created_refused(&mut self, session: SessionKey, ack: &Ack<'_>) -> bool {
+        let Some((index, running)) = self.bridges.of(session) else { return false };
+        let is_binding = self.broker.around.config.bridges[index].binding.is_some();
+        if !is_binding {
+            return false;
+        }
+        let is_refused = ack.reason.is_error();
+        let body = self.broker.sessions.get(session).and_then(|session| session.sent_message(ack.packet_id));
+        let sent = &mut running.binding.sent;
+        let Some(place) = body.and_then(|body| sent.iter().position(|(of, ..)| Rc::ptr_eq(of, &body))) else {
+            return is_refused;
+        };
+        let (_, _, answer) = sent.remove(place);
+        answer.say(match is_refused {
+            true => Outcome::Failed(format!("the remote refuses the message: {}", ack.reason.name())),
+            false => Outcome::Done,
+        });
+        is_refused
+    }
+
+    /// Has the application called with a message of the remote, which is acknowledged when it has taken it.
+    pub(super) fn call_app(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        publish: &Publish<'_>,
+        (index, of): (usize, &Arc<crate::dapr::Binding>),
+    ) -> Flow {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return Flow::Ended };
+        let bytes = publish.topic.len() + publish.payload.len() + CALL_BYTES;
+        if running.binding.calls > 0 && running.binding.calls + bytes > CALL_BYTES_MAX {
+            return Flow::Stall(Stall::Answers);
+        }
+        let name = self.broker.around.config.bridges[index].name.clone();
+        let (published, number) = self.broker.take_for(from.session, publish, io.now(), 1);
+        let (Published::On { .. }, Some(number)) = (&published, number) else {
+            return self.flow_of(io, from, published);
+        };
+        let ticket = number.map(|number| Owner::Session(from.session).ticket(number));
+        let call = Call {
+            bridge: index,
+            name,
+            binding: Arc::clone(of),
+            topic: publish.topic.to_owned(),
+            payload: publish.payload.to_vec(),
+            ticket: ticket.map(|ticket| (ticket.session, ticket.number)),
+            bytes,
+        };
+        if let Some(running) = self.bridges.all.get_mut(&index) {
+            running.binding.calls += bytes;
+            running.counts.received += 1;
+        }
+        // A service that is stopping acknowledges nothing: the remote sends it again.
+        let _ = self.broker.around.app.as_ref().is_some_and(|app| app.call(call));
+        self.flow_of(io, from, published)
+    }
+}
