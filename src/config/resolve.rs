@@ -75,6 +75,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
+    let bridges = bridges::resolve(&document, overrides, (&targets, &sinks));
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
@@ -90,7 +91,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         sinks,
         sources,
         rules,
-        bridges: bridges::resolve(&document, overrides),
+        bridges,
         embedded,
         spool,
         delivery,

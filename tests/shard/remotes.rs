@@ -48,6 +48,8 @@ pub(super) fn bridge() -> Bridge {
         queue_bytes_max: 1 << 20,
         drops_newest: false,
         paused: false,
+        cluster: 0,
+        dead_letters: None,
         tls: None,
         ins: vec![BridgeIn {
             name: "0".to_owned(),
@@ -75,7 +77,7 @@ pub(super) fn bridge() -> Bridge {
     }
 }
 
-fn configured(text: &str, bridge: Bridge) -> Config {
+pub(super) fn configured(text: &str, bridge: Bridge) -> Config {
     let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
     Config { bridges: vec![bridge], ..config }
 }
@@ -93,7 +95,10 @@ pub(super) fn in_memory() -> String {
 
 impl Remote {
     pub(super) fn new(text: &str, bridge: Bridge) -> Self {
-        let mut world = World::of(configured(text, bridge));
+        Self::of(World::of(configured(text, bridge)))
+    }
+
+    pub(super) fn of(mut world: World) -> Self {
         world.mail(Mail::Accept);
         let conn = outgoing(&world);
         let mut remote = Self { world, conn };
@@ -102,7 +107,7 @@ impl Remote {
     }
 
     /// The socket is connected, and CONNECT has come.
-    fn connected(&mut self) -> Vec<u8> {
+    pub(super) fn connected(&mut self) -> Vec<u8> {
         self.world.core.on_connect(&mut self.world.table, self.conn);
         self.world.turn();
         let sent = self.world.sent(self.conn);
@@ -172,7 +177,7 @@ fn suback() -> Packet<'static> {
     Packet::SubAck(SubAck { packet_id: u16::MAX, codes: &[2], properties: Properties::EMPTY })
 }
 
-fn ack(packet_id: u16) -> Ack<'static> {
+pub(super) fn ack(packet_id: u16) -> Ack<'static> {
     Ack { packet_id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY }
 }
 

@@ -117,7 +117,8 @@ impl Core {
             }
         }
         if let Some(running) = self.bridges.all.get_mut(&index) {
-            Timer::Bridge(index).fires_by(running.client.next_deadline(), &mut running.timer, io);
+            let at = running.client.next_deadline().min(running.refusals.next_deadline());
+            Timer::Bridge(index).fires_by(at, &mut running.timer, io);
         }
     }
 

@@ -47,6 +47,8 @@ impl Core {
             Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
         };
         match &packet {
+            Packet::PubAck(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::AtLeastOnce)),
+            Packet::PubRec(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::ExactlyOnce)),
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
                 self.control_packet(io, from.conn, from.session, &packet)
             }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection` | a connection to a remote, from its first byte to its end |
 //! | `messages` | its input: messages of the remote, and packets that only a server sends |
+//! | `refused` | messages that the remote refuses: sent again, or dead letters |
 //! | `told` | metrics and events |
 //! | `inspect` | what the control plane is told |
 //!
@@ -14,6 +15,7 @@
 mod connection;
 mod inspect;
 mod messages;
+mod refused;
 mod told;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
 pub(crate) use self::connection::layer;
+use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
 use super::edge::Edge;
@@ -40,6 +43,11 @@ pub(super) struct Bridges {
     scratch: Scratch,
     /// Whether clients are accepted: before that no remote is connected to.
     is_open: bool,
+    /// Whether dead letters of some bridge were answered.
+    has_answers: bool,
+    /// Dead letters begun, and uses of their files: each has a number, which wraps.
+    letters_begun: u32,
+    files_used: usize,
 }
 
 /// A bridge with its session here.
@@ -59,6 +67,8 @@ struct Running {
     settled_at: Monotonic,
     /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
     forgets: Vec<u16>,
+    /// What the remote has refused.
+    refusals: Refusals,
     /// Whether the client may have something to do.
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
@@ -182,6 +192,10 @@ impl Core {
         if self.bridges.is_open && !bridge.paused {
             client.start(now);
         }
+        if let Some(session) = self.broker.sessions.get_mut(session) {
+            session.take_refused_up();
+        }
+        let file = self.file_of_bridge(index);
         let running = Running {
             client,
             carrier: Carrier::new(Far::Bridge(index)),
@@ -192,6 +206,7 @@ impl Core {
             standings: Vec::new(),
             settled_at: Monotonic::NEVER,
             forgets: Vec::new(),
+            refusals: Refusals::new(file),
             busy: true,
             timer: None,
             counts: self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default(),
@@ -261,6 +276,7 @@ impl Core {
         if self.bridges.all.is_empty() {
             return;
         }
+        self.settle_refusals(io);
         let busy = self.bridges.all.iter().filter(|(_, running)| running.busy).map(|(index, _)| *index);
         for index in busy.collect::<Vec<_>>() {
             self.pump_bridge(io, index);
@@ -272,6 +288,7 @@ impl Core {
     pub(super) fn bridge_time(&mut self, io: &mut Ring<'_>, index: usize) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.timer, running.busy) = (None, true);
+        self.bridges.has_answers |= running.refusals.next_deadline() <= io.now();
         if self.drain.is_some() {
             return;
         }

@@ -24,12 +24,16 @@ pub(super) struct Counts {
     pub(super) unasked: u64,
     /// Messages of the remote of which the bridge can make nothing.
     pub(super) unfit: u64,
+    /// Messages sent again that the remote had no room for.
+    pub(super) sent_again: u64,
+    /// Messages that the remote has refused and that are dead letters.
+    pub(super) dead_lettered: u64,
     /// Retained messages of the remote that are not wanted.
     pub(super) retained: u64,
 }
 
 /// Tells an event of a bridge.
-fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
+pub(super) fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
     let bridge = &broker.around.config.bridges[index];
     broker.teller.tell(kind, second(now), |event| {
         let event = event.with(Field::Bridge, bridge.name.as_str());
@@ -120,6 +124,8 @@ impl Core {
                 (M::Unasked, counts.unasked),
                 (M::Unfit, counts.unfit),
                 (M::RetainedLeftOut, counts.retained),
+                (M::SentAgain, counts.sent_again),
+                (M::DeadLettered, counts.dead_lettered),
                 (M::Open, open as u64),
                 (M::Queued, queued as u64),
                 (M::QueuedBytes, session.map_or(0, Session::queued_bytes) as u64),

@@ -16,7 +16,7 @@ use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{
-    Alias, Body, Claim, Copy, Handed, Passes, Remembered, SessionKey, Subscription, is_expired, properties,
+    Alias, Body, Claim, Copy, Handed, Passes, Pumped, Remembered, SessionKey, Subscription, is_expired, properties,
 };
 
 use super::super::queues::Holder;
@@ -401,6 +401,11 @@ impl Broker {
             self.await_room(io, key, unsent);
         }
         self.note_queue(now, key);
+        self.count_pumped(now, key, &pumped);
+    }
+
+    /// Counts copies that a session was sent, or that were dropped in their turn.
+    pub(in crate::shard) fn count_pumped(&mut self, now: Monotonic, key: SessionKey, pumped: &Pumped) {
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
