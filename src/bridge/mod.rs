@@ -27,7 +27,7 @@ pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
 pub use self::granted::Granted;
 pub use self::login::{Form, Greeted, Login, Refusal, Versions};
-pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, taker};
+pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, is_looped, taker};
 pub use self::url::{Transport, Url};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Disconnect, Packet};

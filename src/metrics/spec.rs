@@ -342,6 +342,7 @@ table!(
     ReceivedBytes, Counter, "bridge_received_bytes", "Bytes of packets of the remote, once it has accepted the bridge.";
     Received, Counter, "bridge_messages"{result = "taken"}, "Messages of the remote, by what became of them: taken.";
     Unasked, Counter, "bridge_messages"{result = "unasked"}, "Acknowledged and dropped: no filter of the bridge matches.";
+    Looped, Counter, "bridge_messages"{result = "loop"}, "Acknowledged and dropped: it has come through this instance before, or through eight.";
     Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it.";
     RetainedLeftOut, Counter, "bridge_messages"{result = "retained"}, "Acknowledged and dropped: a retained message that `retained` leaves out, and the remote speaks 3.1.1.";
     SentAgain, Counter, "bridge_messages_sent_again", "Messages sent to the remote again, as it had no room for them (0x97, 0x91).";

@@ -47,6 +47,7 @@ mod queues_across;
 mod reads;
 mod receipts;
 mod remotes;
+mod remotes_hops;
 mod remotes_refusals;
 mod remotes_shown;
 mod replays;

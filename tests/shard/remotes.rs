@@ -48,6 +48,8 @@ pub(super) fn bridge() -> Bridge {
         queue_bytes_max: 1 << 20,
         drops_newest: false,
         paused: false,
+        via: true,
+        instance: "01234567".to_owned(),
         cluster: 0,
         dead_letters: None,
         tls: None,
@@ -162,9 +164,14 @@ pub(super) fn outgoing(world: &World) -> ConnId {
 }
 
 fn found(world: &World) -> Option<ConnId> {
+    found_at(world, "127.0.0.9:1883")
+}
+
+/// The connection to the remote at this address.
+pub(super) fn found_at(world: &World, at: &str) -> Option<ConnId> {
     let is_remote = |slot: &usize| {
         let wire = &world.table.wires[*slot];
-        !wire.closed && wire.outgoing.is_some_and(|to| to.port() == 1883)
+        !wire.closed && wire.outgoing.is_some_and(|to| to.to_string() == at)
     };
     (0..world.table.wires.len()).find(is_remote).map(|slot| world.table.id(slot))
 }

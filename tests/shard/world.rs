@@ -491,12 +491,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
     }
 }
 
-fn make(
-    config: &Arc<Config>,
-    rules: &'static dyn Rules,
-    dead_letters: Ways,
-    verifiers: Option<Verifiers>,
-) -> Made {
+fn make(config: &Arc<Config>, rules: &'static dyn Rules, dead_letters: Ways, verifiers: Option<Verifiers>) -> Made {
     let (tell, notices) = channel();
     let board = Arc::new(Board::new(layout(config)));
     let edge = edge(config);

@@ -56,6 +56,9 @@ settings! {
         now try_private: bool = Flag, Is("true"),
             "Whether a remote before 5.0 is told that the client is a bridge, as mosquitto's `try_private`: it then sends nothing back that came from here, and \
              keeps RETAIN. One that refuses is asked without.";
+        now via: bool = Flag, Is("true"),
+            "Whether messages tell the remote which instances of Forebay they have come through (5.0, user property `forebay-via`), and one that has come through this \
+             instance before is dropped: see [BRIDGES.md](BRIDGES.md#loops).";
         now queue_messages_max: usize = Integer { min: 1, max: 10_000_000 }, Is("10000"),
             "Maximum number of messages that wait for the remote.";
         now queue_bytes_max: usize = Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
@@ -80,6 +83,8 @@ settings! {
     and {
         /// NAME.
         name: String,
+        /// Eight digits that belong to the data directory: see [`crate::config::Config::name_instances`].
+        instance: String,
         /// Index into [`crate::config::Config::clusters`], of the dead-letter topic.
         cluster: usize,
         /// Where messages go that the remote refuses; `None`: nowhere.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bridge::{Ending, Unfit, taker};
+use crate::bridge::{Ending, Unfit, is_looped, taker};
 use crate::config::{BridgeIn, Feed};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::{decode, frame};
@@ -94,6 +94,10 @@ impl Core {
             Ok(place) => &ins[place],
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
+        let bridge = &config.bridges[index];
+        if bridge.via && is_looped(publish.properties, &bridge.instance) {
+            return Err(self.unfit(io, from, publish, (index, Unfit::Loop)));
+        }
         let is_settled = running.settled_at <= io.now();
         let granted = running.client.standing().map(|(granted, _)| granted);
         if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {

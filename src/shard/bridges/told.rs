@@ -22,6 +22,8 @@ pub(super) struct Counts {
     pub(super) received: u64,
     /// Messages of the remote that no filter of the bridge matches.
     pub(super) unasked: u64,
+    /// Messages of the remote that have come through this instance before.
+    pub(super) looped: u64,
     /// Messages of the remote of which the bridge can make nothing.
     pub(super) unfit: u64,
     /// Messages sent again that the remote had no room for.
@@ -96,7 +98,12 @@ impl Core {
     /// Counts and reports a message of the remote that goes no further.
     pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, topic: &str, why: Unfit) {
         if let Some(running) = self.bridges.all.get_mut(&index) {
-            let count = if why == Unfit::Unasked { &mut running.counts.unasked } else { &mut running.counts.unfit };
+            let counts = &mut running.counts;
+            let count = match why {
+                Unfit::Unasked => &mut counts.unasked,
+                Unfit::Loop => &mut counts.looped,
+                _ => &mut counts.unfit,
+            };
             *count += 1;
         }
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
@@ -122,6 +129,7 @@ impl Core {
                 (M::ReceivedBytes, counts.received_bytes),
                 (M::Received, counts.received),
                 (M::Unasked, counts.unasked),
+                (M::Looped, counts.looped),
                 (M::Unfit, counts.unfit),
                 (M::RetainedLeftOut, counts.retained),
                 (M::SentAgain, counts.sent_again),

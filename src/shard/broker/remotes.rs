@@ -10,7 +10,8 @@ use crate::bridge::{Granted, Scratch};
 use crate::config::{Bridge, Config};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
-use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::rule::template::MessageContext;
 use crate::session::{Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
@@ -50,6 +51,24 @@ impl Passing {
     }
 }
 
+impl Passing {
+    /// The properties with this instance among those that the message came through; with none of them where the bridge does not tell. `None`: they
+    /// are as they have to be.
+    fn via(&self, properties: Properties<'_>) -> Option<PropertyBuf> {
+        let bridge = &self.config.bridges[self.bridge];
+        let is_via = |property: &Property<'_>| matches!(property, Property::UserProperty(VIA, _));
+        if self.granted.version < Version::V5 || !bridge.via && !properties.iter().any(|property| is_via(&property)) {
+            return None;
+        }
+        let mut with = PropertyBuf::new();
+        with.extend(properties.iter().filter(|property| bridge.via || !is_via(property)));
+        if bridge.via {
+            with.extend([Property::UserProperty(VIA, &bridge.instance)]);
+        }
+        Some(with)
+    }
+}
+
 impl Passes for Passing {
     fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>)) {
         let Some(place) = self.outs.iter().position(|number| identifiers.contains(number)) else { return };
@@ -64,8 +83,10 @@ impl Passes for Passing {
         };
         let scratch = &mut *self.scratch.borrow_mut();
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
+            let via = self.via(copy.properties);
+            let properties = via.as_ref().map_or(copy.properties, PropertyBuf::as_properties);
             let (qos, retain, topic, payload) = (passed.qos, passed.retain, passed.topic, passed.payload);
-            write(&Publish { qos, retain, topic, payload, ..copy.clone() });
+            write(&Publish { qos, retain, topic, payload, properties, ..copy.clone() });
         }
     }
 }
@@ -147,7 +168,7 @@ impl Broker {
         let passes = self.delivery.remotes.passes(key).ok_or(M::CopiesAway)?;
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         let (peer, conn) = (session.peer(), session.conn().ok_or(M::CopiesAway)?);
-        let properties = properties(publish, peer.version, waited_s, &[]);
+        let properties = properties(publish, peer.version, (waited_s, false), &[]);
         let (qos, retain) = (copy.qos, copy.retain);
         let (properties, packet_id) = (properties.as_properties(), 0);
         let publish = Publish { dup: false, qos, retain, packet_id, properties, ..publish.clone() };

@@ -96,7 +96,10 @@ impl Storm {
         let layout = layout(&config);
         let board = Arc::new(Board::new(layout));
         let dead_letters_to = posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect();
-        let around = Surroundings { dead_letters: Ways { sinks: dead_letters_to, bridges: Vec::new() }, ..surroundings(&Arc::new(config)) };
+        let around = Surroundings {
+            dead_letters: Ways { sinks: dead_letters_to, bridges: Vec::new() },
+            ..surroundings(&Arc::new(config))
+        };
         let core = Core::new(0, around, Arc::clone(&board));
         let mut clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
         clusters.iter_mut().for_each(|cluster| cluster.unreadable = draw.unreadable);
