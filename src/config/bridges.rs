@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use toml::de::DeValue;
 
+use super::circles::{self, Destinations};
 use super::clusters::Target;
 use super::identity::INSTANCE;
 use super::keys::{Key, Section};
@@ -14,7 +15,7 @@ use super::resolve::Document;
 use super::resolved::{Bridge, BridgeIn, BridgeOut, Feed};
 use super::setting::{Setting as _, Settings as _};
 use super::sources::{check_mqtt_topic, feeds};
-use super::{BRIDGES_MAX, Overrides, Sink, dead_letters, outgoing_tls, sinks, values};
+use super::{BRIDGES_MAX, Overrides, dead_letters, outgoing_tls, sinks, values};
 use crate::bridge::{In, Out, Retained, Url, Versions};
 use crate::mqtt::STRING_MAX;
 use crate::mqtt::packet::QoS;
@@ -27,7 +28,8 @@ const FILTERS_MAX: usize = 512;
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
-    (targets, sinks): (&[Target], &[Sink]),
+    targets: &[Target],
+    to: Destinations<'_>,
 ) -> Vec<Bridge> {
     let tables = document.named_tables(Section::Bridge, values::check_name);
     if let Some(table) = tables.get(BRIDGES_MAX) {
@@ -46,9 +48,22 @@ pub(super) fn resolve(
         }
         bridge
     };
-    let bridges = tables.iter().map(&mut read).collect();
-    dead_letters::check_files_of_bridges(&tables, sinks);
+    let bridges: Vec<Bridge> = tables.iter().map(&mut read).collect();
+    dead_letters::check_files_of_bridges(&tables, to.sinks);
+    tables.iter().zip(&bridges).for_each(|(table, bridge)| check_taken(table, bridge, to));
     bridges
+}
+
+/// Warns of an `in` with messages that nothing can get.
+fn check_taken(table: &Table<'_>, bridge: &Bridge, to: Destinations<'_>) {
+    for (part, of) in table.list_parts(Section::BridgeIn).iter().zip(&bridge.ins) {
+        // Anybody may subscribe.
+        if !of.feeds(Feed::Subscribers) && !of.takes.filters.is_empty() && !circles::is_taken(of, to) {
+            let fault = Fault::new("no sink or rule can get a message of these: each is acknowledged and dropped");
+            let hint = "add a [[sink]] or [[rule]] with a filter that matches `topic`, or feed subscribers, too";
+            part.source.warn(&part.spot("filters"), fault.hint(hint));
+        }
+    }
 }
 
 fn report(table: &Table<'_>, key: &str, fault: Fault) {

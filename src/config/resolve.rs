@@ -75,7 +75,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
-    let bridges = bridges::resolve(&document, overrides, (&targets, &sinks));
+    let bridges = bridges::resolve(&document, overrides, &targets, Destinations { sinks: &sinks, rules: &rules });
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();

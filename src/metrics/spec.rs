@@ -346,7 +346,12 @@ table!(
     Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it.";
     RetainedLeftOut, Counter, "bridge_messages"{result = "retained"}, "Acknowledged and dropped: a retained message that `retained` leaves out, and the remote speaks 3.1.1.";
     SentAgain, Counter, "bridge_messages_sent_again", "Messages sent to the remote again, as it had no room for them (0x97, 0x91).";
-    DeadLettered, Counter, "bridge_dead_letters", "Messages that the remote has refused, and that are in the dead-letter topic or file.";
+    Settled, Counter, "bridge_settled_messages", "Messages of the remote that are over: answered, or at QoS 0, or their connection has ended.";
+    Unsettled, Gauge, "bridge_unsettled_messages", "Messages of the remote that are not answered yet.";
+    Begun, Counter, "bridge_out_messages_begun", "Messages for the remote, each when its copy is made; those that an earlier run has left in the spool, at the start.";
+    Delivered, Counter, "bridge_out_messages"{result = "delivered"}, "Messages for the remote by what became of them: acknowledged by it, or sent at QoS 0.";
+    DeadLettered, Counter, "bridge_out_messages"{result = "dead_lettered"}, "Refused by the remote, and safe in the dead-letter topic or file.";
+    Dropped, Counter, "bridge_out_messages"{result = "dropped"}, "Dropped, for any reason of `forebay_deliveries_total`.";
     Open, Gauge, "bridge_open_messages", "Messages on their way to the remote, not acknowledged.";
     Queued, Gauge, "bridge_queued_messages", "Messages that wait for the remote.";
     QueuedBytes, Gauge, "bridge_queued_bytes", "Bytes of these.";

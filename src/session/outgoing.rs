@@ -546,6 +546,7 @@ pub(super) fn write(
             packet_id: if is_open { packet_id } else { 0 },
             ..passed.clone()
         });
+        matches!(written, Written::Yes(_))
     });
     item.copy.qos = qos;
     written
@@ -649,6 +650,19 @@ impl Session {
     #[must_use]
     pub fn copies(&self) -> (usize, usize) {
         self.outgoing.as_deref().map(Outgoing::copies).unwrap_or_default()
+    }
+
+    /// The same without those of QoS 2 that the client has, and that are not finished.
+    #[must_use]
+    pub fn undelivered(&self) -> (usize, usize) {
+        let Some(outgoing) = self.outgoing.as_deref() else { return (0, 0) };
+        let (open, waiting) = outgoing.copies();
+        let finishing = |from, to| outgoing.items.range(from..to).filter(|item| item.is_finishing()).count();
+        if outgoing.finishing.all == 0 {
+            return (open, waiting);
+        }
+        let of_open = finishing(0, open);
+        (open - of_open, waiting - (outgoing.finishing.all - of_open))
     }
 
     /// When the oldest came of the copies that its client has been sent and not acknowledged, and of those that wait. Of a session that

@@ -48,6 +48,7 @@ mod reads;
 mod receipts;
 mod remotes;
 mod remotes_hops;
+mod remotes_ledger;
 mod remotes_refusals;
 mod remotes_shown;
 mod replays;

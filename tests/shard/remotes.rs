@@ -279,6 +279,7 @@ fn what_goes_out_is_sent_once_and_in_order() {
     assert_eq!(remote.hears(), ["site/alarm/2 b qos2 2", "site/alarm/3 c qos0 0"]);
     remote.cut();
     assert_eq!(remote.world.told(EventKind::BridgeLost), 1);
+    assert_eq!(remote.world.told(EventKind::BridgeUnreachable), 0, "one event for one loss");
     remote.again();
     remote.says(&[connack(true)]);
     let heard = remote.hears();

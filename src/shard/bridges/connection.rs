@@ -1,7 +1,6 @@
 //! A connection to a remote: how it becomes that of the bridge's session, and how it ends.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use crate::outward::{Ended, LinkId};
 use crate::runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use crate::session::{End, Peer, Remote, Session, SessionKey};
 
-use super::super::broker::remotes::Passing;
 use super::super::connection::{Kind, Timer};
 use super::super::device::Flow;
 use super::super::{Core, Ring};
@@ -177,8 +175,8 @@ impl Core {
     /// The remote is sent waiting messages, and those that follow.
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
-        let passing = Passing::new(Arc::clone(&self.broker.around.config), index, granted);
-        self.broker.delivery.remotes.set_passes(running.session, Some(Rc::new(passing)));
+        let to = (Arc::clone(&self.broker.around.config), index, granted);
+        self.broker.delivery.remotes.set_passes(running.session, Some(to));
         self.broker.pump_session(io, running.session);
     }
 

@@ -98,6 +98,8 @@ impl Core {
         let session = self.broker.sessions.get(running.session)?;
         let state = running.state(&self.broker.around.config.bridges[bridge]);
         let bounds = self.broker.queue_bounds(running.session);
+        let outs = self.broker.around.config.bridges[bridge].outs.iter();
+        let remotes = &self.broker.delivery.remotes;
         Some(BridgeOnShard {
             bridge,
             state,
@@ -110,6 +112,7 @@ impl Core {
             queued: queued(session, bounds, now),
             queued_bytes: session.queued_bytes(),
             queued_bytes_max: bounds.bytes,
+            sent: outs.map(|out| remotes.sent(running.session, Bridge::identifier(&out.name))).collect(),
         })
     }
 }

@@ -29,6 +29,7 @@ use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
 pub(crate) use self::connection::layer;
+use self::messages::Flood;
 use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
@@ -72,6 +73,9 @@ struct Running {
     /// Whether the client may have something to do.
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
+    /// Messages that were not asked for, and the number of the oldest message of the remote without an answer.
+    flood: Flood,
+    owed: u32,
     counts: Counts,
 }
 
@@ -192,10 +196,19 @@ impl Core {
         if self.bridges.is_open && !bridge.paused {
             client.start(now);
         }
-        if let Some(session) = self.broker.sessions.get_mut(session) {
-            session.take_refused_up();
+        let (mut owed, mut next) = (0, 0);
+        if let Some(found) = self.broker.sessions.get_mut(session) {
+            found.take_refused_up();
+            (owed, next) = found.owed_numbers();
+            let (open, waiting) = found.undelivered();
+            if before.is_none() {
+                // An earlier run has left them.
+                self.broker.delivery.remotes.begins(session, open + waiting);
+            }
         }
         let file = self.file_of_bridge(index);
+        let counts = self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default();
+        let counts = Counts { numbered: next, ..counts };
         let running = Running {
             client,
             carrier: Carrier::new(Far::Bridge(index)),
@@ -209,7 +222,9 @@ impl Core {
             refusals: Refusals::new(file),
             busy: true,
             timer: None,
-            counts: self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default(),
+            flood: Flood::default(),
+            owed,
+            counts,
         };
         self.bridges.all.insert(index, running);
     }

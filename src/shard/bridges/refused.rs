@@ -167,11 +167,13 @@ impl Core {
             Some(conn) => self.broker.keeping.holds.out(io, conn),
             None => &mut nothing,
         };
-        let from = out.len();
+        let (from, before) = (out.len(), self.broker.delivery.remembered().acknowledged());
         let pumped = session.send_again(copy, now, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         if let Some(conn) = conn {
             self.broker.hold(io, conn, key, from);
         }
+        let over = self.broker.delivery.remembered().acknowledged() - before;
+        self.broker.delivery.remotes.delivers(key, over);
         self.broker.count_pumped(now, key, &pumped);
         self.broker.write_down(key);
     }
@@ -181,6 +183,9 @@ impl Core {
         let ended = self.broker.sessions.get_mut(key).is_some_and(|session| session.end_refused(copy));
         if ended {
             self.broker.numbers.count(count);
+            if count == M::CopiesRefused {
+                self.broker.delivery.remotes.drops(key, 1);
+            }
             self.broker.write_down(key);
             self.broker.note_queue(io.now(), key);
             self.broker.pump_session(io, key);

@@ -3,6 +3,7 @@
 use crate::bridge::{Granted, Unfit};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
 use crate::outward::News;
 use crate::runtime::seam::Monotonic;
 use crate::session::Session;
@@ -20,6 +21,12 @@ pub(super) struct Counts {
     pub(super) received_bytes: u64,
     /// Messages of the remote that were taken.
     pub(super) received: u64,
+    /// Messages of the remote at QoS 0, whatever became of them.
+    pub(super) received_qos_0: u64,
+    /// The number of the next message of QoS 1 or 2.
+    pub(super) numbered: u32,
+    /// Those of QoS 1 and 2 that are over: answered, or their connection is gone.
+    pub(super) settled: u64,
     /// Messages of the remote that no filter of the bridge matches.
     pub(super) unasked: u64,
     /// Messages of the remote that have come through this instance before.
@@ -32,6 +39,17 @@ pub(super) struct Counts {
     pub(super) dead_lettered: u64,
     /// Retained messages of the remote that are not wanted.
     pub(super) retained: u64,
+}
+
+impl Counts {
+    /// Notes a message of the remote that is answered or will be. False: it is a repeat of one that is.
+    pub(super) fn takes(&mut self, qos: QoS, next: u32) -> bool {
+        if qos == QoS::AtMostOnce {
+            self.received_qos_0 += 1;
+            return true;
+        }
+        std::mem::replace(&mut self.numbered, next) != next
+    }
 }
 
 /// Tells an event of a bridge.
@@ -96,7 +114,7 @@ impl Core {
     }
 
     /// Counts and reports a message of the remote that goes no further.
-    pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, topic: &str, why: Unfit) {
+    pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, publish: &Publish<'_>, why: Unfit) {
         if let Some(running) = self.bridges.all.get_mut(&index) {
             let counts = &mut running.counts;
             let count = match why {
@@ -107,16 +125,19 @@ impl Core {
             *count += 1;
         }
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
-            event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label())
+            event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why.label())
         });
     }
 
     /// Sets the numbers of the bridges.
     pub(super) fn set_bridge_numbers(&mut self) {
-        for (index, running) in &self.bridges.all {
-            let counts = running.counts;
+        for (index, running) in &mut self.bridges.all {
             let session = self.broker.sessions.get(running.session);
-            let (open, queued) = session.map(Session::copies).unwrap_or_default();
+            let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
+            running.counts.settled += u64::from(oldest.wrapping_sub(running.owed));
+            running.owed = oldest;
+            let (counts, out) = (running.counts, self.broker.delivery.remotes.counts(running.session));
+            let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
             let stats = running.client.stats();
             let state = running.state(&self.broker.around.config.bridges[*index]);
             let values = [
@@ -133,7 +154,12 @@ impl Core {
                 (M::Unfit, counts.unfit),
                 (M::RetainedLeftOut, counts.retained),
                 (M::SentAgain, counts.sent_again),
+                (M::Settled, counts.received_qos_0 + counts.settled),
+                (M::Unsettled, u64::from(next.wrapping_sub(oldest))),
+                (M::Begun, out.begun),
+                (M::Delivered, out.delivered),
                 (M::DeadLettered, counts.dead_lettered),
+                (M::Dropped, out.dropped),
                 (M::Open, open as u64),
                 (M::Queued, queued as u64),
                 (M::QueuedBytes, session.map_or(0, Session::queued_bytes) as u64),

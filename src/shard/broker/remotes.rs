@@ -2,7 +2,7 @@
 //! granted; so its copies wait in the queue of its session first, and no two remotes share bytes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,12 +24,26 @@ pub(in crate::shard) struct Remotes {
     of: HashMap<SessionKey, Side>,
 }
 
+/// Copies for a remote, and what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct OutCounts {
+    pub(in crate::shard) begun: u64,
+    /// Acknowledged by the remote, or sent at QoS 0.
+    pub(in crate::shard) delivered: u64,
+    pub(in crate::shard) dropped: u64,
+}
+
+/// Copies sent for the first time, by the number of their `out`.
+type Sent = Rc<RefCell<BTreeMap<u32, u64>>>;
+
 /// What one has.
 #[derive(Debug)]
 struct Side {
     bounds: QueueBounds,
     /// What its remote is sent; `None`: it has not answered for its filters.
     passes: Option<Rc<Passing>>,
+    counts: OutCounts,
+    sent: Sent,
 }
 
 /// `Passing` makes what a remote is sent of a message.
@@ -41,13 +55,14 @@ pub(in crate::shard) struct Passing {
     /// The numbers by which copies name its `out`s, in order.
     outs: Vec<u32>,
     granted: Granted,
+    sent: Sent,
     scratch: RefCell<Scratch>,
 }
 
 impl Passing {
-    pub(in crate::shard) fn new(config: Arc<Config>, bridge: usize, granted: Granted) -> Self {
+    fn new(config: Arc<Config>, bridge: usize, granted: Granted, sent: Sent) -> Self {
         let outs = config.bridges[bridge].outs.iter().map(|out| Bridge::identifier(&out.name)).collect();
-        Self { config, bridge, outs, granted, scratch: RefCell::default() }
+        Self { config, bridge, outs, granted, sent, scratch: RefCell::default() }
     }
 }
 
@@ -70,7 +85,7 @@ impl Passing {
 }
 
 impl Passes for Passing {
-    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>)) {
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool) {
         let Some(place) = self.outs.iter().position(|number| identifiers.contains(number)) else { return };
         let out = &self.config.bridges[self.bridge].outs[place];
         let of = MessageContext {
@@ -86,7 +101,9 @@ impl Passes for Passing {
             let via = self.via(copy.properties);
             let properties = via.as_ref().map_or(copy.properties, PropertyBuf::as_properties);
             let (qos, retain, topic, payload) = (passed.qos, passed.retain, passed.topic, passed.payload);
-            write(&Publish { qos, retain, topic, payload, properties, ..copy.clone() });
+            if write(&Publish { qos, retain, topic, payload, properties, ..copy.clone() }) && !copy.dup {
+                *self.sent.borrow_mut().entry(self.outs[place]).or_default() += 1;
+            }
         }
     }
 }
@@ -94,14 +111,43 @@ impl Passes for Passing {
 impl Remotes {
     /// Notes a session of a bridge, and what may wait for its remote.
     pub(in crate::shard) fn insert(&mut self, key: SessionKey, bounds: QueueBounds) {
-        self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side { bounds, passes: None });
+        self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side {
+            bounds,
+            passes: None,
+            counts: OutCounts::default(),
+            sent: Sent::default(),
+        });
     }
 
     /// Notes what the remote of a session is sent from now on.
-    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, passes: Option<Rc<Passing>>) {
+    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, to: Option<(Arc<Config>, usize, Granted)>) {
         if let Some(side) = self.of.get_mut(&key) {
-            side.passes = passes;
+            let passing = |(config, bridge, granted)| Passing::new(config, bridge, granted, Rc::clone(&side.sent));
+            side.passes = to.map(passing).map(Rc::new);
         }
+    }
+
+    /// Counts copies for a remote that begin, or that are over.
+    pub(in crate::shard) fn begins(&mut self, key: SessionKey, copies: usize) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.begun += copies as u64);
+    }
+
+    pub(in crate::shard) fn delivers(&mut self, key: SessionKey, copies: u64) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.delivered += copies);
+    }
+
+    /// Of a session of a client, nothing.
+    pub(in crate::shard) fn drops(&mut self, key: SessionKey, copies: u64) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.dropped += copies);
+    }
+
+    pub(in crate::shard) fn counts(&self, key: SessionKey) -> OutCounts {
+        self.of.get(&key).map(|side| side.counts).unwrap_or_default()
+    }
+
+    /// How many copies were sent for the first time by the `out` with this number.
+    pub(in crate::shard) fn sent(&self, key: SessionKey, out: u32) -> u64 {
+        self.of.get(&key).and_then(|side| side.sent.borrow().get(&out).copied()).unwrap_or_default()
     }
 
     /// Forgets a session.
@@ -151,6 +197,7 @@ impl Broker {
             }
             Handed::Dropped => return Err(M::CopiesQueueFull),
         }
+        self.delivery.remotes.begins(key, 1);
         // What the log is to have is sent when it has it.
         if !self.queues.is_pending(key) {
             self.pump_session(io, key);
@@ -177,6 +224,7 @@ impl Broker {
         passes.pass(&publish, &copy.identifiers, &mut |passed| {
             let is_written = encode::publish(peer.version, passed, &mut packet).is_ok();
             written = if is_written { Ok(passed.payload.len()) } else { Err(M::CopiesTooLarge) };
+            is_written
         });
         let payload_bytes = written?;
         if packet.len() > peer.packet_size_max as usize {
@@ -192,6 +240,8 @@ impl Broker {
         let from = out.len();
         out.extend_from_slice(&packet);
         holds.wrote(conn, from);
+        self.delivery.remotes.begins(key, 1);
+        self.delivery.remotes.delivers(key, 1);
         self.numbers.count(M::CopiesSentQos0);
         self.numbers.count(M::CopiesSent);
         self.numbers.raise(M::CopiesSentBytes, payload_bytes as u64);

@@ -389,10 +389,16 @@ impl Broker {
             // The remote has not answered for its filters yet.
             return;
         }
-        let out = holds.out(io, conn);
+        let (out, before) = (holds.out(io, conn), self.delivery.remembered().acknowledged());
         let from = out.len();
+        let is_remote = passes.is_some();
         let pumped = session.pump(now, unsent, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         let has_more = session.has_waiting();
+        if is_remote {
+            // Those that went at QoS 0 after all.
+            let over = self.delivery.remembered().acknowledged() - before;
+            self.delivery.remotes.delivers(key, over);
+        }
         self.hold(io, conn, key, from);
         if pumped.is_cut {
             self.delivery.look_again(io, key);
