@@ -37,7 +37,7 @@ pub(super) fn resolve(
     }
     let mut sessions = HashMap::new();
     let mut read = |table: &Table<'_>| {
-        let bridge = bridge(table, overrides, targets);
+        let bridge = bridge(table, overrides, (targets, to));
         let is_known = !bridge.url.host.is_empty() && !bridge.client_id.is_empty();
         let session = (bridge.url.host.clone(), bridge.url.port, bridge.client_id.clone());
         if let Some(other) = sessions.insert(session, bridge.name.clone()).filter(|_| is_known) {
@@ -50,19 +50,16 @@ pub(super) fn resolve(
     };
     let bridges: Vec<Bridge> = tables.iter().map(&mut read).collect();
     dead_letters::check_files_of_bridges(&tables, to.sinks);
-    tables.iter().zip(&bridges).for_each(|(table, bridge)| check_taken(table, bridge, to));
     bridges
 }
 
 /// Warns of an `in` with messages that nothing can get.
-fn check_taken(table: &Table<'_>, bridge: &Bridge, to: Destinations<'_>) {
-    for (part, of) in table.list_parts(Section::BridgeIn).iter().zip(&bridge.ins) {
-        // Anybody may subscribe.
-        if !of.feeds(Feed::Subscribers) && !of.takes.filters.is_empty() && !circles::is_taken(of, to) {
-            let fault = Fault::new("no sink or rule can get a message of these: each is acknowledged and dropped");
-            let hint = "add a [[sink]] or [[rule]] with a filter that matches `topic`, or feed subscribers, too";
-            part.source.warn(&part.spot("filters"), fault.hint(hint));
-        }
+fn check_taken(part: &Table<'_>, of: &BridgeIn, to: Destinations<'_>) {
+    // Anybody may subscribe.
+    if !of.feeds(Feed::Subscribers) && !of.takes.filters.is_empty() && !circles::is_taken(of, to) {
+        let fault = Fault::new("no sink or rule can get a message of these: each is acknowledged and dropped");
+        let hint = "add a [[sink]] or [[rule]] with a filter that matches `topic`, or feed subscribers, too";
+        part.source.warn(&part.spot("filters"), fault.hint(hint));
     }
 }
 
@@ -70,7 +67,7 @@ fn report(table: &Table<'_>, key: &str, fault: Fault) {
     table.source.report(&table.spot(key), fault);
 }
 
-fn bridge(table: &Table<'_>, overrides: &Overrides, targets: &[Target]) -> Bridge {
+fn bridge(table: &Table<'_>, overrides: &Overrides, (targets, to): (&[Target], Destinations<'_>)) -> Bridge {
     let mut bridge = Bridge::read(table);
     bridge.name = table.spot.path.strip_prefix("bridge.").unwrap_or_default().to_owned();
     bridge.description = table.find("description", values::text);
@@ -83,7 +80,7 @@ fn bridge(table: &Table<'_>, overrides: &Overrides, targets: &[Target]) -> Bridg
     bridge.cluster = cluster(table, &bridge, targets);
     bridge.tls = url.and_then(|url| tls(table, &url));
     let environment = &overrides.environment;
-    (bridge.ins, bridge.outs) = (ins(table, environment), outs(table, environment));
+    (bridge.ins, bridge.outs) = (ins(table, environment, to), outs(table, environment));
     if bridge.ins.is_empty() && bridge.outs.is_empty() && !table.has("in") && !table.has("out") {
         let fault = Fault::new("has no effect: nothing goes in or out by it");
         table.source.warn(&table.spot, fault.hint("add a [[bridge.NAME.in]] or a [[bridge.NAME.out]]"));
@@ -215,7 +212,7 @@ fn count(table: &Table<'_>, filters: &[(String, Spot)], total: &mut usize) {
     }
 }
 
-fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<BridgeIn> {
+fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>, to: Destinations<'_>) -> Vec<BridgeIn> {
     let (mut names, mut asked, mut total) = (HashMap::new(), HashMap::new(), 0);
     let mut read = |(place, part): (usize, &Table<'_>)| {
         let name = name(part, place, &mut names);
@@ -239,7 +236,9 @@ fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<BridgeI
         let (retained, keeps_retain) = (part.read("retained", Retained::of), part.read("keep_retain", values::flag));
         let qos = u8::try_from(part.read("qos", u16::of)).ok().and_then(QoS::from_bits).unwrap_or(QoS::AtLeastOnce);
         let feeds = feeds(part, &[Feed::Subscribers, Feed::Rules, Feed::Sinks]);
-        BridgeIn { name, qos, share, takes: In { filters, topic, retained, keeps_retain }, feeds }
+        let of = BridgeIn { name, qos, share, takes: In { filters, topic, retained, keeps_retain }, feeds };
+        check_taken(part, &of, to);
+        of
     };
     table.list_parts(Section::BridgeIn).iter().enumerate().map(&mut read).collect()
 }

@@ -79,6 +79,19 @@ fn a_bridge_that_does_not_ask_for_it_passes_all_on() {
     assert_eq!(sent(&remote.world.sent(remote.conn)), ["site/alarm/1 site=a"], "nor does it tell anybody");
 }
 
+/// A circle of bridges that only send: what a client brings back goes out no more.
+#[test]
+fn what_comes_round_does_not_go_out_again() {
+    let mut remote = Remote::new(&in_memory(), bridge());
+    remote.accepts(true);
+    remote.hears();
+    let other = remote.world.device_v5("the bridge of the other instance");
+    remote.world.bytes(other, &through("alarm/1", &[OURS, "aaaaaaaa"]));
+    assert!(remote.hears().is_empty());
+    remote.world.bytes(other, &through("alarm/1", &["aaaaaaaa"]));
+    assert_eq!(sent(&remote.world.sent(remote.conn)).len(), 1);
+}
+
 /// Through a rule, too, whatever that selects; and from one bridge to another.
 #[test]
 fn the_next_remote_is_told_of_all_that_a_message_has_come_through() {

@@ -188,7 +188,7 @@ fn what_cannot_work_is_said() {
         ("[bridge.plant]\n".to_owned(), "plant.url: is required; the remote broker"),
         ("[bridge]\nurl='mqtt://a'".to_owned(), "bridge.url: is outside of a [bridge.NAME]"),
         ("[bridge.'a b']\nurl='mqtt://a'".to_owned(), "\"a b\" is not a valid name"),
-        (with("url='mqtt://a'\nvia=true"), "plant.via: unknown key"),
+        (with("url='mqtt://a'\nhops=true"), "plant.hops: unknown key"),
         (
             with("url='mqtt://a'\nclient_id=''"),
             "plant.client_id: is empty: the remote could not know the session again",
@@ -397,7 +397,7 @@ fn an_in_that_nothing_can_get_is_warned_of() {
 fn dead_letters_of_a_bridge() {
     let of = |keys: &str| {
         format!(
-            "[kafka.k]\nbootstrap='k:1'\n[kafka.l]\nbootstrap='l:1'\n[bridge.b]\nurl='mqtt://a'\n{keys}[[bridge.b.out]]\nfilters='a'\n"
+            "[kafka.k]\nbootstrap='k:1'\n[kafka.l]\nbootstrap='l:1'\n[[sink]]\nname='s'\nkafka='k'\nfilters='s'\ntopic='t'\n[bridge.b]\nurl='mqtt://a'\n{keys}[[bridge.b.out]]\nfilters='a'\n"
         )
     };
     let config = good(&of("kafka='l'\ndead_letters_topic='dead'\n"));

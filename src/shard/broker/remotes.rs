@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::bridge::{Granted, Scratch};
+use crate::bridge::{Granted, Scratch, is_looped};
 use crate::config::{Bridge, Config};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
@@ -97,6 +97,11 @@ impl Passes for Passing {
             ..MessageContext::default()
         };
         let scratch = &mut *self.scratch.borrow_mut();
+        // It comes round: the remote has had it, whoever has brought it back.
+        let bridge = &self.config.bridges[self.bridge];
+        if bridge.via && is_looped(copy.properties, &bridge.instance) {
+            return;
+        }
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
             let via = self.via(copy.properties);
             let properties = via.as_ref().map_or(copy.properties, PropertyBuf::as_properties);
