@@ -37,6 +37,19 @@ reconnect_backoff_max = "500ms"
 filters = "flow/#"
 qos = 2
 """
+BACK = """
+[bridge.back]
+url = "mqtt://127.0.0.1:{port}"
+client_id = "back"
+keep_alive = "4s"
+inflight_max = 32
+reconnect_backoff = "50ms"
+reconnect_backoff_max = "500ms"
+queue_messages_max = 1000000
+queue_bytes_max = "1GiB"
+[[bridge.back.out]]
+filters = "flow/#"
+"""
 DELIVERY = """
 [delivery]
 queue_messages_max = 1000000
@@ -54,20 +67,21 @@ class Bridges(Scenario):
     short = {"rate": 300, "cycles": 6, "round": 6, "clients": 10, "payload": 64}
     long = plain | {"cycles": 250, "round": 25}
     needs = ("spool",)  # sessions of a bridge outlive kill -9 with one alone
-    goes_out = True
+    goes_out, circle = True, False
     FAULTS = ("kill_first", "kill_second", "cut", "freeze_second", "kill_both", "freeze_first", "kill_first", "deaf", "kill_second", "blackhole")
 
     def prepare(self) -> None:
         self.start_kafka()
-        listens, behind = free_ports(2)
+        listens, behind, beside = free_ports(3)
         command = [sys.executable, Path(__file__).with_name("wire.py"), str(listens), f"127.0.0.1:{behind}"]
         self.wire = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         self.undo.append(self.wire.kill)
         link = (OUT if self.goes_out else IN).format(wire=listens, window=WINDOW)
         # The first has no sink for what is published; the bridge connects to the port that stays.
-        beside = f'[[listener]]\nbind = "127.0.0.1:{behind}"\n'
-        self.start_second(link if not self.goes_out else "", behind)
-        self.start_service(filters="nothing/#", more=DELIVERY + (link if self.goes_out else beside))
+        back = BACK.format(port=beside)
+        beside = f'[[listener]]\nbind = "127.0.0.1:{beside if self.goes_out else behind}"\n'
+        self.start_service(filters="nothing/#", more=DELIVERY + (link if self.goes_out else "") + (beside if self.circle or not self.goes_out else ""))
+        self.start_second((back if self.circle else "") if self.goes_out else link, behind)
         self.wait_bridge()
 
     def start_second(self, more: str, behind: int) -> None:
@@ -210,3 +224,11 @@ class BridgesIn(Bridges):
 
     name = "bridges-in"
     goes_out = False
+
+
+class BridgesCircle(Bridges):
+    """The same with a bridge of the second instance that sends everything back: it goes out no more."""
+
+    name = "bridges-circle"
+    short = Bridges.short | {"cycles": 3, "round": 3, "rate": 150}
+    circle = True

@@ -18,7 +18,7 @@ import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn):
+for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"

@@ -161,7 +161,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.kind = Kind::Device { session: key, peer };
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        (running.at, running.since) = (Some((link, conn)), now);
+        (running.at, running.since, running.is_partial) = (Some((link, conn)), now, false);
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
@@ -176,7 +176,7 @@ impl Core {
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         let to = (Arc::clone(&self.broker.around.config), index, granted);
-        self.broker.delivery.remotes.set_passes(running.session, Some(to));
+        self.broker.delivery.remotes.set_passes(running.session, Some(to), self.broker.around.rules);
         self.broker.pump_session(io, running.session);
     }
 
@@ -184,6 +184,7 @@ impl Core {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let granted = running.client.standing().map(|(granted, _)| granted.clone());
         let has_changed = running.standings != standings;
+        running.is_partial = standings.iter().any(|standing| matches!(standing, Standing::Refused(_)));
         running.standings = standings;
         running.settled_at = io.now().after(SETTLING);
         let session = running.session;
@@ -227,7 +228,7 @@ impl Core {
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
         running.since = io.now();
         let key = running.session;
-        self.broker.delivery.remotes.set_passes(key, None);
+        self.broker.delivery.remotes.set_passes(key, None, self.broker.around.rules);
         if self.connections.get(conn).is_some() {
             self.broker.disconnected(io.now(), key, conn, End::Lost);
             self.forget(io, conn);

@@ -15,8 +15,7 @@ impl Running {
             return BridgeState::Paused;
         }
         if self.at.is_some() {
-            let is_refused = refused(&self.client).next().is_some();
-            return if is_refused { BridgeState::Partial } else { BridgeState::Connected };
+            return if self.is_partial { BridgeState::Partial } else { BridgeState::Connected };
         }
         match self.client.trouble().map(|trouble| trouble.what) {
             Some(Failed::Login) => BridgeState::Refused,

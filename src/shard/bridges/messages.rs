@@ -146,7 +146,8 @@ impl Core {
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
         let bridge = &config.bridges[index];
-        if bridge.via && is_looped(publish.properties, &bridge.instance) {
+        let rules = self.broker.around.rules;
+        if bridge.via && is_looped(publish.properties, &bridge.instance) && !rules.may_come_round() {
             return Err(self.unfit(io, from, publish, (index, Unfit::Loop)));
         }
         let is_settled = running.settled_at <= io.now();

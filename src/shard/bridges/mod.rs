@@ -18,7 +18,7 @@ mod messages;
 mod refused;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::bridge::{self, Client, Scratch, Standing, Wanted};
@@ -41,6 +41,8 @@ use super::{Core, Ring, router};
 pub(super) struct Bridges {
     /// Those with their session here, by their place in the configuration.
     all: BTreeMap<usize, Running>,
+    /// Their places, by session.
+    places: HashMap<SessionKey, usize>,
     scratch: Scratch,
     /// Whether clients are accepted: before that no remote is connected to.
     is_open: bool,
@@ -64,6 +66,8 @@ struct Running {
     since: Monotonic,
     /// How the remote has answered for the filters.
     standings: Vec<Standing>,
+    /// Whether it has refused some of them over the present connection.
+    is_partial: bool,
     /// When the retained messages of the remote have come.
     settled_at: Monotonic,
     /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
@@ -73,9 +77,8 @@ struct Running {
     /// Whether the client may have something to do.
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
-    /// Messages that were not asked for, and the number of the oldest message of the remote without an answer.
+    /// Messages that were not asked for.
     flood: Flood,
-    owed: u32,
     counts: Counts,
 }
 
@@ -112,8 +115,8 @@ fn wanted(bridge: &Bridge) -> Vec<Wanted> {
 impl Bridges {
     /// The bridge of a session, by its place in the configuration.
     fn of(&mut self, session: SessionKey) -> Option<(usize, &mut Running)> {
-        let mut all = self.all.iter_mut().map(|(index, running)| (*index, running));
-        all.find(|(_, running)| running.session == session)
+        let index = *self.places.get(&session)?;
+        Some((index, self.all.get_mut(&index)?))
     }
 }
 
@@ -208,7 +211,7 @@ impl Core {
         }
         let file = self.file_of_bridge(index);
         let counts = self.bridges.all.remove(&index).map(|before| before.counts).unwrap_or_default();
-        let counts = Counts { numbered: next, ..counts };
+        let counts = Counts { numbered: next, owed, ..counts };
         let running = Running {
             client,
             carrier: Carrier::new(Far::Bridge(index)),
@@ -217,16 +220,17 @@ impl Core {
             at: None,
             since: now,
             standings: Vec::new(),
+            is_partial: false,
             settled_at: Monotonic::NEVER,
             forgets: Vec::new(),
             refusals: Refusals::new(file),
             busy: true,
             timer: None,
             flood: Flood::default(),
-            owed,
             counts,
         };
         self.bridges.all.insert(index, running);
+        self.bridges.places.insert(session, index);
     }
 
     /// Has the session of a bridge subscribed to what its `out` filters say, and to nothing else. The first `out` with a filter has it.
@@ -280,6 +284,7 @@ impl Core {
         }
         if is_removed {
             self.bridges.all.remove(&index);
+            self.bridges.places.remove(&session);
             self.broker.delivery.remotes.remove(session);
             self.broker.sessions.forget(session);
             self.broker.write_notes();

@@ -25,6 +25,8 @@ pub(super) struct Counts {
     pub(super) received_qos_0: u64,
     /// The number of the next message of QoS 1 or 2.
     pub(super) numbered: u32,
+    /// The number of the oldest message that was not answered when this was last looked at.
+    pub(super) owed: u32,
     /// Those of QoS 1 and 2 that are over: answered, or their connection is gone.
     pub(super) settled: u64,
     /// Messages of the remote that no filter of the bridge matches.
@@ -134,8 +136,8 @@ impl Core {
         for (index, running) in &mut self.bridges.all {
             let session = self.broker.sessions.get(running.session);
             let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
-            running.counts.settled += u64::from(oldest.wrapping_sub(running.owed));
-            running.owed = oldest;
+            running.counts.settled += u64::from(oldest.wrapping_sub(running.counts.owed));
+            running.counts.owed = oldest;
             let (counts, out) = (running.counts, self.broker.delivery.remotes.counts(running.session));
             let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
             let stats = running.client.stats();

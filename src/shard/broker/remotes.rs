@@ -13,6 +13,7 @@ use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::rule::template::MessageContext;
+use crate::rules::Rules;
 use crate::session::{Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
 use super::delivery::Message;
@@ -32,6 +33,9 @@ pub(in crate::shard) struct OutCounts {
     pub(in crate::shard) delivered: u64,
     pub(in crate::shard) dropped: u64,
 }
+
+/// A configuration, a bridge there, and what its remote has granted.
+type Passed = (Arc<Config>, usize, Granted);
 
 /// Copies sent for the first time, by the number of their `out`.
 type Sent = Rc<RefCell<BTreeMap<u32, u64>>>;
@@ -56,13 +60,14 @@ pub(in crate::shard) struct Passing {
     outs: Vec<u32>,
     granted: Granted,
     sent: Sent,
+    rules: &'static dyn Rules,
     scratch: RefCell<Scratch>,
 }
 
 impl Passing {
-    fn new(config: Arc<Config>, bridge: usize, granted: Granted, sent: Sent) -> Self {
+    fn new((config, bridge, granted): Passed, rules: &'static dyn Rules, sent: Sent) -> Self {
         let outs = config.bridges[bridge].outs.iter().map(|out| Bridge::identifier(&out.name)).collect();
-        Self { config, bridge, outs, granted, sent, scratch: RefCell::default() }
+        Self { config, bridge, outs, granted, sent, rules, scratch: RefCell::default() }
     }
 }
 
@@ -99,7 +104,7 @@ impl Passes for Passing {
         let scratch = &mut *self.scratch.borrow_mut();
         // It comes round: the remote has had it, whoever has brought it back.
         let bridge = &self.config.bridges[self.bridge];
-        if bridge.via && is_looped(copy.properties, &bridge.instance) {
+        if bridge.via && is_looped(copy.properties, &bridge.instance) && !self.rules.may_come_round() {
             return;
         }
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
@@ -125,10 +130,9 @@ impl Remotes {
     }
 
     /// Notes what the remote of a session is sent from now on.
-    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, to: Option<(Arc<Config>, usize, Granted)>) {
+    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, to: Option<Passed>, rules: &'static dyn Rules) {
         if let Some(side) = self.of.get_mut(&key) {
-            let passing = |(config, bridge, granted)| Passing::new(config, bridge, granted, Rc::clone(&side.sent));
-            side.passes = to.map(passing).map(Rc::new);
+            side.passes = to.map(|to| Rc::new(Passing::new(to, rules, Rc::clone(&side.sent))));
         }
     }
 
