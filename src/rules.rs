@@ -4,7 +4,7 @@
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
-//! B: subscribers, F: sources, Q: rules in SQL) are those used in comments elsewhere.
+//! B: subscribers, F: sources, Q: rules in SQL, G: bridges) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -342,6 +342,11 @@ pub trait Rules: Debug + Sync {
     fn is_too_much(&self, is_more: bool) -> bool {
         is_more
     }
+
+    /// G10: A message that has come through this instance before neither comes in nor goes out by a bridge again.
+    fn may_come_round(&self) -> bool {
+        false
+    }
 }
 
 /// All rules as they are.
@@ -361,7 +366,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, Q1 to Q4 rules in SQL. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
-use forebay::service::dead_letters::Letter;
+use forebay::service::dead_letters::{Letter, Ways};
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::{Core, Surroundings};
 
@@ -249,7 +249,7 @@ impl World {
             shares: Default::default(),
             edge: Default::default(),
             verifiers: None,
-            dead_letters: files.collect(),
+            dead_letters: Ways { sinks: files.collect(), bridges: Vec::new() },
             interest: Arc::default(),
             shared_subscriptions: Arc::default(),
             lost_before: Default::default(),

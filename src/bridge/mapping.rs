@@ -3,9 +3,12 @@
 
 use super::granted::Granted;
 use crate::mqtt::packet::{QoS, Version};
+use crate::mqtt::property::{Properties, VIA};
 use crate::mqtt::topic;
 use crate::rule::template::{MessageContext, Template};
 
+/// The most instances that a message may come through.
+const HOPS_MAX: usize = 8;
 /// Bytes of a buffer that are kept from one message to the next.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -50,6 +53,8 @@ impl Retained {
 pub enum Unfit {
     /// No filter matches its topic: it was not asked for.
     Unasked,
+    /// It has come through this instance, or through too many.
+    Loop,
     /// It does not have what the topic is made of.
     TopicAbsent,
     /// What was made is no topic, or one of the server's own.
@@ -68,6 +73,7 @@ impl Unfit {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unasked => "unasked",
+            Self::Loop => "loop",
             Self::TopicAbsent => "topic_absent",
             Self::TopicInvalid => "topic_invalid",
             Self::QosInvalid => "qos_invalid",
@@ -141,6 +147,16 @@ impl Scratch {
 pub fn taker<'a>(all: impl IntoIterator<Item = &'a In>, topic: &str) -> Result<usize, Unfit> {
     let takes = |of: &In| of.filters.iter().any(|filter| topic::matches(filter, topic));
     all.into_iter().position(takes).ok_or(Unfit::Unasked)
+}
+
+/// Whether a message has come through this instance already, or through as many as it may.
+#[must_use]
+pub fn is_looped(properties: Properties<'_>, instance: &str) -> bool {
+    if properties.is_empty() {
+        return false;
+    }
+    let via = || properties.user_properties().filter(|(name, _)| *name == VIA);
+    via().any(|(_, through)| through == instance) || via().nth(HOPS_MAX - 1).is_some()
 }
 
 impl In {

@@ -27,7 +27,7 @@ pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
 pub use self::granted::Granted;
 pub use self::login::{Form, Greeted, Login, Refusal, Versions};
-pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, taker};
+pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, is_looped, taker};
 pub use self::url::{Transport, Url};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Disconnect, Packet};
@@ -401,7 +401,8 @@ impl Client {
     fn fail(&mut self, why: &str, now: Monotonic) {
         tracing::debug!(remote = %self.channel.endpoint, "connection of a bridge failed: {why}");
         self.shared.stats.failures += 1;
-        let what = if self.channel.ready_ref().is_some() { Failed::Open } else { Failed::Attempt };
+        let is_open = self.channel.ready_ref().is_some();
+        let what = if is_open { Failed::Open } else { Failed::Attempt };
         self.trouble = Some(Trouble { at: now, why: why.to_owned(), what });
         let has_stood =
             |connection: &Connection| now.since(connection.opened) >= self.shared.settings.outward.backoff_max;
@@ -409,7 +410,8 @@ impl Client {
             self.channel.works(&mut self.shared);
         }
         let endpoint = self.channel.endpoint.clone();
-        if self.channel.refused.is_none() && self.shared.is_new_trouble(&endpoint) {
+        // The loss of a connection is told as such.
+        if !is_open && self.channel.refused.is_none() && self.shared.is_new_trouble(&endpoint) {
             self.shared.event(Event::Unreachable(endpoint.to_string(), why.to_owned()));
         }
         self.tell_lost(why);

@@ -21,7 +21,7 @@ use super::{
     EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_modes, check_sources, check_spool,
     check_start, source_trial, topics,
 };
-use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
+use crate::config::{Acknowledge, Bridge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
 use crate::shard;
@@ -229,7 +229,7 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
-    let letters = dead_letter_topics(sinks, sources);
+    let letters = dead_letter_topics(config, cluster, (sinks, sources));
     let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
     let mut topics: Vec<&str> = topics.chain(letters.iter().map(|(_, topic)| *topic)).collect();
     topics.sort_unstable();
@@ -326,14 +326,24 @@ fn source_name(source: &Source) -> String {
     format!("source {}", source.name)
 }
 
-/// The dead-letter topics of sinks and sources, each after the name of its sink or source.
-fn dead_letter_topics<'a>(sinks: &'a [&Sink], sources: &'a [&Source]) -> Vec<(String, &'a str)> {
+/// The dead-letter topics of the sinks, sources and bridges of a cluster, each after the name of its owner.
+fn dead_letter_topics<'a>(
+    config: &'a Config,
+    cluster: &Cluster,
+    (sinks, sources): (&'a [&Sink], &'a [&Source]),
+) -> Vec<(String, &'a str)> {
+    let of_bridge = |bridge: &'a Bridge| {
+        let topic = bridge.dead_letters.as_ref()?.topic.as_deref()?;
+        let is_here = config.clusters[bridge.cluster].name == cluster.name;
+        is_here.then(|| (format!("dead letters of bridge {}", bridge.name), topic))
+    };
     let of_sink = |sink: &&'a Sink| Some((dead_letters_of(sink), sink.dead_letters.as_ref()?.topic.as_deref()?));
     let of_source = |source: &&'a Source| {
         let topic = source.dead_letters_topic.as_deref()?;
         Some((format!("dead letters of {}", source_name(source)), topic))
     };
-    sinks.iter().filter_map(of_sink).chain(sources.iter().filter_map(of_source)).collect()
+    let of_bridges = config.bridges.iter().filter_map(of_bridge);
+    sinks.iter().filter_map(of_sink).chain(sources.iter().filter_map(of_source)).chain(of_bridges).collect()
 }
 
 fn dead_letters_of(sink: &Sink) -> String {
@@ -342,14 +352,17 @@ fn dead_letters_of(sink: &Sink) -> String {
 
 /// Checks whether dead-letter files could be written.
 fn of_files(config: &Config, lines: &mut Vec<Line>) {
-    for sink in &config.sinks {
-        let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else { continue };
+    let sinks = config.sinks.iter().map(|sink| (dead_letters_of(sink), &sink.dead_letters));
+    let of_bridge = |bridge: &Bridge| format!("dead letters of bridge {}", bridge.name);
+    let bridges = config.bridges.iter().map(|bridge| (of_bridge(bridge), &bridge.dead_letters));
+    for (about, dead) in sinks.chain(bridges) {
+        let Some(file) = dead.as_ref().and_then(|dead| dead.file.as_ref()) else { continue };
         let path = file.path.display();
         let (verdict, text) = match dead_letters::may_write(&file.path) {
             Ok(()) => (Verdict::Ok, format!("file {path} is writable")),
             Err(why) => (Verdict::Problem, format!("file {path}: {why}; dead_letters_file names the file")),
         };
-        lines.push(Line { verdict, about: dead_letters_of(sink), text });
+        lines.push(Line { verdict, about, text });
     }
 }
 

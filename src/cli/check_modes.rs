@@ -69,8 +69,10 @@ fn secrets(config: &Config) -> Vec<(&'static str, &Path)> {
     if let ApiAccess::Tokens(file) = &config.control.access {
         files.push(("tokens", file));
     }
-    let letters = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
-    let outside = letters.map(|file| file.path.as_path()).filter(|file| !file.starts_with(&config.service.data_dir));
+    let outside = config
+        .dead_letter_files()
+        .map(|file| file.path.as_path())
+        .filter(|file| !file.starts_with(&config.service.data_dir));
     files.extend(outside.map(|file| ("dead letters", file)));
     files.sort_unstable();
     files.dedup();

@@ -1,13 +1,13 @@
-//! The threads that write dead-letter files: one for each file, which begins with the first sink that uses it.
+//! The threads that write dead-letter files: one for each file, which begins with the first sink, or with the bridge, that uses it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::config::Config;
+use crate::config::{Config, DeadLettersFile};
 use crate::runtime::Post;
-use crate::service::dead_letters::{self, Letter};
+use crate::service::dead_letters::{self, Answer, Letter, Ways};
 use crate::service::sandbox;
 use crate::shard::mail::Mail;
 
@@ -17,21 +17,22 @@ pub(super) struct DeadLetterFiles {
     post: Post<Mail>,
     started: HashMap<PathBuf, Sender<Letter>>,
     by_sink: Vec<Option<Sender<Letter>>>,
+    /// Those of bridges, each by its place in the configuration.
+    of_bridges: HashMap<(usize, PathBuf), Sender<Letter>>,
 }
 
 impl DeadLetterFiles {
     pub(super) fn new(post: Post<Mail>) -> Self {
-        Self { post, started: HashMap::new(), by_sink: Vec::new() }
+        Self { post, started: HashMap::new(), by_sink: Vec::new(), of_bridges: HashMap::new() }
     }
 
-    /// Opens the files of sinks that have come since the last time. Returns the way to the file of each sink, by its place in the
-    /// configuration.
+    /// Opens the files that have come since the last time. Returns the ways to them.
     ///
     /// # Errors
     /// A file cannot be opened, in words for a person.
-    pub(super) fn of(&mut self, config: &Config) -> Result<Vec<Option<Sender<Letter>>>, String> {
+    pub(super) fn of(&mut self, config: &Config) -> Result<Ways, String> {
         for sink in &config.sinks[self.by_sink.len()..] {
-            let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.clone()) else {
+            let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else {
                 self.by_sink.push(None);
                 continue;
             };
@@ -45,19 +46,38 @@ impl DeadLetterFiles {
                 // The mailbox may be full; nobody waits for this in a shard that has ended.
                 post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
             };
-            let path = file.path.clone();
-            let settings = dead_letters::Settings { path: file.path, bytes_max: file.bytes_max, files: file.files };
-            let to = dead_letters::start(settings, Arc::new(answer)).map_err(|e| {
-                let shown = path.display();
-                format!(
-                    "dead letters of sink {}: {shown}: {e}; dead_letters_file of that sink names the file{}",
-                    sink.name,
-                    sandbox::hint(&e)
-                )
-            })?;
-            self.started.insert(path, to.clone());
+            let to = start(file, &format!("sink {}", sink.name), Arc::new(answer))?;
+            self.started.insert(file.path.clone(), to.clone());
             self.by_sink.push(Some(to));
         }
-        Ok(self.by_sink.clone())
+        let mut bridges = Vec::new();
+        for (bridge, of) in config.bridges.iter().enumerate() {
+            let file = of.dead_letters.as_ref().filter(|_| !of.is_removed).and_then(|dead| dead.file.as_ref());
+            let Some(file) = file else {
+                bridges.push(None);
+                continue;
+            };
+            let key = (bridge, file.path.clone());
+            if !self.of_bridges.contains_key(&key) {
+                let post = self.post.clone();
+                let answer = move |shard, number, count| {
+                    let mail = Mail::FiledOfBridge { bridge, number, count };
+                    post.send(shard, mail).is_ok() || post.has_ended(shard)
+                };
+                let to = start(file, &format!("bridge {}", of.name), Arc::new(answer))?;
+                self.of_bridges.insert(key.clone(), to);
+            }
+            bridges.push(self.of_bridges.get(&key).cloned());
+        }
+        Ok(Ways { sinks: self.by_sink.clone(), bridges })
     }
+}
+
+/// Opens a file, and starts its thread. `of`: what has it.
+fn start(file: &DeadLettersFile, of: &str, answer: Answer) -> Result<Sender<Letter>, String> {
+    let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
+    dead_letters::start(settings, answer).map_err(|e| {
+        let (shown, hint) = (file.path.display(), sandbox::hint(&e));
+        format!("dead letters of {of}: {shown}: {e}; dead_letters_file of it names the file{hint}")
+    })
 }

@@ -44,7 +44,7 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
     // Those of components are not in the file.
     let bridges = config.bridges.iter().filter(|bridge| !bridge.is_removed && bridge.binding.is_none());
-    let bridges = bridges.map(|of| (of.name.clone(), bridge(of, &environment)));
+    let bridges = bridges.map(|of| (of.name.clone(), bridge(config, of, &environment)));
     all.insert("bridge".into(), Value::Object(bridges.collect()));
     all.insert("dapr".into(), config.dapr.as_ref().map_or(Value::Null, |of| of.shown().into()));
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
@@ -278,7 +278,7 @@ fn source(config: &Config, of: &crate::config::Source, environment: &BTreeMap<St
 }
 
 /// A bridge. Its password is not shown, and neither is what the URL may have of it.
-fn bridge(of: &crate::config::Bridge, environment: &BTreeMap<String, String>) -> Value {
+fn bridge(config: &Config, of: &crate::config::Bridge, environment: &BTreeMap<String, String>) -> Value {
     let text = |template: &Template| hidden(&template.to_string(), environment);
     let one_in = |of: &crate::config::BridgeIn| {
         json!({
@@ -304,6 +304,14 @@ fn bridge(of: &crate::config::Bridge, environment: &BTreeMap<String, String>) ->
     };
     let mut shown = of.shown();
     shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, outgoing_tls));
+    let dead = of.dead_letters.as_ref();
+    let topic = dead.and_then(|dead| dead.topic.clone());
+    let file = dead.and_then(|dead| dead.file.as_ref());
+    shown.insert("kafka".into(), topic.as_ref().map(|_| config.clusters[of.cluster].name.clone()).into());
+    shown.insert("dead_letters_topic".into(), topic.into());
+    shown.insert("dead_letters_file".into(), file.map(|file| file.path.display().to_string()).into());
+    shown.insert("dead_letters_file_bytes_max".into(), file.map(|file| file.bytes_max).into());
+    shown.insert("dead_letters_files_max".into(), file.map(|file| file.files).into());
     shown.insert("in".into(), of.ins.iter().map(one_in).collect());
     shown.insert("out".into(), of.outs.iter().map(one_out).collect());
     shown.into()

@@ -4,13 +4,12 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use crate::config::{self, Change, Config};
 use crate::metrics::collector::Boards;
 use crate::runtime::seam::ListenerId;
 use crate::runtime::{Bind, Listener, Listeners};
-use crate::service::dead_letters::Letter;
+use crate::service::dead_letters::Ways;
 use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, Reconfiguration};
 
@@ -21,7 +20,7 @@ pub(super) struct Reconfiguring {
     /// The configuration that is in force once all shards have it, and the boards that they write then.
     pub(super) config: Arc<Config>,
     pub(super) boards: Arc<Boards>,
-    dead_letters: Vec<Option<Sender<Letter>>>,
+    dead_letters: Ways,
     /// New listeners' sockets, by shard; and their addresses.
     sockets: Vec<Vec<Listener>>,
     pub(super) listening: Vec<Bind>,
@@ -36,7 +35,7 @@ impl Reconfiguring {
         running: &Config,
         change: &Change,
         edge: Edge,
-        dead_letters: impl FnOnce(&Config) -> Result<Vec<Option<Sender<Letter>>>, String>,
+        dead_letters: impl FnOnce(&Config) -> Result<Ways, String>,
     ) -> Result<Self, String> {
         let mut config = change.in_process(running);
         config.spool = spool_shares::reloaded(running, &change.config);

@@ -43,7 +43,9 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         let sources = config.sources.iter().filter(|source| source.cluster == index);
         let of_source = sources
             .flat_map(|source| source.routes().map(|(kafka, _)| kafka).chain(source.dead_letters_topic.as_deref()));
-        for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()).chain(of_source) {
+        let bridges = config.bridges.iter().filter(|bridge| bridge.cluster == index);
+        let of_bridge = bridges.filter_map(|bridge| bridge.dead_letters.as_ref()?.topic.as_deref());
+        for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()).chain(of_source).chain(of_bridge) {
             if !topics.contains(&topic) {
                 topics.push(topic);
             }

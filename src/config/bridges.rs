@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use toml::de::DeValue;
 
+use super::circles::{self, Destinations};
+use super::clusters::Target;
 use super::identity::INSTANCE;
 use super::keys::{Key, Section};
 use super::password;
@@ -13,7 +15,7 @@ use super::resolve::Document;
 use super::resolved::{Bridge, BridgeIn, BridgeOut, Feed};
 use super::setting::{Setting as _, Settings as _};
 use super::sources::{check_mqtt_topic, feeds};
-use super::{BRIDGES_MAX, Overrides, outgoing_tls, sinks, values};
+use super::{BRIDGES_MAX, Overrides, dead_letters, outgoing_tls, sinks, values};
 use crate::bridge::{In, Out, Retained, Url, Versions};
 use crate::mqtt::STRING_MAX;
 use crate::mqtt::packet::QoS;
@@ -23,14 +25,19 @@ use crate::rule::template::{Fixed, Template, Variable};
 const FILTERS_MAX: usize = 512;
 
 /// Reads the bridges.
-pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides) -> Vec<Bridge> {
+pub(super) fn resolve(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    targets: &[Target],
+    to: Destinations<'_>,
+) -> Vec<Bridge> {
     let tables = document.named_tables(Section::Bridge, values::check_name);
     if let Some(table) = tables.get(BRIDGES_MAX) {
         document.source.report(&table.spot, Fault::new(format!("at most {BRIDGES_MAX} bridges")));
     }
     let mut sessions = HashMap::new();
     let mut read = |table: &Table<'_>| {
-        let bridge = bridge(table, overrides);
+        let bridge = bridge(table, overrides, (targets, to));
         let is_known = !bridge.url.host.is_empty() && !bridge.client_id.is_empty();
         let session = (bridge.url.host.clone(), bridge.url.port, bridge.client_id.clone());
         if let Some(other) = sessions.insert(session, bridge.name.clone()).filter(|_| is_known) {
@@ -41,14 +48,26 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides) -> Vec<Bri
         }
         bridge
     };
-    tables.iter().map(&mut read).collect()
+    let bridges: Vec<Bridge> = tables.iter().map(&mut read).collect();
+    dead_letters::check_files_of_bridges(&tables, to.sinks);
+    bridges
+}
+
+/// Warns of an `in` with messages that nothing can get.
+fn check_taken(part: &Table<'_>, of: &BridgeIn, to: Destinations<'_>) {
+    // Anybody may subscribe.
+    if !of.feeds(Feed::Subscribers) && !of.takes.filters.is_empty() && !circles::is_taken(of, to) {
+        let fault = Fault::new("no sink or rule can get a message of these: each is acknowledged and dropped");
+        let hint = "add a [[sink]] or [[rule]] with a filter that matches `topic`, or feed subscribers, too";
+        part.source.warn(&part.spot("filters"), fault.hint(hint));
+    }
 }
 
 fn report(table: &Table<'_>, key: &str, fault: Fault) {
     table.source.report(&table.spot(key), fault);
 }
 
-fn bridge(table: &Table<'_>, overrides: &Overrides) -> Bridge {
+fn bridge(table: &Table<'_>, overrides: &Overrides, (targets, to): (&[Target], Destinations<'_>)) -> Bridge {
     let mut bridge = Bridge::read(table);
     bridge.name = table.spot.path.strip_prefix("bridge.").unwrap_or_default().to_owned();
     bridge.description = table.find("description", values::text);
@@ -57,14 +76,28 @@ fn bridge(table: &Table<'_>, overrides: &Overrides) -> Bridge {
     bridge.client_id = client_id(table, &bridge, overrides);
     login(table, &mut bridge);
     times(table, &bridge);
+    bridge.dead_letters = dead_letters::read(table, None);
+    bridge.cluster = cluster(table, &bridge, targets);
     bridge.tls = url.and_then(|url| tls(table, &url));
     let environment = &overrides.environment;
-    (bridge.ins, bridge.outs) = (ins(table, environment), outs(table, environment));
+    (bridge.ins, bridge.outs) = (ins(table, environment, to), outs(table, environment));
     if bridge.ins.is_empty() && bridge.outs.is_empty() && !table.has("in") && !table.has("out") {
         let fault = Fault::new("has no effect: nothing goes in or out by it");
         table.source.warn(&table.spot, fault.hint("add a [[bridge.NAME.in]] or a [[bridge.NAME.out]]"));
     }
     bridge
+}
+
+/// The cluster of the dead-letter topic, if there is one.
+fn cluster(table: &Table<'_>, bridge: &Bridge, targets: &[Target]) -> usize {
+    if bridge.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some()) {
+        return sinks::target(table, targets).unwrap_or_default();
+    }
+    if table.has("kafka") {
+        let fault = Fault::new("has no effect without dead_letters_topic").hint("remove it");
+        table.source.warn(&table.spot("kafka"), fault);
+    }
+    0
 }
 
 fn client_id(table: &Table<'_>, bridge: &Bridge, overrides: &Overrides) -> String {
@@ -179,7 +212,7 @@ fn count(table: &Table<'_>, filters: &[(String, Spot)], total: &mut usize) {
     }
 }
 
-fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<BridgeIn> {
+fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>, to: Destinations<'_>) -> Vec<BridgeIn> {
     let (mut names, mut asked, mut total) = (HashMap::new(), HashMap::new(), 0);
     let mut read = |(place, part): (usize, &Table<'_>)| {
         let name = name(part, place, &mut names);
@@ -203,7 +236,9 @@ fn ins(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<BridgeI
         let (retained, keeps_retain) = (part.read("retained", Retained::of), part.read("keep_retain", values::flag));
         let qos = u8::try_from(part.read("qos", u16::of)).ok().and_then(QoS::from_bits).unwrap_or(QoS::AtLeastOnce);
         let feeds = feeds(part, &[Feed::Subscribers, Feed::Rules, Feed::Sinks]);
-        BridgeIn { name, qos, share, takes: In { filters, topic, retained, keeps_retain }, feeds }
+        let of = BridgeIn { name, qos, share, takes: In { filters, topic, retained, keeps_retain }, feeds };
+        check_taken(part, &of, to);
+        of
     };
     table.list_parts(Section::BridgeIn).iter().enumerate().map(&mut read).collect()
 }

@@ -290,6 +290,17 @@ impl Change {
 }
 
 impl Change {
+    /// A bridge with the place that its cluster has here; `None`: there is no such cluster yet.
+    fn placed(&mut self, bridge: &Bridge, wanted: &Config) -> Option<Bridge> {
+        let has_topic = bridge.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
+        let is_it = |known: &Cluster| !known.is_removed && known.name == wanted.clusters[bridge.cluster].name;
+        let cluster = if has_topic { self.config.clusters.iter().position(is_it) } else { Some(0) };
+        if cluster.is_none() {
+            self.waiting.push(format!("bridge {} (kafka)", bridge.name));
+        }
+        Some(Bridge { cluster: cluster?, ..bridge.clone() })
+    }
+
     /// Takes over sources, which are known by name. All keys of a source hold at once: it leaves its group, and goes on where the group is.
     fn sources(&mut self, wanted: &Config) {
         for known in self.config.sources.iter_mut().filter(|known| !known.is_removed) {
@@ -417,6 +428,8 @@ impl Change {
                 self.waiting.push(format!("bridge {} (added: dapr)", bridge.name));
                 continue;
             }
+            let Some(bridge) = self.placed(bridge, wanted) else { continue };
+            let bridge = &bridge;
             let has_room = self.config.bridges.len() < BRIDGES_MAX;
             match self.config.bridges.iter_mut().find(|known| known.name == bridge.name) {
                 Some(known) => self.applied.extend(take_bridge(known, bridge)),
@@ -433,6 +446,8 @@ impl Change {
 /// Takes over a bridge, and names what differs.
 fn take_bridge(known: &mut Bridge, wanted: &Bridge) -> Option<String> {
     let mut changed = known.take(wanted).applied;
+    take(&mut changed, "kafka", &mut known.cluster, &wanted.cluster);
+    take(&mut changed, "dead_letters", &mut known.dead_letters, &wanted.dead_letters);
     take(&mut changed, "tls", &mut known.tls, &wanted.tls);
     take(&mut changed, "in", &mut known.ins, &wanted.ins);
     take(&mut changed, "out", &mut known.outs, &wanted.outs);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::keys::Section;
 use super::problem::Fault;
 use super::resolve::Document;
-use super::resolved::{Feed, Rule, Sink, Source};
+use super::resolved::{BridgeIn, Feed, Rule, Sink, Source};
 use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
@@ -211,21 +211,45 @@ fn can_match(filter: &str, published: &[Piece]) -> bool {
     if (published.first() == Some(&Piece::Byte(b'$'))) != filter.starts_with('$') {
         return false;
     }
-    let levels = |filter: &str| {
-        let mut pattern = Vec::new();
-        for (at, level) in filter.split('/').enumerate() {
-            pattern.extend((at > 0).then_some(Piece::Byte(b'/')));
-            match level {
-                "+" => pattern.push(Piece::Level),
-                "#" => pattern.push(Piece::Any),
-                text => pattern.extend(bytes(text)),
-            }
-        }
-        pattern
-    };
     // `a/#` also matches `a`.
     let above = filter.strip_suffix("/#").is_some_and(|above| meet(&levels(above), published));
     above || meet(&levels(filter), published)
+}
+
+/// The topics that a filter matches, level by level.
+fn levels(filter: &str) -> Pattern {
+    let mut pattern = Vec::new();
+    for (at, level) in filter.split('/').enumerate() {
+        pattern.extend((at > 0).then_some(Piece::Byte(b'/')));
+        pattern.extend(of_level(level));
+    }
+    pattern
+}
+
+fn of_level(level: &str) -> Pattern {
+    match level {
+        "+" => vec![Piece::Level],
+        "#" => vec![Piece::Any],
+        text => bytes(text),
+    }
+}
+
+/// Whether some sink or rule can get messages of an `in` of a bridge.
+pub(super) fn is_taken(of: &BridgeIn, to: Destinations<'_>) -> bool {
+    of.takes.filters.iter().any(|filter| {
+        let piece = |part: Result<&str, &Variable>| match part {
+            Ok(text) => bytes(text),
+            Err(Variable::Topic) => levels(filter),
+            Err(Variable::TopicLevel(level)) => {
+                filter.split('/').nth(*level as usize).map_or(vec![Piece::Any], of_level)
+            }
+            Err(_) => vec![Piece::Any],
+        };
+        let published: Pattern = of.takes.topic.shape().flat_map(piece).collect();
+        let of_sinks = || to.sinks.iter().any(|sink| takes(sink, &published, None));
+        let of_rules = || to.rules.iter().any(|rule| rule.enabled && reads(rule, &published));
+        of.feeds(Feed::Sinks) && of_sinks() || of.feeds(Feed::Rules) && of_rules()
+    })
 }
 
 impl Piece {

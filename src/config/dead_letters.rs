@@ -1,11 +1,11 @@
-//! Dead letters of a sink.
+//! Dead letters of a sink or a bridge.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{DeadLetters, DeadLettersFile};
+use super::resolved::{DeadLetters, DeadLettersFile, Sink};
 use super::values;
 use crate::kafka::topic_name::kafka_topic;
 use crate::rule::template::Template;
@@ -18,7 +18,7 @@ pub(super) fn is_off(table: &Table<'_>) -> bool {
     table.text("dead_letters_file") == Some(OFF)
 }
 
-/// Reads the keys of one sink; `topic` is the sink's own.
+/// Reads the keys of one sink or bridge; `topic` is the sink's own.
 pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLetters> {
     let to = table.find("dead_letters_topic", values::non_empty);
     if let Some(name) = &to {
@@ -50,6 +50,19 @@ pub(super) fn check_files(tables: &[Table<'_>]) {
         if let Some(earlier) = seen.insert(path.to_owned(), spot.clone()) {
             let what = format!("is already the file of another sink, on {}", table.source.where_is(&earlier));
             table.source.report(&spot, Fault::new(what).hint("use a separate file for each sink"));
+        }
+    }
+}
+
+/// Reports a file of a bridge that a sink or another bridge has.
+pub(super) fn check_files_of_bridges(tables: &[Table<'_>], sinks: &[Sink]) {
+    let of_sinks = sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
+    let mut seen: HashSet<PathBuf> = of_sinks.map(|file| file.path.clone()).collect();
+    for table in tables {
+        let Some(path) = table.text("dead_letters_file").filter(|path| *path != OFF) else { continue };
+        if !seen.insert(PathBuf::from(path)) {
+            let fault = Fault::new("is already the file of a sink or of another bridge");
+            table.source.report(&table.spot("dead_letters_file"), fault.hint("use a separate file for each"));
         }
     }
 }

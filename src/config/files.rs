@@ -147,8 +147,7 @@ fn known(config: &Config) -> Vec<Named> {
             }
         }
     }
-    let letters = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
-    letters.for_each(|file| add(Purpose::DeadLetters, &file.path));
+    config.dead_letter_files().for_each(|file| add(Purpose::DeadLetters, &file.path));
     known
 }
 

@@ -76,12 +76,13 @@ impl Identity {
 }
 
 impl Config {
-    /// Puts the instance's number into client IDs of bridges. The program does this when it starts: the data directory has its ID then.
+    /// Gives bridges the instance's number, and puts it into their client IDs. The program does this when it starts: the data directory has its ID then.
     pub fn name_instances(&mut self) {
-        if self.bridges.iter().any(|bridge| bridge.client_id.contains(INSTANCE)) {
+        if !self.bridges.is_empty() {
             let number = number(&self.service);
             for bridge in &mut self.bridges {
                 bridge.client_id = bridge.client_id.replace(INSTANCE, &number);
+                bridge.instance.clone_from(&number);
             }
         }
     }

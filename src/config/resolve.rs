@@ -75,9 +75,9 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
+    let mut bridges = bridges::resolve(&document, overrides, &targets, Destinations { sinks: &sinks, rules: &rules });
     let retained = Retained::read(&document.table(Section::Retained));
     let warnings = Problems::default();
-    let mut bridges = bridges::resolve(&document, overrides);
     let dapr = dapr::resolve(&document, overrides, &mut bridges, &mut binds);
     binds.check(source);
     let config = Config {

@@ -118,8 +118,18 @@ struct BridgeNumbers {
     unasked: u64,
     /// Those of which no valid topic is made: acknowledged and dropped.
     unfit: u64,
+    /// Those that have come through this instance before: acknowledged and dropped.
+    looped: u64,
     /// Retained messages of the remote that `retained` leaves out.
     retained_left_out: u64,
+    /// Messages for the remote that it has acknowledged, or that were sent at QoS 0.
+    delivered: u64,
+    /// Messages for the remote that were sent again, as it had no room.
+    sent_again: u64,
+    /// Messages that the remote has refused, and that are dead letters.
+    dead_lettered: u64,
+    /// Messages for the remote that were dropped.
+    dropped: u64,
 }
 
 /// Growth a second, over the last seconds.
@@ -234,6 +244,8 @@ struct OutStatus {
     name: String,
     /// Filters of topics here.
     filters: Vec<String>,
+    /// Messages that the remote was sent by it for the first time, since the start.
+    sent: u64,
 }
 
 impl View {
@@ -287,7 +299,12 @@ impl View {
                 received_bytes: of(B::ReceivedBytes),
                 unasked: of(B::Unasked),
                 unfit: of(B::Unfit),
+                looped: of(B::Looped),
                 retained_left_out: of(B::RetainedLeftOut),
+                delivered: of(B::Delivered),
+                sent_again: of(B::SentAgain),
+                dead_lettered: of(B::DeadLettered),
+                dropped: of(B::Dropped),
             },
             rate: BridgeRate {
                 window_seconds: WINDOW.as_secs(),
@@ -342,10 +359,14 @@ impl Bridge {
         self.ins.iter().map(status).collect()
     }
 
-    fn outs(&self) -> Vec<OutStatus> {
-        let status =
-            |(name, filters): &(String, Vec<String>)| OutStatus { name: name.clone(), filters: filters.clone() };
-        self.outs.iter().map(status).collect()
+    /// What goes to the remote, with how much of it went.
+    fn outs(&self, sent: &[u64]) -> Vec<OutStatus> {
+        let status = |(at, (name, filters)): (usize, &(String, Vec<String>))| OutStatus {
+            name: name.clone(),
+            filters: filters.clone(),
+            sent: sent.get(at).copied().unwrap_or_default(),
+        };
+        self.outs.iter().enumerate().map(status).collect()
     }
 }
 
@@ -375,7 +396,7 @@ async fn bridge(State(view): State<Arc<View>>, Named(name): Named) -> Result<Jso
         status: view.bridge_status(&view.samples.span(&view.boards), *shard, of),
         granted: of.granted.clone().map(Grants::from),
         r#in: bridge.ins(&of.filters),
-        out: bridge.outs(),
+        out: bridge.outs(&of.sent),
     }))
 }
 

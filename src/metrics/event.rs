@@ -191,6 +191,7 @@ events! {
     BridgeRefused, Error, Error, "bridge_refused", [Bridge, Remote, Reason], "the remote refuses a bridge, or TLS fails: somebody has to change something; retrying now and then";
     BridgeFilterRefused, Warn, Error, "bridge_filter_refused", [Bridge, Remote, MqttTopic, Reason], "a topic filter of a bridge is refused: messages of these topics do not pass";
     BridgeSessionLost, Warn, Error, "bridge_session_lost", [Bridge, Remote, Records], "the remote has forgotten the session of a bridge: what was on its way is sent again, this many messages of QoS 2 may come there twice, and what it kept for the bridge is lost there";
+    BridgeRefusedMessage, Warn, Client, "bridge_message_refused", [Bridge, Remote, MqttTopic, Reason, LettersTopic, File], "the remote refuses a message for good: it becomes a dead letter, or is dropped where there are none";
     BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
     BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
     BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405; it is asked again after a change, or a restart";

@@ -242,6 +242,8 @@ pub struct BridgeOnShard {
     pub queued_bytes: usize,
     /// How many bytes of them may wait.
     pub queued_bytes_max: usize,
+    /// Messages that the remote was sent for the first time, by each `out` in the order of the configuration.
+    pub sent: Vec<u64>,
 }
 
 /// What a bridge is at. As a number it stands on the boards.

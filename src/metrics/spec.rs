@@ -172,6 +172,7 @@ table!(
     CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
     CopiesUnfit, Counter, "deliveries"{result = "unfit"}, "Not sent to the remote of a bridge: its `out` makes nothing of the message that MQTT takes.";
+    CopiesDeadLettered, Counter, "deliveries"{result = "dead_lettered"}, "Of a bridge: the remote has refused it, and its dead letter is safe.";
     CopiesRefused, Counter, "deliveries"{result = "refused_by_client"}, "Refused by the client: PUBACK or PUBREC with a reason code of 0x80 or above.";
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription had ended.";
     CopiesSessionEnded, Counter, "deliveries"{result = "session_ended"}, "Dropped, because the session had ended before they were acknowledged.";
@@ -344,8 +345,16 @@ table!(
     ReceivedBytes, Counter, "bridge_received_bytes", "Bytes of packets of the remote, once it has accepted the bridge.";
     Received, Counter, "bridge_messages"{result = "taken"}, "Messages of the remote, by what became of them: taken.";
     Unasked, Counter, "bridge_messages"{result = "unasked"}, "Acknowledged and dropped: no filter of the bridge matches.";
+    Looped, Counter, "bridge_messages"{result = "loop"}, "Acknowledged and dropped: it has come through this instance before, or through eight.";
     Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it.";
     RetainedLeftOut, Counter, "bridge_messages"{result = "retained"}, "Acknowledged and dropped: a retained message that `retained` leaves out, and the remote speaks 3.1.1.";
+    SentAgain, Counter, "bridge_messages_sent_again", "Messages sent to the remote again, as it had no room for them (0x97, 0x91).";
+    Settled, Counter, "bridge_settled_messages", "Messages of the remote that are over: answered, or at QoS 0, or their connection has ended.";
+    Unsettled, Gauge, "bridge_unsettled_messages", "Messages of the remote that are not answered yet.";
+    Begun, Counter, "bridge_out_messages_begun", "Messages for the remote, each when its copy is made; those that an earlier run has left in the spool, at the start.";
+    Delivered, Counter, "bridge_out_messages"{result = "delivered"}, "Messages for the remote by what became of them: acknowledged by it, or sent at QoS 0.";
+    DeadLettered, Counter, "bridge_out_messages"{result = "dead_lettered"}, "Refused by the remote, and safe in the dead-letter topic or file.";
+    Dropped, Counter, "bridge_out_messages"{result = "dropped"}, "Dropped, for any reason of `forebay_deliveries_total`.";
     Open, Gauge, "bridge_open_messages", "Messages on their way to the remote, not acknowledged.";
     Queued, Gauge, "bridge_queued_messages", "Messages that wait for the remote.";
     QueuedBytes, Gauge, "bridge_queued_bytes", "Bytes of these.";
@@ -498,10 +507,11 @@ impl ShardMetric {
     /// One side of a shard's ledger of copies: each message is counted once for each session or shared subscription that gets it.
     pub const COPIES_IN: [Self; 3] = [Self::CopiesRouted, Self::CopiesRecovered, Self::CopiesTaken];
     /// The other: it was sent at QoS 0, acknowledged, or handed over, it waits, or it was dropped.
-    pub const COPIES_OUT: [Self; 16] = [
+    pub const COPIES_OUT: [Self; 17] = [
         Self::CopiesSentQos0,
         Self::CopiesAcknowledged,
         Self::CopiesHandedOver,
+        Self::CopiesDeadLettered,
         Self::CopiesQueued,
         Self::CopiesInFlight,
         Self::CopiesQueueFull,
@@ -516,8 +526,8 @@ impl ShardMetric {
         Self::CopiesSessionEnded,
         Self::CopiesShareGone,
     ];
-    /// Those of the other side that were dropped: all but the first five.
-    pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(5).1;
+    /// Those of the other side that were dropped: all but the first six.
+    pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(6).1;
 }
 
 impl SinkMetric {

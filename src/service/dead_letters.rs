@@ -37,10 +37,19 @@ pub struct Settings {
 pub struct Letter {
     /// The shard that waits for it.
     pub shard: usize,
-    /// Its sink's place in the configuration; sinks may share a file.
+    /// Its sink's place in the configuration; sinks may share a file. A bridge's file is for that bridge alone: see [`Ways::bridges`].
     pub sink: usize,
     /// The line, with its end.
     pub line: Vec<u8>,
+}
+
+/// The ways to the files; `None`: no letters go to one.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// Of each sink, by its place in the configuration.
+    pub sinks: Vec<Option<Sender<Letter>>>,
+    /// Of each bridge. A letter has the number there that the bridge's shard has given to this use of the file.
+    pub bridges: Vec<Option<Sender<Letter>>>,
 }
 
 /// Called on the file's thread: this many letters of a shard and a sink, the oldest first, are on the disk. `false`:

@@ -24,6 +24,8 @@ pub(super) enum State {
     Received,
     /// QoS 1: other members of its share get it, as the client has not acknowledged it in time. Its packet identifier is in use until it does.
     GivenUp,
+    /// A remote has refused it: it keeps its place until it is sent again, or becomes a dead letter.
+    Refused,
 }
 
 impl State {
@@ -31,7 +33,7 @@ impl State {
     pub(super) const fn place(self) -> Option<Place> {
         match self {
             Self::Queued | Self::Restored => Some(Place::Queued),
-            Self::Sent => Some(Place::InFlight),
+            Self::Sent | Self::Refused => Some(Place::InFlight),
             Self::Unwritten | Self::Received | Self::GivenUp => None,
         }
     }
@@ -47,6 +49,8 @@ pub(super) struct Item {
     pub(super) state: State,
     /// When it was sent on the present connection, in whole seconds ([`second`]).
     pub(super) sent_s: u32,
+    /// How many times a remote has refused it.
+    pub(super) refusals: u8,
     pub(super) copy: Copy,
     /// `None`: it will not be sent again.
     pub(super) body: Option<Rc<Body>>,
@@ -68,13 +72,18 @@ impl Item {
             _ if self.body.as_ref().is_some_and(|body| body.is_windowed()) => false,
             State::Queued => true,
             State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
-            State::Unwritten | State::Received | State::GivenUp => false,
+            State::Unwritten | State::Received | State::GivenUp | State::Refused => false,
         }
     }
 
     /// Whether it may be dropped though it was sent, if its client is away.
     fn may_be_left(&self) -> bool {
         self.state == State::Sent && self.copy.qos == QoS::AtLeastOnce && self.body.is_some()
+    }
+
+    /// Whether its client may answer it as one of this QoS.
+    pub(super) fn is_open_at(&self, qos: QoS) -> bool {
+        self.copy.qos == qos && self.state != State::Refused
     }
 
     /// Its client is away.

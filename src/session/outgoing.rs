@@ -50,6 +50,16 @@ pub struct Pumped {
 }
 
 impl Pumped {
+    /// Where copies are counted that were not written for this reason.
+    pub(super) fn of(&mut self, why: Written) -> &mut Gone {
+        match why {
+            Written::Denied => &mut self.denied,
+            Written::TooLarge => &mut self.too_large,
+            Written::Unfit => &mut self.unfit,
+            Written::Expired | Written::Yes(_) => &mut self.expired,
+        }
+    }
+
     fn dropped(&self) -> u64 {
         self.expired.count + self.too_large.count + self.denied.count + self.unfit.count
     }
@@ -59,17 +69,17 @@ impl Pumped {
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// Where copies are counted.
-    all: Rc<Remembered>,
+    pub(super) all: Rc<Remembered>,
     /// What was refused, or dropped for another one, since this was last asked.
-    dropped: Gone,
+    pub(super) dropped: Gone,
     /// Oldest first.
     pub(super) items: VecDeque<Item>,
     /// So many of the first are on their way over the present connection.
-    open: usize,
+    pub(super) open: usize,
     /// Bytes of those that are remembered.
-    open_bytes: usize,
+    pub(super) open_bytes: usize,
     /// Those behind.
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// The waiting copies with a number below this one have been found not droppable.
     stay_below: u64,
     /// The waiting copies with numbers below this one may be of topics that the client may not read any more.
@@ -212,7 +222,7 @@ impl Outgoing {
         let dropped = self.drop_while(|outgoing, _| is_full(outgoing));
         self.waiting.add(&body);
         self.all.moves(bytes, None, Some(Place::Queued));
-        self.items.push_back(Item { number, state: State::Queued, sent_s: 0, copy, body: Some(body) });
+        self.items.push_back(Item { number, state: State::Queued, sent_s: 0, refusals: 0, copy, body: Some(body) });
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
@@ -239,12 +249,12 @@ impl Outgoing {
     }
 
     /// Its place among those that are on their way.
-    fn find(&self, id: u16) -> Option<usize> {
+    pub(super) fn find(&self, id: u16) -> Option<usize> {
         (0..self.open).find(|at| self.items[*at].packet_id() == id)
     }
 
     /// One that is open is over. Its message, if it is there still.
-    fn end(&mut self, at: usize) -> Option<Rc<Body>> {
+    pub(super) fn end(&mut self, at: usize) -> Option<Rc<Body>> {
         self.open -= 1;
         let gone = self.items.remove(at)?;
         self.open_bytes -= gone.bytes();
@@ -271,7 +281,7 @@ impl Outgoing {
 
     /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
     /// is finished, as the receiver would take a later message under the same packet identifier for a repeat.
-    fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
+    pub(super) fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
         item.body.iter().for_each(|body| body.meets());
         self.all.moves(bytes, item.state.place(), None);
@@ -300,7 +310,7 @@ impl Outgoing {
     }
 
     /// A copy that is open is over, as the client has it, or refuses it.
-    fn end_answered(&mut self, at: usize, is_error: bool) {
+    pub(super) fn end_answered(&mut self, at: usize, is_error: bool) {
         let is_first = self.items[at].state.place().is_some();
         let body = self.end(at);
         if is_first {
@@ -337,7 +347,9 @@ impl Outgoing {
     fn begin_anew(&mut self) -> usize {
         debug_assert_eq!(self.open, 0, "there is no connection");
         let (all, mut may_double) = (Rc::clone(&self.all), 0);
-        for item in self.items.iter_mut().filter(|item| item.state.place().is_some() && item.state != State::Queued) {
+        let was_sent =
+            |item: &&mut Item| !matches!(item.state, State::Queued | State::Refused) && item.state.place().is_some();
+        for item in self.items.iter_mut().filter(was_sent) {
             item.left_no_more(&all);
             all.moves(item.bytes(), item.state.place(), Some(Place::Queued));
             may_double += usize::from(item.copy.qos == QoS::ExactlyOnce);
@@ -428,7 +440,7 @@ impl Outgoing {
                 self.open += 1;
                 continue;
             }
-            if item.state == State::Unwritten {
+            if matches!(item.state, State::Unwritten | State::Refused) {
                 item.body.iter().for_each(|body| self.waiting.remove(body));
                 self.open_bytes += item.bytes();
                 self.open += 1;
@@ -456,12 +468,7 @@ impl Outgoing {
                     continue;
                 }
                 why => {
-                    let gone = match why {
-                        Written::Denied => &mut pumped.denied,
-                        Written::TooLarge => &mut pumped.too_large,
-                        Written::Unfit => &mut pumped.unfit,
-                        Written::Expired | Written::Yes(_) => &mut pumped.expired,
-                    };
+                    let gone = pumped.of(why);
                     let Some(mut item) = self.items.remove(self.open) else { break };
                     let (body, stays) = self.give_up(&mut item);
                     gone.push(body.as_ref());
@@ -481,7 +488,7 @@ fn bodies(items: &VecDeque<Item>) -> impl Iterator<Item = &Rc<Body>> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
+pub(super) enum Written {
     /// With a payload of this size.
     Yes(usize),
     Expired,
@@ -491,7 +498,7 @@ enum Written {
 }
 
 /// `passes`: what a remote is sent instead. `may_receive`: asked of what was never sent.
-fn write(
+pub(super) fn write(
     item: &mut Item,
     (peer, passes): (Peer, Option<&dyn Passes>),
     now: Monotonic,
@@ -514,7 +521,7 @@ fn write(
     }
     // A client sends none [MQTT-3.3.4-6].
     let identifiers: &[u32] = if peer.is_remote { &[] } else { &item.copy.identifiers };
-    let properties = properties(&publish, peer.version, waited_s, identifiers);
+    let properties = properties(&publish, peer.version, (waited_s, !peer.is_remote), identifiers);
     let Copy { qos, retain, .. } = item.copy;
     let packet_id = item.packet_id();
     let copy = Publish { dup, qos, retain, packet_id, properties: properties.as_properties(), ..publish };
@@ -539,6 +546,7 @@ fn write(
             packet_id: if is_open { packet_id } else { 0 },
             ..passed.clone()
         });
+        matches!(written, Written::Yes(_))
     });
     item.copy.qos = qos;
     written
@@ -586,7 +594,7 @@ impl Session {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || is_claimed || copy.share.is_some()).then(body);
-            let item = Item { number, state: State::Sent, sent_s: second(now), copy, body };
+            let item = Item { number, state: State::Sent, sent_s: second(now), refusals: 0, copy, body };
             let bytes = item.bytes();
             outgoing.open_bytes += bytes;
             outgoing.items.push_back(item);
@@ -644,6 +652,19 @@ impl Session {
         self.outgoing.as_deref().map(Outgoing::copies).unwrap_or_default()
     }
 
+    /// The same without those of QoS 2 that the client has, and that are not finished.
+    #[must_use]
+    pub fn undelivered(&self) -> (usize, usize) {
+        let Some(outgoing) = self.outgoing.as_deref() else { return (0, 0) };
+        let (open, waiting) = outgoing.copies();
+        let finishing = |from, to| outgoing.items.range(from..to).filter(|item| item.is_finishing()).count();
+        if outgoing.finishing.all == 0 {
+            return (open, waiting);
+        }
+        let of_open = finishing(0, open);
+        (open - of_open, waiting - (outgoing.finishing.all - of_open))
+    }
+
     /// When the oldest came of the copies that its client has been sent and not acknowledged, and of those that wait. Of a session that
     /// ends with its connection the former are not remembered.
     #[must_use]
@@ -685,7 +706,7 @@ impl Session {
     /// is not sent again, nor to another member of a share [MQTT-4.4.0-2] [MQTT-4.8.2-6]. One of another QoS, or of none, says nothing.
     pub(super) fn puback(&mut self, id: u16, is_error: bool) {
         let Some(outgoing) = &mut self.outgoing else { return };
-        if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::AtLeastOnce) {
+        if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].is_open_at(QoS::AtLeastOnce)) {
             outgoing.end_answered(at, is_error);
         }
     }
@@ -696,7 +717,7 @@ impl Session {
     pub(super) fn pubrec(&mut self, id: u16, is_error: bool, out: &mut Vec<u8>) {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
-            let at = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::ExactlyOnce)?;
+            let at = outgoing.find(id).filter(|at| outgoing.items[*at].is_open_at(QoS::ExactlyOnce))?;
             Some((outgoing, at))
         });
         let code = match found {

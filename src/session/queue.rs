@@ -183,6 +183,7 @@ impl Sessions {
             number,
             state: State::Restored,
             sent_s: 0,
+            refusals: 0,
             copy,
             body: Some(body),
         });
@@ -190,6 +191,7 @@ impl Sessions {
             number: *number,
             state: State::Received,
             sent_s: 0,
+            refusals: 0,
             copy: Copy { qos: QoS::ExactlyOnce, retain: false, identifiers: Box::default(), share: None },
             body: None,
         });

@@ -21,8 +21,8 @@ pub(super) const BRIDGES: &str = "$bridges";
 /// `Passes` says what a remote is sent of a message.
 pub trait Passes: Debug {
     /// Hands `write` what the remote is sent of a copy for subscriptions with these identifiers, if there is anything: it keeps the QoS of
-    /// the copy, or lowers it.
-    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>));
+    /// the copy, or lowers it. `write` says whether it was written.
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool);
 }
 
 /// `Remote` is what CONNECT and CONNACK have settled for a connection.

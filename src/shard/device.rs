@@ -228,7 +228,8 @@ impl Core {
             let published = self.broker.publish(io, from, (given, follows), to, sample);
             if let Published::On { is_lasting } = published {
                 if from.peer.is_remote {
-                    self.bridges.received(from.session);
+                    let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+                    self.bridges.received(from.session, given.qos, next);
                 } else if is_lasting {
                     *last = Some((frame.first, publish));
                 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::auth;
@@ -18,7 +17,7 @@ use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
 use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::secure::sasl::Prepared;
-use crate::service::dead_letters::Letter;
+use crate::service::dead_letters::Ways;
 use crate::session::SessionKey;
 
 use super::carrier::Far;
@@ -65,6 +64,15 @@ pub enum Mail {
     Filed {
         /// Index of the sink.
         sink: usize,
+        /// How many letters.
+        count: u32,
+    },
+    /// The oldest letters of a bridge are on the disk.
+    FiledOfBridge {
+        /// Index of the bridge.
+        bridge: usize,
+        /// The number of this use of its file.
+        number: usize,
         /// How many letters.
         count: u32,
     },
@@ -248,8 +256,8 @@ pub struct Reconfiguration {
     pub config: Arc<Config>,
     /// A board with a place for each metric of the configuration.
     pub board: Arc<Board>,
-    /// The ways to the dead-letter files, by sink.
-    pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// The ways to the dead-letter files.
+    pub dead_letters: Ways,
     /// The contents of the configuration's files.
     pub edge: Edge,
     /// This shard's sockets of new listeners.

@@ -1,10 +1,10 @@
 //! The sinks of one cluster, by their number in its producer: those of the configuration, and one more for each
-//! dead-letter topic of a sink or source. A number is given once, so that a sink that is added while the service runs changes no other's.
+//! dead-letter topic of a sink, source or bridge. A number is given once, so that a sink that is added while the service runs changes no other's.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::config::{Config, Sink};
+use crate::config::{Bridge, Config, Sink};
 use crate::kafka::producer::{AnsweredOn, Keep, SinkSettings};
 use crate::kafka::types::SinkId;
 
@@ -19,6 +19,8 @@ pub(super) enum Role {
     DeadLetters(usize),
     /// The sink that writes the dead-letter topic of that source of the configuration.
     BadRecords(usize),
+    /// The sink that writes the dead-letter topic of that bridge of the configuration.
+    Refused(usize),
 }
 
 /// A sink of a producer.
@@ -37,13 +39,14 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The sinks of a cluster: first all of the configuration, then those of their dead-letter topics, and of the sources'.
+    /// The sinks of a cluster: first all of the configuration, then those of their dead-letter topics, and of the sources' and bridges'.
     pub(super) fn of(config: &Config, cluster: usize) -> Self {
         let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let mut members = Self::default();
         own().for_each(|(index, _)| members.push(config, Role::Own(index)));
         own().filter(|(_, sink)| has_topic(sink)).for_each(|(index, _)| members.push(config, Role::DeadLetters(index)));
         members.add_sources(config, cluster);
+        members.add_bridges(config, cluster);
         members
     }
 
@@ -61,6 +64,20 @@ impl Members {
         bad_records(config, cluster)
             .filter_map(|role| Some((self.number(role)?, settings::member(config, role))))
             .collect()
+    }
+
+    /// Adds a sink for the dead-letter topic of each bridge that has one on this cluster, and had none before.
+    pub(super) fn add_bridges(&mut self, config: &Config, cluster: usize) {
+        for role in refused(config, cluster) {
+            if self.number(role).is_none() {
+                self.push(config, role);
+            }
+        }
+    }
+
+    /// The sinks of the bridges' dead-letter topics: their numbers, and their settings for the producer.
+    pub(super) fn settings_of_bridges(&self, config: &Config, cluster: usize) -> Vec<(SinkId, SinkSettings)> {
+        refused(config, cluster).filter_map(|role| Some((self.number(role)?, settings::member(config, role)))).collect()
     }
 
     fn push(&mut self, config: &Config, role: Role) {
@@ -99,7 +116,7 @@ impl Members {
     pub(super) fn kept(&self) -> impl Iterator<Item = (SinkId, usize, (Keep, AnsweredOn))> {
         (0u16..).zip(&self.all).filter_map(|(number, member)| match member.role {
             Role::Own(index) => Some((SinkId(number), index, (member.keep, member.answered_on))),
-            Role::DeadLetters(_) | Role::BadRecords(_) => None,
+            Role::DeadLetters(_) | Role::BadRecords(_) | Role::Refused(_) => None,
         })
     }
 
@@ -107,7 +124,7 @@ impl Members {
     pub(super) fn source_of(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::BadRecords(index) => Some(index),
-            Role::Own(_) | Role::DeadLetters(_) => None,
+            Role::Own(_) | Role::DeadLetters(_) | Role::Refused(_) => None,
         }
     }
 
@@ -115,7 +132,7 @@ impl Members {
     pub(super) fn index_of(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::Own(index) => Some(index),
-            Role::DeadLetters(_) | Role::BadRecords(_) => None,
+            Role::DeadLetters(_) | Role::BadRecords(_) | Role::Refused(_) => None,
         }
     }
 
@@ -123,7 +140,7 @@ impl Members {
     pub(super) fn concerns(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::Own(index) | Role::DeadLetters(index) => Some(index),
-            Role::BadRecords(_) => None,
+            Role::BadRecords(_) | Role::Refused(_) => None,
         }
     }
 
@@ -138,6 +155,14 @@ fn bad_records(config: &Config, cluster: usize) -> impl Iterator<Item = Role> + 
     let sources = config.sources.iter().enumerate();
     let with = sources.filter(move |(_, source)| source.cluster == cluster && source.dead_letters_topic.is_some());
     with.map(|(index, _)| Role::BadRecords(index))
+}
+
+/// The roles for the bridges with a dead-letter topic on a cluster.
+fn refused(config: &Config, cluster: usize) -> impl Iterator<Item = Role> + '_ {
+    let bridges = config.bridges.iter().enumerate();
+    let has_topic = |bridge: &Bridge| bridge.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
+    let with = bridges.filter(move |(_, bridge)| bridge.cluster == cluster && has_topic(bridge));
+    with.map(|(index, _)| Role::Refused(index))
 }
 
 fn has_topic(sink: &Sink) -> bool {

@@ -100,7 +100,7 @@ use crate::rule::around::Machine;
 use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
-use crate::service::dead_letters::Letter;
+use crate::service::dead_letters::Ways;
 use crate::service::resolver::Question;
 use crate::service::sasl;
 use crate::service::verifier::Verifiers;
@@ -144,8 +144,8 @@ pub struct Surroundings {
     pub journal: Arc<Journal>,
     /// The way to the thread that started the shards.
     pub notices: Sender<Notice>,
-    /// The dead-letter files, for each sink that has one.
-    pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// The ways to the dead-letter files.
+    pub dead_letters: Ways,
     /// The contents of the configuration's files.
     pub edge: Edge,
     /// Connections of all shards.
@@ -207,7 +207,7 @@ impl Core {
         let upstreams: Vec<Upstream> = upstreams.collect();
         let layout = layout(&config);
         let routes = dead_letters::routes(&config, upstreams.iter().map(|upstream: &Upstream| &upstream.members));
-        let letters = DeadLetterQueue::new(index, routes, around.dead_letters.clone());
+        let letters = DeadLetterQueue::new(index, routes, around.dead_letters.sinks.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
         let sql_rules = rules::Rules::of(

@@ -7,6 +7,8 @@ use crate::session::{Claimed, SessionKey};
 const NO_SESSION: u32 = u32::MAX;
 /// The lower half of a reader's number for dead letters: a shard never has as many sessions, either.
 const BAD_RECORD: u32 = u32::MAX - 1;
+/// The lower half of a bridge's number for dead letters: likewise.
+const REFUSED: u32 = u32::MAX - 2;
 /// The upper half of that of dead letters. No source has as many readers.
 const LETTERS: u32 = u32::MAX;
 
@@ -21,6 +23,8 @@ pub(super) enum Owner {
     Reader(u32),
     /// The same, for a record that is no message: the row is its dead letter.
     BadRecord(u32),
+    /// A bridge, by its place in the configuration, for a message that its remote refuses: the row is its dead letter.
+    Refused(u32),
 }
 
 impl Owner {
@@ -32,6 +36,7 @@ impl Owner {
             Self::Letters => other(LETTERS),
             Self::Reader(reader) => other(reader),
             Self::BadRecord(reader) => u64::from(reader) << 32 | u64::from(BAD_RECORD),
+            Self::Refused(bridge) => u64::from(bridge) << 32 | u64::from(REFUSED),
         }
     }
 
@@ -41,6 +46,7 @@ impl Owner {
             (NO_SESSION, LETTERS) => Self::Letters,
             (NO_SESSION, reader) => Self::Reader(reader),
             (BAD_RECORD, reader) => Self::BadRecord(reader),
+            (REFUSED, bridge) => Self::Refused(bridge),
             _ => Self::Session(SessionKey::from_bits(bits)),
         }
     }
@@ -65,7 +71,8 @@ mod tests {
         let session = SessionKey::from_bits(5 << 32 | 7);
         let readers =
             [Owner::Reader(0), Owner::Reader(u32::MAX - 1), Owner::BadRecord(0), Owner::BadRecord(u32::MAX - 1)];
-        for owner in [Owner::Session(session), Owner::Letters].into_iter().chain(readers) {
+        let bridges = [Owner::Refused(0), Owner::Refused(u32::MAX - 1)];
+        for owner in [Owner::Session(session), Owner::Letters].into_iter().chain(bridges).chain(readers) {
             assert_eq!(Owner::of(owner.bits()), owner);
         }
     }

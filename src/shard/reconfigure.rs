@@ -60,6 +60,10 @@ impl Core {
                 upstream.members.add_sources(config, cluster);
                 changes.extend(upstream.members.settings_of_sources(config, cluster));
             }
+            if before.bridges != config.bridges {
+                upstream.members.add_bridges(config, cluster);
+                changes.extend(upstream.members.settings_of_bridges(config, cluster));
+            }
             if !changes.is_empty() {
                 upstream.producer.change_sinks(changes);
             }
@@ -83,7 +87,8 @@ impl Core {
         let outlets = &mut self.broker.outlets;
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
-        outlets.letters.grow(self.broker.index, routes, &dead_letters);
+        outlets.letters.grow(self.broker.index, routes, &dead_letters.sinks);
+        self.broker.around.dead_letters = dead_letters;
         self.announced.grow(config.sinks.len());
         self.broker.keeping.settings = settings::sessions(config);
         self.broker.retained.change(config);

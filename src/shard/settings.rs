@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Source, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
@@ -80,18 +80,19 @@ pub(super) fn member(config: &Config, role: Role) -> SinkSettings {
             SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) }
         }
         Role::DeadLetters(index) => dead_letters_sink(&config.sinks[index]),
-        Role::BadRecords(index) => bad_records_sink(&config.sources[index]),
+        Role::BadRecords(index) => letters_sink(config.sources[index].fetch_bytes.max(BAD_RECORD_BYTES_MAX)),
+        Role::Refused(_) => letters_sink(config.mqtt.packet_bytes_max as usize),
     }
 }
 
-/// The sink that writes a source's dead-letter topic. Records wait for the topic and for Kafka, as their partition does; one that Kafka
-/// refuses for good is answered as such, and stops its partition.
-fn bad_records_sink(of: &Source) -> SinkSettings {
+/// The sink that writes the dead-letter topic of a source or bridge. Records wait for the topic and for Kafka; one that Kafka refuses for good is answered
+/// as such. `bytes_max`: of what becomes a letter.
+fn letters_sink(bytes_max: usize) -> SinkSettings {
     SinkSettings {
         acks: -1,
         partitioner: Partitioner::Key,
         fixed_topic: true,
-        record_bytes_max: of.fetch_bytes.max(BAD_RECORD_BYTES_MAX) + HEADERS_BYTES_MAX,
+        record_bytes_max: bytes_max + HEADERS_BYTES_MAX,
         answered_on: AnsweredOn::Replicated,
         reserved: true,
         keep: Keep::Memory,

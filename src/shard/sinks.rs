@@ -8,7 +8,7 @@ use crate::config::{Acknowledge, Buffer, Config, Fed, OnRefuse, Partitioner, Sin
 use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
-use crate::mqtt::property::Property;
+use crate::mqtt::property::{Property, VIA};
 use crate::record::murmur2::murmur2;
 use crate::record::names::{
     CONTENT_TYPE, CORRELATION_DATA, EXPIRY, FORMAT, HOPS, OUR_PREFIX, RESPONSE_TOPIC, USER_PREFIX,
@@ -354,7 +354,7 @@ impl Plan {
                 let start = scratch.len();
                 scratch.extend_from_slice(self.in_front_of(name).as_bytes());
                 scratch.extend_from_slice(name.as_bytes());
-                user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
+                user.push((name != VIA && !self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
         }
         Ranges { configured, from, left_out, expiry, user }
@@ -366,6 +366,7 @@ impl Plan {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
             || name == HOPS.as_bytes()
+            || name == VIA.as_bytes()
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 
@@ -583,6 +584,15 @@ mod tests {
         let want = [berlin, ("u-unit", "K"), ("u-site", "x"), ("u-mqtt-content-type", "x")];
         let rest = [("u-mqtt-received-ms", "x"), ("u-Site", "x"), ("u-", "x")];
         assert_eq!(headers(&plan(prefixed), &message), owned(&[&want[..], &rest[..]].concat()));
+    }
+
+    #[test]
+    fn where_a_message_has_come_through_is_no_header() {
+        let mut sent = PropertyBuf::new();
+        sent.extend([Property::UserProperty(VIA, "x"), Property::UserProperty("unit", "C")]);
+        let message = message(sent.as_properties());
+        assert_eq!(headers(&plan(""), &message), owned(&[("unit", "C")]));
+        assert_eq!(headers(&plan("user_property_prefix = 'u-'"), &message), owned(&[("u-unit", "C")]));
     }
 
     #[test]

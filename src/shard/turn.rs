@@ -136,6 +136,7 @@ impl Shard for Core {
                 upstream.client.on_prepared(ticket, result, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
+            Mail::FiledOfBridge { bridge, number, count } => self.letters_of_bridge_written(bridge, number, count),
             Mail::Parcel { from, packets, has_retained } => {
                 if has_retained {
                     self.broker.retain_received(io.now(), from, &packets);
@@ -240,7 +241,7 @@ impl Shard for Core {
             // Records are over by what was done since the sources had their turn.
             io.go_on();
         }
-        if self.broker.has_events() {
+        if self.broker.has_events() || self.bridges.has_answers() {
             io.go_on();
         }
         self.broker.count_copies(io);

@@ -343,7 +343,7 @@ impl Core {
 
     /// Gives the results of batches to the sessions that published their messages.
     fn settle(&mut self, cluster: usize, now: Monotonic) {
-        let mut bad_records = Vec::new();
+        let (mut bad_records, mut refused) = (Vec::new(), Vec::new());
         let (sessions, touched, letters) =
             (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
         let (shard, remembered) = (self.broker.index, self.broker.delivery.remembered());
@@ -362,6 +362,10 @@ impl Core {
                 Owner::BadRecord(reader) => {
                     let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
                     return bad_records.extend(numbers.map(|number| (reader, number, outcome)));
+                }
+                Owner::Refused(bridge) => {
+                    let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
+                    return refused.extend(numbers.map(|number| (bridge, number, outcome)));
                 }
                 Owner::Letters => return,
             };
@@ -384,6 +388,9 @@ impl Core {
         });
         for (reader, number, outcome) in bad_records {
             self.sources.dead_letter_answered(&mut self.broker, (reader, number), outcome, now);
+        }
+        for (bridge, number, outcome) in refused {
+            self.letter_of_bridge_answered(bridge as usize, number, outcome);
         }
     }
 

@@ -152,8 +152,19 @@ impl Rules for OutputsUnanswered {
     }
 }
 
+/// Messages that have come through this instance before go out by bridges again.
+#[derive(Debug)]
+struct ComeRound;
+
+impl Rules for ComeRound {
+    fn may_come_round(&self) -> bool {
+        true
+    }
+}
+
 const WRONG: [(&str, &dyn Rules); 14] = [
     ("answer-before-sync", &AnswerBeforeSync),
+    ("come-round", &ComeRound),
     ("commit-past-open", &CommitPastOpen),
     ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),

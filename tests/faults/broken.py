@@ -29,6 +29,8 @@ SUBSCRIBERS = {"cycles": 4, "round": 4, "patience": 20}
 HELD_SUBSCRIBERS = SUBSCRIBERS | {"hold_writes": 300, "rate": 60}
 RULES = {"cycles": 4, "round": 1_000, "patience": 20}
 HELD_RULES = RULES | {"hold_writes": 300}
+BRIDGES = {"cycles": 6, "round": 6, "rate": 200, "clients": 10, "payload": 64, "patience": 20, "hold_writes": 300}
+CIRCLE = {"cycles": 1, "round": 1, "rate": 50, "clients": 10, "payload": 64, "patience": 20}
 ALL = {
     "received": Broken("answers when a message is in memory, judged as replicated", "sigterm", ("I1",), {"cycles": 2, "level": "received", "spool": "none"}),
     "session-present": Broken(
@@ -60,6 +62,11 @@ ALL = {
     ),
     "forget-end": Broken("of half of the messages it is not written that all have acknowledged them", "subscribers", ("J2", "J4"), SUBSCRIBERS | {"cycles": 6}, "forget-end", True),
     "nothing-ruled": Broken("nothing is broken, and kill -9 takes what was not synced", "rules", (), HELD_RULES | {"patience": 90}, needs_spool=True),
+    "nothing-bridged": Broken("nothing is broken, and kill -9 takes what was not synced", "bridges-in", (), BRIDGES | {"patience": 90}, needs_spool=True),
+    "answer-remote-before-sync": Broken(
+        "answers the remote of a bridge before the group of its sink is on the disk", "bridges-in", ("I1",), BRIDGES, "answer-before-sync", True
+    ),
+    "come-round": Broken("what has come through an instance before goes out by its bridge again", "bridges-circle", ("I2",), CIRCLE, "come-round", True),
     "on-error-ignored": Broken("a message for which a rule fails is dropped, whatever on_error says", "rules", ("I1", "Q3"), RULES, "on-error-ignored", True),
     "outputs-unanswered": Broken("answers before the records that rules make are on the disk", "rules", ("I1",), HELD_RULES | {"cycles": 8}, "outputs-unanswered", True),
 }  # fmt: skip

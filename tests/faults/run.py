@@ -13,11 +13,12 @@ from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
 import kept
+import remotes
 import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules):
+for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 LINE = re.compile(r"(?:forebay_|(?=process_))(\w+?)(?:_total)?(?:\{([^}]*)\})? ([0-9.e+-]+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # Labels that say where a number was counted. The others say what: they become a part of its name.
-WHERE = {"shard", "sink", "listener", "kafka", "version"}
+WHERE = {"shard", "sink", "listener", "kafka", "bridge", "version"}
 EVERY_S = 0.5
 
 
@@ -43,8 +43,8 @@ def total(values: Counter, family: str) -> int:
 
 
 # What becomes of a message for a subscriber. `deliveries_sent` counts at every QoS, and is no end at QoS 1 and 2.
-DELIVERED = ("sent_qos_0", "acknowledged", "handed_over")
-DROPPED = ("queue_full", "disconnected", "slow", "too_large", "denied", "expired", "refused_by_client", "unsubscribed", "session_ended", "share_gone")
+DELIVERED = ("sent_qos_0", "acknowledged", "handed_over", "dead_lettered")
+DROPPED = ("queue_full", "disconnected", "slow", "too_large", "denied", "unfit", "expired", "refused_by_client", "unsubscribed", "session_ended", "share_gone")
 
 
 def sides(kind: str, values: Counter) -> tuple[int, int]:
@@ -52,6 +52,12 @@ def sides(kind: str, values: Counter) -> tuple[int, int]:
     if kind == "deliveries":
         over = sum(values[f"deliveries_{result}"] for result in DELIVERED + DROPPED)
         return total(values, "deliveries_begun"), over + values["deliveries_queued"] + values["deliveries_in_flight"]
+    if kind == "bridge, out":
+        begun = values["bridge_out_messages_begun"]
+        return begun, total(values, "bridge_out_messages") - begun + values["bridge_open_messages"] + values["bridge_queued_messages"]
+    if kind == "bridge, in":
+        received = total(values, "bridge_messages") - values["bridge_messages_sent_again"]
+        return received, values["bridge_settled_messages"] + values["bridge_unsettled_messages"]
     if kind == "sink":
         return total(values, "sink_records_in"), total(values, "sink_records_out") + values["sink_buffered_records"]
     if kind == "listener":
@@ -63,7 +69,7 @@ def imbalance(page: str) -> list[str]:
     """What does not add up in one scrape: of each shard, of its messages for subscribers, of each of its sinks and listeners."""
     of = defaultdict(Counter)
     for name, labels, value in lines(page):
-        where = {"sink", "listener", "kafka"} & set(labels)
+        where = {"sink", "listener", "kafka", "bridge"} & set(labels)
         if "shard" not in labels or "kafka" in where:
             continue
         kind = where.pop() if where else "shard"
@@ -71,11 +77,15 @@ def imbalance(page: str) -> list[str]:
     faults = [] if of else ["no numbers of a shard"]
     ledgers = [(*place, values) for place, values in of.items()]
     ledgers += [(shard, "deliveries", shard, values) for shard, kind, _, values in ledgers if kind == "shard"]
+    bridges = [ledger for ledger in ledgers if ledger[1] == "bridge"]
+    ledgers = [ledger for ledger in ledgers if ledger[1] != "bridge"]
+    ledgers += [(shard, f"bridge, {way}", name, values) for shard, _, name, values in bridges for way in ("in", "out")]
     for shard, kind, name, values in sorted(ledgers, key=lambda ledger: ledger[:3]):
         came, went = sides(kind, values)
         if came != went:
             families = ("sink_records", "sink_buffered_records", "listener_publishes", "publishes", "wills_published")
             families = ("deliveries",) if kind == "deliveries" else families
+            families = ("bridge_",) if kind.startswith("bridge") else families
             detail = ", ".join(f"{name} {value}" for name, value in values.items() if value and name.startswith(families))
             faults.append(f"shard {shard}, {kind} {name}: {came} in, {went} accounted for ({detail})")
     return faults

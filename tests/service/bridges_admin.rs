@@ -65,7 +65,7 @@ fn a_bridge_says_how_it_stands_and_what_it_has_done() {
         ("connects", json!(1)),
         ("unasked", json!(0)),
         ("queued_messages_max", json!(10_000)),
-        ("out", json!([{ "name": "alarms", "filters": ["alarm/#"] }])),
+        ("out", json!([{ "name": "alarms", "filters": ["alarm/#"], "sent": 1 }])),
     ] {
         assert_eq!(shown[key], value, "{key} of {shown:#}");
     }

@@ -48,6 +48,10 @@ pub(super) fn bridge() -> Bridge {
         queue_bytes_max: 1 << 20,
         drops_newest: false,
         paused: false,
+        via: true,
+        instance: "01234567".to_owned(),
+        cluster: 0,
+        dead_letters: None,
         tls: None,
         ins: vec![BridgeIn {
             name: "0".to_owned(),
@@ -76,7 +80,7 @@ pub(super) fn bridge() -> Bridge {
     }
 }
 
-fn configured(text: &str, bridge: Bridge) -> Config {
+pub(super) fn configured(text: &str, bridge: Bridge) -> Config {
     let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
     Config { bridges: vec![bridge], ..config }
 }
@@ -94,7 +98,10 @@ pub(super) fn in_memory() -> String {
 
 impl Remote {
     pub(super) fn new(text: &str, bridge: Bridge) -> Self {
-        let mut world = World::of(configured(text, bridge));
+        Self::of(World::of(configured(text, bridge)))
+    }
+
+    pub(super) fn of(mut world: World) -> Self {
         world.mail(Mail::Accept);
         let conn = outgoing(&world);
         let mut remote = Self { world, conn };
@@ -103,7 +110,7 @@ impl Remote {
     }
 
     /// The socket is connected, and CONNECT has come.
-    fn connected(&mut self) -> Vec<u8> {
+    pub(super) fn connected(&mut self) -> Vec<u8> {
         self.world.core.on_connect(&mut self.world.table, self.conn);
         self.world.turn();
         let sent = self.world.sent(self.conn);
@@ -158,9 +165,14 @@ pub(super) fn outgoing(world: &World) -> ConnId {
 }
 
 fn found(world: &World) -> Option<ConnId> {
+    found_at(world, "127.0.0.9:1883")
+}
+
+/// The connection to the remote at this address.
+pub(super) fn found_at(world: &World, at: &str) -> Option<ConnId> {
     let is_remote = |slot: &usize| {
         let wire = &world.table.wires[*slot];
-        !wire.closed && wire.outgoing.is_some_and(|to| to.port() == 1883)
+        !wire.closed && wire.outgoing.is_some_and(|to| to.to_string() == at)
     };
     (0..world.table.wires.len()).find(is_remote).map(|slot| world.table.id(slot))
 }
@@ -268,6 +280,7 @@ fn what_goes_out_is_sent_once_and_in_order() {
     assert_eq!(remote.hears(), ["site/alarm/2 b qos2 2", "site/alarm/3 c qos0 0"]);
     remote.cut();
     assert_eq!(remote.world.told(EventKind::BridgeLost), 1);
+    assert_eq!(remote.world.told(EventKind::BridgeUnreachable), 0, "one event for one loss");
     remote.again();
     remote.says(&[connack(true)]);
     let heard = remote.hears();

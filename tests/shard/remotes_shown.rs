@@ -13,7 +13,7 @@ use forebay::shard::mail::{Inspection, Mail};
 use super::remotes::{Remote, bridge, connack, in_memory, outgoing, qos};
 use super::subscribe::{PLAIN, bytes_of, subscribe};
 
-fn asked(remote: &mut Remote, ask: Ask) -> Told {
+pub(super) fn asked(remote: &mut Remote, ask: Ask) -> Told {
     let (said, heard) = std::sync::mpsc::channel();
     remote.world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) }));
     remote.world.turn();

@@ -14,7 +14,7 @@ use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric, SourceMetric};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
-use forebay::service::dead_letters::Letter;
+use forebay::service::dead_letters::{Letter, Ways};
 use forebay::service::verifier::{Bounds, Verifiers};
 use forebay::shard::edge::Edge;
 use forebay::shard::mail::{Mail, Notice, Reconfiguration};
@@ -72,22 +72,27 @@ impl World {
     /// The same under other rules than the program's.
     pub(crate) fn under(rules: &'static dyn Rules, text: &str) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        Self::start(config, rules, None, Vec::new(), None)
+        Self::start(config, rules, None, Ways::default(), None)
     }
 
     /// The same, with a cut from its first byte to Kafka on.
     pub(crate) fn with_cut(text: &str, cut_at: usize) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        Self::start(config, &KEPT, Some(cut_at), Vec::new(), None)
+        Self::start(config, &KEPT, Some(cut_at), Ways::default(), None)
     }
 
     /// One shard with a configuration that no file would get past its checks.
     pub(crate) fn of(config: Config) -> Self {
-        Self::start(config, &KEPT, None, Vec::new(), None)
+        Self::start(config, &KEPT, None, Ways::default(), None)
     }
 
     /// The same with somebody who takes the letters for files of dead letters.
     pub(crate) fn with_letters(config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
+        Self::with_ways(config, Ways { sinks: dead_letters, bridges: Vec::new() })
+    }
+
+    /// The same for files of bridges, too.
+    pub(crate) fn with_ways(config: Config, dead_letters: Ways) -> Self {
         Self::start(config, &KEPT, None, dead_letters, None)
     }
 
@@ -97,14 +102,14 @@ impl World {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         let bounds = Bounds { all: room, ..Bounds::DEFAULT };
         let asked = Verifiers::without_threads(bounds).expect("random numbers");
-        (Self::start(config, &KEPT, None, Vec::new(), Some(asked.clone())), asked)
+        (Self::start(config, &KEPT, None, Ways::default(), Some(asked.clone())), asked)
     }
 
     fn start(
         mut config: Config,
         rules: &'static dyn Rules,
         cut_at: Option<usize>,
-        dead_letters: Vec<Option<Sender<Letter>>>,
+        dead_letters: Ways,
         verifiers: Option<Verifiers>,
     ) -> Self {
         config.service.shards = 1;
@@ -139,7 +144,7 @@ impl World {
             config.service.shards = 1;
             self.config = Arc::new(config);
         }
-        let Made { core, board, journal, notices } = make(&self.config, self.rules, Vec::new(), None);
+        let Made { core, board, journal, notices } = make(&self.config, self.rules, Ways::default(), None);
         (self.core, self.board, self.journal, self.notices) = (core, board, journal, notices);
         self.table.restart();
         self.linked.clear();
@@ -163,7 +168,7 @@ impl World {
         let config = Arc::clone(&self.config);
         self.board = Arc::new(Board::new(layout(&config)));
         let (board, edge) = (Arc::clone(&self.board), edge(&config));
-        let to = Reconfiguration { config, board, dead_letters: Vec::new(), edge, listeners: Vec::new() };
+        let to = Reconfiguration { config, board, dead_letters: Ways::default(), edge, listeners: Vec::new() };
         self.core.on_mail(&mut self.table, Mail::Reconfigure(Box::new(to)));
         self.turn();
     }
@@ -488,12 +493,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
     }
 }
 
-fn make(
-    config: &Arc<Config>,
-    rules: &'static dyn Rules,
-    dead_letters: Vec<Option<Sender<Letter>>>,
-    verifiers: Option<Verifiers>,
-) -> Made {
+fn make(config: &Arc<Config>, rules: &'static dyn Rules, dead_letters: Ways, verifiers: Option<Verifiers>) -> Made {
     let (tell, notices) = channel();
     let board = Arc::new(Board::new(layout(config)));
     let edge = edge(config);
@@ -531,7 +531,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         shares: Default::default(),
         edge: Default::default(),
         verifiers: None,
-        dead_letters: Vec::new(),
+        dead_letters: Ways::default(),
         interest: Arc::default(),
         shared_subscriptions: Arc::default(),
         lost_before: Default::default(),

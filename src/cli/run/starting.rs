@@ -38,8 +38,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     }
     let mut folders = vec![config.service.data_dir.clone()];
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
-    let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
-    folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
+    folders.extend(config.dead_letter_files().map(|file| dead_letters::folder_of(&file.path)));
     // A folder that cannot be created has its message later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
     folders.extend(config.control.file_dirs.iter().cloned());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{GIB, KIB, Key, ms, s, word, yes};
 use crate::bridge::{Retained, Url, Versions};
-use crate::config::resolved::{BridgeIn, BridgeOut, Feed};
+use crate::config::resolved::{BridgeIn, BridgeOut, DeadLetters, Feed};
 use crate::config::setting::{Words, settings};
 use crate::dapr::Binding;
 use crate::secure::{OutgoingSettings, Secret};
@@ -58,18 +58,39 @@ settings! {
         now try_private: bool = Flag, Is("true"),
             "Whether a remote before 5.0 is told that the client is a bridge, as mosquitto's `try_private`: it then sends nothing back that came from here, and \
              keeps RETAIN. One that refuses is asked without.";
+        now via: bool = Flag, Is("true"),
+            "Whether messages tell the remote which instances of Forebay they have come through (5.0, user property `forebay-via`), and one that has come through this \
+             instance before is dropped: see [BRIDGES.md](BRIDGES.md#loops).";
         now queue_messages_max: usize = Integer { min: 1, max: 10_000_000 }, Is("10000"),
             "Maximum number of messages that wait for the remote.";
         now queue_bytes_max: usize = Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
             "Their maximum size.";
         now when_full as drops_newest: bool = Word(WHEN_FULL), Is("\"drop-oldest\""),
             "What is dropped when the queue is full, counted: `\"drop-oldest\"` or `\"drop-newest\"`. Publishers do not wait for the remote.";
+        apart kafka = Text, From("the cluster, if there is only one"), shown "\"main\"",
+            "NAME of a `[kafka.NAME]`, or `\"embedded\"`, for `dead_letters_topic`.";
+        apart dead_letters_topic = Text, From("none"), shown "\"plant-dead\"",
+            "Kafka topic for messages that the remote refuses: see [BRIDGES.md](BRIDGES.md#what-the-remote-refuses). Without it, and without `dead_letters_file`, they are \
+             dropped, counted.";
+        apart dead_letters_file = Text, From("none"), shown "\"./forebay-data/plant-dead.jsonl\"",
+            "File for the same, one JSON object per line; with a topic as well, for what the topic rejects. Each bridge has its own file. A relative path is relative to the \
+             working directory.";
+        apart dead_letters_file_bytes_max = Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
+            "Size at which the file is renamed and a new one is started.";
+        apart dead_letters_files_max = Integer { min: 1, max: 1_000 }, Is("8"),
+            "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
         now paused: bool = Flag, Is("false"),
             "If true, there is no connection; messages for the remote wait.";
     }
     and {
         /// NAME.
         name: String,
+        /// Eight digits that belong to the data directory: see [`crate::config::Config::name_instances`].
+        instance: String,
+        /// Index into [`crate::config::Config::clusters`], of the dead-letter topic.
+        cluster: usize,
+        /// Where messages go that the remote refuses; `None`: nowhere.
+        dead_letters: Option<DeadLetters>,
         /// TLS to the remote.
         tls: Option<OutgoingSettings>,
         /// What comes from the remote, in the order of the file.

@@ -114,6 +114,13 @@ impl Config {
         DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES }
     }
 
+    /// The dead-letter files of sinks and bridges.
+    pub fn dead_letter_files(&self) -> impl Iterator<Item = &DeadLettersFile> {
+        let of_sinks = self.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref());
+        let of_bridges = self.bridges.iter().filter_map(|bridge| bridge.dead_letters.as_ref());
+        of_sinks.chain(of_bridges).filter_map(|dead| dead.file.as_ref())
+    }
+
     /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the data directory:
     /// records that Kafka refuses for good are kept, and MQTT 3.x publishers can be answered. The program does this when it starts; it is
     /// not part of reading a configuration, since the file's thread comes with the program.

@@ -6,10 +6,10 @@ use crate::config::setting::words;
 use crate::rule::members::Encode;
 use crate::rule::time::TimeUnit;
 
-/// The place of a sink's dead letters; a topic, a file or both.
+/// The place of the dead letters of a sink or a bridge; a topic, a file or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
-    /// Kafka topic on the sink's cluster, a legal name.
+    /// Kafka topic on the cluster of the sink or bridge, a legal name.
     pub topic: Option<String>,
     /// A file, for all dead letters or for those that the topic refuses.
     pub file: Option<DeadLettersFile>,
@@ -18,7 +18,7 @@ pub struct DeadLetters {
 /// A local file of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettersFile {
-    /// The path of the file; no other sink has it, unless it is the shared one.
+    /// The path of the file; no other sink or bridge has it, unless it is the one that sinks share.
     pub path: PathBuf,
     /// Bytes after which it is followed by a new one.
     pub bytes_max: u64,

@@ -188,7 +188,7 @@ fn what_cannot_work_is_said() {
         ("[bridge.plant]\n".to_owned(), "plant.url: is required; the remote broker"),
         ("[bridge]\nurl='mqtt://a'".to_owned(), "bridge.url: is outside of a [bridge.NAME]"),
         ("[bridge.'a b']\nurl='mqtt://a'".to_owned(), "\"a b\" is not a valid name"),
-        (with("url='mqtt://a'\nvia=true"), "plant.via: unknown key"),
+        (with("url='mqtt://a'\nhops=true"), "plant.hops: unknown key"),
         (
             with("url='mqtt://a'\nclient_id=''"),
             "plant.client_id: is empty: the remote could not know the session again",
@@ -364,4 +364,49 @@ fn another_password_in_the_same_file_is_a_change() {
     assert!(Change::between(&old, &config()).is_empty());
     fs::write(&file, "another").expect("written");
     assert_eq!(Change::between(&old, &config()).applied, ["bridge plant (changed: password)"]);
+}
+
+/// G8.
+#[test]
+fn an_in_that_nothing_can_get_is_warned_of() {
+    let sink = |filter: &str| format!("[[sink]]\nname='s'\nfilters='{filter}'\ntopic='t'\n");
+    let of = |keys: &str, filter: &str| {
+        said(&format!("[bridge.b]\nurl='mqtt://a'\n[[bridge.b.in]]\nfilters='plant/+/temp'\n{keys}\n{}", sink(filter)))
+    };
+    let is_warned = |keys: &str, filter: &str| of(keys, filter).contains("no sink or rule can get a message");
+    for (keys, filter) in [
+        ("feeds='sinks'", "alarm/#"),
+        ("feeds=['sinks','rules']\ntopic='in/${topic}'", "plant/#"),
+        ("feeds='rules'", "plant/#"),
+        ("feeds='sinks'\ntopic='x/${topic[1]}'", "x/y/z"),
+    ] {
+        assert!(is_warned(keys, filter), "{keys} {filter}: {}", of(keys, filter));
+    }
+    for (keys, filter) in [
+        ("", "alarm/#"),
+        ("feeds='sinks'", "plant/7/#"),
+        ("feeds='sinks'\ntopic='in/${topic}'", "in/plant/+/temp"),
+        ("feeds='sinks'\ntopic='x/${topic[1]}'", "x/y"),
+        ("feeds='sinks'\ntopic='${user_properties.to}'", "alarm/#"),
+    ] {
+        assert!(!is_warned(keys, filter), "{keys} {filter}: {}", of(keys, filter));
+    }
+}
+
+#[test]
+fn dead_letters_of_a_bridge() {
+    let of = |keys: &str| {
+        format!(
+            "[kafka.k]\nbootstrap='k:1'\n[kafka.l]\nbootstrap='l:1'\n[[sink]]\nname='s'\nkafka='k'\nfilters='s'\ntopic='t'\n[bridge.b]\nurl='mqtt://a'\n{keys}[[bridge.b.out]]\nfilters='a'\n"
+        )
+    };
+    let config = good(&of("kafka='l'\ndead_letters_topic='dead'\n"));
+    let dead = config.bridges[0].dead_letters.as_ref().expect("dead letters");
+    assert_eq!((config.bridges[0].cluster, dead.topic.as_deref(), &dead.file), (1, Some("dead"), &None));
+    assert_eq!(good(&of("")).bridges[0].dead_letters, None, "there is no file that bridges share");
+    assert!(said(&of("dead_letters_topic='dead'\n")).contains("is required because there are several clusters"));
+    assert!(said(&of("kafka='k'\n")).contains("has no effect without dead_letters_topic"));
+    let two =
+        format!("{}[bridge.c]\nurl='mqtt://a'\nclient_id='c'\ndead_letters_file='f'\n", of("dead_letters_file='f'\n"));
+    assert!(said(&two).contains("is already the file of a sink or of another bridge"), "{}", said(&two));
 }

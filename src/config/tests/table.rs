@@ -3,6 +3,9 @@
 use super::keys::{Absent, Key, Kind, Section};
 use super::*;
 
+/// A configuration with clusters needs a sink.
+const SINK: &str = "[[sink]]\nname='s'\nkafka='main'\nfilters='s'\ntopic='t'";
+
 /// A section with its needs: text before it, its header, and the keys that it cannot do without.
 fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
     const TLS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='tls'";
@@ -34,7 +37,7 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
             ("[[rule]]\nname='r'\nsql='SELECT *, payload.room AS room FROM t'", "[[rule.republish]]", "topic='a'")
         }
         Section::Source => ("", "[[source]]", "name='s'\ntopic='t'\nmqtt_topic='m'"),
-        Section::Bridge => ("", "[bridge.plant]", "url='mqtt://a'"),
+        Section::Bridge => (SINK, "[bridge.plant]", "url='mqtt://a'"),
         Section::BridgeTls => ("[bridge.plant]\nurl='mqtts://a'", "[bridge.plant.tls]", ""),
         Section::BridgeIn => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.in]]", "filters='a'"),
         Section::BridgeOut => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.out]]", "filters='a'"),
@@ -60,8 +63,11 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 53] = [
+const WITH: [(&str, &str, Option<&str>); 56] = [
     ("bridge.url", "", Some("'mqtt://b'")),
+    ("bridge.kafka", "dead_letters_topic='d'", Some("'embedded'")),
+    ("bridge.dead_letters_file_bytes_max", "dead_letters_file='/d'", None),
+    ("bridge.dead_letters_files_max", "dead_letters_file='/d'", None),
     ("bridge.tls.cert_file", "!key_file='/k'", None),
     ("bridge.tls.key_file", "!cert_file='/k'", None),
     ("bridge.in.qos", "", Some("2")),
@@ -158,7 +164,7 @@ fn file(section: Section, lines: &[&str]) -> String {
         }
     }
     let keys: String = keys.iter().map(|(_, line)| format!("{line}\n")).collect();
-    let clusters = if matches!(section, Section::Sink | Section::Source) {
+    let clusters = if matches!(section, Section::Sink | Section::Source | Section::Bridge) {
         "[kafka.main]\nbootstrap='k:1'\n[embedded]\n"
     } else {
         ""

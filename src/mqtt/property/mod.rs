@@ -13,6 +13,9 @@ use std::fmt;
 pub use build::{PropertyBuf, encode};
 pub(super) use check::Place;
 
+/// The user property in which bridges tell the instances that a message has come through, one each, the last one last.
+pub const VIA: &str = "forebay-via";
+
 /// One property with its value, in the order of their identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {

@@ -1,7 +1,6 @@
 //! A connection to a remote: how it becomes that of the bridge's session, and how it ends.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use crate::outward::{Ended, LinkId};
 use crate::runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use crate::session::{End, Peer, Remote, Session, SessionKey};
 
-use super::super::broker::remotes::Passing;
 use super::super::connection::{Kind, Timer};
 use super::super::device::Flow;
 use super::super::{Core, Ring};
@@ -117,7 +115,8 @@ impl Core {
             }
         }
         if let Some(running) = self.bridges.all.get_mut(&index) {
-            Timer::Bridge(index).fires_by(running.client.next_deadline(), &mut running.timer, io);
+            let at = running.client.next_deadline().min(running.refusals.next_deadline());
+            Timer::Bridge(index).fires_by(at, &mut running.timer, io);
         }
     }
 
@@ -162,7 +161,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.kind = Kind::Device { session: key, peer };
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        (running.at, running.since) = (Some((link, conn)), now);
+        (running.at, running.since, running.is_partial) = (Some((link, conn)), now, false);
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
@@ -176,8 +175,8 @@ impl Core {
     /// The remote is sent waiting messages, and those that follow.
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
-        let passing = Passing::new(Arc::clone(&self.broker.around.config), index, granted);
-        self.broker.delivery.remotes.set_passes(running.session, Some(Rc::new(passing)));
+        let to = (Arc::clone(&self.broker.around.config), index, granted);
+        self.broker.delivery.remotes.set_passes(running.session, Some(to), self.broker.around.rules);
         self.broker.pump_session(io, running.session);
     }
 
@@ -185,6 +184,7 @@ impl Core {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let granted = running.client.standing().map(|(granted, _)| granted.clone());
         let has_changed = running.standings != standings;
+        running.is_partial = standings.iter().any(|standing| matches!(standing, Standing::Refused(_)));
         running.standings = standings;
         running.settled_at = io.now().after(SETTLING);
         let session = running.session;
@@ -228,7 +228,7 @@ impl Core {
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
         running.since = io.now();
         let key = running.session;
-        self.broker.delivery.remotes.set_passes(key, None);
+        self.broker.delivery.remotes.set_passes(key, None, self.broker.around.rules);
         if self.connections.get(conn).is_some() {
             self.broker.disconnected(io.now(), key, conn, End::Lost);
             self.forget(io, conn);

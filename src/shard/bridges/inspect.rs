@@ -15,8 +15,7 @@ impl Running {
             return BridgeState::Paused;
         }
         if self.at.is_some() {
-            let is_refused = refused(&self.client).next().is_some();
-            return if is_refused { BridgeState::Partial } else { BridgeState::Connected };
+            return if self.is_partial { BridgeState::Partial } else { BridgeState::Connected };
         }
         match self.client.trouble().map(|trouble| trouble.what) {
             Some(Failed::Login) => BridgeState::Refused,
@@ -98,6 +97,8 @@ impl Core {
         let session = self.broker.sessions.get(running.session)?;
         let state = running.state(&self.broker.around.config.bridges[bridge]);
         let bounds = self.broker.queue_bounds(running.session);
+        let outs = self.broker.around.config.bridges[bridge].outs.iter();
+        let remotes = &self.broker.delivery.remotes;
         Some(BridgeOnShard {
             bridge,
             state,
@@ -110,6 +111,7 @@ impl Core {
             queued: queued(session, bounds, now),
             queued_bytes: session.queued_bytes(),
             queued_bytes_max: bounds.bytes,
+            sent: outs.map(|out| remotes.sent(running.session, Bridge::identifier(&out.name))).collect(),
         })
     }
 }

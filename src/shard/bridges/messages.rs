@@ -1,14 +1,16 @@
 //! What a remote sends: messages, which are taken as a client's are once their topic is the local one, and what only a server sends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::bridge::{Ending, Unfit, taker};
+use crate::bridge::{Ending, Unfit, is_looped, taker};
 use crate::config::{BridgeIn, Feed};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
+use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::rule::template::MessageContext;
 use crate::runtime::seam::Monotonic;
-use crate::session::{End, Reason, SessionKey, Taken};
+use crate::session::{End, Next, Reason, SessionKey, Taken, Violation};
 
 use super::super::broker::admit::Feeds;
 use super::super::broker::publish::Published;
@@ -24,10 +26,43 @@ pub(in crate::shard) struct Local {
     pub(in crate::shard) feeds: Feeds,
 }
 
+/// How many messages that were not asked for end the connection within [`FLOOD_TIME`].
+const FLOOD: u32 = 100;
+const FLOOD_TIME: Duration = Duration::from_secs(60);
+const UNASKED: Violation = Violation {
+    reason: ReasonCode::QUOTA_EXCEEDED,
+    clause: "section 4.13",
+    what: "100 messages within a minute that no filter has asked for",
+};
+
+/// `Flood` counts messages that were not asked for.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    since: Monotonic,
+    count: u32,
+}
+
+impl Flood {
+    /// Counts one more. Whether they are too many.
+    fn is_one(&mut self, now: Monotonic) -> bool {
+        if self.count == 0 || now.since(self.since) >= FLOOD_TIME {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+        if self.count < FLOOD {
+            return false;
+        }
+        self.count = 0;
+        true
+    }
+}
+
 impl Bridges {
-    /// Counts a message that was taken.
-    pub(in crate::shard) fn received(&mut self, session: SessionKey) {
-        if let Some((_, running)) = self.of(session) {
+    /// Counts a message that was taken. `next`: the number that its session gives the next one.
+    pub(in crate::shard) fn received(&mut self, session: SessionKey, qos: QoS, next: u32) {
+        if let Some((_, running)) = self.of(session)
+            && running.counts.takes(qos, next)
+        {
             running.counts.received += 1;
         }
     }
@@ -53,9 +88,10 @@ impl Core {
         }
 
         match &packet {
-            Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
-                self.control_packet(io, from.conn, from.session, &packet)
-            }
+            Packet::PubAck(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::AtLeastOnce)),
+            Packet::PubRec(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::ExactlyOnce)),
+            Packet::PubAck(_) | Packet::PubRec(_) => self.acknowledged_by_remote(io, from, &packet),
+            Packet::PubRel(_) | Packet::PubComp(_) => self.control_packet(io, from.conn, from.session, &packet),
             other => {
                 let now = io.now();
                 let Some((_, running)) = self.bridges.of(from.session) else { return Flow::Ended };
@@ -70,6 +106,23 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Takes PUBACK or PUBREC of a remote that has a message.
+    fn acknowledged_by_remote(&mut self, io: &mut Ring<'_>, from: Source, packet: &Packet<'_>) -> Flow {
+        let Some(session) = self.broker.sessions.get_mut(from.session) else { return Flow::Ended };
+        let before = self.broker.delivery.remembered().acknowledged();
+        let out = self.broker.keeping.holds.out(io, from.conn);
+        let at = out.len();
+        let next = session.packet(packet, out);
+        debug_assert_eq!(next, Next::Go, "an answer ends no connection");
+        let over = self.broker.delivery.remembered().acknowledged() - before;
+        self.broker.delivery.remotes.delivers(from.session, over);
+        self.broker.write_down(from.session);
+        self.broker.hold(io, from.conn, from.session, at);
+        self.broker.note_queue(io.now(), from.session);
+        self.broker.pump_session(io, from.session);
+        Flow::On
     }
 
     /// What a message of a remote is here.
@@ -98,11 +151,19 @@ impl Core {
             Ok(place) => &ins[place],
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
+        let bridge = &config.bridges[index];
+        let rules = self.broker.around.rules;
+        if bridge.via && is_looped(publish.properties, &bridge.instance) && !rules.may_come_round() {
+            return Err(self.unfit(io, from, publish, (index, Unfit::Loop)));
+        }
         let is_settled = running.settled_at <= io.now();
         let granted = running.client.standing().map(|(granted, _)| granted);
         if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {
-            running.counts.retained += 1;
             let published = self.broker.take_for_nobody(from.session, publish, io.now());
+            let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+            if matches!(published, Published::On { .. }) && running.counts.takes(publish.qos, next) {
+                running.counts.retained += 1;
+            }
             return Err(self.flow_of(io, from, published));
         }
         if let Some(binding) = &config.bridges[index].binding {
@@ -130,8 +191,17 @@ impl Core {
     /// A message that goes no further: it is acknowledged, counted and reported.
     fn unfit(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, (index, why): (usize, Unfit)) -> Flow {
         let published = self.broker.take_for_nobody(from.session, publish, io.now());
-        if matches!(published, Published::On { .. }) {
-            self.tell_bridge_unfit(io.now(), index, publish.topic, why);
+        let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+        let is_taken = matches!(published, Published::On { .. });
+        let running = self.bridges.all.get_mut(&index).filter(|_| is_taken);
+        if running.is_some_and(|running| running.counts.takes(publish.qos, next)) {
+            self.tell_bridge_unfit(io.now(), index, publish, why);
+            if why == Unfit::Unasked
+                && let Some(running) = self.bridges.all.get_mut(&index)
+                && running.flood.is_one(io.now())
+            {
+                return self.violation(io, from.conn, from.session, UNASKED);
+            }
         }
         self.flow_of(io, from, published)
     }

@@ -5,6 +5,7 @@
 //! | `bindings` | those that are Dapr's bindings |
 //! | `connection` | a connection to a remote, from its first byte to its end |
 //! | `messages` | its input: messages of the remote, and packets that only a server sends |
+//! | `refused` | messages that the remote refuses: sent again, or dead letters |
 //! | `told` | metrics and events |
 //! | `inspect` | what the control plane is told |
 //!
@@ -16,9 +17,10 @@ mod bindings;
 mod connection;
 mod inspect;
 mod messages;
+mod refused;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::bridge::{self, Client, Scratch, Standing, Wanted};
@@ -30,6 +32,8 @@ use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
 use self::bindings::Binding;
 pub(crate) use self::connection::layer;
+use self::messages::Flood;
+use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
 use super::edge::Edge;
@@ -40,9 +44,16 @@ use super::{Core, Ring, router};
 pub(super) struct Bridges {
     /// Those with their session here, by their place in the configuration.
     all: BTreeMap<usize, Running>,
+    /// Their places, by session.
+    places: HashMap<SessionKey, usize>,
     scratch: Scratch,
     /// Whether clients are accepted: before that no remote is connected to.
     is_open: bool,
+    /// Whether dead letters of some bridge were answered.
+    has_answers: bool,
+    /// Dead letters begun, and uses of their files: each has a number, which wraps.
+    letters_begun: u32,
+    files_used: usize,
 }
 
 /// A bridge with its session here.
@@ -58,13 +69,19 @@ struct Running {
     since: Monotonic,
     /// How the remote has answered for the filters.
     standings: Vec<Standing>,
+    /// Whether it has refused some of them over the present connection.
+    is_partial: bool,
     /// When the retained messages of the remote have come.
     settled_at: Monotonic,
     /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
     forgets: Vec<u16>,
+    /// What the remote has refused.
+    refusals: Refusals,
     /// Whether the client may have something to do.
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
+    /// Messages that were not asked for.
+    flood: Flood,
     counts: Counts,
     binding: Binding,
 }
@@ -105,8 +122,8 @@ fn wanted(bridge: &Bridge, is_wanted: bool) -> Vec<Wanted> {
 impl Bridges {
     /// The bridge of a session, by its place in the configuration.
     fn of(&mut self, session: SessionKey) -> Option<(usize, &mut Running)> {
-        let mut all = self.all.iter_mut().map(|(index, running)| (*index, running));
-        all.find(|(_, running)| running.session == session)
+        let index = *self.places.get(&session)?;
+        Some((index, self.all.get_mut(&index)?))
     }
 }
 
@@ -173,8 +190,8 @@ impl Core {
         };
         self.broker.delivery.remotes.insert(session, bounds);
         self.subscribe_bridge(io, session, (index, bridge));
-        let running = self.bridges.all.remove(&index);
-        let (counts, binding) = running.map(|of| (of.counts, of.binding)).unwrap_or_default();
+        let had = self.bridges.all.remove(&index);
+        let (counts, binding) = had.map(|of| (of.counts, of.binding)).unwrap_or_default();
         let wanted = wanted(bridge, binding.is_wanted);
         let had = before.filter(|before| !before.is_removed).into_iter().flat_map(|before| &before.ins);
         let is_gone = |filter: &String| !wanted.iter().any(|known| *known.filter == **filter);
@@ -191,6 +208,18 @@ impl Core {
         if self.bridges.is_open && !bridge.paused {
             client.start(now);
         }
+        let (mut owed, mut next) = (0, 0);
+        if let Some(found) = self.broker.sessions.get_mut(session) {
+            found.take_refused_up();
+            (owed, next) = found.owed_numbers();
+            let (open, waiting) = found.undelivered();
+            if before.is_none() {
+                // An earlier run has left them.
+                self.broker.delivery.remotes.begins(session, open + waiting);
+            }
+        }
+        let file = self.file_of_bridge(index);
+        let counts = Counts { numbered: next, owed, ..counts };
         let running = Running {
             client,
             carrier: Carrier::new(Far::Bridge(index)),
@@ -199,14 +228,18 @@ impl Core {
             at: None,
             since: now,
             standings: Vec::new(),
+            is_partial: false,
             settled_at: Monotonic::NEVER,
             forgets: Vec::new(),
+            refusals: Refusals::new(file),
             busy: true,
             timer: None,
+            flood: Flood::default(),
             counts,
             binding,
         };
         self.bridges.all.insert(index, running);
+        self.bridges.places.insert(session, index);
     }
 
     /// Has the session of a bridge subscribed to what its `out` filters say, and to nothing else. The first `out` with a filter has it.
@@ -260,6 +293,7 @@ impl Core {
         }
         if is_removed {
             self.bridges.all.remove(&index);
+            self.bridges.places.remove(&session);
             self.broker.delivery.remotes.remove(session);
             self.broker.sessions.forget(session);
             self.broker.write_notes();
@@ -271,6 +305,7 @@ impl Core {
         if self.bridges.all.is_empty() {
             return;
         }
+        self.settle_refusals(io);
         let busy = self.bridges.all.iter().filter(|(_, running)| running.busy).map(|(index, _)| *index);
         for index in busy.collect::<Vec<_>>() {
             self.pump_bridge(io, index);
@@ -286,6 +321,7 @@ impl Core {
     pub(super) fn bridge_time(&mut self, io: &mut Ring<'_>, index: usize) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.timer, running.busy) = (None, true);
+        self.bridges.has_answers |= running.refusals.next_deadline() <= io.now();
         if self.drain.is_some() {
             return;
         }

@@ -3,6 +3,7 @@
 use crate::bridge::{Granted, Unfit};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
 use crate::outward::News;
 use crate::runtime::seam::Monotonic;
 use crate::session::Session;
@@ -20,16 +21,41 @@ pub(super) struct Counts {
     pub(super) received_bytes: u64,
     /// Messages of the remote that were taken.
     pub(super) received: u64,
+    /// Messages of the remote at QoS 0, whatever became of them.
+    pub(super) received_qos_0: u64,
+    /// The number of the next message of QoS 1 or 2.
+    pub(super) numbered: u32,
+    /// The number of the oldest message that was not answered when this was last looked at.
+    pub(super) owed: u32,
+    /// Those of QoS 1 and 2 that are over: answered, or their connection is gone.
+    pub(super) settled: u64,
     /// Messages of the remote that no filter of the bridge matches.
     pub(super) unasked: u64,
+    /// Messages of the remote that have come through this instance before.
+    pub(super) looped: u64,
     /// Messages of the remote of which the bridge can make nothing.
     pub(super) unfit: u64,
+    /// Messages sent again that the remote had no room for.
+    pub(super) sent_again: u64,
+    /// Messages that the remote has refused and that are dead letters.
+    pub(super) dead_lettered: u64,
     /// Retained messages of the remote that are not wanted.
     pub(super) retained: u64,
 }
 
+impl Counts {
+    /// Notes a message of the remote that is answered or will be. False: it is a repeat of one that is.
+    pub(super) fn takes(&mut self, qos: QoS, next: u32) -> bool {
+        if qos == QoS::AtMostOnce {
+            self.received_qos_0 += 1;
+            return true;
+        }
+        std::mem::replace(&mut self.numbered, next) != next
+    }
+}
+
 /// Tells an event of a bridge.
-fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
+pub(super) fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
     let bridge = &broker.around.config.bridges[index];
     broker.teller.tell(kind, second(now), |event| {
         let event = event.with(Field::Bridge, bridge.name.as_str());
@@ -90,22 +116,30 @@ impl Core {
     }
 
     /// Counts and reports a message of the remote that goes no further.
-    pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, topic: &str, why: Unfit) {
+    pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, publish: &Publish<'_>, why: Unfit) {
         if let Some(running) = self.bridges.all.get_mut(&index) {
-            let count = if why == Unfit::Unasked { &mut running.counts.unasked } else { &mut running.counts.unfit };
+            let counts = &mut running.counts;
+            let count = match why {
+                Unfit::Unasked => &mut counts.unasked,
+                Unfit::Loop => &mut counts.looped,
+                _ => &mut counts.unfit,
+            };
             *count += 1;
         }
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
-            event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label())
+            event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why.label())
         });
     }
 
     /// Sets the numbers of the bridges.
     pub(super) fn set_bridge_numbers(&mut self) {
-        for (index, running) in &self.bridges.all {
-            let counts = running.counts;
+        for (index, running) in &mut self.bridges.all {
             let session = self.broker.sessions.get(running.session);
-            let (open, queued) = session.map(Session::copies).unwrap_or_default();
+            let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
+            running.counts.settled += u64::from(oldest.wrapping_sub(running.counts.owed));
+            running.counts.owed = oldest;
+            let (counts, out) = (running.counts, self.broker.delivery.remotes.counts(running.session));
+            let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
             let stats = running.client.stats();
             let state = running.state(&self.broker.around.config.bridges[*index]);
             let values = [
@@ -118,8 +152,16 @@ impl Core {
                 (M::ReceivedBytes, counts.received_bytes),
                 (M::Received, counts.received),
                 (M::Unasked, counts.unasked),
+                (M::Looped, counts.looped),
                 (M::Unfit, counts.unfit),
                 (M::RetainedLeftOut, counts.retained),
+                (M::SentAgain, counts.sent_again),
+                (M::Settled, counts.received_qos_0 + counts.settled),
+                (M::Unsettled, u64::from(next.wrapping_sub(oldest))),
+                (M::Begun, out.begun),
+                (M::Delivered, out.delivered),
+                (M::DeadLettered, counts.dead_lettered),
+                (M::Dropped, out.dropped),
                 (M::Open, open as u64),
                 (M::Queued, queued as u64),
                 (M::QueuedBytes, session.map_or(0, Session::queued_bytes) as u64),

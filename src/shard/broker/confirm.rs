@@ -159,7 +159,9 @@ impl Broker {
             match Owner::of(ticket.session) {
                 // That the disk of a shard has all copies does not say that there are some.
                 Owner::Reader(reader) => self.settle_record(reader, ticket.number, false),
-                Owner::Session(_) | Owner::Letters | Owner::BadRecord(_) => self.answered(ticket, Reason::Success),
+                Owner::Session(_) | Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {
+                    self.answered(ticket, Reason::Success)
+                }
             }
         }
         self.delivery.has_freed();
@@ -181,7 +183,7 @@ impl Broker {
             }
             Owner::Reader(reader) => self.settle_record(reader, ticket.number, true),
             // Dead letters are answered by producers alone.
-            Owner::Letters | Owner::BadRecord(_) => {}
+            Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {}
         }
     }
 }

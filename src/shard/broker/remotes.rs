@@ -2,16 +2,18 @@
 //! granted; so its copies wait in the queue of its session first, and no two remotes share bytes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::bridge::{Granted, Scratch};
+use crate::bridge::{Granted, Scratch, is_looped};
 use crate::config::{Bridge, Config};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
-use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::rule::template::MessageContext;
+use crate::rules::Rules;
 use crate::session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
 use super::delivery::{By, Message, Whose};
@@ -23,12 +25,29 @@ pub(in crate::shard) struct Remotes {
     of: HashMap<SessionKey, Side>,
 }
 
+/// Copies for a remote, and what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct OutCounts {
+    pub(in crate::shard) begun: u64,
+    /// Acknowledged by the remote, or sent at QoS 0.
+    pub(in crate::shard) delivered: u64,
+    pub(in crate::shard) dropped: u64,
+}
+
+/// A configuration, a bridge there, and what its remote has granted.
+type Passed = (Arc<Config>, usize, Granted);
+
+/// Copies sent for the first time, by the number of their `out`.
+type Sent = Rc<RefCell<BTreeMap<u32, u64>>>;
+
 /// What one has.
 #[derive(Debug)]
 struct Side {
     bounds: QueueBounds,
     /// What its remote is sent; `None`: it has not answered for its filters.
     passes: Option<Rc<Passing>>,
+    counts: OutCounts,
+    sent: Sent,
 }
 
 /// `Passing` makes what a remote is sent of a message.
@@ -40,18 +59,38 @@ pub(in crate::shard) struct Passing {
     /// The numbers by which copies name its `out`s, in order.
     outs: Vec<u32>,
     granted: Granted,
+    sent: Sent,
+    rules: &'static dyn Rules,
     scratch: RefCell<Scratch>,
 }
 
 impl Passing {
-    pub(in crate::shard) fn new(config: Arc<Config>, bridge: usize, granted: Granted) -> Self {
+    fn new((config, bridge, granted): Passed, rules: &'static dyn Rules, sent: Sent) -> Self {
         let outs = config.bridges[bridge].outs.iter().map(|out| Bridge::identifier(&out.name)).collect();
-        Self { config, bridge, outs, granted, scratch: RefCell::default() }
+        Self { config, bridge, outs, granted, sent, rules, scratch: RefCell::default() }
+    }
+}
+
+impl Passing {
+    /// The properties with this instance among those that the message came through; with none of them where the bridge does not tell. `None`: they
+    /// are as they have to be.
+    fn via(&self, properties: Properties<'_>) -> Option<PropertyBuf> {
+        let bridge = &self.config.bridges[self.bridge];
+        let is_via = |property: &Property<'_>| matches!(property, Property::UserProperty(VIA, _));
+        if self.granted.version < Version::V5 || !bridge.via && !properties.iter().any(|property| is_via(&property)) {
+            return None;
+        }
+        let mut with = PropertyBuf::new();
+        with.extend(properties.iter().filter(|property| bridge.via || !is_via(property)));
+        if bridge.via {
+            with.extend([Property::UserProperty(VIA, &bridge.instance)]);
+        }
+        Some(with)
     }
 }
 
 impl Passes for Passing {
-    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>)) {
+    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool) {
         let Some(place) = self.outs.iter().position(|number| identifiers.contains(number)) else { return };
         let out = &self.config.bridges[self.bridge].outs[place];
         let of = MessageContext {
@@ -63,9 +102,18 @@ impl Passes for Passing {
             ..MessageContext::default()
         };
         let scratch = &mut *self.scratch.borrow_mut();
+        // It comes round: the remote has had it, whoever has brought it back.
+        let bridge = &self.config.bridges[self.bridge];
+        if bridge.via && is_looped(copy.properties, &bridge.instance) && !self.rules.may_come_round() {
+            return;
+        }
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
+            let via = self.via(copy.properties);
+            let properties = via.as_ref().map_or(copy.properties, PropertyBuf::as_properties);
             let (qos, retain, topic, payload) = (passed.qos, passed.retain, passed.topic, passed.payload);
-            write(&Publish { qos, retain, topic, payload, ..copy.clone() });
+            if write(&Publish { qos, retain, topic, payload, properties, ..copy.clone() }) && !copy.dup {
+                *self.sent.borrow_mut().entry(self.outs[place]).or_default() += 1;
+            }
         }
     }
 }
@@ -73,14 +121,42 @@ impl Passes for Passing {
 impl Remotes {
     /// Notes a session of a bridge, and what may wait for its remote.
     pub(in crate::shard) fn insert(&mut self, key: SessionKey, bounds: QueueBounds) {
-        self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side { bounds, passes: None });
+        self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side {
+            bounds,
+            passes: None,
+            counts: OutCounts::default(),
+            sent: Sent::default(),
+        });
     }
 
     /// Notes what the remote of a session is sent from now on.
-    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, passes: Option<Rc<Passing>>) {
+    pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, to: Option<Passed>, rules: &'static dyn Rules) {
         if let Some(side) = self.of.get_mut(&key) {
-            side.passes = passes;
+            side.passes = to.map(|to| Rc::new(Passing::new(to, rules, Rc::clone(&side.sent))));
         }
+    }
+
+    /// Counts copies for a remote that begin, or that are over.
+    pub(in crate::shard) fn begins(&mut self, key: SessionKey, copies: usize) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.begun += copies as u64);
+    }
+
+    pub(in crate::shard) fn delivers(&mut self, key: SessionKey, copies: u64) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.delivered += copies);
+    }
+
+    /// Of a session of a client, nothing.
+    pub(in crate::shard) fn drops(&mut self, key: SessionKey, copies: u64) {
+        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.dropped += copies);
+    }
+
+    pub(in crate::shard) fn counts(&self, key: SessionKey) -> OutCounts {
+        self.of.get(&key).map(|side| side.counts).unwrap_or_default()
+    }
+
+    /// How many copies were sent for the first time by the `out` with this number.
+    pub(in crate::shard) fn sent(&self, key: SessionKey, out: u32) -> u64 {
+        self.of.get(&key).and_then(|side| side.sent.borrow().get(&out).copied()).unwrap_or_default()
     }
 
     /// Forgets a session.
@@ -130,6 +206,7 @@ impl Broker {
             }
             Handed::Dropped => return Err(M::CopiesQueueFull),
         }
+        self.delivery.remotes.begins(key, 1);
         // What the log is to have is sent when it has it.
         if !self.queues.is_pending(key) {
             self.pump_session(io, key);
@@ -170,7 +247,7 @@ impl Broker {
         match given {
             Ok(()) => Ok(body),
             Err(why) => {
-                self.dropped(since, why, Whose::Session(key), publish.topic);
+                self.dropped(since, why, Whose::Session(key), publish);
                 Err(match why {
                     M::CopiesTooLarge => "the remote does not take a message of this size",
                     M::CopiesSlow => "the remote does not read what it was sent",
@@ -192,7 +269,7 @@ impl Broker {
         let passes = self.delivery.remotes.passes(key).ok_or(M::CopiesAway)?;
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         let (peer, conn) = (session.peer(), session.conn().ok_or(M::CopiesAway)?);
-        let properties = properties(publish, peer.version, waited_s, &[]);
+        let properties = properties(publish, peer.version, (waited_s, false), &[]);
         let (qos, retain) = (copy.qos, copy.retain);
         let (properties, packet_id) = (properties.as_properties(), 0);
         let publish = Publish { dup: false, qos, retain, packet_id, properties, ..publish.clone() };
@@ -201,6 +278,7 @@ impl Broker {
         passes.pass(&publish, &copy.identifiers, &mut |passed| {
             let is_written = encode::publish(peer.version, passed, &mut packet).is_ok();
             written = if is_written { Ok(passed.payload.len()) } else { Err(M::CopiesTooLarge) };
+            is_written
         });
         let payload_bytes = written?;
         if packet.len() > peer.packet_size_max as usize {
@@ -216,6 +294,8 @@ impl Broker {
         let from = out.len();
         out.extend_from_slice(&packet);
         holds.wrote(conn, from);
+        self.delivery.remotes.begins(key, 1);
+        self.delivery.remotes.delivers(key, 1);
         self.numbers.count(M::CopiesSentQos0);
         self.numbers.count(M::CopiesSent);
         self.numbers.raise(M::CopiesSentBytes, payload_bytes as u64);

@@ -1,4 +1,4 @@
-//! The queue of one sink to its dead-letter file: letters that the file's thread has been given and that are not on the disk yet.
+//! The queue of one sink or bridge to its dead-letter file: letters that the file's thread has been given and that are not on the disk yet.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -6,9 +6,9 @@ use std::sync::mpsc::Sender;
 use crate::limits::{DEAD_LETTERS_QUEUED_BYTES_MAX, DEAD_LETTERS_QUEUED_MAX};
 use crate::service::dead_letters::Letter;
 
-/// The letters of a sink that wait for the disk.
+/// The letters of a sink or a bridge that wait for the disk.
 #[derive(Debug)]
-pub(super) struct FileQueue {
+pub(in crate::shard) struct FileQueue {
     shard: usize,
     sink: usize,
     to: Sender<Letter>,
@@ -18,17 +18,17 @@ pub(super) struct FileQueue {
 }
 
 impl FileQueue {
-    pub(super) const fn new(shard: usize, sink: usize, to: Sender<Letter>) -> Self {
+    pub(in crate::shard) const fn new(shard: usize, sink: usize, to: Sender<Letter>) -> Self {
         Self { shard, sink, to, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether the queue takes one more letter, of any size.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::shard) fn has_room(&self) -> bool {
         self.waiting.len() < DEAD_LETTERS_QUEUED_MAX && self.bytes < DEAD_LETTERS_QUEUED_BYTES_MAX
     }
 
     /// Sends a letter, after [`FileQueue::has_room`].
-    pub(super) fn send(&mut self, letter: u32, line: Vec<u8>) {
+    pub(in crate::shard) fn send(&mut self, letter: u32, line: Vec<u8>) {
         let bytes = line.len();
         // The thread ends with the process; then no answer goes out any more.
         if self.to.send(Letter { shard: self.shard, sink: self.sink, line }).is_ok() {
@@ -38,14 +38,14 @@ impl FileQueue {
     }
 
     /// Takes out the oldest letter, which is on the disk.
-    pub(super) fn written(&mut self) -> Option<u32> {
+    pub(in crate::shard) fn written(&mut self) -> Option<u32> {
         let (letter, bytes) = self.waiting.pop_front()?;
         self.bytes -= bytes;
         Some(letter)
     }
 
     /// Letters and bytes that wait.
-    pub(super) fn queued(&self) -> (usize, usize) {
+    pub(in crate::shard) fn queued(&self) -> (usize, usize) {
         (self.waiting.len(), self.bytes)
     }
 }

@@ -15,35 +15,37 @@ use crate::runtime::seam::WallMs;
 
 /// The fields of a letter; `None` is null.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Line<'a> {
+pub(in crate::shard) struct Line<'a> {
     /// When the message became a letter, milliseconds since 1970.
-    pub(super) time_ms: i64,
-    pub(super) sink: &'a str,
-    pub(super) reason: &'a str,
+    pub(in crate::shard) time_ms: i64,
+    pub(in crate::shard) sink: &'a str,
+    /// In the place of a sink.
+    pub(in crate::shard) bridge: Option<&'a str>,
+    pub(in crate::shard) reason: &'a str,
     /// The rule that has failed for the message.
-    pub(super) rule: Option<&'a str>,
-    pub(super) kafka_code: Option<i64>,
+    pub(in crate::shard) rule: Option<&'a str>,
+    pub(in crate::shard) kafka_code: Option<i64>,
     /// Why the dead-letter topic did not take it.
-    pub(super) topic_refused: Option<&'a str>,
-    pub(super) mqtt_topic: Option<&'a str>,
-    pub(super) client_id: Option<&'a str>,
-    pub(super) qos: Option<i64>,
-    pub(super) kafka_topic: Option<&'a str>,
-    pub(super) partition: Option<i64>,
-    pub(super) received_ms: i64,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
+    pub(in crate::shard) topic_refused: Option<&'a str>,
+    pub(in crate::shard) mqtt_topic: Option<&'a str>,
+    pub(in crate::shard) client_id: Option<&'a str>,
+    pub(in crate::shard) qos: Option<i64>,
+    pub(in crate::shard) kafka_topic: Option<&'a str>,
+    pub(in crate::shard) partition: Option<i64>,
+    pub(in crate::shard) received_ms: i64,
+    pub(in crate::shard) key: Option<&'a [u8]>,
+    pub(in crate::shard) value: Option<&'a [u8]>,
 }
 
 impl<'a> Line<'a> {
     /// The line with its line end.
-    pub(super) fn write(&self, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+    pub(in crate::shard) fn write(&self, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.value.map_or(0, <[u8]>::len) * 2);
         out.extend_from_slice(b"{\"time\":");
         text(Some(&rfc3339(self.time_ms)), &mut out);
-        for (name, value) in [("sink", Some(self.sink)), ("reason", Some(self.reason))] {
-            named_text(name, value, &mut out);
-        }
+        let (of, name) = self.bridge.map_or(("sink", self.sink), |bridge| ("bridge", bridge));
+        named_text(of, Some(name), &mut out);
+        named_text("reason", Some(self.reason), &mut out);
         if self.rule.is_some() {
             named_text("rule", self.rule, &mut out);
         }

@@ -15,9 +15,11 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::file::FileQueue;
 pub(crate) use self::header::HEADERS_BYTES_MAX;
 pub(super) use self::header::{
-    HEADER_PREFIX, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER, reason,
+    BRIDGE_HEADER, HEADER_PREFIX, MQTT_TOPIC_HEADER, OFFSET_HEADER, PARTITION_HEADER, QOS_HEADER, REASON_HEADER,
+    RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER, reason,
 };
 pub(crate) use self::line::rfc3339;
 pub(super) use self::message::DeadPlan;
@@ -36,7 +38,8 @@ use crate::rule::template::Variable;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session};
 
-use self::line::{Line, of_row};
+pub(super) use self::line::Line;
+use self::line::of_row;
 use self::queue::Example;
 use super::Core;
 use super::events::{clipped, second};
@@ -83,8 +86,8 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
             let sink = config.sinks[index].name.clone();
             Some(Route { index, sink, topic: None, file: true, of_letters: true })
         }
-        // The source is told what becomes of its letters.
-        Role::BadRecords(_) => None,
+        // The source or bridge is told what becomes of its letters.
+        Role::BadRecords(_) | Role::Refused(_) => None,
     };
     members.map(|members| members.roles().map(|role| route(members, role)).collect()).collect()
 }
@@ -100,7 +103,7 @@ impl Core {
         let mut line = |route: &Route, row: &RejectedRow<'_>, owner: Option<Ticket>| {
             let session = owner.and_then(|ticket| match Owner::of(ticket.session) {
                 Owner::Session(key) => sessions.get(key),
-                Owner::Letters | Owner::Reader(_) | Owner::BadRecord(_) => None,
+                Owner::Letters | Owner::Reader(_) | Owner::BadRecord(_) | Owner::Refused(_) => None,
             });
             // By default a record's key is its MQTT topic.
             let key = plans[route.index].key.as_ref();

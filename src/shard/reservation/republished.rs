@@ -8,7 +8,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::{Publish, QoS};
-use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::property::{Property, PropertyBuf, VIA};
 use crate::mqtt::topic::{is_of_service, valid_name};
 use crate::rule::column::Row as Output;
 use crate::rule::failure::{Clause, Code, Failure, Reason};
@@ -121,7 +121,18 @@ impl Republished {
                 .extend(of.properties.user_properties().map(|(name, value)| Property::UserProperty(name, value))),
             Some(from) => {
                 from.bound(of).map_err(|_| domain("user_properties are neither an object nor a list of pairs"))?;
-                from.each(of, |name, value| properties.extend([Property::UserProperty(name, value)]));
+                let pushed = |name: &str, value: &str| properties.extend([Property::UserProperty(name, value)]);
+                let mut pushed = pushed;
+                from.each(of, |name, value| {
+                    if name != VIA {
+                        pushed(name, value)
+                    }
+                });
+                // Where the message has come through does not depend on what a rule selects.
+                of.properties
+                    .user_properties()
+                    .filter(|(name, _)| *name == VIA)
+                    .for_each(|(name, value)| pushed(name, value));
             }
         }
         Ok(Self {

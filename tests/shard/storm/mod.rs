@@ -15,7 +15,7 @@ use forebay::config;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
-use forebay::service::dead_letters::Letter;
+use forebay::service::dead_letters::{Letter, Ways};
 use forebay::shard::mail::Mail;
 use forebay::shard::{Core, Surroundings};
 
@@ -96,7 +96,10 @@ impl Storm {
         let layout = layout(&config);
         let board = Arc::new(Board::new(layout));
         let dead_letters_to = posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect();
-        let around = Surroundings { dead_letters: dead_letters_to, ..surroundings(&Arc::new(config)) };
+        let around = Surroundings {
+            dead_letters: Ways { sinks: dead_letters_to, bridges: Vec::new() },
+            ..surroundings(&Arc::new(config))
+        };
         let core = Core::new(0, around, Arc::clone(&board));
         let mut clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
         clusters.iter_mut().for_each(|cluster| cluster.unreadable = draw.unreadable);

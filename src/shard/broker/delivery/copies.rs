@@ -16,7 +16,7 @@ use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{
-    Alias, Body, Claim, Copy, Handed, Passes, Remembered, SessionKey, Subscription, is_expired, properties,
+    Alias, Body, Claim, Copy, Handed, Passes, Pumped, Remembered, SessionKey, Subscription, is_expired, properties,
 };
 
 use super::super::queues::Holder;
@@ -90,7 +90,7 @@ impl Copies {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
         let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
         let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
-            let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
+            let mut properties = properties(publish, form.version, (waited_s, true), &form.identifiers);
             properties.extend(form.alias.map(|alias| Property::TopicAlias(alias.number())));
             let copy = Publish {
                 dup: false,
@@ -389,10 +389,16 @@ impl Broker {
             // The remote has not answered for its filters yet.
             return;
         }
-        let out = holds.out(io, conn);
+        let (out, before) = (holds.out(io, conn), self.delivery.remembered().acknowledged());
         let from = out.len();
+        let is_remote = passes.is_some();
         let pumped = session.pump(now, unsent, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         let has_more = session.has_waiting();
+        if is_remote {
+            // Those that went at QoS 0 after all.
+            let over = self.delivery.remembered().acknowledged() - before;
+            self.delivery.remotes.delivers(key, over);
+        }
         self.hold(io, conn, key, from);
         if pumped.is_cut {
             self.delivery.look_again(io, key);
@@ -401,6 +407,11 @@ impl Broker {
             self.await_room(io, key, unsent);
         }
         self.note_queue(now, key);
+        self.count_pumped(now, key, &pumped);
+    }
+
+    /// Counts copies that a session was sent, or that were dropped in their turn.
+    pub(in crate::shard) fn count_pumped(&mut self, now: Monotonic, key: SessionKey, pumped: &Pumped) {
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);

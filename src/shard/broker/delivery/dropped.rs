@@ -70,6 +70,10 @@ impl Broker {
     pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, publish: &Publish<'_>) {
         self.numbers.count(why);
         self.raise_dropped(why, whose, (1, Some(publish)));
+        if let Whose::Session(key) = whose {
+            self.delivery.remotes.begins(key, 1);
+        }
+        self.drops_of(whose, 1);
         if !matches!(why, M::CopiesAway | M::CopiesDenied) {
             self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish.topic));
         }
@@ -86,9 +90,16 @@ impl Broker {
         self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
     }
 
+    fn drops_of(&mut self, whose: Whose<'_>, count: u64) {
+        if let Whose::Session(key) = whose {
+            self.delivery.remotes.drops(key, count);
+        }
+    }
+
     fn dropped_as(&mut self, now: Monotonic, (why, what): (M, &str), whose: Whose<'_>, gone: &Gone) {
         if gone.count > 0 {
             self.numbers.raise(why, gone.count);
+            self.drops_of(whose, gone.count);
             let publish = gone.first.as_ref().and_then(|body| body.publish());
             self.raise_dropped(why, whose, (gone.count, publish.as_ref()));
             self.tell_dropped(now, what, whose, publish.map(|publish| publish.topic));

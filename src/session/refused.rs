@@ -1,0 +1,132 @@
+//! Copies that a remote has refused. Each keeps its place in the window until it is sent again, is given up, or its dead letter is safe: what a
+//! remote refuses takes no memory beyond what was on its way anyway.
+
+use std::rc::Rc;
+
+use super::body::{Body, Place};
+use super::item::{State, second};
+use super::outgoing::{Outgoing, Pumped, Written, write};
+use super::peer::Peer;
+use super::remote::Passes;
+use super::state::Session;
+use crate::mqtt::packet::QoS;
+use crate::runtime::seam::Monotonic;
+
+/// `RefusedCopy` is a copy that a remote has refused just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedCopy {
+    /// Its number in the session.
+    pub number: u64,
+    /// How many times it was refused, this one included.
+    pub times: u8,
+}
+
+impl Outgoing {
+    /// The place of a refused copy.
+    fn refused(&self, number: u64) -> Option<usize> {
+        let at = self.items.binary_search_by_key(&number, |item| item.number).ok()?;
+        (self.items[at].state == State::Refused).then_some(at)
+    }
+
+    fn refuse(&mut self, id: u16, qos: QoS) -> Option<RefusedCopy> {
+        let at = self.find(id).filter(|at| self.items[*at].is_open_at(qos) && self.items[*at].state == State::Sent)?;
+        let item = &mut self.items[at];
+        item.state = State::Refused;
+        item.refusals = item.refusals.saturating_add(1);
+        Some(RefusedCopy { number: item.number, times: item.refusals })
+    }
+
+    fn send_again(
+        &mut self,
+        number: u64,
+        (peer, passes): (Peer, Option<&dyn Passes>),
+        now: Monotonic,
+        out: &mut Vec<u8>,
+    ) -> Pumped {
+        let mut pumped = Pumped::default();
+        let Some(at) = self.refused(number) else { return pumped };
+        let item = &mut self.items[at];
+        self.all.moves(item.bytes(), item.state.place(), Some(Place::Queued));
+        // Its refusal has freed its packet identifier (section 4.3): it goes as a new one.
+        item.state = State::Queued;
+        if at >= self.open {
+            // Its turn comes with that of the others.
+            return pumped;
+        }
+        match write(item, (peer, passes), now, out, |_| true) {
+            Written::Yes(payload) => {
+                (pumped.sent, pumped.sent_bytes) = (1, payload as u64);
+                self.all.moves(item.bytes(), item.state.place(), Some(Place::InFlight));
+                (item.state, item.sent_s) = (State::Sent, second(now));
+                if item.copy.qos == QoS::AtMostOnce {
+                    self.end_answered(at, false);
+                }
+            }
+            why => {
+                self.open -= 1;
+                self.open_bytes -= item.bytes();
+                if let Some(mut item) = self.items.remove(at) {
+                    item.body.iter().for_each(|body| self.waiting.add(body));
+                    let (body, _) = self.give_up(&mut item);
+                    pumped.of(why).push(body.as_ref());
+                }
+            }
+        }
+        pumped
+    }
+
+    fn end_refused(&mut self, number: u64) -> bool {
+        let Some(at) = self.refused(number) else { return false };
+        if at >= self.open {
+            let Some(gone) = self.drop_queued(at) else { return false };
+            gone.body.iter().for_each(|body| body.meets());
+        } else {
+            self.end(at).iter().for_each(|body| body.meets());
+        }
+        true
+    }
+
+    fn take_refused_up(&mut self) {
+        let all = Rc::clone(&self.all);
+        for item in self.items.iter_mut().filter(|item| item.state == State::Refused) {
+            all.moves(item.bytes(), item.state.place(), Some(Place::Queued));
+            item.state = State::Queued;
+        }
+    }
+}
+
+impl Session {
+    /// The remote refuses what it was sent under this packet identifier, by PUBACK or PUBREC. `None`: there is no such copy on its way.
+    pub fn refuse(&mut self, id: u16, qos: QoS) -> Option<RefusedCopy> {
+        self.outgoing.as_mut()?.refuse(id, qos)
+    }
+
+    /// The message of a refused copy. `None`: the copy is refused no more.
+    #[must_use]
+    pub fn refused(&self, number: u64) -> Option<&Rc<Body>> {
+        let outgoing = self.outgoing.as_ref()?;
+        outgoing.items[outgoing.refused(number)?].body.as_ref()
+    }
+
+    /// Sends a refused copy again, as a new one. Without a connection its turn comes with that of the others.
+    pub fn send_again(
+        &mut self,
+        number: u64,
+        now: Monotonic,
+        out: &mut Vec<u8>,
+        passes: Option<&dyn Passes>,
+    ) -> Pumped {
+        let peer = self.peer();
+        self.outgoing.as_mut().map(|outgoing| outgoing.send_again(number, (peer, passes), now, out)).unwrap_or_default()
+    }
+
+    /// A refused copy is over. Whether it was refused still.
+    pub fn end_refused(&mut self, number: u64) -> bool {
+        self.outgoing.as_mut().is_some_and(|outgoing| outgoing.end_refused(number))
+    }
+
+    /// Whoever has known of the refused copies is gone: they are sent again. There is no connection.
+    pub fn take_refused_up(&mut self) {
+        self.outgoing.iter_mut().for_each(|outgoing| outgoing.take_refused_up());
+    }
+}
