@@ -277,7 +277,8 @@ impl Reading<'_> {
             "auto" => Some(Versions::Any),
             _ => None,
         });
-        bridge.try_private = false;
+        // An application gets what it publishes itself.
+        (bridge.try_private, bridge.via) = (false, false);
         bridge.clean_start = self.flag("cleanSession", !is_mqtt3);
         if bridge.clean_start {
             bridge.session_expiry = Duration::ZERO;
