@@ -81,6 +81,10 @@ impl Stream {
             if line.trim() == "0" {
                 return None;
             }
+            // What keeps the connection: whoever waits for the end looks at the time then.
+            if line.starts_with(':') && kind.is_empty() {
+                return Some(("comment".to_owned(), Value::Null));
+            }
             if let Some(name) = line.trim().strip_prefix("event: ") {
                 name.clone_into(&mut kind);
             } else if let Some(data) = line.trim().strip_prefix("data: ") {
