@@ -2,6 +2,8 @@
 
 dapr_app.py PORT FILE [REFUSE] [OPTIONS]
 
+It prints its port, which PORT 0 leaves to the kernel.
+
 REFUSE: none; third (bodies that are a number that 3 divides); first (the first call with each body); all; hang (it dies at the fifth call, without
 an answer). OPTIONS: the status of its answer to OPTIONS.
 """
@@ -66,4 +68,6 @@ class App(BaseHTTPRequestHandler):
 
 ThreadingHTTPServer.daemon_threads = True
 ThreadingHTTPServer.request_queue_size = 128
-ThreadingHTTPServer(("127.0.0.1", port), App).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", port), App)
+print(server.server_port, flush=True)
+server.serve_forever()

@@ -1,7 +1,7 @@
 //! Dapr's MQTT binding without Dapr: an application in Python, mosquitto as the remote, and a component document.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -14,7 +14,7 @@ use crate::change::get;
 use crate::device::{Device, Heard};
 use crate::mosquitto::Mosquitto;
 use crate::process::until;
-use crate::support::service::{Service, config_with, http, program};
+use crate::support::service::{Service, config_with, program};
 use crate::support::{certificates, plain_python, temp_dir};
 
 /// It takes the messages of all clients, and holds many for each.
@@ -47,19 +47,22 @@ struct Bound {
 
 impl Bound {
     fn start(document: &str, app: Option<SocketAddr>, keys: &str) -> Self {
-        let (dir, api) = (temp_dir(), free());
+        let dir = temp_dir();
         fs::write(dir.path().join("mine.yaml"), document).expect("written");
         let app = app.map_or_else(String::new, |app| format!("app = \"http://{app}\"\n"));
         let section = format!(
-            "[dapr]\napp_id = \"myapp\"\nhttp = \"{api}\"\n{app}components = \"{}\"\n{keys}",
+            "[dapr]\napp_id = \"myapp\"\nhttp = \"127.0.0.1:0\"\n{app}components = \"{}\"\n{keys}",
             dir.path().display()
         );
         let service = Service::start(&config_with("shards = 2", &section));
+        let log = service.log();
+        let said = log.lines().find(|line| line.contains("Dapr's API is served")).expect("it is served");
+        let api = said.rsplit('=').next().and_then(|address| address.trim().parse().ok()).expect("an address");
         Self { service, api, dir }
     }
 
     fn ask_with(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-        let (head, body) = http(self.api, method, path, headers, body).expect("an answer");
+        let (head, body) = request(self.api, method, path, headers, body).expect("an answer");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         (status, body)
     }
@@ -96,6 +99,19 @@ impl Bound {
     }
 }
 
+/// [`crate::support::service::http`] for an answer that takes longer than 10 s.
+fn request(at: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect(at)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {at}\r\n{headers}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((head.to_owned(), body.to_owned()))
+}
+
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -109,16 +125,19 @@ struct App {
 }
 
 impl App {
-    fn start_at(addr: SocketAddr, file: PathBuf, how: &[&str]) -> Self {
+    fn start_at(port: u16, file: PathBuf, how: &[&str]) -> Self {
         let mut command = plain_python("dapr_app.py");
-        let child = command.arg(addr.port().to_string()).arg(&file).args(how).stdout(Stdio::null()).spawn();
-        let app = Self { child: child.expect("it runs"), addr, file };
-        until("the application to listen", || TcpStream::connect(addr).is_ok());
-        app
+        let child = command.arg(port.to_string()).arg(&file).args(how).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("it runs");
+        let mut port = String::new();
+        let said = child.stdout.as_mut().expect("a pipe");
+        BufReader::new(said).read_line(&mut port).expect("its port");
+        let addr = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().expect("a port")));
+        Self { child, addr, file }
     }
 
     fn start(dir: &Path, how: &[&str]) -> Self {
-        Self::start_at(free(), dir.join("calls"), how)
+        Self::start_at(0, dir.join("calls"), how)
     }
 
     fn calls(&self) -> Vec<Value> {
@@ -344,7 +363,7 @@ fn d26_an_application_says_whether_it_wants_the_messages() {
     bound.listens("mine");
     there.deliver(2, "t", b"3");
     until("the application to be missed", || !bound.events("binding_app_unreachable").is_empty());
-    let app = App::start_at(late, dir.path().join("late"), &[]);
+    let app = App::start_at(late.port(), dir.path().join("late"), &[]);
     until("the application to have it", || app.taken() == ["3"]);
     assert_eq!(lines(&app.file)[0]["method"], "POST", "no OPTIONS");
     assert_eq!(
@@ -485,7 +504,7 @@ fn an_application_that_dies_loses_nothing() {
     let mut app = app;
     let _ = app.child.wait();
     until("it to be missed", || !bound.events("binding_app_unreachable").is_empty());
-    let again = App::start_at(addr, file, &[]);
+    let again = App::start_at(addr.port(), file, &[]);
     until("the application to have all", || {
         let mut taken: Vec<u16> = again.taken().iter().map(|body| body.parse().expect("a number")).collect();
         taken.sort_unstable();
