@@ -152,8 +152,8 @@ impl Core {
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
         let bridge = &config.bridges[index];
-        let rules = self.broker.around.rules;
-        if bridge.via && is_looped(publish.properties, &bridge.instance) && !rules.may_come_round() {
+        let own = if self.broker.around.rules.may_come_round() { "" } else { &bridge.instance };
+        if bridge.via && is_looped(publish.properties, own) {
             return Err(self.unfit(io, from, publish, (index, Unfit::Loop)));
         }
         let is_settled = running.settled_at <= io.now();

@@ -104,7 +104,8 @@ impl Passes for Passing {
         let scratch = &mut *self.scratch.borrow_mut();
         // It comes round: the remote has had it, whoever has brought it back.
         let bridge = &self.config.bridges[self.bridge];
-        if bridge.via && is_looped(copy.properties, &bridge.instance) && !self.rules.may_come_round() {
+        let own = if self.rules.may_come_round() { "" } else { &bridge.instance };
+        if bridge.via && is_looped(copy.properties, own) {
             return;
         }
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {

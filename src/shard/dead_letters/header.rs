@@ -16,7 +16,7 @@ pub(in crate::shard) const TOPIC_HEADER: &str = "dead-letter-kafka-topic";
 pub(in crate::shard) const PARTITION_HEADER: &str = "dead-letter-kafka-partition";
 /// The source that could not make a message of the record.
 pub(in crate::shard) const SOURCE_HEADER: &str = "dead-letter-source";
-/// The bridge whose remote refuses the message.
+/// The bridge, if its remote refuses the message.
 pub(in crate::shard) const BRIDGE_HEADER: &str = "dead-letter-bridge";
 /// The offset of that record in its partition.
 pub(in crate::shard) const OFFSET_HEADER: &str = "dead-letter-kafka-offset";
