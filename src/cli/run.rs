@@ -251,8 +251,7 @@ impl Service {
             Arc::new(LogNumbers),
         ];
         extra.extend(bindings.as_ref().map(|bindings| bindings.numbers() as Arc<dyn Extra>));
-        extra.push(tokens_fetched);
-        extra.push(Arc::new(questions));
+        extra.extend([tokens_fetched as Arc<dyn Extra>, Arc::new(questions)]);
         let connections = Arc::new(Connections::new(control_descriptors));
         extra.push(Arc::<Connections>::clone(&connections));
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
@@ -419,7 +418,6 @@ impl Service {
         self.ready.store(false, Ordering::Release);
         let of_sources = if self.config.sources.is_empty() { Duration::ZERO } else { SOURCES_END_WITHIN };
         notify::stopping(u32::try_from(grace.saturating_add(of_sources).as_secs()).unwrap_or(u32::MAX));
-        // What applications publish from here on would be left unsent.
         drop(self.bindings.take());
         self.end_sources(grace)?;
         self.tell_all(|| Mail::Drain { grace })?;
