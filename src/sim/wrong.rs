@@ -27,6 +27,8 @@ enum FoundBy {
     Sources,
     /// There are no rules in SQL here: `tests/shard/sql_rules.rs`.
     Outputs,
+    /// There are no bridges here: `scripts/faults broken`.
+    Bridges,
 }
 
 /// Rules of which one is wrong.
@@ -113,6 +115,7 @@ wrong! {
     SomeIsAll, Outputs { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
     OnErrorIgnored, Outputs { fn may_skip(&self, _: bool) -> bool { true } }
     LimitWaits, Outputs { fn is_too_much(&self, _: bool) -> bool { false } }
+    ComeRound, Bridges { fn may_come_round(&self) -> bool { true } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Lasting { fn tries_again(&self) -> bool { false } }
     SavesNothing, Lasting { fn saves_at_stop(&self) -> bool { false } }
@@ -128,7 +131,7 @@ impl FoundBy {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
             Self::Lasting => Some((Scope::with_lasting, super::tests::LASTING_SEEDS)),
-            Self::Hand | Self::Subscribers | Self::Sources | Self::Outputs => None,
+            Self::Hand | Self::Subscribers | Self::Sources | Self::Outputs | Self::Bridges => None,
         }
     }
 }
