@@ -211,7 +211,7 @@ pub(super) fn unwanted(
     raised.text(Field::Reason, NO_SUBSCRIBERS)
 }
 
-/// The event of a copy of a message that was dropped. `client`: whose copy it was, with the user name.
+/// The event of a dropped copy of a message. `client`: its subscriber, with the user name.
 #[cold]
 pub(super) fn delivery_dropped(
     (client, username): (Option<&str>, Option<&str>),
