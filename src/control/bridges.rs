@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::clients::{ask, not_an_answer};
+use super::pages::{ask, not_an_answer};
 use super::problem::{Named, Problem};
 use super::{Shown, View};
 use crate::metrics::inspect::{Ask, BridgeFilter, BridgeOnShard, BridgeState, RemoteGrants, Told};

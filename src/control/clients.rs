@@ -1,33 +1,21 @@
 //! Clients with their sessions, their subscriptions, and Kafka topics: asked of the shards, part by part.
 
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::View;
 use super::auth::Who;
+use super::pages::{ask, not_an_answer, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
-use crate::metrics::inspect::{self, Ask, NamedClient, Part, Told};
-
-/// How long a shard may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Rows of a page, by default and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-/// Questions for one page, and the time that they may take: a search that finds little among very many ends with a cursor after that.
-const QUESTIONS_MAX: usize = 256;
-const TIME_MAX: Duration = Duration::from_millis(300);
+use crate::metrics::inspect::{self, Ask, NamedClient, Told};
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
@@ -395,130 +383,4 @@ async fn topics(
         Some(Topic { topic: topic.name, sink, kafka, partitions, buffered_bytes, shard })
     };
     Ok(Json(Topics { topics: found.into_iter().filter_map(row).collect(), next }))
-}
-
-/// A shard answers another question than it was asked.
-pub(super) fn not_an_answer() -> Problem {
-    Problem::unavailable("a shard gave another answer")
-}
-
-/// A page of rows with their shards, and the next cursor: `SHARD-POSITION`.
-pub(super) async fn page<T, At: Default + Display + FromStr>(
-    view: &View,
-    limit: Option<usize>,
-    cursor: Option<&str>,
-    question: impl Fn(At, usize) -> Ask,
-    part: impl Fn(Told) -> Result<Part<T, At>, Problem>,
-) -> Result<(Vec<(usize, T)>, Option<String>), Problem> {
-    let limit = rows_of_page(limit)?;
-    let (mut shard, mut from) = match cursor {
-        None => (0, At::default()),
-        Some(cursor) => {
-            let parsed =
-                cursor.split_once('-').and_then(|(shard, from)| Some((shard.parse().ok()?, from.parse().ok()?)));
-            parsed.ok_or_else(not_a_cursor)?
-        }
-    };
-    let (mut found, began) = (Vec::new(), Instant::now());
-    for asked in 0..QUESTIONS_MAX {
-        if shard >= view.shards.count() {
-            return Ok((found, None));
-        }
-        if found.len() == limit || (asked > 0 && began.elapsed() >= TIME_MAX) {
-            break;
-        }
-        let Part { rows, next } = part(ask(view, shard, question(from, limit - found.len())).await?)?;
-        found.extend(rows.into_iter().map(|row| (shard, row)));
-        (shard, from) = next.map_or_else(|| (shard + 1, At::default()), |next| (shard, next));
-    }
-    Ok((found, Some(format!("{shard}-{from}"))))
-}
-
-/// Rows of a page that is asked for.
-pub(super) fn rows_of_page(limit: Option<usize>) -> Result<usize, Problem> {
-    let limit = limit.unwrap_or(LIMIT);
-    let is_valid = (1..=LIMIT_MAX).contains(&limit);
-    is_valid.then_some(limit).ok_or_else(|| Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")))
-}
-
-pub(super) fn not_a_cursor() -> Problem {
-    Problem::bad_request("cursor must be `next` of the page before")
-}
-
-/// Puts a question to a shard and waits for its answer.
-pub(super) async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Problem> {
-    let (answer, told) = oneshot::channel();
-    // Who asked may have gone away.
-    let answer = Box::new(move |told| drop(answer.send(told)));
-    if !view.shards.ask(shard, ask, answer) {
-        return Err(Problem::unavailable(format!("shard {shard} is busy: its mailbox is full; try again")));
-    }
-    match tokio::time::timeout(PATIENCE, told).await {
-        Ok(Ok(told)) => Ok(told),
-        _ => Err(Problem::unavailable(format!("shard {shard} did not answer within {} s", PATIENCE.as_secs()))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-    use crate::control::Described;
-    use crate::metrics::collector::Boards;
-    use crate::metrics::inspect::{Answer, SeekTo, Shards};
-
-    /// A shard that has many clients, none of whom fits, and takes its time.
-    #[derive(Default)]
-    struct Slow(AtomicU32);
-
-    impl Shards for Slow {
-        fn count(&self) -> usize {
-            1
-        }
-
-        fn shared_subscriptions(&self) -> usize {
-            0
-        }
-
-        fn owner(&self, _: &str) -> usize {
-            0
-        }
-
-        fn place(&self, text: &str) -> Result<SeekTo, String> {
-            Err(text.to_owned())
-        }
-
-        fn ask(&self, _: usize, _: Ask, answer: Answer) -> bool {
-            std::thread::sleep(Duration::from_millis(10));
-            let next = self.0.fetch_add(1, Ordering::Relaxed) + 1;
-            answer(Told::Clients(Part { rows: Vec::new(), next: Some(next) }));
-            true
-        }
-    }
-
-    /// A page is answered in a bounded time, whatever is searched for among however many.
-    #[tokio::test]
-    async fn a_search_that_takes_long_ends_with_a_cursor() {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
-        let shards = Arc::new(Slow::default());
-        let view = View { shards: Arc::clone(&shards) as Arc<dyn Shards>, ..View::idle(boards, Described::default()) };
-        let question = |from, limit| Ask::Clients { from, limit, search: Some("nobody".into()), connected: None };
-        let part = |told| match told {
-            Told::Clients(part) => Ok(part),
-            _ => Err(not_an_answer()),
-        };
-        let Ok((rows, next)) = page(&view, None, None, question, part).await else { panic!("no page") };
-        let asked = shards.0.load(Ordering::Relaxed);
-        assert!(rows.is_empty() && (1..=30).contains(&asked), "{asked}");
-        assert_eq!(next, Some(format!("0-{asked}")));
-    }
 }

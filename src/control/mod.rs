@@ -19,6 +19,7 @@ mod live;
 mod login;
 mod overview;
 mod own_token;
+mod pages;
 mod partitions;
 mod past;
 mod problem;

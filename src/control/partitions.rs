@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::View;
-use super::clients::{not_an_answer, page};
+use super::pages::{not_an_answer, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::inspect::{self, Ask, Told};
 use crate::metrics::time::now_ms;

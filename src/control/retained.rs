@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::View;
 use super::auth::{Grant, Who, may_read_messages};
-use super::clients::{ask, page};
+use super::pages::{ask, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{self, Ask, Told};

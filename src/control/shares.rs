@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::View;
-use super::clients::{ask, not_a_cursor, not_an_answer, rows_of_page};
+use super::pages::{ask, not_a_cursor, not_an_answer, rows_of_page};
 use super::problem::{Asked, Problem};
 use crate::metrics::inspect::{self, Ask, Part, Told};
 

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Who;
-use super::clients::{ask, not_an_answer};
+use super::pages::{ask, not_an_answer};
 use super::problem::{Named, Problem, Sent};
 use super::{Shown, View};
 use crate::metrics::event::{Event, Field, Kind};
