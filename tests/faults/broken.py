@@ -29,7 +29,7 @@ SUBSCRIBERS = {"cycles": 4, "round": 4, "patience": 20}
 HELD_SUBSCRIBERS = SUBSCRIBERS | {"hold_writes": 300, "rate": 60}
 RULES = {"cycles": 4, "round": 1_000, "patience": 20}
 HELD_RULES = RULES | {"hold_writes": 300}
-BRIDGES = {"cycles": 6, "round": 6, "rate": 200, "clients": 10, "payload": 64, "patience": 20, "hold_writes": 300}
+BRIDGES = {"cycles": 6, "round": 6, "rate": 40, "clients": 10, "payload": 64, "patience": 20, "hold_writes": 300}
 CIRCLE = {"cycles": 1, "round": 1, "rate": 50, "clients": 10, "payload": 64, "patience": 20}
 ALL = {
     "received": Broken("answers when a message is in memory, judged as replicated", "sigterm", ("I1",), {"cycles": 2, "level": "received", "spool": "none"}),
