@@ -81,5 +81,5 @@ fn a_circle_of_two_instances_ends() {
     // It goes to the first instance, from there into `again`, and is dropped there.
     until("the copy that has come back to be dropped", || get(&second, "bridges/again")["looped"] == json!(1));
     let (heard, user) = listener.hear_with_user_properties();
-    assert_eq!((format!("{heard:?}").contains("t/1"), user), (true, Vec::new()));
+    assert_eq!((format!("{heard:?}").contains("t/1"), user), (true, Vec::new()), "as the device has sent it");
 }
