@@ -9,7 +9,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::mqtt::property::{Property, PropertyBuf, VIA};
+use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::Monotonic;
 
@@ -502,22 +502,15 @@ pub fn is_expired(publish: &Publish<'_>, waited_s: u32) -> bool {
 
 /// The properties of a message that go on to a subscriber: all as they came and in their order [MQTT-3.3.2-4] [MQTT-3.3.2-15]
 /// [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] but its topic alias, its expiry less what it has waited
-/// [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]. None before 5.0. The brokers that it came
-/// through ([`VIA`]) stay with what goes on to another broker, or is remembered; `for_client`: no client is told.
+/// [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]. None before 5.0.
 #[must_use]
-pub fn properties(
-    publish: &Publish<'_>,
-    version: Version,
-    (waited_s, for_client): (u32, bool),
-    identifiers: &[u32],
-) -> PropertyBuf {
+pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identifiers: &[u32]) -> PropertyBuf {
     let mut properties = PropertyBuf::new();
     if version < Version::V5 {
         return properties;
     }
     properties.extend(publish.properties.iter().filter_map(|property| match property {
         Property::TopicAlias(_) | Property::SubscriptionIdentifier(_) => None,
-        Property::UserProperty(name, _) if for_client && name == VIA => None,
         Property::MessageExpiryInterval(s) => Some(Property::MessageExpiryInterval(s.saturating_sub(waited_s))),
         property => Some(property),
     }));

@@ -521,7 +521,7 @@ pub(super) fn write(
     }
     // A client sends none [MQTT-3.3.4-6].
     let identifiers: &[u32] = if peer.is_remote { &[] } else { &item.copy.identifiers };
-    let properties = properties(&publish, peer.version, (waited_s, !peer.is_remote), identifiers);
+    let properties = properties(&publish, peer.version, waited_s, identifiers);
     let Copy { qos, retain, .. } = item.copy;
     let packet_id = item.packet_id();
     let copy = Publish { dup, qos, retain, packet_id, properties: properties.as_properties(), ..publish };

@@ -270,7 +270,7 @@ impl Broker {
         let passes = self.delivery.remotes.passes(key).ok_or(M::CopiesAway)?;
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         let (peer, conn) = (session.peer(), session.conn().ok_or(M::CopiesAway)?);
-        let properties = properties(publish, peer.version, (waited_s, false), &[]);
+        let properties = properties(publish, peer.version, waited_s, &[]);
         let (qos, retain) = (copy.qos, copy.retain);
         let (properties, packet_id) = (properties.as_properties(), 0);
         let publish = Publish { dup: false, qos, retain, packet_id, properties, ..publish.clone() };

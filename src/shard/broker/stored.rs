@@ -49,7 +49,7 @@ pub(in crate::shard) fn with_time_left<T>(
     let left_s = u32::try_from(left.saturating_add(Duration::from_millis(999)).as_secs()).unwrap_or(u32::MAX);
     let rounded_up = Duration::from_secs(left_s.into()).saturating_sub(left);
     let since = Monotonic(now.0.saturating_sub(u64::try_from(rounded_up.as_nanos()).unwrap_or(0)));
-    let properties = properties(publish, Version::V5, (all.saturating_sub(left_s), false), &[]);
+    let properties = properties(publish, Version::V5, all.saturating_sub(left_s), &[]);
     then(&Publish { properties: properties.as_properties(), ..publish.clone() }, since)
 }
 

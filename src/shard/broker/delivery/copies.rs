@@ -90,7 +90,7 @@ impl Copies {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
         let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
         let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
-            let mut properties = properties(publish, form.version, (waited_s, true), &form.identifiers);
+            let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
             properties.extend(form.alias.map(|alias| Property::TopicAlias(alias.number())));
             let copy = Publish {
                 dup: false,

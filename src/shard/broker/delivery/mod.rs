@@ -639,7 +639,7 @@ pub(in crate::shard) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usiz
 
 /// Appends a message as a PUBLISH packet of 5.0, the form in which it waits and goes to other shards.
 pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
-    let properties = properties(publish, Version::V5, (0, false), &[]);
+    let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
     let packet_id = u16::from(publish.qos as u8 > 0);
     let publish = Publish { dup: false, packet_id, properties: properties.as_properties(), ..publish.clone() };

@@ -95,7 +95,7 @@ impl Value {
         let Some(publish) = publish_of(&self.packet).filter(|_| self.until.is_some() && waited_s > 0) else {
             return out.extend_from_slice(&self.packet);
         };
-        let properties = properties(&publish, crate::mqtt::packet::Version::V5, (waited_s, false), &[]);
+        let properties = properties(&publish, crate::mqtt::packet::Version::V5, waited_s, &[]);
         put_packet(&Publish { properties: properties.as_properties(), ..publish.clone() }, out);
     }
 }
