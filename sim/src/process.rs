@@ -254,6 +254,7 @@ impl World {
             shared_subscriptions: Arc::default(),
             lost_before: Default::default(),
             rules: self.rules,
+            app: None,
             machine: Arc::new(forebay::rule::around::Machine::bare()),
         };
         let moving = Moving::default();
