@@ -53,6 +53,7 @@ mod migrating;
 mod modes;
 mod mosquitto;
 mod oldest;
+mod operating;
 mod operators;
 mod overrides;
 mod paho;

@@ -36,7 +36,7 @@ const UNASKED: Violation = Violation {
 };
 
 /// `Flood` counts messages that were not asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flood {
     since: Monotonic,
     count: u32,
@@ -198,7 +198,7 @@ impl Core {
             self.tell_bridge_unfit(io.now(), index, publish, why);
             if why == Unfit::Unasked
                 && let Some(running) = self.bridges.all.get_mut(&index)
-                && running.flood.is_one(io.now())
+                && running.counts.flood.is_one(io.now())
             {
                 return self.violation(io, from.conn, from.session, UNASKED);
             }

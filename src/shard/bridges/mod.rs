@@ -32,7 +32,6 @@ use crate::session::{QueueBounds, Session, SessionKey, Wish};
 
 use self::bindings::Binding;
 pub(crate) use self::connection::layer;
-use self::messages::Flood;
 use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
@@ -80,8 +79,6 @@ struct Running {
     /// Whether the client may have something to do.
     busy: bool,
     timer: Option<(Monotonic, TimerId)>,
-    /// Messages that were not asked for.
-    flood: Flood,
     counts: Counts,
     binding: Binding,
 }
@@ -234,7 +231,6 @@ impl Core {
             refusals: Refusals::new(file),
             busy: true,
             timer: None,
-            flood: Flood::default(),
             counts,
             binding,
         };

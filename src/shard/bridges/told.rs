@@ -11,6 +11,7 @@ use crate::session::Session;
 use super::super::events::{clipped, second};
 use super::super::{Broker, Core};
 use super::inspect::refused;
+use super::messages::Flood;
 
 /// What a bridge has done since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,8 @@ pub(super) struct Counts {
     pub(super) settled: u64,
     /// Messages of the remote that no filter of the bridge matches.
     pub(super) unasked: u64,
+    /// How many of those came of late.
+    pub(super) flood: Flood,
     /// Messages of the remote that have come through this instance before.
     pub(super) looped: u64,
     /// Messages of the remote of which the bridge can make nothing.
