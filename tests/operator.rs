@@ -300,11 +300,17 @@ fn a_check_finds_what_would_stop_a_start() {
     has(&text, "PROBLEM  log", &["\"loud\" is not a log filter", "FOREBAY_LOG"]);
 
     let limited = "ulimit -l 64; exec \"$0\" check -";
-    let mut shell = Command::new("sh");
-    let (code, text) =
-        ended(shell.args(["-c", limited]).arg(program().get_program()).stdin(std::process::Stdio::null()));
+    let small = |io: &str| {
+        let mut shell = Command::new("sh");
+        let shell = shell.env("FOREBAY_SERVICE_IO", io).args(["-c", limited]).arg(program().get_program());
+        ended(shell.stdin(std::process::Stdio::null()))
+    };
+    let (code, text) = small("ring");
     assert_eq!(code, 1, "{text}");
     has(&text, "PROBLEM  host", &["64 KiB", "LimitMEMLOCK"]);
+    let (code, text) = small("auto");
+    assert_eq!(code, 0, "{text}");
+    has(&text, "warning  host", &["64 KiB", "LimitMEMLOCK", "epoll"]);
 }
 
 #[test]

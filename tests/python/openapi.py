@@ -71,6 +71,7 @@ def run(api: Api) -> None:
         "/api/v1/clients/{client_id}": "clients",
         "/api/v1/retained/{topic}": "retained",
         "/api/v1/sinks/{name}/partitions": "sinks",
+        "/api/v1/dead-letters/{name}": "sinks",
         "/api/v1/sql/past/{id}": None,  # runs are known to those that began them
     }
     for path, item in api.description["paths"].items():

@@ -59,7 +59,8 @@ fn sections() -> Vec<(String, String)> {
         let block = body.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
         (heading.to_owned(), block.unwrap_or_else(|| panic!("{heading} has no configuration")).to_owned())
     };
-    text.split("\n## From ").skip(1).map(section).collect()
+    // Dapr's documents are run in `dapr`.
+    text.split("\n## From ").skip(1).filter(|section| !section.starts_with("Dapr")).map(section).collect()
 }
 
 /// A configuration of the document for a Kafka without TLS and logins, and devices without passwords.
