@@ -73,6 +73,10 @@ fn expressions() -> Vec<String> {
     targets.map(filled).collect()
 }
 
+/// A binding of Dapr, whose remote is not there.
+const COMPONENT: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: orders\nspec:\n  type: bindings.mqtt\n  version: v1\n  metadata:\n  \
+                         - name: url\n    value: 'tcp://127.0.0.1:1'\n  - name: topic\n    value: orders\n";
+
 #[test]
 fn every_query_of_the_dashboard_has_data() {
     let text = "[spool]\nbytes_max = \"128MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
@@ -107,7 +111,12 @@ fn the_alert_rules_fire_where_they_should() {
     // Each metric that a rule names is one that the service has.
     let dir = temp_dir();
     certificates(dir.path());
-    let text = listener("tls", dir.path(), "") + "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let component = dir.path().join("orders.yaml");
+    std::fs::write(&component, COMPONENT).expect("a file");
+    let dapr =
+        format!("[dapr]\napp_id = \"a\"\napp = \"http://127.0.0.1:1\"\nhttp = \"off\"\ncomponents = {component:?}\n");
+    let text = listener("tls", dir.path(), "") + sink + &dapr;
     let service = Service::start(&config(&text));
     let page = service.get("/metrics").expect("metrics").1;
     let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
