@@ -24,7 +24,8 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`): nobody loses a right here, and there are no rules in SQL.
+    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`): nobody loses a right here, and there are
+    /// neither rules in SQL nor bridges.
     Shards,
 }
 
@@ -123,6 +124,7 @@ wrong! {
     SomeIsAll, Shards, { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
     OnErrorIgnored, Shards, { fn may_skip(&self, _: bool) -> bool { true } }
     LimitWaits, Shards, { fn is_too_much(&self, _: bool) -> bool { false } }
+    ComeRound, Shards, { fn may_come_round(&self) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

@@ -27,7 +27,7 @@ enum FoundBy {
     Sources,
     /// There are no rules in SQL here: `tests/shard/sql_rules.rs`.
     Outputs,
-    /// There are no bridges here: `scripts/faults broken`.
+    /// There are no bridges here: `tests/shard/remotes_hops.rs`, and `scripts/faults broken`.
     Bridges,
 }
 

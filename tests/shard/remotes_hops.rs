@@ -6,9 +6,10 @@ use forebay::metrics::spec::BridgeMetric;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use forebay::mqtt::property::{Property, PropertyBuf, VIA};
 use forebay::mqtt::{decode, frame};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::Shard as _;
 
-use super::remotes::{Remote, bridge, connack, found_at, in_memory};
+use super::remotes::{Remote, bridge, configured, connack, found_at, in_memory};
 use super::subscribe::{PLAIN, bytes_of, heard, message, subscribe};
 use super::world::World;
 
@@ -83,17 +84,30 @@ fn a_bridge_that_does_not_ask_for_it_passes_all_on() {
     assert_eq!(sent(&remote.world.sent(remote.conn)), ["site/alarm/1 site=a"], "nor does it tell anybody");
 }
 
-/// A circle of bridges that only send: what a client brings back goes out no more.
+#[derive(Debug)]
+struct ComeRound;
+impl Rules for ComeRound {
+    fn may_come_round(&self) -> bool {
+        true
+    }
+}
+
+/// A circle of bridges that only send: what a client brings back goes out no more, under the program's rules.
 #[test]
 fn what_comes_round_does_not_go_out_again() {
-    let mut remote = Remote::new(&in_memory(), bridge());
-    remote.accepts(true);
-    remote.hears();
-    let other = remote.world.device_v5("the bridge of the other instance");
-    remote.world.bytes(other, &through("alarm/1", &[OURS, "aaaaaaaa"]));
-    assert!(remote.hears().is_empty());
-    remote.world.bytes(other, &through("alarm/1", &["aaaaaaaa"]));
-    assert_eq!(sent(&remote.world.sent(remote.conn)).len(), 1);
+    let sent_under = |rules: &'static dyn Rules| {
+        let mut remote = Remote::of(World::of_under(rules, configured(&in_memory(), bridge())));
+        remote.accepts(true);
+        remote.hears();
+        let other = remote.world.device_v5("the bridge of the other instance");
+        let mut count = |via: &[&str]| {
+            remote.world.bytes(other, &through("alarm/1", via));
+            sent(&remote.world.sent(remote.conn)).len()
+        };
+        [count(&[OURS, "aaaaaaaa"]), count(&["aaaaaaaa"])]
+    };
+    assert_eq!(sent_under(&KEPT), [0, 1]);
+    assert_eq!(sent_under(&ComeRound), [1, 1], "it is noticed when the rule is gone");
 }
 
 /// Through a rule, too, whatever that selects; and from one bridge to another.

@@ -86,6 +86,11 @@ impl World {
         Self::start(config, &KEPT, None, Ways::default(), None)
     }
 
+    /// The same under other rules than the program's.
+    pub(crate) fn of_under(rules: &'static dyn Rules, config: Config) -> Self {
+        Self::start(config, rules, None, Ways::default(), None)
+    }
+
     /// The same with somebody who takes the letters for files of dead letters.
     pub(crate) fn with_letters(config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
         Self::with_ways(config, Ways { sinks: dead_letters, bridges: Vec::new() })
