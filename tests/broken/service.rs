@@ -162,7 +162,7 @@ impl Rules for ComeRound {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 14] = [
+const WRONG: [(&str, &dyn Rules); 15] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("come-round", &ComeRound),
     ("commit-past-open", &CommitPastOpen),
