@@ -328,15 +328,7 @@ mod tests {
     use crate::metrics::collector::Boards;
 
     fn view(origins: &[&str]) -> View {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let mut described = Described::default();
         described.dashboard.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
         View::idle(boards, described)

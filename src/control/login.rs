@@ -252,15 +252,7 @@ mod tests {
     }
 
     fn view(origins: &[&str], base_path: &str) -> View {
-        let boards = crate::metrics::collector::Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = crate::metrics::collector::Boards::default();
         let mut described = crate::control::Described::default();
         described.dashboard.origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
         base_path.clone_into(&mut described.dashboard.base_path);

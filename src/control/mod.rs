@@ -384,15 +384,7 @@ mod tests {
 
     #[test]
     fn readiness_and_health_follow_what_they_watch() {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let watched = Arc::clone(&sick);
         let health = Arc::new(move || watched.load(Ordering::Relaxed).then(|| "shard 1 stands still".to_owned()));
@@ -414,15 +406,7 @@ mod tests {
     #[test]
     fn finding_d_an_address_in_use_is_tried_for_a_second() {
         let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let shown = Shown::new(View::idle(boards, Described::default()));
         let (addr, begin) = (held.local_addr().expect("bound"), std::time::Instant::now());
         let refused = Control::start(addr, shown, Arc::new(Connections::new(8))).expect_err("it is in use");
@@ -433,15 +417,7 @@ mod tests {
     /// A page with a name that leads to 127.0.0.1 reads nothing.
     #[test]
     fn finding_w7_what_needs_no_token_asks_for_the_host_too() {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let view = View::idle(boards, Described::default());
         let start = |ip: [u8; 4]| {
             Control::start((ip, 0).into(), Shown::new(view.clone()), Arc::new(Connections::new(8))).expect("start")

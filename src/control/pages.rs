@@ -123,15 +123,7 @@ mod tests {
     /// A page is answered in a bounded time, whatever is searched for among however many.
     #[tokio::test]
     async fn a_search_that_takes_long_ends_with_a_cursor() {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let shards = Arc::new(Slow::default());
         let view = View { shards: Arc::clone(&shards) as Arc<dyn Shards>, ..View::idle(boards, Described::default()) };
         let question = |from, limit| Ask::Clients { from, limit, search: Some("nobody".into()), connected: None };

@@ -222,15 +222,7 @@ mod tests {
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
     async fn started() -> (SocketAddr, Arc<Connections>) {
-        let boards = Boards {
-            shards: Vec::new(),
-            sinks: Vec::new(),
-            clusters: Vec::new(),
-            listeners: Vec::new(),
-            sources: Vec::new(),
-            bridges: Vec::new(),
-            rules: Vec::new(),
-        };
+        let boards = Boards::default();
         let shown = Shown::new(View::idle(boards, Described::default()));
         // An answer that never ends and never fits into the buffers of a socket.
         let endless =

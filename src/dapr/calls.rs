@@ -39,7 +39,7 @@ enum Failed {
     Late,
 }
 
-/// What waits for the application.
+/// `Calls` holds the messages that wait for the application.
 struct Calls {
     shared: Arc<Shared>,
     /// Messages of each topic of a bridge. A topic that is here has a task.

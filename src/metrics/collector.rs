@@ -15,7 +15,7 @@ use super::time::now_ms;
 pub use super::exposition::Labels;
 
 /// All shards' boards with the names that their places stand for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Boards {
     /// One for each shard.
     pub shards: Vec<Arc<Board>>,

@@ -156,7 +156,7 @@ where
     }
 }
 
-/// The shard's thread cannot begin, and whoever has started it is told.
+/// Reports to the starting thread that the shard's thread cannot run.
 fn refuse(ready: &SyncSender<io::Result<()>>, error: io::Error) -> io::Result<()> {
     let _ = ready.send(Err(error));
     Ok(())

@@ -125,7 +125,7 @@ impl Session {
         self.outgoing.as_mut().is_some_and(|outgoing| outgoing.end_refused(number))
     }
 
-    /// Whoever has known of the refused copies is gone: they are sent again. There is no connection.
+    /// Has refused copies sent again, as nothing remembers their refusals any more. There is no connection.
     pub fn take_refused_up(&mut self) {
         self.outgoing.iter_mut().for_each(|outgoing| outgoing.take_refused_up());
     }

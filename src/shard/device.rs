@@ -228,7 +228,7 @@ impl Core {
             let published = self.broker.publish(io, from, (given, follows), to, sample);
             if let Published::On { is_lasting } = published {
                 if from.peer.is_remote {
-                    let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+                    let next = self.broker.next_number(from.session);
                     self.bridges.received(from.session, given.qos, next);
                 } else if is_lasting {
                     *last = Some((frame.first, publish));

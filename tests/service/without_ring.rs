@@ -55,7 +55,7 @@ fn all_works_where_io_uring_is_refused() {
     });
 }
 
-/// Each call by itself: a filter may let a ring be made and refuse what comes next.
+/// One call is refused at a time: a filter may allow the setup of a ring and refuse later calls.
 #[test]
 fn a_ring_that_cannot_be_used_is_none() {
     for call in RING {

@@ -33,7 +33,7 @@ fn binding() -> Bridge {
     Bridge { binding: Some(Arc::new(binding)), outs: vec![create], ..bridge() }
 }
 
-/// A remote that has accepted the binding, whose application wants its messages.
+/// The remote of a binding that it has accepted; the application wants messages.
 fn bound() -> Remote {
     let mut remote = Remote::new(&in_memory(), binding());
     remote.says(&[connack(false)]);

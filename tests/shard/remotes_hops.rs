@@ -38,7 +38,7 @@ fn sent(mut bytes: &[u8]) -> Vec<String> {
     all
 }
 
-/// G10: what comes back is acknowledged, dropped and counted.
+/// G10: a message that comes back is acknowledged, dropped and counted.
 #[test]
 fn what_has_come_through_here_is_dropped() {
     let mut remote = Remote::new(&in_memory(), bridge());

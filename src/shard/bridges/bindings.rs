@@ -221,7 +221,7 @@ impl Core {
         if let Some(running) = self.bridges.all.get_mut(&index) {
             running.binding.calls += bytes;
         }
-        let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+        let next = self.broker.next_number(from.session);
         self.bridges.received(from.session, publish.qos, next);
         // A service that is stopping acknowledges nothing: the remote sends it again.
         let _ = self.broker.around.app.as_ref().is_some_and(|app| app.call(call));

@@ -86,7 +86,6 @@ impl Core {
         {
             return self.control_packet(io, from.conn, from.session, &packet);
         }
-
         match &packet {
             Packet::PubAck(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::AtLeastOnce)),
             Packet::PubRec(ack) if ack.reason.is_error() => self.refused_by_remote(io, from, (ack, QoS::ExactlyOnce)),
@@ -160,7 +159,7 @@ impl Core {
         let granted = running.client.standing().map(|(granted, _)| granted);
         if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {
             let published = self.broker.take_for_nobody(from.session, publish, io.now());
-            let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+            let next = self.broker.next_number(from.session);
             if matches!(published, Published::On { .. }) && running.counts.takes(publish.qos, next) {
                 running.counts.retained += 1;
             }
@@ -191,7 +190,7 @@ impl Core {
     /// A message that goes no further: it is acknowledged, counted and reported.
     fn unfit(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, (index, why): (usize, Unfit)) -> Flow {
         let published = self.broker.take_for_nobody(from.session, publish, io.now());
-        let next = self.broker.sessions.get(from.session).map_or(0, |session| session.owed_numbers().1);
+        let next = self.broker.next_number(from.session);
         let is_taken = matches!(published, Published::On { .. });
         let running = self.bridges.all.get_mut(&index).filter(|_| is_taken);
         if running.is_some_and(|running| running.counts.takes(publish.qos, next)) {
@@ -208,6 +207,11 @@ impl Core {
 }
 
 impl super::super::Broker {
+    /// The number that a session gives its next message of QoS 1 or 2.
+    pub(in crate::shard) fn next_number(&self, key: SessionKey) -> u32 {
+        self.sessions.get(key).map_or(0, |session| session.owed_numbers().1)
+    }
+
     /// Takes a message that is for nobody: it is answered with success.
     fn take_for_nobody(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) -> Published {
         self.take_for(key, publish, now, 0).0
