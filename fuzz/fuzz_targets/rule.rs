@@ -40,6 +40,8 @@ fn evaluate(program: &Program, payload: &[u8]) -> Option<Vec<u8>> {
         payload,
         timestamp_ms: 1,
         properties: properties.as_properties(),
+        hops: 0,
+        output: None,
     };
     let message = Message { context, id: Id::Number(1), peerhost: None, peername: None, node: "n", given: Given::default() };
     let around = Around { now_ns: 1_700_000_000_000_000_000, zone: &zone, environment: &environment, seed: 1 };

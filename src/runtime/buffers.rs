@@ -9,6 +9,9 @@ use io_uring::types::BufRingEntry;
 
 use super::driver::Driver;
 
+/// Buffers that a shard begins with. Each one that was ever used is 4 KiB of memory, and the kernel takes them in turn: all of them after a
+/// while, however few a turn needs.
+pub(super) const BUFFERS_AT_FIRST: u16 = 64;
 /// Bytes of one buffer. Smaller costs completions, larger costs cache (measured: 4 KiB).
 pub(super) const BUFFER_BYTES: usize = 4096;
 const PAGE_BYTES: usize = 4096;
@@ -18,14 +21,20 @@ pub(super) struct Buffers {
     map: NonNull<u8>,
     map_bytes: usize,
     entries_bytes: usize,
+    /// Buffers that there may be, a power of two.
     count: u16,
+    /// Buffers in use: those below this number.
+    used: u16,
+    /// Whether a receive has found none since the last publishing.
+    ran_out: bool,
     /// Our side of the tail; the kernel sees it when published.
     tail: u16,
     published: u16,
 }
 
 impl Buffers {
-    /// Maps and registers `count` buffers (a power of two); all of them are the kernel's at first.
+    /// Maps and registers `count` buffers (a power of two). The kernel gets [`BUFFERS_AT_FIRST`] of them, and twice as many each time it
+    /// runs out.
     pub(super) fn new(driver: &mut impl Driver, count: u16) -> io::Result<Self> {
         if !count.is_power_of_two() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "receive buffers: not a power of two"));
@@ -39,12 +48,23 @@ impl Buffers {
             return Err(io::Error::last_os_error());
         }
         let map = NonNull::new(map.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
-        let mut buffers = Self { map, map_bytes, entries_bytes, count, tail: 0, published: 0 };
+        let mut buffers = Self { map, map_bytes, entries_bytes, count, used: 0, ran_out: false, tail: 0, published: 0 };
         // SAFETY: page-aligned, large enough, and unmapped only when the driver is gone (see `turn`).
         unsafe { driver.register_buffers(map.as_ptr() as u64, count)? };
-        (0..count).for_each(|id| buffers.give_back(id));
+        buffers.use_until(BUFFERS_AT_FIRST.min(count));
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// Hands out those below this number that are not in use yet.
+    fn use_until(&mut self, number: u16) {
+        (self.used..number).for_each(|id| self.give_back(id));
+        self.used = number;
+    }
+
+    /// Notes that a receive has found no buffer: with the next publishing there are twice as many, as far as there may be.
+    pub(super) fn ran_out(&mut self) {
+        self.ran_out = self.used < self.count;
     }
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
@@ -82,6 +102,9 @@ impl Buffers {
     /// Lets the kernel see what came back. Must come before a receive is armed again that had run out of buffers:
     /// else it runs out again at once.
     pub(super) fn publish(&mut self) {
+        if std::mem::take(&mut self.ran_out) {
+            self.use_until(self.used * 2);
+        }
         if self.published != self.tail {
             // SAFETY: the tail is 16 bits in entry 0 of our mapping, aligned; the kernel only reads it.
             let tail =

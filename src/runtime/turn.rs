@@ -244,7 +244,12 @@ impl<S: Shard, D: Driver> Turn<S, D> {
             // What else it said has been noted.
             _ => self.core.is_open(id).then(|| Received { length: completion.count().unwrap_or(0), is_layered: false }),
         };
-        let Some(buffer) = completion.buffer() else { return true };
+        let Some(buffer) = completion.buffer() else {
+            if completion.result == -libc::ENOBUFS {
+                self.buffers.ran_out();
+            }
+            return true;
+        };
         let is_layered = matches!(received, Some(Received { is_layered: true, .. }));
         let mut is_whole = true;
         match received {

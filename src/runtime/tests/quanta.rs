@@ -1,5 +1,6 @@
 //! The quantum of a connection: however much one sends, others are served in between.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::harness::{Event, PATIENCE, next, shard, small, take_for_a_packet};
 use crate::limits::{QUANTUM_BYTES, QUANTUM_PACKETS, READS_WAITING_MAX};
 use crate::runtime::Settings;
+use crate::runtime::buffers::BUFFERS_AT_FIRST;
 use crate::runtime::seam::{ConnId, Io};
 
 /// What the flood sends: more than the shard's receive buffers hold.
@@ -80,4 +82,49 @@ fn finding_s3_a_flood_of_large_packets_leaves_others_their_turn() {
     let most = 2 * (QUANTUM_BYTES + 4096);
     assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
     const { assert!(READS_WAITING_MAX * 4096 > QUANTUM_BYTES) };
+}
+
+/// A shard that reads little uses few of its buffers, and so has little memory; one that is sent much at once uses more.
+#[test]
+fn buffers_come_into_use_when_they_run_out() {
+    let settings = Settings { receive_buffers: 1024, ..small(1) };
+    let (house, told) = shard(&settings, |report: Sender<(usize, usize)>| {
+        let mut places = HashSet::new();
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Accept(conn, ..) => io.stream(conn),
+            Event::Bytes(_, bytes) => {
+                places.insert(bytes.as_ptr().addr());
+                report.send((places.len(), bytes.len())).unwrap();
+            }
+            Event::Mail(Ask::Hold(holds, go)) => {
+                holds.send(()).unwrap();
+                go.recv_timeout(PATIENCE).unwrap();
+            }
+            Event::Mail(Ask::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut peers: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(house.addr).unwrap()).collect();
+    let one_by_one = |peers: &mut [TcpStream]| {
+        let each = (0..3_000).map(|round| {
+            peers[round % 20].write_all(b"x").unwrap();
+            next(&told).0
+        });
+        each.last().unwrap()
+    };
+    assert_eq!(one_by_one(&mut peers), usize::from(BUFFERS_AT_FIRST), "they are used in turn");
+    // More than there are, in one turn.
+    const BURST_BYTES: usize = 100 << 10;
+    let ((go, held), (holds, still)) = (channel(), channel());
+    assert!(house.post.send(0, Ask::Hold(holds, held)).is_ok());
+    still.recv_timeout(PATIENCE).unwrap();
+    peers.iter_mut().for_each(|peer| peer.write_all(&vec![b'y'; BURST_BYTES]).unwrap());
+    go.send(()).unwrap();
+    let mut left = 20 * BURST_BYTES;
+    while left > 0 {
+        left -= next(&told).1;
+    }
+    let used = one_by_one(&mut peers);
+    assert!(used > usize::from(BUFFERS_AT_FIRST), "{used}");
+    house.stop(|| Ask::Stop);
 }
