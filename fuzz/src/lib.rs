@@ -24,6 +24,8 @@ pub mod auth;
 #[path = "../../src/rule/mod.rs"]
 pub mod rule;
 
+pub mod rule_input;
+
 #[path = "../../src/runtime/seam/layer.rs"]
 mod layer;
 

@@ -1,5 +1,7 @@
 //! Whole rules on whole messages.
 
+#[path = "../../../fuzz/src/rule_input.rs"]
+mod any_input;
 mod docs;
 mod facts;
 mod golden;
@@ -8,6 +10,8 @@ mod pins;
 mod twin;
 
 use jiff::tz::TimeZone;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::arena::Arena;
 use super::around::{Around, Environment};
@@ -75,4 +79,16 @@ pub(super) fn evaluated(program: &Program, payload: &str, arena: &mut Arena) -> 
 /// The one output.
 pub(super) fn first_output(sql: &str, payload: &str) -> Result<String, String> {
     outputs(sql, payload).map(|mut outputs| outputs.pop().unwrap_or_default())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// The fuzz target in short form.
+    #[test]
+    fn any_input_is_answered(
+        is_text in any::<bool>(), text in vec(any::<u8>(), 0..120), payload in prop_oneof![vec(any::<u8>(), 0..60), r#"[\[\]{}",:0-9.eE\-a-c truefalsn\\u]{0,60}"#.prop_map(String::into_bytes)],
+    ) {
+        any_input::check(is_text, &text, &payload);
+    }
 }
