@@ -22,7 +22,7 @@ const columns = (of, by, set) => [
 export function Top({ query, set }) {
   const of = OF.includes(query.of) ? query.of : 'topics';
   const by = BY.includes(query.by) ? query.by : 'messages';
-  const path = `top?${new URLSearchParams({ of, by, limit: 100 })}`;
+  const path = `top?${new URLSearchParams({ of, by, limit: '100' })}`;
   const { value: found, problem } = usePolled(() => get(path), path, 2000);
   return html`
     <${Head} title="Top" sub=${found && html`<span class="num">${found.sampled_one_of === 1 ? 'all are counted' : `sampled: one of about ${count(found.sampled_one_of)} is counted`}</span>`}>
@@ -42,11 +42,11 @@ export function Top({ query, set }) {
 
 /** Who gets the messages of a topic. */
 function Matching({ topic }) {
-  const [found, setFound] = useState({});
+  const [found, setFound] = useState({ value: null, problem: null });
   const path = `topics/match?${new URLSearchParams({ topic })}`;
   useEffect(() => {
     let ended = false;
-    get(path).then((value) => ended || setFound({ value }), (problem) => ended || setFound({ problem }));
+    get(path).then((value) => ended || setFound({ value, problem: null }), (problem) => ended || setFound({ value: null, problem }));
     return () => (ended = true);
   }, [path]);
   const { value, problem } = found;

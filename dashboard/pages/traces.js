@@ -1,7 +1,7 @@
 // Traces: the packets of one client, or what clients publish to the topics of a filter, as they come.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
-import { ask, get } from '../api.js';
+import { get } from '../api.js';
 import { AsCommand, Head, Panel, State, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { bytes, clock, count, seconds, visible } from '../text.js';
 import { Change } from './change.js';

@@ -140,7 +140,7 @@ pub enum Command {
     Clusters(ClustersArgs),
     /// Show the histograms of a running service: times to acknowledgements, of Kafka's responses, batches
     Histograms(HistogramsArgs),
-    /// Show the topics or clients with the most publishes of a running service, or topics whose messages nobody gets
+    /// Show the topics or clients with the most publishes of a running service, or topics with messages that nobody gets
     Top(TopArgs),
     /// Show the packets of a client of a running service, or what clients publish to a topic, as they come; without either, list the traces
     Trace(TraceArgs),

@@ -20,7 +20,7 @@ use crate::metrics::inspect::{Ask, Told};
 use crate::metrics::time::{now_ms, rfc3339};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
-    OpenApiRouter::new().routes(routes!(bans, add)).routes(routes!(remove))
+    OpenApiRouter::new().routes(routes!(bans, add_ban)).routes(routes!(remove_ban))
 }
 
 /// A ban. One of `client_id`, `username` and `address` says who may not connect.
@@ -108,7 +108,7 @@ async fn bans(State(view): State<Arc<View>>) -> Json<BanList> {
     (status = 409, body = Problem, content_type = "application/problem+json", description = "There are as many bans as there may be"),
     (status = 500, body = Problem, content_type = "application/problem+json", description = "The file cannot be written"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "It is made; a shard did not answer, so that some may still be connected")))]
-async fn add(
+async fn add_ban(
     State(view): State<Arc<View>>,
     Extension(Asks(token)): Extension<Asks>,
     Sent(wanted): Sent<BanToMake>,
@@ -149,7 +149,7 @@ async fn add(
     (status = 204, description = "It has ended"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 500, body = Problem, content_type = "application/problem+json", description = "The file cannot be written")))]
-async fn remove(
+async fn remove_ban(
     State(view): State<Arc<View>>,
     Extension(Asks(token)): Extension<Asks>,
     Named(id): Named,

@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 /// A message to publish.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Message {
+struct MessageToPublish {
     topic: String,
     /// Payload as text.
     #[serde(default)]
@@ -59,7 +59,7 @@ struct PublishedBody {
 
 /// Publishes a message: sinks, rules and subscribers get it as from a client with the identifier `$api` and the token's name as its user. The answer
 /// does not wait for Kafka, nor for subscribers; what sinks make of it is in their numbers.
-#[utoipa::path(post, path = "/api/v1/publish", tag = "clients", request_body = Message, responses(
+#[utoipa::path(post, path = "/api/v1/publish", tag = "clients", request_body = MessageToPublish, responses(
     (status = 200, body = PublishedBody, description = "It is on its way to all that match it"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "A sink or a rule refuses the message: nobody has it"),
@@ -68,7 +68,7 @@ async fn publish(
     State(view): State<Arc<View>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Extension(Who(token)): Extension<Who>,
-    Sent(message): Sent<Message>,
+    Sent(message): Sent<MessageToPublish>,
 ) -> Result<Json<PublishedBody>, Problem> {
     let payload = match &message.payload_base64 {
         None => message.payload.into_bytes(),

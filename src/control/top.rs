@@ -25,7 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 /// What the list is of.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Of {
+enum TopListOf {
     /// Topics that clients publish to.
     #[default]
     Topics,
@@ -38,7 +38,7 @@ enum Of {
 /// What they are counted by.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum By {
+enum TopListBy {
     /// Messages.
     #[default]
     Messages,
@@ -52,10 +52,10 @@ enum By {
 struct Query {
     /// What the list is of: topics if it is left out.
     #[param(inline)]
-    of: Option<Of>,
+    of: Option<TopListOf>,
     /// What they are counted by: messages if it is left out.
     #[param(inline)]
-    by: Option<By>,
+    by: Option<TopListBy>,
     /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -64,17 +64,17 @@ struct Query {
 /// The topics or clients with the most publishes.
 #[derive(Debug, Serialize, ToSchema)]
 struct Top {
-    of: Of,
-    by: By,
-    /// The numbers are those of samples: of about so many reads of clients, or publishes that nobody wants, one is counted. 1: all are.
+    of: TopListOf,
+    by: TopListBy,
+    /// The numbers are those of samples: one of about this many reads of clients, or publishes that nobody wants, is counted. 1: all are.
     sampled_one_of: u32,
     /// The most first.
-    top: Vec<Row>,
+    top: Vec<TopRow>,
 }
 
 /// One of them.
 #[derive(Debug, Serialize, ToSchema)]
-struct Row {
+struct TopRow {
     /// The topic, cut to 1 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
@@ -118,12 +118,12 @@ async fn top(
     let mut all: Vec<_> = rates.into_iter().collect();
     all.sort_by(|(one, (a, _)), (other, (b, _))| b.total_cmp(a).then_with(|| one.cmp(other)));
     all.truncate(limit);
-    let top = all.into_iter().map(|(name, rates)| Row::new(of, name, rates)).collect();
+    let top = all.into_iter().map(|(name, rates)| TopRow::new(of, name, rates)).collect();
     Ok(Json(Top { of, by, sampled_one_of, top }))
 }
 
-impl Row {
-    fn new(of: Of, name: String, (rate, error): (f64, f64)) -> Self {
+impl TopRow {
+    fn new(of: TopListOf, name: String, (rate, error): (f64, f64)) -> Self {
         let rounded = |value: f64| (value * 1e3).round() / 1e3;
         let row = Self {
             topic: None,
@@ -132,7 +132,7 @@ impl Row {
             per_second: rounded(rate),
             error_per_second: rounded(error),
         };
-        if of != Of::Clients {
+        if of != TopListOf::Clients {
             return Self { topic: Some(name), ..row };
         }
         let (auth, client_id) = name.split_once('\0').unwrap_or_default();
@@ -141,21 +141,21 @@ impl Row {
     }
 }
 
-impl From<Of> for TopOf {
-    fn from(of: Of) -> Self {
+impl From<TopListOf> for TopOf {
+    fn from(of: TopListOf) -> Self {
         match of {
-            Of::Topics => Self::Topics,
-            Of::Clients => Self::Clients,
-            Of::Unmatched => Self::Unmatched,
+            TopListOf::Topics => Self::Topics,
+            TopListOf::Clients => Self::Clients,
+            TopListOf::Unmatched => Self::Unmatched,
         }
     }
 }
 
-impl From<By> for TopBy {
-    fn from(by: By) -> Self {
+impl From<TopListBy> for TopBy {
+    fn from(by: TopListBy) -> Self {
         match by {
-            By::Messages => Self::Messages,
-            By::Bytes => Self::Bytes,
+            TopListBy::Messages => Self::Messages,
+            TopListBy::Bytes => Self::Bytes,
         }
     }
 }

@@ -36,7 +36,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const GRANT_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
-    OpenApiRouter::new().routes(routes!(traces, begin)).routes(routes!(trace, end)).routes(routes!(stream))
+    OpenApiRouter::new()
+        .routes(routes!(traces, begin_trace))
+        .routes(routes!(trace, end_trace))
+        .routes(routes!(follow_trace))
 }
 
 /// All traces.
@@ -133,7 +136,7 @@ impl Traces {
 struct TraceBody {
     /// Its number.
     id: u64,
-    /// The client whose packets it shows; null: it shows messages.
+    /// The client with the packets that it shows; null: it shows messages.
     client_id: Option<String>,
     /// NAME of the client's `[auth.NAME]`, if only the client of this one is meant.
     auth: Option<String>,
@@ -276,7 +279,7 @@ async fn traces(State(view): State<Arc<View>>) -> Json<TraceList> {
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Four traces go on"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
-async fn begin(
+async fn begin_trace(
     State(view): State<Arc<View>>,
     Extension(Who(token)): Extension<Who>,
     Sent(wanted): Sent<TraceToBegin>,
@@ -377,7 +380,7 @@ async fn trace(
     params(("id" = String, Path, description = "The trace's number")), responses(
     (status = 204, description = "It has ended"),
     (status = 404, body = Problem, content_type = "application/problem+json")))]
-async fn end(
+async fn end_trace(
     State(view): State<Arc<View>>,
     Extension(Who(token)): Extension<Who>,
     Named(id): Named,
@@ -409,7 +412,7 @@ struct StreamQuery {
     (status = 403, body = Problem, content_type = "application/problem+json", description = "`end` needs the role write"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many streams are open")))]
-async fn stream(
+async fn follow_trace(
     State(shown): State<Shown>,
     Extension(grant): Extension<Grant>,
     Named(id): Named,

@@ -211,7 +211,7 @@ mod tests {
                 sampler.taken(16, now_us);
             }
         }
-        assert!((800..4_000).contains(&taken), "{taken} in 5 s");
+        assert!((250..1_500).contains(&taken), "{taken} in 5 s: a rest of 4 ms after each");
         let all: u64 = weights.iter().sum();
         assert!(all.abs_diff(1_000_000) <= 2 * u64::from(TOP_SAMPLES_EVERY_MAX), "{all}");
         assert!(weights[0].abs_diff(weights[1]) < all / 8, "{weights:?}");

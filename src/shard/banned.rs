@@ -23,7 +23,7 @@ impl Core {
         is_banned
     }
 
-    /// Disconnects those of the next sessions whose clients are banned: how many, and where to go on.
+    /// Disconnects the banned clients among the next sessions, and returns their number and where to go on.
     pub(super) fn end_banned(&mut self, io: &mut Ring<'_>, from: u32) -> Told {
         let (mut banned, mut next) = (Vec::new(), None);
         let (bans, wall) = (&self.broker.around.bans, io.wall().0);
