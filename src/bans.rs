@@ -264,7 +264,7 @@ mod tests {
         // The same once more is in the place of the earlier one; numbers are not used again.
         let newer = again.add(ban(Who::Username("u".into()), Some(NOW + 5))).expect("made");
         assert_eq!((again.list(NOW).len(), newer.id), (2, 4));
-        assert_eq!(look(&again, NOW + 5)[1], false);
+        assert!(!look(&again, NOW + 5)[1]);
     }
 
     #[test]
