@@ -47,7 +47,7 @@ fn a_message_of_the_api_goes_to_sinks_and_subscribers_or_to_nobody() {
         status == 409 && refused["detail"].as_str().is_some_and(|text| text.contains("nobody has it")),
         "{refused}"
     );
-    assert_eq!(metric(&service, "api_publishes_total"), 4);
+    until("all to be counted", || metric(&service, "api_publishes_total") == 4);
     for wrong in [
         json!({ "topic": "a/#" }),
         json!({ "topic": "" }),
