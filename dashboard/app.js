@@ -28,6 +28,9 @@ const PAGES = {
   subscriptions: { title: 'Subscriptions', page: later('messages', 'Subscriptions') },
   shares: { title: 'Shares', page: later('messages', 'Shares') },
   retained: { title: 'Retained', page: later('messages', 'Retained') },
+  top: { title: 'Top', page: later('top', 'Top') },
+  traces: { title: 'Traces', page: later('traces', 'Traces'), one: later('traces', 'Trace') },
+  bans: { title: 'Bans', page: later('bans', 'Bans') },
   events: { title: 'Events', page: Events },
   about: { title: 'About', page: later('about', 'About') },
 };

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod bans;
 pub mod bridge;
 pub mod buffer;
 pub mod cli;

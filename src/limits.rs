@@ -446,3 +446,51 @@ pub const HISTORY_SERIES_ASKED_MAX: usize = 32;
 
 /// Messages of one binding that its application is called with, or will be, in bytes. Beyond them the connection to its remote is not read.
 pub const CALL_BYTES_MAX: usize = 8 << 20;
+
+/// Names in each list of the topics and clients with the most publishes, on each shard. One more takes the place of the one with the fewest,
+/// and its number, which the API shows as the error.
+pub const TOP_ENTRIES_MAX: usize = 256;
+
+/// A name in these lists is cut to this many bytes: all of them together are at most 3 MiB on a shard.
+pub const TOP_NAME_BYTES_MAX: usize = 1024;
+
+/// Reads of clients, or publishes that nobody wants, to one that is counted in these lists, on average: under load more and more are left out.
+pub const TOP_SAMPLES_EVERY_MAX: u32 = 4_096;
+
+/// How often the numbers in these lists are halved, so that what is over goes.
+pub const TOP_HALVED_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Traces of clients and topics at a time.
+pub const TRACES_MAX: usize = 4;
+
+/// How long a trace goes on at most.
+pub const TRACE_LASTS_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
+/// Packets of a trace that wait on a shard until the control plane has taken them, and their bytes. More are counted, and left out.
+pub const TRACE_WAITING_MAX: usize = 1_024;
+/// See [`TRACE_WAITING_MAX`].
+pub const TRACE_WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// Packets that a shard notes for traces in one turn. More are counted, and left out.
+pub const TRACE_PACKETS_PER_TURN: usize = 256;
+
+/// Packets of a trace that the control plane keeps: the newest.
+pub const TRACE_PACKETS_MAX: usize = 4_096;
+
+/// Bytes of a payload in a trace.
+pub const TRACE_PAYLOAD_BYTES_MAX: usize = 1_024;
+
+/// Bytes of all that a trace says of one packet beside its payload: text that is longer is cut.
+pub const TRACE_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Bytes that traced connections were sent and the shard has not looked at. More are left out, and counted as one packet.
+pub const TRACED_SENDS_BYTES_MAX: usize = 1 << 20;
+
+/// Bans at a time, and those of them that are of addresses, which are looked at one by one. One more is refused until others were removed or are
+/// over.
+pub const BANS_MAX: usize = 10_000;
+/// See [`BANS_MAX`].
+pub const BANNED_NETWORKS_MAX: usize = 1_000;
+
+/// The reason of a ban, in bytes.
+pub const BAN_TEXT_BYTES_MAX: usize = 1_024;

@@ -27,6 +27,11 @@ fn main() -> ExitCode {
             let shape = topics::Shape { partitions, replication_factor };
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
+        Command::Topics(TopicsCommand::Match(options)) => answer(cli::top::matching(&options)),
+        Command::Top(options) => answer(cli::top::top(&options)),
+        Command::Trace(options) => answer(cli::trace::trace(&options)),
+        Command::Bans(options) => answer(cli::bans::bans(&options)),
+        Command::Publish(options) => answer(cli::publish::publish(&options)),
         Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
         Command::Histograms(options) => answer(cli::sinks::histograms(&options)),
         Command::Bridges(options) => answer(cli::bridges::bridges(&options)),

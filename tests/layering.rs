@@ -9,6 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("files", &[]),
     ("address", &[]),
+    ("bans", &["limits", "address", "files"]),
     ("in_use", &[]),
     ("rules", &[]),
     ("mqtt", &["limits"]),
@@ -29,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["limits", "files", "address", "secure", "auth"]),
     ("dapr", &["limits", "in_use", "secure", "mqtt", "metrics", "service"]),
     ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
-    ("control", &["limits", "address", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
+    ("control", &["limits", "address", "bans", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",
@@ -75,9 +76,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "bridge",
-            "dapr", "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
-            "source",
+            "limits", "address", "bans", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward",
+            "bridge", "dapr", "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener",
+            "runtime", "source",
         ],
     ),
     (
@@ -88,6 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits",
+            "bans",
             "files",
             "rules",
             "secure",

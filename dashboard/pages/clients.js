@@ -76,6 +76,8 @@ export function Client({ name, query }) {
       <${WriteButton} ...${client ? {} : { disabled: true }} onClick=${() => open({
         what: 'end the session of client', path, method: 'DELETE', button: 'End the session',
         children: html`Its connection ends, and its session: ${count(client.subscriptions)} subscriptions, and ${count(client.queued_messages + client.unacknowledged_messages)} messages that it has not had are lost.` })}>End session<//>
+      <a class="button" href=${`#/traces?${new URLSearchParams({ client: name, auth: query.auth ?? '' })}`}>Trace</a>
+      <a class="button" href=${`#/bans?${new URLSearchParams({ client: name })}`}>Ban</a>
       <${AsCommand} path=${path} words=${words} />
     <//>
     ${problem && html`<div class=${client ? 'banner' : 'banner bad'} role="alert"><${Text} of=${problem.message} max=${400} />${problem.status === 404 && ': it has gone, or was never here. Its events follow.'}</div>`}

@@ -256,6 +256,7 @@ impl World {
             rules: self.rules,
             app: None,
             machine: Arc::new(forebay::rule::around::Machine::bare()),
+            bans: Arc::default(),
         };
         let moving = Moving::default();
         let disks = std::mem::take(&mut self.disks);

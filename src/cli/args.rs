@@ -1,6 +1,7 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
 mod import;
+mod operating;
 mod rule;
 mod run;
 mod sinks;
@@ -14,6 +15,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::import::{ImportCommand, ImportEmqxArgs};
+pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
@@ -111,7 +113,7 @@ pub enum Command {
     Run(RunFileArgs),
     /// Check the configuration, this host and the Kafka clusters; changes nothing
     Check(CheckArgs),
-    /// Create the Kafka topics of the sinks and sources
+    /// Create the Kafka topics of the sinks and sources; or show who gets the messages of an MQTT topic
     #[command(subcommand)]
     Topics(TopicsCommand),
     /// Show the sinks of a running service: state, totals, waiting messages, rate; or one with its partitions and dead letters, which can be created, changed, paused, tried and removed
@@ -138,6 +140,14 @@ pub enum Command {
     Clusters(ClustersArgs),
     /// Show the histograms of a running service: times to acknowledgements, of Kafka's responses, batches
     Histograms(HistogramsArgs),
+    /// Show the topics or clients with the most publishes of a running service, or topics with messages that nobody gets
+    Top(TopArgs),
+    /// Show the packets of a client of a running service, or what clients publish to a topic, as they come; without either, list the traces
+    Trace(TraceArgs),
+    /// Publish a message by a running service, as a client would
+    Publish(PublishArgs),
+    /// Show the bans of a running service; keep a client, a user or an address from connecting, or end that
+    Bans(BansArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
     /// Read the configuration file of a running service again and apply what can be changed
@@ -539,7 +549,8 @@ pub struct ListArgs {
 /// What to do with a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClientAction {
-    /// End its connection; its session stays as its own terms say
+    /// End its connection; its session stays as its own terms say. `kick` is the same
+    #[value(alias = "kick")]
     Disconnect,
     /// End its connection and its session
     Forget,
@@ -655,6 +666,8 @@ pub enum TopicsCommand {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=100))]
         replication_factor: Option<i16>,
     },
+    /// Show which sinks, rules and subscriptions of a running service get the messages of an MQTT topic
+    Match(MatchArgs),
 }
 
 /// Commands of `forebay spool`.

@@ -1,28 +1,46 @@
-//! `forebay events --follow`: the stream of events of a running service, a line each as they happen.
+//! Streams of a running service, a line for each event as it happens: `forebay events --follow`, and others.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::EventsArgs;
+use super::args::{AskArgs, EventsArgs};
 use super::ask::{self, TIMEOUT};
 use super::endpoint::Endpoint;
 
 /// How long the stream may be silent: the service sends a comment every 15 s where there is no event.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Who has ended a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The reader of the output.
+    Reader,
+    /// The service at this address.
+    Service(String),
+}
+
 /// Prints events until the service or the reader of the output goes away.
 ///
 /// # Errors
 /// The reason why there is no stream, or why it ended.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
-    let endpoint = Endpoint::of(&options.from)?;
+    match stream(&options.from, &ask::events_path(options, "/stream"), ask::event_line)? {
+        Ended::Reader => Ok(String::new()),
+        Ended::Service(address) => Err(format!("{address}: the service has ended the stream")),
+    }
+}
+
+/// Prints a line for each event of a stream.
+///
+/// # Errors
+/// The reason why there is no stream, or why it broke off.
+pub(super) fn stream(from: &AskArgs, path: &str, line_of: impl Fn(&Value) -> String) -> Result<Ended, String> {
+    let endpoint = Endpoint::of(from)?;
     let unanswered = |error: io::Error| endpoint.unanswered(&error);
     let mut stream = endpoint.connect(TIMEOUT, SILENCE_MAX).map_err(unanswered)?;
-    stream
-        .write_all(ask::request(&endpoint, "GET", &ask::events_path(options, "/stream"), None).as_bytes())
-        .map_err(unanswered)?;
+    stream.write_all(ask::request(&endpoint, "GET", path, None).as_bytes()).map_err(unanswered)?;
     let mut lines = BufReader::new(stream).lines();
     let head = lines.next().transpose().map_err(unanswered)?.unwrap_or_default();
     if head.contains(" 401 ") {
@@ -37,13 +55,13 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
         let line = line.map_err(unanswered)?;
         let Some(data) = line.strip_prefix("data: ") else { continue };
         let shown = match serde_json::from_str::<Value>(data) {
-            Ok(event) if !options.from.json => ask::event_line(&event),
+            Ok(event) if !from.json => line_of(&event),
             _ => format!("{data}\n"),
         };
         let mut out = io::stdout().lock();
         if out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err() {
-            return Ok(String::new());
+            return Ok(Ended::Reader);
         }
     }
-    Err(format!("{endpoint}: the service has ended the stream"))
+    Ok(Ended::Service(endpoint.to_string()))
 }

@@ -5,6 +5,7 @@ pub mod access;
 mod admin;
 pub mod args;
 pub mod ask;
+pub mod bans;
 mod bindings;
 pub mod bridges;
 mod certificates;
@@ -39,6 +40,7 @@ mod overview;
 pub mod passwd;
 mod past;
 mod past_text;
+pub mod publish;
 mod reconfigure;
 #[cfg(test)]
 mod reference;
@@ -58,7 +60,9 @@ mod spool_shares;
 mod spool_text;
 mod start_log;
 pub mod token;
+pub mod top;
 pub mod topics;
+pub mod trace;
 mod trimmer;
 mod verifier_numbers;
 

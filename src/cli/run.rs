@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 
+use crate::bans::Bans;
 use crate::config::{Config, LogFormat, Text};
 use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
@@ -210,6 +211,7 @@ impl Service {
         let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
         let bindings = Bindings::start(&config, &post, &journal)?;
+        let bans = Arc::new(Bans::of(&config.service.data_dir)?);
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -229,6 +231,7 @@ impl Service {
             rules,
             app: bindings.as_ref().map(Bindings::app),
             machine: Arc::new(super::rule::machine()),
+            bans: Arc::clone(&bans),
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
         let settings = runtime::Settings { io, device_descriptors_max, ..runtime_settings(&config) };
@@ -283,6 +286,8 @@ impl Service {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             logins: Arc::default(),
             live: Arc::default(),
+            traces: Arc::default(),
+            bans,
             boards,
             extra,
             ready: Arc::clone(&ready),

@@ -100,6 +100,8 @@ impl View {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             logins: Arc::default(),
             live: Arc::default(),
+            traces: Arc::default(),
+            bans: Arc::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! without a bound, and no shard ever waits for it. `docs/API.md` describes it.
 
 mod auth;
+mod bans;
 mod bridges;
 mod change;
 mod clients;
@@ -23,6 +24,7 @@ mod pages;
 mod partitions;
 mod past;
 mod problem;
+mod publish;
 mod reload;
 mod retained;
 mod rules;
@@ -31,7 +33,9 @@ mod shares;
 mod shown;
 mod sources;
 mod tokens;
+mod top;
 mod traced;
+mod traces;
 mod trial;
 
 use std::io;
@@ -66,10 +70,12 @@ pub use self::rules::{Rule, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};
+pub use self::traces::Traces;
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
     TrialAnswer, Trials,
 };
+use crate::bans::Bans;
 use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
@@ -145,6 +151,10 @@ pub struct View {
     pub logins: Arc<Logins>,
     /// Numbers as they come, and those of the last hours.
     pub live: Arc<Live>,
+    /// Traces of clients and topics.
+    pub traces: Arc<Traces>,
+    /// Who may not connect.
+    pub bans: Arc<Bans>,
 }
 
 impl View {
@@ -250,6 +260,7 @@ impl Drop for Control {
         (name = "events", description = "What happened"),
         (name = "live", description = "Numbers as they come, and of the last hours"),
         (name = "log", description = "The log"),
+        (name = "traces", description = "Packets of a client, and messages of a topic"),
     )
 )]
 struct Description;
@@ -280,6 +291,10 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(reload::routes())
         .merge(change::routes())
         .merge(trial::routes())
+        .merge(top::routes())
+        .merge(traces::routes())
+        .merge(publish::routes())
+        .merge(bans::routes())
         .split_for_parts();
     describe_responses(&mut description);
     for item in description.paths.paths.values_mut() {

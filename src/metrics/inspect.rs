@@ -2,6 +2,9 @@
 //! looks at a bounded number of things for it, so that a long list is asked for in parts.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::top::Weighed;
 
 /// Sessions or topics that a shard looks at for one question.
 pub const LOOKED_AT_MAX: usize = 8_192;
@@ -93,6 +96,128 @@ pub enum Ask {
         /// Only this one, by its number in the configuration, with its filters.
         bridge: Option<usize>,
     },
+    /// What clients publish most.
+    Top {
+        /// Of what.
+        of: TopOf,
+        /// By what.
+        by: TopBy,
+    },
+    /// Sinks and rules that a message of this topic would go to. One that is not valid is answered with [`Told::Done`].
+    Matching(String),
+    /// Begin a trace. Asked of all shards.
+    Trace(Box<TraceOf>),
+    /// Take the packets of the trace with this number that wait on the shard.
+    Traced(u64),
+    /// End the trace with this number.
+    EndTrace(u64),
+    /// Publish a message.
+    Publish(Box<ToPublish>),
+    /// Disconnect clients that are banned, of the sessions from a position on.
+    EndBanned(u32),
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToPublish {
+    /// Topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Message Expiry Interval, in seconds; `None`: it has none.
+    pub expiry_s: Option<u32>,
+    /// Content Type.
+    pub content_type: Option<String>,
+    /// User properties: names and values.
+    pub user_properties: Vec<(String, String)>,
+    /// The user, as sinks and events name it.
+    pub username: Option<String>,
+}
+
+/// What became of a message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ordered {
+    /// All have it that match it.
+    Taken,
+    /// Nobody matches it.
+    Unmatched,
+    /// A sink or a rule refuses it: nobody has it.
+    Refused,
+    /// There is no room: nobody has it.
+    NoRoom,
+    /// It cannot be a message, for this reason.
+    Invalid(String),
+}
+
+/// A trace that is asked for: of one client, or of messages with topics that a filter matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceOf {
+    /// Its number.
+    pub id: u64,
+    /// The client.
+    pub client: Option<NamedClient>,
+    /// The topic filter. One that is not valid is answered with [`Told::Done`].
+    pub filter: Option<String>,
+    /// How long it goes on.
+    pub lasts: Duration,
+}
+
+/// A packet of a trace. It has no password, no data of AUTH and no user name that is a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedPacket {
+    /// When it was taken or sent, milliseconds since 1970.
+    pub at_ms: i64,
+    /// It was sent to the client; otherwise the client has sent it.
+    pub to_client: bool,
+    /// Client identifier, and the name of its `[auth.NAME]`, if it has one.
+    pub client: (String, Option<String>),
+    /// The packet's name.
+    pub packet: &'static str,
+    /// Packet Identifier.
+    pub packet_id: Option<u16>,
+    /// Topic of a PUBLISH.
+    pub topic: Option<String>,
+    /// Reason code, and what the standard calls it.
+    pub reason: Option<(u8, &'static str)>,
+    /// What else it says, in words.
+    pub details: String,
+    /// What is in a PUBLISH.
+    pub content: Option<TracedContent>,
+}
+
+/// What is in a PUBLISH of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedContent {
+    /// The beginning of its payload.
+    pub payload: Vec<u8>,
+    /// Bytes of the whole payload.
+    pub payload_bytes: usize,
+    /// Its properties, in words.
+    pub properties: String,
+}
+
+/// What a list of the most is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopOf {
+    /// Topics.
+    Topics,
+    /// Clients.
+    Clients,
+    /// Topics of messages that no sink, rule or subscriber has got.
+    Unmatched,
+}
+
+/// What the most are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopBy {
+    /// Messages.
+    Messages,
+    /// Bytes of their packets.
+    Bytes,
 }
 
 /// One client, as it is asked for.
@@ -140,10 +265,31 @@ pub enum Told {
     Sources(Vec<SourceOnShard>),
     /// To [`Ask::Bridges`].
     Bridges(Vec<BridgeOnShard>),
+    /// To [`Ask::Top`].
+    Top(TopOnShard),
+    /// To [`Ask::Matching`]: the numbers in the configuration of sinks, and of rules.
+    Matching(Vec<usize>, Vec<usize>),
+    /// To [`Ask::EndBanned`]: how many were disconnected, and where to go on; `None`: that was all of the shard.
+    Ended(usize, Option<u32>),
+    /// To [`Ask::Publish`].
+    Ordered(Ordered),
+    /// To [`Ask::Traced`]: packets in order, and how many were left out since the last time.
+    Traced(Vec<TracedPacket>, u64),
     /// To [`Ask::Seek`]: how many partitions are sought; `None`: the source reads nothing.
     Sought(Option<usize>),
     /// To the wishes: whether there was something to do.
     Done(bool),
+}
+
+/// What clients of a shard publish most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopOnShard {
+    /// The topics, or clients as `AUTH\0CLIENT_ID`: no client has a U+0000 in its identifier.
+    pub names: Vec<Weighed>,
+    /// The milliseconds in which a steady rate makes the weights that there are.
+    pub window_ms: u64,
+    /// Of how many about one is counted.
+    pub every: u32,
 }
 
 /// A wish to read elsewhere.

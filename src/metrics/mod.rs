@@ -20,3 +20,4 @@ pub mod series;
 pub mod source_lag;
 pub mod spec;
 pub mod time;
+pub mod top;

@@ -240,6 +240,9 @@ table!(
     LostUnknown, Counter, "spool_lost"{kind = "unknown"}, "Records of sessions or messages of which not even the kind could be read.";
     LostRows, Counter, "spool_lost"{kind = "record"}, "Records for Kafka in segments that are missing or unreadable as a whole, about; where their sink is known they count in `forebay_sink_records_out_total{result=\"dropped_corrupt\"}`, too.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because a shard told of too many of their kind within a second, or of one client, address or sink within a minute.";
+    ConnectsBanned, Counter, "connects_banned", "CONNECTs that a ban has kept out. They are among those refused.";
+    PublishesOrdered, Counter, "api_publishes", "Messages published by the admin API. They are routed as others, and not among those received.";
+    TracedPacketsLost, Counter, "trace_packets_left_out", "Packets that a trace does not show, because more came than it may note in one turn, or than may wait to be taken.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);
 

@@ -97,6 +97,8 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// That is the list of those that may wait.
     pub(super) late: bool,
+    /// The shard wants a copy of what it is sent.
+    pub(super) traced: bool,
     /// The shard wants no bytes.
     pub(super) paused: bool,
     /// More is unsent than allowed: the runtime wants no bytes.
@@ -142,6 +144,7 @@ impl Conn {
             sending: false,
             dirty: false,
             late: false,
+            traced: false,
             paused: false,
             capped: false,
             crowded: false,

@@ -21,7 +21,7 @@ use super::mailbox::Post;
 use super::reads::Reads;
 use super::seam::{
     Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions,
-    TimerId, WallMs,
+    TimerId, TracedSend, WallMs,
 };
 use super::segments::SegmentTable;
 use super::send::Pool;
@@ -48,7 +48,7 @@ pub(super) enum Alarm {
 pub(super) struct Core<M, D> {
     pub(super) index: usize,
     pub(super) now: Monotonic,
-    wall: WallMs,
+    pub(super) wall: WallMs,
     pub(super) driver: D,
     pub(super) conns: Connections,
     pub(super) reads: Reads,
@@ -84,6 +84,8 @@ pub(super) struct Core<M, D> {
     pub(super) accepts_refused: u64,
     /// [`Io::sent_bytes`].
     pub(super) sent_bytes: u64,
+    /// [`Io::take_traced`].
+    pub(super) traced: Vec<TracedSend>,
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
@@ -106,6 +108,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             pool: Pool::default(),
             scratch: Vec::new(),
             sent_bytes: 0,
+            traced: Vec::new(),
             dirty: VecDeque::new(),
             overdue: VecDeque::new(),
             late: VecDeque::new(),
@@ -327,6 +330,16 @@ impl<M: Send + 'static, D: Driver> Io<M> for Core<M, D> {
         if let Some(conn) = self.conns.alive(id) {
             conn.awaited = true;
         }
+    }
+
+    fn trace(&mut self, id: ConnId, on: bool) {
+        if let Some(conn) = self.conns.named(id) {
+            conn.traced = on;
+        }
+    }
+
+    fn take_traced(&mut self) -> Vec<TracedSend> {
+        std::mem::take(&mut self.traced)
     }
 
     fn sent_bytes(&self) -> u64 {

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use super::connections::{Conn, FLUSH_LIMIT, Phase, Reading, tag};
 use super::core::Core;
 use super::driver::{Driver, Kind};
-use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic};
+use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic, TracedSend};
+use super::send::keep_traced;
 
 /// What handshakes may take of a turn; the last one may take longer.
 const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
@@ -262,6 +263,9 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             let tail = std::mem::take(&mut outgoing.tail);
             sealed = layered.layer.seal(&tail, &mut wire);
             self.sent_bytes += if is_outgoing { 0 } else { tail.len() as u64 };
+            if conn.traced {
+                keep_traced(&mut self.traced, TracedSend { conn: id, at: self.wall, bytes: tail.clone() });
+            }
             self.pool.take_lent(tail);
         } else if has_plain {
             outgoing.tail_to_queue(&mut self.pool);

@@ -17,6 +17,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::service::verifier::{Asked, Task};
 use crate::session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
 
+use super::banned::BANNED;
 use super::connection::{AtDoor, Kind};
 use super::edge::Edge;
 use super::events::{clipped, of_client, second};
@@ -40,6 +41,9 @@ pub(super) enum Admitted {
 impl Core {
     /// Decides on a CONNECT of `len` bytes, unless that was done already [MQTT-3.1.4-2].
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
+        if self.is_banned(io, conn, connect.client_id, connect.username) {
+            return self.refuse_connect(io, conn, connect, BANNED);
+        }
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.broker.around.edge.auth(connection.listener) else { return Admitted::Yes };
         if let Some(AtDoor::Admitted(admission, _)) = connection.claim.as_deref_mut() {

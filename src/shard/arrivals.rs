@@ -15,6 +15,7 @@ use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::session::{Arrival, End, Peer, Violation, refuse};
 
 use super::admission::Admitted;
+use super::banned::BANNED;
 use super::connection::{AtDoor, Kind, Timer};
 use super::events::{of_client, second};
 use super::exchange::Exchanged;
@@ -229,6 +230,11 @@ impl Core {
         let client_id = named.as_deref().unwrap_or(connect.client_id);
         let is_anonymous = admission.is_none_or(|admission| admission.identity.is_none());
         let newcomer = Newcomer { connect, client_id };
+        let identity = admission.and_then(|admission| admission.identity.as_deref());
+        if self.is_banned(io, conn, client_id, identity) {
+            self.tell_refused(io, conn, BANNED.clause, BANNED.what);
+            return self.refuse_admitted(io, conn, newcomer, BANNED);
+        }
         let share = match admission.map(|admission| self.share_of(now, admission, client_id)) {
             Some(Err(violation)) => {
                 self.tell_refused(io, conn, violation.clause, violation.what);

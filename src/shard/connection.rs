@@ -16,6 +16,7 @@ use super::Ring;
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
 use super::carrier::Far;
+use super::traces::Traces;
 
 /// The listener of a connection that none has accepted.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
@@ -116,6 +117,8 @@ pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     /// Connections with the longest tails when all were last looked at, and these lengths; the longest is the last.
     longest: Vec<(usize, ConnId)>,
+    /// Connections that people look at.
+    pub(super) traces: Traces,
     /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.
     begun: HashMap<u32, Begun>,
 }

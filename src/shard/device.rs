@@ -169,16 +169,28 @@ impl Core {
                     self.stall(io, conn, why);
                     break;
                 }
-                Flow::Ended => return Used::all(bytes),
+                Flow::Ended => {
+                    if self.connections.traces.is_any() {
+                        self.trace_to_the_end(io, sender, bytes, used);
+                    }
+                    return Used::all(bytes);
+                }
             }
         }
         if used > 0
             && let Some(connection) = self.connections.get(conn)
         {
             connection.clock.heard(io.now());
+            let is_sample = self.broker.numbers.top.reads.is_due();
             let is_bounded = connection.claim.is_some();
             if let Some((number, level)) = sample.taken {
                 connection.timed = Some(Timed { number, level, at: io.now() });
+            }
+            if self.connections.traces.is_any() {
+                self.trace(io, sender, &bytes[..used]);
+            }
+            if is_sample {
+                self.sample(io, sender, &bytes[..used]);
             }
             if is_bounded {
                 self.charge(io, conn, &bytes[..used]);

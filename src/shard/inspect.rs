@@ -10,6 +10,7 @@ use crate::metrics::inspect::{
 use crate::mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use crate::route::filter;
 use crate::route::shape;
+use crate::route::trie::RULE;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 
@@ -70,6 +71,17 @@ impl Core {
             Ask::Sources { source, limit } => Told::Sources(self.inspect_sources(source, limit)),
             Ask::Seek(seek) => Told::Sought(self.seek_source(&seek)),
             Ask::Bridges { bridge } => Told::Bridges(self.inspect_bridges(io, bridge)),
+            Ask::Top { of, by } => Told::Top(self.broker.numbers.top.shown(of, by, io.now())),
+            Ask::Matching(topic) => self.matching(&topic),
+            Ask::Trace(of) => Told::Done(self.begin_trace(io, *of)),
+            Ask::Traced(id) => {
+                self.take_traced(io);
+                let (packets, lost) = self.connections.traces.take(id);
+                Told::Traced(packets, lost)
+            }
+            Ask::EndTrace(id) => Told::Done(self.end_trace(io, id)),
+            Ask::EndBanned(from) => self.end_banned(io, from),
+            Ask::Publish(of) => Told::Ordered(self.publish_ordered(io, &of)),
         }
     }
 
@@ -104,6 +116,18 @@ impl Core {
             });
         }
         oldest
+    }
+
+    /// Sinks and rules that a message of a topic would go to.
+    fn matching(&self, topic: &str) -> Told {
+        if !valid_name(topic) {
+            return Told::Done(false);
+        }
+        let mut takers = SmallVec::new();
+        self.broker.outlets.router.matches(topic, &mut takers);
+        let (rules, sinks): (Vec<u16>, Vec<u16>) = takers.into_iter().partition(|number| number & RULE != 0);
+        let places = |of: Vec<u16>| of.into_iter().map(|number| usize::from(number & !RULE)).collect();
+        Told::Matching(places(sinks), places(rules))
     }
 
     fn end_by_operator(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {

@@ -8,6 +8,7 @@
 //! | `moves` | connections for a shard with a full mailbox |
 //! | `door`, [`tally`] | how many connections may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
+//! | `banned` | clients that may not connect |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
@@ -26,6 +27,9 @@
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the end of the service, without loss |
 //! | `numbers` | the board |
+//! | `ordered` | messages of the control plane |
+//! | `traces` | packets of clients and topics that people look at |
+//! | `top` | the topics and clients with the most publishes |
 //! | `events` | events for an operator |
 //! | `inspect` | questions of the control plane |
 //! | [`trial`] | the record that a sink would make of a message |
@@ -35,6 +39,7 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
+mod banned;
 mod bridges;
 mod broker;
 mod carrier;
@@ -53,6 +58,7 @@ pub mod mail;
 mod members;
 mod moves;
 mod numbers;
+mod ordered;
 mod outlets;
 mod owner;
 mod reconfigure;
@@ -70,6 +76,8 @@ mod stalls;
 mod subscribe;
 mod tails;
 pub mod tally;
+mod top;
+mod traces;
 pub mod trial;
 mod turn;
 mod upstream;
@@ -88,6 +96,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::auth::Shares;
+use crate::bans::Bans;
 use crate::buffer::Counts;
 use crate::config::{Config, Sink};
 use crate::dapr::App;
@@ -164,6 +173,8 @@ pub struct Surroundings {
     pub app: Option<App>,
     /// What rules in SQL know of the machine.
     pub machine: Arc<Machine>,
+    /// Who may not connect.
+    pub bans: Arc<Bans>,
 }
 
 /// Timers of a shard that are set.

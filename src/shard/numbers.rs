@@ -10,6 +10,8 @@ use crate::metrics::spec::{
 };
 use crate::runtime::seam::ListenerId;
 
+use super::top::Top;
+
 /// The destination of a published message (`publishes_routed_total{result}`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Routed {
@@ -56,6 +58,8 @@ pub(super) struct Numbers {
     moved: Moved,
     /// The sums of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
     spool: [u64; 3],
+    /// What clients publish most.
+    pub(super) top: Top,
 }
 
 impl Numbers {
@@ -66,6 +70,7 @@ impl Numbers {
             board,
             moved: Moved { own: true, ..Moved::default() },
             spool: [0; 3],
+            top: Top::default(),
         }
     }
 

@@ -42,7 +42,10 @@ impl Core {
     }
 
     /// Notes the answer to a CONNECT.
-    pub(super) fn raise_connack(&mut self, io: &Ring<'_>, conn: ConnId, of: Newcomer<'_>, code: ReasonCode) {
+    pub(super) fn raise_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>, code: ReasonCode) {
+        if self.connections.traces.is_any() {
+            self.trace_connect(io, conn, of);
+        }
         if !self.broker.outlets.events.wants(Event::ClientConnack) {
             return;
         }
@@ -115,7 +118,7 @@ impl Core {
     }
 
     /// The user name of a CONNECT, unless that is a secret.
-    fn shown_username<'c>(&mut self, conn: ConnId, connect: &Connect<'c>) -> Option<&'c str> {
+    pub(super) fn shown_username<'c>(&mut self, conn: ConnId, connect: &Connect<'c>) -> Option<&'c str> {
         let listener = self.connections.get(conn).map(|connection| connection.listener);
         let policy = listener.and_then(|listener| self.broker.around.edge.auth(listener));
         let is_secret = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);

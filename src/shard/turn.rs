@@ -244,6 +244,9 @@ impl Shard for Core {
         if self.broker.has_events() || self.bridges.has_answers() {
             io.go_on();
         }
+        if self.connections.traces.is_any() {
+            self.take_traced(io);
+        }
         self.broker.count_copies(io);
         self.broker.numbers.count(M::Turns);
         self.broker.numbers.set(M::BytesSent, io.sent_bytes());

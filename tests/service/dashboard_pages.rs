@@ -68,6 +68,14 @@ fn clients_subscriptions_messages_and_what_they_go_through() {
     browse("dashboard_lists.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
 }
 
+/// W13, W14: who publishes most, traces, a message by hand, and bans.
+#[test]
+fn top_traces_messages_by_hand_and_bans() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"plant/#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    browse("dashboard_operating.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -105,6 +113,10 @@ fn the_files_are_small() {
         "clients.js",
         "messages.js",
         "infrastructure.js",
+        "top.js",
+        "traces.js",
+        "publish.js",
+        "bans.js",
         "change.js",
         "about.js",
         "LICENSES.txt",

@@ -267,7 +267,7 @@ impl Device {
         }
     }
 
-    /// The next packet, with the user properties that an answer has.
+    /// The next packet, with the user properties that an answer or a message has.
     pub(crate) fn hear_with_user_properties(&mut self) -> (Heard, Vec<(String, String)>) {
         let mut buffer = [0; 4096];
         while self.first().is_none() {
@@ -278,7 +278,8 @@ impl Device {
         let frame = frame::next_for(self.version, Sender::Server, &self.heard, u32::MAX).expect("well formed");
         let said = match decode::decode(self.version, Sender::Server, frame.expect("whole")).expect("well formed") {
             Packet::PubAck(ack) | Packet::PubRec(ack) => ack.properties.user_properties(),
-            other => panic!("no answer: {other:?}"),
+            Packet::Publish(publish) => publish.properties.user_properties(),
+            other => panic!("it has no user properties: {other:?}"),
         };
         let said = said.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         (self.hear(), said)

@@ -542,6 +542,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         lost_before: Default::default(),
         rules: &KEPT,
         machine: Arc::new(forebay::rule::around::Machine::bare()),
+        bans: Arc::default(),
     }
 }
 

@@ -106,6 +106,17 @@ pub struct Detached {
     pub deadline: Monotonic,
 }
 
+/// What a traced connection was sent at the end of a turn.
+#[derive(Clone, Debug)]
+pub struct TracedSend {
+    /// The connection; it may be gone by now.
+    pub conn: ConnId,
+    /// When that was.
+    pub at: WallMs,
+    /// The bytes. Empty: more than [`crate::limits::TRACED_SENDS_BYTES_MAX`] of all waited to be taken, and these were left out.
+    pub bytes: Vec<u8>,
+}
+
 /// Why a connection is gone. After `on_close` its [`ConnId`] is dead.
 #[derive(Debug)]
 pub enum Closed {
@@ -295,6 +306,13 @@ pub trait Io<M> {
     /// [`Shard::on_writable`] follows once, as soon as the kernel has taken all but half of [`crate::limits::SENT_AHEAD_BYTES_MAX`] of what is
     /// queued for this connection, or of what is queued next if that is nothing yet.
     fn tell_writable(&mut self, conn: ConnId);
+    /// From now on a copy of what this connection is sent is kept for [`Io::take_traced`], or no longer. Nothing, where there are no sockets
+    /// behind this seam.
+    fn trace(&mut self, _conn: ConnId, _on: bool) {}
+    /// What traced connections were sent since the last call, in order, before a layer has sealed it.
+    fn take_traced(&mut self) -> Vec<TracedSend> {
+        Vec::new()
+    }
     /// Bytes taken from the out-buffers of accepted connections to be sent, before a layer has sealed them.
     fn sent_bytes(&self) -> u64 {
         0

@@ -11,7 +11,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
 use super::admit::{Feeds, waits_for};
-use super::delivery::{PublishedBy, Route};
+use super::delivery::{PublishedBy, Route, packet_bytes};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
@@ -209,8 +209,8 @@ impl Broker {
                 republished_await = Some(self.republished_awaits());
             }
         }
-        if reason == Reason::Unmatched && self.outlets.events.wants(Event::MessageDropped) {
-            self.raise_unwanted_of(io, (conn, key), publish);
+        if reason == Reason::Unmatched {
+            self.nobody_wants(io, (conn, key), publish);
         }
         let is_lasting = is_taken
             && self.outlets.is_settled()
@@ -242,9 +242,20 @@ impl Broker {
     /// Notes that nobody wanted a message of a session.
     #[cold]
     #[inline(never)]
-    fn raise_unwanted_of(&mut self, io: &Ring<'_>, (conn, key): (ConnId, SessionKey), publish: &Publish<'_>) {
+    fn nobody_wants(&mut self, io: &Ring<'_>, (conn, key): (ConnId, SessionKey), publish: &Publish<'_>) {
+        let is_sample = self.numbers.top.unmatched.is_due();
+        let is_told = self.outlets.events.wants(Event::MessageDropped);
+        if !(is_sample || is_told) {
+            return;
+        }
         let Some(session) = self.sessions.get(key) else { return };
         let Some(topic) = session.topic_of(publish) else { return };
+        if is_sample {
+            self.numbers.top.nobody_wants(topic, packet_bytes(topic, publish), io.now());
+        }
+        if !is_told {
+            return;
+        }
         let from = (Some(conn), session.client(), session.username());
         let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
         self.raise(raised);

@@ -1,0 +1,110 @@
+//! A message by the API: it goes where a client's would go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Who;
+use super::pages::{ask, not_an_answer};
+use super::problem::{Problem, Sent};
+use super::{Shown, View};
+use crate::address::Address;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{Ask, Ordered, ToPublish, Told};
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(publish))
+}
+
+/// A message to publish.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MessageToPublish {
+    topic: String,
+    /// Payload as text.
+    #[serde(default)]
+    payload: String,
+    /// Payload in base64, in the place of `payload`.
+    payload_base64: Option<String>,
+    /// 0, 1 or 2: of the message for its subscribers. 1 if it is left out.
+    #[schema(minimum = 0, maximum = 2)]
+    qos: Option<u8>,
+    /// It is retained for its topic; without a payload it ends what is retained.
+    #[serde(default)]
+    retain: bool,
+    /// For how long it is worth being delivered.
+    message_expiry_seconds: Option<u32>,
+    /// Content Type of MQTT 5.
+    content_type: Option<String>,
+    /// User properties of MQTT 5: pairs of name and value.
+    #[serde(default)]
+    user_properties: Vec<(String, String)>,
+}
+
+/// Where a message went.
+#[derive(Debug, Serialize, ToSchema)]
+struct PublishedBody {
+    /// Some sink, rule or subscription has matched it, or it is retained. False: nobody has it.
+    matched: bool,
+}
+
+/// Publishes a message: sinks, rules and subscribers get it as from a client with the identifier `$api` and the token's name as its user. The answer
+/// does not wait for Kafka, nor for subscribers; what sinks make of it is in their numbers.
+#[utoipa::path(post, path = "/api/v1/publish", tag = "clients", request_body = MessageToPublish, responses(
+    (status = 200, body = PublishedBody, description = "It is on its way to all that match it"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "A sink or a rule refuses the message: nobody has it"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "There is no room, or a shard did not answer: nobody has it")))]
+async fn publish(
+    State(view): State<Arc<View>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(Who(token)): Extension<Who>,
+    Sent(message): Sent<MessageToPublish>,
+) -> Result<Json<PublishedBody>, Problem> {
+    let payload = match &message.payload_base64 {
+        None => message.payload.into_bytes(),
+        Some(_) if !message.payload.is_empty() => {
+            return Err(Problem::bad_request("payload or payload_base64: one of them"));
+        }
+        Some(text) => STANDARD.decode(text).map_err(|e| Problem::bad_request(format!("payload_base64: {e}")))?,
+    };
+    let to_publish = ToPublish {
+        topic: message.topic.clone(),
+        payload,
+        qos: message.qos.unwrap_or(1),
+        retain: message.retain,
+        expiry_s: message.message_expiry_seconds,
+        content_type: message.content_type,
+        user_properties: message.user_properties,
+        username: token.clone(),
+    };
+    // Messages of one topic keep their order.
+    let shard = view.shards.owner(&message.topic);
+    let Told::Ordered(told) = ask(&view, shard, Ask::Publish(Box::new(to_publish))).await? else {
+        return Err(not_an_answer());
+    };
+    let matched = match told {
+        Ordered::Invalid(why) => return Err(Problem::bad_request(why)),
+        Ordered::NoRoom => {
+            return Err(Problem::unavailable("there is no room for the message now: nobody has it; try again").after(1));
+        }
+        Ordered::Refused => {
+            let detail = "a sink or a rule refuses the message: nobody has it; `forebay events` says which";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        Ordered::Taken => true,
+        Ordered::Unmatched => false,
+    };
+    let event = Event::now(Kind::AdminAction).with(Field::Action, "publish").with(Field::MqttTopic, message.topic);
+    view.journal.say_of(event.maybe(Field::Token, token), Address::of(peer.ip()));
+    Ok(Json(PublishedBody { matched }))
+}
