@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
+import frozen
 import hostile
 import kept
 import remotes
@@ -18,7 +19,7 @@ import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle):
+for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, frozen.BridgesFrozen):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"
