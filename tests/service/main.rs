@@ -12,6 +12,7 @@ mod auth_gone;
 mod auth_mosquitto;
 mod away;
 mod bridges_admin;
+mod bridges_aedes;
 mod bridges_frozen;
 mod bridges_share;
 mod change;
