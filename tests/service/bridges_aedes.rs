@@ -69,8 +69,11 @@ impl Drop for Aedes {
 fn goes_both_ways(scheme: &str, dir: &Path) {
     let files: Vec<_> = if scheme == "wss" { vec![dir.join("server.pem"), dir.join("server.key")] } else { Vec::new() };
     let mut remote = Aedes::start(&files);
-    let ca =
-        if scheme == "wss" { format!("tls = {{ ca_file = \"{}\" }}\n", dir.join("ca.pem").display()) } else { String::new() };
+    let ca = if scheme == "wss" {
+        format!("tls = {{ ca_file = \"{}\" }}\n", dir.join("ca.pem").display())
+    } else {
+        String::new()
+    };
     let service = Service::start(&config(&format!(
         "[bridge.plant]\nurl = \"{scheme}://localhost:{}\"\nversion = \"auto\"\n{ca}\
          [[bridge.plant.in]]\nfilters = \"plant/#\"\nqos = 2\ntopic = \"in/${{topic}}\"\n\

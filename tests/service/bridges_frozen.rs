@@ -15,7 +15,7 @@ use crate::support::service::{Service, config, config_with};
 use crate::support::temp_dir;
 
 const MESSAGES: u16 = 200;
-/// With this many bytes each they are more than the memory for records.
+/// With this many bytes each they are more than the least memory for records.
 const BYTES: usize = 32 << 10;
 /// Longer than mosquitto waits for a client with this keep-alive.
 const KEEP_ALIVE_S: u64 = 8;
@@ -41,14 +41,14 @@ fn publish(remote: &Mosquitto) {
     }
 }
 
-/// `meanwhile`: what is waited for while Kafka is frozen.
-fn is_there_once(version: &str, spool: &str, meanwhile: impl Fn(&Service)) {
+/// `keys`: of the cluster, and what follows it. `meanwhile`: what is waited for while Kafka is frozen.
+fn is_there_once(version: &str, keys: &str, meanwhile: impl Fn(&Service)) {
     let (kafka, dir) = (Service::start(&config("")), temp_dir());
     let remote = Mosquitto::start(dir.path(), REMOTE);
     let service = Service::start(&config_with(
         "shards = 1",
         &format!(
-            "[kafka.main]\nbootstrap = \"{}\"\nbuffer_bytes = \"4MiB\"\n{spool}\
+            "[kafka.main]\nbootstrap = \"{}\"\n{keys}\
              [bridge.plant]\nurl = \"mqtt://{}\"\nversion = \"{version}\"\nkeep_alive = \"{KEEP_ALIVE_S}s\"\n\
              [[bridge.plant.in]]\nfilters = \"plant/#\"\nqos = 2\n\
              [[sink]]\nname = \"values\"\nfilters = \"plant/#\"\ntopic = \"values\"\n",
@@ -83,7 +83,7 @@ fn is_there_once(version: &str, spool: &str, meanwhile: impl Fn(&Service)) {
 /// G5, G9: there is no room for more, so the connection is not read; the remote hears PINGREQ nevertheless, and PINGRESP is waited for by nobody.
 #[test]
 fn without_a_spool_the_remote_keeps_what_is_not_answered() {
-    is_there_once("5.0", "", |service| {
+    is_there_once("5.0", "buffer_bytes = \"4MiB\"\n", |service| {
         until("the connection not to be read", || metric(service, "connections_paused") == 1);
     });
 }

@@ -149,12 +149,11 @@ impl Core {
             }
         }
         self.forget_ids(index);
-        let receive_maximum = if granted.version == Version::V5 { bridge.receive_maximum } else { u16::MAX };
         let remote = Remote {
             version: granted.version,
             packet_size_max: granted.packet_size_max,
             send_maximum: granted.in_flight_max,
-            receive_maximum,
+            receive_maximum: bridge.receive_maximum,
         };
         let settings = &self.broker.keeping.settings;
         self.broker.sessions.attach(key, conn, (remote, &known_as(bridge)), settings);

@@ -44,6 +44,8 @@ class BridgesFrozen(Scenario):
     def prepare(self) -> None:
         # One shard has the least memory that there may be: with `--spool none` it is full, and the connection to the remote is not read.
         self.options.shards = 1
+        if self.spooled:
+            self.options.buffer = "32MiB"  # batches on their way to a Kafka that is frozen are in memory, with a spool as well
         self.start_kafka()
         (port,) = free_ports(1)
         config = self.work / "mosquitto.conf"
