@@ -28,6 +28,7 @@ BRIDGE = """\
 [bridge.remote]
 url = "mqtt://127.0.0.1:{port}"
 client_id = "forebay"
+version = "3.1.1"
 inflight_max = 1024
 """
 IN = '[[bridge.remote.in]]\nfilters = "{filter}"\nqos = 1\n'
@@ -45,13 +46,12 @@ listener {tcp} 127.0.0.1
 listener {ws} 127.0.0.1
 protocol websockets
 """
-# What Forebay's bridge does as well: 5.0, sessions that stay, more than 20 messages on their way.
+# What Forebay's bridge does as well: 3.1.1 (mosquitto 2.0 refuses its own 5.0 with these settings), a session that stays, more than 20 messages on their way.
 ITS_BRIDGE = """\
 connection remote
 address 127.0.0.1:{port}
 remote_clientid mosquitto
-bridge_protocol_version mqttv50
-bridge_max_packet_size 0
+bridge_protocol_version mqttv311
 cleansession false
 restart_timeout 1
 notifications false
