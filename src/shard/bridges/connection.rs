@@ -242,7 +242,7 @@ impl Core {
         let now = io.now();
         let Some((index, running)) = self.bridges.of(session) else { return };
         let Some((link, _)) = running.at else { return };
-        // Before 5.0 nothing more is said to a client whose session another one takes over.
+        // Before 5.0 a client is not told that another one takes its session over.
         let is_mute = running.client.standing().is_some_and(|(granted, _)| granted.version < Version::V5);
         let may_be_taken_over = is_mute && matches!(why, Closed::Peer);
         let why = running.carrier.closed(link, why);

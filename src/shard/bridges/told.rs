@@ -141,8 +141,7 @@ impl Core {
         });
     }
 
-    /// Sets the numbers of the bridges. They are set again once one of them can have changed: messages of a remote that are open may be answered at
-    /// any time.
+    /// Sets the numbers of the bridges. They are set again once one of them can have changed: messages that are open may be answered or sent at any time.
     pub(super) fn set_bridge_numbers(&mut self) {
         self.bridges.is_shown = true;
         for (index, running) in &mut self.bridges.all {
@@ -150,9 +149,9 @@ impl Core {
             let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
             running.counts.settled += u64::from(oldest.wrapping_sub(running.counts.owed));
             running.counts.owed = oldest;
-            self.bridges.is_shown &= oldest == next;
             let (counts, out) = (running.counts, self.broker.delivery.remotes.counts(running.session));
             let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
+            self.bridges.is_shown &= oldest == next && (open + queued == 0 || running.at.is_none());
             let stats = running.client.stats();
             let state = running.state(&self.broker.around.config.bridges[*index]);
             let values = [
