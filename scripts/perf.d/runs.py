@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/python"))
 
@@ -84,3 +87,40 @@ def turns(round_number: int, sides: list) -> list:
 def python_of_tests() -> str:
     """One with confluent-kafka, which has librdkafka in it."""
     return os.environ.get("FOREBAY_PYTHON") or str(CACHE / "venv/bin/python")
+
+
+class Rounds:
+    """Figures by what they are of, a list with one for each round."""
+
+    TABLE: list[str] = []
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, name: str, figure: float) -> None:
+        self.found[name].append(figure)
+
+    def say(self, kind: str, ours: str, theirs: str, aim: float) -> None:
+        ratios = [a / b for a, b in zip(self.found[ours], self.found[theirs], strict=True)]
+        figures = {ours: round(median(self.found[ours]), 4), theirs: round(median(self.found[theirs]), 4)}
+        say(kind=kind, **figures, ratio=round(median(ratios), 3), ratios=[round(ratio, 3) for ratio in ratios], aim=aim)
+        of = [f"{figure:,.3g}" if figure < 100 else f"{figure:,.0f}" for figure in figures.values()]
+        self.TABLE.append(f"| `{kind}` | {of[0]} | {of[1]} | **{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {aim} |")
+
+    @classmethod
+    def show(cls) -> None:
+        """A table for perf/README.md."""
+        print("\n| `kind` | ours, us | the other, us | ratio: median (all rounds) | aim |\n|---|---|---|---|---|", *cls.TABLE, sep="\n", file=sys.stderr)
+
+
+def number(of: Service, name: str) -> float:
+    lines = of.get("/metrics")[1].splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def wait(what: str, until) -> None:
+    deadline = time.monotonic() + 60
+    while not until():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not after 60 s: {what}")
+        time.sleep(0.02)

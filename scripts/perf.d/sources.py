@@ -16,11 +16,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections import defaultdict
 from pathlib import Path
-from statistics import median
 
-from runs import PREAMBLE, Service, figures, folder, load, python_of_tests, say, sink, turns
+from runs import PREAMBLE, Rounds, Service, figures, folder, load, number, python_of_tests, say, sink, turns, wait
 
 # Pattern, records of a round, and how often the pattern has to be that long: a round takes some hundred ticks of CPU time, so that neither a tick nor
 # the source's pause and start is seen in the figures.
@@ -59,25 +57,6 @@ window = 64
 """
 
 
-class Rounds:
-    """Figures by what they are of, a list with one for each round."""
-
-    TABLE: list[str] = []
-
-    def __init__(self) -> None:
-        self.found: dict[str, list[float]] = defaultdict(list)
-
-    def note(self, name: str, figure: float) -> None:
-        self.found[name].append(figure)
-
-    def say(self, kind: str, ours: str, theirs: str, aim: float) -> None:
-        ratios = [a / b for a, b in zip(self.found[ours], self.found[theirs], strict=True)]
-        figures = {ours: round(median(self.found[ours]), 4), theirs: round(median(self.found[theirs]), 4)}
-        say(kind=kind, **figures, ratio=round(median(ratios), 3), ratios=[round(ratio, 3) for ratio in ratios], aim=aim)
-        of = [f"{figure:,.3g}" if figure < 100 else f"{figure:,.0f}" for figure in figures.values()]
-        self.TABLE.append(f"| `{kind}` | {of[0]} | {of[1]} | **{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {aim} |")
-
-
 def topics(bootstrap: str, names: list[str]) -> None:
     """Of four partitions, by confluent-kafka of the tests' environment."""
     code = "import sys; from confluent_kafka.admin import AdminClient, NewTopic; admin = AdminClient({'bootstrap.servers': sys.argv[1]}); made = admin.create_topics([NewTopic(name, 4, 1) for name in sys.argv[2:]]); [each.result(30) for each in made.values()]"
@@ -104,19 +83,6 @@ def order(of: Service, verb: str) -> None:
     token = (of.folder / "data/control-token").read_text().strip()
     request = urllib.request.Request(f"{of.addresses['control']}/api/v1/sources/from-kafka/{verb}", method="POST", headers={"Authorization": f"Bearer {token}"})
     urllib.request.urlopen(request, timeout=30).close()
-
-
-def number(of: Service, name: str) -> float:
-    lines = of.get("/metrics")[1].splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
-def wait(what: str, until) -> None:
-    deadline = time.monotonic() + 60
-    while not until():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not after 60 s: {what}")
-        time.sleep(0.02)
 
 
 def settled(of: Service) -> None:
@@ -257,7 +223,7 @@ def main() -> None:
             fan.service.kill()
         # Half of them again: two per cent are to be seen.
         idle(bench, rounds + rounds // 2, scale, work, address, bootstrap)
-    print("\n| `kind` | ours, us | the other, us | ratio: median (all rounds) | aim |\n|---|---|---|---|---|", *Rounds.TABLE, sep="\n", file=sys.stderr)
+    Rounds.show()
 
 
 main()

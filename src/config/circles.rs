@@ -6,13 +6,16 @@ use std::collections::VecDeque;
 use super::keys::Section;
 use super::problem::Fault;
 use super::resolve::Document;
-use super::resolved::{BridgeIn, Feed, Rule, Sink, Source};
+use super::resolved::{Bridge, BridgeIn, Feed, Rule, Sink, Source};
 use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
 
 /// The most steps for which two patterns are compared: beyond it they are taken to have a text in common.
 const STEPS_MAX: usize = 1 << 22;
+
+/// The key of a way that dead letters of a bridge open.
+const LETTERS: &str = "bridge.dead_letters_topic";
 
 /// One piece of a pattern of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,12 @@ struct Way {
     words: String,
 }
 
-/// Where messages of sources may go, subscribers aside.
+/// Where messages of sources may go, other subscribers aside.
 #[derive(Clone, Copy)]
 pub(super) struct Destinations<'c> {
     pub(super) sinks: &'c [Sink],
     pub(super) rules: &'c [Rule],
+    pub(super) bridges: &'c [Bridge],
 }
 
 /// Reports each circle once, at its first source. `places` are those of the sources in the file.
@@ -54,11 +58,16 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "feeds" => {
                 "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" and \"rules\" out of feeds"
             }
+            LETTERS => "write the bridge's dead letters to another Kafka topic, one that no source reads",
             "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
         // What a rule reads by name is decided by the rule.
-        let key = if circle[0].key == "sql" { "name" } else { circle[0].key };
+        let key = match circle[0].key {
+            "sql" => "name",
+            LETTERS => "feeds",
+            key => key,
+        };
         let spot = document.spot_in(Section::Source, places[at], key);
         document.source.report(&spot, Fault::new(what).hint(hint));
     }
@@ -138,7 +147,7 @@ struct Walk<'c> {
 impl<'c> Walk<'c> {
     /// Follows messages with topics of this pattern, wherever they are fed.
     fn follow(&mut self, published: &[Piece], feeds: impl Fn(Feed) -> bool, what: &str) {
-        let Destinations { sinks, rules } = self.to;
+        let Destinations { sinks, rules, bridges } = self.to;
         let literal = literal(published);
         let taking = sinks.iter().filter(|sink| takes(sink, published, literal.as_deref()));
         for sink in taking.filter(|_| feeds(Feed::Sinks)) {
@@ -147,6 +156,27 @@ impl<'c> Walk<'c> {
         let evaluated = rules.iter().filter(|rule| rule.enabled && reads(rule, published));
         for rule in evaluated.filter(|_| feeds(Feed::Rules)) {
             self.follow_rule(rule, what);
+        }
+        let goes_out = |bridge: &&Bridge| {
+            let mut filters = bridge.outs.iter().flat_map(|out| &out.filters);
+            filters.any(|filter| can_match(filter, published))
+        };
+        for bridge in bridges.iter().filter(goes_out).filter(|_| feeds(Feed::Subscribers)) {
+            self.lead_letters(bridge, what);
+        }
+    }
+
+    /// Adds the ways that a bridge opens by its dead letters: what goes out may be refused.
+    fn lead_letters(&mut self, bridge: &Bridge, what: &str) {
+        let Some(letters) = bridge.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref()) else { return };
+        for (to, _, topic) in
+            read(self.sources).filter(|(_, cluster, topic)| *cluster == bridge.cluster && topic == letters)
+        {
+            let words = format!(
+                "bridge {} writes {what} that its remote refuses to Kafka topic {topic}, which source {} reads",
+                bridge.name, self.sources[to].name
+            );
+            self.ways.push(Way { to, key: LETTERS, words });
         }
     }
 

@@ -67,15 +67,16 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
+    let to = Destinations { sinks: &sinks, rules: &rules, bridges: &[] };
+    let mut bridges = bridges::resolve(&document, overrides, &targets, to);
     let sources = sources::resolve(
         &document,
         overrides,
         &targets,
-        Destinations { sinks: &sinks, rules: &rules },
+        Destinations { sinks: &sinks, rules: &rules, bridges: &bridges },
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
-    let mut bridges = bridges::resolve(&document, overrides, &targets, Destinations { sinks: &sinks, rules: &rules });
     let retained = Retained::read(&document.table(Section::Retained));
     let warnings = Problems::default();
     let dapr = dapr::resolve(&document, overrides, &mut bridges, &mut binds);

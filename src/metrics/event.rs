@@ -191,12 +191,14 @@ events! {
     BridgeRefused, Error, Error, "bridge_refused", [Bridge, Remote, Reason], "the remote refuses a bridge, or TLS fails: somebody has to change something; retrying now and then";
     BridgeFilterRefused, Warn, Error, "bridge_filter_refused", [Bridge, Remote, MqttTopic, Reason], "a topic filter of a bridge is refused: messages of these topics do not pass";
     BridgeSessionLost, Warn, Error, "bridge_session_lost", [Bridge, Remote, Records], "the remote has forgotten the session of a bridge: what was on its way is sent again, this many messages of QoS 2 may come there twice, and what it kept for the bridge is lost there";
+    BridgeTakenOver, Warn, Error, "bridge_taken_over", [Bridge, Remote, Reason], "the remote has ended the connection of a bridge twice within a minute, as it does when another client comes with the same client ID: give each instance its own, as with {uuid}";
     BridgeRefusedMessage, Warn, Client, "bridge_message_refused", [Bridge, Remote, MqttTopic, Reason, LettersTopic, File], "the remote refuses a message for good: it becomes a dead letter, or is dropped where there are none";
     BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
     BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
     BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405; it is asked again after a change, or a restart";
     BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached: messages for it wait; trying again every 2 s";
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
+    BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";

@@ -218,6 +218,13 @@ impl Inflight {
         }
     }
 
+    /// See [`super::Session::owes_one_more`].
+    pub(super) fn owes_one_more(&mut self, number: u32) {
+        if let Some(slot) = self.slot_mut(number) {
+            slot.owed += 1;
+        }
+    }
+
     /// See [`super::Session::complete`].
     pub(super) fn complete(&mut self, first: u32, count: u32, reason: Reason) {
         let has_parked = self.qos2.as_ref().is_some_and(|qos2| qos2.has_parked());

@@ -34,7 +34,7 @@ pub struct Remote {
     pub packet_size_max: u32,
     /// Messages of QoS 1 and 2 that may be on their way to it.
     pub send_maximum: u16,
-    /// Messages of QoS 1 and 2 that it may have open here, as CONNECT said in 5.0.
+    /// Messages of QoS 1 and 2 of it that may wait for their answers here, as CONNECT said in 5.0. Beyond that the connection is not read.
     pub receive_maximum: u16,
 }
 
@@ -43,13 +43,15 @@ impl Remote {
         let Self { version, packet_size_max, send_maximum, receive_maximum } = self;
         let peer = Peer { version, packet_size_max, problem_information: false, is_remote: true };
         let settings = Settings {
-            receive_maximum,
+            // One that sends more is not left: mosquitto 2.0 does, when it has kept many messages of QoS 2.
+            inflight_max: receive_maximum,
             topic_alias_maximum: 0,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             ..settings.clone()
         };
-        Terms { send_maximum, ..terms(peer, &settings) }
+        // PUBREL comes after whatever the remote has sent too early, so identifiers may be open beyond that.
+        Terms { send_maximum, receive_maximum: u16::MAX, qos2_max: u16::MAX, ..terms(peer, &settings) }
     }
 }
 

@@ -386,6 +386,11 @@ impl Session {
         self.inflight.opened(number, sinks, reason);
     }
 
+    /// One answer more is owed for message `number` of QoS 1 or 2, which was opened since answers were last sent.
+    pub fn owes_one_more(&mut self, number: u32) {
+        self.inflight.owes_one_more(number);
+    }
+
     /// A row of this open QoS 2 id stands in the log: its release has to be written down, too.
     pub fn logged(&mut self, packet_id: u16) {
         self.inflight.logged(packet_id);

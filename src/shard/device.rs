@@ -240,8 +240,7 @@ impl Core {
             let published = self.broker.publish(io, from, (given, follows), to, sample);
             if let Published::On { is_lasting } = published {
                 if from.peer.is_remote {
-                    let next = self.broker.next_number(from.session);
-                    self.bridges.received(from.session, given.qos, next);
+                    self.published_of_remote(from.session, &publish);
                 } else if is_lasting {
                     *last = Some((frame.first, publish));
                 }

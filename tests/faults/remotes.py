@@ -96,8 +96,11 @@ class Bridges(Scenario):
         self.second.wait_ready()
 
     def begin_round(self) -> Load:
-        # A message at QoS 0 waits for none of the others and overtakes them, which the judge of orders knows nothing of.
-        self.options.qos = "0:1:1"
+        # A message at QoS 0 waits for none of the others and overtakes them, which the judge of orders knows nothing of: `bridges-qos0` has them.
+        return self.begin("0:1:1")
+
+    def begin(self, qos: str) -> Load:
+        self.options.qos = qos
         return super().begin_round()
 
     # ---- faults -------------------------------------------------------------------------------------------------------------------
@@ -232,3 +235,62 @@ class BridgesCircle(Bridges):
     name = "bridges-circle"
     short = Bridges.short | {"cycles": 3, "round": 3, "rate": 150}
     circle = True
+
+
+class BridgesQos0(Bridges):
+    """The same at QoS 0: of what is published while a fault lasts, messages may be missing; of the others none is, and none comes twice."""
+
+    name = "bridges-qos0"
+    plain = Bridges.plain | {"reconnect_every": 0}
+    short = Bridges.short | {"cycles": 5, "round": 5, "reconnect_every": 0}
+    SETTLED_S = 1.0  # bridge and publishers are back; what they had on their way arrives
+
+    def begin_round(self) -> Load:
+        self.in_faults = 0  # messages sent from before a fault until all is well again
+        return self.begin("1:0:0")
+
+    def wait_flow(self, patience_s: float = 30) -> None:
+        """Nothing is answered at QoS 0: until something was sent, and the sink has it."""
+        self.wait_line(lambda line: line["sent"], patience_s)
+        deadline = time.monotonic() + patience_s
+        while not self.numbers(self.second).get("sink_records_out_delivered"):
+            if time.monotonic() > deadline:
+                raise Failed(f"nothing is in Kafka after {patience_s} s; the log of the second:\n{self.second.tail()}")
+            time.sleep(0.1)
+
+    def wait_line(self, is_there, patience_s: float = 30) -> dict:
+        """Until the generator's newest line is one that is wanted."""
+        deadline = time.monotonic() + patience_s
+        while not is_there(line := self.load.progress()):
+            if time.monotonic() > deadline or self.load.process.poll() is not None:
+                raise Failed(f"the generator says nothing: {self.load.words()[-2000:]}")
+            time.sleep(0.1)
+        return line
+
+    def hurt(self) -> None:
+        self.flow(2 * self.SETTLED_S)
+        before = self.load.progress()  # of a second ago at most, so what was sent meanwhile is among those that may be missing
+        super().hurt()
+        self.wait_bridge()
+        self.flow(self.SETTLED_S)
+        self.wait_bridge()
+        self.wait_line(lambda line: line["connected"] == self.options.clients)
+        self.flow(self.SETTLED_S)
+        now = self.load.progress()["s"]
+        after = self.wait_line(lambda line: line["s"] > now)
+        self.in_faults += after["sent"] - before["sent"]
+
+    def judge_round(self, load, report: dict) -> None:
+        verdict = report["verdict"]
+        verdict["faults"].pop("I1: lost at QoS 0", None)
+        counts = verdict["counts"]
+        missing = counts.get("QoS 0: sent", 0) - counts.get("QoS 0: in Kafka", 0)
+        self.counts.update({"missing at QoS 0": missing, "sent in faults": self.in_faults})
+        self.checks["what is missing at QoS 0 was sent while a fault lasted"] = missing <= self.in_faults and self.checks.get(
+            "what is missing at QoS 0 was sent while a fault lasted", True
+        )
+        verdict["passed"] = not verdict["faults"]
+
+    def judge(self) -> None:
+        super().judge()
+        self.facts |= {name: self.counts[name] for name in ("missing at QoS 0", "sent in faults")}

@@ -13,12 +13,13 @@ from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
 import kept
+import remote_frozen
 import remotes
 import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle):
+for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"

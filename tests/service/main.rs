@@ -13,6 +13,8 @@ mod auth_mosquitto;
 mod away;
 mod bans;
 mod bridges_admin;
+mod bridges_aedes;
+mod bridges_frozen;
 mod bridges_share;
 mod change;
 mod check;

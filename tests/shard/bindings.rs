@@ -2,11 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use forebay::bridge::Out;
-use forebay::config::{Bridge, BridgeOut};
+use forebay::config::{Bridge, BridgeOut, Feed};
 use forebay::dapr::{Answer, Ask, Binding, Call, Create, Gives, OnFailure, Outcome, Takes};
 use forebay::limits::CALL_BYTES_MAX;
+use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::BridgeMetric;
 use forebay::mqtt::packet::{Ack, Packet, QoS, SubAck};
 use forebay::mqtt::property::Properties;
@@ -30,12 +32,18 @@ fn binding() -> Bridge {
     let all = |name: &str| template(&format!("${{{name}}}"));
     let gives = Out { topic: all("topic"), qos: all("qos"), retain: all("retain"), payload: all("payload") };
     let create = BridgeOut { name: "create".to_owned(), filters: Vec::new(), gives };
-    Bridge { binding: Some(Arc::new(binding)), outs: vec![create], ..bridge() }
+    let mut all = Bridge { binding: Some(Arc::new(binding)), outs: vec![create], ..bridge() };
+    (all.ins[0].feeds, all.ins[0].takes.topic) = (Vec::new(), template("${topic}"));
+    all
 }
 
 /// The remote of a binding that it has accepted; the application wants messages.
 fn bound() -> Remote {
-    let mut remote = Remote::new(&in_memory(), binding());
+    bound_as(binding())
+}
+
+fn bound_as(binding: Bridge) -> Remote {
+    let mut remote = Remote::new(&in_memory().replace("in/#", "#"), binding);
     remote.says(&[connack(false)]);
     assert!(remote.hears().is_empty(), "nobody wants its messages yet");
     remote.world.mail(Mail::Binding(Ask::Wanted { bridge: 0 }));
@@ -105,6 +113,61 @@ fn what_is_kept_stays_with_the_remote() {
     assert_eq!(again.len(), 1);
     called(&mut remote, &again[0], true);
     assert_eq!(remote.hears(), ["puback 1"]);
+}
+
+/// G20: messages that feed sinks as well are acknowledged when the application has them and Kafka, whichever is the later.
+#[test]
+fn an_acknowledgement_waits_for_the_application_and_for_the_sinks() {
+    let mut fed = binding();
+    fed.ins[0].feeds = vec![Feed::Sinks];
+    let mut remote = bound_as(fed);
+    remote.world.kafka_down();
+    remote.says(&[qos(QoS::AtLeastOnce, 1, "plant/1", "a"), qos(QoS::ExactlyOnce, 2, "plant/2", "b")]);
+    let all = calls();
+    assert_eq!(all.iter().map(|call| &*call.topic).collect::<Vec<_>>(), ["plant/1", "plant/2"], "topics of the remote");
+    called(&mut remote, &all[0], true);
+    remote.world.advance(Duration::from_secs(1));
+    assert!(remote.hears().is_empty(), "Kafka does not have the first");
+    remote.world.kafka_up = true;
+    remote.world.advance(Duration::from_secs(5));
+    assert_eq!(remote.hears(), ["puback 1"], "the application does not have the second");
+    // A repeat is no second call.
+    remote.says(&[qos(QoS::ExactlyOnce, 2, "plant/2", "b")]);
+    assert!(calls().is_empty());
+    called(&mut remote, &all[1], true);
+    assert_eq!(remote.hears(), ["pubrec 2"]);
+    let mut values: Vec<_> = remote.world.broker.records.iter().map(|(.., value)| value.clone()).collect();
+    values.sort();
+    assert_eq!(values, [b"a", b"b"]);
+    // What no sink takes waits for the application alone, and QoS 0 for nobody.
+    remote.says(&[Packet::PubRel(ack(2)), qos(QoS::AtMostOnce, 0, "plant/3", "c")]);
+    assert_eq!(calls().len(), 1);
+    remote.world.advance(Duration::from_secs(1));
+    assert_eq!((remote.world.broker.records.len(), remote.number(BridgeMetric::Received)), (3, 3));
+}
+
+/// G19: with `onFailure: keep` a binding that will stand still is warned of, once a connection.
+#[test]
+fn a_binding_that_keeps_many_messages_is_warned_of() {
+    for (concurrency, warned_at) in [(5, 4), (1_000, 16)] {
+        let mut kept = binding();
+        let mut of = kept.binding.as_deref().cloned().expect("a binding");
+        of.takes.as_mut().expect("an input").concurrency = NonZeroUsize::new(concurrency).expect("some");
+        (kept.binding, kept.receive_maximum) = (Some(Arc::new(of)), 100);
+        let mut remote = bound_as(kept);
+        for connection in 1..=2 {
+            for number in 1..=20 {
+                remote.says(&[qos(QoS::AtLeastOnce, number, "plant/1", "a")]);
+                let call = calls().remove(0);
+                called(&mut remote, &call, false);
+                let told = connection - 1 + usize::from(number >= warned_at);
+                assert_eq!(remote.world.told(EventKind::BindingKeeps), told, "{concurrency} {connection} {number}");
+            }
+            remote.cut();
+            remote.again();
+            remote.says(&[connack(true)]);
+        }
+    }
 }
 
 /// G20: without room for more the remote's connection is not read, and nothing is lost.

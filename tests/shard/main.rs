@@ -36,6 +36,8 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+#[path = "../malformed/mod.rs"]
+mod malformed;
 mod mapping;
 mod no_room;
 mod oldest;
@@ -49,6 +51,7 @@ mod reads;
 mod receipts;
 mod remotes;
 mod remotes_hops;
+mod remotes_hostile;
 mod remotes_ledger;
 mod remotes_refusals;
 mod remotes_shown;

@@ -11,6 +11,7 @@ use forebay::mqtt::property::Properties;
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{decode, frame};
 use forebay::rule::template::Template;
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::shard::mail::Mail;
 
@@ -373,11 +374,56 @@ fn a_silent_remote_is_gone() {
     assert_eq!(remote.world.told(EventKind::BridgeLost), 1);
 }
 
+/// G5: while the connection is not read for want of room no PINGRESP is waited for, and the remote is told every so often that we are there.
+#[test]
+fn a_remote_that_is_not_read_is_kept_alive() {
+    let text = in_memory().replace("[kafka.main]", "[kafka.main]\nbuffer_bytes = \"4MiB\"");
+    let mut remote = Remote::new(&text, bridge());
+    remote.accepts(false);
+    remote.world.kafka_down();
+    let large: &'static str = "x".repeat(512 << 10).leak();
+    (1..=10).for_each(|id| remote.says(&[qos(QoS::AtLeastOnce, id, "plant/1", large)]));
+    assert!(remote.world.table.wire(remote.conn).paused, "there is no room for ten of them");
+    for _ in 0..3 {
+        remote.world.advance(Duration::from_secs(46));
+        assert_eq!((remote.hears(), remote.number(BridgeMetric::Connected)), (vec!["pingreq".to_owned()], 1));
+    }
+    remote.world.kafka_up = true;
+    remote.world.advance(Duration::from_secs(10));
+    assert!(!remote.world.table.wire(remote.conn).paused);
+    assert_eq!((remote.number(BridgeMetric::Connected), remote.world.told(EventKind::BridgeLost)), (1, 0));
+}
+
 /// What waits survives the process, and what a remote has open as well.
 #[test]
 fn queues_and_identifiers_survive_a_crash() {
+    assert_eq!(identifiers_after_a_crash(&KEPT), ["site/alarm/2 b qos1 3", "site/alarm/2 b qos2 4"]);
+    let restarted = identifiers_after_a_crash(&IdsRestart);
+    assert_eq!(restarted, ["site/alarm/2 b qos1 1", "site/alarm/2 b qos2 2"], "B5 taken out");
+}
+
+#[derive(Debug)]
+struct IdsRestart;
+
+impl Rules for IdsRestart {
+    fn next_number(&self, _: u64) -> u64 {
+        0
+    }
+}
+
+/// The power goes, and the remote knows the bridge again.
+fn restart(remote: &mut Remote) {
+    remote.world.power_cut();
+    remote.world.mail(Mail::Accept);
+    remote.conn = outgoing(&remote.world);
+    remote.connected();
+    remote.says(&[connack(true)]);
+}
+
+/// What the remote is sent of two messages that come after a crash, after those from before it are over.
+fn identifiers_after_a_crash(rules: &'static dyn Rules) -> Vec<String> {
     let text = super::spooled("", "acknowledge = \"stored\"\n").replace("[\"#\"]", "[\"in/#\"]");
-    let mut remote = Remote::new(&text, bridge());
+    let mut remote = Remote::of(World::of_under(rules, configured(&text, bridge())));
     remote.accepts(false);
     remote.says(&[qos(QoS::ExactlyOnce, 9, "plant/1", "first")]);
     assert_eq!(remote.hears(), ["pubrec 9"], "stored");
@@ -386,11 +432,7 @@ fn queues_and_identifiers_survive_a_crash() {
         remote.world.bytes(device, &bytes_of(Version::V311, &qos(of, id, "alarm/1", "a")));
     }
     assert_eq!(remote.hears(), ["site/alarm/1 a qos1 1", "site/alarm/1 a qos2 2"]);
-    remote.world.power_cut();
-    remote.world.mail(Mail::Accept);
-    remote.conn = outgoing(&remote.world);
-    remote.connected();
-    remote.says(&[connack(true)]);
+    restart(&mut remote);
     let heard = remote.hears();
     assert_eq!(
         heard,
@@ -403,4 +445,16 @@ fn queues_and_identifiers_survive_a_crash() {
     assert_eq!(remote.hears(), ["pubrec 9"]);
     remote.world.advance(Duration::from_secs(5));
     assert_eq!(remote.world.broker.records.len(), 1);
+    // Nothing is on its way.
+    remote.says(&[Packet::PubAck(ack(1)), Packet::PubRec(ack(2))]);
+    assert_eq!(remote.hears(), ["pubrel 2"]);
+    remote.says(&[Packet::PubComp(ack(2))]);
+    remote.world.advance(Duration::from_secs(1));
+    restart(&mut remote);
+    assert_eq!(remote.hears(), ["subscribe plant/#"]);
+    let device = remote.world.device("d", 0);
+    for (id, of) in [(3, QoS::AtLeastOnce), (4, QoS::ExactlyOnce)] {
+        remote.world.bytes(device, &bytes_of(Version::V311, &qos(of, id, "alarm/2", "b")));
+    }
+    remote.hears()
 }

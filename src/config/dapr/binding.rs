@@ -14,7 +14,7 @@ use crate::bridge::{In, Out, Retained, Url, Versions};
 use crate::config::keys::Section;
 use crate::config::problem::{Fault, did_you_mean};
 use crate::config::reader::{Source, Spot, Table};
-use crate::config::resolved::{Bridge, BridgeIn, BridgeOut, Dapr};
+use crate::config::resolved::{Bridge, BridgeIn, BridgeOut, Dapr, Feed};
 use crate::config::setting::Settings as _;
 use crate::config::{Overrides, outgoing_tls};
 use crate::dapr::{Binding, Gives, OnFailure, Takes};
@@ -26,7 +26,7 @@ use crate::secure::{Authorities, Outgoing, OutgoingSettings, OwnCertificate, Sec
 /// The types that become bridges.
 pub(super) const TYPES: [&str; 2] = ["bindings.mqtt", "bindings.mqtt3"];
 /// The names of metadata: those of Dapr, and after them our own.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "url",
     "topic",
     "consumerID",
@@ -43,6 +43,7 @@ const NAMES: [&str; 16] = [
     "onFailure",
     "maxConcurrency",
     "deadLetterTopic",
+    "feeds",
 ];
 /// Names of Dapr that have no effect, as they have none there for this type.
 const WITHOUT_EFFECT: [&str; 2] = ["ttlInSeconds", "rawPayload"];
@@ -301,7 +302,7 @@ impl Reading<'_> {
             let topic = template("${topic}");
             let takes = In { filters: vec![filter.into()], topic, retained: Retained::All, keeps_retain: false };
             let qos = QoS::from_bits(qos).unwrap_or(QoS::AtMostOnce);
-            bridge.ins.push(BridgeIn { name: "app".to_owned(), qos, share, takes, feeds: Vec::new() });
+            bridge.ins.push(BridgeIn { name: "app".to_owned(), qos, share, takes, feeds: self.feeds() });
         }
         let has_letters = takes.as_ref().is_some_and(|of| matches!(of.on_failure, OnFailure::Topic(_)));
         if gives.is_some() || has_letters {
@@ -316,6 +317,14 @@ impl Reading<'_> {
         let component = self.component.name().to_owned();
         bridge.binding = Some(Arc::new(Binding { component, kind, gives, takes }));
         bridge
+    }
+
+    /// Who gets the messages beside the application.
+    fn feeds(&self) -> Vec<Feed> {
+        const EXPECTED: &str = "\"sinks\", \"rules\", \"subscribers\", or some of them with commas between";
+        let word =
+            |word: &str| [Feed::Sinks, Feed::Rules, Feed::Subscribers].into_iter().find(|of| of.as_str() == word);
+        self.read("feeds", EXPECTED, Vec::new(), |text| text.split(',').map(|part| word(part.trim())).collect())
     }
 
     fn url(&self, bridge: &mut Bridge) {

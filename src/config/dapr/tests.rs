@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::super::{Change, Config, Identity, Overrides, parse_with};
 use super::Bridge;
 use crate::bridge::{Retained, Versions};
+use crate::config::Feed;
 use crate::dapr::{Binding, Gives, OnFailure, Takes};
 use crate::mqtt::packet::QoS;
 use crate::secure::{Authorities, OwnCertificate, Secret};
@@ -322,6 +323,10 @@ fn both_types_have_their_defaults() {
     let of = |metadata: &str| binding(&bridges("bindings.mqtt", metadata)[0]);
     assert_eq!(of("backOffMaxRetries: '3'").takes.expect("input").retries, Some(3));
     assert_eq!(of("onFailure: drop").takes.expect("input").on_failure, OnFailure::Drop);
+    let feeds = |metadata: &str| bridges("bindings.mqtt", metadata)[0].ins[0].feeds.clone();
+    assert!(feeds("").is_empty(), "the application alone gets the messages");
+    assert_eq!(feeds("feeds: sinks"), [Feed::Sinks]);
+    assert_eq!(feeds("Feeds: 'rules, sinks,subscribers'"), [Feed::Rules, Feed::Sinks, Feed::Subscribers]);
     assert!(of("direction: output").takes.is_none() && of("direction: input").gives.is_none());
     assert!(!of("direction: 'input, output'").takes.expect("input").is_asked);
     let shared = component("bindings.mqtt", "url: 'tcp://b'\ntopic: $share/g/a/+\nconsumerID: c");
@@ -340,6 +345,7 @@ fn what_is_wrong_is_said_with_document_and_field() {
         (format!("{good}retain: maybe"), "b: retain: \"maybe\" is not true or false"),
         (format!("{good}backOffMaxRetries: -2"), "b: backOffMaxRetries: \"-2\" is not a number of retries"),
         (format!("{good}onFailure: retry"), "b: onFailure: \"retry\" is not"),
+        (format!("{good}feeds: sink"), "b: feeds: \"sink\" is not \"sinks\", \"rules\", \"subscribers\""),
         (format!("{good}direction: in"), "b: direction: \"in\" is no direction"),
         (format!("{good}route: 'a b'"), "b: route: is no path"),
         (format!("{good}QoS: 1\nqos: 1"), "b: qos: is given twice"),

@@ -389,6 +389,26 @@ mod circles {
         good(&format!("{MAIN}{b}{source}[[sink]]\nname='k'\nkafka='b'\nfilters='#'\ntopic='t'\n"));
     }
 
+    /// What goes out by a bridge may be refused, and its dead letters are records.
+    #[test]
+    fn dead_letters_of_a_bridge_are_a_way_back() {
+        let of = |keys: &str, filter: &str, letters: &str| {
+            let source = format!("[[source]]\nname='s'\ntopic='t'\nmqtt_topic='m/${{key}}'\n{keys}\n");
+            let sink = "[[sink]]\nname='k'\nfilters='x'\ntopic='y'\n";
+            let bridge = format!(
+                "[bridge.b]\nurl='mqtt://a'\ndead_letters_topic='{letters}'\n[[bridge.b.out]]\nfilters='{filter}'\n"
+            );
+            read(&format!("{MAIN}{source}{sink}{bridge}")).map_err(|problems| problems.to_string())
+        };
+        let said = of("", "m/#", "t").expect_err("a circle");
+        let want = "source[0].feeds: records of source s would come back without end: bridge b writes messages of m/${key} that its remote refuses to \
+                    Kafka topic t, which source s reads; write the bridge's dead letters to another Kafka topic";
+        assert!(said.contains(want), "{said}");
+        for (keys, filter, letters) in [("", "n/#", "t"), ("", "m/#", "u"), ("feeds='sinks'", "m/#", "t")] {
+            of(keys, filter, letters).unwrap_or_else(|said| panic!("{keys} {filter} {letters}\n{said}"));
+        }
+    }
+
     /// The message of the default sink of a configuration without any.
     #[test]
     fn the_default_sink_is_one() {

@@ -11,20 +11,27 @@ use crate::config::Bridge;
 use crate::dapr::{Answer, Ask, Call, Create, Outcome};
 use crate::kafka::types::Ticket;
 use crate::limits::CALL_BYTES_MAX;
+use crate::metrics::event::{Field, Kind};
 use crate::mqtt::packet::{Ack, Publish, QoS};
 use crate::mqtt::property::Properties;
-use crate::runtime::seam::ConnId;
-use crate::session::{Body, Reason, SessionKey};
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{Body, Reason, Session, SessionKey};
 
 use super::super::broker::publish::Published;
 use super::super::device::{Flow, Source};
 use super::super::owner::Owner;
-use super::super::stalls::Stall;
 use super::super::{Core, Ring};
+use super::messages::Became;
+use super::told::tell;
 use super::wanted;
 
 /// What a message counts for beside its bytes.
 const CALL_BYTES: usize = 256;
+/// What a call with a message counts for.
+fn call_bytes(publish: &Publish<'_>) -> usize {
+    publish.topic.len() + publish.payload.len() + CALL_BYTES
+}
+
 /// The name of the `out` of what applications publish.
 const CREATE: &str = "create";
 
@@ -39,8 +46,20 @@ pub(super) struct Binding {
     written: Vec<(u64, ConnId, Answer)>,
     /// Bytes of messages that the application is called with, or will be.
     calls: usize,
+    /// Messages of the present connection that are not acknowledged for good (`onFailure: keep`).
+    kept: usize,
     /// Whether the application wants the messages of the remote.
     pub(super) is_wanted: bool,
+}
+
+/// Kept messages at which a binding is warned of at the latest: mosquitto sends 20 without an acknowledgement.
+const KEPT_MAX: usize = 16;
+
+impl Binding {
+    /// Notes that the remote forgets what it has sent without an acknowledgement: it sends that again.
+    pub(super) fn begins_anew(&mut self) {
+        self.kept = 0;
+    }
 }
 
 impl Core {
@@ -61,8 +80,12 @@ impl Core {
             Ask::Withdraw { number, .. } => self.withdraw(index, number),
             Ask::Called { ticket, bytes, is_over, .. } => {
                 binding.calls = binding.calls.saturating_sub(bytes);
-                if let Some((session, number)) = ticket.filter(|_| is_over) {
-                    self.broker.answered(Ticket { session, number }, Reason::Success);
+                match ticket {
+                    Some((session, number)) if is_over => {
+                        self.broker.answered(Ticket { session, number }, Reason::Success);
+                    }
+                    Some((session, number)) => self.keeps(io.now(), index, Ticket { session, number }),
+                    None => {}
                 }
             }
             Ask::Wanted { .. } => {
@@ -73,6 +96,24 @@ impl Core {
                 running.client.wants(wanted(&config.bridges[index], true), io.now());
                 running.busy = true;
             }
+        }
+    }
+
+    /// Notes that a message is never acknowledged, and warns before there are too many of them.
+    fn keeps(&mut self, now: Monotonic, index: usize, ticket: Ticket) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        // One of an earlier connection is not among those that the remote waits for.
+        let session = self.broker.sessions.get(running.session);
+        let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
+        if ticket.number.wrapping_sub(oldest) >= next.wrapping_sub(oldest) {
+            return;
+        }
+        running.binding.kept += 1;
+        let kept = running.binding.kept;
+        let of = self.broker.around.config.bridges[index].binding.as_ref().and_then(|of| of.takes.as_ref());
+        let concurrency = of.map_or(1, |takes| takes.concurrency.get());
+        if kept == (concurrency * 4 / 5).clamp(1, KEPT_MAX) {
+            tell(&mut self.broker, Kind::BindingKeeps, now, index, |event| event.with(Field::Total, kept as u64));
         }
     }
 
@@ -190,25 +231,38 @@ impl Core {
         is_refused
     }
 
+    /// Whether there is room for a call of the application with a message of the remote.
+    pub(super) fn has_room_for_call(&self, index: usize, publish: &Publish<'_>) -> bool {
+        let Some(running) = self.bridges.all.get(&index) else { return false };
+        running.binding.calls == 0 || running.binding.calls + call_bytes(publish) <= CALL_BYTES_MAX
+    }
+
     /// Has the application called with a message of the remote, which is acknowledged when it has taken it.
-    pub(super) fn call_app(
-        &mut self,
-        io: &mut Ring<'_>,
-        from: Source,
-        publish: &Publish<'_>,
-        (index, of): (usize, &Arc<crate::dapr::Binding>),
-    ) -> Flow {
-        let Some(running) = self.bridges.all.get_mut(&index) else { return Flow::Ended };
-        let bytes = publish.topic.len() + publish.payload.len() + CALL_BYTES;
-        if running.binding.calls > 0 && running.binding.calls + bytes > CALL_BYTES_MAX {
-            return Flow::Stall(Stall::Answers);
-        }
-        let name = self.broker.around.config.bridges[index].name.clone();
+    pub(super) fn call_app(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, index: usize) -> Flow {
         let (published, number) = self.broker.take_for(from.session, publish, io.now(), 1);
-        let (Published::On { .. }, Some(number)) = (&published, number) else {
-            return self.flow_of(io, from, published);
-        };
-        let ticket = number.map(|number| Owner::Session(from.session).ticket(number));
+        if let (Published::On { .. }, Some(number)) = (&published, number) {
+            self.count_of_remote(from.session, publish.qos, Became::Taken);
+            self.send_call(from.session, publish, (index, number));
+        }
+        self.flow_of(io, from, published)
+    }
+
+    /// Has the application called with a message of the remote that is published here as well: it is acknowledged when both have it.
+    pub(super) fn call_app_beside(&mut self, session: SessionKey, publish: &Publish<'_>, index: usize) {
+        let next = self.broker.next_number(session);
+        let number = (publish.qos > QoS::AtMostOnce).then(|| next.wrapping_sub(1));
+        if let (Some(number), Some(session)) = (number, self.broker.sessions.get_mut(session)) {
+            session.owes_one_more(number);
+        }
+        self.send_call(session, publish, (index, number));
+    }
+
+    /// `number`: of the message in its session; none has one of QoS 0.
+    fn send_call(&mut self, session: SessionKey, publish: &Publish<'_>, (index, number): (usize, Option<u32>)) {
+        let bridge = &self.broker.around.config.bridges[index];
+        let (name, Some(of)) = (bridge.name.clone(), &bridge.binding) else { return };
+        let bytes = call_bytes(publish);
+        let ticket = number.map(|number| Owner::Session(session).ticket(number));
         let call = Call {
             bridge: index,
             name,
@@ -221,10 +275,7 @@ impl Core {
         if let Some(running) = self.bridges.all.get_mut(&index) {
             running.binding.calls += bytes;
         }
-        let next = self.broker.next_number(from.session);
-        self.bridges.received(from.session, publish.qos, next);
         // A service that is stopping acknowledges nothing: the remote sends it again.
         let _ = self.broker.around.app.as_ref().is_some_and(|app| app.call(call));
-        self.flow_of(io, from, published)
     }
 }

@@ -92,6 +92,7 @@ impl Core {
 
     /// Carries out what a client wants, until it wants nothing more.
     pub(super) fn pump_bridge(&mut self, io: &mut Ring<'_>, index: usize) {
+        self.bridges.is_shown = false;
         loop {
             let Some(running) = self.bridges.all.get_mut(&index) else { return };
             running.busy = false;
@@ -148,12 +149,11 @@ impl Core {
             }
         }
         self.forget_ids(index);
-        let receive_maximum = if granted.version == Version::V5 { bridge.receive_maximum } else { u16::MAX };
         let remote = Remote {
             version: granted.version,
             packet_size_max: granted.packet_size_max,
             send_maximum: granted.in_flight_max,
-            receive_maximum,
+            receive_maximum: bridge.receive_maximum,
         };
         let settings = &self.broker.keeping.settings;
         self.broker.sessions.attach(key, conn, (remote, &known_as(bridge)), settings);
@@ -162,6 +162,7 @@ impl Core {
         connection.kind = Kind::Device { session: key, peer };
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.at, running.since, running.is_partial) = (Some((link, conn)), now, false);
+        running.binding.begins_anew();
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
@@ -239,11 +240,17 @@ impl Core {
     /// The connection of a session was closed from elsewhere.
     pub(in crate::shard) fn remote_closed(&mut self, io: &mut Ring<'_>, session: SessionKey, why: &Closed) {
         let now = io.now();
-        let Some((_, running)) = self.bridges.of(session) else { return };
+        let Some((index, running)) = self.bridges.of(session) else { return };
         let Some((link, _)) = running.at else { return };
+        // Before 5.0 a client is not told that another one takes its session over.
+        let is_mute = running.client.standing().is_some_and(|(granted, _)| granted.version < Version::V5);
+        let may_be_taken_over = is_mute && matches!(why, Closed::Peer);
         let why = running.carrier.closed(link, why);
         running.client.on_closed(link, &why, now);
         running.busy = true;
+        if may_be_taken_over {
+            self.note_taken_over(now, index, "closed without a word");
+        }
     }
 
     /// Says DISCONNECT to a remote, and closes the connection.
@@ -269,9 +276,10 @@ impl Core {
     ) {
         self.close_remote(io, (conn, session, peer), end);
         let now = io.now();
-        let Some((_, running)) = self.bridges.of(session) else { return };
+        let Some((index, running)) = self.bridges.of(session) else { return };
         let Some((link, _)) = running.at else { return };
         running.carrier.let_go(link);
+        let taken_over = matches!(&why, Some(Ending::Left(left)) if left.reason == ReasonCode::SESSION_TAKEN_OVER);
         running.busy = true;
         match (why, end) {
             (Some(why), _) => running.client.ended(link, &why, now),
@@ -280,6 +288,9 @@ impl Core {
                 running.client.ended(link, &Ending::Violation(malformed), now);
             }
             (None, _) => running.client.on_closed(link, &Ended::Lost("closed here".into()), now),
+        }
+        if taken_over {
+            self.note_taken_over(now, index, ReasonCode::SESSION_TAKEN_OVER.name());
         }
     }
 }

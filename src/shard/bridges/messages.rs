@@ -17,8 +17,6 @@ use super::super::broker::publish::Published;
 use super::super::device::{Flow, Source};
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
-use super::Bridges;
-
 /// A message of a remote as it is published here.
 pub(in crate::shard) struct Local {
     pub(in crate::shard) topic: String,
@@ -57,18 +55,36 @@ impl Flood {
     }
 }
 
-impl Bridges {
-    /// Counts a message that was taken. `next`: the number that its session gives the next one.
-    pub(in crate::shard) fn received(&mut self, session: SessionKey, qos: QoS, next: u32) {
-        if let Some((_, running)) = self.of(session)
-            && running.counts.takes(qos, next)
-        {
-            running.counts.received += 1;
-        }
-    }
+/// `Became` is what becomes of a message of a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Became {
+    /// It is published here, or the application is called with it.
+    Taken,
+    /// It is retained, and left out.
+    LeftOut,
+    /// It goes no further.
+    Unfit(Unfit),
 }
 
 impl Core {
+    /// Counts a message of a remote that its session has taken. False: it is a repeat of one that was counted.
+    pub(super) fn count_of_remote(&mut self, session: SessionKey, qos: QoS, became: Became) -> bool {
+        let next = self.broker.next_number(session);
+        let Some((_, running)) = self.bridges.of(session) else { return false };
+        let counts = &mut running.counts;
+        if !counts.takes(qos, next) {
+            return false;
+        }
+        *match became {
+            Became::Taken => &mut counts.received,
+            Became::LeftOut => &mut counts.retained,
+            Became::Unfit(Unfit::Unasked) => &mut counts.unasked,
+            Became::Unfit(Unfit::Loop) => &mut counts.looped,
+            Became::Unfit(_) => &mut counts.unfit,
+        } += 1;
+        true
+    }
+
     /// Handles a packet of a remote that is no PUBLISH.
     #[cold]
     pub(in crate::shard) fn packet_of_remote(
@@ -124,6 +140,17 @@ impl Core {
         Flow::On
     }
 
+    /// Counts a message of a remote that was published here, and has the application called with it where the bridge is a binding. `publish`: as the
+    /// remote has sent it.
+    #[cold]
+    pub(in crate::shard) fn published_of_remote(&mut self, session: SessionKey, publish: &Publish<'_>) {
+        let is_new = self.count_of_remote(session, publish.qos, Became::Taken);
+        let Some((index, _)) = self.bridges.of(session).filter(|_| is_new) else { return };
+        if self.broker.around.config.bridges[index].binding.is_some() {
+            self.call_app_beside(session, publish, index);
+        }
+    }
+
     /// What a message of a remote is here.
     ///
     /// # Errors
@@ -159,15 +186,20 @@ impl Core {
         let granted = running.client.standing().map(|(granted, _)| granted);
         if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {
             let published = self.broker.take_for_nobody(from.session, publish, io.now());
-            let next = self.broker.next_number(from.session);
-            if matches!(published, Published::On { .. }) && running.counts.takes(publish.qos, next) {
-                running.counts.retained += 1;
+            if matches!(published, Published::On { .. }) {
+                self.count_of_remote(from.session, publish.qos, Became::LeftOut);
             }
             return Err(self.flow_of(io, from, published));
         }
-        if let Some(binding) = &config.bridges[index].binding {
-            return Err(self.call_app(io, from, publish, (index, binding)));
+        if bridge.binding.is_some() {
+            if !self.has_room_for_call(index, publish) {
+                return Err(Flow::Stall(Stall::Answers));
+            }
+            if taker.feeds.is_empty() {
+                return Err(self.call_app(io, from, publish, index));
+            }
         }
+        let Some(running) = self.bridges.all.get(&index) else { return Err(Flow::Ended) };
         let of = MessageContext {
             topic: publish.topic,
             client_id: &running.name,
@@ -183,6 +215,7 @@ impl Core {
         // Neither QoS nor payload is another one here.
         match taker.takes.pass(&of, &mut self.bridges.scratch) {
             Ok(passed) => Ok(Local { topic: passed.topic.to_owned(), retain: passed.retain, feeds: feeds(taker) }),
+            Err(_) if bridge.binding.is_some() => Err(self.call_app(io, from, publish, index)),
             Err(unfit) => Err(self.unfit(io, from, publish, (index, unfit))),
         }
     }
@@ -190,10 +223,8 @@ impl Core {
     /// A message that goes no further: it is acknowledged, counted and reported.
     fn unfit(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, (index, why): (usize, Unfit)) -> Flow {
         let published = self.broker.take_for_nobody(from.session, publish, io.now());
-        let next = self.broker.next_number(from.session);
         let is_taken = matches!(published, Published::On { .. });
-        let running = self.bridges.all.get_mut(&index).filter(|_| is_taken);
-        if running.is_some_and(|running| running.counts.takes(publish.qos, next)) {
+        if is_taken && self.count_of_remote(from.session, publish.qos, Became::Unfit(why)) {
             self.tell_bridge_unfit(io.now(), index, publish, why);
             if why == Unfit::Unasked
                 && let Some(running) = self.bridges.all.get_mut(&index)

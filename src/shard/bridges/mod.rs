@@ -20,7 +20,7 @@ mod messages;
 mod refused;
 mod told;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::bridge::{self, Client, Scratch, Standing, Wanted};
@@ -45,6 +45,10 @@ pub(super) struct Bridges {
     all: BTreeMap<usize, Running>,
     /// Their places, by session.
     places: HashMap<SessionKey, usize>,
+    /// Those that are bindings, by their places.
+    bindings: BTreeSet<usize>,
+    /// Whether their numbers are on the board, and none can have changed since.
+    is_shown: bool,
     scratch: Scratch,
     /// Whether clients are accepted: before that no remote is connected to.
     is_open: bool,
@@ -120,6 +124,7 @@ impl Bridges {
     /// The bridge of a session, by its place in the configuration.
     fn of(&mut self, session: SessionKey) -> Option<(usize, &mut Running)> {
         let index = *self.places.get(&session)?;
+        self.is_shown = false;
         Some((index, self.all.get_mut(&index)?))
     }
 }
@@ -159,6 +164,7 @@ impl Core {
     /// Takes another configuration. A bridge that differs connects anew; its session stays, with the messages in it.
     pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
         let config = Arc::clone(&self.broker.around.config);
+        self.bridges.is_shown = false;
         for (index, bridge) in config.bridges.iter().enumerate() {
             let known = before.bridges.get(index);
             if known == Some(bridge) && edge_before.bridge(index) == self.broker.around.edge.bridge(index) {
@@ -236,6 +242,9 @@ impl Core {
         };
         self.bridges.all.insert(index, running);
         self.bridges.places.insert(session, index);
+        if bridge.binding.is_some() {
+            self.bridges.bindings.insert(index);
+        }
     }
 
     /// Has the session of a bridge subscribed to what its `out` filters say, and to nothing else. The first `out` with a filter has it.
@@ -275,6 +284,7 @@ impl Core {
     fn end_bridge(&mut self, io: &mut Ring<'_>, index: usize, is_removed: bool) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let (session, at) = (running.session, running.at);
+        self.bridges.bindings.remove(&index);
         running.client.stop(io.now());
         if let Some((link, conn)) = at {
             // The remote is told, before the client aborts the connection.
@@ -306,15 +316,17 @@ impl Core {
         for index in busy.collect::<Vec<_>>() {
             self.pump_bridge(io, index);
         }
-        let config = Arc::clone(&self.broker.around.config);
-        for (index, _) in config.bridges.iter().enumerate().filter(|(_, bridge)| bridge.binding.is_some()) {
+        for index in self.bridges.bindings.iter().copied().collect::<Vec<_>>() {
             self.work_on_binding(io, index);
         }
-        self.set_bridge_numbers();
+        if self.broker.delivery.remotes.take_counted() || !self.bridges.is_shown {
+            self.set_bridge_numbers();
+        }
     }
 
     /// Handles the timer of a bridge.
     pub(super) fn bridge_time(&mut self, io: &mut Ring<'_>, index: usize) {
+        self.bridges.is_shown = false;
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.timer, running.busy) = (None, true);
         self.bridges.has_answers |= running.refusals.next_deadline() <= io.now();

@@ -140,6 +140,7 @@ impl Core {
         if !std::mem::take(&mut self.bridges.has_answers) {
             return;
         }
+        self.bridges.is_shown = false;
         for index in self.bridges.all.keys().copied().collect::<Vec<_>>() {
             let Some(running) = self.bridges.all.get_mut(&index) else { continue };
             for (letter, refusal) in std::mem::take(&mut running.refusals.answered) {

@@ -1,5 +1,7 @@
 //! Metrics and events of bridges.
 
+use std::time::Duration;
+
 use crate::bridge::{Granted, Unfit};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
@@ -44,7 +46,12 @@ pub(super) struct Counts {
     pub(super) dead_lettered: u64,
     /// Retained messages of the remote that are not wanted.
     pub(super) retained: u64,
+    /// When the remote has last given the session to another client, as it seems.
+    pub(super) taken_over: Option<Monotonic>,
 }
+
+/// Within this time of the last one an end that looks like a takeover is reported.
+const TAKEOVERS_WITHIN: Duration = Duration::from_secs(60);
 
 impl Counts {
     /// Notes a message of the remote that is answered or will be. False: it is a repeat of one that is.
@@ -86,6 +93,15 @@ impl Core {
         tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
+    /// Reports that the remote gives the session to another client again and again. `why`: what it has said, if it could say it.
+    pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: &str) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let last = running.counts.taken_over.replace(now);
+        if last.is_some_and(|last| now.since(last) < TAKEOVERS_WITHIN) {
+            tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| event.with(Field::Reason, why));
+        }
+    }
+
     pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
         tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event| event.with(Field::Reason, why));
     }
@@ -118,24 +134,16 @@ impl Core {
         tell_filter_refused(&mut self.broker, now, index, (filter, why));
     }
 
-    /// Counts and reports a message of the remote that goes no further.
+    /// Reports a message of the remote that goes no further.
     pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, publish: &Publish<'_>, why: Unfit) {
-        if let Some(running) = self.bridges.all.get_mut(&index) {
-            let counts = &mut running.counts;
-            let count = match why {
-                Unfit::Unasked => &mut counts.unasked,
-                Unfit::Loop => &mut counts.looped,
-                _ => &mut counts.unfit,
-            };
-            *count += 1;
-        }
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
             event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why.label())
         });
     }
 
-    /// Sets the numbers of the bridges.
+    /// Sets the numbers of the bridges. They are set again once one of them can have changed: messages that are open may be answered or sent at any time.
     pub(super) fn set_bridge_numbers(&mut self) {
+        self.bridges.is_shown = true;
         for (index, running) in &mut self.bridges.all {
             let session = self.broker.sessions.get(running.session);
             let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
@@ -143,6 +151,7 @@ impl Core {
             running.counts.owed = oldest;
             let (counts, out) = (running.counts, self.broker.delivery.remotes.counts(running.session));
             let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
+            self.bridges.is_shown &= oldest == next && (open + queued == 0 || running.at.is_none());
             let stats = running.client.stats();
             let state = running.state(&self.broker.around.config.bridges[*index]);
             let values = [

@@ -23,6 +23,8 @@ use super::{Broker, Ring};
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Remotes {
     of: HashMap<SessionKey, Side>,
+    /// Whether something was counted since this was last asked.
+    has_counted: bool,
 }
 
 /// Copies for a remote, and what became of them.
@@ -139,16 +141,28 @@ impl Remotes {
 
     /// Counts copies for a remote that begin, or that are over.
     pub(in crate::shard) fn begins(&mut self, key: SessionKey, copies: usize) {
-        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.begun += copies as u64);
+        self.count(key, |counts| counts.begun += copies as u64);
+    }
+
+    fn count(&mut self, key: SessionKey, count: impl FnOnce(&mut OutCounts)) {
+        if let Some(side) = self.of.get_mut(&key) {
+            count(&mut side.counts);
+            self.has_counted = true;
+        }
+    }
+
+    /// Whether something was counted since this was last asked.
+    pub(in crate::shard) fn take_counted(&mut self) -> bool {
+        std::mem::take(&mut self.has_counted)
     }
 
     pub(in crate::shard) fn delivers(&mut self, key: SessionKey, copies: u64) {
-        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.delivered += copies);
+        self.count(key, |counts| counts.delivered += copies);
     }
 
     /// Of a session of a client, nothing.
     pub(in crate::shard) fn drops(&mut self, key: SessionKey, copies: u64) {
-        self.of.get_mut(&key).into_iter().for_each(|side| side.counts.dropped += copies);
+        self.count(key, |counts| counts.dropped += copies);
     }
 
     pub(in crate::shard) fn counts(&self, key: SessionKey) -> OutCounts {
