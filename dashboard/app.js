@@ -29,6 +29,8 @@ const PAGES = {
   shares: { title: 'Shares', page: later('messages', 'Shares') },
   retained: { title: 'Retained', page: later('messages', 'Retained') },
   events: { title: 'Events', page: Events },
+  flow: { title: 'Flow', page: later('flow', 'Flow') },
+  config: { title: 'Configuration', page: later('config', 'Configuration') },
   about: { title: 'About', page: later('about', 'About') },
 };
 

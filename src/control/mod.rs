@@ -6,6 +6,7 @@ mod auth;
 mod bridges;
 mod change;
 mod clients;
+mod config_file;
 mod connections;
 mod described;
 mod events;
@@ -54,6 +55,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::bridges::Bridge;
+pub use self::config_file::{ConfigFile, difference, etag};
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, Dashboard, DeadLetters, Described, Listener, Sink};
 pub use self::live::Live;
@@ -61,14 +63,14 @@ pub use self::login::Logins;
 pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
-pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
+pub use self::reload::{FileAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::rules::{Rule, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
-    TrialAnswer, Trials,
+    TopicTrial, TrialAnswer, Trials,
 };
 use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};
@@ -280,6 +282,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(reload::routes())
         .merge(change::routes())
         .merge(trial::routes())
+        .merge(config_file::routes())
         .split_for_parts();
     describe_responses(&mut description);
     for item in description.paths.paths.values_mut() {

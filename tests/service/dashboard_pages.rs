@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::device::Device;
 use crate::live::{with_tokens, with_tokens_and};
 use crate::process::{metric, until};
+use crate::support::kafka::shared;
 use crate::support::service::{Service, http};
 use crate::support::{cache, root, run, tool};
 
@@ -61,6 +62,26 @@ fn sinks_are_edited_as_text_with_mistakes_at_their_line() {
     browse("dashboard_edit.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string(), &file]);
 }
 
+/// The configuration file: mistakes, what a change does, the change, and the way back.
+#[test]
+fn the_configuration_file_is_edited_as_text() {
+    let rest = "[[listener]]\nbind = \"127.0.0.1:0\"\n# what machines say\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let second = service.listeners()[1].to_string();
+    browse("dashboard_config.mjs", &service, [&writer, &reader], &[&file, &second]);
+}
+
+/// T5 to T10, T30, T31, E18 to E23, E29 to E31, E40 to E42: by forms.
+#[test]
+fn sinks_and_clusters_are_made_by_forms() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"other/#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let (mqtt, kafka) = (service.mqtt().to_string(), shared());
+    browse("dashboard_forms.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka]);
+}
+
 #[test]
 fn clients_subscriptions_messages_and_what_they_go_through() {
     let rest = "[spool]\nbytes_max = \"256MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
@@ -100,6 +121,12 @@ fn the_files_are_small() {
         "login.js",
         "sinks.js",
         "edit.js",
+        "editor.js",
+        "try.js",
+        "form.js",
+        "config.js",
+        "flow.js",
+        "fields.js",
         "diff.js",
         "paged.js",
         "clients.js",

@@ -18,6 +18,7 @@ mod check;
 mod check_bridges;
 mod comings;
 mod command_line;
+mod config_file;
 mod connect;
 mod control_bounds;
 mod control_tls;
