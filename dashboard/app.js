@@ -31,6 +31,7 @@ const PAGES = {
   events: { title: 'Events', page: Events },
   flow: { title: 'Flow', page: later('flow', 'Flow') },
   config: { title: 'Configuration', page: later('config', 'Configuration') },
+  client: { title: 'Client', page: later('client', 'TestClient') },
   about: { title: 'About', page: later('about', 'About') },
 };
 

@@ -31,6 +31,7 @@ mod serve;
 mod shares;
 mod shown;
 mod sources;
+mod test_client;
 mod tokens;
 mod traced;
 mod trial;
@@ -329,6 +330,7 @@ fn router(shown: Shown, is_local: bool) -> Router {
         .route("/ui", get(files::with_slash))
         .route("/ui/", get(files::page))
         .route("/ui/{*path}", get(files::below))
+        .route("/ui/mqtt", get(test_client::connect))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));

@@ -36,14 +36,14 @@ assert.equal(now(), first);
 
 // What would happen: at once, with a restart, and to connections.
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
-const second = '[[listener]]\nbind = "127.0.0.1:0"\n';
+const second = '[[listener]] # the second\nbind = "127.0.0.1:0"\n';
 assert.ok(first.includes(second));
 const changed = `${first.replace(second, '')}linger = "9ms"\n\n[log]\nformat = "json"\n`;
 await field.fill(changed);
 await check();
 for (const said of ['Applied now: listener 127.0.0.1:0 (removed); sink all (changed: linger)', 'Needs a restart: log.format', 'Closes connections: clients of listener 127.0.0.1:0; 1 clients are disconnected']) await would.getByText(said).waitFor();
 const diff = async (kind) => (await page.locator(`.diff span.${kind}`).allInnerTexts()).map((line) => line.trim());
-assert.deepEqual(await diff('old'), ['- [[listener]]', '- bind = "127.0.0.1:0"']);
+assert.deepEqual(await diff('old'), ['- [[listener]] # the second', '- bind = "127.0.0.1:0"']);
 assert.ok((await diff('new')).includes('+ linger = "9ms"'));
 await axeFinds(page, 'what would change');
 const gone = new Promise((done) => device.once('disconnect', (packet) => done(packet.reasonCode)));

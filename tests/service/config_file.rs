@@ -38,7 +38,7 @@ fn detail(answer: &(u16, Value)) -> &str {
 
 #[test]
 fn a_text_is_checked_and_takes_the_place_of_the_file() {
-    let second = "[[listener]]\nbind = \"127.0.0.1:0\"\n";
+    let second = "[[listener]] # the second\nbind = \"127.0.0.1:0\"\n";
     let service = Service::start(&config(&format!("{second}{SINK}")));
     let file = service.dir().join("forebay.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("permissions");

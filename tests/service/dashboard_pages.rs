@@ -12,7 +12,7 @@ use crate::live::{with_tokens, with_tokens_and};
 use crate::process::{metric, until};
 use crate::support::kafka::shared;
 use crate::support::service::{Service, http};
-use crate::support::{cache, root, run, tool};
+use crate::support::{cache, root, run, temp_dir, tool};
 
 /// A client ID that would run a script, and turn text around, if it were more than text.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{202e}gpj";
@@ -65,7 +65,7 @@ fn sinks_are_edited_as_text_with_mistakes_at_their_line() {
 /// The configuration file: mistakes, what a change does, the change, and the way back.
 #[test]
 fn the_configuration_file_is_edited_as_text() {
-    let rest = "[[listener]]\nbind = \"127.0.0.1:0\"\n# what machines say\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let rest = "[[listener]] # the second\nbind = \"127.0.0.1:0\"\n# what machines say\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
     let (service, [writer, reader]) = with_tokens(rest);
     let file = service.dir().join("forebay.toml").display().to_string();
     let second = service.listeners()[1].to_string();
@@ -80,6 +80,20 @@ fn sinks_and_clusters_are_made_by_forms() {
     let file = service.dir().join("forebay.toml").display().to_string();
     let (mqtt, kafka) = (service.mqtt().to_string(), shared());
     browse("dashboard_forms.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka]);
+}
+
+/// T29 to T31, W10: published in the page, and in Kafka; reason codes, properties, and the access control of the listener.
+#[test]
+fn the_page_has_an_mqtt_client() {
+    let dir = temp_dir();
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "user dashboard/ops\ntopic readwrite tbmq/#\n").expect("a file");
+    let rest = format!(
+        "[auth.devices]\nchain = [\"anonymous\"]\nacl_file = {acl:?}\n\
+         [[sink]]\nname = \"tbmq\"\nfilters = [\"tbmq/#\"]\ntopic = \"tbmq.messages\"\nvalue_format = \"json\"\n"
+    );
+    let (service, [writer, reader]) = with_tokens(&rest);
+    browse("dashboard_client.mjs", &service, [&writer, &reader], &[&service.embedded().to_string()]);
 }
 
 #[test]
@@ -127,6 +141,8 @@ fn the_files_are_small() {
         "config.js",
         "flow.js",
         "fields.js",
+        "mqtt.js",
+        "client.js",
         "diff.js",
         "paged.js",
         "clients.js",
@@ -171,7 +187,8 @@ fn libraries_are_what_they_are_said_to_be() {
                 (&locked["version"], &locked["integrity"]),
                 "{of}"
             );
-            assert!(["MIT", "Apache-2.0"].contains(&package["license"].as_str().expect("a licence")), "{of}");
+            let licence = package["license"].as_str().expect("a licence");
+            assert!(["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "0BSD"].contains(&licence), "{of}: {licence}");
             assert!(licences.contains(&format!("{of}\n===")), "the licence of {of}");
         }
     }

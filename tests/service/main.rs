@@ -96,6 +96,7 @@ mod support;
 mod surface;
 mod takeover;
 mod telemetry;
+mod test_client;
 mod tls;
 mod tokens;
 mod told;

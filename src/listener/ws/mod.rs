@@ -28,3 +28,11 @@ pub struct Settings {
     /// A proxy in front says by `X-Forwarded-For` who the client is.
     pub is_forwarded: bool,
 }
+
+impl Settings {
+    /// Those of the dashboard's client, whose page the control plane has looked at.
+    #[must_use]
+    pub fn of_dashboard() -> Self {
+        Self { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false }
+    }
+}
