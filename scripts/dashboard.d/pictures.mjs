@@ -110,8 +110,8 @@ try {
       const field = page.getByRole('textbox', { name: 'The file' });
       await field.fill(`${await field.inputValue()}enabld = true\n`);
       await page.getByRole('button', { name: 'Check' }).click();
-      await page.getByRole('button', { name: /^Line/ }).click();
-      await page.getByRole('button', { name: /^Line/ }).scrollIntoViewIfNeeded();
+      await page.getByRole('button', { name: /^Line/ }).first().click();
+      await page.getByRole('button', { name: /^Line/ }).first().scrollIntoViewIfNeeded();
     },
     'client-test': async (page) => {
       await page.getByRole('button', { name: 'Connect', exact: true }).click();
