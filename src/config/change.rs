@@ -199,6 +199,10 @@ impl Change {
                         changed.push("buffer_bytes");
                         known.buffer_bytes = cluster.buffer_bytes;
                     }
+                    // Those that were made with the old settings.
+                    if !was_removed && changed.iter().any(|key| ["tls", "sasl"].contains(key)) {
+                        self.closes.push(format!("kafka {} to its brokers, within a minute", known.name));
+                    }
                     if was_removed {
                         self.applied.push(format!("kafka {} (added)", known.name));
                     } else if !changed.is_empty() {

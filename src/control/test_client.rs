@@ -156,7 +156,7 @@ async fn carry(from: impl AsyncRead, to: impl AsyncWrite) {
     }
 }
 
-/// How long so many bytes take at [`BYTES_PER_SECOND`].
+/// The time that these bytes take at [`BYTES_PER_SECOND`].
 const fn rest(bytes: usize) -> Duration {
     Duration::from_micros(bytes as u64 * 1_000_000 / BYTES_PER_SECOND as u64)
 }
@@ -181,9 +181,9 @@ mod tests {
         assert!(accepted("").expect_err("refused").is(StatusCode::SERVICE_UNAVAILABLE));
     }
 
-    /// 1 MiB/s: what comes faster waits.
+    /// `carry` passes all bytes on, and rests for 1 s after 1 MiB.
     #[tokio::test]
-    async fn bytes_are_carried_at_their_rate() {
+    async fn bytes_are_carried_at_a_rate() {
         assert_eq!((rest(BYTES_PER_SECOND), rest(READ_BYTES)), (Duration::from_secs(1), Duration::from_micros(15_625)));
         let (mut near, from) = tokio::io::duplex(READ_BYTES);
         let (to, mut far) = tokio::io::duplex(READ_BYTES);

@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of the dashboard's client, whose page the control plane has looked at.
+    /// The settings for the dashboard's client: the control plane has looked at its page.
     #[must_use]
     pub fn of_dashboard() -> Self {
         Self { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false }
