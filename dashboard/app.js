@@ -32,6 +32,9 @@ const PAGES = {
   traces: { title: 'Traces', page: later('traces', 'Traces'), one: later('traces', 'Trace') },
   bans: { title: 'Bans', page: later('bans', 'Bans') },
   events: { title: 'Events', page: Events },
+  flow: { title: 'Flow', page: later('flow', 'Flow') },
+  config: { title: 'Configuration', page: later('config', 'Configuration') },
+  client: { title: 'Client', page: later('client', 'TestClient') },
   about: { title: 'About', page: later('about', 'About') },
 };
 

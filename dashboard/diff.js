@@ -19,9 +19,24 @@ export const toml = (keys) => Object.entries(keys)
   .map(([name, value]) => `${keyOf(name)} = ${one(value)}\n`)
   .join('');
 
+/** Texts that differ in more pairs of lines than this are not compared line by line between their first and last difference. */
+const PAIRS_MAX = 4_000_000;
+
 /** The lines of two texts: `{ kind, text }`, where `kind` is `same`, `old` or `new`. */
 export function diff(before, after) {
   const [a, b] = [before, after].map((whole) => (whole ? whole.replace(/\n$/, '').split('\n') : []));
+  const shorter = Math.min(a.length, b.length);
+  let head = 0;
+  while (head < shorter && a[head] === b[head]) head += 1;
+  let tail = 0;
+  while (tail < shorter - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail += 1;
+  const [old, fresh] = [a.slice(head, a.length - tail), b.slice(head, b.length - tail)];
+  const between = old.length * fresh.length > PAIRS_MAX ? [...of('old', old), ...of('new', fresh)] : compared(old, fresh);
+  return [...of('same', a.slice(0, head)), ...between, ...of('same', a.slice(a.length - tail))];
+}
+const of = (kind, lines) => lines.map((text) => ({ kind, text }));
+
+function compared(a, b) {
   // How many lines the rests have in common.
   const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i--) {
@@ -40,16 +55,39 @@ export function diff(before, after) {
   return found;
 }
 
-/** What is wrong with a text, by line: `detail` is what the API says of it, a line for each mistake. Line 0: nobody knows where. */
-export function mistakes(source, detail) {
+/** What `diff` has found, without lines far from any that differ: `gap` stands for those. */
+export function hunks(found, around = 3) {
+  const near = new Set();
+  found.forEach(({ kind }, i) => {
+    if (kind !== 'same') for (let j = i - around; j <= i + around; j++) near.add(j);
+  });
+  const shown = [];
+  let left = 0;
+  found.forEach((line, i) => {
+    if (near.has(i)) {
+      if (left > 0) shown.push({ kind: 'gap', text: `… ${left} lines` });
+      left = 0;
+      shown.push(line);
+    } else left += 1;
+  });
+  if (left > 0 && shown.length > 0) shown.push({ kind: 'gap', text: `… ${left} lines` });
+  return shown;
+}
+
+/**
+ * What is wrong with a text, by line and key: `detail` is what the API says of it, a line for each mistake. Line 0: nobody knows where.
+ * `name`: of the part whose keys the text has, if its path has it, as in `kafka.NAME.linger`.
+ */
+export function mistakes(source, detail, name = '') {
   const lines = source.split('\n');
   return detail.split('\n').map((what) => {
     const [, at, rest] = what.match(/^line (\d+), column \d+: (.*)$/s) ?? [];
-    if (at) return { line: Number(at), what: rest };
+    if (at) return { line: Number(at), key: '', what: rest };
     const [, path] = what.match(/^\S+: ((?:[\w-]+(?:\[\d+\])?\.)*[\w-]+(?:\[\d+\])?)(?=: )/) ?? [];
-    const keys = path?.split('.').slice(1).map((key) => key.replace(/\[\d+\]$/, '')) ?? [];
+    const below = path?.replace(/^[\w-]+(\[\d+\])?\./, '') ?? '';
+    const keys = (name && below.startsWith(`${name}.`) ? below.slice(name.length + 1) : below).split('.').map((key) => key.replace(/\[\d+\]$/, '')).filter(Boolean);
     const first = keys.find((key) => lines.some((line) => begins(line, key)));
-    return { line: first ? lines.findIndex((line) => begins(line, first)) + 1 : 0, what };
+    return { line: first ? lines.findIndex((line) => begins(line, first)) + 1 : 0, key: keys[0] ?? '', what };
   });
 }
 const begins = (line, key) => new RegExp(`^\\s*(?:${key}|"${key}")\\s*[=.]`).test(line);

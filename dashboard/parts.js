@@ -20,7 +20,7 @@ const SHAPES = {
   warn: ['joining', 'connecting', 'partial', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition', 'full', 'not read'],
   bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error', 'fails'],
 };
-const shape = (word) => Object.keys(SHAPES).find((key) => SHAPES[key].includes(word)) ?? 'off';
+const shape = (word) => Object.keys(SHAPES).find((key) => SHAPES[key].includes(word.toLowerCase())) ?? 'off';
 export const State = ({ word }) => html`<span class="state ${shape(word)}"><i aria-hidden="true"></i>${word.replaceAll('_', ' ')}</span>`;
 
 export const Panel = ({ title, right, children, ...rest }) => html`

@@ -120,7 +120,19 @@ impl Original {
     /// # Errors
     /// The directory cannot be written, or the owner cannot be set. Then the old file stays.
     pub fn replace(&self, text: &str) -> io::Result<()> {
-        let fresh = Fresh::make(&self.dir, &self.name, FILE_MODE)?;
+        self.put(&self.name, text)
+    }
+
+    /// Keeps what it said in another file beside it, with its owner, its group and its permissions: see [`kept`].
+    ///
+    /// # Errors
+    /// As [`Original::replace`].
+    pub fn keep(&self) -> io::Result<()> {
+        self.put(&kept_name(&self.name), &self.text)
+    }
+
+    fn put(&self, name: &OsStr, text: &str) -> io::Result<()> {
+        let fresh = Fresh::make(&self.dir, name, FILE_MODE)?;
         let made = fresh.file().metadata()?;
         if (made.uid(), made.gid()) != (self.known.uid(), self.known.gid()) {
             fchown(fresh.file(), Some(self.known.uid()), Some(self.known.gid()))?;
@@ -130,6 +142,18 @@ impl Original {
         fresh.place()?;
         self.dir.sync_all()
     }
+}
+
+/// Where [`Original::keep`] keeps what a file said: beside it, with `.bak` at the end of its name.
+#[must_use]
+pub fn kept(path: &Path) -> PathBuf {
+    path.with_file_name(kept_name(path.file_name().unwrap_or_default()))
+}
+
+fn kept_name(name: &OsStr) -> OsString {
+    let mut kept = name.to_owned();
+    kept.push(".bak");
+    kept
 }
 
 /// A new file beside the one that it will replace: removed if it is dropped before it has replaced it.
@@ -242,6 +266,10 @@ mod tests {
         original.replace("new").unwrap();
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("new", 0o640));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        original.keep().unwrap();
+        let kept = kept(&file);
+        assert_eq!((fs::read_to_string(&kept).unwrap().as_str(), mode(&kept)), ("old", 0o640));
+        assert_eq!(kept.file_name().unwrap(), "a.toml.bak");
     }
 
     /// Finding S1: whatever is planted, the file that a link leads to is neither read nor written.

@@ -81,6 +81,15 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
         Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
+        Command::Config(ConfigCommand::File(options)) => {
+            answer(cli::config_file::file(&options).map(|(text, note)| {
+                if !note.is_empty() {
+                    complain(format_args!("{note}"));
+                }
+                text
+            }))
+        }
+        Command::Config(ConfigCommand::Put(options)) => answer(cli::config_file::put(&options)),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => print(&man::completions(shell)),
         Command::Man { dir } => {

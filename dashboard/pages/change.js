@@ -34,6 +34,6 @@ export function Change({ what, name, path, method = 'POST', lasting = true, dang
 }
 
 /** For how long a change holds. */
-export const Until = ({ persist, choose }) => html`
-  <label class="row"><input type="radio" name="until" checked=${!persist} onChange=${() => choose(false)} />Until the next restart</label>
-  <label class="row"><input type="radio" name="until" checked=${persist} onChange=${() => choose(true)} />Also in the configuration file</label>`;
+export const Until = ({ persist, choose, group = 'until' }) => html`
+  <label class="row"><input type="radio" name=${group} checked=${!persist} onChange=${() => choose(false)} />Until the next restart</label>
+  <label class="row"><input type="radio" name=${group} checked=${persist} onChange=${() => choose(true)} />Also in the configuration file</label>`;

@@ -1,12 +1,13 @@
 // Where messages come in and where they go or wait: listeners, Kafka clusters, the spool.
 
 import { html, useState } from '../vendor/preact.js';
-import { get, name as escaped } from '../api.js';
+import { get, mayWrite, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, tick, value } from '../live.js';
 import { AsCommand, Big, Facts, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, or, usePolled } from '../parts.js';
 import { Heat, Plot, useColumns } from '../plot.js';
 import { byteRate, bytes, count, rate, seconds } from '../text.js';
+import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
 
 const Failed = ({ problem }) => problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`;
@@ -69,9 +70,12 @@ const CLUSTERS = [
   { title: 'Throttled', number: true, cell: ({ throttled_seconds: s }) => seconds(s) },
 ];
 
-export function Clusters() {
+/** @param {any} props */
+export const Clusters = ({ query }) => (query.new ? html`<${Edit} part="clusters" />` : html`<${ClusterList} />`);
+
+function ClusterList() {
   const { value: found, problem } = usePolled(() => get('clusters'), 'clusters', 2000);
-  return html`<${Head} title="Clusters"><${AsCommand} path="clusters" words=${['clusters']} /><//>
+  return html`<${Head} title="Clusters">${mayWrite() && html`<a class="button" href="#/clusters?new=yes">New cluster</a>`}<${AsCommand} path="clusters" words=${['clusters']} /><//>
     <${Failed} problem=${problem} />
     ${found && html`<section class="panel"><${Table} label="Kafka clusters" columns=${CLUSTERS} rows=${found.clusters} id=${(row) => row.name}>There is none.<//></section>`}`;
 }
@@ -83,7 +87,10 @@ const CLUSTER_PLOTS = [
 ];
 const CLUSTER_SERIES = ['requests_per_second', 'sent_bytes_per_second', 'requests_in_flight', 'produce_buckets', 'produce_p50_seconds', 'produce_p99_seconds'];
 
-export function Cluster({ name, query, set }) {
+/** @param {any} props */
+export const Cluster = (props) => (props.query.edit ? html`<${Edit} part="clusters" name=${props.name} />` : html`<${OneCluster} ...${props} />`);
+
+function OneCluster({ name, query, set }) {
   const range = RANGES[query.range] ? query.range : '5m';
   layout.value;
   const isLive = objects('cluster').some((one) => one.name === name);
@@ -101,6 +108,7 @@ export function Cluster({ name, query, set }) {
     <${Head} title=${html`<a href="#/clusters">Clusters</a> / <${Text} of=${name} max=${80} />`} sub=${cluster && html`<${State} word=${cluster.reachable ? 'reachable' : 'unreachable'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
       <${WriteButton} onClick=${test} ...${tried?.busy ? { disabled: true } : {}}>Try to connect<//>
+      ${name !== 'embedded' && html`<${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>`}
       <${AsCommand} path=${`clusters/${escaped(name)}`} words=${['clusters', name]} />
     <//>
     <${Failed} problem=${problem} />
@@ -122,7 +130,8 @@ export function Cluster({ name, query, set }) {
     <${Panel} title="Errors">${loaded && html`<${EventList} list=${events.slice(0, 8)} />`}<//>`;
 }
 
-function Tried({ of }) {
+/** How far connections to a cluster came, and whether a topic was found. */
+export function Tried({ of }) {
   if (of.busy) return html`<div class="banner">Connecting</div>`;
   if (of.failed) return html`<${Failed} problem=${of.failed} />`;
   const columns = [
@@ -131,6 +140,7 @@ function Tried({ of }) {
     { title: 'Why', cell: ({ failed, reason }) => (failed === null ? or(null) : html`${failed}: <${Text} of=${reason ?? ''} max=${400} />`) },
   ];
   return html`<div class="grid"><${Panel} title=${of.works ? 'It can be reached' : 'It cannot be reached'}><${Table} label="Bootstrap brokers" columns=${columns} rows=${of.brokers} id=${(row) => row.broker}>There is none.<//>
+    ${of.topic && html`<div class="empty">Topic <code><${Text} of=${of.topic.name} max=${200} /></code>: ${of.topic.reason === null ? html`<${State} word="works" /> ${count(of.topic.partitions)} partitions` : html`<${State} word="no_partition" /> <${Text} of=${of.topic.reason} max=${400} />. A sink creates it where the cluster allows that; <code>forebay topics create</code> does in any case.`}</div>`}
     ${of.members.length > 0 && html`<div class="empty">Its brokers: <${Text} of=${of.members.join(', ')} max=${1000} /></div>`}<//></div>`;
 }
 

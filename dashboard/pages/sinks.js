@@ -9,7 +9,8 @@ import { Heat, Plot, tick as mark, useColumns } from '../plot.js';
 import { bytes, count, dateTime, rate, seconds } from '../text.js';
 import { EventList, useEvents } from './events.js';
 import { Change } from './change.js';
-import { Edit, Try } from './edit.js';
+import { Edit } from './edit.js';
+import { Try } from './try.js';
 
 const of = (name, series) => () => value('sink', name, series);
 const Now = ({ name, series, as }) => html`<${Live} get=${of(name, series)} as=${as} />`;

@@ -2,7 +2,7 @@
 // Argument: the folder to write to. Variables: FOREBAY_NODE, and FOREBAY for another program than target/debug/forebay.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -101,14 +101,41 @@ try {
   const PAGES = {
     overview: 'overview?range=1m', sinks: 'sinks', sink: 'sinks/telemetry?range=1m', clients: 'clients', client: 'clients/night-report', subscriptions: 'subscriptions',
     shares: 'shares', retained: 'retained', listeners: 'listeners', cluster: 'clusters/embedded?range=1m', spool: 'spool?range=1m', events: 'events', about: 'about',
+    form: 'sinks?new=yes', config: 'config', flow: 'flow', 'client-test': 'client',
   };
+  // What is done on a page before its picture.
+  const DOES = {
+    form: (page) => page.getByRole('button', { name: 'As in TBMQ' }).click(),
+    config: async (page) => {
+      const field = page.getByRole('textbox', { name: 'The file' });
+      await field.fill(`${await field.inputValue()}enabld = true\n`);
+      await page.getByRole('button', { name: 'Check' }).click();
+      await page.getByRole('button', { name: /^Line/ }).first().click();
+      await page.getByRole('button', { name: /^Line/ }).first().scrollIntoViewIfNeeded();
+    },
+    'client-test': async (page) => {
+      await page.getByRole('button', { name: 'Connect', exact: true }).click();
+      await page.getByLabel('Topic filter').fill('plant/1/#');
+      await page.getByRole('button', { name: 'Subscribe', exact: true }).click();
+      await page.getByLabel('Topic', { exact: true }).fill('plant/1/alarm');
+      await page.getByLabel('Payload').fill('{"level":"high"}');
+      await page.getByRole('button', { name: 'Send' }).click();
+    },
+  };
+  const token = readFileSync(join(dir, 'data/control-token'), 'utf8').trim();
   const IN_DARK = ['overview', 'sink'];
   for (const theme of ['light', 'dark']) {
     const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: theme, reducedMotion: 'reduce' })).newPage();
     const devtools = await page.context().newCDPSession(page);
+    await page.goto(`http://127.0.0.1:${control}/ui/`);
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByLabel('Token').fill(token);
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Overview' }).waitFor();
     for (const [name, hash] of Object.entries(PAGES).filter(([name]) => theme === 'light' || IN_DARK.includes(name))) {
       await page.goto(`http://127.0.0.1:${control}/ui/#/${hash}`);
       await page.getByText('Live', { exact: true }).waitFor();
+      await DOES[name]?.(page);
       await page.waitForTimeout(2500);
       // Playwright makes no WebP, which is a third of the size.
       const { data } = await devtools.send('Page.captureScreenshot', { format: 'webp', quality: 82 });

@@ -1,7 +1,7 @@
 // Writes dashboard/vendor: each bundle, its licences, and vendor.json, which says what it was made of.
 // Arguments: the folder with node_modules, the folder with the entries, the folder to write to.
 import { createHash } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createRequire } from 'node:module';
 
@@ -9,9 +9,20 @@ const [from, entries, to] = process.argv.slice(2);
 const esbuild = createRequire(join(from, 'package.json'))('esbuild');
 const lock = JSON.parse(readFileSync(join(entries, 'package-lock.json'), 'utf8')).packages;
 
+/** A package and all that it needs: its own bundle for browsers has some of them. */
+function withAll(name, found = new Set()) {
+  if (found.has(name)) return found;
+  found.add(name);
+  Object.keys(lock[`node_modules/${name}`].dependencies ?? {}).forEach((one) => withAll(one, found));
+  return found;
+}
+// Declarations of types have no code.
+const mqtt = [...withAll('mqtt')].filter((name) => !name.startsWith('@types/') && name !== 'undici-types').sort();
+
 const bundles = {
   'preact.js': ['preact', '@preact/signals', '@preact/signals-core', 'htm'],
   'uplot.js': ['uplot'],
+  'mqtt.js': mqtt,
   'uplot.css': ['uplot'],
 };
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -31,6 +42,7 @@ for (const [file, names] of Object.entries(bundles)) {
       stdin: { contents: readFileSync(join(entries, file), 'utf8'), resolveDir: from },
       bundle: true,
       format: 'esm',
+      platform: 'browser',
       minify: true,
       legalComments: 'none',
       target: 'es2022',
@@ -46,7 +58,9 @@ writeFileSync(join(to, 'vendor.json'), `${JSON.stringify({ made_with, files }, n
 
 const names = [...new Set(Object.values(bundles).flat())];
 const licences = names.map((name) => {
-  const text = readFileSync(join(from, 'node_modules', name, 'LICENSE'), 'utf8').trim();
-  return `${name}\n${'='.repeat(name.length)}\n\n${text}\n`;
+  const folder = join(from, 'node_modules', name);
+  const file = readdirSync(folder).find((one) => /^licen[cs]e(\.md|\.txt)?$/i.test(one));
+  const text = file ? readFileSync(join(folder, file), 'utf8').trim() : `(in its package: ${packageOf(name).license})`;
+  return `${name}\n${'='.repeat(Math.max(3, name.length))}\n\n${text}\n`;
 });
 writeFileSync(join(to, 'LICENSES.txt'), licences.join('\n\n'));

@@ -147,6 +147,8 @@ pub enum By {
     Certificate(Arc<CertificateId>),
     /// A token that the key of this print has signed.
     Token(u64),
+    /// The control plane, which ends its connection.
+    Operator,
 }
 
 impl Settings {
@@ -400,6 +402,7 @@ impl Policy {
                 is_in(method) && user.is_some_and(|user| user.print == *record)
             }
             (Some(_), By::Token(key)) => self.tokens.as_ref().is_some_and(|tokens| tokens.keys().has(*key)),
+            (Some(_), By::Operator) => true,
             (None, By::Nothing) => is_in(Method::Anonymous),
             _ => false,
         }
@@ -413,7 +416,7 @@ impl Policy {
         let is_in = |method| self.settings.chain.contains(&method);
         let was_in_file = match by {
             Some(By::Line(_) | By::Scram(_)) => true,
-            Some(By::Nothing | By::Certificate(_) | By::Token(_)) => false,
+            Some(By::Nothing | By::Certificate(_) | By::Token(_) | By::Operator) => false,
             None => !is_in(Method::Certificate) && !is_in(Method::Jwt),
         };
         let has_file = is_in(Method::Password) || is_in(Method::Scram);

@@ -19,6 +19,7 @@ use crate::kafka::client::{authentication_refused, handshake_refused};
 use crate::secure::Outgoing;
 use crate::secure::sasl::{Credentials, Exchange, Helper, Next};
 
+use super::check::{TOPIC_FORBIDDEN, UNKNOWN_TOPIC};
 use super::secured::Secured;
 
 /// The largest answer taken, in bytes.
@@ -210,6 +211,20 @@ impl Admin {
             .with_allow_auto_topic_creation(false)
             .with_include_topic_authorized_operations(version >= 8);
         self.ask_at(&request, version)
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// Why it cannot be used: it does not exist, or may not be seen.
+    pub(super) fn partitions(&mut self, topic: &str) -> Result<usize, String> {
+        let found = self.metadata(&[topic])?.topics.into_iter().next().ok_or("the cluster says nothing of it")?;
+        match found.error_code {
+            0 => Ok(found.partitions.len()),
+            UNKNOWN_TOPIC => Err("it does not exist".to_owned()),
+            TOPIC_FORBIDDEN => Err("the login may not see it, or it does not exist".to_owned()),
+            code => Err(format!("the cluster answers with error {code}")),
+        }
     }
 
     /// Settings of a broker by name, as far as it tells them; `None`: it tells none.

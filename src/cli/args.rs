@@ -1,5 +1,6 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
+mod config_file;
 mod import;
 mod operating;
 mod rule;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
 pub use self::import::{ImportCommand, ImportEmqxArgs};
 pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
@@ -167,7 +169,7 @@ pub enum Command {
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Print the default configuration, its JSON schema, or the set-up of another product's guide
+    /// Print the default configuration, its JSON schema, or the set-up of another product's guide; or the file of a running service, which can be replaced
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a shell completion script
@@ -595,6 +597,10 @@ pub struct ClustersArgs {
     /// Have the service connect to each of its bootstrap brokers
     #[arg(long, requires = "name")]
     pub test: bool,
+
+    /// With --test: look for this Kafka topic, too
+    #[arg(long, value_name = "TOPIC", requires = "test")]
+    pub topic: Option<String>,
 }
 
 /// Options of `forebay clients`.
@@ -712,7 +718,7 @@ pub struct InspectArgs {
 }
 
 /// Commands of `forebay config`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
     /// Every key with its meaning and default, commented out (TOML)
     Default,
@@ -722,6 +728,10 @@ pub enum ConfigCommand {
     Tbmq,
     /// The set-up of EMQX's guide, with its names (TOML)
     Emqx,
+    /// The configuration file of a running service; its tag is on standard error
+    File(ConfigFileArgs),
+    /// Replace the configuration file of a running service, and apply what can be changed
+    Put(ConfigPutArgs),
 }
 
 /// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).

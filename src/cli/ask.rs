@@ -87,6 +87,10 @@ pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
         let items = answer[name].as_array().into_iter().flatten();
         items.for_each(|item| out += &format!("{what}: {}\n", text(item)));
     }
+    let closes = if is_dry_run { "would be closed" } else { "closed" };
+    for what in answer["closes"].as_array().into_iter().flatten() {
+        out += &format!("{closes}: {}\n", text(what));
+    }
     if let Some(count @ 1..) = answer["disconnected_clients"].as_u64() {
         let what = if is_dry_run { "would be disconnected" } else { "disconnected" };
         out += &format!("{what}: {count} client{}\n", if count == 1 { "" } else { "s" });

@@ -38,7 +38,8 @@ pub fn listeners(from: &AskArgs) -> Result<String, String> {
 pub fn clusters(options: &ClustersArgs) -> Result<String, String> {
     let path = options.name.as_ref().map(|name| format!("/{}", escaped(name))).unwrap_or_default();
     if options.test {
-        let answer = post(&options.from, &format!("/api/v1/clusters{path}/test"), &json!({}))?;
+        let topic = options.topic.as_ref().map(|topic| format!("?topic={}", escaped(topic))).unwrap_or_default();
+        let answer = post(&options.from, &format!("/api/v1/clusters{path}/test{topic}"), &json!({}))?;
         return Ok(if options.from.json { format!("{answer:#}\n") } else { tried(&answer) });
     }
     let answer = get(&options.from, &format!("/api/v1/clusters{path}"))?;
@@ -73,5 +74,15 @@ fn tried(answer: &Value) -> String {
         };
     }
     let members: Vec<String> = answer["members"].as_array().into_iter().flatten().map(text).collect();
-    if members.is_empty() { out } else { format!("{out}its brokers: {}\n", members.join(", ")) }
+    if !members.is_empty() {
+        out += &format!("its brokers: {}\n", members.join(", "));
+    }
+    let topic = &answer["topic"];
+    if topic.is_object() {
+        out += &match topic["reason"].as_str() {
+            None => format!("ok       topic {}: {} partitions\n", text(&topic["name"]), topic["partitions"]),
+            Some(why) => format!("problem  topic {}: {why}\n", text(&topic["name"])),
+        };
+    }
+    out
 }

@@ -16,6 +16,7 @@ mod check_modes;
 mod check_sources;
 mod check_spool;
 mod check_start;
+pub mod config_file;
 mod control_token;
 mod dead_letter_files;
 mod decoy_key;

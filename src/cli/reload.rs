@@ -2,11 +2,11 @@
 //! while the service runs are applied, the rest is named.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
-use crate::control::ReloadRefused;
-use crate::files::Original;
+use crate::control::{ConfigFile, Mistake, ReloadRefused, difference, etag};
+use crate::files::{self, Original};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::service::log;
@@ -34,9 +34,19 @@ pub(super) struct Proposal {
     pub(super) is_new: bool,
     text: Text,
     edits: Vec<Edit>,
-    /// The file and its new contents.
-    write: Option<(PathBuf, String)>,
+    write: Option<Write>,
 }
+
+/// The file that a change writes.
+struct Write {
+    path: PathBuf,
+    /// Its content as it was read.
+    before: String,
+    after: String,
+}
+
+/// The longest file that is shown by the API, in bytes.
+const SHOWN_BYTES_MAX: usize = 1 << 20;
 
 impl Proposal {
     /// Changes by the API that are not in the file, in words.
@@ -46,9 +56,12 @@ impl Proposal {
         all
     }
 
-    /// Writes the file, if it has new contents.
+    /// Writes the file, if it has new contents, and keeps the old ones beside it.
     pub(super) fn write(&self) -> Result<(), ReloadRefused> {
-        let Some((path, text)) = &self.write else { return Ok(()) };
+        let Some(Write { path, before, after }) = self.write.as_ref().filter(|write| write.before != write.after)
+        else {
+            return Ok(());
+        };
         let failed = |error: io::Error| {
             let cure = match error.kind() {
                 io::ErrorKind::ReadOnlyFilesystem => {
@@ -61,7 +74,11 @@ impl Proposal {
             };
             ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
         };
-        Original::read(path).and_then(|original| original.replace(text)).map_err(failed)
+        let original = Original::read(path).map_err(failed)?;
+        if original.text() != before {
+            return Err(changed(path, original.text(), after));
+        }
+        original.keep().and_then(|()| original.replace(after)).map_err(failed)
     }
 }
 
@@ -77,19 +94,71 @@ impl Reload {
     /// Reads the file again. Changes by the API that are not in it stay.
     pub(super) fn propose_file(&self) -> Result<Proposal, ReloadRefused> {
         let file = self.file()?;
-        let text = config::read(Some(&file)).map_err(mistakes)?;
+        self.propose_content(config::read(Some(&file)).map_err(mistakes)?)
+    }
+
+    /// Proposes a content of the file.
+    fn propose_content(&self, text: Text) -> Result<Proposal, ReloadRefused> {
         // The file is resolved alone first: a mistake in it has its place there.
         text.resolve_since(&self.args.overrides(), self.beside.bindings()).map_err(mistakes)?;
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
         let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
         if !replaced.is_empty() {
-            return Err(ReloadRefused::Mistakes(replaced));
+            return Err(ReloadRefused::Mistakes(replaced.into_iter().map(Mistake::from).collect()));
         }
         let edits = self.standing(&text, &self.edits)?;
         let mut proposal = self.propose(text, edits, false, None)?;
         proposal.warnings.extend(moved.iter().map(ToString::to_string));
         Ok(proposal)
+    }
+
+    /// Proposes a text in the place of the file. `tag`: of the content that it replaces; `None`: the text is only checked. Changes by the API that
+    /// are not in it stay.
+    pub(super) fn propose_text(&self, text: String, tag: Option<&str>) -> Result<Proposal, ReloadRefused> {
+        let path = self.file()?;
+        let now = config::read(Some(&path)).map_err(|problems| ReloadRefused::NotNow(problems.to_string()))?;
+        if tag.is_some_and(|tag| tag != etag(&now.text)) {
+            return Err(changed(&path, &now.text, &text));
+        }
+        let wanted = Text { name: now.name.clone(), text };
+        // This comes before anything that the text names is opened.
+        let standard = if is_toml(&now) { &now } else { &self.text };
+        if let Some(section) = config::of_machine(standard, &wanted) {
+            let file = path.display();
+            let why = format!(
+                "[{section}] differs: its keys are changed on the machine only; there, edit {file}, then `forebay reload --config {file}`"
+            );
+            return Err(ReloadRefused::NotNow(why));
+        }
+        let refused = config::not_allowed_in(standard, &wanted, &self.config);
+        if !refused.is_empty() {
+            let place = |(line, what)| {
+                let column = usize::from(line > 0);
+                Mistake { file: wanted.name.clone(), line, column, what, ..Mistake::default() }
+            };
+            return Err(ReloadRefused::Mistakes(refused.into_iter().map(place).collect()));
+        }
+        let mut proposal = self.propose_content(wanted.clone())?;
+        self.refuse_exposure(&self.resolve(&wanted, &proposal.edits)?)?;
+        proposal.write = Some(Write { path, before: now.text, after: wanted.text });
+        Ok(proposal)
+    }
+
+    /// The file as it is now.
+    pub(super) fn shown_file(&self) -> Result<ConfigFile, ReloadRefused> {
+        let path = self.file()?;
+        let read = |path: &Path| {
+            let text = config::read(Some(path)).map_err(|problems| ReloadRefused::NotNow(problems.to_string()))?.text;
+            if text.len() > SHOWN_BYTES_MAX {
+                let why = format!("{} has {} bytes, and the API shows {SHOWN_BYTES_MAX}", path.display(), text.len());
+                return Err(ReloadRefused::NotNow(why));
+            }
+            Ok(text)
+        };
+        let text = read(&path)?;
+        let previous = read(&files::kept(&path)).ok();
+        Ok(ConfigFile { file: path.display().to_string(), etag: etag(&text), text, previous })
     }
 
     /// Proposes the configuration in force, for changed files that it names.
@@ -147,7 +216,7 @@ impl Reload {
         // Other changes of the file since it was read wait for a reload.
         let text = if file == self.text { written.clone() } else { self.edited(&self.text, &own)?.0 };
         let others = self.standing(&text, &others)?;
-        self.propose(text, others, is_new, Some((path, written.text)))
+        self.propose(text, others, is_new, Some(Write { path, before: file.text, after: written.text }))
     }
 
     /// The configuration as it would be with these keys of a part, which need not exist. `running`: knows the address of the embedded log.
@@ -179,7 +248,7 @@ impl Reload {
     /// Refuses files that the API may not name, before anything is opened: an error could tell whether a file exists.
     fn refuse_files(&self, edit: &Edit) -> Result<(), ReloadRefused> {
         let refused = config::not_allowed(edit, &self.config);
-        if refused.is_empty() { Ok(()) } else { Err(ReloadRefused::Mistakes(refused)) }
+        if refused.is_empty() { Ok(()) } else { Err(several(refused)) }
     }
 
     fn refuse_exposure(&self, wanted: &Config) -> Result<(), ReloadRefused> {
@@ -191,7 +260,7 @@ impl Reload {
         text: Text,
         edits: Vec<Edit>,
         is_new: bool,
-        write: Option<(PathBuf, String)>,
+        write: Option<Write>,
     ) -> Result<Proposal, ReloadRefused> {
         let wanted = self.resolve(&text, &edits)?;
         let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
@@ -260,7 +329,7 @@ impl Reload {
     /// Records why nothing changed.
     pub(super) fn refused(why: &ReloadRefused, journal: &Journal) {
         match why {
-            ReloadRefused::NotNow(why) | ReloadRefused::Unknown(why) => {
+            ReloadRefused::NotNow(why) | ReloadRefused::Changed(why) | ReloadRefused::Unknown(why) => {
                 tracing::warn!("reload: {why}; nothing changed");
             }
             ReloadRefused::Mistakes(all) => {
@@ -268,7 +337,7 @@ impl Reload {
                     tracing::error!("reload: {mistake}");
                 }
                 let more = if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() };
-                let first = all.first().map(String::as_str).unwrap_or_default();
+                let first = all.first().map(Mistake::to_string).unwrap_or_default();
                 journal.say(Event::now(Kind::ReloadFailed).with(Field::Reason, format!("{first}{more}")));
             }
         }
@@ -322,9 +391,28 @@ fn placeless(mut problems: Problems) -> Problems {
 }
 
 fn mistakes(problems: Problems) -> ReloadRefused {
-    ReloadRefused::Mistakes(problems.0.iter().map(ToString::to_string).collect())
+    let place = |Problem { file, line, column, key, what, hint }| Mistake { file, line, column, key, what, hint };
+    ReloadRefused::Mistakes(problems.0.into_iter().map(place).collect())
 }
 
 fn mistake(what: String) -> ReloadRefused {
-    ReloadRefused::Mistakes(vec![what])
+    several(vec![what])
+}
+
+/// Mistakes without a place.
+pub(super) fn several(whats: Vec<String>) -> ReloadRefused {
+    ReloadRefused::Mistakes(whats.into_iter().map(Mistake::from).collect())
+}
+
+/// The file is another one than was to be replaced.
+fn changed(path: &Path, now: &str, wanted: &str) -> ReloadRefused {
+    let difference = difference(now, wanted);
+    ReloadRefused::Changed(format!(
+        "{} has changed since it was read; it differs from the text, {difference}",
+        path.display()
+    ))
+}
+
+fn is_toml(text: &Text) -> bool {
+    toml::from_str::<toml::Table>(&text.text).is_ok()
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::bans::Bans;
 use crate::config::{Config, LogFormat, Text};
-use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
+use crate::control::{Connections, Control, FileAnswer, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
 use crate::files;
@@ -84,6 +84,7 @@ enum Event {
     KeySet,
     Reload(Wish),
     WouldBe(WouldBe),
+    File(FileAnswer),
 }
 
 /// Runs the service until a signal ends it.
@@ -370,6 +371,7 @@ impl Service {
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::KeySet) => self.edge.look_soon(),
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
+                Ok(Event::File(answer)) => answer(self.reload.shown_file()),
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
                 // Only a drain asks for it.
@@ -492,7 +494,13 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
-                Ok(Event::Signal(Signal::Reload) | Event::Reload(_) | Event::WouldBe(_) | Event::KeySet) => {}
+                Ok(
+                    Event::Signal(Signal::Reload)
+                    | Event::Reload(_)
+                    | Event::WouldBe(_)
+                    | Event::File(_)
+                    | Event::KeySet,
+                ) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

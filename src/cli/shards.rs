@@ -1,5 +1,6 @@
 //! The control plane's way to ask shards: by mail.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::config::{self, OffsetReset};
@@ -44,5 +45,10 @@ impl Shards for ByMail {
 
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool {
         self.post.send(shard, Mail::Inspect(Inspection { ask, answer })).is_ok()
+    }
+
+    fn test_client(&self, socket: OwnedFd, user: &str) -> bool {
+        // It moves on to the shard of its client identifier.
+        self.post.send(0, Mail::TestClient(socket, user.into())).is_ok()
     }
 }

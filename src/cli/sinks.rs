@@ -60,14 +60,21 @@ pub fn sinks(options: &SinksArgs) -> Result<String, String> {
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
+/// A text, from a file or standard input.
+pub(super) fn read(file: &Path) -> Result<String, String> {
     let mut keys = String::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut keys)
+        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut keys)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut keys))
+        std::fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut keys))
     };
-    read.map(|_| keys).map_err(|error| format!("{}: {error}", file.display()))
+    match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            Err(format!("{}: it is longer than {FILE_BYTES_MAX} bytes", file.display()))
+        }
+        Ok(_) => Ok(keys),
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
 }
 
 /// All sinks, a line each, with the reason why one does not run.

@@ -19,13 +19,15 @@ pub struct Change {
     pub applied: Vec<String>,
     /// Settings that differ and need a restart. They are left as they are.
     pub waiting: Vec<String>,
+    /// Connections that the change closes, in words: `clients of listener 127.0.0.1:1883`.
+    pub closes: Vec<String>,
 }
 
 impl Change {
     /// The change from `running` to `wanted`. Both are as the program has them when it starts, with [`Config::share_dead_letters_file`].
     #[must_use]
     pub fn between(running: &Config, wanted: &Config) -> Self {
-        let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new() };
+        let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new(), closes: Vec::new() };
         change.service(wanted);
         change.listeners(wanted);
         change.auth(wanted);
@@ -150,6 +152,7 @@ impl Change {
             let Some(other) = same.and_then(Option::take) else {
                 if !std::mem::replace(&mut known.is_removed, true) {
                     self.applied.push(format!("listener {} (removed)", known.bind));
+                    self.closes.push(format!("clients of listener {}", known.bind));
                 }
                 continue;
             };
@@ -195,6 +198,10 @@ impl Change {
                     } else if known.buffer_bytes < cluster.buffer_bytes {
                         changed.push("buffer_bytes");
                         known.buffer_bytes = cluster.buffer_bytes;
+                    }
+                    // Those that were made with the old settings.
+                    if !was_removed && changed.iter().any(|key| ["tls", "sasl"].contains(key)) {
+                        self.closes.push(format!("kafka {} to its brokers, within a minute", known.name));
                     }
                     if was_removed {
                         self.applied.push(format!("kafka {} (added)", known.name));
@@ -420,6 +427,7 @@ impl Change {
             if !wanted.bridges.iter().any(|bridge| bridge.name == known.name) {
                 known.is_removed = true;
                 self.applied.push(format!("bridge {} (removed)", known.name));
+                self.closes.push(format!("bridge {} to its remote", known.name));
             }
         }
         for bridge in &wanted.bridges {
@@ -432,7 +440,14 @@ impl Change {
             let bridge = &bridge;
             let has_room = self.config.bridges.len() < BRIDGES_MAX;
             match self.config.bridges.iter_mut().find(|known| known.name == bridge.name) {
-                Some(known) => self.applied.extend(take_bridge(known, bridge)),
+                Some(known) => {
+                    let had_one = !known.is_removed;
+                    let said = take_bridge(known, bridge);
+                    if said.is_some() && had_one {
+                        self.closes.push(format!("bridge {} to its remote, which it connects to anew", known.name));
+                    }
+                    self.applied.extend(said);
+                }
                 None if has_room => {
                     self.applied.push(format!("bridge {} (added)", bridge.name));
                     self.config.bridges.push(bridge.clone());

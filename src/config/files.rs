@@ -1,13 +1,17 @@
 //! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those below
 //! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can read, or
 //! learn whether it exists. This is decided before a file is opened.
+//!
+//! A whole text may come by the API as well. Sections that say who may change the configuration stay as they are then.
 
 use std::path::{Component, Path};
 
 use serde_json::{Map, Value};
 
+use super::Text;
 use super::edit::{Edit, Part, To};
 use super::kafka_names::plain;
+use super::keys::Section;
 use super::resolved::{Cluster, Config};
 use crate::runtime::Bind;
 use crate::secure::sasl::TokenFrom;
@@ -25,6 +29,8 @@ enum Purpose {
     ClientSecret,
     DeadLetters,
     Socket,
+    Directory,
+    Components,
 }
 
 /// Ends of the names of keys that take files: our own, then those of Kafka's clients as [`plain`] has them.
@@ -50,6 +56,10 @@ const OTHERS_NAMES: [&str; 3] = ["headers", "metadata", "sasl_extensions"];
 /// The value that means no file.
 const NO_FILE: &str = "none";
 
+/// What is allowed, for messages.
+const ALLOWED: &str = "the API may name a file if the configuration names it for the same purpose, or if it is below a directory of \
+                       control.file_dirs";
+
 /// A file and its purpose.
 type Named = (Purpose, String);
 
@@ -64,14 +74,65 @@ pub(crate) fn not_allowed(edit: &Edit, running: &Config) -> Vec<String> {
     }
     let known = known(running);
     named.retain(|file| !known.contains(file) && !is_below(&file.1, running));
+    let line = |(_, path): Named| format!("{} {}: {path:?}: {ALLOWED}", edit.part, edit.name);
+    named.into_iter().map(line).collect()
+}
+
+/// Sections that are changed on the machine only: a stolen token must not be able to keep itself.
+const OF_MACHINE: [Section; 3] = [Section::Control, Section::Auth, Section::Service];
+
+/// A section that differs between two texts and is changed on the machine only. `None`: there is none, or a text is not TOML.
+pub(crate) fn of_machine(now: &Text, wanted: &Text) -> Option<&'static str> {
+    let (now, wanted) = (tables(now)?, tables(wanted)?);
+    OF_MACHINE.into_iter().map(Section::name).find(|name| now.get(*name) != wanted.get(*name))
+}
+
+/// The files that a text names and may not, each with its line; what `now`, the content of the file, names is allowed. A text that is not TOML
+/// names none.
+pub(crate) fn not_allowed_in(now: &Text, wanted: &Text, running: &Config) -> Vec<(usize, String)> {
+    let allowed: Vec<Named> = named_in(now).into_iter().chain(known(running)).collect();
+    let mut named = named_in(wanted);
+    named.retain(|file| !allowed.contains(file) && !is_below(&file.1, running));
     let line = |(_, path): Named| {
-        format!(
-            "{} {}: {path:?}: the API may name a file if the configuration names it for the same purpose, or if it is below a \
-             directory of control.file_dirs",
-            edit.part, edit.name
-        )
+        let place = wanted.text.lines().position(|line| line.contains(&path)).map_or(0, |place| place + 1);
+        (place, format!("{path:?}: {ALLOWED}"))
     };
     named.into_iter().map(line).collect()
+}
+
+fn tables(text: &Text) -> Option<Map<String, Value>> {
+    toml::from_str(&text.text).ok()
+}
+
+/// The files that the text of a configuration names, `[control]`, `[auth.NAME]` and `[service]` aside.
+fn named_in(text: &Text) -> Vec<Named> {
+    let mut named = Vec::new();
+    for (section, value) in tables(text).unwrap_or_default() {
+        let is_one = |one: Section| section == one.name();
+        if OF_MACHINE.into_iter().any(is_one) {
+            continue;
+        }
+        let tables: Vec<&Map<String, Value>> = match &value {
+            Value::Array(items) => items.iter().filter_map(Value::as_object).collect(),
+            Value::Object(named) if is_one(Section::Kafka) || is_one(Section::Bridge) => {
+                named.values().filter_map(Value::as_object).collect()
+            }
+            Value::Object(table) => vec![table],
+            _ => continue,
+        };
+        for table in tables {
+            let text = |key: &str| table.get(key).and_then(Value::as_str).map(str::to_owned);
+            let bind = text("bind").and_then(|bind| bind.strip_prefix(crate::runtime::UNIX).map(str::to_owned));
+            named.extend(bind.map(|path| (Purpose::Socket, path)));
+            if is_one(Section::Embedded) || is_one(Section::Dapr) {
+                let directories = ["dir", "secrets_dir"].into_iter().filter_map(text);
+                named.extend(directories.map(|path| (Purpose::Directory, path)));
+                named.extend(text("components").map(|path| (Purpose::Components, path)));
+            }
+            collect(table, "", &mut named);
+        }
+    }
+    named
 }
 
 /// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the configuration as it
@@ -185,6 +246,53 @@ mod tests {
         let mut named = Vec::new();
         collect(&keys, "", &mut named);
         assert_eq!(named, [(Purpose::Authorities, "/etc/shadow".to_owned())]);
+    }
+
+    /// Finding S2: a whole text may not name other files either, in whatever form it has its tables.
+    #[test]
+    fn finding_s2_a_text_names_no_other_files() {
+        let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };
+        let running = super::super::parse("[control]\nfile_dirs = \"/etc/forebay\"\n", "test").expect("good");
+        let now = text("[kafka.a.tls]\nca_file = \"/ca.pem\"\n[auth.x]\npassword_file = \"/users\"\n");
+        for allowed in [
+            "[kafka.b.tls]\nca_file = \"/ca.pem\"",
+            "[kafka]\nb = { tls = { ca_file = \"/etc/forebay/b.pem\" } }",
+            "not = = toml",
+            "[[sink]]\nheaders = { ca_file = \"/x\" }",
+        ] {
+            assert_eq!(not_allowed_in(&now, &text(allowed), &running), [], "{allowed}");
+        }
+        for (refused, line) in [
+            ("[kafka.b.tls]\n\nca_file = \"/etc/shadow\"", 3),
+            ("[kafka.b.tls]\nca_file = \"/etc/forebay/../shadow\"", 2),
+            ("[kafka.b.sasl]\npassword_file = \"/ca.pem\"", 2),
+            ("[kafka.b.sasl]\npassword_file = \"/users\"", 2),
+            ("kafka = { b = { tls = { ca_file = \"/etc/shadow\" } } }", 1),
+            ("sink = [{ dead_letters_file = \"/etc/cron.d/x\" }]", 1),
+            ("[[listener]]\nbind = \"unix:/run/docker.sock\"", 2),
+            ("[[listener]]\ntls.certificates = { \"/a\" = \"/b\" }", 2),
+            ("[bridge.x]\npassword_file = \"/etc/shadow\"", 2),
+            ("[embedded]\ndir = \"/etc\"", 2),
+            ("[dapr]\ncomponents = \"/etc\"", 2),
+            ("[dapr]\nsecrets_dir = \"/etc\"", 2),
+            ("[dapr]\napi_token_file = \"/etc/shadow\"", 2),
+            ("[telemetry]\nca_file = \"/etc/shadow\"", 2),
+        ] {
+            let found = not_allowed_in(&now, &text(refused), &running);
+            assert!(found.first().is_some_and(|(at, _)| *at == line), "{refused}: {found:?}");
+        }
+    }
+
+    /// W7: these sections are compared by what they mean, not by how they are written.
+    #[test]
+    fn sections_of_the_machine_stay_as_they_are() {
+        let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };
+        let now = text("[control]\nbind = \"off\"\n[auth.a]\nacl_file = \"/a\"\n[log]\nlevel = \"info\"\n");
+        let differs = |wanted: &str| of_machine(&now, &text(wanted));
+        assert_eq!(differs("auth = { a = { acl_file = '/a' } } # the same\ncontrol.bind = 'off'\n"), None);
+        assert_eq!(differs("[auth.a]\nacl_file = \"/a\""), Some("control"));
+        assert_eq!(differs("auth.a.acl_file = '/b'\ncontrol.bind = 'off'"), Some("auth"));
+        assert_eq!(differs("auth.a.acl_file = '/a'\nservice.shards = 2\ncontrol.bind = 'off'"), Some("service"));
     }
 
     /// Finding S2: a key that names a file and is not listed here could name any.

@@ -67,7 +67,7 @@ pub(crate) use edit::Met;
 pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::{AS_IN_EMQX, AS_IN_TBMQ, example};
-pub(crate) use files::{exposes_a_login, not_allowed};
+pub(crate) use files::{exposes_a_login, not_allowed, not_allowed_in, of_machine};
 pub use identity::Identity;
 pub use overridden::Beside;
 pub use problem::{Problem, Problems};

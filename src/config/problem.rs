@@ -64,6 +64,8 @@ impl Problems {
             Ordering::Equal => a.key.cmp(&b.key),
             other => other,
         });
+        // Some tables are read for several purposes.
+        self.0.dedup();
     }
 }
 

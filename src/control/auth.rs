@@ -196,6 +196,28 @@ fn by_login(
     if headers.get("x-forebay").is_none_or(|value| value != "1") {
         return Ok(None);
     }
+    by_cookie(view, is_near, headers, changes)
+}
+
+/// The holder of the login of a page that opens a WebSocket, which browsers send without headers of ours: its `Origin` has to be there, and
+/// ours. Such a login needs the role write.
+pub(super) fn of_page(view: &View, peer: SocketAddr, headers: &HeaderMap) -> Result<(String, Grant), Problem> {
+    of_own_page(headers)?;
+    if text(headers, header::ORIGIN).is_none() {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "this is for pages of the dashboard: there is no Origin"));
+    }
+    let found = by_cookie(view, peer.ip().to_canonical().is_loopback(), headers, true)?;
+    let (holder, grant) = found.ok_or_else(|| token_needed(view))?;
+    Ok((holder.name().to_owned(), grant))
+}
+
+/// By its cookie, wherever it comes from; `Origin`, where there is one, is ours.
+fn by_cookie(
+    view: &View,
+    is_near: bool,
+    headers: &HeaderMap,
+    changes: bool,
+) -> Result<Option<(Holder, Grant)>, Problem> {
     let digest = view.logins.presented(view, headers);
     let login = digest.and_then(|digest| Some((digest, view.logins.find(&digest, Instant::now())?.0)));
     let Some((digest, holder)) = login else { return Ok(None) };

@@ -28,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What they are called.
-pub const NUMBERS: [Spec; 11] = [
+pub const NUMBERS: [Spec; 13] = [
     Spec {
         name: "control_connections",
         label: None,
@@ -70,6 +70,18 @@ pub const NUMBERS: [Spec; 11] = [
         name: "control_guesses_refused",
         label: None,
         help: "Wrong tokens answered 429, without being looked at, because such an address waits: 1 s after its first, up to 30 s.",
+        kind: Kind::Counter,
+    },
+    Spec {
+        name: "control_test_clients",
+        label: None,
+        help: "MQTT clients of the dashboard that are connected: 16 at most.",
+        kind: Kind::Gauge,
+    },
+    Spec {
+        name: "control_test_clients_refused",
+        label: None,
+        help: "MQTT clients of the dashboard that were refused, since 16 others were connected.",
         kind: Kind::Counter,
     },
 ];
@@ -269,7 +281,11 @@ impl Extra for Connections {
         let open = self.open().len() as u64;
         let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
         let values = [open, self.bounds.all as u64, counted[0], counted[1], super::tokens::checks_refused()];
-        let values = values.into_iter().chain(super::auth::requests_refused()).chain(super::guesses::numbers());
+        let values = values
+            .into_iter()
+            .chain(super::auth::requests_refused())
+            .chain(super::guesses::numbers())
+            .chain(super::test_client::numbers());
         NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::{ClusterTrial, MessageTrial, PastAsk, PastRun, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
-use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
+use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
 use crate::telemetry::{TraceContext, Tracer};
@@ -50,10 +50,18 @@ impl Reloads for Nothing {
     fn reload(&self, _wanted: Wanted, _dry_run: bool, _under: Option<TraceContext>, _answer: ReloadAnswer) -> bool {
         false
     }
+
+    fn file(&self, _answer: FileAnswer) -> bool {
+        false
+    }
+
+    fn schema(&self) -> Value {
+        Value::Null
+    }
 }
 
 impl Trials for Nothing {
-    fn cluster(&self, _name: String, _keys: Map<String, Value>, _answer: TrialAnswer<ClusterTrial>) -> bool {
+    fn cluster(&self, _: String, _: Map<String, Value>, _: Option<String>, _: TrialAnswer<ClusterTrial>) -> bool {
         false
     }
 

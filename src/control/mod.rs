@@ -7,6 +7,7 @@ mod bans;
 mod bridges;
 mod change;
 mod clients;
+mod config_file;
 mod connections;
 mod described;
 mod events;
@@ -32,6 +33,7 @@ mod serve;
 mod shares;
 mod shown;
 mod sources;
+mod test_client;
 mod tokens;
 mod top;
 mod traced;
@@ -58,6 +60,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::bridges::Bridge;
+pub use self::config_file::{ConfigFile, difference, etag};
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, Dashboard, DeadLetters, Described, Listener, Sink};
 pub use self::live::Live;
@@ -65,7 +68,7 @@ pub use self::login::Logins;
 pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
-pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
+pub use self::reload::{FileAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::rules::{Rule, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
@@ -73,7 +76,7 @@ pub use self::tokens::{Role, Tokens};
 pub use self::traces::Traces;
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
-    TrialAnswer, Trials,
+    TopicTrial, TrialAnswer, Trials,
 };
 use crate::bans::Bans;
 use crate::in_use;
@@ -295,6 +298,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(traces::routes())
         .merge(publish::routes())
         .merge(bans::routes())
+        .merge(config_file::routes())
         .split_for_parts();
     describe_responses(&mut description);
     for item in description.paths.paths.values_mut() {
@@ -341,6 +345,7 @@ fn router(shown: Shown, is_local: bool) -> Router {
         .route("/ui", get(files::with_slash))
         .route("/ui/", get(files::page))
         .route("/ui/{*path}", get(files::below))
+        .route("/ui/mqtt", get(test_client::connect))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));

@@ -157,6 +157,26 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentIfAny
     }
 }
 
+/// Bytes of a text that is sent.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// The body as text; likewise.
+pub(super) struct SentText(pub(super) String);
+
+impl<S: Send + Sync> FromRequest<S> for SentText {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = received(request, state).await?;
+        if body.len() > TEXT_BYTES_MAX {
+            let detail = format!("the text has {} bytes, and may have {TEXT_BYTES_MAX}", body.len());
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        let text = String::from_utf8(body.into());
+        text.map(Self).map_err(|error| Problem::bad_request(format!("the body is no text: {error}")))
+    }
+}
+
 /// The last part of the path; likewise.
 pub(super) struct Named(pub(super) String);
 

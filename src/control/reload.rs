@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Who;
+use super::config_file::ConfigFile;
 use super::problem::{Asked, Problem};
 use super::{Shown, View, traced};
 use crate::metrics::event::{Event, Field, Kind};
@@ -43,6 +44,13 @@ pub enum Wanted {
         to: To,
         /// Whether it is written to the file.
         persist: bool,
+    },
+    /// The configuration file has this text.
+    Text {
+        /// The text.
+        text: String,
+        /// The tag of the content that it replaces; `None`: it is only checked.
+        etag: Option<String>,
     },
 }
 
@@ -78,7 +86,14 @@ pub enum To {
 pub trait Reloads: Send + Sync {
     /// Asks for a change, or only for what it would do. `under`: the span of who asks. `false`: the service is ending; `answer` is not called then.
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool;
+    /// Asks for the configuration file. `false`: as above.
+    fn file(&self, answer: FileAnswer) -> bool;
+    /// The JSON schema of the configuration.
+    fn schema(&self) -> Value;
 }
+
+/// Takes the configuration file.
+pub type FileAnswer = Box<dyn FnOnce(Result<ConfigFile, ReloadRefused>) + Send>;
 
 /// Takes the outcome once the change is in force.
 pub type ReloadAnswer = Box<dyn FnOnce(Result<Reloaded, ReloadRefused>) + Send>;
@@ -97,6 +112,8 @@ pub struct Reloaded {
     pub not_in_file: Vec<String>,
     /// Settings that are valid but probably not intended.
     pub warnings: Vec<String>,
+    /// Connections that are closed by it, in words: those of clients of removed listeners, those of changed bridges to their remotes.
+    pub closes: Vec<String>,
     /// Clients that are disconnected by it: those that would not be admitted any more, and those of listeners that are removed; null: a shard
     /// has not answered in time.
     pub disconnected_clients: Option<u64>,
@@ -109,9 +126,11 @@ pub struct Reloaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadRefused {
     /// The file has mistakes: all of them.
-    Mistakes(Vec<String>),
+    Mistakes(Vec<Mistake>),
     /// There is nothing to reload, or not now.
     NotNow(String),
+    /// The file has another content than the one that was to be replaced.
+    Changed(String),
     /// There is nothing of that name.
     Unknown(String),
 }
@@ -119,10 +138,55 @@ pub enum ReloadRefused {
 impl fmt::Display for ReloadRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mistakes(all) => f.write_str(&all.join("; ")),
-            Self::NotNow(why) | Self::Unknown(why) => f.write_str(why),
+            Self::Mistakes(all) => f.write_str(&lines(all, "; ")),
+            Self::NotNow(why) | Self::Changed(why) | Self::Unknown(why) => f.write_str(why),
         }
     }
+}
+
+/// Something that is wrong with a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Mistake {
+    /// The file, or where else it comes from; empty: that is not known.
+    pub file: String,
+    /// Its line, from 1; 0: it has no place in the file.
+    pub line: usize,
+    /// Its column in characters, from 1; 0 where `line` is 0.
+    pub column: usize,
+    /// The key with its path, like `sink[0].linger`; empty where no key is concerned.
+    pub key: String,
+    /// What is wrong, in words.
+    pub what: String,
+    /// The cure, where that is known.
+    pub hint: Option<String>,
+}
+
+impl From<String> for Mistake {
+    fn from(what: String) -> Self {
+        Self { what, ..Self::default() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.file.is_empty() {
+            f.write_str(": ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+/// All of them, with this between two.
+fn lines(mistakes: &[Mistake], between: &str) -> String {
+    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join(between)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -157,11 +221,20 @@ async fn reload(
 
 /// Has something changed and waits until it is in force.
 pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Result<Reloaded, Problem> {
+    outcome(view, wanted, dry_run).await?.map_err(refused)
+}
+
+/// The same; why nothing was changed is not a problem document yet.
+pub(super) async fn outcome(
+    view: &View,
+    wanted: Wanted,
+    dry_run: bool,
+) -> Result<Result<Reloaded, ReloadRefused>, Problem> {
     let told = asked(|answer| view.reloads.reload(wanted, dry_run, traced::under(), answer))?;
     let Ok(Ok(outcome)) = tokio::time::timeout(PATIENCE, told).await else {
         return Err(Problem::unavailable("the shards have not applied the change yet; the log says when they have"));
     };
-    outcome.map_err(refused)
+    Ok(outcome)
 }
 
 /// Asks the main thread. Where its outcome comes; who asked may have gone away by then.
@@ -180,8 +253,9 @@ pub(super) fn stopping() -> Problem {
 /// As a problem document.
 pub(super) fn refused(refused: ReloadRefused) -> Problem {
     match refused {
-        ReloadRefused::Mistakes(all) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, all.join("\n")),
+        ReloadRefused::Mistakes(all) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, lines(&all, "\n")),
         ReloadRefused::NotNow(why) => Problem::new(StatusCode::CONFLICT, why),
+        ReloadRefused::Changed(what) => Problem::new(StatusCode::PRECONDITION_FAILED, what),
         ReloadRefused::Unknown(what) => Problem::not_found(what),
     }
 }

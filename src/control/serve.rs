@@ -106,7 +106,8 @@ impl Connection {
             }
         });
         let mut builder = http1::Builder::new();
-        let served = builder.max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(io), answer).await;
+        let served = builder.max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(io), answer);
+        let served = served.with_upgrades().await;
         if let Err(error) = served {
             tracing::trace!(%peer, %error, "a connection to the control plane ended");
         }

@@ -8,12 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::past::{PastAsk, PastRun};
-use super::problem::{Named, Problem, Sent, SentIfAny};
+use super::problem::{Asked, Named, Problem, Sent, SentIfAny};
 use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::rules::RuleTrial;
 use super::{Shown, View};
@@ -28,8 +28,14 @@ pub type TrialAnswer<T> = Box<dyn FnOnce(Result<T, ReloadRefused>) + Send>;
 /// The way to trials. `keys`: tried in the place of what is configured, or of something that is not yet. `false`: the service is
 /// ending; `answer` is not called then.
 pub trait Trials: Send + Sync {
-    /// Connects to a cluster.
-    fn cluster(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<ClusterTrial>) -> bool;
+    /// Connects to a cluster, and looks for a topic.
+    fn cluster(
+        &self,
+        name: String,
+        keys: Map<String, Value>,
+        topic: Option<String>,
+        answer: TrialAnswer<ClusterTrial>,
+    ) -> bool;
     /// Makes a record of a message.
     fn message(
         &self,
@@ -100,6 +106,27 @@ pub struct ClusterTrial {
     pub brokers: Vec<BrokerTrial>,
     /// Brokers of the cluster, `ID at HOST:PORT`, as the first that works names them.
     pub members: Vec<String>,
+    /// The topic that was asked for; null: none was, or no broker works.
+    pub topic: Option<TopicTrial>,
+}
+
+/// A Kafka topic that was looked for. It is not created.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TopicTrial {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has; 0: it cannot be used.
+    pub partitions: usize,
+    /// Why it cannot be used; null: it can.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ClusterTrialQuery {
+    /// A Kafka topic to look for, too.
+    topic: Option<String>,
 }
 
 /// How far a connection to one broker came.
@@ -220,7 +247,7 @@ pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> 
 /// the cluster's brokers. The body has keys of `[kafka.NAME]` to try in the place of those that are configured, `{}` for none;
 /// a cluster of that name need not exist then.
 #[utoipa::path(post, path = "/api/v1/clusters/{name}/test", tag = "kafka",
-    params(("name" = String, Path, description = "Its name")),
+    params(("name" = String, Path, description = "Its name"), ClusterTrialQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
     (status = 200, body = ClusterTrial, description = "It was tried; `works` says how it went"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -231,9 +258,10 @@ pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> 
 async fn try_cluster(
     State(view): State<Arc<View>>,
     Named(name): Named,
+    Asked(ClusterTrialQuery { topic }): Asked<ClusterTrialQuery>,
     SentIfAny(keys): SentIfAny<Map<String, Value>>,
 ) -> Result<Json<ClusterTrial>, Problem> {
-    told(|answer| view.trials.cluster(name, keys, answer)).await
+    told(|answer| view.trials.cluster(name, keys, topic, answer)).await
 }
 
 /// Shows the record that a sink would write for a message: topic, key, value and headers. Nothing is written.

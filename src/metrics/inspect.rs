@@ -2,6 +2,7 @@
 //! looks at a bounded number of things for it, so that a long list is asked for in parts.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::top::Weighed;
@@ -652,6 +653,11 @@ pub trait Shards: Send + Sync {
     fn place(&self, text: &str) -> Result<SeekTo, String>;
     /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;
+    /// Gives a shard one end of a pair of sockets, on which a client of the dashboard speaks WebSocket, as this user. `false`: as above.
+    fn test_client(&self, socket: OwnedFd, user: &str) -> bool {
+        let _ = (socket, user);
+        false
+    }
 }
 
 /// Takes what a shard says. Called on the shard: it must not block.

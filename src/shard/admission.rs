@@ -104,7 +104,8 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let policy = self.broker.around.edge.auth(connection.listener);
         if policy.is_some_and(|policy| policy.settings().chain.contains(&Method::Certificate)) {
-            connection.claim = certificate.map(|certificate| Box::new(AtDoor::Certificate(certificate)));
+            connection.claim =
+                certificate.map(|certificate| Box::new(AtDoor::Certificate(certificate))).or(connection.claim.take());
         }
     }
 

@@ -1,8 +1,10 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::auth::{Admission, By};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::listener::ws;
@@ -208,6 +210,27 @@ impl Core {
             connection.claim = claim;
         }
         self.door_bytes(io, conn, &unread);
+    }
+
+    /// Takes a client of the dashboard at the first listener, as its user there. It speaks WebSocket, whatever the others do.
+    pub(super) fn test_client(&mut self, io: &mut Ring<'_>, socket: OwnedFd, user: Box<str>) {
+        let listeners = &self.broker.around.config.listeners;
+        let first = listeners.iter().position(|listener| !listener.is_removed);
+        let Some(listener) = first.and_then(|first| u16::try_from(first).ok()).map(ListenerId) else { return };
+        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
+        let (unsent, unread) = (Vec::new(), Vec::new());
+        let conn = io.adopt(Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline });
+        if !self.enter(io, conn, listener) {
+            return;
+        }
+        self.arrive(io, conn, listener, Expect::Nothing, deadline);
+        if let Some(policy) = self.broker.around.edge.auth(listener) {
+            let admission =
+                Admission { identity: Some(user), by: By::Operator, ..Admission::anonymous(Arc::clone(policy)) };
+            self.admitted(io, conn, admission);
+        }
+        io.put_layer(conn, ws::layer(Arc::new(ws::Settings::of_dashboard()), None), &[]);
+        self.bound_door(io);
     }
 
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {

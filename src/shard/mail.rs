@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub enum Mail {
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
     /// known.
     HandOver(Detached, Option<Box<AtDoor>>),
+    /// A socket of the control plane, on which a client of the dashboard speaks WebSocket, and its user.
+    TestClient(OwnedFd, Box<str>),
     /// The resolver's answer to the question of an outgoing connection's client.
     Resolved {
         /// The client's other end.

@@ -119,6 +119,7 @@ impl Shard for Core {
     fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
+            Mail::TestClient(socket, user) => self.test_client(io, socket, user),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
             Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
                 self.bridges.resolved(bridge, ticket, found, io.now());

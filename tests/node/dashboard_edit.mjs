@@ -14,6 +14,7 @@ const inForce = async (name) => (await api(page, 'config')).body.sink.find((sink
 // A new one. What is wrong stands at its line.
 await page.goto(`${origin}/ui/#/sinks`);
 await page.getByRole('link', { name: 'New sink' }).click();
+await page.getByRole('button', { name: 'Text', exact: true }).click();
 await page.getByLabel('Name').fill('made.here');
 const keys = page.getByRole('textbox', { name: 'Keys' });
 const check = async () => page.getByRole('button', { name: 'Check' }).click();

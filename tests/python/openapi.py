@@ -117,7 +117,9 @@ def run(api: Api) -> None:
                 else:
                     api.check(method.upper(), one, known, {404})
             else:
-                api.check(method.upper(), path, known, {400}, b"{}")
+                # This is a text with mistakes, which the answer lists.
+                is_check = method == "post" and "application/toml" in known["requestBody"]["content"]
+                api.check(method.upper(), path, known, {200} if is_check else {400}, b"{}")
                 api.check(method.upper(), path, known, {400}, b"\xff")
     for path in ("/api/v1/nothing", "/nothing", "/api/v1/clients/a/b/c", "/api/v2/sinks"):
         api.check("GET", path, None, {404})

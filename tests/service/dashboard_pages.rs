@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::device::Device;
 use crate::live::{with_tokens, with_tokens_and};
 use crate::process::{metric, until};
+use crate::support::kafka::shared;
 use crate::support::service::{Service, http};
-use crate::support::{cache, root, run, tool};
+use crate::support::{cache, root, run, temp_dir, tool};
 
 /// A client ID that would run a script, and turn text around, if it were more than text.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\u{202e}gpj";
@@ -61,6 +62,40 @@ fn sinks_are_edited_as_text_with_mistakes_at_their_line() {
     browse("dashboard_edit.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string(), &file]);
 }
 
+/// The configuration file: mistakes, what a change does, the change, and the way back.
+#[test]
+fn the_configuration_file_is_edited_as_text() {
+    let rest = "[[listener]] # the second\nbind = \"127.0.0.1:0\"\n# what machines say\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let second = service.listeners()[1].to_string();
+    browse("dashboard_config.mjs", &service, [&writer, &reader], &[&file, &second]);
+}
+
+/// T5 to T10, T30, T31, E18 to E23, E29 to E31, E40 to E42: by forms.
+#[test]
+fn sinks_and_clusters_are_made_by_forms() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"other/#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let (mqtt, kafka) = (service.mqtt().to_string(), shared());
+    browse("dashboard_forms.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka]);
+}
+
+/// T29 to T31, W10: published in the page, and in Kafka; reason codes, properties, and the access control of the listener.
+#[test]
+fn the_page_has_an_mqtt_client() {
+    let dir = temp_dir();
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "user dashboard/ops\ntopic readwrite tbmq/#\n").expect("a file");
+    let rest = format!(
+        "[auth.devices]\nchain = [\"anonymous\"]\nacl_file = {acl:?}\n\
+         [[sink]]\nname = \"tbmq\"\nfilters = [\"tbmq/#\"]\ntopic = \"tbmq.messages\"\nvalue_format = \"json\"\n"
+    );
+    let (service, [writer, reader]) = with_tokens(&rest);
+    browse("dashboard_client.mjs", &service, [&writer, &reader], &[&service.embedded().to_string()]);
+}
+
 #[test]
 fn clients_subscriptions_messages_and_what_they_go_through() {
     let rest = "[spool]\nbytes_max = \"256MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
@@ -108,6 +143,14 @@ fn the_files_are_small() {
         "login.js",
         "sinks.js",
         "edit.js",
+        "editor.js",
+        "try.js",
+        "form.js",
+        "config.js",
+        "flow.js",
+        "fields.js",
+        "mqtt.js",
+        "client.js",
         "diff.js",
         "paged.js",
         "clients.js",
@@ -156,7 +199,8 @@ fn libraries_are_what_they_are_said_to_be() {
                 (&locked["version"], &locked["integrity"]),
                 "{of}"
             );
-            assert!(["MIT", "Apache-2.0"].contains(&package["license"].as_str().expect("a licence")), "{of}");
+            let licence = package["license"].as_str().expect("a licence");
+            assert!(["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "0BSD"].contains(&licence), "{of}: {licence}");
             assert!(licences.contains(&format!("{of}\n===")), "the licence of {of}");
         }
     }

@@ -42,7 +42,7 @@ fn ask(service: &Service, method: &str, path: &str, header: &str) -> (u16, Strin
 }
 
 /// The cookie that a login sets, as a request has it.
-fn log_in(service: &Service, token: &str) -> String {
+pub(super) fn log_in(service: &Service, token: &str) -> String {
     let (status, head, body) = ask(service, "POST", "/api/v1/session", &format!("Authorization: Bearer {token}"));
     assert_eq!(status, 200, "{body}");
     let line = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");

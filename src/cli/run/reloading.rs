@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
-use super::super::reload::{Proposal, Reload};
+use super::super::reload::{Proposal, Reload, several};
 use super::super::spool_shares;
 use super::starting::tokens;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
-use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
+use crate::control::{FileAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::seam::ListenerId;
 use crate::shard::edge::Edge;
@@ -49,6 +49,14 @@ pub(super) struct ByMainThread(pub(super) Sender<Event>);
 impl Reloads for ByMainThread {
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool {
         self.0.send(Event::Reload(Wish { wanted, dry_run, under, answer })).is_ok()
+    }
+
+    fn file(&self, answer: FileAnswer) -> bool {
+        self.0.send(Event::File(answer)).is_ok()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        config::schema()
     }
 }
 
@@ -92,16 +100,25 @@ impl Service {
         let span = self.tracer.span("reload", wish.as_ref().and_then(|wish| wish.under));
         let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
-        let is_edit = matches!(wanted, Wanted::Edit { .. });
+        let is_edit = !matches!(wanted, Wanted::File);
         match self.propose(wanted) {
             Ok((proposal, tokens, edge)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
+                let closes = proposal.change.closes.clone();
                 let is_new = proposal.is_new;
                 // Only the asker hears of it.
                 let disconnected_clients = if wish.is_some() { self.would_go(&proposal, &edge)? } else { None };
-                let said =
-                    Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
+                let said = Reloaded {
+                    dry_run,
+                    applied,
+                    needs_restart,
+                    not_in_file,
+                    warnings,
+                    closes,
+                    disconnected_clients,
+                    is_new,
+                };
                 if dry_run {
                     self.tracer.end(described(span, &said));
                     answer(wish, Ok(said));
@@ -151,6 +168,7 @@ impl Service {
             needs_restart: Vec::new(),
             not_in_file,
             warnings,
+            closes: Vec::new(),
             disconnected_clients: None,
             is_new: false,
         };
@@ -167,11 +185,12 @@ impl Service {
         }
         let mut proposal = match wanted {
             Wanted::File => self.reload.propose_file()?,
+            Wanted::Text { text, etag } => self.reload.propose_text(text, etag.as_deref())?,
             Wanted::Edit { part, name, to, persist } => self.reload.propose_edit(edit(part, name, to), persist)?,
         };
-        let tokens = tokens(&proposal.change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
+        let tokens = tokens(&proposal.change.config).map_err(|why| several(vec![why]))?;
         let config = &proposal.change.config;
-        let edge = edge::load_again(config, &self.edge.in_force).map_err(ReloadRefused::Mistakes)?;
+        let edge = edge::load_again(config, &self.edge.in_force).map_err(several)?;
         let changed = edge::changed(config, &self.edge.in_force, &edge);
         // A listener or cluster with changed settings is named already.
         let is_named = |what: &str| {
@@ -223,7 +242,7 @@ impl Service {
             let dead_letters = |config: &_| self.dead_letters.of(config);
             Reconfiguring::new(&self.config, &proposal.change, after.edge.clone(), dead_letters).map(Some)
         };
-        let begun = begun.map_err(|why| ReloadRefused::Mistakes(vec![why]));
+        let begun = begun.map_err(|why| several(vec![why]));
         match begun.and_then(|begun| proposal.write().map(|()| begun)) {
             Ok(Some(mut begun)) => {
                 self.tell_each(|shard| begun.letter(shard))?;

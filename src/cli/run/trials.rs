@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
 use super::super::past::Past;
+use super::super::reload::several;
 use super::super::{rule, source_trial};
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused,
-    RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+    RuleTrial, SampleMessage, SourceTrial, TopicTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -40,21 +41,27 @@ impl ByMainThread {
 }
 
 impl Trials for ByMainThread {
-    fn cluster(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<ClusterTrial>) -> bool {
+    fn cluster(
+        &self,
+        name: String,
+        keys: Map<String, Value>,
+        topic: Option<String>,
+        answer: TrialAnswer<ClusterTrial>,
+    ) -> bool {
         let wanted = name.clone();
         self.would_be(config::Part::Cluster, name, keys, move |config| match config {
             Err(why) => answer(Err(why)),
             Ok(config) => {
                 let cluster = config.clusters.into_iter().find(|cluster| cluster.name == wanted);
                 let Some(cluster) = cluster else { return answer(Err(unknown(Part::Cluster, &wanted))) };
-                beside(move || answer(Ok(try_cluster(&cluster))));
+                beside(move || answer(Ok(try_cluster(&cluster, topic))));
             }
         })
     }
 
     fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool {
         // A rule has a bounded cost; no thread of a shard is held up by it.
-        beside(move || answer(rule::try_sql(&sql, context).map_err(|why| ReloadRefused::Mistakes(vec![why]))));
+        beside(move || answer(rule::try_sql(&sql, context).map_err(|why| several(vec![why]))));
         true
     }
 
@@ -63,7 +70,7 @@ impl Trials for ByMainThread {
         self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
             Err(why) => begun(Err(why)),
             Ok(config) => beside(move || match Past::new(&config, &ask) {
-                Err(why) => begun(Err(ReloadRefused::Mistakes(vec![why]))),
+                Err(why) => begun(Err(several(vec![why]))),
                 Ok(past) => {
                     begun(Ok(()));
                     run.end(past.answer(|records| run.goes_on(records)));
@@ -96,7 +103,7 @@ impl Trials for ByMainThread {
             answer(config.and_then(|config| {
                 let place = config.sinks.iter().position(|sink| sink.name == wanted);
                 let place = place.ok_or_else(|| unknown(Part::Sink, &wanted))?;
-                let payload = message.payload().map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
+                let payload = message.payload().map_err(|why| several(vec![why]))?;
                 let mut properties = PropertyBuf::default();
                 properties.extend(message.content_type.as_deref().map(Property::ContentType));
                 properties
@@ -166,8 +173,8 @@ fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
     SourceTrial { works, findings: lines.into_iter().map(finding).collect(), records: records.collect() }
 }
 
-/// Tries each bootstrap broker, one after the other.
-fn try_cluster(cluster: &Cluster) -> ClusterTrial {
+/// Tries each bootstrap broker, one after the other; and looks for a topic.
+fn try_cluster(cluster: &Cluster, topic: Option<String>) -> ClusterTrial {
     let mut members = None;
     let broker = |broker: &String| {
         let tried = Admin::try_broker(cluster, broker);
@@ -181,5 +188,14 @@ fn try_cluster(cluster: &Cluster) -> ClusterTrial {
         BrokerTrial { broker: broker.clone(), failed, reason }
     };
     let brokers: Vec<BrokerTrial> = cluster.bootstrap.iter().map(broker).collect();
-    ClusterTrial { works: members.is_some(), brokers, members: members.unwrap_or_default() }
+    let works = members.is_some();
+    let topic = topic.filter(|_| works).map(|name| {
+        let found = Admin::connect(cluster).map_err(|why| why.join("; ")).and_then(|mut admin| admin.partitions(&name));
+        let (partitions, reason) = match found {
+            Ok(partitions) => (partitions, None),
+            Err(why) => (0, Some(why)),
+        };
+        TopicTrial { name, partitions, reason }
+    });
+    ClusterTrial { works, brokers, members: members.unwrap_or_default(), topic }
 }

@@ -320,3 +320,26 @@ fn on_error_changes_with_the_dead_letters_that_it_follows_from() {
         assert!(change.waiting.contains(&"rule r (changed: on_error)".to_owned()), "{:?}", change.waiting);
     }
 }
+
+#[test]
+fn connections_that_a_change_closes_are_named() {
+    let listener = |port: u16| format!("[[listener]]\nbind='127.0.0.1:{port}'\n");
+    let bridge = |host: &str| format!("[bridge.x]\nurl='mqtt://{host}:1883'\n[[bridge.x.out]]\nfilters='a/#'\n");
+    let sink = sink("one", "");
+    let old = config(&format!("{}{}{B}{}{sink}", listener(1), listener(2), bridge("a")));
+    let tls = format!("{B}tls={{}}\n");
+    let new = config(&format!("{}{tls}{}{sink}", listener(1), bridge("b")));
+    let closes = Change::between(&old, &new).closes;
+    assert_eq!(
+        closes,
+        [
+            "clients of listener 127.0.0.1:2",
+            "kafka b to its brokers, within a minute",
+            "bridge x to its remote, which it connects to anew"
+        ]
+    );
+    assert!(Change::between(&old, &old).closes.is_empty());
+    let without = config(&format!("{}{}{B}{sink}", listener(1), listener(2)));
+    assert_eq!(Change::between(&old, &without).closes, ["bridge x to its remote"]);
+    assert!(Change::between(&without, &old).closes.is_empty(), "a new one closes nothing");
+}

@@ -356,3 +356,11 @@ fn kafkas_names_are_told_what_is_ours() {
     assert!(said.contains("it is retries in [[sink]]"), "{said}");
     assert!(only(&format!("{sink}max_inflight = 10_000")).contains("1000"));
 }
+
+/// A mistake in a rule is reported once, though rules are read before the sinks that they feed, and after them.
+#[test]
+fn a_mistake_is_reported_once() {
+    let text = "[[sink]]\nname = \"s\"\ntopic = \"t\"\n[[rule]]\nname = \"r\"\nsql = 'SELECT * FROM \"a\"'\nsinks = \"s\"\nenabld = true\n";
+    let Err(problems) = crate::config::parse(text, "test") else { panic!("a mistake") };
+    assert_eq!(problems.0.iter().filter(|problem| problem.key == "rule[0].enabld").count(), 1, "{problems}");
+}

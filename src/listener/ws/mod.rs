@@ -28,3 +28,11 @@ pub struct Settings {
     /// A proxy in front says by `X-Forwarded-For` who the client is.
     pub is_forwarded: bool,
 }
+
+impl Settings {
+    /// The settings for the dashboard's client: the control plane has looked at its page.
+    #[must_use]
+    pub fn of_dashboard() -> Self {
+        Self { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false }
+    }
+}

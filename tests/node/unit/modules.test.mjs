@@ -2,7 +2,10 @@
 
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
-import { diff, mistakes, toml } from '../../../dashboard/diff.js';
+import { readFileSync } from 'node:fs';
+import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
+import { PRESETS, kindOf, read, show } from '../../../dashboard/fields.js';
+import { ways } from '../../../dashboard/flow.js';
 import { bytes, count, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
 test('keys as TOML', () => {
@@ -28,6 +31,55 @@ test('a difference keeps what is the same and has old lines in front of new ones
   }
 });
 
+test('a long text is compared in time, and what is far from a difference is left out', () => {
+  const lines = Array.from({ length: 60_000 }, (_, i) => `line ${i}`);
+  const other = [...lines];
+  other[30_000] = 'another';
+  const found = hunks(diff(lines.join('\n'), other.join('\n')));
+  assert.deepEqual(found.map(({ kind }) => kind), ['gap', 'same', 'same', 'same', 'old', 'new', 'same', 'same', 'same', 'gap']);
+  assert.deepEqual([found[0].text, found[9].text], ['… 29997 lines', '… 29996 lines']);
+  const whole = diff(lines.join('\n'), lines.map((line) => `${line}.`).join('\n'));
+  assert.equal(whole.length, 120_000, 'everything differs');
+  assert.deepEqual(hunks(diff('a\nb', 'a\nb')), []);
+});
+
+test('presets are the set-ups of examples/', () => {
+  for (const id of ['tbmq', 'emqx']) {
+    const text = readFileSync(new URL(`../../../examples/${id}.toml`, import.meta.url), 'utf8');
+    const set = text.split('\n').filter((line) => /^[a-z[]/.test(line)).map((line) => line.replace(/ +#.*$/, ''));
+    const { cluster, sink } = PRESETS[id];
+    const made = [`[kafka.${cluster.name}]\n${toml(cluster.keys)}[[sink]]\n${toml({ name: sink.name, ...sink.keys })}`].join('').trim().split('\n');
+    assert.deepEqual(made, set, id);
+  }
+});
+
+test('values of fields are read as they are shown, and what is empty is not set', () => {
+  const list = { anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] };
+  const table = { type: 'object', additionalProperties: { type: 'string' } };
+  for (const [schema, value, text] of [
+    [list, 'a/#', 'a/#'],
+    [list, ['a/#', 'b'], 'a/#\nb'],
+    [table, { site: 'a = b', 'x.y': '${z}' }, 'site = a = b\nx.y = ${z}\n'],
+    [{ type: 'boolean' }, false, 'false'],
+    [{ type: 'integer' }, 0, '0'],
+    [{ type: 'string' }, '5ms', '5ms'],
+    [{ enum: ['raw', 'json'] }, 'json', 'json'],
+  ]) {
+    const kind = kindOf(schema);
+    assert.equal(show(kind, value), text);
+    assert.deepEqual(read(kind, text), value);
+    assert.equal(read(kind, ' \n'), null);
+    assert.equal(show(kind, null), '');
+  }
+  assert.equal(kindOf({ type: 'object', properties: {} }), 'group');
+});
+
+test('a way of messages for each filter of a sink, and for each FROM of a rule', () => {
+  const sinks = [{ name: 'a', filters: ['x/#', 'y'] }, { name: 'b', filters: [] }];
+  const rules = [{ name: 'r', from: ['z/#'], sinks: ['b', 'gone'] }];
+  assert.deepEqual(ways(sinks, rules).map(({ from, rule, sink }) => [from, rule?.name ?? null, sink.name]), [['x/#', null, 'a'], ['y', null, 'a'], ['z/#', 'r', 'b']]);
+});
+
 test('mistakes stand at their line', () => {
   const text = 'topic = "x y"\n# lingr = 2\n"lingr" = "1s"\nheaders.a = "${n}"\n';
   const at = (detail) => mistakes(text, detail).map(({ line }) => line);
@@ -36,6 +88,9 @@ test('mistakes stand at their line', () => {
   assert.deepEqual(at('configuration: sink[0].headers.a: unknown variable `${n}`'), [4]);
   assert.deepEqual(at('configuration: sink[0].kafka: is required\nsomething else'), [0, 0]);
   assert.equal(mistakes(text, 'line 3, column 5: extra `=`')[0].what, 'extra `=`');
+  const of = (detail, name) => mistakes('sasl = {}\n', detail, name).map(({ line, key }) => [line, key])[0];
+  assert.deepEqual(of('configuration: kafka.sasl.sasl.username: is required', 'sasl'), [1, 'sasl']);
+  assert.deepEqual(of('configuration: kafka.my.own.bootstrap: is required', 'my.own'), [0, 'bootstrap']);
 });
 
 test('what is not seen is shown by its code, and what is long is cut', () => {

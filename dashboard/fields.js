@@ -1,0 +1,72 @@
+// Fields of forms: which come first and their words, what other products' guides fill in, and how a value is shown and read.
+
+/** What is asked first, in this order, with its words. What a part requires is always among them; the rest is below "Advanced". */
+export const FIRST = {
+  sink: [
+    ['description', 'Description'],
+    ['kafka', 'Kafka cluster'],
+    ['filters', 'MQTT topic filters'],
+    ['topic', 'Kafka topic'],
+    ['key', 'Record key'],
+    ['value_format', 'Record value'],
+    ['acknowledge', 'Acknowledge a message when'],
+  ],
+  kafka: [
+    ['description', 'Description'],
+    ['bootstrap', 'Bootstrap brokers'],
+    ['tls', 'TLS'],
+    ['sasl', 'Login (SASL)'],
+  ],
+};
+
+/** Settings of other products' guides, and of two kinds of clusters. Those with a `sink` are in examples/ as well; a test compares them. */
+export const PRESETS = {
+  tbmq: {
+    title: 'As in TBMQ',
+    cluster: { name: 'tbmq', keys: { description: "TBMQ's Kafka integration", bootstrap: '127.0.0.1:9092', client_id: 'tbmq-ie-kafka-producer' } },
+    sink: { name: 'tbmq', keys: { filters: 'tbmq/#', topic: 'tbmq.messages', value_format: 'json', acknowledge: 'replicated', batch_bytes: '16KiB', linger: '0ms', compression: 'none' } },
+  },
+  emqx: {
+    title: 'As in EMQX',
+    cluster: { name: 'my-kafka', keys: { bootstrap: '127.0.0.1:9092' } },
+    sink: { name: 'my_rule', keys: { filters: 't/#', topic: 'testtopic-in', key: '${clientid}', value_format: 'json', batch_bytes: '896KiB', acknowledge: 'replicated' } },
+  },
+  plain: { title: 'Plain Kafka', cluster: { name: 'main', keys: { bootstrap: '127.0.0.1:9092' } } },
+  confluent: {
+    title: 'Confluent Cloud',
+    cluster: { name: 'confluent', keys: { bootstrap: 'pkc-XXXXX.REGION.PROVIDER.confluent.cloud:9092', tls: {}, sasl: { mechanism: 'PLAIN', username: 'API_KEY', password_file: '/etc/forebay/confluent-secret' } } },
+  },
+};
+
+/** What kind of field a key has. */
+export function kindOf(of) {
+  if (of.properties) return 'group';
+  if (of.enum) return 'word';
+  if (of.type === 'boolean') return 'flag';
+  if (of.type === 'integer' || of.type === 'number') return 'number';
+  if (of.type === 'object') return 'table';
+  return of.anyOf?.some((one) => one.type === 'array') ? 'list' : 'text';
+}
+
+/** How a value stands in its field, and how it is read there. What is empty is not set. */
+const SHOWN = {
+  list: (value) => [value].flat().join('\n'),
+  table: (value) => Object.entries(value).map(([name, text]) => `${name} = ${text}\n`).join(''),
+};
+export const show = (kind, value) => (value === undefined || value === null ? '' : (SHOWN[kind] ?? String)(value));
+const READ = {
+  list: (text) => text.split('\n').map((line) => line.trim()).filter(Boolean),
+  table: (text) => Object.fromEntries(text.split('\n').filter((line) => line.trim()).map((line) => {
+    const [name, ...value] = line.split('=');
+    return [name.trim(), value.join('=').trim()];
+  })),
+  number: Number,
+  flag: (text) => text === 'true',
+};
+export function read(kind, text) {
+  if (!text.trim()) return null;
+  const value = (READ[kind] ?? String)(text);
+  return kind === 'list' && value.length === 1 ? value[0] : value;
+}
+
+export const words = (key) => key[0].toUpperCase() + key.slice(1).replaceAll('_', ' ');

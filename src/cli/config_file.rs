@@ -1,0 +1,62 @@
+//! `forebay config file` and `forebay config put`: the configuration file of a running service.
+
+use serde_json::Value;
+
+use super::args::{ConfigFileArgs, ConfigPutArgs};
+use super::ask::{change, changed, escaped, get, text};
+use super::sinks::read;
+
+/// The type of a body.
+const TOML: &str = "application/toml";
+
+/// What the file holds, and a note with its tag.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address; there is no file, or no previous content.
+pub fn file(options: &ConfigFileArgs) -> Result<(String, String), String> {
+    let answer = get(&options.from, "/api/v1/config/file")?;
+    if options.from.json {
+        return Ok((format!("{answer:#}\n"), String::new()));
+    }
+    let name = text(&answer["file"]);
+    if options.previous {
+        let previous = answer["previous"].as_str().ok_or(format!("{name}: nothing is kept of what it held before"))?;
+        return Ok((previous.to_owned(), String::new()));
+    }
+    Ok((text(&answer["text"]), format!("{name}: its tag is {}", text(&answer["etag"]))))
+}
+
+/// Replaces the file, or says what that would do.
+///
+/// # Errors
+/// As [`file`]; all that is wrong with the new content, a line each.
+pub fn put(options: &ConfigPutArgs) -> Result<String, String> {
+    let content = read(&options.file)?;
+    let body = Some((TOML, content.as_str()));
+    let answer = if options.dry_run {
+        change(&options.from, "POST", "/api/v1/config/check", body)?
+    } else {
+        let etag = escaped(options.etag.as_deref().unwrap_or_default());
+        change(&options.from, "PUT", &format!("/api/v1/config/file?etag={etag}"), body)?
+    };
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let mistakes: Vec<String> = answer["mistakes"].as_array().into_iter().flatten().map(mistake).collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes.join("\n"));
+    }
+    Ok(changed(if options.dry_run { &answer["would"] } else { &answer }, options.dry_run))
+}
+
+/// A mistake, as `forebay check` prints it.
+fn mistake(of: &Value) -> String {
+    let place = |name: &str| of[name].as_u64().filter(|place| *place > 0).map(|place| format!(":{place}"));
+    let mut said = text(&of["file"]);
+    said.extend([place("line"), place("column")].into_iter().flatten());
+    let parts = [text(&of["key"]), text(&of["what"])];
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        said += &if said.is_empty() { part.clone() } else { format!(": {part}") };
+    }
+    said + &of["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default()
+}

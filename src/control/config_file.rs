@@ -1,0 +1,164 @@
+//! The configuration file as text: read, checked and replaced as a whole. It may hold logins, so all of this needs the role write.
+//!
+//! `PUT` names the content that it replaces by its tag, so that nobody overwrites what somebody else has written meanwhile.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::{Grant, Who, may_read_messages};
+use super::problem::{Asked, Problem, SentText};
+use super::reload::{Mistake, ReloadRefused, Reloaded, Wanted, asked, carry_out, outcome, refused, stopping};
+use super::{Shown, View};
+use crate::metrics::event::{Event, Field, Kind};
+
+/// Bytes of the digest that a tag has.
+const TAG_BYTES: usize = 12;
+/// Lines of a difference that an answer has at most.
+const DIFFERENT_LINES_MAX: usize = 60;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(file, put_file)).routes(routes!(check)).routes(routes!(schema))
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ConfigFile {
+    /// Its path.
+    pub file: String,
+    /// What it holds.
+    pub text: String,
+    /// The tag of that content.
+    pub etag: String,
+    /// What it held before the last change by the API; null: that is not known.
+    pub previous: Option<String>,
+}
+
+/// The tag of a text: another text has another one.
+#[must_use]
+pub fn etag(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref()[..TAG_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The lines in which two texts differ, from the first to the last of them: what is gone with `-`, what is new with `+`.
+#[must_use]
+pub fn difference(before: &str, after: &str) -> String {
+    let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let head = before.iter().zip(&after).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&before[head..], &after[head..]);
+    let tail = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
+    let mut said = format!("line {}:", head + 1);
+    let lines = old.iter().map(|line| ('-', line)).chain(new.iter().map(|line| ('+', line)));
+    for (sign, line) in lines.take(DIFFERENT_LINES_MAX) {
+        let _ = write!(said, "\n{sign} {line}");
+    }
+    let more = (old.len() + new.len()).saturating_sub(DIFFERENT_LINES_MAX);
+    if more > 0 {
+        let _ = write!(said, "\nand {more} more lines");
+    }
+    said
+}
+
+/// What a text would do as the configuration.
+#[derive(Debug, Serialize, ToSchema)]
+struct Checked {
+    /// What is wrong with it; empty: it can be applied.
+    mistakes: Vec<Mistake>,
+    /// What would be applied, if nothing is wrong.
+    would: Option<Reloaded>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PutQuery {
+    /// The tag of the content that is replaced, from `GET /api/v1/config/file`.
+    etag: String,
+}
+
+/// The configuration file, as it is now. What is in force may be older, or have changes by the API that are not in the file: see
+/// `GET /api/v1/config`.
+#[utoipa::path(get, path = "/api/v1/config/file", tag = "service", security(("token" = [])), responses(
+    (status = 200, body = ConfigFile),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "There is no file, or it cannot be read or is longer than 1 MiB"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn file(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Json<ConfigFile>, Problem> {
+    may_read_messages(&view, &grant)?;
+    let told = asked(|answer| view.reloads.file(answer))?.await.map_err(|_| stopping())?;
+    told.map(Json).map_err(refused)
+}
+
+/// Checks a text as the configuration: what is wrong with it, each with its place, or what it would change. Nothing is changed.
+#[utoipa::path(post, path = "/api/v1/config/check", tag = "service",
+    request_body(content = String, content_type = "application/toml", description = "The text of a configuration file, 1 MiB at most"), responses(
+    (status = 200, body = Checked),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It changes keys that are changed on the machine only, there is no file, or another change is under way"),
+    (status = 413, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn check(State(view): State<Arc<View>>, SentText(text): SentText) -> Result<Json<Checked>, Problem> {
+    match outcome(&view, Wanted::Text { text, etag: None }, true).await? {
+        Ok(would) => Ok(Json(Checked { mistakes: Vec::new(), would: Some(would) })),
+        Err(ReloadRefused::Mistakes(mistakes)) => Ok(Json(Checked { mistakes, would: None })),
+        Err(why) => Err(refused(why)),
+    }
+}
+
+/// Replaces the configuration file and applies what can be changed while the service runs; the rest waits for a restart. What the file held
+/// before is kept beside it, with `.bak` at the end of its name. Keys of `[control]`, `[auth.NAME]` and `[service]` are changed on the machine only.
+#[utoipa::path(put, path = "/api/v1/config/file", tag = "service", params(PutQuery),
+    request_body(content = String, content_type = "application/toml", description = "The text, 1 MiB at most"), responses(
+    (status = 200, body = Reloaded),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It changes keys that are changed on the machine only, the file cannot be written, or another change is under way"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "The file has another content than the tag says: `detail` has the lines in which it differs from the text"),
+    (status = 413, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The text has mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_file(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Asked(PutQuery { etag }): Asked<PutQuery>,
+    SentText(text): SentText,
+) -> Result<Json<Reloaded>, Problem> {
+    let done = carry_out(&view, Wanted::Text { text, etag: Some(etag) }, false).await?;
+    let event = Event::now(Kind::AdminAction).with(Field::Action, "put_config_file");
+    view.journal.say(event.maybe(Field::Token, token));
+    Ok(Json(done))
+}
+
+/// The JSON schema (2020-12) of the configuration, which `forebay config schema` prints.
+#[utoipa::path(get, path = "/api/v1/config/schema", tag = "service", responses((status = 200, body = Object)))]
+async fn schema(State(view): State<Arc<View>>) -> Json<Value> {
+    Json(view.reloads.schema())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_has_the_lines_between_what_is_the_same() {
+        assert_eq!(difference("a\nb\nc\n", "a\nx\ny\nc\n"), "line 2:\n- b\n+ x\n+ y");
+        assert_eq!(difference("a\n", "a\nb\n"), "line 2:\n+ b");
+        assert_eq!(difference("a\na\n", "a\n"), "line 2:\n- a");
+        let long: String = (0..100).map(|n| format!("{n}\n")).collect();
+        assert!(difference(&long, "").ends_with("\nand 40 more lines"));
+    }
+
+    #[test]
+    fn another_text_has_another_tag() {
+        assert_eq!(etag("a").len(), 24);
+        assert!(etag("a") == etag("a") && etag("a") != etag("b"));
+    }
+}

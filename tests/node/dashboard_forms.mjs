@@ -1,0 +1,130 @@
+// Sinks and clusters by forms, as a person fills them in: rows T5 to T10 of TBMQ's guide, and E18 to E22, E29 to E31, E40 to E42 of EMQX's.
+// tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, the address of its listener, its configuration file,
+// and the address of a Kafka.
+
+import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, until, writer } from './browser.mjs';
+
+const [listener, file, kafka] = rest;
+const page = await open('light');
+await logIn(page, writer);
+const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
+const kcat = (topic) => execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8' });
+const text = () => readFileSync(file, 'utf8');
+const stamp = `${Date.now()}`;
+
+// T5: "+" and the kind; T6: the filter is tbmq/#.
+await page.goto(`${origin}/ui/#/sinks`);
+await page.getByRole('link', { name: 'New sink' }).click();
+await page.getByRole('button', { name: 'As in TBMQ' }).click();
+const value = (label) => page.getByLabel(label, { exact: true }).inputValue();
+assert.equal(await value('Name'), 'tbmq');
+assert.equal(await value('MQTT topic filters'), 'tbmq/#');
+assert.equal(await value('Kafka topic'), 'tbmq.messages');
+// E40: what is not required is below "Advanced", closed.
+assert.equal(await page.getByLabel('Linger', { exact: true }).first().isVisible(), false);
+
+// T7: bootstrap servers, in a cluster that is made in place (E18, E31). T8: two documented set-ups.
+const cluster = page.getByRole('region', { name: 'New cluster' });
+assert.equal(await cluster.getByLabel('Name of the cluster').inputValue(), 'tbmq');
+const brokers = cluster.getByRole('textbox', { name: 'Bootstrap brokers', exact: true });
+assert.equal(await brokers.inputValue(), '127.0.0.1:9092', 'E20');
+await cluster.getByRole('button', { name: 'Confluent Cloud' }).click();
+const toml = cluster.getByLabel('TOML of the cluster');
+await until('TLS and a login (E22)', async () => /tls = \{\}\nsasl = \{ mechanism = "PLAIN"/.test(await toml.innerText()));
+await axeFinds(page, 'a form with groups');
+await cluster.getByRole('button', { name: 'Plain Kafka' }).click();
+await until('neither', async () => !(await toml.innerText()).includes('tls'));
+await cluster.getByLabel('Name of the cluster').fill('tbmq');
+// T10: the connection is checked, and whether the topic is there; an address that is none says why.
+await brokers.fill('127.0.0.1:1');
+await cluster.getByRole('button', { name: 'Test the connection' }).click();
+await page.getByRole('region', { name: 'It cannot be reached' }).waitFor();
+await brokers.fill(kafka);
+await cluster.getByLabel('Description', { exact: true }).fill('The Kafka of the plant');
+await cluster.getByRole('button', { name: 'Test the connection' }).click();
+await page.getByRole('region', { name: 'It can be reached' }).getByText('Topic tbmq.messages').waitFor();
+await axeFinds(page, 'a tried cluster');
+await cluster.getByLabel('Also in the configuration file').check();
+await cluster.getByRole('button', { name: 'Create the cluster' }).click();
+await cluster.waitFor({ state: 'detached' });
+await until('the cluster is chosen', async () => (await value('Kafka cluster')) === 'tbmq');
+await until('it connects by itself (E23)', async () => (await api(page, 'clusters/tbmq')).body.reachable);
+assert.ok(text().includes('[kafka.tbmq]') && text().includes('description = "The Kafka of the plant"'), 'E19');
+
+// A mistake stands at its field; then T9: it is saved. The end shows the TOML.
+const topic = page.getByLabel('Kafka topic', { exact: true });
+await topic.fill('no topic');
+await page.getByRole('button', { name: 'Check' }).click();
+await until('the mistake is at the field', async () => (await topic.getAttribute('aria-invalid')) === 'true' && (await page.locator('#sink-topic-says').innerText()).includes('not a valid Kafka topic'));
+expected('422');
+await axeFinds(page, 'a form with a mistake');
+await topic.fill('tbmq.messages');
+await page.getByLabel('Description', { exact: true }).fill('What TBMQ sent');
+await page.getByText('Advanced').click();
+await page.getByLabel('Headers', { exact: true }).fill('site = berlin\nstamp = ${clientid}');
+const written = await page.getByLabel('TOML', { exact: true }).innerText();
+for (const line of ['kafka = "tbmq"', 'filters = "tbmq/#"', 'topic = "tbmq.messages"', 'value_format = "json"', 'acknowledge = "replicated"', 'description = "What TBMQ sent"', 'headers = { site = "berlin", stamp = "${clientid}" }']) assert.ok(written.includes(line), line);
+await page.getByRole('button', { name: 'Check' }).click();
+const would = page.getByRole('region', { name: 'What would change' });
+await would.getByText('Applied now: sink tbmq (added)').waitFor();
+await would.getByLabel('Also in the configuration file').check();
+await would.getByRole('button', { name: 'Apply' }).click();
+await page.getByRole('heading', { level: 1, name: 'tbmq' }).waitFor();
+assert.ok(/\[\[sink\]\]\nname = "tbmq"\n/.test(text()) && text().includes('description = "What TBMQ sent"'), 'E30');
+
+// T30, T31: published, and in Kafka.
+await device.publishAsync('tbmq/kafka-integration', `hello ${stamp}`, { qos: 1 });
+await until('kcat reads tbmq.messages', async () => kcat('tbmq.messages').includes(stamp));
+
+// E41, E42: it is listed, and the way of its messages shows.
+await page.getByRole('link', { name: 'Flow' }).click();
+const way = page.getByRole('region', { name: 'Ways of messages' }).getByRole('row').filter({ hasText: 'tbmq/#' });
+await until('topic, sink and Kafka', async () => /tbmq\/#\s+→\s*none\s+→\s*tbmq\s+running\s+→\s*tbmq\.messages\s+tbmq/.test(await way.innerText()));
+
+// As in EMQX, with the cluster that there is (E29): by keyboard alone.
+await page.goto(`${origin}/ui/#/sinks?new=yes`);
+await page.getByRole('button', { name: 'As in EMQX' }).focus();
+await page.keyboard.press('Enter');
+await page.getByLabel('Kafka cluster', { exact: true }).selectOption('tbmq');
+await until('the other cluster is not made', async () => (await cluster.count()) === 0);
+await topic.fill(`emqx-${stamp}`);
+await topic.press('Enter');
+await would.getByText('Applied now: sink my_rule (added)').waitFor();
+await would.getByRole('button', { name: 'Apply' }).focus();
+await page.keyboard.press('Enter');
+await page.getByRole('heading', { level: 1, name: 'my_rule' }).waitFor();
+await device.publishAsync('t/1', '{ "msg": "Hello Kafka" }', { qos: 1 });
+await until('it is in Kafka, by client', async () => /^device \{.*Hello Kafka/m.test(kcat(`emqx-${stamp}`)));
+
+// A cluster by a form of its own; and changed by the form: what is in force is in it.
+await page.goto(`${origin}/ui/#/clusters?new=yes`);
+await page.getByRole('button', { name: 'Plain Kafka' }).click();
+await page.getByLabel('Name', { exact: true }).fill('second');
+await page.getByRole('textbox', { name: 'Bootstrap brokers', exact: true }).fill(kafka);
+await page.getByRole('button', { name: 'Check' }).click();
+await would.getByText('Applied now: kafka second (added)').waitFor();
+await would.getByRole('button', { name: 'Apply' }).click();
+await page.getByRole('heading', { level: 1, name: 'second' }).waitFor();
+await page.getByRole('button', { name: 'Change' }).click();
+await page.getByRole('button', { name: 'Form' }).click();
+await page.getByLabel('Description', { exact: true }).fill('A second way');
+await page.getByRole('button', { name: 'Check' }).click();
+await would.getByText('Applied now: kafka second (changed: description)').waitFor();
+await would.getByRole('button', { name: 'Apply' }).click();
+await until('it is changed', async () => (await api(page, 'clusters/second')).body.description === 'A second way');
+
+// Who may only read can try nothing.
+const other = await open('dark');
+await logIn(other, reader);
+await other.goto(`${origin}/ui/#/clusters`);
+await other.getByRole('link', { name: 'second' }).waitFor();
+assert.equal(await other.getByRole('link', { name: 'New cluster' }).count(), 0);
+await other.goto(`${origin}/ui/#/clusters/second`);
+assert.ok(await other.getByRole('button', { name: 'Change' }).isDisabled());
+
+await looks({ 'sinks?new=yes': 'New sink', 'clusters?new=yes': 'New cluster', 'clusters/second?edit=yes': 'Change', flow: 'Flow' });
+await device.endAsync(true);
+await end();
