@@ -36,6 +36,10 @@ pub(super) async fn publish(
     if !valid_name(topic) {
         return Err(format!("{topic:?} is no topic to publish to"));
     }
+    let bytes_max = shared.settings.body_bytes_max;
+    if topic.len() + payload.len() > bytes_max {
+        return Err(format!("the message is longer than {bytes_max} bytes"));
+    }
     let outcome = shared.create(bridge, topic.to_owned(), payload, (gives.qos, gives.retain)).await;
     let (count, said) = match outcome {
         Outcome::Done => (Of::CreateDone, Ok(())),

@@ -2,7 +2,7 @@
 
 dapr_client.py HTTP GRPC COMMANDS
 
-HTTP, GRPC: the ports of the API. COMMANDS: a list, in JSON, of ["invoke", NAME, OPERATION, DATA, METADATA], ["metadata"], and ["raw", PATH] for a
+HTTP, GRPC: the ports of the API. COMMANDS: a list, in JSON, of ["invoke", NAME, OPERATION, DATA, METADATA], with a number as DATA for as many bytes, ["metadata"], and ["raw", PATH] for a
 method with an empty message. It prints the answer to each in a line of JSON: what it is, or the status' `code` and `message`.
 """
 
@@ -21,7 +21,7 @@ channel = grpc.insecure_channel(f"127.0.0.1:{sys.argv[2]}")
 def ask(client, what, *rest):
     if what == "invoke":
         name, operation, data, metadata = rest
-        client.invoke_binding(name, operation, data, metadata)
+        client.invoke_binding(name, operation, "x" * data if isinstance(data, int) else data, metadata)
         return "done"
     if what == "metadata":
         said = client.get_metadata()

@@ -60,6 +60,8 @@ fn d27_an_application_publishes_by_grpc() {
             ["invoke", "mine", "create", "", { "topic": "a/#" }],
             ["metadata"],
             ["raw", "/grpc.health.v1.Health/Check"],
+            ["invoke", "mine", "create", 1 << 20, {}],
+            ["invoke", "mine", "create", 2 << 20, {}],
             ["raw", "/dapr.proto.runtime.v1.Dapr/GetState"],
             ["raw", "/dapr.proto.runtime.v1.AppCallback/OnInvoke"],
         ]),
@@ -73,7 +75,9 @@ fn d27_an_application_publishes_by_grpc() {
     let components = json!([["mine", "bindings.mqtt", "v1", ["OUTPUT_BINDING"]]]);
     assert_eq!(said[6], json!({ "id": "myapp", "components": components }));
     assert_eq!(said[7], "0801", "SERVING");
-    assert!(said[8]["code"] == "UNIMPLEMENTED" && said[9]["code"] == "UNIMPLEMENTED", "{said:?}");
+    assert_eq!(said[8], failed("mine: the message is longer than 1048576 bytes"));
+    assert_eq!(said[9]["code"], "OUT_OF_RANGE", "{said:?}");
+    assert!(said[10]["code"] == "UNIMPLEMENTED" && said[11]["code"] == "UNIMPLEMENTED", "{said:?}");
     for (topic, payload) in [("mytopic", "plain text"), ("other/a", "{ \"a\": 1 }")] {
         let Heard::Message(1, id, at, heard) = there.hear() else { panic!("no message") };
         there.acknowledge(PacketType::PubAck, id);
@@ -124,7 +128,8 @@ fn d26_an_application_is_called_by_grpc() {
     assert_eq!((&headers["topic"], &headers["dapr-api-token"]), (&json!("in/1"), &json!("s3cret")));
     assert!(headers["traceparent"].as_str().is_some_and(|of| of.len() == 55), "{headers}");
     assert_eq!(bound.events("binding_wanted").len(), 1);
-    assert_eq!(bound.service.metric("forebay_binding_calls_total{result=\"done\"}"), Some(50.0));
+    let done = || bound.service.metric("forebay_binding_calls_total{result=\"done\"}");
+    until("all answers to be counted", || done() == Some(50.0));
     drop((bound, app));
     // One that wants another binding is not called.
     let other = temp_dir();
