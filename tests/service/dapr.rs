@@ -495,6 +495,8 @@ fn a_refused_message_goes_where_the_document_says() {
             );
         }
         assert!(bound.letters().is_empty());
+        let answered = || bound.service.metric("forebay_bridge_settled_messages_total") == Some(1.0);
+        until("the remote to be answered", || fate == "kept" || answered());
         // What is kept comes again with the next connection, and nothing else does.
         drop(bound);
         let again = Bound::start(&document, Some(app.addr), "");
