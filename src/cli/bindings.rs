@@ -44,12 +44,14 @@ impl Bindings {
             }
         };
         let thread = dapr::Bindings::start(settings(config, dapr), Arc::new(post), Arc::clone(journal));
-        let thread = thread.map_err(|error| {
-            let at = dapr.http.map(|at| at.to_string()).unwrap_or_default();
-            format!("Dapr's API cannot listen on {at}: {error}; http in [dapr] sets the address, \"off\" disables it")
+        let thread = thread.map_err(|(error, at)| {
+            format!("Dapr's API cannot listen on {at}: {error}; http and grpc in [dapr] set its addresses, \"off\" disables them")
         })?;
-        if let Some(address) = thread.addr() {
+        if let Some(address) = thread.http() {
             tracing::info!(%address, "Dapr's API is served");
+        }
+        if let Some(address) = thread.grpc() {
+            tracing::info!(%address, "Dapr's gRPC API is served");
         }
         let bindings = Self { thread, shards };
         bindings.set(config);
@@ -82,13 +84,14 @@ fn all(config: &Config) -> Vec<Bound> {
     config.bridges.iter().enumerate().filter_map(of).collect()
 }
 
-fn settings(config: &Config, dapr: &Dapr) -> dapr::Settings {
+fn settings(config: &Config, of: &Dapr) -> dapr::Settings {
     dapr::Settings {
-        app_id: dapr.app_id.clone(),
-        http: dapr.http,
-        app: dapr.app.as_deref().and_then(|url| crate::dapr::host_port(url).ok()),
-        api_token: dapr.api_token.clone(),
-        app_token: dapr.app_token.clone(),
+        app_id: of.app_id.clone(),
+        http: of.http,
+        grpc: of.grpc,
+        app: of.app.as_deref().and_then(|url| dapr::Address::parse(url).ok()),
+        api_token: of.api_token.clone(),
+        app_token: of.app_token.clone(),
         body_bytes_max: config.mqtt.packet_bytes_max as usize,
         letters: dead_letters::Settings { path: letters(config), bytes_max: LETTERS_BYTES_MAX, files: LETTERS_FILES },
     }
@@ -121,7 +124,8 @@ pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
                 OnFailure::Keep => "then it stays with the remote".to_owned(),
             };
             let app = config.dapr.as_ref().and_then(|dapr| dapr.app.as_deref()).unwrap_or_default();
-            let text = format!("input from {filter:?} to {app}/{}, as bridge {name}: {retries}, {then}", takes.route);
+            let route = if app.starts_with("grpc:") { &binding.component } else { &takes.route };
+            let text = format!("input from {filter:?} to {app}/{route}, as bridge {name}: {retries}, {then}");
             lines.push(Line { verdict: Verdict::Ok, about, text });
         }
     }

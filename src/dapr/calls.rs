@@ -5,16 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::http::{HeaderValue, Method, Request, header};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::app::{Application, Failed};
 use super::numbers::Of;
-use super::serve::TOKEN;
 use super::{Ask, Bound, Call, OnFailure, Outcome, Shared, Takes, Told, lock};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::time::rfc3339;
@@ -24,20 +19,6 @@ use crate::service::dead_letters::{self, Letter};
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Between two attempts to reach the application.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// An answer that takes longer is none.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// The body of an answer, which nobody reads.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-/// Why a call has no answer.
-enum Failed {
-    /// The application was not reached: it knows nothing of the message.
-    Away,
-    /// The connection broke before the answer.
-    Broken(String),
-    /// The answer took too long.
-    Late,
-}
 
 /// `Calls` holds the messages that wait for the application.
 struct Calls {
@@ -47,8 +28,7 @@ struct Calls {
     /// Room for calls, of each bridge.
     places: Mutex<HashMap<usize, Arc<Semaphore>>>,
     letters: Mutex<Letters>,
-    /// Why the application cannot be reached, if it cannot.
-    is_away: Mutex<bool>,
+    app: Application,
 }
 
 /// The file of dead letters, which begins with the first of them, and those that are not on the disk.
@@ -60,13 +40,9 @@ struct Letters {
 
 /// Calls for as long as it is polled, and the service runs.
 pub(super) async fn run(mut told: UnboundedReceiver<Told>, shared: Arc<Shared>) {
-    let calls = Arc::new(Calls {
-        shared,
-        topics: Mutex::default(),
-        places: Mutex::default(),
-        letters: Mutex::default(),
-        is_away: Mutex::default(),
-    });
+    let app = Application::new(Arc::clone(&shared));
+    let calls = Calls { shared, topics: Mutex::default(), places: Mutex::default(), letters: Mutex::default(), app };
+    let calls = Arc::new(calls);
     while let Some(told) = told.recv().await {
         match told {
             Told::Call(call) => calls.take(call),
@@ -108,26 +84,25 @@ impl Calls {
         let before = std::mem::replace(&mut *lock(&self.shared.bindings), Arc::new(bindings.clone()));
         for (bridge, name, binding) in bindings {
             let same = before.iter().find(|(at, ..)| *at == bridge).map(|(_, _, before)| before);
-            let Some(takes) = binding.takes.clone() else { continue };
+            let Some(takes) = &binding.takes else { continue };
             if same == Some(&binding) {
                 continue;
             }
             lock(&self.places).insert(bridge, Arc::new(Semaphore::new(takes.concurrency.get())));
             let calls = Arc::clone(self);
-            tokio::spawn(async move { calls.offer(bridge, &name, &takes).await });
+            tokio::spawn(async move { calls.offer((bridge, name, binding)).await });
         }
     }
 
     /// Asks the application whether it wants the messages of a binding.
-    async fn offer(&self, bridge: usize, name: &str, takes: &Takes) {
-        let event = |kind| Event::now(kind).with(Field::Bridge, name);
-        if takes.is_asked {
+    async fn offer(&self, (bridge, name, binding): Bound) {
+        let event = |kind| Event::now(kind).with(Field::Bridge, &*name);
+        if let Some(takes) = binding.takes.as_ref().filter(|takes| takes.is_asked) {
             loop {
-                match self.send(Method::OPTIONS, &takes.route, None).await {
-                    Ok(200..=299 | 405) => break,
-                    Ok(status) => {
-                        let reason = format!("OPTIONS /{}: {status}", takes.route);
-                        return self.shared.journal.say(event(Kind::BindingUnwanted).with(Field::Reason, reason));
+                match self.app.wants(&binding.component, takes).await {
+                    Ok(()) => break,
+                    Err(Failed::Refused(why)) => {
+                        return self.shared.journal.say(event(Kind::BindingUnwanted).with(Field::Reason, why));
                     }
                     Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
                 }
@@ -147,31 +122,29 @@ impl Calls {
                 Some(places) => places.acquire().await.ok(),
                 None => None,
             };
-            let said = self.send(Method::POST, &takes.route, Some((&call.topic, &call.payload))).await;
+            let said = self.app.take(&call, &takes).await;
             drop(place);
-            let (count, why) = match said {
-                Ok(200..=299) => {
+            let failed = match said {
+                Ok(()) => {
                     self.shared.numbers.count(&call.binding.component, Of::CallDone);
                     return self.over(call, true).await;
                 }
-                // An application that has died, or is not there yet, has refused nothing. A message that kills it is one that it refuses.
-                Err(Failed::Away) => {
-                    self.shared.numbers.count(&call.binding.component, Of::CallUnreachable);
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    continue;
-                }
-                Err(Failed::Broken(_)) if !has_broken => {
-                    self.shared.numbers.count(&call.binding.component, Of::CallUnreachable);
-                    has_broken = true;
-                    // One that is just dying still takes connections.
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    continue;
-                }
-                Err(Failed::Broken(why)) => (Of::CallUnreachable, why),
-                Err(Failed::Late) => (Of::CallRefused, format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
-                Ok(status) => (Of::CallRefused, format!("HTTP status {status}")),
+                Err(failed) => failed,
+            };
+            let count = match &failed {
+                Failed::Away | Failed::Broken(_) => Of::CallUnreachable,
+                Failed::Late | Failed::Refused(_) => Of::CallRefused,
             };
             self.shared.numbers.count(&call.binding.component, count);
+            // An application that has died, or is not there yet, has refused nothing. A message that kills it is one that it refuses.
+            let is_first_break = matches!(failed, Failed::Broken(_)) && !has_broken;
+            if is_first_break || matches!(failed, Failed::Away) {
+                has_broken |= is_first_break;
+                // One that is just dying still takes connections.
+                tokio::time::sleep(AGAIN_AFTER).await;
+                continue;
+            }
+            let why = failed.why();
             if takes.retries.is_some_and(|most| retries >= most) {
                 break why;
             }
@@ -249,74 +222,6 @@ impl Calls {
             let _ = to.send(Letter { shard: 0, sink: 0, line });
         }
         Ok(())
-    }
-
-    /// Sends a request, on a connection of its own. Returns the status of the answer.
-    async fn send(&self, method: Method, route: &str, message: Option<(&str, &[u8])>) -> Result<u16, Failed> {
-        let Some((host, port)) = &self.shared.settings.app else { return Err(Failed::Away) };
-        let connected = tokio::time::timeout(ANSWER_WITHIN, TcpStream::connect((host.trim_matches(['[', ']']), *port)));
-        let stream = match connected.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.away(&error.to_string())),
-            Err(_) => return Err(self.away("no connection in time")),
-        };
-        self.is_there();
-        // It is small, and waits for its answer.
-        let _ = stream.set_nodelay(true);
-        let broken = |error: hyper::Error| Failed::Broken(error.to_string());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let mut request = Request::new(message.map_or_else(Body::empty, |(_, payload)| Body::from(payload.to_vec())));
-        *request.method_mut() = method;
-        *request.uri_mut() = format!("/{route}").parse().unwrap_or_default();
-        let headers = request.headers_mut();
-        let mut put = |name: &'static str, value: &[u8]| {
-            // What HTTP cannot say of a topic is left out.
-            HeaderValue::from_bytes(value).into_iter().for_each(|value| drop(headers.insert(name, value)));
-        };
-        put(header::HOST.as_str(), format!("{host}:{port}").as_bytes());
-        put(header::CONNECTION.as_str(), b"close");
-        put(header::USER_AGENT.as_str(), concat!("forebay/", env!("CARGO_PKG_VERSION")).as_bytes());
-        if let Some((topic, _)) = message {
-            put(header::CONTENT_TYPE.as_str(), b"application/json");
-            put("topic", topic.as_bytes());
-            let trace = format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..));
-            put("traceparent", trace.as_bytes());
-        }
-        self.shared.settings.app_token.iter().for_each(|token| put(TOKEN, token.expose()));
-        let exchange = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status().as_u16();
-            // The application may still be writing: its answer is heard to its end.
-            let _ = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX).await;
-            Ok(status)
-        };
-        let exchange = async {
-            tokio::pin!(exchange, connection);
-            tokio::select! {
-                answer = &mut exchange => answer,
-                ended = &mut connection => match ended {
-                    Ok(()) => exchange.await,
-                    Err(error) => Err(error),
-                },
-            }
-        };
-        match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
-            Ok(answer) => answer.map_err(broken),
-            Err(_) => Err(Failed::Late),
-        }
-    }
-
-    fn away(&self, why: &str) -> Failed {
-        if !std::mem::replace(&mut *lock(&self.is_away), true) {
-            let (host, port) = self.shared.settings.app.as_ref().map_or(("", 0), |(host, port)| (host.as_str(), *port));
-            let reason = format!("{host}:{port}: {why}");
-            self.shared.journal.say(Event::now(Kind::BindingAppUnreachable).with(Field::Reason, reason));
-        }
-        Failed::Away
-    }
-
-    fn is_there(&self) {
-        *lock(&self.is_away) = false;
     }
 }
 

@@ -39,6 +39,12 @@ fn compact(json: &str) -> Vec<u8> {
     out
 }
 
+/// JSON without white space between its parts. What is no JSON stays as it is.
+#[cfg(feature = "grpc")]
+pub(super) fn normal(data: &[u8]) -> Vec<u8> {
+    serde_json::from_slice::<&RawValue>(data).map_or_else(|_| data.to_vec(), |data| compact(data.get()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,11 +1,26 @@
-//! Dapr's bindings without Dapr: an application publishes to a remote by HTTP, and is called for each message of a remote.
+//! Dapr's bindings without Dapr: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote.
 //!
 //! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. What is here knows neither:
-//! it serves and calls HTTP on a thread of its own, and exchanges letters with the shards that have the bridges.
+//! it serves and calls HTTP and gRPC on a thread of its own, and exchanges letters with the shards that have the bridges.
+//!
+//! | file | |
+//! |---|---|
+//! | `serve` | the HTTP API |
+//! | `grpc` | the gRPC API, with the feature of that name |
+//! | `output` | what applications publish, however they ask |
+//! | `calls` | messages of remotes for the application: order, retries, dead letters |
+//! | `app` | the way to the application, by HTTP or gRPC |
+//! | `proto` | the messages of gRPC |
 
+mod app;
 mod calls;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod json;
 mod numbers;
+mod output;
+#[cfg(feature = "grpc")]
+mod proto;
 mod serve;
 
 use std::net::{SocketAddr, TcpListener};
@@ -77,23 +92,54 @@ pub enum OnFailure {
     Keep,
 }
 
-/// Host and port of the URL of an application.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn host_port(url: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{url:?} is not like \"http://127.0.0.1:8000\"");
-    let rest = url.strip_prefix("http://").ok_or_else(|| match url.split_once("://") {
-        Some((scheme @ ("https" | "grpc" | "grpcs"), _)) => format!("{scheme} is not supported: http://HOST:PORT"),
-        _ => wrong(),
-    })?;
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let has_port = rest.rfind(':').is_some_and(|colon| rest.rfind(']').is_none_or(|bracket| bracket < colon));
-    let (host, port) = if has_port { rest.rsplit_once(':').ok_or_else(wrong)? } else { (rest, "80") };
-    let is_named = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte));
-    match port.parse() {
-        Ok(port) if port > 0 && !host.is_empty() && is_named => Ok((host.to_owned(), port)),
-        _ => Err(wrong()),
+/// Whether this build has gRPC.
+pub const HAS_GRPC: bool = cfg!(feature = "grpc");
+
+/// Where the application is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Whether it is called by gRPC.
+    pub is_grpc: bool,
+    /// Its host; an IPv6 address is in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Address {
+    /// Reads the URL of an application: `http://HOST[:PORT]`, or `grpc://HOST:PORT`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong = || format!("{url:?} is not like \"http://127.0.0.1:8000\" or \"grpc://127.0.0.1:9000\"");
+        let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+        let is_grpc = match scheme {
+            "http" => false,
+            "grpc" => true,
+            "https" | "grpcs" => {
+                return Err(format!("{scheme} is not supported: http://HOST:PORT or grpc://HOST:PORT"));
+            }
+            _ => return Err(wrong()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let has_port = rest.rfind(':').is_some_and(|colon| rest.rfind(']').is_none_or(|bracket| bracket < colon));
+        let (host, port) = match has_port {
+            true => rest.rsplit_once(':').ok_or_else(wrong)?,
+            false if is_grpc => return Err(wrong()),
+            false => (rest, "80"),
+        };
+        let is_named = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte));
+        match port.parse() {
+            Ok(port) if port > 0 && !host.is_empty() && is_named => Ok(Self { is_grpc, host: host.to_owned(), port }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 
@@ -248,10 +294,12 @@ impl fmt::Debug for App {
 pub struct Settings {
     /// ID of the application.
     pub app_id: Option<String>,
-    /// Where the API is served.
+    /// Where the HTTP API is served.
     pub http: Option<SocketAddr>,
-    /// Host and port of the application.
-    pub app: Option<(String, u16)>,
+    /// Where the gRPC API is served.
+    pub grpc: Option<SocketAddr>,
+    /// The application.
+    pub app: Option<Address>,
     /// What requests must have.
     pub api_token: Option<Secret>,
     /// What the application is sent.
@@ -317,15 +365,50 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// How long a request waits for the remote.
 pub const CREATED_WITHIN: Duration = Duration::from_secs(10);
+/// What a message of gRPC may have beside its payload.
+#[cfg(feature = "grpc")]
+const MORE_BYTES: usize = 64 << 10;
 /// Before a shard with a full mailbox is asked again.
 const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
+
+/// A listener at an address, if there is one.
+fn bound(address: Option<SocketAddr>) -> Result<Option<TcpListener>, (io::Error, String)> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || TcpListener::bind(address));
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map(Some).map_err(|error| (error, address.to_string()))
+}
+
+/// Serves what connects to a listener, if there is one, for as long as it is polled.
+async fn served<F: Future<Output = ()>>(
+    listener: Option<TcpListener>,
+    serve: impl FnOnce(tokio::net::TcpListener) -> F,
+) {
+    match listener.map(tokio::net::TcpListener::from_std) {
+        Some(Ok(listener)) => serve(listener).await,
+        Some(Err(error)) => tracing::error!(%error, "Dapr's API cannot be served"),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(feature = "grpc")]
+async fn served_by_grpc(listener: Option<TcpListener>, shared: &Arc<Shared>) {
+    served(listener, |listener| grpc::serve(listener, Arc::clone(shared))).await;
+}
+
+/// Nobody is served: the configuration has no address for a build without gRPC.
+#[cfg(not(feature = "grpc"))]
+async fn served_by_grpc(_: Option<TcpListener>, _: &Arc<Shared>) {
+    std::future::pending().await
+}
 
 /// The thread of bindings, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Bindings {
     tell: UnboundedSender<Told>,
     numbers: Arc<Numbers>,
-    addr: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -334,13 +417,13 @@ impl Bindings {
     /// Binds at once, and serves and calls on a thread of its own.
     ///
     /// # Errors
-    /// The address cannot be bound, or the thread cannot be made.
-    pub fn start(settings: Settings, post: Post, journal: Arc<Journal>) -> io::Result<Self> {
-        let bind = |address| in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || TcpListener::bind(address));
-        let listener = settings.http.map(bind).transpose()?;
-        listener.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
-        let addr = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// An address cannot be bound, or the thread cannot be made; and the address.
+    pub fn start(settings: Settings, post: Post, journal: Arc<Journal>) -> Result<Self, (io::Error, String)> {
+        let (http, grpc) = (bound(settings.http)?, bound(settings.grpc)?);
+        let addr = |of: &Option<TcpListener>| of.as_ref().and_then(|listener| listener.local_addr().ok());
+        let (http_addr, grpc_addr) = (addr(&http), addr(&grpc));
+        let of_thread = |error| (error, "its thread".to_owned());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(of_thread)?;
         let (tell, told) = unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let numbers = Arc::<Numbers>::default();
@@ -354,22 +437,16 @@ impl Bindings {
         });
         let thread = std::thread::Builder::new().name("bindings".into()).spawn(move || {
             runtime.block_on(async {
-                let calls = calls::run(told, Arc::clone(&shared));
-                let served = async {
-                    match listener.map(tokio::net::TcpListener::from_std) {
-                        Some(Ok(listener)) => serve::serve(listener, shared).await,
-                        Some(Err(error)) => tracing::error!(%error, "Dapr's API cannot be served"),
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
-                    () = calls => {}
-                    () = served => {}
+                    () = calls::run(told, Arc::clone(&shared)) => {}
+                    () = served(http, |listener| serve::serve(listener, Arc::clone(&shared))) => {}
+                    () = served_by_grpc(grpc, &shared) => {}
                     _ = stopped => {}
                 }
             });
-        })?;
-        Ok(Self { tell, numbers, addr, stop: Some(stop), thread: Some(thread) })
+        });
+        let thread = thread.map_err(of_thread)?;
+        Ok(Self { tell, numbers, http: http_addr, grpc: grpc_addr, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The way to the application.
@@ -385,10 +462,16 @@ impl Bindings {
         let _ = self.tell.send(Told::Bindings(bindings));
     }
 
-    /// Where the API is served.
+    /// Where the HTTP API is served.
     #[must_use]
-    pub fn addr(&self) -> Option<SocketAddr> {
-        self.addr
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where the gRPC API is served.
+    #[must_use]
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        self.grpc
     }
 
     /// Its numbers.

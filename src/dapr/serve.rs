@@ -1,6 +1,7 @@
 //! Dapr's HTTP API, as far as it is about bindings. Its answers are Dapr's, word for word.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::json::Body;
-use super::numbers::Of;
-use super::{Bound, Outcome, Shared};
-use crate::mqtt::topic::valid_name;
+use super::{Shared, output};
+use crate::secure::Secret;
 
 /// The header of tokens.
 pub(super) const TOKEN: &str = "dapr-api-token";
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
 /// A request's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(super) const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Before another attempt to accept, when there was no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -34,14 +34,23 @@ type Answer = Response<Bytes>;
 
 /// Serves for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let accept = async || listener.accept().await.map(|(socket, _)| socket);
+    accept_all(accept, |socket| connection(socket, Arc::clone(&shared))).await;
+}
+
+/// Serves all connections, [`CONNECTIONS_MAX`] at a time, for as long as it is polled.
+pub(super) async fn accept_all<S, F: Future<Output = ()> + Send + 'static>(
+    mut accept: impl AsyncFnMut() -> io::Result<S>,
+    serve: impl Fn(S) -> F,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                let shared = Arc::clone(&shared);
+        match accept().await {
+            Ok(socket) => {
+                let served = serve(socket);
                 tokio::spawn(async move {
-                    connection(socket, shared).await;
+                    served.await;
                     drop(place);
                 });
             }
@@ -96,11 +105,16 @@ fn stranger(shared: &Shared, path: &str, headers: &HeaderMap) -> Option<Answer> 
         let what = "Host must be localhost or a loopback address, as there is no token";
         return (!is_loopback(host)).then(|| failed(StatusCode::FORBIDDEN, "ERR_FORBIDDEN", what));
     };
-    let given = headers.get(TOKEN).map(|given| crate::secure::Secret::new(given.as_bytes().to_vec()));
-    if path.starts_with("/v1.0/healthz") || given.as_ref() == Some(token) {
-        return None;
-    }
-    Some(text(StatusCode::UNAUTHORIZED, "invalid api token"))
+    let is_free = path.starts_with("/v1.0/healthz") || has_token(headers, token);
+    (!is_free).then(|| text(StatusCode::UNAUTHORIZED, INVALID_TOKEN))
+}
+
+/// What Dapr says to who has not the token.
+pub(super) const INVALID_TOKEN: &str = "invalid api token";
+
+/// Whether a request has the token.
+pub(super) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
+    headers.get(TOKEN).is_some_and(|given| Secret::new(given.as_bytes().to_vec()) == *token)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -129,80 +143,27 @@ async fn bindings(shared: &Shared, name: &str, request: Request<Incoming>) -> An
         }
         Err(_) => return failed(StatusCode::REQUEST_TIMEOUT, "ERR_MALFORMED_REQUEST", "the body takes too long"),
     };
-    match published(shared, name, &body).await {
-        Ok(Outcome::Done) => empty(StatusCode::NO_CONTENT),
-        Ok(Outcome::Failed(why) | Outcome::Unknown(why)) | Err(Refused::Invoke(why)) => {
-            let what = format!("error invoking output binding {name}: {why}");
-            failed(StatusCode::INTERNAL_SERVER_ERROR, "ERR_INVOKE_OUTPUT_BINDING", &what)
+    let body: Body<'_> = match serde_json::from_slice(&body) {
+        Ok(body) => body,
+        Err(error) => {
+            let what = format!("failed deserializing HTTP body: {error}");
+            return failed(StatusCode::BAD_REQUEST, "ERR_MALFORMED_REQUEST", &what);
         }
-        Err(Refused::Malformed(why)) => {
-            let what = format!("failed deserializing HTTP body: {why}");
-            failed(StatusCode::BAD_REQUEST, "ERR_MALFORMED_REQUEST", &what)
-        }
-    }
-}
-
-enum Refused {
-    Malformed(String),
-    Invoke(String),
-}
-
-async fn published(shared: &Shared, name: &str, body: &[u8]) -> Result<Outcome, Refused> {
-    let body: Body<'_> = serde_json::from_slice(body).map_err(|error| Refused::Malformed(error.to_string()))?;
-    let all = shared.bindings();
-    let is_it = |(_, _, binding): &&Bound| binding.component == name && binding.gives.is_some();
-    let Some((bridge, gives)) = all.iter().find(is_it).and_then(|(at, _, of)| Some((*at, of.gives.as_ref()?))) else {
-        return Err(Refused::Invoke(format!("couldn't find output binding {name}")));
     };
-    match body.operation.as_deref() {
-        None | Some("") => return Err(Refused::Invoke("operation field is missing from request".to_owned())),
-        Some("create") => {}
-        Some(other) => {
-            return Err(Refused::Invoke(format!(
-                "binding {name} does not support operation {other}. supported operations:create"
-            )));
-        }
+    let topic = body.metadata.as_ref().and_then(|of| of.get("topic")).map(String::as_str);
+    let operation = body.operation.as_deref().unwrap_or_default();
+    match output::publish(shared, name, operation, topic, body.payload()).await {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(why) => failed(StatusCode::INTERNAL_SERVER_ERROR, "ERR_INVOKE_OUTPUT_BINDING", &output::failed(name, &why)),
     }
-    let given = body.metadata.as_ref().and_then(|of| of.get("topic")).filter(|topic| !topic.is_empty());
-    let Some(topic) = given.or(gives.topic.as_ref()) else {
-        let why = "the topic of the component is a filter, and metadata has no topic";
-        return Err(Refused::Invoke(why.to_owned()));
-    };
-    if !valid_name(topic) {
-        return Err(Refused::Invoke(format!("{topic:?} is no topic to publish to")));
-    }
-    let outcome = shared.create(bridge, topic.clone(), body.payload(), (gives.qos, gives.retain)).await;
-    shared.numbers.count(
-        name,
-        match outcome {
-            Outcome::Done => Of::CreateDone,
-            Outcome::Failed(_) => Of::CreateFailed,
-            Outcome::Unknown(_) => Of::CreateUnknown,
-        },
-    );
-    Ok(outcome)
 }
 
 fn metadata(shared: &Shared) -> Answer {
-    let mut components: Vec<serde_json::Value> = Vec::new();
-    for (_, _, binding) in shared.bindings().iter() {
-        let mut can: Vec<&str> = Vec::new();
-        can.extend(binding.takes.as_ref().map(|_| "INPUT_BINDING"));
-        can.extend(binding.gives.as_ref().map(|_| "OUTPUT_BINDING"));
-        match components.iter_mut().find(|known| known["name"] == binding.component.as_str()) {
-            Some(known) => {
-                let known = known["capabilities"].as_array_mut();
-                known.into_iter().for_each(|all| all.extend(can.iter().map(|can| json!(can))));
-            }
-            None => components.push(json!({
-                "name": binding.component, "type": binding.kind, "version": "v1", "capabilities": can,
-            })),
-        }
-    }
+    let component = |of: output::Registered| json!({ "name": of.name, "type": of.kind, "version": "v1", "capabilities": of.capabilities });
     let body = json!({
         "id": shared.settings.app_id.as_deref().unwrap_or_default(),
-        "runtimeVersion": concat!("forebay-", env!("CARGO_PKG_VERSION")),
-        "components": components,
+        "runtimeVersion": output::VERSION,
+        "components": output::registered(shared).into_iter().map(component).collect::<Vec<_>>(),
         "extended": {},
     });
     json_of(StatusCode::OK, &body)

@@ -195,7 +195,7 @@ events! {
     BridgeRefusedMessage, Warn, Client, "bridge_message_refused", [Bridge, Remote, MqttTopic, Reason, LettersTopic, File], "the remote refuses a message for good: it becomes a dead letter, or is dropped where there are none";
     BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
     BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
-    BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405; it is asked again after a change, or a restart";
+    BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405, or ListInputBindings does not name it; it is asked again after a change, or a restart";
     BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached: messages for it wait; trying again every 2 s";
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";

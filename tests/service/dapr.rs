@@ -18,14 +18,14 @@ use crate::support::service::{Service, config_with, program};
 use crate::support::{certificates, plain_python, temp_dir};
 
 /// It takes the messages of all clients, and holds many for each.
-const OPEN: &str = "allow_anonymous true\nmax_queued_messages 10000";
+pub(crate) const OPEN: &str = "allow_anonymous true\nmax_queued_messages 10000";
 
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")
 }
 
 /// A component with this metadata beside its topic.
-fn component(kind: &str, remote: SocketAddr, metadata: &str) -> String {
+pub(crate) fn component(kind: &str, remote: SocketAddr, metadata: &str) -> String {
     let mut text = format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: mine\nspec:\n  type: {kind}\n  version: v1\n  metadata:\n\
          \x20 - name: url\n    value: \"tcp://{remote}\"\n"
@@ -38,8 +38,8 @@ fn component(kind: &str, remote: SocketAddr, metadata: &str) -> String {
 }
 
 /// A service with a component, and its API.
-struct Bound {
-    service: Service,
+pub(crate) struct Bound {
+    pub(crate) service: Service,
     api: SocketAddr,
     #[allow(dead_code, reason = "held: the documents are in it")]
     dir: tempfile::TempDir,
@@ -47,18 +47,25 @@ struct Bound {
 
 impl Bound {
     fn start(document: &str, app: Option<SocketAddr>, keys: &str) -> Self {
+        let app = app.map_or_else(String::new, |app| format!("app = \"http://{app}\"\n"));
+        Self::start_with(document, &(app + keys))
+    }
+
+    pub(crate) fn start_with(document: &str, keys: &str) -> Self {
         let dir = temp_dir();
         fs::write(dir.path().join("mine.yaml"), document).expect("written");
-        let app = app.map_or_else(String::new, |app| format!("app = \"http://{app}\"\n"));
         let section = format!(
-            "[dapr]\napp_id = \"myapp\"\nhttp = \"127.0.0.1:0\"\n{app}components = \"{}\"\n{keys}",
+            "[dapr]\napp_id = \"myapp\"\nhttp = \"127.0.0.1:0\"\ncomponents = \"{}\"\n{keys}",
             dir.path().display()
         );
         let service = Service::start(&config_with("shards = 2", &section));
-        let log = service.log();
-        let said = log.lines().find(|line| line.contains("Dapr's API is served")).expect("it is served");
-        let api = said.rsplit('=').next().and_then(|address| address.trim().parse().ok()).expect("an address");
+        let api = served(&service, "Dapr's API is served");
         Self { service, api, dir }
+    }
+
+    /// The ports of both APIs.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.api.port(), served(&self.service, "Dapr's gRPC API is served").port()]
     }
 
     fn ask_with(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
@@ -75,28 +82,34 @@ impl Bound {
         self.ask("POST", "/v1.0/bindings/mine", &body.to_string())
     }
 
-    fn bridge(&self, name: &str) -> Value {
+    pub(crate) fn bridge(&self, name: &str) -> Value {
         get(&self.service, &format!("bridges/{name}"))
     }
 
-    fn connected(&self, name: &str) {
+    pub(crate) fn connected(&self, name: &str) {
         until("the remote to accept the binding", || self.bridge(name)["state"] == "connected");
     }
 
     /// Waits until the remote has granted the filter of the input.
-    fn listens(&self, name: &str) {
+    pub(crate) fn listens(&self, name: &str) {
         until("the remote to grant the filter", || self.bridge(name)["in"][0]["filters"][0]["state"] == "granted");
     }
 
-    fn events(&self, kind: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         let page = get(&self.service, "events?limit=1000");
         let all = page["events"].as_array().expect("a list");
         all.iter().filter(|event| event["kind"] == kind).cloned().collect()
     }
 
-    fn letters(&self) -> Vec<Value> {
+    pub(crate) fn letters(&self) -> Vec<Value> {
         lines(&self.service.dir().join("data/binding-dead-letters.jsonl"))
     }
+}
+
+fn served(service: &Service, what: &str) -> SocketAddr {
+    let log = service.log();
+    let said = log.lines().find(|line| line.contains(what)).expect("it is served");
+    said.rsplit('=').next().and_then(|address| address.trim().parse().ok()).expect("an address")
 }
 
 /// [`crate::support::service::http`] for an answer that takes longer than 10 s.
@@ -112,21 +125,27 @@ fn request(at: SocketAddr, method: &str, path: &str, headers: &str, body: &str) 
     Ok((head.to_owned(), body.to_owned()))
 }
 
-fn lines(file: &Path) -> Vec<Value> {
+pub(crate) fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    // The last one may not be whole yet.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// The application.
-struct App {
-    child: Child,
-    addr: SocketAddr,
-    file: PathBuf,
+pub(crate) struct App {
+    pub(crate) child: Child,
+    pub(crate) addr: SocketAddr,
+    pub(crate) file: PathBuf,
 }
 
 impl App {
     fn start_at(port: u16, file: PathBuf, how: &[&str]) -> Self {
-        let mut command = plain_python("dapr_app.py");
+        Self::run("dapr_app.py", port, file, how)
+    }
+
+    pub(crate) fn run(program: &str, port: u16, file: PathBuf, how: &[&str]) -> Self {
+        let mut command = plain_python(program);
         let child = command.arg(port.to_string()).arg(&file).args(how).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("it runs");
         let mut port = String::new();
@@ -140,12 +159,12 @@ impl App {
         Self::start_at(0, dir.join("calls"), how)
     }
 
-    fn calls(&self) -> Vec<Value> {
+    pub(crate) fn calls(&self) -> Vec<Value> {
         lines(&self.file).into_iter().filter(|call| call["method"] == "POST").collect()
     }
 
     /// The bodies that it has taken, in order.
-    fn taken(&self) -> Vec<String> {
+    pub(crate) fn taken(&self) -> Vec<String> {
         let calls = self.calls();
         calls
             .iter()
@@ -332,7 +351,7 @@ fn d26_a_message_triggers_the_application() {
         assert_eq!(bound.bridge(bridge)["received"], 50);
         assert_eq!(bound.events("binding_wanted").len(), 1);
         let done = || bound.service.metric("forebay_binding_calls_total{result=\"done\"}");
-        until("the last answer to be counted", || done() == Some(50.0));
+        until("all answers to be counted", || done() == Some(50.0));
         // Both ways: what the application publishes below its own filter comes to it.
         let echo = json!({ "operation": "create", "data": 50, "metadata": { "topic": "in/own" } });
         assert_eq!(bound.create(&echo), CREATED);
@@ -406,10 +425,8 @@ fn d14_d17_refused_messages_become_dead_letters_and_others_go_on() {
     let letter = &bound.letters()[0];
     assert_eq!((&letter["binding"], &letter["reason"]), (&json!("mine"), &json!("HTTP status 500")));
     assert_eq!(bound.bridge("mine")["connects"], 1, "0 reconnects");
-    assert_eq!(
-        bound.service.metric("forebay_binding_failed_messages_total{fate=\"dead_letter\"}"),
-        Some(f64::from(COUNT / 3))
-    );
+    let letters = || bound.service.metric("forebay_binding_failed_messages_total{fate=\"dead_letter\"}");
+    until("all letters to be counted", || letters() == Some(f64::from(COUNT / 3)));
     let failed = bound.events("binding_failed");
     assert_eq!((&failed[0]["bridge"], &failed[0]["fate"]), (&json!("mine"), &json!("dead_letter")));
     assert!(failed[0]["reason"] == "HTTP status 500" && failed[0]["mqtt_topic"].is_string(), "D17: {}", failed[0]);
@@ -478,6 +495,8 @@ fn a_refused_message_goes_where_the_document_says() {
             );
         }
         assert!(bound.letters().is_empty());
+        let answered = || bound.service.metric("forebay_bridge_settled_messages_total") == Some(1.0);
+        until("the remote to be answered", || fate == "kept" || answered());
         // What is kept comes again with the next connection, and nothing else does.
         drop(bound);
         let again = Bound::start(&document, Some(app.addr), "");

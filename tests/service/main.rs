@@ -28,6 +28,7 @@ mod control_tls;
 mod crash;
 mod crowd;
 mod dapr;
+mod dapr_grpc;
 mod dashboard;
 mod dashboard_pages;
 mod dead_letters;

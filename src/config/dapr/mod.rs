@@ -27,6 +27,7 @@ use super::resolve::Document;
 use super::resolved::{Bridge, Dapr};
 use super::setting::Settings as _;
 use super::{BRIDGES_MAX, Overrides, values};
+use crate::dapr::HAS_GRPC;
 use crate::secure::Secret;
 
 /// The most files that are read of a directory.
@@ -86,19 +87,33 @@ pub(super) fn resolve(
     let table = document.table(Section::Dapr);
     let mut dapr = Dapr::read(&table);
     dapr.app_id = table.find("app_id", values::non_empty).or_else(|| overrides.identity.variables[2].clone());
-    dapr.http = table.read("http", values::address_or_off);
+    for (key, address) in [("http", &mut dapr.http), ("grpc", &mut dapr.grpc)] {
+        *address = table.read(key, values::address_or_off);
+    }
+    let without = |key: &'static str| {
+        let fault = Fault::new("this build has no gRPC").hint("build it with --features grpc, or take a package");
+        table.source.report(&table.spot(key), fault);
+    };
     dapr.app = table.find("app", |key, value| {
         let url = values::non_empty(key, value)?;
-        crate::dapr::host_port(&url).map(|_| url.trim_end_matches('/').to_owned()).map_err(Fault::new)
+        let address = crate::dapr::Address::parse(&url).map_err(Fault::new)?;
+        if address.is_grpc && !HAS_GRPC {
+            without("app");
+        }
+        Ok(url.trim_end_matches('/').to_owned())
     });
+    if dapr.grpc.is_some() && !HAS_GRPC {
+        without("grpc");
+    }
     (dapr.api_token_file, dapr.api_token) = token(&table, "api_token_file").unzip();
     (dapr.app_token_file, dapr.app_token) = token(&table, "app_token_file").unzip();
-    if let Some(address) = dapr.http {
-        binds.take(address, table.spot("http"));
+    for (key, address) in [("http", dapr.http), ("grpc", dapr.grpc)] {
+        let Some(address) = address else { continue };
+        binds.take(address, table.spot(key));
         if !address.ip().is_loopback() && !table.has("api_token_file") {
             let fault =
                 Fault::new(format!("{address} can be reached from other machines, and there is no api_token_file"));
-            table.source.report(&table.spot("http"), fault.hint("set api_token_file, or a loopback address"));
+            table.source.report(&table.spot(key), fault.hint("set api_token_file, or a loopback address"));
         }
     }
     let components = table.find("components", values::non_empty).map(PathBuf::from);

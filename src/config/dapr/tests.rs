@@ -393,6 +393,10 @@ fn what_is_wrong_is_said_with_document_and_field() {
     for (keys, what) in [
         ("http = '0.0.0.0:3500'", "dapr.http: 0.0.0.0:3500 can be reached from other machines"),
         ("http = '127.0.0.1:1883'", "is already used by"),
+        ("grpc = '0.0.0.0:50001'", "dapr.grpc: 0.0.0.0:50001 can be reached from other machines"),
+        ("grpc = '127.0.0.1:3500'", "is already used by"),
+        ("app = 'grpc://a'", "is not like"),
+        ("app = 'grpcs://a:1'", "dapr.app: grpcs is not supported"),
         ("app = 'https://a'", "dapr.app: https is not supported"),
         ("app = 'a:1'", "is not like"),
         ("components = '/nowhere'", "dapr.components: /nowhere cannot be read"),

@@ -14,9 +14,11 @@ settings! {
             "ID of the application: the client ID of bindings without `consumerID`, and `{appID}` in documents.";
         restart http: Option<SocketAddr> => AddressOrOff, Is("\"127.0.0.1:3500\""),
             "Address at which the application finds Dapr's HTTP API (`DAPR_HTTP_PORT`); `\"off\"`: it is not served.";
+        restart grpc: Option<SocketAddr> => AddressOrOff, Is("\"off\""),
+            "Address at which the application finds Dapr's gRPC API (`DAPR_GRPC_PORT`, 50001 with Dapr). It needs a build with the feature `grpc`, as packages have.";
         restart app: Option<String> => Text, From("none: bindings are for output only"), shown "\"http://127.0.0.1:8000\"",
-            "The application, `http://HOST:PORT`: it is called for each message of an input binding.";
-        restart api_token_file: Option<PathBuf> => Text, From("none; required if `http` is no loopback address"),
+            "The application, `http://HOST:PORT`, or `grpc://HOST:PORT` (feature `grpc`): it is called for each message of an input binding.";
+        restart api_token_file: Option<PathBuf> => Text, From("none; required if `http` or `grpc` is no loopback address"),
             "File with the token that requests of the application must have, as the header `dapr-api-token`.";
         restart app_token_file: Option<PathBuf> => Text, From("none"),
             "File with the token that the application is sent, as the header `dapr-api-token`.";

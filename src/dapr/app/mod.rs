@@ -1,0 +1,112 @@
+//! The way to the application.
+
+#[cfg(feature = "grpc")]
+mod grpc;
+mod http;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::{Address, Call, Shared, Takes, lock};
+use crate::metrics::event::{Event, Field, Kind};
+
+/// A connection that takes longer is none, and so is an answer.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Why a call was not a success.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The application was not reached: it knows nothing of the message.
+    Away,
+    /// The connection broke before the answer.
+    Broken(String),
+    /// The answer took too long.
+    Late,
+    /// The application has answered so.
+    Refused(String),
+}
+
+impl Failed {
+    /// It, in words.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Away => "the application cannot be reached".to_owned(),
+            Self::Broken(why) | Self::Refused(why) => why,
+            Self::Late => format!("no answer within {} s", WITHIN.as_secs()),
+        }
+    }
+}
+
+/// The application, if there is one.
+pub(super) struct Application {
+    shared: Arc<Shared>,
+    /// Whether it could not be reached when that was last tried.
+    is_away: Mutex<bool>,
+    #[cfg(feature = "grpc")]
+    grpc: grpc::Kept,
+}
+
+impl Application {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            is_away: Mutex::default(),
+            #[cfg(feature = "grpc")]
+            grpc: grpc::Kept::default(),
+        }
+    }
+
+    /// Asks whether it wants the messages of a binding.
+    pub(super) async fn wants(&self, component: &str, takes: &Takes) -> Result<(), Failed> {
+        let address = self.address()?;
+        #[cfg(feature = "grpc")]
+        if address.is_grpc {
+            return grpc::wants(self, address, component).await;
+        }
+        let _ = component;
+        http::wants(self, address, takes).await
+    }
+
+    /// Hands it a message.
+    pub(super) async fn take(&self, call: &Call, takes: &Takes) -> Result<(), Failed> {
+        let address = self.address()?;
+        #[cfg(feature = "grpc")]
+        if address.is_grpc {
+            return grpc::take(self, address, call).await;
+        }
+        http::take(self, address, call, takes).await
+    }
+
+    fn address(&self) -> Result<&Address, Failed> {
+        self.shared.settings.app.as_ref().ok_or(Failed::Away)
+    }
+
+    /// A connection of its own.
+    async fn connect(&self, address: &Address) -> Result<TcpStream, Failed> {
+        let host = address.host.trim_matches(['[', ']']);
+        let stream = match tokio::time::timeout(WITHIN, TcpStream::connect((host, address.port))).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.away(address, &error.to_string())),
+            Err(_) => return Err(self.away(address, "no connection in time")),
+        };
+        *lock(&self.is_away) = false;
+        // What is sent is small, and waits for its answer.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    fn away(&self, address: &Address, why: &str) -> Failed {
+        if !std::mem::replace(&mut *lock(&self.is_away), true) {
+            let event = Event::now(Kind::BindingAppUnreachable).with(Field::Reason, format!("{address}: {why}"));
+            self.shared.journal.say(event);
+        }
+        Failed::Away
+    }
+}
+
+/// The headers of a call that name its trace.
+fn traceparent() -> String {
+    format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
+}
