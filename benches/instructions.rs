@@ -160,7 +160,7 @@ fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     measure(&mut || work(calls));
 }
 
-/// Publishes so many messages, 128 in each turn.
+/// Publishes `messages` messages, 128 in each turn.
 fn publish(way: &Way, messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     const TURN: u64 = 8 * PER_READ;
     let devices = TURN / way.per_read;
