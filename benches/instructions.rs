@@ -34,16 +34,40 @@ use forebay::runtime::seam;
 #[global_allocator]
 static COUNTING: allocation::Counting = allocation::Counting;
 
-type Way = (&'static str, fn() -> String, &'static [u8]);
-/// Whole ways of messages through a shard: reads of sixteen QoS 1 PUBLISHes, and the ends of their turns. Name, configuration, payload.
-const WAYS: [Way; 5] = [
-    ("publish", || world::ONE_SINK.to_owned(), &[b'x'; 100]),
+/// A whole way of messages through a shard: reads of QoS 1 PUBLISHes.
+struct Way {
+    name: &'static str,
+    config: fn() -> String,
+    payload: &'static [u8],
+    /// Messages in a read.
+    per_read: u64,
+    /// Whether the ends of turns are measured, too.
+    with_end: bool,
+}
+
+impl Way {
+    const fn of(name: &'static str, config: fn() -> String) -> Self {
+        Self { name, config, payload: &[b'x'; 100], per_read: PER_READ, with_end: false }
+    }
+}
+
+const WAYS: [Way; 8] = [
+    Way::of("publish", one_sink),
     // Filters and rules that do not match cost the same.
-    ("publish_beside_1000_filters", beside_filters, &[b'x'; 100]),
-    ("publish_beside_1000_rules", beside_rules, &[b'x'; 100]),
-    ("rule_filtered", fed, COLD),
-    ("rule_passed", fed, HOT),
+    Way::of("publish_beside_1000_filters", beside_filters),
+    Way::of("publish_beside_1000_rules", beside_rules),
+    Way { per_read: 1, ..Way::of("publish_alone", one_sink) },
+    Way { payload: COLD, ..Way::of("rule_filtered", fed) },
+    Way { payload: HOT, ..Way::of("rule_passed", fed) },
+    // The end of the turn without a source, and with one that has nothing to read.
+    Way { with_end: true, ..Way::of("turn", one_sink) },
+    Way { with_end: true, ..Way::of("turn_beside_a_source", beside_a_source) },
 ];
+
+fn one_sink() -> String {
+    world::ONE_SINK.to_owned()
+}
+
 /// A message of 203 bytes that [`fed`]'s rule filters.
 const COLD: &[u8] = br#"{"ts":1795000000123,"site":"berlin","device":{"id":"pump-0017","model":"PX-200","fw":"3.4.1"},"temp":19.5,"hum":40.25,"pressure":1013.2,"state":"running","alarms":[],"position":{"lat":52.52,"lon":13.40}}"#;
 /// The same of a message that passes.
@@ -72,11 +96,10 @@ fn beside_rules() -> String {
     format!("{}\n[[sink]]\nname = 'other'\nkafka = 'main'\ntopic = 'other'\n{rules}", world::ONE_SINK)
 }
 
-/// Whole turns: the same reads with what follows at the end of the turn, without a source and with one that has nothing to read.
-const TURNS: [Way; 2] = [
-    ("turn", || world::ONE_SINK.to_owned(), &[b'x'; 100]),
-    ("turn_beside_a_source", || format!("{}{IDLE_SOURCE}", world::ONE_SINK), &[b'x'; 100]),
-];
+fn beside_a_source() -> String {
+    format!("{}{IDLE_SOURCE}", world::ONE_SINK)
+}
+
 const IDLE_SOURCE: &str = r#"
 [[source]]
 name = "commands"
@@ -86,7 +109,7 @@ mqtt_topic = "t/1"
 group = ""
 "#;
 
-/// Messages in a read.
+/// Messages in a read, where there are several.
 const PER_READ: u64 = 16;
 /// Calls before anything is counted: buffers get their sizes.
 const WARM: u64 = 20_000;
@@ -124,26 +147,24 @@ fn main() -> ExitCode {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    cases::NAMES.into_iter().chain(WAYS.iter().chain(&TURNS).map(|(name, ..)| *name))
+    cases::NAMES.into_iter().chain(WAYS.iter().map(|way| way.name))
 }
 
 /// Warms a piece up and calls it `calls` times within `measure`.
 fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
-    if let Some((_, config, payload)) = WAYS.iter().find(|(way, ..)| *way == name) {
-        return publish(&config(), payload, (calls, false), measure);
-    }
-    if let Some((_, config, payload)) = TURNS.iter().find(|(way, ..)| *way == name) {
-        return publish(&config(), payload, (calls, true), measure);
+    if let Some(way) = WAYS.iter().find(|way| way.name == name) {
+        return publish(way, calls, measure);
     }
     let mut work = cases::case(name).expect("a piece");
     work(WARM);
     measure(&mut || work(calls));
 }
 
-/// Publishes so many messages. `with_end`: the end of each turn is measured, too.
-fn publish(config: &str, payload: &[u8], (messages, with_end): (u64, bool), mut measure: impl FnMut(&mut dyn FnMut())) {
-    const DEVICES: u64 = 8;
-    let mut world = world::World::new(config);
+/// Publishes `messages` messages, 128 in each turn.
+fn publish(way: &Way, messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
+    const TURN: u64 = 8 * PER_READ;
+    let devices = TURN / way.per_read;
+    let mut world = world::World::new(&(way.config)());
     world.broker.keep = false;
     // A source reads from when clients are accepted.
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
@@ -151,28 +172,27 @@ fn publish(config: &str, payload: &[u8], (messages, with_end): (u64, bool), mut 
     while let Some(letters) = world.table.posted.replace(Vec::new()).filter(|letters| !letters.is_empty()) {
         letters.into_iter().for_each(|(_, letter)| world.mail(letter));
     }
-    let devices: Vec<_> = (0..DEVICES).map(|device| world.device(&format!("d{device}"), 0)).collect();
-    let reads: Vec<Vec<u8>> = (0..DEVICES)
+    let devices: Vec<_> = (0..devices).map(|device| world.device(&format!("d{device}"), 0)).collect();
+    let reads: Vec<Vec<u8>> = (0..devices.len())
         .map(|device| {
             let mut read = Vec::new();
-            for id in 1..=PER_READ {
-                world::publish(&format!("dev/{device}/telemetry"), id as u16, payload, &mut read);
+            for id in 1..=way.per_read {
+                world::publish(&format!("dev/{device}/telemetry"), id as u16, way.payload, &mut read);
             }
             read
         })
         .collect();
-    let turn = DEVICES * PER_READ;
-    for round in 0..(WARM + messages).div_ceil(turn) {
+    for round in 0..(WARM + messages).div_ceil(TURN) {
         use forebay::runtime::seam::Shard;
         let mut work = || {
             for (device, read) in devices.iter().zip(&reads) {
                 world.core.on_bytes(&mut world.table, *device, read);
             }
-            if with_end {
+            if way.with_end {
                 world.core.on_turn_end(&mut world.table);
             }
         };
-        if round * turn < WARM {
+        if round * TURN < WARM {
             work()
         } else {
             measure(&mut work)
@@ -180,7 +200,7 @@ fn publish(config: &str, payload: &[u8], (messages, with_end): (u64, bool), mut 
         world.core.on_turn_end(&mut world.table);
         world.advance(std::time::Duration::from_millis(5));
         for device in &devices {
-            assert_eq!(world.table.wire(*device).out.len(), 4 * PER_READ as usize, "PUBACKs");
+            assert_eq!(world.table.wire(*device).out.len(), 4 * way.per_read as usize, "PUBACKs");
             world.table.wire(*device).out.clear();
         }
     }

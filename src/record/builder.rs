@@ -15,6 +15,17 @@ pub struct Stamp {
     pub sequence: i32,
 }
 
+/// The measure of a row as the next record of a batch: [`Builder::next`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextRecord {
+    /// Encoded bytes of the whole record.
+    pub len: usize,
+    /// Bytes that follow the record's length.
+    body: usize,
+    timestamp: i64,
+    timestamp_delta: i64,
+}
+
 /// A growing v2 batch. It never asks for memory of its own accord: a row that would not fit in the capacity of the
 /// buffer is the caller's business (see [`Builder::fits`]), or the buffer grows as a `Vec` does.
 #[derive(Debug, Default)]
@@ -89,23 +100,14 @@ impl Builder {
         self.base_timestamp
     }
 
-    /// Exact bytes of a row as this batch's next record.
+    /// Measures a row as this batch's next record.
     #[inline]
     #[must_use]
-    pub fn record_len(&self, timestamp: i64, tail_len: usize) -> usize {
-        let body = self.body_len(timestamp, tail_len);
-        varint::len(body as i64) + body
-    }
-
-    #[inline]
-    fn body_len(&self, timestamp: i64, tail_len: usize) -> usize {
-        1 + varint::len(self.timestamp_delta(timestamp)) + varint::len(i64::from(self.count)) + tail_len
-    }
-
-    #[inline]
-    const fn timestamp_delta(&self, timestamp: i64) -> i64 {
+    pub const fn next(&self, timestamp: i64, tail_len: usize) -> NextRecord {
         // Wrapping, as Java's `long` arithmetic: the reader adds with the same wrap.
-        if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
+        let timestamp_delta = if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) };
+        let body = 1 + varint::len(timestamp_delta) + varint::len(self.count as i64) + tail_len;
+        NextRecord { timestamp, timestamp_delta, body, len: varint::len(body as i64) + body }
     }
 
     /// Whether a record of `len` bytes fits without the buffer growing.
@@ -116,35 +118,47 @@ impl Builder {
     }
 
     /// Appends a row. `tail` is its [`Row::measure`].
-    #[inline]
     pub fn append<'a, H>(&mut self, row: &Row<'a, H>, tail: Tail)
     where
         H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
-        self.prefix(row.timestamp.0, tail.len);
+        self.append_next(row, tail, self.next(row.timestamp.0, tail.len));
+    }
+
+    /// The same of a row with a known [`Builder::next`].
+    #[inline]
+    pub fn append_next<'a, H>(&mut self, row: &Row<'a, H>, tail: Tail, next: NextRecord)
+    where
+        H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        self.prefix(next);
         row.put(tail.headers, &mut self.bytes);
     }
 
     /// Appends a row from its encoded tail (see [`super::Record::tail`]).
     pub fn append_tail(&mut self, timestamp: i64, tail: &[u8]) {
-        self.prefix(timestamp, tail.len());
+        self.append_next_tail(tail, self.next(timestamp, tail.len()));
+    }
+
+    /// The same of a row with a known [`Builder::next`].
+    #[inline]
+    pub fn append_next_tail(&mut self, tail: &[u8], next: NextRecord) {
+        self.prefix(next);
         self.bytes.extend_from_slice(tail);
     }
 
     #[inline]
-    fn prefix(&mut self, timestamp: i64, tail_len: usize) {
-        let body = self.body_len(timestamp, tail_len);
+    fn prefix(&mut self, next: NextRecord) {
         // Exactly: one byte more would make a buffer grow in which the row fits.
-        self.bytes.reserve(varint::len(body as i64) + body);
-        let timestamp_delta = self.timestamp_delta(timestamp);
-        varint::put(&mut self.bytes, body as i64);
+        self.bytes.reserve(next.len);
+        varint::put(&mut self.bytes, next.body as i64);
         self.bytes.push(0);
-        varint::put(&mut self.bytes, timestamp_delta);
+        varint::put(&mut self.bytes, next.timestamp_delta);
         varint::put(&mut self.bytes, i64::from(self.count));
         if self.count == 0 {
-            self.base_timestamp = timestamp;
+            self.base_timestamp = next.timestamp;
         }
-        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.max_timestamp = self.max_timestamp.max(next.timestamp);
         self.count += 1;
     }
 

@@ -27,7 +27,7 @@ pub mod varint;
 mod tests;
 
 use crate::runtime::seam::WallMs;
-pub use builder::{Builder, Stamp, stamp};
+pub use builder::{Builder, NextRecord, Stamp, stamp};
 pub use header::BatchHeader;
 pub use reader::{BatchError, BatchView, Headers, Record, Records};
 pub use row::{Row, Tail};

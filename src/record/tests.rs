@@ -27,7 +27,7 @@ fn append(builder: &mut Builder, row: &Owned) {
         timestamp: WallMs(row.timestamp),
     };
     let tail = row.measure();
-    let len = builder.record_len(row.timestamp.0, tail.len);
+    let len = builder.next(row.timestamp.0, tail.len).len;
     let before = builder.len();
     builder.append(&row, tail);
     assert_eq!(builder.len() - before, len, "record_len is exact");

@@ -188,6 +188,13 @@ impl Inflight {
         Ok(Received::New(number))
     }
 
+    /// Takes a PUBLISH of QoS 1 for which `owed` sinks owe an answer: [`Inflight::receive`] and [`Inflight::opened`] in one.
+    #[inline]
+    pub(super) fn take(&mut self, packet_id: u16, owed: u16) {
+        let (reason, kind) = (Reason::Success, Kind::Qos1);
+        self.push(Slot { packet_id, owed, reason, kind, opening: false, landed: false });
+    }
+
     fn next_number(&self) -> u32 {
         self.base.wrapping_add(self.slots.len() as u32)
     }

@@ -147,7 +147,7 @@ impl Core {
         let mut sample = Sample { wanted: connection.timed.is_none() && !peer.is_remote, taken: None };
         let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
         let (mut used, mut is_cut) = (0, false);
-        let mut last = None;
+        let mut begun = None;
         while used < bytes.len() && !is_cut {
             if self.broker.keeping.holds.is_full(conn) {
                 self.stall(io, conn, Stall::Answers);
@@ -156,14 +156,20 @@ impl Core {
             let flow = match frame::next_for(peer.version, peer.sender(), &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
+                    let flow = self.packet(io, sender, frame, (&mut begun, &mut sample));
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
                 Err(malformed) => self.violation(io, conn, session, malformed.into()),
             };
             match flow {
-                Flow::On => is_cut = !io.spend(1) && used < bytes.len(),
+                Flow::On => {
+                    is_cut = !io.spend(1) && used < bytes.len();
+                    if let Some(run) = begun.take().filter(|_| !is_cut) {
+                        let run = self.broker.publish_run(io, sender, (run.0, &run.1), &bytes[used..]);
+                        (used, is_cut) = (used + run.bytes, run.is_cut);
+                    }
+                }
                 Flow::Part => is_cut = true,
                 Flow::Stall(why) => {
                     self.stall(io, conn, why);
@@ -204,23 +210,18 @@ impl Core {
         Used { bytes: used, is_cut }
     }
 
-    /// Handles a packet. `last`: the packet before in the same read, with its first byte, if what was found out about it holds for the next
-    /// message of its topic: nothing else happens on this shard in between.
+    /// Handles a packet. `begun`: gets the message that has begun a run, with its first byte.
     fn packet<'a>(
         &mut self,
         io: &mut Ring<'_>,
         from: Source,
         frame: frame::Frame<'a>,
-        (last, sample): (&mut Option<(u8, Publish<'a>)>, &mut Sample),
+        (begun, sample): (&mut Option<(u8, Publish<'a>)>, &mut Sample),
     ) -> Flow {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
-        let before = last.take().filter(|(first, _)| *first == frame.first);
         if frame.first >> 4 == PUBLISH {
-            let again = before.and_then(|(_, before)| decode::publish_again(from.peer.version, &before, frame.body));
-            let follows = again.is_some();
-            let decode = || decode::publish_from(from.peer.version, from.peer.sender(), frame.first, frame.body);
-            let publish = match again.map_or_else(decode, Ok) {
+            let publish = match decode::publish_from(from.peer.version, from.peer.sender(), frame.first, frame.body) {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
@@ -237,12 +238,12 @@ impl Core {
             } else {
                 (&publish, (Feeds::ALL, Some(from.listener)))
             };
-            let published = self.broker.publish(io, from, (given, follows), to, sample);
-            if let Published::On { is_lasting } = published {
+            let published = self.broker.publish(io, from, given, to, sample);
+            if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
                     self.published_of_remote(from.session, &publish);
-                } else if is_lasting {
-                    *last = Some((frame.first, publish));
+                } else if begins_run {
+                    *begun = Some((frame.first, publish));
                 }
             }
             return self.flow_of(io, from, published);

@@ -176,20 +176,20 @@ impl Numbers {
         &self.board.histograms
     }
 
-    /// Counts where a message went, of a client at this listener or of a will.
+    /// Counts where `count` messages went, of a client at this listener or of wills.
     #[inline]
-    pub(super) fn count_routed(&mut self, listener: Option<ListenerId>, routed: Routed) {
+    pub(super) fn count_routed(&mut self, listener: Option<ListenerId>, routed: Routed, count: u64) {
         let (of_shard, of_listener) = match routed {
             Routed::Matched => (ShardMetric::PublishesMatched, ListenerMetric::Matched),
             Routed::Unmatched => (ShardMetric::PublishesUnmatched, ListenerMetric::Unmatched),
             Routed::Refused => (ShardMetric::PublishesRefused, ListenerMetric::Refused),
         };
-        self.count(of_shard);
+        self.raise(of_shard, count);
         if let Some(listener) = listener {
             let received = self.layout.listener(usize::from(listener.0), ListenerMetric::Received);
             let of_listener = received - ListenerMetric::Received as usize + of_listener as usize;
-            self.values[received] += 1;
-            self.values[of_listener] += 1;
+            self.values[received] += count;
+            self.values[of_listener] += count;
             self.moved.at_both(received, of_listener);
         }
     }

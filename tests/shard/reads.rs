@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::mqtt::{encode, frame};
 use forebay::runtime::seam::ConnId;
 
-use super::world::World;
+use super::world::{World, publish};
 
 const PINGRESP: u8 = 0xD0;
 const CLUSTER: &str = "[kafka.main]\nbootstrap = '127.0.0.1:9092'\n";
@@ -108,4 +109,41 @@ fn a_read_of_many_messages_is_as_many_reads() {
             }
         }
     }
+}
+
+/// While Kafka is away, memory fills in the midst of a run: the rest of it waits, none of it is lost or comes twice, and the answers are in order.
+#[test]
+fn a_run_ends_where_memory_does() {
+    const COUNT: u16 = 300;
+    // One read of all of them fills it.
+    let sink = format!("[kafka.main]\nbootstrap = '127.0.0.1:9092'\nbuffer_bytes = '4MiB'\n{}", SINKS[0]);
+    let run = |per_read: usize| {
+        let mut world = World::new(&sink);
+        let device = world.device("dev", 0);
+        // Kafka is known by then.
+        world.bytes(device, &packet(1, 10));
+        world.advance(Duration::from_secs(1));
+        world.kafka_up = false;
+        world.kafka_down();
+        let packets: Vec<Vec<u8>> = (2..=COUNT).map(|id| packet(id, 12_000 + usize::from(id))).collect();
+        packets.chunks(per_read).for_each(|read| world.bytes(device, &read.concat()));
+        let held = world.number(ShardMetric::PublishesQos1);
+        assert!(world.table.wire(device).paused && held < u64::from(COUNT) - 20, "{held} were taken");
+        world.kafka_up = true;
+        world.advance(Duration::from_secs(60));
+        assert!(!world.table.wire(device).paused && world.number(ShardMetric::PublishesQos1) == u64::from(COUNT));
+        let sizes: Vec<usize> = world.broker.records.iter().map(|(.., value)| value.len()).collect();
+        (sizes, world.sent(device))
+    };
+    let sizes: Vec<usize> = std::iter::once(10).chain((2..=COUNT).map(|id| 12_000 + usize::from(id))).collect();
+    let answers: Vec<u8> = (1..=COUNT).flat_map(|id| [0x40, 2, (id >> 8) as u8, id as u8]).collect();
+    for per_read in [1, 7, 40, 400] {
+        assert!(run(per_read) == (sizes.clone(), answers.clone()), "{per_read} a read");
+    }
+}
+
+fn packet(id: u16, bytes: usize) -> Vec<u8> {
+    let mut packet = Vec::new();
+    publish("a/1", id, &vec![b'x'; bytes], &mut packet);
+    packet
 }

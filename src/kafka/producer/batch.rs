@@ -13,7 +13,7 @@ use super::settings::Terms;
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::types::Ticket;
 use crate::record::compression::Encoder;
-use crate::record::{BatchHeader, Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
+use crate::record::{BatchHeader, Builder, HEADER_LEN, NextRecord, Record, Row, Stamp, Tail, stamp};
 use crate::runtime::seam::Monotonic;
 
 /// Records of a batch: far below what the offset delta can hold, far above what a batch has.
@@ -73,7 +73,8 @@ pub(super) struct Dropped {
 pub(super) trait Source {
     fn timestamp(&self) -> i64;
     fn tail_len(&self) -> usize;
-    fn put(&self, builder: &mut Builder);
+    /// Appends the row, as its [`Builder::next`].
+    fn put(&self, builder: &mut Builder, next: NextRecord);
 }
 
 /// A row and its measure.
@@ -86,8 +87,8 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Source for Measured<'
     fn tail_len(&self) -> usize {
         self.1.len
     }
-    fn put(&self, builder: &mut Builder) {
-        builder.append(self.0, self.1);
+    fn put(&self, builder: &mut Builder, next: NextRecord) {
+        builder.append_next(self.0, self.1, next);
     }
 }
 
@@ -98,8 +99,8 @@ impl Source for Record<'_> {
     fn tail_len(&self) -> usize {
         self.tail.len()
     }
-    fn put(&self, builder: &mut Builder) {
-        builder.append_tail(self.timestamp, self.tail);
+    fn put(&self, builder: &mut Builder, next: NextRecord) {
+        builder.append_next_tail(self.tail, next);
     }
 }
 
@@ -191,10 +192,13 @@ impl Batch {
 
     /// Whether a row of this tail fits within `batch_bytes`.
     pub(super) fn has_place(&self, batch_bytes: usize, timestamp: i64, tail_len: usize) -> bool {
-        self.builder().is_some_and(|builder| {
-            let len = builder.len() + builder.record_len(timestamp, tail_len);
-            self.count < COUNT_MAX && len + self.beside() <= batch_bytes
-        })
+        self.builder()
+            .is_some_and(|builder| self.has_place_for(batch_bytes, builder, builder.next(timestamp, tail_len)))
+    }
+
+    #[inline]
+    fn has_place_for(&self, batch_bytes: usize, builder: &Builder, next: NextRecord) -> bool {
+        self.count < COUNT_MAX && builder.len() + next.len + self.beside() <= batch_bytes
     }
 
     /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
@@ -215,15 +219,17 @@ impl Batch {
         source: &impl Source,
         ticket: Option<Ticket>,
     ) -> Option<usize> {
-        let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
         if self.in_log.kind != bounds.kind {
             return None;
         }
-        if self.count > 0 && !self.has_place(bounds.batch_bytes, timestamp, tail_len) {
+        let builder = self.builder()?;
+        let timestamp = source.timestamp();
+        let next = builder.next(timestamp, source.tail_len());
+        if self.count > 0 && !self.has_place_for(bounds.batch_bytes, builder, next) {
             return None;
         }
         let Body::Open(builder) = &mut self.body else { return None };
-        let len = builder.record_len(timestamp, tail_len);
+        let len = next.len;
         let wanted = if builder.fits(len) { 0 } else { (builder.len() + len).next_power_of_two() };
         let growth = self.tickets.growth(ticket);
         if wanted + growth > 0 && self.count > 0 && pool.used() + wanted + growth > bounds.ceiling {
@@ -233,7 +239,7 @@ impl Batch {
             let buffer = pool.take(wanted);
             pool.give(builder.move_to(buffer));
         }
-        source.put(builder);
+        source.put(builder, next);
         let before = self.tickets.capacity();
         self.tickets.push(ticket);
         pool.charge((self.tickets.capacity() - before) * SPAN_BYTES);
@@ -394,13 +400,14 @@ impl Batch {
                 continue;
             }
             let Body::Open(builder) = &mut self.body else { break };
-            let len = builder.record_len(record.timestamp, record.tail.len());
+            let next = builder.next(record.timestamp, record.tail.len());
+            let len = next.len;
             if !builder.fits(len) {
                 let buffer = pool.take((builder.len() + len).next_power_of_two());
                 pool.give(builder.move_to(buffer));
             }
             self.plain_len += len;
-            builder.append_tail(record.timestamp, record.tail);
+            builder.append_next_tail(record.tail, next);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
             let terms = Terms { expires: at, hash: hashes.of(row), origin: in_log.origin_of(row) };
@@ -502,13 +509,13 @@ pub(super) fn push(
     (source, ticket, notes): (&impl Source, Option<Ticket>, Notes),
     ripe_at: Monotonic,
 ) -> Pushed {
+    let before = pool.used();
     if queue.len() > uncut
         && let Some(last) = queue.back_mut()
     {
-        let before = last.memory();
         if let Some(len) = last.take(pool, bounds, source, ticket) {
             last.note(pool, notes);
-            return Pushed { opened: false, len, memory: last.memory() - before };
+            return Pushed { opened: false, len, memory: pool.used() - before };
         }
         // It takes no more rows, even if later ones leave the queue again.
         last.ripe_at = Monotonic(0);
@@ -517,7 +524,6 @@ pub(super) fn push(
     // An empty batch takes any row.
     let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
     batch.note(pool, notes);
-    let memory = batch.memory();
     queue.push_back(batch);
-    Pushed { opened: true, len, memory }
+    Pushed { opened: true, len, memory: pool.used() - before }
 }

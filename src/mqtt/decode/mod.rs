@@ -1,6 +1,7 @@
 //! Frames to packets. Each function reads one body to its last byte and answers with a borrowed view or with the first
 //! sentence of the standard that was broken. Nothing is allocated.
 
+mod again;
 mod connect;
 mod subscribe;
 
@@ -12,6 +13,7 @@ use super::reason::ReasonCode;
 use super::topic;
 use super::wire::Reader;
 
+pub use again::{Again, Next};
 pub use connect::{answer_version, connect};
 
 /// Any packet but the first, on a connection of `version` from the end that `sender` names.
@@ -88,23 +90,6 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
         return Err(Malformed::protocol("section 3.3.2.1", "the Topic Name is empty and there is no Topic Alias"));
     }
     Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
-}
-
-/// A PUBLISH without properties that has the first byte and the topic of `last`, which came before it on the same connection: both have
-/// been checked. `None`: it differs, or is malformed; [`publish`] reports what is wrong.
-#[inline]
-#[must_use]
-pub fn publish_again<'a>(version: Version, last: &Publish<'a>, body: &'a [u8]) -> Option<Publish<'a>> {
-    let (len, rest) = body.split_first_chunk()?;
-    if usize::from(u16::from_be_bytes(*len)) != last.topic.len() {
-        return None;
-    }
-    let mut reader = Reader::new(rest.strip_prefix(last.topic.as_bytes())?);
-    let packet_id = if last.qos == QoS::AtMostOnce { 0 } else { packet_id(&mut reader).ok()? };
-    if version == Version::V5 && reader.u8().ok()? != 0 {
-        return None;
-    }
-    Some(Publish { packet_id, properties: Properties::EMPTY, payload: reader.rest(), ..last.clone() })
 }
 
 /// Section 3.2. In 3.x the return code becomes the reason code of the same meaning.

@@ -1,6 +1,7 @@
 //! Whole rules on whole messages.
 
 #[path = "../../../fuzz/src/rule_input.rs"]
+#[allow(unreachable_pub)]
 mod any_input;
 mod docs;
 mod facts;

@@ -193,3 +193,36 @@ fn a_publish_for_a_session_that_has_ended_is_nobodys() {
     shard.end(c, End::Lost);
     assert_eq!(shard.sessions.publish(c.key, &publish(QoS::AtLeastOnce, 1), Monotonic(0)), None);
 }
+
+/// A run is as many publishes: the same numbers, answers in order, and the same bounds.
+#[test]
+fn a_run_is_as_many_publishes() {
+    for (version, receive_maximum, inflight_max, taken) in
+        [(Version::V5, 4, 9, 3), (Version::V5, 9, 4, 3), (Version::V311, 4, 9, 8)]
+    {
+        let mut shard = Shard::with(Settings { receive_maximum, inflight_max, ..Settings::default() });
+        let c = shard.connect(&connect(version, "c", true));
+        let first = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
+        let mut run = shard.sessions.run(c.key, QoS::AtLeastOnce).expect("the session lives");
+        assert_eq!((run.client_id, run.username), ("c", None));
+        let mut id = 1;
+        while run.is_open() {
+            id += 1;
+            assert_eq!(run.number(), Some(first + u32::from(id) - 1));
+            // The second one owes nothing.
+            run.take(id, u16::from(id != 2));
+        }
+        assert_eq!(id - 1, taken, "{version:?}");
+        let refused = if version == Version::V5 { Violation::RECEIVE_MAXIMUM } else { Violation::BLOCKED };
+        assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, id + 1)), refused);
+        assert_eq!(shard.drain(c).answered, 0);
+        shard.session(c).complete(first, u32::from(id), Reason::Success);
+        assert_eq!(shard.drain(c).answered, usize::from(id));
+    }
+    let mut shard = Shard::with(Settings { receive_maximum: 1, ..Settings::default() });
+    let c = shard.connect(&connect(Version::V5, "c", true));
+    let mut run = shard.sessions.run(c.key, QoS::AtMostOnce).expect("the session lives");
+    assert_eq!(run.number(), None);
+    (0..9).for_each(|_| run.take(0, 0));
+    assert!(run.is_open() && shard.session(c).answers_owed() == 0);
+}

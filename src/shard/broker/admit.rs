@@ -1,8 +1,9 @@
-//! A message that no client is sending now: a will, a value of the service, a record of a source. Its sinks, subscribers and home are asked for
-//! room first; then all of them get it, or none. A client's own way, on which its session numbers the message in between, is `publish`.
+//! Everybody is asked for room for a message first ([`ask`]); then all of them get it, or none. This is the way of a message that no client is
+//! sending now: a will, a value of the service, a record of a source. On a client's way, `publish`, its session numbers the message in between.
 
 use smallvec::SmallVec;
 
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::mqtt::packet::Publish;
 use crate::mqtt::topic::is_of_service;
@@ -10,13 +11,15 @@ use crate::rule::event::Event;
 use crate::runtime::seam::WallMs;
 use crate::session::{Claimed, ClientKey, SessionKey};
 
-use super::delivery::{PublishedBy, Route};
+use super::delivery::{Delivery, PublishedBy, Route};
 use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
+use super::outlets::Outlets;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Asking, Beside, Republished, Reservation, Told, Unreserved};
-use super::retained::Publisher as RetainedBy;
+use super::queues::Queues;
+use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
+use super::retained::{Publisher as RetainedBy, Retained};
 use super::rule_hooks::unwanted;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -86,21 +89,64 @@ impl Admitted {
     }
 }
 
-/// What a message waits for: the room that sinks do not have, or that messages do not find that rules have made of it. `find_room`: for these.
+/// `Takers` are asked for room for a message.
+pub(super) struct Takers<'a, 'b> {
+    pub(super) delivery: &'a mut Delivery,
+    pub(super) retained: &'a Retained,
+    pub(super) queues: &'a Queues,
+    pub(super) outlets: &'b mut Outlets,
+}
+
+/// `Asked` is the answer of all of them.
+pub(super) struct Asked<'b> {
+    pub(super) route: Route,
+    pub(super) reserved: Result<Reservation<'b>, Unreserved>,
+    /// The reason for the message to wait: then nobody has kept room for it.
+    pub(super) waits_for: Option<Stall>,
+}
+
+/// Asks subscribers, the home of a retained message, sinks, and the takers of what rules make of a message for room, whoever publishes it.
+/// Nobody has got anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
 #[inline]
-pub(super) fn waits_for(
-    reserved: &mut Result<Reservation<'_>, Unreserved>,
-    find_room: impl FnOnce(&mut [Republished]) -> Result<(), Stall>,
-) -> Option<Stall> {
-    match reserved {
-        Err(Unreserved::Full(wait)) => Some(Stall::Memory(*wait)),
-        Ok(reservation) if reservation.has_republished() => {
-            let full = find_room(reservation.republished()).err()?;
-            reservation.give_up();
-            Some(full)
+pub(super) fn ask<'b>(
+    takers: Takers<'_, 'b>,
+    io: &mut Ring<'_>,
+    (publish, message): (&Publish<'_>, &Message<'_>),
+    asking: &Asking<'_>,
+    origin: impl FnOnce() -> Option<Origin>,
+) -> Asked<'b> {
+    let Takers { delivery, retained, queues, outlets } = takers;
+    let (topic, client_id) = (message.topic, message.client_id);
+    let mut asked = Asked { route: Route::default(), reserved: Err(Unreserved::Unmatched), waits_for: None };
+    if asking.feeds.subscribers {
+        let room = delivery.find_room((retained, queues), (topic, publish), || (client_id, origin()));
+        let cost = delivery.take_cost();
+        if cost > 0 {
+            let _ = io.spend(cost);
         }
-        Ok(_) | Err(_) => None,
+        match room {
+            Ok(route) => asked.route = route,
+            Err(stall) => return Asked { waits_for: Some(stall), ..asked },
+        }
     }
+    if !asking.is_for_outlets(outlets) {
+        outlets.forget_outcomes();
+        return asked;
+    }
+    asked.reserved = outlets.reserve(message, asking);
+    match &mut asked.reserved {
+        Err(Unreserved::Full(wait)) => asked.waits_for = Some(Stall::Memory(*wait)),
+        Ok(reservation) if reservation.has_republished() => {
+            let (takers, first) = ((retained, queues), (topic, publish, asked.route));
+            let made = (reservation.republished(), client_id);
+            asked.waits_for = delivery.find_room_for_republished(takers, first, made).err();
+            if asked.waits_for.is_some() {
+                reservation.give_up();
+            }
+        }
+        Ok(_) | Err(_) => {}
+    }
+    asked
 }
 
 impl Broker {
@@ -118,30 +164,20 @@ impl Broker {
         let (now, wall) = (io.now(), io.wall());
         let Publication { publish, client, username, time, feeds, hops, beside } = *of;
         let client_id = client.client_id;
-        let mut route = Route::default();
-        if feeds.subscribers {
-            let takers = (&self.retained, &self.queues);
-            route = self.delivery.find_room(takers, (publish.topic, publish), || (client_id, None))?;
-            let cost = self.delivery.take_cost();
-            if cost > 0 {
-                let _ = io.spend(cost);
-            }
-        }
-        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
-        if !(feeds.sinks || beside.is_some() || feeds.rules && self.outlets.rules.is_some()) {
-            return Ok(admitted);
-        }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
-        let mut reserved = self.outlets.reserve(&message, &asking);
-        let find_room = |made: &mut [Republished]| {
-            let (takers, first) = ((&self.retained, &self.queues), (publish.topic, publish, route));
-            self.delivery.find_room_for_republished(takers, first, (made, client_id))
-        };
-        if let Some(stall) = waits_for(&mut reserved, find_room) {
+        let is_for_outlets = asking.is_for_outlets(&self.outlets);
+        let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
+        let Asked { route, reserved, waits_for } = ask(takers, io, (publish, &message), &asking, || None);
+        if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Err(stall);
+        }
+        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
+        if !is_for_outlets {
+            return Ok(admitted);
         }
         admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         // Moved: it ends here, whatever it is.
@@ -168,7 +204,7 @@ impl Broker {
             }
         };
         if feeds.sinks {
-            self.numbers.count_routed(None, routed);
+            self.numbers.count_routed(None, routed, 1);
         }
         // A record may be what a rule has made of such an event.
         let may_be_told = hops == 0 && !is_of_service(publish.topic);

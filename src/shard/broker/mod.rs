@@ -7,7 +7,7 @@
 //! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
-//! | `publish`, `admit` | a message that a client sends, and one that nobody is sending now: to all of its receivers or to none |
+//! | `publish`, `run`, `admit` | a message that a client sends, those like it in the same read, and one that nobody is sending now: to all of its receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
@@ -22,6 +22,7 @@ pub(super) mod publish;
 pub(super) mod queues;
 pub(super) mod remotes;
 pub(super) mod retained;
+pub(super) mod run;
 pub(super) mod shares;
 pub(super) mod stored;
 pub(super) mod subscribe;
@@ -39,7 +40,7 @@ use super::mail::Letters;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, owner, reservation, router,
+    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, outlets, owner, reservation, router,
     rule_hooks, sinks, sorted, stalls,
 };
 

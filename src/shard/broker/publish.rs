@@ -10,13 +10,13 @@ use crate::rule::event::Event;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
-use super::admit::{Feeds, waits_for};
+use super::admit::{Asked, Feeds, Takers, ask};
 use super::delivery::{PublishedBy, Route, packet_bytes};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::Owner;
-use super::reservation::{Asking, Republished, Told, Unreserved};
+use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
 use super::rule_hooks::unwanted;
 use super::sinks::Message;
@@ -25,8 +25,9 @@ use super::{Broker, Ring, sys_topics};
 
 /// The outcome of a PUBLISH.
 pub(in crate::shard) enum Published {
-    /// The message is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
-    On { is_lasting: bool },
+    /// The message is done with. `begins_run`: what was found out about it holds for others of its client, topic, QoS and flags, without
+    /// properties ([`Broker::publish_run`]).
+    On { begins_run: bool },
     /// The message is to come again when this stall is over.
     Stall(Stall),
     /// The message's session has ended.
@@ -37,13 +38,12 @@ pub(in crate::shard) enum Published {
 
 impl Broker {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
-    /// copies. `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
-    /// [`Published::On`] with `is_lasting`. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
+    /// copies. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
         from: Source,
-        (publish, follows): (&Publish<'_>, bool),
+        publish: &Publish<'_>,
         (feeds, listener): (Feeds, Option<ListenerId>),
         sample: &mut Sample,
     ) -> Published {
@@ -64,68 +64,36 @@ impl Broker {
         if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {
             return Published::Stall(Stall::Answers);
         }
-        let is_granted = follows || is_repeat || session.is_granted_publish(publish);
+        let is_granted = is_repeat || session.is_granted_publish(publish);
         let session = &*session;
         let topic = session.topic_of(publish);
-        let is_granted = follows || is_granted && !topic.is_some_and(sys_topics::is_own);
+        let is_granted = is_granted && !topic.is_some_and(sys_topics::is_own);
         let taken_by: &[u16] =
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
-        let mut route = Route::default();
-        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows && feeds.subscribers) {
-            // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
-            let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
-            let takers = (&self.retained, &self.queues);
-            let room = self.delivery.find_room(takers, (topic, publish), || (session.client_id(), origin()));
-            let cost = self.delivery.take_cost();
-            if cost > 0 {
-                let _ = io.spend(cost);
-            }
-            match room {
-                Ok(found) => route = found,
-                Err(full) => return Published::Stall(full),
-            }
-        }
-        let is_routed = route.is_any();
-        let mut reserved = match topic {
-            Some(_) if !is_granted => {
-                self.outlets.forget_outcomes();
-                Err(Unreserved::Denied)
-            }
-            Some(topic) if !is_repeat => {
-                let message = message(topic, session.client_id(), session.username(), publish, wall);
-                if follows && self.outlets.ask_again(&message) {
-                    self.outlets.reserve_again(&message)
-                } else {
-                    self.outlets.reserve(
-                        &message,
-                        &Asking {
-                            told: Told::of(peer, publish.qos),
-                            already_taken_by: taken_by,
-                            feeds,
-                            peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
-                            wall,
-                            beside: None,
-                        },
-                    )
-                }
-            }
-            // Or the session refuses it in a moment.
-            _ => {
-                self.outlets.forget_outcomes();
-                Err(Unreserved::Unmatched)
-            }
-        };
-        let find_room = |made: &mut [Republished]| {
-            let (takers, first) = ((&self.retained, &self.queues), (topic.unwrap_or_default(), publish, route));
-            self.delivery.find_room_for_republished(takers, first, (made, session.client_id()))
-        };
-        if let Some(stall) = waits_for(&mut reserved, find_room) {
+        // A session refuses an unknown alias in a moment.
+        let feeds = if is_granted && !is_repeat && topic.is_some() { feeds } else { Feeds::NONE };
+        let peer_address = self.outlets.rules.as_ref().and_then(|_| io.peer(conn));
+        let told = Told::of(peer, publish.qos);
+        let asking = Asking { told, already_taken_by: taken_by, feeds, peer: peer_address, wall, beside: None };
+        let message_at_hand =
+            message(topic.unwrap_or_default(), session.client_id(), session.username(), publish, wall);
+        let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
+        // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
+        let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
+        let of = (publish, &message_at_hand);
+        let Asked { route, mut reserved, waits_for } = ask(takers, io, of, &asking, exchange);
+        if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Published::Stall(stall);
         }
+        if topic.is_some() && !is_granted {
+            reserved = Err(Unreserved::Denied);
+        }
+        let is_routed = route.is_any();
         if let (Err(why), Some(topic)) = (&reserved, topic) {
             tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }
@@ -138,7 +106,7 @@ impl Broker {
             }
             Some(Taken::Repeat) => {
                 self.numbers.count(M::PublishesRepeated);
-                return Published::On { is_lasting: false };
+                return Published::On { begins_run: false };
             }
             Some(Taken::Violation(violation)) => {
                 return Published::Violation(violation);
@@ -156,11 +124,12 @@ impl Broker {
             Ok(reservation) => !reservation.is_refused(),
             Err(why) => *why == Unreserved::Unmatched,
         };
+        let is_settled = reserved.as_ref().is_ok_and(Reservation::is_settled);
         // Moved: it ends here, whatever it is.
         let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
-                self.numbers.count_routed(listener, routed);
+                self.numbers.count_routed(listener, routed, 1);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Owner::Session(key).ticket(number));
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
@@ -172,16 +141,16 @@ impl Broker {
                 (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
             }
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count_routed(listener, Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused, 1);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.told())
             }
             Err(Unreserved::RuleFailed) => {
-                self.numbers.count_routed(listener, Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused, 1);
                 (0, Reason::RuleFailed)
             }
             Err(Unreserved::Denied) => {
-                self.numbers.count_routed(listener, Routed::Refused);
+                self.numbers.count_routed(listener, Routed::Refused, 1);
                 self.numbers.count(M::PublishesDenied);
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
@@ -190,11 +159,11 @@ impl Broker {
             }
             // The message is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || is_routed => {
-                self.numbers.count_routed(listener, Routed::Matched);
+                self.numbers.count_routed(listener, Routed::Matched, 1);
                 (0, Reason::Success)
             }
             Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.numbers.count_routed(listener, Routed::Unmatched);
+                self.numbers.count_routed(listener, Routed::Unmatched, 1);
                 (0, Reason::Unmatched)
             }
         };
@@ -212,9 +181,8 @@ impl Broker {
         if reason == Reason::Unmatched {
             self.nobody_wants(io, (conn, key), publish);
         }
-        let is_lasting = is_taken
-            && self.outlets.is_settled()
-            && !(is_routed || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
+        let begins_run =
+            is_settled && !(is_routed || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
         let awaited = if is_taken && is_routed { self.answers_awaited(route, publish.qos) } else { 0 };
         let awaited = awaited + republished_await.unwrap_or(0);
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
@@ -236,7 +204,7 @@ impl Broker {
         if republished_await.is_some() {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
-        Published::On { is_lasting }
+        Published::On { begins_run }
     }
 
     /// Notes that nobody wanted a message of a session.

@@ -111,7 +111,7 @@ impl Broker {
         let publish = due.publish();
         let username = due.username.as_deref();
         if let Some(why) = self.why_denied(&due) {
-            self.numbers.count_routed(None, Routed::Refused);
+            self.numbers.count_routed(None, Routed::Refused, 1);
             self.numbers.count(M::WillsDenied);
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
             return self.will_is_over(due.session);

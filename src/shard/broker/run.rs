@@ -1,0 +1,53 @@
+//! A run: messages of a client that come after one of theirs in the same read, and have its first byte and topic and no properties. What was found
+//! out about the first one holds for all, as nothing else happens on the shard in between; what is asked for each is room.
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::decode::Again;
+use crate::mqtt::packet::{Publish, QoS};
+
+use super::device::{Source, Used};
+use super::numbers::Routed;
+use super::owner::Owner;
+use super::publish::message;
+use super::{Broker, Ring};
+
+impl Broker {
+    /// Takes the messages at the front of `bytes` that go on with the run that `publish` has begun ([`super::publish::Published::On`]), `first` its
+    /// first byte, up to one that needs a closer look: another packet, a malformed one, one that there is no room for.
+    #[inline]
+    pub(in crate::shard) fn publish_run(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        (first, publish): (u8, &Publish<'_>),
+        bytes: &[u8],
+    ) -> Used {
+        let (now, wall) = (io.now(), io.wall());
+        let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
+        let again = Again::of(from.peer.version, first, publish, packet_bytes_max);
+        let mut used = Used { bytes: 0, is_cut: false };
+        let Some(mut run) = self.sessions.run(from.session, publish.qos) else { return used };
+        let mut message = message(publish.topic, run.client_id, run.username, publish, wall);
+        let (mut count, mut payload_bytes) = (0, 0);
+        while run.is_open()
+            && !used.is_cut
+            && let Some(next) = again.next(&bytes[used.bytes..])
+        {
+            (message.packet_id, message.payload) = (next.packet_id, next.payload);
+            let ticket = run.number().map(|number| Owner::Session(from.session).ticket(number));
+            let Some(owed) = self.outlets.take_again(&message, ticket, (now, wall)) else { break };
+            run.take(next.packet_id, owed);
+            count += 1;
+            payload_bytes += next.payload.len();
+            used.bytes += next.len;
+            used.is_cut = !io.spend(1) && used.bytes < bytes.len();
+        }
+        if count > 0 {
+            let of_qos = if publish.qos == QoS::AtMostOnce { M::PublishesQos0 } else { M::PublishesQos1 };
+            self.numbers.raise(of_qos, count);
+            self.numbers.raise(M::PublishBytes, payload_bytes as u64);
+            self.numbers.count_routed(Some(from.listener), Routed::Matched, count);
+        }
+        used
+    }
+}
