@@ -509,13 +509,13 @@ pub(super) fn push(
     (source, ticket, notes): (&impl Source, Option<Ticket>, Notes),
     ripe_at: Monotonic,
 ) -> Pushed {
-    let before = pool.used();
     if queue.len() > uncut
         && let Some(last) = queue.back_mut()
     {
+        let before = last.memory();
         if let Some(len) = last.take(pool, bounds, source, ticket) {
             last.note(pool, notes);
-            return Pushed { opened: false, len, memory: pool.used() - before };
+            return Pushed { opened: false, len, memory: last.memory() - before };
         }
         // It takes no more rows, even if later ones leave the queue again.
         last.ripe_at = Monotonic(0);
@@ -524,6 +524,7 @@ pub(super) fn push(
     // An empty batch takes any row.
     let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
     batch.note(pool, notes);
+    let memory = batch.memory();
     queue.push_back(batch);
-    Pushed { opened: true, len, memory: pool.used() - before }
+    Pushed { opened: true, len, memory }
 }
