@@ -7,6 +7,7 @@ pub mod args;
 pub mod ask;
 mod bindings;
 pub mod bridges;
+mod broker;
 mod certificates;
 pub mod check;
 mod check_bridges;

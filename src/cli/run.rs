@@ -48,6 +48,7 @@ use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::bindings::Bindings;
+use super::broker;
 use super::certificates::Expiries;
 use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
@@ -83,6 +84,8 @@ enum Event {
     KeySet,
     Reload(Wish),
     WouldBe(WouldBe),
+    /// What Kafka retains, as packets for each shard: clients may come.
+    Prepared(Vec<Vec<u8>>),
 }
 
 /// Runs the service until a signal ends it.
@@ -168,6 +171,7 @@ struct Service {
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
     heard: Receiver<Event>,
+    tell: Sender<Event>,
     post: Post<Mail>,
     ready: Arc<AtomicBool>,
     mqtt: Vec<Bind>,
@@ -273,7 +277,7 @@ impl Service {
             shards: Arc::new(by_mail),
             log: Arc::new(ServiceLog),
             reloads: Arc::new(ByMainThread(tell.clone())),
-            trials: Arc::new(ByMainThread(tell)),
+            trials: Arc::new(ByMainThread(tell.clone())),
             tokens: tokens(&config)?,
             own_token: control_token::make(&config)?,
             tls,
@@ -319,6 +323,7 @@ impl Service {
             journal,
             shards,
             heard,
+            tell,
             post,
             ready,
             mqtt,
@@ -346,13 +351,10 @@ impl Service {
                     started += 1;
                     if started == self.shards.len() {
                         self.sandbox();
-                        self.tell_all(|| Mail::Accept)?;
-                        self.ready.store(true, Ordering::Release);
-                        self.tell_started();
-                        self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
-                        self.greet();
-                        notify::ready("accepting devices");
-                        sys_topics = Some(SysTopics::new(Instant::now()));
+                        match &self.config.broker {
+                            Some(_) => self.prepare_broker(),
+                            None => self.accept(&mut sys_topics)?,
+                        }
                     }
                 }
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
@@ -364,6 +366,11 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::KeySet) => self.edge.look_soon(),
+                Ok(Event::Prepared(retained)) => {
+                    let mut retained = retained.into_iter();
+                    self.tell_each(|_| Mail::TakeRetained(retained.next().unwrap_or_default()))?;
+                    self.accept(&mut sys_topics)?;
+                }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
@@ -381,6 +388,24 @@ impl Service {
         });
         exporter.into_iter().for_each(Running::stop);
         drained
+    }
+
+    /// Has clients accepted.
+    fn accept(&mut self, sys_topics: &mut Option<SysTopics>) -> Result<(), Failure> {
+        self.tell_all(|| Mail::Accept)?;
+        self.ready.store(true, Ordering::Release);
+        self.tell_started();
+        self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
+        self.greet();
+        notify::ready("accepting devices");
+        *sys_topics = Some(SysTopics::new(Instant::now()));
+        Ok(())
+    }
+
+    /// Asks Kafka for what `[broker]` needs before clients are accepted, until it has it: on a thread of its own, as Kafka may not be there.
+    fn prepare_broker(&self) {
+        let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
+        std::thread::spawn(move || broker::prepare_until_done(&config, &journal, |retained| tell.send(Event::Prepared(retained)).is_ok()));
     }
 
     /// Has the first shard publish topics that have changed. If its mailbox is full, others come in a while.
@@ -487,7 +512,13 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
-                Ok(Event::Signal(Signal::Reload) | Event::Reload(_) | Event::WouldBe(_) | Event::KeySet) => {}
+                Ok(
+                    Event::Signal(Signal::Reload)
+                    | Event::Reload(_)
+                    | Event::WouldBe(_)
+                    | Event::KeySet
+                    | Event::Prepared(_),
+                ) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

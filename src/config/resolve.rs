@@ -21,7 +21,7 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, clusters, dapr, sinks, sources, spool, telemetry, tls, values, warnings,
+    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values, warnings,
 };
 
 /// The address of the listener when none is configured.
@@ -63,11 +63,11 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
     let drafts = Drafts::of(&document, &overrides.environment);
-    let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
+    let mut sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
     let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
-    let sources = sources::resolve(
+    let mut sources = sources::resolve(
         &document,
         overrides,
         &targets,
@@ -76,6 +76,12 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     );
     rules::check_sources(&document, &rules, &sources);
     let mut bridges = bridges::resolve(&document, overrides, &targets, Destinations { sinks: &sinks, rules: &rules });
+    let broker = broker::resolve(&document, overrides, &targets);
+    if let Some(broker) = &broker {
+        broker::check(&document, broker, &sinks, &sources);
+        sinks.extend(broker.sinks());
+        sources.push(broker.source());
+    }
     let retained = Retained::read(&document.table(Section::Retained));
     let warnings = Problems::default();
     let dapr = dapr::resolve(&document, overrides, &mut bridges, &mut binds);
@@ -94,6 +100,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         rules,
         bridges,
         dapr,
+        broker,
         embedded,
         spool,
         delivery,

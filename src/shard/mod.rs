@@ -218,6 +218,9 @@ impl Core {
         );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
+        if config.broker.is_some() {
+            outlets.feeds = outlets.feeds.by_route();
+        }
         let broker = Broker {
             index,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Buffer, Config, Fed, OnRefuse, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Buffer, Config, Fed, OfBroker, OnRefuse, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -74,6 +74,8 @@ pub(super) struct Plan {
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
     pub(super) on_refuse: OnRefuse,
+    /// Whether `[broker]` has made the sink, and what for.
+    pub(super) of_broker: Option<OfBroker>,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -125,6 +127,7 @@ impl Plan {
                 && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
             drops_qos0: sink.drops_qos0,
             on_refuse: sink.on_refuse,
+            of_broker: sink.of_broker,
             dead,
         }
     }

@@ -13,6 +13,7 @@ mod auth_mosquitto;
 mod away;
 mod bridges_admin;
 mod bridges_share;
+mod broker;
 mod change;
 mod check;
 mod check_bridges;

@@ -247,5 +247,6 @@ impl super::super::Broker {
 
 /// Where the messages of an `in` go.
 fn feeds(of: &BridgeIn) -> Feeds {
-    Feeds { sinks: of.feeds(Feed::Sinks), rules: of.feeds(Feed::Rules), subscribers: of.feeds(Feed::Subscribers) }
+    let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| of.feeds(to));
+    Feeds { sinks, rules, subscribers, route: subscribers, ..Feeds::NONE }
 }

@@ -42,11 +42,26 @@ pub(in crate::shard) struct Feeds {
     pub(in crate::shard) rules: bool,
     /// Subscribers, and the home of a retained message.
     pub(in crate::shard) subscribers: bool,
+    /// The topic of `[broker]` that takes such messages, from which subscribers get them.
+    pub(in crate::shard) route: bool,
+    /// The topic of `[broker]` with retained messages.
+    pub(in crate::shard) retained: bool,
 }
 
 impl Feeds {
-    pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
-    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false };
+    pub(in crate::shard) const ALL: Self =
+        Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
+    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
+
+    /// The same with a `[broker]`: subscribers get the message from its topics.
+    pub(in crate::shard) const fn by_route(self) -> Self {
+        Self { subscribers: false, route: self.subscribers, ..self }
+    }
+
+    /// Whether all that matches a topic gets the message.
+    pub(in crate::shard) const fn takes_all_matching(self) -> bool {
+        self.sinks && self.rules && self.route
+    }
 }
 
 /// A message at hand.
@@ -128,7 +143,8 @@ impl Broker {
             }
         }
         let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
-        if !(feeds.sinks || beside.is_some() || feeds.rules && self.outlets.rules.is_some()) {
+        let has_rules = beside.is_some() || feeds.rules && self.outlets.rules.is_some();
+        if !(feeds.sinks || feeds.route || feeds.retained || has_rules) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::buffer::SpoolFull;
-use crate::config::{OnRefuse, WhenFull};
+use crate::config::{OfBroker, OnRefuse, WhenFull};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Producer, Promise, Refusal, Row, Target, Terms, TopicId};
 use crate::kafka::types::{SinkId, Ticket};
@@ -259,9 +259,8 @@ impl Outlets {
             let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.republish || rules.feed(sink));
             work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
-        if !(asking.feeds.sinks && asking.feeds.rules) {
-            let Feeds { sinks, rules, .. } = asking.feeds;
-            work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
+        if !asking.feeds.takes_all_matching() {
+            leave_out(&asking.feeds, &self.plans, &mut work.matched);
         }
         if let Some(beside) = asking.beside {
             work.matched.extend_from_slice(beside.rules);
@@ -332,6 +331,23 @@ impl Outlets {
             work.needs.clear();
         }
         has_room
+    }
+}
+
+/// Leaves out what the message is not to feed, and adds the sink of retained messages, which no filter matches.
+#[cold]
+fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>) {
+    let of_broker = |sink: u16| plans.get(usize::from(sink)).and_then(|plan| plan.of_broker);
+    matched.retain(|number| match *number {
+        rule if rule & RULE != 0 => feeds.rules,
+        sink if of_broker(sink).is_some() => feeds.route,
+        _ => feeds.sinks,
+    });
+    if feeds.retained
+        && let Some(sink) = plans.iter().rposition(|plan| plan.of_broker == Some(OfBroker::Retained))
+    {
+        // There are fewer sinks than numbers. Rules come after all sinks.
+        matched.insert(0, sink as u16);
     }
 }
 

@@ -325,7 +325,7 @@ pub(super) fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consume
     }
 }
 
-fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
+pub(super) fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     let Message { topic, payload, qos, retain, properties, .. } = *message;
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
 }
@@ -341,7 +341,13 @@ fn offer(
 ) -> Result<Offered, Stall> {
     let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
     let is_message = source.has_mqtt_topic();
-    let feeds = if is_message { Feeds { sinks, rules, subscribers } } else { Feeds::NONE };
+    let feeds = Feeds { sinks, rules, subscribers, ..Feeds::NONE };
+    let feeds = match is_message {
+        false => Feeds::NONE,
+        true if source.is_of_broker => Feeds { retained: publish.retain, ..feeds },
+        true if broker.retained.is_in_kafka() => feeds.by_route(),
+        true => feeds,
+    };
     let client = ClientKey { auth: None, client_id: &source.name };
     let hops = hops + 1;
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside };

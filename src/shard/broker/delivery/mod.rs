@@ -300,7 +300,7 @@ impl Delivery {
         self.note_found(first);
         let (mut before, mut bytes, mut looks) = (1, packet_bytes(topic, publish), 0);
         for made in made {
-            if made.is_refused {
+            if made.is_refused || retained.is_in_kafka() {
                 self.note_found(Route::default());
                 continue;
             }
