@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use self::import::{ImportCommand, ImportEmqxArgs};
+pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};

@@ -11,7 +11,7 @@ use super::problem::Fault;
 use super::reader::{Table, defaults};
 use super::resolve::Document;
 use super::resolved::{
-    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Sink, Source, Topics,
+    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source, Topics,
 };
 use super::setting::Settings as _;
 use super::sources::check_mqtt_topic;
@@ -90,7 +90,11 @@ fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, 
 }
 
 /// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
-pub(super) fn check(document: &Document<'_>, broker: &Broker, sinks: &[Sink], sources: &[Source]) {
+pub(super) fn check(
+    document: &Document<'_>,
+    broker: &Broker,
+    (sinks, sources, rules): (&[Sink], &[Source], &[Rule]),
+) {
     let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
     let topics = || broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]);
     for (at, sink) in sinks.iter().enumerate() {
@@ -102,6 +106,12 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, sinks: &[Sink], so
         if sink.cluster == broker.cluster && topics().any(|known| Some(known) == topic) {
             let fault = Fault::new(format!("\"{}\" is a topic of [broker], which writes it", topic.unwrap_or_default()));
             document.source.report(&document.spot_in(Section::Sink, at, "topic"), fault.hint("remove the sink"));
+        }
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        if rule.republish.iter().any(|made| made.is_direct) {
+            let fault = Fault::new("has a message that goes past sinks, and with [broker] a sink is the way to subscribers");
+            document.source.report(&document.spot_in(Section::Rule, at, "republish"), fault.hint("remove direct"));
         }
     }
     for (at, source) in sources.iter().enumerate() {

@@ -51,6 +51,7 @@ mod units;
 mod values;
 mod warnings;
 mod ws;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let mut bridges = bridges::resolve(&document, overrides, &targets, Destinations { sinks: &sinks, rules: &rules });
     let broker = broker::resolve(&document, overrides, &targets);
     if let Some(broker) = &broker {
-        broker::check(&document, broker, &sinks, &sources);
+        broker::check(&document, broker, (&sinks, &sources, &rules));
         sinks.extend(broker.sinks());
         sources.push(broker.source());
     }

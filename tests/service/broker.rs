@@ -49,7 +49,9 @@ impl Names {
     /// Writes a record as any program may.
     fn write(&self, topic: &str, key: &str, value: &str, headers: &[&str]) {
         let mut kcat = self.kcat(&["-P", "-t", topic, "-k", key]);
-        headers.iter().for_each(|header| drop(kcat.args(["-H", header])));
+        for header in headers {
+            kcat.args(["-H", header]);
+        }
         let file = crate::support::temp_dir();
         let path = file.path().join("value");
         std::fs::write(&path, value).expect("it can be written");
@@ -219,7 +221,11 @@ fn what_comes_while_it_is_away_comes_once_when_it_is_back() {
     device.vanish();
     for (round, is_killed) in [false, true, false].into_iter().enumerate() {
         publisher.deliver(2, "t/1", format!("queued {round}").as_bytes());
-        if is_killed { service.kill9() } else { drop(service.terminate()) }
+        if is_killed {
+            service.kill9();
+        } else {
+            assert!(service.terminate().success());
+        }
         names.write(&names.messages, "t/1", &format!("away {round}"), &[]);
         service.start_again();
         publisher = Device::connect(service.mqtt(), Version::V5, "publisher");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::secrets::{Secrets, variable};
-use super::yaml::{Node, Value};
+use crate::config::yaml::{Node, Value};
 use super::{Component, Metadata};
 use crate::bridge::{In, Out, Retained, Url, Versions};
 use crate::config::keys::Section;

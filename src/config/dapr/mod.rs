@@ -10,14 +10,13 @@ mod binding;
 mod secrets;
 #[cfg(test)]
 mod tests;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use self::binding::{Maker, TYPES};
 use self::secrets::{Secrets, Store};
-use self::yaml::{BYTES_MAX, Node};
+use crate::config::yaml::{self, BYTES_MAX, Node};
 use super::binds::Binds;
 use super::keys::Section;
 use super::password;

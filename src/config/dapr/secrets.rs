@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::yaml::Node;
+use crate::config::yaml::Node;
 use super::{Metadata, no_such};
 
 /// The longest file of a secret, in bytes.

@@ -24,13 +24,13 @@ use super::{Broker, Ring};
 
 /// What publishes a message.
 #[derive(Debug)]
-pub(in crate::shard) enum Publisher {
+pub(in crate::shard) enum Publisher<'a> {
     /// A client that has left a will, and its session, if it has one by now.
     Will(RetainedBy, Option<SessionKey>),
     /// The service itself.
     Service,
-    /// A source, of this record.
-    Source(Claimed),
+    /// A source, of this record, which a client with this identifier has published, if it is one of `[broker]`.
+    Source(Claimed, Option<&'a str>),
 }
 
 /// The kinds of destinations that a message may have.
@@ -207,7 +207,7 @@ impl Broker {
         io: &mut Ring<'_>,
         publish: &Publish<'_>,
         admitted: Admitted,
-        by: Publisher,
+        by: Publisher<'_>,
     ) -> u32 {
         let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
         if is_refused || !(route.is_any() || has_republished) {
@@ -216,9 +216,10 @@ impl Broker {
         let (from, mut awaited) = match by {
             Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
             Publisher::Service => (PublishedBy::default(), 0),
-            Publisher::Source(claimed) => {
+            Publisher::Source(claimed, client) => {
                 let shards = self.delivery.shards_of(route).count_ones();
-                let from = PublishedBy { claimed: Some(claimed), ..PublishedBy::default() };
+                let session = client.and_then(|client| self.sessions.find_all(client).next());
+                let from = PublishedBy { session, client, claimed: Some(claimed), ..PublishedBy::default() };
                 (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
             }
         };
