@@ -60,7 +60,8 @@ pub(super) fn prepare(config: &Config, broker: &Broker) -> Result<Vec<Vec<u8>>, 
         .map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))?;
     let names: Vec<&str> = broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]).collect();
     let metadata = admin.metadata(&names).map_err(|why| admin.sasl_missing(cluster, why))?;
-    let missing: Vec<&str> = metadata.topics.iter().filter(|topic| topic.error_code == UNKNOWN_TOPIC).filter_map(name).collect();
+    let missing: Vec<&str> =
+        metadata.topics.iter().filter(|topic| topic.error_code == UNKNOWN_TOPIC).filter_map(name).collect();
     if !missing.is_empty() {
         create(cluster, broker, &missing, metadata.brokers.len())?;
         // The brokers learn of them one after the other.
@@ -161,7 +162,8 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
 fn coordinator(cluster: &Cluster, group: &str, admin: &mut Admin) -> Result<Admin, String> {
     let version = admin.version::<FindCoordinatorRequest>(3);
     let version = version.ok_or_else(|| format!("{}: it does not support consumer groups", admin.broker))?;
-    let answer = admin.ask_at(&FindCoordinatorRequest::default().with_key(StrBytes::from(group.to_owned())), version)?;
+    let answer =
+        admin.ask_at(&FindCoordinatorRequest::default().with_key(StrBytes::from(group.to_owned())), version)?;
     if answer.error_code != 0 {
         return Err(format!("group {group}: FindCoordinator was answered with error {}", answer.error_code));
     }
@@ -171,11 +173,7 @@ fn coordinator(cluster: &Cluster, group: &str, admin: &mut Admin) -> Result<Admi
 }
 
 /// The topics in which the group has a place.
-fn known(
-    coordinator: &mut Admin,
-    group: &str,
-    topics: &[&MetadataResponseTopic],
-) -> Result<BTreeSet<String>, String> {
+fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<BTreeSet<String>, String> {
     let version = coordinator.version::<OffsetFetchRequest>(OFFSET_FETCH_VERSION_MAX);
     let version = version.ok_or_else(|| format!("{}: it does not support OffsetFetch", coordinator.broker))?;
     let of_topic = |topic: &&MetadataResponseTopic| {

@@ -405,7 +405,9 @@ impl Service {
     /// Asks Kafka for what `[broker]` needs before clients are accepted, until it has it: on a thread of its own, as Kafka may not be there.
     fn prepare_broker(&self) {
         let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
-        std::thread::spawn(move || broker::prepare_until_done(&config, &journal, |retained| tell.send(Event::Prepared(retained)).is_ok()));
+        std::thread::spawn(move || {
+            broker::prepare_until_done(&config, &journal, |retained| tell.send(Event::Prepared(retained)).is_ok())
+        });
     }
 
     /// Has the first shard publish topics that have changed. If its mailbox is full, others come in a while.

@@ -11,7 +11,8 @@ use super::problem::Fault;
 use super::reader::{Table, defaults};
 use super::resolve::Document;
 use super::resolved::{
-    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source, Topics,
+    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source,
+    Topics,
 };
 use super::setting::Settings as _;
 use super::sources::check_mqtt_topic;
@@ -50,13 +51,6 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         let hint = "add [kafka.NAME]; a broker without Kafka needs no [broker], and keeps its state in [spool]";
         table.source.report(&table.spot("kafka"), fault.hint(hint));
     }
-    for (section, what) in [(Section::Bridge, "bridges"), (Section::Dapr, "bindings")] {
-        if document.has(section) {
-            let fault = Fault::new(format!("cannot be combined with {what} yet"));
-            let hint = "the instances that a message has come through are not in the records, so that circles would not be noticed";
-            table.source.report(&document.spot(section), fault.hint(hint));
-        }
-    }
     Some(broker)
 }
 
@@ -90,11 +84,7 @@ fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, 
 }
 
 /// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
-pub(super) fn check(
-    document: &Document<'_>,
-    broker: &Broker,
-    (sinks, sources, rules): (&[Sink], &[Source], &[Rule]),
-) {
+pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, rules): (&[Sink], &[Source], &[Rule])) {
     let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
     let topics = || broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]);
     for (at, sink) in sinks.iter().enumerate() {
@@ -104,13 +94,15 @@ pub(super) fn check(
         }
         let topic = sink.topic.as_literal();
         if sink.cluster == broker.cluster && topics().any(|known| Some(known) == topic) {
-            let fault = Fault::new(format!("\"{}\" is a topic of [broker], which writes it", topic.unwrap_or_default()));
+            let fault =
+                Fault::new(format!("\"{}\" is a topic of [broker], which writes it", topic.unwrap_or_default()));
             document.source.report(&document.spot_in(Section::Sink, at, "topic"), fault.hint("remove the sink"));
         }
     }
     for (at, rule) in rules.iter().enumerate() {
         if rule.republish.iter().any(|made| made.is_direct) {
-            let fault = Fault::new("has a message that goes past sinks, and with [broker] a sink is the way to subscribers");
+            let fault =
+                Fault::new("has a message that goes past sinks, and with [broker] a sink is the way to subscribers");
             document.source.report(&document.spot_in(Section::Rule, at, "republish"), fault.hint("remove direct"));
         }
     }
@@ -150,11 +142,24 @@ impl Broker {
             taken.extend(filters.iter().cloned());
             let partitioner =
                 if route.is_some_and(|route| route.by_client) { Partitioner::Client } else { Partitioner::Key };
-            let headers = vec![of_message(QOS, "${qos}"), of_message(RETAIN, "${retain}"), of_message(CLIENT_ID, "${clientid}")];
-            sinks.push(Sink { filters, exclude, partitioner, headers, of_broker: Some(OfBroker::Route), ..self.sink(topic) });
+            let headers =
+                vec![of_message(QOS, "${qos}"), of_message(RETAIN, "${retain}"), of_message(CLIENT_ID, "${clientid}")];
+            sinks.push(Sink {
+                filters,
+                exclude,
+                partitioner,
+                headers,
+                of_broker: Some(OfBroker::Route),
+                ..self.sink(topic)
+            });
         }
         let headers = vec![of_message(QOS, "${qos}")];
-        sinks.push(Sink { empty_is_null: true, headers, of_broker: Some(OfBroker::Retained), ..self.sink(&self.retained) });
+        sinks.push(Sink {
+            empty_is_null: true,
+            headers,
+            of_broker: Some(OfBroker::Retained),
+            ..self.sink(&self.retained)
+        });
         sinks
     }
 
@@ -185,9 +190,9 @@ impl Broker {
     /// The source of all topics.
     pub(super) fn source(&self) -> Source {
         let key = || RecordTemplate::parse("${key}").unwrap_or_default();
-        let each = self.topics().map(|(topic, route)| {
-            (topic.to_owned(), route.map_or_else(key, |route| route.mqtt_topic.clone()))
-        });
+        let each = self
+            .topics()
+            .map(|(topic, route)| (topic.to_owned(), route.map_or_else(key, |route| route.mqtt_topic.clone())));
         let header = |name| RecordTemplate::parse(&format!("${{headers.{name}}}")).unwrap_or_default();
         Source {
             name: NAME.to_owned(),

@@ -21,7 +21,8 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values, warnings,
+    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values,
+    warnings,
 };
 
 /// The address of the listener when none is configured.

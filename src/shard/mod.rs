@@ -107,6 +107,7 @@ use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
 use self::bridges::Bridges;
+use self::broker::admit::Feeds;
 use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
@@ -218,9 +219,6 @@ impl Core {
         );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
-        if config.broker.is_some() {
-            outlets.feeds = outlets.feeds.by_route();
-        }
         let broker = Broker {
             index,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
@@ -241,6 +239,7 @@ impl Core {
             around,
         };
         let mut broker = broker;
+        broker.outlets.feeds = broker.feeds(Feeds::ALL);
         broker.want_events();
         let sources = Sources::new(&config, &mut random);
         Self {

@@ -357,7 +357,8 @@ impl Plan {
                 let start = scratch.len();
                 scratch.extend_from_slice(self.in_front_of(name).as_bytes());
                 scratch.extend_from_slice(name.as_bytes());
-                user.push((name != VIA && !self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
+                let is_left_out = name == VIA && self.of_broker.is_none();
+                user.push((!is_left_out && !self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
         }
         Ranges { configured, from, left_out, expiry, user }
@@ -369,7 +370,8 @@ impl Plan {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
             || name == HOPS.as_bytes()
-            || name == VIA.as_bytes()
+            // What goes on to subscribers goes on to bridges, too.
+            || name == VIA.as_bytes() && self.of_broker.is_none()
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 

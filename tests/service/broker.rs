@@ -42,7 +42,8 @@ impl Names {
 
     fn kcat(&self, arguments: &[&str]) -> Command {
         let mut kcat = tool("kcat");
-        kcat.args(["-q", "-b", &self.kafka]).args(arguments);
+        // As the sinks do, and Java: with the partition of the key.
+        kcat.args(["-q", "-b", &self.kafka, "-X", "partitioner=murmur2"]).args(arguments);
         kcat
     }
 
@@ -60,7 +61,8 @@ impl Names {
 
     /// All records of a topic: key, value and headers.
     fn read(&self, topic: &str) -> Vec<String> {
-        let output = self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-f", "%k|%s|%h\n"]).output().expect("it runs");
+        let output =
+            self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-f", "%k|%s|%h\n"]).output().expect("it runs");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 }
@@ -154,7 +156,8 @@ fn kcat_answers_a_request() {
     let port = service.mqtt().port().to_string();
     let mut requester = tool("mosquitto_rr");
     let at = ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-W", "60", "-q", "1"];
-    let request = ["-t", "place/1/device/set", "-e", "answers/1", "-m", "on", "-D", "publish", "correlation-data", "42"];
+    let request =
+        ["-t", "place/1/device/set", "-e", "answers/1", "-m", "on", "-D", "publish", "correlation-data", "42"];
     requester.args(at).args(request).args(["-F", "%t %p %D"]).stdout(Stdio::piped());
     let requester = requester.spawn().expect("it runs");
     until("the request to be in Kafka", || names.read(&names.devices).len() == 1);
@@ -187,7 +190,9 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     }
     names.write(&names.messages, "foreign", "5", &["mqtt-retain=true"]);
     until_metric(&service, "retained_messages", 3);
-    until("the copies to be in Kafka", || metric(&service, "source_lag_records") == 0 && names.read(&names.retained).len() == 6);
+    until("the copies to be in Kafka", || {
+        metric(&service, "source_lag_records") == 0 && names.read(&names.retained).len() == 6
+    });
     let expected = [message("a", "4"), message("foreign", "5"), message("place/1/device/x", "2")];
     let held = |service: &Service| {
         let mut device = subscriber(service, "#");
@@ -259,7 +264,11 @@ fn no_local_holds() {
         let mut list = FilterBuf::for_subscribe();
         let options = SubscriptionOptions { qos: QoS::AtLeastOnce, no_local: true, ..SubscriptionOptions::default() };
         assert!(list.push("#", options));
-        device.say(&Packet::Subscribe(Subscribe { packet_id: 9, properties: Properties::EMPTY, filters: list.as_filters() }));
+        device.say(&Packet::Subscribe(Subscribe {
+            packet_id: 9,
+            properties: Properties::EMPTY,
+            filters: list.as_filters(),
+        }));
         assert!(matches!(device.hear(), Heard::Codes(..)));
         for packet_id in 1..5 {
             device.deliver(packet_id, &format!("own/{client_id}/{packet_id}"), b"own");

@@ -52,7 +52,8 @@ impl<'y> Bindings<'y> {
         let clients = self.0.iter().filter(|(_, node)| node.text("type") == Some("kafka"));
         let mut servers = Vec::new();
         for (_, node) in clients.filter(|(_, node)| node.text("kind") == Some("client")) {
-            servers.extend(node.get("options").and_then(|options| options.get("servers")).map(texts).unwrap_or_default());
+            servers
+                .extend(node.get("options").and_then(|options| options.get("servers")).map(texts).unwrap_or_default());
         }
         servers
     }
@@ -117,7 +118,9 @@ fn convert(file: &str, text: &str) -> Result<Imported, String> {
     broker.set("retained", retained);
     let mut blocks = vec![cluster, broker];
     let routes = binding.get("routes").map(Node::items).unwrap_or_default();
-    blocks.extend(routes.iter().enumerate().filter_map(|(at, node)| route(&format!("{about}: routes[{at}]"), node, &notes)));
+    blocks.extend(
+        routes.iter().enumerate().filter_map(|(at, node)| route(&format!("{about}: routes[{at}]"), node, &notes)),
+    );
     let text = Draft { blocks }.settle(&notes);
     EVERYWHERE.iter().for_each(|note| notes.add("everywhere", note));
     Ok(Imported { text, notes: notes.into_text() })
@@ -141,7 +144,10 @@ fn route(about: &str, node: &Node, notes: &Notes) -> Option<Block> {
         return None;
     };
     if topic.contains("${") {
-        notes.add(about, format_args!("left out: a topic that is made of the message, as {topic} is, cannot be subscribed to"));
+        notes.add(
+            about,
+            format_args!("left out: a topic that is made of the message, as {topic} is, cannot be subscribed to"),
+        );
         return None;
     }
     let mut filters: Vec<String> = Vec::new();
@@ -157,7 +163,9 @@ fn route(about: &str, node: &Node, notes: &Notes) -> Option<Block> {
                 }
             }
         }
-        named(when, &["publish", "subscribe"], |key| notes.left_out(about, &format!("when.{key}"), "it is not of messages"));
+        named(when, &["publish", "subscribe"], |key| {
+            notes.left_out(about, &format!("when.{key}"), "it is not of messages")
+        });
     }
     if filters.is_empty() {
         notes.add(about, "left out: it is for no topic");
@@ -188,10 +196,16 @@ mod tests {
     #[test]
     fn the_binding_of_the_reference_is_a_broker() {
         let imported = convert("zilla.yaml", REFERENCE).expect("it is read");
-        let config = config::parse(&imported.text, "made").unwrap_or_else(|problems| panic!("{problems}\n{}", imported.text));
+        let config =
+            config::parse(&imported.text, "made").unwrap_or_else(|problems| panic!("{problems}\n{}", imported.text));
         let broker = config.broker.expect("a broker");
         assert_eq!((&*broker.messages, &*broker.retained), ("mqtt-messages", "mqtt-retained"));
-        for note in ["options.server: left out", "mqtt-1.example.com:1883", "options.topics.sessions: left out", "set bootstrap"] {
+        for note in [
+            "options.server: left out",
+            "mqtt-1.example.com:1883",
+            "options.topics.sessions: left out",
+            "set bootstrap",
+        ] {
             assert!(imported.notes.contains(note), "{note}\n{}", imported.notes);
         }
     }
@@ -235,7 +249,8 @@ mod tests {
             })
             .collect();
         let imported = convert("zilla.yaml", &text).unwrap_or_else(|why| panic!("{why}\n{text}"));
-        let config = config::parse(&imported.text, "made").unwrap_or_else(|problems| panic!("{problems}\n{}", imported.text));
+        let config =
+            config::parse(&imported.text, "made").unwrap_or_else(|problems| panic!("{problems}\n{}", imported.text));
         assert_eq!(config.clusters[0].bootstrap, ["kafka-1.example:9092"]);
         let broker = config.broker.expect("a broker");
         let routes: Vec<_> = broker.routes.iter().map(|route| (&*route.topic, route.filters.join(" "))).collect();

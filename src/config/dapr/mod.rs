@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use self::binding::{Maker, TYPES};
 use self::secrets::{Secrets, Store};
-use crate::config::yaml::{self, BYTES_MAX, Node};
 use super::binds::Binds;
 use super::keys::Section;
 use super::password;
@@ -26,6 +25,7 @@ use super::resolve::Document;
 use super::resolved::{Bridge, Dapr};
 use super::setting::Settings as _;
 use super::{BRIDGES_MAX, Overrides, values};
+use crate::config::yaml::{self, BYTES_MAX, Node};
 use crate::secure::Secret;
 
 /// The most files that are read of a directory.

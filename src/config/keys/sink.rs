@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{DAY, GIB, KIB, MIB, Word, s, us, word, yes};
-use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, Fed, OfBroker, OnRefuse, Partitioner, ValueFormat};
+use crate::config::resolved::{
+    Acknowledge, Buffer, Compression, DeadLetters, Fed, OfBroker, OnRefuse, Partitioner, ValueFormat,
+};
 use crate::config::setting::{Words, settings};
 use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::Template;

@@ -14,8 +14,8 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Bridge, Broker, Cluster, Control, Dapr, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source,
-    Spool,
+    Bridge, Broker, Cluster, Control, Dapr, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink,
+    Source, Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
@@ -27,7 +27,9 @@ pub use kafka::{Sasl, Times};
 pub use listener::Transport;
 pub use rule::{Fed, MessageProperty, OnError, Republish};
 pub use service::{ApiAccess, LogFormat, LogLevel};
-pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OfBroker, OnRefuse, Partitioner, ValueFormat};
+pub use sink::{
+    Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OfBroker, OnRefuse, Partitioner, ValueFormat,
+};
 pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.

@@ -182,7 +182,11 @@ impl Core {
         };
         // Neither QoS nor payload is another one here.
         match taker.takes.pass(&of, &mut self.bridges.scratch) {
-            Ok(passed) => Ok(Local { topic: passed.topic.to_owned(), retain: passed.retain, feeds: feeds(taker) }),
+            Ok(passed) => Ok(Local {
+                topic: passed.topic.to_owned(),
+                retain: passed.retain,
+                feeds: self.broker.feeds(feeds(taker)),
+            }),
             Err(unfit) => Err(self.unfit(io, from, publish, (index, unfit))),
         }
     }

@@ -51,7 +51,8 @@ pub(in crate::shard) struct Feeds {
 impl Feeds {
     pub(in crate::shard) const ALL: Self =
         Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
-    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
+    pub(in crate::shard) const NONE: Self =
+        Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
 
     /// The same with a `[broker]`: subscribers get the message from its topics.
     pub(in crate::shard) const fn by_route(self) -> Self {
@@ -119,6 +120,11 @@ pub(super) fn waits_for(
 }
 
 impl Broker {
+    /// Where a message goes that is to go there: with a `[broker]` to subscribers by way of its topics.
+    pub(in crate::shard) fn feeds(&self, to: Feeds) -> Feeds {
+        if self.retained.is_in_kafka() { to.by_route() } else { to }
+    }
+
     /// Asks for room for a message everywhere, and writes the rows of its sinks. The rest is up to [`Broker::hand_on`]. `answer`: who is owed
     /// the sinks' answers.
     ///

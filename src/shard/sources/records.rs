@@ -348,8 +348,7 @@ fn offer(
     let feeds = match is_message {
         false => Feeds::NONE,
         true if source.is_of_broker => Feeds { retained: publish.retain, ..feeds },
-        true if broker.retained.is_in_kafka() => feeds.by_route(),
-        true => feeds,
+        true => broker.feeds(feeds),
     };
     let client = ClientKey { auth: None, client_id: &source.name };
     let hops = hops + 1;
