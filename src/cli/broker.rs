@@ -1,7 +1,8 @@
 //! What a start with `[broker]` needs of Kafka before clients are accepted: its topics, a place in each of their partitions, and what is
 //! retained.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
@@ -122,15 +123,18 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let mut places = Vec::new();
+    let (mut places, mut leaders) = (Vec::new(), BTreeMap::new());
     for topic in topics.iter().filter(|topic| name(topic).is_some_and(|name| !known.contains(name))) {
         let Some(of) = topic.name.clone() else { continue };
         let mut partitions = Vec::new();
         for partition in &topic.partitions {
-            let leader = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
-            let leader = leader.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
-            let mut leader = Admin::connect_to(cluster, &address(leader))?;
-            let end = offset_at(&mut leader, &of, partition.partition_index, LATEST)?;
+            let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
+            let node = node.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
+            let leader = match leaders.entry(node.node_id.0) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Admin::connect_to(cluster, &address(node))?),
+            };
+            let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
             let place = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_committed_offset(end)

@@ -19,6 +19,7 @@ use super::sources::check_mqtt_topic;
 use super::{EMBEDDED, Overrides, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
 use crate::record::names::{CLIENT_ID, QOS, RETAIN};
+use crate::route::filter;
 use crate::rule::record::RecordTemplate;
 use crate::rule::template::{Fixed, Template};
 
@@ -43,8 +44,16 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         check_topic(&table, key, &topic, &mut topics);
         *(if key == "messages" { &mut broker.messages } else { &mut broker.retained }) = topic;
     }
-    let routes = table.list_parts(Section::BrokerRoute);
-    broker.routes = routes.iter().map(|route| self::route(route, overrides, &mut topics)).collect();
+    for part in table.list_parts(Section::BrokerRoute) {
+        let route = route(&part, overrides, &mut topics);
+        let earlier = || broker.routes.iter().flat_map(|route| &route.filters);
+        let is_taken = |filter: &String| earlier().any(|taken| filter::covers(taken, filter));
+        if !route.filters.is_empty() && route.filters.iter().all(is_taken) {
+            let fault = Fault::new("no message goes to this route: those before it take all of `filters`");
+            part.source.warn(&part.spot("filters"), fault.hint("move it up"));
+        }
+        broker.routes.push(route);
+    }
     broker.cluster = sinks::target(&table, targets).unwrap_or_default();
     if targets.get(broker.cluster).is_none_or(|target| target.name == EMBEDDED) {
         let fault = Fault::new("needs a Kafka cluster: the embedded log does not compact topics");
@@ -138,7 +147,8 @@ impl Broker {
         let mut sinks: Vec<Sink> = Vec::new();
         for (topic, route) in self.topics() {
             let filters = route.map_or_else(|| vec!["#".to_owned()], |route| route.filters.clone());
-            let exclude = taken.clone();
+            let meets = |earlier: &&String| filters.iter().any(|filter| filter::overlap(earlier, filter));
+            let exclude = taken.iter().filter(meets).cloned().collect();
             taken.extend(filters.iter().cloned());
             let partitioner =
                 if route.is_some_and(|route| route.by_client) { Partitioner::Client } else { Partitioner::Key };

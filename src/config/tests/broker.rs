@@ -19,7 +19,7 @@ fn each_topic_is_a_sink_and_one_source_reads_them() {
         config.sinks.iter().map(|sink| (&*sink.name, sink.filters.join(" "), sink.exclude.join(" "))).collect();
     let all = [
         ("broker.one", "a/+ b", ""),
-        ("broker.two", "a/#", "a/+ b"),
+        ("broker.two", "a/#", "a/+"),
         ("broker.mqtt-messages", "#", "a/+ b a/#"),
         ("broker.mqtt-retained", "", ""),
     ];
@@ -38,6 +38,8 @@ fn each_topic_is_a_sink_and_one_source_reads_them() {
     );
     assert_eq!((&*source.group, source.group_instance.as_deref()), ("forebay-broker-forebay", Some("forebay")));
     assert_eq!(config.warnings, Problems::default());
+    let shadowed = good(&broker("[[broker.route]]\nfilters = 'a/b'\ntopic = 'three'\n")).warnings.to_string();
+    assert!(shadowed.contains("broker.route[2].filters: no message goes to this route"), "{shadowed}");
 }
 
 #[test]

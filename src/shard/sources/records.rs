@@ -350,7 +350,8 @@ fn offer(
         true if source.is_of_broker => Feeds { retained: publish.retain, ..feeds },
         true => broker.feeds(feeds),
     };
-    let client = ClientKey { auth: None, client_id: &source.name };
+    // The publisher of a record of `[broker]` is who it was; of any other one it is the source.
+    let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
     let hops = hops + 1;
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;

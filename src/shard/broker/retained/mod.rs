@@ -112,12 +112,16 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Even parts for all shards; with a spool no more than a quarter of it, and no more than its log can keep track of.
+    /// Even parts for all shards; with a spool that has them no more than a quarter of it, and no more than its log can keep track of.
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
-        let is_divided = !config.auth.is_empty();
-        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX, is_divided } };
+        let is_in_kafka = config.broker.is_some();
+        // Records do not say whose a message is.
+        let is_divided = !config.auth.is_empty() && !is_in_kafka;
+        let Some(spool) = config.spool.filter(|_| !is_in_kafka) else {
+            return Self { messages, bytes, packet: usize::MAX, is_divided };
+        };
         let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
         let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
         let packet = packet.saturating_sub(4 << 10);
