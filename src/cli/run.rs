@@ -31,6 +31,7 @@ use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
 
+mod accepting;
 mod greeting;
 mod reloading;
 mod starting;
@@ -48,7 +49,6 @@ use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::bindings::Bindings;
-use super::broker;
 use super::certificates::Expiries;
 use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
@@ -388,26 +388,6 @@ impl Service {
         });
         exporter.into_iter().for_each(Running::stop);
         drained
-    }
-
-    /// Has clients accepted.
-    fn accept(&mut self, sys_topics: &mut Option<SysTopics>) -> Result<(), Failure> {
-        self.tell_all(|| Mail::Accept)?;
-        self.ready.store(true, Ordering::Release);
-        self.tell_started();
-        self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
-        self.greet();
-        notify::ready("accepting devices");
-        *sys_topics = Some(SysTopics::new(Instant::now()));
-        Ok(())
-    }
-
-    /// Asks Kafka for what `[broker]` needs before clients are accepted, until it has it: on a thread of its own, as Kafka may not be there.
-    fn prepare_broker(&self) {
-        let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
-        std::thread::spawn(move || {
-            broker::prepare_until_done(&config, &journal, |retained| tell.send(Event::Prepared(retained)).is_ok())
-        });
     }
 
     /// Has the first shard publish topics that have changed. If its mailbox is full, others come in a while.

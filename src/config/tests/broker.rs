@@ -1,4 +1,4 @@
-//! `[broker]`: what it is made of, and what stands against it.
+//! `[broker]`: what it is made of, and which configurations it refuses.
 
 use super::*;
 

@@ -117,7 +117,7 @@ impl Bounds {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
         let is_in_kafka = config.broker.is_some();
-        // Records do not say whose a message is.
+        // Records do not name the user of a message.
         let is_divided = !config.auth.is_empty() && !is_in_kafka;
         let Some(spool) = config.spool.filter(|_| !is_in_kafka) else {
             return Self { messages, bytes, packet: usize::MAX, is_divided };
