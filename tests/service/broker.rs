@@ -215,7 +215,7 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     drop(service);
     // An empty machine.
     let service = Service::start(&text);
-    assert_eq!(metric(&service, "retained_messages"), 3);
+    until_metric(&service, "retained_messages", 3);
     assert_eq!(held(&service), expected);
 }
 
