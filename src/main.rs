@@ -69,12 +69,18 @@ fn main() -> ExitCode {
                 (tried.text, tried.is_good)
             }))
         }),
-        Command::Import(ImportCommand::Emqx(options)) => answer(cli::import::emqx(&options).map(|imported| {
-            if !imported.notes.is_empty() {
-                complain(format_args!("{}", imported.notes.trim_end()));
-            }
-            imported.text
-        })),
+        Command::Import(import) => {
+            let imported = match import {
+                ImportCommand::Emqx(options) => cli::import::emqx(&options),
+                ImportCommand::Zilla(options) => cli::import::zilla(&options),
+            };
+            answer(imported.map(|imported| {
+                if !imported.notes.is_empty() {
+                    complain(format_args!("{}", imported.notes.trim_end()));
+                }
+                imported.text
+            }))
+        }
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),

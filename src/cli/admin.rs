@@ -234,7 +234,12 @@ impl Admin {
 
     /// A number among the settings of a topic; `None`: the cluster does not tell (it wants `DESCRIBE_CONFIGS` on the topic).
     pub(super) fn topic_setting(&mut self, topic: &str, name: &'static str) -> Option<u64> {
-        self.settings(TOPIC, topic.to_owned(), &[name])?.get(name)?.parse().ok()
+        self.topic_text(topic, name)?.parse().ok()
+    }
+
+    /// A setting of a topic as text; `None`: the cluster does not tell.
+    pub(super) fn topic_text(&mut self, topic: &str, name: &'static str) -> Option<String> {
+        self.settings(TOPIC, topic.to_owned(), &[name])?.remove(name)
     }
 
     fn settings(&mut self, kind: i8, of: String, names: &[&'static str]) -> Option<HashMap<String, String>> {

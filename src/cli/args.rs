@@ -16,7 +16,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
-pub use self::import::{ImportCommand, ImportEmqxArgs};
+pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
 pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod bans;
 mod bindings;
 pub mod bridges;
+mod broker;
 mod certificates;
 pub mod check;
 mod check_bridges;

@@ -32,6 +32,7 @@ use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
 
+mod accepting;
 mod greeting;
 mod reloading;
 mod starting;
@@ -85,6 +86,8 @@ enum Event {
     Reload(Wish),
     WouldBe(WouldBe),
     File(FileAnswer),
+    /// What Kafka retains, as packets for each shard: clients may come.
+    Prepared(Vec<Vec<u8>>),
 }
 
 /// Runs the service until a signal ends it.
@@ -170,6 +173,7 @@ struct Service {
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
     heard: Receiver<Event>,
+    tell: Sender<Event>,
     post: Post<Mail>,
     ready: Arc<AtomicBool>,
     mqtt: Vec<Bind>,
@@ -277,7 +281,7 @@ impl Service {
             shards: Arc::new(by_mail),
             log: Arc::new(ServiceLog),
             reloads: Arc::new(ByMainThread(tell.clone())),
-            trials: Arc::new(ByMainThread(tell)),
+            trials: Arc::new(ByMainThread(tell.clone())),
             tokens: tokens(&config)?,
             own_token: control_token::make(&config)?,
             tls,
@@ -325,6 +329,7 @@ impl Service {
             journal,
             shards,
             heard,
+            tell,
             post,
             ready,
             mqtt,
@@ -352,13 +357,10 @@ impl Service {
                     started += 1;
                     if started == self.shards.len() {
                         self.sandbox();
-                        self.tell_all(|| Mail::Accept)?;
-                        self.ready.store(true, Ordering::Release);
-                        self.tell_started();
-                        self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
-                        self.greet();
-                        notify::ready("accepting devices");
-                        sys_topics = Some(SysTopics::new(Instant::now()));
+                        match &self.config.broker {
+                            Some(_) => self.prepare_broker(),
+                            None => self.accept(&mut sys_topics)?,
+                        }
                     }
                 }
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
@@ -370,6 +372,11 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::KeySet) => self.edge.look_soon(),
+                Ok(Event::Prepared(retained)) => {
+                    let mut retained = retained.into_iter();
+                    self.tell_each(|_| Mail::TakeRetained(retained.next().unwrap_or_default()))?;
+                    self.accept(&mut sys_topics)?;
+                }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::File(answer)) => answer(self.reload.shown_file()),
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
@@ -499,7 +506,8 @@ impl Service {
                     | Event::Reload(_)
                     | Event::WouldBe(_)
                     | Event::File(_)
-                    | Event::KeySet,
+                    | Event::KeySet
+                    | Event::Prepared(_),
                 ) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -1,6 +1,6 @@
 //! `forebay topics create`: creates the topics of the sinks and sources that do not exist yet, one line each.
 
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
@@ -9,6 +9,9 @@ use super::check::address;
 use super::out::say;
 use crate::config::{Cluster, Config};
 
+/// The setting that says what becomes of old records of a topic, and its word for keeping the newest of each key.
+pub(super) const CLEANUP_POLICY: &str = "cleanup.policy";
+pub(super) const COMPACT: &str = "compact";
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 /// Errors that are not due to the way of asking: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
 /// INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
@@ -53,7 +56,8 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         if topics.is_empty() {
             continue;
         }
-        match create_in(cluster, &topics, shape) {
+        let compacted = config.broker.as_ref().filter(|broker| broker.cluster == index).map(|broker| &*broker.retained);
+        match create_in(cluster, (&topics, compacted), shape) {
             Ok(all) => done &= all,
             Err(why) => {
                 say(format_args!("FAILED   kafka.{}: {why}", cluster.name));
@@ -64,9 +68,11 @@ pub fn create(config: &Config, shape: Shape) -> bool {
     done
 }
 
-fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, String> {
+/// `compacted`: one that keeps the newest record of each key.
+fn create_in(cluster: &Cluster, (topics, compacted): (&[&str], Option<&str>), shape: Shape) -> Result<bool, String> {
     let mut all = true;
-    for Created { topic, shape, failed } in ask(cluster, topics, shape, false)? {
+    let topic = |name: &&str| new_topic(name, shape, Some(*name) == compacted);
+    for Created { topic, shape, failed } in request(cluster, topics.iter().map(topic).collect(), false)? {
         let named = format!("topic {topic} in kafka.{}", cluster.name);
         match failed {
             None => say(format_args!("created  {named}{}", made(shape))),
@@ -80,24 +86,47 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     Ok(all)
 }
 
+/// A topic to be created.
+pub(super) fn new_topic(name: &str, shape: Shape, is_compacted: bool) -> CreatableTopic {
+    let policy = CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str(CLEANUP_POLICY))
+        .with_value(Some(StrBytes::from_static_str(COMPACT)));
+    CreatableTopic::default()
+        .with_name(TopicName(StrBytes::from(name.to_owned())))
+        .with_num_partitions(shape.partitions.unwrap_or(-1))
+        .with_replication_factor(shape.replication_factor.unwrap_or(-1))
+        .with_configs(is_compacted.then_some(policy).into_iter().collect())
+}
+
 /// The outcome for a topic.
-struct Created {
-    topic: String,
+pub(super) struct Created {
+    pub(super) topic: String,
     shape: (i32, i16),
     /// The error: Kafka's code, and words.
     failed: Option<(i16, String)>,
 }
 
+impl Created {
+    /// Why it does not exist.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.failed.as_ref().filter(|(error, _)| *error != TOPIC_ALREADY_EXISTS).map(|(_, why)| why.as_str())
+    }
+}
+
 /// The reason why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it
 /// would, or does not say, or this client may not ask.
 pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
-    let created = ask(cluster, &[topic], Shape::default(), true).ok()?.into_iter().next()?;
+    let created = request(cluster, vec![new_topic(topic, Shape::default(), false)], true).ok()?.into_iter().next()?;
     let (_, why) = created.failed.filter(|(error, _)| WOULD_FAIL.contains(error))?;
     Some(why)
 }
 
 /// Asks the controller to create topics. `only_validate`: nothing is created.
-fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) -> Result<Vec<Created>, String> {
+pub(super) fn request(
+    cluster: &Cluster,
+    topics: Vec<CreatableTopic>,
+    only_validate: bool,
+) -> Result<Vec<Created>, String> {
     let mut admin = Admin::connect(cluster).map_err(|why| {
         let embedded =
             if cluster.name == crate::config::EMBEDDED { "; the embedded log runs with the service" } else { "" };
@@ -114,14 +143,8 @@ fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) ->
     }
     let version = admin.version::<CreateTopicsRequest>(i16::MAX).filter(|version| *version >= VERSION_WITH_DEFAULTS);
     let version = version.ok_or("it is older than Kafka 2.4: create the topics with Kafka's own tools")?;
-    let topic = |topic: &&str| {
-        CreatableTopic::default()
-            .with_name(TopicName(StrBytes::from((*topic).to_owned())))
-            .with_num_partitions(shape.partitions.unwrap_or(-1))
-            .with_replication_factor(shape.replication_factor.unwrap_or(-1))
-    };
     let request = CreateTopicsRequest::default()
-        .with_topics(topics.iter().map(topic).collect())
+        .with_topics(topics)
         .with_validate_only(only_validate)
         .with_timeout_ms(i32::try_from(cluster.times.request_timeout.as_millis()).unwrap_or(i32::MAX));
     let created = admin.ask_at(&request, version)?.topics.into_iter().map(|result| {

@@ -28,6 +28,9 @@ impl Change {
     #[must_use]
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new(), closes: Vec::new() };
+        let with_broker = (running.broker != wanted.broker).then(|| with_broker_of(running, wanted.clone()));
+        change.waiting.extend(with_broker.is_some().then(|| "broker".to_owned()));
+        let wanted = with_broker.as_ref().unwrap_or(wanted);
         change.service(wanted);
         change.listeners(wanted);
         change.auth(wanted);
@@ -456,6 +459,24 @@ impl Change {
             }
         }
     }
+}
+
+/// The wanted configuration with the `[broker]` that runs, which is its sinks and its source, too.
+fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
+    wanted.broker.clone_from(&running.broker);
+    wanted.sinks.retain(|sink| sink.of_broker.is_none());
+    wanted.sources.retain(|source| !source.is_of_broker);
+    let Some(broker) = &running.broker else { return wanted };
+    let known = &running.clusters[broker.cluster];
+    let cluster = wanted.clusters.iter().position(|cluster| cluster.name == known.name).unwrap_or_else(|| {
+        wanted.clusters.push(known.clone());
+        wanted.clusters.len() - 1
+    });
+    let sinks = running.sinks.iter().filter(|sink| sink.of_broker.is_some());
+    wanted.sinks.extend(sinks.map(|sink| Sink { cluster, ..sink.clone() }));
+    let sources = running.sources.iter().filter(|source| source.is_of_broker);
+    wanted.sources.extend(sources.map(|source| Source { cluster, ..source.clone() }));
+    wanted
 }
 
 /// Takes over a bridge, and names what differs.

@@ -9,6 +9,7 @@ mod auth;
 mod bindings;
 mod binds;
 mod bridges;
+mod broker;
 mod change;
 mod circles;
 mod clusters;
@@ -50,6 +51,7 @@ mod units;
 mod values;
 mod warnings;
 mod ws;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -60,6 +62,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use bindings::{Bindings, Moved};
+pub use broker::NAME as BROKER;
 pub use change::{Change, LISTENER_PLACES_MAX};
 pub(crate) use clusters::reachable;
 pub use data_dir_id::DataDirId;
@@ -74,11 +77,11 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
-    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Buffer, Choice, Cluster, Compression, Config, Control,
-    Dapr, DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel,
-    MessageProperty, Mqtt, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner,
-    Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source, Spool, Times, Topics, Transport,
-    ValueFormat, WhenFull, Wide,
+    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Broker, BrokerRoute, Buffer, Choice, Cluster,
+    Compression, Config, Control, Dapr, DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation,
+    Listener, Log, LogFormat, LogLevel, MessageProperty, Mqtt, NoSubscriber, OfBroker, OffsetReset, OnBadBatch,
+    OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source,
+    Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;

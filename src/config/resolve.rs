@@ -21,7 +21,8 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, clusters, dapr, sinks, sources, spool, telemetry, tls, values, warnings,
+    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values,
+    warnings,
 };
 
 /// The address of the listener when none is configured.
@@ -63,13 +64,13 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
     let drafts = Drafts::of(&document, &overrides.environment);
-    let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
+    let mut sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
     let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
     let to = Destinations { sinks: &sinks, rules: &rules, bridges: &[] };
     let mut bridges = bridges::resolve(&document, overrides, &targets, to);
-    let sources = sources::resolve(
+    let mut sources = sources::resolve(
         &document,
         overrides,
         &targets,
@@ -77,6 +78,12 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
+    let broker = broker::resolve(&document, overrides, &targets);
+    if let Some(broker) = &broker {
+        broker::check(&document, broker, (&sinks, &sources, &rules));
+        sinks.extend(broker.sinks());
+        sources.push(broker.source());
+    }
     let retained = Retained::read(&document.table(Section::Retained));
     let warnings = Problems::default();
     let dapr = dapr::resolve(&document, overrides, &mut bridges, &mut binds);
@@ -95,6 +102,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         rules,
         bridges,
         dapr,
+        broker,
         embedded,
         spool,
         delivery,

@@ -53,8 +53,8 @@ pub(super) fn resolve(
         return sinks;
     }
     let names_kafka = document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink);
-    // Kafka is there to be read.
-    if names_kafka && document.has(Section::Source) {
+    // Kafka is there to be read, or has topics for all messages.
+    if names_kafka && document.has(Section::Source) || document.has(Section::Broker) {
         return sinks;
     }
     // A file that says where Kafka is and not which messages go there would lose every message without a word.

@@ -19,7 +19,9 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
             Fault::new("has no effect without `otlp`").hint("add the URL of a collector, or remove the section");
         document.source.warn(&document.spot(Section::Telemetry), fault);
     }
-    for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
+    // Routes of `[broker]` have warnings of their own.
+    let of_file = config.sinks.iter().filter(|sink| sink.of_broker.is_none());
+    for (at, sink) in of_file.enumerate().take(SINKS_MAX) {
         let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
         if sink.topic.has_whole_topic() && sink.filters.iter().any(|filter| filter.contains(['/', '#'])) {
             let what = "the MQTT topic in the name of a Kafka topic, which cannot contain `/`: messages whose topic has more than one level \

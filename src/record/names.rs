@@ -10,6 +10,12 @@ pub const CORRELATION_DATA: &str = "mqtt-correlation-data";
 pub const EXPIRY: &str = "mqtt-message-expiry-s";
 /// MQTT 5: Payload Format Indicator, `0` or `1`.
 pub const FORMAT: &str = "mqtt-payload-format";
+/// QoS of the message, `0`, `1` or `2`: of topics of `[broker]`.
+pub const QOS: &str = "mqtt-qos";
+/// RETAIN of the message, `true` or `false`: likewise.
+pub const RETAIN: &str = "mqtt-retain";
+/// Client identifier of the message's publisher: likewise.
+pub const CLIENT_ID: &str = "mqtt-client-id";
 /// How often the message has been a record: a source passes over what goes in a circle.
 pub const HOPS: &str = "mqtt-hops";
 /// The beginning of the names of Forebay's own headers.

@@ -10,7 +10,6 @@ use crate::rule::event::Event;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
-use super::broker::admit::Feeds;
 use super::broker::publish::Published;
 use super::connection::{Kind, Timed};
 use super::stalls::Stall;
@@ -236,7 +235,7 @@ impl Core {
                     Err(flow) => return flow,
                 }
             } else {
-                (&publish, (Feeds::ALL, Some(from.listener)))
+                (&publish, (self.broker.outlets.feeds, Some(from.listener)))
             };
             let published = self.broker.publish(io, from, given, to, sample);
             if let Published::On { begins_run } = published {

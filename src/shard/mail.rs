@@ -207,6 +207,8 @@ pub enum Mail {
     EndSources,
     /// Topics of `$SYS` and their values: to be published and retained.
     SysTopics(Vec<(&'static str, String)>),
+    /// Messages that Kafka retains for this shard, as packets: before clients are accepted.
+    TakeRetained(Vec<u8>),
     /// All shards have started: accept clients.
     Accept,
     /// A question of the control plane, or a wish.

@@ -116,6 +116,7 @@ use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
 use self::bridges::Bridges;
+use self::broker::admit::Feeds;
 use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
@@ -249,6 +250,7 @@ impl Core {
             around,
         };
         let mut broker = broker;
+        broker.outlets.feeds = broker.feeds(Feeds::ALL);
         broker.want_events();
         let sources = Sources::new(&config, &mut random);
         Self {

@@ -12,6 +12,7 @@ use crate::rule::template::Absent;
 use crate::runtime::seam::WallMs;
 use crate::session::Reason;
 
+use super::broker::admit::Feeds;
 use super::dead_letters::DeadLetterQueue;
 use super::reservation::{Wait, Workspace};
 use super::rule_events::RuleEvents;
@@ -44,6 +45,8 @@ pub(super) struct Outlets {
     pub(super) no_room: Vec<u64>,
     /// The time before which a wall clock counts as not set.
     pub(super) clock_set_after: WallMs,
+    /// The destinations of what a client publishes.
+    pub(super) feeds: Feeds,
     /// The memory of the current reservation: [`super::reservation`] alone reads it.
     pub(super) workspace: Workspace,
 }
@@ -71,6 +74,7 @@ impl Outlets {
             passed_over: SmallVec::new(),
             no_room: Vec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
+            feeds: Feeds::ALL,
             workspace: Workspace::default(),
         }
     }

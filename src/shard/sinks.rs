@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Buffer, Config, Fed, OnRefuse, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Buffer, Config, Fed, OfBroker, OnRefuse, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -74,6 +74,8 @@ pub(super) struct Plan {
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
     pub(super) on_refuse: OnRefuse,
+    /// Whether `[broker]` has made the sink, and what for.
+    pub(super) of_broker: Option<OfBroker>,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -125,6 +127,7 @@ impl Plan {
                 && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
             drops_qos0: sink.drops_qos0,
             on_refuse: sink.on_refuse,
+            of_broker: sink.of_broker,
             dead,
         }
     }
@@ -354,7 +357,8 @@ impl Plan {
                 let start = scratch.len();
                 scratch.extend_from_slice(self.in_front_of(name).as_bytes());
                 scratch.extend_from_slice(name.as_bytes());
-                user.push((name != VIA && !self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
+                let is_left_out = name == VIA && self.of_broker.is_none();
+                user.push((!is_left_out && !self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
         }
         Ranges { configured, from, left_out, expiry, user }
@@ -366,7 +370,8 @@ impl Plan {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
             || name == HOPS.as_bytes()
-            || name == VIA.as_bytes()
+            // What goes on to subscribers goes on to bridges, too.
+            || name == VIA.as_bytes() && self.of_broker.is_none()
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 

@@ -9,7 +9,7 @@ use crate::limits::{PACKET_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_HOPS_MAX};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::{Properties, PropertyBuf};
 use crate::mqtt::topic::valid_name;
-use crate::record::names::OUR_PREFIX;
+use crate::record::names::{CLIENT_ID, OUR_PREFIX};
 use crate::rule::program::from_text;
 use crate::rule::record::{Encoded, Encoding, Field, Record, RecordTemplate};
 use crate::runtime::seam::WallMs;
@@ -258,7 +258,8 @@ impl Mapping {
     fn qos(&self, of: &Encoded<'_>, scratch: &mut Scratch) -> Result<QoS, Reason> {
         let bits = match &self.qos {
             Choice::Fixed(bits) => *bits,
-            Choice::Of(template) => match scratch.made(template, of) {
+            Choice::Either(template, other) if scratch.made(template, of).is_none() => *other,
+            Choice::Of(template) | Choice::Either(template, _) => match scratch.made(template, of) {
                 Some(b"0") => 0,
                 Some(b"1") => 1,
                 Some(b"2") => 2,
@@ -271,7 +272,8 @@ impl Mapping {
     fn retain(&self, of: &Encoded<'_>, scratch: &mut Scratch) -> Result<bool, Reason> {
         match &self.retain {
             Choice::Fixed(retain) => Ok(*retain),
-            Choice::Of(template) => match scratch.made(template, of) {
+            Choice::Either(template, other) if scratch.made(template, of).is_none() => Ok(*other),
+            Choice::Of(template) | Choice::Either(template, _) => match scratch.made(template, of) {
                 Some(b"true" | b"1") => Ok(true),
                 Some(b"false" | b"0") => Ok(false),
                 _ => Err(Reason::RetainInvalid),
@@ -327,12 +329,13 @@ impl Scratch {
 fn taken(source: &Source) -> Box<[Box<str>]> {
     let template = |template: &RecordTemplate| template.variables().cloned().collect::<Vec<_>>();
     let mut fields: Vec<Field> = source.routes().filter_map(|(_, mqtt)| mqtt).flat_map(template).collect();
-    if let Choice::Of(qos) = &source.qos {
+    if let Choice::Of(qos) | Choice::Either(qos, _) = &source.qos {
         fields.extend(template(qos));
     }
-    if let Choice::Of(retain) = &source.retain {
+    if let Choice::Of(retain) | Choice::Either(retain, _) = &source.retain {
         fields.extend(template(retain));
     }
+    fields.extend(source.is_of_broker.then(|| Field::Header(CLIENT_ID.into())));
     names(fields.iter())
 }
 

@@ -16,6 +16,7 @@ mod bridges_admin;
 mod bridges_aedes;
 mod bridges_frozen;
 mod bridges_share;
+mod broker;
 mod change;
 mod check;
 mod check_bridges;

@@ -4,6 +4,7 @@ use forebay::mqtt::packet::Version;
 
 use crate::device::Device;
 use crate::records::read;
+use crate::support::kafka::shared;
 use crate::support::root;
 use crate::support::service::{Service, config};
 
@@ -94,14 +95,21 @@ fn finding_k15_each_configuration_of_migrating_is_run() {
     for (heading, text) in sections {
         let case = SECTIONS.iter().find(|(name, ..)| heading.starts_with(name));
         let (_, messages, records) = case.unwrap_or_else(|| panic!("no case for {heading}"));
-        let text = plain(&text, &kafka.embedded().to_string());
-        let service = Service::start_with(&text, &[], &[("FOREBAY_LISTENER_0_BIND", "127.0.0.1:0")]);
+        // A broker needs a Kafka that compacts topics; its group is this run's own.
+        let is_broker = text.contains("[broker]");
+        let address = if is_broker { shared() } else { kafka.embedded().to_string() };
+        let address = address.split(',').next().expect("an address").to_owned();
+        let text = plain(&text, &address);
+        let name = format!("migrating-{}", std::process::id());
+        let mut variables = vec![("FOREBAY_LISTENER_0_BIND", "127.0.0.1:0")];
+        variables.extend(is_broker.then_some(("FOREBAY_BROKER_NAME", &*name)));
+        let service = Service::start_with(&text, &[], &variables);
         let mut device = Device::connect(service.mqtt(), Version::V5, "emqx_c");
         for (id, (topic, payload)) in (1..).zip(*messages) {
             device.deliver(id, topic, payload.as_bytes());
         }
         for (topic, key, part) in *records {
-            let found = read(kafka.embedded(), topic);
+            let found = read(address.parse().expect("an address"), topic);
             assert!(
                 found.iter().any(|record| record.key == *key && record.text().contains(part)),
                 "{heading}: {topic} has no record with key {key:?} and {part}: {found:?}"

@@ -9,6 +9,8 @@ use clap::{Args, Subcommand};
 pub enum ImportCommand {
     /// EMQX 5: rules, actions, sources and connectors as JSON, from its management API or its export; prints a configuration, and on standard error what differs
     Emqx(ImportEmqxArgs),
+    /// Zilla: a binding `mqtt-kafka` with its routes, of its YAML; prints a configuration with `[broker]`, and on standard error what differs
+    Zilla(ImportZillaArgs),
 }
 
 /// Options of `forebay import emqx`.
@@ -21,4 +23,12 @@ pub struct ImportEmqxArgs {
     /// Directory of the password files that the configuration names; they are not written
     #[arg(long, value_name = "DIR", default_value = "/etc/forebay")]
     pub password_dir: PathBuf,
+}
+
+/// Options of `forebay import zilla`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ImportZillaArgs {
+    /// `zilla.yaml`, or a part of it with the binding; `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }

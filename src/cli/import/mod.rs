@@ -1,4 +1,5 @@
-//! `forebay import emqx`: rules, actions, sources and connectors of EMQX as a configuration. What cannot be taken over is said in notes.
+//! `forebay import`: what other products are configured with, as a configuration: rules, actions, sources and connectors of EMQX, and Zilla's binding
+//! (`zilla`). What cannot be taken over is said in notes.
 
 mod action;
 mod collect;
@@ -14,6 +15,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod units;
+mod zilla;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +29,8 @@ use draft::{Block, Draft};
 use names::Names;
 use notes::Notes;
 use rule::{ActionKey, Feeder, Target};
+
+pub use zilla::zilla;
 
 use super::args::ImportEmqxArgs;
 use super::input::text_of;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::secrets::{Secrets, variable};
-use super::yaml::{Node, Value};
 use super::{Component, Metadata};
 use crate::bridge::{In, Out, Retained, Url, Versions};
 use crate::config::keys::Section;
@@ -16,6 +15,7 @@ use crate::config::problem::{Fault, did_you_mean};
 use crate::config::reader::{Source, Spot, Table};
 use crate::config::resolved::{Bridge, BridgeIn, BridgeOut, Dapr, Feed};
 use crate::config::setting::Settings as _;
+use crate::config::yaml::{Node, Value};
 use crate::config::{Overrides, outgoing_tls};
 use crate::dapr::{Binding, Gives, OnFailure, Takes};
 use crate::mqtt::packet::QoS;

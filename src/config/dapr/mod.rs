@@ -10,14 +10,12 @@ mod binding;
 mod secrets;
 #[cfg(test)]
 mod tests;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use self::binding::{Maker, TYPES};
 use self::secrets::{Secrets, Store};
-use self::yaml::{BYTES_MAX, Node};
 use super::binds::Binds;
 use super::keys::Section;
 use super::password;
@@ -27,6 +25,7 @@ use super::resolve::Document;
 use super::resolved::{Bridge, Dapr};
 use super::setting::Settings as _;
 use super::{BRIDGES_MAX, Overrides, values};
+use crate::config::yaml::{self, BYTES_MAX, Node};
 use crate::dapr::HAS_GRPC;
 use crate::secure::Secret;
 

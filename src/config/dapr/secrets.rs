@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::yaml::Node;
 use super::{Metadata, no_such};
+use crate::config::yaml::Node;
 
 /// The longest file of a secret, in bytes.
 const BYTES_MAX: u64 = 1 << 20;

@@ -17,6 +17,7 @@ macro_rules! keys {
 
 mod auth;
 mod bridge;
+mod broker;
 mod dapr;
 mod delivery;
 mod kafka;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use super::setting::Settings as _;
 use super::units::{ShowDuration, ShowSize};
 pub use bridge::Bridge;
+pub use broker::Broker;
 pub use dapr::Dapr;
 pub use delivery::{Delivery, Retained, Spool};
 pub use kafka::{Cluster, Embedded};
@@ -164,12 +166,16 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 3] = [
+pub(super) const LATER: [(&str, &str); 7] = [
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
         "use when_full in [spool]: it applies to all sinks that keep records on disk; when memory is full, publishers are paused",
     ),
+    ("broker.sessions", "sessions are in [spool] of one instance: see CLUSTER.md"),
+    ("broker.link", "there is one instance: see CLUSTER.md"),
+    ("broker.server", "there is one instance: see CLUSTER.md"),
+    ("broker.redirect", "there is one instance: see CLUSTER.md"),
     ("sink.partition", "records cannot be sent to a fixed partition: see partitioner"),
 ];
 
@@ -179,7 +185,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 29] = [
+const TABLES: [&[Key]; 31] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -209,6 +215,8 @@ const TABLES: [&[Key]; 29] = [
     bridge::IN,
     bridge::OUT,
     Dapr::KEYS,
+    Broker::KEYS,
+    broker::ROUTE,
 ];
 
 /// All keys.

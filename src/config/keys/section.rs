@@ -32,10 +32,12 @@ pub(in crate::config) enum Section {
     BridgeIn,
     BridgeOut,
     Dapr,
+    Broker,
+    BrokerRoute,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 29] = [
+    pub(in crate::config) const ALL: [Self; 31] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -65,6 +67,8 @@ impl Section {
         Self::BridgeIn,
         Self::BridgeOut,
         Self::Dapr,
+        Self::Broker,
+        Self::BrokerRoute,
     ];
 
     /// The key at the top of the file.
@@ -99,13 +103,15 @@ impl Section {
             Self::BridgeIn => "bridge.in",
             Self::BridgeOut => "bridge.out",
             Self::Dapr => "dapr",
+            Self::Broker => "broker",
+            Self::BrokerRoute => "broker.route",
         }
     }
 
     /// The header as it is written in the file.
     pub(in crate::config) fn header(self) -> String {
         match self {
-            Self::Listener | Self::Sink | Self::Source | Self::Rule | Self::RuleRepublish => {
+            Self::Listener | Self::Sink | Self::Source | Self::Rule | Self::RuleRepublish | Self::BrokerRoute => {
                 format!("[[{}]]", self.name())
             }
             Self::Auth => "[auth.NAME]".to_owned(),
@@ -140,6 +146,7 @@ impl Section {
             Self::BridgeTls => Some((Self::Bridge, "tls")),
             Self::BridgeIn => Some((Self::Bridge, "in")),
             Self::BridgeOut => Some((Self::Bridge, "out")),
+            Self::BrokerRoute => Some((Self::Broker, "route")),
             _ => None,
         }
     }
@@ -166,7 +173,7 @@ impl Section {
 
     /// Whether the part is a list of tables.
     pub(in crate::config) fn is_list_part(self) -> bool {
-        matches!(self, Self::RuleRepublish | Self::BridgeIn | Self::BridgeOut)
+        matches!(self, Self::RuleRepublish | Self::BridgeIn | Self::BridgeOut | Self::BrokerRoute)
     }
 
     /// The header with names as examples.
@@ -271,6 +278,13 @@ impl Section {
             Self::Dapr => {
                 "Bindings of Dapr, without Dapr: its component documents, its HTTP API for output, and calls of the application for input. See \
                  [DAPR.md](DAPR.md)."
+            }
+            Self::Broker => {
+                "Messages of clients go through topics of Kafka: what a client publishes becomes a record, and what is in the topics, whoever has written it, goes to subscribers; retained \
+                 messages are kept there. One instance, for now. See [CLUSTER.md](CLUSTER.md). A change waits for a restart."
+            }
+            Self::BrokerRoute => {
+                "A Kafka topic of its own for messages with some MQTT topics; may be repeated. Not by variables of the environment."
             }
         }
     }

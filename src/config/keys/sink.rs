@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{DAY, GIB, KIB, MIB, Word, s, us, word, yes};
-use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, Fed, OnRefuse, Partitioner, ValueFormat};
+use crate::config::resolved::{
+    Acknowledge, Buffer, Compression, DeadLetters, Fed, OfBroker, OnRefuse, Partitioner, ValueFormat,
+};
 use crate::config::setting::{Words, settings};
 use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::Template;
@@ -130,6 +132,8 @@ settings! {
             "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
     }
     and {
+        /// Whether `[broker]` has made the sink, and what for.
+        of_broker: Option<OfBroker>,
         /// The templates of rows that rules feed; `None`: no rule does.
         fed: Option<Box<Fed>>,
         /// Index into [`crate::config::Config::clusters`].

@@ -82,6 +82,8 @@ settings! {
             "If true, nothing is read; the group keeps its offsets.";
     }
     and {
+        /// Whether `[broker]` has made the source: it reads what clients publish.
+        is_of_broker: bool,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
         /// Whether the source was removed while the service runs: it stays in its place until the restart, and reads nothing.

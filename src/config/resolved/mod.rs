@@ -2,6 +2,7 @@
 //! more, so no user of it has to ask again.
 
 mod bridge;
+mod broker;
 mod delivery;
 mod kafka;
 mod listener;
@@ -13,19 +14,22 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Bridge, Cluster, Control, Dapr, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source,
-    Spool,
+    Bridge, Broker, Cluster, Control, Dapr, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink,
+    Source, Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
 pub use bridge::{BridgeIn, BridgeOut};
+pub use broker::BrokerRoute;
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
 pub use rule::{Fed, MessageProperty, OnError, Republish};
 pub use service::{ApiAccess, LogFormat, LogLevel};
-pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
+pub use sink::{
+    Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OfBroker, OnRefuse, Partitioner, ValueFormat,
+};
 pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
@@ -61,6 +65,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// Bindings as Dapr has them; `None`: there are none.
     pub dapr: Option<Dapr>,
+    /// Topics of Kafka that messages of clients go through; `None`: they go to subscribers at once. Its sinks and its source are among the others.
+    pub broker: Option<Broker>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.

@@ -72,6 +72,15 @@ words! {
     }
 }
 
+/// What a sink is to `[broker]`, which has made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfBroker {
+    /// It writes what clients publish to a topic of which subscribers get it.
+    Route,
+    /// It writes what is retained; its messages are those of the broker's source.
+    Retained,
+}
+
 words! {
     /// The choice of a record's partition.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -31,6 +31,8 @@ pub enum Choice<T> {
     Fixed(T),
     /// What this yields is the value.
     Of(RecordTemplate),
+    /// Likewise; of a record that does not have what it asks for, this is the value.
+    Either(RecordTemplate, T),
 }
 
 impl<T: Default> Default for Choice<T> {
@@ -121,7 +123,7 @@ impl<T: Show> Show for Choice<T> {
     fn show(&self, key: &Key) -> Value {
         match self {
             Self::Fixed(of) => of.show(key),
-            Self::Of(template) => template.show(key),
+            Self::Of(template) | Self::Either(template, _) => template.show(key),
         }
     }
 }

@@ -46,7 +46,7 @@ fn the_table_reads_its_own_defaults() {
                       [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[listener.ws]\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'\n\
                       [[source]]\nkafka = 'main'\nname = 'b'\ntopic = 'b'\nmqtt_topic = 'b'\n[[rule]]\nname = 'r'\nsql = 'SELECT payload FROM t'\n\
                       [[rule.republish]]\ntopic = 'u'\n[bridge.main]\nurl = 'mqtts://a'\n[bridge.main.tls]\n[[bridge.main.in]]\nfilters = 'a'\n\
-                      [[bridge.main.out]]\nfilters = 'a'\n[dapr]\napp_id = 'x'";
+                      [[bridge.main.out]]\nfilters = 'a'\n[dapr]\napp_id = 'x'\n[broker]\nkafka = 'main'\n[[broker.route]]\nfilters = 'a'\ntopic = 'c'";
     let config = good(everything);
     for key in super::keys::all() {
         let super::keys::Absent::Is(default) = key.default else { continue };

@@ -1,6 +1,7 @@
 //! Tests of the whole walk: the meaning of the defaults and of a full file, and the problems of a wrong one.
 
 mod bridges;
+mod broker;
 mod change;
 mod document;
 mod jwt;

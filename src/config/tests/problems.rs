@@ -104,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, sync_interval, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]], [[rule]], [[rule.republish]], [bridge.NAME], [bridge.NAME.tls], [[bridge.NAME.in]], [[bridge.NAME.out]], [dapr]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]], [[rule]], [[rule.republish]], [bridge.NAME], [bridge.NAME.tls], [[bridge.NAME.in]], [[bridge.NAME.out]], [dapr], [broker], [[broker.route]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();

@@ -41,6 +41,10 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
         Section::BridgeTls => ("[bridge.plant]\nurl='mqtts://a'", "[bridge.plant.tls]", ""),
         Section::BridgeIn => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.in]]", "filters='a'"),
         Section::BridgeOut => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.out]]", "filters='a'"),
+        Section::Broker => ("[kafka.second]\nbootstrap='k:2'", "[broker]", ""),
+        Section::BrokerRoute => {
+            ("[kafka.main]\nbootstrap='k:1'\n[broker]", "[[broker.route]]", "filters='a'\ntopic='t'")
+        }
         Section::Sink => {
             ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
         }
@@ -63,7 +67,9 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 56] = [
+const WITH: [(&str, &str, Option<&str>); 58] = [
+    ("broker.kafka", "", Some("'second'")),
+    ("broker.qos", "", Some("2")),
     ("bridge.url", "", Some("'mqtt://b'")),
     ("bridge.kafka", "dead_letters_topic='d'", Some("'embedded'")),
     ("bridge.dead_letters_file_bytes_max", "dead_letters_file='/d'", None),
@@ -164,7 +170,7 @@ fn file(section: Section, lines: &[&str]) -> String {
         }
     }
     let keys: String = keys.iter().map(|(_, line)| format!("{line}\n")).collect();
-    let clusters = if matches!(section, Section::Sink | Section::Source | Section::Bridge) {
+    let clusters = if matches!(section, Section::Sink | Section::Source | Section::Bridge | Section::Broker) {
         "[kafka.main]\nbootstrap='k:1'\n[embedded]\n"
     } else {
         ""

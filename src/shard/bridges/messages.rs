@@ -214,7 +214,11 @@ impl Core {
         };
         // Neither QoS nor payload is another one here.
         match taker.takes.pass(&of, &mut self.bridges.scratch) {
-            Ok(passed) => Ok(Local { topic: passed.topic.to_owned(), retain: passed.retain, feeds: feeds(taker) }),
+            Ok(passed) => Ok(Local {
+                topic: passed.topic.to_owned(),
+                retain: passed.retain,
+                feeds: self.broker.feeds(feeds(taker)),
+            }),
             Err(_) if bridge.binding.is_some() => Err(self.call_app(io, from, publish, index)),
             Err(unfit) => Err(self.unfit(io, from, publish, (index, unfit))),
         }
@@ -278,5 +282,6 @@ impl super::super::Broker {
 
 /// Where the messages of an `in` go.
 fn feeds(of: &BridgeIn) -> Feeds {
-    Feeds { sinks: of.feeds(Feed::Sinks), rules: of.feeds(Feed::Rules), subscribers: of.feeds(Feed::Subscribers) }
+    let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| of.feeds(to));
+    Feeds { sinks, rules, subscribers, route: subscribers, ..Feeds::NONE }
 }

@@ -27,13 +27,13 @@ use super::{Broker, Ring};
 
 /// What publishes a message.
 #[derive(Debug)]
-pub(in crate::shard) enum Publisher {
+pub(in crate::shard) enum Publisher<'a> {
     /// A client that has left a will, and its session, if it has one by now.
     Will(RetainedBy, Option<SessionKey>),
     /// The service itself.
     Service,
-    /// A source, of this record.
-    Source(Claimed),
+    /// A source, of this record, which a client with this identifier has published, if it is one of `[broker]`.
+    Source(Claimed, Option<&'a str>),
 }
 
 /// The kinds of destinations that a message may have.
@@ -45,11 +45,27 @@ pub(in crate::shard) struct Feeds {
     pub(in crate::shard) rules: bool,
     /// Subscribers, and the home of a retained message.
     pub(in crate::shard) subscribers: bool,
+    /// The topic of `[broker]` that takes such messages, from which subscribers get them.
+    pub(in crate::shard) route: bool,
+    /// The topic of `[broker]` with retained messages.
+    pub(in crate::shard) retained: bool,
 }
 
 impl Feeds {
-    pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
-    pub(in crate::shard) const NONE: Self = Self { sinks: false, rules: false, subscribers: false };
+    pub(in crate::shard) const ALL: Self =
+        Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
+    pub(in crate::shard) const NONE: Self =
+        Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
+
+    /// The same with a `[broker]`: subscribers get the message from its topics.
+    pub(in crate::shard) const fn by_route(self) -> Self {
+        Self { subscribers: false, route: self.subscribers, ..self }
+    }
+
+    /// Whether all that matches a topic gets the message.
+    pub(in crate::shard) const fn takes_all_matching(self) -> bool {
+        self.sinks && self.rules && self.route
+    }
 }
 
 /// A message at hand.
@@ -150,6 +166,11 @@ pub(super) fn ask<'b>(
 }
 
 impl Broker {
+    /// Where a message goes that is to go there: with a `[broker]` to subscribers by way of its topics.
+    pub(in crate::shard) fn feeds(&self, to: Feeds) -> Feeds {
+        if self.retained.is_in_kafka() { to.by_route() } else { to }
+    }
+
     /// Asks for room for a message everywhere, and writes the rows of its sinks. The rest is up to [`Broker::hand_on`]. `answer`: who is owed
     /// the sinks' answers.
     ///
@@ -227,7 +248,7 @@ impl Broker {
         io: &mut Ring<'_>,
         publish: &Publish<'_>,
         admitted: Admitted,
-        by: Publisher,
+        by: Publisher<'_>,
     ) -> u32 {
         let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
         if is_refused || !(route.is_any() || has_republished) {
@@ -236,9 +257,10 @@ impl Broker {
         let (from, mut awaited) = match by {
             Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
             Publisher::Service => (PublishedBy::default(), 0),
-            Publisher::Source(claimed) => {
+            Publisher::Source(claimed, client) => {
                 let shards = self.delivery.shards_of(route).count_ones();
-                let from = PublishedBy { claimed: Some(claimed), ..PublishedBy::default() };
+                let session = client.and_then(|client| self.sessions.find_all(client).next());
+                let from = PublishedBy { session, client, claimed: Some(claimed), ..PublishedBy::default() };
                 (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
             }
         };

@@ -248,7 +248,7 @@ impl Broker {
         let answer = number.map(|number| Owner::Session(key).ticket(number));
         let session = self.sessions.get(key).filter(|_| route.is_retained());
         let publisher = session.map(Publisher::of_session).unwrap_or_default();
-        let from = PublishedBy { session: Some(key), origin, publisher, claimed: None };
+        let from = PublishedBy { session: Some(key), origin, publisher, ..PublishedBy::default() };
         self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
 }

@@ -30,7 +30,7 @@ impl Broker {
             };
             let client = ClientKey { auth: None, client_id: "" };
             let (username, time, publish) = (None, io.wall(), &publish);
-            let feeds = Feeds { sinks: false, ..Feeds::ALL };
+            let feeds = Feeds { sinks: false, route: false, ..Feeds::ALL };
             let of = Publication { publish, client, username, time, feeds, hops: 0, beside: None };
             if let Ok(admitted) = self.admit(io, &of, None) {
                 self.hand_on(io, publish, admitted, Publisher::Service);

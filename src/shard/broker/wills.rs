@@ -7,7 +7,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Monotonic;
 use crate::session::{DueWill, SessionKey};
 
-use super::admit::{Feeds, Publication, Publisher};
+use super::admit::{Publication, Publisher};
 use super::delivery::packet_bytes;
 use super::events::{denied, second};
 use super::numbers::Routed;
@@ -118,7 +118,8 @@ impl Broker {
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
-        let of = Publication { publish: of, client, username, time, feeds: Feeds::ALL, hops, beside: None };
+        let feeds = self.outlets.feeds;
+        let of = Publication { publish: of, client, username, time, feeds, hops, beside: None };
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use crate::config::OfBroker;
 use crate::kafka::producer::{Full, Promise, TopicId};
 use crate::metrics::histogram::Level;
 use crate::metrics::spec::RefusalReason;
@@ -103,7 +104,8 @@ impl Asking<'_> {
     /// Whether there are sinks or rules to be asked.
     #[inline]
     pub(super) const fn is_for_outlets(&self, outlets: &Outlets) -> bool {
-        self.feeds.sinks || self.beside.is_some() || self.feeds.rules && outlets.rules.is_some()
+        let Feeds { sinks, rules, route, retained, .. } = self.feeds;
+        sinks || route || retained || self.beside.is_some() || rules && outlets.rules.is_some()
     }
 }
 
@@ -252,9 +254,8 @@ impl Outlets {
             let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.republish || rules.feed(sink));
             work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
-        if !(asking.feeds.sinks && asking.feeds.rules) {
-            let Feeds { sinks, rules, .. } = asking.feeds;
-            work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
+        if !asking.feeds.takes_all_matching() {
+            leave_out(&asking.feeds, &self.plans, &mut work.matched);
         }
         if let Some(beside) = asking.beside {
             work.matched.extend_from_slice(beside.rules);
@@ -283,6 +284,23 @@ impl Outlets {
                 Err(why)
             }
         }
+    }
+}
+
+/// Leaves out what the message is not to feed, and adds the sink of retained messages, which no filter matches.
+#[cold]
+fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>) {
+    let of_broker = |sink: u16| plans.get(usize::from(sink)).and_then(|plan| plan.of_broker);
+    matched.retain(|number| match *number {
+        rule if rule & RULE != 0 => feeds.rules,
+        sink if of_broker(sink).is_some() => feeds.route,
+        _ => feeds.sinks,
+    });
+    if feeds.retained
+        && let Some(sink) = plans.iter().rposition(|plan| plan.of_broker == Some(OfBroker::Retained))
+    {
+        // There are fewer sinks than numbers. Rules come after all sinks.
+        matched.insert(0, sink as u16);
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `told` | metrics and events |
 //! | `inspect` | what the API shows |
 //! | `trial` | the message that would be made of a record |
+//! | `retained` | retained messages of the topic of `[broker]`, for a start |
 //! | `past` | records of any topic as messages, for trials of rules |
 //!
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
@@ -25,6 +26,7 @@ mod membership;
 mod past;
 mod reader;
 mod records;
+mod retained;
 mod ruled;
 mod seek;
 mod told;
@@ -46,6 +48,7 @@ use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
+pub use self::retained::RetainedMessages;
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;

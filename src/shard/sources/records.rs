@@ -11,6 +11,7 @@ use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
 use crate::kafka::consumer;
 use crate::metrics::spec::SourceMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
+use crate::record::names::CLIENT_ID;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
@@ -165,7 +166,7 @@ impl Core {
                 // Subscribers to come get a retained message anyway.
                 let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
-                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops, None), claimed) {
+                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops, None), (claimed, None)) {
                     Ok(offered) => {
                         let counted = (&mut broker.numbers, reader.source);
                         offered.enter(counted, (window, number), parks, || parked);
@@ -226,13 +227,15 @@ impl Sources {
         let about = (reader.source, &*reader.topic, reader.partition);
         let mapping = &mappings[reader.source];
         let of = mapped_record(&reader.topic, reader.partition, &record);
+        let client = of.header(CLIENT_ID.as_bytes()).filter(|_| source.is_of_broker);
+        let client = client.and_then(|client| std::str::from_utf8(client).ok());
         match mapping.message(&of, wall, scratch) {
             Ok(message) => {
                 let publish = publish(&message);
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
-                        offer(io, broker, source, &publish, (time, message.hops, beside), claimed)
+                        offer(io, broker, source, &publish, (time, message.hops, beside), (claimed, client))
                     });
                 match offered {
                     Err(_) => {
@@ -325,7 +328,7 @@ pub(super) fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consume
     }
 }
 
-fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
+pub(super) fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     let Message { topic, payload, qos, retain, properties, .. } = *message;
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
 }
@@ -337,12 +340,18 @@ fn offer(
     source: &Source,
     publish: &Publish<'_>,
     (time, hops, beside): (WallMs, u8, Option<&Beside<'_>>),
-    claimed: Claimed,
+    (claimed, publisher): (Claimed, Option<&str>),
 ) -> Result<Offered, Stall> {
     let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
     let is_message = source.has_mqtt_topic();
-    let feeds = if is_message { Feeds { sinks, rules, subscribers } } else { Feeds::NONE };
-    let client = ClientKey { auth: None, client_id: &source.name };
+    let feeds = Feeds { sinks, rules, subscribers, ..Feeds::NONE };
+    let feeds = match is_message {
+        false => Feeds::NONE,
+        true if source.is_of_broker => Feeds { retained: publish.retain, ..feeds },
+        true => broker.feeds(feeds),
+    };
+    // The publisher of a record of `[broker]` is who it was; of any other one it is the source.
+    let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
     let hops = hops + 1;
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
@@ -350,6 +359,6 @@ fn offer(
         // Rules have filtered what is for them alone.
         return Ok(if is_message { Offered::Nobody } else { Offered::Taken(0) });
     }
-    let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed));
+    let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed, publisher));
     Ok(if admitted.is_refused { Offered::Refused(answers) } else { Offered::Taken(answers) })
 }

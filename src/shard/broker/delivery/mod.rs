@@ -111,9 +111,11 @@ impl By {
 
 /// The publisher of a message.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct PublishedBy {
+pub(in crate::shard) struct PublishedBy<'a> {
     /// The publisher's session, if it has one here.
     pub(in crate::shard) session: Option<SessionKey>,
+    /// The publisher's client identifier, if its session may be on any shard.
+    pub(in crate::shard) client: Option<&'a str>,
     /// The message's exchange, if other shards are to know that.
     pub(in crate::shard) origin: Option<Origin>,
     /// The publisher as the shard that retains the message is to know it.
@@ -300,7 +302,7 @@ impl Delivery {
         self.note_found(first);
         let (mut before, mut bytes, mut looks) = (1, packet_bytes(topic, publish), 0);
         for made in made {
-            if made.is_refused {
+            if made.is_refused || retained.is_in_kafka() {
                 self.note_found(Route::default());
                 continue;
             }
@@ -497,10 +499,10 @@ impl Broker {
         io: &mut Ring<'_>,
         route: Route,
         publish: &Publish<'_>,
-        from: PublishedBy,
+        from: PublishedBy<'_>,
         answer: Option<Ticket>,
     ) {
-        let PublishedBy { session, origin, publisher, claimed } = from;
+        let PublishedBy { session, client, origin, publisher, claimed } = from;
         let retained = route.home.map(|home| (home, self.retained.taken(self.index, publish)));
         let delivery = &mut self.delivery;
         if route.peers != 0 {
@@ -508,7 +510,7 @@ impl Broker {
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
             let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
-            let about = About { origin, claimed };
+            let about = About { client, origin, claimed };
             delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
         if let Some((home, taken)) = retained {

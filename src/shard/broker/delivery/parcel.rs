@@ -19,6 +19,8 @@ const ORIGIN: u8 = 1;
 const HOME: u8 = 2;
 /// The record that the message was made of: shard u32, reader u32, number u32.
 const CLAIMED: u8 = 8;
+/// The publisher: length u32 of its client identifier, the identifier.
+const CLIENT: u8 = 16;
 /// Members of shares on the receiver get it: count u32, then for each the share u32 and the key of the message u32.
 const SHARES: u8 = 4;
 
@@ -34,7 +36,7 @@ pub(in crate::shard) enum Entry<'a> {
 pub(in crate::shard) struct Parcelled<'a> {
     /// Shares of the receiver that get the message.
     pub(super) shares: SmallVec<[ToShare; 4]>,
-    pub(super) about: About,
+    pub(super) about: About<'a>,
     home: Option<Home<'a>>,
     /// A PUBLISH of 5.0.
     packet: &'a [u8],
@@ -42,7 +44,9 @@ pub(in crate::shard) struct Parcelled<'a> {
 
 /// What the receiver is to know of a message's publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct About {
+pub(super) struct About<'a> {
+    /// The publisher's client identifier: its session may be on the receiver.
+    pub(super) client: Option<&'a str>,
     /// The exchange of the message.
     pub(super) origin: Option<Origin>,
     /// The record that the message was made of: the receiver reports when it is over there.
@@ -57,7 +61,7 @@ struct Home<'a> {
 }
 
 impl<'a> Parcelled<'a> {
-    pub(super) fn new(packet: &'a [u8], shares: impl Iterator<Item = ToShare>, about: About) -> Self {
+    pub(super) fn new(packet: &'a [u8], shares: impl Iterator<Item = ToShare>, about: About<'a>) -> Self {
         Self { shares: shares.collect(), about, home: None, packet }
     }
 
@@ -84,9 +88,10 @@ impl<'a> Parcelled<'a> {
     /// Appends the message to a parcel.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let at = out.len();
-        let About { origin, claimed } = self.about;
+        let About { client, origin, claimed } = self.about;
         let kind = if origin.is_some() { ORIGIN } else { 0 }
             | if claimed.is_some() { CLAIMED } else { 0 }
+            | if client.is_some() { CLIENT } else { 0 }
             | if self.home.is_some() { HOME } else { 0 }
             | if self.shares.is_empty() { 0 } else { SHARES };
         out.extend_from_slice(&[0, 0, 0, 0, kind]);
@@ -98,6 +103,10 @@ impl<'a> Parcelled<'a> {
             out.extend_from_slice(&length(shard));
             out.extend_from_slice(&reader.to_be_bytes());
             out.extend_from_slice(&number.to_be_bytes());
+        }
+        if let Some(client) = client {
+            out.extend_from_slice(&length(client.len()));
+            out.extend_from_slice(client.as_bytes());
         }
         if let Some(Home { passes, publisher }) = self.home {
             out.extend_from_slice(&passes.to_be_bytes());
@@ -130,6 +139,10 @@ impl<'a> Parcelled<'a> {
                 reader: u32::from_be_bytes(take(&mut bytes)?),
                 number: u32::from_be_bytes(take(&mut bytes)?),
             });
+        }
+        if kind & CLIENT != 0 {
+            let len = u32::from_be_bytes(take(&mut bytes)?) as usize;
+            message.about.client = Some(std::str::from_utf8(bytes.split_off(..len)?).ok()?);
         }
         if kind & HOME != 0 {
             let passes = u64::from_be_bytes(take(&mut bytes)?);
@@ -197,15 +210,15 @@ mod tests {
 
         #[test]
         fn messages_come_back_as_they_went(
-            all in prop::collection::vec((any::<Vec<u8>>(), any::<(Option<(u64, u16)>, Option<(u32, u32, u32)>)>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
+            all in prop::collection::vec((any::<Vec<u8>>(), any::<(Option<(u64, u16)>, Option<(u32, u32, u32)>, Option<String>)>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
         ) {
             let publisher = Publisher::default();
             let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
             let (mut parcel, mut sent) = (Vec::new(), Vec::new());
-            for (packet, (origin, claimed), home, shares) in &all {
+            for (packet, (origin, claimed, client), home, shares) in &all {
                 let origin = origin.map(|(session, packet_id)| Origin { session, packet_id });
                 let of = |(shard, reader, number)| Claimed { shard: shard as usize, reader, number };
-                let about = About { origin, claimed: claimed.map(of) };
+                let about = About { client: client.as_deref(), origin, claimed: claimed.map(of) };
                 let message = || {
                     let message = Parcelled::new(packet, shares.iter().copied().map(to), about);
                     if let Some(passes) = home { message.retained(&publisher, *passes) } else { message }

@@ -85,7 +85,7 @@ impl Peers {
     pub(super) fn append(
         &mut self,
         peers: u64,
-        (packet, about): (&[u8], About),
+        (packet, about): (&[u8], About<'_>),
         home: Option<(usize, &Publisher, u64)>,
         shares: &[(ToShare, usize)],
     ) {
@@ -199,7 +199,7 @@ impl Broker {
             match entry {
                 Entry::Mark => self.retained.heard_of_pass(from),
                 Entry::Message(message) => {
-                    let About { origin, claimed } = message.about;
+                    let About { client, origin, claimed } = message.about;
                     let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
                     // Who subscribes later gets it.
                     claim.iter().filter(|_| message.is_retained()).for_each(|claim| claim.meet());
@@ -209,7 +209,8 @@ impl Broker {
                             || !message.shares.is_empty()
                             || self.awaits_copies(publish.qos))
                     {
-                        let (publish, publisher, claim) = (&publish, None, claim.as_ref());
+                        let publisher = client.and_then(|client| self.sessions.find_all(client).next());
+                        let (publish, claim) = (&publish, claim.as_ref());
                         let (by, shares) = (By::Subscription, message.shares);
                         let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
                         self.deliver_here(io, message, &shares);

@@ -58,7 +58,7 @@ impl Broker {
         let (Some(buffer), Some(value)) = (&mut self.outlets.buffer, self.retained.topics.get_mut(topic)) else {
             return 0;
         };
-        if value.is_own {
+        if value.is_own || self.retained.is_in_kafka {
             return 0;
         }
         let unwritten = &mut self.retained.unwritten;
@@ -120,6 +120,11 @@ impl Broker {
     /// Takes up a retained message of the previous process.
     pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
         let (Some(buffer), Some(found)) = (&mut self.outlets.buffer, saved::decode(payload)) else { return };
+        if self.retained.is_in_kafka {
+            // It was retained before there was a `[broker]`.
+            buffer.end_session(number);
+            return;
+        }
         let (deadline, publisher, publish) = found;
         let topic = TopicKey::new(publish.topic);
         let until = deadline.map(|(wall_ms, left_ms)| buffer.until(wall_ms, left_ms));

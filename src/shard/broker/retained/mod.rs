@@ -30,7 +30,7 @@ use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
 use super::connection::Timer;
-use super::delivery::{Entry, entries, publish_of, put_packet};
+use super::delivery::{Entry, entries, packets, publish_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
 use super::{Broker, Ring, sys_topics};
@@ -112,12 +112,16 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Even parts for all shards; with a spool no more than a quarter of it, and no more than its log can keep track of.
+    /// Even parts for all shards; with a spool that has them no more than a quarter of it, and no more than its log can keep track of.
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
-        let is_divided = !config.auth.is_empty();
-        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX, is_divided } };
+        let is_in_kafka = config.broker.is_some();
+        // Records do not name the user of a message.
+        let is_divided = !config.auth.is_empty() && !is_in_kafka;
+        let Some(spool) = config.spool.filter(|_| !is_in_kafka) else {
+            return Self { messages, bytes, packet: usize::MAX, is_divided };
+        };
         let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
         let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
         let packet = packet.saturating_sub(4 << 10);
@@ -131,6 +135,8 @@ pub(in crate::shard) struct Retained {
     topics: Topics<Value>,
     /// Users that hold the retained messages of clients.
     holders: Holders,
+    /// Whether a topic of `[broker]` has the messages, and the log does not.
+    is_in_kafka: bool,
     /// Bytes of the service's own messages: no bound counts them, and no log has them.
     own: usize,
     bounds: Bounds,
@@ -152,6 +158,7 @@ impl Retained {
         Self {
             topics: Topics::default(),
             holders: Holders::default(),
+            is_in_kafka: config.broker.is_some(),
             own: 0,
             bounds: Bounds::new(config),
             expiring: BTreeSet::new(),
@@ -160,6 +167,11 @@ impl Retained {
             confirmations: Confirmations::new(shards),
             replays: Replays::new(shards),
         }
+    }
+
+    /// Whether a topic of `[broker]` has the messages, and subscribers get all that is published from its topics.
+    pub(in crate::shard) fn is_in_kafka(&self) -> bool {
+        self.is_in_kafka
     }
 
     /// Puts other bounds into force.
@@ -246,24 +258,42 @@ impl Broker {
             self.retained.confirmations.expect(home, ticket);
         }
         if home == self.index {
-            self.retain(io.now(), publish, publisher, taken);
+            let group = self.retain(io.now(), publish, publisher, taken);
+            self.confirm_retention(taken, group);
         }
     }
 
     /// Retains those messages of another shard that have their home here, whatever else waits.
-    pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
-        for (_, entry) in entries(packets) {
+    pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, parcel: &[u8]) {
+        for (_, entry) in entries(parcel) {
             if let Entry::Message(message) = entry
                 && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
             {
-                self.retain(now, &publish, publisher, Taken { shard: from, passes });
+                let taken = Taken { shard: from, passes };
+                let group = self.retain(now, &publish, publisher, taken);
+                self.confirm_retention(taken, group);
             }
+        }
+    }
+
+    /// Takes the messages that Kafka retains, at a start: each is the newest of its topic so far.
+    pub(in crate::shard) fn take_retained(&mut self, now: Monotonic, all: &[u8]) {
+        for publish in packets(all).filter_map(publish_of) {
+            self.retain(now, &publish, Publisher::default(), Taken::default());
+        }
+    }
+
+    /// Has the publisher's shard told when a message is durable here: with that group.
+    fn confirm_retention(&mut self, taken: Taken, group: u64) {
+        if self.waits_for_disk() {
+            self.retained.confirmations.wait(taken.shard, group);
         }
     }
 
     /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
     /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Where it finds no room, what was retained before stays.
-    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) {
+    /// Returns the group in which that is durable.
+    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) -> u64 {
         let topic = TopicKey::new(publish.topic);
         let earlier = self.retained.take(&topic);
         let number = earlier.as_ref().and_then(|value| value.number);
@@ -283,15 +313,13 @@ impl Broker {
             }
             _ => self.forget_retained(&topic, number),
         };
-        if self.waits_for_disk() {
-            self.retained.confirmations.wait(taken.shard, group);
-        }
         if let Some(why) = refused {
             self.numbers.count(M::RetainedRefused);
             self.teller.tell_of(EventKind::RetainedRefused, second(now), publish.topic, |event| {
                 event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why)
             });
         }
+        group
     }
 
     /// Ends expired messages at the end of a turn, and answers new subscriptions.

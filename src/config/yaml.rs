@@ -3,18 +3,18 @@
 use granit_parser::{Event, Parser, ScalarStyle};
 
 /// The longest file, in bytes.
-pub(super) const BYTES_MAX: usize = 1 << 20;
+pub(crate) const BYTES_MAX: usize = 1 << 20;
 
 /// `Node` is a value, with its line, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 /// A node's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// No value: an empty one, or `null`.
     Null,
     /// A text, number or flag, as it is written.
@@ -25,17 +25,17 @@ pub(super) enum Value {
 }
 
 /// What is wrong, and its line.
-pub(super) type Wrong = (usize, String);
+pub(crate) type Wrong = (usize, String);
 
 impl Node {
     /// The value of a name, if the node is a map that has it.
-    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().find(|(known, _)| known == name).map(|(_, node)| node)
     }
 
     /// The text of a name, if it has one.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match &self.get(name)?.value {
             Value::Text(text) => Some(text),
             _ => None,
@@ -43,7 +43,7 @@ impl Node {
     }
 
     /// The items of a list; none if it is not one.
-    pub(super) fn items(&self) -> &[Self] {
+    pub(crate) fn items(&self) -> &[Self] {
         if let Value::List(items) = &self.value { items } else { &[] }
     }
 }
@@ -51,8 +51,8 @@ impl Node {
 /// The documents of a text, without those that are empty.
 ///
 /// # Errors
-/// The text is not YAML, or has what documents of Dapr do not have.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, Wrong> {
+/// The text is not YAML, or has aliases, or names that are no texts.
+pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Wrong> {
     let mut events = Events(Parser::new_from_str(text));
     let mut documents = Vec::new();
     while let Some((event, line)) = events.next()? {

@@ -1,0 +1,199 @@
+//! What a start with `[broker]` needs of Kafka before clients are accepted: its topics, a place in each of their partitions, and what is
+//! retained.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::{
+    FindCoordinatorRequest, GroupId, MetadataResponse, OffsetCommitRequest, OffsetFetchRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::admin::Admin;
+use super::check::{UNKNOWN_TOPIC, address};
+use super::log_reader::{LATEST, Since, Taker, Wanted, offset_at, read};
+use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
+use crate::config::{self, Broker, Cluster, Config};
+use crate::kafka::consumer::Record;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::journal::Journal;
+use crate::shard::sources::RetainedMessages;
+
+/// The last versions of these requests that name a topic, and a group that has no members.
+const OFFSET_FETCH_VERSION_MAX: i16 = 7;
+const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
+
+/// The wait before Kafka is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Prepares until that is done; `done` is told the retained messages of each shard. What is in the way is reported once.
+pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Vec<Vec<u8>>) -> bool) {
+    let Some(broker) = &config.broker else { return };
+    let mut said = String::new();
+    let retained = loop {
+        match prepare(config, broker) {
+            Ok(retained) => break retained,
+            Err(why) => {
+                if said != why {
+                    let event = Event::now(Kind::SourceTrouble).with(Field::Source, config::BROKER);
+                    journal.say(event.with(Field::Group, broker.group()).with(Field::Reason, why.as_str()));
+                    said = why;
+                }
+                std::thread::sleep(AGAIN);
+            }
+        }
+    };
+    // The service may have ended by then.
+    let _ = done(retained);
+}
+
+/// Creates topics that are missing, has the group begin where it has no place yet, and returns the retained messages of each shard.
+///
+/// # Errors
+/// What is in the way, in words: it may pass.
+pub(super) fn prepare(config: &Config, broker: &Broker) -> Result<Vec<Vec<u8>>, String> {
+    let cluster = &config.clusters[broker.cluster];
+    let mut admin = Admin::connect(cluster)
+        .map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))?;
+    let names: Vec<&str> = broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]).collect();
+    let metadata = admin.metadata(&names).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let missing: Vec<&str> =
+        metadata.topics.iter().filter(|topic| topic.error_code == UNKNOWN_TOPIC).filter_map(name).collect();
+    if !missing.is_empty() {
+        create(cluster, broker, &missing, metadata.brokers.len())?;
+        // The brokers learn of them one after the other.
+        return Err(format!("topics are being created: {}", missing.join(", ")));
+    }
+    if let Some(topic) = metadata.topics.iter().find(|topic| topic.error_code != 0) {
+        return Err(format!("topic {}: error {}", name(topic).unwrap_or_default(), topic.error_code));
+    }
+    let policy = admin.topic_text(&broker.retained, CLEANUP_POLICY);
+    if policy.is_some_and(|policy| !policy.split(',').any(|word| word.trim() == COMPACT)) {
+        let topic = &broker.retained;
+        return Err(format!(
+            "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
+        ));
+    }
+    begin(cluster, broker, &mut admin, &metadata)?;
+    let mut retained = Loading(RetainedMessages::new(config, broker));
+    read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
+    Ok(retained.0.of_shards())
+}
+
+fn name(topic: &MetadataResponseTopic) -> Option<&str> {
+    topic.name.as_ref().map(|name| &*name.0)
+}
+
+/// Takes the records of the topic of retained messages.
+struct Loading(RetainedMessages);
+
+impl Taker for Loading {
+    fn goes_on(&mut self) -> bool {
+        true
+    }
+
+    fn take(&mut self, partition: i32, record: &Record<'_>) {
+        self.0.take(partition, record);
+    }
+}
+
+fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) -> Result<(), String> {
+    if !broker.create_topics {
+        return Err(format!("missing topics: {}; create_topics in [broker] is false", missing.join(", ")));
+    }
+    let replicas = i16::try_from(usize::from(broker.replicas).min(brokers.max(1))).unwrap_or(i16::MAX);
+    let shape = Shape { partitions: Some(broker.partitions.into()), replication_factor: Some(replicas) };
+    let topic = |name: &&str| new_topic(name, shape, **name == broker.retained);
+    let failed: Vec<String> = topics::request(cluster, missing.iter().map(topic).collect(), false)?
+        .into_iter()
+        .filter_map(|created| created.refused().map(|why| format!("topic {}: {why}", created.topic)))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
+}
+
+/// Commits the end of each partition of a topic in which the group has no place at all: what was written before is for nobody. Partitions that
+/// were added later begin at their first record.
+fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<(), String> {
+    let group = broker.group();
+    let mut coordinator = coordinator(cluster, &group, admin)?;
+    let topics: Vec<&MetadataResponseTopic> =
+        metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
+    let known = known(&mut coordinator, &group, &topics)?;
+    let (mut places, mut leaders) = (Vec::new(), BTreeMap::new());
+    for topic in topics.iter().filter(|topic| name(topic).is_some_and(|name| !known.contains(name))) {
+        let Some(of) = topic.name.clone() else { continue };
+        let mut partitions = Vec::new();
+        for partition in &topic.partitions {
+            let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
+            let node = node.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
+            let leader = match leaders.entry(node.node_id.0) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Admin::connect_to(cluster, &address(node))?),
+            };
+            let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
+            let place = OffsetCommitRequestPartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_committed_offset(end)
+                .with_committed_leader_epoch(-1)
+                .with_committed_metadata(Some(StrBytes::default()));
+            partitions.push(place);
+        }
+        places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    let version = coordinator.version::<OffsetCommitRequest>(OFFSET_COMMIT_VERSION_MAX);
+    let version = version.ok_or_else(|| format!("{}: it does not support OffsetCommit", coordinator.broker))?;
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(StrBytes::from(group.clone())))
+        .with_generation_id_or_member_epoch(-1)
+        .with_retention_time_ms(-1)
+        .with_topics(places);
+    let answer = coordinator.ask_at(&request, version)?;
+    let errors = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+    match errors.into_iter().find(|error| *error != 0) {
+        Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
+        None => Ok(()),
+    }
+}
+
+/// A connection to the broker that coordinates the group.
+fn coordinator(cluster: &Cluster, group: &str, admin: &mut Admin) -> Result<Admin, String> {
+    let version = admin.version::<FindCoordinatorRequest>(3);
+    let version = version.ok_or_else(|| format!("{}: it does not support consumer groups", admin.broker))?;
+    let answer =
+        admin.ask_at(&FindCoordinatorRequest::default().with_key(StrBytes::from(group.to_owned())), version)?;
+    if answer.error_code != 0 {
+        return Err(format!("group {group}: FindCoordinator was answered with error {}", answer.error_code));
+    }
+    let host = answer.host.as_str();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    Admin::connect_to(cluster, &format!("{host}:{}", answer.port))
+}
+
+/// The topics in which the group has a place.
+fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<BTreeSet<String>, String> {
+    let version = coordinator.version::<OffsetFetchRequest>(OFFSET_FETCH_VERSION_MAX);
+    let version = version.ok_or_else(|| format!("{}: it does not support OffsetFetch", coordinator.broker))?;
+    let of_topic = |topic: &&MetadataResponseTopic| {
+        let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+        OffsetFetchRequestTopic::default()
+            .with_name(topic.name.clone().unwrap_or_default())
+            .with_partition_indexes(partitions)
+    };
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId(StrBytes::from(group.to_owned())))
+        .with_topics(Some(topics.iter().map(of_topic).collect()));
+    let answer = coordinator.ask_at(&request, version)?;
+    let each = || answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+    if let Some(error) = [answer.error_code].into_iter().chain(each()).find(|error| *error != 0) {
+        return Err(format!("group {group}: OffsetFetch was answered with error {error}"));
+    }
+    let has_place = answer.topics.iter().filter(|topic| topic.partitions.iter().any(|of| of.committed_offset >= 0));
+    Ok(has_place.map(|topic| topic.name.0.to_string()).collect())
+}

@@ -1,0 +1,234 @@
+//! `[broker]`: each topic of Kafka that clients' messages go through is a sink, for what they publish, and one source reads all of them for
+//! subscribers. One more sink takes what is retained.
+
+use std::collections::HashMap;
+
+use toml::de::DeValue;
+
+use super::clusters::Target;
+use super::keys::{Key, Section};
+use super::problem::Fault;
+use super::reader::{Table, defaults};
+use super::resolve::Document;
+use super::resolved::{
+    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source,
+    Topics,
+};
+use super::setting::Settings as _;
+use super::sources::check_mqtt_topic;
+use super::{EMBEDDED, Overrides, sinks, values};
+use crate::kafka::topic_name::kafka_topic;
+use crate::record::names::{CLIENT_ID, QOS, RETAIN};
+use crate::route::filter;
+use crate::rule::record::RecordTemplate;
+use crate::rule::template::{Fixed, Template};
+
+/// The beginning of the names of the broker's own sinks, and the name of its source.
+pub const NAME: &str = "broker";
+/// The hint for a shared subscription among the filters of a route.
+const SHARED: &str = "a route gets each message once: leave out $share and the group";
+/// The interval between commits of the broker's source.
+const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Reads `[broker]`, if the file has it.
+pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Broker> {
+    if !document.has(Section::Broker) {
+        return None;
+    }
+    let table = document.table(Section::Broker);
+    let mut broker = Broker::read(&table);
+    broker.name = table.read("name", values::name);
+    let mut topics = HashMap::new();
+    for key in ["messages", "retained"] {
+        let topic = table.read(key, values::non_empty);
+        check_topic(&table, key, &topic, &mut topics);
+        *(if key == "messages" { &mut broker.messages } else { &mut broker.retained }) = topic;
+    }
+    for part in table.list_parts(Section::BrokerRoute) {
+        let route = route(&part, overrides, &mut topics);
+        let earlier = || broker.routes.iter().flat_map(|route| &route.filters);
+        let is_taken = |filter: &String| earlier().any(|taken| filter::covers(taken, filter));
+        if !route.filters.is_empty() && route.filters.iter().all(is_taken) {
+            let fault = Fault::new("no message goes to this route: those before it take all of `filters`");
+            part.source.warn(&part.spot("filters"), fault.hint("move it up"));
+        }
+        broker.routes.push(route);
+    }
+    broker.cluster = sinks::target(&table, targets).unwrap_or_default();
+    if targets.get(broker.cluster).is_none_or(|target| target.name == EMBEDDED) {
+        let fault = Fault::new("needs a Kafka cluster: the embedded log does not compact topics");
+        let hint = "add [kafka.NAME]; a broker without Kafka needs no [broker], and keeps its state in [spool]";
+        table.source.report(&table.spot("kafka"), fault.hint(hint));
+    }
+    Some(broker)
+}
+
+/// Reports what is no topic of Kafka, and one that two places name.
+fn check_topic(table: &Table<'_>, key: &'static str, topic: &str, seen: &mut HashMap<String, String>) {
+    let spot = table.spot(key);
+    if let Err(error) = kafka_topic(topic.as_bytes()) {
+        table.source.report(&spot, Fault::new(format!("\"{topic}\" is not a valid Kafka topic: it {error}")));
+    }
+    if let Some(earlier) = seen.insert(topic.to_owned(), spot.path.clone()) {
+        let fault = Fault::new(format!("\"{topic}\" is the topic of {earlier}, too"));
+        table.source.report(&spot, fault.hint("a topic is in one route; put all of its filters there"));
+    }
+}
+
+fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, String>) -> BrokerRoute {
+    let fixed = Fixed { metadata: &[], environment: &overrides.environment };
+    let topic = table.find("topic", values::non_empty).unwrap_or_default();
+    if !topic.is_empty() {
+        check_topic(table, "topic", &topic, topics);
+    }
+    let mqtt_topic: RecordTemplate =
+        table.read("mqtt_topic", |_: &Key, value: &DeValue<'_>| values::template_of(value, &fixed));
+    check_mqtt_topic(table, &mqtt_topic, &table.spot("mqtt_topic"));
+    BrokerRoute {
+        filters: sinks::filters(table, "filters", SHARED).into_iter().map(|(filter, _)| filter).collect(),
+        topic,
+        by_client: table.read("partition_by", values::word) == "client",
+        mqtt_topic,
+    }
+}
+
+/// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
+pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, rules): (&[Sink], &[Source], &[Rule])) {
+    let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
+    let topics = || broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]);
+    for (at, sink) in sinks.iter().enumerate() {
+        if is_ours(&sink.name) {
+            let fault = Fault::new(format!("\"{}\" is a name of [broker]'s own", sink.name));
+            document.source.report(&document.spot_in(Section::Sink, at, "name"), fault.hint("choose another one"));
+        }
+        let topic = sink.topic.as_literal();
+        if sink.cluster == broker.cluster && topics().any(|known| Some(known) == topic) {
+            let fault =
+                Fault::new(format!("\"{}\" is a topic of [broker], which writes it", topic.unwrap_or_default()));
+            document.source.report(&document.spot_in(Section::Sink, at, "topic"), fault.hint("remove the sink"));
+        }
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        if rule.republish.iter().any(|made| made.is_direct) {
+            let fault =
+                Fault::new("has a message that goes past sinks, and with [broker] a sink is the way to subscribers");
+            document.source.report(&document.spot_in(Section::Rule, at, "republish"), fault.hint("remove direct"));
+        }
+    }
+    for (at, source) in sources.iter().enumerate() {
+        if is_ours(&source.name) {
+            let fault = Fault::new(format!("\"{}\" is a name of [broker]'s own", source.name));
+            document.source.report(&document.spot_in(Section::Source, at, "name"), fault.hint("choose another one"));
+        }
+        let read = source.routes().find(|(topic, _)| topics().any(|known| known == *topic));
+        if let Some((topic, _)) = read.filter(|_| source.cluster == broker.cluster) {
+            let fault = Fault::new(format!("\"{topic}\" is a topic of [broker], which reads it"));
+            document.source.report(&document.spot_in(Section::Source, at, "topic"), fault.hint("remove the source"));
+        }
+    }
+}
+
+impl Broker {
+    /// The consumer group of the instance.
+    #[must_use]
+    pub fn group(&self) -> String {
+        format!("forebay-{NAME}-{}", self.name)
+    }
+
+    /// The Kafka topics that messages go through, each with the filters of its route; the last one takes what no route does.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, Option<&BrokerRoute>)> {
+        let routes = self.routes.iter().map(|route| (route.topic.as_str(), Some(route)));
+        routes.chain([(self.messages.as_str(), None)])
+    }
+
+    /// The sinks of the topics, in their order, and that of retained messages, which is the last.
+    pub(super) fn sinks(&self) -> Vec<Sink> {
+        let mut taken: Vec<String> = Vec::new();
+        let mut sinks: Vec<Sink> = Vec::new();
+        for (topic, route) in self.topics() {
+            let filters = route.map_or_else(|| vec!["#".to_owned()], |route| route.filters.clone());
+            let meets = |earlier: &&String| filters.iter().any(|filter| filter::overlap(earlier, filter));
+            let exclude = taken.iter().filter(meets).cloned().collect();
+            taken.extend(filters.iter().cloned());
+            let partitioner =
+                if route.is_some_and(|route| route.by_client) { Partitioner::Client } else { Partitioner::Key };
+            let headers =
+                vec![of_message(QOS, "${qos}"), of_message(RETAIN, "${retain}"), of_message(CLIENT_ID, "${clientid}")];
+            sinks.push(Sink {
+                filters,
+                exclude,
+                partitioner,
+                headers,
+                of_broker: Some(OfBroker::Route),
+                ..self.sink(topic)
+            });
+        }
+        let headers = vec![of_message(QOS, "${qos}")];
+        sinks.push(Sink {
+            empty_is_null: true,
+            headers,
+            of_broker: Some(OfBroker::Retained),
+            ..self.sink(&self.retained)
+        });
+        sinks
+    }
+
+    fn sink(&self, topic: &str) -> Sink {
+        Sink {
+            name: format!("{NAME}.{topic}"),
+            cluster: self.cluster,
+            topic: template(topic),
+            key: Some(template("${topic}")),
+            value: template("${payload}"),
+            acknowledge: Acknowledge::Replicated,
+            acks: -1,
+            on_refuse: OnRefuse::Reject,
+            no_dead_letters: true,
+            drops_qos0: false,
+            ..defaults(Section::Sink, NAME, Sink::read)
+        }
+    }
+
+    /// The retained messages' topic as a source, which is read once, at a start.
+    #[must_use]
+    pub fn source_of_retained(&self) -> Source {
+        let topics = Topics::One(vec![self.retained.clone()]);
+        let mqtt_topic = RecordTemplate::parse("${key}").ok();
+        Source { topics, mqtt_topic, retain: Choice::Fixed(true), ..self.source() }
+    }
+
+    /// The source of all topics.
+    pub(super) fn source(&self) -> Source {
+        let key = || RecordTemplate::parse("${key}").unwrap_or_default();
+        let each = self
+            .topics()
+            .map(|(topic, route)| (topic.to_owned(), route.map_or_else(key, |route| route.mqtt_topic.clone())));
+        let header = |name| RecordTemplate::parse(&format!("${{headers.{name}}}")).unwrap_or_default();
+        Source {
+            name: NAME.to_owned(),
+            cluster: self.cluster,
+            topics: Topics::Each(each.collect()),
+            payload: RecordTemplate::parse("${value}").unwrap_or_default(),
+            qos: Choice::Either(header(QOS), u8::try_from(self.qos).unwrap_or(1)),
+            retain: Choice::Either(header(RETAIN), false),
+            feeds: vec![Feed::Subscribers],
+            group: self.group(),
+            group_instance: Some(self.name.clone()),
+            offset_reset: OffsetReset::Earliest,
+            start_grace: std::time::Duration::ZERO,
+            commit_interval: COMMIT_INTERVAL,
+            is_of_broker: true,
+            ..defaults(Section::Source, NAME, Source::read)
+        }
+    }
+}
+
+/// A header that is made of a message.
+fn of_message(name: &str, text: &str) -> (String, Template) {
+    (name.to_owned(), template(text))
+}
+
+/// A template of this text, which is one.
+fn template(text: &str) -> Template {
+    Template::parse(text).unwrap_or_default()
+}

@@ -1,0 +1,344 @@
+//! `[broker]`: messages of clients go through topics of a real Kafka, and what any program writes there reaches subscribers. Rows Z1 to Z13, Z22 to Z24
+//! and Z28 to Z33.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use forebay::mqtt::FilterBuf;
+use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, QoS, Subscribe, SubscriptionOptions, Version, Will};
+use forebay::mqtt::property::{Properties, Property};
+
+use crate::device::{Device, Heard, hello, properties, puback, publish};
+use crate::process::{metric, until, until_metric};
+use crate::support::kafka::shared;
+use crate::support::service::{Service, config, config_with, program};
+use crate::support::{run, tool};
+
+/// Topics of one test.
+struct Names {
+    kafka: String,
+    messages: String,
+    retained: String,
+    devices: String,
+    group: String,
+}
+
+impl Names {
+    fn new(test: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
+        let name = |what: &str| format!("broker-{test}-{}-{now}-{what}", std::process::id());
+        let (messages, retained, devices) = (name("messages"), name("retained"), name("devices"));
+        Self { kafka: shared(), messages, retained, devices, group: name("a") }
+    }
+
+    /// `[broker]` with its topics, and a route for `place/+/device/#`.
+    fn config(&self, more: &str) -> String {
+        let Self { kafka, messages, retained, devices, group } = self;
+        format!(
+            "[kafka.main]\nbootstrap = \"{kafka}\"\n[broker]\nname = \"{group}\"\nmessages = \"{messages}\"\nretained = \"{retained}\"\npartitions = 3\n\
+             [[broker.route]]\nfilters = [\"place/+/device/#\"]\ntopic = \"{devices}\"\n{more}"
+        )
+    }
+
+    fn kcat(&self, arguments: &[&str]) -> Command {
+        let mut kcat = tool("kcat");
+        // As the sinks do, and Java: with the partition of the key.
+        kcat.args(["-q", "-b", &self.kafka, "-X", "partitioner=murmur2"]).args(arguments);
+        kcat
+    }
+
+    /// Writes a record as any program may.
+    fn write(&self, topic: &str, key: &str, value: &str, headers: &[&str]) {
+        let mut kcat = self.kcat(&["-P", "-t", topic, "-k", key]);
+        for header in headers {
+            kcat.args(["-H", header]);
+        }
+        let file = crate::support::temp_dir();
+        let path = file.path().join("value");
+        std::fs::write(&path, value).expect("it can be written");
+        run(kcat.arg(path));
+    }
+
+    /// All records of a topic: key, value and headers.
+    fn read(&self, topic: &str) -> Vec<String> {
+        let output =
+            self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-f", "%k|%s|%h\n"]).output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+/// The next message, acknowledged: topic and payload.
+fn next(device: &mut Device) -> (String, String) {
+    match device.hear() {
+        Heard::Message(qos, packet_id, topic, payload) => {
+            if qos == 1 {
+                device.acknowledge(PacketType::PubAck, packet_id);
+            }
+            (topic, String::from_utf8(payload).expect("text"))
+        }
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+fn message(topic: &str, payload: &str) -> (String, String) {
+    (topic.to_owned(), payload.to_owned())
+}
+
+fn subscriber(service: &Service, filter: &str) -> Device {
+    let mut device = Device::connect(service.mqtt(), Version::V5, "");
+    assert_eq!(device.subscribe(&[(filter, QoS::AtLeastOnce)]), [1]);
+    device
+}
+
+/// Waits until the topics are read.
+fn until_read(service: &Service) {
+    until("its partitions to be read", || metric(service, "source_partitions{source=\"broker\"}") == 6);
+}
+
+/// Z7, Z9, Z10, Z13, Z28 to Z31: a publish is a record of its route's topic, with the MQTT topic as the key, before it is answered, and subscribers get it
+/// once, from there.
+#[test]
+fn what_is_published_goes_through_kafka_and_comes_once() {
+    for shards in [1, 2] {
+        let names = Names::new("through");
+        let service = Service::start(&config_with(&format!("shards = {shards}"), &names.config("")));
+        let mut subscribers = [0, 1, 2, 3].map(|_| subscriber(&service, "#"));
+        let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+        publisher.deliver(1, "place/7/device/a", b"routed");
+        // It is in Kafka when it is answered.
+        let records = names.read(&names.devices);
+        assert_eq!(records.len(), 1, "{records:?}");
+        let headers = "mqtt-qos=1,mqtt-retain=false,mqtt-client-id=publisher";
+        assert_eq!(records[0], format!("place/7/device/a|routed|{headers}"));
+        publisher.deliver(2, "place/7", b"rest");
+        assert_eq!(names.read(&names.messages).len(), 1);
+        for device in &mut subscribers {
+            let mut got = [next(device), next(device)];
+            got.sort();
+            assert_eq!(got, [message("place/7", "rest"), message("place/7/device/a", "routed")]);
+        }
+        // Nothing comes twice: the next message is the next that is heard.
+        publisher.deliver(1, "last", b"x");
+        for device in &mut subscribers {
+            assert_eq!(next(device), message("last", "x"));
+        }
+        assert_eq!(metric(&service, "source_messages_total{result=\"published\"}"), 3);
+    }
+}
+
+/// Z24: what another program writes into a topic reaches subscribers by its key, at the QoS of `[broker]` or of a header.
+#[test]
+fn records_of_other_programs_reach_subscribers() {
+    let names = Names::new("foreign");
+    let service = Service::start(&config(&names.config("mqtt_topic = \"from/${key}\"\n")));
+    let mut device = subscriber(&service, "#");
+    until_read(&service);
+    names.write(&names.messages, "a/b", "plain", &[]);
+    assert_eq!(next(&mut device), message("a/b", "plain"));
+    names.write(&names.messages, "a/b", "qos 0", &["mqtt-qos=0"]);
+    assert!(matches!(device.hear(), Heard::Message(0, ..)));
+    names.write(&names.devices, "x", "routed", &[]);
+    assert_eq!(next(&mut device), message("from/x", "routed"));
+    // A key that is no topic, and one of the server's own, are passed over.
+    names.write(&names.messages, "a/#", "wild", &[]);
+    names.write(&names.messages, "$SYS/x", "own", &[]);
+    until_metric(&service, "source_bad_records_total", 2);
+    names.write(&names.messages, "a/c", "last", &[]);
+    assert_eq!(next(&mut device), message("a/c", "last"));
+    drop(service);
+    // An instance that has not been there begins at the end of the topics.
+    let names = Names { group: format!("{}-other", names.group), ..names };
+    let service = Service::start(&config(&names.config("mqtt_topic = \"from/${key}\"\n")));
+    let mut device = subscriber(&service, "#");
+    names.write(&names.messages, "a/d", "new", &[]);
+    assert_eq!(next(&mut device), message("a/d", "new"));
+}
+
+/// Z23, Z24: a request of mosquitto_rr, with a response topic and correlation data, is a record that any workflow can answer; here kcat does.
+#[test]
+fn kcat_answers_a_request() {
+    let names = Names::new("request");
+    let service = Service::start(&config(&names.config("")));
+    until_read(&service);
+    let port = service.mqtt().port().to_string();
+    let mut requester = tool("mosquitto_rr");
+    let at = ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-W", "60", "-q", "1"];
+    let request =
+        ["-t", "place/1/device/set", "-e", "answers/1", "-m", "on", "-D", "publish", "correlation-data", "42"];
+    requester.args(at).args(request).args(["-F", "%t %p %D"]).stdout(Stdio::piped());
+    let requester = requester.spawn().expect("it runs");
+    until("the request to be in Kafka", || names.read(&names.devices).len() == 1);
+    let record = names.read(&names.devices).remove(0);
+    let headers = record.rsplit_once('|').expect("headers").1;
+    let header = |name: &str| {
+        let name = format!("{name}=");
+        headers.split(',').find_map(|header| header.strip_prefix(&name)).expect("a header").to_owned()
+    };
+    let (to, correlation) = (header("mqtt-response-topic"), header("mqtt-correlation-data"));
+    assert_eq!((&*to, &*correlation), ("answers/1", "42"));
+    names.write(&names.messages, &to, "done", &[&format!("mqtt-correlation-data={correlation}")]);
+    let output = requester.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), "answers/1 done 42");
+}
+
+/// Z8, Z32, Z33: what is retained is a record of the topic for it, by its MQTT topic; a machine that has nothing takes it up from there, and what was
+/// ended is not there.
+#[test]
+fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
+    let names = Names::new("retained");
+    let text = config_with("shards = 2", &names.config(""));
+    let mut service = Service::start(&text);
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    let all = [("a", "1"), ("place/1/device/x", "2"), ("gone", "3"), ("a", "4"), ("gone", "")];
+    for (packet_id, (topic, payload)) in (1..).zip(all) {
+        let retained = Publish { retain: true, ..publish(QoS::AtLeastOnce, packet_id, topic, payload.as_bytes()) };
+        publisher.say(&Packet::Publish(retained));
+        assert_eq!(publisher.hear(), puback(packet_id));
+    }
+    names.write(&names.messages, "foreign", "5", &["mqtt-retain=true"]);
+    until_metric(&service, "retained_messages", 3);
+    until("the copies to be in Kafka", || {
+        metric(&service, "source_lag_records") == 0 && names.read(&names.retained).len() == 6
+    });
+    let expected = [message("a", "4"), message("foreign", "5"), message("place/1/device/x", "2")];
+    let held = |service: &Service| {
+        let mut device = subscriber(service, "#");
+        let mut got = [next(&mut device), next(&mut device), next(&mut device)];
+        got.sort();
+        got
+    };
+    assert_eq!(held(&service), expected);
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    publisher.deliver(1, "place/1/device/x", b"not retained");
+    service.kill9();
+    drop(service);
+    // An empty machine.
+    let service = Service::start(&text);
+    until_metric(&service, "retained_messages", 3);
+    assert_eq!(held(&service), expected);
+}
+
+/// Z33 and the vector: what comes while the service is away reaches a kept session once it is back, after an orderly stop once.
+#[test]
+fn what_comes_while_it_is_away_comes_once_when_it_is_back() {
+    let names = Names::new("away");
+    let mut service = Service::start(&config(&names.config("[spool]\nbytes_max = \"256MiB\"\n")));
+    let hour = properties([Property::SessionExpiryInterval(3_600)]);
+    let kept = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "kept") };
+    let (mut device, _) = Device::connect_as(service.mqtt(), &kept);
+    assert_eq!(device.subscribe(&[("t/#", QoS::AtLeastOnce)]), [1]);
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    publisher.deliver(1, "t/1", b"before");
+    assert_eq!(next(&mut device), message("t/1", "before"));
+    device.vanish();
+    for (round, is_killed) in [false, true, false].into_iter().enumerate() {
+        publisher.deliver(2, "t/1", format!("queued {round}").as_bytes());
+        if is_killed {
+            service.kill9();
+        } else {
+            assert!(service.terminate().success());
+        }
+        names.write(&names.messages, "t/1", &format!("away {round}"), &[]);
+        service.start_again();
+        publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+        publisher.deliver(1, "t/1", format!("back {round}").as_bytes());
+        let (mut device, hello) = Device::connect_as(service.mqtt(), &kept);
+        assert!(hello.session_present);
+        let wanted = ["queued", "away", "back"].map(|word| message("t/1", &format!("{word} {round}")));
+        let mut got = Vec::new();
+        while got.last() != Some(&wanted[2]) {
+            got.push(next(&mut device));
+        }
+        if is_killed {
+            // What was not committed comes again.
+            let mut seen = BTreeSet::new();
+            got.retain(|one| wanted.contains(one) && seen.insert(one.clone()));
+        }
+        assert_eq!(got, wanted);
+        until("all to be settled", || metric(&service, "source_open_messages") == 0);
+        device.vanish();
+    }
+}
+
+/// A client that wants nothing of its own does not get it from Kafka either; on whichever shard the record is read.
+#[test]
+fn no_local_holds() {
+    let names = Names::new("local");
+    let service = Service::start(&config_with("shards = 2", &names.config("")));
+    for client_id in ["one", "two", "three", "four"] {
+        let mut device = Device::connect(service.mqtt(), Version::V5, client_id);
+        let mut list = FilterBuf::for_subscribe();
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, no_local: true, ..SubscriptionOptions::default() };
+        assert!(list.push("#", options));
+        device.say(&Packet::Subscribe(Subscribe {
+            packet_id: 9,
+            properties: Properties::EMPTY,
+            filters: list.as_filters(),
+        }));
+        assert!(matches!(device.hear(), Heard::Codes(..)));
+        for packet_id in 1..5 {
+            device.deliver(packet_id, &format!("own/{client_id}/{packet_id}"), b"own");
+        }
+        let mut other = Device::connect(service.mqtt(), Version::V5, "other");
+        other.deliver(1, "others", b"x");
+        assert_eq!(next(&mut device), message("others", "x"));
+    }
+}
+
+/// The binding of Zilla's reference, as it is written there.
+const ZILLA: &str = "\
+mqtt_kafka_proxy:
+  type: mqtt-kafka
+  kind: proxy
+  options:
+    server: mqtt-1.example.com:1883
+    topics:
+      sessions: mqtt-sessions
+      messages: mqtt-messages
+      retained: mqtt-retained
+  exit: kafka_cache_client
+";
+
+/// Z1 to Z12: `forebay import zilla` reads the example as it is written, a service runs with what it makes, and what is missing is an error.
+#[test]
+fn zillas_example_is_imported_and_runs() {
+    let dir = crate::support::temp_dir();
+    let file = dir.path().join("zilla.yaml");
+    let import = |text: &str| {
+        std::fs::write(&file, text).expect("it can be written");
+        let output = program().args(["import", "zilla"]).arg(&file).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, said) = import(&ZILLA.replace("      retained: mqtt-retained\n", ""));
+    assert!(code == Some(1) && said.contains("options.topics.retained is required"), "{said}");
+    let (code, made, said) = import(ZILLA);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("options.server: left out") && said.contains("set bootstrap of [kafka.main]"), "{said}");
+    let names = Names::new("zilla");
+    let made = made.replace("kafka.example:9092", &names.kafka);
+    let service = Service::start_with(&config(&made), &[], &[("FOREBAY_BROKER_NAME", &names.group)]);
+    let topic = format!("{}/a", names.group);
+    let mut device = subscriber(&service, &topic);
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    publisher.deliver(1, &topic, b"through Kafka");
+    assert_eq!(next(&mut device), message(&topic, "through Kafka"));
+    let records = names.read("mqtt-messages");
+    assert!(records.iter().any(|record| record.starts_with(&format!("{topic}|through Kafka|"))), "{records:?}");
+}
+
+/// Z22: a will is a message as any other.
+#[test]
+fn a_will_goes_through_kafka() {
+    let names = Names::new("will");
+    let service = Service::start(&config(&names.config("")));
+    let mut device = subscriber(&service, "wills/#");
+    let will =
+        Will { topic: "wills/a", payload: b"gone", qos: QoS::AtLeastOnce, retain: true, properties: Properties::EMPTY };
+    let connect = Connect { will: Some(will), ..hello(Version::V5, "mortal") };
+    Device::connect_as(service.mqtt(), &connect).0.vanish();
+    assert_eq!(next(&mut device), message("wills/a", "gone"));
+    assert_eq!(names.read(&names.messages), ["wills/a|gone|mqtt-qos=1,mqtt-retain=true,mqtt-client-id=mortal"]);
+    until("the copy to be in Kafka", || names.read(&names.retained).len() == 1);
+}
