@@ -37,9 +37,10 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("delivery".into(), config.delivery.shown().into());
     all.insert("retained".into(), config.retained.shown().into());
     let environment = environment();
-    let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
+    // Those of the broker are not in the file.
+    let sinks = config.sinks.iter().filter(|sink| !sink.is_removed && sink.of_broker.is_none());
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
-    let sources = config.sources.iter().filter(|source| !source.is_removed);
+    let sources = config.sources.iter().filter(|source| !source.is_removed && !source.is_of_broker);
     let rules = config.rules.iter().filter(|rule| !rule.is_removed);
     all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
     // Those of components are not in the file.
@@ -47,6 +48,7 @@ pub(super) fn of(config: &Config) -> Value {
     let bridges = bridges.map(|of| (of.name.clone(), bridge(config, of, &environment)));
     all.insert("bridge".into(), Value::Object(bridges.collect()));
     all.insert("dapr".into(), config.dapr.as_ref().map_or(Value::Null, |of| of.shown().into()));
+    all.insert("broker".into(), config.broker.as_ref().map_or(Value::Null, |of| broker(config, of, &environment)));
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
@@ -277,6 +279,21 @@ fn source(config: &Config, of: &crate::config::Source, environment: &BTreeMap<St
     shown.into()
 }
 
+fn broker(config: &Config, of: &crate::config::Broker, environment: &BTreeMap<String, String>) -> Value {
+    let mut shown = of.shown();
+    shown.insert("kafka".into(), config.clusters[of.cluster].name.as_str().into());
+    let route = |of: &crate::config::BrokerRoute| {
+        json!({
+            "filters": of.filters,
+            "topic": of.topic,
+            "partition_by": if of.by_client { "client" } else { "topic" },
+            "mqtt_topic": hidden(&of.mqtt_topic.to_string(), environment),
+        })
+    };
+    shown.insert("route".into(), of.routes.iter().map(route).collect());
+    shown.into()
+}
+
 /// A bridge. Its password is not shown, and neither is what the URL may have of it.
 fn bridge(config: &Config, of: &crate::config::Bridge, environment: &BTreeMap<String, String>) -> Value {
     let text = |template: &Template| hidden(&template.to_string(), environment);
@@ -361,6 +378,10 @@ mod tests {
             let file = "[bridge.plant]\nurl = 'mqtts://a'\n[[bridge.plant.in]]\nfilters = 'a'\n[[bridge.plant.out]]\nfilters = 'a'";
             of(&crate::config::parse(file, "t").expect("good"))
         };
+        let routed = || {
+            let file = "[kafka.k]\nbootstrap = 'k:1'\n[broker]\n[[broker.route]]\nfilters = 'a'\ntopic = 't'";
+            of(&crate::config::parse(file, "t").expect("good"))
+        };
         for (section, key) in keys {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
@@ -377,6 +398,8 @@ mod tests {
                     let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
                     &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
                 }
+                "broker" => &routed()["broker"],
+                "broker.route" => &routed()["broker"]["route"][0],
                 "bridge" => &plant()["bridge"]["plant"],
                 "bridge.tls" => &plant()["bridge"]["plant"]["tls"],
                 "bridge.in" => &plant()["bridge"]["plant"]["in"][0],

@@ -204,7 +204,9 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     let expected = [message("a", "4"), message("foreign", "5"), message("place/1/device/x", "2")];
     let held = |service: &Service| {
         let mut device = subscriber(service, "#");
-        let mut got = [next(&mut device), next(&mut device), next(&mut device)];
+        // What was on its way when the process was killed may come once more.
+        let mut retained = std::iter::repeat_with(|| next(&mut device)).filter(|(_, payload)| payload != "not retained");
+        let mut got = [(); 3].map(|()| retained.next().expect("a message"));
         got.sort();
         got
     };

@@ -79,7 +79,8 @@ const COMPONENT: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata
 
 #[test]
 fn every_query_of_the_dashboard_has_data() {
-    let text = "[spool]\nbytes_max = \"128MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let text = "[spool]\nbytes_max = \"128MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
+                [bridge.plant]\nurl = \"mqtt://127.0.0.1:1\"\n[[bridge.plant.in]]\nfilters = \"a\"\n[[bridge.plant.out]]\nfilters = \"b\"\n";
     let service = Service::start(&config(text));
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     device.deliver(1, "t", b"x");
