@@ -205,7 +205,8 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     let held = |service: &Service| {
         let mut device = subscriber(service, "#");
         // What was on its way when the process was killed may come once more.
-        let mut retained = std::iter::repeat_with(|| next(&mut device)).filter(|(_, payload)| payload != "not retained");
+        let mut retained =
+            std::iter::repeat_with(|| next(&mut device)).filter(|(_, payload)| payload != "not retained");
         let mut got = [(); 3].map(|()| retained.next().expect("a message"));
         got.sort();
         got
