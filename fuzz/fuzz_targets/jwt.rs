@@ -51,6 +51,7 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
         identity_claim: "sub".to_owned(),
         client_id_claim: Some("cid".to_owned()),
         acl_claim: "acl".to_owned(),
+        roles_claim: None,
     };
     Tokens::new(&settings, SECRET).expect("a secret")
 });

@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((first, rest)) = input.split_first() else { return };
     let bytes = if first % 4 == 0 { rest.to_vec() } else { edited(VALID.as_bytes(), rest, WORDS) };
     let Ok(text) = std::str::from_utf8(&bytes) else { return };
-    let Ok(users) = Users::parse(text) else { return };
+    let Ok(users) = Users::parse_alone(text) else { return };
     let mut count = 0;
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (name, hash) = line.split_once(':').expect("each line is read");
@@ -35,5 +35,4 @@ fuzz_target!(|input: &[u8]| {
         count += 1;
     }
     assert_eq!(users.len(), count, "none twice, none lost");
-    assert_eq!(users.decoy().is_some(), count > 0);
 });

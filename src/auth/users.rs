@@ -26,6 +26,14 @@ pub struct User {
 }
 
 impl Users {
+    /// Reads a file by itself, with decoys of another key each time.
+    ///
+    /// # Errors
+    /// As [`Users::parse`].
+    pub fn parse_alone(text: &str) -> Result<Self, Vec<String>> {
+        Self::parse(text, Key::of(None))
+    }
+
     /// Reads a file. `key`: of its decoys.
     ///
     /// # Errors
@@ -93,29 +101,25 @@ mod tests {
     use super::super::password;
     use super::*;
 
-    fn parse(text: &str) -> Result<Users, Vec<String>> {
-        Users::parse(text, Key::of(None))
-    }
-
     /// X28: mosquitto's password file as it is.
     #[test]
     fn a_file_as_mosquitto_passwd_leaves_it() {
         let hash = password::sha512_of(b"one").unwrap();
-        let users = parse(&format!("# devices\n\nalice:{hash}\nbob smith:{hash}\n")).unwrap();
+        let users = Users::parse_alone(&format!("# devices\n\nalice:{hash}\nbob smith:{hash}\n")).unwrap();
         assert_eq!(users.len(), 2);
         assert!(users.get("bob smith").is_some_and(|user| user.stored.matches(b"one")));
         assert!(
             users.get("carol").is_none()
                 && users.decoys().password("carol").is_some_and(|decoy| !decoy.matches(b"one"))
         );
-        assert!(parse("").unwrap().is_empty());
+        assert!(Users::parse_alone("").unwrap().is_empty());
     }
 
     /// X34: a changed line is another one.
     #[test]
     fn a_changed_password_has_another_print() {
         let (one, two) = (password::sha512_of(b"one").unwrap(), password::sha512_of(b"one").unwrap());
-        let print = |hash: &str| parse(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
+        let print = |hash: &str| Users::parse_alone(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
         assert_ne!(print(&one), print(&two));
         assert_eq!(print(&one), print(&one));
     }
@@ -130,7 +134,7 @@ mod tests {
             (format!("a:{hash}\nb:plain"), "line 2 is no hash"),
             (format!("a:{hash}\n\na:{hash}"), "line 3 has the user \"a\" for the second time"),
         ] {
-            let refused = parse(&text).expect_err(&text).join("\n");
+            let refused = Users::parse_alone(&text).expect_err(&text).join("\n");
             assert!(refused.starts_with(why), "{refused}");
             assert!(!refused.contains(&hash), "{refused}");
         }
@@ -139,10 +143,10 @@ mod tests {
     #[test]
     fn finding_f14_all_wrong_lines_are_named() {
         let hash = password::sha512_of(b"one").unwrap();
-        let refused = parse(&format!("a\nb:{hash}\nc:plain\nb:{hash}")).expect_err("three are wrong");
+        let refused = Users::parse_alone(&format!("a\nb:{hash}\nc:plain\nb:{hash}")).expect_err("three are wrong");
         assert_eq!(refused.len(), 3, "{refused:?}");
         assert!(refused[1].starts_with("line 3 ") && refused[2].starts_with("line 4 "), "{refused:?}");
-        let refused = parse(&"x\n".repeat(1_000)).expect_err("all are wrong");
+        let refused = Users::parse_alone(&"x\n".repeat(1_000)).expect_err("all are wrong");
         assert_eq!((refused.len(), refused.last().map(String::as_str)), (21, Some("980 more lines are wrong")));
     }
 }
