@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -104,6 +104,31 @@ impl Grant {
                 view.logins.find(digest, Instant::now()).is_some_and(|(holder, _)| role_of(view, &holder).is_some())
             }
         }
+    }
+}
+
+/// How often a stream checks its grant.
+pub(super) const GRANT_CHECKED_EVERY: Duration = Duration::from_secs(1);
+
+/// `StreamGrant` is the grant of a stream, which ends with it.
+pub(super) struct StreamGrant {
+    pub(super) grant: Grant,
+    checked_at: Instant,
+}
+
+impl StreamGrant {
+    /// The grant that a request has just been let through with.
+    pub(super) fn new(grant: Grant) -> Self {
+        Self { grant, checked_at: Instant::now() }
+    }
+
+    /// Whether the grant held when it was last checked, [`GRANT_CHECKED_EVERY`] ago at most.
+    pub(super) fn holds(&mut self, view: &View) -> bool {
+        if self.checked_at.elapsed() < GRANT_CHECKED_EVERY {
+            return true;
+        }
+        self.checked_at = Instant::now();
+        self.grant.holds(view)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Grant, Who};
+use super::auth::{Grant, StreamGrant, Who};
 use super::problem::{Asked, Problem, Sent};
 use super::{Shown, View};
 use crate::metrics::event::{Class, Event, Field, Kind, Severity};
@@ -26,8 +26,6 @@ use crate::metrics::time::{from_rfc3339, rfc3339};
 
 /// How often a stream looks for new events.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a stream looks whether whoever reads it still may.
-const GRANT_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// Events of a page, and the most that may be asked for.
 const LIMIT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
@@ -208,15 +206,13 @@ async fn stream(
     let permit = Arc::clone(&view.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("too many streams of events are open"))?;
     let following =
-        Following { shown, grant, looked_at: Instant::now(), filter, ready: VecDeque::new(), _permit: permit };
+        Following { shown, grant: StreamGrant::new(grant), filter, ready: VecDeque::new(), _permit: permit };
     Ok(Sse::new(futures_util::stream::unfold(following, next)).keep_alive(KeepAlive::default()))
 }
 
 struct Following {
     shown: Shown,
-    grant: Grant,
-    /// When it was last seen that the grant holds.
-    looked_at: Instant,
+    grant: StreamGrant,
     filter: Filter,
     ready: VecDeque<EventBody>,
     _permit: OwnedSemaphorePermit,
@@ -224,11 +220,8 @@ struct Following {
 
 async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible>, Following)> {
     loop {
-        if following.looked_at.elapsed() >= GRANT_LOOKED_AT_EVERY {
-            if !following.grant.holds(&following.shown.view()) {
-                return None;
-            }
-            following.looked_at = Instant::now();
+        if !following.grant.holds(&following.shown.view()) {
+            return None;
         }
         if let Some(event) = following.ready.pop_front() {
             let data = serde_json::to_string(&event).unwrap_or_default();

@@ -33,8 +33,6 @@ const READ_BYTES: usize = 16 << 10;
 const HEAD_BYTES_MAX: usize = 1 << 10;
 /// How long a shard may take to answer the request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a login is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 static ROOM: Semaphore = Semaphore::const_new(CLIENTS_MAX);
 static REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -140,7 +138,7 @@ async fn pump(
 
 async fn ends(view: &View, grant: &Grant) {
     while grant.holds(view) && auth::may_read_messages(view, grant).is_ok() {
-        sleep(LOOK).await;
+        sleep(auth::GRANT_CHECKED_EVERY).await;
     }
 }
 

@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Grant, Who, may_read_messages};
+use super::auth::{Grant, StreamGrant, Who, may_read_messages};
 use super::pages::{ask, not_an_answer, rows_of_page};
 use super::problem::{Asked, Named, Problem, Sent};
 use super::{Shown, View};
@@ -32,8 +32,6 @@ use crate::metrics::time::{now_ms, rfc3339};
 const LASTS: Duration = Duration::from_secs(10 * 60);
 /// How often a stream looks for packets.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often a stream looks whether whoever reads it still may.
-const GRANT_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new()
@@ -430,10 +428,9 @@ async fn follow_trace(
     let permit = permit.map_err(|_| Problem::unavailable("too many streams are open"))?;
     let following = Following {
         shown,
-        grant,
+        grant: StreamGrant::new(grant),
         id: number,
         after: after.unwrap_or(0),
-        looked_at: Instant::now(),
         ready: VecDeque::new(),
         ends,
         _permit: permit,
@@ -443,11 +440,9 @@ async fn follow_trace(
 
 struct Following {
     shown: Shown,
-    grant: Grant,
+    grant: StreamGrant,
     id: u64,
     after: u64,
-    /// When it was last seen that the grant holds.
-    looked_at: Instant,
     ready: VecDeque<PacketBody>,
     /// Whether the trace ends with it.
     ends: bool,
@@ -468,11 +463,8 @@ impl Drop for Following {
 async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible>, Following)> {
     loop {
         let view = following.shown.view();
-        if following.looked_at.elapsed() >= GRANT_LOOKED_AT_EVERY {
-            if !following.grant.holds(&view) {
-                return None;
-            }
-            following.looked_at = Instant::now();
+        if !following.grant.holds(&view) {
+            return None;
         }
         if let Some(packet) = following.ready.pop_front() {
             let data = serde_json::to_string(&packet).unwrap_or_default();
@@ -481,7 +473,7 @@ async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible
         }
         // A shard that is busy has its packets the next time.
         let collected = Traces::collect(&view, following.id).await;
-        let with_content = may_read_messages(&view, &following.grant).is_ok();
+        let with_content = may_read_messages(&view, &following.grant.grant).is_ok();
         let is_over = {
             let known = view.traces.known();
             let trace = known.all.iter().find(|trace| trace.of.id == following.id)?;
