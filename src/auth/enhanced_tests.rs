@@ -86,7 +86,7 @@ fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
     assert!(before.starts_with("s=") && before.len() == known.len() && before.ends_with(",i=4096"), "{before} {known}");
     assert_eq!(told(&policy, "dave"), before);
     assert_ne!(told(&policy, "eve"), before);
-    // Who has a hash of another form is none who could log in so.
+    // A user with a hash of another form cannot log in so.
     assert!(told(&policy, "carol").ends_with(",i=4096"));
     // The same after a restart, and when users come, as `forebay passwd` adds them, and go.
     let file = dir.path().join("passwords");

@@ -23,12 +23,12 @@ const PASSWORD_BYTES_DEFAULT: usize = 1 << 10;
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// A way to say who one is.
+/// A way for a client to prove its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// The client certificate.
     Certificate,
-    /// A token that somebody has signed who is trusted.
+    /// A token signed by a trusted issuer.
     Jwt,
     /// User name and password, by the password file.
     Password,

@@ -131,7 +131,7 @@ fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     assert!(!after.still_admits(None, &By::Nothing) && !after.still_admits(Some("carol"), &By::Line(1)));
 }
 
-/// Finding S3, S11: who was in the file and is not any more. One of whom it is not known may have come by another method.
+/// Finding S3, S11: a user that was in the file and is not any more. A user never seen in it may have logged in by another method.
 #[test]
 fn finding_s3_s11_a_user_that_the_file_had_is_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -293,7 +293,7 @@ fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
         other => panic!("{other:?}"),
     };
     assert_eq!(refused, Err(Refusal::Token(jwt::Fault::Signature)));
-    // Other keys, and those who came by the old one are not admitted any more.
+    // With other keys, clients admitted by the old one are not admitted any more.
     let turned = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None)]);
     assert!(!turned.is_same(&policy) && !turned.still_admits(Some("ada"), &admission.by));
     let both = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None), signer.jwk(None)]);

@@ -203,7 +203,7 @@ impl Shares {
         let _ = self.stripe(owner).of(owner, now).meter.charge(limits, 1, bytes, now);
     }
 
-    /// Takes back what an owner has. What it has used up of its rates stays until that is over: who comes back begins where it was.
+    /// Takes back what an owner has. What it has used up of its rates stays until that is over: an owner that returns goes on from there.
     fn leave(&self, owner: &Owner, what: impl Fn(&mut Held)) {
         let mut stripe = self.stripe(owner);
         if let Some(held) = stripe.held.get_mut(owner) {
@@ -292,7 +292,7 @@ mod tests {
         drop(two);
         assert!(
             all.stripes.iter().all(|stripe| stripe.lock().unwrap().held.is_empty()),
-            "nothing is kept of who has gone"
+            "nothing is kept of users that have gone"
         );
     }
 
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(free.charge(1_000_000, usize::MAX, now), None);
     }
 
-    /// Finding S3, S8: whoever connects anew owes what it owed, for as long as it would have.
+    /// Finding S3, S8: a client that reconnects still owes what it owed, for as long as before.
     #[test]
     fn finding_s3_s8_a_new_connection_is_no_new_rate() {
         const S: u64 = 1_000_000_000;

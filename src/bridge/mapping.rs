@@ -161,7 +161,7 @@ pub fn is_looped(properties: Properties<'_>, instance: &str) -> bool {
 
 impl In {
     /// What becomes of a message of the remote. The topic is not one that begins with `$`, unless the template says so: these are not for
-    /// whoever publishes there; topics of the service itself are for nobody.
+    /// any publisher there; topics of the service itself are for nobody.
     ///
     /// # Errors
     /// Why it goes no further.

@@ -425,7 +425,7 @@ impl Client {
         self.channel.down(until, &mut self.shared);
     }
 
-    /// Comes before the connection is closed: whoever has taken it lets go of it.
+    /// Comes before the connection is closed: its holder lets go of it.
     fn tell_lost(&mut self, why: &str) {
         if let Some(connection) = self.channel.ready_ref() {
             let event = Event::Lost(connection.link, why.to_owned());

@@ -13,7 +13,7 @@ use crate::service::preflight::{Finding, Host, IoChoice};
 /// This host, how shards ask its kernel for input and output, and what is the matter with it.
 pub(super) fn examine(config: &Config) -> (Host, IoDriver, Vec<Finding>) {
     let choice = config.service.io;
-    // Where no ring is wanted, none is tried: some hosts report whoever does.
+    // Where no ring is wanted, none is tried: some hosts report processes that do.
     let ring = if choice == IoChoice::Epoll { Ok(()) } else { runtime::probe() };
     let host = Host::read(ring.map_err(|error| error.to_string()));
     let verdict = host.examine(config.service.shards, choice);

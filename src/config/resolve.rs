@@ -348,7 +348,7 @@ fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<N
         }
         (false, true) if is_reachable => {
             let fault =
-                Fault::new("is required: whoever reaches this address could choose the address that it is taken for");
+                Fault::new("is required: any peer that reaches this address could claim to be another address");
             let hint =
                 "name the proxies, as in proxy_from = [\"10.0.0.0/8\"]; [\"0.0.0.0/0\", \"::/0\"] believes everyone";
             table.source.report(&table.spot(KEY), fault.hint(hint));

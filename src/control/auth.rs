@@ -1,4 +1,4 @@
-//! Who may use `/api/v1`: who has a token with a role, or the cookie of a login with one. Without a file of tokens this machine alone:
+//! Callers of `/api/v1`: those with a token that has a role, or the cookie of a login with one. Without a file of tokens this machine alone:
 //! reading is free there, messages excepted, and the service's own token may do everything.
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub(super) fn requests_refused() -> [u64; 4] {
     std::array::from_fn(|index| REQUESTS_REFUSED[index].load(Ordering::Relaxed))
 }
 
-/// A request that is not answered for who asks: counted, and an event but where no token came.
+/// A request that its caller may not make: counted, and an event unless it came without a token.
 fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) {
     let reason = match bearer(request.headers()) {
         _ if problem.is(StatusCode::TOO_MANY_REQUESTS) => return,
@@ -140,7 +140,7 @@ pub(super) fn role_of(view: &View, holder: &Holder) -> Option<Role> {
     }
 }
 
-/// Lets through who may.
+/// Lets a caller through that has the grant.
 pub(super) async fn guard(
     State(view): State<Arc<View>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -266,7 +266,7 @@ pub(super) fn may(changes: bool, role: Role, name: &str) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Whether who asks may see what is in messages: by a token with the role write.
+/// Whether the caller may see payloads: by a token with the role write.
 pub(super) fn may_read_messages(view: &View, grant: &Grant) -> Result<(), Problem> {
     let holder = match grant {
         Grant::Login(digest) => view.logins.find(digest, Instant::now()).map(|(holder, _)| holder),
@@ -281,7 +281,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Whether a page is one of those that we serve. Another port is another site: whoever may listen on one could serve pages there.
+/// Whether a page is one of those that we serve. Another port is another site: any local user can listen on one and serve pages there.
 fn is_own_origin(view: &View, headers: &HeaderMap, origin: &str) -> bool {
     let origins = &view.described.dashboard.origins;
     if !origins.is_empty() {
@@ -350,7 +350,7 @@ fn of_loopback(view: &View, headers: &HeaderMap, cure: &str) -> Result<(), Probl
     }
 }
 
-/// Lets through who asks what needs no token, on a control address that only this machine can reach.
+/// Lets requests through that need no token, on a control address that only this machine can reach.
 pub(super) async fn guard_of_loopback(State(view): State<Arc<View>>, request: Request, next: Next) -> Response {
     let cure = "ask at http://127.0.0.1; control.origins names proxies";
     match of_loopback(&view, request.headers(), cure) {

@@ -23,7 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(bans, add_ban)).routes(routes!(remove_ban))
 }
 
-/// A ban. One of `client_id`, `username` and `address` says who may not connect.
+/// A ban. One of `client_id`, `username` and `address` names the clients that may not connect.
 #[derive(Debug, Serialize, ToSchema)]
 struct BanBody {
     /// Its number.
@@ -38,7 +38,7 @@ struct BanBody {
     until: Option<String>,
     /// Why.
     reason: String,
-    /// The token of who has made it.
+    /// The token that made it.
     by: Option<String>,
 }
 

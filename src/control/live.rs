@@ -123,7 +123,7 @@ impl Live {
         (Bytes::from(now.layout_event() + &now.whole()), self.frames.subscribe())
     }
 
-    /// Room for one more stream of whoever asks.
+    /// Room for one more stream of the caller.
     fn admit(self: &Arc<Self>, grant: &Grant) -> Result<Place, Problem> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = streams.iter().filter(|other| *other == grant).count();
@@ -337,7 +337,7 @@ fn frames_of(watching: Watching) -> impl Stream<Item = Result<Bytes, std::conver
 }
 
 impl Watching {
-    /// The next frame; `None`: whoever watches may not any more.
+    /// The next frame; `None`: the viewer's grant has ended.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);

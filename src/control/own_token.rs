@@ -1,4 +1,4 @@
-//! The token that a start makes for this machine: with it whoever may read its file may change the service.
+//! The token that a start makes for this machine: a user who can read its file may change the service.
 
 use std::fmt;
 use std::path::PathBuf;

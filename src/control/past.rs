@@ -339,7 +339,7 @@ mod tests {
         assert!(state.state == "cancelled" && state.reason.is_some_and(|why| why.contains("60 s")));
         *held(&run.looked_at) = late;
         assert!(run.is_wanted(late));
-        // One that is over has a result, whoever looks when.
+        // One that is over has a result at every later look.
         run.end(Ok(Some(PastResult { records: 7, ..PastResult::default() })));
         let state = run.state(late + 2 * LOOKED_AT_WITHIN);
         assert_eq!((state.state, state.result.map(|result| result.records)), ("done", Some(7)));

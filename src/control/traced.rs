@@ -1,4 +1,4 @@
-//! Requests to `/api/v1` as spans, under the trace of whoever asks.
+//! Requests to `/api/v1` as spans, under the caller's trace.
 
 use std::sync::Arc;
 

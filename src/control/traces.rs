@@ -225,7 +225,7 @@ struct PacketBody {
 }
 
 impl PacketBody {
-    /// `with_content`: whoever asks may read messages.
+    /// `with_content`: the caller may read messages.
     fn new(number: u64, of: &TracedPacket, with_content: bool) -> Self {
         let content = of.content.as_ref().filter(|_| with_content);
         // The last character may have been cut.

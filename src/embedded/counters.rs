@@ -1,4 +1,4 @@
-//! Counters for `/metrics`. Written by the log's own threads, read by whoever holds the `Arc`; relaxed throughout.
+//! Counters for `/metrics`. Written by the log's own threads, read by any holder of the `Arc`; relaxed throughout.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

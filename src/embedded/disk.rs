@@ -35,7 +35,7 @@ impl Disk for KernelDisk {
     }
 }
 
-/// Replaces a small file whole: whoever reads it after a crash finds the old text or the new one.
+/// Replaces a small file whole: a reader after a crash finds the old text or the new one.
 pub(crate) fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     let folder = File::open(dir)?;
     let fresh = Fresh::make(&folder, name.as_ref(), files::FILE_MODE)?;

@@ -26,7 +26,7 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Most bytes of records in one Fetch answer, whatever the client asks for.
     pub fetch_bytes_max: usize,
-    /// Requests and answers above 16 KiB share this much memory, half each, all connections together; who finds none waits.
+    /// Requests and answers above 16 KiB share this much memory, half each, all connections together; a connection that finds none waits.
     pub memory_bytes_max: usize,
     /// Open connections. Beyond it a newcomer takes the place of one that waits ([`super`]'s `places`); if all are at work, it is
     /// closed at once and counted.

@@ -82,7 +82,7 @@ pub(crate) enum Seen {
     SaslAuthenticate(i16),
 }
 
-/// What every partition's log is, to whoever asks.
+/// Every partition's log, in any answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeLog {
     /// Producer id, epoch, last sequence.

@@ -1,4 +1,4 @@
-//! The two text formats of metrics: Prometheus 0.0.4, and OpenMetrics 1.0 for who asks for it.
+//! The two text formats of metrics: Prometheus 0.0.4, and OpenMetrics 1.0 for scrapers that ask for it.
 
 use std::fmt::{Display, Write as _};
 

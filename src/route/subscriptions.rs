@@ -1,4 +1,4 @@
-//! The subscriptions of one shard: filters by key, and who has subscribed to each.
+//! The subscriptions of one shard: filters by key, and the subscribers of each.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// X48: what is above the number is kept for Kafka, the disk and control: who comes is turned away, and later
+    /// X48: what is above the number is kept for Kafka, the disk and control: connections are turned away, and later
     /// accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
@@ -335,7 +335,7 @@ mod tests {
         }
     }
 
-    /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
+    /// Out of descriptors: wait, then accept again; new connections wait in the kernel meanwhile.
     #[test]
     fn an_exhausted_listener_pauses_and_goes_on() {
         an_exhausted_listener_pauses_and_goes_on_over::<Ring>();

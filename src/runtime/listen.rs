@@ -39,7 +39,7 @@ impl Listener {
         self.socket.as_fd()
     }
 
-    /// Whether those who connect have no address.
+    /// Whether peers have no address.
     pub(super) fn is_unix(&self) -> bool {
         self.file.is_some()
     }

@@ -39,7 +39,7 @@
 //! - **A wish, not a state.** Pause, resume, the cap on unsent bytes and closing only change whether bytes are wanted.
 //!   Whenever a receive answers for the last time, it is armed again if they are. So a cancellation that crosses a
 //!   resume needs no care.
-//! - **Nobody is woken who is awake.** A letter rings a bell only if its reader has published that it sleeps, and
+//! - **A shard that is awake is not woken.** A letter rings a bell only if its reader has published that it sleeps, and
 //!   where; the last look before sleeping comes after that.
 
 mod accept;

@@ -52,7 +52,7 @@ impl Output {
     /// Sends as many bytes as the socket has room for, or asks how a connect has ended. Returns the number of bytes, or an errno.
     pub(super) fn attempt(self, fd: RawFd) -> Result<i32, i32> {
         const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: whoever began the send keeps its memory until it is answered.
+        // SAFETY: the caller of the send keeps its memory until the completion arrives.
         unsafe {
             match self {
                 Self::Bytes(bytes, length) => result(libc::send(fd, bytes.cast(), length as usize, FLAGS)),

@@ -199,7 +199,7 @@ impl Windows {
         self.now = now;
     }
 
-    /// A turn has ended: who was told has had the time to read.
+    /// A turn has ended: the connections that were told have had the time to read.
     pub(super) fn turn_ended(&mut self) {
         for window in &mut self.all {
             window.asked = window.asked.filter(|asked| !asked.told);

@@ -107,7 +107,7 @@ impl Verifiers {
         Some(Asked { shared: Arc::clone(shared), number })
     }
 
-    /// The question that is next to be answered, for whoever is in the place of the threads.
+    /// The question that is next to be answered, for a simulation in place of the threads.
     #[must_use]
     pub fn next(&self) -> Option<Task> {
         let mut queue = self.0.0.queue();

@@ -265,7 +265,7 @@ impl Outgoing {
     }
 
     /// Makes all copies wait again, as the connection is gone. `is_kept`: the client finds them when it comes back, so no record stays open for
-    /// them; where the session ends with its connection, whoever reads the record learns that nobody has it.
+    /// them; where the session ends with its connection, a reader of the record learns that nobody has it.
     fn rewind(&mut self, is_kept: bool) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
         // What other members of a share get, or the log has, goes its own way.

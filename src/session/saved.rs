@@ -1,4 +1,4 @@
-//! A kept session as bytes, for whoever carries it over a crash: what its client's last CONNECT settled.
+//! A kept session as bytes, which survive a crash: what its client's last CONNECT settled.
 //!
 //! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet
 //! in the client's version of the protocol with client id, user name and will, and nothing else. So the one reader of

@@ -258,7 +258,7 @@ impl Session {
         }
     }
 
-    /// The same while its client is away, who is admitted again, or not, when it is back.
+    /// The same while its client is away, which is admitted again, or not, when it is back.
     pub fn renew_access_away<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
         let Some(access) = &mut self.access else { return };
         if let Some(policy) = policy(access.auth()) {

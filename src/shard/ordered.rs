@@ -1,5 +1,5 @@
 //! Messages that the control plane publishes: to sinks, rules, subscribers and the home of a retained one, as a client's. Nobody waits for an answer:
-//! where there is no room, nobody has the message, and whoever asked is told so.
+//! where there is no room, nobody has the message, and the caller is told so.
 
 use crate::metrics::inspect::{Ordered, ToPublish};
 use crate::metrics::spec::ShardMetric as M;

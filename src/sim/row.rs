@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Large,
     /// Two hours ahead: 32.
     Ahead,
-    /// Thirty hours old: Kafka forgets who wrote it.
+    /// Thirty hours old: Kafka forgets its producer.
     Old,
     /// Without a time.
     Timeless,

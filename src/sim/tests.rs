@@ -124,7 +124,7 @@ fn what_was_found_once_and_lasts_stays_mended() {
     [&RED_ONCE[..], &STOPPED, &COUNTED].into_iter().for_each(|seeds| stay_mended(seeds, Scope::with_lasting));
 }
 
-/// Every seed that fails, a line each: for whoever works on the simulator itself.
+/// Every seed that fails, a line each: for work on the simulator itself.
 #[test]
 #[ignore = "a tool"]
 fn census() {

@@ -354,7 +354,7 @@ fn topic_of<'a>(template: &'a RecordTemplate, of: &Encoded<'_>, made: &'a mut Ve
     }
     template.render(of, made).map_err(|_| Reason::TopicAbsent)?;
     let topic = std::str::from_utf8(made).map_err(|_| Reason::TopicInvalid)?;
-    // The server's own topics are not for whoever writes records.
+    // Producers of records may not write the server's own topics.
     let is_own = topic.starts_with('$') && !template.begins_with("$");
     if is_own || !valid_name(topic) { Err(Reason::TopicInvalid) } else { Ok(topic) }
 }

@@ -254,7 +254,7 @@ pub(super) fn record_head(bytes: &[u8]) -> Option<(u64, u8)> {
     Some((u64::from_be_bytes(*number), *rest.first()?))
 }
 
-/// For who only looks at what a start would find.
+/// For tools that only look at what a start would find.
 #[derive(Debug)]
 pub struct FoundReader<'a> {
     state: &'a State,

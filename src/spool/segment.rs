@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, entry_len, framed, mark};
 
-/// Entries of kinds from here on are skipped by who does not know them; any other unknown kind refuses the segment.
+/// Entries of kinds from here on are skipped by builds that do not know them; any other unknown kind refuses the segment.
 const SKIPPED_FROM: u8 = 0x80;
 
 /// Damaged bytes below the position that is known to have been durable.

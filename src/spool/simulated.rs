@@ -224,7 +224,7 @@ impl SimDisk {
             }
         }
         self.syncs.clear();
-        // Not of the seed's draws: who has the same seed has the same crashes, with notes and without.
+        // Not drawn from the seed: the same seed has the same crashes, with notes and without.
         if random.clone().u8(..4) == 0 {
             self.note.clone_from(&self.earlier_note);
         }

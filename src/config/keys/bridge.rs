@@ -136,7 +136,7 @@ pub(super) const IN: &[Key] = keys! {
     BridgeIn.keep_retain: Flag, Is("false"),
         "Whether a message that comes with RETAIN is retained here, too.";
     BridgeIn.feeds: Words(Feed::NAMES), From("all three"), shown "[\"sinks\", \"rules\"]",
-        "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"rules\"`: to rules with topic filters that match. `\"sinks\"`: to sinks with filters \
+        "Where the messages go. `\"subscribers\"`: to subscribers. `\"rules\"`: to rules with topic filters that match. `\"sinks\"`: to sinks with filters \
          that match.";
 };
 
@@ -144,7 +144,7 @@ pub(super) const OUT: &[Key] = keys! {
     BridgeOut.name: Text, From("its place, from `\"0\"`"), shown "\"alarms\"",
         "Unique name among those of the bridge, used in metrics: letters, digits, `.`, `_`, `-`; at most 100 characters.";
     BridgeOut.filters: TextList, Required, shown "[\"alarm/#\"]",
-        "Topic filters of messages here, of whoever has published them but of this bridge itself. A message goes by the first `out` with a filter that matches. At \
+        "Topic filters of messages here, from every publisher but this bridge itself. A message goes by the first `out` with a filter that matches. At \
          most 512 of a bridge.";
     BridgeOut.topic: Template, Is("\"${topic}\""), shown "\"site-7/${topic}\"",
         "MQTT topic at the remote. This template and those below know of a message its topic, QoS, RETAIN, payload and user properties.";

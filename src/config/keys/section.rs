@@ -280,7 +280,7 @@ impl Section {
                  [DAPR.md](DAPR.md)."
             }
             Self::Broker => {
-                "Messages of clients go through topics of Kafka: what a client publishes becomes a record, and what is in the topics, whoever has written it, goes to subscribers; retained \
+                "Messages of clients go through topics of Kafka: what a client publishes becomes a record, and every record in the topics, from any producer, goes to subscribers; retained \
                  messages are kept there. One instance, for now. See [CLUSTER.md](CLUSTER.md). A change waits for a restart."
             }
             Self::BrokerRoute => {

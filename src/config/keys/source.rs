@@ -40,7 +40,7 @@ settings! {
         now properties: bool = Flag, Is("true"),
             "Whether the record's headers become MQTT 5 properties: those that sinks write what they were, and all others user properties.";
         now feeds: Vec<Feed> => Words(Feed::NAMES), From("`[\"subscribers\", \"rules\"]`"), shown "[\"subscribers\", \"sinks\"]",
-            "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"rules\"`: to rules with topic filters that match; a rule that names the source gets its records all the same. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
+            "Where the messages go. `\"subscribers\"`: to subscribers. `\"rules\"`: to rules with topic filters that match; a rule that names the source gets its records all the same. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
              the source reads.";
         now group: String => Text, From("`\"forebay-NAME\"`"), shown "\"forebay-commands\"",
             "Consumer group, whose members share the partitions. `\"\"`: no group; this instance reads all partitions, starts at `offset_reset` and commits \

@@ -10,7 +10,7 @@ words!(impl IoChoice { Auto = "auto", Ring = "ring", Epoll = "epoll" });
 /// The clients that may use `/api/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApiAccess {
-    /// Clients on this machine, no one else: everyone may read, and whoever may read the service's own token may change.
+    /// Clients on this machine only: all of them may read, and those that can read the service's own token may change.
     #[default]
     Local,
     /// Clients that send one of the tokens in this file.

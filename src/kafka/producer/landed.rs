@@ -1,4 +1,4 @@
-//! Where rows came to stand in Kafka's log, for whoever tells their publishers: noted only where the settings ask for it.
+//! Offsets of rows in Kafka's log, to report to their publishers: noted only where the settings ask for it.
 
 use std::rc::Rc;
 

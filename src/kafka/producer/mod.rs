@@ -1,4 +1,4 @@
-//! The producer: rows in, Produce requests out, answers back to whoever is owed one. Sans-I/O: one for each shard and
+//! The producer: rows in, Produce requests out, answers back to their publishers. Sans-I/O: one for each shard and
 //! cluster, driven by [`Producer::append`], [`Producer::poll`] once a turn, and the `on_…` calls.
 //!
 //! The life of a row (rules P1–P8 of the durable path):

@@ -55,7 +55,7 @@ impl Producer {
         more
     }
 
-    /// Whether memory may take more of a sink from the log. `idle`: whoever asks has nothing to send. Rows that wait for
+    /// Whether memory may take more of a sink from the log. `idle`: the caller has nothing to send. Rows that wait for
     /// room in the log do not count, nor do those behind rows that the log alone has: both are over when more is read and
     /// sent, so they may keep nobody from that.
     fn may_refill(&self, sink: usize, idle: bool) -> bool {

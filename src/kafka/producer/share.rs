@@ -106,7 +106,7 @@ impl Producer {
         }
     }
 
-    /// Whether so little is held that a row is within its parts, whoever holds it, and no sink takes less than comes.
+    /// Whether so little is held that any row is within its parts, and no sink takes less than arrives.
     #[must_use]
     pub const fn is_plenty(&self, row_bytes: usize) -> bool {
         !self.paces

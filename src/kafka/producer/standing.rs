@@ -1,4 +1,4 @@
-//! Where rows stand, in words: for whoever looks for what holds them up.
+//! Where rows stand, in words: to find what holds them up.
 
 use std::fmt::Write;
 

@@ -8,7 +8,7 @@ use crate::kafka::types::NodeId;
 use crate::limits::{UNUSED_BUFFERS_LOOK, UNUSED_BUFFERS_PAUSE};
 use crate::runtime::seam::Monotonic;
 
-/// What has come due. A timer is only a reason to look: whoever looks compares with the state as it is by then.
+/// What has come due. A timer is only a reason to look: the look compares with the state as it is by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// A partition's backoff.

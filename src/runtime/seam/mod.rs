@@ -200,7 +200,7 @@ pub enum SegmentEvent {
         result: io::Result<()>,
     },
     /// Something that a [`Segments::read`] has said [`io::ErrorKind::WouldBlock`] about can be read now, or fails now:
-    /// whoever waits is to try again within this turn.
+    /// the connection that waits tries again within this turn.
     Read {
         /// The segment.
         segment: u64,
@@ -233,7 +233,7 @@ pub trait Segments {
     /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
     /// Reads `into.len()` bytes from position `at`: what was appended and is not written yet, and what is at hand of the
-    /// file. Several reads at neighbouring places are one at the disk; who goes on forward is read ahead for.
+    /// file. Several reads at neighbouring places are one at the disk; a reader that goes forward is read ahead for.
     ///
     /// In [`Shard::on_start`] it waits for the disk. Later what is not at hand is fetched, and said by
     /// [`SegmentEvent::Read`]; it stays until the end of that turn, and may be gone after it. An event names what came, not

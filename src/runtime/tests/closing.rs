@@ -161,7 +161,7 @@ fn stop_tears_everything_down() {
     assert!(TcpStream::connect(addr).is_err());
 }
 
-/// After `stop_accepting` nobody comes in; who is in stays.
+/// After `stop_accepting` no connection is accepted; established ones stay.
 #[test]
 fn a_drain_keeps_those_who_are_in() {
     let (house, done) = shard(&small(1), |report: Sender<()>| {

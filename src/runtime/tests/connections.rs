@@ -18,7 +18,7 @@ pub(super) enum Ask {
     Resume,
 }
 
-/// Finding S3, D2: whoever waits for room in a socket is told once, when its peer has read.
+/// Finding S3, D2: a connection that waits for room in its socket is woken once, when its peer has read.
 #[test]
 fn finding_s3_d2_a_shard_is_told_of_room_as_often_as_it_asks() {
     const PIECE: usize = 200_000;

@@ -361,7 +361,7 @@ fn ends_of_a_layered_connection() {
     house.stop(|| Ask::Stop);
 }
 
-/// X5: bytes that are kept for what has not come whole have a bound; who holds most goes.
+/// X5: bytes of incomplete packets have a bound; the connection that holds most is closed.
 #[test]
 fn records_that_never_end_have_a_bound() {
     let (house, told) = shard(&small(1), echo);

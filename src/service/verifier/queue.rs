@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Takes a question that a thread was at as one that takes long: no more of an address than may. Before that nobody knows whether its
-    /// answer is known, and whoever shares an address with guessers is not to be refused for them.
+    /// answer is known, and a client that shares an address with guessers is not refused for them.
     pub(super) fn look_later(&mut self, number: u64, task: Task, proof: Proof) {
         if !self.done(number) {
             return;

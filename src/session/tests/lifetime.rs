@@ -1,4 +1,4 @@
-//! How long a session lives, who takes it over, and when its will is sent.
+//! How long a session lives, how it is taken over, and when its will is sent.
 
 use super::*;
 

@@ -102,7 +102,7 @@ fn what_clients_choose_the_length_of_is_bounded_in_all() {
     let refusal = |shard: &mut Shard| shard.try_connect(&too_much).1.expect_err("too much").violation;
     assert_eq!(refusal(&mut shard), Violation::SESSION_BYTES);
     let again = shard.connect(&asked);
-    assert_eq!(refusal(&mut shard), Violation::SESSION_BYTES, "who comes back adds nothing");
+    assert_eq!(refusal(&mut shard), Violation::SESSION_BYTES, "a client that comes back adds nothing");
     shard.sessions.disconnected(a.key, a.conn, End::Left, shard.now);
     shard.sessions.disconnected(again.key, again.conn, End::Left, shard.now);
     shard.connect(&too_much);

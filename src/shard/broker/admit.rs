@@ -121,7 +121,7 @@ pub(super) struct Asked<'b> {
     pub(super) waits_for: Option<Stall>,
 }
 
-/// Asks subscribers, the home of a retained message, sinks, and the takers of what rules make of a message for room, whoever publishes it.
+/// Asks subscribers, the home of a retained message, sinks, and the takers of what rules make of a message for room, for every kind of publisher.
 /// Nobody has got anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
 #[inline]
 pub(super) fn ask<'b>(

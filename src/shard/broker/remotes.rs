@@ -104,7 +104,7 @@ impl Passes for Passing {
             ..MessageContext::default()
         };
         let scratch = &mut *self.scratch.borrow_mut();
-        // It comes round: the remote has had it, whoever has brought it back.
+        // It comes round: the remote has had it, on whichever way it returned.
         let bridge = &self.config.bridges[self.bridge];
         let own = if self.rules.may_come_round() { "" } else { &bridge.instance };
         if bridge.via && is_looped(copy.properties, own) {

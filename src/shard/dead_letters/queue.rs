@@ -3,7 +3,7 @@
 //!
 //! A letter stands for a row of a batch that Kafka rejected, or for a message that a sink will never take. The row stays in
 //! its producer, in memory and in the log, until its letter is safe: acknowledged by all in-sync replicas, or synced. Then
-//! the row ends, and whoever is owed an answer for it gets one. A letter has a number, which is its ticket in the producer
+//! the row ends, and its publisher gets the answer that it is owed. A letter has a number, which is its ticket in the producer
 //! of its topic. Letters that the dead-letter topic rejects go to the file, where there is one: such a letter stands for a letter. A row
 //! that finds no room waits where it is.
 

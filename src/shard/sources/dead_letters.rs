@@ -61,7 +61,7 @@ pub(super) fn write(
         (RECEIVED_HEADER, &time),
     ];
     let why = why.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    // Names of our own headers are ours: whoever wrote the record cannot forge them.
+    // Names of our own headers are ours: the record's producer cannot forge them.
     let own = record.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
     let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
     let letter = Row { key: record.key, value: record.value, headers: own.chain(why), timestamp };

@@ -150,7 +150,7 @@ impl Store {
         self.spool().map_or(0, |spool| spool.buffer.durable())
     }
 
-    /// What there is to say of the log, for whoever looks for what holds it up.
+    /// The state of the log in words, to find what holds it up.
     pub(super) fn standing(&self) -> String {
         let room: Vec<bool> = (0..2).map(|sink| self.admit(SinkId(sink), 2_500)).collect();
         self.spool().map_or_else(String::new, |spool| {

@@ -219,7 +219,7 @@ fn numbers_that_a_cut_names_are_not_given_out_again() {
     settle(&mut log, &mut disk);
     disk.bytes(segment)[at as usize + 40] ^= 1;
     let found = recovered(&disk);
-    // The row lives, and cannot be read: whoever drains it counts it, and its cut is void then.
+    // The row lives, and cannot be read: the drain counts it, and its cut is void then.
     assert!(found.fate_open && found.voided.is_empty() && found.state.cuts().count() == 1);
     assert_eq!(found.state.lane(lane).expect("it").next, run.end());
     let mut again = Log::new(settings(20, 2), found);

@@ -21,7 +21,7 @@ fn name(number: usize) -> String {
     if number < HIT { format!("hit{number}") } else { format!("safe{}", number - HIT) }
 }
 
-/// `hit` has a replica on broker 2, `safe` on broker 1; whoever is asked knows so, or nothing.
+/// `hit` has a replica on broker 2, `safe` on broker 1; a broker that is asked knows so, or nothing.
 fn metadata(number: usize, replicas_known: bool) -> TopicMetadata {
     let follower = if number < HIT { 2 } else { 1 };
     let replicas: Vec<Box<[NodeId]>> = vec![Box::new([NodeId(0), NodeId(follower)])];
