@@ -56,7 +56,7 @@ function Group({ id, label, of, value, wrong, set }) {
     ${is && html`<${Part} id=${id} of=${of} value=${value} set=${set} />`}</fieldset>`;
 }
 
-const Part = ({ id, of, value, set }) => html`<div class="fields-of">${Object.entries(of.properties).map(([key, one]) => html`<${Field} key=${key} id=${`${id}-${key}`} label=${words(key)} of=${one} required=${of.required.includes(key)}
+const Part = ({ id, of, value, set }) => html`<div class="fields-of">${Object.entries(of.properties).sort(([a], [b]) => Number(of.required.includes(b)) - Number(of.required.includes(a))).map(([key, one]) => html`<${Field} key=${key} id=${`${id}-${key}`} label=${words(key)} of=${one} required=${of.required.includes(key)}
   value=${value[key]} set=${(part) => set({ ...value, [key]: part })} />`)}</div>`;
 
 /** Tables of which there may be several. */

@@ -124,7 +124,7 @@ export function usePolled(ask, key, everyMs) {
 export const or = (value) => value ?? NOTHING;
 
 /** A button for what needs the role write. */
-export const WriteButton = ({ children, kind = '', ...rest }) => html`<button type="button" class=${kind} disabled=${!mayWrite()}
+export const WriteButton = ({ children, kind = '', disabled = false, ...rest }) => html`<button type="button" class=${kind} disabled=${disabled || !mayWrite()}
   title=${mayWrite() ? '' : 'needs a token with the role write'} ...${rest}>${children}</button>`;
 
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;

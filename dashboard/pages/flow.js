@@ -57,7 +57,7 @@ export function Flow({ query, set }) {
       <${AsCommand} path="rules" words=${['rules']} /><//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
     ${found && rows.length > 0 && html`<${Picture} of=${graph(rows)} />`}
-    ${found && html`<section class="panel"><${Table} label="Ways of messages" columns=${COLUMNS} rows=${rows.slice(0, SHOWN_MAX)} id=${(way) => steps(way).map(({ id }) => id).join(' > ')}>
+    ${found && html`<section class="panel ways"><${Table} label="Ways of messages" columns=${COLUMNS} rows=${rows.slice(0, SHOWN_MAX)} id=${(way) => steps(way).map(({ id }) => id).join(' > ')}>
       ${text ? 'Nothing has this in its name.' : html`No message goes anywhere but to subscribers: there is no sink, no source, no rule and no bridge. <a href="#/sinks?new=yes">Make a sink</a>.`}<//>
       ${rows.length > SHOWN_MAX && html`<div class="empty">And ${rows.length - SHOWN_MAX} more: search for their names.</div>`}</section>`}`;
 }

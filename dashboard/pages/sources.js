@@ -72,7 +72,7 @@ function One({ name, query, set }) {
         pause="Nothing more is read. It commits what its subscribers have, and leaves its group, which keeps its offsets."
         resume="It joins its group, and reads on where that stands."
         remove="Nothing more is read. It commits what its subscribers have, and leaves its group, which keeps its offsets." />
-      <${WriteButton} onClick=${() => (dialog.value = html`<${SeekTo} source=${source} done=${() => setChanges(changes + 1)} />`)} ...${source ? {} : { disabled: true }}>Read from<//>
+      <${WriteButton} onClick=${() => (dialog.value = html`<${SeekTo} source=${source} done=${() => setChanges(changes + 1)} />`)} disabled=${!source}>Read from<//>
       ${mayWrite() && html`<a class="button" href=${`#/rules?${new URLSearchParams({ new: 'yes', source: name })}`}>New rule</a>`}
       <${AsCommand} path=${`sources/${escaped(name)}`} words=${['sources', name]} />
     <//>

@@ -1,7 +1,7 @@
 // SQL: a statement is written, tried on a message and on past records, compared with what runs, and put into a rule.
 
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
-import { get, mayWrite, name as escaped } from '../api.js';
+import { get, name as escaped } from '../api.js';
 import { mistakes } from '../diff.js';
 import { Difference, Editor, statement } from '../editor.js';
 import { AsCommand, Head, Panel, State, Table, Text, WriteButton, or, usePolled } from '../parts.js';
@@ -74,7 +74,7 @@ export function Sql({ query, set }) {
           <${Editor} label="Statement" text=${sql} change=${write} wrong=${wrong} at=${field} />
           ${(tried.found?.warnings ?? []).map((one) => html`<p class="why">Probably not intended: <${Text} of=${one.split('\n')[0]} max=${600} /></p>`)}
           <${Functions} insert=${insert} />
-          <div class="buttons"><${WriteButton} type="submit" kind="first" disabled=${!mayWrite() || tried.busy}>Run<//>
+          <div class="buttons"><${WriteButton} type="submit" kind="first" disabled=${tried.busy}>Run<//>
             <${WriteButton} onClick=${intoRule}>${rule === null ? 'Put into a new rule' : 'Put into the rule'}<//></div>
         </section>
         <${Sample} of=${sample} change=${(next) => (setSample(next), setTried((before) => ({ wrong: before.wrong })))} />

@@ -57,7 +57,7 @@ export function Past({ sql, rule, rules }) {
         <label>MQTT topic from <input spellcheck=${false} placeholder="key, header:NAME, json:PATH, a template" value=${form.topic_from} onInput=${set('topic_from')} /></label>
         <label>Compare with <select value=${against} onChange=${set('against')}><option value="">nothing</option>${rules.map(({ name }) => html`<option value=${name}>rule ${visible(name, 80)}</option>`)}</select></label>
       </div>
-      <div class="buttons"><${WriteButton} type="submit" ...${isRunning ? { disabled: true } : {}}>Run on past records<//>
+      <div class="buttons"><${WriteButton} type="submit" disabled=${isRunning}>Run on past records<//>
         ${isRunning && state.run.id && html`<button type="button" onClick=${cancel}>Cancel</button>`}</div>
       ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${800} /></div>`}
       <div role="status">${isRunning ? html`<div class="banner">${count(state.run.records)} records read</div>` : state.run?.reason && html`<div class="banner bad"><${Text} of=${state.run.reason} max=${600} /></div>`}</div>

@@ -14,6 +14,8 @@ const connect = (to, clientId) => mqtt.connectAsync(`mqtt://${to}`, { clientId, 
 const produce = (value) => execFileSync('kcat', ['-P', '-q', '-b', kafka, '-t', topic, '-p', '0'], { input: `${value}\n` });
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');
+/** By the navigation. */
+const goes = (name) => page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
 const would = page.getByRole('region', { name: 'What would change' });
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
 /** Payloads of messages that come, by client. */
@@ -28,7 +30,7 @@ await device.subscribeAsync('t/#', { qos: 1 });
 produce(`{"msg": "before ${HOSTILE}"}`);
 
 // E65: an input is added, of a cluster that is made in place. E61: its connection is tried before.
-await page.getByRole('link', { name: 'Sources', exact: true }).click();
+await goes('Sources');
 await page.getByText('There is no source').waitFor();
 await page.getByRole('link', { name: 'New source' }).click();
 await page.getByRole('button', { name: 'As in EMQX' }).click();
@@ -40,6 +42,7 @@ await cluster.getByRole('textbox', { name: 'Bootstrap brokers', exact: true }).f
 await page.getByLabel('Kafka topic', { exact: true }).fill(topic);
 await cluster.getByRole('button', { name: 'Test the connection' }).click();
 await page.getByRole('region', { name: 'It can be reached' }).getByText(`Topic ${topic}`).waitFor();
+await cluster.getByLabel('Also in the configuration file').check();
 await cluster.getByRole('button', { name: 'Create the cluster' }).click();
 await cluster.waitFor({ state: 'detached' });
 await until('the cluster is chosen', async () => (await value('Kafka cluster')) === 'my-kafka-source');
@@ -81,7 +84,7 @@ produce('{"msg": "Hello EMQX"}');
 await until('records are messages, and go to the rule', async () => heard.some(([of]) => of === 't/1') && heard.some(([of, payload]) => of === 't/rule' && payload === '{"msg":"Hello EMQX"}'));
 
 // E81, E13: it is listed, with what it has done; one has its partitions.
-await page.getByRole('link', { name: 'Sources', exact: true }).click();
+await goes('Sources');
 await until('it is listed', async () => {
   const row = await rows('Sources').nth(1).innerText();
   return row.startsWith('my-kafka-source') && row.includes('running') && row.includes(topic) && row.includes('\\u{202e}gpj');
@@ -124,16 +127,16 @@ await page.getByLabel('Payload', { exact: true }).fill('${value}');
 await page.getByRole('button', { name: 'Check' }).click();
 await would.getByText('Applied now: source my-kafka-source (changed: payload)').waitFor();
 await would.getByRole('button', { name: 'Apply' }).click();
-await page.getByRole('heading', { level: 1, name: 'my-kafka-source' }).waitFor();
+await until('it is applied', async () => page.url().endsWith('#/sources/my-kafka-source'));
 produce('{"msg": "as it is"}');
 await until('it is changed', async () => heard.some(([of, payload]) => of === 't/1' && payload === '{"msg": "as it is"}'));
 console.log('sources');
 
 // Bridges: made by the form, with a direction each.
-await page.getByRole('link', { name: 'Bridges', exact: true }).click();
+await goes('Bridges');
 await page.getByText('There is no bridge').waitFor();
 await page.getByRole('link', { name: 'New bridge' }).click();
-await page.getByLabel('Name', { exact: true }).fill('plant');
+await page.getByRole('textbox', { name: 'Name', exact: true }).first().fill('plant');
 await page.getByLabel('Remote broker', { exact: true }).fill('mqtt://');
 await page.getByRole('button', { name: 'Check' }).click();
 await until('the mistake is at its field', async () => (await page.getByLabel('Remote broker', { exact: true }).getAttribute('aria-invalid')) === 'true');
@@ -169,11 +172,11 @@ await dialog.getByRole('button', { name: 'Pause' }).press('Enter');
 await until('the bridge is paused', async () => (await page.locator('.head .state').innerText()).includes('paused'));
 await device.publishAsync('alarm/2', 'hotter', { qos: 1 });
 await until('a message waits', async () => (await page.locator('.tile', { hasText: 'Wait' }).locator('.big').innerText()).trim() === '1');
-await page.getByRole('link', { name: 'Bridges', exact: true }).click();
+await goes('Bridges');
 await until('it is listed', async () => (await rows('Bridges').nth(1).innerText()).startsWith('plant'));
 
 // The flow has sources and bridges as well.
-await page.getByRole('link', { name: 'Flow', exact: true }).click();
+await goes('Flow');
 const picture = page.getByRole('region', { name: 'The way of messages, as a picture' });
 await until('from Kafka and from the other broker, and back', async () => {
   const drawn = (await picture.getByRole('link').allInnerTexts()).map((one) => one.split('\n')[0]);

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [listener, file, kafka, all] = rest;
 const page = await open('light');
@@ -15,6 +15,8 @@ const kcat = (topic) => execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-
 const publish = (topic, payload) => device.publishAsync(topic, typeof payload === 'string' ? payload : JSON.stringify(payload), { qos: 1 });
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');
+/** By the navigation. */
+const goes = (name) => page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
 
 // E56: one message in, one out, and running.
@@ -26,13 +28,13 @@ await until('the sink has one in and one out, and runs', async () => {
 });
 
 // E27: an example, and a test without any message of a client. Mistakes stand at their line.
-await page.getByRole('link', { name: 'SQL', exact: true }).click();
+await goes('SQL');
 await page.getByRole('heading', { level: 1, name: 'SQL' }).waitFor();
 const field = page.getByRole('textbox', { name: 'Statement' });
 const run = () => page.getByRole('button', { name: 'Run', exact: true }).click();
 const outputs = async () => (await page.locator('pre[aria-label="Output"]').allInnerTexts()).map((one) => JSON.parse(one));
 const result = (word) => until(`the result is ${word}`, async () => (await page.getByRole('region', { name: 'Output', exact: true }).locator('header .state').allInnerTexts()).join() === word);
-const example = (title) => page.getByLabel('Example').selectOption({ label: title });
+const example = (title) => page.getByRole('combobox', { name: 'Example', exact: true }).selectOption({ label: title });
 const wrong = (line, what) => until(`line ${line}: ${what}`, async () => {
   const said = await page.locator('.mistakes li').allInnerTexts();
   const marked = await page.locator('.code pre .wrong').allInnerTexts();
@@ -42,7 +44,7 @@ await example('Fields of the payload, where a condition holds');
 await run();
 await result('passed');
 assert.deepEqual(await outputs(), [{ temp: 31.5, clientid: 'c1' }]);
-await page.getByLabel('Payload').fill('{"temp": 19}');
+await page.getByLabel('Payload', { exact: true }).fill('{"temp": 19}');
 await run();
 await result('filtered');
 await page.getByLabel('MQTT topic', { exact: true }).fill('other/1');
@@ -57,7 +59,7 @@ await page.getByRole('button', { name: 'Line 2' }).click();
 assert.equal(await field.evaluate((one) => one.value.slice(one.selectionStart, one.selectionEnd)), '  uper(topic) AS up');
 await axeFinds(page, 'a mistake of a statement');
 await field.fill('SELECT topic\nFROM "t/#"\nWHERE payload.temp - 1 > 0');
-await page.getByLabel('Payload').fill(`{"temp": "${HOSTILE}"}`);
+await page.getByLabel('Payload', { exact: true }).fill(`{"temp": "${HOSTILE}"}`);
 await run();
 await wrong(3, 'number');
 await result('failed');
@@ -97,27 +99,27 @@ await publish('t/bad', 'not JSON');
 await page.reload();
 await page.getByRole('heading', { level: 1, name: 'SQL' }).waitFor();
 await example('Everything');
-const take = page.getByLabel('Take a message of');
+const take = page.getByRole('combobox', { name: 'Take a message of', exact: true });
 await until('the trace is offered', async () => (await take.locator('option').allInnerTexts()).some((one) => one.startsWith(`trace ${trace}`)));
 await take.selectOption(`trace ${trace}`);
 await page.getByRole('button', { name: 't/traced' }).click();
-assert.deepEqual([await page.getByLabel('MQTT topic', { exact: true }).inputValue(), await page.getByLabel('Client ID').inputValue()], ['t/traced', 'device']);
+assert.deepEqual([await page.getByLabel('MQTT topic', { exact: true }).inputValue(), await page.getByRole('textbox', { name: 'Client ID', exact: true }).inputValue()], ['t/traced', 'device']);
 await run();
 await until('it is tried', async () => (await outputs())[0]?.payload === '{"temp":44,"room":9}');
 await take.selectOption('letters alarms');
 await page.getByRole('button', { name: 't/bad' }).click();
-assert.equal(await page.getByLabel('Payload').inputValue(), 'not JSON');
+assert.equal(await page.getByLabel('Payload', { exact: true }).inputValue(), 'not JSON');
 await axeFinds(page, 'a message that was taken');
 console.log('messages are taken');
 
 // What runs, and what is written: the difference, the records of its sinks, and on past records.
-await page.getByLabel('Rule', { exact: true }).selectOption('hot');
+await page.getByRole('combobox', { name: 'Rule', exact: true }).selectOption('hot');
 await until('its statement', async () => (await field.inputValue()).includes('WHERE temp > 30'));
 await field.fill((await field.inputValue()).replace('30', '20'));
 const diff = async (kind) => (await page.locator(`.diff span.${kind}`).allInnerTexts()).map((line) => line.trim());
 await until('the difference', async () => (await diff('old')).join() === '- WHERE temp > 30' && (await diff('new')).join() === '+ WHERE temp > 20');
 await page.getByLabel('MQTT topic', { exact: true }).fill('t/1');
-await page.getByLabel('Payload').fill('{"temp": 25, "room": 7}');
+await page.getByLabel('Payload', { exact: true }).fill('{"temp": 25, "room": 7}');
 await run();
 await until('the record that its sink would write', async () => {
   const record = (await rows('Records that its sinks would write').nth(1).innerText()).split('\t');
@@ -126,7 +128,7 @@ await until('the record that its sink would write', async () => {
 for (const temp of [10, 25, 40]) await publish('t/1', { temp, room: 1 });
 await until('they are in Kafka', async () => kcat(all).trim().split('\n').length === 6);
 await page.getByLabel('Kafka topic', { exact: true }).fill(all);
-assert.equal(await page.getByLabel('Compare with').inputValue(), 'hot');
+assert.equal(await page.getByRole('combobox', { name: 'Compare with', exact: true }).inputValue(), 'hot');
 await page.getByRole('button', { name: 'Run on past records' }).click();
 await until('what it makes of past records', async () => {
   const table = (await rows('Result on past records').allInnerTexts()).map((row) => row.split('\t'));
@@ -137,6 +139,7 @@ await axeFinds(page, 'past records');
 await page.getByLabel('Kafka topic', { exact: true }).fill('there-is-no-such-topic');
 await page.getByRole('button', { name: 'Run on past records' }).click();
 await page.getByRole('region', { name: 'On past records' }).locator('.banner.bad').waitFor();
+if (faults.some((fault) => fault.includes('422'))) expected('422');
 console.log('past records');
 
 // It is put into the rule, by way of the form of all parts: checked, compared, written to the file, in force.
@@ -150,8 +153,7 @@ assert.ok((await diff('new')).some((line) => line.includes('WHERE temp > 20')));
 await axeFinds(page, 'the form of a rule');
 await would.getByLabel('Also in the configuration file').check();
 await would.getByRole('button', { name: 'Apply' }).click();
-await page.getByRole('heading', { level: 1, name: 'hot' }).waitFor();
-assert.ok(readFileSync(file, 'utf8').includes('WHERE temp > 20'));
+await until('it is in the file', async () => readFileSync(file, 'utf8').includes('WHERE temp > 20') && page.url().endsWith('#/rules/hot'));
 await publish('t/1', { temp: 22, room: 22 });
 await until('it is in force', async () => kcat(`${all}-alarms`).includes('"room":22'));
 
@@ -161,7 +163,7 @@ await until('the numbers of the rule are those of the API', async () => {
   const shown = (await text(page)).replace(/\s+/g, ' ');
   return body.passed > 0 && shown.includes(`${body.passed} since the start`) && shown.includes(`decode ${body.failures.decode}`) && shown.includes('It failed at') && shown.includes('t/bad');
 });
-await page.getByRole('link', { name: 'Rules', exact: true }).click();
+await goes('Rules');
 await until('it is listed', async () => /^hot/.test(await rows('Rules').nth(1).innerText()));
 assert.ok((await text(page)).includes('\\u{202e}gpj') && (await page.locator('img[src="x"]').count()) === 0, 'a description is text');
 
@@ -184,6 +186,7 @@ await made.waitFor({ state: 'detached' });
 await until('the sink is chosen', async () => page.getByRole('checkbox', { name: 'cold' }).isChecked());
 await page.getByRole('button', { name: 'Add', exact: true }).click();
 await page.getByLabel('Topic', { exact: true }).fill('cold/${room}');
+await page.getByLabel('Payload', { exact: true }).fill('${.}');
 await page.getByRole('button', { name: 'Check' }).click();
 await would.getByText('Applied now: rule cold (added)').waitFor();
 await would.getByRole('button', { name: 'Apply' }).click();
@@ -195,7 +198,7 @@ assert.equal(await heard, 'cold/3');
 await until('its record is in Kafka', async () => kcat(`${all}-cold`).includes('"room":3'));
 
 // E42: the way of messages, with what goes along.
-await page.getByRole('link', { name: 'Flow', exact: true }).click();
+await goes('Flow');
 const picture = page.getByRole('region', { name: 'The way of messages, as a picture' });
 const box = (name) => picture.getByRole('link').filter({ hasText: name });
 await until('topic, rule, sink and Kafka topic are drawn', async () => {
