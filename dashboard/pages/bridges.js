@@ -39,7 +39,7 @@ function List({ query, set }) {
     <//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
     ${found && html`<section class="panel"><${Table} label="Bridges" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No bridge has this in its name.' : html`There is no bridge to another MQTT broker. In the configuration, one begins like this:<pre>[bridge.plant]
+      ${text ? 'No bridge has this in its name.' : html`There is no bridge to another MQTT broker. In the configuration, one begins like this:<pre tabindex="0">[bridge.plant]
 url = "mqtt://broker.example:1883"
 [[bridge.plant.in]]
 filters = "plant/#"</pre>`}<//>

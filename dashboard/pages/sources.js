@@ -46,7 +46,7 @@ function List({ query, set }) {
     <//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
     ${found && html`<section class="panel"><${Table} label="Sources" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No source has this in its name.' : html`There is no source: nothing comes from Kafka. In the configuration, one begins like this:<pre>[[source]]
+      ${text ? 'No source has this in its name.' : html`There is no source: nothing comes from Kafka. In the configuration, one begins like this:<pre tabindex="0">[[source]]
 name = "commands"
 topic = "commands"
 mqtt_topic = "devices/\${key}/commands"</pre>`}<//>
@@ -83,7 +83,7 @@ function One({ name, query, set }) {
     ${source && html`<${Partitions} of=${source} />
       <div class="grid side"><${Facts} source=${source} /><${Dropped} source=${source} /></div>`}
     <div class="grid"><${Panel} title="Trial"><div class="inside"><p class="dim">What it finds in Kafka, and what becomes of the newest records. Nothing is published, and its group stays as it is.</p><div class="buttons"><${TestSource} name=${name} /></div></div><//></div>
-    <${SourceEvents} name=${name} />`;
+    ${source && html`<${SourceEvents} name=${name} />`}`;
 }
 
 function Numbers({ name, source, isLive }) {
