@@ -74,29 +74,34 @@ export function between(a, b, now) {
 }
 export const through = (one, now) => (SERIES[one.kind] ? now(one, SERIES[one.kind].leaves) : null);
 
-/** All nodes of ways with their places, and what connects them. Nodes of a column stand in the order of those that lead to them. */
+/**
+ * All nodes of ways with their places, and what connects them: each edge is the nodes that it goes by, so that a line that leaves a column out has a
+ * place of its own there (kind `way`). Nodes of a column stand in the order of those that lead to them.
+ */
 export function graph(all) {
   const nodes = new Map();
   const edges = new Map();
+  const add = (one) => nodes.get(one.id) ?? (nodes.set(one.id, { ...one, row: 0 }), nodes.get(one.id));
   for (const way of all) {
-    const path = steps(way);
-    path.forEach((one, i) => {
-      if (!nodes.has(one.id)) nodes.set(one.id, { ...one, row: 0 });
-      if (i > 0) edges.set(`${path[i - 1].id} > ${one.id}`, [path[i - 1].id, one.id]);
+    const path = steps(way).map(add);
+    path.slice(1).forEach((b, i) => {
+      const a = path[i];
+      const between = Array.from({ length: b.column - a.column - 1 }, (_, n) => add(node(a.column + n + 1, 'way', `${a.id} > ${b.id}`)));
+      edges.set(`${a.id} > ${b.id}`, [a, ...between, b]);
     });
   }
   const before = new Map();
-  for (const [a, b] of edges.values()) before.set(b, [...(before.get(b) ?? []), a]);
+  for (const path of edges.values()) path.slice(1).forEach((b, i) => before.set(b, [...(before.get(b) ?? []), path[i]]));
   let rows = 0;
   for (let column = 0; column < 5; column++) {
     const here = [...nodes.values()].filter((one) => one.column === column);
-    const middle = ({ id }) => {
-      const rowsOf = (before.get(id) ?? []).map((other) => nodes.get(other).row);
-      return rowsOf.length ? rowsOf.reduce((a, b) => a + b, 0) / rowsOf.length : Infinity;
+    const middle = (one) => {
+      const places = (before.get(one) ?? []).map(({ row }) => row);
+      return places.length ? places.reduce((a, b) => a + b, 0) / places.length : Infinity;
     };
-    const placed = here.map((one, i) => ({ one, i, at: middle(one) })).sort((a, b) => a.at - b.at || a.i - b.i);
+    const placed = here.map((one, i) => ({ one, i, at: middle(one) })).sort((a, b) => (a.at === b.at ? a.i - b.i : a.at - b.at));
     placed.forEach(({ one }, row) => (one.row = row));
     rows = Math.max(rows, here.length);
   }
-  return { nodes: [...nodes.values()], edges: [...edges.values()].map(([a, b]) => [nodes.get(a), nodes.get(b)]), rows };
+  return { nodes: [...nodes.values()], edges: [...edges.values()], rows };
 }

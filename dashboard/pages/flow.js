@@ -62,7 +62,7 @@ export function Flow({ query, set }) {
       ${rows.length > SHOWN_MAX && html`<div class="empty">And ${rows.length - SHOWN_MAX} more: search for their names.</div>`}</section>`}`;
 }
 
-const [WIDE, HIGH, GAP, ROW, TOP] = [200, 52, 64, 68, 8];
+const [WIDE, HIGH, GAP, ROW, TOP] = [168, 52, 40, 68, 8];
 const x = (column) => column * (WIDE + GAP);
 const y = (row) => TOP + row * ROW;
 const KINDS = { topic: 'MQTT topic', event: 'event', source: 'source', in: 'bridge, in', out: 'bridge, out', rule: 'rule', sink: 'sink', kafka: 'Kafka topic', remote: 'broker' };
@@ -74,13 +74,17 @@ const isBad = (one) => Boolean(one.state) && BAD.includes(stateOf(one));
 
 /** The picture: lines are the wider the more goes along; what does not work is red, with its reason in the table. */
 function Picture({ of: { nodes, edges, rows } }) {
-  if (nodes.length > DRAWN_MAX) return html`<div class="panel"><div class="empty">${nodes.length} names are too many for a picture: search for some.</div></div>`;
-  const line = ([a, b]) => {
+  const named = nodes.filter(({ kind }) => kind !== 'way');
+  if (named.length > DRAWN_MAX) return html`<div class="panel"><div class="empty">${named.length} names are too many for a picture: search for some.</div></div>`;
+  const line = (path) => {
+    const [a, b] = [path[0], path.at(-1)];
     const much = between(a, b, now) ?? 0;
-    const [fromX, fromY, toX, toY] = [x(a.column) + WIDE, y(a.row) + HIGH / 2, x(b.column), y(b.row) + HIGH / 2];
-    const bend = (toX - fromX) / 2;
-    return html`<path class=${isBad(a) || isBad(b) ? 'bad' : much > 0 ? 'busy' : ''} stroke-width=${1 + Math.min(8, 2 * Math.log10(1 + much))}
-      d=${`M ${fromX} ${fromY} C ${fromX + bend} ${fromY} ${toX - bend} ${toY} ${toX} ${toY}`} />`;
+    const drawn = path.slice(1).map((to, i) => {
+      const from = path[i];
+      const [fromX, fromY, toX, toY] = [x(from.column) + WIDE, y(from.row) + HIGH / 2, x(to.column), y(to.row) + HIGH / 2];
+      return `${i === 0 ? 'M' : 'L'} ${fromX} ${fromY} C ${fromX + GAP / 2} ${fromY} ${toX - GAP / 2} ${toY} ${toX} ${toY}`;
+    });
+    return html`<path class=${isBad(a) || isBad(b) ? 'bad' : much > 0 ? 'busy' : ''} stroke-width=${1 + Math.min(8, 2 * Math.log10(1 + much))} d=${drawn.join(' ')} />`;
   };
   const box = (one) => {
     const much = through(one, now);
@@ -90,5 +94,5 @@ function Picture({ of: { nodes, edges, rows } }) {
   const [width, height] = [x(4) + WIDE, y(rows)];
   return html`<div class="grid"><${Panel} title="The way of messages" right=${html`<span class="dim">lines by messages a second</span>`}>
     <div class="flow" tabindex="0" role="region" aria-label="The way of messages, as a picture"><div class="columns">${HEADS.map(([title, made], column) => html`<span key=${column}>${title}${made && mayWrite() && html` <a href=${made[1]} aria-label=${`New ${made[0]}`}>+</a>`}</span>`)}</div>
-      <div class="drawn" style=${{ width: `${width}px`, height: `${height}px` }}><svg aria-hidden="true" width=${width} height=${height}>${edges.map(line)}</svg>${nodes.map(box)}</div></div><//></div>`;
+      <div class="drawn" style=${{ width: `${width}px`, height: `${height}px` }}><svg aria-hidden="true" width=${width} height=${height}>${edges.map(line)}</svg>${named.map(box)}</div></div><//></div>`;
 }

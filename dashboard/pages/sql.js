@@ -64,24 +64,24 @@ export function Sql({ query, set }) {
     <${Head} title="SQL" sub=${rule !== null && html`of the rule <a href=${`#/rules/${escaped(rule)}`}><${Text} of=${rule} max=${80} /></a>`}>
       <label>Rule <select value=${rule ?? ''} onChange=${(event) => (setLoaded(null), set({ rule: event.target.value }))}>
         <option value="">none</option>${(known?.rules ?? []).map(({ name }) => html`<option value=${name}>${visible(name, 80)}</option>`)}</select></label>
-      <label>Example <select value="" onChange=${(event) => event.target.value && example(Number(event.target.value))}>
+      <label>Example <select id="example" value="" onChange=${(event) => event.target.value && example(Number(event.target.value))}>
         <option value="">choose one</option>${EXAMPLES.map(({ title }, place) => html`<option value=${String(place)}>${title}</option>`)}</select></label>
       <${AsCommand} path="sql/test" method="POST" words=${null} />
     <//>
     <form onSubmit=${run}>
       <div class="grid two">
-        <section class="panel editor" aria-label="Statement">
+        <div class="stack"><section class="panel editor" aria-label="Statement">
           <${Editor} label="Statement" text=${sql} change=${write} wrong=${wrong} at=${field} />
           ${(tried.found?.warnings ?? []).map((one) => html`<p class="why">Probably not intended: <${Text} of=${one.split('\n')[0]} max=${600} /></p>`)}
           <${Functions} insert=${insert} />
           <div class="buttons"><${WriteButton} type="submit" kind="first" disabled=${tried.busy}>Run<//>
             <${WriteButton} onClick=${intoRule}>${rule === null ? 'Put into a new rule' : 'Put into the rule'}<//></div>
         </section>
+        ${tried.problem && html`<div class="banner bad" role="alert"><${Text} of=${tried.problem} max=${1000} /></div>`}
+        <div role="status">${tried.found && html`<${Found} of=${tried.found} />`}</div></div>
         <${Sample} of=${sample} change=${(next) => (setSample(next), setTried((before) => ({ wrong: before.wrong })))} />
       </div>
     </form>
-    ${tried.problem && html`<div class="banner bad" role="alert"><${Text} of=${tried.problem} max=${1000} /></div>`}
-    <div role="status">${tried.found && html`<${Found} of=${tried.found} />`}</div>
     ${running && running.sql !== sql && html`<div class="grid"><${Panel} title="What runs, and what is written"><div class="inside"><${Difference} before=${running.sql} after=${sql} /></div><//></div>`}
     <${Past} sql=${sql} rule=${rule} rules=${known?.rules ?? []} />`;
 }
@@ -106,11 +106,11 @@ const MESSAGES = [
 function Found({ of }) {
   const result = !of.matches ? 'not matching' : of.failure ? 'failed' : of.outputs.length ? 'passed' : 'filtered';
   const says = { 'not matching': 'FROM does not match the topic.', failed: '', passed: '', filtered: 'WHERE, INCASE or FOREACH leaves nothing of it.' }[result];
-  return html`<div class="grid"><${Panel} title="Output" right=${html`<${State} word=${result} />`}>
+  return html`<${Panel} title="Output" right=${html`<${State} word=${result} />`}>
     <div class="inside">${of.failure && html`<p class="wrong"><${Text} of=${of.failure.split('\n')[0]} max=${600} /></p>`}${says && html`<p>${says}</p>`}
       ${of.outputs.map((output) => html`<pre class="payload" tabindex="0" aria-label="Output">${JSON.stringify(output, null, 2).split('\n').map((line, i) => html`${i > 0 && '\n'}<${Text} of=${line} max=${4000} />`)}</pre>`)}</div>
     ${of.records.length > 0 && html`<${Table} label="Records that its sinks would write" columns=${RECORDS} rows=${of.records.map((one, at) => ({ ...one, at }))} id=${({ at }) => at} />`}
-    ${of.messages.length > 0 && html`<${Table} label="Messages that it would publish" columns=${MESSAGES} rows=${of.messages.map((one, at) => ({ ...one, at }))} id=${({ at }) => at} />`}<//></div>`;
+    ${of.messages.length > 0 && html`<${Table} label="Messages that it would publish" columns=${MESSAGES} rows=${of.messages.map((one, at) => ({ ...one, at }))} id=${({ at }) => at} />`}<//>`;
 }
 
 const SHOWN_MAX = 12;
