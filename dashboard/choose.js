@@ -60,6 +60,7 @@ export function Sinks({ value, wrong, set }) {
   return html`<fieldset class="field wide" aria-describedby="rule-sinks-says"><legend>Sinks</legend>
     <span class="why" id="rule-sinks-says">${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}Each output becomes a record of each of them.</span>
     <div class="choices">${names.map((one) => html`<label class="row"><input type="checkbox" checked=${chosen.includes(one)} onChange=${(event) => choose(one, event.target.checked)} /><${Text} of=${one} max=${80} /></label>`)}</div>
+    ${(found?.sinks.length ?? 0) > LISTED_MAX && html`<span class="why">And ${found.sinks.length - LISTED_MAX} more: as text they can be named.</span>`}
     <div class="buttons"><button type="button" aria-expanded=${String(isNew)} onClick=${() => setNew(!isNew)}>New sink for this rule</button></div>
     ${isNew && html`<${Made} part="sinks" done=${(name) => (setNew(false), setMade(made + 1), choose(name, true))} />`}</fieldset>`;
 }

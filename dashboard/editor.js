@@ -5,7 +5,7 @@ import { diff, hunks } from './diff.js';
 import { Text } from './parts.js';
 import { count } from './text.js';
 
-/** A statement on its way between the page SQL and the form of a rule: `{ name, keys }`. It is kept nowhere. */
+/** A statement on its way between the page SQL and the form of a rule: `{ name, to, keys }`, where `to` is the name of a new one. It is kept nowhere. */
 export const statement = signal(null);
 
 /**

@@ -61,6 +61,7 @@ export const steps = ({ origin, from, rule, to, at }) => [origin, from, rule, to
 
 /** Ways that have a text in one of their names. */
 export function having(text, all) {
+  if (!text) return all;
   const wanted = text.toLowerCase();
   return all.filter((way) => steps(way).some((one) => one.text.toLowerCase().includes(wanted) || (one.cluster ?? '').toLowerCase().includes(wanted)));
 }

@@ -44,7 +44,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
   const empty = { ...PARTS[part].empty, ...PARTS[part].begin?.(query), ...brought?.keys };
   const [schema, setSchema] = useState(null);
   const [before, setBefore] = useState(name ? null : '');
-  const [to, setTo] = useState(name ?? '');
+  const [to, setTo] = useState(name ?? brought?.to ?? '');
   /** Keys of the form; null: the text has been edited by hand, and the form does not know it. */
   const [keys, setKeys] = useState(/** @type {any} */ (name ? null : empty));
   const [text, setText] = useState(name ? '' : toml(empty));
@@ -90,7 +90,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     if (done) location.hash = `#/${part}/${escaped(to)}${part === 'sources' && !name ? '?made=yes' : ''}`;
   };
   const tryOut = () => {
-    statement.value = { name: name ?? null, keys };
+    statement.value = { name: name ?? null, to, keys };
     location.hash = `#/sql${name ? `?${new URLSearchParams({ rule: name })}` : ''}`;
   };
   const isNamed = NAME.test(to);

@@ -10,6 +10,8 @@ import { NOTHING, rate } from '../text.js';
 const POLL_MS = 3000;
 /** Pictures of more nodes than this are not drawn: the table has them all. */
 const DRAWN_MAX = 200;
+/** Ways beyond this have more names than are drawn, and are not looked at each second. */
+const WAYS_MAX = 1000;
 const SHOWN_MAX = 500;
 
 async function all() {
@@ -56,7 +58,7 @@ export function Flow({ query, set }) {
       <label><span class="hidden">Search the flow</span><input type="search" placeholder="Any name" spellcheck=${false} value=${text} onInput=${(event) => set({ search: event.target.value })} /></label>
       <${AsCommand} path="rules" words=${['rules']} /><//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-    ${found && rows.length > 0 && html`<${Picture} of=${graph(rows)} />`}
+    ${rows.length > WAYS_MAX ? html`<${TooMany} n=${rows.length} what="ways" />` : rows.length > 0 && html`<${Picture} of=${graph(rows)} />`}
     ${found && html`<section class="panel ways"><${Table} label="Ways of messages" columns=${COLUMNS} rows=${rows.slice(0, SHOWN_MAX)} id=${(way) => steps(way).map(({ id }) => id).join(' > ')}>
       ${text ? 'Nothing has this in its name.' : html`No message goes anywhere but to subscribers: there is no sink, no source, no rule and no bridge. <a href="#/sinks?new=yes">Make a sink</a>.`}<//>
       ${rows.length > SHOWN_MAX && html`<div class="empty">And ${rows.length - SHOWN_MAX} more: search for their names.</div>`}</section>`}`;
@@ -72,10 +74,12 @@ const HEADS = [
 const BAD = ['stalled', 'unreachable', 'refused', 'trouble', 'stopped'];
 const isBad = (one) => Boolean(one.state) && BAD.includes(stateOf(one));
 
+const TooMany = ({ n, what }) => html`<div class="grid"><div class="panel"><div class="empty">${n} ${what} are too many for a picture: search for some.</div></div></div>`;
+
 /** The picture: lines are the wider the more goes along; what does not work is red, with its reason in the table. */
 function Picture({ of: { nodes, edges, rows } }) {
   const named = nodes.filter(({ kind }) => kind !== 'way');
-  if (named.length > DRAWN_MAX) return html`<div class="panel"><div class="empty">${named.length} names are too many for a picture: search for some.</div></div>`;
+  if (named.length > DRAWN_MAX) return html`<${TooMany} n=${named.length} what="names" />`;
   const line = (path) => {
     const [a, b] = [path[0], path.at(-1)];
     const much = between(a, b, now) ?? 0;

@@ -56,7 +56,8 @@ export function Sql({ query, set }) {
     field.current.focus();
   };
   const intoRule = () => {
-    statement.value = { name: rule, keys: { ...(brought?.name === rule ? brought.keys : {}), sql } };
+    const before = brought?.name === rule ? brought : null;
+    statement.value = { name: rule, to: before?.to, keys: { ...before?.keys, sql } };
     location.hash = rule === null ? '#/rules?new=yes' : `#/rules/${escaped(rule)}?edit=yes`;
   };
   const wrong = tried.wrong ?? (tried.found?.failure ? marked(sql, tried.found.failure.replace(/^failed: /, '')) : []);

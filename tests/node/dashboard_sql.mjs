@@ -176,6 +176,14 @@ await wrong(1, 'SELECT');
 expected('422');
 await axeFinds(page, 'the form of a rule with a mistake');
 await field.fill('SELECT payload.room AS room\nFROM "t/#"\nWHERE payload.temp < 5');
+// It is tried on the way, and comes back with the name.
+await page.getByRole('button', { name: 'Try it' }).click();
+await page.getByRole('heading', { level: 1, name: 'SQL' }).waitFor();
+await run();
+await result('filtered');
+await page.getByRole('button', { name: 'Put into a new rule' }).click();
+await page.getByRole('heading', { level: 1, name: 'New rule' }).waitFor();
+assert.equal(await page.getByLabel('Name', { exact: true }).inputValue(), 'cold');
 await page.getByRole('button', { name: 'New sink for this rule' }).click();
 const made = page.getByRole('region', { name: 'New sink' });
 await made.getByLabel('Name of the sink').fill('cold');
