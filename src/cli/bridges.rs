@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::args::{BridgeAction, BridgesArgs};
 use super::ask::{escaped, get, table, text};
-use super::part::{How, change};
 use super::lists::{age, oldest, shown, yes_or_no};
+use super::part::{How, change};
 
 const BRIDGES: [&str; 9] =
     ["BRIDGE", "STATE", "FOR", "REMOTE", "RECEIVED", "QUEUED", "UNACKNOWLEDGED", "OLDEST", "DESCRIPTION"];

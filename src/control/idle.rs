@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::{ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
+use super::{
+    ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+};
 use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};

@@ -88,7 +88,11 @@ fn rules_are_created_changed_paused_and_removed() {
     assert!(works && text.contains("applied: rule other (added)"), "{text}");
     let (text, works) = forebay(&service, &["rules", "other", "delete"]);
     assert!(works && get(&service, "rules")["rules"].as_array().map(Vec::len) == Some(1), "{text}");
-    assert_eq!(forebay(&service, &["rules", "r", "put"]), (forebay(&service, &["rules", "r", "put"]).0, false), "a file is missing");
+    assert_eq!(
+        forebay(&service, &["rules", "r", "put"]),
+        (forebay(&service, &["rules", "r", "put"]).0, false),
+        "a file is missing"
+    );
     let dry = change(&service, "DELETE", "rules/r?dry_run=true", &Value::Null);
     assert_eq!((dry.0, &dry.1["applied"]), (200, &json!(["rule r (removed)"])));
     assert_eq!(change(&service, "DELETE", "rules/r?persist=true", &Value::Null).0, 200);
@@ -147,7 +151,10 @@ fn statements_and_sinks_of_rules_are_tried_without_a_message() {
     let (status, answer) = of(&json!({ "sinks": ["none"] }));
     assert!(status == 422 && answer["detail"].as_str().is_some_and(|why| why.contains("there is no sink")), "{answer}");
     let (status, answer) = of(&json!({ "sinks": ["out"], "sql": "SELECT\nuper(topic) AS v FROM t" }));
-    assert!(status == 422 && answer["detail"].as_str().is_some_and(|why| why.starts_with("line 2, column 1:")), "{answer}");
+    assert!(
+        status == 422 && answer["detail"].as_str().is_some_and(|why| why.starts_with("line 2, column 1:")),
+        "{answer}"
+    );
     assert_eq!(get(&service, "rules")["rules"].as_array().map(Vec::len), Some(1));
     let functions = get(&service, "sql/functions");
     assert!(functions["functions"].as_array().is_some_and(|all| all.len() > 100), "{functions}");
