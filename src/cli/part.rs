@@ -15,7 +15,7 @@ pub(super) enum How {
     Pause,
     Resume,
     Put,
-    /// `discard`: what waits may be lost.
+    /// `discard` allows messages that wait to be lost.
     Delete {
         discard: bool,
     },

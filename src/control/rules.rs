@@ -283,7 +283,7 @@ pub struct RuleAsk {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub context: Map<String, Value>,
-    /// The rule of the configuration whose statement it would be: its sinks and its `republish` then get the outputs.
+    /// Name of a rule of the configuration: the statement is tried in the place of its own, and its sinks and its `republish` get the outputs.
     pub rule: Option<String>,
     /// Names of sinks that get the outputs, in the place of those of the rule.
     #[serde(default)]
