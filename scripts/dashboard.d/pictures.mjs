@@ -58,7 +58,7 @@ name = "hot"
 sql = '''
 SELECT topic, payload.t AS payload
 FROM "plant/+/temp"
-WHERE payload.t > 80'''
+WHERE payload > 80'''
 sinks = ["alarms"]
 [[source]]
 name = "displays"
