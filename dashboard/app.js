@@ -21,6 +21,10 @@ const Login = later('login', 'Login');
 const PAGES = {
   overview: { title: 'Overview', page: Overview },
   sinks: { title: 'Sinks', page: later('sinks', 'Sinks'), one: later('sinks', 'Sink') },
+  sources: { title: 'Sources', page: later('sources', 'Sources'), one: later('sources', 'Source') },
+  rules: { title: 'Rules', page: later('rules', 'Rules'), one: later('rules', 'Rule') },
+  sql: { title: 'SQL', page: later('sql', 'Sql') },
+  bridges: { title: 'Bridges', page: later('bridges', 'Bridges'), one: later('bridges', 'Bridge') },
   clusters: { title: 'Clusters', page: later('infrastructure', 'Clusters'), one: later('infrastructure', 'Cluster') },
   spool: { title: 'Spool', page: later('infrastructure', 'Spool') },
   listeners: { title: 'Listeners', page: later('infrastructure', 'Listeners') },

@@ -1,8 +1,17 @@
 // Texts of the configuration: keys as TOML, what differs between two texts, and where in a text a mistake is.
 
 const BARE = /^[A-Za-z0-9_-]+$/;
-const text = (value) => JSON.stringify(value).replaceAll('\u007f', '\\u007f');
-const keyOf = (name) => (BARE.test(name) ? name : text(name));
+const escaped = (value) => JSON.stringify(value).replaceAll('\u007f', '\\u007f');
+/** What no literal text of TOML may have. */
+const NOT_LITERAL = /[\u0000-\u0008\u000b-\u001f\u007f]|'''|'$/;
+const keyOf = (name) => (BARE.test(name) ? name : escaped(name));
+
+/** Statements and the like stand as they are, from a line of their own on where they have several. */
+function text(value) {
+  if (!/["\n]/.test(value) || NOT_LITERAL.test(value)) return escaped(value);
+  if (value.includes('\n')) return `'''\n${value}'''`;
+  return value.includes("'") ? `'''${value}'''` : `'${value}'`;
+}
 
 function one(value) {
   if (Array.isArray(value)) return `[${value.map(one).join(', ')}]`;

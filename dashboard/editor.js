@@ -1,16 +1,20 @@
 // Text of the configuration: a field with numbered lines, what is wrong with it at its line, and what a change of it does.
 
-import { html, useRef } from './vendor/preact.js';
+import { html, signal, useRef } from './vendor/preact.js';
 import { diff, hunks } from './diff.js';
 import { Text } from './parts.js';
 import { count } from './text.js';
 
+/** A statement on its way between the page SQL and the form of a rule: `{ name, to, keys }`, where `to` is the name of a new one. It is kept nowhere. */
+export const statement = signal(null);
+
 /**
- * The field, and below it what is wrong: `{ line, what }`, line 0 where nobody knows.
- * @param {{ label: any, text: string, change: (text: string) => void, wrong?: { line: number, what: string }[] }} props
+ * The field, and below it what is wrong: `{ line, what }`, line 0 where nobody knows. `id`: of what is wrong, where a page has several.
+ * @param {{ label: any, text: string, change: (text: string) => void, wrong?: { line: number, what: string }[], id?: string, at?: any }} props
  */
-export function Editor({ label, text, change, wrong = [] }) {
-  const field = useRef(null);
+export function Editor({ label, text, change, wrong = [], id = 'mistakes', at = null }) {
+  const own = useRef(null);
+  const field = at ?? own;
   const lines = text.split('\n');
   const marked = new Set(wrong.map(({ line }) => line));
   const leap = (line) => {
@@ -20,12 +24,15 @@ export function Editor({ label, text, change, wrong = [] }) {
   };
   return html`<label>${label}
       <div class="code"><pre aria-hidden="true">${lines.map((_, i) => (marked.has(i + 1) ? html`<span class="wrong">${i + 1}</span>${'\n'}` : `${i + 1}\n`))}</pre>
-        <textarea ref=${field} rows=${Math.min(40, Math.max(8, lines.length + 1))} wrap="off" spellcheck=${false} autocapitalize="off" value=${text} onInput=${(event) => change(event.target.value)} aria-describedby="mistakes"></textarea></div></label>
-    <${Mistakes} wrong=${wrong} leap=${leap} />`;
+        <textarea ref=${field} rows=${Math.min(40, Math.max(8, lines.length + 1))} wrap="off" spellcheck=${false} autocapitalize="off" value=${text} onInput=${(event) => change(event.target.value)} aria-describedby=${id}></textarea></div></label>
+    <${Mistakes} wrong=${wrong} leap=${leap} id=${id} />`;
 }
 
+/** A text with its lines. */
+export const Lines = ({ of }) => of.split('\n').map((line, i) => html`${i > 0 && '\n'}<${Text} of=${line} max=${2000} />`);
+
 /** What is wrong, each with the way to its line. */
-export const Mistakes = ({ wrong, leap = null }) => html`<div id="mistakes" role="status">
+export const Mistakes = ({ wrong, leap = null, id = 'mistakes' }) => html`<div id=${id} role="status">
   ${wrong.length > 0 && html`<ul class="mistakes">${wrong.map(({ line, what }) => html`<li>${leap && line > 0 && html`<button type="button" class="plain" onClick=${() => leap(line)}>Line ${line}</button> `}<${Text} of=${what} max=${600} /></li>`)}</ul>`}
 </div>`;
 

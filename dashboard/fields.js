@@ -17,6 +17,31 @@ export const FIRST = {
     ['tls', 'TLS'],
     ['sasl', 'Login (SASL)'],
   ],
+  rule: [
+    ['description', 'Description'],
+    ['sql', 'Statement (SQL)'],
+    ['sinks', 'Sinks'],
+    ['republish', 'Messages that it publishes'],
+  ],
+  source: [
+    ['description', 'Description'],
+    ['kafka', 'Kafka cluster'],
+    ['topic', 'Kafka topic'],
+    ['mqtt_topic', 'MQTT topic'],
+    ['payload', 'Payload'],
+    ['group', 'Consumer group'],
+    ['key_encoding', 'Encoding of the key'],
+    ['value_encoding', 'Encoding of the value'],
+    ['offset_reset', 'Without an offset, begin with'],
+  ],
+  bridge: [
+    ['description', 'Description'],
+    ['url', 'Remote broker'],
+    ['username', 'User name'],
+    ['password_file', 'File with the password'],
+    ['in', 'Messages from the remote'],
+    ['out', 'Messages to the remote'],
+  ],
 };
 
 /** Settings of other products' guides, and of two kinds of clusters. Those with a `sink` are in examples/ as well; a test compares them. */
@@ -30,6 +55,8 @@ export const PRESETS = {
     title: 'As in EMQX',
     cluster: { name: 'my-kafka', keys: { bootstrap: '127.0.0.1:9092' } },
     sink: { name: 'my_rule', keys: { filters: 't/#', topic: 'testtopic-in', key: '${clientid}', value_format: 'json', batch_bytes: '896KiB', acknowledge: 'replicated' } },
+    rule: { name: 'my_rule', keys: { sql: 'SELECT *\nFROM "t/#"' } },
+    source: { name: 'my-kafka-source', keys: { topic: 'testtopic-out', mqtt_topic: 't/1' } },
   },
   plain: { title: 'Plain Kafka', cluster: { name: 'main', keys: { bootstrap: '127.0.0.1:9092' } } },
   confluent: {
@@ -45,7 +72,9 @@ export function kindOf(of) {
   if (of.type === 'boolean') return 'flag';
   if (of.type === 'integer' || of.type === 'number') return 'number';
   if (of.type === 'object') return 'table';
-  return of.anyOf?.some((one) => one.type === 'array') ? 'list' : 'text';
+  if (of.type === 'array') return 'tables';
+  if (of.anyOf?.some((one) => one.type === 'array')) return 'list';
+  return of.anyOf?.some((one) => one.enum || ['boolean', 'integer'].includes(one.type)) ? 'literal' : 'text';
 }
 
 /** How a value stands in its field, and how it is read there. What is empty is not set. */
@@ -61,6 +90,8 @@ const READ = {
     return [name.trim(), value.join('=').trim()];
   })),
   number: Number,
+  // A number, a word or a template.
+  literal: (text) => (/^(\d+|true|false)$/.test(text.trim()) ? JSON.parse(text) : text),
   flag: (text) => text === 'true',
 };
 export function read(kind, text) {

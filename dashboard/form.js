@@ -31,6 +31,7 @@ function Field({ id, label, of, required, value, wrong, set }) {
   // What is typed stays as it was typed.
   const [text, setText] = useState(show(kind, value));
   if (kind === 'group') return html`<${Group} id=${id} label=${label} of=${of} value=${value} wrong=${wrong} set=${set} />`;
+  if (kind === 'tables') return html`<${Tables} id=${id} label=${label} of=${of.items} value=${value ?? []} wrong=${wrong} set=${set} />`;
   const type = (event) => {
     setText(event.target.value);
     set(read(kind, event.target.value));
@@ -52,6 +53,22 @@ function Group({ id, label, of, value, wrong, set }) {
   return html`<fieldset class="field"><legend class="hidden">${label}</legend>
     <label class="row"><input type="checkbox" checked=${is} onChange=${() => set(is ? null : {})} />${label}</label>
     <span class="why">${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}<${Sentence} of=${of.description} /></span>
-    ${is && html`<div class="fields-of">${Object.entries(of.properties).map(([key, one]) => html`<${Field} key=${key} id=${`${id}-${key}`} label=${words(key)} of=${one} required=${of.required.includes(key)}
-      value=${value[key]} set=${(part) => set({ ...value, [key]: part })} />`)}</div>`}</fieldset>`;
+    ${is && html`<${Part} id=${id} of=${of} value=${value} set=${set} />`}</fieldset>`;
+}
+
+const Part = ({ id, of, value, set }) => html`<div class="fields-of">${Object.entries(of.properties).sort(([a], [b]) => Number(of.required.includes(b)) - Number(of.required.includes(a))).map(([key, one]) => html`<${Field} key=${key} id=${`${id}-${key}`} label=${words(key)} of=${one} required=${of.required.includes(key)}
+  value=${value[key]} set=${(part) => set({ ...value, [key]: part })} />`)}</div>`;
+
+/** Tables of which there may be several. */
+function Tables({ id, label, of, value, wrong, set }) {
+  // Fields keep what was typed: those that come after one that is taken away are made anew.
+  const [round, setRound] = useState(0);
+  const change = (place, next) => set(value.map((one, i) => (i === place ? next : one)));
+  const remove = (place) => (setRound(round + 1), set(value.length > 1 ? value.filter((_, i) => i !== place) : null));
+  return html`<fieldset class="field wide"><legend>${label}</legend>
+    <span class="why">${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}<${Sentence} of=${of.description} /></span>
+    ${value.map((one, place) => html`<fieldset class="field wide" key=${`${round} ${place}`}><legend class="hidden">${label}, ${place + 1}</legend>
+      <${Part} id=${`${id}-${place}`} of=${of} value=${one} set=${(next) => change(place, next)} />
+      <div class="buttons"><button type="button" onClick=${() => remove(place)}>Remove</button></div></fieldset>`)}
+    <div class="buttons"><button type="button" onClick=${() => set([...value, {}])}>Add</button></div></fieldset>`;
 }

@@ -16,9 +16,9 @@ export function Live({ get, as }) {
 }
 
 const SHAPES = {
-  good: ['running', 'reachable', 'ready', 'sending', 'waiting', 'connected', 'works', 'good'],
-  warn: ['joining', 'connecting', 'partial', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition', 'full', 'not read'],
-  bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error', 'fails'],
+  good: ['running', 'reachable', 'ready', 'sending', 'waiting', 'connected', 'works', 'granted', 'reading', 'passed', 'good'],
+  warn: ['joining', 'connecting', 'partial', 'trouble', 'stopped', 'unused', 'sent_again', 'backing_off', 'warn', 'no_partition', 'full', 'window_full', 'no_room', 'topic_missing', 'starting', 'not read'],
+  bad: ['stalled', 'unreachable', 'no_leader', 'refused', 'not ready', 'not healthy', 'error', 'failed', 'fails'],
 };
 const shape = (word) => Object.keys(SHAPES).find((key) => SHAPES[key].includes(word.toLowerCase())) ?? 'off';
 export const State = ({ word }) => html`<span class="state ${shape(word)}"><i aria-hidden="true"></i>${word.replaceAll('_', ' ')}</span>`;
@@ -124,7 +124,7 @@ export function usePolled(ask, key, everyMs) {
 export const or = (value) => value ?? NOTHING;
 
 /** A button for what needs the role write. */
-export const WriteButton = ({ children, kind = '', ...rest }) => html`<button type="button" class=${kind} disabled=${!mayWrite()}
+export const WriteButton = ({ children, kind = '', disabled = false, ...rest }) => html`<button type="button" class=${kind} disabled=${disabled || !mayWrite()}
   title=${mayWrite() ? '' : 'needs a token with the role write'} ...${rest}>${children}</button>`;
 
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;

@@ -5,12 +5,17 @@ import { ask, curl } from '../api.js';
 import { close } from '../parts.js';
 import { visible } from '../text.js';
 
-/** `what` is done to `name` by a request to `path`; `children` say what will happen. `lasting`: it can be written to the file. */
-export function Change({ what, name, path, method = 'POST', lasting = true, danger = false, button, done, children }) {
+/**
+ * `what` is done to `name` by a request to `path`; `children` say what will happen. `lasting`: it can be written to the file. `lose`: what may be
+ * lost, and has to be allowed.
+ */
+export function Change({ what, name, path, method = 'POST', lasting = true, danger = false, lose = null, button, done, children }) {
   const [persist, setPersist] = useState(false);
+  const [discard, setDiscard] = useState(false);
   const [problem, setProblem] = useState('');
   const [busy, setBusy] = useState(false);
-  const whole = persist ? `${path}?persist=true` : path;
+  const query = [persist && 'persist=true', discard && 'discard=true'].filter(Boolean).join('&');
+  const whole = query ? `${path}?${query}` : path;
   const send = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -27,6 +32,7 @@ export function Change({ what, name, path, method = 'POST', lasting = true, dang
     <h2 id="dialog-title">${what[0].toUpperCase()}${what.slice(1)} ${visible(name, 80)}?</h2>
     <p>${children}</p>
     ${lasting && html`<${Until} persist=${persist} choose=${setPersist} />`}
+    ${lose && html`<label class="row"><input type="checkbox" checked=${discard} onChange=${(event) => setDiscard(event.target.checked)} />${lose}</label>`}
     <pre tabindex="0">${curl(whole, method)}</pre>
     ${problem && html`<div class="banner bad" role="alert">${visible(problem, 600)}</div>`}
     <div class="buttons"><button type="button" onClick=${close}>Cancel</button><button class=${danger ? 'danger' : 'first'} disabled=${busy}>${button}</button></div>

@@ -1,48 +1,54 @@
-// A sink or a cluster, new or with other keys: by a form, or as text. What is wrong stands at its line; what would change is shown before it does.
+// A sink, source, rule, bridge or cluster, new or with other keys: by a form, or as text. What is wrong stands at its line; what would change is shown before it does.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { ask, get, name as escaped } from '../api.js';
+import { Cluster, NAME, Sinks, TestButton } from '../choose.js';
 import { mistakes, toml } from '../diff.js';
-import { Difference, Editor, Mistakes, Outcome } from '../editor.js';
+import { Difference, Editor, Mistakes, Outcome, statement } from '../editor.js';
 import { PRESETS } from '../fields.js';
 import { Form, schemaOf } from '../form.js';
-import { AsCommand, Head, Panel, Segments, Text, WriteButton, usePolled } from '../parts.js';
+import { AsCommand, Head, Panel, Segments, Text, WriteButton } from '../parts.js';
 import { Until } from './change.js';
-import { Tried } from './infrastructure.js';
+import { TestSource } from './source_trial.js';
 
-const NAME = /^[A-Za-z0-9._-]{1,100}$/;
+const FROM_RECORDS = (source) => `SELECT *\nFROM "$bridges/kafka_consumer:${source}"`;
+/** `preset`: what other products' guides call it; `begin`: keys that the address asks for. Parts with `isTable` have their name in the header. */
 const PARTS = {
-  sinks: {
-    title: 'Sinks', one: 'sink', section: 'sink', header: '[[sink]]', empty: { filters: 'example/#', topic: 'example' },
-    presets: ['tbmq', 'emqx'],
-    command: (name) => ['sinks', name, 'put', '--file', 'sink.toml', '--dry-run'],
-    keys: ({ sink }, name) => sink?.find((one) => one.name === name),
+  sinks: { title: 'Sinks', one: 'sink', section: 'sink', header: '[[sink]]', preset: 'sink', presets: ['tbmq', 'emqx'], empty: { filters: 'example/#', topic: 'example' } },
+  sources: { title: 'Sources', one: 'source', section: 'source', header: '[[source]]', preset: 'source', presets: ['emqx'], empty: { topic: 'example', mqtt_topic: 'example/${key}' } },
+  rules: {
+    title: 'Rules', one: 'rule', section: 'rule', header: '[[rule]]', preset: 'rule', presets: ['emqx'], empty: { sql: 'SELECT payload\nFROM "example/#"' }, mode: 'Form',
+    begin: ({ source }) => (source ? { sql: FROM_RECORDS(source), republish: [{ topic: 't/1', payload: '${.}' }] } : null),
   },
-  clusters: {
-    title: 'Clusters', one: 'cluster', section: 'kafka', header: '[kafka.NAME]', empty: { bootstrap: '127.0.0.1:9092' },
-    presets: ['plain', 'confluent', 'tbmq', 'emqx'],
-    keys: ({ kafka }, name) => kafka?.[name],
-  },
+  bridges: { title: 'Bridges', one: 'bridge', section: 'bridge', header: '[bridge.NAME]', isTable: true, presets: [], empty: { url: 'mqtt://127.0.0.1:1883', in: [{ filters: 'example/#' }] } },
+  clusters: { title: 'Clusters', one: 'cluster', section: 'kafka', header: '[kafka.NAME]', isTable: true, preset: 'cluster', presets: ['plain', 'confluent', 'tbmq', 'emqx'], empty: { bootstrap: '127.0.0.1:9092' } },
 };
+const keysIn = (all, { section, isTable }, name) => (isTable ? all[section]?.[name] : all[section]?.find((one) => one.name === name));
 
 /** What a part of the configuration in force has set. */
 async function keysOf(part, name) {
-  const found = PARTS[part].keys(await get('config'), name);
+  const found = keysIn(await get('config'), PARTS[part], name);
   if (!found) throw new Error(`no ${PARTS[part].one} ${name} in the configuration`);
   const { name: _, ...keys } = found;
-  return Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== null));
+  return Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== null && !(Array.isArray(value) && value.length === 0)));
 }
 
-/** @param {{ part?: 'sinks' | 'clusters', name?: string }} props */
-export function Edit({ part = 'sinks', name }) {
-  const { title, one, section, header, empty, presets, command } = PARTS[part];
+/** @param {{ part?: 'sinks' | 'sources' | 'rules' | 'bridges' | 'clusters', name?: string, query?: object }} props */
+export function Edit({ part = 'sinks', name, query = {} }) {
+  const { title, one, section, header, presets, isTable } = PARTS[part];
+  // A statement that comes from the page SQL.
+  const [brought] = useState(() => (part === 'rules' && statement.peek()?.name === (name ?? null) ? statement.peek() : null));
+  useEffect(() => {
+    if (brought) statement.value = null;
+  }, []);
+  const empty = { ...PARTS[part].empty, ...PARTS[part].begin?.(query), ...brought?.keys };
   const [schema, setSchema] = useState(null);
   const [before, setBefore] = useState(name ? null : '');
-  const [to, setTo] = useState(name ?? '');
+  const [to, setTo] = useState(name ?? brought?.to ?? '');
   /** Keys of the form; null: the text has been edited by hand, and the form does not know it. */
   const [keys, setKeys] = useState(/** @type {any} */ (name ? null : empty));
   const [text, setText] = useState(name ? '' : toml(empty));
-  const [mode, setMode] = useState(name ? 'Text' : 'Form');
+  const [mode, setMode] = useState(name ? (PARTS[part].mode ?? 'Text') : 'Form');
   const [filled, setFilled] = useState(0);
   const [draft, setDraft] = useState(null);
   /** What was said last: `problem`, what is `wrong` by line, or what `would` change. */
@@ -52,15 +58,15 @@ export function Edit({ part = 'sinks', name }) {
   const failed = (error) => setState({ problem: error.message });
   useEffect(() => {
     schemaOf(section).then(setSchema, failed);
-    if (name) keysOf(part, name).then((found) => (setKeys(found), setBefore(toml(found)), setText(toml(found))), failed);
+    if (name) keysOf(part, name).then((found) => (setBefore(toml(found)), fill({ ...found, ...brought?.keys })), failed);
   }, [part, name]);
   const fill = (next) => (setKeys(next), setText(toml(next)), setState({}));
   const preset = (id) => {
-    const of = PRESETS[id];
-    const { name: called, keys: set } = part === 'sinks' ? of.sink : of.cluster;
+    const { name: called, keys: set } = PRESETS[id][PARTS[part].preset];
+    const hasCluster = part === 'sinks' || part === 'sources';
     setTo(called);
-    setDraft(part === 'sinks' ? of.cluster : null);
-    fill(part === 'sinks' ? { kafka: null, ...set } : set);
+    setDraft(hasCluster ? PRESETS[id].cluster : null);
+    fill(hasCluster ? { kafka: null, ...set } : set);
     setFilled(filled + 1);
   };
   const send = async (query) => {
@@ -68,7 +74,7 @@ export function Edit({ part = 'sinks', name }) {
     try {
       return await (await ask(`${part}/${escaped(to)}?${query}`, { method: 'PUT', toml: text })).json();
     } catch (error) {
-      setState(error.status === 422 ? { wrong: mistakes(text, error.message, part === 'clusters' ? to : '') } : { problem: error.message });
+      setState(error.status === 422 ? { wrong: mistakes(text, error.message, isTable ? to : ''), sql: await inStatement(keys?.sql) } : { problem: error.message });
       return null;
     } finally {
       setBusy(false);
@@ -81,28 +87,42 @@ export function Edit({ part = 'sinks', name }) {
   };
   const apply = async () => {
     const done = await send(`persist=${persist}`);
-    if (done) location.hash = `#/${part}/${escaped(to)}`;
+    if (done) location.hash = `#/${part}/${escaped(to)}${part === 'sources' && !name ? '?made=yes' : ''}`;
+  };
+  const tryOut = () => {
+    statement.value = { name: name ?? null, to, keys };
+    location.hash = `#/sql${name ? `?${new URLSearchParams({ rule: name })}` : ''}`;
   };
   const isNamed = NAME.test(to);
   const byKey = Object.fromEntries((state.wrong ?? []).filter(({ key }) => key).map(({ key, what }) => [key, what]));
-  const choices = part === 'sinks' && { kafka: html`<${Cluster} key="kafka" value=${keys?.kafka} draft=${draft} topic=${keys?.topic} wrong=${byKey.kafka} set=${(kafka) => fill({ ...keys, kafka })} />` };
+  const cluster = (says) => html`<${Cluster} key=${`kafka ${filled}`} section=${section} value=${keys?.kafka} draft=${draft} topic=${keys?.topic} wrong=${byKey.kafka} says=${says} set=${(kafka) => fill({ ...keys, kafka })} />`;
+  const choices = {
+    sinks: () => ({ kafka: cluster('Where the records go.') }),
+    sources: () => ({ kafka: cluster('Where the records come from.') }),
+    rules: () => ({
+      sql: html`<div class="field wide" key="sql"><${Editor} label="Statement (SQL)" id="sql-mistakes" text=${keys?.sql ?? ''} change=${(sql) => fill({ ...keys, sql })} wrong=${state.sql} />
+        <div class="buttons"><button type="button" onClick=${tryOut}>Try it</button></div></div>`,
+      sinks: html`<${Sinks} key="sinks" value=${keys?.sinks} wrong=${byKey.sinks} set=${(sinks) => fill({ ...keys, sinks })} />`,
+    }),
+  }[part]?.() ?? {};
   return html`
     <${Head} title=${html`<a href=${`#/${part}`}>${title}</a> / ${name ? html`<a href=${`#/${part}/${escaped(name)}`}><${Text} of=${name} max=${80} /></a> / Change` : `New ${one}`}`}>
       <${Segments} label="As" options=${['Form', 'Text']} value=${mode} choose=${(next) => (next === 'Text' || keys) && setMode(next)} />
-      ${isNamed && html`<${AsCommand} path=${`${part}/${escaped(to)}?dry_run=true`} method="PUT" words=${command?.(to)} />`}
+      ${isNamed && html`<${AsCommand} path=${`${part}/${escaped(to)}?dry_run=true`} method="PUT" words=${part === 'clusters' ? null : [part, to, 'put', '--file', `${one}.toml`, '--dry-run']} />`}
     <//>
     ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${600} /></div>`}
-    ${!name && html`<div class="presets" role="group" aria-label="Begin with"><span class="dim">Begin with</span> ${presets.map((id) => html`<button type="button" onClick=${() => preset(id)}>${PRESETS[id].title}</button>`)}</div>`}
+    ${!name && presets.length > 0 && html`<div class="presets" role="group" aria-label="Begin with"><span class="dim">Begin with</span> ${presets.map((id) => html`<button type="button" onClick=${() => preset(id)}>${PRESETS[id].title}</button>`)}</div>`}
     <form class="panel editor" onSubmit=${check}>
       ${!name && html`<label>Name <input value=${to} required maxlength="100" spellcheck=${false} onInput=${(event) => setTo(event.target.value.trim())} aria-describedby="name-rule" /></label>
         <span class="dim" id="name-rule">Letters, digits and . _ -</span>`}
       ${mode === 'Text'
         ? html`<${Editor} label=${`Keys, as below ${header} in the configuration`} text=${text} change=${(next) => (setText(next), setKeys(null), setState({}))} wrong=${state.wrong} />
           ${!keys && before !== null && html`<span class="dim">The form does not know what is written here by hand.</span>`}`
-        : schema && keys && html`<${Form} key=${filled} section=${section} schema=${schema} keys=${keys} change=${fill} choices=${choices || {}} wrong=${byKey} />
+        : schema && keys && html`<${Form} key=${filled} section=${section} schema=${schema} keys=${keys} change=${fill} choices=${choices} wrong=${byKey} />
           <${Mistakes} wrong=${state.wrong ?? []} />
           <div class="toml"><span class="dim">What it writes, below ${header}</span><pre class="payload" tabindex="0" aria-label="TOML">${text}</pre></div>`}
       <div class="buttons"><button class="first" disabled=${busy || !isNamed || before === null}>Check</button>
+        ${part === 'sources' && mode === 'Form' && html`<${TestSource} name=${to} keys=${keys} disabled=${!isNamed} />`}
         ${part === 'clusters' && mode === 'Form' && html`<${TestButton} name=${to} keys=${keys} disabled=${!isNamed} />`}
         <a class="button" href=${name ? `#/${part}/${escaped(name)}` : `#/${part}`}>Cancel</a></div>
     </form>
@@ -114,68 +134,8 @@ export function Edit({ part = 'sinks', name }) {
     </div><//>`}`;
 }
 
-/** Tries to connect to a cluster, with these keys where it is not configured yet, and looks for a topic. */
-function TestButton({ name, keys = {}, topic = '', disabled = false }) {
-  const [tried, setTried] = useState(null);
-  const isLiteral = topic && !topic.includes('${');
-  const test = async () => {
-    setTried({ busy: true });
-    const query = isLiteral ? `?${new URLSearchParams({ topic })}` : '';
-    setTried(await get(`clusters/${escaped(name)}/test${query}`, { method: 'POST', body: keys }).catch((failure) => ({ failed: failure })));
-  };
-  return html`<${WriteButton} disabled=${disabled || tried?.busy} onClick=${test}>Test the connection<//>
-    ${tried && html`<div class="wide" role="status"><${Tried} of=${tried} /></div>`}`;
-}
-
-const ANOTHER = '+';
-/** The choice of a cluster; a new one is made in place. `draft`: what that begins with. */
-function Cluster({ value, draft, topic, wrong, set }) {
-  const [made, setMade] = useState(0);
-  const { value: found } = usePolled(() => get('clusters'), `clusters ${made}`, 10_000);
-  const [isNew, setNew] = useState(Boolean(draft));
-  const names = found?.clusters.map((one) => one.name) ?? [];
-  const chosen = isNew ? ANOTHER : (value ?? '');
-  const choose = (next) => (setNew(next === ANOTHER), set(next === ANOTHER || !next ? null : next));
-  return html`<div class="field"><label for="sink-kafka">Kafka cluster</label>
-    <select id="sink-kafka" value=${chosen} aria-describedby="sink-kafka-says" onChange=${(event) => choose(event.target.value)}>
-      <option value="">${names.length === 1 ? `the only one: ${names[0]}` : 'none'}</option>
-      ${names.map((one) => html`<option value=${one}>${one}</option>`)}<option value=${ANOTHER}>New cluster</option></select>
-    <span class="why" id="sink-kafka-says">${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}Where the records go.</span>
-    ${!isNew && (value || names.length === 1) && html`<div class="buttons"><${TestButton} key=${value} name=${value ?? names[0]} topic=${topic} /></div>`}
-    ${isNew && html`<${NewCluster} draft=${draft} topic=${topic} done=${(name) => (setNew(false), setMade(made + 1), set(name))} />`}</div>`;
-}
-
-function NewCluster({ draft, topic, done }) {
-  const [name, setName] = useState(draft?.name ?? '');
-  const [keys, setKeys] = useState(draft?.keys ?? {});
-  const [filled, setFilled] = useState(0);
-  const [schema, setSchema] = useState(null);
-  const [persist, setPersist] = useState(false);
-  const [problem, setProblem] = useState('');
-  useEffect(() => {
-    schemaOf('kafka').then(setSchema, (error) => setProblem(error.message));
-  }, []);
-  const preset = (id) => {
-    setName(PRESETS[id].cluster.name);
-    setKeys(PRESETS[id].cluster.keys);
-    setFilled(filled + 1);
-  };
-  const create = async () => {
-    try {
-      await ask(`clusters/${escaped(name)}?persist=${persist}`, { method: 'PUT', toml: toml(keys) });
-      done(name);
-    } catch (error) {
-      setProblem(error.message);
-    }
-  };
-  const isNamed = NAME.test(name);
-  return html`<section class="panel editor" aria-label="New cluster">
-    <div class="presets" role="group" aria-label="A cluster as">${['plain', 'confluent'].map((id) => html`<button type="button" onClick=${() => preset(id)}>${PRESETS[id].title}</button>`)}</div>
-    <label>Name of the cluster <input value=${name} maxlength="100" spellcheck=${false} onInput=${(event) => setName(event.target.value.trim())} /></label>
-    ${schema && html`<${Form} key=${filled} section="kafka" schema=${schema} keys=${keys} change=${setKeys} />`}
-    <div class="toml"><span class="dim">What it writes</span><pre class="payload" tabindex="0" aria-label="TOML of the cluster">[kafka.${name}]${'\n'}${toml(keys)}</pre></div>
-    ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem} max=${600} /></div>`}
-    <${Until} group="until-cluster" persist=${persist} choose=${setPersist} />
-    <div class="buttons"><${WriteButton} disabled=${!isNamed} onClick=${create}>Create the cluster<//><${TestButton} name=${name} keys=${keys} topic=${topic} disabled=${!isNamed} /></div>
-  </section>`;
+/** What is wrong with a statement, at its lines. */
+async function inStatement(sql) {
+  if (!sql) return [];
+  return get('sql/test', { method: 'POST', body: { sql } }).then(() => [], ({ message }) => mistakes(sql, message.split('\n')[0]).filter(({ line }) => line > 0));
 }

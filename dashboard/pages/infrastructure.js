@@ -107,7 +107,7 @@ function OneCluster({ name, query, set }) {
   return html`
     <${Head} title=${html`<a href="#/clusters">Clusters</a> / <${Text} of=${name} max=${80} />`} sub=${cluster && html`<${State} word=${cluster.reachable ? 'reachable' : 'unreachable'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <${WriteButton} onClick=${test} ...${tried?.busy ? { disabled: true } : {}}>Try to connect<//>
+      <${WriteButton} onClick=${test} disabled=${tried?.busy}>Try to connect<//>
       ${name !== 'embedded' && html`<${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>`}
       <${AsCommand} path=${`clusters/${escaped(name)}`} words=${['clusters', name]} />
     <//>

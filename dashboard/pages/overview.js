@@ -89,7 +89,7 @@ function OtherStates({ status }) {
   layout.value;
   const rows = Object.keys(KINDS).flatMap(objects);
   const columns = [
-    { title: 'Name', cell: ({ name }) => html`<${Text} of=${name} max=${80} />` },
+    { title: 'Name', cell: ({ kind, name }) => html`<a href=${`#/${kind}s/${escaped(name)}`}><${Text} of=${name} max=${80} /></a>` },
     { title: 'Kind', cell: ({ kind }) => KINDS[kind] },
     { title: 'State', cell: ({ kind, name }) => html`<${Word} kind=${kind} name=${name} /><${Why} text=${reasonOf(status?.[`${kind}s`], name)} />` },
     { title: 'Rate', number: true, cell: ({ kind, name }) => html`<${Live} get=${() => value(kind, name, RATES[kind])} as=${(n) => rate(n).replace('/s', ` ${WHAT[kind]}/s`)} />` },

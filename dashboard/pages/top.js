@@ -56,7 +56,7 @@ function Matching({ topic }) {
     ${value && html`${value.unmatched && html`<div class="empty">Nobody gets messages of this topic: they are acknowledged, and counted as unmatched.</div>`}<${Facts} rows=${[
       ['Topic', html`<${Text} of=${value.topic} max=${200} />`],
       ['Sinks', named(value.sinks, 'sinks')],
-      ['Rules', named(value.rules)],
+      ['Rules', named(value.rules, 'rules')],
       ['Subscriptions', html`<a href=${`#/subscriptions?${new URLSearchParams({ topic })}`}>${count(value.subscriptions)}${value.more_subscriptions ? ' and more' : ''}</a>`],
     ]} />`}
   <//>`;

@@ -109,7 +109,7 @@ export function Trace({ name }) {
   const words = trace && (trace.filter === null ? ['trace', '--client', trace.client_id] : ['trace', '--topic', trace.filter]);
   return html`
     <${Head} title=${html`<a href="#/traces">Traces</a> / ${trace ? whose(trace) : name}`} sub=${trace && html`<${State} word=${state(trace)} />`}>
-      <${WriteButton} ...${trace ? {} : { disabled: true }} onClick=${() => (dialog.value = html`<${Change} what="end trace" name=${name} path=${`traces/${name}`} method="DELETE" lasting=${false} danger button="End" done=${() => (location.hash = '#/traces')}>
+      <${WriteButton} disabled=${!trace} onClick=${() => (dialog.value = html`<${Change} what="end trace" name=${name} path=${`traces/${name}`} method="DELETE" lasting=${false} danger button="End" done=${() => (location.hash = '#/traces')}>
         Its packets are forgotten.<//>`)}>End<//>
       <${AsCommand} path=${`traces/${name}`} words=${words} />
     <//>

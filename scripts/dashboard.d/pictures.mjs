@@ -55,8 +55,22 @@ topic = "orders"
 value = "\${payload.order}"
 [[rule]]
 name = "hot"
-sql = 'SELECT topic, payload.t AS payload FROM "plant/+/temp" WHERE payload.t > 80'
+sql = '''
+SELECT topic, payload.t AS payload
+FROM "plant/+/temp"
+WHERE payload > 80'''
 sinks = ["alarms"]
+[[source]]
+name = "displays"
+description = "What alarms show in the hall"
+topic = "alarms"
+mqtt_topic = "displays/hall"
+[bridge.office]
+description = "The broker of the office"
+url = "mqtt://127.0.0.1:${listener}"
+[[bridge.office.out]]
+filters = "plant/+/state"
+topic = "office/\${topic}"
 `);
 const service = spawn(program, ['run', '--config', join(dir, 'forebay.toml')], { stdio: ['ignore', 'ignore', 'inherit'] });
 const ended = new Promise((done) => service.once('exit', done));
@@ -102,6 +116,7 @@ try {
     overview: 'overview?range=1m', sinks: 'sinks', sink: 'sinks/telemetry?range=1m', clients: 'clients', client: 'clients/night-report', subscriptions: 'subscriptions',
     shares: 'shares', retained: 'retained', listeners: 'listeners', cluster: 'clusters/embedded?range=1m', spool: 'spool?range=1m', events: 'events', about: 'about',
     form: 'sinks?new=yes', config: 'config', flow: 'flow', 'client-test': 'client',
+    sources: 'sources', rules: 'rules', sql: 'sql?rule=hot', bridges: 'bridges', top: 'top',
   };
   // What is done on a page before its picture.
   const DOES = {
@@ -112,6 +127,15 @@ try {
       await page.getByRole('button', { name: 'Check' }).click();
       await page.getByRole('button', { name: /^Line/ }).first().click();
       await page.getByRole('button', { name: /^Line/ }).first().scrollIntoViewIfNeeded();
+    },
+    sql: async (page) => {
+      const field = page.getByRole('textbox', { name: 'Statement' });
+      while (!(await field.inputValue()).includes('> 80')) await page.waitForTimeout(100);
+      await field.fill((await field.inputValue()).replace('> 80', '> 75'));
+      await page.getByLabel('MQTT topic', { exact: true }).fill('plant/7/temp');
+      await page.getByLabel('Payload', { exact: true }).fill('{"t": 78}');
+      await page.getByRole('button', { name: 'Run', exact: true }).click();
+      await page.getByRole('region', { name: 'Output', exact: true }).waitFor();
     },
     'client-test': async (page) => {
       await page.getByRole('button', { name: 'Connect', exact: true }).click();

@@ -3,6 +3,7 @@
 mod config_file;
 mod import;
 mod operating;
+mod parts;
 mod rule;
 mod run;
 mod sinks;
@@ -18,6 +19,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
 pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
 pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
+pub use self::parts::{BridgeAction, BridgesArgs, ChangeArgs, RuleAction, RulesArgs, SourceAction, SourcesArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
@@ -375,109 +377,6 @@ fn event_time(text: &str) -> Result<String, String> {
     let ago = config::duration_of(text);
     let ago = ago.ok_or("write a time as in RFC 3339 (2026-11-21T08:56:24Z), or how long ago (15m)")?;
     Ok(rfc3339(now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0)))
-}
-
-/// What to do with a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum SourceAction {
-    /// Read nothing more; it leaves its group
-    Pause,
-    /// Read again, where the group stands
-    Resume,
-    /// Read from another place on (`--to`)
-    Seek,
-    /// Look for what it needs, and show the messages of the newest records
-    Test,
-}
-
-/// Options of `forebay sources`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourcesArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Show this source, with its partitions
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// What to do with it
-    #[arg(value_name = "ACTION", value_enum, requires = "name")]
-    pub action: Option<SourceAction>,
-
-    /// With seek: `earliest`, `latest`, a time (RFC 3339), an age as in -1h, or the offset of one partition
-    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, required_if_eq("action", "seek"))]
-    pub to: Option<String>,
-
-    /// With seek: only partitions of this Kafka topic
-    #[arg(long, value_name = "TOPIC", requires = "to")]
-    pub topic: Option<String>,
-
-    /// With seek: only the partition with this number
-    #[arg(long, value_name = "N", requires = "to", value_parser = clap::value_parser!(i32).range(0..))]
-    pub partition: Option<i32>,
-
-    /// With pause and resume: write it to the configuration file
-    #[arg(long, requires = "action")]
-    pub persist: bool,
-}
-
-/// Options of `forebay bridges`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct BridgesArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Show this bridge, with what the remote has granted, and its filters
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// What to do with it
-    #[arg(value_name = "ACTION", value_enum, requires = "name")]
-    pub action: Option<BridgeAction>,
-
-    /// With pause and resume: write it to the configuration file
-    #[arg(long, requires = "action")]
-    pub persist: bool,
-}
-
-/// What to do with a bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum BridgeAction {
-    /// End its connection; messages for the remote wait
-    Pause,
-    /// Connect again
-    Resume,
-}
-
-/// Something that is done with a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum RuleAction {
-    /// It is not evaluated until it is resumed.
-    Pause,
-    /// It is evaluated again.
-    Resume,
-}
-
-/// Options of `forebay rules`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct RulesArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Show this rule, with its statement
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// What to do with it
-    #[arg(value_name = "ACTION", value_enum, requires = "name")]
-    pub action: Option<RuleAction>,
-
-    /// Write it to the configuration file
-    #[arg(long, requires = "action")]
-    pub persist: bool,
 }
 
 /// Options of `forebay events`.

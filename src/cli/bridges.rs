@@ -1,16 +1,17 @@
 //! `forebay bridges`: the bridges of a running service, and one with what its remote has granted, and its filters, and what can be done with it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::{BridgeAction, BridgesArgs};
-use super::ask::{changed, escaped, get, post, table, text};
+use super::ask::{escaped, get, table, text};
 use super::lists::{age, oldest, shown, yes_or_no};
+use super::part::{How, change};
 
 const BRIDGES: [&str; 9] =
     ["BRIDGE", "STATE", "FOR", "REMOTE", "RECEIVED", "QUEUED", "UNACKNOWLEDGED", "OLDEST", "DESCRIPTION"];
 const FILTERS: [&str; 5] = ["IN", "FILTER", "STATE", "QOS", "GRANTED"];
 
-/// Shows bridges, or one of them, or pauses or resumes it.
+/// Shows bridges, or one of them, or does something with it.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -20,13 +21,13 @@ pub fn bridges(options: &BridgesArgs) -> Result<String, String> {
         Some(name) => format!("/api/v1/bridges/{}", escaped(name)),
     };
     if let Some(action) = options.action {
-        let verb = match action {
-            BridgeAction::Pause => "pause",
-            BridgeAction::Resume => "resume",
+        let how = match action {
+            BridgeAction::Pause => How::Pause,
+            BridgeAction::Resume => How::Resume,
+            BridgeAction::Put => How::Put,
+            BridgeAction::Delete => How::Delete { discard: options.discard },
         };
-        let persist = if options.persist { "?persist=true" } else { "" };
-        let answer = post(&options.from, &format!("{path}/{verb}{persist}"), &json!({}))?;
-        return Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, false) });
+        return change(&options.from, &options.change, &path, how);
     }
     let answer = get(&options.from, &path)?;
     Ok(match &options.name {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::args::{ConfigFileArgs, ConfigPutArgs};
 use super::ask::{change, changed, escaped, get, text};
-use super::sinks::read;
+use super::part::read;
 
 /// The type of a body.
 const TOML: &str = "application/toml";

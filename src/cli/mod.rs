@@ -39,6 +39,7 @@ pub mod man;
 mod observer;
 pub mod out;
 mod overview;
+mod part;
 pub mod passwd;
 mod past;
 mod past_text;

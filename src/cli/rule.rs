@@ -15,7 +15,7 @@ use super::past_text;
 use super::rule_facts::{Kind, MadeFacts};
 use super::rule_records::{self, TriedRule};
 use crate::config::{Config, Rule};
-use crate::control::{PastAsk, RuleTrial};
+use crate::control::{PastAsk, RuleAsk, RuleTrial};
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
@@ -119,22 +119,41 @@ fn past(options: &RuleTestArgs, topic: &str, config: &Config) -> Result<Tried, S
     Ok(Tried { text, notes: String::new(), is_good })
 }
 
-/// Evaluates a statement for a message of these fields, for the admin API.
+/// The name of a rule that is only tried.
+pub(super) const TRIED: &str = "test";
+
+/// Whether a statement can be compiled.
+///
+/// # Errors
+/// What is wrong with it, with its place.
+pub(super) fn compiles(sql: &str) -> Result<(), String> {
+    Program::compile(sql, TRIED).map(drop).map_err(|error| error.show(sql))
+}
+
+/// Evaluates a statement for a message, for the admin API. `rule`: the one that it is the statement of, with its sinks.
 ///
 /// # Errors
 /// The statement or the message cannot be used, in words.
-pub(super) fn try_sql(sql: &str, context: Map<String, Value>) -> Result<RuleTrial, String> {
-    let program = Program::compile(sql, "test").map_err(|error| error.show(sql))?;
-    let made = Tries::new(&RuleTestArgs::default(), context, &program)?;
+pub(super) fn try_sql(ask: &RuleAsk, rule: Option<(&Config, &Rule)>) -> Result<RuleTrial, String> {
+    let RuleAsk { sql, context, .. } = ask;
+    let program = Program::compile(sql, rule.map_or(TRIED, |(_, rule)| &rule.name)).map_err(|error| error.show(sql))?;
+    let made = Tries::new(&RuleTestArgs::default(), context.clone(), &program)?;
     let mut trial = RuleTrial {
         matches: made.matches(&program),
         warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
         ..RuleTrial::default()
     };
     let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
-    let subject = TriedRule { program: &program, sinks: None, json: false };
+    let sinks = rule.map(|(config, rule)| RuleSinks::of(config, rule));
+    let subject = TriedRule { program: &program, sinks, json: true };
     made.evaluate(&subject, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
-    trial.outputs = tried.text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let taken = |value: &mut Value| if let Value::Array(all) = value.take() { all } else { Vec::new() };
+    for line in tried.text.lines() {
+        let Ok(mut one) = serde_json::from_str::<Value>(line) else { continue };
+        trial.records.extend(taken(&mut one["records"]));
+        trial.messages.extend(taken(&mut one["messages"]));
+        trial.outputs.push(one["output"].take());
+    }
     trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
     Ok(trial)
 }

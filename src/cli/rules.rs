@@ -1,9 +1,10 @@
-//! `forebay rules`: the rules of a running service, or one of them, which can be paused and resumed.
+//! `forebay rules`: the rules of a running service, or one of them, and what can be done with it.
 
 use serde_json::Value;
 
 use super::args::{RuleAction, RulesArgs};
-use super::ask::{changed, escaped, get, post, table, text};
+use super::ask::{escaped, get, table, text};
+use super::part::{How, change};
 
 const RULES: [&str; 10] =
     ["RULE", "STATE", "FROM", "SINKS", "REPUBLISHES TO", "PASSED", "FILTERED", "FAILED", "PER SECOND", "DESCRIPTION"];
@@ -16,13 +17,13 @@ pub fn rules(options: &RulesArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
     let path = format!("/api/v1/rules/{}", escaped(name));
     let Some(action) = options.action else { return one(options, &path) };
-    let persist = if options.persist { "?persist=true" } else { "" };
-    let verb = match action {
-        RuleAction::Pause => "pause",
-        RuleAction::Resume => "resume",
+    let how = match action {
+        RuleAction::Pause => How::Pause,
+        RuleAction::Resume => How::Resume,
+        RuleAction::Put => How::Put,
+        RuleAction::Delete => How::Delete { discard: false },
     };
-    let answer = post(&options.from, &format!("{path}/{verb}{persist}"), &Value::Null)?;
-    Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, false) })
+    change(&options.from, &options.change, &path, how)
 }
 
 fn list(options: &RulesArgs) -> Result<String, String> {

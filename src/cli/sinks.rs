@@ -1,13 +1,11 @@
 //! `forebay sinks`: the sinks of a running service, one with its partitions, and what can be done with it. `forebay histograms`.
 
-use std::io::Read as _;
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::args::{HistogramsArgs, SinkAction, SinksArgs};
-use super::ask::{change, changed, escaped, get, post, table, text};
+use super::ask::{escaped, get, post, table, text};
 use super::lists::shown;
+use super::part::{How, change};
 
 const SINKS: [&str; 10] = [
     "SINK",
@@ -24,8 +22,6 @@ const SINKS: [&str; 10] = [
 const PARTITIONS: [&str; 9] =
     ["TOPIC", "PARTITION", "SHARD", "STATE", "LEADER", "WAITING", "IN FLIGHT", "OLDEST", "ACKNOWLEDGED OFFSET"];
 const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST", "P99 AT MOST"];
-/// The longest file of a sink's keys that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Shows sinks, or one of them, or does something with it.
 ///
@@ -35,19 +31,12 @@ pub fn sinks(options: &SinksArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
     let path = format!("/api/v1/sinks/{}", escaped(name));
     let Some(action) = options.action else { return one(options, &path) };
-    let changes = format!("?dry_run={}&persist={}", options.dry_run, options.persist);
-    let send = |method: &str, path: String, body: Option<(&str, &str)>| {
-        let answer = change(&options.from, method, &(path + &changes), body)?;
-        Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, options.dry_run) })
-    };
+    let send = |how| change(&options.from, &options.change, &path, how);
     match action {
-        SinkAction::Pause => send("POST", format!("{path}/pause"), None),
-        SinkAction::Resume => send("POST", format!("{path}/resume"), None),
-        SinkAction::Delete => send("DELETE", path, None),
-        SinkAction::Put => {
-            let file = options.file.as_deref().unwrap_or(Path::new("-"));
-            send("PUT", path, Some(("application/toml", &read(file)?)))
-        }
+        SinkAction::Pause => send(How::Pause),
+        SinkAction::Resume => send(How::Resume),
+        SinkAction::Delete => send(How::Delete { discard: false }),
+        SinkAction::Put => send(How::Put),
         SinkAction::Test => {
             let message = json!({ "topic": options.topic, "payload": options.payload });
             let answer = post(&options.from, &format!("{path}/test"), &json!({ "message": message }))?;
@@ -57,23 +46,6 @@ pub fn sinks(options: &SinksArgs) -> Result<String, String> {
             let answer = get(&options.from, &format!("/api/v1/dead-letters/{}?limit=1000", escaped(name)))?;
             Ok(if options.from.json { format!("{answer:#}\n") } else { letters(&answer) })
         }
-    }
-}
-
-/// A text, from a file or standard input.
-pub(super) fn read(file: &Path) -> Result<String, String> {
-    let mut keys = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut keys)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut keys))
-    };
-    match read {
-        Ok(length) if length as u64 > FILE_BYTES_MAX => {
-            Err(format!("{}: it is longer than {FILE_BYTES_MAX} bytes", file.display()))
-        }
-        Ok(_) => Ok(keys),
-        Err(error) => Err(format!("{}: {error}", file.display())),
     }
 }
 

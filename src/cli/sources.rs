@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::args::{SourceAction, SourcesArgs};
-use super::ask::{changed, escaped, get, post, table, text};
+use super::ask::{escaped, get, post, table, text};
+use super::part::{How, change};
 
 const SOURCES: [&str; 10] =
     ["SOURCE", "STATE", "TOPICS", "RECORDS", "PUBLISHED", "OPEN", "PARKED", "LAG", "PER SECOND", "DESCRIPTION"];
@@ -20,20 +21,21 @@ pub fn sources(options: &SourcesArgs) -> Result<(String, bool), String> {
     let Some(name) = &options.name else { return list(options).map(|text| (text, true)) };
     let path = format!("/api/v1/sources/{}", escaped(name));
     let Some(action) = options.action else { return one(options, &path).map(|text| (text, true)) };
-    let persist = if options.persist { "?persist=true" } else { "" };
+    let send = |how| change(&options.from, &options.change, &path, how).map(|text| (text, true));
     let (verb, body) = match action {
-        SourceAction::Pause => (format!("pause{persist}"), Map::new()),
-        SourceAction::Resume => (format!("resume{persist}"), Map::new()),
-        SourceAction::Seek => ("seek".to_owned(), place(options)),
-        SourceAction::Test => ("test".to_owned(), Map::new()),
+        SourceAction::Pause => return send(How::Pause),
+        SourceAction::Resume => return send(How::Resume),
+        SourceAction::Put => return send(How::Put),
+        SourceAction::Delete => return send(How::Delete { discard: false }),
+        SourceAction::Seek => ("seek", place(options)),
+        SourceAction::Test => ("test", Map::new()),
     };
     let answer = post(&options.from, &format!("{path}/{verb}"), &Value::Object(body))?;
     let works = action != SourceAction::Test || answer["works"] == true;
     let shown = match action {
         _ if options.from.json => format!("{answer:#}\n"),
-        SourceAction::Pause | SourceAction::Resume => changed(&answer, false),
         SourceAction::Seek => format!("partitions sought: {}\n", answer["partitions"]),
-        SourceAction::Test => tried(&answer),
+        _ => tried(&answer),
     };
     Ok((shown, works))
 }

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::{ClusterTrial, MessageTrial, PastAsk, PastRun, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
+use super::{
+    ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+};
 use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
@@ -69,7 +71,7 @@ impl Trials for Nothing {
         false
     }
 
-    fn rule(&self, _: String, _: Map<String, Value>, _: TrialAnswer<RuleTrial>) -> bool {
+    fn rule(&self, _: RuleAsk, _: TrialAnswer<RuleTrial>) -> bool {
         false
     }
 

@@ -69,7 +69,7 @@ pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
 pub use self::reload::{FileAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
-pub use self::rules::{Rule, RuleTrial};
+pub use self::rules::{Rule, RuleAsk, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};

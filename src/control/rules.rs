@@ -161,6 +161,11 @@ impl View {
         all.filter(|(_, rule)| !rule.is_removed).map(|(index, _)| index)
     }
 
+    fn rule_named(&self, name: &str) -> Result<usize, Problem> {
+        let found = self.shown_rules().find(|index| self.described.rules[*index].name == name);
+        found.ok_or_else(|| Problem::not_found(format!("no rule {name:?}; /api/v1/rules lists them")))
+    }
+
     fn rule_status(&self, span: &Span, index: usize) -> RuleStatus {
         let rule = &self.described.rules[index];
         let of = |metric| span.now.rule(index, metric);
@@ -230,8 +235,7 @@ async fn rules(State(view): State<Arc<View>>) -> Json<Rules> {
     (status = 200, body = RuleStatus),
     (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn rule(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<RuleStatus>, Problem> {
-    let found = view.shown_rules().find(|index| view.described.rules[*index].name == name);
-    let index = found.ok_or_else(|| Problem::not_found(format!("no rule {name:?}; /api/v1/rules lists them")))?;
+    let index = view.rule_named(&name)?;
     Ok(Json(view.rule_status(&view.samples.span(&view.boards), index)))
 }
 
@@ -270,15 +274,20 @@ async fn rule_functions() -> Json<Functions> {
 }
 
 /// A statement, and a message to try it on.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Statement {
+pub struct RuleAsk {
     /// The statement.
-    sql: String,
+    pub sql: String,
     /// Fields of the message, as SQL names them: `topic`, `payload`, `clientid`, … A payload that is no text is taken as JSON. Without a topic, FROM names it.
     #[serde(default)]
     #[schema(value_type = Object)]
-    context: Map<String, Value>,
+    pub context: Map<String, Value>,
+    /// Name of a rule of the configuration: the statement is tried in the place of its own, and its sinks and its `republish` get the outputs.
+    pub rule: Option<String>,
+    /// Names of sinks that get the outputs, in the place of those of the rule.
+    #[serde(default)]
+    pub sinks: Vec<String>,
 }
 
 /// What a statement makes of a message.
@@ -293,16 +302,25 @@ pub struct RuleTrial {
     pub failure: Option<String>,
     /// What is probably not meant.
     pub warnings: Vec<String>,
+    /// The records that sinks would write of the outputs: `sink`, and `refused`, `topic`, `key`, `value`, `timestamp` and `headers` as the trial of a sink has them.
+    #[schema(value_type = Vec<Object>)]
+    pub records: Vec<Value>,
+    /// The messages that the rule would publish: `topic`, `payload`, `qos`, `retain`, `user_properties`.
+    #[schema(value_type = Vec<Object>)]
+    pub messages: Vec<Value>,
 }
 
 /// Tries a statement on a message that is given with it. Nothing is published and nothing is written.
-#[utoipa::path(post, path = "/api/v1/sql/test", tag = "rules", request_body = Statement, responses(
+#[utoipa::path(post, path = "/api/v1/sql/test", tag = "rules", request_body = RuleAsk, responses(
     (status = 200, body = RuleTrial),
     (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement or the message cannot be used: `detail` says why, and where")))]
-async fn try_rule(
-    State(view): State<Arc<View>>,
-    Sent(Statement { sql, context }): Sent<Statement>,
-) -> Result<Json<RuleTrial>, Problem> {
-    super::trial::told(|answer| view.trials.rule(sql, context, answer)).await
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such rule"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement, a sink or the message cannot be used: `detail` says why, and where"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn try_rule(State(view): State<Arc<View>>, Sent(ask): Sent<RuleAsk>) -> Result<Json<RuleTrial>, Problem> {
+    if let Some(name) = &ask.rule {
+        view.rule_named(name)?;
+    }
+    super::trial::told(|answer| view.trials.rule(ask, answer)).await
 }

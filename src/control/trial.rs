@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::past::{PastAsk, PastRun};
 use super::problem::{Asked, Named, Problem, Sent, SentIfAny};
 use super::reload::{ReloadRefused, asked, refused, stopping};
-use super::rules::RuleTrial;
+use super::rules::{RuleAsk, RuleTrial};
 use super::{Shown, View};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -44,8 +44,8 @@ pub trait Trials: Send + Sync {
         message: SampleMessage,
         answer: TrialAnswer<MessageTrial>,
     ) -> bool;
-    /// Evaluates a statement for a message of these fields.
-    fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool;
+    /// Evaluates a statement for a message, and makes what sinks would write of its outputs.
+    fn rule(&self, ask: RuleAsk, answer: TrialAnswer<RuleTrial>) -> bool;
     /// Begins to try a rule on past records; the run is told the result.
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool;
     /// Looks for what a source needs, and makes messages of the newest records.

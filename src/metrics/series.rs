@@ -279,9 +279,11 @@ const SOURCE: &[Series] = &[
 
 const RULE: &[Series] = &[
     kept("passed_per_second", |step, rule| step.per_s(|sample| sample.rule(rule, R::Passed))),
+    kept("filtered_per_second", |step, rule| step.per_s(|sample| sample.rule(rule, R::Filtered))),
     kept("failed_per_second", |step, rule| step.per_s(|sample| sample.rule(rule, R::Failed))),
     shown("state", |step, rule| step.state(Kind::Rule, rule)),
     shown("passed", |step, rule| step.now.sample.rule(rule, R::Passed) as f64),
+    shown("filtered", |step, rule| step.now.sample.rule(rule, R::Filtered) as f64),
     shown("failed", |step, rule| step.now.sample.rule(rule, R::Failed) as f64),
 ];
 
@@ -297,6 +299,7 @@ const CLUSTER: &[Series] = &[
 const BRIDGE: &[Series] = &[
     kept("received_per_second", |step, bridge| step.per_s(|sample| sample.bridge(bridge, B::Received))),
     kept("received_bytes_per_second", |step, bridge| step.per_s(|sample| sample.bridge(bridge, B::ReceivedBytes))),
+    kept("delivered_per_second", |step, bridge| step.per_s(|sample| sample.bridge(bridge, B::Delivered))),
     kept("queued_messages", |step, bridge| step.now.sample.bridge(bridge, B::Queued) as f64),
     kept("queued_bytes", |step, bridge| step.now.sample.bridge(bridge, B::QueuedBytes) as f64),
     kept("open_messages", |step, bridge| step.now.sample.bridge(bridge, B::Open) as f64),

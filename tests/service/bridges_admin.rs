@@ -171,8 +171,10 @@ fn a_bridge_comes_changes_and_goes() {
     device.deliver(2, "alarm/2", b"lost");
     until("it to wait", || get(&service, "bridges/plant")["queued_messages"] == 1);
     assert_eq!(change(&service, "DELETE", "bridges/plant?discard=false", &Value::Null).0, 409);
-    let gone = change(&service, "DELETE", "bridges/plant?discard=true&persist=true", &Value::Null);
-    assert_eq!((gone.0, applied(&gone)), (200, vec!["bridge plant (removed)"]));
+    let (text, well) = forebay(&service, &["bridges", "plant", "delete"]);
+    assert!(!well && text.contains("discard=true"), "{text}");
+    let (text, well) = forebay(&service, &["bridges", "plant", "delete", "--discard", "--persist"]);
+    assert!(well && text.contains("applied: bridge plant (removed)"), "{text}");
     assert!(!file().contains("bridge.plant"), "{}", file());
     assert_eq!(change(&service, "DELETE", "bridges/plant", &Value::Null).0, 404);
     assert_eq!(get(&service, "bridges"), json!({ "bridges": [] }));

@@ -8,8 +8,10 @@ use forebay::mqtt::packet::Version;
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::live::{with_tokens, with_tokens_and};
+use crate::live::{with_tokens, with_tokens_and, with_tokens_in};
+use crate::mosquitto::Mosquitto;
 use crate::process::{metric, until};
+use crate::rule_past::make_topic;
 use crate::support::kafka::shared;
 use crate::support::service::{Service, http};
 use crate::support::{cache, root, run, temp_dir, tool};
@@ -111,6 +113,39 @@ fn top_traces_messages_by_hand_and_bans() {
     browse("dashboard_operating.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
 }
 
+/// E13, E14, E27, E29 to E31, E41, E42, E47, E56: statements and rules, on a message, on past records, and in force.
+#[test]
+fn statements_are_tried_compared_and_put_into_rules() {
+    let kafka = shared();
+    let all = format!("sqlpage-{}", std::process::id());
+    let rest = format!(
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n\
+         [[sink]]\nname = \"all\"\nfilters = [\"t/#\"]\nkafka = \"main\"\ntopic = \"{all}\"\nkey = \"${{topic}}\"\n\
+         [[sink]]\nname = \"alarms\"\nkafka = \"main\"\ntopic = \"{all}-alarms\"\n\
+         [[rule]]\nname = \"hot\"\ndescription = \"{HOSTILE}\"\nsinks = [\"alarms\"]\n\
+         sql = '''\nSELECT payload.temp AS temp, payload.room AS room\nFROM \"t/#\"\nWHERE temp > 30'''\n"
+    );
+    let (service, [writer, reader]) = with_tokens_in("", &rest, &[("EMQXVAR_KAFKA_TOPIC", "from-the-environment")]);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let mqtt = service.mqtt().to_string();
+    browse("dashboard_sql.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka, &all]);
+}
+
+/// E13, E14, E61, E62, E65, E80, E81: sources and bridges by forms, and what they do.
+#[test]
+fn sources_and_bridges_are_made_by_forms_and_operated() {
+    let kafka = shared();
+    let topic = format!("sqlpage-in-{}", std::process::id());
+    make_topic(&kafka, &topic, 1);
+    let dir = temp_dir();
+    let remote = Mosquitto::start(dir.path(), "allow_anonymous true");
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"other/#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens(rest);
+    let file = service.dir().join("forebay.toml").display().to_string();
+    let (mqtt, far) = (service.mqtt().to_string(), remote.addr.to_string());
+    browse("dashboard_sources.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka, &topic, &far]);
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -162,6 +197,15 @@ fn the_files_are_small() {
         "bans.js",
         "change.js",
         "about.js",
+        "choose.js",
+        "sql.js",
+        "sql_past.js",
+        "sql_sample.js",
+        "rules.js",
+        "sources.js",
+        "source_trial.js",
+        "bridges.js",
+        "actions.js",
         "LICENSES.txt",
         "vendor.json",
     ];

@@ -21,6 +21,11 @@ pub(super) fn with_tokens(rest: &str) -> (Service, [String; 2]) {
 
 /// The same with more keys of `[control]`.
 pub(super) fn with_tokens_and(keys: &str, rest: &str) -> (Service, [String; 2]) {
+    with_tokens_in(keys, rest, &[])
+}
+
+/// The same with variables of the environment.
+pub(super) fn with_tokens_in(keys: &str, rest: &str, variables: &[(&str, &str)]) -> (Service, [String; 2]) {
     let made = |name: &str, role: &str| {
         let output = program().args(["token", name, "--role", role]).output().expect("it runs");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -32,7 +37,7 @@ pub(super) fn with_tokens_and(keys: &str, rest: &str) -> (Service, [String; 2]) 
     let file = dir.join("tokens");
     std::fs::write(&file, format!("{}\n{}\n", ops.1, grafana.1)).expect("written");
     let text = config(rest).replace("[control]\n", &format!("[control]\ntokens_file = {file:?}\n{keys}"));
-    (Service::start(&text), [ops.0, grafana.0])
+    (Service::start_with(&text, &[], variables), [ops.0, grafana.0])
 }
 
 /// Status, head and body of a request without any token but what `header` has.

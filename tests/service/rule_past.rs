@@ -46,7 +46,7 @@ fn number(text: &str, of: &str) -> Vec<u64> {
     lines.collect()
 }
 
-fn make_topic(bootstrap: &str, topic: &str, partitions: i32) {
+pub(crate) fn make_topic(bootstrap: &str, topic: &str, partitions: i32) {
     let address: SocketAddr = bootstrap.split(',').next().expect("an address").parse().expect("an address");
     let wanted = CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions);
     let request =

@@ -76,6 +76,23 @@ fn rules_are_created_changed_paused_and_removed() {
     send("2", 0x10);
     assert_eq!(change(&service, "POST", "rules/r/resume?persist=true", &Value::Null).0, 200);
     send("3", 0);
+    // The same on the command line.
+    let keys = service.dir().join("rule.toml").display().to_string();
+    std::fs::write(&keys, "sql = 'SELECT payload FROM t'\nsinks = 'out'\ndescription = 'by hand'\n").expect("a file");
+    let (text, works) = forebay(&service, &["rules", "r", "put", "--file", &keys, "--dry-run"]);
+    assert!(works && text.contains("rule r (changed: description)"), "{text}");
+    assert_eq!(get(&service, "rules/r")["description"], Value::Null);
+    let (text, works) = forebay(&service, &["rules", "r", "put", "--file", &keys]);
+    assert!(works && get(&service, "rules/r")["description"] == "by hand", "{text}");
+    let (text, works) = forebay(&service, &["rules", "other", "put", "--file", &keys]);
+    assert!(works && text.contains("applied: rule other (added)"), "{text}");
+    let (text, works) = forebay(&service, &["rules", "other", "delete"]);
+    assert!(works && get(&service, "rules")["rules"].as_array().map(Vec::len) == Some(1), "{text}");
+    assert_eq!(
+        forebay(&service, &["rules", "r", "put"]),
+        (forebay(&service, &["rules", "r", "put"]).0, false),
+        "a file is missing"
+    );
     let dry = change(&service, "DELETE", "rules/r?dry_run=true", &Value::Null);
     assert_eq!((dry.0, &dry.1["applied"]), (200, &json!(["rule r (removed)"])));
     assert_eq!(change(&service, "DELETE", "rules/r?persist=true", &Value::Null).0, 200);
@@ -116,6 +133,29 @@ fn statements_and_sinks_of_rules_are_tried_without_a_message() {
     assert!(answer["failure"].as_str().is_some_and(|why| why.contains("number")), "{answer}");
     let (status, answer) = tried("SELECT nofunction(1) FROM t", json!({}));
     assert!(status == 422 && answer["detail"].as_str().is_some_and(|why| why.contains("nofunction")), "{answer}");
+    // With a rule, or with sinks, what they would get is shown; nothing is changed.
+    let of = |more: &Value| {
+        let mut ask = json!({ "sql": "SELECT payload.t * 3 AS v FROM \"t/#\"", "context": { "topic": "t/1", "payload": { "t": 7 } } });
+        ask.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        change(&service, "POST", "sql/test", &ask)
+    };
+    for more in [json!({ "rule": "twice" }), json!({ "sinks": ["out"] })] {
+        let (status, answer) = of(&more);
+        assert_eq!((status, &answer["outputs"]), (200, &json!([{ "v": 21 }])), "{answer}");
+        let record = &answer["records"][0];
+        assert_eq!((&record["sink"], &record["value"]["text"]), (&json!("out"), &json!("21")), "{answer}");
+        assert_eq!((answer["records"].as_array().map(Vec::len), &answer["messages"]), (Some(1), &json!([])));
+    }
+    assert_eq!(of(&json!({})).1["records"], json!([]));
+    assert_eq!(of(&json!({ "rule": "none" })).0, 404);
+    let (status, answer) = of(&json!({ "sinks": ["none"] }));
+    assert!(status == 422 && answer["detail"].as_str().is_some_and(|why| why.contains("there is no sink")), "{answer}");
+    let (status, answer) = of(&json!({ "sinks": ["out"], "sql": "SELECT\nuper(topic) AS v FROM t" }));
+    assert!(
+        status == 422 && answer["detail"].as_str().is_some_and(|why| why.starts_with("line 2, column 1:")),
+        "{answer}"
+    );
+    assert_eq!(get(&service, "rules")["rules"].as_array().map(Vec::len), Some(1));
     let functions = get(&service, "sql/functions");
     assert!(functions["functions"].as_array().is_some_and(|all| all.len() > 100), "{functions}");
     let sink = |payload: &str| {

@@ -164,6 +164,15 @@ fn a_paused_source_reads_nothing_until_it_is_resumed() {
     let resumed = change(&service, "POST", "sources/commands/resume", &Value::Null);
     assert_eq!((resumed.0, applied(&resumed)), (200, vec!["source commands (changed: paused)"]));
     assert_eq!(next(&mut device), "b");
+    let keys = service.dir().join("source.toml").display().to_string();
+    fs::write(&keys, "topic = 'others'\nmqtt_topic = 'other/1'\n").expect("a file");
+    let (text, works) = forebay(&service, &["sources", "other", "put", "--file", &keys]);
+    assert!(works && text.contains("applied: source other (added)"), "{text}");
+    assert_eq!(get(&service, "sources/other")["topics"], json!({ "others": "other/1" }));
+    let (text, works) = forebay(&service, &["sources", "other", "delete", "--dry-run"]);
+    assert!(works && text.contains("source other (removed)"), "{text}");
+    let (text, works) = forebay(&service, &["sources", "other", "delete"]);
+    assert!(works && text.contains("applied: source other (removed)"), "{text}");
 }
 
 /// Partitions count on the shards that read them, also those without records: when they come, and when they are given back.

@@ -1,10 +1,8 @@
 //! Options of `forebay sinks` and `forebay histograms`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::AskArgs;
+use super::{AskArgs, ChangeArgs};
 
 /// Something that is done with a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,10 +36,6 @@ pub struct SinksArgs {
     #[arg(value_name = "ACTION", value_enum, requires = "name")]
     pub action: Option<SinkAction>,
 
-    /// With put: file with its keys in TOML, as below `[[sink]]`; `-` reads standard input
-    #[arg(long, value_name = "FILE", required_if_eq("action", "put"))]
-    pub file: Option<PathBuf>,
-
     /// With test: MQTT topic of the message
     #[arg(long, value_name = "TOPIC", required_if_eq("action", "test"))]
     pub topic: Option<String>,
@@ -50,13 +44,9 @@ pub struct SinksArgs {
     #[arg(long, value_name = "TEXT", requires = "topic", default_value = "", hide_default_value = true)]
     pub payload: String,
 
-    /// With pause, resume, put and delete: write it to the configuration file
-    #[arg(long, requires = "action")]
-    pub persist: bool,
-
-    /// With pause, resume, put and delete: only say what would change
-    #[arg(long, requires = "action")]
-    pub dry_run: bool,
+    /// How it is changed.
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// Options of `forebay histograms`.

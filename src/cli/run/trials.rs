@@ -13,7 +13,7 @@ use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused,
-    RuleTrial, SampleMessage, SourceTrial, TopicTrial, TrialAnswer, Trials,
+    RuleAsk, RuleTrial, SampleMessage, SourceTrial, TopicTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -59,10 +59,29 @@ impl Trials for ByMainThread {
         })
     }
 
-    fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool {
+    fn rule(&self, ask: RuleAsk, answer: TrialAnswer<RuleTrial>) -> bool {
         // A rule has a bounded cost; no thread of a shard is held up by it.
-        beside(move || answer(rule::try_sql(&sql, context).map_err(|why| several(vec![why]))));
-        true
+        if ask.rule.is_none() && ask.sinks.is_empty() {
+            beside(move || answer(rule::try_sql(&ask, None).map_err(|why| several(vec![why]))));
+            return true;
+        }
+        // What is wrong with the statement has its place there; the configuration would only say which rule it is.
+        if let Err(why) = rule::compiles(&ask.sql) {
+            answer(Err(several(vec![why])));
+            return true;
+        }
+        let name = ask.rule.clone().unwrap_or_else(|| rule::TRIED.to_owned());
+        let mut keys = Map::from_iter([("sql".to_owned(), Value::from(ask.sql.as_str()))]);
+        if !ask.sinks.is_empty() {
+            keys.insert("sinks".to_owned(), ask.sinks.clone().into());
+        }
+        self.would_be(Part::Rule, name.clone(), keys, move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => beside(move || {
+                let made = config.rules.iter().find(|rule| rule.name == name);
+                answer(rule::try_sql(&ask, made.map(|made| (&config, made))).map_err(|why| several(vec![why])));
+            }),
+        })
     }
 
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool {

@@ -5,14 +5,22 @@ import { test } from 'node:test';
 import { readFileSync } from 'node:fs';
 import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
 import { PRESETS, kindOf, read, show } from '../../../dashboard/fields.js';
-import { ways } from '../../../dashboard/flow.js';
+import { between, graph, having, steps, ways } from '../../../dashboard/flow.js';
+import { EXAMPLES, SAMPLE, context, kindOf as kindOfSql } from '../../../dashboard/sql.js';
 import { bytes, count, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
 test('keys as TOML', () => {
   assert.equal(
     toml({ topic: 'a "b"\n', filters: ['#'], qos: 1, on: true, none: null, headers: { site: 'x', 'a.b': '${c}', no: null }, empty: {} }),
-    'topic = "a \\"b\\"\\n"\nfilters = ["#"]\nqos = 1\non = true\nheaders = { site = "x", "a.b" = "${c}" }\nempty = {}\n',
+    'topic = \'\'\'\na "b"\n\'\'\'\nfilters = ["#"]\nqos = 1\non = true\nheaders = { site = "x", "a.b" = "${c}" }\nempty = {}\n',
   );
+});
+
+test('statements stand as they are, and what TOML allows no literal text', () => {
+  assert.equal(toml({ sql: 'SELECT a\nFROM "t/#"' }), `sql = '''\nSELECT a\nFROM "t/#"'''\n`);
+  assert.equal(toml({ sql: 'SELECT 1 FROM "t"' }), `sql = 'SELECT 1 FROM "t"'\n`);
+  assert.equal(toml({ sql: `SELECT 'x' FROM "t"` }), `sql = '''SELECT 'x' FROM "t"'''\n`);
+  for (const text of [`"'''`, `"x'`, '"\u0000', '"\r\n', '\\']) assert.equal(toml({ text }), `text = ${JSON.stringify(text)}\n`);
 });
 
 test('a difference keeps what is the same and has old lines in front of new ones', () => {
@@ -63,6 +71,9 @@ test('values of fields are read as they are shown, and what is empty is not set'
     [{ type: 'boolean' }, false, 'false'],
     [{ type: 'integer' }, 0, '0'],
     [{ type: 'string' }, '5ms', '5ms'],
+    [{ anyOf: [{ enum: [0, 1, 2] }, { type: 'string' }] }, 1, '1'],
+    [{ anyOf: [{ enum: [0, 1, 2] }, { type: 'string' }] }, '${qos}', '${qos}'],
+    [{ anyOf: [{ type: 'boolean' }, { type: 'string' }] }, true, 'true'],
     [{ enum: ['raw', 'json'] }, 'json', 'json'],
   ]) {
     const kind = kindOf(schema);
@@ -72,12 +83,67 @@ test('values of fields are read as they are shown, and what is empty is not set'
     assert.equal(show(kind, null), '');
   }
   assert.equal(kindOf({ type: 'object', properties: {} }), 'group');
+  assert.equal(kindOf({ type: 'array', items: { properties: {} } }), 'tables');
 });
 
-test('a way of messages for each filter of a sink, and for each FROM of a rule', () => {
-  const sinks = [{ name: 'a', filters: ['x/#', 'y'] }, { name: 'b', filters: [] }];
-  const rules = [{ name: 'r', from: ['z/#'], sinks: ['b', 'gone'] }];
-  assert.deepEqual(ways(sinks, rules).map(({ from, rule, sink }) => [from, rule?.name ?? null, sink.name]), [['x/#', null, 'a'], ['y', null, 'a'], ['z/#', 'r', 'b']]);
+test('a way of messages for each filter of a sink, FROM of a rule, topic of a source and direction of a bridge', () => {
+  const sinks = [{ name: 'a', filters: ['x/#', 'y'], kafka: 'k', topic: 'A', state: 'running' }, { name: 'b', filters: [], kafka: 'k', topic: null }];
+  const rules = [
+    { name: 'r', from: ['z/#', '$bridges/kafka_consumer:s', '$events/client/connected'], sinks: ['b', 'gone'], republish: [{ topic: 'made/${x}' }] },
+    { name: 'prints', from: ['q'], sinks: [] },
+  ];
+  const sources = [{ name: 's', topics: { in: 'm/1', only: '' }, kafka: 'k' }];
+  const bridges = [{ name: 'plant', remote: 'mqtt://far' }];
+  const config = { plant: { in: [{ filters: 'p/#', topic: '${topic}' }], out: [{ filters: ['alarm/#', 'state'] }] } };
+  const all = ways({ sinks, rules, sources, bridges, config });
+  const shown = all.map((way) => steps(way).map(({ kind, text }) => `${kind} ${text}`).join(' > '));
+  assert.deepEqual(shown, [
+    'topic x/# > sink a > kafka A',
+    'topic y > sink a > kafka A',
+    'topic z/# > rule r > sink b > kafka a template',
+    'topic z/# > rule r > topic made/${x}',
+    'kafka in > source s > rule r > sink b > kafka a template',
+    'kafka in > source s > rule r > topic made/${x}',
+    'kafka only > source s > rule r > sink b > kafka a template',
+    'kafka only > source s > rule r > topic made/${x}',
+    'event $events/client/connected > rule r > sink b > kafka a template',
+    'event $events/client/connected > rule r > topic made/${x}',
+    'topic q > rule prints',
+    'kafka in > source s > topic m/1',
+    'remote mqtt://far > bridge plant > topic p/#'.replace('bridge', 'in'),
+    'topic alarm/# > out plant > remote mqtt://far',
+    'topic state > out plant > remote mqtt://far',
+  ]);
+  assert.deepEqual(having('ALARM', all).length, 1);
+  const { nodes, edges, rows } = graph(all);
+  assert.equal(nodes.filter(({ kind }) => kind !== 'way').length, new Set(shown.flatMap((way) => way.split(' > '))).size + 1, 'a remote is on both sides');
+  assert.equal(rows, Math.max(...[0, 1, 2, 3, 4].map((column) => nodes.filter((one) => one.column === column).length)));
+  for (const column of [0, 1, 2, 3, 4]) {
+    const places = nodes.filter((one) => one.column === column).map(({ row }) => row).sort((a, b) => a - b);
+    assert.deepEqual(places, places.map((_, i) => i), 'no two in one place');
+  }
+  // What goes along: what a rule leaves, what a sink gets; a rule gets the records of a source.
+  const now = (of, names) => `${of.text} ${names.join('+')}`;
+  const rate = (a, b) => edges.filter((path) => path[0].text === a && path.at(-1).text === b).map((path) => between(path[0], path.at(-1), now))[0];
+  for (const path of edges) path.slice(1).forEach((one, i) => assert.equal(one.column, path[i].column + 1, 'a line has a place in each column'));
+  assert.equal(rate('x/#', 'a'), 'a records_in_per_second');
+  assert.equal(rate('r', 'b'), 'r passed_per_second');
+  assert.equal(rate('s', 'r'), 's records_per_second');
+  assert.equal(rate('s', 'm/1'), 's published_per_second');
+  assert.equal(rate('z/#', 'r'), 'r passed_per_second+filtered_per_second+failed_per_second');
+  assert.equal(rate('alarm/#', 'plant'), 'plant delivered_per_second');
+});
+
+test('what a statement is tried on is what the API takes', () => {
+  const of = (more) => context({ ...SAMPLE, ...more });
+  assert.deepEqual(of({ topic: 't/1', payload: '{"a":1}', clientid: 'c', username: '', qos: 2, properties: 'site = a = b\n\nx=y\n', more: '{"peerhost":"1.2.3.4"}' }),
+    { topic: 't/1', clientid: 'c', payload: '{"a":1}', qos: 2, retain: false, pub_props: { 'User-Property': { site: 'a = b', x: 'y' } }, peerhost: '1.2.3.4' });
+  assert.equal(of({ payload: '' }).payload, '', 'an empty payload is one');
+  assert.deepEqual(of({ kind: 'Event', event: 'client/ping', clientid: '' }), { event_type: '$events/client/ping' });
+  assert.deepEqual(of({ kind: 'Record', kafka_topic: '', key: 'k', value: '' }), { key: 'k', value: '' });
+  for (const more of ['[]', '7', 'null', '{']) assert.throws(() => of({ more }));
+  for (const { sql, sample } of EXAMPLES) assert.equal(kindOfSql(sql), sample?.kind ?? 'Message', sql);
+  assert.deepEqual(['SELECT 1', 'SELECT * FROM `a/b`', 'select 1 from\n$events/message_publish', 'SELECT * FROM "$sources/kafka_consumer:x"'].map(kindOfSql), [null, 'Message', 'Message', 'Record']);
 });
 
 test('mistakes stand at their line', () => {
