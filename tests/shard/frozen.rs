@@ -37,7 +37,7 @@ fn publishers_go_on_with_any_memory_while_kafka_answers_nothing() {
         send(&mut world, device, 1, &payload(1, bytes));
         world.advance(Duration::from_secs(1));
         world.broker.silent = true;
-        let count = u16::try_from((40 << 20) / bytes.max(20_000)).expect("few");
+        let count = u16::try_from((20 << 20) / bytes.max(20_000)).expect("few");
         for id in ids(count).into_iter().skip(1) {
             send(&mut world, device, id, &payload(id, bytes));
             if id % 16 == 0 {
