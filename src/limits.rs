@@ -276,7 +276,7 @@ pub const CONNECTION_EVENTS_QUEUED_MAX: usize = 2_048;
 /// Events of a class that `/api/v1/events` can show; the oldest of the class makes room.
 pub const EVENTS_KEPT_MAX: usize = 1_024;
 
-/// The same for classes of which clients decide how many there are. Some 2 MB.
+/// The same for classes of which clients decide how many there are. Some 1 MB each.
 pub const EVENTS_OF_CLIENTS_KEPT_MAX: usize = 4_096;
 
 /// Events of one kind that leave a shard within a second, and all shards together: a port scan must not fill the log. The others are counted

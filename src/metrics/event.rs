@@ -2,7 +2,8 @@
 //! `docs/API.md` are made from.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 
 use serde_json::Value;
 
@@ -410,13 +411,22 @@ impl From<String> for Said<'_> {
     }
 }
 
-/// The same within an event, which holds its texts one after the other.
+/// The same within an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+enum Kept<'a> {
     Number(u64),
     Flag(bool),
-    Text(usize, usize),
+    Text(&'a str),
 }
+
+/// Kinds of a field's value, as one byte: a number has 8 more, a text its length in 4 and itself.
+const NUMBER: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const TEXT: u8 = 3;
+
+/// Room for the fields of a client that comes or goes: thousands of these are kept.
+const FIELDS_BYTES: usize = 96;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -431,54 +441,87 @@ pub struct Event {
     pub(super) subject: Option<u64>,
     /// The second of its teller's clock, for bounds.
     pub(super) second: u64,
-    fields: Vec<(Field, Kept)>,
-    texts: String,
+    /// Its fields one after the other: name, kind of the value, value.
+    fields: Vec<u8>,
+}
+
+/// The fields of an event.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (Field, Kept<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[field, kind], rest) = self.0.split_first_chunk()?;
+        let (kept, rest) = match kind {
+            NUMBER => {
+                let (number, rest) = rest.split_first_chunk()?;
+                (Kept::Number(u64::from_le_bytes(*number)), rest)
+            }
+            TEXT => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+                (Kept::Text(std::str::from_utf8(text).unwrap_or_default()), rest)
+            }
+            flag => (Kept::Flag(flag == TRUE), rest),
+        };
+        self.0 = rest;
+        Some((*Field::ALL.get(usize::from(field))?, kept))
+    }
 }
 
 impl Event {
     /// An event of now, without fields.
     #[must_use]
     pub fn now(kind: Kind) -> Self {
-        Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, fields: Vec::new(), texts: String::new() }
+        let fields = Vec::with_capacity(FIELDS_BYTES);
+        Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, fields }
     }
 
     /// The same in the memory of an event that is over.
     #[must_use]
     pub(super) fn again(mut self, kind: Kind) -> Self {
         self.fields.clear();
-        self.texts.clear();
         Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, ..self }
     }
 
     /// With this field.
     #[must_use]
     pub fn with<'a>(mut self, field: Field, said: impl Into<Said<'a>>) -> Self {
-        let kept = match said.into() {
-            Said::Number(number) => Kept::Number(number),
-            Said::Flag(flag) => Kept::Flag(flag),
-            Said::Text(text) => {
-                let start = self.texts.len();
-                self.texts.push_str(&text);
-                Kept::Text(start, self.texts.len())
+        match said.into() {
+            Said::Number(number) => {
+                self.keep(field, NUMBER);
+                self.fields.extend_from_slice(&number.to_le_bytes());
             }
-        };
-        self.keep(field, kept)
+            Said::Flag(flag) => self.keep(field, if flag { TRUE } else { FALSE }),
+            Said::Text(text) => self.keep_text(field, |to| to.extend_from_slice(text.as_bytes())),
+        }
+        self
     }
 
     /// With this field, as it is written: without memory of its own.
     #[must_use]
     pub fn shown(mut self, field: Field, said: Option<impl fmt::Display>) -> Self {
-        let Some(said) = said else { return self };
-        let start = self.texts.len();
-        let _ = write!(self.texts, "{said}");
-        let end = self.texts.len();
-        self.keep(field, Kept::Text(start, end))
+        if let Some(said) = said {
+            self.keep_text(field, |to| {
+                let _ = write!(to, "{said}");
+            });
+        }
+        self
     }
 
-    fn keep(mut self, field: Field, kept: Kept) -> Self {
+    fn keep(&mut self, field: Field, kind: u8) {
         debug_assert!(self.kind.spec().fields.contains(&field), "{:?} has no {field:?}", self.kind);
-        self.fields.push((field, kept));
-        self
+        self.fields.extend_from_slice(&[field as u8, kind]);
+    }
+
+    fn keep_text(&mut self, field: Field, write: impl FnOnce(&mut Vec<u8>)) {
+        self.keep(field, TEXT);
+        let at = self.fields.len();
+        self.fields.extend_from_slice(&[0; 4]);
+        write(&mut self.fields);
+        let length = u32::try_from(self.fields.len() - at - 4).unwrap_or(u32::MAX);
+        self.fields[at..at + 4].copy_from_slice(&length.to_le_bytes());
     }
 
     /// With this field, if there is something to say.
@@ -506,8 +549,8 @@ impl Event {
     /// Whether the fields are those of another event, but for how long it took, of which each shard has its own measure.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let lasts = |(name, _): &&(Field, Kept)| *name != Field::OutageMs;
-        self.texts == other.texts && self.fields.iter().filter(lasts).eq(other.fields.iter().filter(lasts))
+        let lasts = |(name, _): &(Field, Kept<'_>)| *name != Field::OutageMs;
+        self.kept().filter(lasts).eq(other.kept().filter(lasts))
     }
 
     /// On this shard.
@@ -520,8 +563,8 @@ impl Event {
     /// The text of a field.
     #[must_use]
     pub fn text(&self, field: Field) -> Option<&str> {
-        match self.kept(field)? {
-            Kept::Text(start, end) => self.texts.get(start..end),
+        match self.of(field)? {
+            Kept::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -529,7 +572,7 @@ impl Event {
     /// The number of a field.
     #[must_use]
     pub fn number(&self, field: Field) -> Option<u64> {
-        match self.kept(field)? {
+        match self.of(field)? {
             Kept::Number(number) => Some(number),
             _ => None,
         }
@@ -538,23 +581,27 @@ impl Event {
     /// Whether what a field asks is so.
     #[must_use]
     pub fn flag(&self, field: Field) -> Option<bool> {
-        match self.kept(field)? {
+        match self.of(field)? {
             Kept::Flag(flag) => Some(flag),
             _ => None,
         }
     }
 
-    fn kept(&self, field: Field) -> Option<Kept> {
-        self.fields.iter().find_map(|(name, kept)| (*name == field).then_some(*kept))
+    fn of(&self, field: Field) -> Option<Kept<'_>> {
+        self.kept().find_map(|(name, kept)| (name == field).then_some(kept))
+    }
+
+    fn kept(&self) -> Fields<'_> {
+        Fields(&self.fields)
     }
 
     /// Its fields, as JSON.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.fields.iter().map(|(field, kept)| {
-            let value = match *kept {
+        self.kept().map(|(field, kept)| {
+            let value = match kept {
                 Kept::Number(number) => number.into(),
                 Kept::Flag(flag) => flag.into(),
-                Kept::Text(start, end) => self.texts.get(start..end).unwrap_or_default().into(),
+                Kept::Text(text) => text.into(),
             };
             (field.name(), value)
         })
@@ -594,5 +641,22 @@ mod tests {
         let values: Vec<_> = event.values().collect();
         assert_eq!(values, [("topic", "t".into()), ("code", 29.into())]);
         assert_eq!((event.shard, event.text(Field::Topic), event.number(Field::Code)), (Some(1), Some("t"), Some(29)));
+        let event = Event::now(Kind::ClientConnected).shown(Field::Client, Some("ü")).with(Field::User, String::new());
+        let event = event.with(Field::SessionPresent, true).maybe(Field::Peer, None::<String>);
+        let values: Vec<_> = event.values().collect();
+        assert_eq!(values, [("client", "ü".into()), ("user", "".into()), ("session_present", true.into())]);
+        assert_eq!((event.flag(Field::SessionPresent), event.text(Field::Peer)), (Some(true), None));
+        let other = event.clone().again(Kind::ClientConnected).with(Field::Client, "ü");
+        assert!(event.says_the_same(&event.clone()) && !event.says_the_same(&other));
+    }
+
+    /// Thousands of clients that came and went are kept.
+    #[test]
+    fn a_client_that_comes_is_a_small_event() {
+        let event = Event::now(Kind::ClientConnected).with(Field::Client, "a client id of 24 bytes.");
+        let event = event.with(Field::Peer, "192.168.123.123:54321").with(Field::Listener, "0.0.0.0:1883");
+        let event = event.with(Field::Protocol, "3.1.1").with(Field::SessionPresent, false);
+        let bytes = size_of::<(u64, Event)>() + event.fields.capacity();
+        assert!(bytes <= 192, "{bytes}");
     }
 }

@@ -24,6 +24,7 @@ mod events;
 mod exchanges;
 mod fair;
 mod folder;
+mod frozen;
 mod gauges;
 mod hand_over;
 #[path = "../support/hello.rs"]

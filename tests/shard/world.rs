@@ -562,14 +562,13 @@ pub(crate) fn edge(config: &Config) -> Edge {
 /// A QoS 1 PUBLISH in 3.1.1.
 pub(crate) fn publish(topic: &str, packet_id: u16, payload: &[u8], into: &mut Vec<u8>) {
     let len = 2 + topic.len() + 2 + payload.len();
-    assert!(len < 16_384, "two bytes of remaining length");
     into.push(0x32);
-    if len < 128 {
-        into.push(u8::try_from(len).expect("short"));
-    } else {
-        into.push(u8::try_from(len & 127).expect("seven bits") | 128);
-        into.push(u8::try_from(len >> 7).expect("short"));
+    let mut rest = len;
+    while rest > 127 {
+        into.push(u8::try_from(rest & 127).expect("seven bits") | 128);
+        rest >>= 7;
     }
+    into.push(u8::try_from(rest).expect("seven bits"));
     into.extend_from_slice(&u16::try_from(topic.len()).expect("short").to_be_bytes());
     into.extend_from_slice(topic.as_bytes());
     into.extend_from_slice(&packet_id.to_be_bytes());

@@ -189,6 +189,9 @@ impl Producer {
             if !self.dispatcher.has_room(route, now) {
                 return self.wait_for_node(route, key);
             }
+            if !self.may_stay(key) {
+                return self.wait_for_log_room(key);
+            }
             // Sent when the cut is on the disk.
             return self.cut_logged(key, wall, log);
         }

@@ -36,6 +36,8 @@ pub(super) struct Logging {
     blocked: Vec<Key>,
     /// All groups up to this one are on the disk.
     pub(super) durable: u64,
+    /// A batch was not cut, as memory is short ([`Producer::may_stay`]).
+    pub(super) kept_back: bool,
     /// A cut was taken in this wave.
     pub(super) took: bool,
     pub(super) scratch: Scratch,

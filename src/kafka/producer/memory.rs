@@ -57,6 +57,17 @@ impl Memory {
         if placed { self.ceilings.place } else { self.ceilings.load }
     }
 
+    /// Whether what is in use, and these bytes, may stay in memory until Kafka has them, for a sink within `spill_after` or one
+    /// with more: rows that come have room beside it, on their way to the log.
+    pub(super) const fn may_stay(&self, bytes: usize, within: bool) -> bool {
+        self.pool.used() + bytes <= if within { self.ceilings.stay } else { self.ceilings.stay_beyond }
+    }
+
+    /// By how much more is in use than may stay.
+    pub(super) const fn beyond_stay(&self) -> usize {
+        self.pool.used().saturating_sub(self.ceilings.stay)
+    }
+
     /// Whether these bytes fit into all the memory there is: asked for work that gives more back.
     pub(super) const fn fits(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.limit
@@ -76,6 +87,10 @@ pub(super) struct Ceilings {
     pub(super) place: usize,
     /// The same for rows of a sink with a reserve.
     pub(super) reserve: usize,
+    /// Memory in use up to which rows of sinks with a log stay in memory: the largest record may be taken beside that. And the
+    /// same for sinks beyond their `spill_after`: each other one has a batch, and a quarter is for whoever comes next.
+    pub(super) stay: usize,
+    pub(super) stay_beyond: usize,
     /// For a sink that writes its rows to the log: memory beyond which they are there alone.
     pub(super) spill_after_max: usize,
     /// One sink, one topic: there is no other to leave a part to.
@@ -107,6 +122,7 @@ impl Ceilings {
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
         let load = if logged > 0 { place - batch } else { place };
         let append = load - batch;
+        let stay = if logged > 0 { append - batch } else { append };
         Self {
             limit,
             batch,
@@ -114,6 +130,8 @@ impl Ceilings {
             load,
             place,
             reserve,
+            stay,
+            stay_beyond: (append / 4 * 3).min(append - logged * batch),
             // What is over is in the log alone before memory is full; the encoders have theirs.
             spill_after_max: append.saturating_sub(codecs.memory()) / (2 * logged.max(1)),
             undivided: matches!(*others, [only] if only.fixed_topic),

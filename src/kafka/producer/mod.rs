@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! append ─▶ unplaced (no metadata yet, or the topic is growing)      unplaced.rs, place.rs
-//!        └▶ growing batch of its partition ─▶ full, or linger over   batch.rs
+//!        └▶ growing batch of its partition ─▶ full, or linger over   batch/
 //!           ─▶ cut: producer id, epoch, sequence, checksum           window/, gather.rs        P1 P2 P3
 //!           ─▶ sent, one request for each broker and turn            gather.rs                 P7 P8
 //!           ─▶ answered: 0 settles it and all older; else see        window/, resolve.rs       P4 P5 P6

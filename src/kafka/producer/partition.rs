@@ -144,6 +144,17 @@ impl Partition {
         self.work.as_ref().map_or(0, |work| work.queue.len())
     }
 
+    /// The number of its last batch; 0: it has none.
+    pub(super) fn last_serial(&self) -> u64 {
+        self.work.as_ref().and_then(|work| work.queue.back()).map_or(0, |batch| batch.serial)
+    }
+
+    /// The number of its batches up to one, and of those that an earlier process has cut.
+    pub(super) fn count_of(&self, last: u64) -> usize {
+        let is_one = |batch: &&Batch| batch.serial <= last || batch.in_log.old;
+        self.work.as_ref().map_or(0, |work| work.queue.iter().filter(is_one).count())
+    }
+
     /// Those of them that are not cut.
     pub(super) fn uncut_count(&self) -> usize {
         self.queued() - self.window.len()

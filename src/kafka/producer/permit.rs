@@ -1,26 +1,28 @@
-//! Cuts of an earlier process that are loaded beyond what memory may take: one partition for each leader.
+//! Rows and cuts of an earlier process that are read back beyond what memory should hold: of one partition for each leader.
 
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
-/// A partition has loaded cuts though memory had no room for them.
+/// A partition has read rows or loaded cuts though memory had no room for them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Permit {
     leader: NodeId,
     key: Key,
-    /// Its undone batches of an earlier process, as they were last counted.
+    /// The last batch that was read under it; 0: none yet.
+    last: u64,
+    /// Its batches up to that, and undone ones of an earlier process, as they were last counted.
     undone: usize,
     /// When it is given up, unless one of these is done.
     until: Monotonic,
 }
 
 impl Producer {
-    /// Whether a partition that has nothing to send may load its cuts though memory has no room for them: what fills it
-    /// may wait behind just these, and cannot leave it before. One partition of a sink and leader at a time, until its
-    /// cuts are done, or none of them has been for as long as a request may take. One that has lost its leader keeps no
-    /// other waiting.
+    /// Whether a partition that has nothing to send may read rows, or load its cuts, though memory has no room for them: what
+    /// fills it may wait behind just these, and cannot leave it before. One partition of a sink and leader at a time, until
+    /// its batches are done, or none of them has been for as long as a request may take. One that has lost its leader keeps
+    /// no other waiting.
     pub(super) fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
         let Some(leader) = self.topics[key].leader else { return false };
         let patience = self.settings.request_timeout;
@@ -30,7 +32,10 @@ impl Producer {
             let Some(partition) = partition.filter(|partition| partition.leader == Some(permit.leader)) else {
                 return false;
             };
-            let undone = partition.window.count_old();
+            if permit.last == 0 {
+                permit.last = partition.last_serial();
+            }
+            let undone = partition.count_of(permit.last);
             if undone < permit.undone {
                 permit.until = now.after(patience);
             }
@@ -40,7 +45,7 @@ impl Producer {
         let free = !permits.iter().any(|permit| permit.leader == leader && permit.key != key);
         if free && !permits.iter().any(|permit| permit.key == key) {
             let until = now.after(patience);
-            permits.push(Permit { leader, key, undone: 0, until });
+            permits.push(Permit { leader, key, last: 0, undone: 0, until });
             // Who waits for it looks again then.
             self.agenda.timers.set(until, Timer::Partition(key));
         }

@@ -61,9 +61,36 @@ impl Producer {
     fn may_refill(&self, sink: usize, idle: bool) -> bool {
         let sink = &self.sinks[sink];
         let (spill_after, batch) = (sink.settings.spill_after, sink.settings.batch_bytes);
-        let most = if idle { spill_after + (spill_after / 2).max(2 * batch) } else { spill_after };
-        let memory = sink.memory.saturating_sub(sink.waiting);
-        memory == 0 || memory + batch <= most
+        let memory = sink.memory.saturating_sub(sink.waiting) + batch;
+        let beyond = spill_after + (spill_after / 2).max(2 * batch);
+        memory == batch
+            || memory <= spill_after && self.may_read(batch, true)
+            || idle && memory <= beyond && self.may_read(batch, false)
+    }
+
+    /// Whether rows that are read may stay in memory until Kafka has them ([`super::memory::Memory::may_stay`]). While the log takes
+    /// no rows they may in any case, as those that wait for it cannot leave memory before others are sent.
+    fn may_read(&self, bytes: usize, within: bool) -> bool {
+        self.memory.may_stay(bytes, within) || self.logging.unwritten.waits()
+    }
+
+    /// Whether the next batch of a partition may be cut, and stay in memory until Kafka has it: in the place of that, rows can be in
+    /// the log alone, where they go when this poll ends. What cannot leave memory always may.
+    pub(super) fn may_stay(&mut self, key: Key) -> bool {
+        let sink = &self.sinks[self.topics[key.topic].sink];
+        let within = sink.memory <= sink.settings.spill_after;
+        if self.memory.may_stay(0, within) {
+            return true;
+        }
+        let (partition, home) = (&self.topics[key], Kind::Fresh(key.partition as i32));
+        let leaves = |batch: &Batch| batch.in_log.kind == home && !batch.is_closed();
+        if partition.backlog().is_some() || !partition.all_uncut().all(leaves) {
+            return true;
+        }
+        let place = Dirty { topic: key.topic, partition: key.partition as i32, anywhere: false };
+        self.logging.unwritten.staged.push(place);
+        self.logging.kept_back = true;
+        false
     }
 
     /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
@@ -108,8 +135,11 @@ impl Producer {
         let empty = partition.queued() == 0;
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        let batch_bytes = self.sinks[sink].settings.batch_bytes;
         if cuts {
-            let may = ready > 0 || half || self.may_refill(sink, true) || (empty && self.may_go_beyond(sink, key, now));
+            let may = half
+                || self.may_refill(sink, true)
+                || self.may_read(batch_bytes, true) && (ready > 0 || empty && self.may_go_beyond(sink, key, now));
             if !may || self.load_cuts(key, budget, log) != Loaded::All {
                 return true;
             }
@@ -134,7 +164,10 @@ impl Producer {
         // While a topic grows, what has no partition yet waits for what has.
         let waits = topic.turns.restoring || !topic.waits_for_placed();
         let before = topic.unplaced.oldest().filter(|_| waits).unwrap_or(u64::MAX);
-        if self.topics[key].leader.is_none() || !(empty || self.may_refill(sink, ready == 0)) {
+        let may = self.may_refill(sink, ready == 0)
+            || empty && self.may_read(batch_bytes, false)
+            || empty && self.may_read(batch_bytes, true) && self.may_go_beyond(sink, key, now);
+        if self.topics[key].leader.is_none() || !may {
             return true;
         }
         let spooled = self.topics[key].spooled.take();
@@ -255,6 +288,8 @@ impl Producer {
             self.spill_place(dirty);
         }
         self.logging.unwritten.staged = staged;
+        // There may be room again for what was not cut, or what of it is in the log alone.
+        self.agenda.behind |= std::mem::take(&mut self.logging.kept_back);
     }
 
     fn spill_place(&mut self, Dirty { topic: index, partition, .. }: Dirty) {
@@ -263,7 +298,7 @@ impl Producer {
         if sink.settings.keep == Keep::Memory {
             return;
         }
-        let mut over = sink.memory.saturating_sub(sink.settings.spill_after);
+        let mut over = sink.memory.saturating_sub(sink.settings.spill_after).max(self.memory.beyond_stay());
         let home = Kind::Fresh(partition.max(UNPLACED));
         let (queue, uncut, backlog) = match usize::try_from(partition) {
             Ok(number) => {
@@ -362,8 +397,10 @@ impl Producer {
 
     /// Whether a sink's rows leave memory by themselves when there is too much of them.
     pub(super) fn spills(&self, sink: SinkId) -> bool {
-        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| {
-            sink.settings.keep != Keep::Memory && sink.memory <= sink.settings.spill_after.saturating_mul(2)
+        let index = usize::from(sink.0);
+        self.sinks.get(index).is_some_and(|sink| {
+            let (memory, most) = (sink.memory, sink.settings.spill_after.saturating_mul(2));
+            sink.settings.keep != Keep::Memory && (memory <= most || !self.logging.unwritten.waits_for(index))
         })
     }
 }

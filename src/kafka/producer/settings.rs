@@ -220,8 +220,8 @@ impl Settings {
     }
 
     /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place while
-    /// all else is full, and one to read back if there is a log, two more to split a batch; the encoders, and what one of
-    /// their batches unpacks to.
+    /// all else is full, two more to split a batch; if there is a log, one to read back, and one to take while a batch of
+    /// each sink is under way; the encoders, and what one of their batches unpacks to.
     #[must_use]
     pub fn buffer_bytes_min(&self) -> usize {
         self.buffer_bytes_min_with(&self.codecs())
@@ -230,7 +230,7 @@ impl Settings {
     pub(super) fn buffer_bytes_min_with(&self, codecs: &Codecs) -> usize {
         let largest = self.batch_capacity_max();
         let codec = if codecs.is_empty() { 0 } else { codecs.memory() + largest };
-        let read_back = usize::from(self.sinks.iter().any(|sink| sink.keep != Keep::Memory));
-        (self.sinks.len() + 3 + read_back) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
+        let logged = if self.sinks.iter().any(|sink| sink.keep != Keep::Memory) { 2 } else { 0 };
+        (self.sinks.len() + 3 + logged) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
     }
 }

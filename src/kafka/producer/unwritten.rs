@@ -41,6 +41,15 @@ impl Unwritten {
         self.aside.iter().all(VecDeque::is_empty)
     }
 
+    /// Whether the log has not taken all rows that came before the last poll; and whether some of them may be this sink's.
+    pub(super) fn waits(&self) -> bool {
+        !self.staging.is_empty() || !self.none_aside()
+    }
+
+    pub(super) fn waits_for(&self, sink: usize) -> bool {
+        !self.staging.is_empty() || self.aside.get(sink).is_some_and(|aside| !aside.is_empty())
+    }
+
     /// The places where rows wait to be staged, each once.
     fn places(&mut self) -> Vec<Dirty> {
         let mut places = std::mem::take(&mut self.scratch);

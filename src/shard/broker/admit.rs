@@ -210,18 +210,15 @@ impl Broker {
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
-            Err(Unreserved::Unmatched | Unreserved::Denied) if route.is_any() => Routed::Matched,
-            Err(Unreserved::Unmatched | Unreserved::Denied | Unreserved::Full(_)) => Routed::Unmatched,
-            Err(Unreserved::Rejected(sink, objection)) => {
-                admitted.is_refused = true;
-                self.numbers.count_refusal(usize::from(sink), objection.reason());
-                let (config, why) = (&self.around.config, (objection.reason(), REJECTED));
-                publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
-                Routed::Refused
-            }
-            Err(Unreserved::RuleFailed) => {
-                admitted.is_refused = true;
-                Routed::Refused
+            Err(why) => {
+                if let Unreserved::Rejected(sink, objection) = why {
+                    self.numbers.count_refusal(usize::from(sink), objection.reason());
+                    let (config, why) = (&self.around.config, (objection.reason(), REJECTED));
+                    publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
+                }
+                let routed = why.counts_as(route.is_any());
+                admitted.is_refused = routed == Routed::Refused;
+                routed
             }
         };
         if feeds.sinks {

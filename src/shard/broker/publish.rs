@@ -8,13 +8,13 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::rule::event::Event;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
-use crate::session::{Reason, Session, SessionKey, Taken, Violation};
+use crate::session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
 use super::admit::{Asked, Feeds, Takers, ask};
 use super::delivery::{PublishedBy, Route, packet_bytes};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
-use super::numbers::Routed;
+use super::numbers::{Numbers, Routed};
 use super::owner::Owner;
 use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
@@ -140,31 +140,11 @@ impl Broker {
                 }
                 (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
             }
-            Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count_routed(listener, Routed::Refused, 1);
-                self.numbers.count_refusal(usize::from(sink), objection.reason());
-                (0, objection.told())
-            }
-            Err(Unreserved::RuleFailed) => {
-                self.numbers.count_routed(listener, Routed::Refused, 1);
-                (0, Reason::RuleFailed)
-            }
-            Err(Unreserved::Denied) => {
-                self.numbers.count_routed(listener, Routed::Refused, 1);
-                self.numbers.count(M::PublishesDenied);
-                // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
-                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
-                let is_told = peer.version == Version::V5 || !is_acknowledged;
-                (0, if is_told { Reason::Denied } else { Reason::Success })
-            }
-            // The message is for subscribers alone, or all that match have had it since before a crash.
-            Err(Unreserved::Unmatched) if was_taken || is_routed => {
-                self.numbers.count_routed(listener, Routed::Matched, 1);
-                (0, Reason::Success)
-            }
-            Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.numbers.count_routed(listener, Routed::Unmatched, 1);
-                (0, Reason::Unmatched)
+            Err(why) => {
+                // Some are for subscribers alone, or all that match have had them since before a crash.
+                let routed = why.counts_as(was_taken || is_routed);
+                self.numbers.count_routed(listener, routed, 1);
+                (0, reason_of((&mut self.numbers, &self.sessions), why, routed, (key, peer)))
             }
         };
         let mut republished_await = None;
@@ -250,6 +230,31 @@ impl Broker {
         let publisher = session.map(Publisher::of_session).unwrap_or_default();
         let from = PublishedBy { session: Some(key), origin, publisher, ..PublishedBy::default() };
         self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
+    }
+}
+
+/// What the publisher of a message hears of which nothing was reserved, and counts that.
+fn reason_of(
+    (numbers, sessions): (&mut Numbers, &Sessions),
+    why: Unreserved,
+    routed: Routed,
+    (key, peer): (SessionKey, Peer),
+) -> Reason {
+    match why {
+        Unreserved::Rejected(sink, objection) => {
+            numbers.count_refusal(usize::from(sink), objection.reason());
+            objection.told()
+        }
+        Unreserved::RuleFailed => Reason::RuleFailed,
+        Unreserved::Denied => {
+            numbers.count(M::PublishesDenied);
+            // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
+            let is_acknowledged = sessions.get(key).is_some_and(Session::is_denial_acknowledged);
+            let is_told = peer.version == Version::V5 || !is_acknowledged;
+            if is_told { Reason::Denied } else { Reason::Success }
+        }
+        Unreserved::Unmatched | Unreserved::Full(_) if routed == Routed::Matched => Reason::Success,
+        Unreserved::Unmatched | Unreserved::Full(_) => Reason::Unmatched,
     }
 }
 

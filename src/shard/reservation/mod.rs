@@ -16,20 +16,23 @@ use crate::session::Peer;
 
 use super::broker::admit::Feeds;
 use super::dead_letters::message::Place;
+use super::numbers::Routed;
 use super::outlets::{Objection, Outlets};
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
 
 mod ask;
 mod beside;
+mod made;
 mod republished;
 mod rows;
 mod run;
 mod take;
 
 pub(super) use self::beside::Beside;
+use self::made::Made;
 pub(in crate::shard) use self::republished::Republished;
-use self::rows::{Made, Sum};
+use self::rows::Sum;
 
 /// Memory for what is rendered of a message that is kept for the next one.
 const RENDERED_KEPT: usize = 1 << 20;
@@ -84,6 +87,18 @@ pub(super) enum Unreserved {
     Rejected(u16, Objection),
     /// A rule has failed for the message, and refuses it for all destinations.
     RuleFailed,
+}
+
+impl Unreserved {
+    /// How a message counts of which nothing was reserved. `is_taken`: subscribers get it, or all that match have had it since before a crash.
+    #[inline]
+    pub(super) const fn counts_as(self, is_taken: bool) -> Routed {
+        match self {
+            Self::Unmatched if is_taken => Routed::Matched,
+            Self::Unmatched | Self::Full(_) => Routed::Unmatched,
+            Self::Denied | Self::Rejected(..) | Self::RuleFailed => Routed::Refused,
+        }
+    }
 }
 
 /// How a message is asked about.

@@ -11,7 +11,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::super::rules::Rules;
 use super::super::sinks::Message;
-use super::rows::span;
+use super::made::span;
 use super::{Reservation, Reserved, To};
 
 impl Reservation<'_> {

@@ -2,6 +2,7 @@
 //! simulator (`sim/`).
 
 mod ask;
+mod away;
 mod cluster;
 mod contract;
 mod crashes;

@@ -1,16 +1,19 @@
 //! One batch on its way: growing, then closed, then cut, sent and answered; and how rows get into one.
 
+mod taken_out;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+pub(super) use self::taken_out::Dropped;
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
 use super::in_log::{InLog, Kind, Notes};
-use super::numbers::{NUMBER_BYTES, Number, Numbers};
+use super::numbers::{NUMBER_BYTES, Numbers};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::row_log::{NewRows, Origin};
 use super::settings::Terms;
-use super::tickets::{Cursor, SPAN_BYTES, Tickets};
+use super::tickets::{SPAN_BYTES, Tickets};
 use crate::kafka::types::Ticket;
 use crate::record::compression::Encoder;
 use crate::record::{BatchHeader, Builder, HEADER_LEN, NextRecord, Record, Row, Stamp, Tail, stamp};
@@ -54,19 +57,6 @@ pub(super) struct Batch {
     pub(super) hung_up: u8,
     /// How often it was sent, and not taken for a reason that may pass; see [`super::retries`].
     pub(super) tries: u32,
-}
-
-/// Rows that were taken out of a batch before it was cut.
-#[derive(Debug)]
-pub(super) struct Dropped {
-    /// Charged, like a batch's.
-    pub(super) tickets: Tickets,
-    pub(super) rows: u64,
-    /// Bytes by which the batch got shorter; negative if the remaining rows are further in time from its new first
-    /// row.
-    pub(super) bytes: i64,
-    /// The numbers of those that stand in the log.
-    pub(super) numbers: Numbers,
 }
 
 /// A row in either form: from a publish, or out of a batch of rows without a partition.
@@ -352,74 +342,6 @@ impl Batch {
         self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES + self.in_log.bytes()
     }
 
-    /// Whether rows in it have expired and can still be taken out.
-    pub(super) fn has_expired(&self, now: Monotonic) -> bool {
-        self.expiries.any(now) && !self.is_closed()
-    }
-
-    /// Whether every row of it has expired, and none is cut.
-    pub(super) fn has_all_expired(&self, now: Monotonic) -> bool {
-        self.expiries.all(self.count, now) && !self.is_closed()
-    }
-
-    /// Whether rows may be taken out of it to make room: it is in no batch that has been cut, nor was any of it.
-    pub(super) const fn may_lose_rows(&self) -> bool {
-        !self.is_closed() && self.in_log.cut.is_none() && !self.in_log.old
-    }
-
-    /// Writes the batch anew without the rows that have expired.
-    pub(super) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
-        self.drop_rows(pool, |at, _| at <= now)
-    }
-
-    /// Writes the batch anew without some rows, known by when they expire and by their number in the log.
-    pub(super) fn drop_rows(&mut self, pool: &mut Pool, goes: impl Fn(Monotonic, Option<Number>) -> bool) -> Dropped {
-        let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0, numbers: Numbers::default() };
-        let terms = self.terms_bytes();
-        let Body::Open(builder) = &mut self.body else { return dropped };
-        let old = std::mem::take(builder);
-        let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
-        let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
-        *builder = Builder::new(pool.take(old.capacity()));
-        let blank = InLog { old: self.in_log.old, ..InLog::new(self.in_log.kind) };
-        let in_log = std::mem::replace(&mut self.in_log, blank);
-        let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
-        (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
-        // Our own bytes: they parse.
-        for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
-            let ticket = tickets.next(&mut cursor);
-            let (at, number) = (expiries.of(row), in_log.numbers.of(row));
-            let goes = goes(at, number);
-            let list = if goes { &mut dropped.tickets } else { &mut self.tickets };
-            let before = list.capacity();
-            list.push(ticket);
-            pool.charge((list.capacity() - before) * SPAN_BYTES);
-            if goes {
-                number.into_iter().for_each(|number| dropped.numbers.push(dropped.rows as u32, number));
-                dropped.rows += 1;
-                continue;
-            }
-            let Body::Open(builder) = &mut self.body else { break };
-            let next = builder.next(record.timestamp, record.tail.len());
-            let len = next.len;
-            if !builder.fits(len) {
-                let buffer = pool.take((builder.len() + len).next_power_of_two());
-                pool.give(builder.move_to(buffer));
-            }
-            self.plain_len += len;
-            builder.append_next_tail(record.tail, next);
-            self.count += 1;
-            self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            let terms = Terms { expires: at, hash: hashes.of(row), origin: in_log.origin_of(row) };
-            self.note(pool, Notes { terms, number, held: false });
-        }
-        dropped.bytes = plain_len as i64 - self.plain_len as i64;
-        pool.give(old.into_buffer());
-        pool.give_tickets(tickets);
-        pool.refund(terms);
-        dropped
-    }
-
     /// Closes it, if it still grows.
     pub(super) fn close(&mut self, encoder: Option<&mut Encoder>) {
         if let Body::Open(builder) = &mut self.body {
@@ -460,13 +382,6 @@ impl Batch {
     pub(super) fn damage(&mut self) {
         let Body::Closed(bytes) = &mut self.body else { panic!("it still takes rows") };
         *std::rc::Rc::get_mut(bytes).expect("no request has it").last_mut().expect("a record") ^= 1;
-    }
-
-    /// Takes all its rows out, and ends it.
-    pub(super) fn drop_all(mut self, pool: &mut Pool) -> Dropped {
-        let (rows, bytes) = (u64::from(self.count), self.plain_len as i64);
-        let numbers = self.take_numbers(pool);
-        Dropped { tickets: self.end(pool), rows, bytes, numbers }
     }
 
     /// Gives its memory back; the tickets, still charged, are the caller's.
