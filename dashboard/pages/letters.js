@@ -143,7 +143,12 @@ async function sendAll(path, body) {
   return { letters, note };
 }
 
-const counted = (letters) => Object.entries(Object.groupBy(letters, ({ result }) => result)).map(([result, all]) => `${count(all.length)} ${result.replaceAll('_', ' ')}`).join(', ');
+/** How many letters have each result. */
+function counted(letters) {
+  const counts = new Map();
+  letters.forEach(({ result }) => counts.set(result, (counts.get(result) ?? 0) + 1));
+  return [...counts].map(([result, n]) => `${count(n)} ${result.replaceAll('_', ' ')}`).join(', ');
+}
 
 /** Says what would be sent, sends it, and says what became of each. */
 function Send({ topic, body, again }) {
