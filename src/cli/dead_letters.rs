@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::args::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
-use super::ask::{escaped, get, post, table, text};
+use super::ask::{escaped, get, get_slowly, post, table, text};
 use super::lists::shown;
 
 /// Letters that one request sends.
@@ -39,7 +39,7 @@ fn list(options: &LettersListArgs) -> Result<String, String> {
     for (name, value) in [("since", since), ("reason", reason), ("cursor", cursor)] {
         path += &value.as_ref().map(|value| format!("&{name}={}", escaped(value))).unwrap_or_default();
     }
-    let answer = get(from, &path)?;
+    let answer = get_slowly(from, &path)?;
     Ok(if from.json { format!("{answer:#}\n") } else { letters(&answer) })
 }
 
@@ -109,7 +109,7 @@ fn letters(answer: &Value) -> String {
 
 fn show(options: &LettersShowArgs) -> Result<String, String> {
     let LettersShowArgs { from, kafka, topic, letter: (partition, offset) } = options;
-    let answer = get(from, &format!("{}/{partition}/{offset}", path(kafka, topic)))?;
+    let answer = get_slowly(from, &format!("{}/{partition}/{offset}", path(kafka, topic)))?;
     if from.json {
         return Ok(format!("{answer:#}\n"));
     }

@@ -160,7 +160,10 @@ impl<'a> Run<'a> {
     fn up_to(&mut self, log: &mut Log<'_>, up_to: LetterPlace, wanted: &LettersToSend) -> Result<(), String> {
         let partition = up_to.partition;
         if !log.partitions().any(|there| there == partition) {
-            return Err(format!("the topic has no partition {partition}"));
+            let place =
+                LetterSent { partition, offset: up_to.offset, ..outcome(NOT_SENT, "the topic has no such partition") };
+            self.done.letters.push(place);
+            return Ok(());
         }
         let part = log.part(partition, Since::Earliest)?;
         self.sent.forget_before(partition, part.first);

@@ -69,11 +69,26 @@ pub(super) fn cluster_of<'c>(config: &'c Config, kafka: &str, topic: &str) -> Op
     config.clusters.iter().find(|cluster| cluster.name == kafka).filter(|_| is_there)
 }
 
+/// The time since which letters are wanted.
+///
+/// # Errors
+/// It is none; in words.
+pub(super) fn since_of(ask: &LettersAsk) -> Result<Since, String> {
+    match &ask.wanted {
+        LettersWanted::Newest { since: Some(text), .. } => since(text),
+        LettersWanted::Newest { .. } | LettersWanted::One(..) => Ok(Since::Earliest),
+    }
+}
+
 /// Reads letters of a topic.
 ///
 /// # Errors
 /// Why they cannot be read, in words.
-pub(super) fn found(config: &Config, cluster: &Cluster, ask: &LettersAsk) -> Result<LettersFound, String> {
+pub(super) fn found(
+    config: &Config,
+    cluster: &Cluster,
+    (ask, since): (&LettersAsk, Since),
+) -> Result<LettersFound, String> {
     let mut log = Log::open(cluster, &ask.topic)?;
     let of = (ask.kafka.as_str(), ask.topic.as_str(), log.id.as_str());
     let sent = SentAgain::read(&config.service.data_dir, of)?;
@@ -88,8 +103,7 @@ pub(super) fn found(config: &Config, cluster: &Cluster, ask: &LettersAsk) -> Res
             }
             Ok(LettersFound { letters: reader.letters, before: BTreeMap::new() })
         }
-        LettersWanted::Newest { limit, since: from, reason, before } => {
-            let since = from.as_deref().map_or(Ok(Since::Earliest), since)?;
+        LettersWanted::Newest { limit, reason, before, .. } => {
             let windows = windows(&mut log, since, (*limit, reason.is_some()), before.as_ref(), &sent)?;
             let is_wanted = |letter: &DeadLetter| reason.is_none() || letter.about.reason == *reason;
             Ok(newest(windows, *limit, is_wanted))

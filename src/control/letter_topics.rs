@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -26,12 +27,13 @@ use crate::metrics::event::{Event, Field, Kind};
 
 /// Letters of a page where nothing is said of it.
 const LIMIT: usize = 50;
+/// How long a request waits for the one before it.
+const WAITS_AT_MOST: Duration = Duration::from_secs(10);
 /// Letters that one request sends where nothing is said of it.
 const SENT: usize = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new()
-        .routes(routes!(places))
         .routes(routes!(page))
         .routes(routes!(one))
         .routes(routes!(send))
@@ -43,11 +45,18 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 struct Desk(Arc<Semaphore>);
 
 impl Desk {
-    fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            let detail = "dead letters are read or sent by another request; there is one at a time";
-            Problem::new(StatusCode::CONFLICT, detail).after(1)
-        })
+    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.take_within(WAITS_AT_MOST).await
+    }
+
+    async fn take_within(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(patience, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let detail = "dead letters are read or sent by another request; there is one at a time";
+                Err(Problem::new(StatusCode::CONFLICT, detail).after(1))
+            }
+        }
     }
 }
 
@@ -273,12 +282,6 @@ pub struct LettersSent {
     pub not_noted: Option<String>,
 }
 
-/// Where dead letters go: the topics and files that the configuration names, and what writes them.
-#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "sinks", responses((status = 200, body = LetterPlaces)))]
-async fn places(State(view): State<Arc<View>>) -> Json<LetterPlaces> {
-    Json(view.described.letters.clone())
-}
-
 /// Dead letters of a topic, the newest first, with what is in them: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/clusters/{name}/dead-letters/{topic}", tag = "kafka", security(("token" = [])),
     params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic"), TopicQuery), responses(
@@ -287,6 +290,7 @@ async fn places(State(view): State<Arc<View>>) -> Json<LetterPlaces> {
     (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "`since` is no time"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
 async fn page(
     State(view): State<Arc<View>>,
@@ -362,7 +366,7 @@ async fn send(
     }
     let is_dry_run = wanted.dry_run;
     let wanted = LettersToSend { limit: Some(limit), ..wanted };
-    let permit = desk.take()?;
+    let permit = desk.take().await?;
     let (of, to) = (kafka.clone(), topic.clone());
     let done: LettersSent = told(|answer| view.trials.send_letters((of, to), wanted, held(permit, answer))).await?;
     if !is_dry_run {
@@ -386,7 +390,7 @@ fn known(view: &View, kafka: &str, topic: &str) -> Result<(), Problem> {
 }
 
 async fn read(view: &View, desk: &Desk, ask: LettersAsk) -> Result<LettersFound, Problem> {
-    let permit = desk.take()?;
+    let permit = desk.take().await?;
     told(|answer| view.trials.letters(ask, held(permit, answer))).await
 }
 
@@ -429,16 +433,16 @@ mod tests {
     #[tokio::test]
     async fn one_reads_or_sends_at_a_time() {
         let desk = Desk(Arc::new(Semaphore::new(1)));
-        let permit = desk.take().ok().expect("a place");
-        assert!(desk.take().is_err());
+        let permit = desk.take().await.ok().expect("a place");
+        assert!(desk.take_within(Duration::ZERO).await.is_err());
         // It is given back with the answer, and also if there is none.
         let answer: TrialAnswer<()> = Box::new(|_| ());
         let answer = held(permit, answer);
-        assert!(desk.take().is_err());
+        assert!(desk.take_within(Duration::ZERO).await.is_err());
         answer(Ok(()));
-        let permit = desk.take().ok().expect("a place");
+        let permit = desk.take().await.ok().expect("a place");
         let answer: TrialAnswer<()> = Box::new(|_| ());
         drop(held(permit, answer));
-        assert!(desk.take().is_ok());
+        assert!(desk.take().await.is_ok());
     }
 }

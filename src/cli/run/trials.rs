@@ -96,7 +96,10 @@ impl Trials for ByMainThread {
         self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
             Err(why) => answer(Err(why)),
             Ok(config) => beside(move || match letter_topics::cluster_of(&config, &ask.kafka, &ask.topic) {
-                Some(cluster) => answer(Ok(letter_topics::found(&config, cluster, &ask))),
+                Some(cluster) => match letter_topics::since_of(&ask) {
+                    Ok(since) => answer(Ok(letter_topics::found(&config, cluster, (&ask, since)))),
+                    Err(why) => answer(Err(several(vec![why]))),
+                },
                 None => answer(Err(no_letters(&ask.topic))),
             }),
         })
