@@ -41,13 +41,13 @@ const Writer = ({ of }) => ['sink', 'source', 'bridge'].filter((kind) => of[kind
 function columns(chosen, choose, show) {
   return [
     { title: 'Letter', cell: (of) => html`<label class="row"><input type="checkbox" aria-label=${`Letter ${placeOf(of)}`} disabled=${of.cannot !== null} checked=${chosen.has(placeOf(of))} onChange=${(event) => choose(of, event.target.checked)} /><span class="num">${placeOf(of)}</span></label>` },
+    { title: '', cell: (of) => html`<button type="button" class="plain" onClick=${() => show(of)}>Show</button>` },
     { title: 'Time', cell: ({ at }) => html`<span class="num">${time(at)}</span>` },
-    { title: 'Of', cell: (of) => html`<${Writer} of=${of} />${of.rule !== null && html`<span class="why">rule <${Text} of=${of.rule} max=${60} /></span>`}` },
+    { title: 'Of', cell: (of) => html`<${Writer} of=${of} />${of.rule !== null && html`<span class="why">rule <${Text} of=${of.rule} max=${24} /></span>`}` },
     { title: 'Reason', cell: ({ reason, sent_before: n }) => html`<${Text} of=${reason ?? ''} max=${60} />${n > 0 && html`<span class="why">sent again ${count(n)} ${n === 1 ? 'time' : 'times'} before</span>`}` },
     { title: 'Kafka topic', cell: ({ kafka_topic: topic, kafka_partition: at }) => (topic === null ? or(null) : html`<${Text} of=${topic} max=${80} />${at !== null && ` ${at}`}`) },
     { title: 'Sent again', cell: ({ sent_again: is, cannot }) => (is ? 'yes' : cannot === null ? 'no' : 'cannot be') },
     { title: 'Value', wide: true, cell: ({ value }) => html`<${Content} of=${value} max=${120} />` },
-    { title: '', cell: (of) => html`<button type="button" class="plain" onClick=${() => show(of)}>Show</button>` },
   ];
 }
 

@@ -43,7 +43,7 @@ function OfFile({ auth, query, set }) {
   const pages = usePages(`auth/${escaped(auth)}/users`, query.search ? { search: query.search } : {}, 'users');
   const of = (user) => ({ auth, user, etag: pages.answer?.etag, again: pages.again });
   const columns = [
-    { title: 'User', cell: ({ name }) => html`<${Text} of=${name} max=${120} />` },
+    { title: 'User', cell: ({ name }) => html`<${Text} of=${name} max=${60} />` },
     { title: 'Password stored as', cell: ({ hash }) => hash },
     { title: '', cell: ({ name }) => html`<${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Put} ...${of(name)} />`)}>Password<//> <${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Remove} ...${of(name)} />`)}>Remove<//>` },
   ];
