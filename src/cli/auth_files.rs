@@ -24,7 +24,7 @@ use crate::mqtt::topic;
 /// The largest password file that is changed, and the longest text of permissions that is shown, in bytes.
 const USERS_BYTES_MAX: usize = 64 << 20;
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Characters that a password has at least whose hash may be one that is quick to check: nobody guesses it.
+/// Characters that a password has at least for a hash that is quick to check: nobody guesses it.
 const QUICK_CHARS_MIN: usize = 32;
 
 /// Held by who changes a file.
@@ -174,7 +174,7 @@ fn write(path: &Path, original: &Original, text: &str) -> Result<String, ReloadR
     Ok(etag(text))
 }
 
-/// The file, if it has the content that is to be changed.
+/// Reads the file, if its content has the tag.
 fn original(path: &Path, tag: Option<&str>) -> Result<Original, ReloadRefused> {
     let original = read(path)?;
     if tag.is_some_and(|tag| tag != etag(original.text())) {
