@@ -34,9 +34,9 @@ const SENT: usize = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new()
-        .routes(routes!(page))
-        .routes(routes!(one))
-        .routes(routes!(send))
+        .routes(routes!(letters_of_topic))
+        .routes(routes!(letter_of_topic))
+        .routes(routes!(send_letters_again))
         .layer(Extension(Desk(Arc::new(Semaphore::new(1)))))
 }
 
@@ -292,7 +292,7 @@ pub struct LettersSent {
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "`since` is no time"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
-async fn page(
+async fn letters_of_topic(
     State(view): State<Arc<View>>,
     Extension(grant): Extension<Grant>,
     Extension(desk): Extension<Desk>,
@@ -321,7 +321,7 @@ async fn page(
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
-async fn one(
+async fn letter_of_topic(
     State(view): State<Arc<View>>,
     Extension(grant): Extension<Grant>,
     Extension(desk): Extension<Desk>,
@@ -346,7 +346,7 @@ async fn one(
     (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read: nothing was sent")))]
-async fn send(
+async fn send_letters_again(
     State(view): State<Arc<View>>,
     Extension(Who(token)): Extension<Who>,
     Extension(desk): Extension<Desk>,
@@ -433,14 +433,14 @@ mod tests {
     #[tokio::test]
     async fn one_reads_or_sends_at_a_time() {
         let desk = Desk(Arc::new(Semaphore::new(1)));
-        let permit = desk.take().await.ok().expect("a place");
+        let permit = desk.take().await.expect("a place");
         assert!(desk.take_within(Duration::ZERO).await.is_err());
         // It is given back with the answer, and also if there is none.
         let answer: TrialAnswer<()> = Box::new(|_| ());
         let answer = held(permit, answer);
         assert!(desk.take_within(Duration::ZERO).await.is_err());
         answer(Ok(()));
-        let permit = desk.take().await.ok().expect("a place");
+        let permit = desk.take().await.expect("a place");
         let answer: TrialAnswer<()> = Box::new(|_| ());
         drop(held(permit, answer));
         assert!(desk.take().await.is_ok());
