@@ -179,7 +179,7 @@ pub struct LettersAsk {
     pub kafka: String,
     /// The topic.
     pub topic: String,
-    /// Which.
+    /// The letters that are asked for.
     pub wanted: LettersWanted,
 }
 
