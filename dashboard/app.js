@@ -34,6 +34,8 @@ const PAGES = {
   retained: { title: 'Retained', page: later('messages', 'Retained') },
   top: { title: 'Top', page: later('top', 'Top') },
   traces: { title: 'Traces', page: later('traces', 'Traces'), one: later('traces', 'Trace') },
+  letters: { title: 'Dead letters', page: later('letters', 'Letters') },
+  users: { title: 'Users', page: later('users', 'Users'), one: later('users', 'OfAuth') },
   bans: { title: 'Bans', page: later('bans', 'Bans') },
   events: { title: 'Events', page: Events },
   flow: { title: 'Flow', page: later('flow', 'Flow') },

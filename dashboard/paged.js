@@ -19,29 +19,30 @@ const PAGE = 100;
 /** Pages may be shorter than asked for, or empty, where few of many fit: this many are read on. */
 const ASKED_MAX = 8;
 
-async function rowsOf(list, query, cursor, signal) {
+async function rowsOf(list, key, query, cursor, signal) {
   const rows = [];
   let next = cursor;
+  let answer = null;
   for (let asked = 0; asked < ASKED_MAX; asked++) {
-    const page = await get(`${list}?${new URLSearchParams({ ...query, limit: PAGE - rows.length, ...(next && { cursor: next }) })}`, { signal });
-    rows.push(...page[list]);
-    next = page.next;
+    answer = await get(`${list}?${new URLSearchParams({ ...query, limit: PAGE - rows.length, ...(next && { cursor: next }) })}`, { signal });
+    rows.push(...answer[key]);
+    next = answer.next;
     if (!next || rows.length >= PAGE) break;
   }
-  return { rows, next };
+  return { rows, next, answer };
 }
 
-/** A list of the API, page by page: it may have millions of rows. */
-export function usePages(list, query) {
+/** A list of the API, page by page: it may have millions of rows. `of`: the field of the answer that has it; `answer` is the last one. */
+export function usePages(list, query, of = list) {
   const key = JSON.stringify(query);
   const [at, setAt] = useState({ key, cursor: null, page: 1, round: 0 });
   const now = at.key === key ? at : { key, cursor: null, page: 1, round: 0 };
-  const [found, setFound] = useState({ rows: [], next: null, problem: null, loaded: false });
+  const [found, setFound] = useState({ rows: [], next: null, answer: null, problem: null, loaded: false });
   useEffect(() => {
     const stop = new AbortController();
-    rowsOf(list, query, now.cursor, stop.signal).then(
+    rowsOf(list, of, query, now.cursor, stop.signal).then(
       (page) => stop.signal.aborted || setFound({ ...page, problem: null, loaded: true }),
-      (problem) => stop.signal.aborted || setFound({ rows: [], next: null, problem, loaded: true }),
+      (problem) => stop.signal.aborted || setFound({ rows: [], next: null, answer: null, problem, loaded: true }),
     );
     return () => stop.abort();
   }, [key, now.cursor, now.round]);

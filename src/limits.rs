@@ -494,3 +494,14 @@ pub const BANNED_NETWORKS_MAX: usize = 1_000;
 
 /// The reason of a ban, in bytes.
 pub const BAN_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Dead letters of a topic that one answer shows, in records; and those that one request sends again.
+pub const LETTERS_SHOWN_MAX: usize = 200;
+/// See [`LETTERS_SHOWN_MAX`].
+pub const LETTERS_SENT_MAX: usize = 1_000;
+
+/// Partitions of a dead-letter topic that is shown. One with more is refused.
+pub const LETTER_PARTITIONS_MAX: usize = 128;
+
+/// Ranges of offsets in the note of what was sent again. Beyond that nothing more is sent until letters have gone from their topic.
+pub const SENT_RANGES_MAX: usize = 10_000;

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         Command::Top(options) => answer(cli::top::top(&options)),
         Command::Trace(options) => answer(cli::trace::trace(&options)),
         Command::Bans(options) => answer(cli::bans::bans(&options)),
+        Command::Users(command) => answer(cli::users::users(&command)),
+        Command::Permissions(command) => answer(cli::users::permissions(&command).map(noted)),
+        Command::DeadLetters(command) => report(cli::dead_letters::dead_letters(&command)),
         Command::Publish(options) => answer(cli::publish::publish(&options)),
         Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
         Command::Histograms(options) => answer(cli::sinks::histograms(&options)),
@@ -87,14 +90,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
         Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
-        Command::Config(ConfigCommand::File(options)) => {
-            answer(cli::config_file::file(&options).map(|(text, note)| {
-                if !note.is_empty() {
-                    complain(format_args!("{note}"));
-                }
-                text
-            }))
-        }
+        Command::Config(ConfigCommand::File(options)) => answer(cli::config_file::file(&options).map(noted)),
         Command::Config(ConfigCommand::Put(options)) => answer(cli::config_file::put(&options)),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => print(&man::completions(shell)),
@@ -118,6 +114,14 @@ fn with<T>(config: Result<T, Problems>, format: Option<LogFormat>, go_on: impl F
         complain(format_args!("{problems}"));
     }
     ExitCode::from(EXIT_USAGE)
+}
+
+/// The text; the note goes to standard error.
+fn noted((text, note): (String, String)) -> String {
+    if !note.is_empty() {
+        complain(format_args!("{note}"));
+    }
+    text
 }
 
 /// A text and whether all is well, or why there is none.

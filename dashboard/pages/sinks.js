@@ -98,7 +98,7 @@ function One({ name, query, set }) {
     ${object && html`<${Plots} name=${name} kafka=${object.kafka} range=${range} history=${object.history} />`}
     <${Partitions} name=${name} />
     <div class="grid side"><${Facts} sink=${sink} /><${SinkEvents} name=${name} /></div>
-    <${Letters} name=${name} />`;
+    <${Letters} name=${name} kafka=${sink?.kafka ?? ''} />`;
 }
 
 const LETTERS = [
@@ -111,7 +111,7 @@ const LETTERS = [
 ];
 
 /** What the sink could not write, from its file, the newest first. */
-function Letters({ name }) {
+function Letters({ name, kafka }) {
   const [before, setBefore] = useState(null);
   const path = `dead-letters/${escaped(name)}`;
   const key = `${name} ${before} ${mayWrite()}`;
@@ -119,7 +119,7 @@ function Letters({ name }) {
   const none = !mayWrite() ? 'They show what is in messages: this needs a token with the role write.' : 'There is none in its file.';
   return html`<${Panel} title="Dead letters" right=${html`<${AsCommand} path=${path} words=${['sinks', name, 'dead-letters']} />`}>
     ${problem ? html`<div class="empty"><${Text} of=${problem.message} max=${400} /></div>` : html`<${Table} label="Dead letters" columns=${LETTERS} rows=${(found?.letters ?? []).filter(Boolean).map((letter, place) => ({ ...letter, place }))} id=${({ place }) => place}>${none}<//>`}
-    ${found?.topic && html`<div class="empty">Those in the topic <code><${Text} of=${found.topic} /></code> are read with Kafka's own tools.</div>`}
+    ${found?.topic && html`<div class="empty"><a href=${`#/letters?${new URLSearchParams({ kafka, topic: found.topic })}`}>Those in the topic <code><${Text} of=${found.topic} /></code></a> have a page of their own.</div>`}
     ${(found?.next || before) && html`<div class="filters"><button type="button" disabled=${!before} onClick=${() => setBefore(null)}>Newest</button><button type="button" disabled=${!found?.next} onClick=${() => setBefore(found.next)}>Older</button></div>`}
   <//>`;
 }

@@ -15,7 +15,7 @@ mod problems;
 mod proofs;
 mod question;
 mod shares;
-mod users;
+pub mod users;
 
 pub use self::access::Access;
 pub use self::decoys::KEY_FILE as DECOY_KEY_FILE;

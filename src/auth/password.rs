@@ -37,6 +37,8 @@ const PASSES: u32 = 2;
 pub(super) const SALT_BYTES: usize = 16;
 /// What the standard asks for at least (RFC 7677, section 4): small devices derive the key themselves.
 pub(super) const SCRAM_ITERATIONS: u32 = 4_096;
+/// What a new `$7$` costs where no other line says: 50 ms of a core.
+const PBKDF2_ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 /// mosquitto before 2.1 takes no other.
 const SHA512_SALT_BYTES: usize = 12;
 
@@ -151,6 +153,17 @@ impl Stored {
         self.form == Form::Sha512
     }
 
+    /// How it is stored.
+    #[must_use]
+    pub const fn hashing(&self) -> Hashing {
+        match self.form {
+            Form::Sha512 => Hashing::Sha512,
+            Form::Pbkdf2 { iterations } => Hashing::Pbkdf2 { iterations },
+            Form::Argon2id { .. } => Hashing::Argon2id,
+            Form::Scram { .. } => Hashing::Scram,
+        }
+    }
+
     /// What an exchange by SCRAM needs, if it has that form.
     #[must_use]
     pub fn scram(&self) -> Option<Record<'_>> {
@@ -171,6 +184,55 @@ impl Stored {
         with(format!("{:?}", self.form).as_bytes());
         with(&self.salt);
         with(&self.hash);
+    }
+}
+
+/// How a new password is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashing {
+    /// `$argon2id$`, for passwords that a person has chosen.
+    Argon2id,
+    /// `$6$`, for random ones.
+    Sha512,
+    /// `$7$`, as every mosquitto reads it.
+    Pbkdf2 {
+        /// Iterations.
+        iterations: NonZeroU32,
+    },
+    /// With what SCRAM needs.
+    Scram,
+}
+
+impl Hashing {
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Argon2id => "argon2id",
+            Self::Sha512 => "sha512",
+            Self::Pbkdf2 { .. } => "pbkdf2",
+            Self::Scram => "scram",
+        }
+    }
+
+    /// The one with this word, at its usual cost.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        let all = [Self::Argon2id, Self::Sha512, Self::Pbkdf2 { iterations: PBKDF2_ITERATIONS }, Self::Scram];
+        all.into_iter().find(|one| one.word() == word)
+    }
+}
+
+/// A new one, as a field of a password file.
+///
+/// # Errors
+/// As [`argon2id_of`] and [`scram_of`].
+pub fn hashed(how: Hashing, password: &[u8]) -> Result<String, String> {
+    match how {
+        Hashing::Argon2id => argon2id_of(password),
+        Hashing::Sha512 => sha512_of(password),
+        Hashing::Pbkdf2 { iterations } => pbkdf2_of(password, iterations),
+        Hashing::Scram => scram_of(password),
     }
 }
 
@@ -199,6 +261,14 @@ pub fn sha512_of(password: &[u8]) -> Result<String, String> {
     context.update(password);
     context.update(&salt);
     Ok(format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(context.finish())))
+}
+
+/// A new one that mosquitto before 2.1 reads, too.
+fn pbkdf2_of(password: &[u8], iterations: NonZeroU32) -> Result<String, String> {
+    let salt: [u8; SHA512_SALT_BYTES] = random()?;
+    let mut hash = [0; SHA512_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, iterations, &salt, password, &mut hash);
+    Ok(format!("$7${iterations}${}${}", STANDARD.encode(salt), STANDARD.encode(hash)))
 }
 
 /// A new one with which a client can log in by SCRAM, in PostgreSQL's form.
@@ -308,6 +378,17 @@ mod tests {
         }
         assert_ne!(slow, argon2id_of(b"pass word").unwrap(), "salted");
         assert!(Stored::parse(&quick).unwrap().is_quick() && !Stored::parse(&slow).unwrap().is_quick());
+    }
+
+    #[test]
+    fn each_way_of_hashing_is_understood_and_known_again() {
+        for word in ["argon2id", "sha512", "pbkdf2", "scram"] {
+            let how = Hashing::of_word(word).expect(word);
+            let stored = Stored::parse(&hashed(how, b"pass word").unwrap()).unwrap();
+            assert!(stored.matches(b"pass word") && !stored.matches(b"pass"), "{word}");
+            assert_eq!((stored.hashing(), how.word()), (how, word));
+        }
+        assert_eq!(Hashing::of_word("md5"), None);
     }
 
     /// X25, X28: hashes that cost more than is allowed.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::decoys::{Decoys, Key};
-use super::password::Stored;
+use super::password::{Hashing, Stored};
 use super::problems::Problems;
 use crate::secure::is_identity;
 
@@ -41,14 +41,8 @@ impl Users {
     pub(super) fn parse(text: &str, key: Key) -> Result<Self, Vec<String>> {
         let mut problems = Problems::default();
         let mut by_name = HashMap::new();
-        let mut lines = Vec::new();
-        for (number, line) in (1_u32..).zip(text.lines()) {
-            let line = line.trim_end();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let user = line.split_once(':').ok_or_else(|| "is not `user:hash`".to_owned());
-            let user = user.and_then(|(name, hash)| Ok((checked(name)?, Stored::parse(hash)?)));
+        let mut stored_all = Vec::new();
+        for (number, line, user) in lines(text) {
             let (name, stored) = match user {
                 Ok(user) => user,
                 Err(why) => {
@@ -58,12 +52,12 @@ impl Users {
             };
             let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(line);
             let stored = Arc::new(stored);
-            lines.push(Arc::clone(&stored));
+            stored_all.push(Arc::clone(&stored));
             if by_name.insert(name.into(), User { stored, print }).is_some() {
                 problems.add(number, format!("has the user {name:?} for the second time"));
             }
         }
-        let decoys = Decoys::new(key, lines.iter().map(|stored| &**stored));
+        let decoys = Decoys::new(key, stored_all.iter().map(|stored| &**stored));
         problems.or(Self { by_name, decoys })
     }
 
@@ -91,6 +85,94 @@ impl Users {
     }
 }
 
+/// Whether a password file can have a user of this name.
+///
+/// # Errors
+/// It cannot: why, in words.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if is_identity(name) && !name.starts_with('#') && !name.contains(':') {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?}: a user name has 1 to 256 bytes, no colon and no control characters, and does not begin with #"
+    ))
+}
+
+fn is_of(line: &str, user: &str) -> bool {
+    line.split_once(':').is_some_and(|(name, _)| name == user)
+}
+
+/// Whether a file has a user.
+#[must_use]
+pub fn has(text: &str, user: &str) -> bool {
+    text.lines().any(|line| is_of(line, user))
+}
+
+/// The text of a file with another line in the place of the user's, or after all others; `None`: without the user's.
+#[must_use]
+pub fn with_line(text: &str, user: &str, mut line: Option<&str>) -> String {
+    let mut changed = String::with_capacity(text.len() + line.map_or(0, str::len) + 1);
+    for known in text.lines() {
+        if let Some(kept) = if is_of(known, user) { line.take() } else { Some(known) } {
+            changed.push_str(kept);
+            changed.push('\n');
+        }
+    }
+    if let Some(line) = line {
+        changed.push_str(line);
+        changed.push('\n');
+    }
+    changed
+}
+
+/// What a file has, for people.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Users in their order, with how the password of each is stored.
+    pub users: Vec<(String, Hashing)>,
+    /// Lines that are wrong, and why.
+    pub problems: Vec<String>,
+}
+
+/// The users of a file. Lines that are wrong do not hide the others.
+#[must_use]
+pub fn listed(text: &str) -> Listed {
+    let mut problems = Problems::default();
+    let mut users = Vec::new();
+    for (number, _, user) in lines(text) {
+        match user {
+            Ok((name, stored)) => users.push((name.to_owned(), stored.hashing())),
+            Err(why) => problems.add(number, why),
+        }
+    }
+    Listed { users, problems: problems.or(()).err().unwrap_or_default() }
+}
+
+/// How a user's password is stored, or that of most users; `None`: there is none.
+#[must_use]
+pub fn hashing_for(text: &str, user: &str) -> Option<Hashing> {
+    let users = listed(text).users;
+    if let Some((_, own)) = users.iter().find(|(name, _)| name == user) {
+        return Some(*own);
+    }
+    let count = |how: Hashing| users.iter().filter(|(_, of)| of.word() == how.word()).count();
+    // The newest of the most frequent kind has the cost that is wanted now.
+    let newest = ["argon2id", "scram", "pbkdf2", "sha512"].into_iter();
+    let newest = newest.filter_map(|word| users.iter().rev().map(|(_, how)| *how).find(|how| how.word() == word));
+    newest.rev().max_by_key(|how| count(*how))
+}
+
+/// A line of a file that is about a user: its number from 1, the line, and the user or why it is none.
+type Line<'a> = (u32, &'a str, Result<(&'a str, Stored), String>);
+
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let lines = (1_u32..).zip(text.lines().map(str::trim_end));
+    lines.filter(|(_, line)| !(line.is_empty() || line.starts_with('#'))).map(|(number, line)| {
+        let user = line.split_once(':').ok_or_else(|| "is not `user:hash`".to_owned());
+        (number, line, user.and_then(|(name, hash)| Ok((checked(name)?, Stored::parse(hash)?))))
+    })
+}
+
 fn checked(name: &str) -> Result<&str, String> {
     let wrong = || "has no user name of 1 to 256 bytes without control characters".to_owned();
     Some(name).filter(|name| is_identity(name)).ok_or_else(wrong)
@@ -113,6 +195,33 @@ mod tests {
                 && users.decoys().password("carol").is_some_and(|decoy| !decoy.matches(b"one"))
         );
         assert!(Users::parse_alone("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_takes_the_place_of_the_user_s_own() {
+        let text = "# devices\nada:1\nbob:2";
+        assert_eq!(with_line(text, "ada", Some("ada:3")), "# devices\nada:3\nbob:2\n");
+        assert_eq!(with_line(text, "eve", Some("eve:3")), "# devices\nada:1\nbob:2\neve:3\n");
+        assert_eq!(with_line(text, "ada", None), "# devices\nbob:2\n");
+        assert!(has(text, "bob") && !has(text, "bo") && !has(text, "# devices"));
+        for name in ["", "a:b", "#a", "a\nb"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_password_is_stored_as_the_others_are() {
+        let (slow, quick) = (password::argon2id_of(b"one").unwrap(), password::sha512_of(b"one").unwrap());
+        let known: &[&str] = include!("password_vectors.rs");
+        let old = known.iter().find(|text| text.starts_with("$7$")).unwrap();
+        let text = format!("a:{slow}\nb:{quick}\nc:{old}\nbroken\nd:{old}\n");
+        assert_eq!(hashing_for(&text, "b"), Some(Hashing::Sha512));
+        let Some(Hashing::Pbkdf2 { iterations }) = hashing_for(&text, "new") else { panic!("the most frequent") };
+        assert!(old.contains(&format!("$7${iterations}$")));
+        assert_eq!(hashing_for(&format!("a:{slow}\nb:{quick}\n"), "new"), Some(Hashing::Argon2id), "the slower one");
+        assert_eq!(hashing_for("", "new"), None);
+        let Listed { users, problems } = listed(&text);
+        assert_eq!((users.len(), problems.as_slice()), (4, &["line 4 is not `user:hash`".to_owned()][..]));
     }
 
     /// X34: a changed line is another one.

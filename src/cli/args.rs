@@ -2,6 +2,7 @@
 
 mod config_file;
 mod import;
+mod letters;
 mod operating;
 mod parts;
 mod rule;
@@ -9,6 +10,7 @@ mod run;
 mod sinks;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,12 +20,17 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
 pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
+pub use self::letters::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
 pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
 pub use self::parts::{BridgeAction, BridgesArgs, ChangeArgs, RuleAction, RulesArgs, SourceAction, SourcesArgs};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 pub use self::sinks::{HistogramsArgs, SinkAction, SinksArgs};
+pub use self::users::{
+    PermissionsCommand, PermissionsPutArgs, PermissionsShowArgs, UsersCommand, UsersListArgs, UsersPutArgs,
+    UsersRemoveArgs,
+};
 use crate::config::{self, Config, Overrides, Problems};
 use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
@@ -152,6 +159,15 @@ pub enum Command {
     Publish(PublishArgs),
     /// Show the bans of a running service; keep a client, a user or an address from connecting, or end that
     Bans(BansArgs),
+    /// Show dead letters in Kafka topics of a running service, and send their records again
+    #[command(subcommand)]
+    DeadLetters(LettersCommand),
+    /// Show the users of a running service's password files; add, change and remove users
+    #[command(subcommand)]
+    Users(UsersCommand),
+    /// Show what the clients of a running service may touch, and change that
+    #[command(subcommand)]
+    Permissions(PermissionsCommand),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
     /// Read the configuration file of a running service again and apply what can be changed

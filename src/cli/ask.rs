@@ -145,6 +145,11 @@ pub(super) fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     answered(&endpoint, exchange(&endpoint, "GET", path, None))
 }
 
+/// A GET with an answer that may take as long as Kafka does.
+pub(super) fn get_slowly(from: &AskArgs, path: &str) -> Result<Value, String> {
+    change(from, "GET", path, Some((JSON, "")))
+}
+
 /// Posts JSON. The answer may take as long as the trial of a cluster does.
 pub(super) fn post(from: &AskArgs, path: &str, body: &Value) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;

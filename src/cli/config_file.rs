@@ -50,7 +50,7 @@ pub fn put(options: &ConfigPutArgs) -> Result<String, String> {
 }
 
 /// A mistake, as `forebay check` prints it.
-fn mistake(of: &Value) -> String {
+pub(super) fn mistake(of: &Value) -> String {
     let place = |name: &str| of[name].as_u64().filter(|place| *place > 0).map(|place| format!(":{place}"));
     let mut said = text(&of["file"]);
     said.extend([place("line"), place("column")].into_iter().flatten());

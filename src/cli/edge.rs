@@ -136,7 +136,10 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
                     };
                     push(verdict, format!("{}: {text}", remote.url));
                 }
-                if let Some(text) = unknown_users(settings, &policy) {
+                let known = |users: &Users| {
+                    policy.acl().and_then(|acl| unknown_users(settings, |name| users.get(name).is_some(), acl))
+                };
+                if let Some(text) = policy.users().and_then(known) {
                     push(Verdict::Warning, text);
                 }
                 let file = keys.filter(|keys| !matches!(keys, Source::JwksUrl(_))).map(Source::file);
@@ -154,15 +157,18 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
 }
 
 /// Users of the access control list that nobody can log in as: a typing error, or users that were removed.
-fn unknown_users(settings: &crate::auth::Settings, policy: &Policy) -> Option<String> {
+pub(super) fn unknown_users(
+    settings: &crate::auth::Settings,
+    is_known: impl Fn(&str) -> bool,
+    acl: &Acl,
+) -> Option<String> {
     const NAMED_MAX: usize = 5;
     let by_file = |method: &Method| matches!(method, Method::Password | Method::Scram | Method::Anonymous);
-    let (users, acl) = (policy.users()?, policy.acl()?);
     // Certificates and tokens have names of their own.
     if !settings.chain.iter().all(by_file) {
         return None;
     }
-    let mut unknown: Vec<&str> = acl.users().filter(|name| users.get(name).is_none()).collect();
+    let mut unknown: Vec<&str> = acl.users().filter(|name| !is_known(name)).collect();
     unknown.sort_unstable();
     let named = unknown.iter().take(NAMED_MAX).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let more = match unknown.len().checked_sub(NAMED_MAX) {

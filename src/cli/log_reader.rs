@@ -51,13 +51,13 @@ pub(super) trait Taker {
     fn take(&mut self, partition: i32, record: &Record<'_>);
 }
 
-/// A partition: its leader, and which offsets of it there were when reading began.
+/// A partition, and which offsets of it are meant: those that there were when reading began, or some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    leader: BrokerId,
-    partition: i32,
-    first: i64,
-    end: i64,
+pub(super) struct Part {
+    pub(super) partition: i32,
+    pub(super) first: i64,
+    /// The offset after the last.
+    pub(super) end: i64,
 }
 
 impl Part {
@@ -73,31 +73,89 @@ impl Part {
 /// Why the records cannot be read, in words.
 pub(super) fn read(wanted: &Wanted<'_>, taker: &mut impl Taker) -> Result<usize, String> {
     let Wanted { cluster, topic, since, limit } = *wanted;
-    let (brokers, leaders) = places(cluster, topic)?;
-    let name = TopicName(StrBytes::from(topic.to_owned()));
+    let mut log = Log::open(cluster, topic)?;
+    let partitions: Vec<i32> = log.partitions().collect();
     let mut parts = Vec::new();
-    let mut connections = BTreeMap::new();
-    for (partition, leader) in &leaders {
+    for partition in &partitions {
         if !taker.goes_on() {
-            return Ok(leaders.len());
+            return Ok(partitions.len());
         }
-        let admin = connected(&mut connections, cluster, &brokers, *leader)?;
-        let mut at = |time| offset_at(admin, &name, *partition, time);
+        parts.push(log.part(*partition, since)?);
+    }
+    for (part, quota) in shared_out(parts, limit) {
+        let newest = part.end.saturating_sub(i64::try_from(quota).unwrap_or(i64::MAX));
+        let first = if since == Since::Newest { part.first.max(newest) } else { part.first };
+        log.read(Part { first, ..part }, quota, taker)?;
+    }
+    Ok(partitions.len())
+}
+
+/// `Log` is a topic as one asker reads and writes it: over one connection to each broker that leads some of its partitions.
+pub(super) struct Log<'a> {
+    cluster: &'a Cluster,
+    name: TopicName,
+    /// The topic's ID, as 32 hexadecimal digits; all zeros: the brokers do not tell it.
+    pub(super) id: String,
+    brokers: Brokers,
+    leaders: BTreeMap<i32, BrokerId>,
+    connections: BTreeMap<BrokerId, Admin>,
+}
+
+impl<'a> Log<'a> {
+    /// Finds the partitions of a topic and their leaders.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words.
+    pub(super) fn open(cluster: &'a Cluster, topic: &str) -> Result<Self, String> {
+        let (brokers, leaders, id) = places(cluster, topic)?;
+        let name = TopicName(StrBytes::from(topic.to_owned()));
+        Ok(Self { cluster, name, id, brokers, leaders, connections: BTreeMap::new() })
+    }
+
+    /// The numbers of its partitions.
+    pub(super) fn partitions(&self) -> impl ExactSizeIterator<Item = i32> + '_ {
+        self.leaders.keys().copied()
+    }
+
+    /// The connection to the leader of a partition.
+    ///
+    /// # Errors
+    /// There is no such partition, or its leader cannot be reached.
+    pub(super) fn leader(&mut self, partition: i32) -> Result<(&mut Admin, &TopicName), String> {
+        let leader = self.leaders.get(&partition);
+        let leader = *leader.ok_or_else(|| format!("topic {} has no partition {partition}", self.name.0))?;
+        connected(&mut self.connections, self.cluster, &self.brokers, leader).map(|admin| (admin, &self.name))
+    }
+
+    /// Closes the connection to the leader of a partition, which is of no more use.
+    pub(super) fn disconnect(&mut self, partition: i32) {
+        self.leaders.get(&partition).and_then(|leader| self.connections.remove(leader));
+    }
+
+    /// The offsets of a partition since then.
+    ///
+    /// # Errors
+    /// The leader does not tell.
+    pub(super) fn part(&mut self, partition: i32, since: Since) -> Result<Part, String> {
+        let (admin, name) = self.leader(partition)?;
+        let mut at = |time| offset_at(admin, name, partition, time);
         let (earliest, end) = (at(EARLIEST)?, at(LATEST)?);
         let first = match since {
             Since::Newest | Since::Earliest => earliest,
             // None is so late.
             Since::Time(ms) => Some(at(ms)?).filter(|first| *first >= 0).unwrap_or(end),
         };
-        parts.push(Part { leader: *leader, partition: *partition, first, end });
+        Ok(Part { partition, first, end })
     }
-    for (part, quota) in shared_out(parts, limit) {
-        let admin = connected(&mut connections, cluster, &brokers, part.leader)?;
-        let newest = part.end.saturating_sub(i64::try_from(quota).unwrap_or(i64::MAX));
-        let first = if since == Since::Newest { part.first.max(newest) } else { part.first };
-        read_part(admin, &name, Part { first, ..part }, quota, taker)?;
+
+    /// Gives at most `quota` records of a part.
+    ///
+    /// # Errors
+    /// Why they cannot be read, in words.
+    pub(super) fn read(&mut self, part: Part, quota: u64, taker: &mut impl Taker) -> Result<(), String> {
+        let (admin, name) = self.leader(part.partition)?;
+        read_part(admin, name, part, quota, taker)
     }
-    Ok(leaders.len())
 }
 
 /// Partitions, each with the number of records that it gives: those with few leave more to the others.
@@ -114,8 +172,8 @@ fn shared_out(mut parts: Vec<Part>, limit: u64) -> Vec<(Part, u64)> {
     shared
 }
 
-/// The addresses of the brokers, and each partition with its leader.
-fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, Vec<(i32, BrokerId)>), String> {
+/// The addresses of the brokers, each partition with its leader, and the topic's ID.
+fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, BTreeMap<i32, BrokerId>, String), String> {
     let named = &cluster.name;
     let mut admin =
         Admin::connect(cluster).map_err(|why| format!("cannot connect to kafka.{named}: {}", why.join("; ")))?;
@@ -132,10 +190,10 @@ fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, Vec<(i32, BrokerId
         error => return Err(format!("topic {topic}: the cluster answered with error {error}")),
     }
     let leaders = told.partitions.iter().map(|partition| (partition.partition_index, partition.leader_id));
-    let leaders: Vec<_> = leaders.collect();
+    let leaders: BTreeMap<_, _> = leaders.collect();
     match leaders.iter().find(|(_, leader)| leader.0 < 0) {
         Some((partition, _)) => Err(format!("partition {partition} of {topic} has no leader")),
-        None => Ok((brokers(&metadata), leaders)),
+        None => Ok((brokers(&metadata), leaders, told.topic_id.simple().to_string())),
     }
 }
 
@@ -254,8 +312,7 @@ mod tests {
     #[test]
     fn partitions_with_few_records_leave_more_to_the_others() {
         let shared = |lens: &[i64], limit| -> Vec<(i32, u64)> {
-            let part =
-                |(partition, len): (i32, &i64)| Part { leader: BrokerId(0), partition, first: 10, end: 10 + len };
+            let part = |(partition, len): (i32, &i64)| Part { partition, first: 10, end: 10 + len };
             let parts = (0..).zip(lens).map(part).collect();
             shared_out(parts, limit).into_iter().map(|(part, quota)| (part.partition, quota)).collect()
         };

@@ -9,7 +9,7 @@ use crate::metrics::collector::{Boards, Item};
 use crate::rule::program::from_text;
 use crate::shard::layout;
 
-use super::in_force;
+use super::{auth_files, in_force, letter_topics};
 
 /// Empty boards for a configuration.
 pub(super) fn boards(config: &Config) -> Arc<Boards> {
@@ -95,6 +95,8 @@ pub(super) fn of(config: &Config) -> Described {
         bridges: bridges.collect(),
         clusters: clusters.collect(),
         listeners: listeners.collect(),
+        auth: auth_files::described(config),
+        letters: letter_topics::places(config),
         memory_high_watermark: config
             .sinks
             .iter()

@@ -7,8 +7,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::auth::password::{argon2id_of, generated, scram_of, sha512_of};
+use crate::auth::users;
 use crate::files::{self, Original};
-use crate::secure::is_identity;
 
 use super::args::PasswdArgs;
 use super::out::{self, complain};
@@ -19,24 +19,19 @@ use super::out::{self, complain};
 /// The user has no name, the passwords differ, or the file cannot be read or written.
 pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
     let (file, user) = (&options.file, &options.user);
-    if !is_identity(user) || user.starts_with('#') || user.contains(':') {
-        return Err(format!(
-            "{user:?}: a user name has 1 to 256 bytes, no colon and no control characters, and does not begin with #"
-        ));
-    }
+    users::check_name(user)?;
     let shown = file.display();
     let before = match Original::read(file) {
         Ok(original) => Some(original),
         Err(error) if error.kind() == ErrorKind::NotFound && !options.delete => None,
         Err(error) => return Err(format!("{shown}: {error}")),
     };
-    let is_theirs = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == user.as_str());
-    let is_known = before.as_ref().is_some_and(|original| original.text().lines().any(is_theirs));
+    let is_known = before.as_ref().is_some_and(|original| users::has(original.text(), user));
     if options.delete {
         if !is_known {
             return Err(format!("{shown}: there is no user {user:?}"));
         }
-        write(file, before.as_ref(), is_theirs, None)?;
+        write((file, before.as_ref()), user, None)?;
         return Ok(format!("{shown}: {user} deleted; a running service disconnects its clients within a minute\n"));
     }
     let (password, said) = if options.generate {
@@ -52,35 +47,19 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
         (false, false) => argon2id_of,
     };
     let line = format!("{user}:{}", hash(password.as_bytes())?);
-    write(file, before.as_ref(), is_theirs, Some(&line))?;
+    write((file, before.as_ref()), user, Some(&line))?;
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
 
 /// Writes the file with another line in the place of the user's, or after all others.
-fn write(
-    file: &Path,
-    before: Option<&Original>,
-    is_theirs: impl Fn(&str) -> bool,
-    line: Option<&str>,
-) -> Result<(), String> {
-    let mut line = line;
-    let mut text = String::new();
-    for known in before.map(Original::text).unwrap_or_default().lines() {
-        if let Some(kept) = if is_theirs(known) { line.take() } else { Some(known) } {
-            text.push_str(kept);
-            text.push('\n');
-        }
-    }
-    if let Some(line) = line {
-        text.push_str(line);
-        text.push('\n');
-    }
+fn write((file, before): (&Path, Option<&Original>), user: &str, line: Option<&str>) -> Result<(), String> {
+    let text = users::with_line(before.map(Original::text).unwrap_or_default(), user, line);
     let written = before.map_or_else(|| files::make(file, text.as_bytes()), |original| original.replace(&text));
     written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Asks for a password: twice from a terminal, which does not show it; else the first line of standard input.
-fn ask() -> Result<Zeroizing<String>, String> {
+pub(super) fn ask() -> Result<Zeroizing<String>, String> {
     let input = io::stdin();
     if !input.is_terminal() {
         return checked(read_line()?);

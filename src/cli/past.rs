@@ -153,7 +153,11 @@ fn cluster<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Cluster, St
     }
 }
 
-fn since(text: &str) -> Result<Since, String> {
+/// The place that a text means.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn since(text: &str) -> Result<Since, String> {
     const FORM: &str = "write earliest, a time as in 2026-11-26T10:00:00Z, or an age as in -1h";
     match config::place_in_log(text) {
         Ok(OffsetReset::Earliest) => Ok(Since::Earliest),

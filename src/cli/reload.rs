@@ -62,24 +62,25 @@ impl Proposal {
         else {
             return Ok(());
         };
-        let failed = |error: io::Error| {
-            let cure = match error.kind() {
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    " (under systemd, ReadWritePaths= of the unit must name its directory)"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    " (the service's user must own the file, and have write permission on its directory)"
-                }
-                _ => "",
-            };
-            ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
-        };
+        let failed = |error: io::Error| cannot_be_written(path, &error);
         let original = Original::read(path).map_err(failed)?;
         if original.text() != before {
             return Err(changed(path, original.text(), after));
         }
         original.keep().and_then(|()| original.replace(after)).map_err(failed)
     }
+}
+
+/// The reason why a file that the API changes cannot be written, with the cure.
+pub(super) fn cannot_be_written(path: &Path, error: &io::Error) -> ReloadRefused {
+    let cure = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => " (under systemd, ReadWritePaths= of the unit must name its directory)",
+        io::ErrorKind::PermissionDenied => {
+            " (the service's user must own the file, and have write permission on its directory)"
+        }
+        _ => "",
+    };
+    ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
 }
 
 impl Reload {
@@ -405,7 +406,7 @@ pub(super) fn several(whats: Vec<String>) -> ReloadRefused {
 }
 
 /// The file is another one than was to be replaced.
-fn changed(path: &Path, now: &str, wanted: &str) -> ReloadRefused {
+pub(super) fn changed(path: &Path, now: &str, wanted: &str) -> ReloadRefused {
     let difference = difference(now, wanted);
     ReloadRefused::Changed(format!(
         "{} has changed since it was read; it differs from the text, {difference}",

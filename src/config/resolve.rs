@@ -347,8 +347,7 @@ fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<N
             table.source.report(&table.spot(KEY), fault.hint("set one of them, or remove it"));
         }
         (false, true) if is_reachable => {
-            let fault =
-                Fault::new("is required: any peer that reaches this address could claim to be another address");
+            let fault = Fault::new("is required: any peer that reaches this address could claim to be another address");
             let hint =
                 "name the proxies, as in proxy_from = [\"10.0.0.0/8\"]; [\"0.0.0.0/0\", \"::/0\"] believes everyone";
             table.source.report(&table.spot(KEY), fault.hint(hint));

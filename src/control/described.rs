@@ -6,8 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::bridges::Bridge;
+use super::letter_topics::LetterPlaces;
 use super::rules::Rule;
 use super::sources::Source;
+use super::users::Auth;
 use crate::metrics::journal::{Journal, Trouble};
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
@@ -108,6 +110,10 @@ pub struct Described {
     pub clusters: Vec<Cluster>,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// Every `[auth.NAME]`.
+    pub auth: Vec<Auth>,
+    /// Where dead letters go.
+    pub letters: LetterPlaces,
     /// Part of the memory above which the machine is short of it, if a sink wants to know.
     pub memory_high_watermark: Option<f64>,
     /// Whether there is a spool.

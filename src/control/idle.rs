@@ -6,10 +6,12 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
+use super::{AuthAnswer, AuthAsk};
 use super::{
     ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
 };
 use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
+use super::{LettersAsk, LettersFound, LettersSent, LettersToSend};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
 use crate::telemetry::{TraceContext, Tracer};
@@ -57,6 +59,10 @@ impl Reloads for Nothing {
         false
     }
 
+    fn auth_files(&self, _name: String, _ask: AuthAsk, _answer: AuthAnswer) -> bool {
+        false
+    }
+
     fn schema(&self) -> Value {
         Value::Null
     }
@@ -80,6 +86,14 @@ impl Trials for Nothing {
     }
 
     fn source(&self, _: String, _: Map<String, Value>, _: TrialAnswer<SourceTrial>) -> bool {
+        false
+    }
+
+    fn letters(&self, _: LettersAsk, _: TrialAnswer<Result<LettersFound, String>>) -> bool {
+        false
+    }
+
+    fn send_letters(&self, _: (String, String), _: LettersToSend, _: TrialAnswer<Result<LettersSent, String>>) -> bool {
         false
     }
 }

@@ -9,6 +9,7 @@ mod change;
 mod clients;
 mod config_file;
 mod connections;
+mod content;
 mod described;
 mod events;
 mod files;
@@ -16,6 +17,7 @@ mod guesses;
 mod histograms;
 #[cfg(test)]
 mod idle;
+mod letter_topics;
 mod letters;
 mod live;
 mod login;
@@ -39,6 +41,7 @@ mod top;
 mod traced;
 mod traces;
 mod trial;
+mod users;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -62,7 +65,12 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::bridges::Bridge;
 pub use self::config_file::{ConfigFile, difference, etag};
 pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
+pub use self::content::Content;
 pub use self::described::{Cluster, Dashboard, DeadLetters, Described, Listener, Sink};
+pub use self::letter_topics::{
+    DeadLetter, LetterAbout, LetterFile, LetterPlace, LetterPlaces, LetterSent, LetterTopic, LettersAsk, LettersFound,
+    LettersSent, LettersToSend, LettersWanted,
+};
 pub use self::live::Live;
 pub use self::login::Logins;
 pub use self::own_token::OwnToken;
@@ -75,8 +83,11 @@ pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};
 pub use self::traces::Traces;
 pub use self::trial::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
-    TopicTrial, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial, TopicTrial,
+    TrialAnswer, Trials,
+};
+pub use self::users::{
+    AccessTried, Auth, AuthAnswer, AuthAsk, AuthTold, PermissionsChecked, PermissionsFile, UserOfFile, UsersFound,
 };
 use crate::bans::Bans;
 use crate::in_use;
@@ -253,6 +264,7 @@ impl Drop for Control {
         (name = "service", description = "The service as a whole"),
         (name = "listeners", description = "Where clients connect"),
         (name = "clients", description = "Clients and their sessions"),
+        (name = "users", description = "Users and permissions: the files of `[auth.NAME]`"),
         (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
         (name = "sources", description = "From Kafka to MQTT"),
@@ -291,6 +303,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(live::routes())
         .merge(histograms::routes())
         .merge(letters::routes())
+        .merge(letter_topics::routes())
         .merge(reload::routes())
         .merge(change::routes())
         .merge(trial::routes())
@@ -299,6 +312,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(publish::routes())
         .merge(bans::routes())
         .merge(config_file::routes())
+        .merge(users::routes())
         .split_for_parts();
     describe_responses(&mut description);
     for item in description.paths.paths.values_mut() {

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::View;
 use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStatus, SpoolStatus};
+use super::letter_topics::LetterPlaces;
 use super::problem::{Named, Problem};
 use crate::metrics::machine;
 use crate::metrics::spec::ShardMetric as M;
@@ -226,14 +227,17 @@ async fn spool(State(view): State<Arc<View>>) -> Json<SpoolStatus> {
     Json(view.described.spool(&view.samples.span(&view.boards)))
 }
 
-/// Dead letters of the sinks that have them configured.
+/// Dead letters: how many each sink has that may have some, and where they go.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetters {
     dead_letters: Vec<DeadLetterStatus>,
+    #[serde(flatten)]
+    places: LetterPlaces,
 }
 
-/// Dead letters of the sinks that have them configured.
+/// Dead letters: how many each sink has that may have some; and the topics and files that they go to, those of sources and bridges among them.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "sinks", responses((status = 200, body = DeadLetters)))]
 async fn dead_letters(State(view): State<Arc<View>>) -> Json<DeadLetters> {
-    Json(DeadLetters { dead_letters: view.described.dead_letters(&view.samples.span(&view.boards)) })
+    let dead_letters = view.described.dead_letters(&view.samples.span(&view.boards));
+    Json(DeadLetters { dead_letters, places: view.described.letters.clone() })
 }

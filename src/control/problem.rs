@@ -116,6 +116,19 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
 }
 
+/// The body, JSON with a secret: what is wrong with it is not shown; likewise.
+pub(super) struct SentQuietly<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SentQuietly<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = received(request, state).await?;
+        let read = serde_json::from_slice(&body);
+        read.map(Self).map_err(|_| Problem::bad_request("the body is not as described; what is in it is not shown"))
+    }
+}
+
 /// The keys of a part of the configuration: JSON, or TOML as in the file where the content type says so; likewise.
 pub(super) struct SentKeys(pub(super) Map<String, Value>);
 
@@ -177,14 +190,14 @@ impl<S: Send + Sync> FromRequest<S> for SentText {
     }
 }
 
-/// The last part of the path; likewise.
-pub(super) struct Named(pub(super) String);
+/// The last part of the path, or all parts that are named there; likewise.
+pub(super) struct Named<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
+        let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(name)| Self(name)).map_err(|error| Problem::bad_request(error.body_text()))
     }
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Who;
+use super::content;
 use super::pages::{ask, not_an_answer};
 use super::problem::{Problem, Sent};
 use super::{Shown, View};
@@ -70,13 +69,8 @@ async fn publish(
     Extension(Who(token)): Extension<Who>,
     Sent(message): Sent<MessageToPublish>,
 ) -> Result<Json<PublishedBody>, Problem> {
-    let payload = match &message.payload_base64 {
-        None => message.payload.into_bytes(),
-        Some(_) if !message.payload.is_empty() => {
-            return Err(Problem::bad_request("payload or payload_base64: one of them"));
-        }
-        Some(text) => STANDARD.decode(text).map_err(|e| Problem::bad_request(format!("payload_base64: {e}")))?,
-    };
+    let payload = content::payload(&message.payload, message.payload_base64.as_deref());
+    let payload = payload.map_err(Problem::bad_request)?;
     let to_publish = ToPublish {
         topic: message.topic.clone(),
         payload,

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 use super::auth::Who;
 use super::config_file::ConfigFile;
 use super::problem::{Asked, Problem};
+use super::users::{AuthAnswer, AuthAsk};
 use super::{Shown, View, traced};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::telemetry::TraceContext;
@@ -34,6 +35,8 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub enum Wanted {
     /// What is in the configuration file now.
     File,
+    /// What the files hold now that the configuration in force names.
+    Files,
     /// One part of it.
     Edit {
         /// What.
@@ -88,6 +91,8 @@ pub trait Reloads: Send + Sync {
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool;
     /// Asks for the configuration file. `false`: as above.
     fn file(&self, answer: FileAnswer) -> bool;
+    /// Asks something of the files of an `[auth.NAME]`, or has one changed. `false`: as above.
+    fn auth_files(&self, name: String, ask: AuthAsk, answer: AuthAnswer) -> bool;
     /// The JSON schema of the configuration.
     fn schema(&self) -> Value;
 }

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,6 +12,7 @@ use utoipa_axum::routes;
 
 use super::View;
 use super::auth::{Grant, Who, may_read_messages};
+use super::content::Content;
 use super::pages::{ask, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
@@ -51,12 +50,7 @@ struct Message {
 
 impl Message {
     fn new(shard: usize, of: inspect::Retained) -> Self {
-        let payload = of.payload.map(String::from_utf8);
-        let (payload, payload_base64) = match payload {
-            None => (None, None),
-            Some(Ok(text)) => (Some(text), None),
-            Some(Err(bytes)) => (None, Some(STANDARD.encode(bytes.as_bytes()))),
-        };
+        let (payload, payload_base64) = of.payload.map(|bytes| Content::from(bytes).fields()).unwrap_or_default();
         Self {
             topic: of.topic,
             qos: of.qos,

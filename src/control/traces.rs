@@ -10,8 +10,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::{Extension, Json};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Grant, StreamGrant, Who, may_read_messages};
+use super::content::Content;
 use super::pages::{ask, not_an_answer, rows_of_page};
 use super::problem::{Asked, Named, Problem, Sent};
 use super::{Shown, View};
@@ -228,15 +227,8 @@ impl PacketBody {
     /// `with_content`: the caller may read messages.
     fn new(number: u64, of: &TracedPacket, with_content: bool) -> Self {
         let content = of.content.as_ref().filter(|_| with_content);
-        // The last character may have been cut.
-        let text = content.and_then(|content| match std::str::from_utf8(&content.payload) {
-            Ok(text) => Some(text),
-            Err(error) if error.error_len().is_none() && content.payload_bytes > content.payload.len() => {
-                std::str::from_utf8(&content.payload[..error.valid_up_to()]).ok()
-            }
-            Err(_) => None,
-        });
-        let encoded = content.filter(|_| text.is_none()).map(|content| STANDARD.encode(&content.payload));
+        let shown = content.map(|content| Content::beginning(&content.payload, content.payload_bytes).fields());
+        let (payload, payload_base64) = shown.unwrap_or_default();
         Self {
             number,
             at: rfc3339(of.at_ms),
@@ -250,8 +242,8 @@ impl PacketBody {
             reason: of.reason.map(|(_, name)| name),
             details: of.details.clone(),
             payload_bytes: of.content.as_ref().map(|content| content.payload_bytes),
-            payload: text.map(str::to_owned),
-            payload_base64: encoded,
+            payload,
+            payload_base64,
             properties: content.map(|content| content.properties.clone()).filter(|text| !text.is_empty()),
         }
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::content::{self, Content};
+use super::letter_topics::{LettersAsk, LettersFound, LettersSent, LettersToSend};
 use super::past::{PastAsk, PastRun};
 use super::problem::{Asked, Named, Problem, Sent, SentIfAny};
 use super::reload::{ReloadRefused, asked, refused, stopping};
@@ -50,6 +50,15 @@ pub trait Trials: Send + Sync {
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool;
     /// Looks for what a source needs, and makes messages of the newest records.
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
+    /// Reads dead letters of a topic. The inner error is why Kafka cannot be read.
+    fn letters(&self, ask: LettersAsk, answer: TrialAnswer<Result<LettersFound, String>>) -> bool;
+    /// Sends dead letters of a cluster's topic again; likewise.
+    fn send_letters(
+        &self,
+        of: (String, String),
+        wanted: LettersToSend,
+        answer: TrialAnswer<Result<LettersSent, String>>,
+    ) -> bool;
 }
 
 /// What a source would find, and what it would make of the newest records.
@@ -173,12 +182,9 @@ impl SampleMessage {
     /// The payload's bytes.
     ///
     /// # Errors
-    /// It is not base64.
+    /// It is not base64, or is given twice.
     pub fn payload(&self) -> Result<Vec<u8>, String> {
-        match &self.payload_base64 {
-            None => Ok(self.payload.clone().into_bytes()),
-            Some(text) => STANDARD.decode(text).map_err(|error| format!("payload_base64: {error}")),
-        }
+        content::payload(&self.payload, self.payload_base64.as_deref())
     }
 }
 
@@ -214,28 +220,12 @@ pub struct MessageTrial {
 }
 
 /// A record header.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Header {
     /// The header's name.
     pub name: String,
     /// The header's value.
     pub value: Content,
-}
-
-/// Bytes: as text where they are UTF-8, otherwise in base64.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Content {
-    /// UTF-8.
-    Text(String),
-    /// Anything else.
-    Base64(String),
-}
-
-impl From<Vec<u8>> for Content {
-    fn from(bytes: Vec<u8>) -> Self {
-        String::from_utf8(bytes).map_or_else(|error| Self::Base64(STANDARD.encode(error.as_bytes())), Self::Text)
-    }
 }
 
 pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {

@@ -219,7 +219,7 @@ events! {
     ClientConnected, Info, Connection, "client_connected", [Client, Auth, User, Peer, Listener, Protocol, SessionPresent, UnknownRoles], "a client has connected";
     ClientDisconnected, Info, Connection, "client_disconnected", [Client, Auth, User, Peer, Listener, Reason, Detail, ConnectedMs, NewPeer], "a client's connection has ended";
     RequestRefused, Warn, Client, "request_refused", [Peer, Action, Reason], "a request to the admin API was refused: a wrong token, one that may not do this, or a page of another site";
-    AdminAction, Info, Administration, "admin_action", [Action, Client, Auth, User, Peer, MqttTopic, Sink, Source, SqlRule, Bridge, Kafka, Listener, Level, Token], "an administrator changed something";
+    AdminAction, Info, Administration, "admin_action", [Action, Client, Auth, User, Peer, MqttTopic, Sink, Source, SqlRule, Bridge, Kafka, LettersTopic, Records, Listener, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Buffer, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
-use crate::record::compression::Codec;
 use crate::rules::Rules;
 use crate::{session, spool};
 
@@ -142,13 +141,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
             config::Partitioner::Random => Partitioner::Random,
         },
         fixed_topic: sink.topic.as_literal().is_some(),
-        compression: match sink.compression {
-            Compression::None => Codec::None,
-            Compression::Gzip => Codec::Gzip,
-            Compression::Snappy => Codec::Snappy,
-            Compression::Lz4 => Codec::Lz4,
-            Compression::Zstd => Codec::Zstd,
-        },
+        compression: sink.compression.codec(),
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
         retries: sink.retries,

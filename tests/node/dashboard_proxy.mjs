@@ -10,17 +10,35 @@ const port = Number(rest[0]);
 const [host, upstream] = address.split(':');
 /** As nginx with `proxy_pass`: its own `Host`, and the path with its beginning cut off or not. */
 let cuts = true;
+const forwarded = (request) => ({
+  host,
+  port: upstream,
+  method: request.method,
+  path: cuts ? request.url.slice(PREFIX.length) : request.url,
+  headers: { ...request.headers, host: `${host}:${upstream}`, 'x-forwarded-for': '192.0.2.1', 'x-forwarded-host': 'elsewhere.example' },
+});
 const proxy = http.createServer((request, response) => {
   if (!request.url.startsWith(`${PREFIX}/`)) return response.writeHead(404).end();
-  const path = cuts ? request.url.slice(PREFIX.length) : request.url;
-  const headers = { ...request.headers, host: `${host}:${upstream}`, 'x-forwarded-for': '192.0.2.1', 'x-forwarded-host': 'elsewhere.example' };
-  const up = http.request({ host, port: upstream, method: request.method, path, headers }, (answer) => {
+  const up = http.request(forwarded(request), (answer) => {
     response.writeHead(answer.statusCode, answer.headers);
     answer.pipe(response);
   });
   up.on('error', () => response.destroy());
   response.on('close', () => up.destroy());
   request.pipe(up);
+});
+proxy.on('upgrade', (request, socket) => {
+  if (!request.url.startsWith(`${PREFIX}/`)) return socket.destroy();
+  const up = http.request(forwarded(request));
+  up.on('upgrade', (answer, far, first) => {
+    const lines = answer.rawHeaders.flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${answer.rawHeaders[at + 1]}`] : []));
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('\r\n')}\r\n\r\n`);
+    socket.write(first);
+    far.pipe(socket).pipe(far);
+    [far, socket].forEach((end) => end.on('error', () => (far.destroy(), socket.destroy())));
+  });
+  up.on('error', () => socket.destroy());
+  up.end();
 });
 await new Promise((done) => proxy.listen(port, '127.0.0.1', done));
 const outside = `http://127.0.0.1:${port}`;
@@ -41,6 +59,15 @@ for (cuts of [true, false]) {
   }
   await page.getByRole('button', { name: 'As a command' }).first().click();
   await page.getByRole('dialog').getByText(`${outside}${PREFIX}/api/v1/sinks/all`).waitFor();
+  await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
+  // The MQTT client, over the WebSocket that the proxy carries.
+  await page.goto(`${base}#/client`);
+  await page.getByRole('button', { name: 'Connect', exact: true }).click();
+  await page.getByRole('status').getByText('Connected', { exact: true }).waitFor();
+  await page.getByLabel('Topic', { exact: true }).fill('through/a/proxy');
+  await page.getByRole('button', { name: 'Send' }).click();
+  const messages = page.getByRole('region', { name: 'Messages', exact: true }).last();
+  await until(`a message is acknowledged through a proxy ${what}`, async () => (await messages.innerText()).includes('acknowledged: success'));
   await page.context().close();
 }
 

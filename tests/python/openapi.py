@@ -72,6 +72,10 @@ def run(api: Api) -> None:
         "/api/v1/retained/{topic}": "retained",
         "/api/v1/sinks/{name}/partitions": "sinks",
         "/api/v1/dead-letters/{name}": "sinks",
+        "/api/v1/clusters/{name}/dead-letters/{topic}": None,  # those of the configuration are tested where they are sent
+        "/api/v1/clusters/{name}/dead-letters/{topic}/{partition}/{offset}": None,
+        "/api/v1/auth/{name}/users": None,
+        "/api/v1/auth/{name}/permissions": None,
         "/api/v1/sql/past/{id}": None,  # runs are known to those that began them
         "/api/v1/traces/{id}": None,  # there is none
     }

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::device::{Device, Heard, hello, properties};
 use crate::process::{metric, until};
 use crate::sources_admin::forebay;
+use crate::support::certificates::certificates;
 use crate::support::service::{Service, config, http};
+use crate::support::temp_dir;
+use crate::{tls, tokens};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
 
@@ -85,6 +88,42 @@ fn who_is_banned_is_disconnected_and_stays_out_until_the_ban_ends() {
     ] {
         assert_eq!(ask(&service, "POST", "bans", &wrong).0, 400, "{wrong}");
     }
+}
+
+/// A user is known by what admits it, whatever name it sends: a token's subject, a certificate's common name.
+#[test]
+fn users_by_token_and_certificate_are_banned_by_who_they_are() {
+    let dir = temp_dir();
+    let keys = tokens::key(dir.path(), "ES256", "1");
+    tokens::write_set(dir.path(), &[&keys]);
+    let service = tokens::service(dir.path(), "chain = [\"jwt\"]", "");
+    let all = tokens::sign(dir.path(), "ES256", "1", &[tokens::claims("ada", 3_600), tokens::claims("bob", 3_600)]);
+    let [ada, bob] = [0, 1].map(|at| tokens::with_token(Version::V5, ["a", "b"][at], &all[at]));
+    let mut first = Device::connect_as(service.mqtt(), &ada).0;
+    let mut second = Device::connect_as(service.mqtt(), &bob).0;
+    // The name that both send is nobody's: a ban of it refuses them before their tokens are looked at, and ends no connection.
+    let (_, made) = ask(&service, "POST", "bans", &json!({ "username": "device" }));
+    assert_eq!(made["disconnected"], 0, "{made}");
+    assert_eq!(code(&service, &ada), 0x8a);
+    assert_eq!(ask(&service, "DELETE", &format!("bans/{}", made["ban"]["id"]), &Value::Null).0, 204);
+    let (_, made) = ask(&service, "POST", "bans", &json!({ "username": "ada" }));
+    assert_eq!(made["disconnected"], 1, "{made}");
+    assert_eq!(first.hear(), Heard::Disconnect(0x98));
+    second.ping();
+    assert_eq!((code(&service, &ada), metric(&service, "connects_banned_total")), (0x8a, 2));
+
+    certificates(dir.path());
+    let block = tls::listener(dir.path(), "").replace("transport = \"tls\"", "transport = \"tls\"\nauth = \"devices\"");
+    let service = tls::service(&format!("{block}[auth.devices]\nchain = \"certificate\"\n"));
+    let publish = |device: &str| {
+        let (cert, key) = (format!("{device}.pem"), format!("{device}.key"));
+        let more = ["--cert", &cert, "--key", &key, "-V", "mqttv5", "-u", "nobody", "-m", "x", "-t", "t"];
+        tls::publish(&service, dir.path(), &more).status.success()
+    };
+    assert!(publish("device-1") && publish("device-2"));
+    assert_eq!(ask(&service, "POST", "bans", &json!({ "username": "device-1" })).0, 201);
+    assert!(!publish("device-1") && publish("device-2"));
+    assert_eq!(metric(&service, "connects_banned_total"), 1);
 }
 
 #[test]

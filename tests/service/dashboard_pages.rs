@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use forebay::mqtt::packet::Version;
 use serde_json::Value;
 
+use crate::auth::passwd;
 use crate::device::Device;
+use crate::letters_sent_again;
 use crate::live::{with_tokens, with_tokens_and, with_tokens_in};
 use crate::mosquitto::Mosquitto;
 use crate::process::{metric, until};
@@ -146,6 +148,30 @@ fn sources_and_bridges_are_made_by_forms_and_operated() {
     browse("dashboard_sources.mjs", &service, [&writer, &reader], &[&mqtt, &file, &kafka, &topic, &far]);
 }
 
+/// W15: dead letters in topics are seen and sent again.
+#[test]
+fn dead_letters_are_seen_and_sent_again() {
+    let (service, [writer, reader]) = with_tokens(letters_sent_again::LATER);
+    letters_sent_again::fill(&service, HOSTILE);
+    browse("dashboard_letters.mjs", &service, [&writer, &reader], &[]);
+}
+
+/// W7: the contents of the files that `[auth.NAME]` names.
+#[test]
+fn users_and_permissions_are_changed() {
+    let dir = temp_dir();
+    let (users, rules) = (dir.path().join("passwords"), dir.path().join("acl"));
+    passwd(&users, &["ada"], "lovelace");
+    fs::write(&rules, "# of the plant\nuser ada\ntopic readwrite plant/#\n").expect("written");
+    let rest = format!(
+        "[[listener]]\nbind = \"127.0.0.1:0\"\nauth = \"devices\"\n\
+         [auth.devices]\nchain = [\"password\"]\npassword_file = {users:?}\nacl_file = {rules:?}\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"
+    );
+    let (service, [writer, reader]) = with_tokens(&rest);
+    let arguments = [service.listeners()[1].to_string(), dir.path().display().to_string()];
+    browse("dashboard_users.mjs", &service, [&writer, &reader], &[&arguments[0], &arguments[1]]);
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -195,6 +221,8 @@ fn the_files_are_small() {
         "traces.js",
         "publish.js",
         "bans.js",
+        "letters.js",
+        "users.js",
         "change.js",
         "about.js",
         "choose.js",

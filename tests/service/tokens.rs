@@ -52,7 +52,7 @@ pub(crate) fn write_set(dir: &Path, keys: &[&Value]) {
 }
 
 /// A service of two shards whose listener admits tokens.
-fn service(dir: &Path, auth: &str, jwt: &str) -> Service {
+pub(crate) fn service(dir: &Path, auth: &str, jwt: &str) -> Service {
     let keys = format!("jwks_file = \"{}/jwks.json\"\naudience = \"mqtt\"\n", dir.display());
     let config = config_with("shards = 2", &format!("[auth.devices]\n{auth}\n[auth.devices.jwt]\n{keys}{jwt}\n{SINK}"));
     Service::start(&config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1))

@@ -5,15 +5,21 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use serde_json::Map;
+
+use super::super::auth_files;
 use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::{Proposal, Reload, several};
 use super::super::spool_shares;
 use super::starting::tokens;
+use super::trials::beside;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
-use crate::control::{FileAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
+use crate::control::{
+    AuthAnswer, AuthAsk, FileAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted,
+};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::seam::ListenerId;
 use crate::shard::edge::Edge;
@@ -53,6 +59,13 @@ impl Reloads for ByMainThread {
 
     fn file(&self, answer: FileAnswer) -> bool {
         self.0.send(Event::File(answer)).is_ok()
+    }
+
+    fn auth_files(&self, name: String, ask: AuthAsk, answer: AuthAnswer) -> bool {
+        self.would_be(config::Part::Cluster, String::new(), Map::new(), move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => beside(move || answer(auth_files::answer(&config, &name, ask))),
+        })
     }
 
     fn schema(&self) -> serde_json::Value {
@@ -100,7 +113,7 @@ impl Service {
         let span = self.tracer.span("reload", wish.as_ref().and_then(|wish| wish.under));
         let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
-        let is_edit = !matches!(wanted, Wanted::File);
+        let is_edit = !matches!(wanted, Wanted::File | Wanted::Files);
         match self.propose(wanted) {
             Ok((proposal, tokens, edge)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
@@ -185,6 +198,7 @@ impl Service {
         }
         let mut proposal = match wanted {
             Wanted::File => self.reload.propose_file()?,
+            Wanted::Files => self.reload.propose_running()?,
             Wanted::Text { text, etag } => self.reload.propose_text(text, etag.as_deref())?,
             Wanted::Edit { part, name, to, persist } => self.reload.propose_edit(edit(part, name, to), persist)?,
         };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::args::RunArgs;
+use super::super::auth_files;
 use super::super::check_host;
 use super::super::reconfigure;
 use super::Failure;
@@ -48,7 +49,8 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
         Bind::Tcp(_) => None,
     });
     folders.extend(sockets);
-    // The API replaces the configuration file.
+    // The API replaces the configuration file, and what `[auth.NAME]` names.
+    folders.extend(auth_files::folders(config));
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
     sandbox::restrict_files(&folders)

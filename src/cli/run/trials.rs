@@ -8,12 +8,13 @@ use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
 use super::super::past::Past;
 use super::super::reload::several;
-use super::super::{rule, source_trial};
+use super::super::{letter_sending, letter_topics, rule, source_trial};
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused,
-    RuleAsk, RuleTrial, SampleMessage, SourceTrial, TopicTrial, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Content, Finding, Header, LettersAsk, LettersFound, LettersSent, LettersToSend,
+    MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused, RuleAsk, RuleTrial, SampleMessage, SourceTrial,
+    TopicTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -28,7 +29,7 @@ pub(super) struct WouldBe {
 }
 
 impl ByMainThread {
-    fn would_be(
+    pub(super) fn would_be(
         &self,
         part: config::Part,
         name: String,
@@ -110,6 +111,34 @@ impl Trials for ByMainThread {
         })
     }
 
+    fn letters(&self, ask: LettersAsk, answer: TrialAnswer<Result<LettersFound, String>>) -> bool {
+        self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => beside(move || match letter_topics::cluster_of(&config, &ask.kafka, &ask.topic) {
+                Some(cluster) => match letter_topics::since_of(&ask) {
+                    Ok(since) => answer(Ok(letter_topics::found(&config, cluster, (&ask, since)))),
+                    Err(why) => answer(Err(several(vec![why]))),
+                },
+                None => answer(Err(no_letters(&ask.topic))),
+            }),
+        })
+    }
+
+    fn send_letters(
+        &self,
+        (kafka, topic): (String, String),
+        wanted: LettersToSend,
+        answer: TrialAnswer<Result<LettersSent, String>>,
+    ) -> bool {
+        self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => beside(move || match letter_topics::cluster_of(&config, &kafka, &topic) {
+                Some(cluster) => answer(Ok(letter_sending::send(&config, cluster, &topic, &wanted))),
+                None => answer(Err(no_letters(&topic))),
+            }),
+        })
+    }
+
     fn message(
         &self,
         sink: String,
@@ -147,6 +176,10 @@ impl Trials for ByMainThread {
     }
 }
 
+fn no_letters(topic: &str) -> ReloadRefused {
+    ReloadRefused::Unknown(format!("the configuration has no dead-letter topic {topic:?}"))
+}
+
 fn unknown(part: Part, name: &str) -> ReloadRefused {
     ReloadRefused::Unknown(format!("there is no {} {name:?} in the configuration", part.word()))
 }
@@ -163,7 +196,7 @@ fn shown(trial: Trial) -> MessageTrial {
 }
 
 /// Has a trial made that takes as long as the network does. Without a thread nobody answers, which the asker notices.
-fn beside(trial: impl FnOnce() + Send + 'static) {
+pub(super) fn beside(trial: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("trial".into()).spawn(trial);
 }
 

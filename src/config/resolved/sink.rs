@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::setting::words;
+use crate::record::compression::Codec;
 use crate::rule::members::Encode;
 use crate::rule::time::TimeUnit;
 
@@ -122,6 +123,20 @@ words! {
         Lz4 = "lz4",
         /// Zstandard.
         Zstd = "zstd",
+    }
+}
+
+impl Compression {
+    /// The codec of batches.
+    #[must_use]
+    pub const fn codec(self) -> Codec {
+        match self {
+            Self::None => Codec::None,
+            Self::Gzip => Codec::Gzip,
+            Self::Snappy => Codec::Snappy,
+            Self::Lz4 => Codec::Lz4,
+            Self::Zstd => Codec::Zstd,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
 
 /// Kafka's name of an error code that is final. docs/DEAD_LETTERS.md has them all.
 #[must_use]
-pub(in crate::shard) const fn reason(code: i16) -> &'static str {
+pub(crate) const fn reason(code: i16) -> &'static str {
     match code {
         2 => "CORRUPT_MESSAGE",
         3 => "UNKNOWN_TOPIC_OR_PARTITION",

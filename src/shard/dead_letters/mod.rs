@@ -6,24 +6,28 @@
 //! | `file` | the queue to one file |
 //! | `message` | messages that a sink will never take, seen before it took them |
 //! | `header`, `line` | the fields of a letter, in a topic and in a file |
+//! | `said` | a letter in a topic, read back |
 
 mod file;
 mod header;
 mod line;
 pub(super) mod message;
 mod queue;
+mod said;
 #[cfg(test)]
 mod tests;
 
 pub(super) use self::file::FileQueue;
 pub(crate) use self::header::HEADERS_BYTES_MAX;
+pub(crate) use self::header::reason;
 pub(super) use self::header::{
     BRIDGE_HEADER, HEADER_PREFIX, MQTT_TOPIC_HEADER, OFFSET_HEADER, PARTITION_HEADER, QOS_HEADER, REASON_HEADER,
-    RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER, reason,
+    RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER,
 };
 pub(crate) use self::line::rfc3339;
 pub(super) use self::message::DeadPlan;
 pub(crate) use self::queue::{DeadLetterQueue, Route};
+pub(crate) use self::said::{SENT_AGAIN_HEADER, Said, Writer, is_own};
 
 use std::time::Duration;
 

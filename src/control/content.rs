@@ -1,0 +1,79 @@
+//! Bytes in JSON: text where they are UTF-8, otherwise Base64. One rule for whatever the API shows and takes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Bytes: as text where they are UTF-8, otherwise in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Base64(String),
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|error| Self::Base64(STANDARD.encode(error.as_bytes())), Self::Text)
+    }
+}
+
+impl Content {
+    /// The beginning of a value of `whole` bytes. A character that was cut at its end is left out.
+    #[must_use]
+    pub fn beginning(bytes: &[u8], whole: usize) -> Self {
+        match std::str::from_utf8(bytes) {
+            Err(error) if error.error_len().is_none() && whole > bytes.len() => {
+                Self::from(bytes[..error.valid_up_to()].to_vec())
+            }
+            _ => Self::from(bytes.to_vec()),
+        }
+    }
+
+    /// As two fields, of which one is there: text, and Base64.
+    pub(super) fn fields(self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Text(text) => (Some(text), None),
+            Self::Base64(text) => (None, Some(text)),
+        }
+    }
+}
+
+/// The bytes of a payload that was sent as text, or in Base64 in its place.
+///
+/// # Errors
+/// It is not Base64, or there are both.
+pub(super) fn payload(text: &str, base64: Option<&str>) -> Result<Vec<u8>, String> {
+    match base64 {
+        None => Ok(text.as_bytes().to_vec()),
+        Some(_) if !text.is_empty() => Err("payload or payload_base64: one of them".to_owned()),
+        Some(base64) => STANDARD.decode(base64).map_err(|error| format!("payload_base64: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        assert_eq!(Content::from("ä".as_bytes().to_vec()), Content::Text("ä".to_owned()));
+        assert_eq!(Content::from(vec![0, 255]), Content::Base64("AP8=".to_owned()));
+        assert_eq!(Content::from(vec![]).fields(), (Some(String::new()), None));
+        // The last character of a beginning may be cut; that of a whole value may not.
+        let cut = &"aä".as_bytes()[..2];
+        assert_eq!(Content::beginning(cut, 3), Content::Text("a".to_owned()));
+        assert_eq!(Content::beginning(cut, 2), Content::Base64("YcM=".to_owned()));
+        assert_eq!(Content::beginning(&[255, 195], 9), Content::Base64("/8M=".to_owned()));
+    }
+
+    #[test]
+    fn a_payload_comes_in_one_way() {
+        assert_eq!(payload("a", None), Ok(b"a".to_vec()));
+        assert_eq!(payload("", Some("AP8=")), Ok(vec![0, 255]));
+        assert!(payload("a", Some("AP8=")).is_err() && payload("", Some("?")).is_err());
+    }
+}

@@ -1,0 +1,448 @@
+//! Dead letters in Kafka topics: which topics there are, what is in one, the newest first, and records of them sent again.
+//!
+//! Kafka is read and written on a thread beside the service, one request at a time. Nothing of a topic can be deleted: what was sent again stays
+//! there, and is noted in a file of `data_dir`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::{Grant, Who, may_read_messages};
+use super::content::Content;
+use super::problem::{Asked, Named, Problem, Sent};
+use super::reload::{asked, refused, stopping};
+use super::trial::{Header, TrialAnswer};
+use super::{Shown, View};
+use crate::limits::{LETTERS_SENT_MAX, LETTERS_SHOWN_MAX};
+use crate::metrics::event::{Event, Field, Kind};
+
+/// Letters of a page where nothing is said of it.
+const LIMIT: usize = 50;
+/// How long a request waits for the one before it.
+const WAITS_AT_MOST: Duration = Duration::from_secs(10);
+/// Letters that one request sends where nothing is said of it.
+const SENT: usize = 100;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new()
+        .routes(routes!(letters_of_topic))
+        .routes(routes!(letter_of_topic))
+        .routes(routes!(send_letters_again))
+        .layer(Extension(Desk(Arc::new(Semaphore::new(1)))))
+}
+
+/// The one reader or sender at a time.
+#[derive(Clone, Debug)]
+struct Desk(Arc<Semaphore>);
+
+impl Desk {
+    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.take_within(WAITS_AT_MOST).await
+    }
+
+    async fn take_within(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Problem> {
+        match tokio::time::timeout(patience, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let detail = "dead letters are read or sent by another request; there is one at a time";
+                Err(Problem::new(StatusCode::CONFLICT, detail).after(1))
+            }
+        }
+    }
+}
+
+/// A Kafka topic that dead letters go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LetterTopic {
+    /// Its cluster.
+    pub kafka: String,
+    /// Its name.
+    pub topic: String,
+    /// Sinks that write it.
+    pub sinks: Vec<String>,
+    /// Sources that write it.
+    pub sources: Vec<String>,
+    /// Bridges that write it.
+    pub bridges: Vec<String>,
+}
+
+/// A file that dead letters go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LetterFile {
+    /// Its path.
+    pub file: String,
+    /// Sinks that write it.
+    pub sinks: Vec<String>,
+    /// Bridges that write it.
+    pub bridges: Vec<String>,
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LetterPlaces {
+    /// Kafka topics.
+    pub topics: Vec<LetterTopic>,
+    /// Files.
+    pub files: Vec<LetterFile>,
+}
+
+/// A dead letter of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeadLetter {
+    /// Its partition of the topic.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// When it became one.
+    pub at: String,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub about: LetterAbout,
+    /// The record's key, or its beginning; null: it has none.
+    pub key: Option<Content>,
+    /// The record's value, or its beginning; null: it is null.
+    pub value: Option<Content>,
+    /// Bytes of the whole value.
+    pub value_bytes: u64,
+    /// The record's own headers, in order; in a list the first 32, each with its first 256 bytes.
+    pub headers: Vec<Header>,
+    /// How often the record had been sent again before it became this letter.
+    pub sent_before: u32,
+    /// This letter has been sent again by this instance, and Kafka has taken it.
+    pub sent_again: bool,
+    /// Why it cannot be sent again; null: it can.
+    pub cannot: Option<String>,
+}
+
+/// What a dead letter says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LetterAbout {
+    /// The sink that could not deliver it.
+    pub sink: Option<String>,
+    /// The source that could make no message of it.
+    pub source: Option<String>,
+    /// The bridge with the remote that refused it.
+    pub bridge: Option<String>,
+    /// The rule that failed for it.
+    pub rule: Option<String>,
+    /// Why it is a dead letter: docs/DEAD_LETTERS.md.
+    pub reason: Option<String>,
+    /// Kafka's error code.
+    pub kafka_code: Option<i64>,
+    /// The Kafka topic that it was for; of a source, that it came from.
+    pub kafka_topic: Option<String>,
+    /// The partition there.
+    pub kafka_partition: Option<i32>,
+    /// The offset there, of a source.
+    pub kafka_offset: Option<i64>,
+    /// When it was received.
+    pub received: Option<String>,
+    /// MQTT topic.
+    pub mqtt_topic: Option<String>,
+    /// Client identifier of the publisher.
+    pub client_id: Option<String>,
+    /// QoS.
+    pub qos: Option<u8>,
+}
+
+/// Which letters are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LettersWanted {
+    /// The newest before some offsets, by partition; `None`: the newest that there are.
+    Newest {
+        /// At most this many.
+        limit: usize,
+        /// Only those since then: `earliest`, a time or an age.
+        since: Option<String>,
+        /// Only those with this reason.
+        reason: Option<String>,
+        /// The offsets. A partition that is missing here has no more.
+        before: Option<BTreeMap<i32, i64>>,
+    },
+    /// The one of this partition and offset, as a whole.
+    One(i32, i64),
+}
+
+/// A question for the dead letters of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LettersAsk {
+    /// The cluster's name.
+    pub kafka: String,
+    /// The topic.
+    pub topic: String,
+    /// The letters that are asked for.
+    pub wanted: LettersWanted,
+}
+
+/// Letters that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LettersFound {
+    /// The newest first.
+    pub letters: Vec<DeadLetter>,
+    /// Where to go on, by partition; empty: there are no older ones.
+    pub before: BTreeMap<i32, i64>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Serialize, ToSchema)]
+struct LettersOfTopic {
+    /// The newest first.
+    letters: Vec<DeadLetter>,
+    /// Ask with this `cursor` for older ones; null: there are none. A page may be shorter than its limit, or empty.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TopicQuery {
+    /// At most this many.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<usize>,
+    /// Only those since then: `earliest`, a time (RFC 3339), or an age as in `-1h`.
+    since: Option<String>,
+    /// Only those with this reason.
+    reason: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A letter by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LetterPlace {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// Letters to send again: `letters`, or all of a partition up to an offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LettersToSend {
+    /// These.
+    #[serde(default)]
+    pub letters: Vec<LetterPlace>,
+    /// All of this partition up to this offset, itself included, that were not sent again.
+    pub up_to: Option<LetterPlace>,
+    /// With `up_to`: only from this offset on.
+    pub from: Option<i64>,
+    /// With `up_to`: only those with this reason.
+    pub reason: Option<String>,
+    /// At most this many.
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<usize>,
+    /// Those of `letters` that were sent again are sent once more.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Only say what would become of each.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a letter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LetterSent {
+    /// Its partition of the dead-letter topic.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// `taken`: all in-sync replicas have the record; `refused`: Kafka has not taken it; `unknown`: there was no answer, and Kafka may have it or not;
+    /// `not_sent`: nothing was sent; with `dry_run` `would_be_sent`.
+    #[schema(example = "taken")]
+    pub result: &'static str,
+    /// Why it was not taken; null: it was.
+    pub why: Option<String>,
+    /// The topic that the record is for.
+    pub to_topic: Option<String>,
+    /// Its partition there.
+    pub to_partition: Option<i32>,
+    /// Its offset there.
+    pub to_offset: Option<i64>,
+}
+
+/// What became of letters that were to be sent again. They are still in the dead-letter topic: nothing can be deleted there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LettersSent {
+    /// Each.
+    pub letters: Vec<LetterSent>,
+    /// With `up_to`: ask with this `from` for the rest; null: that was all.
+    pub from: Option<i64>,
+    /// Why the note of what was sent again could not be written: these letters may be shown as not sent. Null: it is written.
+    pub not_noted: Option<String>,
+}
+
+/// Dead letters of a topic, the newest first, with what is in them: this needs the role write.
+#[utoipa::path(get, path = "/api/v1/clusters/{name}/dead-letters/{topic}", tag = "kafka", security(("token" = [])),
+    params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic"), TopicQuery), responses(
+    (status = 200, body = LettersOfTopic),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "`since` is no time"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
+async fn letters_of_topic(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    Extension(desk): Extension<Desk>,
+    Named((kafka, topic)): Named<(String, String)>,
+    Asked(TopicQuery { limit, since, reason, cursor }): Asked<TopicQuery>,
+) -> Result<Json<LettersOfTopic>, Problem> {
+    may_read_messages(&view, &grant)?;
+    known(&view, &kafka, &topic)?;
+    let limit = limit.unwrap_or(LIMIT);
+    if !(1..=LETTERS_SHOWN_MAX).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit must be 1 to {LETTERS_SHOWN_MAX}")));
+    }
+    let before = cursor.as_deref().map(places_of).transpose()?;
+    let wanted = LettersWanted::Newest { limit, since, reason, before };
+    let found = read(&view, &desk, LettersAsk { kafka, topic, wanted }).await?;
+    let next: Vec<String> = found.before.iter().map(|(partition, offset)| format!("{partition}-{offset}")).collect();
+    Ok(Json(LettersOfTopic { letters: found.letters, next: (!next.is_empty()).then(|| next.join(".")) }))
+}
+
+/// One dead letter of a topic, as a whole: this needs the role write.
+#[utoipa::path(get, path = "/api/v1/clusters/{name}/dead-letters/{topic}/{partition}/{offset}", tag = "kafka", security(("token" = [])),
+    params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic"),
+        ("partition" = String, Path, description = "The letter's partition"), ("offset" = String, Path, description = "The letter's offset")), responses(
+    (status = 200, body = DeadLetter),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
+async fn letter_of_topic(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    Extension(desk): Extension<Desk>,
+    Named((kafka, topic, partition, offset)): Named<(String, String, String, String)>,
+) -> Result<Json<DeadLetter>, Problem> {
+    may_read_messages(&view, &grant)?;
+    known(&view, &kafka, &topic)?;
+    let none = || Problem::not_found(format!("{topic} has no record at offset {offset} of partition {partition}"));
+    let (Ok(partition_number), Ok(offset_number)) = (partition.parse(), offset.parse()) else { return Err(none()) };
+    let wanted = LettersWanted::One(partition_number, offset_number);
+    let found = read(&view, &desk, LettersAsk { kafka, topic: topic.clone(), wanted }).await?;
+    found.letters.into_iter().next().map(Json).ok_or_else(none)
+}
+
+/// Sends records of dead letters again: to the Kafka topic that each was for, or that its source reads. The answer says what became of each, once all
+/// in-sync replicas have it. A record has the header `forebay-sent-again` with the number of times.
+#[utoipa::path(post, path = "/api/v1/clusters/{name}/dead-letters/{topic}/send", tag = "kafka",
+    params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic")),
+    request_body = LettersToSend, responses(
+    (status = 200, body = LettersSent, description = "Each says what became of it"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read: nothing was sent")))]
+async fn send_letters_again(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Extension(desk): Extension<Desk>,
+    Named((kafka, topic)): Named<(String, String)>,
+    Sent(wanted): Sent<LettersToSend>,
+) -> Result<Json<LettersSent>, Problem> {
+    known(&view, &kafka, &topic)?;
+    let limit = wanted.limit.unwrap_or(SENT);
+    if !(1..=LETTERS_SENT_MAX).contains(&limit) || wanted.letters.len() > LETTERS_SENT_MAX {
+        return Err(Problem::bad_request(format!("at least 1 and at most {LETTERS_SENT_MAX} letters")));
+    }
+    if wanted.letters.is_empty() == wanted.up_to.is_none() {
+        return Err(Problem::bad_request("which ones? `letters` or `up_to`: one of them"));
+    }
+    if wanted.up_to.is_none() && (wanted.from.is_some() || wanted.reason.is_some()) {
+        return Err(Problem::bad_request("`from` and `reason` are for `up_to`"));
+    }
+    let is_dry_run = wanted.dry_run;
+    let wanted = LettersToSend { limit: Some(limit), ..wanted };
+    let permit = desk.take().await?;
+    let (of, to) = (kafka.clone(), topic.clone());
+    let done: LettersSent = told(|answer| view.trials.send_letters((of, to), wanted, held(permit, answer))).await?;
+    if !is_dry_run {
+        let taken = done.letters.iter().filter(|letter| letter.result == "taken").count();
+        let event = Event::now(Kind::AdminAction).with(Field::Action, "send_dead_letters").with(Field::Kafka, kafka);
+        let event = event.with(Field::LettersTopic, topic).with(Field::Records, taken as u64);
+        view.journal.say(event.maybe(Field::Token, token));
+    }
+    Ok(Json(done))
+}
+
+/// Refuses a topic that the configuration does not name for dead letters.
+fn known(view: &View, kafka: &str, topic: &str) -> Result<(), Problem> {
+    let is_there = view.described.letters.topics.iter().any(|known| known.kafka == kafka && known.topic == topic);
+    let none = || {
+        format!(
+            "no sink, source or bridge writes dead letters to {topic:?} of {kafka:?}; /api/v1/dead-letters lists them"
+        )
+    };
+    if is_there { Ok(()) } else { Err(Problem::not_found(none())) }
+}
+
+async fn read(view: &View, desk: &Desk, ask: LettersAsk) -> Result<LettersFound, Problem> {
+    let permit = desk.take().await?;
+    told(|answer| view.trials.letters(ask, held(permit, answer))).await
+}
+
+/// The answer, with which the place at the desk is given back: whoever asked may have gone before.
+fn held<T: 'static>(permit: OwnedSemaphorePermit, answer: TrialAnswer<T>) -> TrialAnswer<T> {
+    Box::new(move |outcome| {
+        drop(permit);
+        answer(outcome);
+    })
+}
+
+/// What came of a question to Kafka; the inner error is Kafka's.
+async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<Result<T, String>>) -> bool) -> Result<T, Problem> {
+    let outcome = asked(ask)?.await.map_err(|_| stopping())?;
+    outcome.map_err(refused)?.map_err(Problem::unavailable)
+}
+
+/// The offsets of a cursor, by partition.
+fn places_of(cursor: &str) -> Result<BTreeMap<i32, i64>, Problem> {
+    let place = |place: &str| {
+        let (partition, offset) = place.split_once('-')?;
+        Some((partition.parse().ok()?, offset.parse().ok()?))
+    };
+    let places = cursor.split('.').map(place).collect::<Option<_>>();
+    places.ok_or_else(|| Problem::bad_request("cursor must be `next` of the page before"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_has_the_offsets_of_partitions() {
+        assert_eq!(places_of("0-12.3-5").ok(), Some(BTreeMap::from([(0, 12), (3, 5)])));
+        for wrong in ["", "0", "0-", "x-1", "0-1.", "0-1,1-2"] {
+            assert!(places_of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_reads_or_sends_at_a_time() {
+        let desk = Desk(Arc::new(Semaphore::new(1)));
+        let permit = desk.take().await.expect("a place");
+        assert!(desk.take_within(Duration::ZERO).await.is_err());
+        // It is given back with the answer, and also if there is none.
+        let answer: TrialAnswer<()> = Box::new(|_| ());
+        let answer = held(permit, answer);
+        assert!(desk.take_within(Duration::ZERO).await.is_err());
+        answer(Ok(()));
+        let permit = desk.take().await.expect("a place");
+        let answer: TrialAnswer<()> = Box::new(|_| ());
+        drop(held(permit, answer));
+        assert!(desk.take().await.is_ok());
+    }
+}

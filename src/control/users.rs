@@ -1,0 +1,428 @@
+//! Users and permissions: what the files hold that `[auth.NAME]` names. A change writes its file and takes it at once, as a reload does; the keys of
+//! `[auth.NAME]` are changed on the machine only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use zeroize::Zeroizing;
+
+use super::auth::{Grant, Who, may_read_messages};
+use super::pages::rows_of_page;
+use super::problem::{Asked, Named, Problem, SentQuietly, SentText};
+use super::reload::{Mistake, ReloadRefused, Reloaded, Wanted, asked, outcome, refused, stopping};
+use super::{Shown, View};
+use crate::metrics::event::{Event, Field, Kind};
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new()
+        .routes(routes!(auths))
+        .routes(routes!(users))
+        .routes(routes!(put_user, remove_user))
+        .routes(routes!(permissions, put_permissions))
+        .routes(routes!(check_permissions))
+}
+
+/// An `[auth.NAME]`, as far as users and permissions are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Auth {
+    /// NAME.
+    pub name: String,
+    /// Addresses of the listeners that use it.
+    pub listeners: Vec<String>,
+    /// The file with its users; null: it has none.
+    pub password_file: Option<String>,
+    /// The file with what may be touched; null: everything may.
+    pub acl_file: Option<String>,
+}
+
+/// All of them.
+#[derive(Debug, Serialize, ToSchema)]
+struct AuthList {
+    auth: Vec<Auth>,
+}
+
+/// What is asked of the files of an `[auth.NAME]`, or wished.
+pub enum AuthAsk {
+    /// Users, from a place on.
+    Users {
+        /// Only those with this in their name.
+        search: Option<String>,
+        /// The first to look at.
+        from: usize,
+        /// At most this many.
+        limit: usize,
+    },
+    /// A user with another password, or a new one.
+    PutUser {
+        /// The name.
+        user: String,
+        /// The password.
+        password: Zeroizing<String>,
+        /// The form of its hash; `None`: the one that the file uses.
+        hash: Option<String>,
+        /// The tag of the content that is changed; `None`: whichever it is.
+        etag: Option<String>,
+    },
+    /// A user less.
+    RemoveUser {
+        /// The name.
+        user: String,
+        /// As above.
+        etag: Option<String>,
+    },
+    /// The file of permissions.
+    Permissions,
+    /// What a text would do as the file of permissions.
+    CheckPermissions {
+        /// The text.
+        text: String,
+        /// What to try with the file and with the text.
+        tried: Option<AccessTried>,
+    },
+    /// Another content of that file.
+    PutPermissions {
+        /// The text.
+        text: String,
+        /// The tag of the content that it replaces.
+        etag: String,
+    },
+}
+
+/// The answers.
+pub enum AuthTold {
+    /// To [`AuthAsk::Users`].
+    Users(UsersFound),
+    /// To the changes: the file is written.
+    Written {
+        /// The tag of its content.
+        etag: String,
+        /// The user was not there before.
+        is_new: bool,
+        /// The form of the user's hash.
+        hash: Option<&'static str>,
+    },
+    /// To [`AuthAsk::Permissions`].
+    Permissions(PermissionsFile),
+    /// To [`AuthAsk::CheckPermissions`].
+    Checked(PermissionsChecked),
+}
+
+/// Takes an answer.
+pub type AuthAnswer = Box<dyn FnOnce(Result<AuthTold, ReloadRefused>) + Send>;
+
+/// A user of a password file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UserOfFile {
+    /// The name.
+    pub name: String,
+    /// The form of the password's hash: `argon2id`, `sha512`, `pbkdf2` or `scram`.
+    #[schema(example = "argon2id")]
+    pub hash: &'static str,
+}
+
+/// Users of a password file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UsersFound {
+    /// The file.
+    pub file: String,
+    /// The tag of its content.
+    pub etag: String,
+    /// How many users it has.
+    pub total: usize,
+    /// Lines that are wrong, for which the file is not taken.
+    pub mistakes: Vec<String>,
+    /// In the order of the file.
+    pub users: Vec<UserOfFile>,
+    /// Ask with this cursor for the next page; null: this was the last.
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct UsersQuery {
+    /// Only users with this text in their name.
+    search: Option<String>,
+    /// At most this many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct UserQuery {
+    /// The tag of the content that is changed, as the list of users has it; without it whichever is there is changed.
+    etag: Option<String>,
+}
+
+/// A user's password. It is in no log, event or answer, so this is not `Debug`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UserToPut {
+    /// The password.
+    password: String,
+    /// The form of its hash: `argon2id`, `sha512` (for passwords of 32 characters and more, which are quick to check), `pbkdf2` or `scram`. If it is
+    /// left out: that of the user's password before, else the one that most users of the file have.
+    hash: Option<String>,
+}
+
+/// What a change of a file did.
+#[derive(Debug, Serialize, ToSchema)]
+struct FileChanged {
+    /// The tag of the file's content now.
+    etag: String,
+    /// The form of the user's hash; null: no password was set.
+    hash: Option<&'static str>,
+    /// What came of it; null: the file is written and not in force yet: `not_in_force` says why.
+    reloaded: Option<Reloaded>,
+    /// Why it is not in force yet. The service looks at its files every 30 seconds.
+    not_in_force: Option<String>,
+}
+
+/// The file of permissions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PermissionsFile {
+    /// Its path.
+    pub file: String,
+    /// What it holds.
+    pub text: String,
+    /// The tag of that content.
+    pub etag: String,
+    /// What it held before the last change by the API; null: that is not known.
+    pub previous: Option<String>,
+}
+
+/// A question of a client, to try permissions with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessTried {
+    /// The user; `None`: an anonymous client.
+    pub user: Option<String>,
+    /// Client identifier.
+    pub client_id: String,
+    /// It wants to subscribe, and not to publish.
+    pub subscribes: bool,
+    /// Topic, or topic filter.
+    pub topic: String,
+}
+
+/// What a text would do as the file of permissions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PermissionsChecked {
+    /// What is wrong with it; empty: it can be taken.
+    pub mistakes: Vec<Mistake>,
+    /// How many rules it has.
+    pub rules: usize,
+    /// What is probably not intended.
+    pub warnings: Vec<String>,
+    /// The lines that differ from the file; empty: none do.
+    pub difference: String,
+    /// What the file says to what was tried; null: nothing was, or the file cannot be used.
+    pub says_now: Option<String>,
+    /// What the text says to it; likewise.
+    pub would_say: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TryQuery {
+    /// A topic to try it with; with `action=subscribe` a topic filter.
+    topic: Option<String>,
+    /// With `topic`: `publish` or `subscribe`.
+    #[param(default = "publish")]
+    action: Option<String>,
+    /// With `topic`: the user; without it the client is anonymous.
+    user: Option<String>,
+    /// With `topic`: the client identifier.
+    client_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PermissionsQuery {
+    /// The tag of the content that is replaced.
+    etag: String,
+}
+
+/// Every `[auth.NAME]` with its files.
+#[utoipa::path(get, path = "/api/v1/auth", tag = "users", responses((status = 200, body = AuthList)))]
+async fn auths(State(view): State<Arc<View>>) -> Json<AuthList> {
+    Json(AuthList { auth: view.described.auth.clone() })
+}
+
+/// Users of the password file, in its order: this needs the role write. Passwords and hashes are not shown.
+#[utoipa::path(get, path = "/api/v1/auth/{name}/users", tag = "users", security(("token" = [])),
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), UsersQuery), responses(
+    (status = 200, body = UsersFound),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]`, or it has no password file"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read, or the service is still starting"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn users(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    Named(name): Named,
+    Asked(UsersQuery { search, limit, cursor }): Asked<UsersQuery>,
+) -> Result<Json<UsersFound>, Problem> {
+    may_read_messages(&view, &grant)?;
+    let limit = rows_of_page(limit)?;
+    let from = cursor.map_or(Ok(0), |cursor| cursor.parse().map_err(|_| super::pages::not_a_cursor()))?;
+    match told(&view, name, AuthAsk::Users { search, from, limit }).await? {
+        AuthTold::Users(found) => Ok(Json(found)),
+        _ => Err(stopping()),
+    }
+}
+
+/// Adds a user to the password file, or gives it another password, and takes the file. Whoever is connected with another password is disconnected.
+#[utoipa::path(put, path = "/api/v1/auth/{name}/users/{user}", tag = "users",
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), ("user" = String, Path, description = "User name"), UserQuery),
+    request_body = UserToPut, responses(
+    (status = 200, body = FileChanged, description = "The user has another password"),
+    (status = 201, body = FileChanged, description = "The user is new"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]`, or it has no password file"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read or written"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "The file has another content than the tag says"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The name or the password cannot be used, or lines of the file are wrong"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn put_user(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Named((name, user)): Named<(String, String)>,
+    Asked(UserQuery { etag }): Asked<UserQuery>,
+    SentQuietly(wanted): SentQuietly<UserToPut>,
+) -> Result<(StatusCode, Json<FileChanged>), Problem> {
+    let password = Zeroizing::new(wanted.password);
+    let ask = AuthAsk::PutUser { user: user.clone(), password, hash: wanted.hash, etag };
+    let (is_new, done) = change(&view, (name, "put_user"), Some(user), token, ask).await?;
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(done)))
+}
+
+/// Removes a user from the password file, and takes the file. Its clients are disconnected, and its kept sessions end.
+#[utoipa::path(delete, path = "/api/v1/auth/{name}/users/{user}", tag = "users",
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), ("user" = String, Path, description = "User name"), UserQuery), responses(
+    (status = 200, body = FileChanged),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]` or user"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read or written"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "The file has another content than the tag says"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "Lines of the file are wrong"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn remove_user(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Named((name, user)): Named<(String, String)>,
+    Asked(UserQuery { etag }): Asked<UserQuery>,
+) -> Result<Json<FileChanged>, Problem> {
+    let ask = AuthAsk::RemoveUser { user: user.clone(), etag };
+    change(&view, (name, "remove_user"), Some(user), token, ask).await.map(|(_, done)| Json(done))
+}
+
+/// The file that says what may be touched: this needs the role write.
+#[utoipa::path(get, path = "/api/v1/auth/{name}/permissions", tag = "users", security(("token" = [])),
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`")), responses(
+    (status = 200, body = PermissionsFile),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]`, or it has no such file"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read or is longer than 1 MiB, or the service is still starting"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn permissions(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    Named(name): Named,
+) -> Result<Json<PermissionsFile>, Problem> {
+    may_read_messages(&view, &grant)?;
+    match told(&view, name, AuthAsk::Permissions).await? {
+        AuthTold::Permissions(file) => Ok(Json(file)),
+        _ => Err(stopping()),
+    }
+}
+
+/// Checks a text as the file that says what may be touched: its mistakes, or what differs; and what a client may do by it. What tokens grant is not
+/// looked at. Nothing is changed.
+#[utoipa::path(post, path = "/api/v1/auth/{name}/permissions/check", tag = "users",
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), TryQuery),
+    request_body(content = String, content_type = "text/plain", description = "The text, 1 MiB at most"), responses(
+    (status = 200, body = PermissionsChecked),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]`, or it has no such file"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read, or the service is still starting"),
+    (status = 413, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "What is tried is no topic or topic filter"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn check_permissions(
+    State(view): State<Arc<View>>,
+    Named(name): Named,
+    Asked(TryQuery { topic, action, user, client_id }): Asked<TryQuery>,
+    SentText(text): SentText,
+) -> Result<Json<PermissionsChecked>, Problem> {
+    let subscribes = match action.as_deref() {
+        None | Some("publish") => false,
+        Some("subscribe") => true,
+        Some(_) => return Err(Problem::bad_request("action: publish or subscribe")),
+    };
+    let tried = topic.map(|topic| AccessTried { user, client_id: client_id.unwrap_or_default(), subscribes, topic });
+    match told(&view, name, AuthAsk::CheckPermissions { text, tried }).await? {
+        AuthTold::Checked(checked) => Ok(Json(checked)),
+        _ => Err(stopping()),
+    }
+}
+
+/// Replaces the file that says what may be touched, and takes it: it holds for clients that are connected, too. What it held before is kept beside it,
+/// with `.bak` at the end of its name.
+#[utoipa::path(put, path = "/api/v1/auth/{name}/permissions", tag = "users",
+    params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), PermissionsQuery),
+    request_body(content = String, content_type = "text/plain", description = "The text, 1 MiB at most"), responses(
+    (status = 200, body = FileChanged),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such `[auth.NAME]`, or it has no such file"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be read or written"),
+    (status = 412, body = Problem, content_type = "application/problem+json", description = "The file has another content than the tag says: `detail` has the lines in which it differs from the text"),
+    (status = 413, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The text has mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn put_permissions(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Named(name): Named,
+    Asked(PermissionsQuery { etag }): Asked<PermissionsQuery>,
+    SentText(text): SentText,
+) -> Result<Json<FileChanged>, Problem> {
+    let ask = AuthAsk::PutPermissions { text, etag };
+    change(&view, (name, "put_permissions"), None, token, ask).await.map(|(_, done)| Json(done))
+}
+
+async fn told(view: &View, name: String, ask: AuthAsk) -> Result<AuthTold, Problem> {
+    let told = asked(|answer: AuthAnswer| view.reloads.auth_files(name, ask, answer))?.await;
+    told.map_err(|_| stopping())?.map_err(refused)
+}
+
+/// Has a file written, says so, and has it taken. Returns whether a user is new.
+async fn change(
+    view: &View,
+    (name, action): (String, &'static str),
+    user: Option<String>,
+    token: Option<String>,
+    ask: AuthAsk,
+) -> Result<(bool, FileChanged), Problem> {
+    let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(Field::Auth, name.clone());
+    let AuthTold::Written { etag, is_new, hash } = told(view, name, ask).await? else { return Err(stopping()) };
+    view.journal.say(event.maybe(Field::User, user).maybe(Field::Token, token));
+    let (reloaded, not_in_force) = match outcome(view, Wanted::Files, false).await {
+        Ok(Ok(reloaded)) => (Some(reloaded), None),
+        Ok(Err(why)) => (None, Some(why.to_string())),
+        Err(problem) => (None, Some(problem.detail().to_owned())),
+    };
+    Ok((is_new, FileChanged { etag, hash, reloaded, not_in_force }))
+}
