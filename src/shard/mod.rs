@@ -54,6 +54,7 @@ mod events;
 mod exchange;
 mod given_up;
 mod inspect;
+mod logs;
 pub mod mail;
 mod members;
 mod moves;

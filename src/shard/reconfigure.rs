@@ -72,7 +72,7 @@ impl Core {
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
         added.for_each(|(index, sink)| self.broker.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.broker.outlets;
-        if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
+        if let (Some(buffer), Some(spool)) = (&mut outlets.logs.kept, &config.spool) {
             settings::set_spool(buffer, spool, self.broker.around.rules);
             outlets.when_full = spool.when_full;
         }

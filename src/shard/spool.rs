@@ -71,13 +71,36 @@ impl Disk for Files<'_> {
     }
 }
 
-/// How far a shard is with its log.
-#[derive(Debug, Default)]
+/// How far a shard is with its logs.
+#[derive(Default)]
 pub(super) struct Log {
-    /// Whether what the log holds is taken up: before that there is nothing but its disk.
+    /// Whether rows that the log holds are taken up: before that there is nothing but its disk.
     pub(super) is_taken_up: bool,
+    /// Whether what sessions keep is taken up.
+    pub(super) has_sessions: bool,
     /// Whether the log has done something since its numbers were read.
     has_moved: bool,
+    /// With `[broker]`, what the log of sessions is written to.
+    pub(super) kafka: Option<Box<KafkaDisk>>,
+}
+
+/// The log of what sessions keep, and its disk.
+pub(super) fn kept<'a>(
+    broker: &'a mut Broker,
+    log: &'a mut Log,
+    io: &'a mut Ring<'_>,
+) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
+    let buffer = broker.outlets.logs.kept.as_mut()?;
+    let disk = match &mut log.kafka {
+        Some(disk) => KeptDisk::Kafka(disk),
+        None => KeptDisk::Files(Files(io.segments()?)),
+    };
+    Some((buffer, disk))
+}
+
+/// The log of rows beside `[broker]`, and its disk.
+pub(super) fn rows<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
+    Some((broker.outlets.logs.rows.as_deref_mut()?, KeptDisk::Files(Files(io.segments()?))))
 }
 
 impl Core {
@@ -109,41 +132,84 @@ impl Core {
         })?;
         config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.broker.around.rules));
         self.broker.outlets.clock_set_after = buffer.clock_set_after();
-        self.broker.outlets.buffer = Some(buffer);
+        if config.broker.is_some() {
+            self.broker.outlets.logs.rows = Some(Box::new(buffer));
+        } else {
+            self.broker.outlets.logs.kept = Some(buffer);
+        }
         self.flush_spool(io);
         Ok(())
     }
 
-    /// Takes up the contents of the spool, once they are on the disk for certain, and reports that the shard has started. Until then the
-    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
+    /// Takes up the contents of the logs, once they are durable for certain, and reports that the shard has started. Until then the
+    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka. With `[broker]` rows come first:
+    /// what the log of sessions has found is durable when Kafka has its next group.
     pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
-        if let Some(buffer) = &mut self.broker.outlets.buffer {
-            let Some(Restored { clusters, sessions, lost, mut report }) = buffer.opened() else { return };
-            let mut sorter = Sorter::default();
-            lost.into_iter().for_each(|lost| sorter.add(lost.number, Err(lost), None));
-            for kept in &sessions {
-                sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
-            }
-            let mut sorted = sorter.sorted(report.fate_open);
-            report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-            for (cluster, found) in clusters.into_iter().enumerate() {
+        if !self.log.is_taken_up && !self.take_up_rows(io) || self.log.has_sessions {
+            return;
+        }
+        if self.log.kafka.is_some() {
+            let Some(found) = self.broker.outlets.logs.kept.as_mut().and_then(Buffer::opened) else { return };
+            let report = self.take_up_sessions(&found, io.now());
+            self.tell_recovered(&report, io);
+        }
+        self.take_up_bridges(io);
+        self.log.has_sessions = true;
+        self.tell_clock(io);
+        // The receiver is gone only when the process ends.
+        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
+    }
+
+    /// Takes up the rows of the spool, and what sessions keep there. `false`: that has to wait.
+    fn take_up_rows(&mut self, io: &mut Ring<'_>) -> bool {
+        let has_broker = self.broker.around.config.broker.is_some();
+        if has_broker && self.log.kafka.is_none() {
+            return false;
+        }
+        let logs = &mut self.broker.outlets.logs;
+        if let Some(buffer) = if has_broker { logs.rows.as_deref_mut() } else { logs.kept.as_mut() } {
+            let Some(mut found) = buffer.opened() else { return false };
+            for (cluster, found) in std::mem::take(&mut found.clusters).into_iter().enumerate() {
                 let producer = &mut self.broker.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            self.broker.restore_sessions(&sessions, &sorted, io.now());
+            let report = if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_sessions(&found, io.now()) };
             self.tell_recovered(&report, io);
         }
-        self.take_up_bridges(io);
         for upstream in &mut self.broker.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;
         }
         self.log.is_taken_up = true;
-        self.tell_clock(io);
-        // The receiver is gone only when the process ends.
-        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
+        true
+    }
+
+    /// Takes up what sessions keep. Returns the report with what is taken up and what is not.
+    fn take_up_sessions(&mut self, found: &Restored, now: Monotonic) -> Report {
+        let Restored { sessions, lost, report, .. } = found;
+        let mut report = report.clone();
+        let Some(buffer) = &self.broker.outlets.logs.kept else { return report };
+        let mut sorter = Sorter::default();
+        lost.iter().for_each(|lost| sorter.add(lost.number, Err(*lost), None));
+        for kept in sessions {
+            sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
+        }
+        let mut sorted = sorter.sorted(report.fate_open);
+        report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
+        self.broker.restore_sessions(sessions, &sorted, now);
+        report
+    }
+
+    /// Ends what sessions have kept in the spool before there was `[broker]`.
+    fn end_sessions_of_spool(&mut self, found: Restored) -> Report {
+        let Restored { sessions, lost, report, .. } = found;
+        if let Some(rows) = &mut self.broker.outlets.logs.rows {
+            sessions.iter().for_each(|kept| _ = rows.end_session(kept.number));
+            lost.iter().for_each(|lost| rows.lose(lost.number, true));
+        }
+        report
     }
 
     fn spool_folder(&self) -> PathBuf {
@@ -177,10 +243,12 @@ impl Core {
             let what = if made { "cannot create a segment" } else { "written data may not be on the disk" };
             self.tell_failed(what, &error, now);
         }
-        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else { return };
+        let logs = &mut self.broker.outlets.logs;
+        let buffer = logs.rows.as_deref_mut().or(logs.kept.as_mut());
+        let (Some(buffer), Some(segments)) = (buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
-        if !self.log.is_taken_up {
+        if !self.log.has_sessions {
             self.take_up(io);
         }
     }
@@ -223,47 +291,12 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
         let due = self.given_up.is_due(second(now));
-        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else {
-            if due {
-                self.tell_given_up(second(now));
-            }
-            return;
-        };
-        if buffer.is_stuck() && !self.broker.around.rules.tries_again() {
-            return;
-        }
-        let group = buffer.group();
-        buffer.flush(&mut Files(segments), now, wall);
-        self.log.has_moved |= buffer.group() != group;
-        // A request that the disk refuses is tried again, whether or not anything else happens.
-        if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
-            && self.timers.spool.is_none()
-        {
-            self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
-        }
-        if let Some(at) = buffer.next_group_at()
-            && self.timers.group.is_none()
-        {
-            self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
-        }
-        if let Some(at) = buffer.note_due()
-            && self.timers.note.is_none()
-        {
-            self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
-        }
-        if std::mem::take(&mut self.log.has_moved) || due {
-            self.set_spool_numbers();
-        }
-        self.tell_full(now);
-        if due {
-            self.tell_given_up(second(now));
-            self.tell_unreadable(second(now));
-        }
-    }
-
+        let has_rows = flush(rows(&mut self.broker, io), self.broker.around.rules, (now, wall));
+        self.wants(io, has_rows);
+        // TODO
     /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let Some(buffer) = &mut self.broker.outlets.buffer else { return };
+        let Some(buffer) = &mut self.broker.outlets.logs.kept else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
@@ -279,7 +312,7 @@ impl Core {
     }
 
     fn set_spool_numbers(&mut self) {
-        let Some(buffer) = &self.broker.outlets.buffer else { return };
+        let Some(buffer) = &self.broker.outlets.logs.kept else { return };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),

@@ -241,7 +241,7 @@ impl Core {
             self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
             let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
-            match (&mut self.broker.outlets.buffer, io.segments()) {
+            match (self.broker.outlets.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
