@@ -78,8 +78,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "limits", "address", "bans", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward",
-            "bridge", "dapr", "record", "kafka", "spool", "buffer", "replica", "metrics", "service", "config", "listener",
-            "runtime", "source",
+            "bridge", "dapr", "record", "kafka", "spool", "buffer", "replica", "metrics", "service", "config",
+            "listener", "runtime", "source",
         ],
     ),
     (

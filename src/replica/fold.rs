@@ -13,6 +13,9 @@ use crate::spool::{HEADER_BYTES, Header};
 /// The last epoch: a producer id that has written with it is closed for all others.
 pub(super) const CLOSED: i16 = i16::MAX;
 
+/// The bit of a batch's attributes that says whose clock its time is of.
+const LOG_APPEND_TIME: i16 = 1 << 3;
+
 /// Where the segments go. Nothing needs to be synced: Kafka has it.
 pub trait Store {
     /// Writes bytes of a segment, which is made where it is not there.
@@ -77,6 +80,8 @@ pub(super) struct Fold {
     passed: BTreeSet<Key>,
     /// Where reading goes on.
     pub(super) next: i64,
+    /// Whether Kafka has set the time of the batch that was read last.
+    pub(super) is_append_time: bool,
     pub(super) numbers: Read,
 }
 
@@ -107,8 +112,14 @@ impl Fold {
         }
     }
 
-    fn batch(&mut self, view: &BatchView<'_>, header: &BatchHeader, store: &mut impl Store) -> Result<(), TakeOverError> {
+    fn batch(
+        &mut self,
+        view: &BatchView<'_>,
+        header: &BatchHeader,
+        store: &mut impl Store,
+    ) -> Result<(), TakeOverError> {
         self.numbers.batches += 1;
+        self.is_append_time = header.attributes & LOG_APPEND_TIME != 0;
         let mut batches = Batches::new(view.as_bytes().to_vec(), header.base_offset, Vec::new(), false);
         let by = (header.producer_id, header.producer_epoch);
         let mut passed_over = false;
@@ -179,7 +190,9 @@ impl Fold {
         let found = self.segments.entry(segment).or_insert_with(|| Found { term, bytes: 0, places: BTreeMap::new() });
         found.places.insert(at, value.len() as u32);
         found.bytes = found.bytes.max(at + value.len() as u64);
-        if at == 0 && let Ok(header) = Header::decode(value.get(..HEADER_BYTES).unwrap_or_default()) {
+        if at == 0
+            && let Ok(header) = Header::decode(value.get(..HEADER_BYTES).unwrap_or_default())
+        {
             found.bytes = found.bytes.max(header.bytes);
         }
         Ok(())
@@ -201,7 +214,8 @@ impl Fold {
     pub(super) fn finish(mut self, store: &mut impl Store) -> io::Result<(BTreeMap<u64, Segment>, Mend)> {
         // Without its header a segment was being freed, or nobody was told of anything in it.
         let headless = |found: &Found| !found.places.contains_key(&0);
-        let gone: Vec<u64> = self.segments.iter().filter(|(_, found)| headless(found)).map(|(segment, _)| *segment).collect();
+        let gone: Vec<u64> =
+            self.segments.iter().filter(|(_, found)| headless(found)).map(|(segment, _)| *segment).collect();
         for segment in gone {
             self.forget(segment, store)?;
         }

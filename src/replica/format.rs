@@ -31,9 +31,7 @@ pub(super) enum Key {
     /// Nothing: it is there for its batch, which fences earlier epochs and keeps this one known.
     Beat,
     /// An ownership under this producer id, or the end of all of them.
-    Term {
-        producer_id: i64,
-    },
+    Term { producer_id: i64 },
 }
 
 impl Key {

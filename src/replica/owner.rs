@@ -76,7 +76,9 @@ pub enum Lost {
     #[error("Kafka has lost records of the log that it had acknowledged (Kafka error {0})")]
     Cut(i16),
     /// A batch stands before one that was acknowledged earlier.
-    #[error("Kafka has lost records of the log that it had acknowledged: it wrote at offset {base_offset} after offset {acknowledged}")]
+    #[error(
+        "Kafka has lost records of the log that it had acknowledged: it wrote at offset {base_offset} after offset {acknowledged}"
+    )]
     Before {
         /// Where the batch stands.
         base_offset: i64,
@@ -263,7 +265,9 @@ impl Replica {
             return Outcome::Nothing;
         }
         match answer {
-            Answer::Produced { error: 0, base_offset } if base_offset > self.acknowledged => self.acknowledge(base_offset),
+            Answer::Produced { error: 0, base_offset } if base_offset > self.acknowledged => {
+                self.acknowledge(base_offset)
+            }
             Answer::Produced { error: 0, base_offset } => {
                 self.lost(Lost::Before { base_offset, acknowledged: self.acknowledged })
             }

@@ -60,6 +60,12 @@ pub enum TakeOverError {
     /// The log has another version.
     #[error("its format is version {0}, which this version of Forebay does not read")]
     Version(u8),
+    /// The topic's records have the time of their writers, and Kafka forgets producers by it.
+    #[error(
+        "topic {0} has another message.timestamp.type than LogAppendTime: kafka-configs.sh --alter --entity-type topics --entity-name {0} \
+         --add-config message.timestamp.type=LogAppendTime"
+    )]
+    Timestamps(String),
     /// A batch cannot be read.
     #[error("the batch at offset {offset} cannot be read: {why}")]
     Unreadable {
@@ -218,6 +224,9 @@ impl<S: Store> TakeOver<S> {
         self.fold.take(records, &mut self.store)?;
         match &self.stage {
             Stage::ReadFence(offset) if self.fold.next > *offset => {
+                if !self.fold.is_append_time {
+                    return Err(TakeOverError::Timestamps(self.names.topic.clone()));
+                }
                 self.stage = closing(self.fold.others(self.producer.producer_id));
             }
             Stage::ReadTerm(offset) if self.fold.next > *offset => self.stage = Stage::Test,

@@ -54,7 +54,8 @@ impl Replica {
         if topic.id != 0 && self.topic_id != 0 && topic.id != self.topic_id {
             return Some(self.lost(Lost::OtherTopic));
         }
-        self.leader = usize::try_from(self.partition).ok().and_then(|index| topic.leaders.get(index).copied().flatten());
+        self.leader =
+            usize::try_from(self.partition).ok().and_then(|index| topic.leaders.get(index).copied().flatten());
         None
     }
 }
