@@ -119,7 +119,7 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
 /// were added later begin at their first record.
 fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<(), String> {
     let group = broker.group();
-    let mut coordinator = coordinator(cluster, &group, admin)?;
+    let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
@@ -162,14 +162,23 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     }
 }
 
-/// A connection to the broker that coordinates the group.
-fn coordinator(cluster: &Cluster, group: &str, admin: &mut Admin) -> Result<Admin, String> {
-    let version = admin.version::<FindCoordinatorRequest>(3);
-    let version = version.ok_or_else(|| format!("{}: it does not support consumer groups", admin.broker))?;
-    let answer =
-        admin.ask_at(&FindCoordinatorRequest::default().with_key(StrBytes::from(group.to_owned())), version)?;
+/// What a broker coordinates.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Coordinates {
+    /// A consumer group.
+    Group = 0,
+    /// A transactional id.
+    Transactions = 1,
+}
+
+/// A connection to the broker that coordinates a group, or a transactional id.
+pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: &mut Admin) -> Result<Admin, String> {
+    let version = admin.version::<FindCoordinatorRequest>(3).filter(|version| *version >= of as i16);
+    let version = version.ok_or_else(|| format!("{}: it does not support FindCoordinator", admin.broker))?;
+    let request = FindCoordinatorRequest::default().with_key(StrBytes::from(key.to_owned())).with_key_type(of as i8);
+    let answer = admin.ask_at(&request, version)?;
     if answer.error_code != 0 {
-        return Err(format!("group {group}: FindCoordinator was answered with error {}", answer.error_code));
+        return Err(format!("coordinator of {key}: FindCoordinator was answered with error {}", answer.error_code));
     }
     let host = answer.host.as_str();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };

@@ -53,6 +53,7 @@ mod rule_records;
 pub mod rules;
 pub mod run;
 mod secured;
+pub mod session_log;
 mod shards;
 pub mod sinks;
 mod source_trial;
