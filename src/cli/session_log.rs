@@ -22,7 +22,8 @@ use super::log_reader::{EARLIEST, fetch, offset_at};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
 use crate::files;
-use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, Taken};
+use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
+use crate::runtime::seam::Monotonic;
 use crate::runtime::{segment_path, write_note};
 
 /// The last versions of Produce and InitProducerId that name a topic, and that need no more than there is here.
@@ -57,8 +58,6 @@ pub struct Wanted<'a> {
     pub log: u16,
     /// The instance's name, for people.
     pub instance: &'a str,
-    /// Where its segments go: a directory that is not there yet, or empty.
-    pub dir: &'a Path,
 }
 
 /// Makes the topic of logs if it is missing and `create` allows it, and looks whether it is what a log needs. Returns what an operator should know
@@ -161,12 +160,13 @@ fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>,
     Ok(told)
 }
 
-/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in the directory.
+/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in `store`, which holds
+/// nothing before.
 ///
 /// # Errors
-/// What is in the way, in words. It may pass; the directory has to be made anew.
-pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
-    let Wanted { cluster, topic, log, instance, dir } = *wanted;
+/// What is in the way, in words. It may pass; the store has to be made anew.
+pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String> {
+    let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
     let failed = |why: String| format!("log {log} of topic {topic}: {why}");
     let mut admin = connect(cluster)?;
@@ -177,8 +177,7 @@ pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
     let transactional_id = names.transactional_id();
     let first = offset_at(&mut leader, &name, partition, EARLIEST)?;
     let mut coordinator = coordinator(cluster, &transactional_id, Coordinates::Transactions, &mut admin)?;
-    let folder = Folder::new(dir).map_err(|error| failed(format!("{}: {error}", dir.display())))?;
-    let mut taking = TakeOver::new(names, folder, first);
+    let mut taking = TakeOver::new(names, store, first);
     loop {
         if began.elapsed() > TAKE_OVER_MAX {
             return Err(failed(format!("reading it takes longer than {} s", TAKE_OVER_MAX.as_secs())));
@@ -200,6 +199,31 @@ pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
                 taking.read(&told.records.unwrap_or_default()).map_err(|why| failed(why.to_string()))?;
             }
             Step::Done => return taking.finish().map_err(|why| failed(why.to_string())),
+        }
+    }
+}
+
+/// Writes all that a replica owes Kafka, on the thread of a start.
+///
+/// # Errors
+/// What is in the way, in words. The log has to be taken over again.
+pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> {
+    let Wanted { cluster, topic, log, .. } = *wanted;
+    let (partition, began) = (i32::from(log), Instant::now());
+    let mut admin = connect(cluster)?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let (mut leader, _) = leader(cluster, &metadata, partition)?;
+    let name = TopicName(StrBytes::from(topic.to_owned()));
+    replica.sync(0);
+    loop {
+        let now = Monotonic(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let batch = replica.next_batch(now).ok_or_else(|| format!("log {log} of topic {topic}: nothing is due"))?;
+        let (error, base_offset) = produce(&mut leader, &name, partition, batch.bytes.to_vec())?;
+        match replica.answered(batch.id, Answer::Produced { error, base_offset }, now) {
+            Outcome::Synced(_) => return Ok(()),
+            Outcome::Nothing => {}
+            Outcome::Retry(_) => return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}")),
+            Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
         }
     }
 }

@@ -3,11 +3,12 @@
 //! needed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 
 use crate::kafka::types::{ClientEvent, ProduceRequest};
-use crate::replica::{Numbers, Outcome, Replica};
+use crate::replica::{Numbers, Outcome, Replica, Store};
 use crate::runtime::seam::Monotonic;
-use crate::spool::{AppendError, Completion, Disk, Header, ReadError};
+use crate::spool::{AppendError, Completion, Disk, ReadError};
 
 use super::spool::Files;
 
@@ -48,20 +49,10 @@ impl Segment {
 }
 
 impl Parts {
-    /// Takes bytes of a segment.
-    pub fn put(&mut self, segment: u64, at: u64, bytes: &[u8]) {
-        let segment = self.segments.entry(segment).or_default();
-        segment.put(at, bytes);
-        // The copy at the end of the segment may not have come to Kafka.
-        let header = bytes.get(..crate::spool::HEADER_BYTES).filter(|_| at == 0).map(Header::decode);
-        if let Some(Ok(header)) = header {
-            segment.bytes = segment.bytes.max(header.bytes);
-        }
-    }
-
-    /// Takes the note beside the segments.
-    pub fn put_note(&mut self, note: &[u8]) {
-        self.note = Some(note.to_vec());
+    /// The note beside the segments.
+    #[must_use]
+    pub fn note(&self) -> Option<&[u8]> {
+        self.note.as_deref()
     }
 
     /// Segments and their bytes, by number.
@@ -71,16 +62,45 @@ impl Parts {
     }
 }
 
+impl Store for &mut Parts {
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.segments.entry(segment).or_default().put(at, bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let found = self.segments.get(&segment).ok_or(ReadError::Missing).and_then(|segment| segment.read(at, into));
+        found.map_err(io::Error::other)
+    }
+
+    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
+        self.segments.entry(segment).or_default().bytes = bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.segments.remove(&segment);
+        Ok(())
+    }
+
+    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
+        self.note = Some(note.to_vec());
+        Ok(())
+    }
+}
+
 /// See the module.
 pub(super) struct KafkaDisk {
+    /// The cluster, by its place in the configuration.
+    pub(super) cluster: usize,
     parts: Parts,
     replica: Replica,
     done: VecDeque<Completion>,
 }
 
 impl KafkaDisk {
-    pub(super) fn new(parts: Parts, replica: Replica) -> Self {
-        Self { parts, replica, done: VecDeque::new() }
+    pub(super) fn new(cluster: usize, parts: Parts, replica: Replica) -> Self {
+        Self { cluster, parts, replica, done: VecDeque::new() }
     }
 
     pub(super) fn found(&self) -> BTreeMap<u64, u64> {

@@ -14,12 +14,15 @@ use crate::config::WhenFull;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
-use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
+use crate::rules::Rules;
+use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments, WallMs};
 use crate::runtime::{note_path, segment_path};
 use crate::spool::{AppendError, Completion, Damage, Disk, ReadError, RecoverError, RowSet, What};
 
+use super::broker::Broker;
 use super::connection::Timer;
 use super::events::second;
+use super::kafka_disk::{KafkaDisk, KeptDisk};
 use super::mail::Notice;
 use super::outlets::Outlets;
 use super::sorted::Sorter;
@@ -79,7 +82,7 @@ pub(super) struct Log {
     /// Whether what sessions keep is taken up.
     pub(super) has_sessions: bool,
     /// Whether the log has done something since its numbers were read.
-    has_moved: bool,
+    pub(super) has_moved: bool,
     /// With `[broker]`, what the log of sessions is written to.
     pub(super) kafka: Option<Box<KafkaDisk>>,
 }
@@ -101,6 +104,36 @@ pub(super) fn kept<'a>(
 /// The log of rows beside `[broker]`, and its disk.
 pub(super) fn rows<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
     Some((broker.outlets.logs.rows.as_deref_mut()?, KeptDisk::Files(Files(io.segments()?))))
+}
+
+/// What the end of a turn has left to do for a log.
+struct Flushed {
+    /// Whether a group has begun.
+    has_begun: bool,
+    tries_again: bool,
+    next_group_at: Option<Monotonic>,
+    note_due: Option<Monotonic>,
+}
+
+impl Flushed {
+    /// Sends a log's group to its disk, if none is under way. `None`: the disk refuses what it is asked, and is not asked again.
+    fn of(
+        (buffer, mut disk): (&mut Buffer, KeptDisk<'_>),
+        rules: &dyn Rules,
+        (now, wall): (Monotonic, WallMs),
+    ) -> Option<Self> {
+        if buffer.is_stuck() && !rules.tries_again() {
+            return None;
+        }
+        let group = buffer.group();
+        buffer.flush(&mut disk, now, wall);
+        Some(Self {
+            has_begun: buffer.group() != group,
+            tries_again: buffer.is_stuck() || buffer.wants_turn(),
+            next_group_at: buffer.next_group_at(),
+            note_due: buffer.note_due(),
+        })
+    }
 }
 
 impl Core {
@@ -291,12 +324,55 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
         let due = self.given_up.is_due(second(now));
-        let has_rows = flush(rows(&mut self.broker, io), self.broker.around.rules, (now, wall));
-        self.wants(io, has_rows);
-        // TODO
+        let rules = self.broker.around.rules;
+        let of_rows = rows(&mut self.broker, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
+        let of_kept = kept(&mut self.broker, &mut self.log, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
+        if of_rows.is_none() && of_kept.is_none() {
+            if due {
+                self.tell_given_up(second(now));
+            }
+            return;
+        }
+        for flushed in [of_rows, of_kept].into_iter().flatten() {
+            self.log.has_moved |= flushed.has_begun;
+            // A request that the disk refuses is tried again, whether or not anything else happens.
+            if (flushed.tries_again || !self.broker.outlets.full.wanted.is_empty()) && self.timers.spool.is_none() {
+                self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+            }
+            if let Some(at) = flushed.next_group_at
+                && self.timers.group.is_none()
+            {
+                self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
+            }
+            if let Some(at) = flushed.note_due
+                && self.timers.note.is_none()
+            {
+                self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
+            }
+        }
+        if self.log.kafka.is_some() {
+            // Its segments are there at once.
+            if self.complete_session_log(io)
+                && let Some(log) = kept(&mut self.broker, &mut self.log, io)
+            {
+                Flushed::of(log, rules, (now, wall));
+            }
+            self.send_session_log(io);
+        }
+        if std::mem::take(&mut self.log.has_moved) || due {
+            self.set_spool_numbers(now);
+        }
+        self.tell_full(now);
+        if due {
+            self.tell_given_up(second(now));
+            self.tell_unreadable(second(now));
+        }
+    }
+
     /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let Some(buffer) = &mut self.broker.outlets.logs.kept else { return };
+        let logs = &mut self.broker.outlets.logs;
+        let Some(buffer) = logs.rows.as_deref_mut().or(logs.kept.as_mut()) else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
@@ -311,8 +387,18 @@ impl Core {
         }
     }
 
-    fn set_spool_numbers(&mut self) {
-        let Some(buffer) = &self.broker.outlets.logs.kept else { return };
+    fn set_spool_numbers(&mut self, now: Monotonic) {
+        let logs = &self.broker.outlets.logs;
+        let kept_records = logs.kept.as_ref().map_or(0, |kept| kept.numbers().kept_records);
+        let sessions = [(M::SessionsKept, self.broker.stored_sessions()), (M::KeptRecords, kept_records)];
+        sessions.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        if self.log.kafka.is_some() {
+            self.set_session_log_numbers(now);
+        }
+        let logs = &self.broker.outlets.logs;
+        let Some(buffer) = logs.rows.as_deref().or(logs.kept.as_ref().filter(|_| self.log.kafka.is_none())) else {
+            return;
+        };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),
@@ -330,8 +416,6 @@ impl Core {
             (M::SpoolRot, numbers.rot),
             (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
-            (M::SessionsKept, self.broker.stored_sessions()),
-            (M::KeptRecords, numbers.kept_records),
         ];
         values.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
         for (cluster, upstream) in self.broker.outlets.upstreams.iter().enumerate() {
@@ -444,7 +528,7 @@ impl Core {
 impl Outlets {
     /// Looks whether a message that found no room would find some now: a publisher that waits does not ask again before there is room.
     fn look_again(&mut self) {
-        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), &mut self.buffer) else {
+        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), self.logs.rows_mut()) else {
             return;
         };
         let plan = &self.plans[sink];
@@ -454,7 +538,7 @@ impl Outlets {
 
     /// Drops the oldest rows in the log that are in no batch, where a message has found no room (`drop-oldest`).
     fn make_room(&mut self, now: Monotonic) {
-        let (Some(buffer), plans) = (&mut self.buffer, &self.plans) else { return };
+        let (Some(buffer), plans) = (self.logs.rows_mut(), &self.plans) else { return };
         // Publishers that wait are not asked again before there is room: until then this goes on by itself.
         self.full.wanted.retain(|(_, sink, bytes)| {
             let plan = &plans[*sink];

@@ -248,7 +248,8 @@ impl Core {
                 }
                 _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
-            let asked = self.sources.ask(cluster, &mut upstream.client, now);
+            let asked = self.sources.ask(cluster, &mut upstream.client, now)
+                | self.log.ask(cluster, &mut upstream.client, now);
             if asked {
                 upstream.client.take_effects(&mut upstream.effects);
             }
@@ -303,7 +304,9 @@ impl Core {
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
+            event if self.log.kafka.is_some() && self.answers_session_log(io, cluster, &event) => {}
             event => {
+                let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.event(&event, &mut self.broker.numbers, cluster, now);
                 self.sources.event(cluster, event, now);
             }
@@ -396,7 +399,7 @@ impl Core {
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster));
+        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster)).min(self.log.next_deadline(cluster));
         Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
     }
 
