@@ -1,11 +1,19 @@
 //! The logs of sessions of an instance with `[broker]`, one for each shard, before the shards have them. They are partitions of one topic; the first
 //! partition says which of them count, as the manifest of a spool says how many directories do.
 
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
 use crate::config::{Broker, Cluster, Config};
+use crate::data_dir;
+use crate::files;
 use crate::limits::SHARDS_MAX;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::replica::{Replica, Taken};
+use crate::runtime::{in_folder, read_note, segment_path, write_note};
 use crate::shard::kafka_disk::Parts;
 use crate::shard::session_log::TakenLog;
 
@@ -78,12 +86,7 @@ pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> 
         Some(note) => Manifest::decode(note).map_err(|why| format!("topic {}: {why}", broker.sessions))?,
         None => of.write_manifest(taken, Manifest { first: 1, shards })?,
     };
-    if manifest.shards != shards {
-        return Err(format!(
-            "topic {} has the sessions of {} shards, and there are {shards}: set service.shards = {}",
-            broker.sessions, manifest.shards, manifest.shards
-        ));
-    }
+    let manifest = if manifest.shards == shards { manifest } else { of.rehome(config, manifest, shards, journal)? };
     (manifest.first..manifest.first + shards)
         .map(|log| {
             let (taken, parts) = of.take(log)?;
@@ -93,6 +96,43 @@ pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> 
             Ok(TakenLog { taken, parts })
         })
         .collect()
+}
+
+/// A log that sessions move from or to, as files, in the data directory.
+const MOVING: &str = ".sessions.moving";
+/// What of a file is looked at in one go.
+const PIECE: usize = 64 << 10;
+
+/// Writes the segments of a log, and its note, into a new folder.
+fn write_folder(folder: &Path, parts: &Parts) -> io::Result<()> {
+    files::make_dirs(folder)?;
+    for (number, bytes, all) in parts.each() {
+        let file = File::create_new(segment_path(folder, number))?;
+        file.set_len(bytes)?;
+        for (at, part) in all {
+            file.write_all_at(part, at)?;
+        }
+    }
+    parts.note().map_or(Ok(()), |note| write_note(folder, note))
+}
+
+/// Gives a replica all segments of a folder, and the note.
+fn read_folder(folder: &Path, replica: &mut Replica) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    for (segment, bytes) in in_folder(folder)?.segments {
+        let file = File::open(segment_path(folder, segment))?;
+        for at in (0..bytes).step_by(PIECE) {
+            let piece = &mut piece[..usize::try_from(bytes - at).unwrap_or(PIECE).min(PIECE)];
+            file.read_exact_at(piece, at)?;
+            // What was never written reads as zeroes.
+            let end = piece.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            if end > 0 {
+                replica.append(segment, at, &piece[..end]);
+            }
+        }
+    }
+    read_note(folder).into_iter().for_each(|note| replica.write_note(&note));
+    Ok(())
 }
 
 /// The topic.
@@ -110,6 +150,58 @@ impl Logs<'_> {
         let mut parts = Parts::default();
         let taken = session_log::take_over(&self.wanted(log), &mut parts)?;
         Ok((taken, parts))
+    }
+
+    /// Moves sessions to the logs of another number of shards: the other set. Until the manifest names it, the set of before counts.
+    fn rehome(&self, config: &Config, from: Manifest, shards: u16, journal: &Journal) -> Result<Manifest, String> {
+        let dir = config.service.data_dir.join(MOVING);
+        let failed = |error: io::Error| format!("{}: {error}", dir.display());
+        let result = self.rehome_in(config, &dir, from, shards, journal);
+        let removed = if dir.exists() { fs::remove_dir_all(&dir).map_err(failed) } else { Ok(()) };
+        result.and_then(|manifest| removed.map(|()| manifest))
+    }
+
+    fn rehome_in(
+        &self,
+        config: &Config,
+        dir: &Path,
+        from: Manifest,
+        shards: u16,
+        journal: &Journal,
+    ) -> Result<Manifest, String> {
+        let failed = |error: io::Error| format!("{}: {error}", dir.display());
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(failed)?;
+        }
+        let folder = |shard: u16| dir.join("spool").join(shard.to_string());
+        let mut before = Vec::new();
+        for shard in 0..from.shards {
+            let (taken, parts) = self.take(from.first + shard)?;
+            write_folder(&folder(shard), &parts).map_err(failed)?;
+            before.push((from.first + shard, taken, parts.found()));
+        }
+        let wanted = Config { spool: config.kept_log(), ..config.clone() };
+        let (sessions, queued) = data_dir::rehome_logs(&wanted, dir, usize::from(from.shards))?;
+        let to = Manifest { first: if from.first == 1 { 1 + SET } else { 1 }, shards };
+        for shard in 0..shards {
+            let (taken, left) = self.take(to.first + shard)?;
+            let mut replica = Replica::new(taken, fastrand::u64(..));
+            // Another start was killed while it did the same.
+            left.found().into_keys().for_each(|segment| replica.free(segment));
+            read_folder(&folder(shard), &mut replica).map_err(failed)?;
+            session_log::settle(&self.wanted(to.first + shard), &mut replica)?;
+        }
+        let (taken, _) = self.take(MANIFEST)?;
+        let to = self.write_manifest(taken, to)?;
+        for (log, taken, segments) in before {
+            let mut replica = Replica::new(taken, fastrand::u64(..));
+            segments.into_keys().for_each(|segment| replica.free(segment));
+            session_log::settle(&self.wanted(log), &mut replica)?;
+        }
+        let event = Event::now(Kind::SessionsMoved).with(Field::Shards, u64::from(shards));
+        let event = event.with(Field::Sessions, sessions as u64).with(Field::Retained, 0_u64);
+        journal.say(event.with(Field::Queued, queued as u64));
+        Ok(to)
     }
 
     fn write_manifest(&self, taken: Taken, manifest: Manifest) -> Result<Manifest, String> {

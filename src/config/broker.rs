@@ -57,7 +57,12 @@ pub(super) fn resolve(
         check_topic(&table, key, &topic, &mut topics);
         *of = topic;
     }
-    broker.log = log_of_sessions(&table, broker.sessions_bytes_max, shards);
+    let log = broker.session_log(shards);
+    if log.segments_max * log.segment_bytes > broker.sessions_bytes_max / shards.max(1) as u64 {
+        let fault = Fault::new(format!("is too little for {shards} shards"));
+        let hint = format!("set it to at least \"{}\"", ShowSize(Spool::SEGMENTS_MIN * MIB * shards as u64));
+        table.source.report(&table.spot("sessions_bytes_max"), fault.hint(hint));
+    }
     for part in table.list_parts(Section::BrokerRoute) {
         let route = route(&part, overrides, &mut topics);
         let earlier = || broker.routes.iter().flat_map(|route| &route.filters);
@@ -75,22 +80,6 @@ pub(super) fn resolve(
         table.source.report(&table.spot("kafka"), fault.hint(hint));
     }
     Some(broker)
-}
-
-/// The log of sessions of each of `shards` shards. Reports a size in which they have too few segments.
-fn log_of_sessions(table: &Table<'_>, bytes_max: u64, shards: usize) -> Spool {
-    let part = bytes_max / shards.max(1) as u64;
-    let segment_bytes = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES_MAX);
-    let least = Spool::SEGMENTS_MIN * MIB * shards as u64;
-    if part < Spool::SEGMENTS_MIN * segment_bytes {
-        let fault = Fault::new(format!("is too little for {shards} shards"));
-        let hint = format!("set it to at least \"{}\"", ShowSize(least));
-        table.source.report(&table.spot("sessions_bytes_max"), fault.hint(hint));
-    }
-    let spool = defaults(Section::Spool, "spool", Spool::read);
-    // What comes while a batch is under way is the next one.
-    let sync_interval = std::time::Duration::ZERO;
-    Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(shards)
 }
 
 /// Reports what is no topic of Kafka, and one that two places name.
@@ -159,6 +148,18 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, r
 }
 
 impl Broker {
+    /// The log of sessions of each of `shards` shards.
+    #[must_use]
+    pub fn session_log(&self, shards: usize) -> Spool {
+        let bytes_max = self.sessions_bytes_max;
+        let part = bytes_max / shards.max(1) as u64;
+        let segment_bytes = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES_MAX);
+        let spool = defaults(Section::Spool, "spool", Spool::read);
+        // What comes while a batch is under way is the next one.
+        let sync_interval = std::time::Duration::ZERO;
+        Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(shards)
+    }
+
     /// The consumer group of the instance.
     #[must_use]
     pub fn group(&self) -> String {

@@ -55,6 +55,13 @@ impl Parts {
         self.note.as_deref()
     }
 
+    /// Each segment: its number, its length, and its bytes by position.
+    pub fn each(&self) -> impl Iterator<Item = (u64, u64, impl Iterator<Item = (u64, &[u8])>)> {
+        self.segments.iter().map(|(number, segment)| {
+            (*number, segment.bytes, segment.parts.iter().map(|(at, part)| (*at, &**part)))
+        })
+    }
+
     /// Segments and their bytes, by number.
     #[must_use]
     pub fn found(&self) -> BTreeMap<u64, u64> {

@@ -222,12 +222,13 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
 pub(super) fn session_log(config: &Config, broker: &Broker, shard: usize, seed: u64) -> buffer::Settings {
     let of_memory = |of: &Sink| SinkTerms { keep: Keep::Memory, ..terms(of, config.service.shards) };
     let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(of_memory).collect();
+    let log = broker.session_log(config.service.shards);
     buffer::Settings {
         log: spool::Settings {
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
-            segment_bytes: broker.log.segment_bytes,
-            segments_max: broker.log.segments_max,
-            sink_bytes_max: broker.log.room(),
+            segment_bytes: log.segment_bytes,
+            segments_max: log.segments_max,
+            sink_bytes_max: log.room(),
             data_dir_id: 0,
             seed,
         },

@@ -1,7 +1,7 @@
 //! Keys of `[broker]`: messages of clients go through topics of Kafka.
 
 use super::{GIB, Key, MIB, Word, word};
-use crate::config::resolved::{BrokerRoute, Spool};
+use crate::config::resolved::BrokerRoute;
 use crate::config::setting::settings;
 
 /// What decides on the partition of a route's record.
@@ -37,8 +37,6 @@ settings! {
     and {
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
-        /// The log of sessions of each shard.
-        log: Spool,
         /// The routes, in the order of the file.
         routes: Vec<BrokerRoute>,
     }
