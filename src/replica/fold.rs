@@ -157,7 +157,10 @@ impl Fold {
             self.open.remove(&producer_id);
         } else {
             self.open.insert(producer_id);
-            self.owner = Some(by);
+            // While another producer id may write, its owner is not replaced yet.
+            if self.open.len() == 1 {
+                self.owner = Some(by);
+            }
         }
         true
     }
