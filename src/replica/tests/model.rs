@@ -124,7 +124,6 @@ pub(super) struct World {
     gone: BTreeSet<(u64, u32)>,
     parents: BTreeMap<u64, u64>,
     next_version: u64,
-    next_order: u32,
     last_loaded: Option<(u32, Loaded)>,
     /// Counts: syncs told, logs taken over, logs lost.
     pub(super) told: u64,
@@ -150,7 +149,6 @@ impl World {
             gone: BTreeSet::new(),
             parents: BTreeMap::new(),
             next_version: 1,
-            next_order: 1,
             last_loaded: None,
             told: 0,
             taken: 0,
@@ -337,8 +335,8 @@ impl World {
         {
             return Err(format!("segment {segment} was freed, and is back"));
         }
-        let order = self.next_order;
-        self.next_order += 1;
+        // Whoever has the later term, whichever of two is done first.
+        let order = taken.term as u32;
         let next_segment = loaded.makers.last_key_value().map_or(0, |(last, _)| last + 1);
         self.owners[at].phase = Phase::Serving(Box::new(Serving {
             replica: Replica::new(taken, self.random.u64(..)),
@@ -351,7 +349,9 @@ impl World {
             freed: Vec::new(),
             token: 0,
         }));
-        self.last_loaded = Some((order, loaded));
+        if self.last_loaded.as_ref().is_none_or(|(last, _)| *last < order) {
+            self.last_loaded = Some((order, loaded));
+        }
         Ok(())
     }
 
