@@ -71,7 +71,8 @@ struct Found {
 pub(super) struct Fold {
     segments: BTreeMap<u64, Found>,
     note: Option<Vec<u8>>,
-    /// Producer id and epoch of the last term; `None`: compaction has taken it, or there was none, and all counts.
+    /// Producer id and epoch of the last batch or term that counts; `None`: there is none, or its producer id is closed. Terms are compacted, also
+    /// while they are read, so who writes under a higher epoch is an owner whether or not its term is there.
     owner: Option<(i64, i16)>,
     /// The producer ids that may still write.
     open: BTreeSet<i64>,
@@ -131,7 +132,8 @@ impl Fold {
                     let term = Term::decode(value).map_err(TakeOverError::Version)?;
                     passed_over |= !self.term(by, producer_id, &term);
                 }
-                (Some(key @ (Key::Data { .. } | Key::Note)), value) if self.owner.is_none_or(|owner| owner == by) => {
+                (Some(key @ (Key::Data { .. } | Key::Note)), value) if self.counts(by) => {
+                    self.owner = Some(by);
                     self.numbers.records += 1;
                     self.numbers.bytes += value.map_or(0, <[u8]>::len) as u64;
                     self.passed.remove(&key);
@@ -147,6 +149,10 @@ impl Fold {
         Ok(())
     }
 
+    fn counts(&self, by: (i64, i16)) -> bool {
+        self.owner.is_none_or(|(id, epoch)| id == by.0 && epoch <= by.1)
+    }
+
     /// Takes a term record, if it is what its batch says.
     fn term(&mut self, by: (i64, i16), producer_id: i64, term: &Term) -> bool {
         if by != (producer_id, if term.closed { CLOSED } else { term.epoch }) {
@@ -155,9 +161,13 @@ impl Fold {
         self.term = self.term.max(term.term);
         if term.closed {
             self.open.remove(&producer_id);
+            self.owner.take_if(|(id, _)| *id == producer_id);
         } else {
             self.open.insert(producer_id);
-            self.owner = Some(by);
+            // While another producer id may write, its owner is not replaced yet.
+            if self.counts(by) {
+                self.owner = Some(by);
+            }
         }
         true
     }

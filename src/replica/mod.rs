@@ -10,7 +10,8 @@
 //! 3. The shard wants the topic's metadata (`Client::watch_metadata`) and gives each [`ClientEvent`] to [`Replica::on_event`]; `Some(outcome)`: it was
 //!    for this replica. [`Outcome::Synced`] is the `Completion::Synced` of that token, [`Outcome::Retry`] calls for `Client::refresh_metadata`,
 //!    [`Outcome::Lost`] ends the process, in words.
-//! 4. After that, and when [`Replica::due`] has come: `while let Some(request) = replica.request(now) { client.produce(request, now) }`.
+//! 4. After that, and when [`Replica::due`] has come: `while let Some(request) = replica.request(now) { client.produce(request, now) }`, and a look at
+//!    [`Replica::lost`], which a clock can bring about as well.
 //!    Request ids have the bit [`REQUEST`] set, which the ids of a producer never have.
 //!
 //! [`Replica::next_batch`] and [`Replica::answered`] are the same without the wire client's types, for simulators.

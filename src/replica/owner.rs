@@ -14,6 +14,9 @@ use crate::runtime::seam::Monotonic;
 
 /// How long nothing is sent at most. Kafka forgets a producer that is silent (`producer.id.expiration.ms`, a day by default), and takes older epochs then.
 const BEAT: Duration = Duration::from_secs(60);
+/// How long nothing may be acknowledged: after that Kafka may have forgotten this producer, and takes records of others again. A process that was frozen
+/// so long has perhaps been replaced, and would not be told.
+const SILENCE_MAX: Duration = Duration::from_secs(20 * 3600);
 /// The wait before a batch is sent again.
 const AGAIN: Bounds = Bounds { min: Duration::from_millis(100), max: Duration::from_secs(2) };
 
@@ -85,6 +88,9 @@ pub enum Lost {
         /// The last record that was acknowledged.
         acknowledged: i64,
     },
+    /// Nothing was acknowledged for [`SILENCE_MAX`].
+    #[error("Kafka has acknowledged nothing for 20 hours: it may have forgotten which process owns the log")]
+    Silent,
     /// The topic was deleted and created again.
     #[error("the topic was deleted and created again")]
     OtherTopic,
@@ -150,6 +156,8 @@ pub struct Replica {
     /// The sync under way: its token, and the count of records that it waits for.
     sync: Option<(u64, u64)>,
     beat_at: Monotonic,
+    /// When a batch was last acknowledged; `None`: none was.
+    acknowledged_at: Option<Monotonic>,
     backoff: Backoff,
     rng: fastrand::Rng,
     numbers: Numbers,
@@ -177,6 +185,7 @@ impl Replica {
             done: 0,
             sync: None,
             beat_at: Monotonic(0),
+            acknowledged_at: None,
             backoff: Backoff::default(),
             rng: fastrand::Rng::with_seed(seed),
             numbers,
@@ -218,9 +227,9 @@ impl Replica {
         self.queue.put(Key::Note, Some(note));
     }
 
-    /// The batch to be sent now, a new one or one that is sent again. `None`: one is under way, or there is none.
+    /// The batch to be sent now, a new one or one that is sent again. `None`: one is under way, or there is none, or the log [is lost](Self::lost).
     pub fn next_batch(&mut self, now: Monotonic) -> Option<Batch> {
-        if self.due() > now {
+        if self.due() > now || self.is_silent(now) {
             return None;
         }
         if self.flight.is_none() {
@@ -259,6 +268,22 @@ impl Replica {
         }
     }
 
+    /// Notes a log that has been silent too long. The first batch is one of the take-over's turn.
+    fn is_silent(&mut self, now: Monotonic) -> bool {
+        let since = *self.acknowledged_at.get_or_insert(now);
+        let is_silent = now.since(since) > SILENCE_MAX;
+        if is_silent {
+            self.lose(Lost::Silent);
+        }
+        is_silent
+    }
+
+    /// Why the log is lost, if it is.
+    #[must_use]
+    pub const fn lost(&self) -> Option<Lost> {
+        self.numbers.lost
+    }
+
     /// Takes what became of a batch. An answer to another one than the one under way is passed over.
     pub fn answered(&mut self, id: u64, answer: Answer, now: Monotonic) -> Outcome {
         if self.numbers.lost.is_some() || !self.is_under_way(id) {
@@ -266,14 +291,14 @@ impl Replica {
         }
         match answer {
             Answer::Produced { error: 0, base_offset } if base_offset > self.acknowledged => {
-                self.acknowledge(base_offset)
+                self.acknowledge(base_offset, now)
             }
             Answer::Produced { error: 0, base_offset } => {
-                self.lost(Lost::Before { base_offset, acknowledged: self.acknowledged })
+                self.lose(Lost::Before { base_offset, acknowledged: self.acknowledged })
             }
-            Answer::Produced { error: error @ (47 | 90), .. } => self.lost(Lost::Fenced(error)),
+            Answer::Produced { error: error @ (47 | 90), .. } => self.lose(Lost::Fenced(error)),
             // With one batch under way none is out of order, and none is older than the last.
-            Answer::Produced { error: error @ (45 | 46 | 59), .. } => self.lost(Lost::Cut(error)),
+            Answer::Produced { error: error @ (45 | 46 | 59), .. } => self.lose(Lost::Cut(error)),
             Answer::Produced { error, .. } => self.again(error, now),
             Answer::None => self.again(0, now),
         }
@@ -283,13 +308,14 @@ impl Replica {
         self.flight.as_ref().is_some_and(|flight| flight.id == id && flight.again.is_none())
     }
 
-    fn acknowledge(&mut self, base_offset: i64) -> Outcome {
+    fn acknowledge(&mut self, base_offset: i64, now: Monotonic) -> Outcome {
         let Some(flight) = self.flight.take() else { return Outcome::Nothing };
         self.acknowledged = base_offset + i64::from(flight.records) - 1;
         let next = i64::from(self.producer.sequence) + i64::from(flight.records);
         self.producer.sequence = (next & i64::from(i32::MAX)) as i32;
         self.done += u64::from(flight.records);
         self.backoff.reset();
+        self.acknowledged_at = Some(now);
         self.numbers.batches += 1;
         self.numbers.bytes += flight.bytes.len() as u64;
         self.numbers.last_error = None;
@@ -306,7 +332,7 @@ impl Replica {
         Outcome::Retry(at)
     }
 
-    pub(super) fn lost(&mut self, why: Lost) -> Outcome {
+    pub(super) fn lose(&mut self, why: Lost) -> Outcome {
         Outcome::Lost(*self.numbers.lost.get_or_insert(why))
     }
 

@@ -164,6 +164,17 @@ impl<S: Store> TakeOver<S> {
         }
     }
 
+    /// Whether the step at hand is the fence; whether the term was written.
+    #[cfg(test)]
+    pub(super) fn is_fence(&self) -> bool {
+        self.stage == Stage::Fence
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_term(&self) -> bool {
+        matches!(self.stage, Stage::ReadTerm(_))
+    }
+
     fn term(&self, closed: bool, epoch: i16) -> Term {
         let instance = self.names.instance.clone();
         Term { closed, epoch, term: self.fold.term + u64::from(!closed), instance }
@@ -229,7 +240,10 @@ impl<S: Store> TakeOver<S> {
                 }
                 self.stage = closing(self.fold.others(self.producer.producer_id));
             }
-            Stage::ReadTerm(offset) if self.fold.next > *offset => self.stage = Stage::Test,
+            Stage::ReadTerm(offset) if self.fold.next > *offset => {
+                let others = self.fold.others(self.producer.producer_id);
+                self.stage = if others.is_empty() { Stage::Test } else { Stage::Close(others) };
+            }
             _ => {}
         }
         Ok(())

@@ -52,7 +52,7 @@ impl Replica {
             return None;
         }
         if topic.id != 0 && self.topic_id != 0 && topic.id != self.topic_id {
-            return Some(self.lost(Lost::OtherTopic));
+            return Some(self.lose(Lost::OtherTopic));
         }
         self.leader =
             usize::try_from(self.partition).ok().and_then(|index| topic.leaders.get(index).copied().flatten());

@@ -1,1 +1,45 @@
-//! Tests of the replica.
+//! Tests of the replica: single steps here, owners in turn over a model of Kafka in `model`.
+
+mod kafka;
+mod model;
+mod units;
+
+use self::model::{World, Wrong};
+
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let given = std::env::var("FOREBAY_SEEDS").ok();
+    let range = given
+        .as_deref()
+        .and_then(|text| text.split_once(".."))
+        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.unwrap_or(0..usual)
+}
+
+#[test]
+fn what_one_owner_has_told_the_next_one_finds() {
+    let (mut told, mut taken, mut lost) = (0, 0, 0);
+    for seed in seeds(150) {
+        let mut world = World::new(seed, seed % 3 == 0, None);
+        world.run(1500).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        (told, taken, lost) = (told + world.told, taken + world.taken, lost + world.lost);
+    }
+    // The model does what it is for.
+    assert!(told > 1000 && taken > 500 && lost > 100, "told {told}, taken over {taken}, lost {lost}");
+}
+
+#[test]
+fn each_wrong_body_is_found() {
+    let all = [
+        Wrong::ReadBefore,
+        Wrong::ToldAtSend,
+        Wrong::NotClosed,
+        Wrong::FreedFirst,
+        Wrong::OffsetNotLookedAt,
+        Wrong::NoBeat,
+        Wrong::FrozenClock,
+    ];
+    for wrong in all {
+        let found = (0..2000).find(|seed| World::new(*seed, true, Some(wrong)).run(1500).is_err());
+        assert!(found.is_some(), "{wrong:?} is not found");
+    }
+}
