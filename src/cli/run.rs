@@ -511,7 +511,12 @@ impl Service {
                     kept += rows_kept;
                 }
                 Ok(Event::Shard(
-                    Notice::Waiting(_) | Notice::LogLost { .. } | Notice::Started(_) | Notice::Reconfigured(_) | Notice::SourcesOver(_) | Notice::Failed { .. },
+                    Notice::Waiting(_)
+                    | Notice::LogLost { .. }
+                    | Notice::Started(_)
+                    | Notice::Reconfigured(_)
+                    | Notice::SourcesOver(_)
+                    | Notice::Failed { .. },
                 )) => {}
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());

@@ -1,10 +1,6 @@
 //! The log of kept sessions in Kafka, before a shard has it: its topic is made and checked, and a partition of it is taken over
 //! ([`crate::replica`]). Blocking, with the client of `forebay check`.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,10 +17,8 @@ use super::check::{UNKNOWN_TOPIC, address};
 use super::log_reader::{EARLIEST, fetch, offset_at};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
-use crate::files;
 use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
 use crate::runtime::seam::Monotonic;
-use crate::runtime::{segment_path, write_note};
 
 /// The last versions of Produce and InitProducerId that name a topic, and that need no more than there is here.
 const PRODUCE_VERSION_MAX: i16 = 12;
@@ -93,7 +87,11 @@ pub fn prepare_topic(
     check(&mut admin, topic, found.partitions.first().map_or(1, |partition| partition.replica_nodes.len()))
 }
 
-fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
+/// Makes the topic, with replicas on as many brokers as there are, at most.
+///
+/// # Errors
+/// Why the cluster does not make it.
+pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
     let replicas = replicas.min(u16::try_from(brokers).unwrap_or(replicas)).max(1);
     let in_sync = replicas.saturating_sub(1).max(1).to_string();
     let shape = Shape { partitions: Some(logs.into()), replication_factor: i16::try_from(replicas).ok() };
@@ -222,7 +220,9 @@ pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> 
         match replica.answered(batch.id, Answer::Produced { error, base_offset }, now) {
             Outcome::Synced(_) => return Ok(()),
             Outcome::Nothing => {}
-            Outcome::Retry(_) => return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}")),
+            Outcome::Retry(_) => {
+                return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}"));
+            }
             Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
         }
     }
@@ -279,57 +279,4 @@ fn produce(leader: &mut Admin, topic: &TopicName, partition: i32, batch: Vec<u8>
     let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
     let told = told.ok_or_else(|| format!("{}: Produce was answered with nothing", leader.broker))?;
     Ok((told.error_code, told.base_offset))
-}
-
-/// A directory that segments are written into.
-#[derive(Debug)]
-struct Folder {
-    dir: PathBuf,
-    /// The file that was last used: most records of a segment stand together.
-    last: Option<(u64, File)>,
-}
-
-impl Folder {
-    fn new(dir: &Path) -> io::Result<Self> {
-        files::make_dirs(dir)?;
-        if std::fs::read_dir(dir)?.next().is_some() {
-            return Err(io::Error::other("it is not empty"));
-        }
-        Ok(Self { dir: dir.to_owned(), last: None })
-    }
-
-    fn file(&mut self, segment: u64) -> io::Result<&File> {
-        let file = match self.last.take().filter(|(last, _)| *last == segment) {
-            Some((_, file)) => file,
-            None => {
-                let mut options = File::options();
-                options.read(true).write(true).create(true);
-                files::open(&segment_path(&self.dir, segment), &options)?
-            }
-        };
-        Ok(&self.last.insert((segment, file)).1)
-    }
-}
-
-impl Store for Folder {
-    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(segment)?.write_all_at(bytes, at)
-    }
-
-    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file(segment)?.read_exact_at(into, at)
-    }
-
-    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
-        self.file(segment)?.set_len(bytes)
-    }
-
-    fn remove(&mut self, segment: u64) -> io::Result<()> {
-        self.last = None;
-        std::fs::remove_file(segment_path(&self.dir, segment))
-    }
-
-    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
-        write_note(&self.dir, note)
-    }
 }

@@ -17,6 +17,8 @@ use crate::runtime::{in_folder, read_note, segment_path, write_note};
 use crate::shard::kafka_disk::Parts;
 use crate::shard::session_log::TakenLog;
 
+use super::admin::Admin;
+use super::check::UNKNOWN_TOPIC;
 use super::session_log::{self, Wanted};
 
 /// The partition of the manifest.
@@ -74,6 +76,37 @@ pub(super) fn prepare(cluster: &Cluster, broker: &Broker) -> Result<(), String> 
     Ok(())
 }
 
+/// Makes the topic if it is missing. Returns whether it was, for `forebay topics create`.
+///
+/// # Errors
+/// What is in the way, in words.
+pub(super) fn make(cluster: &Cluster, broker: &Broker) -> Result<bool, String> {
+    let Broker { sessions, replicas, .. } = broker;
+    let mut admin = Admin::connect(cluster).map_err(|why| why.join("; "))?;
+    let metadata = admin.metadata(&[sessions]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let is_missing = metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC);
+    if is_missing {
+        session_log::make(cluster, sessions, PARTITIONS, *replicas, metadata.brokers.len())?;
+    }
+    Ok(is_missing)
+}
+
+/// Whether a start would find the topic as it has to be, and in words how it is.
+///
+/// # Errors
+/// What is in the way, in words.
+pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String> {
+    let Broker { sessions, replicas, create_topics, .. } = broker;
+    let mut admin = Admin::connect(cluster).map_err(|why| why.join("; "))?;
+    let metadata = admin.metadata(&[sessions]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    if *create_topics && metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC) {
+        return Ok(format!("topic {sessions} is missing; the start creates it"));
+    }
+    let told = session_log::prepare_topic(cluster, sessions, PARTITIONS, *replicas, false)?;
+    let is_as_needed = || format!("topic {sessions} has the partitions and settings that logs of sessions need");
+    Ok(if told.is_empty() { is_as_needed() } else { told.join("; ") })
+}
+
 /// Takes over the log of each shard.
 ///
 /// # Errors
@@ -93,7 +126,7 @@ pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> 
             let event = Event::now(Kind::SessionLogTaken).with(Field::Topic, broker.sessions.as_str());
             let event = event.with(Field::Partition, u64::from(log)).with(Field::Records, taken.read.records);
             journal.say(event.with(Field::Bytes, taken.read.bytes));
-            Ok(TakenLog { taken, parts })
+            Ok(TakenLog { taken, parts, log })
         })
         .collect()
 }

@@ -48,11 +48,9 @@ pub(super) fn resolve(
     let mut broker = Broker::read(&table);
     broker.name = table.read("name", values::name);
     let mut topics = HashMap::new();
-    for (key, of) in [
-        ("messages", &mut broker.messages),
-        ("retained", &mut broker.retained),
-        ("sessions", &mut broker.sessions),
-    ] {
+    for (key, of) in
+        [("messages", &mut broker.messages), ("retained", &mut broker.retained), ("sessions", &mut broker.sessions)]
+    {
         let topic = table.read(key, values::non_empty);
         check_topic(&table, key, &topic, &mut topics);
         *of = topic;

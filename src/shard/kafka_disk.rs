@@ -57,9 +57,9 @@ impl Parts {
 
     /// Each segment: its number, its length, and its bytes by position.
     pub fn each(&self) -> impl Iterator<Item = (u64, u64, impl Iterator<Item = (u64, &[u8])>)> {
-        self.segments.iter().map(|(number, segment)| {
-            (*number, segment.bytes, segment.parts.iter().map(|(at, part)| (*at, &**part)))
-        })
+        self.segments
+            .iter()
+            .map(|(number, segment)| (*number, segment.bytes, segment.parts.iter().map(|(at, part)| (*at, &**part))))
     }
 
     /// Segments and their bytes, by number.
@@ -100,14 +100,16 @@ impl Store for &mut Parts {
 pub(super) struct KafkaDisk {
     /// The cluster, by its place in the configuration.
     pub(super) cluster: usize,
+    /// The partition.
+    pub(super) log: u16,
     parts: Parts,
     replica: Replica,
     done: VecDeque<Completion>,
 }
 
 impl KafkaDisk {
-    pub(super) fn new(cluster: usize, parts: Parts, replica: Replica) -> Self {
-        Self { cluster, parts, replica, done: VecDeque::new() }
+    pub(super) fn new((cluster, log): (usize, u16), parts: Parts, replica: Replica) -> Self {
+        Self { cluster, log, parts, replica, done: VecDeque::new() }
     }
 
     pub(super) fn found(&self) -> BTreeMap<u64, u64> {
@@ -241,3 +243,7 @@ impl Disk for KeptDisk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "kafka_disk_tests.rs"]
+mod tests;

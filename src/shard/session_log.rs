@@ -22,6 +22,8 @@ pub struct TakenLog {
     pub taken: Taken,
     /// What Kafka has of it.
     pub parts: Parts,
+    /// Its partition.
+    pub log: u16,
 }
 
 impl Log {
@@ -49,17 +51,16 @@ impl Core {
         let Some(broker) = &config.broker else { return };
         let (cluster, topic) = (broker.cluster, broker.sessions.as_str().into());
         let wanted = settings::session_log(config, broker, self.broker.index, self.random.u64(..));
-        let TakenLog { taken, parts } = log;
-        let disk = KafkaDisk::new(cluster, parts, Replica::new(taken, self.random.u64(..)));
+        let TakenLog { taken, parts, log } = log;
+        let disk = KafkaDisk::new((cluster, log), parts, Replica::new(taken, self.random.u64(..)));
         let found = disk.found();
         match Buffer::open(&disk, wanted, &found, io.now(), io.wall()) {
             Ok(buffer) => {
-                self.broker.outlets.clock_set_after =
-                    self.broker.outlets.clock_set_after.max(buffer.clock_set_after());
+                self.broker.outlets.clock_set_after = self.broker.outlets.clock_set_after.max(buffer.clock_set_after());
                 self.broker.outlets.logs.kept = Some(buffer);
             }
             Err(why) => {
-                let (topic, log) = (&broker.sessions, self.broker.index);
+                let topic = &broker.sessions;
                 return self.cannot_start(io, format!("topic {topic}, partition {log}: {why}"));
             }
         }
@@ -86,13 +87,16 @@ impl Core {
         has_done
     }
 
-    /// Sends the batch that is due.
+    /// Sends the batch that is due, whatever else the cluster is sent.
     pub(super) fn send_session_log(&mut self, io: &mut Ring<'_>) {
-        let Some(cluster) = self.log.kafka.as_ref().filter(|disk| disk.due() <= io.now()).map(|disk| disk.cluster) else {
+        let now = io.now();
+        let Some(cluster) = self.log.kafka.as_ref().filter(|disk| disk.due() <= now).map(|disk| disk.cluster) else {
             return;
         };
-        self.broker.outlets.upstreams[cluster].busy = true;
-        self.pump(io, cluster);
+        if self.log.ask(cluster, &mut self.broker.outlets.upstreams[cluster].client, now) {
+            self.carry_effects(io, cluster);
+        }
+        self.set_cluster_timer(io, cluster);
     }
 
     /// Gives the log of sessions an event of a cluster's client. `true`: it was for the log alone.
@@ -113,8 +117,7 @@ impl Core {
 
     /// Ends the process, which has lost the log of sessions: no client is told anything more.
     fn lose_session_log(&mut self, io: &mut Ring<'_>, why: Lost) {
-        let topic = self.broker.around.config.broker.as_ref().map(|broker| broker.sessions.clone()).unwrap_or_default();
-        let why = format!("topic {topic}, partition {}: {why}", self.broker.index);
+        let why = format!("{}: {why}", self.session_log_name().unwrap_or_default());
         self.broker
             .teller
             .tell(Kind::SessionLogLost, second(io.now()), |event| event.with(Field::Reason, why.as_str()));
@@ -124,6 +127,12 @@ impl Core {
         io.stop_accepting();
         let _ = self.broker.around.notices.send(Notice::LogLost { shard: self.broker.index, why });
         io.stop();
+    }
+
+    /// Topic and partition of the log of sessions, for people. `None`: there is none in Kafka.
+    pub(super) fn session_log_name(&self) -> Option<String> {
+        let (broker, disk) = (self.broker.around.config.broker.as_ref()?, self.log.kafka.as_ref()?);
+        Some(format!("topic {}, partition {}", broker.sessions, disk.log))
     }
 
     pub(super) fn set_session_log_numbers(&mut self, now: Monotonic) {

@@ -208,7 +208,8 @@ impl Core {
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            let report = if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_sessions(&found, io.now()) };
+            let report =
+                if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_sessions(&found, io.now()) };
             self.tell_recovered(&report, io);
         }
         for upstream in &mut self.broker.outlets.upstreams {
@@ -471,7 +472,7 @@ impl Core {
             self.broker.numbers.raise(lost_metric(kind), count);
         }
         self.broker.numbers.raise(M::LostRows, report.lost_rows());
-        let folder = self.spool_folder();
+        let folder = self.session_log_name().map_or_else(|| self.spool_folder(), PathBuf::from);
         self.broker.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
     }
 }
@@ -528,7 +529,8 @@ impl Core {
 impl Outlets {
     /// Looks whether a message that found no room would find some now: a publisher that waits does not ask again before there is room.
     fn look_again(&mut self) {
-        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), self.logs.rows_mut()) else {
+        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), self.logs.rows_mut())
+        else {
             return;
         };
         let plan = &self.plans[sink];

@@ -372,7 +372,9 @@ impl Broker {
 
     /// Writes a queue down, and sends what was held for that. Where the log has no room the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.logs.kept.as_mut()) else { return };
+        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.logs.kept.as_mut()) else {
+            return;
+        };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
             let payload = &mut self.queues.payload;
