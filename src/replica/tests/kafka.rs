@@ -100,7 +100,15 @@ impl Partition {
         }
         self.end += i64::from(header.records_count);
         let stamp = Stamp { producer_id: header.producer_id, epoch: header.producer_epoch, sequence: first };
-        let stored = Stored { first: offset, last: self.end - 1, stamp, count: header.records_count, at: now, cleaned_at: None, records };
+        let stored = Stored {
+            first: offset,
+            last: self.end - 1,
+            stamp,
+            count: header.records_count,
+            at: now,
+            cleaned_at: None,
+            records,
+        };
         if !(self.closes_nothing && stored.stamp.epoch == i16::MAX) {
             self.known(&stored);
         }
