@@ -74,7 +74,7 @@ pub(super) struct Fold {
     /// Producer id and epoch of the last batch or term that counts; `None`: there is none, or its producer id is closed. Terms are compacted, also
     /// while they are read, so who writes under a higher epoch is an owner whether or not its term is there.
     owner: Option<(i64, i16)>,
-    /// The producer ids that may still write.
+    /// The producer ids that have written, and may still write.
     open: BTreeSet<i64>,
     pub(super) term: u64,
     /// Keys to be written again, or ended: a batch that does not count has them, and Kafka's cleaner does not know that.
@@ -126,7 +126,11 @@ impl Fold {
         let mut passed_over = false;
         let unreadable = |why: String| TakeOverError::Unreadable { offset: header.base_offset, why };
         while let Some(record) = batches.take().map_err(|bad| unreadable(bad.to_string()))? {
-            match (record.key.and_then(Key::decode), record.value) {
+            let key = record.key.and_then(Key::decode);
+            if key.is_some() && by.1 != CLOSED {
+                self.open.insert(by.0);
+            }
+            match (key, record.value) {
                 (Some(Key::Beat), _) => {}
                 (Some(Key::Term { producer_id }), Some(value)) => {
                     let term = Term::decode(value).map_err(TakeOverError::Version)?;
@@ -163,7 +167,6 @@ impl Fold {
             self.open.remove(&producer_id);
             self.owner.take_if(|(id, _)| *id == producer_id);
         } else {
-            self.open.insert(producer_id);
             // While another producer id may write, its owner is not replaced yet.
             if self.counts(by) {
                 self.owner = Some(by);

@@ -21,6 +21,8 @@ struct Stored {
     stamp: Stamp,
     count: i32,
     at: Monotonic,
+    /// When the cleaner was here first: its tombstones stay so long after that (KIP-534).
+    cleaned_at: Option<Monotonic>,
     records: Vec<Record>,
 }
 
@@ -98,7 +100,15 @@ impl Partition {
         }
         self.end += i64::from(header.records_count);
         let stamp = Stamp { producer_id: header.producer_id, epoch: header.producer_epoch, sequence: first };
-        let stored = Stored { first: offset, last: self.end - 1, stamp, count: header.records_count, at: now, records };
+        let stored = Stored {
+            first: offset,
+            last: self.end - 1,
+            stamp,
+            count: header.records_count,
+            at: now,
+            cleaned_at: None,
+            records,
+        };
         if !(self.closes_nothing && stored.stamp.epoch == i16::MAX) {
             self.known(&stored);
         }
@@ -148,7 +158,7 @@ impl Partition {
             }
         }
         for stored in self.log.iter_mut().filter(|stored| stored.last < before) {
-            let is_old = now.since(stored.at) > TOMBSTONES;
+            let is_old = now.since(*stored.cleaned_at.get_or_insert(now)) > TOMBSTONES;
             stored
                 .records
                 .retain(|(offset, key, value)| newest.get(key) == Some(offset) && (value.is_some() || !is_old));

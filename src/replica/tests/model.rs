@@ -325,18 +325,13 @@ impl World {
         let taken = taking.finish().map_err(|why| why.to_string())?;
         let loaded = Loaded::of(&memory)?;
         self.taken += 1;
-        for (item, versions) in &self.promised {
-            for version in versions {
-                self.has(&loaded, *item, *version).map_err(|why| format!("taken over: {why}"))?;
-            }
-        }
-        if let Some((segment, _)) =
-            loaded.makers.iter().find(|(segment, maker)| self.gone.contains(&(**segment, **maker)))
-        {
-            return Err(format!("segment {segment} was freed, and is back"));
-        }
         // Whoever has the later term, whichever of two is done first.
         let order = taken.term as u32;
+        // One that was replaced before it was done is told so with its first batch.
+        let is_last = self.last_loaded.as_ref().is_none_or(|(last, _)| *last < order);
+        if is_last {
+            self.look_at(&loaded)?;
+        }
         let next_segment = loaded.makers.last_key_value().map_or(0, |(last, _)| last + 1);
         self.owners[at].phase = Phase::Serving(Box::new(Serving {
             replica: Replica::new(taken, self.random.u64(..)),
@@ -349,8 +344,23 @@ impl World {
             freed: Vec::new(),
             token: 0,
         }));
-        if self.last_loaded.as_ref().is_none_or(|(last, _)| *last < order) {
+        if is_last {
             self.last_loaded = Some((order, loaded));
+        }
+        Ok(())
+    }
+
+    /// All that clients were told is there, and nothing that is over.
+    fn look_at(&self, loaded: &Loaded) -> Checked {
+        for (item, versions) in &self.promised {
+            for version in versions {
+                self.has(loaded, *item, *version).map_err(|why| format!("taken over: {why}"))?;
+            }
+        }
+        if let Some((segment, _)) =
+            loaded.makers.iter().find(|(segment, maker)| self.gone.contains(&(**segment, **maker)))
+        {
+            return Err(format!("segment {segment} was freed, and is back"));
         }
         Ok(())
     }
