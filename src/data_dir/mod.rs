@@ -40,6 +40,7 @@ use crate::in_use;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::{FolderLock, file_system_advice, sync_folder};
 use crate::shard::damaged;
+use crate::shard::session_log::DIRECTORY;
 
 /// A set of folders that is being made.
 const NEW: &str = ".spool.making";
@@ -136,7 +137,7 @@ pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
 /// # Errors
 /// In words for a person.
 pub(crate) fn rehome_logs(config: &Config, dir: &Path, from: usize) -> Result<(usize, usize), String> {
-    let (root, directory) = (dir.join("spool"), DataDirId::random());
+    let (root, directory) = (dir.join("spool"), DataDirId::from_number(DIRECTORY));
     let failed = |error: io::Error| format!("{}: {error}", root.display());
     Manifest::write(&root, directory, from).map_err(failed)?;
     for shard in 0..from {

@@ -15,8 +15,9 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::End;
 
 use super::connection::{Kind, Timer};
+use super::disks::Files;
 use super::mail::{Mail, Notice};
-use super::spool::{Files, kept, rows};
+use super::spool::{kept, rows};
 use super::{Core, Ring};
 
 /// How long the remaining rows may take to get onto the disk once the grace is over.

@@ -10,8 +10,6 @@ use crate::replica::{Numbers, Outcome, Replica, Store};
 use crate::runtime::seam::Monotonic;
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
-use super::spool::Files;
-
 /// The bytes of a log in Kafka, as a start has read them.
 #[derive(Debug, Default)]
 pub struct Parts {
@@ -177,70 +175,6 @@ impl Disk for KafkaDisk {
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.parts.segments.get(&segment).ok_or(ReadError::Missing)?.read(at, into)
-    }
-}
-
-/// The disk of what sessions keep: the shard's own, or Kafka.
-pub(super) enum KeptDisk<'a> {
-    Files(Files<'a>),
-    Kafka(&'a mut KafkaDisk),
-}
-
-impl Disk for KeptDisk<'_> {
-    fn create(&mut self, segment: u64, bytes: u64) {
-        match self {
-            Self::Files(disk) => disk.create(segment, bytes),
-            Self::Kafka(disk) => disk.create(segment, bytes),
-        }
-    }
-
-    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
-        match self {
-            Self::Files(disk) => disk.append(segment, at, bytes),
-            Self::Kafka(disk) => disk.append(segment, at, bytes),
-        }
-    }
-
-    fn sync(&mut self, token: u64, segments: &[u64]) {
-        match self {
-            Self::Files(disk) => disk.sync(token, segments),
-            Self::Kafka(disk) => disk.sync(token, segments),
-        }
-    }
-
-    fn set_aside(&mut self, segment: u64) {
-        match self {
-            Self::Files(disk) => disk.set_aside(segment),
-            Self::Kafka(disk) => disk.set_aside(segment),
-        }
-    }
-
-    fn read_note(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Files(disk) => disk.read_note(),
-            Self::Kafka(disk) => disk.read_note(),
-        }
-    }
-
-    fn write_note(&mut self, note: &[u8]) {
-        match self {
-            Self::Files(disk) => disk.write_note(note),
-            Self::Kafka(disk) => disk.write_note(note),
-        }
-    }
-
-    fn free(&mut self, segment: u64) {
-        match self {
-            Self::Files(disk) => disk.free(segment),
-            Self::Kafka(disk) => disk.free(segment),
-        }
-    }
-
-    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        match self {
-            Self::Files(disk) => disk.read(segment, at, into),
-            Self::Kafka(disk) => disk.read(segment, at, into),
-        }
     }
 }
 

@@ -14,12 +14,12 @@ use crate::session::Reason;
 
 use super::broker::admit::Feeds;
 use super::dead_letters::DeadLetterQueue;
+use super::fullness::Fullness;
 use super::logs::Logs;
 use super::reservation::{Wait, Workspace};
 use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
-use super::spool::Fullness;
 use super::upstream::Upstream;
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.

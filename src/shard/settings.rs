@@ -229,7 +229,7 @@ pub(super) fn session_log(config: &Config, broker: &Broker, shard: usize, seed: 
             segment_bytes: log.segment_bytes,
             segments_max: log.segments_max,
             sink_bytes_max: log.room(),
-            data_dir_id: 0,
+            data_dir_id: super::session_log::DIRECTORY,
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),

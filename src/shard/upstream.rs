@@ -24,11 +24,11 @@ use crate::session::{Claimed, Reason, Receipt, Settled};
 
 use super::carrier::{Carrier, Far};
 use super::connection::Timer;
+use super::disks::Files;
 use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::owner::Owner;
-use super::spool::Files;
 use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
