@@ -16,7 +16,7 @@ use super::spool::Log;
 use super::{Core, Ring, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.
-pub const DIRECTORY: u128 = 1;
+pub(crate) const DIRECTORY: u128 = 1;
 
 /// A log of sessions that a start has taken over, for its shard.
 #[derive(Debug)]

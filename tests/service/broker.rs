@@ -215,7 +215,10 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     };
     assert_eq!(held(&service), expected);
     let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    let commits = || metric(&service, "source_commits_total{result=\"committed\"}");
+    let before = commits();
     publisher.deliver(1, "place/1/device/x", b"not retained");
+    until("a commit of what came before it", || commits() > before);
     service.kill9();
     drop(service);
     // An empty machine.
