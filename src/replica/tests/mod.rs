@@ -40,6 +40,7 @@ fn each_wrong_body_is_found() {
     ];
     for wrong in all {
         let found = (0..2000).find(|seed| World::new(*seed, true, Some(wrong)).run(1500).is_err());
+        println!("{wrong:?}: {found:?}");
         assert!(found.is_some(), "{wrong:?} is not found");
     }
 }
