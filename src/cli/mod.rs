@@ -54,6 +54,7 @@ pub mod rules;
 pub mod run;
 mod secured;
 pub mod session_log;
+mod session_logs;
 mod shards;
 pub mod sinks;
 mod source_trial;

@@ -1,10 +1,6 @@
 //! The log of kept sessions in Kafka, before a shard has it: its topic is made and checked, and a partition of it is taken over
 //! ([`crate::replica`]). Blocking, with the client of `forebay check`.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,9 +17,8 @@ use super::check::{UNKNOWN_TOPIC, address};
 use super::log_reader::{EARLIEST, fetch, offset_at};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
-use crate::files;
-use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, Taken};
-use crate::runtime::{segment_path, write_note};
+use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
+use crate::runtime::seam::Monotonic;
 
 /// The last versions of Produce and InitProducerId that name a topic, and that need no more than there is here.
 const PRODUCE_VERSION_MAX: i16 = 12;
@@ -57,8 +52,6 @@ pub struct Wanted<'a> {
     pub log: u16,
     /// The instance's name, for people.
     pub instance: &'a str,
-    /// Where its segments go: a directory that is not there yet, or empty.
-    pub dir: &'a Path,
 }
 
 /// Makes the topic of logs if it is missing and `create` allows it, and looks whether it is what a log needs. Returns what an operator should know
@@ -94,7 +87,11 @@ pub fn prepare_topic(
     check(&mut admin, topic, found.partitions.first().map_or(1, |partition| partition.replica_nodes.len()))
 }
 
-fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
+/// Makes the topic, with replicas on as many brokers as there are, at most.
+///
+/// # Errors
+/// Why the cluster does not make it.
+pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
     let replicas = replicas.min(u16::try_from(brokers).unwrap_or(replicas)).max(1);
     let in_sync = replicas.saturating_sub(1).max(1).to_string();
     let shape = Shape { partitions: Some(logs.into()), replication_factor: i16::try_from(replicas).ok() };
@@ -161,12 +158,13 @@ fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>,
     Ok(told)
 }
 
-/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in the directory.
+/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in `store`, which holds
+/// nothing before.
 ///
 /// # Errors
-/// What is in the way, in words. It may pass; the directory has to be made anew.
-pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
-    let Wanted { cluster, topic, log, instance, dir } = *wanted;
+/// What is in the way, in words. It may pass; the store has to be made anew.
+pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String> {
+    let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
     let failed = |why: String| format!("log {log} of topic {topic}: {why}");
     let mut admin = connect(cluster)?;
@@ -177,8 +175,7 @@ pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
     let transactional_id = names.transactional_id();
     let first = offset_at(&mut leader, &name, partition, EARLIEST)?;
     let mut coordinator = coordinator(cluster, &transactional_id, Coordinates::Transactions, &mut admin)?;
-    let folder = Folder::new(dir).map_err(|error| failed(format!("{}: {error}", dir.display())))?;
-    let mut taking = TakeOver::new(names, folder, first);
+    let mut taking = TakeOver::new(names, store, first);
     loop {
         if began.elapsed() > TAKE_OVER_MAX {
             return Err(failed(format!("reading it takes longer than {} s", TAKE_OVER_MAX.as_secs())));
@@ -200,6 +197,33 @@ pub fn take_over(wanted: &Wanted<'_>) -> Result<Taken, String> {
                 taking.read(&told.records.unwrap_or_default()).map_err(|why| failed(why.to_string()))?;
             }
             Step::Done => return taking.finish().map_err(|why| failed(why.to_string())),
+        }
+    }
+}
+
+/// Writes all that a replica owes Kafka, on the thread of a start.
+///
+/// # Errors
+/// What is in the way, in words. The log has to be taken over again.
+pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> {
+    let Wanted { cluster, topic, log, .. } = *wanted;
+    let (partition, began) = (i32::from(log), Instant::now());
+    let mut admin = connect(cluster)?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let (mut leader, _) = leader(cluster, &metadata, partition)?;
+    let name = TopicName(StrBytes::from(topic.to_owned()));
+    replica.sync(0);
+    loop {
+        let now = Monotonic(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let batch = replica.next_batch(now).ok_or_else(|| format!("log {log} of topic {topic}: nothing is due"))?;
+        let (error, base_offset) = produce(&mut leader, &name, partition, batch.bytes.to_vec())?;
+        match replica.answered(batch.id, Answer::Produced { error, base_offset }, now) {
+            Outcome::Synced(_) => return Ok(()),
+            Outcome::Nothing => {}
+            Outcome::Retry(_) => {
+                return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}"));
+            }
+            Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
         }
     }
 }
@@ -255,57 +279,4 @@ fn produce(leader: &mut Admin, topic: &TopicName, partition: i32, batch: Vec<u8>
     let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
     let told = told.ok_or_else(|| format!("{}: Produce was answered with nothing", leader.broker))?;
     Ok((told.error_code, told.base_offset))
-}
-
-/// A directory that segments are written into.
-#[derive(Debug)]
-struct Folder {
-    dir: PathBuf,
-    /// The file that was last used: most records of a segment stand together.
-    last: Option<(u64, File)>,
-}
-
-impl Folder {
-    fn new(dir: &Path) -> io::Result<Self> {
-        files::make_dirs(dir)?;
-        if std::fs::read_dir(dir)?.next().is_some() {
-            return Err(io::Error::other("it is not empty"));
-        }
-        Ok(Self { dir: dir.to_owned(), last: None })
-    }
-
-    fn file(&mut self, segment: u64) -> io::Result<&File> {
-        let file = match self.last.take().filter(|(last, _)| *last == segment) {
-            Some((_, file)) => file,
-            None => {
-                let mut options = File::options();
-                options.read(true).write(true).create(true);
-                files::open(&segment_path(&self.dir, segment), &options)?
-            }
-        };
-        Ok(&self.last.insert((segment, file)).1)
-    }
-}
-
-impl Store for Folder {
-    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(segment)?.write_all_at(bytes, at)
-    }
-
-    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file(segment)?.read_exact_at(into, at)
-    }
-
-    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
-        self.file(segment)?.set_len(bytes)
-    }
-
-    fn remove(&mut self, segment: u64) -> io::Result<()> {
-        self.last = None;
-        std::fs::remove_file(segment_path(&self.dir, segment))
-    }
-
-    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
-        write_note(&self.dir, note)
-    }
 }

@@ -92,8 +92,8 @@ impl Change {
             _ => {}
         }
         self.spool(wanted);
-        // Otherwise it follows from the spool.
-        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
+        // Otherwise it follows from there being a log.
+        let is_asked = self.config.kept_log().is_some() == wanted.kept_log().is_some();
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
         }

@@ -27,7 +27,7 @@ mod owner;
 mod queue;
 mod take_over;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use fold::{Read, Store};

@@ -339,6 +339,12 @@ impl Replica {
         Outcome::Lost(*self.numbers.lost.get_or_insert(why))
     }
 
+    /// The token of the sync under way.
+    #[cfg(test)]
+    pub(crate) fn syncing(&self) -> Option<u64> {
+        self.sync.map(|(token, _)| token)
+    }
+
     /// Its numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {

@@ -20,6 +20,7 @@
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `logs`, `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -54,6 +55,8 @@ mod events;
 mod exchange;
 mod given_up;
 mod inspect;
+pub(crate) mod kafka_disk;
+mod logs;
 pub mod mail;
 mod members;
 mod moves;
@@ -67,6 +70,7 @@ pub mod router;
 mod rule_events;
 mod rule_hooks;
 mod rules;
+pub(crate) mod session_log;
 mod settings;
 mod sinks;
 mod sorted;

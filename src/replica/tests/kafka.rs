@@ -36,21 +36,21 @@ struct Producer {
 
 /// The partition, and the transactional id's state.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Partition {
+pub(crate) struct Partition {
     log: Vec<Stored>,
     producers: BTreeMap<i64, Producer>,
-    pub(super) end: i64,
+    pub(crate) end: i64,
     identity: Option<(i64, i16)>,
     next_id: i64,
     /// A wrong body: a record under the last epoch does not close its producer id.
-    pub(super) closes_nothing: bool,
+    pub(crate) closes_nothing: bool,
     /// `message.timestamp.type=CreateTime`.
-    pub(super) is_create_time: bool,
+    pub(crate) is_create_time: bool,
 }
 
 impl Partition {
     /// InitProducerId with the transactional id.
-    pub(super) fn identify(&mut self) -> (i64, i16) {
+    pub(crate) fn identify(&mut self) -> (i64, i16) {
         let next = match self.identity {
             Some((id, epoch)) if epoch < i16::MAX - 1 => (id, epoch + 1),
             _ => {
@@ -63,12 +63,12 @@ impl Partition {
     }
 
     /// The coordinator forgets the transactional id (`transactional.id.expiration.ms`).
-    pub(super) fn forget_identity(&mut self) {
+    pub(crate) fn forget_identity(&mut self) {
         self.identity = None;
     }
 
     /// Produce: error code and offset.
-    pub(super) fn append(&mut self, bytes: &[u8], now: Monotonic) -> (i16, i64) {
+    pub(crate) fn append(&mut self, bytes: &[u8], now: Monotonic) -> (i16, i64) {
         self.producers.retain(|_, producer| now.since(producer.at) < FORGETS);
         let header = BatchHeader::read(bytes).expect("a batch");
         assert!(header.crc_matches(bytes), "a batch with its checksum");
@@ -131,20 +131,20 @@ impl Partition {
     }
 
     /// Fetch: a few batches from an offset on.
-    pub(super) fn fetch(&self, from: i64, batches: usize) -> Vec<u8> {
+    pub(crate) fn fetch(&self, from: i64, batches: usize) -> Vec<u8> {
         let wanted = self.log.iter().filter(|stored| stored.last >= from).take(batches);
         wanted.flat_map(|stored| stored.encode(self.is_create_time)).collect()
     }
 
     /// Changes what is there.
-    pub(super) fn edit(&mut self, mut each: impl FnMut(&[u8], &mut Vec<u8>)) {
+    pub(crate) fn edit(&mut self, mut each: impl FnMut(&[u8], &mut Vec<u8>)) {
         for (_, key, value) in self.log.iter_mut().flat_map(|stored| &mut stored.records) {
             value.iter_mut().for_each(|value| each(key, value));
         }
     }
 
     /// The cleaner goes over everything before an offset.
-    pub(super) fn compact(&mut self, before: i64, now: Monotonic) {
+    pub(crate) fn compact(&mut self, before: i64, now: Monotonic) {
         let mut newest: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
         for (offset, key, _) in self.log.iter().filter(|stored| stored.last < before).flat_map(|stored| &stored.records)
         {
@@ -169,7 +169,7 @@ impl Partition {
     }
 
     /// An unclean election: the new leader lacks the last batches. Returns where the log ends now.
-    pub(super) fn cut(&mut self, batches: usize) -> i64 {
+    pub(crate) fn cut(&mut self, batches: usize) -> i64 {
         let keep = self.log.len().saturating_sub(batches);
         for stored in self.log.drain(keep..) {
             self.end = self.end.min(stored.first);

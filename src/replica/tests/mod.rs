@@ -1,6 +1,6 @@
 //! Tests of the replica: single steps here, owners in turn over a model of Kafka in `model`.
 
-mod kafka;
+pub(crate) mod kafka;
 mod model;
 mod units;
 
