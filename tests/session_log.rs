@@ -6,7 +6,7 @@ mod kafka_driver;
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use forebay::cli::session_log::{Wanted, prepare_topic, take_over};
 use forebay::config::Config;
 use forebay::kafka::client::Settings;
-use forebay::replica::{Lost, Outcome, Read, Replica};
+use forebay::replica::{Lost, Outcome, Read, Replica, Store};
 use kafka_driver::Driver;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,8 +24,9 @@ struct Place {
     config: Config,
     bootstrap: String,
     topic: String,
-    dir: tempfile::TempDir,
     owners: u32,
+    /// The note that the last owner has found.
+    note: Option<Vec<u8>>,
 }
 
 /// An owner on real sockets.
@@ -44,7 +45,7 @@ impl Place {
             "[kafka.main]\nbootstrap = \"{bootstrap}\"\n[[sink]]\nname = \"s\"\nfilters = [\"x\"]\ntopic = \"unused\"\n"
         );
         let config = forebay::config::parse(&text, "test").expect("a configuration");
-        Self { config, bootstrap, topic, dir: support::temp_dir(), owners: 0 }
+        Self { config, bootstrap, topic, owners: 0, note: None }
     }
 
     fn tool(&self, arguments: &[&str]) -> String {
@@ -77,23 +78,52 @@ impl Place {
     /// The next owner, the segments that it has found, and what it has read for that.
     fn take_over(&mut self) -> (Owner, BTreeMap<u64, Vec<u8>>, Read) {
         self.owners += 1;
-        let dir = self.dir.path().join(self.owners.to_string());
         let (cluster, topic) = (&self.config.clusters[0], &*self.topic);
-        let wanted = Wanted { cluster, topic, log: 1, instance: "test", dir: &dir };
-        let taken = take_over(&wanted).expect("taken over");
+        let wanted = Wanted { cluster, topic, log: 1, instance: "test" };
+        let mut files = Files::default();
+        let taken = take_over(&wanted, &mut files).expect("taken over");
         let read = taken.read;
+        self.note = files.1.take();
         let bootstrap = self.bootstrap.split(',').map(str::to_owned).collect();
         let mut driver = Driver::start(Settings { bootstrap, ..Settings::default() }, self.owners.into());
         let now = driver.now();
         driver.client.watch_metadata(&Rc::from(topic), now);
-        (Owner { driver, replica: Replica::new(taken, 1), token: 0 }, files(&dir), read)
+        (Owner { driver, replica: Replica::new(taken, 1), token: 0 }, files.0, read)
     }
 }
 
-fn files(dir: &Path) -> BTreeMap<u64, Vec<u8>> {
-    let found = forebay::runtime::segments_in(dir).expect("a directory");
-    let read = |segment| std::fs::read(forebay::runtime::segment_path(dir, segment)).expect("a segment");
-    found.into_iter().map(|(segment, _)| (segment, read(segment))).collect()
+/// Segments in memory.
+#[derive(Default)]
+struct Files(BTreeMap<u64, Vec<u8>>, Option<Vec<u8>>);
+
+impl Store for &mut Files {
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let (file, at) = (self.0.entry(segment).or_default(), usize::try_from(at).expect("small"));
+        file.resize(file.len().max(at + bytes.len()), 0);
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(at).expect("small");
+        into.copy_from_slice(&self.0[&segment][at..at + into.len()]);
+        Ok(())
+    }
+
+    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
+        self.0.entry(segment).or_default().resize(usize::try_from(bytes).expect("small"), 0);
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.0.remove(&segment);
+        Ok(())
+    }
+
+    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
+        self.1 = Some(note.to_vec());
+        Ok(())
+    }
 }
 
 impl Owner {
@@ -154,7 +184,7 @@ fn two_owners_in_turn_lose_nothing_that_was_acknowledged() {
     let (mut second, found, read) = place.take_over();
     assert!(found == expected, "{:?} in the place of {:?}", found.keys(), expected.keys());
     assert_eq!(read.passed_over, 0);
-    assert_eq!(forebay::runtime::read_note(&place.dir.path().join("2")).as_deref(), Some(&b"a note"[..]));
+    assert_eq!(place.note.as_deref(), Some(&b"a note"[..]));
     // The first one has lost it, and is told with its next batch.
     first.replica.append(2, 90_000, b"late");
     assert_eq!(first.sync(), Err(Lost::Fenced(47)));
@@ -186,10 +216,8 @@ fn a_topic_with_other_settings_is_refused_with_the_command_that_mends_it() {
     assert!(refused.contains("--add-config cleanup.policy=compact,message.timestamp.type=LogAppendTime"), "{refused}");
     // Who may not see the settings sees it by the records.
     place.owners += 1;
-    let dir = place.dir.path().join("x");
-    let wanted =
-        Wanted { cluster: &place.config.clusters[0], topic: &place.topic, log: 1, instance: "test", dir: &dir };
-    let refused = take_over(&wanted).expect_err("refused");
+    let wanted = Wanted { cluster: &place.config.clusters[0], topic: &place.topic, log: 1, instance: "test" };
+    let refused = take_over(&wanted, &mut Files::default()).expect_err("refused");
     assert!(refused.contains("message.timestamp.type=LogAppendTime"), "{refused}");
 }
 

@@ -95,7 +95,7 @@ impl World {
         self.process += 1;
         self.early.clear();
         let replica = Replica::new(taken, self.random.u64(..));
-        let disk = KafkaDisk::new((0, 1), parts, replica);
+        let mut disk = KafkaDisk::new((0, 1), parts, replica);
         let found = disk.found();
         let opened = Buffer::open(&disk, settings(self.random.u64(..)), &found, self.now, WallMs(1));
         let mut buffer = opened.map_err(|error| error.to_string())?;

@@ -19,9 +19,9 @@ use crate::support::{run, tool};
 pub(crate) struct Names {
     pub(crate) kafka: String,
     pub(crate) messages: String,
-    retained: String,
+    pub(crate) retained: String,
     pub(crate) sessions: String,
-    devices: String,
+    pub(crate) devices: String,
     pub(crate) group: String,
 }
 
