@@ -15,7 +15,7 @@ use crate::runtime::seam::Monotonic;
 /// How long nothing is sent at most. Kafka forgets a producer that is silent (`producer.id.expiration.ms`, a day by default), and takes older epochs then.
 const BEAT: Duration = Duration::from_secs(60);
 /// How long nothing may be acknowledged: after that Kafka may have forgotten this producer, and takes records of others again. A process that was frozen
-/// so long has perhaps been replaced, and would not be told.
+/// for this time may have been replaced, and no error would report it.
 const SILENCE_MAX: Duration = Duration::from_secs(20 * 3600);
 /// The wait before a batch is sent again.
 const AGAIN: Bounds = Bounds { min: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -69,7 +69,7 @@ pub enum Outcome {
     Lost(Lost),
 }
 
-/// Why a log is lost to this process. What Kafka has is taken up by the next start.
+/// Why a log is lost to this process. The next process takes up what Kafka has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.

@@ -21,7 +21,7 @@ struct Stored {
     stamp: Stamp,
     count: i32,
     at: Monotonic,
-    /// When the cleaner was here first: its tombstones stay so long after that (KIP-534).
+    /// When the cleaner was here first: its tombstones stay for [`TOMBSTONES`] after that (KIP-534).
     cleaned_at: Option<Monotonic>,
     records: Vec<Record>,
 }

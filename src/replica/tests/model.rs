@@ -1,4 +1,4 @@
-//! Owners of one log, that come, serve, freeze, thaw and die, over a model of its partition. What an owner has told its clients must be there for each
+//! Owners of one log, that come, serve, freeze, thaw and die, over a model of its partition. An acknowledgement that an owner gave its clients holds for each
 //! owner after it. Items have versions; each append is a version of an item, and knows the one that it replaces.
 
 use std::cell::RefCell;
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// The coordinator forgets the transactional id after seven days: nobody has been taking the log over for so long.
+    /// The coordinator forgets the transactional id after seven days: nobody takes the log over meanwhile.
     fn forget(&mut self) {
         for owner in &mut self.owners {
             if matches!(owner.phase, Phase::Taking(..)) {
