@@ -1,6 +1,7 @@
 //! The log of sessions in a partition of a real Kafka (`FOREBAY_TEST_KAFKA`): owners in turn, a partition with many records, and one that the cleaner has
 //! been over.
 
+#[allow(dead_code, reason = "of other tests")]
 #[path = "support/kafka_driver.rs"]
 mod kafka_driver;
 mod support;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use forebay::cli::session_log::{Wanted, prepare_topic, take_over};
 use forebay::config::Config;
 use forebay::kafka::client::Settings;
-use forebay::replica::{Lost, Outcome, Read, Replica, Store};
+use forebay::replica::{Lost, Outcome, Read, Replica, Store, Taken};
 use kafka_driver::Driver;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -75,13 +76,27 @@ impl Place {
         }
     }
 
+    /// The log, or why it is not to be had, with its segments. A coordinator that was never asked has to make itself ready first.
+    fn taken(&mut self) -> (Result<Taken, String>, Files) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.owners += 1;
+            let (cluster, topic) = (&self.config.clusters[0], &*self.topic);
+            let wanted = Wanted { cluster, topic, log: 1, instance: "test" };
+            let mut files = Files::default();
+            match take_over(&wanted, &mut files) {
+                Err(why) if why.contains("was answered with error 1") && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                taken => return (taken, files),
+            }
+        }
+    }
+
     /// The next owner, the segments that it has found, and what it has read for that.
     fn take_over(&mut self) -> (Owner, BTreeMap<u64, Vec<u8>>, Read) {
-        self.owners += 1;
-        let (cluster, topic) = (&self.config.clusters[0], &*self.topic);
-        let wanted = Wanted { cluster, topic, log: 1, instance: "test" };
-        let mut files = Files::default();
-        let taken = take_over(&wanted, &mut files).expect("taken over");
+        let (taken, mut files) = self.taken();
+        let (taken, topic) = (taken.expect("taken over"), &*self.topic);
         let read = taken.read;
         self.note = files.1.take();
         let bootstrap = self.bootstrap.split(',').map(str::to_owned).collect();
@@ -215,9 +230,7 @@ fn a_topic_with_other_settings_is_refused_with_the_command_that_mends_it() {
     };
     assert!(refused.contains("--add-config cleanup.policy=compact,message.timestamp.type=LogAppendTime"), "{refused}");
     // Who may not see the settings sees it by the records.
-    place.owners += 1;
-    let wanted = Wanted { cluster: &place.config.clusters[0], topic: &place.topic, log: 1, instance: "test" };
-    let refused = take_over(&wanted, &mut Files::default()).expect_err("refused");
+    let refused = place.taken().0.expect_err("refused");
     assert!(refused.contains("message.timestamp.type=LogAppendTime"), "{refused}");
 }
 

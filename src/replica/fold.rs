@@ -13,7 +13,7 @@ use crate::spool::{HEADER_BYTES, Header};
 /// The last epoch: a producer id that has written with it is closed for all others.
 pub(super) const CLOSED: i16 = i16::MAX;
 
-/// The bit of a batch's attributes that says whose clock its time is of.
+/// The bit of a batch's attributes that is set where its time is Kafka's, and not its writer's.
 const LOG_APPEND_TIME: i16 = 1 << 3;
 
 /// Where the segments go. Nothing needs to be synced: Kafka has it.
@@ -211,7 +211,7 @@ impl Fold {
         Ok(())
     }
 
-    /// Ends a segment; what is left of its keys is to become tombstones.
+    /// Ends a segment; its remaining keys become tombstones.
     fn forget(&mut self, segment: u64, store: &mut impl Store) -> io::Result<()> {
         let Some(found) = self.segments.remove(&segment) else { return Ok(()) };
         self.passed.extend(found.places.keys().map(|at| Key::Data { term: found.term, segment, at: *at }));

@@ -15,7 +15,7 @@ use crate::runtime::seam::Monotonic;
 /// How long nothing is sent at most. Kafka forgets a producer that is silent (`producer.id.expiration.ms`, a day by default), and takes older epochs then.
 const BEAT: Duration = Duration::from_secs(60);
 /// How long nothing may be acknowledged: after that Kafka may have forgotten this producer, and takes records of others again. A process that was frozen
-/// so long has perhaps been replaced, and would not be told.
+/// for this time may have been replaced, and no error would report it.
 const SILENCE_MAX: Duration = Duration::from_secs(20 * 3600);
 /// The wait before a batch is sent again.
 const AGAIN: Bounds = Bounds { min: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -69,7 +69,7 @@ pub enum Outcome {
     Lost(Lost),
 }
 
-/// Why a log is lost to this process. What Kafka has is taken up by the next start.
+/// Why a log is lost to this process. The next process takes up what Kafka has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
@@ -103,6 +103,8 @@ struct Flight {
     bytes: Rc<Vec<u8>>,
     records: u32,
     since: Monotonic,
+    /// When it was sent last.
+    sent_at: Monotonic,
     /// When it is sent again; `None`: it is under way.
     again: Option<Monotonic>,
 }
@@ -156,8 +158,8 @@ pub struct Replica {
     /// The sync under way: its token, and the count of records that it waits for.
     sync: Option<(u64, u64)>,
     beat_at: Monotonic,
-    /// When a batch was last acknowledged; `None`: none was.
-    acknowledged_at: Option<Monotonic>,
+    /// When the last batch that was acknowledged was sent: Kafka has known this owner then. An answer may be heard long after that.
+    known_at: Option<Monotonic>,
     backoff: Backoff,
     rng: fastrand::Rng,
     numbers: Numbers,
@@ -185,7 +187,7 @@ impl Replica {
             done: 0,
             sync: None,
             beat_at: Monotonic(0),
-            acknowledged_at: None,
+            known_at: None,
             backoff: Backoff::default(),
             rng: fastrand::Rng::with_seed(seed),
             numbers,
@@ -240,6 +242,7 @@ impl Replica {
             flight.id += 1;
             self.numbers.retries += 1;
         }
+        flight.sent_at = now;
         self.beat_at = now.after(BEAT);
         let (id, bytes) = (flight.id, Rc::clone(&flight.bytes));
         Some(Batch { id, topic: Rc::clone(&self.topic), topic_id: self.topic_id, partition: self.partition, bytes })
@@ -254,7 +257,7 @@ impl Replica {
         let mut bytes = batch.close(None);
         stamp(&mut bytes, self.producer);
         let id = self.numbers.batches + self.numbers.retries;
-        Some(Flight { id, bytes: Rc::new(bytes), records, since: now, again: None })
+        Some(Flight { id, bytes: Rc::new(bytes), records, since: now, sent_at: now, again: None })
     }
 
     /// When [`Replica::next_batch`] has a batch; `NEVER` while one is under way.
@@ -270,7 +273,7 @@ impl Replica {
 
     /// Notes a log that has been silent too long. The first batch is one of the take-over's turn.
     fn is_silent(&mut self, now: Monotonic) -> bool {
-        let since = *self.acknowledged_at.get_or_insert(now);
+        let since = *self.known_at.get_or_insert(now);
         let is_silent = now.since(since) > SILENCE_MAX;
         if is_silent {
             self.lose(Lost::Silent);
@@ -291,7 +294,7 @@ impl Replica {
         }
         match answer {
             Answer::Produced { error: 0, base_offset } if base_offset > self.acknowledged => {
-                self.acknowledge(base_offset, now)
+                self.acknowledge(base_offset)
             }
             Answer::Produced { error: 0, base_offset } => {
                 self.lose(Lost::Before { base_offset, acknowledged: self.acknowledged })
@@ -308,14 +311,14 @@ impl Replica {
         self.flight.as_ref().is_some_and(|flight| flight.id == id && flight.again.is_none())
     }
 
-    fn acknowledge(&mut self, base_offset: i64, now: Monotonic) -> Outcome {
+    fn acknowledge(&mut self, base_offset: i64) -> Outcome {
         let Some(flight) = self.flight.take() else { return Outcome::Nothing };
         self.acknowledged = base_offset + i64::from(flight.records) - 1;
         let next = i64::from(self.producer.sequence) + i64::from(flight.records);
         self.producer.sequence = (next & i64::from(i32::MAX)) as i32;
         self.done += u64::from(flight.records);
         self.backoff.reset();
-        self.acknowledged_at = Some(now);
+        self.known_at = Some(flight.sent_at);
         self.numbers.batches += 1;
         self.numbers.bytes += flight.bytes.len() as u64;
         self.numbers.last_error = None;

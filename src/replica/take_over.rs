@@ -93,7 +93,7 @@ pub struct Taken {
     pub read: Read,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// InitProducerId with [`Names::transactional_id`]; then [`TakeOver::identified`].
@@ -138,7 +138,7 @@ impl<S: Store> TakeOver<S> {
         Self { names, store, fold: Fold::new(first), stage: Stage::Identify, producer, acknowledged: -1 }
     }
 
-    /// What is to be done next.
+    /// The next step.
     #[must_use]
     pub fn step(&self) -> Step {
         let Stamp { producer_id, epoch, sequence } = self.producer;

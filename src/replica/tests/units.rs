@@ -166,6 +166,16 @@ fn something_is_written_each_minute_and_silence_ends_the_ownership() {
     replica.answered(batch.id, Answer::None, late);
     assert!(replica.next_batch(late.after(Duration::from_secs(5))).is_none());
     assert_eq!(replica.lost(), Some(Lost::Silent));
+
+    // A process that was frozen hears of a batch that it had sent before.
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, b"x");
+    replica.sync(1);
+    let batch = replica.next_batch(NOW).expect("a batch");
+    let (error, base_offset) = kafka.append(&batch.bytes, NOW);
+    assert_eq!(replica.answered(batch.id, Answer::Produced { error, base_offset }, late), Outcome::Synced(1));
+    assert!(replica.next_batch(late).is_none());
+    assert_eq!(replica.lost(), Some(Lost::Silent));
 }
 
 #[test]
