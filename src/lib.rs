@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod outward;
 pub mod record;
+pub mod replica;
 pub mod route;
 pub mod rule;
 pub mod rules;

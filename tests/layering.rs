@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bridge", &["limits", "secure", "mqtt", "rule", "outward", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
+    ("replica", &["record", "outward", "kafka", "spool", "runtime::seam"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "files", "address", "secure", "auth"]),
@@ -77,8 +78,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "limits", "address", "bans", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward",
-            "bridge", "dapr", "record", "kafka", "spool", "buffer", "metrics", "service", "config", "listener",
-            "runtime", "source",
+            "bridge", "dapr", "record", "kafka", "spool", "buffer", "replica", "metrics", "service", "config",
+            "listener", "runtime", "source",
         ],
     ),
     (
@@ -113,6 +114,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "control",
             "spool",
             "buffer",
+            "replica",
             "data_dir",
             "telemetry",
         ],

@@ -16,11 +16,13 @@ use kafka_protocol::protocol::StrBytes;
 use super::admin::Admin;
 use super::check::{UNKNOWN_TOPIC, address};
 use super::log_reader::{LATEST, Since, Taker, Wanted, offset_at, read};
+use super::session_logs;
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::{self, Broker, Cluster, Config};
 use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
+use crate::shard::session_log::TakenLog;
 use crate::shard::sources::RetainedMessages;
 
 /// The last versions of these requests that name a topic, and a group that has no members.
@@ -30,13 +32,21 @@ const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
 /// The wait before Kafka is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Prepares until that is done; `done` is told the retained messages of each shard. What is in the way is reported once.
-pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Vec<Vec<u8>>) -> bool) {
+/// What a start has found in Kafka, for each shard.
+pub(super) struct Prepared {
+    /// Retained messages, as packets.
+    pub(super) retained: Vec<Vec<u8>>,
+    /// The logs of sessions.
+    pub(super) logs: Vec<TakenLog>,
+}
+
+/// Prepares until that is done; `done` is told what was found. What is in the way is reported once.
+pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Prepared) -> bool) {
     let Some(broker) = &config.broker else { return };
     let mut said = String::new();
-    let retained = loop {
-        match prepare(config, broker) {
-            Ok(retained) => break retained,
+    let prepared = loop {
+        match prepare(config, broker, journal) {
+            Ok(prepared) => break prepared,
             Err(why) => {
                 if said != why {
                     let event = Event::now(Kind::SourceTrouble).with(Field::Source, config::BROKER);
@@ -48,19 +58,20 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
         }
     };
     // The service may have ended by then.
-    let _ = done(retained);
+    let _ = done(prepared);
 }
 
-/// Creates topics that are missing, has the group begin where it has no place yet, and returns the retained messages of each shard.
+/// Creates topics that are missing, has the group begin where it has no place yet, takes the logs of sessions over, and reads what is retained.
 ///
 /// # Errors
 /// What is in the way, in words: it may pass.
-pub(super) fn prepare(config: &Config, broker: &Broker) -> Result<Vec<Vec<u8>>, String> {
+fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepared, String> {
     let cluster = &config.clusters[broker.cluster];
     let mut admin = Admin::connect(cluster)
         .map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))?;
     let names: Vec<&str> = broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]).collect();
     let metadata = admin.metadata(&names).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let sessions = session_logs::prepare(cluster, broker);
     let missing: Vec<&str> =
         metadata.topics.iter().filter(|topic| topic.error_code == UNKNOWN_TOPIC).filter_map(name).collect();
     if !missing.is_empty() {
@@ -68,6 +79,7 @@ pub(super) fn prepare(config: &Config, broker: &Broker) -> Result<Vec<Vec<u8>>, 
         // The brokers learn of them one after the other.
         return Err(format!("topics are being created: {}", missing.join(", ")));
     }
+    sessions?;
     if let Some(topic) = metadata.topics.iter().find(|topic| topic.error_code != 0) {
         return Err(format!("topic {}: error {}", name(topic).unwrap_or_default(), topic.error_code));
     }
@@ -79,9 +91,11 @@ pub(super) fn prepare(config: &Config, broker: &Broker) -> Result<Vec<Vec<u8>>, 
         ));
     }
     begin(cluster, broker, &mut admin, &metadata)?;
+    // The process that had them ends, and copies no more retained messages.
+    let logs = session_logs::take_over(config, broker, journal)?;
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
-    Ok(retained.0.of_shards())
+    Ok(Prepared { retained: retained.0.of_shards(), logs })
 }
 
 fn name(topic: &MetadataResponseTopic) -> Option<&str> {
@@ -119,7 +133,7 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
 /// were added later begin at their first record.
 fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<(), String> {
     let group = broker.group();
-    let mut coordinator = coordinator(cluster, &group, admin)?;
+    let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
@@ -162,14 +176,23 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     }
 }
 
-/// A connection to the broker that coordinates the group.
-fn coordinator(cluster: &Cluster, group: &str, admin: &mut Admin) -> Result<Admin, String> {
-    let version = admin.version::<FindCoordinatorRequest>(3);
-    let version = version.ok_or_else(|| format!("{}: it does not support consumer groups", admin.broker))?;
-    let answer =
-        admin.ask_at(&FindCoordinatorRequest::default().with_key(StrBytes::from(group.to_owned())), version)?;
+/// What a broker coordinates.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Coordinates {
+    /// A consumer group.
+    Group = 0,
+    /// A transactional id.
+    Transactions = 1,
+}
+
+/// A connection to the broker that coordinates a group, or a transactional id.
+pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: &mut Admin) -> Result<Admin, String> {
+    let version = admin.version::<FindCoordinatorRequest>(3).filter(|version| *version >= of as i16);
+    let version = version.ok_or_else(|| format!("{}: it does not support FindCoordinator", admin.broker))?;
+    let request = FindCoordinatorRequest::default().with_key(StrBytes::from(key.to_owned())).with_key_type(of as i8);
+    let answer = admin.ask_at(&request, version)?;
     if answer.error_code != 0 {
-        return Err(format!("group {group}: FindCoordinator was answered with error {}", answer.error_code));
+        return Err(format!("coordinator of {key}: FindCoordinator was answered with error {}", answer.error_code));
     }
     let host = answer.host.as_str();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
+use super::session_logs;
 use super::{
     EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_modes, check_sources, check_spool,
     check_start, source_trial, topics,
@@ -132,6 +133,7 @@ pub fn run(args: &CheckArgs) -> Checked {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
             let sources: Vec<&Source> = config.sources.iter().filter(|source| source.cluster == index).collect();
             of_cluster(&config, cluster, (&sinks, &sources), &mut lines);
+            of_session_logs(&config, index, &mut lines);
         }
         check_bridges::of_bridges(&config, &mut lines);
         of_files(&config, &mut lines);
@@ -223,6 +225,16 @@ fn of_memory(config: &Config, lines: &mut Vec<Line>) {
         }
         lines.push(Line { verdict, about: format!("kafka.{}", cluster.name), text });
     }
+}
+
+/// Checks the topic of the logs of sessions, with `[broker]`.
+fn of_session_logs(config: &Config, cluster: usize, lines: &mut Vec<Line>) {
+    let Some(broker) = config.broker.as_ref().filter(|broker| broker.cluster == cluster) else { return };
+    let (verdict, text) = match session_logs::look(&config.clusters[cluster], broker) {
+        Ok(text) => (Verdict::Ok, text),
+        Err(why) => (Verdict::Problem, why),
+    };
+    lines.push(Line { verdict, about: "broker.sessions".to_owned(), text });
 }
 
 fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &[&Source]), lines: &mut Vec<Line>) {

@@ -59,6 +59,8 @@ pub mod rules;
 pub mod run;
 mod secured;
 mod sent_again;
+pub mod session_log;
+mod session_logs;
 mod shards;
 pub mod sinks;
 mod source_trial;

@@ -50,6 +50,7 @@ use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::bindings::Bindings;
+use super::broker;
 use super::certificates::Expiries;
 use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
@@ -86,8 +87,8 @@ enum Event {
     Reload(Wish),
     WouldBe(WouldBe),
     File(FileAnswer),
-    /// What Kafka retains, as packets for each shard: clients may come.
-    Prepared(Vec<Vec<u8>>),
+    /// What `[broker]` needs of Kafka is there.
+    Prepared(broker::Prepared),
 }
 
 /// Runs the service until a signal ends it.
@@ -337,7 +338,7 @@ impl Service {
     }
 
     fn serve(mut self) -> Result<(), Failure> {
-        let mut started = 0;
+        let (mut waiting, mut started, mut retained) = (0, 0, Vec::new());
         let mut sys_topics = None;
         let signal = loop {
             self.renew_files()?;
@@ -356,12 +357,24 @@ impl Service {
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
-                        self.sandbox();
-                        match &self.config.broker {
-                            Some(_) => self.prepare_broker(),
-                            None => self.accept(&mut sys_topics)?,
+                        if self.config.broker.is_none() {
+                            self.sandbox();
                         }
+                        for (shard, packets) in std::mem::take(&mut retained).into_iter().enumerate() {
+                            self.tell(shard, Mail::TakeRetained(packets))?;
+                        }
+                        self.accept(&mut sys_topics)?;
                     }
+                }
+                Ok(Event::Shard(Notice::Waiting(_))) => {
+                    waiting += 1;
+                    if waiting == self.shards.len() {
+                        self.sandbox();
+                        self.prepare_broker();
+                    }
+                }
+                Ok(Event::Shard(Notice::LogLost { shard, why })) => {
+                    return Err(format!("shard {shard} has lost the log of sessions: {why}"));
                 }
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
                     return Err(format!("shard {shard} cannot start: {why}"));
@@ -372,10 +385,11 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::KeySet) => self.edge.look_soon(),
-                Ok(Event::Prepared(retained)) => {
-                    let mut retained = retained.into_iter();
-                    self.tell_each(|_| Mail::TakeRetained(retained.next().unwrap_or_default()))?;
-                    self.accept(&mut sys_topics)?;
+                Ok(Event::Prepared(prepared)) => {
+                    retained = prepared.retained;
+                    for (shard, log) in prepared.logs.into_iter().enumerate() {
+                        self.tell(shard, Mail::TakeOver(Box::new(log)))?;
+                    }
                 }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::File(answer)) => answer(self.reload.shown_file()),
@@ -412,15 +426,16 @@ impl Service {
 
     /// Sends each shard a letter of its own.
     fn tell_each(&self, mut letter: impl FnMut(usize) -> Mail) -> Result<(), Failure> {
-        for shard in 0..self.shards.len() {
-            let mut letter = letter(shard);
-            while let Err(back) = self.post.send(shard, letter) {
-                if self.shards[shard].is_finished() {
-                    return Err(format!("shard {shard} ended unexpectedly"));
-                }
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
+        (0..self.shards.len()).try_for_each(|shard| self.tell(shard, letter(shard)))
+    }
+
+    fn tell(&self, shard: usize, mut letter: Mail) -> Result<(), Failure> {
+        while let Err(back) = self.post.send(shard, letter) {
+            if self.shards[shard].is_finished() {
+                return Err(format!("shard {shard} ended unexpectedly"));
             }
+            letter = back;
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -496,7 +511,12 @@ impl Service {
                     kept += rows_kept;
                 }
                 Ok(Event::Shard(
-                    Notice::Started(_) | Notice::Reconfigured(_) | Notice::SourcesOver(_) | Notice::Failed { .. },
+                    Notice::Waiting(_)
+                    | Notice::LogLost { .. }
+                    | Notice::Started(_)
+                    | Notice::Reconfigured(_)
+                    | Notice::SourcesOver(_)
+                    | Notice::Failed { .. },
                 )) => {}
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());

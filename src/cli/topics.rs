@@ -7,6 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::admin::Admin;
 use super::check::address;
 use super::out::say;
+use super::session_logs;
 use crate::config::{Cluster, Config};
 
 /// The setting that says what becomes of old records of a topic, and its word for keeping the newest of each key.
@@ -55,6 +56,17 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         }
         if topics.is_empty() {
             continue;
+        }
+        if let Some(broker) = config.broker.as_ref().filter(|broker| broker.cluster == index) {
+            let named = format!("topic {} in kafka.{}", broker.sessions, cluster.name);
+            match session_logs::make(cluster, broker) {
+                Ok(true) => say(format_args!("created  {named}")),
+                Ok(false) => say(format_args!("there    {named}")),
+                Err(why) => {
+                    say(format_args!("FAILED   {named}: {why}"));
+                    done = false;
+                }
+            }
         }
         let compacted = config.broker.as_ref().filter(|broker| broker.cluster == index).map(|broker| &*broker.retained);
         match create_in(cluster, (&topics, compacted), shape) {

@@ -12,10 +12,11 @@ use super::reader::{Table, defaults};
 use super::resolve::Document;
 use super::resolved::{
     Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source,
-    Topics,
+    Spool, Topics,
 };
 use super::setting::Settings as _;
 use super::sources::check_mqtt_topic;
+use super::units::ShowSize;
 use super::{EMBEDDED, Overrides, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
 use crate::record::names::{CLIENT_ID, QOS, RETAIN};
@@ -27,11 +28,19 @@ use crate::rule::template::{Fixed, Template};
 pub const NAME: &str = "broker";
 /// The hint for a shared subscription among the filters of a route.
 const SHARED: &str = "a route gets each message once: leave out $share and the group";
+/// Segments that a shard's log of sessions should have, and the largest of them.
+const SEGMENTS_WISHED: u64 = 16;
+const SEGMENT_BYTES_MAX: u64 = 16 * MIB;
+const MIB: u64 = 1 << 20;
 /// The interval between commits of the broker's source.
 const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads `[broker]`, if the file has it.
-pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Broker> {
+pub(super) fn resolve(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    (targets, shards): (&[Target], usize),
+) -> Option<Broker> {
     if !document.has(Section::Broker) {
         return None;
     }
@@ -39,10 +48,18 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
     let mut broker = Broker::read(&table);
     broker.name = table.read("name", values::name);
     let mut topics = HashMap::new();
-    for key in ["messages", "retained"] {
+    for (key, of) in
+        [("messages", &mut broker.messages), ("retained", &mut broker.retained), ("sessions", &mut broker.sessions)]
+    {
         let topic = table.read(key, values::non_empty);
         check_topic(&table, key, &topic, &mut topics);
-        *(if key == "messages" { &mut broker.messages } else { &mut broker.retained }) = topic;
+        *of = topic;
+    }
+    let log = broker.session_log(shards);
+    if log.segments_max * log.segment_bytes > broker.sessions_bytes_max / shards.max(1) as u64 {
+        let fault = Fault::new(format!("is too little for {shards} shards"));
+        let hint = format!("set it to at least \"{}\"", ShowSize(Spool::SEGMENTS_MIN * MIB * shards as u64));
+        table.source.report(&table.spot("sessions_bytes_max"), fault.hint(hint));
     }
     for part in table.list_parts(Section::BrokerRoute) {
         let route = route(&part, overrides, &mut topics);
@@ -95,7 +112,7 @@ fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, 
 /// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
 pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, rules): (&[Sink], &[Source], &[Rule])) {
     let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
-    let topics = || broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]);
+    let topics = || broker.topics().map(|(topic, _)| topic).chain([&*broker.retained, &*broker.sessions]);
     for (at, sink) in sinks.iter().enumerate() {
         if is_ours(&sink.name) {
             let fault = Fault::new(format!("\"{}\" is a name of [broker]'s own", sink.name));
@@ -129,6 +146,18 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, r
 }
 
 impl Broker {
+    /// The log of sessions of each of `shards` shards.
+    #[must_use]
+    pub fn session_log(&self, shards: usize) -> Spool {
+        let bytes_max = self.sessions_bytes_max;
+        let part = bytes_max / shards.max(1) as u64;
+        let segment_bytes = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES_MAX);
+        let spool = defaults(Section::Spool, "spool", Spool::read);
+        // What comes while a batch is under way is the next one.
+        let sync_interval = std::time::Duration::ZERO;
+        Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(shards)
+    }
+
     /// The consumer group of the instance.
     #[must_use]
     pub fn group(&self) -> String {

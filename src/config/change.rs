@@ -92,8 +92,8 @@ impl Change {
             _ => {}
         }
         self.spool(wanted);
-        // Otherwise it follows from the spool.
-        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
+        // Otherwise it follows from there being a log.
+        let is_asked = self.config.kept_log().is_some() == wanted.kept_log().is_some();
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
         }
@@ -463,6 +463,10 @@ impl Change {
 
 /// The wanted configuration with the `[broker]` that runs, which is its sinks and its source, too.
 fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
+    if running.kept_log().is_some() != wanted.kept_log().is_some() {
+        // It follows from there being a log.
+        wanted.delivery.waits_for_disk = running.delivery.waits_for_disk;
+    }
     wanted.broker.clone_from(&running.broker);
     wanted.sinks.retain(|sink| sink.of_broker.is_none());
     wanted.sources.retain(|source| !source.is_of_broker);

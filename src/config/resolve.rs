@@ -67,7 +67,8 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let mut sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
     let rules = drafts.with_sinks(&sinks, log.payloads);
     let spool = spool::resolve(&document, service.shards, &sinks);
-    let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
+    let has_log = spool.is_some() || document.has(Section::Broker);
+    let delivery = delivery(&document.table(Section::Delivery), has_log);
     let to = Destinations { sinks: &sinks, rules: &rules, bridges: &[] };
     let mut bridges = bridges::resolve(&document, overrides, &targets, to);
     let mut sources = sources::resolve(
@@ -78,7 +79,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
-    let broker = broker::resolve(&document, overrides, &targets);
+    let broker = broker::resolve(&document, overrides, (&targets, service.shards));
     if let Some(broker) = &broker {
         broker::check(&document, broker, (&sinks, &sources, &rules));
         sinks.extend(broker.sinks());
@@ -268,13 +269,13 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     mqtt
 }
 
-fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
+fn delivery(table: &Table<'_>, has_log: bool) -> Delivery {
     let asked = table.find("acknowledge", values::word);
-    if asked == Some("stored") && !has_spool {
+    if asked == Some("stored") && !has_log {
         let fault = Fault::new("nothing is stored without a [spool]").hint("add [spool], or leave it out");
         table.source.report(&table.spot("acknowledge"), fault);
     }
-    Delivery { waits_for_disk: has_spool && asked != Some("received"), ..Delivery::read(table) }
+    Delivery { waits_for_disk: has_log && asked != Some("received"), ..Delivery::read(table) }
 }
 
 fn listeners(

@@ -157,6 +157,8 @@ events! {
     ClockNotSet, Warn, Error, "clock_not_set", [Reason], "the clock of this machine is not set: records have no timestamp until it is; if it is right and was wrong before, restart once more";
     ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds records of a run with another number of shards; using that number until the service starts with an empty spool";
     SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions, Retained, Queued], "the number of shards has changed; stored sessions, their messages and retained messages were moved to their new shards";
+    SessionLogTaken, Info, Lifecycle, "session_log_taken", [Topic, Partition, Records, Bytes], "took over the log of sessions in Kafka; a process that had it before ends";
+    SessionLogLost, Error, Error, "session_log_lost", [Reason], "the log of sessions is not this process's any more, or not what it was: it ends, and tells clients nothing more; the next start takes up what Kafka has";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";

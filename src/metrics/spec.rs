@@ -231,6 +231,14 @@ table!(
     SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments, at start and when records are read back.";
     SpoolDamaged, Counter, "spool_segments_damaged", "Segments in which something could not be read; up to 8 files are kept as `N.damaged`.";
     SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
+    SessionLogBytes, Gauge, "session_log_bytes", "Bytes of the segments of the log of sessions, with `[broker]`. Its topic holds what was written of them.";
+    SessionLogBytesMax, Gauge, "session_log_bytes_max", "Limit of `forebay_session_log_bytes` (`sessions_bytes_max`).";
+    SessionLogWaiting, Gauge, "session_log_waiting_records", "Records of the log of sessions that Kafka has not acknowledged. Answers to clients that rest on them wait.";
+    SessionLogWaits, Gauge, "session_log_waiting_seconds", "Age of the oldest batch of the log of sessions that Kafka has not acknowledged.";
+    SessionLogWritten, Counter, "session_log_written_bytes", "Bytes of batches of the log of sessions that Kafka has acknowledged.";
+    SessionLogBatches, Counter, "session_log_batches", "Batches of the log of sessions that Kafka has acknowledged.";
+    SessionLogRetries, Counter, "session_log_retries", "Times that a batch of the log of sessions was sent again.";
+    SessionLogPassedOver, Gauge, "session_log_passed_over", "Batches of others in the log of sessions that this process has passed over at its start.";
     LostSessions, Counter, "spool_lost"{kind = "session"}, "What could not be read back from the spool at start, by kind: kept sessions. Their clients start with new ones.";
     LostRetained, Counter, "spool_lost"{kind = "retained"}, "Retained messages.";
     LostQueued, Counter, "spool_lost"{kind = "queued"}, "Messages that waited for kept sessions, each counted for each of these, or once where its bytes no longer say for which.";

@@ -15,8 +15,9 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::End;
 
 use super::connection::{Kind, Timer};
+use super::disks::Files;
 use super::mail::{Mail, Notice};
-use super::spool::Files;
+use super::spool::{kept, rows};
 use super::{Core, Ring};
 
 /// How long the remaining rows may take to get onto the disk once the grace is over.
@@ -171,7 +172,7 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        if self.broker.outlets.buffer.is_none() {
+        if self.broker.outlets.logs.kept.is_none() {
             // No later process will know of them.
             self.broker.sessions.end_will_delays();
         }
@@ -224,7 +225,7 @@ impl Core {
     fn save(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         let mut saved = true;
-        if let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) {
+        if let (Some(buffer), Some(segments)) = (self.broker.outlets.logs.rows_mut(), io.segments()) {
             let mut files = Files(segments);
             let rules = self.broker.around.rules;
             let upstreams = self.broker.outlets.upstreams.iter_mut().enumerate();
@@ -274,13 +275,13 @@ impl Core {
 
     /// Whether all that was written down is durable.
     fn is_synced(&self) -> bool {
-        self.broker.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
+        self.broker.outlets.logs.each().all(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {
         let saves = self.saves();
         let unwritten: u64 = self.broker.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
-        let unsaved = unwritten + self.broker.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
+        let unsaved = unwritten + self.broker.outlets.logs.rows().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };
@@ -295,8 +296,11 @@ impl Core {
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
-        if let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) {
-            buffer.write_note(&mut Files(segments));
+        for (buffer, mut disk) in [rows(&mut self.broker, io)].into_iter().flatten() {
+            buffer.write_note(&mut disk);
+        }
+        for (buffer, mut disk) in [kept(&mut self.broker, &mut self.log, io)].into_iter().flatten() {
+            buffer.write_note(&mut disk);
         }
         let _ = self.broker.around.notices.send(Notice::Drained {
             shard: self.broker.index,

@@ -26,6 +26,7 @@ use super::connection::AtDoor;
 use super::edge::Edge;
 use super::queues::Known;
 use super::retained::Answered;
+use super::session_log::TakenLog;
 use super::shares::HandedOver;
 use super::sources::SourceLetter;
 use super::{Core, Ring};
@@ -33,6 +34,8 @@ use super::{Core, Ring};
 /// A letter to a shard.
 #[derive(Debug)]
 pub enum Mail {
+    /// The log of sessions of this shard, which the process has taken over.
+    TakeOver(Box<TakenLog>),
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
     /// known.
     HandOver(Detached, Option<Box<AtDoor>>),
@@ -274,6 +277,15 @@ pub struct Reconfiguration {
 pub enum Notice {
     /// The shard has taken up what its spool holds, and waits for [`Mail::Accept`].
     Started(usize),
+    /// The shard runs, and waits for [`Mail::TakeOver`].
+    Waiting(usize),
+    /// The log of sessions is another process's, or not what it was: the shard has ended.
+    LogLost {
+        /// The shard's index.
+        shard: usize,
+        /// What has become of the log, in words.
+        why: String,
+    },
     /// The shard works with the configuration that it was sent with [`Mail::Reconfigure`].
     Reconfigured(usize),
     /// The shard reads no source any more, as [`Mail::EndSources`] has asked.

@@ -19,7 +19,9 @@
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
-//! | `spool`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `spool`, `disks`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `fullness` | messages that find no room in the buffer |
+//! | `logs`, `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -47,13 +49,17 @@ mod connection;
 mod console;
 pub(crate) mod dead_letters;
 mod device;
+mod disks;
 mod door;
 mod drain;
 pub mod edge;
 mod events;
 mod exchange;
+mod fullness;
 mod given_up;
 mod inspect;
+pub(crate) mod kafka_disk;
+mod logs;
 pub mod mail;
 mod members;
 mod moves;
@@ -67,6 +73,7 @@ pub mod router;
 mod rule_events;
 mod rule_hooks;
 mod rules;
+pub(crate) mod session_log;
 mod settings;
 mod sinks;
 mod sorted;

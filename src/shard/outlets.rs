@@ -14,11 +14,12 @@ use crate::session::Reason;
 
 use super::broker::admit::Feeds;
 use super::dead_letters::DeadLetterQueue;
+use super::fullness::Fullness;
+use super::logs::Logs;
 use super::reservation::{Wait, Workspace};
 use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
-use super::spool::Fullness;
 use super::upstream::Upstream;
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.
@@ -34,9 +35,9 @@ pub(super) struct Outlets {
     pub(super) rules: Option<Box<Rules>>,
     /// Events that rules name.
     pub(super) events: RuleEvents,
-    /// Where sinks with a disk buffer keep their rows.
-    pub(super) buffer: Option<Buffer>,
-    /// The handling of a message that the buffer has no room for.
+    /// What the shard writes down.
+    pub(super) logs: Logs,
+    /// The handling of a message that the log of rows has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
     /// Sinks that went without a message, and were not counted yet.
@@ -68,7 +69,7 @@ impl Outlets {
             letters,
             rules: None,
             events: RuleEvents::default(),
-            buffer: None,
+            logs: Logs::default(),
             when_full,
             full: Fullness::default(),
             passed_over: SmallVec::new(),
@@ -87,9 +88,9 @@ impl Outlets {
                 let sink = usize::from(sink);
                 self.letters.has_places(sink) || self.letters.has_room(sink)
             }
-            Full::Spool => self.buffer.as_ref().is_none_or(|buffer| buffer.has_room(wait.bytes)),
+            Full::Spool => self.logs.rows().is_none_or(|buffer| buffer.has_room(wait.bytes)),
             Full::SpoolShare(sink) => {
-                self.buffer.as_ref().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+                self.logs.rows().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
             }
             Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
         };
@@ -98,7 +99,7 @@ impl Outlets {
 
     /// A number that changes whenever memory of some producer, or a place for a dead letter, has come free.
     pub(super) fn freed(&self) -> u64 {
-        let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
+        let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 }

@@ -72,7 +72,7 @@ impl Core {
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
         added.for_each(|(index, sink)| self.broker.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.broker.outlets;
-        if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
+        if let (Some(buffer), Some(spool)) = (outlets.logs.rows_mut(), &config.spool) {
             settings::set_spool(buffer, spool, self.broker.around.rules);
             outlets.when_full = spool.when_full;
         }
@@ -135,7 +135,7 @@ impl Core {
 impl super::Outlets {
     fn add_to_buffer(&mut self, index: usize, sink: &Sink, shards: usize) {
         let number = self.upstreams[sink.cluster].members.number(Role::Own(index));
-        if let (Some(buffer), Some(number)) = (&mut self.buffer, number) {
+        if let (Some(buffer), Some(number)) = (self.logs.rows_mut(), number) {
             buffer.add_sink(sink.cluster, number, settings::terms(sink, shards));
         }
     }

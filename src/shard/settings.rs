@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Config, Sink, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Broker, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
@@ -209,6 +209,24 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),
     })
+}
+
+/// The log of sessions of one shard, in Kafka: no sink keeps rows there.
+pub(super) fn session_log(config: &Config, broker: &Broker, shard: usize, seed: u64) -> buffer::Settings {
+    let of_memory = |of: &Sink| SinkTerms { keep: Keep::Memory, ..terms(of, config.service.shards) };
+    let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(of_memory).collect();
+    let log = broker.session_log(config.service.shards);
+    buffer::Settings {
+        log: spool::Settings {
+            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            segment_bytes: log.segment_bytes,
+            segments_max: log.segments_max,
+            sink_bytes_max: log.room(),
+            data_dir_id: super::session_log::DIRECTORY,
+            seed,
+        },
+        clusters: (0..config.clusters.len()).map(sinks).collect(),
+    }
 }
 
 /// The sessions of one shard, with their share of the number.

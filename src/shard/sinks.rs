@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Buffer, Config, Fed, OfBroker, OnRefuse, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Broker, Buffer, Config, Fed, OfBroker, OnRefuse, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -49,7 +49,8 @@ pub(super) struct Plan {
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
     /// Whether a new process finds each of the sink's rows again, so that a row can stand for the packet id of a QoS 2 message. Rows that a
-    /// `hybrid` sink has written down are given up by the next process: a repeat has to go to it as a new message.
+    /// `hybrid` sink has written down are given up by the next process: a repeat has to go to it as a new message. So do rows beside `[broker]`:
+    /// sessions have a log of their own, and the spool may be another machine's.
     pub(super) keeps_packet_ids: bool,
     /// The level that an answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
@@ -130,6 +131,11 @@ impl Plan {
             of_broker: sink.of_broker,
             dead,
         }
+    }
+
+    /// The same plan beside `[broker]`.
+    fn beside(self, broker: Option<&Broker>) -> Self {
+        Self { keeps_packet_ids: self.keeps_packet_ids && broker.is_none(), ..self }
     }
 
     /// The same plan for rows that rules feed.
@@ -449,7 +455,8 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
         // Every sink is a member of its cluster.
         let number = members.number(Role::Own(index)).unwrap_or(SinkId(u16::MAX));
         let letters = members.number(Role::DeadLetters(index));
-        Plan::new(sink, number, sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters)))
+        let dead = sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters));
+        Plan::new(sink, number, dead).beside(config.broker.as_ref())
     };
     config.sinks.iter().enumerate().map(plan).collect()
 }
@@ -462,7 +469,7 @@ pub(super) fn fed_plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Memb
         let number = members.number(Role::Own(index)).unwrap_or(SinkId(u16::MAX));
         let letters = members.number(Role::DeadLetters(index));
         let dead = sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters));
-        Some(Plan::new(sink, number, dead).fed(sink, fed))
+        Some(Plan::new(sink, number, dead).fed(sink, fed).beside(config.broker.as_ref()))
     };
     config.sinks.iter().enumerate().map(plan).collect()
 }

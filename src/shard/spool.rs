@@ -9,75 +9,83 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::buffer::{Buffer, OpenError, RecordKind, Report, Restored, SpoolFull};
-use crate::config::WhenFull;
-use crate::kafka::types::SinkId;
+use crate::buffer::{Buffer, OpenError, RecordKind, Report, Restored};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
-use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
+use crate::rules::Rules;
+use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, WallMs};
 use crate::runtime::{note_path, segment_path};
-use crate::spool::{AppendError, Completion, Damage, Disk, ReadError, RecoverError, RowSet, What};
+use crate::spool::{Completion, Damage, RecoverError, What};
 
+use super::broker::Broker;
 use super::connection::Timer;
+use super::disks::{Files, KeptDisk};
 use super::events::second;
+use super::kafka_disk::KafkaDisk;
 use super::mail::Notice;
-use super::outlets::Outlets;
 use super::sorted::Sorter;
 use super::{Core, Ring, settings};
 
-/// The ring's segments as the log asks for them.
-pub(super) struct Files<'a>(pub(super) &'a mut dyn Segments);
-
-impl Disk for Files<'_> {
-    fn create(&mut self, segment: u64, bytes: u64) {
-        self.0.create(segment, bytes);
-    }
-
-    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
-        self.0.append(segment, at, bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
-            _ => AppendError::Gone,
-        })
-    }
-
-    fn sync(&mut self, token: u64, segments: &[u64]) {
-        self.0.sync(token, segments);
-    }
-
-    fn set_aside(&mut self, segment: u64) {
-        self.0.set_aside(segment);
-    }
-
-    fn free(&mut self, segment: u64) {
-        self.0.free(segment);
-    }
-
-    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        self.0.read(segment, at, into).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => ReadError::Later,
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => ReadError::Missing,
-            // The file is shorter than it was.
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ReadError::Damaged,
-            _ => ReadError::Failed,
-        })
-    }
-
-    fn read_note(&self) -> Option<Vec<u8>> {
-        self.0.read_note()
-    }
-
-    fn write_note(&mut self, note: &[u8]) {
-        self.0.write_note(note);
-    }
+/// How far a shard is with its logs.
+#[derive(Default)]
+pub(super) struct Log {
+    /// Whether rows that the log holds are taken up: before that there is nothing but its disk.
+    pub(super) is_taken_up: bool,
+    /// Whether what sessions keep is taken up.
+    pub(super) has_sessions: bool,
+    /// Whether the log has done something since its numbers were read.
+    pub(super) has_moved: bool,
+    /// With `[broker]`, what the log of sessions is written to.
+    pub(super) kafka: Option<Box<KafkaDisk>>,
 }
 
-/// How far a shard is with its log.
-#[derive(Debug, Default)]
-pub(super) struct Log {
-    /// Whether what the log holds is taken up: before that there is nothing but its disk.
-    pub(super) is_taken_up: bool,
-    /// Whether the log has done something since its numbers were read.
-    has_moved: bool,
+/// The log of what sessions keep, and its disk.
+pub(super) fn kept<'a>(
+    broker: &'a mut Broker,
+    log: &'a mut Log,
+    io: &'a mut Ring<'_>,
+) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
+    let buffer = broker.outlets.logs.kept.as_mut()?;
+    let disk = match &mut log.kafka {
+        Some(disk) => KeptDisk::Kafka(disk),
+        None => KeptDisk::Files(Files(io.segments()?)),
+    };
+    Some((buffer, disk))
+}
+
+/// The log of rows beside `[broker]`, and its disk.
+pub(super) fn rows<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
+    Some((broker.outlets.logs.rows.as_deref_mut()?, KeptDisk::Files(Files(io.segments()?))))
+}
+
+/// What the end of a turn has left to do for a log.
+struct Flushed {
+    /// Whether a group has begun.
+    has_begun: bool,
+    tries_again: bool,
+    next_group_at: Option<Monotonic>,
+    note_due: Option<Monotonic>,
+}
+
+impl Flushed {
+    /// Sends a log's group to its disk, if none is under way. `None`: the disk refuses what it is asked, and is not asked again.
+    fn of(
+        (buffer, mut disk): (&mut Buffer, KeptDisk<'_>),
+        rules: &dyn Rules,
+        (now, wall): (Monotonic, WallMs),
+    ) -> Option<Self> {
+        if buffer.is_stuck() && !rules.tries_again() {
+            return None;
+        }
+        let group = buffer.group();
+        buffer.flush(&mut disk, now, wall);
+        Some(Self {
+            has_begun: buffer.group() != group,
+            tries_again: buffer.is_stuck() || buffer.wants_turn(),
+            next_group_at: buffer.next_group_at(),
+            note_due: buffer.note_due(),
+        })
+    }
 }
 
 impl Core {
@@ -109,41 +117,85 @@ impl Core {
         })?;
         config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.broker.around.rules));
         self.broker.outlets.clock_set_after = buffer.clock_set_after();
-        self.broker.outlets.buffer = Some(buffer);
+        if config.broker.is_some() {
+            self.broker.outlets.logs.rows = Some(Box::new(buffer));
+        } else {
+            self.broker.outlets.logs.kept = Some(buffer);
+        }
         self.flush_spool(io);
         Ok(())
     }
 
-    /// Takes up the contents of the spool, once they are on the disk for certain, and reports that the shard has started. Until then the
-    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
+    /// Takes up the contents of the logs, once they are durable for certain, and reports that the shard has started. Until then the
+    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka. With `[broker]` rows come first:
+    /// what the log of sessions has found is durable when Kafka has its next group.
     pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
-        if let Some(buffer) = &mut self.broker.outlets.buffer {
-            let Some(Restored { clusters, sessions, lost, mut report }) = buffer.opened() else { return };
-            let mut sorter = Sorter::default();
-            lost.into_iter().for_each(|lost| sorter.add(lost.number, Err(lost), None));
-            for kept in &sessions {
-                sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
-            }
-            let mut sorted = sorter.sorted(report.fate_open);
-            report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-            for (cluster, found) in clusters.into_iter().enumerate() {
+        if !self.log.is_taken_up && !self.take_up_rows(io) || self.log.has_sessions {
+            return;
+        }
+        if self.log.kafka.is_some() {
+            let Some(found) = self.broker.outlets.logs.kept.as_mut().and_then(Buffer::opened) else { return };
+            let report = self.take_up_sessions(&found, io.now());
+            self.tell_recovered(&report, io);
+        }
+        self.take_up_bridges(io);
+        self.log.has_sessions = true;
+        self.tell_clock(io);
+        // The receiver is gone only when the process ends.
+        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
+    }
+
+    /// Takes up the rows of the spool, and what sessions keep there. `false`: that has to wait.
+    fn take_up_rows(&mut self, io: &mut Ring<'_>) -> bool {
+        let has_broker = self.broker.around.config.broker.is_some();
+        if has_broker && self.log.kafka.is_none() {
+            return false;
+        }
+        let logs = &mut self.broker.outlets.logs;
+        if let Some(buffer) = if has_broker { logs.rows.as_deref_mut() } else { logs.kept.as_mut() } {
+            let Some(mut found) = buffer.opened() else { return false };
+            for (cluster, found) in std::mem::take(&mut found.clusters).into_iter().enumerate() {
                 let producer = &mut self.broker.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            self.broker.restore_sessions(&sessions, &sorted, io.now());
+            let report =
+                if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_sessions(&found, io.now()) };
             self.tell_recovered(&report, io);
         }
-        self.take_up_bridges(io);
         for upstream in &mut self.broker.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;
         }
         self.log.is_taken_up = true;
-        self.tell_clock(io);
-        // The receiver is gone only when the process ends.
-        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
+        true
+    }
+
+    /// Takes up what sessions keep. Returns the report with what is taken up and what is not.
+    fn take_up_sessions(&mut self, found: &Restored, now: Monotonic) -> Report {
+        let Restored { sessions, lost, report, .. } = found;
+        let mut report = report.clone();
+        let Some(buffer) = &self.broker.outlets.logs.kept else { return report };
+        let mut sorter = Sorter::default();
+        lost.iter().for_each(|lost| sorter.add(lost.number, Err(*lost), None));
+        for kept in sessions {
+            sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
+        }
+        let mut sorted = sorter.sorted(report.fate_open);
+        report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
+        self.broker.restore_sessions(sessions, &sorted, now);
+        report
+    }
+
+    /// Ends what sessions have kept in the spool before there was `[broker]`.
+    fn end_sessions_of_spool(&mut self, found: Restored) -> Report {
+        let Restored { sessions, lost, report, .. } = found;
+        if let Some(rows) = &mut self.broker.outlets.logs.rows {
+            sessions.iter().for_each(|kept| _ = rows.end_session(kept.number));
+            lost.iter().for_each(|lost| rows.lose(lost.number, true));
+        }
+        report
     }
 
     fn spool_folder(&self) -> PathBuf {
@@ -177,10 +229,12 @@ impl Core {
             let what = if made { "cannot create a segment" } else { "written data may not be on the disk" };
             self.tell_failed(what, &error, now);
         }
-        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else { return };
+        let logs = &mut self.broker.outlets.logs;
+        let buffer = logs.rows.as_deref_mut().or(logs.kept.as_mut());
+        let (Some(buffer), Some(segments)) = (buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
-        if !self.log.is_taken_up {
+        if !self.log.has_sessions {
             self.take_up(io);
         }
     }
@@ -223,36 +277,43 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
         let due = self.given_up.is_due(second(now));
-        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else {
+        let rules = self.broker.around.rules;
+        let of_rows = rows(&mut self.broker, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
+        let of_kept = kept(&mut self.broker, &mut self.log, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
+        if of_rows.is_none() && of_kept.is_none() {
             if due {
                 self.tell_given_up(second(now));
             }
             return;
-        };
-        if buffer.is_stuck() && !self.broker.around.rules.tries_again() {
-            return;
         }
-        let group = buffer.group();
-        buffer.flush(&mut Files(segments), now, wall);
-        self.log.has_moved |= buffer.group() != group;
-        // A request that the disk refuses is tried again, whether or not anything else happens.
-        if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
-            && self.timers.spool.is_none()
-        {
-            self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+        for flushed in [of_rows, of_kept].into_iter().flatten() {
+            self.log.has_moved |= flushed.has_begun;
+            // A request that the disk refuses is tried again, whether or not anything else happens.
+            if (flushed.tries_again || !self.broker.outlets.full.wanted.is_empty()) && self.timers.spool.is_none() {
+                self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+            }
+            if let Some(at) = flushed.next_group_at
+                && self.timers.group.is_none()
+            {
+                self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
+            }
+            if let Some(at) = flushed.note_due
+                && self.timers.note.is_none()
+            {
+                self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
+            }
         }
-        if let Some(at) = buffer.next_group_at()
-            && self.timers.group.is_none()
-        {
-            self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
-        }
-        if let Some(at) = buffer.note_due()
-            && self.timers.note.is_none()
-        {
-            self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
+        if self.log.kafka.is_some() {
+            // Its segments are there at once.
+            if self.complete_session_log(io)
+                && let Some(log) = kept(&mut self.broker, &mut self.log, io)
+            {
+                Flushed::of(log, rules, (now, wall));
+            }
+            self.send_session_log(io);
         }
         if std::mem::take(&mut self.log.has_moved) || due {
-            self.set_spool_numbers();
+            self.set_spool_numbers(now);
         }
         self.tell_full(now);
         if due {
@@ -263,7 +324,8 @@ impl Core {
 
     /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let Some(buffer) = &mut self.broker.outlets.buffer else { return };
+        let logs = &mut self.broker.outlets.logs;
+        let Some(buffer) = logs.rows.as_deref_mut().or(logs.kept.as_mut()) else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
@@ -278,8 +340,18 @@ impl Core {
         }
     }
 
-    fn set_spool_numbers(&mut self) {
-        let Some(buffer) = &self.broker.outlets.buffer else { return };
+    fn set_spool_numbers(&mut self, now: Monotonic) {
+        let logs = &self.broker.outlets.logs;
+        let kept_records = logs.kept.as_ref().map_or(0, |kept| kept.numbers().kept_records);
+        let sessions = [(M::SessionsKept, self.broker.stored_sessions()), (M::KeptRecords, kept_records)];
+        sessions.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        if self.log.kafka.is_some() {
+            self.set_session_log_numbers(now);
+        }
+        let logs = &self.broker.outlets.logs;
+        let Some(buffer) = logs.rows.as_deref().or(logs.kept.as_ref().filter(|_| self.log.kafka.is_none())) else {
+            return;
+        };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),
@@ -297,8 +369,6 @@ impl Core {
             (M::SpoolRot, numbers.rot),
             (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
-            (M::SessionsKept, self.broker.stored_sessions()),
-            (M::KeptRecords, numbers.kept_records),
         ];
         values.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
         for (cluster, upstream) in self.broker.outlets.upstreams.iter().enumerate() {
@@ -308,25 +378,6 @@ impl Core {
                 self.broker.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
-    }
-
-    /// Records that a message finds no room, when that begins, and the end of that.
-    fn tell_full(&mut self, now: Monotonic) {
-        self.broker.outlets.look_again();
-        let Some(full) = self.broker.outlets.full.turn(now) else { return };
-        let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
-        let reason = self.broker.outlets.full.why;
-        let sink = match reason {
-            Some(SpoolFull::Sink) => {
-                self.broker.outlets.full.sink.and_then(|sink| self.broker.around.config.sinks.get(sink))
-            }
-            _ => None,
-        };
-        self.broker.teller.tell(kind, second(now), |event| {
-            let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
-            if full { event.with(Field::Reason, if sink.is_some() { SHARE } else { WHOLE }) } else { event }
-        });
-        self.broker.numbers.set(M::SpoolFull, u64::from(full));
     }
 
     fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
@@ -354,7 +405,7 @@ impl Core {
             self.broker.numbers.raise(lost_metric(kind), count);
         }
         self.broker.numbers.raise(M::LostRows, report.lost_rows());
-        let folder = self.spool_folder();
+        let folder = self.session_log_name().map_or_else(|| self.spool_folder(), PathBuf::from);
         self.broker.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
     }
 }
@@ -408,99 +459,8 @@ impl Core {
     }
 }
 
-impl Outlets {
-    /// Looks whether a message that found no room would find some now: a publisher that waits does not ask again before there is room.
-    fn look_again(&mut self) {
-        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), &mut self.buffer) else {
-            return;
-        };
-        let plan = &self.plans[sink];
-        let room = buffer.admit(plan.cluster, plan.sink, self.full.bytes);
-        self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
-    }
-
-    /// Drops the oldest rows in the log that are in no batch, where a message has found no room (`drop-oldest`).
-    fn make_room(&mut self, now: Monotonic) {
-        let (Some(buffer), plans) = (&mut self.buffer, &self.plans) else { return };
-        // Publishers that wait are not asked again before there is room: until then this goes on by itself.
-        self.full.wanted.retain(|(_, sink, bytes)| {
-            let plan = &plans[*sink];
-            buffer.admit(plan.cluster, plan.sink, *bytes).is_err()
-        });
-        if self.full.wanted.is_empty() {
-            return;
-        }
-        // Room comes back when a segment is free, some turns later.
-        let (freed, last) = (buffer.freed(), &mut self.full.dropped);
-        let is_coming = |before: u64| before == freed || buffer.is_freeing();
-        if last.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
-            return;
-        }
-        *last = Some((now, freed));
-        let goes = |cluster: usize, of: SinkId| {
-            let is_own = |sink: usize| (plans[sink].cluster, plans[sink].sink) == (cluster, of);
-            self.full.wanted.iter().any(|(full, sink, _)| *full != SpoolFull::Sink || is_own(*sink))
-        };
-        let mut allowed = RowSet::default();
-        for (cluster, upstream) in self.upstreams.iter().enumerate() {
-            let rows = upstream.producer.droppable(|sink| goes(cluster, sink));
-            allowed.extend(rows.lanes().flat_map(|(lane, runs)| runs.iter().map(move |run| (lane, *run))));
-        }
-        let dropped = buffer.drop_oldest(&allowed);
-        for upstream in &mut self.upstreams {
-            upstream.dropped(&dropped, &mut |lane, run| buffer.owed(lane, run));
-        }
-    }
-}
-
 /// How often a disk is looked at that refuses what it is asked.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// How often a failure of the disk is reported again.
 const FAILED_AGAIN: Duration = Duration::from_secs(10);
-
-/// When the oldest rows are dropped again, if that has made no room.
-const DROP_AGAIN: Duration = Duration::from_millis(200);
-
-/// The reason why there is no room.
-const WHOLE: &str = "it is full as a whole";
-const SHARE: &str = "the sink has used its share (spool_share)";
-
-/// Whether messages find no room, as reported to an operator: at once when that begins, and when there has been room for a while.
-#[derive(Debug, Default)]
-pub(super) struct Fullness {
-    /// The part that was full, and the sink of the configuration, when a message last found no room.
-    pub(super) why: Option<SpoolFull>,
-    pub(super) sink: Option<usize>,
-    bytes: usize,
-    found: bool,
-    last: Option<Monotonic>,
-    /// The room that dropped rows have to make: what is full, for which sinks, and how much they need.
-    wanted: Vec<(SpoolFull, usize, usize)>,
-    /// When rows were last dropped, and [`Buffer::freed`] then.
-    dropped: Option<(Monotonic, u64)>,
-    /// The failure of the disk that was last reported, and when.
-    failure_told: Option<(&'static str, Monotonic)>,
-}
-
-impl Fullness {
-    /// Notes a message that has found no room.
-    pub(super) fn note(&mut self, why: SpoolFull, sink: usize, bytes: usize, when_full: WhenFull) {
-        (self.why, self.sink, self.bytes, self.found) = (Some(why), Some(sink), bytes, true);
-        if when_full == WhenFull::DropOldest {
-            self.wanted.retain(|(_, other, _)| *other != sink);
-            self.wanted.push((why, sink, bytes));
-        }
-    }
-
-    /// Decides at the end of a turn whether a report is due: `true` when messages begin to find no room, `false` when that is over.
-    fn turn(&mut self, now: Monotonic) -> Option<bool> {
-        if std::mem::take(&mut self.found) {
-            return self.last.replace(now).is_none().then_some(true);
-        }
-        self.last.take_if(|last| now.since(*last) >= ROOM_AFTER).map(|_| false)
-    }
-}
-
-/// How long there must have been room for the spool to be full no longer.
-const ROOM_AFTER: Duration = Duration::from_secs(5);

@@ -18,6 +18,10 @@ impl Shard for Core {
 
     fn on_start(&mut self, io: &mut Ring<'_>) {
         match self.open_spool(io) {
+            Ok(()) if self.broker.around.config.broker.is_some() => {
+                // The receiver is gone only when the process ends.
+                let _ = self.broker.around.notices.send(Notice::Waiting(self.broker.index));
+            }
             Ok(()) => self.take_up(io),
             Err(why) => self.cannot_start(io, why),
         }
@@ -118,6 +122,7 @@ impl Shard for Core {
 
     fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
+            Mail::TakeOver(log) => self.take_over(io, *log),
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),

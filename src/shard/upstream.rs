@@ -24,11 +24,11 @@ use crate::session::{Claimed, Reason, Receipt, Settled};
 
 use super::carrier::{Carrier, Far};
 use super::connection::Timer;
+use super::disks::Files;
 use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::owner::Owner;
-use super::spool::Files;
 use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
@@ -232,6 +232,10 @@ impl Core {
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
+            if upstream.saving && self.log.kafka.is_some() {
+                self.carry_effects(io, cluster);
+                self.send_session_log(io);
+            }
             return;
         }
         let now = io.now();
@@ -241,14 +245,15 @@ impl Core {
             self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
             let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
-            match (&mut self.broker.outlets.buffer, io.segments()) {
+            match (self.broker.outlets.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
                 }
                 _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
-            let asked = self.sources.ask(cluster, &mut upstream.client, now);
+            let asked =
+                self.sources.ask(cluster, &mut upstream.client, now) | self.log.ask(cluster, &mut upstream.client, now);
             if asked {
                 upstream.client.take_effects(&mut upstream.effects);
             }
@@ -270,6 +275,13 @@ impl Core {
         self.retire_if_removed(io, cluster);
         self.set_cluster_timer(io, cluster);
         self.read_stats(cluster, now);
+    }
+
+    /// Carries out what a cluster's client wants now.
+    pub(super) fn carry_effects(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        let mut effects = Vec::new();
+        self.broker.outlets.upstreams[cluster].client.take_effects(&mut effects);
+        effects.into_iter().for_each(|effect| self.effect(io, cluster, effect));
     }
 
     /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
@@ -303,7 +315,9 @@ impl Core {
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
+            event if self.log.kafka.is_some() && self.answers_session_log(io, cluster, &event) => {}
             event => {
+                let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.event(&event, &mut self.broker.numbers, cluster, now);
                 self.sources.event(cluster, event, now);
             }
@@ -394,9 +408,9 @@ impl Core {
         }
     }
 
-    fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
+    pub(super) fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster));
+        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster)).min(self.log.next_deadline(cluster));
         Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
     }
 

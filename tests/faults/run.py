@@ -19,7 +19,7 @@ import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen):
+for made in (hostile.Hostile, kept.Subscribers, kept.Machine, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen):
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"

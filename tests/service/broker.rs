@@ -16,27 +16,29 @@ use crate::support::service::{Service, config, config_with, program};
 use crate::support::{run, tool};
 
 /// Topics of one test.
-struct Names {
-    kafka: String,
-    messages: String,
-    retained: String,
-    devices: String,
-    group: String,
+pub(crate) struct Names {
+    pub(crate) kafka: String,
+    pub(crate) messages: String,
+    pub(crate) retained: String,
+    pub(crate) sessions: String,
+    pub(crate) devices: String,
+    pub(crate) group: String,
 }
 
 impl Names {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
         let name = |what: &str| format!("broker-{test}-{}-{now}-{what}", std::process::id());
         let (messages, retained, devices) = (name("messages"), name("retained"), name("devices"));
-        Self { kafka: shared(), messages, retained, devices, group: name("a") }
+        let sessions = name("sessions");
+        Self { kafka: shared(), messages, retained, sessions, devices, group: name("a") }
     }
 
     /// `[broker]` with its topics, and a route for `place/+/device/#`.
-    fn config(&self, more: &str) -> String {
-        let Self { kafka, messages, retained, devices, group } = self;
+    pub(crate) fn config(&self, more: &str) -> String {
+        let Self { kafka, messages, retained, sessions, devices, group } = self;
         format!(
-            "[kafka.main]\nbootstrap = \"{kafka}\"\n[broker]\nname = \"{group}\"\nmessages = \"{messages}\"\nretained = \"{retained}\"\npartitions = 3\n\
+            "[kafka.main]\nbootstrap = \"{kafka}\"\n[broker]\nname = \"{group}\"\nmessages = \"{messages}\"\nretained = \"{retained}\"\nsessions = \"{sessions}\"\npartitions = 3\n\
              [[broker.route]]\nfilters = [\"place/+/device/#\"]\ntopic = \"{devices}\"\n{more}"
         )
     }
@@ -49,7 +51,7 @@ impl Names {
     }
 
     /// Writes a record as any program may.
-    fn write(&self, topic: &str, key: &str, value: &str, headers: &[&str]) {
+    pub(crate) fn write(&self, topic: &str, key: &str, value: &str, headers: &[&str]) {
         let mut kcat = self.kcat(&["-P", "-t", topic, "-k", key]);
         for header in headers {
             kcat.args(["-H", header]);
@@ -69,7 +71,7 @@ impl Names {
 }
 
 /// The next message, acknowledged: topic and payload.
-fn next(device: &mut Device) -> (String, String) {
+pub(crate) fn next(device: &mut Device) -> (String, String) {
     match device.hear() {
         Heard::Message(qos, packet_id, topic, payload) => {
             if qos == 1 {
@@ -81,7 +83,7 @@ fn next(device: &mut Device) -> (String, String) {
     }
 }
 
-fn message(topic: &str, payload: &str) -> (String, String) {
+pub(crate) fn message(topic: &str, payload: &str) -> (String, String) {
     (topic.to_owned(), payload.to_owned())
 }
 
@@ -213,7 +215,10 @@ fn what_is_retained_is_in_kafka_and_outlives_the_machine() {
     };
     assert_eq!(held(&service), expected);
     let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    let commits = || metric(&service, "source_commits_total{result=\"committed\"}");
+    let before = commits();
     publisher.deliver(1, "place/1/device/x", b"not retained");
+    until("a commit of what came before it", || commits() > before);
     service.kill9();
     drop(service);
     // An empty machine.

@@ -17,6 +17,7 @@ mod bridges_aedes;
 mod bridges_frozen;
 mod bridges_share;
 mod broker;
+mod broker_sessions;
 mod change;
 mod check;
 mod check_bridges;

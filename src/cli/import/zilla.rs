@@ -116,6 +116,8 @@ fn convert(file: &str, text: &str) -> Result<Imported, String> {
     let mut broker = Block::named(&["broker"], &about);
     broker.set("messages", messages);
     broker.set("retained", retained);
+    // Records of another program are none of ours.
+    broker.set("sessions", format!("{sessions}-forebay"));
     let mut blocks = vec![cluster, broker];
     let routes = binding.get("routes").map(Node::items).unwrap_or_default();
     blocks.extend(

@@ -27,7 +27,7 @@ impl Service {
     pub(super) fn prepare_broker(&self) {
         let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
         std::thread::spawn(move || {
-            broker::prepare_until_done(&config, &journal, |retained| tell.send(Event::Prepared(retained)).is_ok())
+            broker::prepare_until_done(&config, &journal, |prepared| tell.send(Event::Prepared(prepared)).is_ok())
         });
     }
 }

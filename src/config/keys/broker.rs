@@ -1,6 +1,6 @@
 //! Keys of `[broker]`: messages of clients go through topics of Kafka.
 
-use super::{Key, Word, word};
+use super::{GIB, Key, MIB, Word, word};
 use crate::config::resolved::BrokerRoute;
 use crate::config::setting::settings;
 
@@ -20,6 +20,11 @@ settings! {
             "Kafka topic of the messages that no `[[broker.route]]` takes. The MQTT topic is the record's key.";
         restart retained: String => Text, Is("\"mqtt-retained\""),
             "Kafka topic of retained messages, compacted: the newest record of a key is the retained message of that MQTT topic.";
+        restart sessions: String => Text, Is("\"mqtt-sessions\""),
+            "Kafka topic of kept sessions and of the messages that wait for them, compacted. One instance has it at a time: one that starts takes it over, and the one before it ends.";
+        restart sessions_bytes_max: u64 = Size { min: 16 * MIB, max: 64 * GIB }, Is("\"256MiB\""),
+            "Maximum size of what that topic holds, divided equally among the shards. An instance has it in memory, too, and reads it at a start. Beyond it no more sessions \
+             are kept, and messages for kept sessions are dropped and counted.";
         restart create_topics: bool = Flag, Is("true"),
             "Whether missing topics are created. If false, the start waits for them.";
         restart partitions: u16 = Integer { min: 1, max: 10_000 }, Is("16"),

@@ -166,13 +166,12 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 7] = [
+pub(super) const LATER: [(&str, &str); 6] = [
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
         "use when_full in [spool]: it applies to all sinks that keep records on disk; when memory is full, publishers are paused",
     ),
-    ("broker.sessions", "sessions are in [spool] of one instance: see CLUSTER.md"),
     ("broker.link", "there is one instance: see CLUSTER.md"),
     ("broker.server", "there is one instance: see CLUSTER.md"),
     ("broker.redirect", "there is one instance: see CLUSTER.md"),

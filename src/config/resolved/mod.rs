@@ -113,6 +113,12 @@ impl Config {
         self.service.data_dir.join("spool")
     }
 
+    /// The log of what sessions keep: that of `[broker]`, which is in Kafka, or the spool.
+    #[must_use]
+    pub fn kept_log(&self) -> Option<Spool> {
+        self.broker.as_ref().map(|broker| broker.session_log(self.service.shards)).or(self.spool)
+    }
+
     /// The file of [`Config::share_dead_letters_file`].
     #[must_use]
     pub fn shared_dead_letters_file(&self) -> DeadLettersFile {

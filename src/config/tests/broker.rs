@@ -23,6 +23,9 @@ fn each_topic_is_a_sink_and_one_source_reads_them() {
         ("broker.mqtt-messages", "#", "a/+ b a/#"),
         ("broker.mqtt-retained", "", ""),
     ];
+    let log = config.kept_log().expect("sessions have a log");
+    assert_eq!((log.bytes_max, log.segments_max * log.segment_bytes <= 256 << 20), (256 << 20, true));
+    assert!(config.delivery.waits_for_disk);
     assert_eq!(sinks, all.map(|(name, filters, exclude)| (name, filters.to_owned(), exclude.to_owned())));
     assert_eq!(config.sinks[1].partitioner, Partitioner::Client);
     assert!(
@@ -62,6 +65,10 @@ fn what_stands_against_it_is_refused() {
         (broker(source), "\"mqtt-retained\" is a topic of [broker], which reads it"),
         (broker(source), "\"broker\" is a name of [broker]'s own"),
         (broker(rule), "goes past sinks"),
+        (
+            format!("[service]\nshards = 8\n{KAFKA}[broker]\nsessions_bytes_max = '16MiB'\n"),
+            "broker.sessions_bytes_max: is too little for 8 shards",
+        ),
         (format!("{KAFKA}[broker]\nserver = 'a:1'\n"), "is not supported yet"),
     ] {
         let said = read(&text).expect_err(wanted).to_string();

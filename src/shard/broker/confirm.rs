@@ -130,7 +130,7 @@ impl Broker {
         own: fn(&mut Self, usize, u64),
         letter: fn(usize, u64) -> Mail,
     ) -> bool {
-        let Some(buffer) = &self.outlets.buffer else { return false };
+        let Some(buffer) = &self.outlets.logs.kept else { return false };
         let (by, durable, rules) = (self.index, buffer.durable(), self.around.rules);
         let mut has_own = false;
         let told: SmallVec<[_; 4]> = of(self).are_durable(rules, durable).collect();

@@ -52,7 +52,7 @@ impl Broker {
     /// meanwhile.
     #[inline]
     pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
-        if self.outlets.buffer.is_some() {
+        if self.outlets.logs.kept.is_some() {
             self.sessions.collect(key);
             self.write_notes();
         }
@@ -66,7 +66,7 @@ impl Broker {
     /// Writes down changes of sessions, in order.
     pub(in crate::shard) fn write_notes(&mut self) {
         while let Some(note) = self.sessions.next_note() {
-            let Some(buffer) = &mut self.outlets.buffer else { return };
+            let Some(buffer) = &mut self.outlets.logs.kept else { return };
             match note {
                 Note::Kept(key) => {
                     self.keeping.payload.clear();
@@ -94,7 +94,7 @@ impl Broker {
 
     /// Sends held bytes that are durable and tries again to write what found no room; once a turn, before anything else.
     pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
-        let Some(buffer) = &self.outlets.buffer else { return };
+        let Some(buffer) = &self.outlets.logs.kept else { return };
         self.keeping.holds.release(io, buffer.durable());
         let freed = buffer.freed();
         if self.sessions.has_unwritten() && std::mem::replace(&mut self.keeping.tried, freed) != freed {
@@ -106,7 +106,7 @@ impl Broker {
     /// Holds what was written to the out-buffer from `from` on, to the client of this session, until the session's records are durable.
     #[inline]
     pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
-        let Some(buffer) = &self.outlets.buffer else { return };
+        let Some(buffer) = &self.outlets.logs.kept else { return };
         let group = self.sessions.written(key);
         if !self.around.rules.may_tell(group, buffer.durable()) {
             self.keeping.holds.hold(io, conn, group, from, true);
@@ -117,7 +117,7 @@ impl Broker {
 
     /// Holds a CONNACK until the session's records and the ends of sessions are durable.
     pub(in crate::shard) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
-        let Some(buffer) = &self.outlets.buffer else { return };
+        let Some(buffer) = &self.outlets.logs.kept else { return };
         let group = self.sessions.written(key).max(self.keeping.ended);
         if group > buffer.durable() {
             self.keeping.holds.hold(io, conn, group, from, false);
@@ -127,7 +127,7 @@ impl Broker {
     /// Measures the room for the session of a CONNECT, before that.
     pub(in crate::shard) fn measure_session_room(&mut self) {
         self.write_notes();
-        if let Some(buffer) = &self.outlets.buffer {
+        if let Some(buffer) = &self.outlets.logs.kept {
             self.sessions.set_room(buffer.session_room());
         }
     }
@@ -135,7 +135,7 @@ impl Broker {
     /// Takes up the kept sessions of the previous process, and what is kept like them, before anybody is accepted. What cannot be taken up
     /// ends.
     pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
-        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let Some(buffer) = &mut self.outlets.logs.kept else { return };
         sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
         let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
         self.sessions.keep();

@@ -64,7 +64,7 @@ impl Reservation<'_> {
                 }
                 continue;
             };
-            if let Some(buffer) = outlets.buffer.as_mut().filter(|_| *is_spooled) {
+            if let Some(buffer) = outlets.logs.rows_mut().filter(|_| *is_spooled) {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
             let made = made.filter(|_| RULED).and_then(|row| work.rows.get(row as usize));

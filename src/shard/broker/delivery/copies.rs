@@ -362,7 +362,7 @@ impl Broker {
         group: u64,
     ) {
         let group = self.around.rules.publish_waits_for(group);
-        let waits = self.outlets.buffer.as_ref().is_some_and(|buffer| group > buffer.durable());
+        let waits = self.outlets.logs.kept.as_ref().is_some_and(|buffer| group > buffer.durable());
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();

@@ -104,7 +104,8 @@ impl Queues {
 
     /// Queues in which nothing waits.
     pub(in crate::shard) fn new(config: &Config) -> Self {
-        let spool = config.spool.as_ref();
+        let log = config.kept_log();
+        let spool = log.as_ref();
         let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
         Self {
             pending: Vec::new(),
@@ -185,7 +186,7 @@ impl Queues {
 impl Broker {
     /// Whether publishers wait for the disk of shards that keep their messages.
     pub(in crate::shard) fn waits_for_disk(&self) -> bool {
-        self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
+        self.around.config.delivery.waits_for_disk && self.outlets.logs.kept.is_some()
     }
 
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
@@ -199,7 +200,7 @@ impl Broker {
     /// There is no room.
     pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
-        let Some(room) = self.outlets.buffer.as_ref().map(Buffer::session_room) else { return Ok(None) };
+        let Some(room) = self.outlets.logs.kept.as_ref().map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
         // One that has waited for a member of a share is there already: room was left to give it to a member.
@@ -214,7 +215,7 @@ impl Broker {
     /// memory only: binding it to a member has to find room later.
     pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
-        let room = self.outlets.buffer.as_ref().map(Buffer::session_room);
+        let room = self.outlets.logs.kept.as_ref().map(Buffer::session_room);
         let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
         let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
         let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= room;
@@ -234,7 +235,7 @@ impl Broker {
 
     /// Whether the log has the messages that wait for members of this share.
     pub(in crate::shard) fn logs_share(&self, share: ShareNumber) -> bool {
-        self.outlets.buffer.is_some() && self.delivery.shares.kept(share).is_some()
+        self.outlets.logs.kept.is_some() && self.delivery.shares.kept(share).is_some()
     }
 
     /// Writes the message down. Returns the group in which it is durable; `None`: there is no room.
@@ -244,7 +245,7 @@ impl Broker {
         publish: &Publish<'_>,
         of: ForShare<'_>,
     ) -> Option<u64> {
-        let buffer = self.outlets.buffer.as_mut()?;
+        let buffer = self.outlets.logs.kept.as_mut()?;
         let payload = &mut self.queues.payload;
         payload.clear();
         ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
@@ -260,7 +261,7 @@ impl Broker {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
         };
-        let (Some(buffer), Some(_)) = (&mut self.outlets.buffer, body.for_share()) else { return };
+        let (Some(buffer), Some(_)) = (&mut self.outlets.logs.kept, body.for_share()) else { return };
         let payload = &mut self.queues.payload;
         payload.clear();
         let to = Recipient::new(of, number, copy);
@@ -276,7 +277,7 @@ impl Broker {
     pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
-        self.outlets.buffer.as_mut().map(|buffer| buffer.end_session(number))
+        self.outlets.logs.kept.as_mut().map(|buffer| buffer.end_session(number))
     }
 
     /// Notes a copy of the message at hand that a session was handed and that goes into the log.
@@ -307,7 +308,7 @@ impl Broker {
     }
 
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
-        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.buffer) else { return 0 };
+        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.logs.kept) else { return 0 };
         let deadline = deadline_of(buffer, &body, publish);
         let payload = &mut self.queues.payload;
         payload.clear();
@@ -360,7 +361,7 @@ impl Broker {
     }
 
     fn queue_change(&mut self, key: SessionKey) -> Changed {
-        let session = self.sessions.get_mut(key).filter(|_| self.outlets.buffer.is_some());
+        let session = self.sessions.get_mut(key).filter(|_| self.outlets.logs.kept.is_some());
         session.map_or(Changed::No, |session| session.take_queue_change())
     }
 
@@ -371,7 +372,9 @@ impl Broker {
 
     /// Writes a queue down, and sends what was held for that. Where the log has no room the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.buffer.as_mut()) else { return };
+        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.logs.kept.as_mut()) else {
+            return;
+        };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
             let payload = &mut self.queues.payload;
@@ -416,7 +419,7 @@ impl Broker {
         self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
-        if self.outlets.buffer.is_none() {
+        if self.outlets.logs.kept.is_none() {
             return;
         }
         let received = std::mem::take(&mut self.queues.received);
@@ -455,7 +458,7 @@ impl Broker {
 
     /// Ends messages and queues that are over in the log.
     fn write_ends(&mut self) {
-        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let Some(buffer) = &mut self.outlets.logs.kept else { return };
         let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
         let ended = ended.into_iter().filter(|number| rules.writes_end(*number));
         for number in ended.chain(self.sessions.take_ended_queues()) {

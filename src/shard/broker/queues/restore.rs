@@ -88,7 +88,7 @@ impl Broker {
 
     fn until(&self, deadline: Deadline) -> Option<Monotonic> {
         let (wall_ms, left_ms) = deadline?;
-        self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
+        self.outlets.logs.kept.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
     /// The body of a message of the previous process, which counts as coming now, with the time that it has left.
@@ -116,7 +116,7 @@ impl Broker {
     }
 
     fn forget_kept(&mut self, number: u64) {
-        if let Some(buffer) = &mut self.outlets.buffer {
+        if let Some(buffer) = &mut self.outlets.logs.kept {
             buffer.end_session(number);
         }
     }

@@ -55,7 +55,7 @@ impl Retained {
 impl Broker {
     /// Writes down the message of a topic. Returns its group; 0: there is no log.
     pub(super) fn write_retained(&mut self, topic: &TopicKey) -> u64 {
-        let (Some(buffer), Some(value)) = (&mut self.outlets.buffer, self.retained.topics.get_mut(topic)) else {
+        let (Some(buffer), Some(value)) = (&mut self.outlets.logs.kept, self.retained.topics.get_mut(topic)) else {
             return 0;
         };
         if value.is_own || self.retained.is_in_kafka {
@@ -81,7 +81,7 @@ impl Broker {
 
     /// Ends the message of a topic in the log. Returns the group of that record.
     pub(super) fn forget_retained(&mut self, topic: &TopicKey, number: Option<u64>) -> u64 {
-        let group = match (&mut self.outlets.buffer, number) {
+        let group = match (&mut self.outlets.logs.kept, number) {
             (Some(buffer), Some(number)) => buffer.end_session(number),
             _ => 0,
         };
@@ -91,7 +91,7 @@ impl Broker {
 
     /// Reports durable messages and tries again to write what found no room, once a turn.
     pub(in crate::shard) fn confirm_retained(&mut self) {
-        let Some(buffer) = &self.outlets.buffer else { return };
+        let Some(buffer) = &self.outlets.logs.kept else { return };
         let freed = buffer.freed();
         let unwritten = &mut self.retained.unwritten;
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
@@ -119,7 +119,7 @@ impl Broker {
 
     /// Takes up a retained message of the previous process.
     pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
-        let (Some(buffer), Some(found)) = (&mut self.outlets.buffer, saved::decode(payload)) else { return };
+        let (Some(buffer), Some(found)) = (&mut self.outlets.logs.kept, saved::decode(payload)) else { return };
         if self.retained.is_in_kafka {
             // It was retained before there was a `[broker]`.
             buffer.end_session(number);

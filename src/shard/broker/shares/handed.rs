@@ -189,7 +189,7 @@ impl Broker {
         if handed.told.is_empty() {
             return;
         }
-        let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
+        let durable = self.outlets.logs.kept.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
         let rules = self.around.rules;
         for (_, to, what) in handed.told.extract_if(.., |(group, ..)| rules.may_confirm(*group, durable)) {
             let letter = match what {

@@ -60,7 +60,7 @@ impl Broker {
             part.set_stuck();
         }
         // A message that is not durable may lose its number, and that may be another one's by the time that it is told.
-        let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
+        let durable = self.outlets.logs.kept.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
         let choose = |body: &Body| {

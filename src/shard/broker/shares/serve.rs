@@ -44,7 +44,7 @@ impl Broker {
             self.delivery.budget -= 1;
             self.give_to_share(io, message, shares[done]);
             done += 1;
-            if self.outlets.buffer.is_some() {
+            if self.outlets.logs.kept.is_some() {
                 // A message for one share in the log ends without the others.
                 let group = self.store_copies(io, message.publish);
                 stored.group = stored.group.max(group);

@@ -1,0 +1,282 @@
+//! The log of kept sessions in Kafka, before a shard has it: its topic is made and checked, and a partition of it is taken over
+//! ([`crate::replica`]). Blocking, with the client of `forebay check`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::create_topics_request::CreatableTopicConfig;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    BrokerId, InitProducerIdRequest, MetadataResponse, ProduceRequest, ProducerId, TopicName, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::admin::Admin;
+use super::broker::{Coordinates, coordinator};
+use super::check::{UNKNOWN_TOPIC, address};
+use super::log_reader::{EARLIEST, fetch, offset_at};
+use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
+use crate::config::Cluster;
+use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
+use crate::runtime::seam::Monotonic;
+
+/// The last versions of Produce and InitProducerId that name a topic, and that need no more than there is here.
+const PRODUCE_VERSION_MAX: i16 = 12;
+const INIT_VERSION_MAX: i16 = 5;
+/// The first version of Produce that takes format v2.
+const PRODUCE_VERSION_MIN: i16 = 3;
+/// What Kafka wants to know of transactions; there are none.
+const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
+/// How long a broker may wait for followers.
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+/// How long taking over a log may last: half of the time for which tombstones are kept, so that none is missed.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(300);
+/// How long a deleted key's tombstone is kept, ms.
+const TOMBSTONES_MS: u64 = 600_000;
+
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const LOG_APPEND_TIME: &str = "LogAppendTime";
+const MESSAGE_BYTES: &str = "max.message.bytes";
+const TOMBSTONES: &str = "delete.retention.ms";
+const IN_SYNC_MIN: &str = "min.insync.replicas";
+const UNCLEAN: &str = "unclean.leader.election.enable";
+
+/// A log that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The topic.
+    pub topic: &'a str,
+    /// The log: a partition.
+    pub log: u16,
+    /// The instance's name, for people.
+    pub instance: &'a str,
+}
+
+/// Makes the topic of logs if it is missing and `create` allows it, and looks whether it is what a log needs. Returns what an operator should know
+/// of it, in words.
+///
+/// # Errors
+/// What is in the way, with the command that mends it. It may pass: the topic is being created.
+pub fn prepare_topic(
+    cluster: &Cluster,
+    topic: &str,
+    logs: u16,
+    replicas: u16,
+    create: bool,
+) -> Result<Vec<String>, String> {
+    let mut admin = connect(cluster)?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let found = metadata.topics.first().ok_or("the cluster says nothing of it")?;
+    let has = found.partitions.len();
+    match found.error_code {
+        0 if has >= usize::from(logs) => {}
+        0 => {
+            return Err(format!(
+                "topic {topic} has {has} partitions, {logs} are needed: kafka-topics.sh --alter --topic {topic} --partitions {logs}"
+            ));
+        }
+        UNKNOWN_TOPIC if create => {
+            make(cluster, topic, logs, replicas, metadata.brokers.len())?;
+            return Err(format!("topic {topic} is being created"));
+        }
+        UNKNOWN_TOPIC => return Err(format!("topic {topic} is missing; create_topics in [broker] is false")),
+        error => return Err(format!("topic {topic}: error {error}")),
+    }
+    check(&mut admin, topic, found.partitions.first().map_or(1, |partition| partition.replica_nodes.len()))
+}
+
+/// Makes the topic, with replicas on as many brokers as there are, at most.
+///
+/// # Errors
+/// Why the cluster does not make it.
+pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
+    let replicas = replicas.min(u16::try_from(brokers).unwrap_or(replicas)).max(1);
+    let in_sync = replicas.saturating_sub(1).max(1).to_string();
+    let shape = Shape { partitions: Some(logs.into()), replication_factor: i16::try_from(replicas).ok() };
+    let mut wanted = new_topic(topic, shape, true);
+    let tombstones = TOMBSTONES_MS.to_string();
+    let settings = [
+        (TIMESTAMP_TYPE, LOG_APPEND_TIME),
+        (TOMBSTONES, tombstones.as_str()),
+        ("segment.ms", tombstones.as_str()),
+        ("segment.bytes", "67108864"),
+        (IN_SYNC_MIN, in_sync.as_str()),
+        (UNCLEAN, "false"),
+    ];
+    wanted.configs.extend(settings.map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from(value.to_owned())))
+    }));
+    let created = topics::request(cluster, vec![wanted], false)?;
+    match created.iter().find_map(topics::Created::refused) {
+        Some(why) => Err(format!("topic {topic} cannot be created: {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Looks at the settings of the topic, as far as the cluster tells them.
+fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>, String> {
+    let mut wrong = Vec::new();
+    let mut setting = |name: &'static str| admin.topic_text(topic, name);
+    let mut needs = |name: &str, value: String, is_right: bool| {
+        if !is_right {
+            wrong.push(format!("{name}={value}"));
+        }
+    };
+    let policy = setting(CLEANUP_POLICY);
+    needs(CLEANUP_POLICY, COMPACT.to_owned(), policy.as_ref().is_none_or(|policy| policy == COMPACT));
+    let kind = setting(TIMESTAMP_TYPE);
+    needs(TIMESTAMP_TYPE, LOG_APPEND_TIME.to_owned(), kind.is_none_or(|kind| kind == LOG_APPEND_TIME));
+    let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
+    let bytes = number(setting(MESSAGE_BYTES));
+    needs(MESSAGE_BYTES, (1 << 20).to_string(), bytes.is_none_or(|bytes| bytes >= BATCH_BYTES_MAX as u64));
+    let kept = number(setting(TOMBSTONES));
+    needs(TOMBSTONES, TOMBSTONES_MS.to_string(), kept.is_none_or(|kept| kept >= TOMBSTONES_MS));
+    let (in_sync, unclean) = (number(setting(IN_SYNC_MIN)), setting(UNCLEAN));
+    if !wrong.is_empty() {
+        return Err(format!(
+            "topic {topic} has other settings than the log of sessions needs: kafka-configs.sh --alter --entity-type topics --entity-name \
+             {topic} --add-config {}",
+            wrong.join(",")
+        ));
+    }
+    let mut told = Vec::new();
+    if policy.is_none() {
+        told.push(format!("topic {topic}: its settings cannot be seen (DESCRIBE_CONFIGS); it must be compacted"));
+    }
+    if replicas > 1 && in_sync == Some(1) {
+        told.push(format!("topic {topic}: min.insync.replicas is 1: what is acknowledged may be on one broker alone"));
+    }
+    if unclean.is_some_and(|unclean| unclean == "true") {
+        told.push(format!(
+            "topic {topic}: unclean.leader.election.enable is true: Kafka may lose what it has acknowledged"
+        ));
+    }
+    Ok(told)
+}
+
+/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in `store`, which holds
+/// nothing before.
+///
+/// # Errors
+/// What is in the way, in words. It may pass; the store has to be made anew.
+pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String> {
+    let Wanted { cluster, topic, log, instance } = *wanted;
+    let (partition, began) = (i32::from(log), Instant::now());
+    let failed = |why: String| format!("log {log} of topic {topic}: {why}");
+    let mut admin = connect(cluster)?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let (mut leader, topic_id) = leader(cluster, &metadata, partition).map_err(failed)?;
+    let name = TopicName(StrBytes::from(topic.to_owned()));
+    let names = Names { topic: topic.to_owned(), topic_id, partition, instance: instance.to_owned() };
+    let transactional_id = names.transactional_id();
+    let first = offset_at(&mut leader, &name, partition, EARLIEST)?;
+    let mut coordinator = coordinator(cluster, &transactional_id, Coordinates::Transactions, &mut admin)?;
+    let mut taking = TakeOver::new(names, store, first);
+    loop {
+        if began.elapsed() > TAKE_OVER_MAX {
+            return Err(failed(format!("reading it takes longer than {} s", TAKE_OVER_MAX.as_secs())));
+        }
+        match taking.step() {
+            Step::Identify => {
+                let (producer_id, epoch) = identity(&mut coordinator, &transactional_id)?;
+                taking.identified(producer_id, epoch);
+            }
+            Step::Write(batch) => {
+                let (error, base_offset) = produce(&mut leader, &name, partition, batch)?;
+                taking.written(error, base_offset).map_err(|why| failed(why.to_string()))?;
+            }
+            Step::Read(from) => {
+                let told = fetch(&mut leader, (&name, partition), from, false)?;
+                if told.error_code != 0 {
+                    return Err(failed(format!("Fetch was answered with error {}", told.error_code)));
+                }
+                taking.read(&told.records.unwrap_or_default()).map_err(|why| failed(why.to_string()))?;
+            }
+            Step::Done => return taking.finish().map_err(|why| failed(why.to_string())),
+        }
+    }
+}
+
+/// Writes all that a replica owes Kafka, on the thread of a start.
+///
+/// # Errors
+/// What is in the way, in words. The log has to be taken over again.
+pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> {
+    let Wanted { cluster, topic, log, .. } = *wanted;
+    let (partition, began) = (i32::from(log), Instant::now());
+    let mut admin = connect(cluster)?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    let (mut leader, _) = leader(cluster, &metadata, partition)?;
+    let name = TopicName(StrBytes::from(topic.to_owned()));
+    replica.sync(0);
+    loop {
+        let now = Monotonic(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let batch = replica.next_batch(now).ok_or_else(|| format!("log {log} of topic {topic}: nothing is due"))?;
+        let (error, base_offset) = produce(&mut leader, &name, partition, batch.bytes.to_vec())?;
+        match replica.answered(batch.id, Answer::Produced { error, base_offset }, now) {
+            Outcome::Synced(_) => return Ok(()),
+            Outcome::Nothing => {}
+            Outcome::Retry(_) => {
+                return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}"));
+            }
+            Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
+        }
+    }
+}
+
+fn connect(cluster: &Cluster) -> Result<Admin, String> {
+    Admin::connect(cluster).map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))
+}
+
+/// A connection to the leader of the log, and the topic's id.
+fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Result<(Admin, u128), String> {
+    let found = metadata.topics.first().ok_or("the cluster says nothing of the topic")?;
+    if found.error_code != 0 {
+        return Err(format!("Metadata was answered with error {}", found.error_code));
+    }
+    let place = found.partitions.iter().find(|place| place.partition_index == partition);
+    let leader: BrokerId = place.ok_or("there is no such partition")?.leader_id;
+    let broker = metadata.brokers.iter().find(|broker| broker.node_id == leader);
+    let broker = broker.ok_or("the partition has no leader")?;
+    Ok((Admin::connect_to(cluster, &address(broker))?, found.topic_id.as_u128()))
+}
+
+/// InitProducerId with a transactional id: its producer id, and the next epoch.
+fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16), String> {
+    let version = coordinator.version::<InitProducerIdRequest>(INIT_VERSION_MAX);
+    let version = version.ok_or_else(|| format!("{}: it does not support InitProducerId", coordinator.broker))?;
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(TransactionalId(StrBytes::from(transactional_id.to_owned()))))
+        .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    let answer = coordinator.ask_at(&request, version)?;
+    match answer.error_code {
+        0 if answer.producer_id.0 >= 0 && answer.producer_epoch >= 0 => {
+            Ok((answer.producer_id.0, answer.producer_epoch))
+        }
+        0 => Err(format!("{}: InitProducerId was answered with no identity", coordinator.broker)),
+        // TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+        53 => Err(format!("this client may not write as transactional id {transactional_id}: grant it WRITE on it")),
+        error => Err(format!("transactional id {transactional_id}: InitProducerId was answered with error {error}")),
+    }
+}
+
+/// Writes a batch with acks=all: error code, and offset of its first record.
+fn produce(leader: &mut Admin, topic: &TopicName, partition: i32, batch: Vec<u8>) -> Result<(i16, i64), String> {
+    let version =
+        leader.version::<ProduceRequest>(PRODUCE_VERSION_MAX).filter(|version| *version >= PRODUCE_VERSION_MIN);
+    let version = version.ok_or_else(|| format!("{}: it does not support Produce", leader.broker))?;
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(Bytes::from(batch)));
+    let data = TopicProduceData::default().with_name(topic.clone()).with_partition_data(vec![data]);
+    let request =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(PRODUCE_TIMEOUT_MS).with_topic_data(vec![data]);
+    let answer = leader.ask_at(&request, version)?;
+    let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
+    let told = told.ok_or_else(|| format!("{}: Produce was answered with nothing", leader.broker))?;
+    Ok((told.error_code, told.base_offset))
+}

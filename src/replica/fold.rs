@@ -1,0 +1,260 @@
+//! What reading the partition of a log gives: segments, the note, the term, and what does not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::format::{Key, Term};
+use super::owner::Segment;
+use super::take_over::TakeOverError;
+use crate::kafka::consumer::Batches;
+use crate::record::{BatchError, BatchHeader, BatchView};
+use crate::spool::{HEADER_BYTES, Header};
+
+/// The last epoch: a producer id that has written with it is closed for all others.
+pub(super) const CLOSED: i16 = i16::MAX;
+
+/// The bit of a batch's attributes that is set where its time is Kafka's, and not its writer's.
+const LOG_APPEND_TIME: i16 = 1 << 3;
+
+/// Where the segments go. Nothing needs to be synced: Kafka has it.
+pub trait Store {
+    /// Writes bytes of a segment, which is made where it is not there.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Reads bytes that were written.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Makes a segment as long as its header says.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()>;
+    /// Deletes a segment.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn remove(&mut self, segment: u64) -> io::Result<()>;
+    /// Writes the note.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn write_note(&mut self, note: &[u8]) -> io::Result<()>;
+}
+
+/// Numbers of a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Batches.
+    pub batches: u64,
+    /// Records that count.
+    pub records: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Batches that do not count: another owner wrote them, or they are not of this format.
+    pub passed_over: u64,
+}
+
+/// A segment that is being read: positions and lengths of its records.
+#[derive(Debug)]
+struct Found {
+    term: u64,
+    bytes: u64,
+    places: BTreeMap<u64, u32>,
+}
+
+/// The fold over a partition's records.
+#[derive(Debug, Default)]
+pub(super) struct Fold {
+    segments: BTreeMap<u64, Found>,
+    note: Option<Vec<u8>>,
+    /// Producer id and epoch of the last batch or term that counts; `None`: there is none, or its producer id is closed. Terms are compacted, also
+    /// while they are read, so who writes under a higher epoch is an owner whether or not its term is there.
+    owner: Option<(i64, i16)>,
+    /// The producer ids that have written, and may still write.
+    open: BTreeSet<i64>,
+    pub(super) term: u64,
+    /// Keys to be written again, or ended: a batch that does not count has them, and Kafka's cleaner does not know that.
+    passed: BTreeSet<Key>,
+    /// Where reading goes on.
+    pub(super) next: i64,
+    /// Whether Kafka has set the time of the batch that was read last.
+    pub(super) is_append_time: bool,
+    pub(super) numbers: Read,
+}
+
+/// Records to be written first: key, and value or tombstone.
+pub(super) type Mend = Vec<(Key, Option<Vec<u8>>)>;
+
+impl Fold {
+    pub(super) fn new(next: i64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
+    /// Takes the batches of a Fetch. The last may be cut short.
+    pub(super) fn take(&mut self, mut bytes: &[u8], store: &mut impl Store) -> Result<(), TakeOverError> {
+        loop {
+            let view = match BatchView::parse(bytes) {
+                Ok((view, rest)) => {
+                    bytes = rest;
+                    view
+                }
+                Err(BatchError::Short) => return Ok(()),
+                Err(error) => return Err(TakeOverError::Unreadable { offset: self.next, why: error.to_string() }),
+            };
+            let header = *view.header();
+            if header.last_offset() >= self.next {
+                self.batch(&view, &header, store)?;
+                self.next = header.last_offset() + 1;
+            }
+        }
+    }
+
+    fn batch(
+        &mut self,
+        view: &BatchView<'_>,
+        header: &BatchHeader,
+        store: &mut impl Store,
+    ) -> Result<(), TakeOverError> {
+        self.numbers.batches += 1;
+        self.is_append_time = header.attributes & LOG_APPEND_TIME != 0;
+        let mut batches = Batches::new(view.as_bytes().to_vec(), header.base_offset, Vec::new(), false);
+        let by = (header.producer_id, header.producer_epoch);
+        let mut passed_over = false;
+        let unreadable = |why: String| TakeOverError::Unreadable { offset: header.base_offset, why };
+        while let Some(record) = batches.take().map_err(|bad| unreadable(bad.to_string()))? {
+            let key = record.key.and_then(Key::decode);
+            if key.is_some() && by.1 != CLOSED {
+                self.open.insert(by.0);
+            }
+            match (key, record.value) {
+                (Some(Key::Beat), _) => {}
+                (Some(Key::Term { producer_id }), Some(value)) => {
+                    let term = Term::decode(value).map_err(TakeOverError::Version)?;
+                    passed_over |= !self.term(by, producer_id, &term);
+                }
+                (Some(key @ (Key::Data { .. } | Key::Note)), value) if self.counts(by) => {
+                    self.owner = Some(by);
+                    self.numbers.records += 1;
+                    self.numbers.bytes += value.map_or(0, <[u8]>::len) as u64;
+                    self.passed.remove(&key);
+                    self.apply(key, value, store).map_err(TakeOverError::Store)?;
+                }
+                (key, _) => {
+                    passed_over = true;
+                    self.passed.extend(key);
+                }
+            }
+        }
+        self.numbers.passed_over += u64::from(passed_over);
+        Ok(())
+    }
+
+    fn counts(&self, by: (i64, i16)) -> bool {
+        self.owner.is_none_or(|(id, epoch)| id == by.0 && epoch <= by.1)
+    }
+
+    /// Takes a term record, if it is what its batch says.
+    fn term(&mut self, by: (i64, i16), producer_id: i64, term: &Term) -> bool {
+        if by != (producer_id, if term.closed { CLOSED } else { term.epoch }) {
+            return false;
+        }
+        self.term = self.term.max(term.term);
+        if term.closed {
+            self.open.remove(&producer_id);
+            self.owner.take_if(|(id, _)| *id == producer_id);
+        } else {
+            // While another producer id may write, its owner is not replaced yet.
+            if self.counts(by) {
+                self.owner = Some(by);
+            }
+        }
+        true
+    }
+
+    fn apply(&mut self, key: Key, value: Option<&[u8]>, store: &mut impl Store) -> io::Result<()> {
+        let Key::Data { term, segment, at } = key else {
+            self.note = value.map(<[u8]>::to_vec).or(self.note.take());
+            return Ok(());
+        };
+        self.term = self.term.max(term);
+        match self.segments.get(&segment) {
+            // The number was given out again: what a later term has put there counts.
+            Some(found) if found.term < term && value.is_some() => self.forget(segment, store)?,
+            Some(found) if found.term > term => {
+                self.passed.extend(value.map(|_| key));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(value) = value else {
+            if let Some(found) = self.segments.get_mut(&segment) {
+                found.places.remove(&at);
+                if found.places.is_empty() {
+                    self.forget(segment, store)?;
+                }
+            }
+            return Ok(());
+        };
+        store.write(segment, at, value)?;
+        let found = self.segments.entry(segment).or_insert_with(|| Found { term, bytes: 0, places: BTreeMap::new() });
+        found.places.insert(at, value.len() as u32);
+        found.bytes = found.bytes.max(at + value.len() as u64);
+        if at == 0
+            && let Ok(header) = Header::decode(value.get(..HEADER_BYTES).unwrap_or_default())
+        {
+            found.bytes = found.bytes.max(header.bytes);
+        }
+        Ok(())
+    }
+
+    /// Ends a segment; its remaining keys become tombstones.
+    fn forget(&mut self, segment: u64, store: &mut impl Store) -> io::Result<()> {
+        let Some(found) = self.segments.remove(&segment) else { return Ok(()) };
+        self.passed.extend(found.places.keys().map(|at| Key::Data { term: found.term, segment, at: *at }));
+        store.remove(segment)
+    }
+
+    /// The producer ids, beside this one, that may still write.
+    pub(super) fn others(&self, producer_id: i64) -> Vec<i64> {
+        self.open.iter().copied().filter(|id| *id != producer_id).collect()
+    }
+
+    /// The segments, and what has to be written first.
+    pub(super) fn finish(mut self, store: &mut impl Store) -> io::Result<(BTreeMap<u64, Segment>, Mend)> {
+        // Without its header a segment was being freed, or nobody was told of anything in it.
+        let headless = |found: &Found| !found.places.contains_key(&0);
+        let gone: Vec<u64> =
+            self.segments.iter().filter(|(_, found)| headless(found)).map(|(segment, _)| *segment).collect();
+        for segment in gone {
+            self.forget(segment, store)?;
+        }
+        for (segment, found) in &self.segments {
+            store.set_len(*segment, found.bytes)?;
+        }
+        if let Some(note) = &self.note {
+            store.write_note(note)?;
+        }
+        let mut mend = Vec::new();
+        for key in std::mem::take(&mut self.passed) {
+            mend.push((key, self.value(key, store)?));
+        }
+        let segments = self.segments.into_iter().map(|(segment, found)| {
+            (segment, Segment { term: found.term, places: found.places.into_keys().map(|at| at as u32).collect() })
+        });
+        Ok((segments.collect(), mend))
+    }
+
+    /// The value that counts of a key.
+    fn value(&self, key: Key, store: &mut impl Store) -> io::Result<Option<Vec<u8>>> {
+        let Key::Data { term, segment, at } = key else { return Ok(self.note.clone()) };
+        let found = self.segments.get(&segment).filter(|found| found.term == term);
+        let Some(bytes) = found.and_then(|found| found.places.get(&at)) else { return Ok(None) };
+        let mut value = vec![0; *bytes as usize];
+        store.read(segment, at, &mut value)?;
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,39 @@
+//! A shard's log in a partition of a compacted Kafka topic, so that it outlives the machine. Kafka is a disk: what [`crate::spool::Disk`] is asked to
+//! append becomes records, a sync ends when Kafka has acknowledged them, a segment that is freed becomes tombstones. Sans-I/O.
+//!
+//! How it is used (the interface for the shard; [`Taken`] is made on a thread of the start and sent to the shard, [`Replica`] lives there):
+//!
+//! 1. `cli::session_log::take_over` (blocking, on a thread of the start, with the client of `forebay check`) fences the partition, writes the segments'
+//!    files and the note into a directory, and returns a [`Taken`]. `cli::session_log::prepare_topic` creates and checks the topic before that.
+//! 2. `Replica::new(taken, seed)` in the shard. [`Replica::append`], [`Replica::sync`], [`Replica::free`] and [`Replica::write_note`] mirror the calls of
+//!    a `Disk`, beside the local files.
+//! 3. The shard wants the topic's metadata (`Client::watch_metadata`) and gives each [`ClientEvent`] to [`Replica::on_event`]; `Some(outcome)`: it was
+//!    for this replica. [`Outcome::Synced`] is the `Completion::Synced` of that token, [`Outcome::Retry`] calls for `Client::refresh_metadata`,
+//!    [`Outcome::Lost`] ends the process, in words.
+//! 4. After that, and when [`Replica::due`] has come: `while let Some(request) = replica.request(now) { client.produce(request, now) }`, and a look at
+//!    [`Replica::lost`], which a clock can bring about as well.
+//!    Request ids have the bit [`REQUEST`] set, which the ids of a producer never have.
+//!
+//! [`Replica::next_batch`] and [`Replica::answered`] are the same without the wire client's types, for simulators.
+//!
+//! `format` has keys and values, `queue` gathers records into batches, `owner` is the [`Replica`], `wire` its way to the client, `take_over` the fence and
+//! the order of its steps, `fold` what reading the partition gives.
+//!
+//! [`ClientEvent`]: crate::kafka::types::ClientEvent
+
+mod fold;
+mod format;
+mod owner;
+mod queue;
+mod take_over;
+#[cfg(test)]
+pub(crate) mod tests;
+mod wire;
+
+pub use fold::{Read, Store};
+pub use owner::{Answer, Batch, Lost, Numbers, Outcome, Replica};
+pub use take_over::{Names, Step, TakeOver, TakeOverError, Taken};
+pub use wire::REQUEST;
+
+/// The most bytes of a batch: below the `max.message.bytes` that Kafka has by default (1,048,588).
+pub const BATCH_BYTES_MAX: usize = 1_000_000;

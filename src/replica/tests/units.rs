@@ -1,0 +1,360 @@
+//! Single steps of a replica and of taking a log over.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::kafka::Partition;
+use super::model::Memory;
+use crate::kafka::types::{ClientEvent, NodeId, ProduceResult, TopicMetadata};
+use crate::replica::format::{Key, Term};
+use crate::replica::{
+    Answer, BATCH_BYTES_MAX, Batch, Lost, Names, Outcome, REQUEST, Replica, Step, TakeOver, TakeOverError, Taken,
+};
+use crate::runtime::seam::Monotonic;
+use crate::spool::{HEADER_BYTES, Header};
+
+const NOW: Monotonic = Monotonic(1_000_000_000);
+
+fn names() -> Names {
+    Names { topic: "t".to_owned(), topic_id: 7, partition: 3, instance: "a".to_owned() }
+}
+
+/// Takes a partition over, all in one go.
+fn taken_into(kafka: &mut Partition, memory: &Memory) -> Result<Taken, TakeOverError> {
+    let mut taking = TakeOver::new(names(), memory.clone(), 0);
+    loop {
+        match taking.step() {
+            Step::Identify => {
+                let (id, epoch) = kafka.identify();
+                taking.identified(id, epoch);
+            }
+            Step::Write(bytes) => {
+                let (error, offset) = kafka.append(&bytes, NOW);
+                taking.written(error, offset)?;
+            }
+            Step::Read(from) => taking.read(&kafka.fetch(from, 3))?,
+            Step::Done => return taking.finish(),
+        }
+    }
+}
+
+fn taken(kafka: &mut Partition) -> (Replica, Memory) {
+    let memory = Memory::default();
+    let taken = taken_into(kafka, &memory).expect("taken over");
+    (Replica::new(taken, 1), memory)
+}
+
+/// Sends all that is due, and returns what came of it.
+fn settle(replica: &mut Replica, kafka: &mut Partition, now: Monotonic) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    while let Some(Batch { id, bytes, .. }) = replica.next_batch(now) {
+        assert!(bytes.len() <= BATCH_BYTES_MAX, "{} bytes", bytes.len());
+        let (error, base_offset) = kafka.append(&bytes, now);
+        outcomes.push(replica.answered(id, Answer::Produced { error, base_offset }, now));
+    }
+    outcomes
+}
+
+#[test]
+fn keys_and_terms_come_back() {
+    let keys = [Key::Data { term: 1, segment: 2, at: u64::MAX }, Key::Note, Key::Beat, Key::Term { producer_id: 9 }];
+    for key in keys {
+        assert_eq!(Key::decode(&key.encode()), Some(key));
+        let longer = [&key.encode()[..], &[0]].concat();
+        assert_eq!(Key::decode(&longer), None, "{key:?}");
+    }
+    assert_eq!(Key::decode(b"FBz"), None);
+    assert_eq!(Key::decode(b"client"), None);
+    let term = Term { closed: false, epoch: 5, term: 6, instance: "a".to_owned() };
+    assert_eq!(Term::decode(&term.encode()), Ok(term.clone()));
+    let other = [&[2][..], &term.encode()[1..]].concat();
+    assert_eq!(Term::decode(&other), Err(2));
+}
+
+#[test]
+fn a_group_of_any_size_is_synced_when_its_last_batch_is_acknowledged_and_comes_back() {
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    let large: Vec<u8> = (0..2_500_000u32).map(|at| at as u8).collect();
+    replica.append(4, 0, b"head");
+    replica.append(4, 4, &large);
+    replica.sync(8);
+    replica.write_note(b"note");
+    let Some(Batch { id, bytes, .. }) = replica.next_batch(NOW) else { panic!("nothing to send") };
+    assert!(replica.next_batch(NOW).is_none(), "one batch is under way");
+    let (error, base_offset) = kafka.append(&bytes, NOW);
+    assert_eq!(replica.answered(id, Answer::Produced { error, base_offset }, NOW), Outcome::Nothing);
+    let outcomes = settle(&mut replica, &mut kafka, NOW);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Synced(8)).count(), 1, "{outcomes:?}");
+    assert_eq!(replica.numbers().waiting_bytes, 0);
+    assert_eq!(replica.numbers().records, 4);
+
+    let (next, memory) = taken(&mut kafka);
+    assert_eq!(memory.files.borrow()[&4], [&b"head"[..], &large].concat());
+    assert_eq!(memory.note.borrow().as_deref(), Some(&b"note"[..]));
+    assert_eq!((next.numbers().term, next.numbers().segments, next.numbers().records), (2, 1, 4));
+    // The one before it has lost the log, and says nothing more.
+    replica.append(4, 9_000_000, b"more");
+    replica.sync(9);
+    assert_eq!(settle(&mut replica, &mut kafka, NOW), [Outcome::Lost(Lost::Fenced(47))]);
+    assert_eq!(replica.due(), Monotonic::NEVER);
+    assert_eq!(replica.lost(), Some(Lost::Fenced(47)));
+}
+
+#[test]
+fn a_batch_without_a_good_answer_is_sent_again_as_it_was() {
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, b"x");
+    replica.sync(1);
+    let first = replica.next_batch(NOW).expect("a batch");
+    // It is in the log, and the answer is lost. What comes later must not be in the batch that is sent again.
+    kafka.append(&first.bytes, NOW);
+    replica.write_note(b"later");
+    let Outcome::Retry(at) = replica.answered(first.id, Answer::None, NOW) else { panic!("sent again") };
+    assert!(at > NOW && replica.due() == at && replica.next_batch(NOW).is_none());
+    let again = replica.next_batch(at).expect("the same");
+    assert_eq!(again.bytes, first.bytes);
+    assert_eq!(replica.answered(first.id, Answer::Produced { error: 47, base_offset: -1 }, at), Outcome::Nothing);
+    let mut id = again.id;
+    for error in [5, 6, 7, 10, 19, 20, 29, 56, 100] {
+        let outcome = replica.answered(id, Answer::Produced { error, base_offset: -1 }, at);
+        assert!(matches!(outcome, Outcome::Retry(_)), "error {error}: {outcome:?}");
+        assert_eq!(replica.numbers().last_error, Some(error));
+        id = replica.next_batch(replica.due()).expect("the same").id;
+    }
+    replica.answered(id, Answer::None, at);
+    let last = replica.next_batch(replica.due()).expect("the same");
+    let (error, base_offset) = kafka.append(&last.bytes, NOW);
+    let outcome = replica.answered(last.id, Answer::Produced { error, base_offset }, at);
+    assert_eq!(outcome, Outcome::Synced(1), "Kafka knows the batch");
+}
+
+#[test]
+fn a_log_that_was_cut_is_lost() {
+    let lost = |answer| {
+        let mut kafka = Partition::default();
+        let (mut replica, _) = taken(&mut kafka);
+        replica.append(1, 0, b"x");
+        let batch = replica.next_batch(NOW).expect("a batch");
+        replica.answered(batch.id, answer, NOW)
+    };
+    for error in [45, 46, 59] {
+        assert_eq!(lost(Answer::Produced { error, base_offset: -1 }), Outcome::Lost(Lost::Cut(error)));
+    }
+    assert_eq!(lost(Answer::Produced { error: 90, base_offset: -1 }), Outcome::Lost(Lost::Fenced(90)));
+    // The fence stood at 0, the term at 1.
+    let before = Outcome::Lost(Lost::Before { base_offset: 1, acknowledged: 1 });
+    assert_eq!(lost(Answer::Produced { error: 0, base_offset: 1 }), before);
+    assert_eq!(lost(Answer::Produced { error: 0, base_offset: 2 }), Outcome::Nothing);
+}
+
+#[test]
+fn something_is_written_each_minute_and_silence_ends_the_ownership() {
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    assert_eq!(settle(&mut replica, &mut kafka, NOW).len(), 1, "the first turn");
+    let (end, due) = (kafka.end, replica.due());
+    assert_eq!(due.since(NOW), Duration::from_secs(60));
+    assert!(replica.next_batch(NOW.after(Duration::from_secs(59))).is_none());
+    assert_eq!(settle(&mut replica, &mut kafka, due), [Outcome::Nothing]);
+    assert_eq!(kafka.end, end + 1);
+    // A batch without an answer for a day: it may have been replaced, and Kafka does not know any more.
+    let batch = replica.next_batch(due.after(Duration::from_secs(60))).expect("a beat");
+    let late = due.after(Duration::from_secs(21 * 3600));
+    replica.answered(batch.id, Answer::None, late);
+    assert!(replica.next_batch(late.after(Duration::from_secs(5))).is_none());
+    assert_eq!(replica.lost(), Some(Lost::Silent));
+
+    // A process that was frozen hears of a batch that it had sent before.
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, b"x");
+    replica.sync(1);
+    let batch = replica.next_batch(NOW).expect("a batch");
+    let (error, base_offset) = kafka.append(&batch.bytes, NOW);
+    assert_eq!(replica.answered(batch.id, Answer::Produced { error, base_offset }, late), Outcome::Synced(1));
+    assert!(replica.next_batch(late).is_none());
+    assert_eq!(replica.lost(), Some(Lost::Silent));
+}
+
+#[test]
+fn a_freed_segment_is_gone_and_half_of_one_too() {
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    for segment in [1, 2] {
+        replica.append(segment, 0, b"head");
+        replica.append(segment, 4, b"rest");
+    }
+    settle(&mut replica, &mut kafka, NOW);
+    replica.free(1);
+    replica.free(1);
+    settle(&mut replica, &mut kafka, NOW);
+    let (replica, memory) = taken(&mut kafka);
+    assert_eq!(memory.files.borrow().keys().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!(replica.numbers().records, 2);
+
+    // Only the first tombstone got there.
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, b"head");
+    replica.append(1, 4, &vec![0; 900_000]);
+    settle(&mut replica, &mut kafka, NOW);
+    replica.write_note(&vec![0; 999_880]);
+    replica.free(1);
+    let batch = replica.next_batch(NOW).expect("the note and one tombstone");
+    kafka.append(&batch.bytes, NOW);
+    assert!(replica.numbers().waiting_records == 1, "{:?}", replica.numbers());
+    let (mut next, memory) = taken(&mut kafka);
+    assert!(memory.files.borrow().is_empty());
+    assert_eq!(next.numbers().waiting_records, 1, "what is left of the segment is ended");
+    settle(&mut next, &mut kafka, NOW);
+    assert_eq!(taken(&mut kafka).0.numbers().waiting_records, 0);
+}
+
+#[test]
+fn a_segment_is_as_long_as_its_header_says() {
+    let header = Header {
+        shard: 3,
+        segment: 1,
+        salt: 7,
+        created_ms: 5,
+        previous: u64::MAX,
+        previous_end: 0,
+        checkpoints: [(u64::MAX, 0); 2],
+        bytes: 5000,
+        features: 0,
+        optional_features: 0,
+        data_dir_id: 0,
+    };
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, &header.encode());
+    replica.append(1, HEADER_BYTES as u64, b"group");
+    settle(&mut replica, &mut kafka, NOW);
+    let (_, memory) = taken(&mut kafka);
+    assert_eq!(memory.files.borrow()[&1].len(), 5000);
+}
+
+#[test]
+fn what_another_owner_has_written_after_a_term_does_not_count_and_its_keys_are_mended() {
+    let mut kafka = Partition::default();
+    let (mut first, _) = taken(&mut kafka);
+    first.append(1, 0, b"first");
+    settle(&mut first, &mut kafka, NOW);
+    let (mut second, _) = taken(&mut kafka);
+    second.append(2, 0, b"second");
+    settle(&mut second, &mut kafka, NOW);
+    // Two days later Kafka knows neither, and the first thaws.
+    let later = NOW.after(Duration::from_secs(48 * 3600));
+    first.free(1);
+    first.append(2, 0, b"first again");
+    let batch = first.next_batch(NOW).expect("a batch");
+    assert_eq!(kafka.append(&batch.bytes, later).0, 0);
+
+    let memory = Memory::default();
+    let taken = taken_into(&mut kafka, &memory).expect("taken over");
+    assert_eq!(taken.read.passed_over, 1);
+    let expected = BTreeMap::from([(1, b"first".to_vec()), (2, b"second".to_vec())]);
+    assert_eq!(*memory.files.borrow(), expected);
+    let mut third = Replica::new(taken, 1);
+    settle(&mut third, &mut kafka, later);
+    // The cleaner keeps what was mended.
+    kafka.compact(kafka.end, later);
+    let memory = Memory::default();
+    taken_into(&mut kafka, &memory).expect("taken over");
+    assert_eq!(*memory.files.borrow(), expected);
+}
+
+#[test]
+fn another_producer_id_is_closed_before_its_successor_reads() {
+    let mut kafka = Partition::default();
+    let (mut first, _) = taken(&mut kafka);
+    kafka.forget_identity();
+    let (second, _) = taken(&mut kafka);
+    first.append(1, 0, b"late");
+    first.sync(1);
+    assert_eq!(settle(&mut first, &mut kafka, NOW), [Outcome::Lost(Lost::Fenced(47))]);
+    assert_eq!(second.numbers().term, 2);
+    // It is closed once: the next owner has nothing to close.
+    let end = kafka.end;
+    taken(&mut kafka);
+    assert_eq!(kafka.end, end + 2, "a fence and a term");
+}
+
+#[test]
+fn a_service_that_does_not_fence_is_refused() {
+    let mut kafka = Partition::default();
+    let mut taking = TakeOver::new(names(), Memory::default(), 0);
+    let refused = loop {
+        match taking.step() {
+            Step::Identify => {
+                let (id, epoch) = kafka.identify();
+                taking.identified(id, epoch);
+            }
+            Step::Write(bytes) => {
+                let (error, offset) = kafka.append(&bytes, NOW);
+                // It takes everything.
+                let error = if error == 47 { 0 } else { error };
+                if let Err(refused) = taking.written(error, offset) {
+                    break refused;
+                }
+            }
+            Step::Read(from) => taking.read(&kafka.fetch(from, 3)).expect("readable"),
+            Step::Done => panic!("taken over"),
+        }
+    };
+    assert!(matches!(refused, TakeOverError::NoFence(0)), "{refused}");
+}
+
+#[test]
+fn a_topic_with_the_times_of_its_writers_is_refused() {
+    let mut kafka = Partition::default();
+    kafka.is_create_time = true;
+    let refused = taken_into(&mut kafka, &Memory::default()).expect_err("refused");
+    assert!(refused.to_string().contains("--add-config message.timestamp.type=LogAppendTime"), "{refused}");
+}
+
+#[test]
+fn a_log_of_another_version_is_refused() {
+    let mut kafka = Partition::default();
+    taken(&mut kafka);
+    kafka.edit(|_, value| {
+        if value.first() == Some(&1) {
+            value[0] = 2;
+        }
+    });
+    let refused = taken_into(&mut kafka, &Memory::default()).expect_err("refused");
+    assert!(matches!(refused, TakeOverError::Version(2)), "{refused}");
+}
+
+#[test]
+fn requests_go_to_the_leader_and_their_events_come_back() {
+    let mut kafka = Partition::default();
+    let (mut replica, _) = taken(&mut kafka);
+    replica.append(1, 0, b"x");
+    replica.sync(5);
+    assert!(replica.request(NOW).is_none(), "no leader is known");
+    let topic = |id, leader| TopicMetadata {
+        name: Rc::from("t"),
+        id,
+        leaders: vec![None, None, None, leader],
+        ..TopicMetadata::default()
+    };
+    let metadata = |id, leader| ClientEvent::Metadata(vec![topic(id, leader)]);
+    assert_eq!(replica.on_event(&metadata(7, Some(NodeId(2))), NOW), None);
+    let request = replica.request(NOW).expect("a request");
+    assert_eq!((request.node, request.acks, request.batches.len()), (NodeId(2), -1, 1));
+    assert_ne!(request.id & REQUEST, 0);
+    assert_eq!((request.batches[0].topic_id, request.batches[0].partition), (7, 3));
+    let produced = |id, error| ClientEvent::Produced {
+        id,
+        results: vec![ProduceResult { topic: Rc::from("t"), partition: 3, error, base_offset: 9 }],
+        throttle_ms: 0,
+    };
+    assert_eq!(replica.on_event(&produced(5, 0), NOW), None, "a producer's");
+    assert_eq!(replica.on_event(&produced(REQUEST | 4 << 40 | 1, 0), NOW), None, "another log's");
+    assert_eq!(replica.on_event(&produced(request.id, 0), NOW), Some(Outcome::Synced(5)));
+    assert_eq!(replica.on_event(&metadata(8, Some(NodeId(2))), NOW), Some(Outcome::Lost(Lost::OtherTopic)));
+    assert_eq!(replica.lost(), Some(Lost::OtherTopic));
+}

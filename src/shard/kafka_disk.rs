@@ -1,0 +1,183 @@
+//! The disk of the log that `[broker]` has for sessions: a partition of Kafka, through its [`Replica`]. What is durable is what Kafka has acknowledged.
+//! The bytes of its segments are in memory, too, where the log reads them when it moves records out of old ones: no file of this machine is
+//! needed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use crate::kafka::types::{ClientEvent, ProduceRequest};
+use crate::replica::{Numbers, Outcome, Replica, Store};
+use crate::runtime::seam::Monotonic;
+use crate::spool::{AppendError, Completion, Disk, ReadError};
+
+/// The bytes of a log in Kafka, as a start has read them.
+#[derive(Debug, Default)]
+pub struct Parts {
+    segments: BTreeMap<u64, Segment>,
+    note: Option<Vec<u8>>,
+}
+
+/// A segment's bytes by position, as they were appended: they do not overlap. Between them it reads as zeroes.
+#[derive(Debug, Default)]
+struct Segment {
+    bytes: u64,
+    parts: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Segment {
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        self.bytes = self.bytes.max(at + bytes.len() as u64);
+        self.parts.insert(at, bytes.into());
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let end = at + into.len() as u64;
+        if end > self.bytes {
+            return Err(ReadError::Damaged);
+        }
+        into.fill(0);
+        for (from, part) in self.parts.range(..end).rev() {
+            let Some(beyond) = (from + part.len() as u64).checked_sub(at).filter(|beyond| *beyond > 0) else { break };
+            let (first, last) = ((*from).max(at), (at + beyond).min(end));
+            let of_part = &part[(first - from) as usize..(last - from) as usize];
+            into[(first - at) as usize..(last - at) as usize].copy_from_slice(of_part);
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    /// The note beside the segments.
+    #[must_use]
+    pub fn note(&self) -> Option<&[u8]> {
+        self.note.as_deref()
+    }
+
+    /// Each segment: its number, its length, and its bytes by position.
+    pub fn each(&self) -> impl Iterator<Item = (u64, u64, impl Iterator<Item = (u64, &[u8])>)> {
+        self.segments
+            .iter()
+            .map(|(number, segment)| (*number, segment.bytes, segment.parts.iter().map(|(at, part)| (*at, &**part))))
+    }
+
+    /// Segments and their bytes, by number.
+    #[must_use]
+    pub fn found(&self) -> BTreeMap<u64, u64> {
+        self.segments.iter().map(|(number, segment)| (*number, segment.bytes)).collect()
+    }
+}
+
+impl Store for &mut Parts {
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.segments.entry(segment).or_default().put(at, bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let found = self.segments.get(&segment).ok_or(ReadError::Missing).and_then(|segment| segment.read(at, into));
+        found.map_err(io::Error::other)
+    }
+
+    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
+        self.segments.entry(segment).or_default().bytes = bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.segments.remove(&segment);
+        Ok(())
+    }
+
+    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
+        self.note = Some(note.to_vec());
+        Ok(())
+    }
+}
+
+/// See the module.
+pub(super) struct KafkaDisk {
+    /// The cluster, by its place in the configuration.
+    pub(super) cluster: usize,
+    /// The partition.
+    pub(super) log: u16,
+    parts: Parts,
+    replica: Replica,
+    done: VecDeque<Completion>,
+}
+
+impl KafkaDisk {
+    pub(super) fn new((cluster, log): (usize, u16), parts: Parts, replica: Replica) -> Self {
+        Self { cluster, log, parts, replica, done: VecDeque::new() }
+    }
+
+    pub(super) fn found(&self) -> BTreeMap<u64, u64> {
+        self.parts.found()
+    }
+
+    pub(super) fn numbers(&self) -> Numbers {
+        self.replica.numbers()
+    }
+
+    /// The next thing that is done.
+    pub(super) fn next_done(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+
+    /// The request to be sent now.
+    pub(super) fn request(&mut self, now: Monotonic) -> Option<ProduceRequest> {
+        self.replica.request(now)
+    }
+
+    /// When there is one.
+    pub(super) fn due(&self) -> Monotonic {
+        self.replica.due()
+    }
+
+    /// Takes an event of the cluster's client. `None`: it is not for this log alone.
+    pub(super) fn on_event(&mut self, event: &ClientEvent, now: Monotonic) -> Option<Outcome> {
+        let outcome = self.replica.on_event(event, now)?;
+        if let Outcome::Synced(token) = outcome {
+            self.done.push_back(Completion::Synced { token, ok: true });
+        }
+        Some(outcome)
+    }
+}
+
+impl Disk for KafkaDisk {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        self.parts.segments.insert(segment, Segment { bytes, parts: BTreeMap::new() });
+        self.done.push_back(Completion::Created { segment, ok: true });
+    }
+
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        self.parts.segments.get_mut(&segment).ok_or(AppendError::Gone)?.put(at, bytes);
+        self.replica.append(segment, at, bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self, token: u64, _segments: &[u64]) {
+        self.replica.sync(token);
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.parts.note.clone()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.replica.write_note(note);
+    }
+
+    fn free(&mut self, segment: u64) {
+        self.parts.segments.remove(&segment);
+        self.replica.free(segment);
+        self.done.push_back(Completion::Freed { segment });
+    }
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.parts.segments.get(&segment).ok_or(ReadError::Missing)?.read(at, into)
+    }
+}
+
+#[cfg(test)]
+#[path = "kafka_disk_tests.rs"]
+mod tests;
