@@ -109,7 +109,11 @@ impl Broker {
             if logged.is_claiming() {
                 return;
             }
-            self.delivery.shares.part_mut(share).into_iter().for_each(|part| part.replace(member, at, Rc::clone(&logged)));
+            self.delivery
+                .shares
+                .part_mut(share)
+                .into_iter()
+                .for_each(|part| part.replace(member, at, Rc::clone(&logged)));
         }
     }
 
