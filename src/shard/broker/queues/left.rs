@@ -15,7 +15,7 @@ use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
 /// Sessions with copies that the log is to get, and claims of those that it got. There are as many of these as sessions, and as windows have records.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// Sessions whose clients are away, each with the number of the first copy that only memory may have.
+    /// Sessions without a connection, each with the number of the first copy that only memory may have.
     sessions: BTreeMap<SessionKey, u64>,
     /// Claims on records of copies that are written, with the groups in which these are durable.
     written: VecDeque<(u64, Rc<Claim>)>,
@@ -27,7 +27,7 @@ impl Left {
         self.written.push_back((group, claim));
     }
 
-    /// Whether copies are to be written that found no room, or no time.
+    /// Whether some copies have not been written yet.
     pub(super) fn is_waiting(&self) -> bool {
         !self.sessions.is_empty()
     }
@@ -52,7 +52,7 @@ impl Broker {
         }
     }
 
-    /// Ends claims on records whose copies are durable.
+    /// Ends the claims of durable copies.
     pub(super) fn meet_written(&mut self) {
         let Some(buffer) = &self.outlets.buffer else { return };
         let (rules, durable) = (self.around.rules, buffer.durable());

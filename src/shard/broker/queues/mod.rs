@@ -458,7 +458,7 @@ impl Broker {
         }
     }
 
-    /// Asks for a turn in which what waits since then is written down.
+    /// Asks for a turn to write down queues that have waited since then.
     fn want_queues_turn(&mut self, io: &mut Ring<'_>, since: Monotonic) {
         if !std::mem::replace(&mut self.queues.has_timer, true) {
             let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
