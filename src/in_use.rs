@@ -1,4 +1,4 @@
-//! What an instance that was killed has held: its addresses, and the lock of its data directory. The kernel takes a process down in the
+//! What an instance that was killed has held: its addresses, the lock of its data directory, and the locked memory of its rings. The kernel takes a process down in the
 //! background, so a start right behind a kill finds these in use for some milliseconds.
 
 use std::io;

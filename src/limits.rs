@@ -220,6 +220,9 @@ pub const REMEMBERED_BYTES_MAX: usize = 256 << 20;
 /// Messages that a shard drops in one turn from the longest queues to make room, about a millisecond.
 pub const ROOM_DROPS_PER_TURN: usize = 8_192;
 
+/// Copies of records of sources that clients have left in memory alone, and that a shard writes to its log in one turn.
+pub const LEFT_WRITES_PER_TURN: usize = 256;
+
 /// Messages that one queue loses before it is the next one's turn.
 pub const ROOM_DROPS_AT_ONCE: usize = 64;
 

@@ -76,6 +76,7 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Sources, 617, "the same, of a source that stops"),
     (Kind::Sources, 763, "a static member that was fenced by a coordinator that had just taken over"),
     (Kind::Sources, 861, "a static member that was fenced by a coordinator that had just taken over"),
+    (Kind::Sources, 474, "a queue was full, its client gone, and the group moved past what only memory had of it"),
     (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
     (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),

@@ -9,7 +9,7 @@ use super::ask::{change, changed, escaped, get, table, text};
 use super::config_file::mistake;
 use super::lists::shown;
 use super::passwd;
-use super::sinks::read;
+use super::part::read;
 use crate::auth::password::generated;
 
 /// Lists users, or adds, changes or removes one.

@@ -20,6 +20,7 @@ use super::ring::Ring;
 use super::seam::Shard;
 use super::turn::Turn;
 use super::watchdog::Heartbeat;
+use crate::in_use;
 
 /// Memory glommio registers for its own disk operations, which we do not use: its minimum (three rings pin it each,
 /// and a memlock limit of 8 MiB must do for all shards).
@@ -139,7 +140,7 @@ where
     let published = Arc::clone(&heartbeat);
     let (ready, stands) = sync_channel(1);
     let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || match settings.io {
-        IoDriver::Ring => match executor(index, &settings) {
+        IoDriver::Ring => match once_freed(|| executor(index, &settings)) {
             Ok(executor) => executor
                 .run(async move { serve::<S, Ring, F>(index, &settings, listeners, mailbox, make, published, &ready) }),
             Err(error) => refuse(&ready, error),
@@ -154,6 +155,12 @@ where
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::Error::other("the shard's thread ended before it began")),
     }
+}
+
+/// Makes what takes locked memory, of which all processes of a user have a part together: the kernel gives back that of an instance that has ended some time
+/// after its end, in the background.
+fn once_freed<T>(make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    in_use::wait(io::ErrorKind::OutOfMemory, in_use::ATTEMPTS, make)
 }
 
 /// Reports to the starting thread that the shard's thread cannot run.
@@ -182,7 +189,7 @@ where
         let buffers = Buffers::new(&mut driver, settings.receive_buffers)?;
         io::Result::Ok((driver, buffers))
     };
-    let (driver, buffers) = match build() {
+    let (driver, buffers) = match once_freed(build) {
         Ok(built) => built,
         Err(error) => return refuse(ready, error),
     };

@@ -362,10 +362,16 @@ impl Body {
         }
     }
 
-    /// No record stays open for it any more: the log has it.
-    fn end_claim(&self) {
-        self.meets();
-        self.claim.take();
+    /// The claim on the record that stays open for it, if one does.
+    #[must_use]
+    pub fn claim(&self) -> Option<Rc<Claim>> {
+        self.claim.borrow().clone()
+    }
+
+    /// Takes out the claim: its record stays open for as long as the caller keeps it.
+    #[must_use]
+    pub fn take_claim(&self) -> Option<Rc<Claim>> {
+        self.claim.take()
     }
 
     /// Whether it was made of a record that stays open for it, or has done so until a moment ago.
@@ -375,7 +381,8 @@ impl Body {
     }
 
     /// Whether a record stays open for it.
-    pub(super) fn is_claiming(&self) -> bool {
+    #[must_use]
+    pub fn is_claiming(&self) -> bool {
         self.claim.borrow().is_some()
     }
 
@@ -386,6 +393,12 @@ impl Body {
             return Rc::clone(self);
         }
         self.meets();
+        self.unclaimed()
+    }
+
+    /// The same message for one client that is away, apart from its record.
+    #[must_use]
+    pub fn unclaimed(&self) -> Rc<Self> {
         Self::new(self.packet.to_vec(), self.since, self.key, &self.all)
     }
 
@@ -398,7 +411,6 @@ impl Body {
     /// It is in the log under this number, for whichever member of a shared subscription gets it, and durable with this group. No other one
     /// has this body.
     pub fn stored_for_share(&self, number: u64, group: u64) {
-        self.end_claim();
         self.group.set(group);
         self.stored_as(number);
         self.for_share.set(Some(number));

@@ -264,19 +264,32 @@ impl Outgoing {
         gone.body
     }
 
-    /// Makes all copies wait again, as the connection is gone. `is_kept`: the client finds them when it comes back, so no record stays open for
-    /// them; where the session ends with its connection, a reader of the record learns that nobody has it.
-    fn rewind(&mut self, is_kept: bool) {
+    /// Makes all copies wait again, as the connection is gone. `releases`: the session is kept in memory alone, so no record stays open for a client
+    /// that may never come back. Where the log has the session, a record stays open until the log has its copy ([`Session::next_unlogged`]); where the session
+    /// ends with its connection, the reader of the record learns that nobody has it.
+    fn rewind(&mut self, releases: bool) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
         // What other members of a share get, or the log has, goes its own way.
         let is_own = |item: &&mut Item| item.copy.share.is_none() || item.copy.qos == QoS::ExactlyOnce;
         for body in self.items.iter_mut().filter(is_own).filter_map(|item| item.body.as_mut()) {
-            if is_kept {
+            if releases {
                 *body = body.released();
             }
         }
         (self.open, self.open_bytes, self.stay_below) = (0, 0, 0);
         self.waiting = bodies(&self.items).collect();
+    }
+
+    /// Gives a waiting copy another body of the same message.
+    pub(super) fn waits_as(&mut self, number: u64, body: Rc<Body>) {
+        let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return };
+        debug_assert!(at >= self.open, "it waits");
+        self.waiting.add(&body);
+        if let Some(before) = self.items[at].body.replace(body) {
+            self.waiting.remove(&before);
+        }
+        // It may be dropped now.
+        self.stay_below = self.stay_below.min(number);
     }
 
     /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
@@ -794,9 +807,9 @@ impl Session {
 
     /// Its connection is gone.
     pub(super) fn rewind_outgoing(&mut self) {
-        let is_kept = self.expiry_s > 0;
+        let releases = self.expiry_s > 0 && self.number().is_none();
         match &mut self.outgoing {
-            Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(is_kept),
+            Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(releases),
             // What is written down speaks of its numbers: they go on.
             Some(outgoing) if outgoing.record.is_some() || outgoing.is_unsaved => {}
             _ => self.outgoing = None,

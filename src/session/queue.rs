@@ -159,6 +159,21 @@ impl Session {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next.saturating_sub(1))
     }
 
+    /// The first copy with this number or a later one that only memory has, and that keeps its record open: its number, and what the log is to get.
+    #[must_use]
+    pub fn next_unlogged(&self, from: u64) -> Option<(u64, &Copy, &Rc<Body>)> {
+        let items = &self.outgoing.as_ref()?.items;
+        let mut later = items.range(items.partition_point(|item| item.number < from)..);
+        later.find_map(|item| Some((item.number, &item.copy, item.body.as_ref().filter(|body| body.is_claiming())?)))
+    }
+
+    /// Gives a waiting copy another body of the same message: no record stays open for that.
+    pub fn waits_as(&mut self, number: u64, body: Rc<Body>) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.waits_as(number, body);
+        }
+    }
+
     /// The log has no room for a copy that it was handed just now. True: it is gone; false: the client has been sent it.
     pub fn take_back(&mut self, number: u64) -> bool {
         let Some(outgoing) = &mut self.outgoing else { return false };

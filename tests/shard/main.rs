@@ -70,6 +70,7 @@ mod shares_several;
 mod shares_stored;
 mod sinks;
 mod sources;
+mod sources_left;
 mod spool;
 mod sql_rules;
 mod stalls;

@@ -22,7 +22,7 @@ offset_reset = "earliest"
 const RECORDS: usize = 25;
 
 /// Turns, and what the shard writes to itself, until nothing is left to be done at this instant.
-fn come_to_rest(world: &mut World) {
+pub(crate) fn come_to_rest(world: &mut World) {
     world.turn();
     while let Some(letters) = world.table.posted.replace(Vec::new()).filter(|letters| !letters.is_empty()) {
         letters.into_iter().for_each(|(_, letter)| world.mail(letter));
@@ -30,7 +30,7 @@ fn come_to_rest(world: &mut World) {
 }
 
 /// Lets 10 ms pass, again and again, until this is so.
-fn until(world: &mut World, is_so: impl Fn(&World) -> bool) {
+pub(crate) fn until(world: &mut World, is_so: impl Fn(&World) -> bool) {
     for _ in 0..200 {
         if is_so(world) {
             return;

@@ -313,7 +313,8 @@ impl Broker {
             self.stores_copy(key, bytes)
         };
         let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
-        let (has_room, is_in_log) = (self.remembers_more(), is_of_share.is_some_and(|share| self.logs_share(share)));
+        let is_in_log = message.claim.is_some() && is_of_share.is_some_and(|share| self.logs_share(share, bytes));
+        let has_room = self.remembers_more();
         let copies = &mut self.delivery.copies;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         // A remote gets its waiting messages in the same turn.

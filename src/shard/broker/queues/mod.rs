@@ -12,6 +12,7 @@
 
 mod exchanges;
 mod fullest;
+mod left;
 mod restore;
 mod saved;
 
@@ -29,6 +30,7 @@ use crate::session::{Body, Changed, Copy, Session, SessionKey};
 
 use self::exchanges::Exchanges;
 use self::fullest::{Bounds, Fullest};
+use self::left::Left;
 use self::saved::Recipient;
 use super::confirm::Confirmations;
 use super::connection::Timer;
@@ -84,6 +86,7 @@ pub(in crate::shard) struct Queues {
     /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
     spare: usize,
     confirmations: Confirmations,
+    left: Left,
     exchanges: Exchanges,
     /// Sessions with something to write down at the end of the turn, as their clients wait for it.
     received: Vec<SessionKey>,
@@ -118,6 +121,7 @@ impl Queues {
             entry_max: entry_max.saturating_sub(4 << 10),
             spare: entry_max.saturating_mul(8),
             confirmations: Confirmations::new(config.service.shards),
+            left: Left::default(),
             exchanges: Exchanges::new(config.service.shards),
             received: Vec::new(),
             changed: Vec::new(),
@@ -215,16 +219,14 @@ impl Broker {
     /// memory only: binding it to a member has to find room later.
     pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
-        let room = self.outlets.logs.kept.as_ref().map(Buffer::session_room);
-        let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
-        let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
-        let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= room;
-        if body.for_share().is_some() {
+        let body = self.delivery.body_at_hand();
+        if body.as_ref().is_some_and(|body| body.for_share().is_some()) {
             return;
         }
-        if !has_place || !self.stores_more() {
+        // A message of a record that stays open, as the log has no room, is no message at hand.
+        let Some(body) = body.filter(|body| self.has_room_for_share(text.len(), body.packet().len())) else {
             return self.numbers.count(M::CopiesUnstored);
-        }
+        };
         let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
         let group = self.write_for_share(&body, publish, of);
         if group.is_none() {
@@ -233,9 +235,17 @@ impl Broker {
         self.queues.group = self.queues.group.max(group.unwrap_or(0));
     }
 
-    /// Whether the log has the messages that wait for members of this share.
-    pub(in crate::shard) fn logs_share(&self, share: ShareNumber) -> bool {
-        self.outlets.logs.kept.is_some() && self.delivery.shares.kept(share).is_some()
+    /// Whether the log has the message at hand, or room for it, of this size at most, for whichever member of this share gets it.
+    pub(in crate::shard) fn logs_share(&mut self, share: ShareNumber, message_bytes: usize) -> bool {
+        let Some(text) = self.delivery.shares.kept(share) else { return false };
+        let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
+        is_there || self.has_room_for_share(text.len(), message_bytes)
+    }
+
+    fn has_room_for_share(&mut self, text_bytes: usize, message_bytes: usize) -> bool {
+        let Some(room) = self.outlets.logs.kept.as_ref().map(Buffer::session_room) else { return false };
+        let bytes = ForShare::HEAD_BYTES + text_bytes + message_bytes;
+        bytes <= self.queues.entry_max && bytes + self.queues.spare <= room && self.stores_more()
     }
 
     /// Writes the message down. Returns the group in which it is durable; `None`: there is no room.
@@ -251,6 +261,7 @@ impl Broker {
         ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
         let kept = buffer.keep_session(None, payload).ok()?;
         body.stored_for_share(kept.number, kept.group);
+        body.take_claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
         self.queues.wrote = true;
         Some(kept.group)
     }
@@ -402,6 +413,7 @@ impl Broker {
     pub(in crate::shard) fn confirm_copies(&mut self) -> bool {
         let letter = |by, count| Mail::CopiesDurable { by, count };
         let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
+        self.meet_written();
         self.confirm_releases() || has_own
     }
 
@@ -424,9 +436,13 @@ impl Broker {
         }
         let received = std::mem::take(&mut self.queues.received);
         self.write_each(io, received);
+        self.write_left(io);
         let wrote = std::mem::take(&mut self.queues.wrote);
         let has_ended = self.delivery.remembered().has_ended() || self.sessions.has_ended_queues();
         if self.queues.changed.is_empty() && !has_ended {
+            if self.queues.left.is_waiting() {
+                self.want_queues_turn(io, now);
+            }
             return;
         }
         let since = *self.queues.since.get_or_insert(now);
@@ -440,10 +456,14 @@ impl Broker {
             self.write_each(io, changed);
             self.queues.wrote = false;
         }
-        if (!self.queues.changed.is_empty() || !(is_due || wrote))
-            && !std::mem::replace(&mut self.queues.has_timer, true)
-        {
-            let since = self.queues.since.unwrap_or(now);
+        if !self.queues.changed.is_empty() || !(is_due || wrote) || self.queues.left.is_waiting() {
+            self.want_queues_turn(io, self.queues.since.unwrap_or(now));
+        }
+    }
+
+    /// Asks for a turn to write down queues that have waited since then.
+    fn want_queues_turn(&mut self, io: &mut Ring<'_>, since: Monotonic) {
+        if !std::mem::replace(&mut self.queues.has_timer, true) {
             let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
         }
     }

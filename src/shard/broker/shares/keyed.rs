@@ -3,9 +3,10 @@
 //! them, and no other key moves).
 
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 use crate::route::shares::rank;
-use crate::session::SessionKey;
+use crate::session::{Body, SessionKey};
 
 use super::line::Line;
 use super::part::Part;
@@ -28,6 +29,25 @@ impl Part {
         let from = from.as_ref().and_then(rank_of);
         let mut ranked: BinaryHeap<_> = self.ranked(key).filter(|of| from.is_none_or(|from| *of <= from)).collect();
         std::iter::from_fn(move || ranked.pop().map(|(_, session)| session))
+    }
+
+    /// The first message that keeps its record open, in the line for any member or in one for one alone: the member, its place, and the message.
+    pub(in crate::shard) fn first_claiming(&self) -> Option<(Option<SessionKey>, usize, Rc<Body>)> {
+        let lines = self.members.iter().map(|(key, member)| (Some(*key), &member.line));
+        let mut all = std::iter::once((None, &self.line)).chain(lines);
+        all.find_map(|(member, line)| {
+            let at = line.first_claiming()?;
+            Some((member, at, Rc::clone(line.get(at)?)))
+        })
+    }
+
+    /// Puts another body of the same message in the place of one that waits.
+    pub(in crate::shard) fn replace(&mut self, member: Option<SessionKey>, at: usize, body: Rc<Body>) {
+        if let Some(before) = self.line_of(member).get(at).map(Rc::clone) {
+            self.waiting.add(&body);
+            self.waiting.remove(&before);
+            self.line_of(member).replace(at, body);
+        }
     }
 
     /// Members that may have room for messages of their own lines.

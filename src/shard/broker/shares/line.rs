@@ -60,6 +60,22 @@ impl Line {
         Some(body)
     }
 
+    /// The place of the first message that keeps its record open.
+    pub(super) fn first_claiming(&self) -> Option<usize> {
+        if self.waiting.bounded() == self.waiting.all() {
+            return None;
+        }
+        self.queue.iter().position(|body| body.is_claiming())
+    }
+
+    /// Puts another body of the same message in this place.
+    pub(super) fn replace(&mut self, at: usize, body: Rc<Body>) {
+        let Some(place) = self.queue.get_mut(at) else { return };
+        self.waiting.add(&body);
+        let before = std::mem::replace(place, body);
+        self.waiting.remove(&before);
+    }
+
     /// Takes out the messages for which `is_it` is true.
     pub(super) fn take_if(&mut self, mut is_it: impl FnMut(&Body) -> bool) -> Self {
         let (mut taken, mut left) = (Self::default(), Self::default());

@@ -79,6 +79,7 @@ impl Broker {
     pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             self.list_again(key);
+            self.note_left(key);
             let session = self.sessions.get(key);
             let is_online = session.is_some_and(|session| session.conn().is_some());
             let is_kept = session.is_some_and(|session| session.number().is_some());
@@ -97,10 +98,10 @@ impl Broker {
     /// Gives messages back that members were sent and have not acknowledged: they wait for others, before all that do.
     pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
         for (number, body) in returned.into_iter().rev() {
+            let body = self.logged_for_share(number, body);
             let shares = &mut self.delivery.shares;
             match shares.part(self.index, number) {
                 Some(part) => {
-                    let body = if part.share.is_kept() { body.released() } else { body };
                     part.push_front(body, now);
                     shares.settle(number);
                     shares.ripe.insert(number);

@@ -32,6 +32,7 @@ impl Broker {
             if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
                 part.set_all_ready();
             }
+            self.write_left_for_share(number);
             self.offer_waiting(io, number);
             self.hand_over_waiting(io, number);
         }

@@ -49,7 +49,7 @@ pub(in crate::shard) struct Part {
     /// Messages that wait for any member.
     pub(super) line: Line,
     /// Messages that wait, for any member and for one alone.
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// When the first message that waits for any member became the first.
     waits_since: Monotonic,
     /// Whether a message has waited too long, with no member that had room since: other shards' members are better served.

@@ -10,7 +10,7 @@ use crate::mqtt::packet::QoS;
 use crate::route::shares::{ShareNumber, ToShare};
 use crate::session::{Gone, SessionKey};
 
-use super::super::delivery::{By, Message, Stored, Whose};
+use super::super::delivery::{By, Message, Stored, Whose, packet_bytes};
 use super::super::queues::Holder;
 use super::super::{Broker, Ring};
 
@@ -112,13 +112,12 @@ impl Broker {
     ) -> Result<Gone, M> {
         let publish = message.publish;
         let is_full = !self.remembers_more();
-        let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
+        let part = self.delivery.shares.parts.get(&to.share).ok_or(M::CopiesShareGone)?;
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
             return Err(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
         }
-        // A share with kept members keeps its messages while all of them are away: no record stays open for that.
-        let is_kept = self.delivery.shares.kept(to.share).is_some();
-        let claim = message.claim.filter(|_| !is_kept);
+        // A share with kept members has its messages in the log while all of them are away: no record stays open for that.
+        let claim = message.claim.filter(|_| !self.logs_share(to.share, packet_bytes(publish.topic, publish)));
         if is_full && claim.is_none() {
             return Err(M::CopiesQueueFull);
         }

@@ -1,0 +1,150 @@
+//! Copies of records of sources that only memory has when their client leaves: its queue was full when they came, or the log had no room. The log gets them
+//! now, and their records stay open until they are durable there. So a client that is away holds back no partition for longer than the log has no room, and a
+//! crash loses nothing that its group has moved past.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::limits::LEFT_WRITES_PER_TURN;
+use crate::route::shares::ShareNumber;
+use crate::session::{Body, Claim, SessionKey};
+
+use super::super::{Broker, Ring};
+use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
+
+/// Sessions with copies that the log is to get, and claims of those that it got. There are as many of these as sessions, and as windows have records.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Sessions without a connection, each with the number of the first copy that only memory may have.
+    sessions: BTreeMap<SessionKey, u64>,
+    /// Claims on records of copies that are written, with the groups in which these are durable.
+    written: VecDeque<(u64, Rc<Claim>)>,
+}
+
+impl Left {
+    /// Keeps a record open until its copy, which is written, is durable with this group.
+    pub(super) fn hold(&mut self, group: u64, claim: Rc<Claim>) {
+        self.written.push_back((group, claim));
+    }
+
+    /// Whether some copies have not been written yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+}
+
+/// The outcome of a look at a session's copies.
+enum Written {
+    /// A copy is written, or can never be; the number of the next one.
+    Next(u64),
+    /// The log has no room.
+    NoRoom,
+    /// All are written, or the client is back.
+    All,
+}
+
+impl Broker {
+    /// Notes a session that has lost its connection, if it has copies that the log is to get.
+    pub(in crate::shard) fn note_left(&mut self, key: SessionKey) {
+        let session = self.sessions.get(key).filter(|session| session.conn().is_none() && session.number().is_some());
+        if session.is_some_and(|session| session.next_unlogged(0).is_some()) {
+            self.queues.left.sessions.insert(key, 0);
+        }
+    }
+
+    /// Ends the claims of durable copies.
+    pub(super) fn meet_written(&mut self) {
+        let Some(buffer) = &self.outlets.logs.kept else { return };
+        let (rules, durable) = (self.around.rules, buffer.durable());
+        let written = &mut self.queues.left.written;
+        while let Some((_, claim)) = written.pop_front_if(|(group, _)| rules.may_confirm(*group, durable)) {
+            claim.meet();
+        }
+    }
+
+    /// Writes copies that clients have left to the log, as many as a turn may.
+    pub(super) fn write_left(&mut self, io: &mut Ring<'_>) {
+        let mut looks = LEFT_WRITES_PER_TURN;
+        while let Some((&key, &from)) = self.queues.left.sessions.first_key_value() {
+            if looks == 0 {
+                return self.delivery.want_turn(io);
+            }
+            looks -= 1;
+            match self.write_one_left(key, from) {
+                Written::Next(from) => drop(self.queues.left.sessions.insert(key, from)),
+                Written::NoRoom => return,
+                Written::All => drop(self.queues.left.sessions.remove(&key)),
+            }
+        }
+    }
+
+    /// A message that members of a share have left, as it waits for others: the log has it, if any member's session survives a crash and there is room.
+    pub(in crate::shard) fn logged_for_share(&mut self, share: ShareNumber, body: Rc<Body>) -> Rc<Body> {
+        let text = self.delivery.shares.kept(share).filter(|_| body.is_claiming());
+        let Some((text, publish)) = text.as_deref().zip(body.publish()) else { return body };
+        let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
+        if bytes > self.queues.entry_max {
+            // The log can never have it.
+            return body.released();
+        }
+        if !self.has_room_for_share(text.len(), body.packet().len()) {
+            return body;
+        }
+        let of = ForShare { deadline: None, from: None, key: body.key(), text, packet: body.packet() };
+        let own = body.unclaimed();
+        let Some(group) = self.write_for_share(&own, &publish, of) else { return body };
+        body.claim().into_iter().for_each(|claim| self.queues.left.hold(group, claim));
+        own
+    }
+
+    /// Writes messages to the log that wait for members of a share and keep their records open, as there was no room.
+    pub(in crate::shard) fn write_left_for_share(&mut self, share: ShareNumber) {
+        for _ in 0..LEFT_WRITES_PER_TURN {
+            if self.delivery.shares.kept(share).is_none() {
+                return;
+            }
+            let first = self.delivery.shares.part_mut(share).and_then(|part| part.first_claiming());
+            let Some((member, at, body)) = first else { return };
+            let logged = self.logged_for_share(share, body);
+            if logged.is_claiming() {
+                return;
+            }
+            self.delivery
+                .shares
+                .part_mut(share)
+                .into_iter()
+                .for_each(|part| part.replace(member, at, Rc::clone(&logged)));
+        }
+    }
+
+    fn write_one_left(&mut self, key: SessionKey, from: u64) -> Written {
+        let session = self.sessions.get(key).filter(|session| session.conn().is_none());
+        let Some((number, copy, body)) = session.and_then(|session| session.next_unlogged(from)) else {
+            return Written::All;
+        };
+        let (copy, body) = (copy.clone(), Rc::clone(body));
+        let bytes = body.packet().len();
+        let stored = self.stores_copy(key, bytes);
+        let (Some(publish), Some(session)) = (body.publish(), self.sessions.get_mut(key)) else { return Written::All };
+        if bytes + MESSAGE_BYTES + Recipient::BYTES_MAX > self.queues.entry_max {
+            // The log can never have it.
+            session.waits_as(number, body.released());
+            return Written::Next(number + 1);
+        }
+        let (Ok(Some(of)), Some(buffer)) = (stored, &mut self.outlets.logs.kept) else { return Written::NoRoom };
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        let to = Recipient::new(of, number, &copy);
+        saved::encode(deadline_of(buffer, &body, &publish), std::iter::once(&to), body.packet(), payload);
+        let Ok(kept) = buffer.keep_session(None, payload) else { return Written::NoRoom };
+        let own = body.unclaimed();
+        own.stored_as(kept.number);
+        session.waits_as(number, own);
+        self.queues.wrote = true;
+        body.claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
+        let bounds = self.queue_bounds(key);
+        let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
+        self.queues.fullest.note(level, Holder::Session(key));
+        Written::Next(number + 1)
+    }
+}

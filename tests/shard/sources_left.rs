@@ -1,0 +1,155 @@
+//! Records of sources whose copies only memory has when their client leaves: a record is over when the log has its copy, and not before.
+
+use std::time::Duration;
+
+use forebay::metrics::spec::{ShardMetric as M, SourceMetric};
+use forebay::runtime::seam::ConnId;
+use forebay::shard::mail::Mail;
+
+use super::kept::{arrive, connect};
+use super::queues::{self, Heard, QOS_1, QOS_2, answer, back, hear, lose};
+use super::shares::{join, member};
+use super::sources::{come_to_rest, until};
+use super::world::World;
+
+const SOURCE: &str = r#"
+[[source]]
+name = "commands"
+kafka = "main"
+topic = "commands"
+mqtt_topic = "t/1"
+payload = "${value}"
+group = ""
+offset_reset = "earliest"
+"#;
+
+/// A source of messages of this QoS, a spool, and few places in a queue.
+fn world(qos: u8) -> World {
+    let delivery = "[delivery]\nqueue_messages_max = 4\n";
+    let mut world = World::new(&format!("{}{SOURCE}qos = \"{qos}\"\n{delivery}", queues::config()));
+    (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
+    world
+}
+
+fn write(world: &mut World, records: Vec<Vec<u8>>) {
+    let count = records.len() as u64;
+    world.broker.readable.insert(("commands".to_owned(), 0), records);
+    world.mail(Mail::Accept);
+    come_to_rest(world);
+    until(world, |world| world.source_number(0, SourceMetric::Records) == count);
+}
+
+/// Records that are open, once the board shows it.
+fn open(world: &mut World) -> u64 {
+    for _ in 0..30 {
+        world.advance(Duration::from_millis(10));
+        come_to_rest(world);
+    }
+    world.source_number(0, SourceMetric::Open)
+}
+
+/// Until no record is open any more.
+fn until_over(world: &mut World) {
+    until(world, |world| world.source_number(0, SourceMetric::Open) == 0);
+}
+
+/// The payloads that a client gets, which answers each.
+fn take_all(world: &mut World, (client, mut heard): (ConnId, Vec<Heard>)) -> Vec<String> {
+    let mut got = Vec::new();
+    for _ in 0..100 {
+        heard.extend(hear(world, client));
+        for one in heard.drain(..) {
+            match one {
+                Heard::Message { qos, id, payload, .. } => {
+                    answer(world, client, if qos == 1 { 4 } else { 5 }, id);
+                    got.push(payload);
+                }
+                Heard::Answer { id, .. } => answer(world, client, 7, id),
+            }
+        }
+        world.advance(Duration::from_millis(5));
+    }
+    got
+}
+
+/// What a client's queue had no place for held its partition back while the client was there. When the client leaves, the log gets it, and a record is over
+/// when that is durable.
+#[test]
+fn what_a_queue_had_no_place_for_is_durable_before_its_record_is_over() {
+    for (qos, options) in [(1, QOS_1), (2, QOS_2)] {
+        let mut world = world(qos);
+        let client = member(&mut world, "client", 1, 0, true);
+        join(&mut world, client, "#", options);
+        write(&mut world, (0..25).map(|number| format!("{number}").into_bytes()).collect());
+        assert_eq!(
+            (open(&mut world), world.number(M::StoredMessages)),
+            (20, 5),
+            "QoS {qos}: one is on its way, and four wait"
+        );
+        world.table.disk.slow = true;
+        lose(&mut world, client);
+        come_to_rest(&mut world);
+        assert_eq!((open(&mut world), world.number(M::StoredMessages)), (20, 25), "QoS {qos}: written, not durable");
+        world.table.disk.slow = false;
+        until_over(&mut world);
+        world.power_cut();
+        let back = back(&mut world, "client");
+        let got = take_all(&mut world, back);
+        assert_eq!(got, (0..25).map(|number| number.to_string()).collect::<Vec<_>>(), "QoS {qos}");
+        queues::rest(&mut world);
+        assert_eq!(world.number(M::StoredMessages), 0);
+    }
+}
+
+/// The connection of a client that is gone in silence is taken over by its next one: the client still answers for what its queue had no place for.
+#[test]
+fn what_a_queue_had_no_place_for_stays_open_in_a_takeover() {
+    let mut world = world(1);
+    let client = member(&mut world, "client", 1, 0, true);
+    join(&mut world, client, "#", QOS_1);
+    write(&mut world, (0..25).map(|number| format!("{number}").into_bytes()).collect());
+    let back = back(&mut world, "client");
+    assert_eq!((open(&mut world), world.number(M::StoredMessages)), (20, 5));
+    let got = take_all(&mut world, back);
+    assert_eq!((got.len(), open(&mut world)), (25, 0));
+}
+
+/// Where the log has no room for what a client leaves, its record stays open until there is some.
+#[test]
+fn what_the_log_has_no_room_for_keeps_its_record_open() {
+    no_room("#");
+}
+
+/// The same for members of shared subscriptions.
+#[test]
+fn what_the_log_has_no_room_for_keeps_its_record_open_for_a_share() {
+    no_room("$share/g/#");
+}
+
+fn no_room(filter: &str) {
+    let mut world = world(1);
+    let client = member(&mut world, "client", 0, 0, true);
+    join(&mut world, client, filter, QOS_1);
+    let will = "w".repeat(60_000);
+    let name = |number| format!("other-{number}");
+    let others = (0..1_000).find(|number| {
+        let conn = arrive(&mut world, &connect(&name(*number), false, Some(&will)));
+        world.sent(conn) != [0x20, 2, 0, 0]
+    });
+    let others = others.expect("the log is full");
+    let record = "r".repeat(60_000);
+    write(&mut world, vec![record.clone().into_bytes()]);
+    assert_eq!((open(&mut world), world.number(M::StoredMessages)), (1, 0), "{filter}: the client got it from memory");
+    lose(&mut world, client);
+    world.advance(Duration::from_secs(5));
+    come_to_rest(&mut world);
+    assert_eq!((open(&mut world), world.number(M::StoredMessages)), (1, 0), "{filter}: the log has no room still");
+    for number in 0..others {
+        arrive(&mut world, &connect(&name(number), true, None));
+    }
+    until_over(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 1, "{filter}");
+    world.power_cut();
+    let back = back(&mut world, "client");
+    assert_eq!(take_all(&mut world, back), [record], "{filter}");
+}
