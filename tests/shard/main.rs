@@ -59,6 +59,7 @@ mod replays;
 mod republish;
 mod retained;
 mod ring;
+mod runs;
 mod segments;
 mod several;
 mod shapes;
