@@ -69,14 +69,18 @@ struct Spread {
     name: &'static str,
     publishers: u64,
     subscribers: u64,
+    /// Messages in turn have one of this many topics.
+    topics: u64,
     qos: u8,
 }
 
-const SPREADS: [Spread; 3] = [
-    Spread { name: "copy_to_many", publishers: 1, subscribers: 100, qos: 0 },
-    Spread { name: "copy_to_many_qos_1", publishers: 1, subscribers: 100, qos: 1 },
+const SPREADS: [Spread; 4] = [
+    Spread { name: "copy_to_many", publishers: 1, subscribers: 100, topics: 1, qos: 0 },
+    // No two in a row are of one topic: each is copied by itself.
+    Spread { name: "copy_to_many_apart", publishers: 1, subscribers: 100, topics: 2, qos: 0 },
+    Spread { name: "copy_to_many_qos_1", publishers: 1, subscribers: 100, topics: 1, qos: 1 },
     // With the message itself.
-    Spread { name: "copy_to_one_qos_1", publishers: 4, subscribers: 1, qos: 1 },
+    Spread { name: "copy_to_one_qos_1", publishers: 4, subscribers: 1, topics: 1, qos: 1 },
 ];
 
 fn one_sink() -> String {
@@ -227,11 +231,11 @@ fn publish(way: &Way, messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) 
 /// Publishes messages until their subscribers have had `calls` copies and have acknowledged them.
 fn copies(spread: &Spread, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     use forebay::runtime::seam::Shard;
-    const TOPIC: &str = "dev/1/telemetry";
+    const FILTER: &str = "dev/+/telemetry";
     let mut world = world::World::new(&world::ONE_SINK.replace("\"#\"", "\"to/kafka/#\""));
     let subscribers: Vec<_> = (0..spread.subscribers).map(|number| world.device(&format!("s{number}"), 0)).collect();
-    let mut subscribe = vec![0x82, 5 + TOPIC.len() as u8, 0, 1, 0, TOPIC.len() as u8];
-    subscribe.extend_from_slice(TOPIC.as_bytes());
+    let mut subscribe = vec![0x82, 5 + FILTER.len() as u8, 0, 1, 0, FILTER.len() as u8];
+    subscribe.extend_from_slice(FILTER.as_bytes());
     subscribe.push(spread.qos);
     for subscriber in &subscribers {
         world.bytes(*subscriber, &subscribe);
@@ -241,16 +245,17 @@ fn copies(spread: &Spread, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())
     let mut read = Vec::new();
     for id in 1..=PER_READ {
         let from = read.len();
-        world::publish(TOPIC, id as u16, &[b'x'; 100], &mut read);
+        let topic = format!("dev/{}/telemetry", id % spread.topics);
+        world::publish(&topic, id as u16, &[b'x'; 100], &mut read);
         if spread.qos == 0 {
             read[from] = 0x30;
             read[from + 1] -= 2;
-            read.drain(from + 4 + TOPIC.len()..from + 6 + TOPIC.len());
+            read.drain(from + 4 + FILTER.len()..from + 6 + FILTER.len());
         }
     }
     let per_round = PER_READ * spread.publishers;
     let packet_bytes = read.len() / PER_READ as usize;
-    let id_at = 4 + TOPIC.len();
+    let id_at = 4 + FILTER.len();
     for round in 0..(WARM + calls).div_ceil(per_round * spread.subscribers) {
         let is_warm = round * per_round * spread.subscribers >= WARM;
         let mut within = |work: &mut dyn FnMut()| if is_warm { measure(work) } else { work() };
