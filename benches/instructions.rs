@@ -64,25 +64,6 @@ const WAYS: [Way; 8] = [
     Way { with_end: true, ..Way::of("turn_beside_a_source", beside_a_source) },
 ];
 
-/// Messages and their copies for subscribers, sixteen to a read, with their part of the end of the turn. A call is one copy.
-struct Spread {
-    name: &'static str,
-    publishers: u64,
-    subscribers: u64,
-    /// Messages in turn have one of this many topics.
-    topics: u64,
-    qos: u8,
-}
-
-const SPREADS: [Spread; 4] = [
-    Spread { name: "copy_to_many", publishers: 1, subscribers: 100, topics: 1, qos: 0 },
-    // No two in a row are of one topic: each is copied by itself.
-    Spread { name: "copy_to_many_apart", publishers: 1, subscribers: 100, topics: 2, qos: 0 },
-    Spread { name: "copy_to_many_qos_1", publishers: 1, subscribers: 100, topics: 1, qos: 1 },
-    // With the message itself.
-    Spread { name: "copy_to_one_qos_1", publishers: 4, subscribers: 1, topics: 1, qos: 1 },
-];
-
 fn one_sink() -> String {
     world::ONE_SINK.to_owned()
 }
@@ -166,16 +147,13 @@ fn main() -> ExitCode {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    cases::NAMES.into_iter().chain(WAYS.iter().map(|way| way.name)).chain(SPREADS.iter().map(|spread| spread.name))
+    cases::NAMES.into_iter().chain(WAYS.iter().map(|way| way.name))
 }
 
 /// Warms a piece up and calls it `calls` times within `measure`.
 fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     if let Some(way) = WAYS.iter().find(|way| way.name == name) {
         return publish(way, calls, measure);
-    }
-    if let Some(spread) = SPREADS.iter().find(|spread| spread.name == name) {
-        return copies(spread, calls, measure);
     }
     let mut work = cases::case(name).expect("a piece");
     work(WARM);
@@ -225,70 +203,5 @@ fn publish(way: &Way, messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) 
             assert_eq!(world.table.wire(*device).out.len(), 4 * way.per_read as usize, "PUBACKs");
             world.table.wire(*device).out.clear();
         }
-    }
-}
-
-/// Publishes messages until their subscribers have had `calls` copies and have acknowledged them.
-fn copies(spread: &Spread, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
-    use forebay::runtime::seam::Shard;
-    const FILTER: &str = "dev/+/telemetry";
-    let mut world = world::World::new(&world::ONE_SINK.replace("\"#\"", "\"to/kafka/#\""));
-    let subscribers: Vec<_> = (0..spread.subscribers).map(|number| world.device(&format!("s{number}"), 0)).collect();
-    let mut subscribe = vec![0x82, 5 + FILTER.len() as u8, 0, 1, 0, FILTER.len() as u8];
-    subscribe.extend_from_slice(FILTER.as_bytes());
-    subscribe.push(spread.qos);
-    for subscriber in &subscribers {
-        world.bytes(*subscriber, &subscribe);
-        world.table.wire(*subscriber).out.clear();
-    }
-    let publishers: Vec<_> = (0..spread.publishers).map(|number| world.device(&format!("p{number}"), 0)).collect();
-    let mut read = Vec::new();
-    for id in 1..=PER_READ {
-        let from = read.len();
-        let topic = format!("dev/{}/telemetry", id % spread.topics);
-        world::publish(&topic, id as u16, &[b'x'; 100], &mut read);
-        if spread.qos == 0 {
-            read[from] = 0x30;
-            read[from + 1] -= 2;
-            read.drain(from + 4 + FILTER.len()..from + 6 + FILTER.len());
-        }
-    }
-    let per_round = PER_READ * spread.publishers;
-    let packet_bytes = read.len() / PER_READ as usize;
-    let id_at = 4 + FILTER.len();
-    for round in 0..(WARM + calls).div_ceil(per_round * spread.subscribers) {
-        let is_warm = round * per_round * spread.subscribers >= WARM;
-        let mut within = |work: &mut dyn FnMut()| if is_warm { measure(work) } else { work() };
-        within(&mut || {
-            for publisher in &publishers {
-                world.core.on_bytes(&mut world.table, *publisher, &read);
-            }
-            let all = per_round as usize * packet_bytes;
-            while subscribers.iter().any(|subscriber| world.table.wire(*subscriber).out.len() < all) {
-                world.core.on_turn_end(&mut world.table);
-            }
-        });
-        publishers.iter().for_each(|publisher| world.table.wire(*publisher).out.clear());
-        let acknowledgements: Vec<Vec<u8>> = subscribers
-            .iter()
-            .map(|subscriber| {
-                let out = std::mem::take(&mut world.table.wire(*subscriber).out);
-                assert_eq!(out.len(), per_round as usize * packet_bytes, "copies");
-                let ids = out.chunks(packet_bytes).map(|packet| [0x40, 2, packet[id_at], packet[id_at + 1]]);
-                let acknowledged = if spread.qos == 0 { Vec::new() } else { ids.flatten().collect() };
-                world.table.wire(*subscriber).out = out;
-                world.table.wire(*subscriber).out.clear();
-                acknowledged
-            })
-            .collect();
-        if spread.qos > 0 {
-            within(&mut || {
-                for (subscriber, acknowledged) in subscribers.iter().zip(&acknowledgements) {
-                    world.core.on_bytes(&mut world.table, *subscriber, acknowledged);
-                }
-                world.core.on_turn_end(&mut world.table);
-            });
-        }
-        world.advance(std::time::Duration::from_millis(5));
     }
 }
