@@ -158,6 +158,10 @@ pub const WIDE_COPIES_PER_TURN: usize = 256;
 /// The same while the shard's clients publish nothing else: longer turns are cheaper, and delay nobody.
 pub const WIDE_COPIES_ALONE: usize = 8_192;
 
+/// Bytes of such messages of one publisher and topic that a subscriber gets at once, in one copy and one write. What comes while as many wait for their copies is the
+/// next run.
+pub const RUN_BYTES_MAX: usize = 16 << 10;
+
 /// Connections that a shard writes such copies to in one turn, beside [`WRITES_PER_TURN`].
 pub const LATE_WRITES_PER_TURN: usize = 16;
 

@@ -10,7 +10,7 @@ use crate::rule::event::Event;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
-use super::broker::publish::Published;
+use super::broker::publish::{Published, RunTo};
 use super::connection::{Kind, Timed};
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -164,8 +164,8 @@ impl Core {
             match flow {
                 Flow::On => {
                     is_cut = !io.spend(1) && used < bytes.len();
-                    if let Some(run) = begun.take().filter(|_| !is_cut) {
-                        let run = self.broker.publish_run(io, sender, (run.0, &run.1), &bytes[used..]);
+                    if let Some((to, first, publish)) = begun.take().filter(|_| !is_cut) {
+                        let run = self.broker.publish_run(io, (sender, to), (first, &publish), &bytes[used..]);
                         (used, is_cut) = (used + run.bytes, run.is_cut);
                     }
                 }
@@ -209,13 +209,13 @@ impl Core {
         Used { bytes: used, is_cut }
     }
 
-    /// Handles a packet. `begun`: gets the message that has begun a run, with its first byte.
+    /// Handles a packet. `begun`: gets the message that has begun a run, with where that goes and its first byte.
     fn packet<'a>(
         &mut self,
         io: &mut Ring<'_>,
         from: Source,
         frame: frame::Frame<'a>,
-        (begun, sample): (&mut Option<(u8, Publish<'a>)>, &mut Sample),
+        (begun, sample): (&mut Option<(RunTo, u8, Publish<'a>)>, &mut Sample),
     ) -> Flow {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
@@ -241,8 +241,8 @@ impl Core {
             if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
                     self.published_of_remote(from.session, &publish);
-                } else if begins_run {
-                    *begun = Some((frame.first, publish));
+                } else if let Some(to) = begins_run {
+                    *begun = Some((to, frame.first, publish));
                 }
             }
             return self.flow_of(io, from, published);

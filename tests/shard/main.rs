@@ -60,6 +60,7 @@ mod replays;
 mod republish;
 mod retained;
 mod ring;
+mod runs;
 mod segments;
 mod several;
 mod shapes;

@@ -276,7 +276,7 @@ impl super::super::Broker {
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed, Reason::Success);
         }
-        (Published::On { begins_run: false }, is_new.then_some(number))
+        (Published::On { begins_run: None }, is_new.then_some(number))
     }
 }
 

@@ -119,6 +119,8 @@ pub(super) struct Asked<'b> {
     pub(super) reserved: Result<Reservation<'b>, Unreserved>,
     /// The reason for the message to wait: then nobody has kept room for it.
     pub(super) waits_for: Option<Stall>,
+    /// What finding its subscribers has cost, in packets.
+    pub(super) cost: u32,
 }
 
 /// Asks subscribers, the home of a retained message, sinks, and the takers of what rules make of a message for room, for every kind of publisher.
@@ -133,12 +135,13 @@ pub(super) fn ask<'b>(
 ) -> Asked<'b> {
     let Takers { delivery, retained, queues, outlets } = takers;
     let (topic, client_id) = (message.topic, message.client_id);
-    let mut asked = Asked { route: Route::default(), reserved: Err(Unreserved::Unmatched), waits_for: None };
+    let reserved = Err(Unreserved::Unmatched);
+    let mut asked = Asked { route: Route::default(), reserved, waits_for: None, cost: 0 };
     if asking.feeds.subscribers {
         let room = delivery.find_room((retained, queues), (topic, publish), || (client_id, origin()));
-        let cost = delivery.take_cost();
-        if cost > 0 {
-            let _ = io.spend(cost);
+        asked.cost = delivery.take_cost();
+        if asked.cost > 0 {
+            let _ = io.spend(asked.cost);
         }
         match room {
             Ok(route) => asked.route = route,
@@ -190,7 +193,7 @@ impl Broker {
         let is_for_outlets = asking.is_for_outlets(&self.outlets);
         let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
         let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
-        let Asked { route, reserved, waits_for } = ask(takers, io, (publish, &message), &asking, || None);
+        let Asked { route, reserved, waits_for, .. } = ask(takers, io, (publish, &message), &asking, || None);
         if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());

@@ -23,11 +23,20 @@ use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
 
+/// Where the messages of a run go.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct RunTo {
+    /// Sinks, at the places of the message before it.
+    pub(super) sinks: bool,
+    /// Subscribers of this shard.
+    pub(super) subscribers: Option<Route>,
+}
+
 /// The outcome of a PUBLISH.
 pub(in crate::shard) enum Published {
     /// The message is done with. `begins_run`: what was found out about it holds for others of its client, topic, QoS and flags, without
-    /// properties ([`Broker::publish_run`]).
-    On { begins_run: bool },
+    /// properties ([`Broker::publish_run`]), which go there.
+    On { begins_run: Option<RunTo> },
     /// The message is to come again when this stall is over.
     Stall(Stall),
     /// The message's session has ended.
@@ -84,7 +93,7 @@ impl Broker {
         // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
-        let Asked { route, mut reserved, waits_for } = ask(takers, io, of, &asking, exchange);
+        let Asked { route, mut reserved, waits_for, cost } = ask(takers, io, of, &asking, exchange);
         if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(self.outlets.take_cost_of_rules());
@@ -106,7 +115,7 @@ impl Broker {
             }
             Some(Taken::Repeat) => {
                 self.numbers.count(M::PublishesRepeated);
-                return Published::On { begins_run: false };
+                return Published::On { begins_run: None };
             }
             Some(Taken::Violation(violation)) => {
                 return Published::Violation(violation);
@@ -125,6 +134,7 @@ impl Broker {
             Err(why) => *why == Unreserved::Unmatched,
         };
         let is_settled = reserved.as_ref().is_ok_and(Reservation::is_settled);
+        let has_no_sink = matches!(reserved, Err(Unreserved::Unmatched)) && !was_taken;
         // Moved: it ends here, whatever it is.
         let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
@@ -161,8 +171,14 @@ impl Broker {
         if reason == Reason::Unmatched {
             self.nobody_wants(io, (conn, key), publish);
         }
-        let begins_run =
-            is_settled && !(is_routed || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
+        let is_plain = !(publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
+        let begins_run = is_plain
+            && if is_routed {
+                cost == 0 && self.goes_on_alike(publish, route) && (is_settled || has_no_sink)
+            } else {
+                is_settled
+            };
+        let begins_run = begins_run.then_some(RunTo { sinks: is_settled, subscribers: is_routed.then_some(route) });
         let awaited = if is_taken && is_routed { self.answers_awaited(route, publish.qos) } else { 0 };
         let awaited = awaited + republished_await.unwrap_or(0);
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
@@ -185,6 +201,11 @@ impl Broker {
             self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { begins_run }
+    }
+
+    /// Whether other messages of this one's topic, QoS and flags go to the same subscribers: those of this shard, with no answer to wait for.
+    fn goes_on_alike(&self, publish: &Publish<'_>, route: Route) -> bool {
+        publish.properties.is_empty() && self.delivery.is_own(route) && !self.awaits_copies(publish.qos)
     }
 
     /// Notes that nobody wanted a message of a session.

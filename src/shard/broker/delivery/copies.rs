@@ -16,11 +16,13 @@ use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{
-    Alias, Body, Claim, Copy, Handed, Passes, Pumped, Remembered, SessionKey, Subscription, is_expired, properties,
+    Alias, Body, Claim, Copy, Handed, Passes, Pumped, Remembered, Session, SessionKey, Subscription, is_expired,
+    properties,
 };
 
 use super::super::queues::Holder;
 use super::super::{Broker, Ring};
+use super::run::Run;
 use super::{By, Message, Whose, put_packet};
 
 /// Subscription Identifiers of a copy.
@@ -28,12 +30,43 @@ type Identifiers = SmallVec<[u32; 2]>;
 
 /// The form of a copy: copies of one form differ only in their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Form {
-    version: Version,
-    qos: QoS,
-    retain: bool,
-    identifiers: Identifiers,
-    alias: Option<Alias>,
+pub(super) struct Form {
+    pub(super) version: Version,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: Identifiers,
+    pub(super) alias: Option<Alias>,
+}
+
+impl Form {
+    /// What is sent of the topic.
+    fn topic<'a>(&self, topic: &'a str) -> &'a str {
+        self.alias.map_or(topic, |alias| alias.topic(topic))
+    }
+
+    /// Appends the packet in this form. Appends nothing if the packet would be larger than any may be.
+    pub(super) fn put(&self, publish: &Publish<'_>, waited_s: u32, out: &mut Vec<u8>) {
+        let mut properties = properties(publish, self.version, waited_s, &self.identifiers);
+        properties.extend(self.alias.map(|alias| Property::TopicAlias(alias.number())));
+        let copy = Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic(publish.topic),
+            packet_id: u16::from(self.qos > QoS::AtMostOnce),
+            properties: properties.as_properties(),
+            ..publish.clone()
+        };
+        let from = out.len();
+        if encode::publish(self.version, &copy, out).is_err() {
+            out.truncate(from);
+        }
+    }
+}
+
+/// The Subscription Identifiers of a copy for these subscriptions.
+pub(super) fn identifiers(of: &[Subscriber<SessionKey>]) -> Identifiers {
+    of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect()
 }
 
 /// The message at hand, in the forms in which copies of it have been encoded.
@@ -52,6 +85,8 @@ pub(in crate::shard) struct Copies {
     /// The message for sessions that must have it before its record's offset may be committed.
     claiming: Option<Rc<Body>>,
     remembered: Rc<Remembered>,
+    /// The run that the message at hand begins.
+    pub(super) run: Run,
 }
 
 impl Copies {
@@ -88,23 +123,10 @@ impl Copies {
     /// The range of the packet, and where in it the identifier has to be filled in. Empty: the packet would be larger than any may be.
     fn encode(&mut self, publish: &Publish<'_>, form: &Form, waited_s: u32) -> (Range<usize>, usize) {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
-        let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
+        let topic_bytes = form.topic(publish.topic).len();
         let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
-            let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
-            properties.extend(form.alias.map(|alias| Property::TopicAlias(alias.number())));
-            let copy = Publish {
-                dup: false,
-                qos: form.qos,
-                retain: form.retain,
-                topic: form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)),
-                packet_id: u16::from(form.qos > QoS::AtMostOnce),
-                properties: properties.as_properties(),
-                ..publish.clone()
-            };
             let from = self.bytes.len();
-            if encode::publish(form.version, &copy, &mut self.bytes).is_err() {
-                self.bytes.truncate(from);
-            }
+            form.put(publish, waited_s, &mut self.bytes);
             let range = from..self.bytes.len();
             if form.identifiers.is_empty() && form.alias.is_none() {
                 self.forms.push((form.clone(), range.clone()));
@@ -119,7 +141,7 @@ impl Copies {
     }
 
     /// A hash of the topic, computed once for the message at hand.
-    fn topic_hash(&mut self, topic: &str) -> u64 {
+    pub(super) fn topic_hash(&mut self, topic: &str) -> u64 {
         *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
 
@@ -142,6 +164,28 @@ impl Copies {
     pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic, key: u32) -> Rc<Body> {
         Body::new(packet, since, key, &self.remembered)
     }
+}
+
+/// Whether a session still has one of the subscriptions `of`, and its client may receive the message. `is_stale`: some may have ended since they were
+/// found.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check(
+    session: &Session,
+    publish: &Publish<'_>,
+    of: &[Subscriber<SessionKey>],
+    is_stale: bool,
+) -> Result<(), M> {
+    let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
+    if is_stale && !session.subscriptions().iter().any(has_it) {
+        return Err(M::CopiesEnded);
+    }
+    let is_checked = is_stale || of.iter().all(|of| of.is_checked);
+    if is_checked && !session.may_receive(publish.topic, publish.qos, publish.retain) {
+        return Err(M::CopiesDenied);
+    }
+    Ok(())
 }
 
 impl Broker {
@@ -179,14 +223,7 @@ impl Broker {
         let Message { publish, waited_s, by, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
-        let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
-        if is_stale && !session.subscriptions().iter().any(has_it) {
-            return Err(M::CopiesEnded);
-        }
-        let is_checked = is_stale || of.iter().all(|of| of.is_checked);
-        if is_checked && !session.may_receive(publish.topic, publish.qos, publish.retain) {
-            return Err(M::CopiesDenied);
-        }
+        check(session, publish, of, is_stale)?;
         if is_expired(publish, waited_s) {
             return Err(M::CopiesExpired);
         }
@@ -195,7 +232,7 @@ impl Broker {
         let qos = publish.qos.min(granted); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
         // [3.1.1 MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         let retain = publish.retain && (by == By::Replay || of.iter().any(|of| of.options.retain_as_published));
-        let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
+        let identifiers = identifiers(of);
         let peer = session.peer();
         let conn = session.conn();
         if qos == QoS::AtMostOnce && conn.is_none() {

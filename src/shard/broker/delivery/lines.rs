@@ -13,7 +13,7 @@ use crate::config::Wide;
 use crate::kafka::producer::row_log::Origin;
 use crate::limits::{
     COPIES_PER_TURN, COPIES_PER_WRITE, COPY_BYTES, DELIVERY_LINE_BYTES_MAX, EXCHANGE_COPIES_MAX,
-    EXCHANGE_COPIES_PER_TURN,
+    EXCHANGE_COPIES_PER_TURN, RUN_BYTES_MAX,
 };
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
@@ -24,8 +24,7 @@ use crate::session::{Claim, SessionKey};
 
 use super::super::stalls::Stall;
 use super::super::{Broker, Ring};
-use super::packet_bytes;
-use super::{By, Delivery, Message, Stored, publish_of, put_packet};
+use super::{By, Delivery, Message, Stored, packet_bytes, publish_of, put_packet, run};
 
 /// Counters of waiting wide messages, chosen by a hash of the topic. A message with another topic that shares a counter joins them
 /// needlessly.
@@ -34,11 +33,11 @@ const TOPICS: usize = 256;
 /// How long a shard's clients must have published only wide messages before these count as alone.
 const ALONE_AFTER: Duration = Duration::from_millis(100);
 
-/// A message that waits, or one of which some copies are left.
+/// A message that waits, or one of which some copies are left; or a [run](super::run) of messages.
 #[derive(Debug)]
 struct Job {
-    /// The message as a PUBLISH packet of 5.0.
-    packet: Vec<u8>,
+    /// The message as a PUBLISH packet of 5.0, and the others of its run.
+    packets: Vec<u8>,
     from: usize,
     publisher: Option<SessionKey>,
     origin: Option<Origin>,
@@ -57,6 +56,18 @@ impl Job {
     /// Whether no copy of the message has been written down for anybody yet.
     fn is_whole(&self) -> bool {
         self.left.is_none() && self.stored.group == 0
+    }
+
+    /// Whether the message goes on with the run that the job's messages are, or begin.
+    fn is_run_of(&self, message: Message<'_>) -> bool {
+        let is_same = (self.from, self.publisher) == (message.from, message.publisher);
+        let has_room = self.packets.len() + packet_bytes(message.publish.topic, message.publish) <= RUN_BYTES_MAX;
+        is_same
+            && has_room
+            && self.is_whole()
+            && self.claim.is_none()
+            && self.shares.is_empty()
+            && run::topic(&self.packets) == Some(message.publish.topic.as_bytes())
     }
 }
 
@@ -100,20 +111,32 @@ impl Line {
     }
 
     fn push(&mut self, job: Box<Job>) {
-        self.bytes += job.packet.len();
+        self.bytes += job.packets.len();
         self.waiting.push_back(Waiting::Message(job));
+    }
+
+    /// Adds a message to the run at the end of the line. False: it does not go on with it.
+    fn join_run(&mut self, message: Message<'_>) -> bool {
+        let Some(Waiting::Message(last)) = self.waiting.back_mut() else { return false };
+        let goes_on = last.is_run_of(message);
+        if goes_on {
+            let before = last.packets.len();
+            put_packet(message.publish, &mut last.packets);
+            self.bytes += last.packets.len() - before;
+        }
+        goes_on
     }
 
     fn pop(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front();
         if let Some(Waiting::Message(job)) = &first {
-            self.bytes -= job.packet.len();
+            self.bytes -= job.packets.len();
         }
         first
     }
 
     fn put_back(&mut self, job: Box<Job>) {
-        self.bytes += job.packet.len();
+        self.bytes += job.packets.len();
         self.waiting.push_front(Waiting::Message(job));
     }
 }
@@ -241,11 +264,11 @@ impl Delivery {
 /// A message that has to wait. `shares`: the shares that it goes to. `left`: the other subscribers without it, if some have it. `stored`:
 /// what is written down for those that have it.
 fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
-    let mut packet = Vec::new();
-    put_packet(message.publish, &mut packet);
+    let mut packets = Vec::new();
+    put_packet(message.publish, &mut packets);
     let Message { from, publisher, origin, since, pass, claim, .. } = message;
     let (shares, claim) = (shares.to_vec(), claim.map(Rc::clone));
-    Box::new(Job { packet, from, publisher, origin, pass, since, claim, shares, left, stored, has_place: false })
+    Box::new(Job { packets, from, publisher, origin, pass, since, claim, shares, left, stored, has_place: false })
 }
 
 impl Broker {
@@ -259,6 +282,10 @@ impl Broker {
             return delivery.lines.narrow.push(whole(shares));
         }
         if delivery.is_wide(topic) {
+            if shares.is_empty() && run::is_plain(message) && delivery.lines.wide.join_run(message) {
+                delivery.lines.joined += u64::from(message.from == delivery.shard);
+                return;
+            }
             let counter = delivery.lines.counter(topic);
             return self.join_wide(counter, message.publish.qos, whole(shares));
         }
@@ -276,7 +303,7 @@ impl Broker {
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
-        let (done, group) = self.copy_to(io, message, &to, false);
+        let (done, group) = self.copy_to(io, message, &[], (&to, false));
         stored.group = stored.group.max(group);
         let delivery = &mut self.delivery;
         delivery.spent_beside(beside);
@@ -338,15 +365,15 @@ impl Broker {
     fn work_off_narrow(&mut self, io: &mut Ring<'_>) {
         while self.delivery.budget > 0 {
             let Some(Waiting::Message(mut job)) = self.delivery.lines.narrow.pop() else { return };
-            let packet = std::mem::take(&mut job.packet);
-            let Some(publish) = publish_of(&packet) else { continue };
+            let packets = std::mem::take(&mut job.packets);
+            let Some(publish) = publish_of(&packets) else { continue };
             self.find(&publish, &job);
             if job.is_whole() && self.delivery.is_wide(publish.topic) {
                 let (counter, qos) = (self.delivery.lines.counter(publish.topic), publish.qos);
-                job.packet = packet;
+                job.packets = packets;
                 self.join_wide(counter, qos, job);
-            } else if !self.run_job(io, &publish, &mut job) {
-                job.packet = packet;
+            } else if !self.run_job(io, (&publish, &packets), &mut job) {
+                job.packets = packets;
                 return self.delivery.lines.narrow.put_back(job);
             }
             self.delivery.freed += 1;
@@ -369,11 +396,11 @@ impl Broker {
                 }
                 None => return,
             };
-            let packet = std::mem::take(&mut job.packet);
-            let Some(publish) = publish_of(&packet) else { continue };
+            let packets = std::mem::take(&mut job.packets);
+            let Some(publish) = publish_of(&packets) else { continue };
             self.find(&publish, &job);
-            if !self.run_job(io, &publish, &mut job) {
-                job.packet = packet;
+            if !self.run_job(io, (&publish, &packets), &mut job) {
+                job.packets = packets;
                 return self.delivery.lines.wide.put_back(job);
             }
             let counter = self.delivery.lines.counter(publish.topic);
@@ -390,15 +417,22 @@ impl Broker {
     }
 
     /// Makes copies of a message that has waited and has been [found](Self::find). Returns whether all are made.
-    fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
+    /// `packets`: the message, and the others of its run.
+    fn run_job(&mut self, io: &mut Ring<'_>, of: (&Publish<'_>, &[u8]), job: &mut Job) -> bool {
         let mut beside = Beside::default();
-        let is_done = self.run_as_whole(io, publish, job, &mut beside);
+        let is_done = self.run_as_whole(io, of, job, &mut beside);
         self.delivery.spent_beside(beside);
         is_done
     }
 
     /// Makes these copies. `beside`: what the message may take beside the turn's share, if nobody has got it yet.
-    fn run_as_whole(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job, beside: &mut Beside) -> bool {
+    fn run_as_whole(
+        &mut self,
+        io: &mut Ring<'_>,
+        (publish, packets): (&Publish<'_>, &[u8]),
+        job: &mut Job,
+        beside: &mut Beside,
+    ) -> bool {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;
         let (since, by) = (job.since, By::Subscription);
@@ -426,7 +460,7 @@ impl Broker {
             Left { to, found_at: self.delivery.index.changes() }
         });
         let is_stale = found_at != self.delivery.index.changes();
-        let (done, group) = self.copy_to(io, message, &to, is_stale);
+        let (done, group) = self.copy_to(io, message, packets, (&to, is_stale));
         job.stored.group = job.stored.group.max(group);
         if done < to.len() {
             to.drain(..done);

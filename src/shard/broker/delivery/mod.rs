@@ -10,6 +10,7 @@ mod dropped;
 mod lines;
 mod parcel;
 mod parcels;
+mod run;
 mod unread;
 mod writable;
 
@@ -444,6 +445,24 @@ impl Delivery {
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }
 
+    /// Whether the route has subscribers of this shard and nothing else.
+    pub(in crate::shard) fn is_own(&self, route: Route) -> bool {
+        route == Route { has_own: true, ..Route::default() }
+    }
+
+    /// Asks for room for another message of the topic that was looked up last.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    pub(in crate::shard) fn find_room_again(
+        &self,
+        (retained, queues): (&Retained, &Queues),
+        route: Route,
+        publish: &Publish<'_>,
+    ) -> Result<(), Stall> {
+        self.ask((retained, queues), route, (publish.topic, packet_bytes(publish.topic, publish)), 0)
+    }
+
     /// Whether the route has subscribers of this shard.
     fn is_here(&self, route: Route) -> bool {
         route.has_own || self.has_shares_here(route)
@@ -598,15 +617,16 @@ impl Broker {
     }
 
     /// Makes copies until the turn's share of them is used up. Returns how many of `to` are done, and the group in which those are durable.
-    /// `is_stale`: some of `to` may have ended.
+    /// `packets`: of the message and the others of its run, if it has waited. `is_stale`: some of `to` may have ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
-        to: &[Subscriber<SessionKey>],
-        is_stale: bool,
+        packets: &[u8],
+        (to, is_stale): (&[Subscriber<SessionKey>], bool),
     ) -> (usize, u64) {
         self.delivery.copies.begin(message.since);
+        let is_run = self.delivery.copies.run.begin(packets);
         self.delivery.is_late = self.delivery.lines.are_many(to.len()) && !self.delivery.lines.is_alone;
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
@@ -616,14 +636,20 @@ impl Broker {
             self.delivery.budget -= 1;
             done += group.len();
             // A session may want none of its own messages [MQTT-3.8.3-3].
-            if message.publisher == Some(group[0].session) {
-                let wanted = group.iter().filter(|of| !of.options.no_local).copied();
-                let wanted: SmallVec<[Subscriber<SessionKey>; 2]> = wanted.collect();
-                if !wanted.is_empty() {
-                    self.copy(io, message, &wanted, is_stale);
-                }
+            let wanted: SmallVec<[Subscriber<SessionKey>; 2]>;
+            let of = if message.publisher == Some(group[0].session) {
+                wanted = group.iter().filter(|of| !of.options.no_local).copied().collect();
+                &wanted
             } else {
-                self.copy(io, message, group, is_stale);
+                group
+            };
+            if of.is_empty() {
+                continue;
+            }
+            if is_run {
+                self.copy_run(io, message, packets, (of, is_stale));
+            } else {
+                self.copy(io, message, of, is_stale);
             }
         }
         let group = self.store_copies(io, message.publish);
