@@ -2,6 +2,7 @@
 
 pub(crate) mod kafka;
 mod model;
+mod parts;
 mod units;
 
 use self::model::{World, Wrong};

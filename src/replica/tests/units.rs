@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::kafka::Partition;
-use super::model::Memory;
+use super::parts::Memory;
 use crate::kafka::types::{ClientEvent, NodeId, ProduceResult, TopicMetadata};
 use crate::replica::format::{Key, Term};
 use crate::replica::{
