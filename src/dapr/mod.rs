@@ -1,4 +1,5 @@
-//! Dapr's bindings without Dapr: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote.
+//! Dapr's bindings: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote; or a sidecar of Dapr does
+//! both for it, and has bindings here as its pluggable components.
 //!
 //! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. What is here knows neither:
 //! it serves and calls HTTP and gRPC on a thread of its own, and exchanges letters with the shards that have the bridges.
@@ -6,7 +7,7 @@
 //! | file | |
 //! |---|---|
 //! | `serve` | the HTTP API |
-//! | `grpc` | the gRPC API, with the feature of that name |
+//! | `grpc` | the gRPC API, and components of a sidecar, with the feature of that name |
 //! | `output` | what applications publish, however they ask |
 //! | `calls` | messages of remotes for the application: order, retries, dead letters |
 //! | `app` | the way to the application, by HTTP or gRPC |
@@ -23,8 +24,10 @@ mod output;
 mod proto;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,7 +35,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use self::numbers::{NUMBERS, Numbers};
 use crate::in_use;
@@ -47,6 +50,8 @@ pub struct Binding {
     pub component: String,
     /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
     pub kind: &'static str,
+    /// Whether a sidecar has brought it: it is called then in the place of the application.
+    pub is_brought: bool,
     /// What the application may publish by it; `None`: it is no output binding, or another connection is.
     pub gives: Option<Gives>,
     /// How the application is called; `None`: it is no input binding, or another connection is.
@@ -90,6 +95,43 @@ pub enum OnFailure {
     Drop,
     /// It is not acknowledged: the remote has it still.
     Keep,
+}
+
+/// `Brought` is a component that a sidecar has brought: what its document says, with secrets in their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// Its name.
+    pub component: String,
+    /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
+    pub kind: &'static str,
+    /// Its metadata. Every value may be secret.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// Why a component is not in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotBrought {
+    /// Another change is under way, or the service is starting still.
+    Busy(String),
+    /// Something is wrong with it.
+    Wrong(String),
+}
+
+/// Takes what has become of a component, once it is in force.
+pub type BroughtAnswer = Box<dyn FnOnce(Result<(), NotBrought>) + Send>;
+
+/// `Bring` has a component taken into the configuration, and does not block.
+pub type Bring = Arc<dyn Fn(Brought, BroughtAnswer) + Send + Sync>;
+
+/// The sockets of components, and the name that each has: a component `bindings.NAME` of a sidecar is one of that type here.
+pub const SOCKETS: [(&str, &str); 2] = [("mqtt.sock", "bindings.mqtt"), ("mqtt3.sock", "bindings.mqtt3")];
+
+/// `Sidecar` is the way to a sidecar.
+pub struct Sidecar {
+    /// Sockets that it connects to, each with the type of its components.
+    pub sockets: Vec<(&'static str, UnixListener)>,
+    /// Takes the components that it brings.
+    pub bring: Bring,
 }
 
 /// Whether this build has gRPC.
@@ -322,13 +364,17 @@ struct Shared {
     post: Post,
     journal: Arc<Journal>,
     numbers: Arc<Numbers>,
-    bindings: Mutex<Arc<Vec<Bound>>>,
+    bindings: watch::Sender<Arc<Vec<Bound>>>,
     next: AtomicU64,
+    #[cfg(feature = "grpc")]
+    bring: Bring,
+    #[cfg(feature = "grpc")]
+    streams: grpc::Streams,
 }
 
 impl Shared {
     fn bindings(&self) -> Arc<Vec<Bound>> {
-        Arc::clone(&lock(&self.bindings))
+        Arc::clone(&self.bindings.borrow())
     }
 
     /// Asks a shard, however long its mailbox is full.
@@ -392,13 +438,23 @@ async fn served<F: Future<Output = ()>>(
 }
 
 #[cfg(feature = "grpc")]
-async fn served_by_grpc(listener: Option<TcpListener>, shared: &Arc<Shared>) {
-    served(listener, |listener| grpc::serve(listener, Arc::clone(shared))).await;
+async fn served_by_grpc(
+    listener: Option<TcpListener>,
+    sockets: Vec<(&'static str, UnixListener)>,
+    shared: &Arc<Shared>,
+) {
+    for (kind, socket) in sockets {
+        match tokio::net::UnixListener::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(grpc::serve_components(socket, kind, Arc::clone(shared)))),
+            Err(error) => tracing::error!(%error, kind, "components cannot be served"),
+        }
+    }
+    served(listener, |listener| grpc::serve_api(listener, Arc::clone(shared))).await;
 }
 
-/// Nobody is served: the configuration has no address for a build without gRPC.
+/// Nobody is served: the configuration has neither address nor sockets for a build without gRPC.
 #[cfg(not(feature = "grpc"))]
-async fn served_by_grpc(_: Option<TcpListener>, _: &Arc<Shared>) {
+async fn served_by_grpc(_: Option<TcpListener>, _: Vec<(&'static str, UnixListener)>, _: &Arc<Shared>) {
     std::future::pending().await
 }
 
@@ -418,7 +474,12 @@ impl Bindings {
     ///
     /// # Errors
     /// An address cannot be bound, or the thread cannot be made; and the address.
-    pub fn start(settings: Settings, post: Post, journal: Arc<Journal>) -> Result<Self, (io::Error, String)> {
+    pub fn start(
+        settings: Settings,
+        sidecar: Sidecar,
+        post: Post,
+        journal: Arc<Journal>,
+    ) -> Result<Self, (io::Error, String)> {
         let (http, grpc) = (bound(settings.http)?, bound(settings.grpc)?);
         let addr = |of: &Option<TcpListener>| of.as_ref().and_then(|listener| listener.local_addr().ok());
         let (http_addr, grpc_addr) = (addr(&http), addr(&grpc));
@@ -427,20 +488,27 @@ impl Bindings {
         let (tell, told) = unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let numbers = Arc::<Numbers>::default();
+        let Sidecar { sockets, bring } = sidecar;
+        #[cfg(not(feature = "grpc"))]
+        drop(bring);
         let shared = Arc::new(Shared {
             settings,
             post,
             journal,
             numbers: Arc::clone(&numbers),
-            bindings: Mutex::default(),
+            bindings: watch::Sender::default(),
             next: AtomicU64::new(0),
+            #[cfg(feature = "grpc")]
+            bring,
+            #[cfg(feature = "grpc")]
+            streams: grpc::Streams::default(),
         });
         let thread = std::thread::Builder::new().name("bindings".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = calls::run(told, Arc::clone(&shared)) => {}
                     () = served(http, |listener| serve::serve(listener, Arc::clone(&shared))) => {}
-                    () = served_by_grpc(grpc, &shared) => {}
+                    () = served_by_grpc(grpc, sockets, &shared) => {}
                     _ = stopped => {}
                 }
             });
