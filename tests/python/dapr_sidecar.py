@@ -59,7 +59,9 @@ def made(name, **fields):
 
 def channel(socket):
     if socket not in channels:
-        channels[socket] = grpc.insecure_channel(f"unix:{os.path.join(directory, socket)}")
+        # As Go's gRPC does it; Python's has the path, which no authority may be.
+        options = [("grpc.default_authority", "localhost")]
+        channels[socket] = grpc.insecure_channel(f"unix:{os.path.join(directory, socket)}", options)
     return channels[socket]
 
 

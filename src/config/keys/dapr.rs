@@ -27,7 +27,7 @@ settings! {
             "Dapr's component documents (YAML): a file, or a directory of `.yaml` and `.yml` files. They are read again at each reload.";
         now secrets_dir: Option<PathBuf> => Text, From("none"), shown "\"/run/secrets/forebay\"",
             "Directory of secrets for documents that name no store which is among them: the key KEY of the secret NAME is in `NAME/KEY`, or in `NAME`.";
-        restart sockets: Option<PathBuf> => Text, From("none"), shown "\"/tmp/dapr-components-sockets\"",
+        restart sockets: Option<PathBuf> = Text, From("none"), shown "\"/tmp/dapr-components-sockets\"",
             "Directory in which a sidecar of Dapr finds its pluggable components (`DAPR_COMPONENTS_SOCKETS_FOLDER`): Forebay is its `bindings.mqtt` and `bindings.mqtt3`. \
              It needs a build with the feature `grpc`.";
         restart socket_mode: u32 = Text, Is("\"0600\""),
