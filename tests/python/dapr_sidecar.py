@@ -145,7 +145,7 @@ def metadata(properties):
 
 def ask(what, *rest):
     if what == "services":
-        return sorted(of.name for of in reflect(rest[0], list_services="").services.service)
+        return sorted(of.name for of in reflect(rest[0], list_services="*").services.service)
     if what in ("answers", "end"):
         stream = streams[rest[0]]
         if what == "end":
