@@ -175,6 +175,10 @@ fn g21_a_sidecar_finds_the_services_and_uses_them() {
     until("all answers to be counted", || done() == Some(50.0));
     assert!(component.letters().is_empty());
     assert_eq!(component.service.metric("forebay_binding_creates_total{result=\"done\"}"), Some(1.0));
+    // A reload of the file leaves what Init has brought.
+    let (head, body) = component.service.ask("POST", "/api/v1/reload", "X-Test: 1", "").expect("an answer");
+    assert!(head.contains(" 200 ") && body.contains("\"applied\":[]"), "{head}\n{body}");
+    assert_eq!(component.bridge("mine")["connects"], 1);
     // Its API is the sidecar's.
     assert!(!component.service.log().contains("Dapr's API is served"));
 }

@@ -37,7 +37,7 @@ pub(super) struct Wish {
 enum Asked {
     /// What the control plane asks for.
     Control(Wanted),
-    /// A component that a sidecar has brought is to be there.
+    /// A component that a sidecar has brought.
     Brought(Brought),
 }
 
