@@ -1,18 +1,24 @@
-//! Generates the Rust of `src/dapr/proto/*.proto`, without `protoc`. The result is in the repository, so that a build needs neither this nor its
-//! dependencies. `FOREBAY_BLESS=1 cargo test -p forebay-proto` writes it anew.
+//! Generates the Rust of `src/dapr/proto/*.proto`, without `protoc`, and the definitions as gRPC's reflection has them. The result is in the
+//! repository, so that a build needs neither this nor its dependencies. `FOREBAY_BLESS=1 cargo test -p forebay-proto` writes it anew.
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
-    const PROTO: &str = "dapr.proto";
+    use prost::Message as _;
+
+    const PROTO: [&str; 2] = ["dapr.proto", "components.proto"];
+    /// What reflection has of the second one: a set of its definition alone.
+    const REFLECTED: &str = "components.bin";
 
     #[test]
     fn generated_code_is_up_to_date() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/dapr/proto");
-        let set = protox::compile([PROTO], [&dir]).expect("definitions that are right");
+        let set = protox::compile(PROTO, [&dir]).expect("definitions that are right");
+        let reflected = protox::compile([PROTO[1]], [&dir]).expect("definitions that are right");
         let out = tempfile::tempdir().expect("a directory");
+        fs::write(out.path().join(REFLECTED), reflected.encode_to_vec()).expect("written");
         let config = tonic_prost_build::configure().build_transport(false).emit_rerun_if_changed(false);
         config.out_dir(out.path()).compile_fds(set).expect("code");
         for made in fs::read_dir(out.path()).expect("readable") {

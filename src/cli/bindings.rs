@@ -1,11 +1,14 @@
 //! The thread of bindings: what it is made with, and which shard has which bridge.
 
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Config, Dapr};
-use crate::dapr::{self, App, Bound, OnFailure};
+use crate::dapr::{self, App, Bound, Bring, OnFailure, Sidecar};
+use crate::files;
 use crate::metrics::journal::Journal;
-use crate::runtime::Post;
+use crate::runtime::{self, Post, SocketFile};
 use crate::service::dead_letters;
 use crate::shard::mail::Mail;
 use crate::shard::{router, session_of_bridge};
@@ -23,14 +26,21 @@ pub(super) struct Bindings {
     thread: dapr::Bindings,
     /// The shards of the bridges, by their places.
     shards: Arc<Mutex<Vec<usize>>>,
+    #[allow(dead_code, reason = "held, not read: the sockets' files go with it, after the thread")]
+    sockets: Vec<SocketFile>,
 }
 
 impl Bindings {
-    /// Starts the thread, if the configuration has bindings.
+    /// Starts the thread, if the configuration has bindings. `bring`: takes components of a sidecar.
     ///
     /// # Errors
-    /// Its address cannot be bound, or the thread cannot be made, in words for a person.
-    pub(super) fn start(config: &Config, post: &Post<Mail>, journal: &Arc<Journal>) -> Result<Option<Self>, String> {
+    /// Its address or a socket cannot be bound, or the thread cannot be made, in words for a person.
+    pub(super) fn start(
+        config: &Config,
+        post: &Post<Mail>,
+        journal: &Arc<Journal>,
+        bring: Bring,
+    ) -> Result<Option<Self>, String> {
         let Some(dapr) = &config.dapr else { return Ok(None) };
         let shards = Arc::<Mutex<Vec<usize>>>::default();
         let (known, post) = (Arc::clone(&shards), post.clone());
@@ -43,7 +53,10 @@ impl Bindings {
                 _ => Ok(()),
             }
         };
-        let thread = dapr::Bindings::start(settings(config, dapr), Arc::new(post), Arc::clone(journal));
+        let bound = dapr.sockets.as_ref().map_or(Ok(Vec::new()), |dir| listen(dir, dapr.socket_mode))?;
+        let (sockets, files) = bound.into_iter().map(|(kind, socket, file)| ((kind, socket), file)).unzip();
+        let sidecar = Sidecar { sockets, bring };
+        let thread = dapr::Bindings::start(settings(config, dapr), sidecar, Arc::new(post), Arc::clone(journal));
         let thread = thread.map_err(|(error, at)| {
             format!("Dapr's API cannot listen on {at}: {error}; http and grpc in [dapr] set its addresses, \"off\" disables them")
         })?;
@@ -53,7 +66,10 @@ impl Bindings {
         if let Some(address) = thread.grpc() {
             tracing::info!(%address, "Dapr's gRPC API is served");
         }
-        let bindings = Self { thread, shards };
+        if let Some(dir) = &dapr.sockets {
+            tracing::info!(directory = %dir.display(), "components of a sidecar of Dapr are served");
+        }
+        let bindings = Self { thread, shards, sockets: files };
         bindings.set(config);
         Ok(Some(bindings))
     }
@@ -74,6 +90,20 @@ impl Bindings {
     pub(super) fn numbers(&self) -> Arc<dapr::Numbers> {
         self.thread.numbers()
     }
+}
+
+/// The sockets of a directory, each with the type of its components and its file.
+fn listen(dir: &Path, mode: u32) -> Result<Vec<(&'static str, UnixListener, SocketFile)>, String> {
+    let failed = |path: &Path, error: std::io::Error| {
+        format!("components cannot listen on {}: {error}; sockets in [dapr] names its directory", path.display())
+    };
+    files::make_dirs(dir).map_err(|error| failed(dir, error))?;
+    let one = |(name, kind): (&str, &'static str)| {
+        let path = dir.join(name);
+        let (socket, file) = runtime::listen(&path, mode).map_err(|error| failed(&path, error))?;
+        Ok((kind, socket, file))
+    };
+    dapr::SOCKETS.into_iter().map(one).collect()
 }
 
 fn all(config: &Config) -> Vec<Bound> {
@@ -97,8 +127,13 @@ fn settings(config: &Config, of: &Dapr) -> dapr::Settings {
     }
 }
 
-/// Says what each component means.
+/// Says what each component means, and where components of a sidecar are.
 pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
+    if let Some(dir) = config.dapr.as_ref().and_then(|dapr| dapr.sockets.as_ref()) {
+        let names = dapr::SOCKETS.map(|(name, kind)| format!("{kind} ({name})")).join(" and ");
+        let text = format!("{names} in {}: a sidecar brings their metadata when it starts", dir.display());
+        lines.push(Line { verdict: Verdict::Ok, about: "components of a sidecar".to_owned(), text });
+    }
     for (_, name, binding) in all(config) {
         let about = format!("component {} ({})", binding.component, binding.kind);
         let bridge = config.bridges.iter().find(|bridge| bridge.name == name);

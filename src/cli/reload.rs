@@ -4,8 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
+use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Overrides, Part, Problem, Problems, Text, To};
 use crate::control::{ConfigFile, Mistake, ReloadRefused, difference, etag};
+use crate::dapr::Brought;
 use crate::files::{self, Original};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
@@ -14,6 +15,7 @@ use crate::service::log;
 use super::args::RunArgs;
 
 /// The configuration in force, and its origin.
+#[derive(Clone)]
 pub(super) struct Reload {
     args: RunArgs,
     /// The configuration as it was read, with the changes of reloads.
@@ -24,6 +26,8 @@ pub(super) struct Reload {
     beside: Beside,
     /// Changes by the API that are not in the file, in the order in which they came.
     edits: Vec<Edit>,
+    /// Components that a sidecar has brought. They are nowhere else: after a start it brings them again.
+    brought: Vec<Brought>,
 }
 
 /// Another configuration that has been checked.
@@ -34,6 +38,7 @@ pub(super) struct Proposal {
     pub(super) is_new: bool,
     text: Text,
     edits: Vec<Edit>,
+    brought: Vec<Brought>,
     write: Option<Write>,
 }
 
@@ -89,7 +94,7 @@ impl Reload {
         let mut config = config.clone();
         config.share_dead_letters_file();
         let beside = Beside::of(&text, args.overrides());
-        Self { args: args.clone(), config, text, beside, edits: Vec::new() }
+        Self { args: args.clone(), config, text, beside, edits: Vec::new(), brought: Vec::new() }
     }
 
     /// Reads the file again. Changes by the API that are not in it stay.
@@ -101,7 +106,7 @@ impl Reload {
     /// Proposes a content of the file.
     fn propose_content(&self, text: Text) -> Result<Proposal, ReloadRefused> {
         // The file is resolved alone first: a mistake in it has its place there.
-        text.resolve_since(&self.args.overrides(), self.beside.bindings()).map_err(mistakes)?;
+        text.resolve_since(&self.overrides(), self.beside.bindings()).map_err(mistakes)?;
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
         let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
@@ -165,6 +170,24 @@ impl Reload {
     /// Proposes the configuration in force, for changed files that it names.
     pub(super) fn propose_running(&self) -> Result<Proposal, ReloadRefused> {
         self.propose(self.text.clone(), self.edits.clone(), false, None)
+    }
+
+    /// Proposes the configuration in force with a component of a sidecar, in the place of an earlier one of that name.
+    pub(super) fn propose_brought(&self, brought: &Brought) -> Result<Proposal, ReloadRefused> {
+        let mut with = self.clone();
+        with.brought.retain(|known| known.component != brought.component);
+        with.brought.push(brought.clone());
+        let proposal = with.propose_running()?;
+        let mut bindings = proposal.change.config.bridges.iter().filter(|bridge| !bridge.is_removed);
+        let is_it =
+            |bridge: &config::Bridge| bridge.binding.as_ref().is_some_and(|of| of.component == brought.component);
+        // What says why it is not among them is there too.
+        if bindings.any(is_it) { Ok(proposal) } else { Err(several(proposal.change.waiting.clone())) }
+    }
+
+    /// The options, and what sidecars have brought.
+    fn overrides(&self) -> Overrides {
+        Overrides { brought: self.brought.clone(), ..self.args.overrides() }
     }
 
     /// Proposes the result of a change by the API.
@@ -266,7 +289,7 @@ impl Reload {
         let wanted = self.resolve(&text, &edits)?;
         let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
         let change = Change::between(&self.config, &wanted);
-        Ok(Proposal { change, warnings, is_new, text, edits, write })
+        Ok(Proposal { change, warnings, is_new, text, edits, brought: self.brought.clone(), write })
     }
 
     fn edited(&self, text: &Text, edits: &[Edit]) -> Result<(Text, Met), ReloadRefused> {
@@ -308,7 +331,7 @@ impl Reload {
     /// The configuration of a text with these edits.
     fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
         let (edited, _) = self.edited(text, edits)?;
-        let resolved = edited.resolve_since(&self.args.overrides(), self.beside.bindings());
+        let resolved = edited.resolve_since(&self.overrides(), self.beside.bindings());
         let mut config =
             resolved.map_err(|problems| mistakes(if edits.is_empty() { problems } else { placeless(problems) }))?;
         if !edits.is_empty() {
@@ -351,7 +374,7 @@ impl Reload {
 
     /// Notes a change that the shards have, or need not have.
     pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
-        let Proposal { change, text, edits, .. } = proposal;
+        let Proposal { change, text, edits, brought, .. } = proposal;
         // The event is logged at the more talkative of the two levels.
         let quieter = change.config.log.level < self.config.log.level;
         if !quieter {
@@ -367,7 +390,7 @@ impl Reload {
         if quieter {
             self.apply_level(&change.config);
         }
-        (self.config, self.text, self.edits) = (change.config, text, edits);
+        (self.config, self.text, self.edits, self.brought) = (change.config, text, edits, brought);
     }
 
     fn apply_level(&self, new: &Config) {

@@ -39,7 +39,7 @@ mod starting;
 mod sys_topics;
 mod trials;
 
-use self::reloading::{AfterReload, ByMainThread, Wish};
+use self::reloading::{AfterReload, ByMainThread, Wish, bring};
 pub(super) use self::starting::tokens;
 use self::starting::{
     ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
@@ -216,7 +216,7 @@ impl Service {
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
         let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
-        let bindings = Bindings::start(&config, &post, &journal)?;
+        let bindings = Bindings::start(&config, &post, &journal, bring(&tell))?;
         let bans = Arc::new(Bans::of(&config.service.data_dir)?);
         let around = Surroundings {
             config: Arc::clone(&config),

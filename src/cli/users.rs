@@ -8,8 +8,8 @@ use super::args::{
 use super::ask::{change, changed, escaped, get, table, text};
 use super::config_file::mistake;
 use super::lists::shown;
-use super::passwd;
 use super::part::read;
+use super::passwd;
 use crate::auth::password::generated;
 
 /// Lists users, or adds, changes or removes one.

@@ -125,7 +125,7 @@ fn named_in(text: &Text) -> Vec<Named> {
             let bind = text("bind").and_then(|bind| bind.strip_prefix(crate::runtime::UNIX).map(str::to_owned));
             named.extend(bind.map(|path| (Purpose::Socket, path)));
             if is_one(Section::Embedded) || is_one(Section::Dapr) {
-                let directories = ["dir", "secrets_dir"].into_iter().filter_map(text);
+                let directories = ["dir", "secrets_dir", "sockets"].into_iter().filter_map(text);
                 named.extend(directories.map(|path| (Purpose::Directory, path)));
                 named.extend(text("components").map(|path| (Purpose::Components, path)));
             }

@@ -129,6 +129,8 @@ pub struct Overrides {
     pub embedded: Option<SocketAddr>,
     /// `--components`: `dapr.components`.
     pub components: Option<PathBuf>,
+    /// Components that a sidecar of Dapr has brought since the start; no option has them.
+    pub brought: Vec<crate::dapr::Brought>,
     /// `--log-format`: `log.format`.
     pub log_format: Option<LogFormat>,
     /// `--log-level`: `log.level`.

@@ -81,7 +81,7 @@ impl Calls {
     /// Takes other bindings. The application is asked whether it wants those that are new.
     fn bindings(self: &Arc<Self>, bindings: Vec<Bound>) {
         self.shared.numbers.show(bindings.iter().map(|(_, _, binding)| &*binding.component));
-        let before = std::mem::replace(&mut *lock(&self.shared.bindings), Arc::new(bindings.clone()));
+        let before = self.shared.bindings.send_replace(Arc::new(bindings.clone()));
         for (bridge, name, binding) in bindings {
             let same = before.iter().find(|(at, ..)| *at == bridge).map(|(_, _, before)| before);
             let Some(takes) = &binding.takes else { continue };
@@ -94,9 +94,13 @@ impl Calls {
         }
     }
 
-    /// Asks the application whether it wants the messages of a binding.
+    /// Asks the application whether it wants the messages of a binding. A sidecar has done so when it opens a stream.
     async fn offer(&self, (bridge, name, binding): Bound) {
         let event = |kind| Event::now(kind).with(Field::Bridge, &*name);
+        #[cfg(feature = "grpc")]
+        if binding.is_brought {
+            self.shared.streams.opened(&binding.component).await;
+        }
         if let Some(takes) = binding.takes.as_ref().filter(|takes| takes.is_asked) {
             loop {
                 match self.app.wants(&binding.component, takes).await {

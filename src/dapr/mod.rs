@@ -1,4 +1,5 @@
-//! Dapr's bindings without Dapr: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote.
+//! Dapr's bindings: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote; or a sidecar of Dapr does
+//! both for it, and has bindings here as its pluggable components.
 //!
 //! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. What is here knows neither:
 //! it serves and calls HTTP and gRPC on a thread of its own, and exchanges letters with the shards that have the bridges.
@@ -6,8 +7,9 @@
 //! | file | |
 //! |---|---|
 //! | `serve` | the HTTP API |
-//! | `grpc` | the gRPC API, with the feature of that name |
+//! | `grpc` | the gRPC API, and components of a sidecar, with the feature of that name |
 //! | `output` | what applications publish, however they ask |
+//! | `mail` | what shards and the thread send each other |
 //! | `calls` | messages of remotes for the application: order, retries, dead letters |
 //! | `app` | the way to the application, by HTTP or gRPC |
 //! | `proto` | the messages of gRPC |
@@ -17,14 +19,17 @@ mod calls;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod json;
+mod mail;
 mod numbers;
 mod output;
 #[cfg(feature = "grpc")]
 mod proto;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,8 +37,9 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+pub use self::mail::{Answer, App, Ask, Call, Create, Outcome};
 pub use self::numbers::{NUMBERS, Numbers};
 use crate::in_use;
 use crate::metrics::journal::Journal;
@@ -47,6 +53,8 @@ pub struct Binding {
     pub component: String,
     /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
     pub kind: &'static str,
+    /// Whether a sidecar has brought it: it is called then in the place of the application.
+    pub is_brought: bool,
     /// What the application may publish by it; `None`: it is no output binding, or another connection is.
     pub gives: Option<Gives>,
     /// How the application is called; `None`: it is no input binding, or another connection is.
@@ -90,6 +98,43 @@ pub enum OnFailure {
     Drop,
     /// It is not acknowledged: the remote has it still.
     Keep,
+}
+
+/// `Brought` is a component that a sidecar has brought: what its document says, with secrets in their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// Its name.
+    pub component: String,
+    /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
+    pub kind: &'static str,
+    /// Its metadata. Every value may be secret.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// Why a component is not in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotBrought {
+    /// Another change is under way, or the service is starting still.
+    Busy(String),
+    /// Something is wrong with it.
+    Wrong(String),
+}
+
+/// Takes what has become of a component, once it is in force.
+pub type BroughtAnswer = Box<dyn FnOnce(Result<(), NotBrought>) + Send>;
+
+/// `Bring` has a component taken into the configuration, and does not block.
+pub type Bring = Arc<dyn Fn(Brought, BroughtAnswer) + Send + Sync>;
+
+/// The sockets of components, and the name that each has: a component `bindings.NAME` of a sidecar is one of that type here.
+pub const SOCKETS: [(&str, &str); 2] = [("mqtt.sock", "bindings.mqtt"), ("mqtt3.sock", "bindings.mqtt3")];
+
+/// `Sidecar` is the way to a sidecar.
+pub struct Sidecar {
+    /// Sockets that it connects to, each with the type of its components.
+    pub sockets: Vec<(&'static str, UnixListener)>,
+    /// Takes the components that it brings.
+    pub bring: Bring,
 }
 
 /// Whether this build has gRPC.
@@ -143,118 +188,6 @@ impl fmt::Display for Address {
     }
 }
 
-/// `Ask` is what the thread of bindings wants of the shard that has a bridge.
-#[derive(Debug)]
-pub enum Ask {
-    /// To publish a message to the remote.
-    Create(Create),
-    /// To publish a message no more, or to say what is known of it: its time is over.
-    Withdraw {
-        /// The bridge's place in the configuration.
-        bridge: usize,
-        /// The message's number.
-        number: u64,
-    },
-    /// To take what has become of a call.
-    Called {
-        /// The bridge's place in the configuration.
-        bridge: usize,
-        /// The message's place in its session: the session's number, and the message's there; `None`: it was of QoS 0.
-        ticket: Option<(u64, u32)>,
-        /// What [`Call::bytes`] has said.
-        bytes: usize,
-        /// Whether the remote is told that the message has arrived.
-        is_over: bool,
-    },
-    /// To subscribe: the application wants the messages of a binding.
-    Wanted {
-        /// The bridge's place in the configuration.
-        bridge: usize,
-    },
-}
-
-impl Ask {
-    /// The bridge's place in the configuration.
-    #[must_use]
-    pub fn bridge(&self) -> usize {
-        match self {
-            Self::Create(create) => create.bridge,
-            Self::Withdraw { bridge, .. } | Self::Called { bridge, .. } | Self::Wanted { bridge } => *bridge,
-        }
-    }
-}
-
-/// A message for a remote.
-#[derive(Debug)]
-pub struct Create {
-    /// The bridge's place in the configuration.
-    pub bridge: usize,
-    /// Its number, of all messages that applications have published.
-    pub number: u64,
-    /// Its topic at the remote.
-    pub topic: String,
-    /// Its payload.
-    pub payload: Vec<u8>,
-    /// Its QoS, 0 to 2.
-    pub qos: u8,
-    /// Whether the remote is to retain it.
-    pub retain: bool,
-    /// Takes what became of it.
-    pub answer: Answer,
-}
-
-/// `Answer` takes what became of a message, and does not block.
-pub struct Answer(Box<dyn FnOnce(Outcome) + Send>);
-
-impl Answer {
-    /// Calls this function.
-    #[must_use]
-    pub fn new(with: impl FnOnce(Outcome) + Send + 'static) -> Self {
-        Self(Box::new(with))
-    }
-
-    /// Says what became of the message.
-    pub fn say(self, outcome: Outcome) {
-        self.0(outcome);
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answer")
-    }
-}
-
-/// What became of a message for a remote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The remote has acknowledged it; of QoS 0: it was written to the connection.
-    Done,
-    /// The remote does not have it, and will not get it.
-    Failed(String),
-    /// The remote may have it.
-    Unknown(String),
-}
-
-/// A message of a remote, for the application.
-#[derive(Debug)]
-pub struct Call {
-    /// The bridge's place in the configuration.
-    pub bridge: usize,
-    /// Its name.
-    pub name: String,
-    /// What it has beyond a bridge.
-    pub binding: Arc<Binding>,
-    /// The message's topic.
-    pub topic: String,
-    /// Its payload.
-    pub payload: Vec<u8>,
-    /// Its place in its session; `None`: it is of QoS 0.
-    pub ticket: Option<(u64, u32)>,
-    /// What it counts for.
-    pub bytes: usize,
-}
-
 /// A binding in force: the place of its bridge in the configuration, the name of that, and what it has beyond a bridge.
 pub type Bound = (usize, String, Arc<Binding>);
 
@@ -263,30 +196,6 @@ pub type Bound = (usize, String, Arc<Binding>);
 enum Told {
     Call(Call),
     Bindings(Vec<Bound>),
-}
-
-/// `App` is the way to the application.
-#[derive(Clone)]
-pub struct App(Arc<dyn Fn(Call) -> bool + Send + Sync>);
-
-impl App {
-    /// Hands messages to this function, which does not block. False: nobody takes them any more.
-    #[must_use]
-    pub fn new(with: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(with))
-    }
-
-    /// Has the application called; [`Ask::Called`] follows. False: the service is stopping.
-    #[must_use]
-    pub fn call(&self, call: Call) -> bool {
-        self.0(call)
-    }
-}
-
-impl fmt::Debug for App {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("App")
-    }
 }
 
 /// `Settings` of the thread.
@@ -322,13 +231,17 @@ struct Shared {
     post: Post,
     journal: Arc<Journal>,
     numbers: Arc<Numbers>,
-    bindings: Mutex<Arc<Vec<Bound>>>,
+    bindings: watch::Sender<Arc<Vec<Bound>>>,
     next: AtomicU64,
+    #[cfg(feature = "grpc")]
+    bring: Bring,
+    #[cfg(feature = "grpc")]
+    streams: grpc::Streams,
 }
 
 impl Shared {
     fn bindings(&self) -> Arc<Vec<Bound>> {
-        Arc::clone(&lock(&self.bindings))
+        Arc::clone(&self.bindings.borrow())
     }
 
     /// Asks a shard, however long its mailbox is full.
@@ -392,13 +305,23 @@ async fn served<F: Future<Output = ()>>(
 }
 
 #[cfg(feature = "grpc")]
-async fn served_by_grpc(listener: Option<TcpListener>, shared: &Arc<Shared>) {
-    served(listener, |listener| grpc::serve(listener, Arc::clone(shared))).await;
+async fn served_by_grpc(
+    listener: Option<TcpListener>,
+    sockets: Vec<(&'static str, UnixListener)>,
+    shared: &Arc<Shared>,
+) {
+    for (kind, socket) in sockets {
+        match tokio::net::UnixListener::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(grpc::serve_components(socket, kind, Arc::clone(shared)))),
+            Err(error) => tracing::error!(%error, kind, "components cannot be served"),
+        }
+    }
+    served(listener, |listener| grpc::serve_api(listener, Arc::clone(shared))).await;
 }
 
-/// Nobody is served: the configuration has no address for a build without gRPC.
+/// Nobody is served: the configuration has neither address nor sockets for a build without gRPC.
 #[cfg(not(feature = "grpc"))]
-async fn served_by_grpc(_: Option<TcpListener>, _: &Arc<Shared>) {
+async fn served_by_grpc(_: Option<TcpListener>, _: Vec<(&'static str, UnixListener)>, _: &Arc<Shared>) {
     std::future::pending().await
 }
 
@@ -418,7 +341,12 @@ impl Bindings {
     ///
     /// # Errors
     /// An address cannot be bound, or the thread cannot be made; and the address.
-    pub fn start(settings: Settings, post: Post, journal: Arc<Journal>) -> Result<Self, (io::Error, String)> {
+    pub fn start(
+        settings: Settings,
+        sidecar: Sidecar,
+        post: Post,
+        journal: Arc<Journal>,
+    ) -> Result<Self, (io::Error, String)> {
         let (http, grpc) = (bound(settings.http)?, bound(settings.grpc)?);
         let addr = |of: &Option<TcpListener>| of.as_ref().and_then(|listener| listener.local_addr().ok());
         let (http_addr, grpc_addr) = (addr(&http), addr(&grpc));
@@ -427,20 +355,27 @@ impl Bindings {
         let (tell, told) = unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let numbers = Arc::<Numbers>::default();
+        let Sidecar { sockets, bring } = sidecar;
+        #[cfg(not(feature = "grpc"))]
+        drop(bring);
         let shared = Arc::new(Shared {
             settings,
             post,
             journal,
             numbers: Arc::clone(&numbers),
-            bindings: Mutex::default(),
+            bindings: watch::Sender::default(),
             next: AtomicU64::new(0),
+            #[cfg(feature = "grpc")]
+            bring,
+            #[cfg(feature = "grpc")]
+            streams: grpc::Streams::default(),
         });
         let thread = std::thread::Builder::new().name("bindings".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = calls::run(told, Arc::clone(&shared)) => {}
                     () = served(http, |listener| serve::serve(listener, Arc::clone(&shared))) => {}
-                    () = served_by_grpc(grpc, &shared) => {}
+                    () = served_by_grpc(grpc, sockets, &shared) => {}
                     _ = stopped => {}
                 }
             });

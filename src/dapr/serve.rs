@@ -34,13 +34,13 @@ type Answer = Response<Bytes>;
 
 /// Serves for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let accept = async || listener.accept().await.map(|(socket, _)| socket);
+    let accept = || async { listener.accept().await.map(|(socket, _)| socket) };
     accept_all(accept, |socket| connection(socket, Arc::clone(&shared))).await;
 }
 
 /// Serves all connections, [`CONNECTIONS_MAX`] at a time, for as long as it is polled.
-pub(super) async fn accept_all<S, F: Future<Output = ()> + Send + 'static>(
-    mut accept: impl AsyncFnMut() -> io::Result<S>,
+pub(super) async fn accept_all<S, A: Future<Output = io::Result<S>>, F: Future<Output = ()> + Send + 'static>(
+    accept: impl Fn() -> A,
     serve: impl Fn(S) -> F,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -199,7 +199,8 @@ events! {
     BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
     BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
     BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405, or ListInputBindings does not name it; it is asked again after a change, or a restart";
-    BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached: messages for it wait; trying again every 2 s";
+    BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached, or its sidecar reads no more messages: they wait; trying again every 2 s";
+    BindingInitMissing, Error, Error, "binding_init_missing", [Reason], "a sidecar of Dapr asks for a component that it has not brought since the service started: it brings components only when it starts itself, so restart it; its application gets no messages until then";
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";

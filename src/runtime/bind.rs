@@ -3,13 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::listen::BACKLOG;
+use crate::in_use;
 
 /// What the path of a Unix socket begins with in the configuration.
 pub const UNIX: &str = "unix:";
@@ -62,14 +65,25 @@ impl Bind {
     }
 }
 
-/// Removes the path when the last of its sockets is closed.
+/// `SocketFile` removes the path of a Unix socket when it is dropped: once the last of its sockets is closed.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// A Unix socket that listens at a path, for a thread that is no shard. See [`open`].
+///
+/// # Errors
+/// `AddrInUse`: another process listens there for longer than a process that was killed would, or the path is another kind of file.
+pub fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let (socket, file) = in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || open(path, mode))?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok((UnixListener::from(OwnedFd::from(socket)), file))
 }
 
 /// A Unix socket bound to a path, with the permissions of its file. One without a listening process is replaced.

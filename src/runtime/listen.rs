@@ -15,7 +15,7 @@ use super::seam::{KeepAlive, ListenerId};
 use crate::in_use;
 
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);

@@ -81,7 +81,7 @@ mod turn;
 mod watchdog;
 mod windows;
 
-pub use bind::{Bind, UNIX};
+pub use bind::{Bind, SocketFile, UNIX, listen};
 pub use executor::{IoDriver, Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{

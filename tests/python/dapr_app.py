@@ -43,6 +43,10 @@ class App(BaseHTTPRequestHandler):
             self.note(method="OPTIONS", path=self.path)
         self.answer(options)
 
+    def do_GET(self):
+        """daprd asks for its configuration and for subscriptions: there are none."""
+        self.answer(404)
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         with lock:

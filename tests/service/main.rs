@@ -31,6 +31,8 @@ mod crash;
 mod crowd;
 mod dapr;
 mod dapr_grpc;
+mod dapr_sidecar;
+mod daprd;
 mod dashboard;
 mod dashboard_pages;
 mod dead_letters;

@@ -28,7 +28,8 @@ fn binding() -> Bridge {
         concurrency: NonZeroUsize::MIN,
         on_failure: OnFailure::File,
     };
-    let binding = Binding { component: "b".to_owned(), kind: "bindings.mqtt", gives: Some(gives), takes: Some(takes) };
+    let (component, kind) = ("b".to_owned(), "bindings.mqtt");
+    let binding = Binding { component, kind, is_brought: false, gives: Some(gives), takes: Some(takes) };
     let all = |name: &str| template(&format!("${{{name}}}"));
     let gives = Out { topic: all("topic"), qos: all("qos"), retain: all("retain"), payload: all("payload") };
     let create = BridgeOut { name: "create".to_owned(), filters: Vec::new(), gives };

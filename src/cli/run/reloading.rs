@@ -20,6 +20,7 @@ use crate::config::{self, Edit};
 use crate::control::{
     AuthAnswer, AuthAsk, FileAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted,
 };
+use crate::dapr::{Bring, Brought, BroughtAnswer, NotBrought};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::seam::ListenerId;
 use crate::shard::edge::Edge;
@@ -29,12 +30,42 @@ use crate::telemetry::{Span, TraceContext};
 /// The time that shards have to answer, which takes them a few turns; the main thread does nothing else meanwhile.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A change that the control plane asks for.
+/// A change that somebody asks for, who hears the outcome.
 pub(super) struct Wish {
-    wanted: Wanted,
+    wanted: Asked,
     dry_run: bool,
     under: Option<TraceContext>,
     answer: ReloadAnswer,
+}
+
+/// What is to change.
+#[derive(Clone)]
+enum Asked {
+    /// What the control plane asks for.
+    Control(Wanted),
+    /// A component that a sidecar has brought.
+    Brought(Brought),
+}
+
+impl Wish {
+    /// A component of a sidecar.
+    fn brought(brought: Brought, answer: BroughtAnswer) -> Self {
+        let answer = move |outcome: Result<Reloaded, ReloadRefused>| {
+            answer(match outcome {
+                Ok(_) => Ok(()),
+                Err(ReloadRefused::NotNow(why)) => Err(NotBrought::Busy(why)),
+                Err(why) => Err(NotBrought::Wrong(why.to_string())),
+            });
+        };
+        Self { wanted: Asked::Brought(brought), dry_run: false, under: None, answer: Box::new(answer) }
+    }
+}
+
+/// The way of components of a sidecar into the configuration.
+pub(super) fn bring(tell: &Sender<Event>) -> Bring {
+    let tell = tell.clone();
+    // A service that is stopping takes none.
+    Arc::new(move |brought, answer| drop(tell.send(Event::Reload(Wish::brought(brought, answer)))))
 }
 
 fn answer(wish: Option<Wish>, outcome: Result<Reloaded, ReloadRefused>) {
@@ -54,7 +85,7 @@ pub(super) struct ByMainThread(pub(super) Sender<Event>);
 
 impl Reloads for ByMainThread {
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool {
-        self.0.send(Event::Reload(Wish { wanted, dry_run, under, answer })).is_ok()
+        self.0.send(Event::Reload(Wish { wanted: Asked::Control(wanted), dry_run, under, answer })).is_ok()
     }
 
     fn file(&self, answer: FileAnswer) -> bool {
@@ -112,8 +143,9 @@ impl Service {
         }
         let span = self.tracer.span("reload", wish.as_ref().and_then(|wish| wish.under));
         let span = span.with("forebay.reload.dry_run", dry_run);
-        let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
-        let is_edit = !matches!(wanted, Wanted::File | Wanted::Files);
+        let wanted = wish.as_ref().map_or(Asked::Control(Wanted::File), |wish| wish.wanted.clone());
+        let is_edit = !matches!(wanted, Asked::Control(Wanted::File | Wanted::Files) | Asked::Brought(_));
+        let is_brought = matches!(wanted, Asked::Brought(_));
         match self.propose(wanted) {
             Ok((proposal, tokens, edge)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
@@ -140,7 +172,9 @@ impl Service {
                 self.apply(AfterReload { proposal, tokens, edge, said, wish, span })
             }
             Err(why) => {
-                if is_edit && !dry_run {
+                if is_brought && matches!(why, ReloadRefused::NotNow(_)) {
+                    // Its sidecar asks again.
+                } else if is_edit && !dry_run {
                     Reload::change_refused(&why, &self.journal);
                 } else if !dry_run {
                     Reload::refused(&why, &self.journal);
@@ -189,7 +223,7 @@ impl Service {
     }
 
     /// The wanted configuration, checked; the tokens, and the contents of the files that it names.
-    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>, Edge), ReloadRefused> {
+    fn propose(&self, wanted: Asked) -> Result<(Proposal, Option<Arc<Tokens>>, Edge), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
         }
@@ -197,10 +231,13 @@ impl Service {
             return Err(ReloadRefused::NotNow("another reload is under way".to_owned()));
         }
         let mut proposal = match wanted {
-            Wanted::File => self.reload.propose_file()?,
-            Wanted::Files => self.reload.propose_running()?,
-            Wanted::Text { text, etag } => self.reload.propose_text(text, etag.as_deref())?,
-            Wanted::Edit { part, name, to, persist } => self.reload.propose_edit(edit(part, name, to), persist)?,
+            Asked::Control(Wanted::File) => self.reload.propose_file()?,
+            Asked::Control(Wanted::Files) => self.reload.propose_running()?,
+            Asked::Control(Wanted::Text { text, etag }) => self.reload.propose_text(text, etag.as_deref())?,
+            Asked::Control(Wanted::Edit { part, name, to, persist }) => {
+                self.reload.propose_edit(edit(part, name, to), persist)?
+            }
+            Asked::Brought(brought) => self.reload.propose_brought(&brought)?,
         };
         let tokens = tokens(&proposal.change.config).map_err(|why| several(vec![why]))?;
         let config = &proposal.change.config;

@@ -40,6 +40,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     let mut folders = vec![config.service.data_dir.clone()];
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     folders.extend(config.dead_letter_files().map(|file| dead_letters::folder_of(&file.path)));
+    folders.extend(config.dapr.iter().filter_map(|dapr| dapr.sockets.clone()));
     // A folder that cannot be created has its message later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
     folders.extend(config.control.file_dirs.iter().cloned());

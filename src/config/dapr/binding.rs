@@ -192,6 +192,10 @@ impl Reading<'_> {
             Some(Value::Null) | None => "",
             Some(_) => return Err(Fault::new("must be a text, a number or true or false")),
         };
+        if self.component.is_brought {
+            // The sidecar has filled them in.
+            return Ok(Given { text: text.to_owned(), is_plain: false, line });
+        }
         let filled = self.tags(text)?;
         let (mut text, mut rest, mut is_plain) = (String::new(), &*filled, true);
         while let Some((before, behind)) = rest.split_once("${{") {
@@ -247,8 +251,10 @@ impl Reading<'_> {
     }
 
     fn ways(&self, says: bool) -> Ways {
-        let has_app = self.maker.dapr.app.is_some();
-        let Some(given) = self.find("direction") else { return Ways { input: has_app, output: true, is_asked: true } };
+        let has_app = self.component.is_brought || self.maker.dapr.app.is_some();
+        let Some(given) = self.find("direction") else {
+            return Ways { input: has_app, output: true, is_asked: !self.component.is_brought };
+        };
         let words: Vec<_> = given.text.split(',').map(str::trim).collect();
         if let Some(word) = words.iter().find(|word| !matches!(**word, "input" | "output")) {
             let fault = Fault::new(format!("{word:?} is no direction"))
@@ -315,7 +321,8 @@ impl Reading<'_> {
             bridge.outs.push(BridgeOut { name: "create".to_owned(), filters: Vec::new(), gives });
         }
         let component = self.component.name().to_owned();
-        bridge.binding = Some(Arc::new(Binding { component, kind, gives, takes }));
+        let is_brought = self.component.is_brought;
+        bridge.binding = Some(Arc::new(Binding { component, kind, is_brought, gives, takes }));
         bridge
     }
 

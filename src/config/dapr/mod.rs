@@ -25,17 +25,40 @@ use super::resolve::Document;
 use super::resolved::{Bridge, Dapr};
 use super::setting::Settings as _;
 use super::{BRIDGES_MAX, Overrides, values};
-use crate::config::yaml::{self, BYTES_MAX, Node};
-use crate::dapr::HAS_GRPC;
+use crate::config::yaml::{self, BYTES_MAX, Node, Value};
+use crate::dapr::{Brought, HAS_GRPC};
 use crate::secure::Secret;
 
 /// The most files that are read of a directory.
 const FILES_MAX: usize = 256;
 
-/// A document of a file.
+/// A document of a file, or what a sidecar has brought of one.
 struct Component {
     file: String,
     document: Node,
+    /// Whether a sidecar has brought it: its values are what they are, and all of them may be secret.
+    is_brought: bool,
+}
+
+/// Where the metadata of a sidecar stands, in messages.
+const INIT: &str = "Init";
+
+impl From<&Brought> for Component {
+    fn from(of: &Brought) -> Self {
+        let node = |value| Node { line: 0, value };
+        let text = |text: &str| node(Value::Text(text.to_owned()));
+        let map = |entries: Vec<(&str, Node)>| {
+            node(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
+        };
+        let property = |(name, value): (&String, &Secret)| {
+            map(vec![("name", text(name)), ("value", text(&String::from_utf8_lossy(value.expose())))])
+        };
+        let metadata = node(Value::List(of.properties.iter().map(property).collect()));
+        let spec = map(vec![("type", text(of.kind)), ("metadata", metadata)]);
+        let named = map(vec![("name", text(&of.component))]);
+        let document = map(vec![("kind", text("Component")), ("metadata", named), ("spec", spec)]);
+        Self { file: INIT.to_owned(), document, is_brought: true }
+    }
 }
 
 impl Component {
@@ -89,6 +112,9 @@ pub(super) fn resolve(
     for (key, address) in [("http", &mut dapr.http), ("grpc", &mut dapr.grpc)] {
         *address = table.read(key, values::address_or_off);
     }
+    if dapr.sockets.is_some() && !table.has("http") {
+        dapr.http = None;
+    }
     let without = |key: &'static str| {
         let fault = Fault::new("this build has no gRPC").hint("build it with --features grpc, or take a package");
         table.source.report(&table.spot(key), fault);
@@ -104,6 +130,9 @@ pub(super) fn resolve(
     if dapr.grpc.is_some() && !HAS_GRPC {
         without("grpc");
     }
+    if dapr.sockets.is_some() && !HAS_GRPC {
+        without("sockets");
+    }
     (dapr.api_token_file, dapr.api_token) = token(&table, "api_token_file").unzip();
     (dapr.app_token_file, dapr.app_token) = token(&table, "app_token_file").unzip();
     for (key, address) in [("http", dapr.http), ("grpc", dapr.grpc)] {
@@ -118,17 +147,17 @@ pub(super) fn resolve(
     let components = table.find("components", values::non_empty).map(PathBuf::from);
     dapr.components = overrides.components.clone().or(components);
     dapr.secrets_dir = table.find("secrets_dir", values::non_empty).map(PathBuf::from);
-    if let Some(path) = dapr.components.clone() {
-        let found = read(&path).unwrap_or_else(|why| {
-            let fault = Fault::new(format!("{} cannot be read: {why}", path.display()));
-            match overrides.components {
-                Some(_) => table.source.report_option("--components", fault),
-                None => table.source.report(&table.spot("components"), fault),
-            }
-            Vec::new()
-        });
-        make((&table, &dapr), overrides, &found, bridges);
-    }
+    let found = dapr.components.as_ref().map_or(Ok(Vec::new()), |path| {
+        read(path).map_err(|why| Fault::new(format!("{} cannot be read: {why}", path.display())))
+    });
+    let found = found.unwrap_or_else(|fault| {
+        match overrides.components {
+            Some(_) => table.source.report_option("--components", fault),
+            None => table.source.report(&table.spot("components"), fault),
+        }
+        Vec::new()
+    });
+    make((&table, &dapr), overrides, &found, bridges);
     Some(dapr)
 }
 
@@ -186,7 +215,8 @@ fn make(
     for (file, text) in files {
         match yaml::documents(text) {
             Ok(documents) => {
-                components.extend(documents.into_iter().map(|document| Component { file: file.clone(), document }));
+                let of_file = |document| Component { file: file.clone(), document, is_brought: false };
+                components.extend(documents.into_iter().map(of_file));
             }
             Err((line, what)) => source.report_in(file, (line, "document"), Fault::new(what)),
         }
@@ -200,6 +230,7 @@ fn make(
         }
         false
     });
+    components.extend(overrides.brought.iter().map(Component::from));
     let maker = Maker { source, dapr, secrets: &secrets, overrides };
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for component in &components {
@@ -207,7 +238,7 @@ fn make(
         if !is_mine(source, component, dapr, overrides) {
             continue;
         }
-        let place = format!("{}, line {line}", component.file);
+        let place = if component.is_brought { INIT.to_owned() } else { format!("{}, line {line}", component.file) };
         if let Err(fault) = values::check_name(name) {
             source.report_in(&component.file, (line, "metadata.name"), fault);
         } else if let Some(other) = places.insert(name.to_owned(), place) {
@@ -263,7 +294,7 @@ fn is_mine(source: &Source<'_>, component: &Component, dapr: &Dapr, overrides: &
     }
     let scopes: Vec<_> = document.get("scopes").map(Node::items).unwrap_or_default().iter().collect();
     let is_named =
-        |scope: &&Node| matches!((&scope.value, &dapr.app_id), (yaml::Value::Text(scope), Some(id)) if scope == id);
+        |scope: &&Node| matches!((&scope.value, &dapr.app_id), (Value::Text(scope), Some(id)) if scope == id);
     if !scopes.is_empty() && !scopes.iter().any(is_named) {
         return passed_over("its scopes do not have the app_id of [dapr]".to_owned());
     }

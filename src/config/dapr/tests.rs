@@ -159,6 +159,7 @@ fn the_seeds_documents_mean_what_they_say() {
         let binding = Binding {
             component: "mine".to_owned(),
             kind: "bindings.mqtt",
+            is_brought: false,
             gives: Some(Gives { topic: Some("mytopic".to_owned()), qos: 1, retain: false }),
             takes: Some(Takes {
                 route: "mine".to_owned(),

@@ -276,7 +276,7 @@ impl Section {
                 "What the `[bridge.NAME]` above it sends to the remote; may be repeated. Not by variables of the environment."
             }
             Self::Dapr => {
-                "Bindings of Dapr, without Dapr: its component documents, its HTTP API for output, and calls of the application for input. See \
+                "Bindings of Dapr, without Dapr: its component documents, its HTTP API for output, and calls of the application for input; or as pluggable components of a sidecar. See \
                  [DAPR.md](DAPR.md)."
             }
             Self::Broker => {

@@ -67,8 +67,9 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 59] = [
+const WITH: [(&str, &str, Option<&str>); 60] = [
     ("dapr.grpc", "", Some("'127.0.0.1:9'")),
+    ("dapr.socket_mode", "", Some("'0660'")),
     ("broker.kafka", "", Some("'second'")),
     ("broker.qos", "", Some("2")),
     ("bridge.url", "", Some("'mqtt://b'")),

@@ -69,8 +69,12 @@ impl Application {
         http::wants(self, address, takes).await
     }
 
-    /// Hands it a message.
+    /// Hands it a message, or its sidecar.
     pub(super) async fn take(&self, call: &Call, takes: &Takes) -> Result<(), Failed> {
+        #[cfg(feature = "grpc")]
+        if call.binding.is_brought {
+            return self.shared.streams.take(call).await;
+        }
         let address = self.address()?;
         #[cfg(feature = "grpc")]
         if address.is_grpc {

@@ -11,3 +11,10 @@
 pub(in crate::dapr) mod runtime {
     include!("dapr.proto.runtime.v1.rs");
 }
+
+pub(in crate::dapr) mod components {
+    include!("dapr.proto.components.v1.rs");
+}
+
+/// The definitions of `components`, as gRPC's reflection has them.
+pub(in crate::dapr) const COMPONENTS: &[u8] = include_bytes!("components.bin");
