@@ -344,7 +344,8 @@ impl World {
                 }
                 Notice::Started(_) => self.shard_started(),
                 Notice::SourcesOver(_) => self.sources_over(),
-                Notice::Reconfigured(_) => {}
+                // No run has a log in Kafka, so no shard waits for one or loses one.
+                Notice::Reconfigured(_) | Notice::Waiting(_) | Notice::LogLost { .. } => {}
             }
         }
     }

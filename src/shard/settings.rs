@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Broker, Buffer, Compression, Config, Sink, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Broker, Buffer, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
