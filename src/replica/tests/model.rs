@@ -32,7 +32,7 @@ pub(super) enum Wrong {
 }
 
 enum Phase {
-    Taking(TakeOver<Memory>, Memory),
+    Taking(Box<TakeOver<Memory>>, Memory),
     Serving(Box<Serving>),
     Dead,
 }
@@ -135,7 +135,7 @@ impl World {
         if self.owners.iter().filter(|owner| owner.is_alive()).count() < 3 {
             let names = Names { topic: "t".to_owned(), topic_id: 0, partition: 0, instance: "a".to_owned() };
             let memory = Memory::default();
-            let phase = Phase::Taking(TakeOver::new(names, memory.clone(), 0), memory);
+            let phase = Phase::Taking(Box::new(TakeOver::new(names, memory.clone(), 0)), memory);
             let (stood, acknowledged) = (Duration::ZERO, -1);
             self.owners.push(Owner { phase, frozen_at: None, stood, doomed_from: None, acknowledged });
         }

@@ -49,6 +49,9 @@ pub(super) struct Loaded {
     pub(super) makers: BTreeMap<u64, u32>,
 }
 
+/// A sync under way: its token, the versions that it covers, and the segments freed before it.
+type Sync = (u64, Vec<(u32, u64)>, Vec<(u64, u32)>);
+
 /// An owner that serves.
 pub(super) struct Serving {
     pub(super) replica: Replica,
@@ -57,8 +60,7 @@ pub(super) struct Serving {
     pub(super) makers: BTreeMap<u64, u32>,
     pub(super) current: Option<(u64, u64)>,
     pub(super) next_segment: u64,
-    /// Versions that the sync under way covers, and segments freed before it.
-    pub(super) sync: Option<(u64, Vec<(u32, u64)>, Vec<(u64, u32)>)>,
+    pub(super) sync: Option<Sync>,
     pub(super) freed: Vec<(u64, u32)>,
     pub(super) token: u64,
 }
