@@ -113,14 +113,9 @@ impl Bans {
     /// The file cannot be read, or is not as this program writes it.
     pub fn of(data_dir: &Path) -> Result<Self, String> {
         let file = data_dir.join(FILE);
-        let said = |why: String| format!("{}: {why}", file.display());
-        let content: Content = match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| said(error.to_string()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
-            Err(error) => return Err(said(error.to_string())),
-        };
+        let content: Content = files::read_json(&file)?;
         if let Some(wrong) = content.bans.iter().find_map(|ban| check(&ban.who).err()) {
-            return Err(said(wrong));
+            return Err(format!("{}: {wrong}", file.display()));
         }
         let bans = Self { file: Some(file), ..Self::default() };
         bans.show(&content);

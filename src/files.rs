@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
 /// Permissions of a file that is made.
@@ -82,6 +84,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fresh.fill(bytes)?;
     fresh.place()?;
     dir.sync_all()
+}
+
+/// Reads a small file of our own in JSON; its default where there is none.
+///
+/// # Errors
+/// The file cannot be read, or is not as this program writes it; in words.
+pub fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
+    let said = |why: String| format!("{}: {why}", path.display());
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| said(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(said(error.to_string())),
+    }
 }
 
 /// A file with content to change, as it was when it was opened.

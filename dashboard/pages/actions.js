@@ -1,18 +1,39 @@
-// What is done with a part of the configuration on its own page: paused and resumed, changed, deleted.
+// What the pages of all parts of the configuration have: the list, what is done with one (paused and resumed, changed, deleted), and a part that is not there.
 
 import { html } from '../vendor/preact.js';
-import { name as escaped } from '../api.js';
+import { mayWrite, name as escaped } from '../api.js';
 import { objects, value } from '../live.js';
-import { Head, Live, Text, WriteButton, dialog } from '../parts.js';
+import { AsCommand, Head, Live, Table, Text, WriteButton, dialog } from '../parts.js';
+import { count } from '../text.js';
 import { Change } from './change.js';
 
-/** `pause`, `resume` and `remove` say what will happen; `lose`: a removal may lose messages, which a choice has to allow. */
-export function Actions({ part, one, name, isPaused, set, done, pause, resume, remove, lose = null }) {
+/** Rows of a list that are shown. */
+const SHOWN = 500;
+
+/** The list of the parts of a kind, with a search by name. `all`: as the API has them; `children`: what is said where there is none. */
+export function PartList({ part, title, one, all, problem, columns, query, set, children }) {
+  const text = (query.search ?? '').toLowerCase();
+  const rows = (all ?? []).filter(({ name }) => name.toLowerCase().includes(text));
+  return html`
+    <${Head} title=${title} sub=${all && `${count(all.length)} in the configuration`}>
+      <label><span class="hidden">Search ${part}</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
+      ${mayWrite() && html`<a class="button" href=${`#/${part}?new=yes`}>New ${one}</a>`}
+      <${AsCommand} path=${part} words=${[part]} />
+    <//>
+    ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
+    ${all && html`<section class="panel"><${Table} label=${title} columns=${columns} rows=${rows.slice(0, SHOWN)} id=${(row) => row.name}>
+      ${text ? `No ${one} has this in its name.` : children}<//>
+      ${rows.length > SHOWN && html`<div class="empty">And ${count(rows.length - SHOWN)} more: search for their names.</div>`}</section>`}`;
+}
+
+/** `pause`, `resume` and `remove` say what will happen; `lose`: a removal may lose messages, which a choice has to allow; `children`: further actions. */
+export function Actions({ part, one, name, isPaused, set, done, pause, resume, remove, lose = null, children = null }) {
   const path = `${part}/${escaped(name)}`;
   const action = isPaused ? 'resume' : 'pause';
   const ask = (what) => () => (dialog.value = what);
   return html`
     <${WriteButton} onClick=${ask(html`<${Change} what=${`${action} ${one}`} name=${name} path=${`${path}/${action}`} button=${isPaused ? 'Resume' : 'Pause'} done=${done}>${isPaused ? resume : pause}<//>`)}>${isPaused ? 'Resume' : 'Pause'}<//>
+    ${children}
     <${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>
     <${WriteButton} onClick=${ask(html`<${Change} what=${`delete ${one}`} name=${name} path=${path} method="DELETE" danger button="Delete" lose=${lose} done=${() => (location.hash = `#/${part}`)}>${remove}<//>`)}>Delete<//>`;
 }

@@ -1,13 +1,13 @@
 // Bridges: all of them, and one with its remote, what that has granted, and what waits for it.
 
 import { html, useState } from '../vendor/preact.js';
-import { get, mayWrite, name as escaped } from '../api.js';
+import { get, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, value, word } from '../live.js';
 import { AsCommand, Big, Facts, Head, Panel, Segments, State, Table, Text, Tile, or, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
 import { byteRate, bytes, count, rate, seconds } from '../text.js';
-import { Actions, Gone, liveOr } from './actions.js';
+import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
 
@@ -18,8 +18,6 @@ function List({ query, set }) {
   layout.value;
   const states = objects('bridge').map(({ name }) => word('bridge', name)).join();
   const { value: found, problem } = usePolled(() => get('bridges'), states, 5000);
-  const text = (query.search ?? '').toLowerCase();
-  const rows = (found?.bridges ?? []).filter((bridge) => bridge.name.toLowerCase().includes(text));
   const cell = liveOr('bridge');
   const columns = [
     { title: 'Bridge', cell: ({ name, description }) => html`<a href=${`#/bridges/${escaped(name)}`}><${Text} of=${name} max=${80} /></a>${description && html`<span class="why"><${Text} of=${description} /></span>`}` },
@@ -31,19 +29,10 @@ function List({ query, set }) {
     { title: 'Not acknowledged', number: true, cell: ({ unacknowledged_messages: n, unacknowledged_messages_max: max }) => `${count(n)} of ${count(max)}` },
     { title: 'Dropped', number: true, cell: ({ dropped: n }) => count(n) },
   ];
-  return html`
-    <${Head} title="Bridges" sub=${found && `${count(found.bridges.length)} in the configuration`}>
-      <label><span class="hidden">Search bridges</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
-      ${mayWrite() && html`<a class="button" href="#/bridges?new=yes">New bridge</a>`}
-      <${AsCommand} path="bridges" words=${['bridges']} />
-    <//>
-    ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-    ${found && html`<section class="panel"><${Table} label="Bridges" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No bridge has this in its name.' : html`There is no bridge to another MQTT broker. In the configuration, one begins like this:<pre tabindex="0">[bridge.plant]
+  return html`<${PartList} part="bridges" title="Bridges" one="bridge" all=${found?.bridges} problem=${problem} columns=${columns} query=${query} set=${set}>There is no bridge to another MQTT broker. In the configuration, one begins like this:<pre tabindex="0">[bridge.plant]
 url = "mqtt://broker.example:1883"
 [[bridge.plant.in]]
-filters = "plant/#"</pre>`}<//>
-      ${rows.length > 500 && html`<div class="empty">And ${count(rows.length - 500)} more: search for their names.</div>`}</section>`}`;
+filters = "plant/#"</pre><//>`;
 }
 
 /** @param {any} props */

@@ -1,14 +1,14 @@
 // Rules: all of them, and one with what it does over time, its statement and why it fails.
 
 import { html, useState } from '../vendor/preact.js';
-import { get, mayWrite, name as escaped } from '../api.js';
+import { get, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, value, word } from '../live.js';
-import { AsCommand, Big, Head, Panel, Segments, State, Table, Text, Tile, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Head, Panel, Segments, State, Text, Tile, or, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
 import { count, dateTime, rate } from '../text.js';
 import { Lines } from '../editor.js';
-import { Actions, Gone, liveOr } from './actions.js';
+import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
 
@@ -23,8 +23,6 @@ function List({ query, set }) {
   layout.value;
   const states = objects('rule').map(({ name }) => word('rule', name)).join();
   const { value: found, problem } = usePolled(() => get('rules'), states, 5000);
-  const text = (query.search ?? '').toLowerCase();
-  const rows = (found?.rules ?? []).filter((rule) => rule.name.toLowerCase().includes(text));
   const cell = liveOr('rule');
   const columns = [
     { title: 'Rule', cell: ({ name, description }) => html`<a href=${`#/rules/${escaped(name)}`}><${Text} of=${name} max=${80} /></a>${description && html`<span class="why"><${Text} of=${description} /></span>`}` },
@@ -37,16 +35,7 @@ function List({ query, set }) {
     { title: 'Filtered', number: true, cell: cell('filtered', count, (rule) => rule.filtered) },
     { title: 'Failed', number: true, cell: cell('failed', count, (rule) => rule.failed) },
   ];
-  return html`
-    <${Head} title="Rules" sub=${found && `${count(found.rules.length)} in the configuration`}>
-      <label><span class="hidden">Search rules</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
-      ${mayWrite() && html`<a class="button" href="#/rules?new=yes">New rule</a>`}
-      <${AsCommand} path="rules" words=${['rules']} />
-    <//>
-    ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-    ${found && html`<section class="panel"><${Table} label="Rules" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No rule has this in its name.' : html`There is no rule: sinks get messages by their filters. A rule filters messages and makes records of them, in SQL. <a href="#/sql">Try one</a>.`}<//>
-      ${rows.length > 500 && html`<div class="empty">And ${count(rows.length - 500)} more: search for their names.</div>`}</section>`}`;
+  return html`<${PartList} part="rules" title="Rules" one="rule" all=${found?.rules} problem=${problem} columns=${columns} query=${query} set=${set}>There is no rule: sinks get messages by their filters. A rule filters messages and makes records of them, in SQL. <a href="#/sql">Try one</a>.<//>`;
 }
 
 /** @param {any} props */

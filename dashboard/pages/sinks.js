@@ -7,8 +7,8 @@ import { layout, objects, peek, tick, value, word } from '../live.js';
 import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { Heat, Plot, tick as mark, useColumns } from '../plot.js';
 import { bytes, count, dateTime, rate, seconds } from '../text.js';
+import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { EventList, useEvents } from './events.js';
-import { Change } from './change.js';
 import { Edit } from './edit.js';
 import { Try } from './try.js';
 
@@ -22,11 +22,8 @@ function List({ query, set }) {
   const states = objects('sink').map(({ name }) => word('sink', name)).join();
   // What the stream does not say is asked for again when a state has changed.
   const { value: found, problem } = usePolled(() => get('sinks'), states, 10_000);
-  const known = new Map(found?.sinks.map((sink) => [sink.name, sink]));
-  const text = (query.search ?? '').toLowerCase();
-  const rows = (found?.sinks ?? []).filter((sink) => sink.name.toLowerCase().includes(text));
   const live = new Set(objects('sink').map(({ name }) => name));
-  const cell = (series, as, field) => ({ name }) => live.has(name) ? html`<${Now} name=${name} series=${series} as=${as} />` : html`<span class="num">${as(field(known.get(name)))}</span>`;
+  const cell = liveOr('sink');
   const columns = [
     { title: 'Sink', cell: ({ name, description }) => html`<a href=${`#/sinks/${escaped(name)}`}><${Text} of=${name} max=${80} /></a>${description && html`<span class="why"><${Text} of=${description} /></span>`}` },
     { title: 'State', cell: ({ name, state, reason }) => html`<${State} word=${live.has(name) ? word('sink', name) : state} />${reason && html`<span class="why"><${Text} of=${reason} max=${400} /></span>`}` },
@@ -39,19 +36,10 @@ function List({ query, set }) {
     { title: 'Failed', number: true, cell: cell('failed', count, (sink) => sink.failed) },
     { title: 'Refused', number: true, cell: cell('refused', count, (sink) => Object.values(sink.refused_publishes).reduce((a, b) => a + b, 0)) },
   ];
-  return html`
-    <${Head} title="Sinks" sub=${found && `${count(found.sinks.length)} in the configuration`}>
-      <label><span class="hidden">Search sinks</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
-      ${mayWrite() && html`<a class="button" href="#/sinks?new=yes">New sink</a>`}
-      <${AsCommand} path="sinks" words=${['sinks']} />
-    <//>
-    ${problem && html`<div class="banner bad" role="alert">${problem.message}</div>`}
-    ${found && html`<section class="panel"><${Table} label="Sinks" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No sink has this in its name.' : html`There is no sink, so nothing goes to Kafka. In the configuration, one begins like this:<pre>[[sink]]
+  return html`<${PartList} part="sinks" title="Sinks" one="sink" all=${found?.sinks} problem=${problem} columns=${columns} query=${query} set=${set}>There is no sink, so nothing goes to Kafka. In the configuration, one begins like this:<pre>[[sink]]
 name = "all"
 filters = ["#"]
-topic = "mqtt"</pre>`}<//>
-      ${rows.length > 500 && html`<div class="empty">And ${count(rows.length - 500)} more: search for their names.</div>`}</section>`}`;
+topic = "mqtt"</pre><//>`;
 }
 
 const SERIES = [
@@ -76,20 +64,17 @@ function One({ name, query, set }) {
   const state = object && word('sink', name);
   const { value: sink, problem } = usePolled(() => get(`sinks/${escaped(name)}`), `${name} ${state}`, object ? 5000 : 1000);
   const [changes, setChanges] = useState(0);
-  if (problem?.status === 404) return html`<${Head} title=${html`Sink <${Text} of=${name} />`} /><div class="panel"><div class="empty" role="alert"><${Text} of=${problem.message} />. <a href="#/sinks">All sinks</a></div></div>`;
+  if (problem?.status === 404) return html`<${Gone} part="sinks" title="Sinks" one="Sink" name=${name} problem=${problem} />`;
   if (!sink && !object) return html`<${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} />`;
   const paused = (state ?? sink?.state) === 'paused';
-  const action = paused ? 'resume' : 'pause';
   return html`
     <${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} sub=${html`<${State} word=${state ?? sink?.state ?? 'unknown'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <${WriteButton}
-        onClick=${() => (dialog.value = html`<${Change} what=${`${action} sink`} name=${name} path=${`sinks/${escaped(name)}/${action}`} button=${paused ? 'Resume' : 'Pause'} done=${() => setChanges(changes + 1)}>
-          ${paused ? 'It sends what waits, in order, and goes on.' : html`Nothing new is sent to Kafka. ${count(sink?.buffered_records)} records wait now; it takes more while its buffer has room, and what is on its way is finished.`}<//>`)}>${paused ? 'Resume' : 'Pause'}<//>
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//>
-      <${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Change} what="delete sink" name=${name} path=${`sinks/${escaped(name)}`} method="DELETE" danger button="Delete" done=${() => (location.hash = '#/sinks')}>
-        It accepts no more messages. ${count(sink?.buffered_records)} records wait; they are still delivered.<//>`)}>Delete<//>
+      <${Actions} part="sinks" one="sink" name=${name} isPaused=${paused} set=${set} done=${() => setChanges(changes + 1)}
+        pause=${html`Nothing new is sent to Kafka. ${count(sink?.buffered_records)} records wait now; it takes more while its buffer has room, and what is on its way is finished.`}
+        resume="It sends what waits, in order, and goes on."
+        remove=${html`It accepts no more messages. ${count(sink?.buffered_records)} records wait; they are still delivered.`}>
+        <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//><//>
       <${AsCommand} path=${`sinks/${escaped(name)}`} words=${['sinks', name]} />
     <//>
     ${sink?.reason && html`<div class=${state === 'paused' ? 'banner' : 'banner bad'} role="status"><${Text} of=${sink.reason} max=${600} /></div>`}

@@ -7,7 +7,7 @@ import { layout, objects, value, word } from '../live.js';
 import { AsCommand, Big, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
 import { bytes, count, rate, visible } from '../text.js';
-import { Actions, Gone, liveOr } from './actions.js';
+import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
 import { TestSource } from './source_trial.js';
@@ -23,8 +23,6 @@ function List({ query, set }) {
   layout.value;
   const states = objects('source').map(({ name }) => word('source', name)).join();
   const { value: found, problem } = usePolled(() => get('sources'), states, 5000);
-  const text = (query.search ?? '').toLowerCase();
-  const rows = (found?.sources ?? []).filter((source) => source.name.toLowerCase().includes(text));
   const cell = liveOr('source');
   const columns = [
     { title: 'Source', cell: ({ name, description }) => html`<a href=${`#/sources/${escaped(name)}`}><${Text} of=${name} max=${80} /></a>${description && html`<span class="why"><${Text} of=${description} /></span>`}` },
@@ -38,19 +36,10 @@ function List({ query, set }) {
     { title: 'Open', number: true, cell: ({ open_messages: n }) => count(n) },
     { title: 'Dropped', number: true, cell: (of) => count(dropped(of)) },
   ];
-  return html`
-    <${Head} title="Sources" sub=${found && `${count(found.sources.length)} in the configuration`}>
-      <label><span class="hidden">Search sources</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
-      ${mayWrite() && html`<a class="button" href="#/sources?new=yes">New source</a>`}
-      <${AsCommand} path="sources" words=${['sources']} />
-    <//>
-    ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-    ${found && html`<section class="panel"><${Table} label="Sources" columns=${columns} rows=${rows.slice(0, 500)} id=${(row) => row.name}>
-      ${text ? 'No source has this in its name.' : html`There is no source: nothing comes from Kafka. In the configuration, one begins like this:<pre tabindex="0">[[source]]
+  return html`<${PartList} part="sources" title="Sources" one="source" all=${found?.sources} problem=${problem} columns=${columns} query=${query} set=${set}>There is no source: nothing comes from Kafka. In the configuration, one begins like this:<pre tabindex="0">[[source]]
 name = "commands"
 topic = "commands"
-mqtt_topic = "devices/\${key}/commands"</pre>`}<//>
-      ${rows.length > 500 && html`<div class="empty">And ${count(rows.length - 500)} more: search for their names.</div>`}</section>`}`;
+mqtt_topic = "devices/\${key}/commands"</pre><//>`;
 }
 
 /** @param {any} props */

@@ -1,11 +1,12 @@
 // Users and permissions: what the files hold that [auth.NAME] names. Its keys are changed on the machine.
 
-import { html, useEffect, useState } from '../vendor/preact.js';
+import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite, name as escaped } from '../api.js';
-import { Difference, Editor, Outcome } from '../editor.js';
+import { Editor, Outcome } from '../editor.js';
 import { PagedTable, Search, usePages } from '../paged.js';
 import { AsCommand, Head, Panel, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { count, visible } from '../text.js';
+import { Buttons, Differing, Meanwhile, useFileText } from './file_text.js';
 
 const File = ({ of }) => (of === null ? or(null) : html`<code class="cut"><${Text} of=${of} max=${200} /></code>`);
 const AUTHS = [
@@ -127,45 +128,20 @@ function Remove({ auth, user, etag, again }) {
 /** The list of what may be touched: mistakes at their line, what differs, what a client may do by it. */
 function Permissions({ auth }) {
   const path = `auth/${escaped(auth)}/permissions`;
-  const [file, setFile] = useState(/** @type {any} */ (null));
-  const [text, setText] = useState('');
+  const of = useFileText(path, (text) => ({ text }));
+  const { file, text, state, setState, busy, differs, during, change, save } = of;
   const [tried, setTried] = useState({ action: 'publish', topic: '', user: '', client_id: '' });
-  const [state, setState] = useState(/** @type {any} */ ({}));
-  const failed = (error) => setState({ problem: error.message });
-  const load = async (keepText = false) => {
-    const found = await get(path);
-    setFile(found);
-    if (!keepText) setText(found.text);
-  };
-  useEffect(() => void load().catch(failed), [path]);
-  const during = (work) => {
-    setState({ busy: true });
-    return work().catch(failed);
-  };
-  const change = (next) => (setText(next), setState({}));
   const check = (event) => {
     event.preventDefault();
+    setState({});
     return during(async () => {
       const { user, ...rest } = tried;
       const query = tried.topic ? `?${new URLSearchParams({ ...rest, ...(user && { user }) })}` : '';
-      const checked = await (await ask(`${path}/check${query}`, { method: 'POST', text })).json();
-      setState({ checked });
+      setState({ checked: await (await ask(`${path}/check${query}`, { method: 'POST', text })).json() });
     });
   };
-  const save = () => during(async () => {
-    try {
-      const done = await (await ask(`${path}?etag=${file.etag}`, { method: 'PUT', text })).json();
-      await load();
-      setState({ done });
-    } catch (error) {
-      if (error.status !== 412) throw error;
-      setState({ other: await get(path) });
-    }
-  });
-  const takeOver = (keepText) => during(async () => (await load(keepText), setState({})));
   const field = (key, label) => html`<label>${label} <input spellcheck=${false} autocomplete="off" value=${tried[key]} onInput=${(event) => setTried({ ...tried, [key]: event.target.value })} /></label>`;
   const { checked } = state;
-  const differs = file && text !== file.text;
   const wrong = (checked?.mistakes ?? []).map(({ line, what }) => ({ line, what }));
   return html`
     <div class="head"><h2>Permissions</h2><span class="sub">${file && html`<${Text} of=${file.file} max=${200} />`}</span><div class="right"><${AsCommand} path=${path} words=${['permissions', 'show', auth]} /></div></div>
@@ -176,19 +152,13 @@ function Permissions({ auth }) {
       <fieldset class="filters"><legend>Try it</legend>
         <label>A client wants to <select value=${tried.action} onChange=${(event) => setTried({ ...tried, action: event.target.value })}><option>publish</option><option>subscribe</option></select></label>
         ${field('topic', 'Topic')} ${field('user', 'User')} ${field('client_id', 'Client ID')}</fieldset>
-      <div class="buttons"><button class="first" disabled=${state.busy}>Check</button>
-        <button type="button" disabled=${state.busy || !differs} onClick=${() => change(file.text)}>As it was read</button>
-        <button type="button" disabled=${state.busy || file.previous === null || file.previous === text} onClick=${() => change(file.previous)} title="What it held before the last change from here or by the API">As before the last change</button></div>
+      <${Buttons} of=${of} />
     </form>`}
-    ${state.other && html`<${Panel} title="The file has changed since it was read"><div class="inside" role="alert">
-      <p>Somebody else has written it. What they have changed:</p>
-      <${Difference} before=${file.text} after=${state.other.text} />
-      <div class="buttons"><button type="button" onClick=${() => takeOver(false)}>Take theirs, without mine</button>
-        <button type="button" onClick=${() => takeOver(true)}>Go on with mine, and check it against theirs</button></div></div><//>`}
+    <${Meanwhile} of=${of} />
     ${checked && wrong.length === 0 && html`<${Panel} title="What would change"><div class="inside" role="status">
-      ${differs ? html`<${Difference} before=${file.text} after=${text} />` : html`<p>The text is that of the file.</p>`}
+      <${Differing} of=${of} />
       <p><span class="num">${count(checked.rules)}</span> rules. They hold for clients that are connected, too, and for messages that wait.</p>
       ${checked.warnings.length > 0 && html`<p><b>Probably not intended</b>: <${Text} of=${checked.warnings.join('; ')} max=${2000} /></p>`}
       ${checked.would_say !== null && html`<p><b>Now</b>: <${Text} of=${checked.says_now ?? 'the file cannot be used'} max=${400} /></p><p><b>With this text</b>: <${Text} of=${checked.would_say} max=${400} /></p>`}
-      <div class="buttons"><${WriteButton} kind="first" ...${state.busy || !differs ? { disabled: true } : {}} onClick=${save}>Save and apply<//></div></div><//>`}`;
+      <div class="buttons"><${WriteButton} kind="first" disabled=${busy || !differs} onClick=${save}>Save and apply<//></div></div><//>`}`;
 }

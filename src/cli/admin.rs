@@ -88,6 +88,14 @@ impl Admin {
         Err(why)
     }
 
+    /// As [`Admin::connect`], with an error that names the cluster.
+    ///
+    /// # Errors
+    /// No broker answers, in words.
+    pub(super) fn reach(cluster: &Cluster) -> Result<Self, String> {
+        Self::connect(cluster).map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))
+    }
+
     /// Connects to one broker and learns which requests it knows.
     ///
     /// # Errors

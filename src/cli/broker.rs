@@ -67,8 +67,7 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
 /// What is in the way, in words: it may pass.
 fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepared, String> {
     let cluster = &config.clusters[broker.cluster];
-    let mut admin = Admin::connect(cluster)
-        .map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))?;
+    let mut admin = Admin::reach(cluster)?;
     let names: Vec<&str> = broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]).collect();
     let metadata = admin.metadata(&names).map_err(|why| admin.sasl_missing(cluster, why))?;
     let sessions = session_logs::prepare(cluster, broker);

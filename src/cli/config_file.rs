@@ -15,11 +15,19 @@ const TOML: &str = "application/toml";
 /// The reason why there is no answer, in words that name the address; there is no file, or no previous content.
 pub fn file(options: &ConfigFileArgs) -> Result<(String, String), String> {
     let answer = get(&options.from, "/api/v1/config/file")?;
-    if options.from.json {
+    file_text(&answer, options.from.json, options.previous)
+}
+
+/// The text of a file in an answer, and a note with its tag; with `previous` the text before the last change.
+///
+/// # Errors
+/// There is no previous text.
+pub(super) fn file_text(answer: &Value, as_json: bool, previous: bool) -> Result<(String, String), String> {
+    if as_json {
         return Ok((format!("{answer:#}\n"), String::new()));
     }
     let name = text(&answer["file"]);
-    if options.previous {
+    if previous {
         let previous = answer["previous"].as_str().ok_or(format!("{name}: nothing is kept of what it held before"))?;
         return Ok((previous.to_owned(), String::new()));
     }

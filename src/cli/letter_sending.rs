@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ProduceRequest, TopicName};
+use kafka_protocol::messages::TopicName;
 
 use super::admin::Admin;
 use super::log_reader::{Log, Part, Since, Taker};
+use super::log_writer::{self, NotWritten};
 use super::sent_again::SentAgain;
 use crate::config::{Cluster, Config, Sink};
 use crate::control::{LetterPlace, LetterSent, LettersSent, LettersToSend};
@@ -25,8 +24,6 @@ const SENT_WITHIN: Duration = Duration::from_secs(30);
 /// Letters that are in memory at a time, in records and bytes; one may be larger.
 const HELD_MAX: u64 = 100;
 const HELD_BYTES_MAX: usize = 8 << 20;
-/// The last version of Produce that names topics.
-const PRODUCE_VERSION_MAX: i16 = 12;
 /// A batch without a producer's identity.
 const NOBODY: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 /// Kafka's errors after which the record may have been written: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND.
@@ -235,8 +232,8 @@ impl<'a> Run<'a> {
                 self.sent.add(partition, letter.offset);
                 LetterSent { result: TAKEN, to_offset: Some(offset), ..place }
             }
-            Err(Appending::Refused(why)) => LetterSent { result: REFUSED, why: Some(why), ..place },
-            Err(Appending::Unknown(why)) => {
+            Err(NotWritten::Refused(why)) => LetterSent { result: REFUSED, why: Some(why), ..place },
+            Err(NotWritten::Unknown(why)) => {
                 to.disconnect(number);
                 self.broken = Some(why.clone());
                 LetterSent { result: UNKNOWN, why: Some(why), ..place }
@@ -300,15 +297,6 @@ fn batch(letter: &Letter, sink: Option<&Sink>) -> Vec<u8> {
     batch
 }
 
-/// Why a record is not known to be written.
-#[derive(Debug)]
-enum Appending {
-    /// It is not written.
-    Refused(String),
-    /// It may be.
-    Unknown(String),
-}
-
 /// Writes a batch of one record to a partition. Returns its offset, once all in-sync replicas have it.
 fn append(
     leader: &mut Admin,
@@ -316,19 +304,8 @@ fn append(
     partition: i32,
     batch: Vec<u8>,
     timeout: Duration,
-) -> Result<i64, Appending> {
-    let version = leader.version::<ProduceRequest>(PRODUCE_VERSION_MAX).filter(|version| *version >= 3);
-    let version =
-        version.ok_or_else(|| Appending::Refused(format!("{}: it is older than Kafka 1.0", leader.broker)))?;
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(Bytes::from(batch)));
-    let request = ProduceRequest::default()
-        .with_acks(-1)
-        .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
-        .with_topic_data(vec![TopicProduceData::default().with_name(topic.clone()).with_partition_data(vec![data])]);
-    let answer = leader.ask_at(&request, version).map_err(Appending::Unknown)?;
-    let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
-    let told =
-        told.ok_or_else(|| Appending::Unknown(format!("{}: Produce was answered with nothing", leader.broker)))?;
+) -> Result<i64, NotWritten> {
+    let told = log_writer::write(leader, topic, partition, batch, timeout)?;
     let code = told.error_code;
     if code == 0 {
         return Ok(told.base_offset);
@@ -339,7 +316,7 @@ fn append(
     };
     let more = told.error_message.as_ref().map(|text| format!(": {}", text.as_str())).unwrap_or_default();
     let why = format!("Kafka answers {name}{more}");
-    Err(if MAYBE_WRITTEN.contains(&code) { Appending::Unknown(why) } else { Appending::Refused(why) })
+    Err(if MAYBE_WRITTEN.contains(&code) { NotWritten::Unknown(why) } else { NotWritten::Refused(why) })
 }
 
 #[cfg(test)]
@@ -388,7 +365,7 @@ mod tests {
         assert_eq!(partition_for(&letter(&[]), &[0, 1, 2]), by_key);
     }
 
-    /// Whoever can write to the topic of dead letters must not make the service write elsewhere.
+    /// A writer of the dead-letter topic must not make the service write elsewhere.
     #[test]
     fn a_letter_goes_where_its_sink_writes_or_its_source_reads() {
         let text = "[kafka.main]\nbootstrap = 'k:1'\n[kafka.other]\nbootstrap = 'k:2'\n\

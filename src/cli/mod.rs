@@ -39,6 +39,7 @@ mod letter_topics;
 pub mod lists;
 mod log_numbers;
 mod log_reader;
+mod log_writer;
 pub mod man;
 mod observer;
 pub mod out;

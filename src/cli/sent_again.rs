@@ -2,7 +2,6 @@
 //! record, so a crash forgets those of one request at most.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ type Range = (i64, i64);
 struct OfTopic {
     kafka: String,
     topic: String,
-    /// The topic's ID: one that is made anew under the same name has other letters.
+    /// The topic's ID: a topic that is deleted and created again has other letters.
     id: String,
     /// In order, without overlaps.
     partitions: BTreeMap<i32, Vec<Range>>,
@@ -49,12 +48,7 @@ impl SentAgain {
     /// The file cannot be read, or is not as this program writes it; in words.
     pub(super) fn read(data_dir: &Path, (kafka, topic, id): (&str, &str, &str)) -> Result<Self, String> {
         let file = data_dir.join(FILE);
-        let said = |why: String| format!("{}: {why}", file.display());
-        let content: Content = match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| said(error.to_string()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
-            Err(error) => return Err(said(error.to_string())),
-        };
+        let content: Content = files::read_json(&file)?;
         let is_own = |of: &OfTopic| of.kafka == kafka && of.topic == topic;
         let (own, others): (Vec<_>, Vec<_>) = content.topics.into_iter().partition(is_own);
         let own = own.into_iter().find(|of| of.id == id);
@@ -170,7 +164,7 @@ mod tests {
         assert!(note.has(3, 7) && !note.has(0, 7) && !note.is_full());
         note.forget_before(3, 8);
         assert!(!note.has(3, 7));
-        // The topic was made anew.
+        // The topic was deleted and created again.
         assert!(!SentAgain::read(dir.path(), ("main", "dead", "9")).expect("a note").has(3, 7));
         std::fs::write(dir.path().join(FILE), "{").expect("written");
         assert!(SentAgain::read(dir.path(), OF).expect_err("damaged").contains(FILE));

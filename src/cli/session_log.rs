@@ -3,11 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopicConfig;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, InitProducerIdRequest, MetadataResponse, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    BrokerId, InitProducerIdRequest, MetadataResponse, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -15,20 +13,18 @@ use super::admin::Admin;
 use super::broker::{Coordinates, coordinator};
 use super::check::{UNKNOWN_TOPIC, address};
 use super::log_reader::{EARLIEST, fetch, offset_at};
+use super::log_writer::{self, NotWritten};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
 use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
 use crate::runtime::seam::Monotonic;
 
-/// The last versions of Produce and InitProducerId that name a topic, and that need no more than there is here.
-const PRODUCE_VERSION_MAX: i16 = 12;
+/// The last version of InitProducerId that needs no more than there is here.
 const INIT_VERSION_MAX: i16 = 5;
-/// The first version of Produce that takes format v2.
-const PRODUCE_VERSION_MIN: i16 = 3;
 /// What Kafka wants to know of transactions; there are none.
 const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 /// How long a broker may wait for followers.
-const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long taking over a log may last: half of the time for which tombstones are kept, so that none is missed.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(300);
 /// How long a deleted key's tombstone is kept, ms.
@@ -66,7 +62,7 @@ pub fn prepare_topic(
     replicas: u16,
     create: bool,
 ) -> Result<Vec<String>, String> {
-    let mut admin = connect(cluster)?;
+    let mut admin = Admin::reach(cluster)?;
     let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
     let found = metadata.topics.first().ok_or("the cluster says nothing of it")?;
     let has = found.partitions.len();
@@ -167,7 +163,7 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
     let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
     let failed = |why: String| format!("log {log} of topic {topic}: {why}");
-    let mut admin = connect(cluster)?;
+    let mut admin = Admin::reach(cluster)?;
     let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
     let (mut leader, topic_id) = leader(cluster, &metadata, partition).map_err(failed)?;
     let name = TopicName(StrBytes::from(topic.to_owned()));
@@ -208,7 +204,7 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
 pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> {
     let Wanted { cluster, topic, log, .. } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
-    let mut admin = connect(cluster)?;
+    let mut admin = Admin::reach(cluster)?;
     let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
     let (mut leader, _) = leader(cluster, &metadata, partition)?;
     let name = TopicName(StrBytes::from(topic.to_owned()));
@@ -226,10 +222,6 @@ pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> 
             Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
         }
     }
-}
-
-fn connect(cluster: &Cluster) -> Result<Admin, String> {
-    Admin::connect(cluster).map_err(|why| format!("kafka.{} cannot be reached: {}", cluster.name, why.join("; ")))
 }
 
 /// A connection to the leader of the log, and the topic's id.
@@ -268,15 +260,6 @@ fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16
 
 /// Writes a batch with acks=all: error code, and offset of its first record.
 fn produce(leader: &mut Admin, topic: &TopicName, partition: i32, batch: Vec<u8>) -> Result<(i16, i64), String> {
-    let version =
-        leader.version::<ProduceRequest>(PRODUCE_VERSION_MAX).filter(|version| *version >= PRODUCE_VERSION_MIN);
-    let version = version.ok_or_else(|| format!("{}: it does not support Produce", leader.broker))?;
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(Bytes::from(batch)));
-    let data = TopicProduceData::default().with_name(topic.clone()).with_partition_data(vec![data]);
-    let request =
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(PRODUCE_TIMEOUT_MS).with_topic_data(vec![data]);
-    let answer = leader.ask_at(&request, version)?;
-    let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
-    let told = told.ok_or_else(|| format!("{}: Produce was answered with nothing", leader.broker))?;
+    let told = log_writer::write(leader, topic, partition, batch, PRODUCE_TIMEOUT).map_err(NotWritten::why)?;
     Ok((told.error_code, told.base_offset))
 }

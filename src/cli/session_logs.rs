@@ -82,13 +82,18 @@ pub(super) fn prepare(cluster: &Cluster, broker: &Broker) -> Result<(), String> 
 /// What is in the way, in words.
 pub(super) fn make(cluster: &Cluster, broker: &Broker) -> Result<bool, String> {
     let Broker { sessions, replicas, .. } = broker;
-    let mut admin = Admin::connect(cluster).map_err(|why| why.join("; "))?;
-    let metadata = admin.metadata(&[sessions]).map_err(|why| admin.sasl_missing(cluster, why))?;
-    let is_missing = metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC);
+    let (is_missing, brokers) = missing(cluster, sessions)?;
     if is_missing {
-        session_log::make(cluster, sessions, PARTITIONS, *replicas, metadata.brokers.len())?;
+        session_log::make(cluster, sessions, PARTITIONS, *replicas, brokers)?;
     }
     Ok(is_missing)
+}
+
+/// Whether a topic is missing, and the number of brokers.
+fn missing(cluster: &Cluster, topic: &str) -> Result<(bool, usize), String> {
+    let mut admin = Admin::connect(cluster).map_err(|why| why.join("; "))?;
+    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
+    Ok((metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC), metadata.brokers.len()))
 }
 
 /// Whether a start would find the topic as it has to be, and in words how it is.
@@ -97,9 +102,8 @@ pub(super) fn make(cluster: &Cluster, broker: &Broker) -> Result<bool, String> {
 /// What is in the way, in words.
 pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String> {
     let Broker { sessions, replicas, create_topics, .. } = broker;
-    let mut admin = Admin::connect(cluster).map_err(|why| why.join("; "))?;
-    let metadata = admin.metadata(&[sessions]).map_err(|why| admin.sasl_missing(cluster, why))?;
-    if *create_topics && metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC) {
+    let (is_missing, _) = missing(cluster, sessions)?;
+    if *create_topics && is_missing {
         return Ok(format!("topic {sessions} is missing; the start creates it"));
     }
     let told = session_log::prepare_topic(cluster, sessions, PARTITIONS, *replicas, false)?;

@@ -6,7 +6,7 @@ use super::args::{
     PermissionsCommand, PermissionsPutArgs, PermissionsShowArgs, UsersCommand, UsersListArgs, UsersPutArgs,
 };
 use super::ask::{change, changed, escaped, get, table, text};
-use super::config_file::mistake;
+use super::config_file::{file_text, mistake};
 use super::lists::shown;
 use super::part::read;
 use super::passwd;
@@ -117,15 +117,7 @@ pub fn permissions(command: &PermissionsCommand) -> Result<(String, String), Str
 
 fn show(options: &PermissionsShowArgs) -> Result<(String, String), String> {
     let answer = get(&options.from, &format!("/api/v1/auth/{}/permissions", escaped(&options.auth)))?;
-    if options.from.json {
-        return Ok((format!("{answer:#}\n"), String::new()));
-    }
-    let name = text(&answer["file"]);
-    if options.previous {
-        let previous = answer["previous"].as_str().ok_or(format!("{name}: nothing is kept of what it held before"))?;
-        return Ok((previous.to_owned(), String::new()));
-    }
-    Ok((text(&answer["text"]), format!("{name}: its tag is {}", text(&answer["etag"]))))
+    file_text(&answer, options.from.json, options.previous)
 }
 
 fn put_permissions(options: &PermissionsPutArgs) -> Result<String, String> {

@@ -394,7 +394,7 @@ async fn read(view: &View, desk: &Desk, ask: LettersAsk) -> Result<LettersFound,
     told(|answer| view.trials.letters(ask, held(permit, answer))).await
 }
 
-/// The answer, with which the place at the desk is given back: whoever asked may have gone before.
+/// The answer, which gives back the place at the desk: the caller may have gone before.
 fn held<T: 'static>(permit: OwnedSemaphorePermit, answer: TrialAnswer<T>) -> TrialAnswer<T> {
     Box::new(move |outcome| {
         drop(permit);

@@ -284,7 +284,7 @@ async fn users(
     }
 }
 
-/// Adds a user to the password file, or gives it another password, and takes the file. Whoever is connected with another password is disconnected.
+/// Adds a user to the password file, or gives it another password, and takes the file. Clients connected with another password are disconnected.
 #[utoipa::path(put, path = "/api/v1/auth/{name}/users/{user}", tag = "users",
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), ("user" = String, Path, description = "User name"), UserQuery),
     request_body = UserToPut, responses(

@@ -7,7 +7,7 @@
 //! 4. The *term* record. Nobody else can write from before it on, and reading goes on up to it: what owners before have been told is there.
 //! 5. A record under the epoch before must be refused with 47. A service that takes it does not fence, and is of no use.
 //!
-//! Nothing here is sent twice: who gets no answer begins anew, with the next epoch.
+//! Nothing here is sent twice: a take-over without an answer starts again, with the next epoch.
 
 use std::collections::BTreeMap;
 use std::io;

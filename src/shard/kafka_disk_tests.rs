@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// A request comes to Kafka, and its answer to whoever sent it, or something is lost on the way.
+    /// A request reaches Kafka, and its answer the sender, or one of the two is lost.
     fn deliver(&mut self, is_sure: bool) {
         let Some((process, id, bytes)) = self.wires.pop_front() else { return };
         let luck = if is_sure { 0 } else { self.random.u8(..10) };
@@ -264,19 +264,10 @@ impl World {
 /// The group of "there was none before".
 const NEW: u64 = u64::MAX;
 
-fn seeds() -> std::ops::Range<u64> {
-    let given = std::env::var("FOREBAY_SEEDS").ok();
-    let range = given
-        .as_deref()
-        .and_then(|text| text.split_once(".."))
-        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range.unwrap_or(0..60)
-}
-
 #[test]
 fn what_was_told_is_there_for_each_process_after() {
     let (mut told, mut freed, mut processes) = (0, 0, 0);
-    for seed in seeds() {
+    for seed in crate::runtime::seam::seeds(60) {
         let mut world = World::new(seed, None);
         world.run(1500).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         (told, freed, processes) = (told + world.told, freed + world.freed, processes + world.process);

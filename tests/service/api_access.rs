@@ -126,7 +126,7 @@ fn finding_s2_the_api_opens_no_files_of_its_own() {
     fs::write(below.join("password"), "of the cluster").expect("written");
     let mine = dir.path().join("mine");
     fs::write(&mine, "mine").expect("written");
-    // Whoever listens here would get the password.
+    // A server on this address would get the password.
     let thief = TcpListener::bind("127.0.0.1:0").expect("bound");
     let bootstrap = thief.local_addr().expect("its address").to_string();
     let (tell, connected) = channel();

@@ -1,4 +1,4 @@
-//! `[broker]`: kept sessions and what waits for them are in Kafka. The machine may be gone.
+//! `[broker]`: kept sessions and their waiting messages are in Kafka, and survive the loss of the machine.
 
 use std::fs;
 
@@ -189,7 +189,7 @@ fn sinks_with_a_spool_work_beside_it() {
     assert!(Device::connect_as(service.mqtt(), &kept("kept", &expiry)).1.session_present);
 }
 
-/// Another number of shards: each session goes to the log of its new shard, with what waits for it, whatever the machine.
+/// Another number of shards: each session moves to the log of its new shard, with its waiting messages, on any machine.
 #[test]
 fn sessions_move_to_another_number_of_shards() {
     let names = Names::new("move");

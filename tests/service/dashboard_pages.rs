@@ -234,6 +234,7 @@ fn the_files_are_small() {
         "source_trial.js",
         "bridges.js",
         "actions.js",
+        "file_text.js",
         "LICENSES.txt",
         "vendor.json",
     ];

@@ -202,7 +202,7 @@ fn letter<'a>(headers: &'a [(&'a str, Option<&'a [u8]>)], value: &'a [u8]) -> Ne
     NewRecord { key: Some(b"k"), value: Some(value), headers }
 }
 
-/// By a real Kafka: it refuses one for its size, takes the other, and no letter is made. Whoever can write to the topic of dead letters has nothing written
+/// By a real Kafka: it refuses one for its size, takes the other, and no letter is made. A writer of the dead-letter topic gets nothing written
 /// elsewhere.
 #[test]
 fn a_refused_record_makes_no_other_letter() {

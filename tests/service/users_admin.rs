@@ -75,7 +75,7 @@ fn users_are_added_changed_and_removed_while_clients_are_connected() {
     let (code, mut bob) = files.connect("bob", "builder");
     assert_eq!((code, files.connect("bob", "wrong").0), (0, 0x86));
     let (_, mut ada) = files.connect("ada", "lovelace");
-    // Another password: whoever is connected with the old one is not any more, and nobody else.
+    // Another password: clients connected with the old one are disconnected, and no others.
     let (status, changed) = put("bob", json!({ "password": "another", "hash": "pbkdf2" }));
     assert_eq!(
         (status, &changed["hash"], &changed["reloaded"]["disconnected_clients"]),

@@ -88,7 +88,7 @@ pub(super) struct Ceilings {
     /// The same for rows of a sink with a reserve.
     pub(super) reserve: usize,
     /// Memory in use up to which rows of sinks with a log stay in memory: the largest record may be taken beside that. And the
-    /// same for sinks beyond their `spill_after`: each other one has a batch, and a quarter is for whoever comes next.
+    /// same for sinks beyond their `spill_after`: each of the others has a batch, and a quarter is left for other sinks.
     pub(super) stay: usize,
     pub(super) stay_beyond: usize,
     /// For a sink that writes its rows to the log: memory beyond which they are there alone.

@@ -6,15 +6,7 @@ mod parts;
 mod units;
 
 use self::model::{World, Wrong};
-
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let given = std::env::var("FOREBAY_SEEDS").ok();
-    let range = given
-        .as_deref()
-        .and_then(|text| text.split_once(".."))
-        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range.unwrap_or(0..usual)
-}
+use crate::runtime::seam::seeds;
 
 #[test]
 fn what_one_owner_has_told_the_next_one_finds() {

@@ -158,7 +158,7 @@ impl World {
             let owner = &mut self.owners[at];
             let stood = self.now.since(owner.frozen_at.take().expect("frozen"));
             owner.stood += stood;
-            // Whoever takes a log over has five minutes for it.
+            // A take-over has five minutes.
             if stood > Duration::from_secs(300) && matches!(owner.phase, Phase::Taking(..)) {
                 owner.phase = Phase::Dead;
             }
@@ -272,7 +272,7 @@ impl World {
         let taken = taking.finish().map_err(|why| why.to_string())?;
         let loaded = Loaded::of(&memory)?;
         self.taken += 1;
-        // Whoever has the later term, whichever of two is done first.
+        // The later term owns the log, whichever of two take-overs is done first.
         let order = taken.term as u32;
         // One that was replaced before it was done is told so with its first batch.
         let is_last = self.last_loaded.as_ref().is_none_or(|(last, _)| *last < order);

@@ -109,7 +109,7 @@ fn a_batch_without_a_good_answer_is_sent_again_as_it_was() {
     replica.append(1, 0, b"x");
     replica.sync(1);
     let first = replica.next_batch(NOW).expect("a batch");
-    // It is in the log, and the answer is lost. What comes later must not be in the batch that is sent again.
+    // It is in the log, and the answer is lost. Later records must not be in the batch that is sent again.
     kafka.append(&first.bytes, NOW);
     replica.write_note(b"later");
     let Outcome::Retry(at) = replica.answered(first.id, Answer::None, NOW) else { panic!("sent again") };

@@ -6,6 +6,8 @@
 
 mod layer;
 mod monotonic;
+#[cfg(test)]
+mod seeds;
 
 use std::fmt;
 use std::io;
@@ -18,6 +20,8 @@ use std::time::Duration;
 
 pub use self::layer::{Facts, Layer, LayerError, LayerFault};
 pub use self::monotonic::Monotonic;
+#[cfg(test)]
+pub(crate) use self::seeds::seeds;
 use super::faults::DiskFaults;
 use super::listen::Listener;
 

@@ -200,12 +200,7 @@ impl World {
 }
 
 pub(super) fn seeds() -> std::ops::Range<u64> {
-    let given = std::env::var("FOREBAY_SEEDS").ok();
-    let range = given
-        .as_deref()
-        .and_then(|text| text.split_once(".."))
-        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range.unwrap_or(0..60)
+    crate::runtime::seam::seeds(60)
 }
 
 #[test]

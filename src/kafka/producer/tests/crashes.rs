@@ -103,12 +103,8 @@ fn spool(seed: u64) -> Settings {
 
 #[test]
 fn seeds() {
-    let seeds = std::env::var("FOREBAY_SEEDS").ok().and_then(|range| {
-        let (from, to) = range.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
-    });
     let (mut recovered, mut read) = (0, 0);
-    for seed in seeds.unwrap_or(0..60) {
+    for seed in crate::runtime::seam::seeds(60) {
         let of_seed = one_seed(seed);
         (recovered, read) = (recovered + of_seed.0, read + of_seed.1);
     }

@@ -145,12 +145,8 @@ impl Model {
 
 #[test]
 fn seeds() {
-    let seeds = std::env::var("FOREBAY_SEEDS").ok().and_then(|range| {
-        let (from, to) = range.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
-    });
     let mut moved = 0;
-    for seed in seeds.unwrap_or(0..300) {
+    for seed in crate::runtime::seam::seeds(300) {
         moved += one_seed(seed);
     }
     assert!(moved > 100, "too few rows ever lost their partition: {moved}");

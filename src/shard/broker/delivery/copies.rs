@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_WRITE, COPY_BYTES};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -305,15 +304,7 @@ impl Broker {
             session.wrote_alias(publish.topic, hash, alias);
         }
         if let Some(conn) = conn {
-            let mut more = range.len() / COPY_BYTES;
-            if self.delivery.is_late {
-                io.send_late(conn);
-            } else if unsent == 0 {
-                more += COPIES_PER_WRITE - 1;
-            } else {
-                io.send_soon(conn);
-            }
-            self.delivery.budget = self.delivery.budget.saturating_sub(more);
+            self.delivery.pace(io, conn, unsent, range.len());
             self.write_copy(io, conn, range, id, group);
         }
         self.numbers.count(M::CopiesSent);

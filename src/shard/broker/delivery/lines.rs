@@ -19,7 +19,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ToShare;
 use crate::route::subscriptions::Subscriber;
-use crate::runtime::seam::Monotonic;
+use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Claim, SessionKey};
 
 use super::super::stalls::Stall;
@@ -220,6 +220,20 @@ impl Lines {
 pub(super) struct Beside(Option<(usize, usize)>);
 
 impl Delivery {
+    /// Says when a connection's copies go out, and takes what they cost from the budget. `unsent`: bytes that wait before them; `bytes`: theirs.
+    #[inline]
+    pub(super) fn pace(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) {
+        let mut more = bytes / COPY_BYTES;
+        if self.is_late {
+            io.send_late(conn);
+        } else if unsent == 0 {
+            more += COPIES_PER_WRITE - 1;
+        } else {
+            io.send_soon(conn);
+        }
+        self.budget = self.budget.saturating_sub(more);
+    }
+
     /// Lets all copies of a message with an exchange be made in one turn, so that they are in the log with it or not at all, unless they
     /// are more than a turn allows. `copies`: how many.
     fn let_finish(&mut self, message: Message<'_>, copies: usize) -> Beside {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_WRITE, COPY_BYTES, SENT_AHEAD_BYTES_MAX};
+use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::frame;
 use crate::mqtt::packet::QoS;
@@ -148,15 +148,7 @@ impl Broker {
         // It has read enough for all of them.
         let takes = self.may_leave_unread(io, conn, unsent, range.len());
         debug_assert!(takes, "so little is left unread by any client");
-        let mut more = range.len() / COPY_BYTES;
-        if self.delivery.is_late {
-            io.send_late(conn);
-        } else if unsent == 0 {
-            more += COPIES_PER_WRITE - 1;
-        } else {
-            io.send_soon(conn);
-        }
-        self.delivery.budget = self.delivery.budget.saturating_sub(more);
+        self.delivery.pace(io, conn, unsent, range.len());
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();
