@@ -1,6 +1,6 @@
 // Requests to the API. Addresses are relative, so that all of it works below any path.
 
-import { signal } from './vendor/preact.js';
+import { batch, signal } from './vendor/preact.js';
 
 const BASE = new URL('../api/v1/', document.baseURI);
 const HEADERS = { 'X-Forebay': '1' };
@@ -8,6 +8,8 @@ const HEADERS = { 'X-Forebay': '1' };
 /** Who we are; null: not known yet, or nobody: then there is `needsLogin`. */
 export const session = signal(null);
 export const needsLogin = signal(false);
+/** A number that changes where somebody else logs in than who had: what the page holds is not for them. */
+export const owner = signal(0);
 export const mayWrite = () => session.value?.role === 'write';
 
 /** What the API says is wrong. */
@@ -43,8 +45,13 @@ export async function whoAmI() {
 }
 
 export async function logIn(token) {
-  session.value = await get('session', { method: 'POST', token });
-  needsLogin.value = false;
+  const who = await get('session', { method: 'POST', token });
+  const before = session.peek()?.name;
+  batch(() => {
+    if (before && before !== who.name) owner.value++;
+    session.value = who;
+    needsLogin.value = false;
+  });
 }
 
 export async function logOut() {
@@ -53,7 +60,13 @@ export async function logOut() {
   await whoAmI().catch(() => {});
 }
 
-export const name = (text) => encodeURIComponent(text);
+/**
+ * A name as a part of a path. `.` and `..` are steps of it, which browsers take out however they are written: they have a `~` before them, and so has
+ * what could be taken for that.
+ */
+export const name = (text) => encodeURIComponent(/^~*\.\.?$/.test(text) ? `~${text}` : text);
+/** The name that a part of a path is. */
+export const nameIn = (part) => decodeURIComponent(part).replace(/^~(?=~*\.\.?$)/, '');
 
 const quoted = (text) => (/^[\w./:@=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 

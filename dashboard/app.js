@@ -1,9 +1,9 @@
 // The shell: login, navigation, and the page of the address.
 
 import { effect, html, render, signal } from './vendor/preact.js';
-import { logOut, needsLogin, session, whoAmI } from './api.js';
+import { logOut, name as escaped, nameIn, needsLogin, owner, session, whoAmI } from './api.js';
 import { follow, layout, state } from './live.js';
-import { Dialog } from './parts.js';
+import { Dialog, close } from './parts.js';
 import { theme } from './plot.js';
 import { clock, visible } from './text.js';
 import { Overview } from './pages/overview.js';
@@ -50,17 +50,19 @@ function read() {
   const [page, ...rest] = path.split('/');
   let name = rest.length ? rest.join('/') : null;
   try {
-    name = name && decodeURIComponent(name);
+    name = name && nameIn(name);
   } catch {
     // It is shown as it is.
   }
-  return { page: PAGES[page] ? page : 'overview', name, query: Object.fromEntries(new URLSearchParams(query ?? '')) };
+  return { page: Object.hasOwn(PAGES, page) ? page : 'overview', name, query: Object.fromEntries(new URLSearchParams(query ?? '')) };
 }
 const route = signal(read());
 addEventListener('hashchange', () => {
   const before = route.peek();
   route.value = read();
   if (before.page !== route.peek().page || before.name !== route.peek().name) {
+    // It speaks of what stood on the page before.
+    close();
     scrollTo(0, 0);
     requestAnimationFrame(() => document.getElementById('title')?.focus({ preventScroll: true }));
   }
@@ -74,7 +76,7 @@ effect(() => {
 function set(query) {
   const { page, name, query: before } = route.peek();
   const rest = Object.entries({ ...before, ...query }).filter(([, value]) => value);
-  const path = name ? `${page}/${encodeURIComponent(name)}` : page;
+  const path = name ? `${page}/${escaped(name)}` : page;
   history.replaceState(null, '', `#/${path}${rest.length ? `?${new URLSearchParams(rest)}` : ''}`);
   route.value = read();
 }
@@ -133,11 +135,19 @@ const Who = () => {
     : html`<div class="dim">Reading without a token. <button type="button" class="plain" onClick=${() => (needsLogin.value = true)}>Log in</button></div>`;
 };
 
+effect(() => {
+  if (owner.value) close();
+});
+
+/** The page, or the login. What was typed before a login ended is there after the next one of the same token: until then the page is only hidden. */
 function Shell() {
-  if (needsLogin.value) return html`<${Login} done=${follow} />`;
-  if (!session.value) return null;
+  const login = needsLogin.value && html`<${Login} key="login" done=${follow} />`;
+  return html`${login}${session.value && html`<div key=${`page ${owner.value}`} hidden=${Boolean(login)}><${Page} /></div>`}`;
+}
+
+function Page() {
   const { page, name, query } = route.value;
-  const Page = name && PAGES[page].one ? PAGES[page].one : PAGES[page].page;
+  const Shown = name && PAGES[page].one ? PAGES[page].one : PAGES[page].page;
   const { fresh, since } = state.value;
   return html`
     <a class="skip" href="#title" onClick=${(event) => (event.preventDefault(), document.getElementById('title')?.focus())}>To the page</a>
@@ -145,7 +155,7 @@ function Shell() {
       <${Nav} />
       <main class=${fresh || !layout.value ? 'main' : 'main stale'}>
         ${!fresh && layout.value && html`<div class="banner bad" role="alert">The service has said nothing since ${clock(since)}: what is shown is of then. The page goes on by itself.</div>`}
-        <${Page} key=${`${page}/${name}`} name=${name} query=${query} set=${set} />
+        <${Shown} key=${`${page}/${name}`} name=${name} query=${query} set=${set} />
       </main>
     </div>
     <${Dialog} />`;

@@ -88,6 +88,9 @@ function Made({ part, draft = null, topic = '', done }) {
   };
   const create = async () => {
     try {
+      // One that is there is used by others: a new one never replaces it.
+      const all = (await get(part))[part];
+      if (all.some((other) => other.name === name)) throw new Error(`There is a ${one} ${name} already: choose it, or give the new one another name.`);
       await ask(`${part}/${escaped(name)}?persist=${persist}`, { method: 'PUT', toml: toml(keys) });
       done(name);
     } catch (error) {

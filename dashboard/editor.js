@@ -45,7 +45,7 @@ export function Outcome({ of }) {
   const lists = [
     ['Applied now', of.applied],
     ['Needs a restart', of.needs_restart],
-    ['Closes connections', [...of.closes, ...(of.disconnected_clients > 0 ? [`${count(of.disconnected_clients)} clients are disconnected`] : [])]],
+    ['Closes connections', [...of.closes, ...(of.disconnected_clients > 0 ? [`${count(of.disconnected_clients)} ${of.disconnected_clients === 1 ? 'client is' : 'clients are'} disconnected`] : [])]],
     ['Probably not intended', of.warnings],
     ['In force, not in the file', of.not_in_file],
   ];

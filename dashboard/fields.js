@@ -100,4 +100,8 @@ export function read(kind, text) {
   return kind === 'list' && value.length === 1 ? value[0] : value;
 }
 
+const AROUND = /[:;,]? see (below|above|[A-Z_]+\.md)(?=[.;,)]|$)| Not by variables of the environment\./g;
+/** A sentence of the schema, which is one of the documents: links as their words, without what it says of the document around it, and of variables. */
+export const sentence = (text) => text.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(AROUND, '');
+
 export const words = (key) => key[0].toUpperCase() + key.slice(1).replaceAll('_', ' ');

@@ -2,7 +2,7 @@
 
 import { html, useState } from './vendor/preact.js';
 import { get } from './api.js';
-import { FIRST, kindOf, read, show, words } from './fields.js';
+import { FIRST, kindOf, read, sentence, show, words } from './fields.js';
 import { Text } from './parts.js';
 
 let schema;
@@ -13,8 +13,8 @@ export async function schemaOf(section) {
   return whole.items ?? whole.additionalProperties;
 }
 
-/** A sentence of the schema: code in backticks, links as their words. */
-const Sentence = ({ of }) => of.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').split('`').map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
+/** A sentence of the schema, with its code. */
+const Sentence = ({ of }) => sentence(of).split('`').map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
 
 /** Fields for the keys of a part. `choices`: other fields in the place of those of some keys. `wrong`: what is wrong, by key. */
 export function Form({ section, schema: of, keys, change, choices = {}, wrong = {} }) {
@@ -36,12 +36,12 @@ function Field({ id, label, of, required, value, wrong, set }) {
     setText(event.target.value);
     set(read(kind, event.target.value));
   };
-  const absent = of.default === undefined ? (required ? '' : 'default') : `default: ${of.default}`;
+  const absent = of.default === undefined ? (required || kind === 'text' ? '' : 'default') : `default: ${of.default}`;
   const same = { id, value: text, onInput: type, 'aria-describedby': `${id}-says`, 'aria-invalid': wrong ? 'true' : null };
   const input = kind === 'word' || kind === 'flag'
     ? html`<select ...${same}><option value="">${absent}</option>${(of.enum ?? [true, false]).map((one) => html`<option value=${String(one)}>${String(one)}</option>`)}</select>`
     : kind === 'list' || kind === 'table'
-      ? html`<textarea ...${same} rows=${Math.max(2, text.split('\n').length)} spellcheck=${false} placeholder=${kind === 'table' ? 'NAME = VALUE, a line each' : 'one a line'}></textarea>`
+      ? html`<textarea ...${same} rows=${Math.min(12, Math.max(2, text.split('\n').length))} spellcheck=${false} placeholder=${kind === 'table' ? 'NAME = VALUE, a line each' : 'one a line'}></textarea>`
       : html`<input ...${same} type=${kind === 'number' ? 'number' : 'text'} step="any" required=${required} spellcheck=${false} placeholder=${absent} />`;
   return html`<div class="field"><label for=${id}>${label}</label>${input}
     <span class="why" id=${`${id}-says`}>${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}<${Sentence} of=${of.description} /></span></div>`;

@@ -103,7 +103,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Reads again and again, each time a moment after the end of the one before; later, the more often in vain. */
 async function readOn(hand, stop) {
-  for (let pause = 500; !stop.aborted; pause = Math.min(pause * 2, 4000)) {
+  for (let pause = 500; !stop.aborted; pause = Math.min(pause * 2, 2000)) {
     const began = Date.now();
     await read(hand, stop).catch(() => {});
     if (Date.now() - began > 5000) pause = 250;
@@ -133,46 +133,64 @@ function hidden(stop) {
   };
 }
 
+/** What tabs of this service share; another one may have its pages below another path of the same origin. */
+const SHARED = `forebay-live ${new URL('.', document.baseURI).pathname}`;
+/** The number of this tab. Of two that have begun to read at once the one with the smaller one goes on. */
+const TAB = crypto.getRandomValues(new Uint32Array(1))[0];
+/** The tab that reads says so each second. Where none has said it for this long, another one reads. */
+const SILENT_MS = 2500;
 let running = false;
 /** Follows the service, as long as the page is shown. */
 export async function follow() {
   if (running) return;
   running = true;
-  const channel = 'BroadcastChannel' in window ? new BroadcastChannel('forebay-live') : null;
-  // What another tab reads. One that has come later asks for all of it.
+  const channel = new BroadcastChannel(SHARED);
+  const say = (kind) => channel.postMessage({ kind, tab: TAB });
+  /** How this tab stops reading; null: it does not read. */
+  let stop = null;
+  /** When another tab has last said that it reads. */
+  let other = 0;
+  /** The layout, which a tab that comes later asks for. */
   let whole = null;
   const tell = (message) => {
     take(message);
-    if (message.kind === 'layout') whole = { layout: message };
-    channel?.postMessage(message);
+    if (message.kind === 'layout') whole = message;
+    channel.postMessage(message);
   };
-  if (channel) {
-    channel.onmessage = ({ data: message }) => {
-      if (message.kind === 'hello') {
-        if (whole) {
-          channel.postMessage(whole.layout);
-          channel.postMessage({ kind: 'data', data: { number: tick.peek(), at, values } });
-        }
-      } else if (layout.peek() || message.kind === 'layout') take(message);
-    };
-    channel.postMessage({ kind: 'hello' });
-  }
+  channel.onmessage = ({ data: message }) => {
+    if (message.kind === 'hello') {
+      if (stop) say('reading');
+      if (whole) {
+        channel.postMessage(whole);
+        channel.postMessage({ kind: 'data', data: { number: tick.peek(), at, values } });
+      }
+    } else if (message.kind === 'reading') {
+      if (stop && TAB < message.tab) return say('reading');
+      other = Date.now();
+      stop?.abort();
+    } else if (message.kind === 'done') other = 0;
+    else if (!stop && (layout.peek() || message.kind === 'layout')) take(message);
+  };
+  const leave = () => stop && say('done');
+  addEventListener('pagehide', leave);
+  say('hello');
   while (!needsLogin.peek()) {
     await shown();
-    const stop = new AbortController();
+    await sleep(other ? 400 + Math.random() * 200 : 50 + Math.random() * 100);
+    if (needsLogin.peek() || document.visibilityState === 'hidden' || Date.now() - other < SILENT_MS) continue;
+    stop = new AbortController();
+    say('reading');
+    const beat = setInterval(() => say('reading'), 1000);
     const unwatch = hidden(stop);
-    const work = async () => {
-      await readOn(tell, stop.signal);
-      whole = null;
-    };
-    // Locks are there where the page came safely: over TLS, or from this machine.
-    if (navigator.locks && channel) {
-      await navigator.locks.request('forebay-live', { signal: stop.signal }, work).catch(() => {});
-    } else {
-      await work();
-    }
+    await readOn(tell, stop.signal);
     unwatch();
+    clearInterval(beat);
+    whole = null;
+    // A tab that has stopped for another one keeps third tabs from reading.
+    if (Date.now() - other >= SILENT_MS) leave();
+    stop = null;
   }
-  channel?.close();
+  removeEventListener('pagehide', leave);
+  channel.close();
   running = false;
 }

@@ -1,7 +1,7 @@
 // The parts that pages are made of.
 
 import { html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
-import { curl, forebay, mayWrite } from './api.js';
+import { curl, forebay, mayWrite, needsLogin } from './api.js';
 import { NOTHING, parts } from './text.js';
 import { tick } from './live.js';
 
@@ -64,13 +64,14 @@ export const close = () => (dialog.value = null);
 
 export function Dialog() {
   const element = useRef(null);
-  const open = dialog.value;
+  // A login comes before it, and has it stay as it is.
+  const open = dialog.value && !needsLogin.value;
   useEffect(() => {
     if (open && !element.current.open) element.current.showModal();
     if (!open && element.current.open) element.current.close();
   }, [open]);
-  return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${close}
-    onClick=${(event) => event.target === element.current && close()}>${open}</dialog>`;
+  return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${() => needsLogin.peek() || close()}
+    onClick=${(event) => event.target === element.current && close()}>${dialog.value}</dialog>`;
 }
 
 function Command({ text }) {
@@ -105,7 +106,7 @@ export function usePolled(ask, key, everyMs) {
     let timer;
     setFound({ value: null, problem: null });
     const again = async () => {
-      if (document.visibilityState === 'visible') {
+      if (document.visibilityState === 'visible' && !needsLogin.peek()) {
         const next = await ask().then((value) => ({ value, problem: null }), (problem) => ({ problem }));
         if (ended) return;
         setFound((before) => ({ ...before, ...next }));
@@ -126,5 +127,8 @@ export const or = (value) => value ?? NOTHING;
 /** A button for what needs the role write. */
 export const WriteButton = ({ children, kind = '', disabled = false, ...rest }) => html`<button type="button" class=${kind} disabled=${disabled || !mayWrite()}
   title=${mayWrite() ? '' : 'needs a token with the role write'} ...${rest}>${children}</button>`;
+
+/** The way to the form of a new part. */
+export const New = ({ part, one }) => (mayWrite() ? html`<a class="button" href=${`#/${part}?new=yes`}>New ${one}</a>` : html`<${WriteButton}>New ${one}<//>`);
 
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;

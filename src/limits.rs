@@ -26,6 +26,12 @@ pub const fn part_of(rest: usize, whole: usize) -> usize {
 /// bytes is kept.
 pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
 
+/// Largest header of a link. What a token of [`TOKEN_BYTES_MAX`] can grant takes half of it.
+pub const LINK_HEADER_BYTES_MAX: usize = 48 << 10;
+
+/// Clients that an instance remembers to have redirected. A further one is relayed.
+pub const REDIRECTED_MAX: usize = 65_536;
+
 /// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past it the
 /// connection that holds most is closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and
 /// nobody else.
@@ -54,6 +60,10 @@ pub const SESSION_BYTES_EACH_MAX: usize = 96 << 10;
 
 const _: () =
     assert!(SESSION_BYTES_EACH_MAX + (16 << 10) <= (1 << 20) / 8, "smaller than an eighth of the smallest segment");
+
+/// Slots of `[broker]`: partitions of the topic of sessions. The slot of a client is for life, so their number is, too. The first byte of a session's number
+/// in a log is its slot.
+pub const SLOTS: u16 = 64;
 
 /// Shards of a process: each has a bit in a word, and one is left over.
 pub const SHARDS_MAX: usize = 63;
@@ -96,6 +106,12 @@ pub const SHAPES_OF_SESSION_MAX: usize = 8;
 
 /// Shared subscriptions of a process: share names with their filters. One more is refused (0x97).
 pub const SHARES_MAX: usize = 10_000;
+
+/// Shared subscriptions with members at an instance of several: each has a group of Kafka, with connections of its own. One more is refused (0x97).
+pub const SHARES_OF_INSTANCE_MAX: usize = 64;
+
+/// Bytes that the consumer of such a shared subscription holds, of answers of Kafka and decompressed records.
+pub const SHARE_FETCH_BYTES: usize = 8 << 20;
 
 /// How often a shard looks at the messages that wait for members of shared subscriptions there.
 pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
@@ -202,6 +218,22 @@ pub const REPLAY_LOOKS_PER_TURN: usize = 4;
 /// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`]; large ones count as several ([`COPY_BYTES`]).
 pub const REPLAY_COPIES_PER_TURN: usize = 256;
 
+/// Replays of records of `[broker]` that run on a shard at a time, each with a consumer of its own. Further ones wait.
+pub const RECORD_REPLAYS_AT_ONCE_MAX: usize = 4;
+
+/// Replays of records of a shard, those that wait among them. Past it a subscription that asks for one is refused (0x97).
+pub const RECORD_REPLAYS_MAX: usize = 256;
+
+/// Replays of one session.
+pub const RECORD_REPLAYS_OF_SESSION_MAX: usize = 16;
+
+/// Bytes that the consumer of a replay holds, of answers of Kafka and decompressed records.
+pub const RECORD_REPLAY_FETCH_BYTES: usize = 8 << 20;
+
+/// Subscriptions of a shard for which is known up to which offset a replay that is over has brought a partition's records, in case the live ones are not as far.
+/// The oldest are forgotten first.
+pub const RECORD_REPLAYS_OVER_MAX: usize = 1_024;
+
 /// Topics that are noted while retained messages are sent to a session, as they came live meanwhile. Past it the rest
 /// is asked for again.
 pub const REPLAY_NOTES_MAX: usize = 4_096;
@@ -223,6 +255,10 @@ pub const REMEMBERED_BYTES_MAX: usize = 256 << 20;
 
 /// Messages that a shard drops in one turn from the longest queues to make room, about a millisecond.
 pub const ROOM_DROPS_PER_TURN: usize = 8_192;
+
+/// Copies of QoS 2 in memory alone that one record of a queue notes before they are sent: the client gets the next ones when there is another record. After a crash
+/// each of them costs a PUBREL.
+pub const UNLOGGED_NOTED_MAX: usize = 256;
 
 /// Copies of records of sources that clients have left in memory alone, and that a shard writes to its log in one turn.
 pub const LEFT_WRITES_PER_TURN: usize = 256;

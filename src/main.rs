@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use forebay::cli::out::complain;
 use forebay::cli::{
-    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, ImportCommand, RuleCommand, RunArgs, SpoolCommand,
-    TopicsCommand, man, topics,
+    self, BrokerCommand, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, ImportCommand, RuleCommand, RunArgs,
+    SpoolCommand, TopicsCommand, man, topics,
 };
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -30,6 +30,8 @@ fn main() -> ExitCode {
         Command::Topics(TopicsCommand::Match(options)) => answer(cli::top::matching(&options)),
         Command::Top(options) => answer(cli::top::top(&options)),
         Command::Trace(options) => answer(cli::trace::trace(&options)),
+        Command::Broker(BrokerCommand::Slots(from)) => answer(cli::slots::slots(&from)),
+        Command::Drain(options) => report(cli::drain::drain(&options)),
         Command::Bans(options) => answer(cli::bans::bans(&options)),
         Command::Users(command) => answer(cli::users::users(&command)),
         Command::Permissions(command) => answer(cli::users::permissions(&command).map(noted)),
@@ -37,15 +39,18 @@ fn main() -> ExitCode {
         Command::Publish(options) => answer(cli::publish::publish(&options)),
         Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
         Command::Histograms(options) => answer(cli::sinks::histograms(&options)),
-        Command::Bridges(options) => answer(cli::bridges::bridges(&options)),
+        Command::Bridges(options) => report(cli::bridges::bridges(&options)),
         Command::Sources(options) => report(cli::sources::sources(&options)),
+        Command::Flow(options) => answer(cli::flow::flow(&options)),
         Command::Rules(options) => answer(cli::rules::rules(&options)),
         Command::Events(options) if options.follow => answer(cli::follow::events(&options)),
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Clients(options) => answer(cli::lists::clients(&options)),
         Command::Subscriptions(options) => answer(cli::lists::subscriptions(&options)),
-        Command::Listeners(from) => answer(cli::infrastructure::listeners(&from)),
-        Command::Clusters(options) => answer(cli::infrastructure::clusters(&options)),
+        Command::Status(from) => report(cli::status::status(&from)),
+        Command::LogLevel(options) => answer(cli::status::log_level(&options)),
+        Command::Listeners(options) => answer(cli::infrastructure::listeners(&options)),
+        Command::Clusters(options) => report(cli::infrastructure::clusters(&options)),
         Command::Shares(options) => answer(cli::lists::shares(&options)),
         Command::Retained(options) => answer(cli::lists::retained(&options)),
         Command::Health(from) => answer(cli::ask::health(&from)),
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
+        Command::Spool(SpoolCommand::Status(from)) => answer(cli::infrastructure::spool(&from)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
         Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),

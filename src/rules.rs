@@ -4,7 +4,7 @@
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
-//! B: subscribers, F: sources, Q: rules in SQL, G: bridges) are those used in comments elsewhere.
+//! B: subscribers, F: sources, K: logs of sessions in Kafka, copies of retained messages and several instances, Q: rules in SQL, G: bridges) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -343,6 +343,51 @@ pub trait Rules: Debug + Sync {
         is_more
     }
 
+    /// K1: Who takes a log of sessions in Kafka over ends the producer ids of all that have written there before: one of which Kafka
+    /// has forgotten the transactional id may come back, and no later epoch of another producer id would stop it.
+    fn closes_others(&self) -> bool {
+        true
+    }
+
+    /// K2: A record is in that log when Kafka has acknowledged it, and not when it was sent.
+    fn waits_for_kafka(&self) -> bool {
+        true
+    }
+
+    /// K3: The log has no more bytes than `sessions_bytes_max` allows: beyond it messages are dropped and counted, and no session begins. The
+    /// segments of a shard.
+    fn segments_of_sessions(&self, most: u64) -> u64 {
+        most
+    }
+
+    /// K4: A copy of a record of `[broker]` ends in the log of its slot when the log says by its positions that the slot's sessions have the record.
+    /// Whether it does. Otherwise the next process reads the record again, and the client gets it a second time.
+    fn may_end_copy(&self, is_named: bool) -> bool {
+        is_named
+    }
+
+    /// K5: A record of `[broker]` that a session has by the log of its slot, or is to get when its partition is read again, does not come to it now.
+    /// Whether that is so.
+    fn passes_over(&self, has_it: bool) -> bool {
+        has_it
+    }
+
+    /// K6: A partition of `[broker]` is read from the lowest of the group's place and the positions of slots that have come.
+    fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> {
+        committed.into_iter().chain(needed).min()
+    }
+
+    /// K7: A record of a route that has the retain flag is open until its copy is in the topic of retained messages. The
+    /// next process makes copies only of the records from the commit on.
+    fn waits_for_copy(&self) -> bool {
+        true
+    }
+
+    /// K8: An instance that has given slots back reports it to the group, which gives them to others then.
+    fn reports_released(&self) -> bool {
+        true
+    }
+
     /// G10: A message that has come through this instance before neither comes in nor goes out by a bridge again.
     fn may_come_round(&self) -> bool {
         false
@@ -366,7 +411,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, K1 to K8 logs of sessions in Kafka, copies of retained messages and several instances, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -204,7 +204,7 @@ fn places_of_a_real_log() {
         );
     }
     let (_, mut pair) = first(Start::At(Place::Latest), 0);
-    assert!(pair.news.contains(&News::Started { id: 1, offset: 15 }), "{:?}", pair.news);
+    assert!(pair.news.contains(&News::Started { id: 1, offset: 15, is_end: true }), "{:?}", pair.news);
     written(&kafka, &topic, &["plain", "2"]);
     assert_eq!(pair.read(2)[0].0, 15);
 }

@@ -1,5 +1,6 @@
 //! The one rule of the house that a program holds: data flows one way through the rooms of `src/`, so a room may name
 //! only rooms that stand before it in this table; glommio and io_uring are named in `runtime/` alone; `unsafe` likewise.
+//! And what is fuzzed names only what the crate of the fuzz targets has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bridge", &["limits", "secure", "mqtt", "rule", "outward", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
-    ("replica", &["record", "outward", "kafka", "spool", "runtime::seam"]),
+    ("replica", &["record", "outward", "kafka", "rules", "spool", "runtime::seam"]),
+    ("membership", &["kafka", "runtime::seam"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "files", "address", "secure", "auth"]),
@@ -33,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "address", "bans", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
+    ("link", &["limits", "secure", "auth", "membership", "listener::proxy", "runtime::seam"]),
     (
         "config",
         &[
@@ -77,9 +80,32 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "bans", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward",
-            "bridge", "dapr", "record", "kafka", "spool", "buffer", "replica", "metrics", "service", "config",
-            "listener", "runtime", "source",
+            "limits",
+            "address",
+            "bans",
+            "rules",
+            "secure",
+            "auth",
+            "mqtt",
+            "rule",
+            "route",
+            "session",
+            "outward",
+            "bridge",
+            "dapr",
+            "record",
+            "kafka",
+            "spool",
+            "buffer",
+            "replica",
+            "membership",
+            "metrics",
+            "service",
+            "config",
+            "listener",
+            "link",
+            "runtime",
+            "source",
         ],
     ),
     (
@@ -105,6 +131,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "service",
             "config",
             "listener",
+            "link",
             "runtime",
             "shard",
             "outward",
@@ -115,6 +142,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "spool",
             "buffer",
             "replica",
+            "membership",
             "data_dir",
             "telemetry",
         ],
@@ -275,4 +303,159 @@ fn the_broker_does_not_reach_the_shard_around_it() {
     }
     let (core, broker) = (fields("shard/mod.rs", "Core"), fields("shard/broker/mod.rs", "Broker"));
     assert!((3..=14).contains(&core) && (3..=12).contains(&broker), "{core} fields of Core, {broker} of Broker");
+}
+
+fn pattern(text: &str) -> regex::Regex {
+    regex::Regex::new(text).expect("a pattern")
+}
+
+/// The code of a file as it is built without its tests.
+fn without_tests(path: &Path) -> String {
+    let (mut kept, mut skips) = (Vec::new(), None);
+    let code = code(path);
+    for line in code.lines() {
+        let (text, indent) = (line.trim(), line.len() - line.trim_start().len());
+        if let Some(of) = skips {
+            // An item ends with the line that closes it, or is one line.
+            skips = skips.filter(|_| indent != of || !text.ends_with([';', '}']));
+        } else if text.starts_with("#[cfg(test)]") {
+            skips = Some(indent);
+        } else {
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
+}
+
+/// A file of `src/` that the crate of the fuzz targets includes.
+struct Fuzzed {
+    path: PathBuf,
+    /// Its module there.
+    module: String,
+    /// `#[path]` names it.
+    is_root: bool,
+}
+
+impl Fuzzed {
+    /// The file and those of its modules.
+    fn walk(self, found: &mut Vec<(Self, String)>) {
+        let code = without_tests(&self.path);
+        let is_folder = self.is_root || self.path.ends_with("mod.rs");
+        let folder =
+            if is_folder { self.path.parent().expect("a folder").to_owned() } else { self.path.with_extension("") };
+        let mut inner = Vec::new();
+        for one in pattern(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);").captures_iter(&code) {
+            let files = [format!("{}.rs", &one[1]), format!("{}/mod.rs", &one[1])].map(|file| folder.join(file));
+            let path =
+                files.into_iter().find(|file| file.is_file()).unwrap_or_else(|| panic!("no file of {}", &one[1]));
+            inner.push(Self { path, module: format!("{}::{}", self.module, &one[1]), is_root: false });
+        }
+        found.push((self, code));
+        inner.into_iter().for_each(|of| of.walk(found));
+    }
+}
+
+/// What the crate of the fuzz targets has.
+struct FuzzCrate {
+    code: String,
+    /// Names of crates, as code writes them: those of the program, and those of the fuzz targets.
+    dependencies: [Vec<String>; 2],
+}
+
+impl FuzzCrate {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let dependencies = ["Cargo.toml", "fuzz/Cargo.toml"].map(|file| {
+            let text = fs::read_to_string(root.join(file)).expect("a manifest");
+            let (_, rest) = text.split_once("\n[dependencies]\n").expect("dependencies");
+            let names =
+                rest.lines().take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+            names.map(|(name, _)| name.replace('-', "_")).collect()
+        });
+        Self { code: code(&root.join("fuzz/src/lib.rs")), dependencies }
+    }
+
+    /// The files of `src/` that it includes.
+    fn files(&self) -> Vec<(Fuzzed, String)> {
+        let mut found = Vec::new();
+        for one in pattern(r#"#\[path = "\.\./\.\./src/([^"]+)"\]\s*(?:pub )?mod (\w+);"#).captures_iter(&self.code) {
+            Fuzzed { path: source().join(&one[1]), module: one[2].to_owned(), is_root: true }.walk(&mut found);
+        }
+        found
+    }
+
+    /// Whether a path from its root leads to something. Where a module is in a file of its own, what follows is its own affair.
+    fn has(&self, path: &[&str]) -> bool {
+        let is_in = |text: &str, name: &str| pattern(&format!(r"\b{name}\b")).is_match(text);
+        let Some((first, rest)) = path.split_first() else { return true };
+        let inline = pattern(&format!(r"(?ms)^(?:pub )?mod {first} \{{\n(.*?)^\}}")).captures(&self.code);
+        let Some(inline) = inline else { return is_in(&self.code, first) };
+        for name in rest {
+            if !is_in(&inline[1], name) {
+                return false;
+            }
+            if inline[1].contains(&format!("pub use crate::{name};")) {
+                break;
+            }
+        }
+        true
+    }
+
+    /// What a file says that does not compile there.
+    fn faults(&self, of: &Fuzzed, code: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        let inside = pattern(r"pub\(in crate::([\w:]+)\)");
+        for one in inside.captures_iter(code) {
+            if !format!("{}::", of.module).starts_with(&format!("{}::", &one[1])) {
+                faults.push(format!("{}: it is not in that module there", &one[0]));
+            }
+        }
+        let code = inside.replace_all(code, "pub");
+        let starts = if of.is_root { "crate|super" } else { "crate" };
+        let named = pattern(&format!(r"(?:^|[^\w:$])(?:{starts})::([\w:]*)(\{{[^}}]*\}})?"));
+        for one in named.captures_iter(&code) {
+            let path: Vec<&str> = one[1].split("::").filter(|name| !name.is_empty()).collect();
+            let group = one.get(2).map_or("", |group| group.as_str());
+            let group: Vec<&str> =
+                group.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|name| !name.is_empty()).collect();
+            let ends = if group.is_empty() { vec![None] } else { group.into_iter().map(Some).collect() };
+            for end in ends {
+                let whole: Vec<&str> = path.iter().copied().chain(end).collect();
+                if !self.has(&whole) {
+                    faults.push(format!("names crate::{}", whole.join("::")));
+                }
+            }
+        }
+        let [all, fuzzed] = &self.dependencies;
+        for one in pattern(r"(?:^|[^\w:])(\w+)::").captures_iter(&code) {
+            let is_it = |name: &String| **name == one[1];
+            if all.iter().any(is_it) && !fuzzed.iter().any(is_it) {
+                faults.push(format!("uses {}, which is no dependency", &one[1]));
+            }
+        }
+        faults
+    }
+}
+
+/// The fuzz targets are a crate of their own (`fuzz/`), which includes files of `src/` by their paths. What these name has to be there, too:
+/// `scripts/test lint` compiles it, and this says so earlier.
+#[test]
+fn what_is_fuzzed_names_only_what_the_fuzz_targets_have() {
+    let fuzz = FuzzCrate::read();
+    let files = fuzz.files();
+    assert!(files.len() > 100, "{} files: this test looks at the wrong ones", files.len());
+    let mut wrong = Vec::new();
+    for (of, code) in &files {
+        let faults = fuzz.faults(of, code);
+        wrong.extend(
+            faults.into_iter().map(|what| format!("{} (module {} of fuzz/): {what}", of.path.display(), of.module)),
+        );
+    }
+    assert!(wrong.is_empty(), "see fuzz/src/lib.rs and fuzz/Cargo.toml\n{}", wrong.join("\n"));
+    let wire = Fuzzed { path: source().join("kafka/client/wire.rs"), module: "wire".to_owned(), is_root: true };
+    let found = |code: &str| fuzz.faults(&wire, code).len();
+    assert_eq!(found("pub(in crate::kafka) fn x() {}"), 1, "`wire` is at the root there");
+    assert_eq!(found("use crate::kafka::client::Client;\nuse crate::session::Sessions;"), 2);
+    assert_eq!(found("use crate::kafka::fetch::{Fetched, OffsetAsk};\nuse crate::runtime::seam::WallMs;"), 0);
+    assert_eq!(found("use crate::runtime::seam::{WallMs, ConnId};\nlet a = slotmap::SlotMap::new();"), 2);
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use forebay::cli::session_log::{Wanted, prepare_topic, take_over};
 use forebay::config::Config;
 use forebay::kafka::client::Settings;
-use forebay::replica::{Lost, Outcome, Read, Replica, Store, Taken};
+use forebay::kafka::types::ClientEvent;
+use forebay::replica::{Lost, Outcome, Read, Replica, Store, Taken, Wire};
 use kafka_driver::Driver;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,6 +35,7 @@ struct Place {
 struct Owner {
     driver: Driver,
     replica: Replica,
+    wire: Wire,
     token: u64,
 }
 
@@ -103,7 +105,7 @@ impl Place {
         let mut driver = Driver::start(Settings { bootstrap, ..Settings::default() }, self.owners.into());
         let now = driver.now();
         driver.client.watch_metadata(&Rc::from(topic), now);
-        (Owner { driver, replica: Replica::new(taken, 1), token: 0 }, files.0, read)
+        (Owner { driver, replica: Replica::new(taken, 1), wire: Wire::default(), token: 0 }, files.0, read)
     }
 }
 
@@ -154,17 +156,23 @@ impl Owner {
         while Instant::now() < end {
             let now = self.driver.now();
             while let Some(event) = self.driver.events.pop_front() {
-                match self.replica.on_event(&event, now) {
-                    Some(Outcome::Lost(why)) => return Err(why),
-                    Some(Outcome::Retry(_)) => self.driver.client.refresh_metadata(now),
-                    Some(outcome) if is_it(outcome, self.token) => return Ok(()),
-                    _ => {}
+                if let ClientEvent::Metadata(topics) = &event {
+                    self.replica.metadata(topics);
+                }
+                for (_, batch, answer) in self.wire.answers(&event).unwrap_or_default() {
+                    match self.replica.answered(batch, answer, now) {
+                        Outcome::Lost(why) => return Err(why),
+                        Outcome::Retry(_) => self.driver.client.refresh_metadata(now),
+                        outcome if is_it(outcome, self.token) => return Ok(()),
+                        _ => {}
+                    }
                 }
             }
-            while let Some(request) = self.replica.request(now) {
+            for request in self.wire.requests(std::iter::once(&mut self.replica), now) {
                 self.driver.client.produce(request, now);
             }
-            let wait = self.replica.due().since(self.driver.now()).min(Duration::from_millis(100));
+            let wait =
+                self.wire.due(std::iter::once(&self.replica)).since(self.driver.now()).min(Duration::from_millis(100));
             self.driver.turn(wait);
         }
         panic!("not within {PATIENCE:?}: {:?}", self.replica.numbers());
@@ -235,6 +243,27 @@ fn a_topic_with_other_settings_is_refused_with_the_command_that_mends_it() {
 }
 
 #[test]
+fn a_topic_with_another_number_of_partitions_is_refused_with_the_command_that_makes_a_new_one() {
+    let place = Place::new("partitions");
+    place.prepared();
+    let prepare = || prepare_topic(&place.config.clusters[0], &place.topic, 64, 1, true);
+    let refused = prepare().expect_err("refused");
+    let command = format!("kafka-topics.sh --delete --topic {}", place.topic);
+    assert!(refused.contains("has 2 partitions, and must have 64") && refused.contains(&command), "{refused}");
+    // As an earlier version has made it.
+    place.tool(&["org.apache.kafka.tools.TopicCommand", "--alter", "--topic", &place.topic, "--partitions", "127"]);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let refused = prepare().expect_err("refused");
+        if refused.contains("as an earlier version has made it") {
+            assert!(refused.contains(&command), "{refused}");
+            return;
+        }
+        assert!(Instant::now() < end, "{refused}");
+    }
+}
+
+#[test]
 fn a_hundred_thousand_records_are_read_and_the_cleaner_takes_those_that_are_over() {
     let mut place = Place::new("many");
     place.prepared();
@@ -257,7 +286,7 @@ fn a_hundred_thousand_records_are_read_and_the_cleaner_takes_those_that_are_over
     let (mut owner, found, read) = place.take_over();
     println!("{} records, {} bytes, {} batches in {:?}", read.records, read.bytes, read.batches, began.elapsed());
     assert!(found == expected);
-    assert_eq!((read.records, owner.replica.numbers().records), (100_000, 100_000));
+    assert_eq!((read.records, owner.replica.held().1), (100_000, 100_000));
 
     for segment in 0..9 {
         owner.replica.free(segment);

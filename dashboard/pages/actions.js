@@ -1,9 +1,9 @@
 // What the pages of all parts of the configuration have: the list, what is done with one (paused and resumed, changed, deleted), and a part that is not there.
 
 import { html } from '../vendor/preact.js';
-import { mayWrite, name as escaped } from '../api.js';
+import { name as escaped } from '../api.js';
 import { objects, value } from '../live.js';
-import { AsCommand, Head, Live, Table, Text, WriteButton, dialog } from '../parts.js';
+import { AsCommand, Head, Live, New, Table, Text, WriteButton, dialog } from '../parts.js';
 import { count } from '../text.js';
 import { Change } from './change.js';
 
@@ -17,7 +17,7 @@ export function PartList({ part, title, one, all, problem, columns, query, set, 
   return html`
     <${Head} title=${title} sub=${all && `${count(all.length)} in the configuration`}>
       <label><span class="hidden">Search ${part}</span><input type="search" placeholder="Name" spellcheck=${false} value=${query.search ?? ''} onInput=${(event) => set({ search: event.target.value })} /></label>
-      ${mayWrite() && html`<a class="button" href=${`#/${part}?new=yes`}>New ${one}</a>`}
+      <${New} part=${part} one=${one} />
       <${AsCommand} path=${part} words=${[part]} />
     <//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}

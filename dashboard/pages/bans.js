@@ -1,7 +1,7 @@
 // Bans: clients, users and addresses that may not connect.
 
-import { html, useState } from '../vendor/preact.js';
-import { get } from '../api.js';
+import { html, useEffect, useState } from '../vendor/preact.js';
+import { get, mayWrite } from '../api.js';
 import { AsCommand, Head, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { dateTime, visible } from '../text.js';
 import { Change } from './change.js';
@@ -23,9 +23,14 @@ export function Bans({ query }) {
   const [round, setRound] = useState(0);
   const again = () => setRound(round + 1);
   const { value, problem } = usePolled(() => get('bans'), round, 5000);
+  const begin = () => (dialog.value = html`<${Make} of=${query} done=${again} />`);
+  // By a link of the page of a client.
+  useEffect(() => {
+    if (query.client && mayWrite()) begin();
+  }, []);
   return html`
     <${Head} title="Bans">
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Make} of=${query} done=${again} />`)}>New ban<//>
+      <${WriteButton} onClick=${begin}>New ban<//>
       <${AsCommand} path="bans" words=${['bans']} />
     <//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}

@@ -10,6 +10,7 @@ import { byteRate, bytes, count, rate, seconds } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
+import { Test } from './trial.js';
 
 /** @param {any} props */
 export const Bridges = (props) => (props.query.new ? html`<${Edit} part="bridges" />` : html`<${List} ...${props} />`);
@@ -64,6 +65,7 @@ function One({ name, query, set }) {
     ${isLive && html`<${Plots} name=${name} range=${range} />`}
     ${bridge && html`<div class="grid two"><${In} of=${bridge} /><${Out} of=${bridge} /></div>
       <div class="grid two"><${Remote} of=${bridge} /><${Fates} of=${bridge} /></div>`}
+    <div class="grid"><${Panel} title="Trial"><div class="inside"><p class="dim">A connection of its own, under another client ID: what the remote grants, and whether it takes the filters. The bridge goes on meanwhile.</p><div class="buttons"><${Test} part="bridges" name=${name} /></div></div><//></div>
     <${BridgeEvents} name=${name} />`;
 }
 

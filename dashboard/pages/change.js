@@ -1,7 +1,7 @@
 // The dialog that asks before something is changed.
 
 import { html, useState } from '../vendor/preact.js';
-import { ask, curl } from '../api.js';
+import { ask, curl, needsLogin, session } from '../api.js';
 import { close } from '../parts.js';
 import { visible } from '../text.js';
 
@@ -38,6 +38,10 @@ export function Change({ what, name, path, method = 'POST', lasting = true, dang
     <div class="buttons"><button type="button" onClick=${close}>Cancel</button><button class=${danger ? 'danger' : 'first'} disabled=${busy}>${button}</button></div>
   </form>`;
 }
+
+/** Says that a page needs the role write, with the way to the login where nobody has logged in. */
+export const NeedsWrite = ({ children, more = '' }) => html`<div class="empty">${children} this needs a token with the role write.${more}
+  ${session.value && !session.value.name && html`<div class="buttons"><button type="button" class="first" onClick=${() => (needsLogin.value = true)}>Log in</button></div>`}</div>`;
 
 /** For how long a change holds. */
 export const Until = ({ persist, choose, group = 'until' }) => html`

@@ -1,10 +1,11 @@
 // An MQTT client in the page: it connects through the control plane, as a user of its own at the first listener.
 
-import { html, signal, useState } from '../vendor/preact.js';
-import { mayWrite, session } from '../api.js';
+import { effect, html, signal, useState } from '../vendor/preact.js';
+import { mayWrite, needsLogin, session } from '../api.js';
 import { read } from '../fields.js';
 import { Head, Panel, State, Table, Text, or } from '../parts.js';
 import { clock, count } from '../text.js';
+import { NeedsWrite } from './change.js';
 
 /** Messages and notes that are kept. */
 const KEPT = 200;
@@ -15,6 +16,10 @@ const client = signal(null);
 const status = signal({ word: 'Not connected', why: '' });
 const filters = signal([]);
 const log = signal([]);
+// It ends with the login.
+effect(() => {
+  if (needsLogin.value) client.peek()?.end(true);
+});
 let last = 0;
 function note(entry) {
   last += 1;
@@ -81,7 +86,7 @@ const unsubscribe = (filter) => during('UNSUBSCRIBE', { topic: filter }, async (
 export function TestClient() {
   const [id, setId] = useState(FIRST_ID);
   const [version, setVersion] = useState('5.0');
-  if (!mayWrite()) return html`<${Head} title="Client" /><div class="panel"><div class="empty">It publishes and reads messages: this needs a token with the role write.</div></div>`;
+  if (!mayWrite()) return html`<${Head} title="Client" /><div class="panel"><${NeedsWrite}>It publishes and reads messages:<//></div>`;
   const { word, why } = status.value;
   const is = word === 'Connected';
   const submit = (event) => {

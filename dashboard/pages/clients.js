@@ -34,17 +34,24 @@ const CONNECTED = { all: {}, connected: { connected: true }, away: { connected: 
 
 export function Clients({ query, set }) {
   const which = CONNECTED[query.show] ? query.show : 'all';
-  const wanted = { ...(query.search && { search: query.search }), ...CONNECTED[which] };
+  const { listener } = query;
+  const wanted = { ...(query.search && { search: query.search }), ...CONNECTED[which], ...(listener && { listener }) };
+  const { value: found } = usePolled(() => get('listeners'), 'listeners', 60_000);
+  // A removed listener stays in the choice while the address of the page names it.
+  const listeners = [...new Set([...(found?.listeners ?? []).map(({ address }) => address), ...(listener ? [listener] : [])])];
+  const words = Object.entries(wanted).flatMap(([key, is]) => [`--${key}`, String(is)]);
   const pages = usePages('clients', wanted);
   return html`
     <${Head} title="Clients" sub=${html`<${Sub} />`}>
       <${Search} label="Search" placeholder="ID, user, auth or address" value=${query.search} found=${(search) => set({ search })} />
       <label>Show <select value=${which} onChange=${(event) => set({ show: event.target.value })}>
         <option value="all">all</option><option value="connected">connected</option><option value="away">not connected</option></select></label>
-      <${AsCommand} path=${`clients?${new URLSearchParams(wanted)}`} words=${['clients', ...(query.search ? ['--search', query.search] : [])]} />
+      <label>Listener <select value=${listener ?? ''} onChange=${(event) => set({ listener: event.target.value })}>
+        <option value="">any</option>${listeners.map((address) => html`<option value=${address}>${address}</option>`)}</select></label>
+      <${AsCommand} path=${`clients?${new URLSearchParams(wanted)}`} words=${['clients', ...words]} />
     <//>
     <${PagedTable} label="Clients" columns=${COLUMNS} id=${({ client_id: id, auth }) => `${auth} ${id}`} pages=${pages}>
-      ${query.search || which !== 'all' ? 'No client fits.' : 'No client has connected, and no session is kept.'}<//>`;
+      ${query.search || listener || which !== 'all' ? 'No client fits.' : 'No client has connected, and no session is kept.'}<//>`;
 }
 
 const FILTERS = [
@@ -53,6 +60,7 @@ const FILTERS = [
   { title: 'No local', cell: ({ no_local: is }) => (is ? 'yes' : 'no') },
   { title: 'Retain as published', cell: ({ retain_as_published: is }) => (is ? 'yes' : 'no') },
   { title: 'Identifier', number: true, cell: ({ identifier }) => or(identifier) },
+  { title: 'Replay', cell: ({ replay }) => (replay ? html`<${State} word=${replay.state} /><span class="why num">${count(replay.partitions_live)} of ${count(replay.partitions)} partitions live</span>` : or(null)) },
 ];
 
 const expiry = (left) => (left === null ? 'never' : left === 0 ? 'with its connection' : `${seconds(left)} after its connection`);

@@ -4,6 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite } from '../api.js';
 import { Editor, Outcome } from '../editor.js';
 import { AsCommand, Head, Panel, Text, WriteButton } from '../parts.js';
+import { NeedsWrite } from './change.js';
 import { Buttons, Differing, Meanwhile, useFileText } from './file_text.js';
 
 const check = async (text) => (await ask('config/check', { method: 'POST', toml: text })).json();
@@ -15,7 +16,7 @@ const wrongOf = (file) => ({ file: of, line, key, what, hint }) => ({
 
 export function Configuration() {
   if (!mayWrite()) {
-    return html`<${Head} title="Configuration" /><div class="panel"><div class="empty">The file says how devices and Kafka log in: this needs a token with the role write. What is in force is at <code>/api/v1/config</code>, without secrets.</div></div>`;
+    return html`<${Head} title="Configuration" /><div class="panel"><${NeedsWrite} more=${html` What is in force is at <code>/api/v1/config</code>, without secrets.`}>The file says how devices and Kafka log in:<//></div>`;
   }
   return html`<${File} />`;
 }

@@ -9,7 +9,7 @@ import { PRESETS } from '../fields.js';
 import { Form, schemaOf } from '../form.js';
 import { AsCommand, Head, Panel, Segments, Text, WriteButton } from '../parts.js';
 import { Until } from './change.js';
-import { TestSource } from './source_trial.js';
+import { Test } from './trial.js';
 
 const FROM_RECORDS = (source) => `SELECT *\nFROM "$bridges/kafka_consumer:${source}"`;
 /** `preset`: what other products' guides call it; `begin`: keys that the address asks for. Parts with `isTable` have their name in the header. */
@@ -25,10 +25,10 @@ const PARTS = {
 };
 const keysIn = (all, { section, isTable }, name) => (isTable ? all[section]?.[name] : all[section]?.find((one) => one.name === name));
 
-/** What a part of the configuration in force has set. */
+/** What a part of the configuration in force has set; null: there is none of this name. */
 async function keysOf(part, name) {
   const found = keysIn(await get('config'), PARTS[part], name);
-  if (!found) throw new Error(`no ${PARTS[part].one} ${name} in the configuration`);
+  if (!found) return null;
   const { name: _, ...keys } = found;
   return Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== null && !(Array.isArray(value) && value.length === 0)));
 }
@@ -58,7 +58,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
   const failed = (error) => setState({ problem: error.message });
   useEffect(() => {
     schemaOf(section).then(setSchema, failed);
-    if (name) keysOf(part, name).then((found) => (setBefore(toml(found)), fill({ ...found, ...brought?.keys })), failed);
+    if (name) keysOf(part, name).then((found) => (found ? (setBefore(toml(found)), fill({ ...found, ...brought?.keys })) : failed(new Error(`no ${one} ${name} in the configuration`))), failed);
   }, [part, name]);
   const fill = (next) => (setKeys(next), setText(toml(next)), setState({}));
   const preset = (id) => {
@@ -69,24 +69,35 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     fill(hasCluster ? { kafka: null, ...set } : set);
     setFilled(filled + 1);
   };
-  const send = async (query) => {
+  const send = async (query, kept = {}) => {
     setBusy(true);
     try {
       return await (await ask(`${part}/${escaped(to)}?${query}`, { method: 'PUT', toml: text })).json();
     } catch (error) {
-      setState(error.status === 422 ? { wrong: mistakes(text, error.message, isTable ? to : ''), sql: await inStatement(keys?.sql) } : { problem: error.message });
+      setState(error.status === 422 ? { wrong: mistakes(text, error.message, isTable ? to : ''), sql: await inStatement(keys?.sql) } : { ...kept, problem: error.message });
       return null;
     } finally {
       setBusy(false);
     }
   };
+  /** What is in the way: a new part replaces none; what somebody else has changed since it was read is shown as what it would lose. */
+  const inTheWay = async () => {
+    const now = await keysOf(part, to);
+    if (!name) return now && { problem: `There is a ${one} ${to} already: it is changed on its own page. A new one needs another name.` };
+    if (now && toml(now) === before) return null;
+    if (now) setBefore(toml(now));
+    return { meanwhile: now ? 'Somebody else has changed it since it was read. What that would lose is in the difference.' : 'Somebody else has deleted it since it was read. This would make it again.' };
+  };
   const check = async (event) => {
-    event.preventDefault();
+    event?.preventDefault();
+    const found = await inTheWay().catch(({ message }) => ({ problem: message }));
+    if (found?.problem) return setState(found);
     const would = await send(`dry_run=true&persist=${persist}`);
-    if (would) setState({ would });
+    if (would) setState({ ...found, would });
   };
   const apply = async () => {
-    const done = await send(`persist=${persist}`);
+    if (await inTheWay().catch(() => null)) return check();
+    const done = await send(`persist=${persist}`, { would: state.would });
     if (done) location.hash = `#/${part}/${escaped(to)}${part === 'sources' && !name ? '?made=yes' : ''}`;
   };
   const tryOut = () => {
@@ -108,7 +119,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
   return html`
     <${Head} title=${html`<a href=${`#/${part}`}>${title}</a> / ${name ? html`<a href=${`#/${part}/${escaped(name)}`}><${Text} of=${name} max=${80} /></a> / Change` : `New ${one}`}`}>
       <${Segments} label="As" options=${['Form', 'Text']} value=${mode} choose=${(next) => (next === 'Text' || keys) && setMode(next)} />
-      ${isNamed && html`<${AsCommand} path=${`${part}/${escaped(to)}?dry_run=true`} method="PUT" words=${part === 'clusters' ? null : [part, to, 'put', '--file', `${one}.toml`, '--dry-run']} />`}
+      ${isNamed && html`<${AsCommand} path=${`${part}/${escaped(to)}?dry_run=true`} method="PUT" words=${[part, to, 'put', '--file', `${one}.toml`, '--dry-run']} />`}
     <//>
     ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${600} /></div>`}
     ${!name && presets.length > 0 && html`<div class="presets" role="group" aria-label="Begin with"><span class="dim">Begin with</span> ${presets.map((id) => html`<button type="button" onClick=${() => preset(id)}>${PRESETS[id].title}</button>`)}</div>`}
@@ -120,13 +131,14 @@ export function Edit({ part = 'sinks', name, query = {} }) {
           ${!keys && before !== null && html`<span class="dim">The form does not know what is written here by hand.</span>`}`
         : schema && keys && html`<${Form} key=${filled} section=${section} schema=${schema} keys=${keys} change=${fill} choices=${choices} wrong=${byKey} />
           <${Mistakes} wrong=${state.wrong ?? []} />
-          <div class="toml"><span class="dim">What it writes, below ${header}</span><pre class="payload" tabindex="0" aria-label="TOML">${text}</pre></div>`}
+          <div class="toml"><span class="dim">${name ? `Its keys, below ${header}; of the file only those change that change here` : `What it writes, below ${header}`}</span><pre class="payload" tabindex="0" aria-label="TOML">${text}</pre></div>`}
       <div class="buttons"><button class="first" disabled=${busy || !isNamed || before === null}>Check</button>
-        ${part === 'sources' && mode === 'Form' && html`<${TestSource} name=${to} keys=${keys} disabled=${!isNamed} />`}
+        ${(part === 'sources' || part === 'bridges') && mode === 'Form' && html`<${Test} part=${part} name=${to} keys=${keys} disabled=${!isNamed} />`}
         ${part === 'clusters' && mode === 'Form' && html`<${TestButton} name=${to} keys=${keys} disabled=${!isNamed} />`}
         <a class="button" href=${name ? `#/${part}/${escaped(name)}` : `#/${part}`}>Cancel</a></div>
     </form>
     ${state.would && html`<${Panel} title="What would change"><div class="inside">
+      ${state.meanwhile && html`<div class="banner bad" role="alert">${state.meanwhile}</div>`}
       <${Difference} before=${before ?? ''} after=${text} />
       <${Outcome} of=${state.would} />
       <${Until} persist=${persist} choose=${setPersist} />

@@ -2,8 +2,9 @@
 
 import { html } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
-import { between, graph, having, steps, through, ways } from '../flow.js';
+import { between, graph, seriesOf, steps, through, way } from '../flow.js';
 import { layout, objects, tick, value, word } from '../live.js';
+import { Search } from '../paged.js';
 import { AsCommand, Head, Panel, State, Table, Text, or, usePolled } from '../parts.js';
 import { NOTHING, rate } from '../text.js';
 
@@ -14,15 +15,15 @@ const DRAWN_MAX = 200;
 const WAYS_MAX = 1000;
 const SHOWN_MAX = 500;
 
-async function all() {
-  const [{ sinks }, { rules }, { sources }, { bridges }, config] = await Promise.all(['sinks', 'rules', 'sources', 'bridges', 'config'].map((path) => get(path)));
-  return ways({ sinks, rules, sources, bridges, config: config.bridge ?? {} });
+async function read(path) {
+  const { ways, total } = await get(path);
+  return { ways: ways.map(way), total };
 }
 
 /** The rate of a node now: of the stream where that has it, else of the API. */
-function now(one, names) {
-  const live = objects(one.of).some(({ name }) => name === one.text);
-  const values = names.map((series) => (live ? value(one.of, one.text, series) : one.rate[series]));
+function now(one, which) {
+  if (!objects(one.of).some(({ name }) => name === one.text)) return one.rate[which];
+  const values = seriesOf(one, which).map((series) => value(one.of, one.text, series));
   return values.every((of) => typeof of === 'number') ? values.reduce((a, b) => a + b, 0) : null;
 }
 const stateOf = (one) => {
@@ -51,17 +52,18 @@ function rateAtEnd(way) {
 export function Flow({ query, set }) {
   layout.value;
   tick.value;
-  const { value: found, problem } = usePolled(all, 'flow', POLL_MS);
   const text = query.search ?? '';
-  const rows = having(text, found ?? []);
+  const path = `flow?${new URLSearchParams({ ...(text && { search: text }), limit: String(WAYS_MAX) })}`;
+  const { value: found, problem } = usePolled(() => read(path), path, POLL_MS);
+  const { ways: rows, total } = found ?? { ways: [], total: 0 };
   return html`<${Head} title="Flow">
-      <label><span class="hidden">Search the flow</span><input type="search" placeholder="Any name" spellcheck=${false} value=${text} onInput=${(event) => set({ search: event.target.value })} /></label>
-      <${AsCommand} path="rules" words=${['rules']} /><//>
+      <${Search} label="Search the flow" placeholder="Any name" value=${text} found=${(search) => set({ search })} />
+      <${AsCommand} path=${path} words=${['flow', ...(text ? ['--search', text] : [])]} /><//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-    ${rows.length > WAYS_MAX ? html`<${TooMany} n=${rows.length} what="ways" />` : rows.length > 0 && html`<${Picture} of=${graph(rows)} />`}
+    ${total > WAYS_MAX ? html`<${TooMany} n=${total} what="ways" />` : rows.length > 0 && html`<${Picture} of=${graph(rows)} />`}
     ${found && html`<section class="panel ways"><${Table} label="Ways of messages" columns=${COLUMNS} rows=${rows.slice(0, SHOWN_MAX)} id=${(way) => steps(way).map(({ id }) => id).join(' > ')}>
       ${text ? 'Nothing has this in its name.' : html`No message goes anywhere but to subscribers: there is no sink, no source, no rule and no bridge. <a href="#/sinks?new=yes">Make a sink</a>.`}<//>
-      ${rows.length > SHOWN_MAX && html`<div class="empty">And ${rows.length - SHOWN_MAX} more: search for their names.</div>`}</section>`}`;
+      ${total > SHOWN_MAX && html`<div class="empty">And ${total - SHOWN_MAX} more: search for their names.</div>`}</section>`}`;
 }
 
 const [WIDE, HIGH, GAP, ROW, TOP] = [168, 52, 40, 68, 8];

@@ -1,12 +1,13 @@
 // Where messages come in and where they go or wait: listeners, Kafka clusters, the spool.
 
 import { html, useState } from '../vendor/preact.js';
-import { get, mayWrite, name as escaped } from '../api.js';
+import { get, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, tick, value } from '../live.js';
-import { AsCommand, Big, Facts, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Facts, Head, New, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { Heat, Plot, useColumns } from '../plot.js';
 import { byteRate, bytes, count, rate, seconds } from '../text.js';
+import { Change } from './change.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
 
@@ -16,7 +17,7 @@ const LISTENERS = [
   { title: 'Listener', cell: ({ address }) => html`<${Text} of=${address} max=${120} />` },
   { title: 'Transport', cell: ({ transport }) => transport },
   { title: 'Admits', cell: ({ config }) => (config?.auth ? html`auth <${Text} of=${config.auth} max=${60} />` : config ? 'everyone' : or(null)) },
-  { title: 'Connections', number: true, cell: ({ connections, config }) => `${count(connections)}${config?.connections_max ? ` of ${count(config.connections_max)}` : ''}` },
+  { title: 'Connections', number: true, cell: ({ address, connections, config }) => html`<a href=${`#/clients?${new URLSearchParams({ listener: address })}`}>${count(connections)}</a>${config?.connections_max ? ` of ${count(config.connections_max)}` : ''}` },
   { title: 'Publishes', number: true, cell: ({ rate: of }) => rate(of.received_per_second) },
   { title: 'Received', number: true, cell: ({ received }) => count(received) },
   { title: 'For a sink', number: true, cell: ({ matched }) => count(matched) },
@@ -75,7 +76,7 @@ export const Clusters = ({ query }) => (query.new ? html`<${Edit} part="clusters
 
 function ClusterList() {
   const { value: found, problem } = usePolled(() => get('clusters'), 'clusters', 2000);
-  return html`<${Head} title="Clusters">${mayWrite() && html`<a class="button" href="#/clusters?new=yes">New cluster</a>`}<${AsCommand} path="clusters" words=${['clusters']} /><//>
+  return html`<${Head} title="Clusters"><${New} part="clusters" one="cluster" /><${AsCommand} path="clusters" words=${['clusters']} /><//>
     <${Failed} problem=${problem} />
     ${found && html`<section class="panel"><${Table} label="Kafka clusters" columns=${CLUSTERS} rows=${found.clusters} id=${(row) => row.name}>There is none.<//></section>`}`;
 }
@@ -108,7 +109,9 @@ function OneCluster({ name, query, set }) {
     <${Head} title=${html`<a href="#/clusters">Clusters</a> / <${Text} of=${name} max=${80} />`} sub=${cluster && html`<${State} word=${cluster.reachable ? 'reachable' : 'unreachable'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
       <${WriteButton} onClick=${test} disabled=${tried?.busy}>Try to connect<//>
-      ${name !== 'embedded' && html`<${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>`}
+      ${name !== 'embedded' && html`<${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>
+        <${WriteButton} onClick=${() => (dialog.value = html`<${Change} what="delete cluster" name=${name} path=${`clusters/${escaped(name)}`} method="DELETE" danger button="Delete" done=${() => (location.hash = '#/clusters')}>
+          Its connections end. One that a sink or source uses is not deleted.<//>`)}>Delete<//>`}
       <${AsCommand} path=${`clusters/${escaped(name)}`} words=${['clusters', name]} />
     <//>
     <${Failed} problem=${problem} />
@@ -140,7 +143,7 @@ export function Tried({ of }) {
     { title: 'Why', cell: ({ failed, reason }) => (failed === null ? or(null) : html`${failed}: <${Text} of=${reason ?? ''} max=${400} />`) },
   ];
   return html`<div class="grid"><${Panel} title=${of.works ? 'It can be reached' : 'It cannot be reached'}><${Table} label="Bootstrap brokers" columns=${columns} rows=${of.brokers} id=${(row) => row.broker}>There is none.<//>
-    ${of.topic && html`<div class="empty">Topic <code><${Text} of=${of.topic.name} max=${200} /></code>: ${of.topic.reason === null ? html`<${State} word="works" /> ${count(of.topic.partitions)} partitions` : html`<${State} word="no_partition" /> <${Text} of=${of.topic.reason} max=${400} />. A sink creates it where the cluster allows that; <code>forebay topics create</code> does in any case.`}</div>`}
+    ${of.topic && html`<div class="empty">Topic <code><${Text} of=${of.topic.name} max=${200} /></code>: ${of.topic.reason === null ? html`<${State} word="works" /> ${count(of.topic.partitions)} partitions` : html`<${State} word="topic_missing" /> <${Text} of=${of.topic.reason} max=${400} />. A sink creates it where the cluster allows that; <code>forebay topics create</code> does in any case.`}</div>`}
     ${of.members.length > 0 && html`<div class="empty">Its brokers: <${Text} of=${of.members.join(', ')} max=${1000} /></div>`}<//></div>`;
 }
 
@@ -158,16 +161,28 @@ async function spoolNow() {
   return { spool, sinks, syncs: histograms.filter((one) => one.name.startsWith('forebay_spool')), config: config.spool };
 }
 
+const SHARDS = [
+  { title: 'Shard', number: true, cell: ({ shard }) => shard },
+  { title: 'State', cell: (of) => html`<${State} word=${stateOf(of)} />` },
+  { title: 'On disk', number: true, cell: ({ bytes: is, bytes_max: max }) => `${bytes(is)} of ${bytes(max)}` },
+  { title: 'Not in Kafka yet', number: true, cell: ({ live_bytes: is }) => bytes(is) },
+  { title: 'Segments', number: true, cell: ({ segments }) => count(segments) },
+  { title: 'Sessions', number: true, cell: ({ sessions }) => count(sessions) },
+  { title: 'Written', number: true, cell: ({ records_written: n }) => count(n) },
+  { title: 'Failed writes', number: true, cell: ({ io_errors: n }) => count(n) },
+  { title: 'Damaged places', number: true, cell: ({ corruptions: n }) => count(n) },
+];
+const stateOf = ({ write_failing: fails, full }) => (fails ? 'error' : full ? 'full' : 'good');
+
 export function Spool({ query, set }) {
   const range = RANGES[query.range] ? query.range : '5m';
   const { value: found, problem } = usePolled(spoolNow, 'spool', 2000);
   const columns = useColumns('totals', '', ['spool_bytes', 'lag_seconds'], range);
   const { spool, sinks, syncs, config } = found ?? {};
-  const state = spool && (spool.write_failing ? 'error' : spool.full ? 'full' : 'good');
   return html`
-    <${Head} title="Spool" sub=${spool?.configured && html`<${State} word=${state} />`}>
+    <${Head} title="Spool" sub=${spool?.configured && html`<${State} word=${stateOf(spool)} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <${AsCommand} path="spool" words=${null} />
+      <${AsCommand} path="spool" words=${['spool', 'status']} />
     <//>
     <${Failed} problem=${problem} />
     ${spool && !spool.configured && html`<div class="panel"><div class="empty">There is no spool: records wait in memory, and publishers wait for Kafka. In the configuration, one begins like this:<pre>[spool]
@@ -195,5 +210,6 @@ bytes_max = "8GiB"</pre></div></div>`}
         { title: 'Acknowledged when', cell: (sink) => sink.acknowledge },
         { title: 'In the spool', number: true, cell: (sink) => count(sink.spooled_records) },
         { title: 'Oldest', number: true, cell: (sink) => seconds(sink.lag_seconds) },
-      ]}>There is no sink.<//><//></div>`}`;
+      ]}>There is no sink.<//><//></div>
+      <div class="grid"><${Panel} title="By shard"><${Table} label="Shards" columns=${SHARDS} rows=${spool.shards} id=${({ shard }) => shard}>There is none.<//><//></div>`}`;
 }

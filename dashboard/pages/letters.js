@@ -3,6 +3,7 @@
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
 import { AsCommand, Facts, Head, Panel, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { NeedsWrite } from './change.js';
 import { Search } from '../paged.js';
 import { bytes, count, dateTime, visible } from '../text.js';
 
@@ -12,7 +13,7 @@ const placeOf = ({ partition, offset }) => `${partition}:${offset}`;
 const time = (at) => (at ? dateTime(Date.parse(at)) : null);
 
 const KINDS = { sinks: 'sink', sources: 'source', bridges: 'bridge' };
-const writers = (of) => Object.entries(KINDS).flatMap(([key, kind]) => (of[key] ?? []).map((name) => html`<div>${kind} <${Text} of=${name} max=${80} /></div>`));
+const writers = (of) => Object.entries(KINDS).flatMap(([key, kind]) => (of[key] ?? []).map((name) => html`<div>${kind} <a href=${`#/${key}/${escaped(name)}`}><${Text} of=${name} max=${80} /></a></div>`));
 const PLACES = [
   { title: 'Topic or file', cell: (of) => (of.topic === undefined ? html`<code class="cut"><${Text} of=${of.file} max=${200} /></code>` : html`<a href=${linkOf(of)}><${Text} of=${of.topic} max=${120} /></a>`) },
   { title: 'Cluster', cell: ({ kafka }) => (kafka === undefined ? or(null) : html`<${Text} of=${kafka} max=${60} />`) },
@@ -31,7 +32,7 @@ function Places() {
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
     <section class="panel">${value && html`<${Table} label="Where dead letters go" columns=${PLACES} rows=${[...value.topics, ...value.files]} id=${(of) => of.file ?? linkOf(of)}>
       Nowhere: no sink, source or bridge has a topic or a file for them.<//>`}</section>
-    <p class="dim">Those in files are at their sink.</p>`;
+    <p class="dim">Those in a file are shown on the page of their sink.</p>`;
 }
 
 /** Bytes of the API. */
@@ -85,7 +86,7 @@ function OfTopic({ query, set }) {
     <//>
     ${found?.problem && html`<div class="banner bad" role="alert"><${Text} of=${found.problem.message} max=${400} /></div>`}
     <${Panel} title="Letters" right=${html`<${WriteButton} ...${chosen.size === 0 ? { disabled: true } : {}} onClick=${() => (dialog.value = html`<${Send} topic=${query} body=${body} again=${again} />`)}>Send ${chosen.size || ''} again<//>`}>
-      ${!may && html`<div class="empty">They show what is in messages: this needs a token with the role write.</div>`}
+      ${!may && html`<${NeedsWrite}>They show what is in messages:<//>`}
       ${page && html`<${Table} label="Dead letters" columns=${columns(chosen, choose, show)} rows=${page.letters} id=${placeOf}>${page.next ? 'None among those that were looked at: older ones come next.' : 'There is none.'}<//>`}
       ${may && html`<div class="filters"><button type="button" onClick=${again}>Read again</button>
         <button type="button" disabled=${at.cursors.length === 1} onClick=${() => setAt({ ...at, cursors: [null] })}>Newest</button>

@@ -30,7 +30,7 @@ export function Login({ done }) {
     ${problem && html`<p class="error" role="alert">${problem}</p>`}
     ${isReadable && html`<p class="error">This page came without encryption: whoever is on the way can read the token.</p>`}
     <button class="first" disabled=${busy}>Log in</button>
-    ${session.value && html`<button type="button" onClick=${() => (needsLogin.value = false)}>Go on without</button>`}
-    <p class="dim">A token of control.tokens_file, as <code>forebay token NAME</code> makes it; on the machine itself also that of the file control-token in data_dir.</p>
+    ${session.value && !session.value.name && html`<button type="button" onClick=${() => (needsLogin.value = false)}>Go on without</button>`}
+    <p class="dim">A token of control.tokens_file, as <code>forebay token NAME</code> makes it; on the machine itself also that of the file <code>control-token</code> in <code>data_dir</code>, by default <code>forebay-data</code>.</p>
   </form></main>`;
 }

@@ -31,7 +31,7 @@ export function Overview({ query, set }) {
   return html`
     <${Head} title="Overview" sub=${status && html`<${State} word=${status.ready ? 'ready' : 'not ready'} />${status.reason && html` ${status.reason}`}`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <${AsCommand} path="status" words=${['sinks']} />
+      <${AsCommand} path="status" words=${['status']} />
     <//>
     <dl class="tiles">
       <${Tile} label="Received" more=${html`<${Live} get=${of('received_bytes_per_second')} as=${byteRate} />`}><${Big} get=${of('received_per_second')} as=${rate} /><//>

@@ -10,7 +10,7 @@ import { bytes, count, rate, visible } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
-import { TestSource } from './source_trial.js';
+import { Test } from './trial.js';
 
 /** @param {any} props */
 export const Sources = (props) => (props.query.new ? html`<${Edit} part="sources" />` : html`<${List} ...${props} />`);
@@ -71,7 +71,7 @@ function One({ name, query, set }) {
     ${isLive && html`<${Plots} name=${name} range=${range} />`}
     ${source && html`<${Partitions} of=${source} />
       <div class="grid side"><${Facts} source=${source} /><${Dropped} source=${source} /></div>`}
-    <div class="grid"><${Panel} title="Trial"><div class="inside"><p class="dim">What it finds in Kafka, and what becomes of the newest records. Nothing is published, and its group stays as it is.</p><div class="buttons"><${TestSource} name=${name} /></div></div><//></div>
+    <div class="grid"><${Panel} title="Trial"><div class="inside"><p class="dim">What it finds in Kafka, and what becomes of the newest records. Nothing is published, and its group stays as it is.</p><div class="buttons"><${Test} part="sources" name=${name} /></div></div><//></div>
     ${source && html`<${SourceEvents} name=${name} />`}`;
 }
 

@@ -1,7 +1,7 @@
 // Traces: the packets of one client, or what clients publish to the topics of a filter, as they come.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
-import { get } from '../api.js';
+import { get, mayWrite, needsLogin } from '../api.js';
 import { AsCommand, Head, Panel, State, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { bytes, clock, count, seconds, visible } from '../text.js';
 import { Change } from './change.js';
@@ -21,9 +21,14 @@ const LIST = [
 export function Traces({ query }) {
   const [round, setRound] = useState(0);
   const { value, problem } = usePolled(() => get('traces'), round, 2000);
+  const begin = () => (dialog.value = html`<${Begin} of=${query} done=${() => setRound(round + 1)} />`);
+  // By a link of the page of a client.
+  useEffect(() => {
+    if ((query.client || query.filter) && mayWrite()) begin();
+  }, []);
   return html`
     <${Head} title="Traces">
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Begin} of=${query} done=${() => setRound(round + 1)} />`)}>New trace<//>
+      <${WriteButton} onClick=${begin}>New trace<//>
       <${AsCommand} path="traces" words=${['trace']} />
     <//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
@@ -84,7 +89,7 @@ export function Trace({ name }) {
     let after = 0;
     const again = async () => {
       let more = false;
-      if (document.visibilityState === 'visible') {
+      if (document.visibilityState === 'visible' && !needsLogin.peek()) {
         try {
           const page = await get(`traces/${name}?after=${after}&limit=1000`);
           if (ended) return;

@@ -2,7 +2,7 @@
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
-import { Text } from '../parts.js';
+import { Text, close } from '../parts.js';
 
 /** The dialog that shows what a sink makes of a message. */
 export function Try({ name }) {
@@ -19,7 +19,7 @@ export function Try({ name }) {
     <label>MQTT topic <input required spellcheck=${false} value=${topic} onInput=${(event) => setTopic(event.target.value)} /></label>
     <label>Payload <textarea rows="3" spellcheck=${false} value=${payload} onInput=${(event) => setPayload(event.target.value)}></textarea></label>
     ${found && html`<div role="status">${found.problem ? html`<div class="banner bad"><${Text} of=${found.problem.message} max=${600} /></div>` : html`<${Record} of=${found} />`}</div>`}
-    <div class="buttons"><button class="first">Try</button></div>
+    <div class="buttons"><button type="button" onClick=${close}>Close</button><button class="first">Try</button></div>
   </form>`;
 }
 

@@ -6,6 +6,7 @@ import { Editor, Outcome } from '../editor.js';
 import { PagedTable, Search, usePages } from '../paged.js';
 import { AsCommand, Head, Panel, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { count, visible } from '../text.js';
+import { NeedsWrite } from './change.js';
 import { Buttons, Differing, Meanwhile, useFileText } from './file_text.js';
 
 const File = ({ of }) => (of === null ? or(null) : html`<code class="cut"><${Text} of=${of} max=${200} /></code>`);
@@ -22,14 +23,21 @@ export function Users() {
     <${Head} title="Users"><${AsCommand} path="auth" words=${['users', 'list']} /><//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
     <section class="panel">${value && html`<${Table} label="Auths" columns=${AUTHS} rows=${value.auth} id=${({ name }) => name}>
-      There is none: listeners on this machine are open, or go by certificates. <code>[auth.NAME]</code> of the configuration says who may connect.<//>`}</section>`;
+      There is none: everyone may connect to the listeners of this machine, or certificates say who. Users begin with a password file, which the configuration names; their listener names the <code>auth</code>:<pre tabindex="0">forebay passwd passwords ada
+
+[auth.devices]
+chain = ["password"]
+password_file = "passwords"
+[[listener]]
+bind = "127.0.0.1:1883"
+auth = "devices"</pre><//>`}</section>`;
 }
 
 export function OfAuth({ name, query, set }) {
   const { value, problem } = usePolled(() => get('auth'), 0, 10_000);
   const auth = value?.auth.find((one) => one.name === name);
   const head = html`<a href="#/users">Users</a> / <${Text} of=${name} max=${80} />`;
-  if (!mayWrite()) return html`<${Head} title=${head} /><div class="panel"><div class="empty">These are files of the machine: this needs a token with the role write.</div></div>`;
+  if (!mayWrite()) return html`<${Head} title=${head} /><div class="panel"><${NeedsWrite}>These are files of the machine:<//></div>`;
   return html`
     <${Head} title=${head}><${AsCommand} path=${`auth/${escaped(name)}/users`} words=${['users', 'list', name]} /><//>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
@@ -150,7 +158,7 @@ function Permissions({ auth }) {
     ${file && html`<form class="panel editor" onSubmit=${check}>
       <${Editor} label="What may be touched" text=${text} change=${change} wrong=${wrong} />
       <fieldset class="filters"><legend>Try it</legend>
-        <label>A client wants to <select value=${tried.action} onChange=${(event) => setTried({ ...tried, action: event.target.value })}><option>publish</option><option>subscribe</option></select></label>
+        <label>A client wants to <select value=${tried.action} onChange=${(event) => setTried({ ...tried, action: event.target.value })}><option>publish</option><option>subscribe</option><option>replay</option></select></label>
         ${field('topic', 'Topic')} ${field('user', 'User')} ${field('client_id', 'Client ID')}</fieldset>
       <${Buttons} of=${of} />
     </form>`}

@@ -48,7 +48,7 @@ fuzz_target!(|input: (&[u8], [u8; 2], &[u8], &[u8])| {
         // A filter that is this topic: granted is granted, refused is refused.
         let may_read = is_granted(&file, identity, client_id, "read", &topic);
         if !topic.is_empty() {
-            match acl.subscription(client, &topic) {
+            match acl.subscription(client, (Action::Receive, &topic)) {
                 Subscription::Granted => assert!(may_read, "{file}{client:?} subscribes to {topic:?}"),
                 Subscription::Refused => assert!(!may_read, "{file}{client:?} subscribes to {topic:?}"),
                 Subscription::Checked => {}
@@ -56,7 +56,7 @@ fuzz_target!(|input: (&[u8], [u8; 2], &[u8], &[u8])| {
         }
         // One that matches it: what is granted without a check is granted for each of its topics.
         if forebay_fuzz::mqtt::topic::valid_filter(&filter) && matches(&filter, &topic) {
-            match acl.subscription(client, &filter) {
+            match acl.subscription(client, (Action::Receive, &filter)) {
                 Subscription::Granted => assert!(may_read, "{file}{client:?} {filter:?} has {topic:?}"),
                 Subscription::Refused => assert!(!may_read, "{file}{client:?} {filter:?} has {topic:?}"),
                 Subscription::Checked => {}

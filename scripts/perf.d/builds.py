@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from runs import TICKS, figures, folder, load, say, sink, turns
+from runs import cpu_s, figures, folder, load, say, sink, turns
 from service import Service
 
 CONFIG = """\
@@ -53,13 +53,9 @@ KINDS = {
     "stored": (ONE_TOPIC + 'acknowledge = "stored"\n', SPOOL, ("--pattern", "B"), 4),
     "hybrid": (ONE_TOPIC + 'buffer = "hybrid"\nspill_after = "8MiB"\n', SPOOL, ("--pattern", "B"), 4),
     "1,000 partitions": (ONE_TOPIC, "", (1_000, "rate = 50_000"), 1_000),
+    **{name: (ONE_TOPIC, "", ("--pattern", name), 4) for name in ("T1", "T2", "T3", "T4", "T5")},
     "10,000 topics": ('topic = "t-${topic[2]}"\n', "", (10_000, "rate = 20_000"), 1),
 }  # fmt: skip
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def job_of(of: tuple, work: Path, scale: float) -> tuple[str, ...]:

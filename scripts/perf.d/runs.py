@@ -43,11 +43,11 @@ def sink(bench: str, bind: str = "127.0.0.1:0", partitions: int = 4) -> Iterator
 
 
 @contextmanager
-def forebay(work: Path, bootstrap: str, shards: int = 1, cluster: str = "") -> Iterator[Service]:
-    """At "replicated", without a spool; everything goes to one topic. `cluster`: further keys of the cluster."""
+def forebay(work: Path, bootstrap: str, shards: int = 1, cluster: str = "", more: str = "") -> Iterator[Service]:
+    """At "replicated", without a spool; everything goes to one topic. `cluster`: further keys of the cluster; `more`: of the configuration, at its end."""
     config = PREAMBLE.format(shards=shards, folder=work / f"forebay-{shards}")
     config += f'[kafka.main]\nbootstrap = "{bootstrap}"\n{cluster}\n[[sink]]\nname = "all"\nfilters = "#"\ntopic = "ingest"\n'
-    service = Service(work / f"forebay-{shards}", config)
+    service = Service(work / f"forebay-{shards}", config + more)
     service.start()
     try:
         yield service
@@ -74,8 +74,26 @@ def figures(report: dict) -> dict:
     }  # fmt: skip
 
 
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 def resident_bytes(pid: int) -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) << 10
+
+
+def threads_cpu_s(pid: int) -> dict[str, float]:
+    """CPU of the threads of a process so far, by name, in seconds."""
+    found: dict[str, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name, ran = (task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0])
+        except OSError:
+            continue  # It has ended.
+        name = "shard" if name.startswith("shard-") else name
+        found[name] = found.get(name, 0.0) + ran / 1e9
+    return found
 
 
 def turns(round_number: int, sides: list) -> list:

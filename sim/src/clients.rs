@@ -46,12 +46,12 @@ impl World {
 
     /// A client has a connection to some shard, if somebody listens: its socket and its listener.
     pub(crate) fn reach(&mut self, client: Client) -> Option<(u64, u16)> {
+        if self.has_instances() {
+            return self.reach_an_instance(client);
+        }
         let shards = self.process.as_ref().map(|process| process.hosts.len())?;
-        let name = match client {
-            Client::Device(index) => self.devices[index].name.clone(),
-            Client::Subscriber(index) => self.subscribers[index].name.clone(),
-        };
-        let owner = forebay::shard::router::owner(&name, shards);
+        let name = self.name_of(client);
+        let owner = self.home(&name);
         let has_layer = self.draws_layer();
         let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
         // Most of those with a layer are accepted by another shard, and move with it.
@@ -60,20 +60,35 @@ impl World {
         if self.process.as_ref().is_none_or(|process| process.hosts[shard].ring.deaf) {
             return None;
         }
+        Some(self.connects(client, (self.life, shard), has_layer))
+    }
+
+    /// A client has a connection to this shard of this process.
+    pub(crate) fn connects(&mut self, client: Client, (life, shard): (u32, usize), has_layer: bool) -> (u64, u16) {
         self.next_socket += 1;
         let socket = self.next_socket;
         let listener = self.rng.u16(..2);
-        self.sockets.insert(socket, Socket { client, shard, clear_at: 0, has_layer });
+        self.sockets.insert(socket, Socket { client, shard, life, clear_at: 0, has_layer });
         self.connection_mut(client).put_layer(has_layer);
+        let name = self.name_of(client);
         self.note(|| format!("{name} connects by socket {socket}"));
-        self.put(shard, In::Accept(socket, listener));
-        Some((socket, listener))
+        self.within(life, |world| world.put(shard, In::Accept(socket, listener)));
+        (socket, listener)
+    }
+
+    pub(crate) fn name_of(&self, client: Client) -> String {
+        match client {
+            Client::Device(index) => self.devices[index].name.clone(),
+            Client::Subscriber(index) => self.subscribers[index].name.clone(),
+            Client::Relay(number) => format!("relay {number}"),
+        }
     }
 
     fn connection_mut(&mut self, client: Client) -> &mut Connection {
         match client {
             Client::Device(index) => &mut self.devices[index].connection,
             Client::Subscriber(index) => &mut self.subscribers[index].connection,
+            Client::Relay(_) => unreachable!("its bytes go as they come"),
         }
     }
 
@@ -82,14 +97,19 @@ impl World {
         match client {
             Client::Device(index) => self.devices[index].socket,
             Client::Subscriber(index) => self.subscribers[index].socket,
+            Client::Relay(number) => self.instances.socket_of(number),
         }
     }
 
     /// A client's connection is gone; it knows, or finds out.
     pub(crate) fn client_lost(&mut self, client: Client) {
         match client {
-            Client::Device(index) => self.devices[index].lost(&mut self.messages, self.life),
+            Client::Device(index) => {
+                self.devices[index].note_lost(self.time);
+                self.devices[index].lost(&mut self.messages, self.life);
+            }
             Client::Subscriber(index) => self.subscribers[index].lost(),
+            Client::Relay(number) => self.owner_is_gone(number, true),
         }
     }
 
@@ -115,20 +135,26 @@ impl World {
             if bytes.is_empty() {
                 return;
             }
-            let Some(shard) = self.sockets.get(&socket).map(|socket| socket.shard) else { return };
-            self.put(shard, In::Bytes(socket, bytes));
+            let Some((shard, life)) = self.sockets.get(&socket).map(|socket| (socket.shard, socket.life)) else {
+                return;
+            };
+            self.within(life, |world| world.put(shard, In::Bytes(socket, bytes)));
         }
     }
 
     pub(crate) fn is_paused(&self, socket: u64) -> Option<bool> {
-        let shard = self.sockets.get(&socket)?.shard;
-        let ring = &self.process.as_ref()?.hosts.get(shard)?.ring;
+        let entry = self.sockets.get(&socket)?;
+        let process = if entry.life == self.life { self.process.as_ref() } else { self.broker.others.get(&entry.life) };
+        let ring = &process?.hosts.get(entry.shard)?.ring;
         let wire = ring.wires.iter().find(|wire| wire.socket == socket && !wire.closed)?;
         Some(wire.paused)
     }
 
     /// Bytes of the shard are on their way to a device.
     pub(crate) fn send_to_device(&mut self, socket: u64, bytes: Vec<u8>) {
+        if let Some(Client::Relay(number)) = self.sockets.get(&socket).map(|entry| entry.client) {
+            return self.send_to_front(number, bytes);
+        }
         let late = if self.network.u8(..3) == 0 { self.network.u64(..3 * MS) } else { 0 };
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         entry.clear_at = entry.clear_at.max(self.time + late);
@@ -151,6 +177,7 @@ impl World {
             match client {
                 Client::Device(index) => self.device_reads(index, piece),
                 Client::Subscriber(index) => self.subscriber_reads(index, piece),
+                Client::Relay(_) => {}
             }
         }
         if self.connection_mut(client).has_to_answer() {
@@ -174,14 +201,17 @@ impl World {
     /// A client's end of a connection is gone.
     pub(crate) fn close_socket(&mut self, socket: u64, why: Closed) {
         if let Some(entry) = self.sockets.get(&socket) {
-            let shard = entry.shard;
-            self.put(shard, In::Closed(socket, why));
+            let (shard, life) = (entry.shard, entry.life);
+            self.within(life, |world| world.put(shard, In::Closed(socket, why)));
         }
     }
 
     /// The shard has closed a client's connection.
     pub(crate) fn socket_gone(&mut self, socket: u64) {
         let Some(entry) = self.sockets.remove(&socket) else { return };
+        if let Client::Relay(number) = entry.client {
+            return self.owner_is_gone(number, false);
+        }
         if self.socket_of(entry.client) != Some(socket) {
             return;
         }
@@ -190,6 +220,7 @@ impl World {
         match entry.client {
             Client::Device(index) => self.devices[index].reconnect_at = back_at,
             Client::Subscriber(index) => self.subscribers[index].back_at = back_at,
+            Client::Relay(_) => {}
         }
     }
 }

@@ -199,6 +199,21 @@ impl World {
         }
     }
 
+    /// Kafka has lost a part of a log of sessions: all that it may have said is in doubt.
+    pub(crate) fn sessions_in_doubt(&mut self) {
+        self.damaged = true;
+        self.judge.excused.extend(0..self.messages.len() as u32);
+        self.sessions_may_be_gone();
+        let life = self.life;
+        for subscriber in &mut self.subscribers {
+            subscriber.doubt(life);
+            subscriber.process_ended(true);
+        }
+        self.subscribers_may_not_be_told();
+        let open: Vec<u32> = self.devices.iter().flat_map(|device| device.open(&self.messages)).collect();
+        self.judge.again.extend(open);
+    }
+
     /// The spool was moved away, and all that subscribers had with it.
     pub(crate) fn subscriptions_gone(&mut self) {
         // No client had its CONNACK from that start.

@@ -154,6 +154,27 @@ pub struct Device {
     /// Where it connects next.
     pub reconnect_at: u64,
     unsure_connect: bool,
+    /// The instance that it was told to connect to, by index.
+    pub(crate) sent_to: Option<usize>,
+    /// Several instances are its broker.
+    pub(crate) is_relayed: bool,
+    /// Will Delay Interval, seconds, of clients of 5.0 with a kept session.
+    pub(crate) will_delay_s: u32,
+    /// The wills of its connections, from the first on.
+    pub(crate) wills: Vec<WillSeen>,
+}
+
+/// What a device knows of the will of one of its connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WillSeen {
+    /// The number of its message.
+    pub(crate) message: u32,
+    /// Its CONNACK came.
+    pub(crate) was_greeted: bool,
+    /// When the connection was lost.
+    pub(crate) lost_at: Option<u64>,
+    /// When the next connection had its CONNACK, and whether it has the same session.
+    pub(crate) back_at: Option<(u64, bool)>,
 }
 
 impl Device {
@@ -189,6 +210,10 @@ impl Device {
             rng,
             reconnect_at: 0,
             unsure_connect: false,
+            sent_to: None,
+            is_relayed: false,
+            will_delay_s: 0,
+            wills: Vec::new(),
         }
     }
 
@@ -210,6 +235,11 @@ impl Device {
             attempts.push((self.session, life));
         }
         attempts
+    }
+
+    /// Whether its session outlives its connections.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Whether it has had its CONNACK.
@@ -254,9 +284,15 @@ impl Device {
             let number = all.len() as u32;
             let topic = format!("{}/even", self.name);
             let payload = format!("m{number} will of {}", self.name).into_bytes();
-            if self.v5 {
-                body.push(0);
+            match (self.v5, self.will_delay_s) {
+                (false, _) => {}
+                (true, 0) => body.push(0),
+                (true, seconds) => {
+                    body.extend_from_slice(&[5, 0x18]);
+                    body.extend_from_slice(&seconds.to_be_bytes());
+                }
             }
+            self.wills.push(WillSeen { message: number, was_greeted: false, lost_at: None, back_at: None });
             string(topic.as_bytes(), &mut body);
             string(&payload, &mut body);
             all.push(Message {
@@ -305,6 +341,13 @@ impl Device {
                 State::Received => self.connection.packet(0x62, &all[number as usize].id.to_be_bytes()),
                 _ => self.send(number, all, (true, life)),
             }
+        }
+    }
+
+    /// Notes when its connection was lost.
+    pub(crate) fn note_lost(&mut self, time: u64) {
+        if let Some(will) = self.wills.last_mut() {
+            will.lost_at.get_or_insert(time);
         }
     }
 
@@ -483,13 +526,19 @@ impl Device {
     fn greeted(&mut self, body: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Result<(), String> {
         if body[1] != 0 {
             // Refused: it comes back.
-            return if matches!(body[1], 0x97 | 0x88 | 0x89 | 0x9f | 3) {
+            self.sent_to = crate::instances::named_in(body);
+            return if matches!(body[1], 0x97 | 0x88 | 0x89 | 0x9c | 0x9f | 3) {
                 Ok(())
             } else {
                 Err(format!("CONNACK {body:?}"))
             };
         }
         let present = body[0] == 1;
+        let (last, earlier) = self.wills.split_last_mut().map_or((None, &mut [][..]), |(last, all)| (Some(last), all));
+        if let Some(will) = last {
+            will.was_greeted = true;
+        }
+        earlier.iter_mut().for_each(|will| _ = will.back_at.get_or_insert((time, present)));
         let expected = self.known;
         if !self.kept && present {
             return Err("session present for a clean session".to_owned());
@@ -497,7 +546,8 @@ impl Device {
         if self.kept && expected == Known::Yes && !present {
             return Err("its session is gone".to_owned());
         }
-        if self.kept && expected == Known::No && present {
+        // Its front may have sent the CONNECT to two owners, of which the first did not answer.
+        if self.kept && expected == Known::No && present && (self.v5 || !self.is_relayed) {
             return Err("a session is present that it ended".to_owned());
         }
         if !present && expected == Known::Maybe {

@@ -33,31 +33,33 @@ impl World {
     }
 
     pub(crate) fn ends(&mut self, how: End, rng: &mut fastrand::Rng) {
+        if self.has_instances() {
+            return self.instance_ends(how);
+        }
         let Some(process) = self.process.take() else { return };
         self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
         self.judge.process_ended(&process, how, self.life);
         self.note_unwanted(&process);
         self.sources_ended();
-        let sessions_kept = self.settings.spool.is_some();
+        let sessions_kept = self.settings.keeps_sessions();
         let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();
         for disk in &mut disks {
             match how {
                 End::PowerCut => disk.power_cut(rng),
-                End::Kill | End::Stopped => disk.kill(rng),
+                End::Kill | End::Stopped | End::MachineLost => disk.kill(rng),
             }
         }
         disks.append(&mut self.disks);
         self.disks = disks;
+        if how == End::MachineLost {
+            self.disks.clear();
+        }
         self.note_unstored();
         self.segments_go_missing();
-        if how == End::PowerCut {
+        if matches!(how, End::PowerCut | End::MachineLost) {
             self.boot = self.time;
         }
-        for socket in std::mem::take(&mut self.sockets).into_values() {
-            if self.socket_of(socket.client).is_some() {
-                self.client_lost(socket.client);
-            }
-        }
+        self.clients_of_it_are_lost();
         let reconnect = self.time + rng.u64(..500 * MS);
         for device in &mut self.devices {
             device.process_ended(sessions_kept);
@@ -71,15 +73,38 @@ impl World {
             self.sessions_may_be_gone();
             self.subscribers_may_not_be_told();
         }
-        let links: Vec<u64> = self.links.keys().copied().collect();
-        links.into_iter().for_each(|link| self.orphan(link));
+        self.links_are_orphans();
         let down = if rng.u8(..4) == 0 { rng.u64(..3 * S) } else { rng.u64(..20 * MS) };
         // Not long, and it ends again.
         self.kill_after_turns = (how != End::Stopped && rng.u8(..3) == 0).then(|| rng.u32(..12));
+        if self.settings.broker.is_some() && self.storm_over && !self.judge.is_at_rest {
+            // Kafka has to have what its clients have answered last before the run is called over.
+            self.kill_after_turns = None;
+        }
         if rng.u8(..4) == 0 {
             self.disks.iter_mut().for_each(Disk::write_back);
         }
         self.schedule(self.time + down, Event::Start);
+    }
+
+    /// The process has ended, and the connections of its clients with it.
+    pub(crate) fn clients_of_it_are_lost(&mut self) {
+        let life = self.life;
+        let of_it: Vec<u64> =
+            self.sockets.iter().filter(|(_, one)| one.life == life).map(|(socket, _)| *socket).collect();
+        for socket in of_it {
+            let Some(entry) = self.sockets.remove(&socket) else { continue };
+            if self.socket_of(entry.client) == Some(socket) {
+                self.client_lost(entry.client);
+            }
+        }
+    }
+
+    /// The process has ended: its connections to brokers have no other end.
+    pub(crate) fn links_are_orphans(&mut self) {
+        let life = self.life;
+        let links: Vec<u64> = self.links.iter().filter(|(_, link)| link.life == life).map(|(link, _)| *link).collect();
+        links.into_iter().for_each(|link| self.orphan(link));
     }
 
     fn orphan(&mut self, link: u64) {
@@ -93,8 +118,9 @@ impl World {
     pub(crate) fn given_up(&mut self, shard: usize, conn: forebay::runtime::seam::ConnId) {
         let life = self.life;
         let found = self.links.iter().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
-        if let Some(link) = found.map(|(number, _)| *number) {
-            self.orphan(link);
+        match found.map(|(number, _)| *number) {
+            Some(link) => self.orphan(link),
+            None => self.front_gives_up((shard, conn)),
         }
     }
 }

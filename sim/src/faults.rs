@@ -4,6 +4,7 @@ use forebay::runtime::seam::Closed;
 
 use crate::kafka::Flaky;
 use crate::kafka::coordinator::OFFSETS_TOPIC;
+use crate::plan::broker::{RETAINED, SESSIONS};
 use crate::process::End;
 use crate::time::{MS, S};
 use crate::world::{Event, World};
@@ -74,6 +75,12 @@ faults! {
     MoveCoordinator, 6;
     /// A member of another program joins a source's group, or those that are there leave.
     Rebalance, 8;
+    /// The cleaner goes over a topic of `[broker]`.
+    Clean, 2;
+    /// The coordinator of transactions forgets its ids.
+    ForgetIdentities, 6;
+    /// An unclean election: the log of sessions lacks its last batches.
+    CutLog, 12;
     /// kill -9.
     Kill, 4;
     /// The power goes.
@@ -90,6 +97,14 @@ faults! {
     DiskFull, 5;
     /// The disk is slow for a while.
     SlowDisk, 4;
+    /// The machine is gone, with its disks: the process starts on an empty one.
+    LoseMachine, 5;
+    /// The process stands still, another one takes over, and then it goes on.
+    FreezeProcess, 6;
+    /// An instance that is not there starts.
+    JoinInstance, 8;
+    /// Connections between two instances break, or nothing goes in one direction for a while.
+    CutInstances, 4;
 }
 
 impl Fault {
@@ -103,6 +118,18 @@ impl Fault {
     #[must_use]
     pub const fn is_of_groups(self) -> bool {
         matches!(self, Self::MoveCoordinator | Self::Rebalance)
+    }
+
+    /// Whether it is of several instances alone.
+    #[must_use]
+    pub const fn is_of_instances(self) -> bool {
+        matches!(self, Self::JoinInstance | Self::CutInstances)
+    }
+
+    /// Whether it is of `[broker]` alone.
+    #[must_use]
+    pub const fn is_of_broker(self) -> bool {
+        matches!(self, Self::Clean | Self::ForgetIdentities | Self::CutLog | Self::LoseMachine | Self::FreezeProcess)
     }
 }
 
@@ -140,6 +167,9 @@ impl World {
     }
 
     fn do_fault(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
+        if self.has_instances() && self.fault_of_instances(fault, rng) {
+            return;
+        }
         let cluster = rng.usize(..self.clusters.len());
         let node = rng.i32(1..=self.clusters[cluster].brokers.len() as i32);
         match fault {
@@ -174,11 +204,15 @@ impl World {
             Fault::ForgetProducers => self.clusters[cluster].forget_producers(self.time),
             Fault::MoveCoordinator => self.move_coordinator(cluster),
             Fault::Rebalance => self.rebalance(rng),
+            Fault::Clean => self.clean_topic(rng),
+            Fault::ForgetIdentities => self.forget_identities(),
+            Fault::CutLog => self.cut_session_log(rng),
+            Fault::FreezeProcess => self.freeze_process(rng),
             Fault::CutDevice | Fault::TakeOver => {
                 let device = rng.usize(..self.devices.len());
                 self.cut_device(device, fault == Fault::CutDevice);
             }
-            Fault::Kill | Fault::PowerCut | Fault::Stop => self.machine(fault, rng),
+            Fault::Kill | Fault::PowerCut | Fault::Stop | Fault::LoseMachine => self.machine(fault, rng),
             Fault::SyncsFail | Fault::CreatesFail | Fault::DiskHangs | Fault::DiskFull | Fault::SlowDisk => {
                 self.sick_disk(fault, rng);
             }
@@ -227,10 +261,42 @@ impl World {
         }
     }
 
+    /// The cleaner goes over a part of a topic.
+    fn clean_topic(&mut self, rng: &mut fastrand::Rng) {
+        let (kafka, time) = (&mut self.clusters[0], self.time);
+        let name = [SESSIONS, SESSIONS, RETAINED][rng.usize(..3)];
+        let Some(count) = kafka.topics.get(name).map(|topic| topic.partitions.len()) else { return };
+        let index = rng.usize(..count);
+        let high = kafka.topics[name].partitions[index].high;
+        kafka.compact(name, index, if rng.bool() { high } else { rng.i64(0..=high) }, time);
+    }
+
+    /// Kafka loses what it has acknowledged of a log of sessions: nothing holds that rests on it.
+    fn cut_session_log(&mut self, rng: &mut fastrand::Rng) {
+        let (kafka, batches) = (&mut self.clusters[0], rng.usize(1..6));
+        let Some(count) = kafka.topics.get(SESSIONS).map(|topic| topic.partitions.len()) else { return };
+        let log = rng.usize(..count);
+        let is_lost = kafka.cut_log(SESSIONS, log, batches);
+        let end = kafka.topics[SESSIONS].partitions[log].end();
+        self.broker.owners.retain(|owner| owner.log != log || owner.from < end);
+        if is_lost {
+            self.broker.was_cut = true;
+            self.starts_begin_again();
+            self.sessions_in_doubt();
+        }
+    }
+
+    /// The coordinator forgets transactional ids, as nobody has used them for a week: a start that is under way begins again.
+    pub(crate) fn forget_identities(&mut self) {
+        self.clusters[0].identities.forget();
+        self.starts_begin_again();
+    }
+
     fn machine(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
         match fault {
             Fault::Stop => self.stop_in_order(rng),
             Fault::Kill => self.crash(End::Kill, rng),
+            Fault::LoseMachine => self.crash(End::MachineLost, rng),
             _ => self.crash(End::PowerCut, rng),
         }
     }
@@ -288,6 +354,10 @@ impl World {
     pub(crate) fn faults_end(&mut self) {
         let time = self.time;
         self.storm_over = true;
+        self.thaw_all();
+        if self.settings.broker.is_some() {
+            self.kill_after_turns = None;
+        }
         self.disks_well();
         self.away.iter_mut().for_each(|away| *away = false);
         for cluster in 0..self.clusters.len() {
@@ -296,6 +366,7 @@ impl World {
                 self.serve_all(cluster, node);
             }
         }
+        self.instances_calm_down();
     }
 
     fn disks_well(&mut self) {
@@ -318,6 +389,7 @@ impl World {
         let Some(socket) = self.devices[device].socket else { return };
         let life = self.life;
         self.left_at_door += u64::from(!self.devices[device].is_greeted());
+        self.devices[device].note_lost(self.time);
         self.devices[device].lost(&mut self.messages, life);
         self.devices[device].reconnect_at = self.time + if noticed { self.rng.u64(..500 * MS) } else { 0 };
         if noticed {

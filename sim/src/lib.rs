@@ -15,6 +15,8 @@
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; what a segment says of subscribers |
 //! | [`process`], `ends` | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | `broker` | starts with `[broker]`, and processes beside each other |
+//! | `instances` | several instances of one broker: their slots, links between them, how they start and end |
 //! | [`sources`] | records of other programs, and what becomes of them |
 //! | [`shards`] | starts with another number of shards |
 //! | [`judge`], [`receipts`] | what must hold |
@@ -23,6 +25,7 @@
 //! | [`wrong`] | rules taken out, one at a time |
 //! | [`expected`] | faults that are known and not cured |
 
+mod broker;
 mod clients;
 pub mod connection;
 pub mod damage;
@@ -32,6 +35,7 @@ pub mod disk;
 mod ends;
 pub mod expected;
 pub mod faults;
+mod instances;
 pub mod judge;
 pub mod kafka;
 mod layers;

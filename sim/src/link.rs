@@ -99,6 +99,9 @@ impl World {
     pub(crate) fn dial(&mut self, shard: usize, conn: ConnId) {
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         let Some(to) = host.ring.named(conn).and_then(|wire| wire.outgoing) else { return };
+        if let Some(index) = crate::instances::at(to) {
+            return self.dial_instance((shard, conn), index);
+        }
         let has_layer = self.draws_layer();
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         if let (true, Some(wire)) = (has_layer, host.ring.named(conn)) {
@@ -153,7 +156,7 @@ impl World {
         let (life, way) = (self.life, self.way());
         let time = self.time;
         let found = self.links.iter_mut().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
-        let Some((number, link)) = found else { return };
+        let Some((number, link)) = found else { return self.send_to_owner((shard, conn), bytes) };
         link.up_clear = link.up_clear.max(time + way);
         let (number, at) = (*number, link.up_clear);
         self.schedule(at, Event::ToBroker(number, bytes));
@@ -224,6 +227,7 @@ impl World {
         self.clusters[cluster].saw(number, node, &frame);
         let reply = self.clusters[cluster].request(&frame, from);
         self.judge_commits();
+        self.judge_owners(before);
         if self.is_traced() {
             let call = i16::from_be_bytes([frame[0], frame[1]]);
             let new = self.clusters[cluster].entries[before..].iter().map(|entry| {

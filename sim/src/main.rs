@@ -35,6 +35,12 @@ struct Arguments {
     /// Sources read records, and clients subscribe to what these become.
     #[arg(long)]
     sources: bool,
+    /// Messages go through Kafka, and sessions are kept there (`[broker]`).
+    #[arg(long)]
+    broker: bool,
+    /// Several instances are one broker.
+    #[arg(long)]
+    instances: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -75,6 +81,8 @@ fn main() -> std::process::ExitCode {
         (arguments.gathered, Kind::Gathered),
         (arguments.shares, Kind::Shares),
         (arguments.sources, Kind::Sources),
+        (arguments.broker, Kind::Broker),
+        (arguments.instances, Kind::Instances),
         (arguments.subscribers, Kind::Subscribers),
     ];
     let kind = kinds.into_iter().find(|(is_asked, _)| *is_asked).map_or(Kind::All, |(_, kind)| kind);

@@ -1,322 +1,31 @@
 //! What a seed draws before its run begins: sinks, buffers, sizes, devices, and which faults come how often.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
-use forebay::config::{self, Config, WhenFull};
+use forebay::config::WhenFull;
 
 use crate::faults::Fault;
-use crate::sources::plan::{Reading, SourcePlan};
+use crate::sources::plan::Reading;
 use crate::time::{MS, S, stream};
 
+pub mod broker;
 mod hostile;
+pub mod instances;
+mod settings;
+mod sinks;
 
+pub use self::broker::BrokerPlan;
 pub use self::hostile::Hostile;
 use self::hostile::{clock, hostile};
+pub use self::instances::InstancesPlan;
+use self::settings::spool;
+pub use self::settings::{Delivery, Settings, SpoolPlan};
+use self::sinks::sinks;
+pub use self::sinks::{Buffer, Choice, Dead, Level, SinkPlan};
 
 /// The last level of topics that go to subscribers alone.
 pub const NO_SINK: &str = "only";
 
 /// Of shared subscriptions; the first is the default.
 const STRATEGIES: [&str; 4] = ["round-robin", "least-inflight", "hash-client", "hash-topic"];
-
-/// Where a sink keeps its rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Buffer {
-    /// `memory`
-    Memory,
-    /// `disk`
-    Disk,
-    /// `hybrid`
-    Hybrid,
-    /// `hybrid-saved`
-    HybridSaved,
-}
-
-/// What an answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// `received`
-    Received,
-    /// `leader`
-    Leader,
-    /// `replicated`
-    Replicated,
-    /// `stored`
-    Stored,
-}
-
-/// Where goes what Kafka refuses for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dead {
-    /// Nothing is configured: into the file that all such sinks share.
-    Shared,
-    /// A Kafka topic.
-    Topic,
-    /// A file.
-    File,
-}
-
-/// What a sink takes of what its filter matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// All of it.
-    All,
-    /// All but topics with this last level: `exclude`.
-    Excludes(&'static str),
-    /// What no other sink takes: `fallback`.
-    Fallback,
-}
-
-/// One sink. Its number is its place.
-#[derive(Clone, Debug)]
-pub struct SinkPlan {
-    /// Name.
-    pub name: &'static str,
-    /// Index of its cluster.
-    pub cluster: usize,
-    /// The last level of the MQTT topics that its filter matches; all, if empty.
-    pub last_level: &'static str,
-    /// What it takes of them.
-    pub choice: Choice,
-    /// A topic for each device, or one for all.
-    pub topic_per_device: bool,
-    /// Records have keys.
-    pub keyed: bool,
-    /// Where its rows are.
-    pub buffer: Buffer,
-    /// What its answers mean.
-    pub level: Level,
-    /// Where refused rows go.
-    pub dead: Dead,
-    /// `linger` in milliseconds.
-    pub linger_ms: u64,
-    /// `max_inflight`
-    pub max_inflight: u8,
-    /// `expire_after` in milliseconds.
-    pub expire_ms: Option<u64>,
-    /// `partitioner`, where it is not the default.
-    pub partitioner: &'static str,
-    /// `compression`
-    pub compression: &'static str,
-    /// `spill_after` of each shard, in bytes.
-    pub spill_after: u64,
-}
-
-impl SinkPlan {
-    /// Whether it takes a message, if no other sink does.
-    fn would_take(&self, topic: &str) -> bool {
-        let last = topic.rsplit('/').next().unwrap_or_default();
-        let matches = if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level };
-        matches && !matches!(self.choice, Choice::Excludes(excluded) if excluded == last)
-    }
-
-    /// The Kafka topic of a message.
-    #[must_use]
-    pub fn kafka_topic(&self, mqtt: &str) -> String {
-        let device = mqtt.split('/').next().unwrap_or_default();
-        if self.topic_per_device { format!("{}-{device}", self.name) } else { "all".to_owned() }
-    }
-
-    /// The topic of its dead letters.
-    #[must_use]
-    pub fn dead_topic(&self) -> String {
-        format!("dead-{}", self.name)
-    }
-
-    /// Whether records of one device stay in order.
-    #[must_use]
-    pub fn is_ordered(&self) -> bool {
-        (self.keyed && self.partitioner.is_empty()) || self.partitioner == "client"
-    }
-}
-
-/// The disk buffer.
-#[derive(Clone, Copy, Debug)]
-pub struct SpoolPlan {
-    /// Bytes of a segment.
-    pub segment_bytes: u64,
-    /// Segments of each shard.
-    pub segments_max: u64,
-    /// The share of a sink, in hundredths.
-    pub share: u64,
-    /// What happens when it is full.
-    pub when_full: WhenFull,
-    /// How far apart groups begin that are not full yet, milliseconds.
-    pub sync_interval_ms: u64,
-}
-
-/// What is delivered to subscribers.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    /// `queue_messages_max`
-    pub messages_max: u32,
-    /// `when_full` is `drop-newest`.
-    pub drops_newest: bool,
-    /// `share_strategy`
-    pub share_strategy: &'static str,
-}
-
-/// The configuration of one start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Cores.
-    pub shards: usize,
-    /// Clusters, by address.
-    pub clusters: Vec<String>,
-    /// Sinks.
-    pub sinks: Vec<SinkPlan>,
-    /// Sources.
-    pub sources: Vec<SourcePlan>,
-    /// The disk buffer.
-    pub spool: Option<SpoolPlan>,
-    /// Where there are subscribers: some topics have no sink.
-    pub delivery: Option<Delivery>,
-    /// Memory of each cluster on each shard.
-    pub buffer_bytes: u64,
-    /// Bytes of a batch.
-    pub batch_bytes: u64,
-    /// Largest record.
-    pub record_bytes_max: u64,
-    /// `answer_timeout` of the second listener, in milliseconds.
-    pub answer_timeout_ms: Option<u64>,
-    /// More lines for each sink, for scenarios.
-    pub more: String,
-    /// More lines for each cluster, in place of those that it has for the same keys.
-    pub more_of_clusters: String,
-}
-
-impl Settings {
-    /// Whether a sink takes a message.
-    #[must_use]
-    pub fn takes(&self, sink: usize, topic: &str) -> bool {
-        let is_fallback = |sink: &SinkPlan| sink.choice == Choice::Fallback;
-        let mut others = self.sinks.iter().filter(|other| !is_fallback(other));
-        let of = &self.sinks[sink];
-        of.would_take(topic) && !(is_fallback(of) && others.any(|other| other.would_take(topic)))
-    }
-
-    /// The same as the program has it.
-    ///
-    /// # Panics
-    /// If the configuration is refused: then the plan is wrong.
-    #[must_use]
-    pub fn config(&self) -> Config {
-        let text = self.text();
-        let mut config = config::parse(&text, "sim.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
-        // As the program does at its start.
-        config.share_dead_letters_file();
-        for cluster in &mut config.clusters {
-            cluster.buffer_bytes = self.buffer_bytes * self.shards as u64;
-        }
-        for (sink, plan) in config.sinks.iter_mut().zip(&self.sinks) {
-            if plan.buffer != Buffer::Memory {
-                sink.spill_after = plan.spill_after * self.shards as u64;
-            }
-        }
-        if let (Some(spool), Some(plan)) = (&mut config.spool, self.spool) {
-            spool.segment_bytes = plan.segment_bytes;
-            spool.bytes_max = plan.segment_bytes * plan.segments_max * self.shards as u64;
-            (spool.share, spool.share_is_computed) = (plan.share * 10_000, false);
-            spool.when_full = plan.when_full;
-            spool.sync_interval = Duration::from_millis(plan.sync_interval_ms);
-            *spool = spool.of_shards(self.shards);
-        }
-        config
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("[service]\nshards = {}\npin = false\n", self.shards);
-        text += "[[listener]]\nbind = \"127.0.0.1:1883\"\nreceipts = true\n[[listener]]\nbind = \"127.0.0.1:1884\"\n";
-        if let Some(ms) = self.answer_timeout_ms {
-            let _ = writeln!(text, "answer_timeout = \"{ms}ms\"");
-        }
-        for (index, host) in self.clusters.iter().enumerate() {
-            let _ = writeln!(text, "[kafka.c{index}]\nbootstrap = [\"{host}:9092\", \"{host}:9093\"]");
-            for (key, value) in [("request_timeout", "5s"), ("connect_timeout", "1s"), ("metadata_max_age", "10s")] {
-                if !self.more_of_clusters.contains(key) {
-                    let _ = writeln!(text, "{key} = \"{value}\"");
-                }
-            }
-            text += &self.more_of_clusters;
-        }
-        if self.spool.is_some() {
-            text += "[spool]\nbytes_max = \"1GiB\"\n";
-        }
-        if let Some(delivery) = self.delivery {
-            let full = if delivery.drops_newest { "drop-newest" } else { "drop-oldest" };
-            let most = delivery.messages_max;
-            let strategy = delivery.share_strategy;
-            let _ = writeln!(
-                text,
-                "[delivery]\nqueue_messages_max = {most}\nwhen_full = \"{full}\"\nshare_strategy = \"{strategy}\""
-            );
-        }
-        for (number, sink) in self.sinks.iter().enumerate() {
-            self.sink(number, sink, &mut text);
-        }
-        self.sources.iter().for_each(|source| source.text(&mut text));
-        text
-    }
-
-    fn sink(&self, number: usize, sink: &SinkPlan, text: &mut String) {
-        let filter = match (sink.last_level, self.delivery) {
-            ("", None) => "#".to_owned(),
-            ("", Some(_)) => "+/even\", \"+/odd".to_owned(),
-            (last, _) => format!("+/{last}"),
-        };
-        let topic = if sink.topic_per_device { format!("{}-${{topic[0]}}", sink.name) } else { "all".to_owned() };
-        let _ = writeln!(
-            text,
-            "[[sink]]\nname = \"{}\"\nkafka = \"c{}\"\nfilters = [\"{filter}\"]\ntopic = \"{topic}\"\n\
-             headers = {{ sink = \"{number}\" }}\nbatch_bytes = \"{}B\"\nrecord_bytes_max = \"{}B\"\n\
-             linger = \"{}ms\"\nmax_inflight = {}\ncompression = \"{}\"",
-            sink.name,
-            sink.cluster,
-            self.batch_bytes,
-            self.record_bytes_max,
-            sink.linger_ms,
-            sink.max_inflight,
-            sink.compression,
-        );
-        let buffer = match sink.buffer {
-            Buffer::Memory => "memory",
-            Buffer::Disk => "disk",
-            Buffer::Hybrid => "hybrid",
-            Buffer::HybridSaved => "hybrid-saved",
-        };
-        let level = match sink.level {
-            Level::Received => "received",
-            Level::Leader => "leader",
-            Level::Replicated => "replicated",
-            Level::Stored => "stored",
-        };
-        let _ = writeln!(text, "buffer = \"{buffer}\"\nacknowledge = \"{level}\"");
-        match sink.choice {
-            Choice::All => {}
-            Choice::Excludes(last) => drop(writeln!(text, "exclude = \"+/{last}\"")),
-            Choice::Fallback => *text += "fallback = true\n",
-        }
-        if !sink.keyed {
-            *text += "key = \"\"\n";
-        }
-        if !sink.partitioner.is_empty() {
-            let _ = writeln!(text, "partitioner = \"{}\"", sink.partitioner);
-        }
-        if number < 2 {
-            *text += "qos0_when_full = \"wait\"\n";
-        }
-        if let Some(ms) = sink.expire_ms {
-            let _ = writeln!(text, "expire_after = \"{ms}ms\"");
-        }
-        match sink.dead {
-            Dead::Shared => {}
-            Dead::Topic => drop(writeln!(text, "dead_letters_topic = \"{}\"", sink.dead_topic())),
-            Dead::File => drop(writeln!(text, "dead_letters_file = \"{}.jsonl\"", sink.name)),
-        }
-        *text += &self.more;
-    }
-}
 
 /// Which runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,6 +48,10 @@ pub enum Kind {
     HostileShares,
     /// Sources and clients that subscribe, in place of devices and sinks; in one run of six without a disk.
     Sources,
+    /// Devices, other programs and clients that subscribe, with `[broker]`.
+    Broker,
+    /// Several instances of one broker, devices, and clients that subscribe.
+    Instances,
 }
 
 impl Kind {
@@ -416,6 +129,8 @@ pub struct Plan {
     pub hostile: Hostile,
     /// Which connections have layers.
     pub layers: Layers,
+    /// Several instances.
+    pub instances: Option<InstancesPlan>,
     /// What a run with sources has.
     pub reading: Option<Reading>,
     /// Clients that subscribe.
@@ -444,7 +159,7 @@ impl Plan {
         let clusters = if rng.u8(..3) == 0 { 2 } else { 1 };
         let mut of_subscribers = stream(seed, "subscribers");
         let has_disk = match kind {
-            Kind::Memory => false,
+            Kind::Memory | Kind::Broker | Kind::Instances => false,
             Kind::Subscribers | Kind::Shares | Kind::Sources => of_subscribers.u8(..6) > 0,
             Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers | Kind::HostileShares => true,
         };
@@ -463,6 +178,7 @@ impl Plan {
             clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
             sinks,
             sources: Vec::new(),
+            broker: None,
             spool,
             delivery: None,
             buffer_bytes: if large { 4 << 20 } else { rng.u64(1..6) * 16 * 1024 },
@@ -494,6 +210,7 @@ impl Plan {
             clock_ahead_ms: if kind.is_hostile() { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
+            instances: None,
             reading: None,
             subscribers: 0,
             members: 0,
@@ -510,6 +227,12 @@ impl Plan {
         }
         if kind == Kind::Sources {
             return plan.with_sources(&mut stream(seed, "sources"));
+        }
+        if kind == Kind::Broker {
+            return plan.with_broker(&mut stream(seed, "broker"));
+        }
+        if kind == Kind::Instances {
+            return plan.with_instances(&mut stream(seed, "instances"));
         }
         if kind.has_members() { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
@@ -571,111 +294,15 @@ impl Plan {
     }
 }
 
-impl Settings {
-    /// Draws another configuration for the next process.
-    pub fn change(&mut self, rng: &mut fastrand::Rng) {
-        let large = self.batch_bytes > 2_048;
-        if let Some(spool) = &mut self.spool {
-            if rng.u8(..3) == 0 {
-                spool.segments_max = rng.u64(8..48);
-            }
-            if rng.u8(..4) == 0 && !large {
-                spool.segment_bytes = 1024 * rng.u64(64..256);
-            }
-            if rng.u8(..4) == 0 {
-                spool.when_full = [WhenFull::Backpressure, WhenFull::Refuse, WhenFull::DropOldest][rng.usize(..3)];
-            }
-        }
-        if let Some(delivery) = &mut self.delivery
-            && rng.u8(..4) == 0
-        {
-            let messages_max = if rng.u8(..8) == 0 { rng.u32(3..40) } else { 10_000 };
-            *delivery = Delivery { messages_max, drops_newest: rng.bool(), ..*delivery };
-        }
-        for sink in &mut self.sinks {
-            if rng.u8(..4) == 0 && sink.buffer != Buffer::Memory {
-                sink.spill_after = rng.u64(4..60) * if large { 65_536 } else { 1024 };
-            }
-            if rng.u8(..6) == 0 && self.spool.is_some() {
-                (sink.buffer, sink.level) = buffer_and_level(rng, true, false);
-            }
-            if rng.u8(..6) == 0 {
-                sink.max_inflight = rng.u8(1..=5);
-            }
-        }
-    }
-}
-
-fn spool(rng: &mut fastrand::Rng, large: bool) -> SpoolPlan {
-    let (segment_bytes, segments_max) = match large {
-        true => (1 << 20, rng.u64(16..64)),
-        false => (1024 * rng.u64(64..128), if rng.bool() { 8 } else { rng.u64(8..32) }),
-    };
-    SpoolPlan {
-        segment_bytes,
-        segments_max,
-        share: if rng.bool() { 100 } else { rng.u64(50..90) },
-        when_full: match rng.u8(..6) {
-            0 => WhenFull::Refuse,
-            1 => WhenFull::DropOldest,
-            _ => WhenFull::Backpressure,
-        },
-        sync_interval_ms: 0,
-    }
-}
-
-fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large: bool) -> Vec<SinkPlan> {
-    let count = rng.usize(1..4);
-    let dead = [Dead::Shared, Dead::Topic, Dead::File][rng.usize(..3)];
-    let sink = |(number, (name, last_level)): (usize, (&'static str, &'static str))| {
-        let (buffer, level) = buffer_and_level(rng, spool, number == 0);
-        SinkPlan {
-            name,
-            cluster: if number == 1 { clusters - 1 } else { 0 },
-            last_level,
-            choice: Choice::All,
-            topic_per_device: number == 1,
-            keyed: number != 2,
-            buffer,
-            level,
-            dead,
-            linger_ms: rng.u64(..8),
-            max_inflight: if rng.u8(..3) == 0 { rng.u8(1..=5) } else { 5 },
-            expire_ms: (rng.u8(..8) == 0).then(|| rng.u64(1000..4000)),
-            partitioner: if number == 0 && rng.u8(..4) == 0 { "client" } else { "" },
-            compression: ["none", "none", "none", "lz4"][rng.usize(..4)],
-            spill_after: if rng.bool() { 64 << 20 } else { rng.u64(4..60) * if large { 65_536 } else { 1024 } },
-        }
-    };
-    [("all", ""), ("odd", "odd"), ("again", "odd")].into_iter().take(count).enumerate().map(sink).collect()
-}
-
-fn buffer_and_level(rng: &mut fastrand::Rng, spool: bool, first: bool) -> (Buffer, Level) {
-    let volatile = |rng: &mut fastrand::Rng| match rng.u8(..8) {
-        0 => Level::Received,
-        1 => Level::Leader,
-        _ => Level::Replicated,
-    };
-    let draw = rng.u8(..10);
-    if !spool {
-        return (Buffer::Memory, volatile(rng));
-    }
-    match draw {
-        0 | 1 if !first => (Buffer::Memory, volatile(rng)),
-        2 if !first => (Buffer::Hybrid, volatile(rng)),
-        3 if !first => (Buffer::HybridSaved, volatile(rng)),
-        4 | 5 => (Buffer::Disk, Level::Replicated),
-        _ => (Buffer::Disk, Level::Stored),
-    }
-}
-
 /// A third of the faults in each run: a few that are frequent find more than all at once.
 fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
     let drawn = Fault::ALL.iter().filter_map(|fault| {
         let mut rng = stream(seed, fault.name());
         let (in_it, rate) = (rng.u8(..3) == 0, rng.u64(1..=8));
-        let is_there =
-            (kind != Kind::Memory || !fault.is_of_the_machine()) && (kind == Kind::Sources || !fault.is_of_groups());
+        let is_there = (kind != Kind::Memory || !fault.is_of_the_machine())
+            && (matches!(kind, Kind::Sources | Kind::Broker | Kind::Instances) || !fault.is_of_groups())
+            && (matches!(kind, Kind::Broker | Kind::Instances) || !fault.is_of_broker())
+            && (kind == Kind::Instances || !fault.is_of_instances());
         let wanted = in_it && is_there;
         wanted.then_some((*fault, fault.mean_time() * 4 / rate))
     });

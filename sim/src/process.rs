@@ -1,21 +1,23 @@
 //! The process under test: its shards, how it starts and how it ends.
 
+mod outgoing;
+mod turn;
+
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use forebay::link::Peers;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
-use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
+use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
 use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
 use crate::disk::Disk;
 use crate::expected::Tolerated;
-use crate::kafka::front::message_number;
-use crate::layers::{Layered, Opened};
 use crate::plan::{Buffer, Layers, Settings};
 use crate::ring::{Moving, Ring};
 use crate::time::{MS, UPTIME, stream, wall_ms};
@@ -36,6 +38,8 @@ pub enum In {
     LinkBytes(u64, Vec<u8>),
     /// A connection to a broker is gone.
     LinkClosed(u64, Closed),
+    /// A connection to another instance is refused.
+    DialRefused(ConnId, Closed),
     /// Mail.
     Mail(Mail),
 }
@@ -77,6 +81,8 @@ pub struct Process {
     /// One host for each shard.
     pub(crate) hosts: Vec<Host>,
     pub(crate) layout: Layout,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) started_at: u64,
     /// What a sink may hold of a shard's spool, if that has not changed since the first start.
     pub(crate) share: Option<u64>,
@@ -87,6 +93,8 @@ pub struct Process {
     pub(crate) stopping: bool,
     /// Shards that have taken up what their spool holds. Clients are accepted once all have.
     started: usize,
+    /// Shards that wait for the logs of `[broker]`.
+    waiting: usize,
     notices: Receiver<Notice>,
     letters: Vec<Receiver<Letter>>,
     moving: Moving,
@@ -117,6 +125,8 @@ pub enum End {
     PowerCut,
     /// It has drained.
     Stopped,
+    /// The machine is gone, with its disks.
+    MachineLost,
 }
 
 impl Process {
@@ -136,6 +146,11 @@ impl Process {
     /// Whether every shard has taken up what its spool holds. What waits there is counted from then on.
     pub(crate) fn has_started(&self) -> bool {
         self.started == self.hosts.len()
+    }
+
+    /// The numbers of each shard.
+    pub(crate) fn boards(&self) -> Vec<Vec<u64>> {
+        self.hosts.iter().map(|host| host.board.read()).collect()
     }
 
     /// A number of a sink, all shards together.
@@ -201,7 +216,7 @@ impl World {
     /// The process starts on its disks.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "one process at a time");
-        self.life += 1;
+        self.life = self.broker.next_life(self.life);
         if self.life > 1 && self.plan.hostile.changes && !self.storm_over {
             let mut rng = stream(self.plan.seed, &format!("change {}", self.life));
             self.settings.change(&mut rng);
@@ -229,6 +244,8 @@ impl World {
             rules: config.rules.len(),
             bridges: config.bridges.len(),
         };
+        let slots = Arc::new(Slots::of(&config));
+        let peers = crate::instances::peers(&config, &slots);
         let (post, _mailboxes) = forebay::runtime::mailboxes(shards, 16).expect("mailboxes");
         let (resolver, _) = channel();
         let (tell, notices) = channel();
@@ -257,6 +274,8 @@ impl World {
             app: None,
             machine: Arc::new(forebay::rule::around::Machine::bare()),
             bans: Arc::default(),
+            slots: Arc::clone(&slots),
+            peers: Arc::clone(&peers),
         };
         let moving = Moving::default();
         let disks = std::mem::take(&mut self.disks);
@@ -283,18 +302,22 @@ impl World {
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
         let share = config.spool.as_ref().map(|spool| spool.sink_bytes_max).filter(|_| same);
-        let kept_max = config.spool.as_ref().map_or(0, |spool| spool.kept_max() as u64 / 2);
-        let segments_max = config.spool.as_ref().map_or(0, |spool| spool.segments_max);
-        let (stopping, started) = (false, 0);
+        let kept_log = config.kept_log();
+        let kept_max = kept_log.as_ref().map_or(0, |log| log.kept_max() as u64 / 2);
+        let segments_max = kept_log.as_ref().map_or(0, |log| log.segments_max);
+        let (stopping, started, waiting) = (false, 0, 0);
         self.process = Some(Process {
             hosts,
             layout,
+            slots,
+            peers,
             started_at,
             share,
             kept_max,
             segments_max,
             stopping,
             started,
+            waiting,
             notices,
             letters,
             moving,
@@ -324,7 +347,7 @@ impl World {
     }
 
     /// Simulated time, and what the machine's clocks say.
-    fn clocks(&self) -> (u64, Monotonic, i64) {
+    pub(crate) fn clocks(&self) -> (u64, Monotonic, i64) {
         (self.time, Monotonic(self.time - self.boot + UPTIME), wall_ms(self.time) + self.clock_ahead_ms)
     }
 
@@ -343,9 +366,14 @@ impl World {
                     self.judge_stop(shard, rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
+                Notice::SourcesOver(_) if self.has_instances() => self.instance_reads_no_more(),
                 Notice::SourcesOver(_) => self.sources_over(),
-                // No run has a log in Kafka, so no shard waits for one or loses one.
-                Notice::Reconfigured(_) | Notice::Waiting(_) | Notice::LogLost { .. } => {}
+                Notice::Waiting(_) => self.shard_waits(),
+                Notice::LogLost { shard, why } => return self.log_lost(shard, &why),
+                Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_) => {
+                    self.hear_of_slots(notice);
+                }
+                Notice::Reconfigured(_) => {}
             }
         }
     }
@@ -403,298 +431,29 @@ impl World {
         (0..self.shards()).any(|shard| self.disk_mut(shard).is_some_and(|disk| disk.health.reads_fail))
     }
 
+    /// What `[broker]` needs of Kafka is asked for once every shard waits for it.
+    fn shard_waits(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        process.waiting += 1;
+        if process.waiting < process.hosts.len() {
+            return;
+        }
+        if self.has_instances() { self.prepare_instance() } else { self.prepare_broker() }
+    }
+
     /// Clients are accepted once every shard has started, as in the service.
     fn shard_started(&mut self) {
         let Some(process) = &mut self.process else { return };
         process.started += 1;
         let shards = process.hosts.len();
-        if process.started == shards {
-            (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Accept)));
-        }
-    }
-
-    /// A shard's turn, in the order of the runtime.
-    pub(crate) fn turn(&mut self, shard: usize) {
-        let (time, now, wall) = self.clocks();
-        let Some(process) = &mut self.process else { return };
-        let host = &mut process.hosts[shard];
-        if !host.turns.within_bounds(time) {
-            self.judge.fails("spin", format!("shard {shard} turns without end\n{}", self.state()));
+        if process.started < shards {
             return;
         }
-        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
-        host.wake_at = None;
-        (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
-        host.ring.begin_turn();
-        let inbox = std::mem::take(&mut host.inbox);
-        self.feed_unread(shard);
-        for one in inbox {
-            self.deliver(shard, one);
-        }
-        self.open_waiting(shard);
-        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
-        while let Some(event) = host.ring.disk.answer() {
-            host.core.on_segment(&mut host.ring, event);
-        }
-        while let Some(token) = host.ring.due_timer() {
-            host.core.on_timer(&mut host.ring, token);
-        }
-        host.core.on_turn_end(&mut host.ring);
-        host.ring.disk.turn_ended();
-        if host.ring.has_left_over() {
-            host.wake_at.get_or_insert(time + 50_000);
-        }
-        self.collect(shard);
-        self.check_board();
-        self.check_windows();
-        if let Some(turns) = self.kill_after_turns {
-            self.kill_after_turns = turns.checked_sub(1);
-            if self.kill_after_turns == Some(0) {
-                self.kill_again();
-            }
-        }
-    }
-
-    fn kill_again(&mut self) {
-        self.kill_after_turns = None;
-        let how = if self.crash_rng.bool() { End::Kill } else { End::PowerCut };
-        let mut rng = self.crash_rng.clone();
-        self.crash(how, &mut rng);
-        self.crash_rng = rng;
-    }
-
-    fn deliver(&mut self, shard: usize, one: In) {
-        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
-        let (core, ring) = (&mut host.core, &mut host.ring);
-        match one {
-            In::Accept(socket, listener) => {
-                let conn = ring.open(socket, None, listener);
-                if let (true, Some(wire)) = (self.sockets.get(&socket).is_some_and(|s| s.has_layer), ring.named(conn)) {
-                    wire.layered = Some(Box::new(Layered::server()));
-                }
-                core.on_accept(ring, conn, ListenerId(listener));
-            }
-            In::Bytes(socket, bytes) => match ring.conn_of(socket) {
-                Some(conn) => self.feed(shard, conn, &bytes),
-                // It has moved: what it has not read is read by its new shard.
-                None => host.moved.push(In::Bytes(socket, bytes)),
-            },
-            In::Closed(socket, why) => match ring.conn_of(socket) {
-                Some(conn) => {
-                    while ring.has_unread(conn) {
-                        let nothing = Opened { plain: Vec::new(), facts: None, error: None };
-                        let (unread, _) = nothing.deliver(ring.take_unread(conn), core, ring, conn);
-                        ring.keep_unread(conn, unread);
-                    }
-                    core.on_close(ring, conn, why);
-                    ring.release(conn);
-                    self.sockets.remove(&socket);
-                }
-                None => host.moved.push(In::Closed(socket, why)),
-            },
-            In::Mail(letter) => core.on_mail(ring, letter),
-            In::Connected(link) => {
-                if let Some(conn) = self.links.get(&link).map(|link| link.conn)
-                    && ring.open_wire(conn).is_some()
-                {
-                    core.on_connect(ring, conn);
-                    if ring.is_layered(conn) {
-                        self.feed(shard, conn, &[]);
-                    }
-                }
-            }
-            In::LinkBytes(link, bytes) => {
-                if let Some(conn) = self.links.get(&link).map(|link| link.conn)
-                    && ring.open_wire(conn).is_some()
-                {
-                    self.feed(shard, conn, &bytes);
-                }
-            }
-            In::LinkClosed(link, why) => {
-                if let Some(conn) = self.links.remove(&link).map(|link| link.conn)
-                    && ring.open_wire(conn).is_some()
-                {
-                    core.on_close(ring, conn, why);
-                    ring.release(conn);
-                }
-            }
-        }
-    }
-
-    /// Bytes of a connection, by its layer if it has one.
-    fn feed(&mut self, shard: usize, conn: ConnId, bytes: &[u8]) {
-        let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
-            return;
-        };
-        let opened = if ring.is_layered(conn) {
-            let Some(opened) = ring.open_layer(conn, bytes) else { return };
-            opened
+        if self.has_instances() {
+            self.instance_started();
         } else {
-            Opened { plain: bytes.to_vec(), facts: None, error: None }
-        };
-        let (unread, error) = opened.deliver(ring.take_unread(conn), core, ring, conn);
-        ring.keep_unread(conn, unread);
-        if let Some(error) = error {
-            self.judge.fails("layer", format!("shard {shard}: {}", error.what));
-        }
-    }
-
-    /// Bytes that a shard has left for this turn come before what is new.
-    fn feed_unread(&mut self, shard: usize) {
-        let Some(process) = &mut self.process else { return };
-        for conn in process.hosts[shard].ring.with_unread() {
-            self.feed_plain(shard, conn);
-        }
-    }
-
-    fn feed_plain(&mut self, shard: usize, conn: ConnId) {
-        let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
-            return;
-        };
-        let nothing = Opened { plain: Vec::new(), facts: None, error: None };
-        let (unread, _) = nothing.deliver(ring.take_unread(conn), core, ring, conn);
-        ring.keep_unread(conn, unread);
-    }
-
-    /// Handshakes that have waited for their turn.
-    fn open_waiting(&mut self, shard: usize) {
-        while let Some(process) = &mut self.process
-            && let Some((conn, bytes)) = process.hosts[shard].ring.next_in_line()
-        {
-            self.feed(shard, conn, &bytes);
-        }
-    }
-
-    /// A connection that waits for room in a mailbox is not read: the kernel keeps its bytes.
-    fn keep_unread(&mut self, shard: usize, socket: u64, one: In) {
-        let Some(process) = &mut self.process else { return };
-        let waits = process.moving.borrow().values().any(|waiting| *waiting == socket);
-        if waits {
-            process.hosts[shard].moved.push(one);
-        }
-    }
-
-    /// What a shard has done in a turn goes out.
-    fn collect(&mut self, shard: usize) {
-        let Some(process) = &mut self.process else { return };
-        let host = &mut process.hosts[shard];
-        let mail = std::mem::take(&mut host.ring.mail);
-        let dialled = std::mem::take(&mut host.ring.dialled);
-        let moved = std::mem::take(&mut host.moved);
-        self.moves_put_off += std::mem::take(&mut host.ring.moves_put_off);
-        let (mut sent, mut closed) = (Vec::new(), Vec::new());
-        for slot in 0..host.ring.wires.len() {
-            let Some(conn) = host.ring.id_of(slot) else { continue };
-            let wire = &mut host.ring.wires[slot];
-            let bytes = wire.take_out();
-            if !bytes.is_empty() {
-                sent.push((conn, wire.socket, wire.outgoing.is_some(), bytes));
-                // Told when something was sent, as the runtime tells it: not while all that the shard has written waits for its disk.
-                if wire.has_room_again() {
-                    host.core.on_writable(&mut host.ring, conn);
-                    host.wake_at.get_or_insert(self.time);
-                }
-            }
-            let wire = &host.ring.wires[slot];
-            if wire.closed {
-                closed.push((conn, wire.socket, wire.outgoing.is_some()));
-            }
-        }
-        for (to, letter) in mail {
-            self.post((shard, to), letter);
-        }
-        for one in moved {
-            let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };
-            let socket = *socket;
-            match self.sockets.get(&socket).map(|entry| entry.shard) {
-                Some(to) if to != shard => self.put(to, one),
-                Some(_) => self.keep_unread(shard, socket, one),
-                None => {}
-            }
-        }
-        for conn in dialled {
-            self.dial(shard, conn);
-        }
-        for (conn, socket, outgoing, bytes) in sent {
-            if outgoing { self.send_to_broker(shard, conn, bytes) } else { self.send_to_device(socket, bytes) }
-        }
-        for (conn, socket, outgoing) in closed {
-            if let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) {
-                host.core.on_close(&mut host.ring, conn, Closed::Local);
-                host.ring.release(conn);
-                host.wake_at.get_or_insert(self.time);
-            }
-            if outgoing { self.given_up(shard, conn) } else { self.socket_gone(socket) }
-        }
-        self.take_letters();
-        self.look_at_notices();
-        let stopped = self.process.as_ref().is_some_and(|p| p.hosts.iter().all(|host| host.ring.stopped));
-        if stopped {
-            let mut rng = self.crash_rng.clone();
-            self.ends(End::Stopped, &mut rng);
-            self.crash_rng = rng;
-        }
-    }
-
-    /// A shard sends a letter to another one, after those on their way there.
-    fn post(&mut self, (from, to): (usize, usize), letter: Mail) {
-        let slowest = self.plan.mail;
-        if slowest == 0 {
-            return self.arrived((from, to), letter);
-        }
-        // Some are much later than others.
-        let slow = self.mail_rng.u8(..8) == 0;
-        let way = self.mail_rng.u64(..if slow { slowest } else { slowest / 50 });
-        let (life, soonest) = (self.life, self.time + way);
-        let Some(line) = self.process.as_mut().and_then(|process| process.mail.get_mut(to)) else { return };
-        line.letters.push_back((from, letter));
-        line.clear_at = line.clear_at.max(soonest);
-        let at = line.clear_at;
-        self.schedule(at, Event::Mail(life, to));
-    }
-
-    /// The first letter under way to a shard arrives, if the process in which it was sent still runs.
-    pub(crate) fn mail_arrives(&mut self, life: u32, to: usize) {
-        let process = self.process.as_mut().filter(|_| life == self.life);
-        if let Some((from, letter)) = process.and_then(|process| process.mail[to].letters.pop_front()) {
-            self.arrived((from, to), letter);
-        }
-    }
-
-    fn arrived(&mut self, (from, to): (usize, usize), letter: Mail) {
-        if let Mail::HandOver(detached, _) = &letter {
-            self.layers_moved[0] += u64::from(detached.layer.is_some());
-            self.layers_moved[1] += u64::from(!detached.unsent.is_empty());
-            let socket = self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
-            if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
-                entry.shard = to;
-            }
-            // What has come for it meanwhile goes there as well.
-            let time = self.time;
-            let host = self.process.as_mut().and_then(|process| process.hosts.get_mut(from));
-            if let Some(host) = host.filter(|host| !host.moved.is_empty()) {
-                host.wake_at.get_or_insert(time);
-            }
-        }
-        self.put(to, In::Mail(letter));
-    }
-
-    fn take_letters(&mut self) {
-        let Some(process) = &self.process else { return };
-        let taken: Vec<(usize, Letter)> = process
-            .letters
-            .iter()
-            .enumerate()
-            .flat_map(|(sink, letters)| letters.try_iter().map(move |letter| (sink, letter)))
-            .collect();
-        for (sink, letter) in taken {
-            let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("a line of JSON");
-            let message = line["value"].as_str().and_then(|value| message_number(value.as_bytes()));
-            self.note(|| format!("letter of sink {sink}: {message:?}, {}", line["reason"]));
-            // One file for each sink, written in order.
-            let at = self.judge.file_clear.get(&sink).copied().unwrap_or(0).max(self.time) + self.rng.u64(..20 * MS);
-            self.judge.file_clear.insert(sink, at);
-            self.schedule(at, Event::Filed(self.life, letter.shard, sink, message));
+            self.give_retained();
+            (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Accept)));
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::world::World;
 /// What an answer says of a sink's row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    topic: String,
-    partition: usize,
-    offset: Option<i64>,
+    pub(crate) topic: String,
+    pub(crate) partition: usize,
+    pub(crate) offset: Option<i64>,
 }
 
 /// The receipts of a PUBACK or PUBREC, from its reason code on.
@@ -82,6 +82,9 @@ impl World {
         let asked = device.is_v5() && device.has_receipts;
         if receipts.is_empty() && !asked {
             return;
+        }
+        if self.settings.broker.is_some() {
+            return self.judge_route_receipts(number, receipts);
         }
         let takes = |sink: &usize| self.settings.takes(*sink, &message.topic);
         let sinks: Vec<usize> = (0..self.settings.sinks.len()).filter(takes).collect();

@@ -35,6 +35,8 @@ pub struct Wire {
     /// The socket of the device at its other end.
     pub socket: u64,
     listener: u16,
+    /// The address of its other end, where that is not a client's.
+    pub(crate) peer: Option<SocketAddr>,
     /// The connection's layer.
     pub(crate) layered: Option<Box<Layered>>,
     /// Bytes that the shard has not taken, as the connection had had its quantum.
@@ -45,6 +47,11 @@ impl Wire {
     /// What goes out of what the shard has written, and of what its layer says.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
+    }
+
+    /// Whether it is this connection's.
+    pub(crate) const fn is_of(&self, conn: ConnId) -> bool {
+        self.generation == conn.generation && !self.closed
     }
 
     /// Whether the shard must hear now that there is room again.
@@ -373,8 +380,9 @@ impl Io<Mail> for Ring {
         }
         conn
     }
-    fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
-        Some(PEER)
+    fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        let wire = self.wires.get(conn.slot as usize).filter(|wire| wire.generation == conn.generation);
+        wire.and_then(|wire| wire.peer).or(Some(PEER))
     }
     fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
     fn start_accepting(&mut self) {

@@ -84,7 +84,7 @@ impl Sums {
         Self {
             messages: world.messages.len() as u64,
             batches: world.clusters.iter().map(|cluster| cluster.entries.len() as u64).sum(),
-            processes: u64::from(world.life),
+            processes: u64::from(world.life).max(world.lives.len() as u64),
             unknown: counted.iter().map(|sink| sink.unknown).sum(),
             failed: counted.iter().map(|sink| sink.dropped + sink.expired + sink.refused + sink.rotten).sum(),
             dead: counted.iter().map(|sink| sink.dead).sum(),
@@ -95,7 +95,7 @@ impl Sums {
             moves_put_off: world.moves_put_off,
             no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             copies: [world.subscribers.iter().map(|one| one.ledger.count() as u64).sum(), world.copies_dropped()],
-            full: u64::from(!world.subscribers.is_empty() && world.judge.log_was_full),
+            full: u64::from(!world.subscribers.is_empty() && !world.judge.full_in.is_empty()),
             records: world.read(),
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),

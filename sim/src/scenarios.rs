@@ -73,6 +73,7 @@ fn settings() -> Settings {
         clusters: vec!["127.0.0.1".to_owned()],
         sinks: vec![sink("all", Buffer::Disk, Level::Stored)],
         sources: Vec::new(),
+        broker: None,
         spool: Some(SpoolPlan {
             segment_bytes: 64 << 10,
             segments_max: 64,

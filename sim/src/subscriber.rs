@@ -128,6 +128,10 @@ pub struct Subscriber {
     /// What it has to answer: first byte and packet identifier, in order.
     owed: VecDeque<(u8, u16)>,
     aliases: HashMap<u16, String>,
+    /// The instance that it was told to connect to, by index.
+    pub(crate) sent_to: Option<usize>,
+    /// Several instances are its broker.
+    pub(crate) is_relayed: bool,
     /// What this session has got.
     pub ledger: Ledger,
     pub(crate) rng: fastrand::Rng,
@@ -174,6 +178,8 @@ impl Subscriber {
             open: BTreeMap::new(),
             owed: VecDeque::new(),
             aliases: HashMap::new(),
+            sent_to: None,
+            is_relayed: false,
             ledger: Ledger::default(),
             rng,
         }
@@ -391,10 +397,16 @@ impl Subscriber {
             return Err(format!("{packet:?} before CONNACK"));
         }
         match packet {
-            Packet::ConnAck(connack) if connack.reason.is_error() => match connack.reason.0 {
-                0x97 | 0x88 | 0x89 | 0x9f | 3 => {}
-                _ => return Err(format!("{connack:?}")),
-            },
+            Packet::ConnAck(connack) if connack.reason.is_error() => {
+                let mut properties = connack.properties.iter();
+                self.sent_to = properties.find_map(|property| match property {
+                    Property::ServerReference(server) => crate::instances::named_in(server.as_bytes()),
+                    _ => None,
+                });
+                if !matches!(connack.reason.0, 0x97 | 0x88 | 0x89 | 0x9c | 0x9f | 3) {
+                    return Err(format!("{connack:?}"));
+                }
+            }
             Packet::ConnAck(connack) => self.greeted(connack.session_present, (time, life))?,
             Packet::Publish(publish) => return self.published(publish).map(Some),
             Packet::PubRel(ack) => {
@@ -419,6 +431,8 @@ impl Subscriber {
 
     fn greeted(&mut self, is_present: bool, (time, life): (u64, u32)) -> Result<(), String> {
         let is_expected = match (self.kept && !self.wants_new, self.known) {
+            // Its front may have sent the CONNECT to two owners, of which the first did not answer.
+            (true, Known::No) if self.is_relayed => None,
             (false, _) | (_, Known::No) => Some(false),
             (_, Known::Yes) => Some(true),
             (_, Known::Maybe) => None,

@@ -100,7 +100,7 @@ impl World {
     pub(crate) fn subscribers_come_to_rest(&mut self) {
         self.hear_nothing_more();
         self.judge_queues();
-        if self.settings.spool.is_some() && self.judge.is_well() {
+        if self.settings.keeps_sessions() && self.judge.is_well() {
             self.judge.is_at_rest = true;
             let mut rng = stream(self.plan.seed, "last crash");
             let how = if rng.bool() { End::Kill } else { End::PowerCut };

@@ -56,7 +56,7 @@ fn seeds_with_a_sync_interval_are_green() {
 /// A seed has the same digest each time, and one of its own; another run of the same seed has another.
 #[test]
 fn a_digest_is_of_all_that_is_seen() {
-    for kind in [Kind::All, Kind::Shares, Kind::Sources] {
+    for kind in [Kind::All, Kind::Shares, Kind::Sources, Kind::Broker, Kind::Instances] {
         let digests = |without| run::many(0..3, kind, &without, 2).digests;
         let found = digests(Without::default());
         assert_eq!(found, digests(Without::default()), "{kind:?}");
@@ -100,6 +100,26 @@ fn seeds_with_sources_are_green() {
     assert!(sums.processes > each * 4 && records > each * 40 && copies > each * 60 && commits > each * 10, "{sums:?}");
 }
 
+/// With `[broker]`: messages go through Kafka, and sessions are kept there.
+#[test]
+fn seeds_with_broker_are_green() {
+    let seeds = 0..12;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::Broker, seeds);
+    let [records, _, commits] = sums.records;
+    assert!(sums.processes > each * 4 && sums.messages > each * 40 && sums.copies[0] > each * 30, "{sums:?}");
+    assert!(records > 0 && commits > each * 4 && sums.batches > each * 60, "{sums:?}");
+}
+
+/// Several instances of one broker, which come and go.
+#[test]
+fn seeds_with_instances_are_green() {
+    let seeds = 0..6;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::Instances, seeds);
+    assert!(sums.processes > each * 3 && sums.messages > each * 40 && sums.copies[0] > each * 30, "{sums:?}");
+}
+
 /// With settings that change between starts, failing reads and wrong clocks.
 #[test]
 fn hostile_seeds_are_green_but_for_known_faults() {
@@ -129,15 +149,23 @@ fn seeds_that_are_known_to_be_red_are_red() {
     }
 }
 
-#[test]
-fn seeds_that_were_red_are_green() {
+/// Runs the seeds that were red. Each is run with layers and without, as most are older than layers: in two tests, so that neither is the last
+/// one on a core of its own.
+fn seeds_that_were_red_are_green(layers: &Without) {
     for (kind, seed, fault) in CURED_SEEDS {
-        // Most are older than layers.
-        for layers in [Without::default(), without_layers()] {
-            let (result, _) = run::run(*seed, *kind, &layers, false);
-            assert!(result.is_ok(), "{fault} is back: seed {seed} of {kind:?}: {result:?}");
-        }
+        let (result, _) = run::run(*seed, *kind, layers, false);
+        assert!(result.is_ok(), "{fault} is back: seed {seed} of {kind:?}: {result:?}");
     }
+}
+
+#[test]
+fn cured_seeds_are_green() {
+    seeds_that_were_red_are_green(&Without::default());
+}
+
+#[test]
+fn cured_seeds_are_green_without_layers() {
+    seeds_that_were_red_are_green(&without_layers());
 }
 
 /// Runs in which sessions move to other shards.

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay::rules::Rules;
 use forebay::shard::mail::Mail;
 
+use crate::broker::Step;
 use crate::device::{Device, Message};
 use crate::disk::Disk;
 use crate::faults::{Cure, Fault};
+use crate::instances::{Happening, Instances};
 use crate::judge::Judge;
 use crate::judge::shares::Share;
 use crate::kafka::Cluster;
@@ -58,6 +60,14 @@ pub enum Event {
     Write,
     /// Sources had their time: this process drains.
     Drain(u32),
+    /// A step of a start with `[broker]`.
+    Prepare(Step),
+    /// A batch of a start that has gone on without it, or was killed, arrives: log, bytes, process.
+    LateWrite(usize, Vec<u8>, u32),
+    /// A process that stood still goes on.
+    Thaw(u32),
+    /// Something happens at an instance, or between two.
+    Instance(Happening),
 }
 
 /// Whose a connection is.
@@ -67,6 +77,8 @@ pub enum Client {
     Device(usize),
     /// A subscriber, by index.
     Subscriber(usize),
+    /// Another instance, which relays a client over this connection.
+    Relay(u64),
 }
 
 /// A client's connection.
@@ -74,8 +86,10 @@ pub enum Client {
 pub struct Socket {
     /// Whose it is.
     pub client: Client,
-    /// The shard that has it.
+    /// The shard that has it, and its process.
     pub shard: usize,
+    /// The process of that shard.
+    pub life: u32,
     /// Nothing arrives at the client before this.
     pub clear_at: u64,
     /// It has a layer.
@@ -154,6 +168,8 @@ pub struct World {
     pub(crate) damage: crate::damage::Damage,
     pub(crate) data_dir: Option<crate::shards::DataDir>,
     pub(crate) sources: crate::sources::Sources,
+    pub(crate) broker: crate::broker::Broker,
+    pub(crate) instances: Instances,
 }
 
 impl World {
@@ -222,6 +238,8 @@ impl World {
             damage: crate::damage::Damage::new(seed),
             data_dir: None,
             sources: crate::sources::Sources::new(seed),
+            broker: crate::broker::Broker::new(seed),
+            instances: Instances::new(&plan),
             rules: &forebay::rules::KEPT,
             plan,
         };
@@ -274,7 +292,9 @@ impl World {
             self.schedule(at, Event::Device(device));
         }
         self.subscribers_begin();
+        self.broker_begins();
         self.sources_begin();
+        self.instances_begin();
         for (fault, mean) in self.plan.faults.clone() {
             self.next_fault(fault, mean);
         }
@@ -298,6 +318,9 @@ impl World {
     /// Faults end, and all comes to rest; then the last look.
     pub fn come_to_rest(&mut self) {
         self.faults_end();
+        if self.has_instances() {
+            return self.instances_come_to_rest();
+        }
         if self.plan.reading.is_some() {
             self.sources_calm_down();
             self.sources_stop_early();
@@ -321,7 +344,9 @@ impl World {
         while !self.is_over() && self.judge.is_well() {
             let waited = self.time - calm;
             // What a flood leaves may go one record at a time.
-            let patience = if self.plan.hostile.flood { 300 * S } else { 120 * S };
+            // A process without anything to write notices with its next beat, 60 s later, that another one has its logs.
+            let is_patient = self.plan.hostile.flood || self.settings.broker.is_some();
+            let patience = if is_patient { 300 * S } else { 120 * S };
             if waited > patience {
                 self.judge_delivery();
                 self.judge_sources();
@@ -357,13 +382,18 @@ impl World {
     /// Whether all is done and answered, and nothing waits.
     #[must_use]
     pub fn is_over(&self) -> bool {
+        if self.has_instances() {
+            return self.instances_are_over();
+        }
         let Some(process) = &self.process else { return false };
-        self.devices.iter().all(|device| device.is_done(&self.messages))
+        // What costs least first: the last two look through all that there is.
+        process.has_started()
+            && !process.stopping
+            && self.broker.others.is_empty()
+            && process.buffered_rows() == 0
+            && self.devices.iter().all(|device| device.is_done(&self.messages))
             && self.has_delivered()
             && self.has_read_all()
-            && process.has_started()
-            && process.buffered_rows() == 0
-            && !process.stopping
     }
 
     /// What stands where, for a run that does not end.
@@ -385,9 +415,10 @@ impl World {
         lines.extend(self.subscribers.iter().map(Subscriber::describe));
         if let Some(process) = &self.process {
             lines.push(process.describe());
-        } else {
+        } else if !self.has_instances() {
             lines.push("no process".to_owned());
         }
+        lines.extend(self.describe_instances());
         for cluster in &self.clusters {
             let groups = cluster.groups().into_iter().flat_map(|groups| &groups.by_name);
             lines.extend(groups.map(|(name, group)| format!("group {name}: {}", group.describe())));
@@ -411,7 +442,8 @@ impl World {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let kafka = self.clusters.iter().filter_map(Cluster::next_at).min();
             let host = self.process.as_ref().and_then(|process| process.next_at(self.boot));
-            let next = [event, kafka, host.map(|(at, _)| at)].into_iter().flatten().min();
+            let other = self.next_of_others();
+            let next = [event, kafka, host.map(|(at, _)| at), other.map(|(at, ..)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= until) else { break };
             self.time = self.time.max(next);
             if kafka == Some(next) {
@@ -420,8 +452,10 @@ impl World {
                 if let Some((_, event)) = self.events.pop_first() {
                     self.happens_now(event);
                 }
-            } else if let Some((_, shard)) = host {
+            } else if let Some((_, shard)) = host.filter(|(at, _)| *at == next) {
                 self.turn(shard);
+            } else if let Some((_, shard, life)) = other {
+                self.within(life, |world| world.turn(shard));
             }
         }
         self.time = self.time.max(until);
@@ -442,24 +476,40 @@ impl World {
                 }
             }
             Event::Cure(cure) => self.cure(cure),
-            Event::Dialled(link, ok) => self.dialled(link, ok),
+            Event::Dialled(link, ok) => self.of_link(link, |world| world.dialled(link, ok)),
             Event::ToBroker(link, bytes) => self.arrives_at_broker(link, &bytes),
             Event::Serve(link) => self.serve(link),
-            Event::ToShard(link, bytes) => self.arrives_at_shard(link, bytes),
-            Event::CutAtShard(link) => self.cut_at_shard(link),
+            Event::ToShard(link, bytes) => self.of_link(link, |world| world.arrives_at_shard(link, bytes)),
+            Event::CutAtShard(link) => self.of_link(link, |world| world.cut_at_shard(link)),
             Event::ToDevice(socket, bytes) => self.client_reads(socket, &bytes),
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
-            Event::Mail(life, to) => self.mail_arrives(life, to),
-            Event::Start => self.start(),
+            Event::Mail(life, to) => drop(self.within(life, |world| world.mail_arrives(life, to))),
+            Event::Start if self.process.is_none() && !self.has_instances() => self.start(),
+            // One that stood still went on and ended before its successor started: that has started by now.
+            Event::Start => {}
             Event::ReadsFail => self.reads_fail(),
             Event::Rot => self.rot(),
             Event::FilesHang => self.files_hang(),
             Event::Write => self.write_records(),
             Event::Drain(life) => self.drain(life),
+            Event::Prepare(step) => drop(self.within(step.life, |world| world.prepares(step))),
+            Event::Thaw(life) => self.thaw(life),
+            Event::Instance(happening) => self.happens_at_instance(happening),
+            Event::LateWrite(log, bytes, life) => self.late_write(log, bytes, life),
             Event::Look => {
                 self.look();
                 self.schedule(self.time + 250 * MS, Event::Look);
             }
+        }
+    }
+
+    /// Does something as the process of a connection to a broker, or where that is gone, as no process of it.
+    fn of_link(&mut self, link: u64, work: impl FnOnce(&mut Self)) {
+        let life = self.links.get(&link).map_or(self.life, |link| link.life);
+        if life == self.life || self.broker.others.contains_key(&life) {
+            self.within(life, work);
+        } else {
+            work(self);
         }
     }
 

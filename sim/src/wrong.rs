@@ -24,8 +24,8 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`): nobody loses a right here, and there are
-    /// neither rules in SQL nor bridges.
+    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`): nobody loses a right
+    /// here, and there are neither rules in SQL, nor bridges, nor slots that come while others are served.
     Shards,
 }
 
@@ -62,7 +62,7 @@ macro_rules! wrong {
 }
 
 use FoundBy::{Cost, Producer, Script, Seed, Shards};
-use Kind::{All, Memory, Shares, Sources, Subscribers};
+use Kind::{All, Broker, Instances, Memory, Shares, Sources, Subscribers};
 
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
@@ -120,6 +120,19 @@ wrong! {
     UnmetIsHad, Seed(Sources, 8), { fn is_had(&self, _: bool) -> bool { true } }
     ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }
+    OthersStayOpen, Seed(Broker, 8), { fn closes_others(&self) -> bool { false } }
+    SyncedWhenSent, Seed(Broker, 14), { fn waits_for_kafka(&self) -> bool { false } }
+    MovesOnAtOnce, Seed(Broker, 23), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
+    RepeatsUnderOtherIdentity, Seed(Broker, 0), { fn keeps_identity(&self) -> bool { false } }
+    ForgetsWhoRepeats, Seed(Broker, 0), { fn restores_packet_ids(&self) -> bool { false } }
+    SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
+    EndsCopiesAtOnce, Seed(Broker, 10), { fn may_end_copy(&self, _: bool) -> bool { true } }
+    GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
+    ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
+    LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
+    CopiesUnanswered, Seed(Broker, 7), { fn waits_for_copy(&self) -> bool { false } }
+    KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
+    InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }
     SomeIsAll, Shards, { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
     OnErrorIgnored, Shards, { fn may_skip(&self, _: bool) -> bool { true } }

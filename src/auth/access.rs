@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::acl::{Client, Grants, Subscription, Wanted};
+use super::acl::{Action, Client, Grants, Subscription, Wanted};
 use super::enhanced::Exchange;
 use super::policy::{Admission, By, Policy, Refusal};
 use super::shares::Place;
@@ -147,20 +147,20 @@ impl Access {
         Some(policy.decides(self.grants.as_deref(), Client { identity, client_id }, wanted))
     }
 
-    /// The same for a filter.
+    /// The same for an action with a filter.
     #[must_use]
-    pub fn decides_filter(&self, identity: Option<&str>, client_id: &str, filter: &str) -> Option<String> {
+    pub fn decides_filter(&self, identity: Option<&str>, client_id: &str, wanted: (Action, &str)) -> Option<String> {
         let policy = self.policy.as_ref()?;
-        let (_, by) = policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter);
+        let (_, by) = policy.subscription(self.grants.as_deref(), Client { identity, client_id }, wanted);
         Some(by.map_or_else(|| "no rule grants any topic that it matches".to_owned(), |by| policy.words(by)))
     }
 
-    /// Whether its client may subscribe to a filter. A session of an earlier process is checked when its client is
+    /// Whether its client may do that with the topics that a filter matches. A session of an earlier process is checked when its client is
     /// back.
     #[must_use]
-    pub fn subscription(&self, identity: Option<&str>, client_id: &str, filter: &str) -> Subscription {
+    pub fn subscription(&self, identity: Option<&str>, client_id: &str, wanted: (Action, &str)) -> Subscription {
         let Some(policy) = &self.policy else { return Subscription::Checked };
-        policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter).0
+        policy.subscription(self.grants.as_deref(), Client { identity, client_id }, wanted).0
     }
 
     /// Whether its client may be sent that. A session of an earlier process is checked when its client is back: until

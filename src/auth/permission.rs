@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::acl::{Client, Coverage, Grants, Rule, Subscription, Wanted};
+use super::acl::{Action, Client, Coverage, Grants, Rule, Subscription, Wanted};
 use super::policy::Policy;
 
 /// Whether a client may do something, and why.
@@ -72,25 +72,25 @@ impl Policy {
         }
     }
 
-    /// Whether a client may subscribe to a filter, and what grants all or some of it.
+    /// Whether a client may do that with the topics that a filter matches, and what grants all or some of it.
     #[must_use]
     pub fn subscription<'a>(
         &'a self,
         grants: Option<&'a Grants>,
         client: Client<'_>,
-        filter: &str,
+        wanted: (Action, &str),
     ) -> (Subscription, Option<Basis<'a>>) {
         let mut coverage = Coverage::default();
         if let Some(grants) = grants {
-            if grants.cover(client, filter, &mut coverage, |number| Basis::Claim(Some(number))) {
+            if grants.cover(client, wanted, &mut coverage, |number| Basis::Claim(Some(number))) {
                 return coverage.end();
             }
             for (name, role) in grants.roles().filter_map(|name| Some((name, self.role(name)?))) {
-                role.cover(client, filter, &mut coverage, |rule| Basis::Role(name, rule));
+                role.cover(client, wanted, &mut coverage, |rule| Basis::Role(name, rule));
             }
         }
         match self.acl() {
-            Some(acl) => acl.cover(client, filter, &mut coverage, |rule| Basis::Line(Some(rule))),
+            Some(acl) => acl.cover(client, wanted, &mut coverage, |rule| Basis::Line(Some(rule))),
             None if grants.is_none() => return (Subscription::Granted, Some(Basis::NoList)),
             None => {}
         }
@@ -110,7 +110,6 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::acl::Action;
     use super::super::policy::{Method, Role, Settings};
     use super::*;
     use crate::mqtt::packet::QoS;
@@ -120,7 +119,13 @@ mod tests {
         std::fs::write(&file, acl.unwrap_or_default()).unwrap();
         let role = |name: &str, publish: &[&str], subscribe: &[&str]| {
             let [publish, subscribe] = [publish, subscribe].map(|all| all.iter().map(ToString::to_string).collect());
-            Role { name: name.to_owned(), publish, subscribe }
+            let replay = vec!["commands/#".to_owned()];
+            Role {
+                name: name.to_owned(),
+                publish,
+                subscribe,
+                replay: if name == "sensor" { replay } else { Vec::new() },
+            }
         };
         let roles = vec![role("sensor", &["plant/%c/#", "user/%u"], &["commands/%c"]), role("none", &[], &[])];
         let acl_file = acl.map(|_| file.path().to_owned());
@@ -202,7 +207,8 @@ mod tests {
         let claim = json!([rule("deny", "x/secret"), rule("allow", "x/#"), rule("allow", "eq y/+"),
             { "permission": "allow", "action": "subscribe", "topic": "q", "qos": [0] }]);
         let said = |grants: Option<&Grants>, client_id, filter| {
-            let (outcome, by) = policy.subscription(grants, Client { identity: Some("ada"), client_id }, filter);
+            let (outcome, by) =
+                policy.subscription(grants, Client { identity: Some("ada"), client_id }, (Action::Receive, filter));
             let by = match by {
                 Some(Basis::Claim(Some(number))) => format!(" {number}"),
                 Some(Basis::Role(role, _)) => format!(" {role}"),
@@ -232,5 +238,39 @@ mod tests {
         assert_eq!(said(Some(&lists), "c1", "commands/c1"), "Refused");
         assert_eq!(said(None, "c1", "commands/c1"), "Refused");
         assert_eq!(said(None, "c1", "listed/a"), "Granted line 2");
+    }
+
+    /// The past is granted by words of its own, and where everything is.
+    #[test]
+    fn the_past_is_granted_where_it_is_named() {
+        let said = |policy: &Policy, grants: Option<&Grants>, filter: &str| {
+            policy.subscription(grants, Client { identity: Some("ada"), client_id: "c1" }, (Action::Replay, filter)).0
+        };
+        let of_file = policy(Some("user ada\ntopic readwrite #\ntopic replay listed/#\ntopic deny listed/secret\n"));
+        for (filter, outcome) in [
+            ("listed/a", Subscription::Granted),
+            ("listed/#", Subscription::Checked),
+            ("#", Subscription::Checked),
+            ("listed/secret", Subscription::Refused),
+            ("other", Subscription::Refused),
+        ] {
+            assert_eq!(said(&of_file, None, filter), outcome, "{filter}");
+        }
+        let wanted = Wanted { action: Action::Receive, topic: "listed/x", qos: QoS::AtMostOnce, retain: false };
+        let client = Client { identity: Some("bob"), client_id: "c1" };
+        let replay_alone = policy(Some("user bob\ntopic replay listed/#\n"));
+        assert!(!replay_alone.allows(None, client, wanted), "who may replay may not read for that");
+        assert_eq!(said(&policy(None), None, "#"), Subscription::Granted, "without a list everything is granted");
+        let sensor = with_roles(None, &["sensor"]);
+        assert_eq!(said(&policy(None), Some(&sensor), "commands/c1"), Subscription::Granted);
+        assert_eq!(said(&policy(None), Some(&sensor), "plant/c1/x"), Subscription::Refused);
+        let lists = with_roles(Some(json!({ "all": ["x/#"], "replay": ["x/y"] })), &[]);
+        assert_eq!(said(&policy(None), Some(&lists), "x/y"), Subscription::Granted);
+        assert_eq!(said(&policy(None), Some(&lists), "x/z"), Subscription::Refused);
+        let rule = |action: &str| json!([{ "permission": "allow", "action": action, "topic": "x" }]);
+        for (action, outcome) in [("replay", Subscription::Granted), ("all", Subscription::Refused)] {
+            let grants = with_roles(Some(rule(action)), &[]);
+            assert_eq!(said(&policy(None), Some(&grants), "x"), outcome, "{action}");
+        }
     }
 }

@@ -100,6 +100,8 @@ pub struct Role {
     pub publish: Vec<String>,
     /// Filters of what may be subscribed to.
     pub subscribe: Vec<String>,
+    /// Filters of topics with messages of the past that the role may ask for, if `subscribe` grants the topics.
+    pub replay: Vec<String>,
 }
 
 /// What a CONNECT brings.
@@ -274,7 +276,7 @@ impl Policy {
         let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
         let users = file(settings.password_file.as_deref(), users, &mut print, &mut problems);
         let acl = file(settings.acl_file.as_deref(), acl, &mut print, &mut problems);
-        let role = |role: &Role| (role.name.clone(), RoleRules::new(&role.publish, &role.subscribe));
+        let role = |role: &Role| (role.name.clone(), RoleRules::new(&role.publish, &role.subscribe, &role.replay));
         let roles = settings.roles.iter().map(role).collect();
         if problems.is_empty() {
             let nameless_print = print.finish();

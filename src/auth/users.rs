@@ -1,8 +1,9 @@
 //! A password file: mosquitto's, as it is. A line is `user:hash`; empty lines and lines that begin with `#` are passed over.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::decoys::{Decoys, Key};
 use super::password::{Hashing, Stored};
@@ -21,7 +22,7 @@ pub struct Users {
 pub struct User {
     /// The hash of the password.
     pub stored: Arc<Stored>,
-    /// Of the line: it changes with the password.
+    /// A hash of the line, which changes with the password. The same in every version and on every machine, as instances compare them.
     pub print: u64,
 }
 
@@ -50,7 +51,7 @@ impl Users {
                     continue;
                 }
             };
-            let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(line);
+            let print = xxh3_64(line.as_bytes());
             let stored = Arc::new(stored);
             stored_all.push(Arc::clone(&stored));
             if by_name.insert(name.into(), User { stored, print }).is_some() {
@@ -231,6 +232,8 @@ mod tests {
         let print = |hash: &str| Users::parse_alone(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
         assert_ne!(print(&one), print(&two));
         assert_eq!(print(&one), print(&one));
+        let pinned = "alice:$6$c2FsdHNhbHQ=$4XAxRRXiYS0=";
+        assert_eq!(xxh3_64(pinned.as_bytes()), 11_842_344_926_546_559_834);
     }
 
     /// X28: a wrong line or a user that is there twice refuses the file.

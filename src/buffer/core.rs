@@ -43,6 +43,8 @@ pub struct Buffer {
     pub(super) unsynced: VecDeque<(u64, u64)>,
     /// Whether the disk must be asked again without anything else happening.
     pub(super) wants_turn: bool,
+    /// Whether the disk has done something since the last flush.
+    has_moved: bool,
     /// What the start has found and nobody may know yet.
     opening: Option<Box<Restored>>,
     /// When the group under way was handed to the disk.
@@ -129,6 +131,7 @@ impl Buffer {
             unsynced: VecDeque::new(),
             flying: None,
             wants_turn: false,
+            has_moved: true,
             opening: None,
             log,
             settings,
@@ -143,6 +146,14 @@ impl Buffer {
         buffer.opening = Some(Box::new(Restored { report, ..restored }));
         buffer.look_at_room();
         Ok(buffer)
+    }
+
+    /// Has numbers and groups of a log count from after `first` on, so that those of several logs differ. Right after [`Buffer::open`].
+    #[must_use]
+    pub fn beginning_at(mut self, first: u64) -> Self {
+        self.log.begin_at(first);
+        self.next_session = self.next_session.max(first + 1);
+        self
     }
 
     /// What the start has found, once: when the last group that it found is on the disk for certain. Before that nothing of
@@ -168,6 +179,7 @@ impl Buffer {
     /// Once a turn, after all that it has to keep: starts a group, if there is one and none is under way.
     pub fn flush<D: Disk>(&mut self, disk: &mut D, now: Monotonic, wall: WallMs) {
         self.clock.turn(now, wall);
+        self.has_moved = self.wants_turn;
         let group = self.group();
         self.log.flush(disk, now, wall);
         if self.group() != group {
@@ -183,6 +195,7 @@ impl Buffer {
     /// Takes what the disk reports. Whether something has become durable: answers and cuts may be due.
     pub fn complete<D: Disk>(&mut self, disk: &mut D, completion: Completion, now: Monotonic) -> bool {
         let before = self.durable();
+        self.has_moved = true;
         self.log.complete(disk, completion);
         if let Completion::Synced { ok, .. } = completion {
             let took = self.flying.map_or(0, |begun| u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX));
@@ -251,6 +264,17 @@ impl Buffer {
     #[must_use]
     pub fn durable(&self) -> u64 {
         self.waiting.durable(self.log.durable())
+    }
+
+    /// Whether [`Buffer::flush`] has anything to do.
+    #[must_use]
+    pub fn has_to_flush(&self, now: Monotonic) -> bool {
+        let is_due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        self.has_moved
+            || self.log.moves_again()
+            || !self.is_idle()
+            || is_due(self.next_group_at())
+            || is_due(self.note_due())
     }
 
     /// Whether everything that was kept is durable.

@@ -113,6 +113,11 @@ impl Buffer {
         self.record(Record::Ended { number })
     }
 
+    /// The group that is being gathered, which is written even if nothing else stands in it.
+    pub fn beat(&mut self) -> u64 {
+        self.log.beat()
+    }
+
     /// Ends a record of an earlier process that cannot be read, or that belongs to nothing that can; a damaged one
     /// sets its segment aside.
     pub fn lose(&mut self, number: u64, is_damaged: bool) {

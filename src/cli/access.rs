@@ -159,19 +159,26 @@ impl Asker {
 fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<Decided, String> {
     let AccessArgs { action, topic, .. } = options;
     let (grants, who) = (asker.grants.as_deref(), asker.words());
-    if action == "subscribe" {
+    let of_filter = match action.as_str() {
+        "subscribe" => Some((Action::Receive, "read")),
+        "replay" => Some((Action::Replay, "replayed")),
+        _ => None,
+    };
+    if let Some((action, done)) = of_filter {
         if !topic::valid_filter(topic) {
             return Err(format!("{topic:?} is not a valid topic filter"));
         }
-        let (outcome, by) = policy.subscription(grants, asker.client(), topic);
+        let (outcome, by) = policy.subscription(grants, asker.client(), (action, topic));
         let refused = || format!("no rule grants it{}", asker.hint());
         let by = by.map_or_else(refused, |by| policy.words(by));
         let text = match outcome {
-            Subscription::Granted => format!("granted: every topic that {topic:?} matches may be read: {by} ({who})\n"),
-            Subscription::Checked => {
-                format!("granted in part: some topics that {topic:?} matches may be read: {by} ({who})\n")
+            Subscription::Granted => {
+                format!("granted: every topic that {topic:?} matches may be {done}: {by} ({who})\n")
             }
-            Subscription::Refused => format!("denied: no topic that {topic:?} matches may be read: {by} ({who})\n"),
+            Subscription::Checked => {
+                format!("granted in part: some topics that {topic:?} matches may be {done}: {by} ({who})\n")
+            }
+            Subscription::Refused => format!("denied: no topic that {topic:?} matches may be {done}: {by} ({who})\n"),
         };
         return Ok(Decided { text, is_granted: outcome != Subscription::Refused });
     }
@@ -227,6 +234,7 @@ mod tests {
             (None, "subscribe", "dev/d1/#", "acl:4: pattern read dev/%c/#"),
             (None, "subscribe", "dev/#", "granted in part"),
             (None, "subscribe", "plant/#", "denied: no topic"),
+            (None, "replay", "dev/d1/#", "denied: no topic that \"dev/d1/#\" matches may be replayed: "),
         ] {
             let Decided { text, is_granted } = ask(user, action, topic).unwrap();
             assert!(text.contains(said), "{text}");

@@ -269,6 +269,15 @@ impl Admin {
         (version >= first.max(R::VERSIONS.min)).then_some(version)
     }
 
+    /// As [`Admin::version`], `min` at least.
+    ///
+    /// # Errors
+    /// The broker has no such version, in words that name the request.
+    pub(super) fn needs<R: Request>(&self, (min, max): (i16, i16), name: &str) -> Result<i16, String> {
+        let version = self.version::<R>(max).filter(|version| *version >= min);
+        version.ok_or_else(|| format!("{}: it does not support {name}", self.broker))
+    }
+
     /// Sends a request and waits for its answer.
     ///
     /// # Errors

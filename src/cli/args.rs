@@ -1,8 +1,10 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
+mod access;
 mod config_file;
 mod import;
 mod letters;
+mod lists;
 mod operating;
 mod parts;
 mod rule;
@@ -15,14 +17,22 @@ mod users;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::access::{AccessArgs, PasswdArgs, TokenArgs};
 pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
 pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
 pub use self::letters::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
-pub use self::operating::{BansArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs};
-pub use self::parts::{BridgeAction, BridgesArgs, ChangeArgs, RuleAction, RulesArgs, SourceAction, SourcesArgs};
+pub use self::lists::{
+    ClientAction, ClientsArgs, EventsArgs, ListArgs, RetainedAction, RetainedArgs, SharesArgs, SubscriptionsArgs,
+};
+pub use self::operating::{
+    BansArgs, DrainArgs, FlowArgs, LogLevelArgs, MatchArgs, PublishArgs, TopArgs, TopBy, TopOf, TraceArgs,
+};
+pub use self::parts::{
+    BridgeAction, BridgesArgs, ChangeArgs, ClusterAction, ClustersArgs, ListenerAction, ListenersArgs, RuleAction,
+    RulesArgs, SourceAction, SourcesArgs,
+};
 pub use self::rule::{PastArgs, RuleCommand, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
@@ -32,7 +42,6 @@ pub use self::users::{
     UsersRemoveArgs,
 };
 use crate::config::{self, Config, Overrides, Problems};
-use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
 /// The version that `-V` prints after the name, and the commit and target that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
@@ -135,6 +144,8 @@ pub enum Command {
     Bridges(BridgesArgs),
     /// Show the rules of a running service: totals, last failure; or one with its statement, which can be paused and resumed
     Rules(RulesArgs),
+    /// Show the ways that messages take through a running service: from where, through which rule, to where, how each of these does, and how much goes along
+    Flow(FlowArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
     /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions, which can be disconnected and forgotten
@@ -145,9 +156,13 @@ pub enum Command {
     Shares(SharesArgs),
     /// Show the retained messages of a running service; or one with its payload, which can be deleted
     Retained(RetainedArgs),
-    /// Show the listeners of a running service: connections, publishes
-    Listeners(AskArgs),
-    /// Show the Kafka clusters of a running service: whether they can be reached, connections, memory of records
+    /// Show a running service as a whole: whether it is ready, connections, messages that wait, and what does not run
+    Status(AskArgs),
+    /// Show the log level of a running service, or set it until the service is restarted
+    LogLevel(LogLevelArgs),
+    /// Show the listeners of a running service: connections, publishes; create, change or remove one
+    Listeners(ListenersArgs),
+    /// Show the Kafka clusters of a running service: whether they can be reached, connections, memory of records; create, change, try or remove one
     Clusters(ClustersArgs),
     /// Show the histograms of a running service: times to acknowledgements, of Kafka's responses, batches
     Histograms(HistogramsArgs),
@@ -159,6 +174,11 @@ pub enum Command {
     Publish(PublishArgs),
     /// Show the bans of a running service; keep a client, a user or an address from connecting, or end that
     Bans(BansArgs),
+    /// Show the instances of the broker that a running service is one of
+    #[command(subcommand)]
+    Broker(BrokerCommand),
+    /// Have a running instance of a broker give its clients to the others and take none, and wait until they have them; or end that
+    Drain(DrainArgs),
     /// Show dead letters in Kafka topics of a running service, and send their records again
     #[command(subcommand)]
     DeadLetters(LettersCommand),
@@ -184,7 +204,7 @@ pub enum Command {
     /// Make a configuration of what another product is configured with; what differs is on standard error
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Inspect or empty the spool of a service that is not running
+    /// Show the spool of a running service; inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
     /// Print the default configuration, its JSON schema, or the set-up of another product's guide; or the file of a running service, which can be replaced
@@ -202,6 +222,13 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+/// What to show of the instances of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum BrokerCommand {
+    /// Show which instance serves which slot, and so which clients
+    Slots(AskArgs),
 }
 
 /// Options of `forebay check` and `forebay topics create` that choose the configuration.
@@ -282,77 +309,6 @@ pub struct ReloadArgs {
     pub dry_run: bool,
 }
 
-/// Options of `forebay passwd`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct PasswdArgs {
-    /// Password file; made if it does not exist
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-
-    /// User name
-    #[arg(value_name = "USER")]
-    pub user: String,
-
-    /// Choose a random password and print it: for devices, its hash is quick to check
-    #[arg(long, conflicts_with = "delete")]
-    pub generate: bool,
-
-    /// Store what SCRAM-SHA-256 needs, with which the user can log in by its password, too
-    #[arg(long, conflicts_with = "delete")]
-    pub scram: bool,
-
-    /// Delete the user
-    #[arg(long)]
-    pub delete: bool,
-}
-
-/// Options of `forebay access`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct AccessArgs {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub from: FromArgs,
-
-    /// NAME of the [auth.NAME]; may be left out if there is only one
-    #[arg(long, value_name = "NAME")]
-    pub auth: Option<String>,
-
-    /// User name; without it the client is anonymous
-    #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
-
-    /// A role that its token gives it; may be repeated
-    #[arg(long, value_name = "ROLE", conflicts_with = "token")]
-    pub role: Vec<String>,
-
-    /// File with its token, - for standard input; the token says who it is
-    #[arg(long, value_name = "FILE", conflicts_with = "user")]
-    pub token: Option<PathBuf>,
-
-    /// Client ID
-    #[arg(long, value_name = "ID", default_value = "")]
-    pub client: String,
-
-    /// What it wants to do
-    #[arg(value_name = "ACTION", value_parser = ["publish", "subscribe"])]
-    pub action: String,
-
-    /// Topic, or topic filter for subscribe
-    #[arg(value_name = "TOPIC", value_parser = non_empty)]
-    pub topic: String,
-}
-
-/// Options of `forebay token`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct TokenArgs {
-    /// Who it is for; events name it
-    pub name: String,
-
-    /// What it allows: `read` (GET) or `write` (everything)
-    #[arg(long, default_value = "write", value_parser = PossibleValuesParser::new(["read", "write"]))]
-    pub role: String,
-}
-
 /// Which running service to ask.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskArgs {
@@ -385,191 +341,6 @@ impl AskArgs {
     }
 }
 
-/// A time as the API takes it: a date, or a duration before now.
-fn event_time(text: &str) -> Result<String, String> {
-    if from_rfc3339(text).is_some() {
-        return Ok(text.to_owned());
-    }
-    let ago = config::duration_of(text);
-    let ago = ago.ok_or("write a time as in RFC 3339 (2026-11-21T08:56:24Z), or how long ago (15m)")?;
-    Ok(rfc3339(now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0)))
-}
-
-/// Options of `forebay events`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct EventsArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Only events after the one with this id, the oldest first
-    #[arg(long, value_name = "ID")]
-    pub since: Option<u64>,
-
-    /// Only events from this time on: RFC 3339, or how long ago (15m)
-    #[arg(long = "from", value_name = "TIME", value_parser = event_time)]
-    pub from_time: Option<String>,
-
-    /// Only events of before this time
-    #[arg(long, value_name = "TIME", value_parser = event_time)]
-    pub until: Option<String>,
-
-    /// Only events of this kind
-    #[arg(long, value_name = "KIND")]
-    pub kind: Option<String>,
-
-    /// Only events of this class: administration, lifecycle, error, client, connection, statistics; connection only if asked for
-    #[arg(long, value_name = "CLASS")]
-    pub class: Option<String>,
-
-    /// Only events at least so severe: info, warn, error
-    #[arg(long, value_name = "SEVERITY")]
-    pub severity: Option<String>,
-
-    /// Only events of this client, those of its connections among them
-    #[arg(long, value_name = "ID")]
-    pub client: Option<String>,
-
-    /// Only events of clients of this [auth.NAME]
-    #[arg(long, value_name = "NAME")]
-    pub auth: Option<String>,
-
-    /// Only events of this sink
-    #[arg(long, value_name = "NAME")]
-    pub sink: Option<String>,
-
-    /// Only events of this source
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
-
-    /// Print at most this number of events: the newest
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub limit: u32,
-
-    /// Keep printing events as they happen, until Ctrl-C
-    #[arg(short, long)]
-    pub follow: bool,
-}
-
-/// How much of a list to print.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct ListArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Print at most this number of rows
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub limit: u32,
-}
-
-/// What to do with a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ClientAction {
-    /// End its connection; its session stays as its own terms say. `kick` is the same
-    #[value(alias = "kick")]
-    Disconnect,
-    /// End its connection and its session
-    Forget,
-}
-
-/// What to do with a retained message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum RetainedAction {
-    /// Show it with its payload
-    Show,
-    /// End it; subscribers are not told
-    Delete,
-}
-
-/// Options of `forebay subscriptions`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionsArgs {
-    /// How much.
-    #[command(flatten)]
-    pub list: ListArgs,
-
-    /// Only those that get messages of this topic
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: Option<String>,
-
-    /// Only those to this topic filter; `$share/NAME/FILTER` is the members of a shared subscription
-    #[arg(long, value_name = "FILTER")]
-    pub filter: Option<String>,
-}
-
-/// Options of `forebay clusters`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClustersArgs {
-    /// Which service.
-    #[command(flatten)]
-    pub from: AskArgs,
-
-    /// Show this cluster alone
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// Have the service connect to each of its bootstrap brokers
-    #[arg(long, requires = "name")]
-    pub test: bool,
-
-    /// With --test: look for this Kafka topic, too
-    #[arg(long, value_name = "TOPIC", requires = "test")]
-    pub topic: Option<String>,
-}
-
-/// Options of `forebay clients`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct ClientsArgs {
-    /// How much.
-    #[command(flatten)]
-    pub list: ListArgs,
-
-    /// Only clients with this text in their client ID, user name, auth or address, in whatever case
-    #[arg(long, value_name = "TEXT", conflicts_with = "client_id")]
-    pub search: Option<String>,
-
-    /// Show this client, with its subscriptions
-    #[arg(value_name = "ID")]
-    pub client_id: Option<String>,
-
-    /// What to do with it
-    #[arg(value_name = "ACTION", value_enum, requires = "client_id")]
-    pub action: Option<ClientAction>,
-
-    /// Of several clients with this ID the one of `[auth.NAME]`; "": the one of listeners without
-    #[arg(long, value_name = "NAME", requires = "client_id")]
-    pub auth: Option<String>,
-}
-
-/// Options of `forebay shares`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct SharesArgs {
-    /// How much.
-    #[command(flatten)]
-    pub list: ListArgs,
-
-    /// Only those with this text in their name or topic filter
-    #[arg(long, value_name = "TEXT")]
-    pub search: Option<String>,
-}
-
-/// Options of `forebay retained`.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct RetainedArgs {
-    /// How much.
-    #[command(flatten)]
-    pub list: ListArgs,
-
-    /// Only messages on topics that this topic filter matches
-    #[arg(value_name = "FILTER", default_value = "#")]
-    pub filter: String,
-
-    /// What to do with the one on this topic
-    #[arg(value_name = "ACTION", value_enum)]
-    pub action: Option<RetainedAction>,
-}
-
 /// Commands of `forebay topics`.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum TopicsCommand {
@@ -598,6 +369,8 @@ pub enum SpoolCommand {
     Inspect(InspectArgs),
     /// Delete one sink's messages that are not in Kafka yet
     Discard(DiscardArgs),
+    /// Show the spool of a running service, each shard in a line
+    Status(AskArgs),
 }
 
 /// Options of `forebay spool discard`.

@@ -140,6 +140,13 @@ pub(super) fn escaped(value: &str) -> String {
     value.bytes().map(byte).collect()
 }
 
+/// A name as a segment of a path. `.` and `..` are steps of a path to whatever is on the way (RFC 3986, 5.2.4): they have a `~` before them, and so has what
+/// could be taken for that.
+pub(super) fn segment(name: &str) -> String {
+    let is_step = matches!(name.trim_start_matches('~'), "." | "..");
+    format!("{}{}", if is_step { "~" } else { "" }, escaped(name))
+}
+
 pub(super) fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;
     answered(&endpoint, exchange(&endpoint, "GET", path, None))
@@ -202,4 +209,18 @@ fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<(&str, &
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
     Ok((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_path_can_have_have_a_tilde_before_them() {
+        for (name, path) in
+            [(".", "~."), ("..", "~.."), ("~.", "~~."), ("~~..", "~~~.."), ("...", "..."), ("a/..", "a%2F..")]
+        {
+            assert_eq!(segment(name), path);
+        }
+    }
 }

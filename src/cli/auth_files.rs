@@ -15,8 +15,8 @@ use crate::auth::users::{self, Listed};
 use crate::auth::{Settings, Users};
 use crate::config::Config;
 use crate::control::{
-    AccessTried, Auth, AuthAsk, AuthTold, Mistake, PermissionsChecked, PermissionsFile, ReloadRefused, UserOfFile,
-    UsersFound, difference, etag,
+    AccessTried, Auth, AuthAsk, AuthTold, Mistake, PermissionsChecked, PermissionsFile, ReloadRefused, TriedAction,
+    UserOfFile, UsersFound, difference, etag,
 };
 use crate::files::{self, Original};
 use crate::mqtt::topic;
@@ -236,9 +236,10 @@ fn remove_user(settings: &Settings, user: &str, tag: Option<&str>) -> Result<Aut
 fn check(settings: &Settings, text: &str, tried: Option<&AccessTried>) -> Result<PermissionsChecked, ReloadRefused> {
     let (path, original) = permissions_file(settings)?;
     if let Some(tried) = tried {
-        let is_valid = if tried.subscribes { topic::valid_filter } else { topic::valid_name };
+        let is_filter = tried.action != TriedAction::Publish;
+        let is_valid = if is_filter { topic::valid_filter } else { topic::valid_name };
         if !is_valid(&tried.topic) {
-            let what = if tried.subscribes { "topic filter" } else { "topic" };
+            let what = if is_filter { "topic filter" } else { "topic" };
             return Err(wrong(format!("{:?} is no {what}", tried.topic)));
         }
     }
@@ -271,8 +272,13 @@ fn unknown_users(settings: &Settings, acl: &Acl) -> Option<String> {
 /// What a list says to a client.
 fn said(acl: &Acl, tried: &AccessTried) -> String {
     let client = Client { identity: tried.user.as_deref(), client_id: &tried.client_id };
-    if tried.subscribes {
-        let said = match acl.subscription(client, &tried.topic) {
+    let of_filter = match tried.action {
+        TriedAction::Publish => None,
+        TriedAction::Subscribe => Some(Action::Receive),
+        TriedAction::Replay => Some(Action::Replay),
+    };
+    if let Some(action) = of_filter {
+        let said = match acl.subscription(client, (action, &tried.topic)) {
             Subscription::Granted => "granted",
             Subscription::Checked => "granted in part: each message is looked at",
             Subscription::Refused => "denied",

@@ -11,7 +11,8 @@ use crate::metrics::journal::Journal;
 use crate::runtime::{self, Post, SocketFile};
 use crate::service::dead_letters;
 use crate::shard::mail::Mail;
-use crate::shard::{router, session_of_bridge};
+use crate::shard::router::{Place, Slots};
+use crate::shard::session_of_bridge;
 
 use super::check::{Line, Verdict};
 
@@ -24,8 +25,8 @@ const LETTERS_FILES: u32 = 4;
 /// The thread, if there are bindings.
 pub(super) struct Bindings {
     thread: dapr::Bindings,
-    /// The shards of the bridges, by their places.
-    shards: Arc<Mutex<Vec<usize>>>,
+    /// The sessions of the bridges, by their places.
+    sessions: Arc<Mutex<Vec<String>>>,
     #[allow(dead_code, reason = "held, not read: the sockets' files go with it, after the thread")]
     sockets: Vec<SocketFile>,
 }
@@ -37,17 +38,18 @@ impl Bindings {
     /// Its address or a socket cannot be bound, or the thread cannot be made, in words for a person.
     pub(super) fn start(
         config: &Config,
-        post: &Post<Mail>,
+        (post, slots): (&Post<Mail>, &Arc<Slots>),
         journal: &Arc<Journal>,
         bring: Bring,
     ) -> Result<Option<Self>, String> {
         let Some(dapr) = &config.dapr else { return Ok(None) };
-        let shards = Arc::<Mutex<Vec<usize>>>::default();
-        let (known, post) = (Arc::clone(&shards), post.clone());
+        let sessions = Arc::<Mutex<Vec<String>>>::default();
+        let (known, post, slots) = (Arc::clone(&sessions), post.clone(), Arc::clone(slots));
         let post = move |ask: dapr::Ask| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             // Bindings are told of after their shards.
-            let shard = known.get(ask.bridge()).copied().unwrap_or_default();
+            let place = known.get(ask.bridge()).map_or(Place::Here(0), |session| slots.place(session));
+            let Place::Here(shard) = place else { return Err(ask) };
             match post.send(shard, Mail::Binding(ask)) {
                 Err(Mail::Binding(ask)) if !post.has_ended(shard) => Err(ask),
                 _ => Ok(()),
@@ -69,15 +71,15 @@ impl Bindings {
         if let Some(dir) = &dapr.sockets {
             tracing::info!(directory = %dir.display(), "components of a sidecar of Dapr are served");
         }
-        let bindings = Self { thread, shards, sockets: files };
+        let bindings = Self { thread, sessions, sockets: files };
         bindings.set(config);
         Ok(Some(bindings))
     }
 
     /// Takes the bindings of a configuration that all shards have, or will have before they have letters.
     pub(super) fn set(&self, config: &Config) {
-        let shard = |bridge: &crate::config::Bridge| router::owner(&session_of_bridge(bridge), config.service.shards);
-        *self.shards.lock().unwrap_or_else(PoisonError::into_inner) = config.bridges.iter().map(shard).collect();
+        let sessions = config.bridges.iter().map(session_of_bridge).collect();
+        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions;
         self.thread.set(all(config));
     }
 

@@ -3,22 +3,23 @@
 use serde_json::Value;
 
 use super::args::{BridgeAction, BridgesArgs};
-use super::ask::{escaped, get, table, text};
+use super::ask::{get, segment, table, text};
 use super::lists::{age, oldest, shown, yes_or_no};
 use super::part::{How, change};
+use super::sources::{findings, trial};
 
 const BRIDGES: [&str; 9] =
     ["BRIDGE", "STATE", "FOR", "REMOTE", "RECEIVED", "QUEUED", "UNACKNOWLEDGED", "OLDEST", "DESCRIPTION"];
 const FILTERS: [&str; 5] = ["IN", "FILTER", "STATE", "QOS", "GRANTED"];
 
-/// Shows bridges, or one of them, or does something with it.
+/// Shows bridges, or one of them, or does something with it. The text, and whether all is well.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
-pub fn bridges(options: &BridgesArgs) -> Result<String, String> {
+pub fn bridges(options: &BridgesArgs) -> Result<(String, bool), String> {
     let path = match &options.name {
         None => "/api/v1/bridges".to_owned(),
-        Some(name) => format!("/api/v1/bridges/{}", escaped(name)),
+        Some(name) => format!("/api/v1/bridges/{}", segment(name)),
     };
     if let Some(action) = options.action {
         let how = match action {
@@ -26,15 +27,17 @@ pub fn bridges(options: &BridgesArgs) -> Result<String, String> {
             BridgeAction::Resume => How::Resume,
             BridgeAction::Put => How::Put,
             BridgeAction::Delete => How::Delete { discard: options.discard },
+            BridgeAction::Test => return trial(&options.from, &format!("{path}/test"), findings),
         };
-        return change(&options.from, &options.change, &path, how);
+        return change(&options.from, &options.change, &path, how).map(|text| (text, true));
     }
     let answer = get(&options.from, &path)?;
-    Ok(match &options.name {
+    let text = match &options.name {
         _ if options.from.json => format!("{answer:#}\n"),
         None => list(items(&answer["bridges"])),
         Some(_) => one(&answer),
-    })
+    };
+    Ok((text, true))
 }
 
 fn items(list: &Value) -> &[Value] {

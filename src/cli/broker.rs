@@ -5,11 +5,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, MetadataResponse, OffsetCommitRequest, OffsetFetchRequest,
+    FindCoordinatorRequest, GroupId, LeaveGroupRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -28,6 +30,8 @@ use crate::shard::sources::RetainedMessages;
 /// The last versions of these requests that name a topic, and a group that has no members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
 const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
+/// The error of OffsetCommit for a group that has members, where the request names none.
+const UNKNOWN_MEMBER_ID: i16 = 25;
 
 /// The wait before Kafka is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -36,7 +40,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Prepared {
     /// Retained messages, as packets.
     pub(super) retained: Vec<Vec<u8>>,
-    /// The logs of sessions.
+    /// The logs of sessions of all slots, if there is one instance.
     pub(super) logs: Vec<TakenLog>,
 }
 
@@ -90,8 +94,8 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
         ));
     }
     begin(cluster, broker, &mut admin, &metadata)?;
-    // The process that had them ends, and copies no more retained messages.
-    let logs = session_logs::take_over(config, broker, journal)?;
+    // The process that had them ends, and copies no more retained messages. Among others, an instance has those that their group gives it.
+    let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
     Ok(Prepared { retained: retained.0.of_shards(), logs })
@@ -160,19 +164,38 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     if places.is_empty() {
         return Ok(());
     }
-    let version = coordinator.version::<OffsetCommitRequest>(OFFSET_COMMIT_VERSION_MAX);
-    let version = version.ok_or_else(|| format!("{}: it does not support OffsetCommit", coordinator.broker))?;
+    let version = coordinator.needs::<OffsetCommitRequest>((0, OFFSET_COMMIT_VERSION_MAX), "OffsetCommit")?;
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(StrBytes::from(group.clone())))
         .with_generation_id_or_member_epoch(-1)
         .with_retention_time_ms(-1)
         .with_topics(places);
-    let answer = coordinator.ask_at(&request, version)?;
-    let errors = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
-    match errors.into_iter().find(|error| *error != 0) {
+    let mut answer = coordinator.ask_at(&request, version)?;
+    if refusal(&answer) == Some(UNKNOWN_MEMBER_ID) {
+        end_member(&mut coordinator, &group, &broker.name)?;
+        answer = coordinator.ask_at(&request, version)?;
+    }
+    match refusal(&answer) {
         Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
         None => Ok(()),
     }
+}
+
+fn refusal(answer: &OffsetCommitResponse) -> Option<i16> {
+    let errors = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+    errors.into_iter().find(|error| *error != 0)
+}
+
+/// Has the group forget the instance's member, which this process replaces: one that was killed is a member until its session is over. LeaveGroup names a
+/// static member by its instance id alone (KIP-345, version 3).
+fn end_member(coordinator: &mut Admin, group: &str, instance: &str) -> Result<(), String> {
+    let version = coordinator.needs::<LeaveGroupRequest>((3, i16::MAX), "LeaveGroup 3")?;
+    let member =
+        MemberIdentity::default().with_group_instance_id(Some(StrBytes::from(instance.to_owned()))).with_reason(None);
+    let group = GroupId(StrBytes::from(group.to_owned()));
+    let request = LeaveGroupRequest::default().with_group_id(group).with_members(vec![member]);
+    // The error code for the member does not matter: the next OffsetCommit shows whether the member is gone.
+    coordinator.ask_at(&request, version).map(drop)
 }
 
 /// What a broker coordinates.
@@ -186,8 +209,7 @@ pub(super) enum Coordinates {
 
 /// A connection to the broker that coordinates a group, or a transactional id.
 pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: &mut Admin) -> Result<Admin, String> {
-    let version = admin.version::<FindCoordinatorRequest>(3).filter(|version| *version >= of as i16);
-    let version = version.ok_or_else(|| format!("{}: it does not support FindCoordinator", admin.broker))?;
+    let version = admin.needs::<FindCoordinatorRequest>((of as i16, 3), "FindCoordinator")?;
     let request = FindCoordinatorRequest::default().with_key(StrBytes::from(key.to_owned())).with_key_type(of as i8);
     let answer = admin.ask_at(&request, version)?;
     if answer.error_code != 0 {
@@ -200,8 +222,7 @@ pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: 
 
 /// The topics in which the group has a place.
 fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<BTreeSet<String>, String> {
-    let version = coordinator.version::<OffsetFetchRequest>(OFFSET_FETCH_VERSION_MAX);
-    let version = version.ok_or_else(|| format!("{}: it does not support OffsetFetch", coordinator.broker))?;
+    let version = coordinator.needs::<OffsetFetchRequest>((0, OFFSET_FETCH_VERSION_MAX), "OffsetFetch")?;
     let of_topic = |topic: &&MetadataResponseTopic| {
         let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
         OffsetFetchRequestTopic::default()

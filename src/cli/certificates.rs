@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 use crate::secure::{Expiry, Outgoing, Server};
-use crate::shard::edge::Edge;
+use crate::shard::edge::{Edge, LinkTls};
 
 use super::check::{Line, Verdict};
 
@@ -14,7 +14,8 @@ use super::check::{Line, Verdict};
 const WARN_BEFORE_S: i64 = 30 * 86_400;
 
 pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
-    let servers = all.tls.iter().flatten().chain(&all.control);
+    let link = all.link.as_ref().map(|link| &link.server);
+    let servers = all.tls.iter().flatten().chain(&all.control).chain(link);
     let of_listeners = servers.flat_map(|server| server.expiries());
     let outgoing = all.kafka.iter().chain(&all.bridges).flatten();
     of_listeners.chain(outgoing.flat_map(|outgoing| outgoing.expiries()))
@@ -38,6 +39,10 @@ pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
     }
     if let Some(settings) = &config.control.tls {
         check_one("control", Server::load(settings).map(|server| server.expiries().to_vec()), lines);
+    }
+    if let Some(files) = config.broker.as_ref().and_then(|broker| broker.link.as_ref()?.tls.as_ref()) {
+        let loaded = LinkTls::load(&files.own, &files.ca).map(|link| link.server.expiries().to_vec());
+        check_one("broker.link", loaded, lines);
     }
     let clusters = config.clusters.iter().map(|of| (format!("kafka.{}.tls", of.name), &of.tls));
     let bridges = config.bridges.iter().map(|of| (format!("bridge.{}.tls", of.name), &of.tls));

@@ -19,8 +19,8 @@ use super::args::CheckArgs;
 use super::out::complain;
 use super::session_logs;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_modes, check_sources, check_spool,
-    check_start, source_trial, topics,
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_instances, check_modes,
+    check_sources, check_spool, check_start, source_trial, topics,
 };
 use crate::config::{Acknowledge, Bridge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
@@ -134,6 +134,7 @@ pub fn run(args: &CheckArgs) -> Checked {
             let sources: Vec<&Source> = config.sources.iter().filter(|source| source.cluster == index).collect();
             of_cluster(&config, cluster, (&sinks, &sources), &mut lines);
             of_session_logs(&config, index, &mut lines);
+            check_instances::of_instances(&config, index, &mut lines);
         }
         check_bridges::of_bridges(&config, &mut lines);
         of_files(&config, &mut lines);
@@ -304,7 +305,13 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
             topic.name.as_ref().map(|name| name.0.as_str()) == sink.topic.as_literal()
                 && sink.topic.as_literal().is_some()
         });
-        let (verdict, text) = of_sink(sink, found, &making);
+        let is_made = |topic: &str| config.broker.as_ref().is_some_and(|broker| broker.makes(topic));
+        let (verdict, text) = match sink.topic.as_literal().filter(|topic| is_made(topic)) {
+            Some(topic) if found.is_some_and(|found| found.error_code == UNKNOWN_TOPIC) => {
+                (Verdict::Ok, format!("topic {topic} is missing; the start creates it"))
+            }
+            _ => of_sink(sink, found, &making),
+        };
         push(verdict, &sink_name(sink), text);
         if let Some(text) = found.filter(|_| sink.acks == -1).and_then(|found| too_few_in_sync(&mut admin, found)) {
             push(Verdict::Problem, &sink_name(sink), text);

@@ -1,4 +1,4 @@
-//! Lines about bridges for `forebay check`: what each remote grants, or why it does not. The remote is asked by the client that bridges have, under
+//! Findings about bridges, for `forebay check` and `POST /api/v1/bridges/NAME/test`: what each remote grants, or why it does not. The remote is asked by the client that bridges have, under
 //! another client ID and with a session that ends with the connection. Nothing is acknowledged and nothing taken from anybody: without
 //! `share`, and without retained messages.
 
@@ -21,6 +21,8 @@ use crate::shard::layer_of_bridge;
 const CLIENT_ID_END: &str = "-check";
 /// How long a read waits for bytes before timers are looked at.
 const READ_FOR: Duration = Duration::from_millis(50);
+/// How long a remote may take to answer the SUBSCRIBE, from the beginning on, beyond `connect_timeout`.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Kinds of errors of a read for which nothing has come.
 const NOTHING_YET: [ErrorKind; 3] = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
 /// DISCONNECT of every version.
@@ -31,18 +33,20 @@ pub(super) fn of_bridges(config: &Config, lines: &mut Vec<Line>) {
     let mut config = config.clone();
     config.name_instances();
     for bridge in &config.bridges {
+        let found = match bridge.paused {
+            true => vec![(Verdict::Ok, "is paused, and was not connected".to_owned())],
+            false => try_bridge(&config, bridge),
+        };
         let about = format!("bridge {}", bridge.name);
-        let mut push = |verdict, text| lines.push(Line { verdict, about: about.clone(), text });
-        if bridge.paused {
-            push(Verdict::Ok, "is paused, and was not connected".to_owned());
-            continue;
-        }
-        match Asking::new(bridge, config.mqtt.packet_bytes_max).and_then(Asking::run) {
-            Ok((granted, standings)) => {
-                said(bridge, &granted, &standings).for_each(|(verdict, text)| push(verdict, text))
-            }
-            Err(why) => push(Verdict::Problem, format!("{}: {why}", bridge.url.shown())),
-        }
+        lines.extend(found.into_iter().map(|(verdict, text)| Line { verdict, about: about.clone(), text }));
+    }
+}
+
+/// What the remote of a bridge grants, or why it does not. The configuration has the names of the instance in place.
+pub(super) fn try_bridge(config: &Config, bridge: &Bridge) -> Vec<(Verdict, String)> {
+    match Asking::new(bridge, config.mqtt.packet_bytes_max).and_then(Asking::run) {
+        Ok((granted, standings)) => said(bridge, &granted, &standings).collect(),
+        Err(why) => vec![(Verdict::Problem, format!("{}: {why}", bridge.url.shown()))],
     }
 }
 
@@ -151,6 +155,9 @@ impl<'b> Asking<'b> {
             let mut effects = Vec::new();
             self.client.take_effects(&mut effects);
             if effects.is_empty() {
+                if self.began.elapsed() > self.bridge.connect_timeout + ANSWER_MAX {
+                    return Err("it has not answered the SUBSCRIBE".to_owned());
+                }
                 self.hear()?;
                 let now = self.now();
                 self.client.on_time(|_| 0, now);

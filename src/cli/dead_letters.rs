@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::args::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
-use super::ask::{escaped, get, get_slowly, post, table, text};
+use super::ask::{escaped, get, get_slowly, post, segment, table, text};
 use super::lists::shown;
 
 /// Letters that one request sends.
@@ -26,7 +26,7 @@ pub fn dead_letters(command: &LettersCommand) -> Result<(String, bool), String> 
 }
 
 fn path(kafka: &str, topic: &str) -> String {
-    format!("/api/v1/clusters/{}/dead-letters/{}", escaped(kafka), escaped(topic))
+    format!("/api/v1/clusters/{}/dead-letters/{}", segment(kafka), segment(topic))
 }
 
 fn list(options: &LettersListArgs) -> Result<String, String> {

@@ -12,7 +12,7 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::secure::{Expiry, Outgoing, Server};
 use crate::service::key_sets::{Wanted, usable};
-use crate::shard::edge::Edge;
+use crate::shard::edge::{Edge, LinkTls};
 
 use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};
@@ -52,7 +52,10 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let bridges = bridges.collect();
     let control = config.control.tls.as_ref();
     let control = control.and_then(|settings| keep(Server::load(settings), "control.tls", &mut problems));
-    let loaded = Edge { tls, auth, kafka, bridges, control, renamed: Vec::new() };
+    let link = config.broker.as_ref().and_then(|broker| broker.link.as_ref()?.tls.as_ref());
+    let link = link.and_then(|files| keep(LinkTls::load(&files.own, &files.ca), "broker.link", &mut problems));
+    let link = link.map(Arc::unwrap_or_clone);
+    let loaded = Edge { tls, auth, kafka, bridges, control, link, renamed: Vec::new() };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -95,7 +98,9 @@ pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<Str
     });
     let control = running.control.as_ref().zip(loaded.control.as_ref()).filter(|(old, new)| !old.is_same(new));
     let control = control.map(|_| "control (changed: certificates)".to_owned());
-    certificates.chain(policies).chain(clusters).chain(bridges).chain(control).collect()
+    let link = running.link.as_ref().zip(loaded.link.as_ref()).filter(|(old, new)| !old.is_same(new));
+    let link = link.map(|_| "broker (changed: certificates of its link)".to_owned());
+    certificates.chain(policies).chain(clusters).chain(bridges).chain(control).chain(link).collect()
 }
 
 /// Whether a listener uses an auth.

@@ -25,6 +25,8 @@ pub(super) struct Endpoint {
     tls: Option<Arc<ClientConfig>>,
     /// The token that requests carry, if there is one.
     token: Option<Zeroizing<String>>,
+    /// The token is that of the environment, and not the service's own.
+    is_given: bool,
     /// The file of the service's own token.
     token_file: PathBuf,
 }
@@ -68,8 +70,10 @@ impl Endpoint {
         let token = std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned());
         // The service's own token is for this machine.
         let own = || control_token::read(&data_dir).ok().filter(|_| address.ip().is_loopback());
-        let token = token.filter(|token| !token.is_empty()).or_else(own).map(Zeroizing::new);
-        Ok(Self { address, tls, token, token_file: control_token::path(&data_dir) })
+        let token = token.filter(|token| !token.is_empty());
+        let is_given = token.is_some();
+        let token = token.or_else(own).map(Zeroizing::new);
+        Ok(Self { address, tls, token, is_given, token_file: control_token::path(&data_dir) })
     }
 
     /// The token that requests carry.
@@ -79,10 +83,15 @@ impl Endpoint {
 
     /// The cure where the service wants a token, or another one.
     pub(super) fn token_needed(&self) -> String {
+        let file = self.token_file.display();
+        let why = match (&self.token, self.is_given) {
+            (Some(_), true) => format!("the token in {TOKEN_VARIABLE} is none that this service takes"),
+            (Some(_), false) => format!("the token in {file} is not that of this service"),
+            (None, _) => "this needs a token".to_owned(),
+        };
         format!(
-            "{self}: this needs a token: set {TOKEN_VARIABLE} to one of control.tokens_file, or run it on the service's machine as a \
-             user who may read {}",
-            self.token_file.display()
+            "{self}: {why}: set {TOKEN_VARIABLE} to one of control.tokens_file, or run it on the service's machine as a user who may \
+             read {file}"
         )
     }
 

@@ -53,6 +53,27 @@ pub(super) fn of(config: &Config) -> Value {
     Value::Object(all)
 }
 
+/// The keys of one part; `None`: there is none of that name.
+pub(super) fn part(config: &Config, part: Part, name: &str) -> Option<Map<String, Value>> {
+    let environment = environment();
+    let keys = match part {
+        Part::Sink => sink(config, config.sinks.iter().find(|of| !of.is_removed && of.name == name)?, &environment),
+        Part::Cluster => kafka(config.clusters.iter().find(|of| !of.is_removed && of.name == name)?),
+        Part::Listener => listener(config.listeners.iter().find(|of| !of.is_removed && of.bind.to_string() == name)?),
+        Part::Source => {
+            source(config, config.sources.iter().find(|of| !of.is_removed && of.name == name)?, &environment)
+        }
+        Part::Rule => rule(config.rules.iter().find(|of| !of.is_removed && of.name == name)?, &environment),
+        Part::Bridge => {
+            bridge(config, config.bridges.iter().find(|of| !of.is_removed && of.name == name)?, &environment)
+        }
+    };
+    match keys {
+        Value::Object(keys) => Some(keys),
+        _ => None,
+    }
+}
+
 /// A time as the file writes it; `null`: none.
 fn time(of: impl Into<Option<Duration>>) -> Value {
     let Some(of) = of.into() else { return Value::Null };
@@ -105,7 +126,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
 }
 
 fn role(of: &crate::auth::Role) -> Value {
-    json!({ "publish": of.publish, "subscribe": of.subscribe })
+    json!({ "publish": of.publish, "subscribe": of.subscribe, "replay": of.replay })
 }
 
 fn jwt(of: &crate::auth::jwt::Settings) -> Value {
@@ -291,6 +312,17 @@ fn broker(config: &Config, of: &crate::config::Broker, environment: &BTreeMap<St
         })
     };
     shown.insert("route".into(), of.routes.iter().map(route).collect());
+    let link = |of: &crate::config::BrokerLink| {
+        let tls = of.tls.as_ref();
+        json!({
+            "bind": of.bind.to_string(),
+            "address": of.address(),
+            "cert_file": tls.map(|tls| &tls.own.certificate),
+            "key_file": tls.map(|tls| &tls.own.key),
+            "ca_file": tls.map(|tls| &tls.ca),
+        })
+    };
+    shown.insert("link".into(), of.link.as_ref().map_or(Value::Null, link));
     shown.into()
 }
 
@@ -379,7 +411,7 @@ mod tests {
             of(&crate::config::parse(file, "t").expect("good"))
         };
         let routed = || {
-            let file = "[kafka.k]\nbootstrap = 'k:1'\n[broker]\n[[broker.route]]\nfilters = 'a'\ntopic = 't'";
+            let file = "[kafka.k]\nbootstrap = 'k:1'\n[broker]\nname = 'a'\n[broker.link]\nbind = '127.0.0.1:1'\n[[broker.route]]\nfilters = 'a'\ntopic = 't'";
             of(&crate::config::parse(file, "t").expect("good"))
         };
         for (section, key) in keys {
@@ -400,6 +432,7 @@ mod tests {
                 }
                 "broker" => &routed()["broker"],
                 "broker.route" => &routed()["broker"]["route"][0],
+                "broker.link" => &routed()["broker"]["link"],
                 "bridge" => &plant()["bridge"]["plant"],
                 "bridge.tls" => &plant()["bridge"]["plant"]["tls"],
                 "bridge.in" => &plant()["bridge"]["plant"]["in"][0],

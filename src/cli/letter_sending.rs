@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::TopicName;
 
 use super::admin::Admin;
-use super::log_reader::{Log, Part, Since, Taker};
+use super::log_reader::{Log, Part, Since, Taker, Unusable};
 use super::log_writer::{self, NotWritten};
 use super::sent_again::SentAgain;
 use crate::config::{Cluster, Config, Sink};
@@ -39,18 +39,18 @@ const WOULD_BE_SENT: &str = "would_be_sent";
 /// Sends letters of a topic again.
 ///
 /// # Errors
-/// Why they cannot be read, in words: nothing was sent.
+/// Why they cannot be read: nothing was sent.
 pub(super) fn send(
     config: &Config,
     cluster: &Cluster,
     topic: &str,
     wanted: &LettersToSend,
-) -> Result<LettersSent, String> {
+) -> Result<LettersSent, Unusable> {
     let mut log = Log::open(cluster, topic)?;
     let of = (cluster.name.as_str(), topic, log.id.as_str());
     let sent = SentAgain::read(&config.service.data_dir, of)?;
     if sent.is_full() && !wanted.dry_run {
-        return Err("the note of what was sent again is full: sent-again.json of data_dir".to_owned());
+        return Err("the note of what was sent again is full: sent-again.json of data_dir".to_owned().into());
     }
     let until = Instant::now() + SENT_WITHIN;
     let mut run = Run { config, cluster, sent, to: BTreeMap::new(), done: LettersSent::default(), until, broken: None };
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
         if !self.to.contains_key(&topic) {
             match Log::open(self.cluster, &topic) {
                 Ok(log) => drop(self.to.insert(topic.clone(), log)),
-                Err(why) => return LetterSent { result: NOT_SENT, why: Some(why), ..place },
+                Err(why) => return LetterSent { result: NOT_SENT, why: Some(why.into()), ..place },
             }
         }
         let Some(to) = self.to.get_mut(&topic) else { return LetterSent { result: NOT_SENT, ..place } };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::log_reader::{Log, Part, Since, Taker};
+use super::log_reader::{Log, Part, Since, Taker, Unusable};
 use super::past::since;
 use super::sent_again::SentAgain;
 use crate::config::{Cluster, Config};
@@ -83,12 +83,12 @@ pub(super) fn since_of(ask: &LettersAsk) -> Result<Since, String> {
 /// Reads letters of a topic.
 ///
 /// # Errors
-/// Why they cannot be read, in words.
+/// Why they cannot be read.
 pub(super) fn found(
     config: &Config,
     cluster: &Cluster,
     (ask, since): (&LettersAsk, Since),
-) -> Result<LettersFound, String> {
+) -> Result<LettersFound, Unusable> {
     let mut log = Log::open(cluster, &ask.topic)?;
     let of = (ask.kafka.as_str(), ask.topic.as_str(), log.id.as_str());
     let sent = SentAgain::read(&config.service.data_dir, of)?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{ClientAction, ClientsArgs, ListArgs, RetainedAction, RetainedArgs, SharesArgs, SubscriptionsArgs};
-use super::ask::{change, escaped, get, table, text};
+use super::ask::{change, escaped, get, segment, table, text};
 
 /// Rows that are asked for at a time: the most that a page has.
 const PAGE_ROWS: usize = 1_000;
@@ -19,7 +19,12 @@ pub fn clients(options: &ClientsArgs) -> Result<String, String> {
             Some(action) => end(options, client_id, action),
         };
     }
-    let list = List::get(&options.list, "clients", &[("search", options.search.as_deref())])?;
+    let query = [
+        ("search", options.search.as_deref()),
+        ("listener", options.listener.as_deref()),
+        ("connected", options.connected.map(|connected| if connected { "true" } else { "false" })),
+    ];
+    let list = List::get(&options.list, "clients", &query)?;
     list.print(&options.list, CLIENTS, |client| {
         [
             short(shown(&client["client_id"])),
@@ -41,7 +46,7 @@ const SHARES: [&str; 9] =
     ["SHARE", "FILTER", "STRATEGY", "MEMBERS", "ONLINE", "KEPT", "QUEUED", "QUEUED BYTES", "OLDEST"];
 const RETAINED: [&str; 5] = ["TOPIC", "BYTES", "QOS", "AGE", "EXPIRES IN"];
 const SUBSCRIPTIONS_OF: [&str; 6] = ["FILTER", "CLIENT", "AUTH", "CONNECTED", "QOS", "MAY READ"];
-const SUBSCRIPTIONS: [&str; 5] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER"];
+const SUBSCRIPTIONS: [&str; 6] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER", "REPLAY"];
 
 /// Which of several clients with an identifier is meant.
 fn which(options: &ClientsArgs) -> String {
@@ -50,7 +55,7 @@ fn which(options: &ClientsArgs) -> String {
 
 /// Ends a client's connection, or its session.
 fn end(options: &ClientsArgs, client_id: &str, action: ClientAction) -> Result<String, String> {
-    let path = format!("/api/v1/clients/{}", escaped(client_id));
+    let path = format!("/api/v1/clients/{}", segment(client_id));
     let (method, verb, said) = match action {
         ClientAction::Disconnect => ("POST", "/disconnect", "disconnected"),
         ClientAction::Forget => ("DELETE", "", "forgotten"),
@@ -60,7 +65,7 @@ fn end(options: &ClientsArgs, client_id: &str, action: ClientAction) -> Result<S
 }
 
 fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
-    let path = format!("/api/v1/clients/{}{}", escaped(client_id), which(options));
+    let path = format!("/api/v1/clients/{}{}", segment(client_id), which(options));
     let client = get(&options.list.from, &path)?;
     if options.list.from.json {
         return Ok(format!("{client:#}\n"));
@@ -79,6 +84,7 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
         ("connected", yes_or_no(&client["connected"]).to_owned()),
         ("address", of("address")),
         ("listener", of("listener")),
+        ("came in at instance", of("front")),
         ("protocol", of("protocol")),
         ("not read (backpressure)", yes_or_no(&client["paused"]).to_owned()),
         ("session ends", expiry),
@@ -96,13 +102,22 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
     let row = |filter: &Value| {
         let yes_or_no = |name: &str| yes_or_no(&filter[name]).to_owned();
         let (identifier, qos) = (shown(&filter["identifier"]), text(&filter["qos"]));
-        [shown(&filter["filter"]), qos, yes_or_no("no_local"), yes_or_no("retain_as_published"), identifier]
+        let (no_local, as_published) = (yes_or_no("no_local"), yes_or_no("retain_as_published"));
+        [shown(&filter["filter"]), qos, no_local, as_published, identifier, replay(&filter["replay"])]
     };
     if !filters.is_empty() {
         let head = [SUBSCRIPTIONS.map(str::to_owned)];
         out += &format!("\n{}", table(&head.into_iter().chain(filters.iter().map(row)).collect::<Vec<_>>()));
     }
     Ok(out)
+}
+
+/// How far a replay is.
+fn replay(of: &Value) -> String {
+    match of["state"].as_str() {
+        Some(state) => format!("{state}, {} of {} partitions live", of["partitions_live"], of["partitions"]),
+        None => "-".to_owned(),
+    }
 }
 
 /// Subscriptions with their clients, a line each.
@@ -152,7 +167,7 @@ pub fn shares(options: &SharesArgs) -> Result<String, String> {
 /// # Errors
 /// As [`clients`].
 pub fn retained(options: &RetainedArgs) -> Result<String, String> {
-    let path = format!("/api/v1/retained/{}", escaped(&options.filter));
+    let path = format!("/api/v1/retained/{}", segment(&options.filter));
     match options.action {
         None => {}
         Some(RetainedAction::Show) => return get(&options.list.from, &path).map(|answer| format!("{answer:#}\n")),

@@ -90,6 +90,29 @@ pub(super) fn read(wanted: &Wanted<'_>, taker: &mut impl Taker) -> Result<usize,
     Ok(partitions.len())
 }
 
+/// Why a topic cannot be used, in words.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// The cluster has no such topic.
+    Missing(String),
+    /// The cluster cannot be asked, or does not let it be used.
+    Failed(String),
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<Unusable> for String {
+    fn from(of: Unusable) -> Self {
+        match of {
+            Unusable::Missing(why) | Unusable::Failed(why) => why,
+        }
+    }
+}
+
 /// `Log` is a topic as one asker reads and writes it: over one connection to each broker that leads some of its partitions.
 pub(super) struct Log<'a> {
     cluster: &'a Cluster,
@@ -105,8 +128,8 @@ impl<'a> Log<'a> {
     /// Finds the partitions of a topic and their leaders.
     ///
     /// # Errors
-    /// Why it cannot be used, in words.
-    pub(super) fn open(cluster: &'a Cluster, topic: &str) -> Result<Self, String> {
+    /// It cannot be used.
+    pub(super) fn open(cluster: &'a Cluster, topic: &str) -> Result<Self, Unusable> {
         let (brokers, leaders, id) = places(cluster, topic)?;
         let name = TopicName(StrBytes::from(topic.to_owned()));
         Ok(Self { cluster, name, id, brokers, leaders, connections: BTreeMap::new() })
@@ -173,7 +196,7 @@ fn shared_out(mut parts: Vec<Part>, limit: u64) -> Vec<(Part, u64)> {
 }
 
 /// The addresses of the brokers, each partition with its leader, and the topic's ID.
-fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, BTreeMap<i32, BrokerId>, String), String> {
+fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, BTreeMap<i32, BrokerId>, String), Unusable> {
     let named = &cluster.name;
     let mut admin =
         Admin::connect(cluster).map_err(|why| format!("cannot connect to kafka.{named}: {}", why.join("; ")))?;
@@ -181,18 +204,18 @@ fn places(cluster: &Cluster, topic: &str) -> Result<(Brokers, BTreeMap<i32, Brok
     let told = metadata.topics.first().ok_or_else(|| format!("kafka.{named} says nothing of topic {topic}"))?;
     match told.error_code {
         0 => {}
-        UNKNOWN_TOPIC => return Err(format!("there is no topic {topic} on kafka.{named}")),
+        UNKNOWN_TOPIC => return Err(Unusable::Missing(format!("there is no topic {topic} on kafka.{named}"))),
         TOPIC_FORBIDDEN => {
-            return Err(format!(
+            return Err(Unusable::Failed(format!(
                 "topic {topic}: this client is not authorized to describe it; grant it DESCRIBE and READ"
-            ));
+            )));
         }
-        error => return Err(format!("topic {topic}: the cluster answered with error {error}")),
+        error => return Err(Unusable::Failed(format!("topic {topic}: the cluster answered with error {error}"))),
     }
     let leaders = told.partitions.iter().map(|partition| (partition.partition_index, partition.leader_id));
     let leaders: BTreeMap<_, _> = leaders.collect();
     match leaders.iter().find(|(_, leader)| leader.0 < 0) {
-        Some((partition, _)) => Err(format!("partition {partition} of {topic} has no leader")),
+        Some((partition, _)) => Err(Unusable::Failed(format!("partition {partition} of {topic} has no leader"))),
         None => Ok((brokers(&metadata), leaders, told.topic_id.simple().to_string())),
     }
 }
@@ -257,8 +280,7 @@ fn read_part(
 
 /// The offset at a time, [`EARLIEST`] or [`LATEST`]; -1: no record is of that time or a later one.
 pub(super) fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
-    let version = admin.version::<ListOffsetsRequest>(5).filter(|version| *version >= 1);
-    let version = version.ok_or_else(|| format!("{}: it does not support ListOffsets", admin.broker))?;
+    let version = admin.needs::<ListOffsetsRequest>((1, 5), "ListOffsets")?;
     let asked = ListOffsetsPartition::default()
         .with_partition_index(partition)
         .with_timestamp(at)
@@ -281,8 +303,7 @@ pub(super) fn fetch(
     from: i64,
     is_committed: bool,
 ) -> Result<PartitionData, String> {
-    let version = admin.version::<FetchRequest>(FETCH_VERSION_MAX).filter(|version| *version >= 4);
-    let version = version.ok_or_else(|| format!("{}: it does not support Fetch", admin.broker))?;
+    let version = admin.needs::<FetchRequest>((4, FETCH_VERSION_MAX), "Fetch")?;
     let asked = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(from)

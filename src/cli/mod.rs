@@ -14,18 +14,22 @@ mod certificates;
 pub mod check;
 mod check_bridges;
 mod check_host;
+mod check_instances;
 mod check_modes;
 mod check_sources;
 mod check_spool;
 mod check_start;
+mod concise;
 pub mod config_file;
 mod control_token;
 mod dead_letter_files;
 pub mod dead_letters;
 mod decoy_key;
+pub mod drain;
 mod edge;
 mod embedded_numbers;
 mod endpoint;
+pub mod flow;
 pub mod follow;
 mod health;
 pub mod import;
@@ -64,12 +68,14 @@ pub mod session_log;
 mod session_logs;
 mod shards;
 pub mod sinks;
+pub mod slots;
 mod source_trial;
 pub mod sources;
 pub mod spool;
 mod spool_shares;
 mod spool_text;
 mod start_log;
+pub mod status;
 pub mod token;
 pub mod top;
 pub mod topics;
@@ -79,9 +85,9 @@ pub mod users;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, ImportCommand, InspectArgs, RuleCommand,
-    RuleExplainArgs, RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse,
-    parse_from,
+    AskArgs, BrokerCommand, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, ImportCommand, InspectArgs,
+    RuleCommand, RuleExplainArgs, RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION,
+    parse, parse_from,
 };
 
 /// Exit status: success.

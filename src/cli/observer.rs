@@ -71,7 +71,8 @@ struct Look {
     /// Clusters that have not been reached since the process began, until that is reported.
     unheard: Vec<bool>,
     trimmer: Trimmer,
-    started: Instant,
+    /// When clients were first seen to be accepted: before that shards may have asked nothing of Kafka.
+    ready: Option<Instant>,
 }
 
 impl Look {
@@ -80,8 +81,7 @@ impl Look {
         let told = Sample::of(&view.boards, Instant::now());
         let states = vec![State::Running; view.described.sinks.len()];
         let unheard = vec![true; view.described.clusters.len()];
-        let started = told.at();
-        Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), started }
+        Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), ready: None }
     }
 
     /// Takes the current view: there may be more sinks and clusters.
@@ -167,9 +167,12 @@ impl Look {
         }
     }
 
-    /// Reports a cluster that was never reached: it cannot be lost, so no shard reports it.
+    /// Reports a cluster that was never reached: it cannot be lost, so no shard reports it. What holds up a start is reported by the start.
     fn tell_unheard(&mut self, sample: &Sample) {
-        let over = sample.at().duration_since(self.started) >= WINDOW;
+        if self.ready.is_none() && !self.view.ready.load(Ordering::Acquire) {
+            return;
+        }
+        let over = sample.at().duration_since(*self.ready.get_or_insert(sample.at())) >= WINDOW;
         for (index, cluster) in self.view.described.clusters.iter().enumerate() {
             let reached = sample.cluster(index, ClusterMetric::Reachable) > 0;
             let unheard = &mut self.unheard[index];
@@ -297,9 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_there_from_the_start_is_told_of_once() {
+    fn a_cluster_that_is_not_there_once_the_start_is_over_is_told_of_once() {
         let mut look = world();
-        (0..30).for_each(|s| look.at(look.started + Duration::from_secs(s)));
+        let start = look.told.at();
+        (0..30).for_each(|s| look.at(start + Duration::from_secs(s)));
+        assert_eq!(told(&look), [], "a start that takes long says so itself");
+        look.view.ready.store(true, Ordering::Release);
+        (30..39).for_each(|s| look.at(start + Duration::from_secs(s)));
+        assert_eq!(told(&look), []);
+        (39..60).for_each(|s| look.at(start + Duration::from_secs(s)));
         let events = told(&look);
         assert_eq!(events.len(), 1, "{events:?}");
         assert_eq!((events[0].kind, events[0].text(Field::Kafka)), (Kind::KafkaUnreachable, Some("main")));

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Overrides, Part, Problem, Problems, Text, To};
 use crate::control::{ConfigFile, Mistake, ReloadRefused, difference, etag};
 use crate::dapr::Brought;
@@ -13,6 +15,7 @@ use crate::metrics::journal::Journal;
 use crate::service::log;
 
 use super::args::RunArgs;
+use super::{concise, in_force};
 
 /// The configuration in force, and its origin.
 #[derive(Clone)]
@@ -48,6 +51,15 @@ struct Write {
     /// Its content as it was read.
     before: String,
     after: String,
+}
+
+/// Who proposes a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// An operator who may write the file, or a sidecar on this machine.
+    Machine,
+    /// A client of the API with a token.
+    Api,
 }
 
 /// The longest file that is shown by the API, in bytes.
@@ -100,13 +112,13 @@ impl Reload {
     /// Reads the file again. Changes by the API that are not in it stay.
     pub(super) fn propose_file(&self) -> Result<Proposal, ReloadRefused> {
         let file = self.file()?;
-        self.propose_content(config::read(Some(&file)).map_err(mistakes)?)
+        self.propose_content(config::read(Some(&file)).map_err(mistakes)?, By::Machine)
     }
 
     /// Proposes a content of the file.
-    fn propose_content(&self, text: Text) -> Result<Proposal, ReloadRefused> {
+    fn propose_content(&self, text: Text, by: By) -> Result<Proposal, ReloadRefused> {
         // The file is resolved alone first: a mistake in it has its place there.
-        text.resolve_since(&self.overrides(), self.beside.bindings()).map_err(mistakes)?;
+        let alone = self.resolve(&text, &[])?;
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
         let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
@@ -114,7 +126,9 @@ impl Reload {
             return Err(ReloadRefused::Mistakes(replaced.into_iter().map(Mistake::from).collect()));
         }
         let edits = self.standing(&text, &self.edits)?;
-        let mut proposal = self.propose(text, edits, false, None)?;
+        // It is the result where no change of the API stands: a large file takes long to resolve.
+        let wanted = if edits.is_empty() { alone } else { self.resolve(&text, &edits)? };
+        let mut proposal = self.proposal(wanted, (text, edits), None, by)?;
         proposal.warnings.extend(moved.iter().map(ToString::to_string));
         Ok(proposal)
     }
@@ -145,8 +159,7 @@ impl Reload {
             };
             return Err(ReloadRefused::Mistakes(refused.into_iter().map(place).collect()));
         }
-        let mut proposal = self.propose_content(wanted.clone())?;
-        self.refuse_exposure(&self.resolve(&wanted, &proposal.edits)?)?;
+        let mut proposal = self.propose_content(wanted.clone(), By::Api)?;
         proposal.write = Some(Write { path, before: now.text, after: wanted.text });
         Ok(proposal)
     }
@@ -169,7 +182,7 @@ impl Reload {
 
     /// Proposes the configuration in force, for changed files that it names.
     pub(super) fn propose_running(&self) -> Result<Proposal, ReloadRefused> {
-        self.propose(self.text.clone(), self.edits.clone(), false, None)
+        self.propose(self.text.clone(), self.edits.clone(), None, By::Machine)
     }
 
     /// Proposes the configuration in force with a component of a sidecar, in the place of an earlier one of that name.
@@ -196,18 +209,24 @@ impl Reload {
             return Err(ReloadRefused::NotNow("the listeners are those of --listen".to_owned()));
         }
         self.refuse_files(&edit)?;
+        let shown = in_force::part(&self.config, edit.part, &edit.name);
+        let changes = changes(&edit, shown.as_ref());
+        let edit = self.concise(edit, shown.as_ref())?;
         let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
         edits.push(edit.clone());
         let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
         let (edited, met) = self.edited(&self.text, &all)?;
         let is_new = met == Met::New;
         self.refuse_foreign(&edit, is_new)?;
-        if let Some(why) = self.beside.contradicts(&edit, &edited) {
+        if let Some(why) = self.beside.contradicts(&changes, &edited) {
             return Err(ReloadRefused::NotNow(why));
         }
-        self.refuse_exposure(&self.resolve(&self.text, &all)?)?;
         if !persist {
-            let proposal = self.propose(self.text.clone(), self.standing(&self.text, &edits)?, is_new, None)?;
+            let proposal = self.propose(self.text.clone(), self.standing(&self.text, &edits)?, None, By::Api)?;
+            let proposal = Proposal { is_new, ..proposal };
+            if proposal.change.waiting.is_empty() {
+                return Ok(proposal);
+            }
             let before = Change::between(&self.config, &self.resolve(&self.text, &self.edits)?).waiting;
             let waiting: Vec<_> =
                 proposal.change.waiting.iter().filter(|what| !before.contains(what)).cloned().collect();
@@ -240,7 +259,28 @@ impl Reload {
         // Other changes of the file since it was read wait for a reload.
         let text = if file == self.text { written.clone() } else { self.edited(&self.text, &own)?.0 };
         let others = self.standing(&text, &others)?;
-        self.propose(text, others, is_new, Some(Write { path, before: file.text, after: written.text }))
+        let write = Write { path, before: file.text, after: written.text };
+        Ok(Proposal { is_new, ..self.propose(text, others, Some(write), By::Api)? })
+    }
+
+    /// The edit without the keys that have their value anyhow: what the API shows of a part can be sent back, and is no reason to write all of it down.
+    fn concise(&self, edit: Edit, shown: Option<&Map<String, Value>>) -> Result<Edit, ReloadRefused> {
+        let To::Entry(given) = &edit.to else { return Ok(edit) };
+        let (text, _) = self.edited(&self.text, &self.edits)?;
+        let Some(standing) = edit.keys_in(&text) else { return Ok(edit) };
+        let Some(shown) = shown else { return Ok(edit) };
+        let mut keys = concise::keys(given, &standing, shown);
+        let with = |keys: &Map<String, Value>| Edit { to: To::Entry(keys.clone()), ..edit.clone() };
+        let all: Vec<Edit> = self.edits.iter().cloned().chain([with(&keys)]).collect();
+        // What is wrong with it is said of all that was given.
+        let Ok(config) = self.resolve(&self.text, &all) else { return Ok(edit) };
+        let now = in_force::part(&config, edit.part, &edit.name).unwrap_or_default();
+        // A default may follow another key that changes.
+        let differs = |(key, value): &(&String, &Value)| now.get(*key).is_none_or(|now| !concise::is_same(now, value));
+        let lost = given.iter().filter(|(key, _)| !keys.contains_key(*key)).filter(differs);
+        let lost: Vec<_> = lost.map(|(key, value)| (key.clone(), value.clone())).collect();
+        keys.extend(lost);
+        Ok(with(&keys))
     }
 
     /// The configuration as it would be with these keys of a part, which need not exist. `running`: knows the address of the embedded log.
@@ -279,17 +319,26 @@ impl Reload {
         config::exposes_a_login(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
     }
 
-    fn propose(
-        &self,
-        text: Text,
-        edits: Vec<Edit>,
-        is_new: bool,
-        write: Option<Write>,
-    ) -> Result<Proposal, ReloadRefused> {
+    /// Proposes a text with these edits.
+    fn propose(&self, text: Text, edits: Vec<Edit>, write: Option<Write>, by: By) -> Result<Proposal, ReloadRefused> {
         let wanted = self.resolve(&text, &edits)?;
+        self.proposal(wanted, (text, edits), write, by)
+    }
+
+    /// Proposes a configuration, which is that of a text with edits. The API may not have a login shown to others.
+    fn proposal(
+        &self,
+        wanted: Config,
+        (text, edits): (Text, Vec<Edit>),
+        write: Option<Write>,
+        by: By,
+    ) -> Result<Proposal, ReloadRefused> {
+        if by == By::Api {
+            self.refuse_exposure(&wanted)?;
+        }
         let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
         let change = Change::between(&self.config, &wanted);
-        Ok(Proposal { change, warnings, is_new, text, edits, brought: self.brought.clone(), write })
+        Ok(Proposal { change, warnings, is_new: false, text, edits, brought: self.brought.clone(), write })
     }
 
     fn edited(&self, text: &Text, edits: &[Edit]) -> Result<(Text, Met), ReloadRefused> {
@@ -330,20 +379,25 @@ impl Reload {
 
     /// The configuration of a text with these edits.
     fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
-        let (edited, _) = self.edited(text, edits)?;
-        let resolved = edited.resolve_since(&self.overrides(), self.beside.bindings());
-        let mut config =
-            resolved.map_err(|problems| mistakes(if edits.is_empty() { problems } else { placeless(problems) }))?;
-        if !edits.is_empty() {
+        let resolved = |text: &Text| text.resolve_since(&self.overrides(), self.beside.bindings());
+        let mut config = if edits.is_empty() {
+            resolved(text).map_err(mistakes)?
+        } else {
+            let (edited, _) = self.edited(text, edits)?;
+            let mut config = resolved(&edited).map_err(|problems| mistakes(placeless(problems)))?;
             config.warnings = placeless(config.warnings);
-        }
+            config
+        };
         config.share_dead_letters_file();
         Ok(config)
     }
 
     /// The file that is read again, and written.
     fn file(&self) -> Result<PathBuf, ReloadRefused> {
-        let none = || ReloadRefused::NotNow("the service has no configuration file".to_owned());
+        let none = || {
+            let why = "the service has no configuration file: `forebay config default > forebay.toml` makes one, and `forebay run --config forebay.toml` uses it";
+            ReloadRefused::NotNow(why.to_owned())
+        };
         if self.args.reads_standard_input() {
             return Err(ReloadRefused::NotNow("the configuration came from standard input".to_owned()));
         }
@@ -403,6 +457,16 @@ impl Reload {
         if let Err(why) = log::set_level(new.log.level.as_str()) {
             tracing::error!("reload: {why}");
         }
+    }
+}
+
+/// The edit with the keys alone that it changes.
+fn changes(edit: &Edit, shown: Option<&Map<String, Value>>) -> Edit {
+    match (&edit.to, shown) {
+        (To::Entry(given), Some(shown)) => {
+            Edit { to: To::Entry(concise::keys(given, &Map::new(), shown)), ..edit.clone() }
+        }
+        _ => edit.clone(),
     }
 }
 

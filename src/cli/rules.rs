@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::args::{RuleAction, RulesArgs};
-use super::ask::{escaped, get, table, text};
+use super::ask::{get, segment, table, text};
 use super::part::{How, change};
 
 const RULES: [&str; 10] =
@@ -15,7 +15,7 @@ const RULES: [&str; 10] =
 /// The reason why there is no answer, in words that name the address.
 pub fn rules(options: &RulesArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
-    let path = format!("/api/v1/rules/{}", escaped(name));
+    let path = format!("/api/v1/rules/{}", segment(name));
     let Some(action) = options.action else { return one(options, &path) };
     let how = match action {
         RuleAction::Pause => How::Pause,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,34 +15,40 @@ use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
 use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
+use crate::link::Peers;
 use crate::metrics::collector::Extra;
-use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::metrics::lag::Lag;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::metrics::source_lag::SourceLag;
 use crate::rules::{KEPT, Rules};
-use crate::runtime::{self, Bind, Post, ShardThread};
+use crate::runtime::seam::Monotonic;
+use crate::runtime::{self, Bind, Listeners, Post, ShardThread};
 use crate::service::preflight::shard_failed;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
-use crate::service::{log, notify, resolver, sasl, signals};
+use crate::service::{log, resolver, sasl, signals};
 use crate::shard::mail::{Mail, Notice};
+use crate::shard::router::Slots;
+use crate::shard::session_log::TakenLog;
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
 
 mod accepting;
 mod greeting;
+mod instances;
 mod reloading;
 mod starting;
+mod stopping;
 mod sys_topics;
 mod trials;
 
+use self::instances::Part;
 use self::reloading::{AfterReload, ByMainThread, Wish, bring};
 pub(super) use self::starting::tokens;
 use self::starting::{
-    ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
+    ServiceLog, bind_link, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
     start_exporter,
 };
 use self::sys_topics::SysTopics;
@@ -62,10 +68,11 @@ use super::kafka_tokens::Fetches;
 use super::key_sets::{Ages, KeySets};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
-use super::out::{complain, say};
+use super::out::complain;
 use super::overview;
 use super::reconfigure::Reconfiguring;
 use super::reload::Reload;
+use super::session_logs::Takers;
 use super::shards::ByMail;
 use super::start_log;
 use super::verifier_numbers::VerifierNumbers;
@@ -89,6 +96,8 @@ enum Event {
     File(FileAnswer),
     /// What `[broker]` needs of Kafka is there.
     Prepared(broker::Prepared),
+    /// The log of a slot that was taken over, or that was not wanted any more.
+    Taken(u16, Option<TakenLog>),
 }
 
 /// Runs the service until a signal ends it.
@@ -173,6 +182,10 @@ struct Service {
     starting: Option<Span>,
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
+    slots: Arc<Slots>,
+    peers: Arc<Peers>,
+    /// The part of an instance among others.
+    part: Option<Part>,
     heard: Receiver<Event>,
     tell: Sender<Event>,
     post: Post<Mail>,
@@ -201,6 +214,7 @@ impl Service {
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
+        let links = bind_link(&mut config)?;
         let mqtt = listeners.binds();
         // The kernel has chosen a port in the place of 0: the listener has it as its name on all pages.
         config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
@@ -216,7 +230,19 @@ impl Service {
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
         let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
-        let bindings = Bindings::start(&config, &post, &journal, bring(&tell))?;
+        let slots = Arc::new(Slots::of(&config));
+        let (name, redirects) = config.broker.as_ref().map_or(("", false), |broker| (&*broker.name, broker.redirects));
+        let peers = Arc::new(Peers::new(name, redirects));
+        let part = links.as_ref().map(|_| {
+            // The instance welcomes no client before the group has answered.
+            peers.speak_until(Monotonic(0));
+            slots.set_given_out();
+            let tell = tell.clone();
+            // The service may have ended by then.
+            let done = move |slot, log| drop(tell.send(Event::Taken(slot, log)));
+            Part::new(Takers::new(Arc::clone(&journal), done), config.service.shards)
+        });
+        let bindings = Bindings::start(&config, (&post, &slots), &journal, bring(&tell))?;
         let bans = Arc::new(Bans::of(&config.service.data_dir)?);
         let around = Surroundings {
             config: Arc::clone(&config),
@@ -238,11 +264,17 @@ impl Service {
             app: bindings.as_ref().map(Bindings::app),
             machine: Arc::new(super::rule::machine()),
             bans: Arc::clone(&bans),
+            slots: Arc::clone(&slots),
+            peers: Arc::clone(&peers),
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
         let settings = runtime::Settings { io, device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();
-        for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
+        let links =
+            links.map_or_else(Vec::new, Listeners::into_shards).into_iter().chain(std::iter::repeat_with(Vec::new));
+        let sockets = listeners.into_shards().into_iter().zip(links);
+        let sockets = sockets.map(|(own, link)| own.into_iter().chain(link).collect::<Vec<_>>());
+        for (mailbox, sockets) in mailboxes.into_iter().zip(sockets) {
             let index = shards.len();
             let (around, board) = (around.clone(), Arc::clone(&boards.shards[index]));
             let make = move |index| Core::new(index, around, board);
@@ -277,7 +309,13 @@ impl Service {
         let tracer = exporter.as_ref().map_or_else(Tracer::off, Exporter::tracer);
         let starting = tracer.span_since("start", None, began).with("forebay.shards", config.service.shards as u64);
         let described = Arc::new(overview::of(&config));
-        let by_mail = ByMail { post: post.clone(), shards: config.service.shards, shared_subscriptions };
+        let by_mail = ByMail {
+            post: post.clone(),
+            shards: config.service.shards,
+            slots: Arc::clone(&slots),
+            peers: Arc::clone(&peers),
+            shared_subscriptions,
+        };
         let view = View {
             shards: Arc::new(by_mail),
             log: Arc::new(ServiceLog),
@@ -329,6 +367,9 @@ impl Service {
             starting: Some(starting),
             journal,
             shards,
+            slots,
+            peers,
+            part,
             heard,
             tell,
             post,
@@ -363,7 +404,6 @@ impl Service {
                         for (shard, packets) in std::mem::take(&mut retained).into_iter().enumerate() {
                             self.tell(shard, Mail::TakeRetained(packets))?;
                         }
-                        self.accept(&mut sys_topics)?;
                     }
                 }
                 Ok(Event::Shard(Notice::Waiting(_))) => {
@@ -382,14 +422,16 @@ impl Service {
                 Ok(Event::Shard(Notice::Drained { shard, .. })) => {
                     return Err(format!("shard {shard} ended unexpectedly"));
                 }
+                Ok(Event::Shard(
+                    notice @ (Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_)),
+                )) => self.hear_of_slots(notice)?,
+                Ok(Event::Taken(slot, log)) => self.take_log(slot, log)?,
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::KeySet) => self.edge.look_soon(),
                 Ok(Event::Prepared(prepared)) => {
                     retained = prepared.retained;
-                    for (shard, log) in prepared.logs.into_iter().enumerate() {
-                        self.tell(shard, Mail::TakeOver(Box::new(log)))?;
-                    }
+                    self.give_out(prepared.logs)?;
                 }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::File(answer)) => answer(self.reload.shown_file()),
@@ -398,6 +440,10 @@ impl Service {
                 // Only a drain asks for it.
                 Ok(Event::Shard(Notice::SourcesOver(_))) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
+            }
+            let has_slots = self.part.as_ref().is_none_or(Part::is_ready);
+            if sys_topics.is_none() && started == self.shards.len() && has_slots {
+                self.accept(&mut sys_topics)?;
             }
         };
         let span = self.tracer.span("drain", None).with("forebay.signal", signal);
@@ -438,102 +484,6 @@ impl Service {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
-    }
-
-    fn drain(mut self, signal: &str) -> Result<(), Failure> {
-        let grace = self.config.service.drain_grace;
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
-        self.ready.store(false, Ordering::Release);
-        let of_sources = if self.config.sources.is_empty() { Duration::ZERO } else { SOURCES_END_WITHIN };
-        notify::stopping(u32::try_from(grace.saturating_add(of_sources).as_secs()).unwrap_or(u32::MAX));
-        drop(self.bindings.take());
-        self.end_sources(grace)?;
-        self.tell_all(|| Mail::Drain { grace })?;
-        let (rows_left, rows_kept) = self.await_drained(grace)?;
-        for shard in self.shards.drain(..) {
-            shard.join().map_err(|e| format!("a shard failed while stopping: {e}"))?;
-        }
-        self.observer.stop();
-        drop(self.control.take());
-        if let Some(log) = self.embedded.take() {
-            log.stop();
-        }
-        drop(self.data_dir);
-        if rows_left == 0 {
-            let kept = Some(rows_kept).filter(|kept| *kept > 0);
-            self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
-            if let Some(kept) = kept {
-                say(format_args!("{kept} records are not in Kafka yet; the spool keeps them for the next start"));
-            }
-            return Ok(());
-        }
-        Err(format!(
-            "drain_grace is over: {rows_left} records are not in Kafka. At `replicated` their publishers have no acknowledgement and will send again; `service.drain_grace` gives more time"
-        ))
-    }
-
-    /// Has sources read no more, and their groups commit what subscribers have: these may still acknowledge what they were sent, for a while.
-    fn end_sources(&self, grace: Duration) -> Result<(), Failure> {
-        if self.config.sources.is_empty() {
-            return Ok(());
-        }
-        self.tell_all(|| Mail::EndSources)?;
-        let deadline = Instant::now() + grace.min(SOURCES_END_WITHIN);
-        let mut waiting = self.shards.len();
-        while waiting > 0 {
-            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Shard(Notice::SourcesOver(_))) => waiting -= 1,
-                Ok(Event::Signal(Signal::Stop(_))) => {
-                    return Err("stopped by a second signal, before the drain was complete".into());
-                }
-                Ok(_) => {}
-                // What is not committed comes again.
-                Err(_) => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for every shard's report; returns how many messages are lost to Kafka, and how many the spool keeps.
-    fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
-        // The shards keep the grace themselves; the deadline is for one that stands still.
-        let deadline = Instant::now() + grace + Duration::from_secs(5);
-        let (mut waiting, mut rows, mut kept) = (self.shards.len(), 0, 0);
-        while waiting > 0 {
-            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Shard(Notice::Drained { shard, rows_left, rows_kept, connections_left })) => {
-                    let event = Said::now(Kind::ShardDrained).on(shard).with(Field::RowsLeft, rows_left);
-                    let event = event.maybe(Field::RowsKept, Some(rows_kept).filter(|kept| *kept > 0));
-                    self.journal.say(event.with(Field::ConnectionsLeft, connections_left as u64));
-                    waiting -= 1;
-                    rows += rows_left;
-                    kept += rows_kept;
-                }
-                Ok(Event::Shard(
-                    Notice::Waiting(_)
-                    | Notice::LogLost { .. }
-                    | Notice::Started(_)
-                    | Notice::Reconfigured(_)
-                    | Notice::SourcesOver(_)
-                    | Notice::Failed { .. },
-                )) => {}
-                Ok(Event::Signal(Signal::Stop(_))) => {
-                    return Err("stopped by a second signal, before the drain was complete".into());
-                }
-                Ok(
-                    Event::Signal(Signal::Reload)
-                    | Event::Reload(_)
-                    | Event::WouldBe(_)
-                    | Event::File(_)
-                    | Event::KeySet
-                    | Event::Prepared(_),
-                ) => {}
-                Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        Ok((rows, kept))
     }
 }
 

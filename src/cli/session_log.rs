@@ -16,8 +16,7 @@ use super::log_reader::{EARLIEST, fetch, offset_at};
 use super::log_writer::{self, NotWritten};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
-use crate::replica::{Answer, BATCH_BYTES_MAX, Names, Outcome, Replica, Step, Store, TakeOver, Taken};
-use crate::runtime::seam::Monotonic;
+use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, Taken};
 
 /// The last version of InitProducerId that needs no more than there is here.
 const INIT_VERSION_MAX: i16 = 5;
@@ -29,6 +28,9 @@ const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const TAKE_OVER_MAX: Duration = Duration::from_secs(300);
 /// How long a deleted key's tombstone is kept, ms.
 const TOMBSTONES_MS: u64 = 600_000;
+
+/// Partitions of the topic until there were slots.
+const PARTITIONS_BEFORE: usize = 127;
 
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
@@ -67,10 +69,17 @@ pub fn prepare_topic(
     let found = metadata.topics.first().ok_or("the cluster says nothing of it")?;
     let has = found.partitions.len();
     match found.error_code {
-        0 if has >= usize::from(logs) => {}
+        0 if has == usize::from(logs) => {}
+        0 if has == PARTITIONS_BEFORE => {
+            return Err(format!(
+                "topic {topic} has {has} partitions, as an earlier version has made it; the sessions there cannot be taken over. For a new one: \
+                 kafka-topics.sh --delete --topic {topic}, then forebay topics create"
+            ));
+        }
         0 => {
             return Err(format!(
-                "topic {topic} has {has} partitions, {logs} are needed: kafka-topics.sh --alter --topic {topic} --partitions {logs}"
+                "topic {topic} has {has} partitions, and must have {logs}: their number decides which one has a client's session. For a new one: \
+                 kafka-topics.sh --delete --topic {topic}, then forebay topics create"
             ));
         }
         UNKNOWN_TOPIC if create => {
@@ -197,33 +206,6 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
     }
 }
 
-/// Writes all that a replica owes Kafka, on the thread of a start.
-///
-/// # Errors
-/// What is in the way, in words. The log has to be taken over again.
-pub fn settle(wanted: &Wanted<'_>, replica: &mut Replica) -> Result<(), String> {
-    let Wanted { cluster, topic, log, .. } = *wanted;
-    let (partition, began) = (i32::from(log), Instant::now());
-    let mut admin = Admin::reach(cluster)?;
-    let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
-    let (mut leader, _) = leader(cluster, &metadata, partition)?;
-    let name = TopicName(StrBytes::from(topic.to_owned()));
-    replica.sync(0);
-    loop {
-        let now = Monotonic(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        let batch = replica.next_batch(now).ok_or_else(|| format!("log {log} of topic {topic}: nothing is due"))?;
-        let (error, base_offset) = produce(&mut leader, &name, partition, batch.bytes.to_vec())?;
-        match replica.answered(batch.id, Answer::Produced { error, base_offset }, now) {
-            Outcome::Synced(_) => return Ok(()),
-            Outcome::Nothing => {}
-            Outcome::Retry(_) => {
-                return Err(format!("log {log} of topic {topic}: Produce was answered with error {error}"));
-            }
-            Outcome::Lost(why) => return Err(format!("log {log} of topic {topic}: {why}")),
-        }
-    }
-}
-
 /// A connection to the leader of the log, and the topic's id.
 fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Result<(Admin, u128), String> {
     let found = metadata.topics.first().ok_or("the cluster says nothing of the topic")?;
@@ -239,8 +221,7 @@ fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Res
 
 /// InitProducerId with a transactional id: its producer id, and the next epoch.
 fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16), String> {
-    let version = coordinator.version::<InitProducerIdRequest>(INIT_VERSION_MAX);
-    let version = version.ok_or_else(|| format!("{}: it does not support InitProducerId", coordinator.broker))?;
+    let version = coordinator.needs::<InitProducerIdRequest>((0, INIT_VERSION_MAX), "InitProducerId")?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(TransactionalId(StrBytes::from(transactional_id.to_owned()))))
         .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS)

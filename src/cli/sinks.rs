@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{HistogramsArgs, SinkAction, SinksArgs};
-use super::ask::{escaped, get, post, table, text};
+use super::ask::{escaped, get, post, segment, table, text};
 use super::lists::shown;
 use super::part::{How, change};
 
@@ -29,7 +29,7 @@ const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST
 /// The reason why there is no answer, in words that name the address; what is wrong with the keys.
 pub fn sinks(options: &SinksArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
-    let path = format!("/api/v1/sinks/{}", escaped(name));
+    let path = format!("/api/v1/sinks/{}", segment(name));
     let Some(action) = options.action else { return one(options, &path) };
     let send = |how| change(&options.from, &options.change, &path, how);
     match action {
@@ -43,7 +43,7 @@ pub fn sinks(options: &SinksArgs) -> Result<String, String> {
             Ok(if options.from.json { format!("{answer:#}\n") } else { tried(&answer) })
         }
         SinkAction::DeadLetters => {
-            let answer = get(&options.from, &format!("/api/v1/dead-letters/{}?limit=1000", escaped(name)))?;
+            let answer = get(&options.from, &format!("/api/v1/dead-letters/{}?limit=1000", segment(name)))?;
             Ok(if options.from.json { format!("{answer:#}\n") } else { letters(&answer) })
         }
     }

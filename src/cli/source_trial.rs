@@ -14,23 +14,23 @@ use kafka_protocol::protocol::{Decodable as _, StrBytes};
 use super::admin::Admin;
 use super::check::{NOT_TOLD, TOPIC_FORBIDDEN, UNKNOWN_TOPIC, Verdict, address};
 use super::log_reader::{EARLIEST, LATEST, fetch, offset_at};
-use crate::config::{Cluster, Config, Isolation, Source};
+use crate::config::{BROKER, Cluster, Config, Isolation, Source};
 use crate::kafka::consumer::Batches;
 use crate::metrics::time::now_ms;
 use crate::runtime::seam::WallMs;
 use crate::shard::sources::{RecordTrial, try_records};
 
 /// Bits of authorized operations: by Kafka's numbers of its ACL operations.
-const READ: i32 = 1 << 3;
+pub(super) const READ: i32 = 1 << 3;
 /// Kafka error codes.
-const GROUP_FORBIDDEN: i16 = 30;
-const GROUP_UNKNOWN: i16 = 69;
+pub(super) const GROUP_FORBIDDEN: i16 = 30;
+pub(super) const GROUP_UNKNOWN: i16 = 69;
 
 /// Partitions that are looked into; and how many of the newest offsets of each.
 const PARTITIONS_MAX: usize = 32;
 const RECORDS_MAX: i64 = 5;
 /// The first version of DescribeGroups that tells which operations are allowed.
-const GROUP_OPERATIONS_SINCE: i16 = 3;
+pub(super) const GROUP_OPERATIONS_SINCE: i16 = 3;
 /// What members of consumer groups call their protocol, and the assignor of this program.
 const PROTOCOL_TYPE: &str = "consumer";
 const ASSIGNOR: &str = "range";
@@ -76,7 +76,8 @@ fn look(config: &Config, source: &Source, admin: &mut Admin, found: &mut Found) 
     let metadata = admin.metadata(&topics)?;
     for topic in &topics {
         let told = metadata.topics.iter().find(|told| told.name.as_ref().is_some_and(|name| *name.0 == **topic));
-        let (verdict, text) = of_topic(topic, told);
+        let is_made = source.name == BROKER && config.broker.as_ref().is_some_and(|broker| broker.makes(topic));
+        let (verdict, text) = of_topic(topic, told, is_made);
         found.add(verdict, text);
     }
     of_group((&config.clusters[source.cluster], source), admin, found)?;
@@ -84,7 +85,8 @@ fn look(config: &Config, source: &Source, admin: &mut Admin, found: &mut Found) 
     Ok(())
 }
 
-fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>) -> (Verdict, String) {
+/// Looks at a topic. `is_made`: the start makes it.
+fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>, is_made: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(told) = told else {
         return (Verdict::Warning, format!("{named}: the cluster did not report it"));
@@ -96,6 +98,7 @@ fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>) -> (Verdict, Stri
     };
     match told.error_code {
         0 => {}
+        UNKNOWN_TOPIC if is_made => return (Verdict::Ok, format!("{named} is missing; the start creates it")),
         UNKNOWN_TOPIC => {
             let text = format!("{named} is missing, and the source waits for it; `forebay topics create` creates it");
             return (Verdict::Problem, text);
@@ -392,7 +395,7 @@ mod tests {
         let topic = |error, operations| {
             MetadataResponseTopic::default().with_error_code(error).with_topic_authorized_operations(operations)
         };
-        let said = |told: MetadataResponseTopic| of_topic("t", Some(&told));
+        let said = |told: MetadataResponseTopic| of_topic("t", Some(&told), false);
         assert_eq!(said(topic(0, NOT_TOLD)).0, Verdict::Ok);
         assert_eq!(said(topic(0, READ)).0, Verdict::Ok);
         for (told, words) in [

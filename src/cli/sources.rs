@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::{SourceAction, SourcesArgs};
-use super::ask::{escaped, get, post, table, text};
+use super::args::{AskArgs, SourceAction, SourcesArgs};
+use super::ask::{get, post, segment, table, text};
 use super::part::{How, change};
 
 const SOURCES: [&str; 10] =
@@ -19,25 +19,23 @@ const PAYLOAD_CHARACTERS_MAX: usize = 60;
 /// The reason why there is no answer, in words that name the address.
 pub fn sources(options: &SourcesArgs) -> Result<(String, bool), String> {
     let Some(name) = &options.name else { return list(options).map(|text| (text, true)) };
-    let path = format!("/api/v1/sources/{}", escaped(name));
+    let path = format!("/api/v1/sources/{}", segment(name));
     let Some(action) = options.action else { return one(options, &path).map(|text| (text, true)) };
     let send = |how| change(&options.from, &options.change, &path, how).map(|text| (text, true));
-    let (verb, body) = match action {
-        SourceAction::Pause => return send(How::Pause),
-        SourceAction::Resume => return send(How::Resume),
-        SourceAction::Put => return send(How::Put),
-        SourceAction::Delete => return send(How::Delete { discard: false }),
-        SourceAction::Seek => ("seek", place(options)),
-        SourceAction::Test => ("test", Map::new()),
-    };
-    let answer = post(&options.from, &format!("{path}/{verb}"), &Value::Object(body))?;
-    let works = action != SourceAction::Test || answer["works"] == true;
-    let shown = match action {
-        _ if options.from.json => format!("{answer:#}\n"),
-        SourceAction::Seek => format!("partitions sought: {}\n", answer["partitions"]),
-        _ => tried(&answer),
-    };
-    Ok((shown, works))
+    match action {
+        SourceAction::Pause => send(How::Pause),
+        SourceAction::Resume => send(How::Resume),
+        SourceAction::Put => send(How::Put),
+        SourceAction::Delete => send(How::Delete { discard: false }),
+        SourceAction::Seek => seek(options, &path).map(|text| (text, true)),
+        SourceAction::Test => trial(&options.from, &format!("{path}/test"), tried),
+    }
+}
+
+fn seek(options: &SourcesArgs, path: &str) -> Result<String, String> {
+    let answer = post(&options.from, &format!("{path}/seek"), &Value::Object(place(options)))?;
+    let partitions = || format!("partitions sought: {}\n", answer["partitions"]);
+    Ok(if options.from.json { format!("{answer:#}\n") } else { partitions() })
 }
 
 /// The place that is sought.
@@ -125,14 +123,26 @@ fn reason(of: &Value, name: &Value) -> String {
     of["reason"].as_str().map(|why| format!("{}: {why}\n", text(name))).unwrap_or_default()
 }
 
-/// The outcome of a trial.
-fn tried(answer: &Value) -> String {
-    let mut out = String::new();
-    for finding in answer["findings"].as_array().into_iter().flatten() {
+/// Has the service try a part of its configuration: the outcome, and whether nothing is in the way.
+pub(super) fn trial(from: &AskArgs, path: &str, shown: fn(&Value) -> String) -> Result<(String, bool), String> {
+    let answer = post(from, path, &json!({}))?;
+    let text = if from.json { format!("{answer:#}\n") } else { shown(&answer) };
+    Ok((text, answer["works"] == true))
+}
+
+/// What was looked at in a trial, a line each.
+pub(super) fn findings(answer: &Value) -> String {
+    let line = |finding: &Value| {
         let verdict = text(&finding["verdict"]);
         let verdict = if verdict == "problem" { verdict.to_uppercase() } else { verdict };
-        out += &format!("{verdict:<8} {}\n", text(&finding["text"]));
-    }
+        format!("{verdict:<8} {}\n", super::lists::shown(&finding["text"]))
+    };
+    answer["findings"].as_array().into_iter().flatten().map(line).collect()
+}
+
+/// The outcome of a trial.
+fn tried(answer: &Value) -> String {
+    let out = findings(answer);
     let records = answer["records"].as_array().map(Vec::as_slice).unwrap_or_default();
     if records.is_empty() {
         return out;

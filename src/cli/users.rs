@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::{
     PermissionsCommand, PermissionsPutArgs, PermissionsShowArgs, UsersCommand, UsersListArgs, UsersPutArgs,
 };
-use super::ask::{change, changed, escaped, get, table, text};
+use super::ask::{change, changed, escaped, get, segment, table, text};
 use super::config_file::{file_text, mistake};
 use super::lists::shown;
 use super::part::read;
@@ -29,7 +29,7 @@ pub fn users(command: &UsersCommand) -> Result<String, String> {
 }
 
 fn path(auth: &str, user: &str) -> String {
-    format!("/api/v1/auth/{}/users/{}", escaped(auth), escaped(user))
+    format!("/api/v1/auth/{}/users/{}", segment(auth), segment(user))
 }
 
 fn tag(etag: Option<&str>) -> String {
@@ -43,7 +43,7 @@ fn list(options: &UsersListArgs) -> Result<String, String> {
         return Ok(if from.json { format!("{answer:#}\n") } else { auths(&answer) });
     };
     let search = search.as_ref().map(|text| format!("&search={}", escaped(text))).unwrap_or_default();
-    let path = format!("/api/v1/auth/{}/users?limit=1000{search}", escaped(auth));
+    let path = format!("/api/v1/auth/{}/users?limit=1000{search}", segment(auth));
     let mut answer = get(from, &path)?;
     let mut users = answer["users"].as_array().cloned().unwrap_or_default();
     while let Some(next) = answer["next"].as_str() {
@@ -116,21 +116,21 @@ pub fn permissions(command: &PermissionsCommand) -> Result<(String, String), Str
 }
 
 fn show(options: &PermissionsShowArgs) -> Result<(String, String), String> {
-    let answer = get(&options.from, &format!("/api/v1/auth/{}/permissions", escaped(&options.auth)))?;
+    let answer = get(&options.from, &format!("/api/v1/auth/{}/permissions", segment(&options.auth)))?;
     file_text(&answer, options.from.json, options.previous)
 }
 
 fn put_permissions(options: &PermissionsPutArgs) -> Result<String, String> {
-    let PermissionsPutArgs { from, auth, file, etag, dry_run, publish, subscribe, user, client } = options;
+    let PermissionsPutArgs { from, auth, file, etag, dry_run, publish, subscribe, replay, user, client } = options;
     let content = read(file)?;
     let body = Some(("text/plain", content.as_str()));
-    let path = format!("/api/v1/auth/{}/permissions", escaped(auth));
+    let path = format!("/api/v1/auth/{}/permissions", segment(auth));
     if !dry_run {
         let answer = change(from, "PUT", &(path + &tag(etag.as_deref())), body)?;
         return Ok(if from.json { format!("{answer:#}\n") } else { done(&answer) });
     }
-    let tried =
-        publish.as_ref().map(|topic| ("publish", topic)).or(subscribe.as_ref().map(|topic| ("subscribe", topic)));
+    let tried = [("publish", publish), ("subscribe", subscribe), ("replay", replay)];
+    let tried = tried.into_iter().find_map(|(action, topic)| Some((action, topic.as_ref()?)));
     let mut query = String::new();
     if let Some((action, topic)) = tried {
         query = format!("?action={action}&topic={}", escaped(topic));

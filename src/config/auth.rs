@@ -100,7 +100,8 @@ fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Rol
             let fault = Fault::new("no client can have it: tokens have no claim that names roles");
             table.source.warn(&table.spot, fault.hint("set roles_claim in [auth.NAME.jwt]"));
         }
-        Role { name: name.to_owned(), publish: filters(&table, "publish"), subscribe: filters(&table, "subscribe") }
+        let [publish, subscribe, replay] = ["publish", "subscribe", "replay"].map(|key| filters(&table, key));
+        Role { name: name.to_owned(), publish, subscribe, replay }
     };
     parts.into_iter().map(one).collect()
 }

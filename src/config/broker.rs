@@ -2,8 +2,11 @@
 //! subscribers. One more sink takes what is retained.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use toml::de::DeValue;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::clusters::Target;
 use super::keys::{Key, Section};
@@ -11,36 +14,33 @@ use super::problem::Fault;
 use super::reader::{Table, defaults};
 use super::resolve::Document;
 use super::resolved::{
-    Acknowledge, Broker, BrokerRoute, Choice, Feed, OfBroker, OffsetReset, OnRefuse, Partitioner, Rule, Sink, Source,
-    Spool, Topics,
+    Acknowledge, Broker, BrokerLink, BrokerRoute, Choice, Feed, LinkFiles, OfBroker, OffsetReset, OnRefuse,
+    Partitioner, Rule, Sink, Source, Spool, Topics,
 };
 use super::setting::Settings as _;
 use super::sources::check_mqtt_topic;
-use super::units::ShowSize;
 use super::{EMBEDDED, Overrides, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
+use crate::limits::SLOTS;
 use crate::record::names::{CLIENT_ID, QOS, RETAIN};
 use crate::route::filter;
 use crate::rule::record::RecordTemplate;
 use crate::rule::template::{Fixed, Template};
+use crate::secure::Pair;
 
 /// The beginning of the names of the broker's own sinks, and the name of its source.
 pub const NAME: &str = "broker";
 /// The hint for a shared subscription among the filters of a route.
 const SHARED: &str = "a route gets each message once: leave out $share and the group";
-/// Segments that a shard's log of sessions should have, and the largest of them.
-const SEGMENTS_WISHED: u64 = 16;
+/// Segments that a slot's log should have, and the largest of them.
+const SEGMENTS_WISHED: u64 = Spool::SEGMENTS_MIN;
 const SEGMENT_BYTES_MAX: u64 = 16 * MIB;
 const MIB: u64 = 1 << 20;
 /// The interval between commits of the broker's source.
 const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads `[broker]`, if the file has it.
-pub(super) fn resolve(
-    document: &Document<'_>,
-    overrides: &Overrides,
-    (targets, shards): (&[Target], usize),
-) -> Option<Broker> {
+pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Broker> {
     if !document.has(Section::Broker) {
         return None;
     }
@@ -55,12 +55,6 @@ pub(super) fn resolve(
         check_topic(&table, key, &topic, &mut topics);
         *of = topic;
     }
-    let log = broker.session_log(shards);
-    if log.segments_max * log.segment_bytes > broker.sessions_bytes_max / shards.max(1) as u64 {
-        let fault = Fault::new(format!("is too little for {shards} shards"));
-        let hint = format!("set it to at least \"{}\"", ShowSize(Spool::SEGMENTS_MIN * MIB * shards as u64));
-        table.source.report(&table.spot("sessions_bytes_max"), fault.hint(hint));
-    }
     for part in table.list_parts(Section::BrokerRoute) {
         let route = route(&part, overrides, &mut topics);
         let earlier = || broker.routes.iter().flat_map(|route| &route.filters);
@@ -71,6 +65,11 @@ pub(super) fn resolve(
         }
         broker.routes.push(route);
     }
+    broker.link = table.part(Section::BrokerLink).map(|table| link(&table));
+    broker.server = table.find("server", host_port);
+    let redirects = table.find("redirect", values::word).map(|word| word == "v5");
+    broker.redirects = redirects.unwrap_or(broker.server.is_some());
+    check_instance(&table, &broker);
     broker.cluster = sinks::target(&table, targets).unwrap_or_default();
     if targets.get(broker.cluster).is_none_or(|target| target.name == EMBEDDED) {
         let fault = Fault::new("needs a Kafka cluster: the embedded log does not compact topics");
@@ -78,6 +77,62 @@ pub(super) fn resolve(
         table.source.report(&table.spot("kafka"), fault.hint(hint));
     }
     Some(broker)
+}
+
+/// Reads `HOST:PORT`.
+fn host_port(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    values::broker(&values::text(key, value)?)
+}
+
+/// Reads `[broker.link]`.
+fn link(table: &Table<'_>) -> BrokerLink {
+    let file = |name: &str| table.find(name, values::non_empty).map(PathBuf::from);
+    let bind = table.find("bind", values::address);
+    let address = table.find("address", host_port);
+    let tls = match (file("cert_file"), file("key_file"), file("ca_file")) {
+        (Some(certificate), Some(key), Some(ca)) => Some(LinkFiles { own: Pair { certificate, key }, ca }),
+        (None, None, None) => None,
+        _ => {
+            let fault = Fault::new("has some of cert_file, key_file and ca_file");
+            table
+                .source
+                .report(&table.spot, fault.hint("TLS between instances needs all three; leave all out for none"));
+            None
+        }
+    };
+    let is_ip = |text: &String| text.parse::<SocketAddr>().is_ok();
+    if tls.is_none() && address.as_ref().is_some_and(|address| !is_ip(address)) {
+        let fault = Fault::new("is no IP address, and without TLS instances know each other by that");
+        table
+            .source
+            .report(&table.spot("address"), fault.hint("set an IP address, or cert_file, key_file and ca_file"));
+    }
+    if address.is_none() && bind.is_some_and(|bind| bind.ip().is_unspecified()) {
+        let fault = Fault::new("is required: `bind` is no address that others can connect to");
+        table.source.report(&table.spot("address"), fault.hint("set the address of this machine, as others see it"));
+    }
+    BrokerLink { bind: bind.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))), address, tls }
+}
+
+/// Reports what an instance among others needs, and what one alone has no use for.
+fn check_instance(table: &Table<'_>, broker: &Broker) {
+    if broker.link.is_some() {
+        if !table.has("name") {
+            let fault = Fault::new("is required with [broker.link]: each instance has a name of its own");
+            table.source.report(&table.spot("name"), fault.hint("set one, or FOREBAY_BROKER_NAME"));
+        }
+        if broker.redirects && broker.server.is_none() {
+            let fault = Fault::new("is \"v5\", and there is no `server` that clients could be told");
+            table.source.report(&table.spot("redirect"), fault.hint("set server = \"HOST:PORT\""));
+        }
+        return;
+    }
+    for name in ["server", "redirect"] {
+        if table.has(name) {
+            let fault = Fault::new("has no effect without [broker.link]: there is one instance");
+            table.source.report(&table.spot(name), fault.hint("add [broker.link], or remove it"));
+        }
+    }
 }
 
 /// Reports what is no topic of Kafka, and one that two places name.
@@ -146,16 +201,25 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, r
 }
 
 impl Broker {
-    /// The log of sessions of each of `shards` shards.
+    /// The log of each of `slots` slots. All of them together have the bound, whoever serves how many.
     #[must_use]
-    pub fn session_log(&self, shards: usize) -> Spool {
+    pub fn session_log(&self, slots: usize) -> Spool {
         let bytes_max = self.sessions_bytes_max;
-        let part = bytes_max / shards.max(1) as u64;
-        let segment_bytes = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES_MAX);
+        let part = bytes_max / slots.max(1) as u64;
+        let segment_bytes = match self.segment_bytes {
+            0 => (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES_MAX),
+            bytes => bytes,
+        };
         let spool = defaults(Section::Spool, "spool", Spool::read);
         // What comes while a batch is under way is the next one.
         let sync_interval = std::time::Duration::ZERO;
-        Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(shards)
+        Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(slots)
+    }
+
+    /// Slots, each with a log of sessions: partitions of the topic.
+    #[must_use]
+    pub const fn slots(&self) -> u16 {
+        if self.test_slots == 0 { SLOTS } else { self.test_slots }
     }
 
     /// The consumer group of the instance.
@@ -164,10 +228,40 @@ impl Broker {
         format!("forebay-{NAME}-{}", self.name)
     }
 
+    /// The group of all instances of the broker.
+    #[must_use]
+    pub fn group_of_instances(&self) -> String {
+        format!("forebay-{}", self.sessions)
+    }
+
+    /// The group of a shared subscription, of the instances that have members. `text`: `$share/NAME/FILTER`.
+    #[must_use]
+    pub fn group_of_share(&self, text: &str) -> String {
+        format!("forebay-share-{:032x}", xxh3_128(format!("{}\n{text}", self.sessions).as_bytes()))
+    }
+
+    /// A hash of what instances must have in common to be one broker: topics, routes, and how a record becomes a message.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut text = format!("{}\n{}\n{}\n{}", self.messages, self.retained, self.sessions, self.qos);
+        for route in &self.routes {
+            let BrokerRoute { filters, topic, by_client, mqtt_topic } = route;
+            text += &format!("\n{topic}\n{by_client}\n{mqtt_topic}\n{}", filters.join("\n"));
+        }
+        xxh3_64(text.as_bytes())
+    }
+
     /// The Kafka topics that messages go through, each with the filters of its route; the last one takes what no route does.
     pub fn topics(&self) -> impl Iterator<Item = (&str, Option<&BrokerRoute>)> {
         let routes = self.routes.iter().map(|route| (route.topic.as_str(), Some(route)));
         routes.chain([(self.messages.as_str(), None)])
+    }
+
+    /// Whether a start makes this topic, if it is missing.
+    #[must_use]
+    pub fn makes(&self, topic: &str) -> bool {
+        self.create_topics
+            && self.topics().map(|(topic, _)| topic).chain([self.retained.as_str()]).any(|made| made == topic)
     }
 
     /// The sinks of the topics, in their order, and that of retained messages, which is the last.

@@ -126,12 +126,15 @@ impl Edit {
 }
 
 impl Text {
-    /// The text after these edits, one after the other, and whether the last of them found a part of its name. A default that is not in
+    /// The text after these edits, one after the other (without any, it as it is), and whether the last of them found a part of its name. A default that is not in
     /// force, because of something `beside` the text, is not written down.
     ///
     /// # Errors
     /// The text is not TOML, or an edit has something that cannot be written in it.
     pub(crate) fn edited(&self, edits: &[Edit], beside: &Beside) -> Result<(Self, Met), String> {
+        if edits.is_empty() {
+            return Ok((self.clone(), Met::New));
+        }
         let mut document: DocumentMut = self.text.parse().map_err(|_| format!("{} is not TOML", self.name))?;
         let mut met = Met::New;
         for edit in edits {
@@ -142,6 +145,13 @@ impl Text {
 }
 
 impl Edit {
+    /// The keys of its part in a text; `None`: the text has no such part.
+    pub(crate) fn keys_in(&self, text: &Text) -> Option<Map<String, Json>> {
+        let mut document: DocumentMut = text.text.parse().ok()?;
+        let entry = self.find(&mut document).ok()??;
+        Some(entry.iter().map(|(key, item)| (key.to_owned(), json_of(item))).collect())
+    }
+
     /// The defaults that are in force only because the text does not say otherwise, and have to be written down with this edit: a line
     /// each.
     pub(crate) fn implies(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
@@ -186,12 +196,11 @@ impl Edit {
                     self.add(document)?;
                 }
                 if let Some(entry) = self.find(document)? {
-                    let known: Vec<String> = entry.iter().map(|(key, _)| key.to_owned()).collect();
-                    let is_name = |key: &str| !self.part.is_table() && key == self.part.name_key();
-                    for key in known.iter().filter(|key| !is_name(key) && !keys.contains_key(*key)) {
-                        entry.remove(key);
+                    let mut keys = keys.clone();
+                    if !self.part.is_table() {
+                        keys.insert(self.part.name_key().to_owned(), self.name.as_str().into());
                     }
-                    set(entry, self.part, keys)?;
+                    set_all(entry, self.part, &keys)?;
                 }
             }
             To::Keys(keys) => {
@@ -362,16 +371,43 @@ fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Resul
             entry.remove(key);
             continue;
         };
-        match entry.get_mut(key).and_then(Item::as_value_mut) {
-            Some(known) if known.to_string().trim() == value.to_string().trim() => {}
-            Some(known) => {
+        match (entry.get_mut(key), json) {
+            (Some(known), json) if json_of(known) == *json => {}
+            (Some(Item::Table(known)), Json::Object(keys)) => set_all(known, part, keys)?,
+            (Some(Item::Value(known)), _) => {
                 *value.decor_mut() = known.decor().clone();
                 *known = value;
             }
-            None => drop(entry.insert(key, Item::Value(value))),
+            _ => drop(entry.insert(key, Item::Value(value))),
         }
     }
     Ok(())
+}
+
+/// Sets the keys of a table, and removes all others.
+fn set_all(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
+    let known: Vec<String> = entry.iter().map(|(key, _)| key.to_owned()).collect();
+    for key in known.iter().filter(|key| !keys.contains_key(*key)) {
+        entry.remove(key);
+    }
+    set(entry, part, keys)
+}
+
+/// A part of the text as JSON.
+fn json_of(item: &Item) -> Json {
+    let keys = |all: &dyn TableLike| all.iter().map(|(key, item)| (key.to_owned(), json_of(item))).collect();
+    match item {
+        Item::None => Json::Null,
+        Item::Table(table) => Json::Object(keys(table)),
+        Item::ArrayOfTables(all) => all.iter().map(|table| Json::Object(keys(table))).collect(),
+        Item::Value(Value::InlineTable(table)) => Json::Object(keys(table)),
+        Item::Value(Value::Array(all)) => all.iter().map(|value| json_of(&Item::Value(value.clone()))).collect(),
+        Item::Value(Value::String(text)) => text.value().as_str().into(),
+        Item::Value(Value::Integer(number)) => (*number.value()).into(),
+        Item::Value(Value::Float(number)) => (*number.value()).into(),
+        Item::Value(Value::Boolean(is)) => (*is.value()).into(),
+        Item::Value(Value::Datetime(time)) => time.value().to_string().into(),
+    }
 }
 
 /// The value in TOML. `Some(None)`: `null`; `None`: TOML has no such value.
@@ -445,8 +481,13 @@ mod tests {
     }
 
     fn after(file: &str, edits: &[Edit]) -> (String, Met) {
+        let (text, met) = text_after(file, edits);
+        super::super::parse(&text, "test").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        (text, met)
+    }
+
+    fn text_after(file: &str, edits: &[Edit]) -> (String, Met) {
         let (text, met) = text(file).edited(edits, &Beside::default()).expect("it can be edited");
-        super::super::parse(&text.text, "test").unwrap_or_else(|problems| panic!("{problems}\n{}", text.text));
         (text.text, met)
     }
 
@@ -460,6 +501,19 @@ mod tests {
         assert_eq!(text, FILE.replace("\n# the end", "\nlinger = \"9ms\"\n# the end"));
         let back = To::Keys([("linger".to_owned(), Json::Null)].into_iter().collect());
         assert_eq!(after(&text, &[edit(Part::Sink, "two", back)]).0, FILE);
+    }
+
+    /// Comments within a value stay with it as long as the value does, and those beside keys of a table that another key of it changes.
+    #[test]
+    fn comments_within_what_does_not_change_stay() {
+        let file = "[[sink]]\nname = 'one'\nfilters = [\n  'a/#', # the first\n  'b/#',\n]\ntopic = 't'\n\n[kafka.main]\nbootstrap = 'k:1'\n\n[kafka.main.sasl] # who\nmechanism = 'PLAIN' # plain\nusername = 'u'\npassword_file = '/p'\n";
+        let keys = serde_json::json!({ "filters": ["a/#", "b/#"], "topic": "u" });
+        let (text, _) = text_after(file, &[edit(Part::Sink, "one", entry(keys))]);
+        assert_eq!(text, file.replace("topic = 't'", "topic = \"u\""));
+        let sasl = serde_json::json!({ "mechanism": "PLAIN", "username": "v", "password_file": "/p" });
+        let keys = serde_json::json!({ "bootstrap": "k:1", "sasl": sasl });
+        let (text, _) = text_after(file, &[edit(Part::Cluster, "main", entry(keys))]);
+        assert_eq!(text, file.replace("'u'", "\"v\""));
     }
 
     #[test]

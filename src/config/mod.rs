@@ -77,11 +77,11 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use republish::USER_PROPERTIES_OF_MESSAGE;
 pub use resolved::{
-    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Broker, BrokerRoute, Buffer, Choice, Cluster,
-    Compression, Config, Control, Dapr, DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation,
-    Listener, Log, LogFormat, LogLevel, MessageProperty, Mqtt, NoSubscriber, OfBroker, OffsetReset, OnBadBatch,
-    OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained, Rule, Sasl, Service, ShareStrategy, Sink, Source,
-    Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
+    Acknowledge, ApiAccess, Append, Bridge, BridgeIn, BridgeOut, Broker, BrokerLink, BrokerRoute, Buffer, Choice,
+    Cluster, Compression, Config, Control, Dapr, DeadLetters, DeadLettersFile, Delivery, Embedded, Fed, Feed,
+    Isolation, LinkFiles, Listener, Log, LogFormat, LogLevel, MessageProperty, Mqtt, NoSubscriber, OfBroker,
+    OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Republish, Retained, Rule, Sasl, Service,
+    ShareStrategy, Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;

@@ -114,21 +114,24 @@ impl Beside {
             };
             (is_it && has(keys, key)).then_some(key)
         };
+        let has_option = edit.part == Part::Cluster
+            && self.overrides.kafka.is_some()
+            && !keys.get("bootstrap").is_none_or(Value::is_null);
+        let meant: Vec<_> = self.variables.iter().filter_map(|variable| Some((variable, meant(variable)?))).collect();
+        if !has_option && meant.is_empty() {
+            return None;
+        }
         let with = self.resolve(edited, None, &self.overrides)?;
         let said = |what: &str, key: &str| {
             format!("{} {}: {key} is set by {what}: the request would not change it", edit.part, edit.name)
         };
-        for variable in &self.variables {
-            let Some(key) = meant(variable) else { continue };
+        for (variable, key) in meant {
             let without = self.resolve(edited, Some(&variable.0), &self.overrides);
             if without.is_none_or(|without| !is_same(edit, edited, &with, &without)) {
                 return Some(said(&variable.0, key.name));
             }
         }
-        if edit.part == Part::Cluster
-            && self.overrides.kafka.is_some()
-            && !keys.get("bootstrap").is_none_or(Value::is_null)
-        {
+        if has_option {
             let without = Overrides { kafka: None, ..self.overrides.clone() };
             let without = self.resolve(edited, None, &without);
             if without.is_none_or(|without| !is_same(edit, edited, &with, &without)) {

@@ -79,7 +79,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);
-    let broker = broker::resolve(&document, overrides, (&targets, service.shards));
+    let broker = broker::resolve(&document, overrides, &targets);
     if let Some(broker) = &broker {
         broker::check(&document, broker, (&sinks, &sources, &rules));
         sinks.extend(broker.sinks());

@@ -143,7 +143,7 @@ struct BridgeRate {
 
 /// All bridges.
 #[derive(Debug, Serialize, ToSchema)]
-struct Bridges {
+pub(super) struct Bridges {
     bridges: Vec<BridgeStatus>,
 }
 
@@ -374,7 +374,7 @@ impl Bridge {
 #[utoipa::path(get, path = "/api/v1/bridges", tag = "bridges", responses(
     (status = 200, body = Bridges),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
-async fn bridges(State(view): State<Arc<View>>) -> Result<Json<Bridges>, Problem> {
+pub(super) async fn bridges(State(view): State<Arc<View>>) -> Result<Json<Bridges>, Problem> {
     let told = view.ask_for_bridges(None).await?;
     let span = view.samples.span(&view.boards);
     Ok(Json(Bridges { bridges: told.iter().map(|(shard, of)| view.bridge_status(&span, *shard, of)).collect() }))

@@ -15,7 +15,7 @@ use super::auth::Who;
 use super::pages::{ask, not_an_answer, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
-use crate::metrics::inspect::{self, Ask, NamedClient, Told};
+use crate::metrics::inspect::{self, Ask, NamedClient, Told, WantedClients};
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
@@ -41,6 +41,8 @@ struct Client {
     address: Option<String>,
     /// Address of the listener.
     listener: Option<String>,
+    /// Name of the instance that its connection came in by; null: this one.
+    front: Option<String>,
     /// The connection is not being read: backpressure.
     paused: bool,
     /// MQTT version of the present or last connection: 3.1, 3.1.1 or 5.0.
@@ -91,13 +93,35 @@ struct Filter {
     retain_handling: u8,
     /// Subscription Identifier.
     identifier: Option<u32>,
+    /// The records of the past that it is sent; only in the answer about one client, and where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Replay>,
+}
+
+/// A subscription's replay.
+#[derive(Debug, Serialize, ToSchema)]
+struct Replay {
+    /// `reading`, or `waiting`: four of a shard read at a time.
+    #[schema(example = "reading")]
+    state: &'static str,
+    /// How many partitions are known of the topics that it reads.
+    partitions: usize,
+    /// How many of them have been read up to the live messages, which come from there on. The replay ends when all have.
+    partitions_live: usize,
+}
+
+impl From<inspect::Replay> for Replay {
+    fn from(inspect::Replay { reads, partitions, live }: inspect::Replay) -> Self {
+        Self { state: if reads { "reading" } else { "waiting" }, partitions, partitions_live: live }
+    }
 }
 
 impl From<inspect::Filter> for Filter {
     fn from(of: inspect::Filter) -> Self {
         let (no_local, retain_as_published) = of.options;
         let (retain_handling, identifier) = (of.retain_handling, of.identifier);
-        Self { filter: of.filter, qos: of.qos, no_local, retain_as_published, retain_handling, identifier }
+        let replay = of.replay.map(Replay::from);
+        Self { filter: of.filter, qos: of.qos, no_local, retain_as_published, retain_handling, identifier, replay }
     }
 }
 
@@ -112,7 +136,8 @@ impl Client {
             connected: connection.is_some(),
             address: connection.as_ref().and_then(|at| at.peer).map(|peer| peer.to_string()),
             listener: listener.map(|listener| listener.address.clone()),
-            paused: connection.is_some_and(|at| at.paused),
+            paused: connection.as_ref().is_some_and(|at| at.paused),
+            front: connection.and_then(|at| at.front),
             protocol: client.protocol,
             session_expiry_seconds: client.session_expiry_s,
             stored: client.stored,
@@ -149,6 +174,8 @@ struct ClientsQuery {
     search: Option<String>,
     /// Only those that are connected, or that are not.
     connected: Option<bool>,
+    /// Only those that are connected to the listener with this address.
+    listener: Option<String>,
     /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -156,17 +183,28 @@ struct ClientsQuery {
     cursor: Option<String>,
 }
 
+impl View {
+    /// The listener with an address.
+    fn listener_at(&self, address: &str) -> Result<usize, Problem> {
+        let mut all = self.described.listeners.iter();
+        let found = all.position(|listener| !listener.is_removed && listener.address == address);
+        found.ok_or_else(|| Problem::bad_request(format!("no listener {address:?}; /api/v1/listeners lists them")))
+    }
+}
+
 /// Clients and their sessions, connected or not. Clients that come and go meanwhile may be in a page or not; all others
 /// are in exactly one.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(ClientsQuery), responses(
     (status = 200, body = Clients),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "There is no such listener, or a parameter is not valid"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
 async fn clients(
     State(view): State<Arc<View>>,
-    Asked(ClientsQuery { search, connected, limit, cursor }): Asked<ClientsQuery>,
+    Asked(ClientsQuery { search, connected, listener, limit, cursor }): Asked<ClientsQuery>,
 ) -> Result<Json<Clients>, Problem> {
-    let ask = |from, limit| Ask::Clients { from, limit, search: search.clone(), connected };
+    let listener = listener.map(|address| view.listener_at(&address)).transpose()?;
+    let wanted = WantedClients { search, connected, listener };
+    let ask = |from, limit| Ask::Clients { from, limit, wanted: wanted.clone() };
     let told = |told| match told {
         Told::Clients(part) => Ok(part),
         _ => Err(not_an_answer()),
@@ -196,10 +234,10 @@ async fn client(
     Named(client_id): Named,
     Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<Json<Client>, Problem> {
-    let shard = view.shards.owner(&client_id);
+    let shard = view.shards.home(&client_id);
     match ask(&view, shard, Ask::Client(NamedClient { client_id: client_id.clone(), auth })).await? {
         Told::Client(Some(client)) => Ok(Json(Client::new(&view, shard, *client))),
-        told => Err(no_client(&client_id, &told)),
+        told => Err(no_client(&view, &client_id, &told)),
     }
 }
 
@@ -217,12 +255,14 @@ async fn disconnect(
     Named(client_id): Named,
     Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
-    let shard = view.shards.owner(&client_id);
+    let shard = view.shards.home(&client_id);
     let named = NamedClient { client_id: client_id.clone(), auth: auth.clone() };
     match ask(&view, shard, Ask::Disconnect(named)).await? {
         Told::Done(true) => Ok(said(&view, who, "disconnect", &client_id, auth)),
-        Told::Done(_) => Err(Problem::not_found(format!("no client {client_id:?} is connected"))),
-        told => Err(no_client(&client_id, &told)),
+        Told::Done(_) if view.shards.instance_of(&client_id).is_none() => {
+            Err(Problem::not_found(format!("no client {client_id:?} is connected")))
+        }
+        told => Err(no_client(&view, &client_id, &told)),
     }
 }
 
@@ -239,17 +279,20 @@ async fn forget(
     Named(client_id): Named,
     Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
-    let shard = view.shards.owner(&client_id);
+    let shard = view.shards.home(&client_id);
     let named = NamedClient { client_id: client_id.clone(), auth: auth.clone() };
     match ask(&view, shard, Ask::Forget(named)).await? {
         Told::Done(true) => Ok(said(&view, who, "forget", &client_id, auth)),
-        told => Err(no_client(&client_id, &told)),
+        told => Err(no_client(&view, &client_id, &told)),
     }
 }
 
 /// Why there is no answer about one client.
-fn no_client(client_id: &str, told: &Told) -> Problem {
-    let Told::SeveralClients(auths) = told else { return Problem::not_found(format!("no client {client_id:?}")) };
+fn no_client(view: &View, client_id: &str, told: &Told) -> Problem {
+    let Told::SeveralClients(auths) = told else {
+        let elsewhere = view.shards.instance_of(client_id).map(|of| format!(" here: the instance {of:?} serves it"));
+        return Problem::not_found(format!("no client {client_id:?}{}", elsewhere.unwrap_or_default()));
+    };
     let which: Vec<_> = auths.iter().map(|auth| format!("auth={auth}")).collect();
     let which = which.join(" or ");
     Problem::new(StatusCode::CONFLICT, format!("several clients have the ID {client_id:?}: say which with {which}"))

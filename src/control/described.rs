@@ -1,4 +1,4 @@
-//! Sinks, clusters, listeners and the spool: their words from the configuration and their numbers from the boards.
+//! Sinks, clusters and listeners: their words from the configuration and their numbers from the boards.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,7 @@ use super::users::Auth;
 use crate::metrics::journal::{Journal, Trouble};
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
-use crate::metrics::spec::{
-    ClusterMetric as C, Layout, ListenerMetric as L, REFUSALS, SINK, ShardMetric as M, SinkMetric as S,
-};
+use crate::metrics::spec::{ClusterMetric as C, Layout, ListenerMetric as L, REFUSALS, SINK, SinkMetric as S};
 
 /// A sink, as configured.
 #[derive(Clone, Debug)]
@@ -251,33 +249,6 @@ struct ListenerRate {
     received_per_second: f64,
 }
 
-/// The spool, all shards together.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SpoolStatus {
-    /// Whether the configuration has a spool; without one all numbers are 0.
-    configured: bool,
-    /// Bytes of its segments on disk.
-    bytes: u64,
-    /// Limit of that.
-    bytes_max: u64,
-    /// Bytes of records in them that Kafka does not have yet.
-    live_bytes: u64,
-    /// Segments on disk.
-    segments: u64,
-    /// Sessions on disk.
-    sessions: u64,
-    /// Records written since the start.
-    records_written: u64,
-    /// Whether some shard has no room for another record.
-    full: bool,
-    /// Whether some shard cannot write.
-    write_failing: bool,
-    /// Writes and syncs that failed.
-    io_errors: u64,
-    /// Damaged places found.
-    corruptions: u64,
-}
-
 /// Dead letters of a sink.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetterStatus {
@@ -421,23 +392,6 @@ impl Described {
                 window_seconds: WINDOW.as_secs(),
                 received_per_second: span.per_s(|sample| sample.place(layout.listener(index, L::Received))),
             },
-        }
-    }
-
-    pub(super) fn spool(&self, span: &Span) -> SpoolStatus {
-        let of = |metric: M| span.now.place(metric as usize);
-        SpoolStatus {
-            configured: self.has_spool,
-            bytes: of(M::SpoolBytes),
-            bytes_max: of(M::SpoolBytesMax),
-            live_bytes: of(M::SpoolLiveBytes),
-            segments: of(M::SpoolSegments),
-            sessions: of(M::SessionsKept),
-            records_written: of(M::SpoolRowsWritten),
-            full: of(M::SpoolFull) > 0,
-            write_failing: of(M::SpoolStuck) > 0,
-            io_errors: of(M::SpoolFailures),
-            corruptions: of(M::SpoolRot),
         }
     }
 

@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::{AuthAnswer, AuthAsk};
 use super::{
-    ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+    BridgeTrial, ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial,
+    TrialAnswer, Trials,
 };
 use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use super::{LettersAsk, LettersFound, LettersSent, LettersToSend};
@@ -86,6 +87,10 @@ impl Trials for Nothing {
     }
 
     fn source(&self, _: String, _: Map<String, Value>, _: TrialAnswer<SourceTrial>) -> bool {
+        false
+    }
+
+    fn bridge(&self, _: String, _: Map<String, Value>, _: TrialAnswer<BridgeTrial>) -> bool {
         false
     }
 

@@ -288,7 +288,7 @@ pub struct LettersSent {
     (status = 200, body = LettersOfTopic),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
-    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic, or Kafka has not"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "`since` is no time"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read, or not in 10 s")))]
@@ -343,7 +343,7 @@ async fn letter_of_topic(
     request_body = LettersToSend, responses(
     (status = 200, body = LettersSent, description = "Each says what became of it"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "The configuration has no such dead-letter topic, or Kafka has not"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Another request reads or sends, or the service is still starting"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Kafka cannot be read: nothing was sent")))]
 async fn send_letters_again(

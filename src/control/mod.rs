@@ -13,6 +13,7 @@ mod content;
 mod described;
 mod events;
 mod files;
+mod flow;
 mod guesses;
 mod histograms;
 #[cfg(test)]
@@ -34,7 +35,9 @@ mod rules;
 mod serve;
 mod shares;
 mod shown;
+mod slots;
 mod sources;
+mod spool;
 mod test_client;
 mod tokens;
 mod top;
@@ -83,11 +86,12 @@ pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};
 pub use self::traces::Traces;
 pub use self::trial::{
-    BrokerTrial, ClusterTrial, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial, TopicTrial,
-    TrialAnswer, Trials,
+    BridgeTrial, BrokerTrial, ClusterTrial, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
+    TopicTrial, TrialAnswer, Trials,
 };
 pub use self::users::{
-    AccessTried, Auth, AuthAnswer, AuthAsk, AuthTold, PermissionsChecked, PermissionsFile, UserOfFile, UsersFound,
+    AccessTried, Auth, AuthAnswer, AuthAsk, AuthTold, PermissionsChecked, PermissionsFile, TriedAction, UserOfFile,
+    UsersFound,
 };
 use crate::bans::Bans;
 use crate::in_use;
@@ -172,6 +176,11 @@ pub struct View {
 }
 
 impl View {
+    /// Whether clients are to connect here: they are accepted, and the instance was not drained.
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.shards.is_drained()
+    }
+
     fn started_at(&self) -> String {
         let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         rfc3339(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -263,6 +272,7 @@ impl Drop for Control {
     tags(
         (name = "service", description = "The service as a whole"),
         (name = "listeners", description = "Where clients connect"),
+        (name = "broker", description = "The instances of `[broker]`"),
         (name = "clients", description = "Clients and their sessions"),
         (name = "users", description = "Users and permissions: the files of `[auth.NAME]`"),
         (name = "retained", description = "Retained messages"),
@@ -290,6 +300,9 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
     description.security = Some(vec![token.clone(), SecurityRequirement::default()]);
     let (router, mut description) = OpenApiRouter::with_openapi(description)
         .merge(overview::routes())
+        .merge(spool::routes())
+        .merge(flow::routes())
+        .merge(slots::routes())
         .merge(clients::routes())
         .merge(retained::routes())
         .merge(shares::routes())
@@ -391,8 +404,10 @@ async fn healthz(State(view): State<Arc<View>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(view): State<Arc<View>>) -> impl IntoResponse {
-    if view.ready.load(Ordering::Acquire) {
+    if view.is_ready() {
         (StatusCode::OK, "ready\n")
+    } else if view.ready.load(Ordering::Acquire) {
+        (StatusCode::SERVICE_UNAVAILABLE, "drained: clients are to connect to other instances\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not accepting clients\n")
     }

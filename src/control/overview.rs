@@ -1,7 +1,6 @@
-//! What runs: the service as a whole, its configuration, listeners, clusters, sinks, spool and dead letters.
+//! What runs: the service as a whole, its configuration, listeners, clusters, sinks and dead letters.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::View;
-use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStatus, SpoolStatus};
+use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStatus};
 use super::letter_topics::LetterPlaces;
 use super::problem::{Named, Problem};
 use crate::metrics::machine;
@@ -28,14 +27,13 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
         .routes(routes!(cluster))
         .routes(routes!(sinks))
         .routes(routes!(sink))
-        .routes(routes!(spool))
         .routes(routes!(dead_letters))
 }
 
 /// The service as a whole.
 #[derive(Debug, Serialize, ToSchema)]
 struct Status {
-    /// Whether clients are accepted; false while starting and while draining.
+    /// Whether clients are to connect here; false while the service starts or stops, and where the instance was drained.
     ready: bool,
     /// Whether every shard's event loop runs.
     healthy: bool,
@@ -69,14 +67,15 @@ struct Status {
     paused_connections: u64,
     sinks: Vec<NamedState>,
     sources: Vec<NamedState>,
+    rules: Vec<NamedState>,
     bridges: Vec<NamedState>,
 }
 
-/// How a sink, source or bridge does.
+/// How a sink, source, rule or bridge does.
 #[derive(Debug, Serialize, ToSchema)]
 struct NamedState {
     name: String,
-    /// As in the list of sinks, sources or bridges.
+    /// As in the list of sinks, sources, rules or bridges.
     state: &'static str,
     reason: Option<String>,
 }
@@ -91,13 +90,17 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         let (state, reason) = view.source_state(&span, index, &[]);
         NamedState { name: view.described.sources[index].name.clone(), state, reason }
     });
+    let rules = view.shown_rules().map(|index| {
+        let rule = &view.described.rules[index];
+        NamedState { name: rule.name.clone(), state: rule.state(), reason: None }
+    });
     let bridges = view.shown_bridges().map(|index| {
         let (state, reason) = view.bridge_state(&span, index);
         NamedState { name: view.described.bridges[index].name.clone(), state, reason }
     });
     let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag, &view.journal), layout, index));
     Json(Status {
-        ready: view.ready.load(Ordering::Acquire),
+        ready: view.is_ready(),
         healthy: reason.is_none(),
         reason,
         version: env!("CARGO_PKG_VERSION"),
@@ -116,6 +119,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         paused_connections: of(M::StalledConnections),
         sinks: sinks.map(|sink| NamedState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
         sources: sources.collect(),
+        rules: rules.collect(),
         bridges: bridges.collect(),
     })
 }
@@ -195,13 +199,13 @@ async fn cluster(State(view): State<Arc<View>>, Named(name): Named) -> Result<Js
 
 /// All sinks.
 #[derive(Debug, Serialize, ToSchema)]
-struct Sinks {
+pub(super) struct Sinks {
     sinks: Vec<SinkStatus>,
 }
 
 /// All sinks.
 #[utoipa::path(get, path = "/api/v1/sinks", tag = "sinks", responses((status = 200, body = Sinks)))]
-async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
+pub(super) async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
     Json(Sinks {
         sinks: view.shown_sinks().map(|i| view.described.sink((&span, &view.lag, &view.journal), layout, i)).collect(),
@@ -219,12 +223,6 @@ async fn sink(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<
         view.boards.layout(),
         index,
     )))
-}
-
-/// The spool, all shards together.
-#[utoipa::path(get, path = "/api/v1/spool", tag = "spool", responses((status = 200, body = SpoolStatus)))]
-async fn spool(State(view): State<Arc<View>>) -> Json<SpoolStatus> {
-    Json(view.described.spool(&view.samples.span(&view.boards)))
 }
 
 /// Dead letters: how many each sink has that may have some, and where they go.

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::control::Described;
     use crate::metrics::collector::Boards;
-    use crate::metrics::inspect::{Answer, SeekTo, Shards};
+    use crate::metrics::inspect::{Answer, SeekTo, Shards, WantedClients};
 
     /// A shard that has many clients, none of whom fits, and takes its time.
     #[derive(Default)]
@@ -126,7 +126,8 @@ mod tests {
         let boards = Boards::default();
         let shards = Arc::new(Slow::default());
         let view = View { shards: Arc::clone(&shards) as Arc<dyn Shards>, ..View::idle(boards, Described::default()) };
-        let question = |from, limit| Ask::Clients { from, limit, search: Some("nobody".into()), connected: None };
+        let wanted = WantedClients { search: Some("nobody".into()), ..WantedClients::default() };
+        let question = |from, limit| Ask::Clients { from, limit, wanted: wanted.clone() };
         let part = |told| match told {
             Told::Clients(part) => Ok(part),
             _ => Err(not_an_answer()),

@@ -193,12 +193,40 @@ impl<S: Send + Sync> FromRequest<S> for SentText {
 /// The last part of the path, or all parts that are named there; likewise.
 pub(super) struct Named<T = String>(pub(super) T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+impl<T: DeserializeOwned + Names + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<T>::from_request_parts(parts, state).await;
-        path.map(|Path(name)| Self(name)).map_err(|error| Problem::bad_request(error.body_text()))
+        path.map(|Path(name)| Self(name.read())).map_err(|error| Problem::bad_request(error.body_text()))
+    }
+}
+
+/// Names in a path.
+pub(super) trait Names {
+    /// What they are. `.` and `..` are steps of a path, which browsers and proxies take out of it, percent-encoded too (RFC 3986, 5.2.4; URL Standard,
+    /// 4.1): a name of that kind has a `~` before it, `~..`, and one of the kind `~..` another one.
+    fn read(self) -> Self;
+}
+
+impl Names for String {
+    fn read(self) -> Self {
+        match self.strip_prefix('~') {
+            Some(rest) if matches!(rest.trim_start_matches('~'), "." | "..") => rest.to_owned(),
+            _ => self,
+        }
+    }
+}
+
+impl Names for (String, String) {
+    fn read(self) -> Self {
+        (self.0.read(), self.1.read())
+    }
+}
+
+impl Names for (String, String, String, String) {
+    fn read(self) -> Self {
+        (self.0.read(), self.1.read(), self.2.read(), self.3.read())
     }
 }
 
@@ -215,6 +243,16 @@ pub(super) async fn no_such_method(method: axum::http::Method, uri: axum::http::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_no_path_can_have_have_a_tilde_before_them() {
+        for (path, name) in [("~.", "."), ("~..", ".."), ("~~.", "~."), ("~~..", "~.."), (".", "."), ("..", "..")] {
+            assert_eq!(path.to_owned().read(), name);
+        }
+        for as_it_is in ["", "~", "~~", "~...", "a", "~a", "~.a", "a~.", "~/..", ". "] {
+            assert_eq!(as_it_is.to_owned().read(), as_it_is);
+        }
+    }
 
     #[test]
     fn mistakes_of_toml_have_their_place() {

@@ -50,6 +50,13 @@ pub struct Rule {
     pub is_removed: bool,
 }
 
+impl Rule {
+    /// The state in a word.
+    pub(super) const fn state(&self) -> &'static str {
+        if self.is_enabled { "running" } else { "disabled" }
+    }
+}
+
 /// A rule and what it has done since the start, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleStatus {
@@ -150,7 +157,7 @@ struct RuleRate {
 
 /// All rules.
 #[derive(Debug, Serialize, ToSchema)]
-struct Rules {
+pub(super) struct Rules {
     rules: Vec<RuleStatus>,
 }
 
@@ -178,7 +185,7 @@ impl View {
             sinks: rule.sinks.clone(),
             republish: rule.republish.clone(),
             on_error: rule.on_error,
-            state: if rule.is_enabled { "running" } else { "disabled" },
+            state: rule.state(),
             numbers: RuleNumbers {
                 passed: of(M::Passed),
                 filtered: of(M::Filtered),
@@ -224,7 +231,7 @@ impl View {
 
 /// All rules.
 #[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Rules)))]
-async fn rules(State(view): State<Arc<View>>) -> Json<Rules> {
+pub(super) async fn rules(State(view): State<Arc<View>>) -> Json<Rules> {
     let span = view.samples.span(&view.boards);
     Json(Rules { rules: view.shown_rules().map(|index| view.rule_status(&span, index)).collect() })
 }

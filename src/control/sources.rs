@@ -141,7 +141,7 @@ struct SourceRate {
 
 /// All sources.
 #[derive(Debug, Serialize, ToSchema)]
-struct Sources {
+pub(super) struct Sources {
     sources: Vec<SourceStatus>,
 }
 
@@ -329,7 +329,7 @@ fn of_source(told: &[(usize, SourceOnShard)], index: usize) -> Vec<&SourceOnShar
 #[utoipa::path(get, path = "/api/v1/sources", tag = "sources", responses(
     (status = 200, body = Sources),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
-async fn sources(State(view): State<Arc<View>>) -> Result<Json<Sources>, Problem> {
+pub(super) async fn sources(State(view): State<Arc<View>>) -> Result<Json<Sources>, Problem> {
     let told = view.ask_for_sources(None, 0).await?;
     let span = view.samples.span(&view.boards);
     let status = |index| view.source_status(&span, index, &of_source(&told, index));

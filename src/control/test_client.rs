@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as Pair;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::View;
+use super::Shown;
 use super::auth::{self, Grant};
 use super::problem::Problem;
 
@@ -44,14 +43,15 @@ pub(super) fn numbers() -> [u64; 2] {
 
 /// `/ui/mqtt`
 pub(super) async fn connect(
-    State(view): State<Arc<View>>,
+    State(shown): State<Shown>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    begin(view, peer, request).await.unwrap_or_else(IntoResponse::into_response)
+    begin(shown, peer, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn begin(view: Arc<View>, peer: SocketAddr, mut request: Request) -> Result<Response, Problem> {
+async fn begin(shown: Shown, peer: SocketAddr, mut request: Request) -> Result<Response, Problem> {
+    let view = shown.view();
     let (name, grant) = auth::of_page(&view, peer, request.headers())?;
     let place = ROOM.try_acquire().map_err(|_| {
         REFUSED.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ async fn begin(view: Arc<View>, peer: SocketAddr, mut request: Request) -> Resul
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Ok(page) = upgrade.await {
-            pump(TokioIo::new(page), shard, &view, &grant, place).await;
+            pump(TokioIo::new(page), shard, &shown, &grant, place).await;
         }
     });
     Ok(accepted)
@@ -123,7 +123,7 @@ fn accepted(answer: &str) -> Result<Response, Problem> {
 async fn pump(
     page: impl AsyncRead + AsyncWrite + Send + 'static,
     shard: UnixStream,
-    view: &View,
+    shown: &Shown,
     grant: &Grant,
     _place: SemaphorePermit<'static>,
 ) {
@@ -132,14 +132,20 @@ async fn pump(
     tokio::select! {
         () = carry(from_page, to_shard) => {}
         () = carry(from_shard, to_page) => {}
-        () = ends(view, grant) => {}
+        () = ends(shown, grant) => {}
     }
 }
 
-async fn ends(view: &View, grant: &Grant) {
-    while grant.holds(view) && auth::may_read_messages(view, grant).is_ok() {
+/// `ends` returns when the login does not hold any more: by the tokens of the view at present, not by those of the beginning.
+async fn ends(shown: &Shown, grant: &Grant) {
+    while may_go_on(shown, grant) {
         sleep(auth::GRANT_CHECKED_EVERY).await;
     }
+}
+
+fn may_go_on(shown: &Shown, grant: &Grant) -> bool {
+    let view = shown.view();
+    grant.holds(&view) && auth::may_read_messages(&view, grant).is_ok()
 }
 
 /// One way, at [`BYTES_PER_SECOND`] at most.

@@ -1,12 +1,15 @@
-//! Trials: whether a cluster can be reached, what a sink makes of a message, and a source of records. Nothing is changed and nothing is written.
+//! Trials: whether a cluster or the remote of a bridge can be reached, what a sink makes of a message, and a source of records.
+//! Nothing is changed and nothing is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{self, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -19,7 +22,11 @@ use super::rules::{RuleAsk, RuleTrial};
 use super::{Shown, View};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
-    OpenApiRouter::new().routes(routes!(try_cluster)).routes(routes!(try_message)).routes(routes!(try_source))
+    OpenApiRouter::new()
+        .routes(routes!(try_cluster))
+        .routes(routes!(try_message))
+        .routes(routes!(try_source))
+        .routes(routes!(try_bridge))
 }
 
 /// Takes the outcome of a trial.
@@ -50,6 +57,8 @@ pub trait Trials: Send + Sync {
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool;
     /// Looks for what a source needs, and makes messages of the newest records.
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
+    /// Connects to the remote of a bridge, and asks it for the filters.
+    fn bridge(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<BridgeTrial>) -> bool;
     /// Reads dead letters of a topic. The inner error is why Kafka cannot be read.
     fn letters(&self, ask: LettersAsk, answer: TrialAnswer<Result<LettersFound, String>>) -> bool;
     /// Sends dead letters of a cluster's topic again; likewise.
@@ -70,6 +79,15 @@ pub struct SourceTrial {
     pub findings: Vec<Finding>,
     /// The newest records, a few of each partition: what becomes of each.
     pub records: Vec<RecordTrial>,
+}
+
+/// What the remote of a bridge grants, or why it does not.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct BridgeTrial {
+    /// Whether nothing is in its way.
+    pub works: bool,
+    /// What was asked of the remote, as `forebay check` says it.
+    pub findings: Vec<Finding>,
 }
 
 /// Something that was looked at.
@@ -228,6 +246,27 @@ pub struct Header {
     pub value: Content,
 }
 
+/// `Untried` describes the answers with which a trial is refused.
+struct Untried;
+
+impl IntoResponses for Untried {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let of = |(status, why): (&str, &str)| {
+            let problem = openapi::Content::new(Some(Ref::from_schema_name("Problem")));
+            let response = ResponseBuilder::new().description(why).content("application/problem+json", problem);
+            (status.to_owned(), response.build().into())
+        };
+        let all = [
+            ("400", ""),
+            ("404", ""),
+            ("409", "The service is still starting"),
+            ("422", "The keys have mistakes: `detail` has a line for each"),
+            ("503", "The service is stopping"),
+        ];
+        all.into_iter().map(of).collect()
+    }
+}
+
 pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {
     let outcome = asked(ask)?.await.map_err(|_| stopping())?;
     outcome.map(Json).map_err(refused)
@@ -239,12 +278,7 @@ pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> 
 #[utoipa::path(post, path = "/api/v1/clusters/{name}/test", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ClusterTrialQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
-    (status = 200, body = ClusterTrial, description = "It was tried; `works` says how it went"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+    (status = 200, body = ClusterTrial, description = "It was tried; `works` says how it went"), Untried))]
 async fn try_cluster(
     State(view): State<Arc<View>>,
     Named(name): Named,
@@ -258,12 +292,7 @@ async fn try_cluster(
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/test", tag = "sinks",
     params(("name" = String, Path, description = "Its name")),
     request_body = MessageToTry, responses(
-    (status = 200, body = MessageTrial),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+    (status = 200, body = MessageTrial), Untried))]
 async fn try_message(
     State(view): State<Arc<View>>,
     Named(name): Named,
@@ -278,16 +307,26 @@ async fn try_message(
 #[utoipa::path(post, path = "/api/v1/sources/{name}/test", tag = "sources",
     params(("name" = String, Path, description = "Its name")),
     request_body(content = Object, description = "Keys of `[[source]]`"), responses(
-    (status = 200, body = SourceTrial, description = "It was tried; `works` says how it went"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+    (status = 200, body = SourceTrial, description = "It was tried; `works` says how it went"), Untried))]
 async fn try_source(
     State(view): State<Arc<View>>,
     Named(name): Named,
     SentIfAny(keys): SentIfAny<Map<String, Value>>,
 ) -> Result<Json<SourceTrial>, Problem> {
     told(|answer| view.trials.source(name, keys, answer)).await
+}
+
+/// Tries a bridge: connects to its remote, with TLS and login, and asks for the filters of its `in`. The client ID ends with `-check` and the session
+/// with the connection, so that the bridge's own are left alone, and no message is acknowledged. The body has keys of `[bridge.NAME]` to try in the
+/// place of those that are configured, `{}` for none; a bridge of that name need not exist then.
+#[utoipa::path(post, path = "/api/v1/bridges/{name}/test", tag = "bridges",
+    params(("name" = String, Path, description = "Its name")),
+    request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(
+    (status = 200, body = BridgeTrial, description = "It was tried; `works` says how it went"), Untried))]
+async fn try_bridge(
+    State(view): State<Arc<View>>,
+    Named(name): Named,
+    SentIfAny(keys): SentIfAny<Map<String, Value>>,
+) -> Result<Json<BridgeTrial>, Problem> {
+    told(|answer| view.trials.bridge(name, keys, answer)).await
 }

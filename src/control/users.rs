@@ -208,10 +208,23 @@ pub struct AccessTried {
     pub user: Option<String>,
     /// Client identifier.
     pub client_id: String,
-    /// It wants to subscribe, and not to publish.
-    pub subscribes: bool,
+    /// What it wants to do.
+    pub action: TriedAction,
     /// Topic, or topic filter.
     pub topic: String,
+}
+
+/// What a client wants to do, in a trial of permissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TriedAction {
+    /// To publish to a topic.
+    #[default]
+    Publish,
+    /// To subscribe to a topic filter.
+    Subscribe,
+    /// To have messages of the past of a topic filter sent, beside subscribing to it.
+    Replay,
 }
 
 /// What a text would do as the file of permissions.
@@ -235,11 +248,11 @@ pub struct PermissionsChecked {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct TryQuery {
-    /// A topic to try it with; with `action=subscribe` a topic filter.
+    /// A topic to try it with; with `action=subscribe` or `replay` a topic filter.
     topic: Option<String>,
-    /// With `topic`: `publish` or `subscribe`.
-    #[param(default = "publish")]
-    action: Option<String>,
+    /// With `topic`: `publish`, `subscribe`, or `replay`, which needs the right to subscribe as well.
+    #[param(default = "publish", value_type = Option<String>)]
+    action: Option<TriedAction>,
     /// With `topic`: the user; without it the client is anonymous.
     user: Option<String>,
     /// With `topic`: the client identifier.
@@ -367,12 +380,8 @@ async fn check_permissions(
     Asked(TryQuery { topic, action, user, client_id }): Asked<TryQuery>,
     SentText(text): SentText,
 ) -> Result<Json<PermissionsChecked>, Problem> {
-    let subscribes = match action.as_deref() {
-        None | Some("publish") => false,
-        Some("subscribe") => true,
-        Some(_) => return Err(Problem::bad_request("action: publish or subscribe")),
-    };
-    let tried = topic.map(|topic| AccessTried { user, client_id: client_id.unwrap_or_default(), subscribes, topic });
+    let (action, client_id) = (action.unwrap_or_default(), client_id.unwrap_or_default());
+    let tried = topic.map(|topic| AccessTried { user, client_id, action, topic });
     match told(&view, name, AuthAsk::CheckPermissions { text, tried }).await? {
         AuthTold::Checked(checked) => Ok(Json(checked)),
         _ => Err(stopping()),

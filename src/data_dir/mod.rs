@@ -40,7 +40,6 @@ use crate::in_use;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::{FolderLock, file_system_advice, sync_folder};
 use crate::shard::damaged;
-use crate::shard::session_log::DIRECTORY;
 
 /// A set of folders that is being made.
 const NEW: &str = ".spool.making";
@@ -129,23 +128,6 @@ pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
         }
     }
     Ok(DataDir { said, lost, lock })
-}
-
-/// Moves what `from` logs of sessions hold, each with its segments in a folder of `dir/spool` by its number, to as many as the configuration has shards:
-/// folders of the same name. Returns how many sessions these have, and how many messages.
-///
-/// # Errors
-/// In words for a person.
-pub(crate) fn rehome_logs(config: &Config, dir: &Path, from: usize) -> Result<(usize, usize), String> {
-    let (root, directory) = (dir.join("spool"), DataDirId::from_number(DIRECTORY));
-    let failed = |error: io::Error| format!("{}: {error}", root.display());
-    Manifest::write(&root, directory, from).map_err(failed)?;
-    for shard in 0..from {
-        Manifest::write_shard(&root.join(shard.to_string()), directory, (shard, from)).map_err(failed)?;
-    }
-    let found = Found::look(&root)?;
-    let moved = rehome::rehome(config, dir, directory, &found)?;
-    Ok((moved.sessions, moved.queued))
 }
 
 /// A file that says what a folder is was damaged.

@@ -32,6 +32,18 @@ pub struct Committed {
     pub leader_epoch: i32,
 }
 
+/// The names in JoinGroup on which all members of a group agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The protocol type: `consumer` for Kafka's consumers.
+    pub protocol_type: &'static str,
+    /// The protocol, which all members know: for consumers an assignor.
+    pub protocol: &'static str,
+}
+
+/// What a leader gives to one member: the member's id, and its assignment.
+pub type Given = (Rc<str>, Rc<[u8]>);
+
 /// A member as its coordinator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -69,17 +81,19 @@ pub enum Ask {
         session_timeout: Duration,
         /// How long the coordinator waits for the other members.
         rebalance_timeout: Duration,
-        /// The member's topics, sorted.
-        topics: Rc<[Rc<str>]>,
-        /// What the member knows of them; another one than before makes the coordinator begin a rebalance.
-        fingerprint: Fingerprint,
+        /// What the members agree on.
+        names: Names,
+        /// What the member says of itself to the leader; other bytes than before make the coordinator begin a rebalance.
+        metadata: Rc<[u8]>,
     },
     /// Metadata of these topics, sorted: how many partitions has each? Creates none of them.
     Partitions(Rc<[Rc<str>]>),
     /// SyncGroup, with the assignments of all members if the member leads. Answered when the leader has sent them.
     Sync {
-        /// Assignment of each member by its id.
-        assignments: Rc<[(Rc<str>, Assignment)]>,
+        /// What the members agree on.
+        names: Names,
+        /// What the leader has for each member, by the member's id.
+        assignments: Rc<[Given]>,
         /// How long the leader may take.
         rebalance_timeout: Duration,
     },
@@ -91,6 +105,15 @@ pub enum Ask {
     Commit(Vec<Offset>),
     /// LeaveGroup. Does not wait for a JoinGroup or SyncGroup that is under way: that ends without an answer.
     Leave,
+    /// LeaveGroup for another member after the end of its process. Static members are named by both ids, so that a process that has come back is not removed.
+    Evict {
+        /// Its member id.
+        member_id: Rc<str>,
+        /// Its `group.instance.id`.
+        instance: Rc<str>,
+    },
+    /// DeleteGroups: the group and what it has committed are forgotten, unless it has members (68).
+    Delete,
 }
 
 /// The end of a [`Request`]; each has one, unless [`crate::kafka::client::Client::end_member`] came before.
@@ -115,16 +138,18 @@ pub enum Says {
     MemberId(Rc<str>),
     /// Number of partitions of each topic that was asked for, in that order, or an error code.
     Partitions(Vec<Result<u32, i16>>),
-    /// The member's assignment.
-    Assignment(Assignment),
+    /// The leader's assignment for the member; empty: there is none.
+    Assignment(Rc<[u8]>),
     /// A heartbeat was taken.
     Alive,
     /// What is committed for each partition that was asked for, in that order, or an error code; `None`: nothing.
     Offsets(Vec<Result<Option<Committed>, i16>>),
     /// Error code of each place that was to be committed, in that order; 0: it is.
     Committed(Vec<i16>),
-    /// The member has left.
+    /// The member has left, or the other one is removed.
     Left,
+    /// The group is deleted.
+    Deleted,
     /// The request as a whole was answered with this error code.
     Refused(i16),
     /// No answer: the coordinator is not known, or its connection was lost. Whether the broker has carried it out is not known.
@@ -159,13 +184,6 @@ pub struct GroupMember {
     pub id: Rc<str>,
     /// `group.instance.id` of a static member.
     pub instance: Option<Rc<str>>,
-    /// Its topics, sorted, each once; none if it tells them in an encoding that is not that of Kafka's consumers.
-    pub topics: Vec<Rc<str>>,
+    /// What it says of itself.
+    pub metadata: Rc<[u8]>,
 }
-
-/// What a leader gives to one member: topics with the indexes of their partitions.
-pub type Assignment = Vec<(Rc<str>, Vec<i32>)>;
-
-/// A hash of the numbers of partitions of a member's topics; `None`: not known. It is the user data of subscriptions, which other clients
-/// leave empty with the assignor `range`, and ignore.
-pub type Fingerprint = Option<u64>;

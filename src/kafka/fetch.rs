@@ -17,13 +17,15 @@ pub enum Purpose {
     Offsets,
 }
 
-/// `ReadWay` names a connection for reading: one broker, one purpose.
+/// `ReadWay` names a connection for reading: one broker, one purpose, one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadWay {
     /// The broker.
     pub node: NodeId,
     /// What it is for.
     pub purpose: Purpose,
+    /// Keeps consumers of one client apart, as a Fetch that waits for records would delay those of others. 0 is that of sources.
+    pub line: u8,
 }
 
 /// `FetchCall` is a request of the consumer to one broker. Each is answered once.

@@ -7,6 +7,14 @@ pub mod coordination;
 pub(crate) mod fake;
 pub mod fetch;
 pub mod group;
+/// The simulator's model of a partition, for the tests here.
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../sim/src/kafka/log.rs"]
+pub(crate) mod model;
 pub mod producer;
 pub mod topic_name;
 pub mod types;
+
+#[cfg(test)]
+use crate::record;

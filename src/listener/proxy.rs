@@ -58,7 +58,7 @@ pub fn look(expect: Expect, bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     match (expect, first) {
         (Expect::Nothing, _) => Ok(Some(Header { len: 0, source: None })),
         (Expect::V1 | Expect::Any, b'P') => v1(bytes),
-        (Expect::V2 | Expect::Any, b'\r') => v2(bytes),
+        (Expect::V2 | Expect::Any, b'\r') => v2(bytes, PROXY_V2_BYTES_MAX),
         (Expect::V1, b'\r') => Err(Malformed("version 2 where version 1 is expected")),
         (Expect::V2, b'P') => Err(Malformed("version 1 where version 2 is expected")),
         _ => Err(Malformed("missing")),
@@ -118,8 +118,11 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| plain)
 }
 
-/// Section 2.2.
-fn v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+/// Looks at all bytes of a connection that begins with a header of version 2 of at most `max` bytes (section 2.2). `None`: not whole yet.
+///
+/// # Errors
+/// As [`look`].
+pub fn v2(bytes: &[u8], max: usize) -> Result<Option<Header>, Malformed> {
     let shared = V2_SIGNATURE.len().min(bytes.len());
     if bytes[..shared] != V2_SIGNATURE[..shared] {
         return Err(Malformed("not the signature of version 2"));
@@ -137,22 +140,62 @@ fn v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
     let Some(&[high, low]) = bytes.get(14..V2_HEAD) else { return Ok(None) };
     let len = V2_HEAD + usize::from(u16::from_be_bytes([high, low]));
-    let needed = match family >> 4 {
-        _ if local => 0,
-        1 => 12,
-        2 => 36,
-        3 => 216,
-        _ => 0,
-    };
-    if len < V2_HEAD + needed {
+    if len < V2_HEAD + if local { 0 } else { addresses(*family) } {
         return Err(Malformed("shorter than its addresses"));
     }
-    if len > PROXY_V2_BYTES_MAX {
+    if len > max {
         return Err(Malformed("longer than is taken"));
     }
     let Some(header) = bytes.get(V2_HEAD..len) else { return Ok(None) };
     let source = if local { None } else { v2_source(family >> 4, header) };
     Ok(Some(Header { len, source }))
+}
+
+/// Bytes of the addresses of a family.
+const fn addresses(family: u8) -> usize {
+    match family >> 4 {
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => 0,
+    }
+}
+
+/// The fields after the addresses of a whole header of version 2: type, length, value (section 2.2.7).
+#[must_use]
+pub fn tlvs(header: &[u8]) -> &[u8] {
+    let family = header.get(13).copied().unwrap_or_default();
+    header.get(V2_HEAD + addresses(family)..).unwrap_or_default()
+}
+
+/// Appends a header of version 2 with these TLVs after the addresses, of which the destination is left open. False, and nothing appended: it would be longer
+/// than a header can be.
+pub fn write_v2(source: Option<SocketAddr>, tlvs: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut ends = Vec::with_capacity(36);
+    let family = match source.map(|source| source.ip()) {
+        None => 0x00,
+        Some(IpAddr::V4(ip)) => {
+            ends.extend_from_slice(&ip.octets());
+            ends.extend_from_slice(&[0; 4]);
+            0x11
+        }
+        Some(IpAddr::V6(ip)) => {
+            ends.extend_from_slice(&ip.octets());
+            ends.extend_from_slice(&[0; 16]);
+            0x21
+        }
+    };
+    if let Some(source) = source {
+        ends.extend_from_slice(&source.port().to_be_bytes());
+        ends.extend_from_slice(&[0; 2]);
+    }
+    let Ok(len) = u16::try_from(ends.len() + tlvs.len()) else { return false };
+    out.extend_from_slice(V2_SIGNATURE);
+    out.extend_from_slice(&[0x21, family]);
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(&ends);
+    out.extend_from_slice(tlvs);
+    true
 }
 
 /// Source address and port of the two families that have them; the destination's stand between.
@@ -293,6 +336,22 @@ mod tests {
     #[test]
     fn where_none_is_expected_none_is_read() {
         assert_eq!(look(Expect::Nothing, b"PROXY UNKNOWN\r\n"), Ok(Some(Header { len: 0, source: None })));
+    }
+
+    #[test]
+    fn a_header_with_a_field_of_our_own_is_read_as_any_other() {
+        for source in ["203.0.113.7:4711".parse().ok(), "[2001:db8::7]:65535".parse().ok(), None] {
+            let mut header = b"before".to_vec();
+            assert!(write_v2(source, b"\xE0\x00\x05value", &mut header));
+            let header = header.split_off(6);
+            assert_eq!(look(Expect::V2, &header), Ok(Some(Header { len: header.len(), source })));
+            assert_eq!(tlvs(&header), b"\xE0\x00\x05value");
+        }
+        let mut header = Vec::new();
+        assert!(!write_v2(None, &[0; 65_536], &mut header) && header.is_empty());
+        assert!(write_v2(None, &[0; 65_535], &mut header));
+        assert_eq!(v2(&header, usize::MAX), Ok(Some(Header { len: V2_HEAD + 65_535, source: None })));
+        assert!(v2(&header, V2_HEAD + 65_534).is_err());
     }
 
     proptest! {

@@ -31,9 +31,7 @@ impl Board {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        for place in places {
-            self.values[place].store(values[place], Ordering::Relaxed);
-        }
+        places.into_iter().for_each(|place| self.values[place].store(values[place], Ordering::Relaxed));
         self.version.store(version.wrapping_add(2), Ordering::Release);
     }
 

@@ -19,10 +19,8 @@ pub enum Ask {
         from: u32,
         /// At most this many.
         limit: usize,
-        /// Only those with this text in their client id.
-        search: Option<String>,
-        /// Only those that are connected, or that are not.
-        connected: Option<bool>,
+        /// Which of them.
+        wanted: WantedClients,
     },
     /// One client.
     Client(NamedClient),
@@ -116,6 +114,17 @@ pub enum Ask {
     Publish(Box<ToPublish>),
     /// Disconnect clients that are banned, of the sessions from a position on.
     EndBanned(u32),
+}
+
+/// The clients that are asked for: those that fit all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedClients {
+    /// Only those with this text in their client identifier, user name, auth or address, in whatever case.
+    pub search: Option<String>,
+    /// Only those that are connected, or that are not.
+    pub connected: Option<bool>,
+    /// Only those that are connected to this listener, by its number in the configuration.
+    pub listener: Option<usize>,
 }
 
 /// A message to publish.
@@ -528,6 +537,19 @@ pub struct Filter {
     pub retain_handling: u8,
     /// Subscription Identifier.
     pub identifier: Option<u32>,
+    /// Its replay, where one client was asked for and it has one.
+    pub replay: Option<Replay>,
+}
+
+/// Records of the past that a subscription is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Whether it has a place among those that read; otherwise it waits for one.
+    pub reads: bool,
+    /// The partitions that are known of its topics.
+    pub partitions: usize,
+    /// Those of them that have been read up to the live messages.
+    pub live: usize,
 }
 
 /// A subscription with its client.
@@ -575,6 +597,8 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// The listener's number in the configuration.
     pub listener: usize,
+    /// The instance that it came in by, if that is another one.
+    pub front: Option<String>,
     /// It is not being read for now.
     pub paused: bool,
 }
@@ -644,8 +668,31 @@ pub trait Shards: Send + Sync {
     fn count(&self) -> usize;
     /// How many shared subscriptions the process has.
     fn shared_subscriptions(&self) -> usize;
-    /// Which one has a client, by its identifier, or the retained message of a topic.
+    /// The shard that has the retained message of a topic, or a source of this name.
     fn owner(&self, of: &str) -> usize;
+    /// The other instance that has a client, by its identifier; `None`: this one has it, or none has.
+    fn instance_of(&self, _client_id: &str) -> Option<String> {
+        None
+    }
+    /// Who serves which slot of `[broker]`; `None`: there is none.
+    fn slots(&self) -> Option<SlotTable> {
+        None
+    }
+    /// Whether this instance of `[broker]` gives its slots to others, or has given them away.
+    fn is_drained(&self) -> bool {
+        false
+    }
+    /// Has this instance of `[broker]` give its slots to others (`drains`), or take part again; with `dry_run` nothing is done. `false`: the mailbox is full.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in words.
+    fn drain(&self, _drains: bool, _dry_run: bool) -> Result<bool, String> {
+        Err("there is no [broker]".to_owned())
+    }
+    /// The shard that has a client, by its identifier. For a client that is not here, any shard.
+    fn home(&self, client_id: &str) -> usize {
+        self.owner(client_id)
+    }
     /// The place in a log that a text means: `earliest`, `latest`, a time (RFC 3339), an age as in `-1h`.
     ///
     /// # Errors
@@ -658,6 +705,36 @@ pub trait Shards: Send + Sync {
         let _ = (socket, user);
         false
     }
+}
+
+/// Who serves which slot of `[broker]`, as this instance knows.
+#[derive(Clone, Debug, Default)]
+pub struct SlotTable {
+    /// Name of this instance.
+    pub name: String,
+    /// Generation of the group of instances; `None`: this one is alone.
+    pub generation: Option<i32>,
+    /// Whether nothing was heard of the group for too long, so that no client is welcomed.
+    pub is_silent: bool,
+    /// Whether this instance gives its slots to others, or has given them away.
+    pub is_drained: bool,
+    /// The instances, in order of their names.
+    pub instances: Vec<InstanceOfBroker>,
+    /// Slots that nobody serves for now.
+    pub nobody: Vec<u16>,
+}
+
+/// An instance of `[broker]`.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceOfBroker {
+    /// Its name.
+    pub name: String,
+    /// Where others connect to it, for their clients.
+    pub link: Option<String>,
+    /// Where clients find it.
+    pub server: Option<String>,
+    /// The slots that it serves. Of this instance: those that it has taken over.
+    pub slots: Vec<u16>,
 }
 
 /// Takes what a shard says. Called on the shard: it must not block.

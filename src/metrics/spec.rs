@@ -77,6 +77,7 @@ table!(
     ProxyHeadersRefused, Counter, "connections_closed"{reason = "proxy_header"}, "The first bytes were not a PROXY header that the listener accepts.";
     ProxyUnknown, Counter, "connections_closed"{reason = "proxy_from"}, "The connection did not come from a proxy of the listener's `proxy_from`.";
     ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard stayed full for `connect_timeout`, or too many connections waited for it.";
+    RelaysTimedOut, Counter, "connections_closed"{reason = "no_owner"}, "No instance has answered the CONNECT within `connect_timeout`.";
     KeepAliveTimeouts, Counter, "connections_closed"{reason = "keep_alive_timeout"}, "No packet within 1.5 times the keep-alive.";
     AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";
     ListenerRemovals, Counter, "connections_closed"{reason = "listener_removed"}, "The listener was removed from the configuration.";
@@ -165,6 +166,7 @@ table!(
     CopiesSentQos0, Counter, "deliveries"{result = "sent_qos_0"}, "Of those, sent at QoS 0, which is not acknowledged.";
     CopiesAcknowledged, Counter, "deliveries"{result = "acknowledged"}, "Acknowledged by the client: PUBACK, or PUBREC.";
     CopiesHandedOver, Counter, "deliveries"{result = "handed_over"}, "Of a shared subscription: handed over to another shard.";
+    CopiesMoved, Counter, "deliveries"{result = "moved"}, "Gone to another instance: with a slot of `[broker]`, from the topic of sessions; with a partition of a shared subscription, from the topic of its messages.";
     CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
     CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";
     CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read `unread_bytes_max` of `[delivery]`, or there was no room for what clients do not read (`forebay_deliveries_unread_bytes`).";
@@ -203,6 +205,15 @@ table!(
     RetainedBytesMax, Gauge, "retained_bytes_max", "Limit of `forebay_retained_bytes`; likewise.";
     RetainedUnconfirmed, Gauge, "retained_unwritten", "Messages with RETAIN that are not known to be on the disk yet; past 16,384 between two shards, publishers of retained messages are paused.";
     RetainedRefused, Counter, "retained_refused", "Messages with RETAIN that were delivered but not retained, because a bound was reached.";
+    ReplaysRunning, Gauge, "replays_open"{state = "running"}, "Replays of records of the past, by state: they read from Kafka; at most 4 on a shard at a time.";
+    ReplaysWaiting, Gauge, "replays_open"{state = "waiting"}, "They wait for others; with those that run at most 256 on a shard.";
+    ReplaysSettling, Gauge, "replays_open"{state = "settling"}, "They are over, and it is remembered up to where they came, in case live messages are not as far; at most 1,024 on a shard.";
+    ReplayFetchBytes, Gauge, "replay_fetch_bytes", "Bytes of what replays have fetched from Kafka; at most 8 MiB for each that runs.";
+    ReplaysLive, Counter, "replays"{result = "live"}, "Replays, by result: they have reached the live messages.";
+    ReplaysEnded, Counter, "replays"{result = "ended"}, "The connection, session or subscription has ended before.";
+    ReplaysAborted, Counter, "replays"{result = "aborted"}, "They could not go on, event `replay_aborted`.";
+    ReplayRecords, Counter, "replay_records", "Records that replays have read.";
+    ReplayMessages, Counter, "replay_messages", "Messages of the past that were sent for replays; `forebay_deliveries_total` has them, too.";
     PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";
     Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";
     StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";
@@ -239,6 +250,25 @@ table!(
     SessionLogBatches, Counter, "session_log_batches", "Batches of the log of sessions that Kafka has acknowledged.";
     SessionLogRetries, Counter, "session_log_retries", "Times that a batch of the log of sessions was sent again.";
     SessionLogPassedOver, Gauge, "session_log_passed_over", "Batches of others in the log of sessions that this process has passed over at its start.";
+    Relayed, Gauge, "broker_relayed_connections"{side = "front"}, "Connections of clients that are relayed, by side: from here to the instance that serves the client.";
+    RelayedHere, Gauge, "broker_relayed_connections"{side = "owner"}, "From other instances to this one, which serves the client. They are no connections of a listener.";
+    RelaysWaiting, Gauge, "broker_connects_waiting", "CONNECT packets that wait for the instance that serves their client, or for one that does.";
+    RelaysMade, Counter, "broker_relays"{result = "made"}, "Connections to the instance that serves a client, by result: it has answered the CONNECT.";
+    RelaysFailed, Counter, "broker_relays"{result = "failed"}, "It could not be reached, or has ended the connection without an answer, as it does where it does not serve the client: another attempt follows.";
+    RelaysMoved, Counter, "broker_relays"{result = "moved"}, "Relayed connections that were closed, as another instance serves the client by now.";
+    Redirected, Counter, "broker_redirected", "Clients that were told to connect to the instance that serves them (0x9C).";
+    SlotsHere, Gauge, "broker_slots"{state = "here"}, "Slots of `[broker]`, by who serves them: this shard does.";
+    SlotsElsewhere, Gauge, "broker_slots"{state = "elsewhere"}, "Another instance does, as the first shard of this one knows.";
+    SlotsNobody, Gauge, "broker_slots"{state = "nobody"}, "Nobody does for now, as the first shard of this one knows: CONNECT packets of their clients wait.";
+    Evictions, Counter, "broker_evictions", "Other instances that were removed from the group, as connections to them were refused.";
+    LinksRefused, Counter, "broker_links_refused", "Connections to the port for other instances that were refused, and clients that this instance does not admit as the other one has.";
+    LinksMisrouted, Counter, "broker_links_misrouted", "Connections of other instances for clients that this one does not serve. They look again.";
+    ShareGroups, Gauge, "broker_share_groups", "Shared subscriptions of which this instance is in the group of Kafka, with several instances; at most 64 with those that clients may add.";
+    SharePartitions, Gauge, "broker_share_partitions", "Partitions that groups of shared subscriptions have given to this instance.";
+    ShareOpen, Gauge, "broker_share_open_messages", "Records of shared subscriptions that were read of Kafka, and that members are not done with, or that come after such; at most `window_messages` of a source, and its part of `fetch_memory`, for each partition.";
+    ShareFetchBytes, Gauge, "broker_share_fetch_bytes", "Bytes of what was fetched from Kafka for shared subscriptions; at most 8 MiB for each.";
+    ShareRecords, Counter, "broker_share_records", "Records that were handed to members of shared subscriptions of several instances.";
+    ShareRebalances, Counter, "broker_share_rebalances", "Times that the group of a shared subscription has given this instance partitions, or none.";
     LostSessions, Counter, "spool_lost"{kind = "session"}, "What could not be read back from the spool at start, by kind: kept sessions. Their clients start with new ones.";
     LostRetained, Counter, "spool_lost"{kind = "retained"}, "Retained messages.";
     LostQueued, Counter, "spool_lost"{kind = "queued"}, "Messages that waited for kept sessions, each counted for each of these, or once where its bytes no longer say for which.";
@@ -314,8 +344,9 @@ table!(
     Refused, Counter, "sink_records_out"{result = "refused"}, "Kafka rejected them permanently, and the sink has no dead letters.";
     DeadLettered, Counter, "sink_records_out"{result = "dead_lettered"}, "In the sink's dead letters, topic and file together.";
     Expired, Counter, "sink_records_out"{result = "expired"}, "Their Message Expiry Interval, or the sink's `expire_after`, ended before they could be sent.";
-    DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped for younger ones: the spool was full and `when_full` is `drop-oldest`, or the machine was short of memory and the sink has `memory_overload_protection`.";
+    DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped for younger ones: the spool was full and `when_full` is `drop-oldest`, the machine was short of memory and the sink has `memory_overload_protection`, or another instance of `[broker]` serves their publisher by now, who publishes them again there.";
     DroppedCorrupt, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
+    Moved, Counter, "sink_records_out"{result = "moved"}, "In the log of a slot that this instance has given up or lost: its next owner sends them.";
     BufferedRows, Gauge, "sink_buffered_records", "Records taken and not yet finished.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory used by records taken and not yet finished.";
     SpooledRows, Gauge, "sink_spooled_records", "Records in the spool.";
@@ -518,10 +549,11 @@ impl ShardMetric {
     /// One side of a shard's ledger of copies: each message is counted once for each session or shared subscription that gets it.
     pub const COPIES_IN: [Self; 3] = [Self::CopiesRouted, Self::CopiesRecovered, Self::CopiesTaken];
     /// The other: it was sent at QoS 0, acknowledged, or handed over, it waits, or it was dropped.
-    pub const COPIES_OUT: [Self; 17] = [
+    pub const COPIES_OUT: [Self; 18] = [
         Self::CopiesSentQos0,
         Self::CopiesAcknowledged,
         Self::CopiesHandedOver,
+        Self::CopiesMoved,
         Self::CopiesDeadLettered,
         Self::CopiesQueued,
         Self::CopiesInFlight,
@@ -537,21 +569,22 @@ impl ShardMetric {
         Self::CopiesSessionEnded,
         Self::CopiesShareGone,
     ];
-    /// Those of the other side that were dropped: all but the first six.
-    pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(6).1;
+    /// Those of the other side that were dropped: all but the first seven.
+    pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(7).1;
 }
 
 impl SinkMetric {
     /// One side of a sink's ledger.
     pub const IN: [Self; 2] = [Self::Matched, Self::Recovered];
     /// The other: what was taken is delivered, or has failed, or waits. A new end of a row joins [`Self::FAILED`].
-    pub const OUT: [Self; 7] = [
+    pub const OUT: [Self; 8] = [
         Self::Delivered,
         Self::Refused,
         Self::Expired,
         Self::DeadLettered,
         Self::DroppedOldest,
         Self::DroppedCorrupt,
+        Self::Moved,
         Self::BufferedRows,
     ];
     /// Ends that are not Kafka.

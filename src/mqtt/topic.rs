@@ -74,6 +74,15 @@ pub fn split_shared(filter: &str) -> Option<(&str, &str)> {
     well_formed.then_some((name, filter))
 }
 
+/// `$replay/{From}/{filter}` as (From, filter): a subscription from the past on, for clients without properties. From is empty where there is
+/// none, or no filter follows. `None` when the text does not begin with `$replay/`.
+#[must_use]
+pub fn split_replay(filter: &str) -> Option<(&str, &str)> {
+    let rest = filter.strip_prefix("$replay/")?;
+    let (from, wanted) = rest.split_once(SEPARATOR).unwrap_or_default();
+    Some(if wanted.is_empty() { ("", filter) } else { (from, wanted) })
+}
+
 /// The levels of a name or filter, from the left. `a//b` has three, the middle one empty; `/` has two.
 pub fn levels(topic: &str) -> impl DoubleEndedIterator<Item = &str> + Clone {
     topic.split(SEPARATOR)
@@ -143,6 +152,12 @@ mod tests {
             assert!(is_shared(bad) && !valid_filter_v5(bad), "{bad:?}");
         }
         assert!(!valid_filter_v5("$share/g/a#"), "the filter inside is checked as well");
+        assert_eq!(split_replay("$replay/-1h/a/#"), Some(("-1h", "a/#")));
+        assert_eq!(split_replay("$replay/2026-11-26T10:00:00Z//"), Some(("2026-11-26T10:00:00Z", "/")));
+        for bad in ["$replay/", "$replay/-1h", "$replay/-1h/", "$replay//a"] {
+            assert_eq!(split_replay(bad).map(|(from, _)| from), Some(""), "{bad}");
+        }
+        assert_eq!((split_replay("$replay"), split_replay("a/$replay/b/c")), (None, None));
         for plain in ["$shared/a", "$share"] {
             assert!(valid_filter_v5(plain) && !is_shared(plain), "{plain:?}");
         }

@@ -77,17 +77,21 @@ impl<'a> Reader<'a> {
     /// A UTF-8 Encoded String.
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a str, Malformed> {
-        let bytes = self.binary()?;
+        let text = self.text()?;
+        if text.as_bytes().contains(&0) { Err(HOLDS_ZERO) } else { Ok(text) }
+    }
+
+    /// The same; whether it holds U+0000 is for the caller to check.
+    #[inline]
+    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
         // Surrogates U+D800 to U+DFFF and overlong forms are ill-formed to `from_utf8` as well; U+FEFF stays as it is
         // [MQTT-1.5.4-3].
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| Malformed::packet("MQTT-1.5.4-1", "a string is not well-formed UTF-8"))?;
-        if bytes.contains(&0) {
-            return Err(Malformed::packet("MQTT-1.5.4-2", "a string holds U+0000"));
-        }
-        Ok(text)
+        std::str::from_utf8(self.binary()?)
+            .map_err(|_| Malformed::packet("MQTT-1.5.4-1", "a string is not well-formed UTF-8"))
     }
 }
+
+pub(super) const HOLDS_ZERO: Malformed = Malformed::packet("MQTT-1.5.4-2", "a string holds U+0000");
 
 const TRUNCATED: Malformed = Malformed::packet("section 1.2", "a field reaches beyond the end of the packet");
 

@@ -7,12 +7,11 @@
 //!    files and the note into a directory, and returns a [`Taken`]. `cli::session_log::prepare_topic` creates and checks the topic before that.
 //! 2. `Replica::new(taken, seed)` in the shard. [`Replica::append`], [`Replica::sync`], [`Replica::free`] and [`Replica::write_note`] mirror the calls of
 //!    a `Disk`, beside the local files.
-//! 3. The shard wants the topic's metadata (`Client::watch_metadata`) and gives each [`ClientEvent`] to [`Replica::on_event`]; `Some(outcome)`: it was
-//!    for this replica. [`Outcome::Synced`] is the `Completion::Synced` of that token, [`Outcome::Retry`] calls for `Client::refresh_metadata`,
-//!    [`Outcome::Lost`] ends the process, in words.
-//! 4. After that, and when [`Replica::due`] has come: `while let Some(request) = replica.request(now) { client.produce(request, now) }`, and a look at
-//!    [`Replica::lost`], which a clock can bring about as well.
-//!    Request ids have the bit [`REQUEST`] set, which the ids of a producer never have.
+//! 3. The shard wants the topic's metadata (`Client::watch_metadata`) and gives it to each [`Replica::metadata`], and other [`ClientEvent`]s to
+//!    [`Wire::answers`]: its answers are for [`Replica::answered`]. [`Outcome::Synced`] is the `Completion::Synced` of that token, [`Outcome::Retry`]
+//!    calls for `Client::refresh_metadata`, [`Outcome::Lost`] says that the log is lost, in words.
+//! 4. After that, and when [`Wire::due`] has come: the requests of [`Wire::requests`] go to the client, and [`Replica::lost`] is looked at, which a clock can
+//!    bring about as well. Request ids have the bit [`REQUEST`] set, which the ids of a producer never have.
 //!
 //! [`Replica::next_batch`] and [`Replica::answered`] are the same without the wire client's types, for simulators.
 //!
@@ -33,7 +32,7 @@ mod wire;
 pub use fold::{Read, Store};
 pub use owner::{Answer, Batch, Lost, Numbers, Outcome, Replica};
 pub use take_over::{Names, Step, TakeOver, TakeOverError, Taken};
-pub use wire::REQUEST;
+pub use wire::{Answered, REQUEST, Wire};
 
 /// The most bytes of a batch: below the `max.message.bytes` that Kafka has by default (1,048,588).
 pub const BATCH_BYTES_MAX: usize = 1_000_000;

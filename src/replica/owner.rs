@@ -130,10 +130,6 @@ pub struct Numbers {
     pub last_error: Option<i16>,
     /// The number of this ownership.
     pub term: u64,
-    /// Segments, and records of them, that the partition holds.
-    pub segments: u64,
-    /// Records of the segments.
-    pub records: u64,
     /// Batches of others that reading the partition has passed over.
     pub passed_over: u64,
     /// Why the log is lost.
@@ -345,6 +341,12 @@ impl Replica {
         self.sync.map(|(token, _)| token)
     }
 
+    /// Segments that the partition holds, and their records.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.segments.len(), self.segments.values().map(|segment| segment.places.len()).sum())
+    }
+
     /// Its numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
@@ -353,8 +355,6 @@ impl Replica {
             waiting_records: self.queue.records,
             under_way: self.flight.as_ref().map_or(0, |flight| flight.records.into()),
             under_way_since: self.flight.as_ref().map(|flight| flight.since),
-            segments: self.segments.len() as u64,
-            records: self.segments.values().map(|segment| segment.places.len() as u64).sum(),
             ..self.numbers
         }
     }

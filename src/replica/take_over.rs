@@ -17,6 +17,7 @@ use super::format::{Key, Term};
 use super::owner::Segment;
 use super::queue::Queue;
 use crate::record::{Stamp, stamp};
+use crate::rules::{KEPT, Rules};
 
 /// Whose log it is.
 #[derive(Clone, Debug)]
@@ -93,6 +94,14 @@ pub struct Taken {
     pub read: Read,
 }
 
+impl Taken {
+    /// Producer id and epoch of the owner.
+    #[must_use]
+    pub const fn identity(&self) -> (i64, i16) {
+        (self.producer.producer_id, self.producer.epoch)
+    }
+}
+
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -129,13 +138,25 @@ pub struct TakeOver<S> {
     stage: Stage,
     producer: Stamp,
     acknowledged: i64,
+    rules: &'static dyn Rules,
 }
 
 impl<S: Store> TakeOver<S> {
     /// `first`: where the partition begins.
     pub fn new(names: Names, store: S, first: i64) -> Self {
         let producer = Stamp { producer_id: -1, epoch: -1, sequence: 0 };
-        Self { names, store, fold: Fold::new(first), stage: Stage::Identify, producer, acknowledged: -1 }
+        Self { names, store, fold: Fold::new(first), stage: Stage::Identify, producer, acknowledged: -1, rules: &KEPT }
+    }
+
+    /// Keeps other rules, for tests.
+    #[must_use]
+    pub fn with_rules(self, rules: &'static dyn Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The producer ids that have to be closed (K1).
+    fn others(&self) -> Vec<i64> {
+        if self.rules.closes_others() { self.fold.others(self.producer.producer_id) } else { Vec::new() }
     }
 
     /// The next step.
@@ -238,10 +259,10 @@ impl<S: Store> TakeOver<S> {
                 if !self.fold.is_append_time {
                     return Err(TakeOverError::Timestamps(self.names.topic.clone()));
                 }
-                self.stage = closing(self.fold.others(self.producer.producer_id));
+                self.stage = closing(self.others());
             }
             Stage::ReadTerm(offset) if self.fold.next > *offset => {
-                let others = self.fold.others(self.producer.producer_id);
+                let others = self.others();
                 self.stage = if others.is_empty() { Stage::Test } else { Stage::Close(others) };
             }
             _ => {}

@@ -78,6 +78,10 @@ pub struct Share {
     /// The members of each shard.
     members: Box<[Members]>,
     is_gone: AtomicBool,
+    /// With several instances: it is known from which records on its messages are its own.
+    is_placed: AtomicBool,
+    /// Members have gone to another instance with their slot.
+    has_moved: AtomicBool,
 }
 
 /// Those of one shard.
@@ -85,15 +89,24 @@ pub struct Share {
 struct Members {
     /// Connected, and served.
     online: AtomicU32,
+    /// The same, also where messages have waited too long for them.
+    present: AtomicU32,
     all: AtomicU32,
     /// With sessions that survive a crash, for which messages of QoS 1 and 2 wait.
     kept: AtomicU32,
 }
 
+impl Members {
+    fn are_present(&self) -> bool {
+        self.present.load(Ordering::Acquire) > 0
+    }
+}
+
 impl Share {
     fn new(number: ShareNumber, text: &str, shards: usize) -> Arc<Self> {
         let members = (0..shards).map(|_| Members::default()).collect();
-        Arc::new(Self { number, text: text.into(), members, is_gone: AtomicBool::new(false) })
+        let [is_gone, is_placed, has_moved] = std::array::from_fn(|_| AtomicBool::new(false));
+        Arc::new(Self { number, text: text.into(), members, is_gone, is_placed, has_moved })
     }
 
     /// The number of the share.
@@ -114,6 +127,11 @@ impl Share {
         self.members[shard].online.store(clamp(online), Ordering::Release);
     }
 
+    /// Sets how many members of a shard are connected and not late, however long messages wait for them.
+    pub fn set_present(&self, shard: usize, present: usize) {
+        self.members[shard].present.store(clamp(present), Ordering::Release);
+    }
+
     /// Sets how many members with a session that survives a crash a shard has.
     pub fn set_kept(&self, shard: usize, kept: usize) {
         self.members[shard].kept.store(clamp(kept), Ordering::Release);
@@ -129,6 +147,34 @@ impl Share {
     #[must_use]
     pub fn has_members(&self) -> bool {
         self.members.iter().any(|members| members.all.load(Ordering::Acquire) > 0)
+    }
+
+    /// Whether members are connected on any shard.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.members.iter().any(Members::are_present)
+    }
+
+    /// Notes that messages of all partitions are its own from some place on: its members may be answered.
+    pub fn set_placed(&self) {
+        self.is_placed.store(true, Ordering::Release);
+    }
+
+    /// Whether that was noted.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.is_placed.load(Ordering::Acquire)
+    }
+
+    /// Notes that members have gone to another instance with their slot.
+    pub fn set_moved(&self) {
+        self.has_moved.store(true, Ordering::Release);
+    }
+
+    /// Whether that was noted: other instances may have members, though none is seen.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.has_moved.load(Ordering::Acquire)
     }
 
     /// Whether another shard than this one has members online.
@@ -150,6 +196,12 @@ impl Share {
     pub fn choose_other(&self, choice: Choice, shard: usize) -> Option<usize> {
         let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
         self.online(choice, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
+    }
+
+    /// The shard that a message goes to, of those with members that are connected.
+    #[must_use]
+    pub fn choose_present(&self, choice: Choice) -> Option<usize> {
+        self.online(choice, None).or_else(|| self.members.iter().position(Members::are_present))
     }
 
     fn online(&self, choice: Choice, but: Option<usize>) -> Option<usize> {
@@ -304,6 +356,12 @@ impl KnownShares {
         Ok(share)
     }
 
+    /// Whether there is a share of this text, or there are fewer than `most`.
+    #[must_use]
+    pub fn may_join(&self, text: &str, most: usize) -> bool {
+        self.of.count() < most || self.of.all().by_text.contains_key(text)
+    }
+
     /// Whether there is room for shares with this filter: [`Subscriptions::has_room`].
     pub fn has_room(&mut self, filter: &str) -> bool {
         self.catch_up();
@@ -360,7 +418,7 @@ impl KnownShares {
     fn enter(&mut self, share: &Arc<Share>) {
         let (_, filter) = split_shared(&share.text).unwrap_or(("", &share.text));
         let options = SubscriptionOptions::default();
-        let entry = Subscriber { session: share.number, options, identifier: 0, is_checked: false };
+        let entry = Subscriber { session: share.number, options, identifier: 0, is_checked: false, gate: 0 };
         self.index.subscribe(filter, entry);
         self.known.insert(share.number, Arc::clone(share));
     }

@@ -29,6 +29,8 @@ pub struct Subscriber<S> {
     pub identifier: u32,
     /// Not every topic that the filter matches may be read: each message is asked for.
     pub is_checked: bool,
+    /// The gate that decides which live messages come, while the subscription is sent those of the past, and for a while after that; 0: all come.
+    pub gate: u32,
 }
 
 /// Where a subscription is: its filter, and its place among those of the filter. Those of a session are in the order of their filters.
@@ -423,7 +425,7 @@ mod tests {
     use crate::route::interest::SHAPES_MAX;
 
     fn subscriber(session: usize, identifier: u32) -> Subscriber<usize> {
-        Subscriber { session, options: SubscriptionOptions::default(), identifier, is_checked: false }
+        Subscriber { session, options: SubscriptionOptions::default(), identifier, is_checked: false, gate: 0 }
     }
 
     struct World {

@@ -249,10 +249,15 @@ impl<M: Send + 'static, D: Driver> Io<M> for Core<M, D> {
         self.wall
     }
 
+    fn boottime(&self) -> Monotonic {
+        boottime()
+    }
+
     fn spend(&mut self, packets: u32) -> bool {
-        let before = self.quantum / PACKETS_A_LOOK;
+        // Rounded up: the first packet of a quantum, which for most clients is the only one, reads no clock.
+        let before = self.quantum.div_ceil(PACKETS_A_LOOK);
         self.quantum = self.quantum.saturating_sub(packets);
-        if self.quantum / PACKETS_A_LOOK != before && self.is_over() {
+        if self.quantum.div_ceil(PACKETS_A_LOOK) != before && self.is_over() {
             self.quantum = 0;
         }
         self.quantum > 0
@@ -454,7 +459,17 @@ impl<M: Send + 'static, D: Driver> Io<M> for Core<M, D> {
 }
 
 fn monotonic() -> Monotonic {
-    let time = clock_gettime(ClockId::Monotonic);
+    read(ClockId::Monotonic)
+}
+
+/// A clock that runs while the machine sleeps, too.
+#[must_use]
+pub fn boottime() -> Monotonic {
+    read(ClockId::Boottime)
+}
+
+fn read(clock: ClockId) -> Monotonic {
+    let time = clock_gettime(clock);
     Monotonic(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 

@@ -81,6 +81,7 @@ mod turn;
 mod watchdog;
 mod windows;
 
+pub use self::core::boottime;
 pub use bind::{Bind, SocketFile, UNIX, listen};
 pub use executor::{IoDriver, Settings, ShardThread, spawn};
 pub use faults::DiskFaults;

@@ -40,6 +40,18 @@ pub struct CertificateId {
 }
 
 impl CertificateId {
+    /// Of the certificate of this issuer with this serial number, both in DER without tag and length.
+    #[must_use]
+    pub fn new(issuer: &[u8], serial: &[u8]) -> Self {
+        Self { issuer: issuer.into(), serial: serial.into() }
+    }
+
+    /// Issuer and serial number.
+    #[must_use]
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.issuer, &self.serial)
+    }
+
     /// Whether one of these lists names it.
     pub(super) fn is_in(&self, crls: &[CertRevocationList<'static>]) -> bool {
         let mut of_issuer = crls.iter().filter(|crl| *crl.issuer() == *self.issuer);
@@ -67,7 +79,7 @@ pub fn identify(certificate: &[u8], field: IdentityField) -> Result<(String, Arc
     if !is_identity(&name) {
         return Err("the client certificate has no name of 1 to 256 bytes without control characters");
     }
-    let id = CertificateId { issuer: parsed.issuer().into(), serial: parsed.serial().into() };
+    let id = CertificateId::new(parsed.issuer(), parsed.serial());
     Ok((name, Arc::new(id)))
 }
 

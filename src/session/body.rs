@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::claim::{Claim, RecordPlace, Settled};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::{decode, frame};
@@ -37,6 +38,8 @@ pub struct Remembered {
     ended: RefCell<Vec<u64>>,
     /// Claims that are over.
     settled: RefCell<Vec<Settled>>,
+    /// Records of `[broker]` that this shard's slots have been given.
+    given: RefCell<Vec<RecordPlace>>,
     /// When they came.
     seconds: RefCell<Seconds>,
 }
@@ -222,54 +225,16 @@ impl Remembered {
     pub fn take_settled(&self) -> Vec<Settled> {
         self.settled.take()
     }
-}
 
-/// `Claim` keeps a record of a source open: as long as one reference to it is left, a session of this shard may still need the record. A
-/// message that waits for its copies has one, and a [`Body`] that only the memory of this process has.
-#[derive(Debug)]
-pub struct Claim {
-    of: Claimed,
-    is_met: Cell<bool>,
-    all: Rc<Remembered>,
-}
+    /// Notes that no kept session of this shard waits for a record any more that its log does not have.
+    pub(super) fn gives(&self, place: RecordPlace) {
+        self.given.borrow_mut().push(place);
+    }
 
-/// A record of a source that sessions of other shards, too, may need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// The shard that reads the record's partition.
-    pub shard: usize,
-    /// Its number for the partition.
-    pub reader: u32,
-    /// The record's number in the partition, of consecutive ones, wrapping.
-    pub number: u32,
-}
-
-/// One of the answers that keep a record open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// The record.
-    pub record: Claimed,
-    /// Whether somebody has it.
-    pub is_met: bool,
-}
-
-impl Claim {
-    /// A claim on a record.
+    /// Takes out the records of which that was noted since.
     #[must_use]
-    pub fn new(of: Claimed, all: &Rc<Remembered>) -> Rc<Self> {
-        Rc::new(Self { of, is_met: Cell::new(false), all: Rc::clone(all) })
-    }
-
-    /// A session has had its say: its client has acknowledged or refused the record, was sent it at QoS 0, or finds it when it comes back; or
-    /// its copy was dropped, and counted.
-    pub fn meet(&self) {
-        self.is_met.set(true);
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.all.settles(Settled { record: self.of, is_met: self.is_met.get() });
+    pub fn take_given(&self) -> Vec<RecordPlace> {
+        self.given.take()
     }
 }
 
@@ -301,11 +266,19 @@ impl Gone {
     }
 }
 
+/// The bytes of a message.
+#[derive(Debug)]
+enum Packet {
+    Own(Box<[u8]>),
+    /// Those of another body ([`Body::part`]).
+    Of(Rc<Body>),
+}
+
 /// A message that some sessions have to remember.
 #[derive(Debug)]
 pub struct Body {
     /// The message as a PUBLISH packet of 5.0.
-    packet: Box<[u8]>,
+    packet: Packet,
     /// When it came.
     since: Monotonic,
     /// What names the member of a shared subscription that gets it, where the strategy goes by keys.
@@ -322,6 +295,8 @@ pub struct Body {
     is_windowed: bool,
     /// The claim on the record that the message was made of, if sessions that a crash would cost the message have it.
     claim: RefCell<Option<Rc<Claim>>>,
+    /// Whether the position of a log of sessions does not pass the record ([`Claim::holds_position`]).
+    holds_position: Cell<bool>,
     all: Rc<Remembered>,
 }
 
@@ -334,8 +309,18 @@ impl Body {
 
     fn of(packet: Vec<u8>, since: Monotonic, key: u32, claim: Option<Rc<Claim>>, all: &Rc<Remembered>) -> Rc<Self> {
         all.bytes.set(all.bytes.get() + packet.len());
+        Self::with(Packet::Own(packet.into()), since, key, claim, all)
+    }
+
+    /// The same message for the sessions of one log. Its record there ends when all of them have it.
+    #[must_use]
+    pub fn part(self: &Rc<Self>) -> Rc<Self> {
+        Self::with(Packet::Of(Rc::clone(self)), self.since, self.key, None, &self.all)
+    }
+
+    fn with(packet: Packet, since: Monotonic, key: u32, claim: Option<Rc<Claim>>, all: &Rc<Remembered>) -> Rc<Self> {
         Rc::new(Self {
-            packet: packet.into(),
+            packet,
             since,
             key,
             stored: RefCell::default(),
@@ -344,6 +329,7 @@ impl Body {
             _second: all.seconds.borrow_mut().of(since),
             is_windowed: claim.is_some(),
             claim: RefCell::new(claim),
+            holds_position: Cell::new(false),
             all: Rc::clone(all),
         })
     }
@@ -353,6 +339,45 @@ impl Body {
     pub fn claiming(packet: Vec<u8>, since: Monotonic, key: u32, claim: Rc<Claim>) -> Rc<Self> {
         let all = Rc::clone(&claim.all);
         Self::of(packet, since, key, Some(claim), &all)
+    }
+
+    /// The same message for one session that has it in its log, apart from others: its record stays open all the same, as the session's queue is full.
+    #[must_use]
+    pub fn windowed(self: &Rc<Self>, claim: Rc<Claim>) -> Rc<Self> {
+        Self::with(Packet::Of(Rc::clone(self)), self.since, self.key, Some(claim), &self.all)
+    }
+
+    /// What the log has of it, for a client that is away, with the bounds of its queue: no record stays open for it.
+    #[must_use]
+    pub fn without_window(&self) -> Rc<Self> {
+        let packet = match &self.packet {
+            Packet::Of(body) => Packet::Of(Rc::clone(body)),
+            Packet::Own(packet) => {
+                self.all.bytes.set(self.all.bytes.get() + packet.len());
+                Packet::Own(packet.clone())
+            }
+        };
+        self.meets();
+        let other = Self::with(packet, self.since, self.key, None, &self.all);
+        other.stored.swap(&self.stored);
+        other
+    }
+
+    /// Only memory has it for a kept session: positions do not pass its record.
+    pub fn hold_position(&self) {
+        if let Some(claim) = &*self.claim.borrow()
+            && !self.holds_position.replace(true)
+        {
+            claim.holds_position();
+        }
+    }
+
+    fn let_position_go(&self) {
+        if let Some(claim) = &*self.claim.borrow()
+            && self.holds_position.take()
+        {
+            claim.lets_position_go();
+        }
     }
 
     /// A client has it.
@@ -371,6 +396,7 @@ impl Body {
     /// Takes out the claim: its record stays open for as long as the caller keeps it.
     #[must_use]
     pub fn take_claim(&self) -> Option<Rc<Claim>> {
+        self.let_position_go();
         self.claim.take()
     }
 
@@ -399,7 +425,7 @@ impl Body {
     /// The same message for one client that is away, apart from its record.
     #[must_use]
     pub fn unclaimed(&self) -> Rc<Self> {
-        Self::new(self.packet.to_vec(), self.since, self.key, &self.all)
+        Self::new(self.packet().to_vec(), self.since, self.key, &self.all)
     }
 
     /// It is in the log under this number, for some of the sessions that have it.
@@ -446,14 +472,18 @@ impl Body {
     }
 
     /// Whether the log has it.
-    pub(super) fn is_stored(&self) -> bool {
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
         !self.stored.borrow().is_empty()
     }
 
     /// The bytes of the packet.
     #[must_use]
     pub fn packet(&self) -> &[u8] {
-        &self.packet
+        match &self.packet {
+            Packet::Own(packet) => packet,
+            Packet::Of(body) => body.packet(),
+        }
     }
 
     /// When it came.
@@ -471,7 +501,7 @@ impl Body {
     /// The message.
     #[must_use]
     pub fn publish(&self) -> Option<Publish<'_>> {
-        let frame = frame::next(&self.packet, u32::MAX).ok().flatten()?;
+        let frame = frame::next(self.packet(), u32::MAX).ok().flatten()?;
         decode::publish(Version::V5, frame.first, frame.body).ok()
     }
 
@@ -485,8 +515,11 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         self.take_for_share();
+        self.let_position_go();
         let all = &self.all;
-        all.bytes.set(all.bytes.get() - self.packet.len());
+        if let Packet::Own(packet) = &self.packet {
+            all.bytes.set(all.bytes.get() - packet.len());
+        }
         let stored = self.stored.take();
         all.stored.set(all.stored.get() - stored.len());
         all.ended.borrow_mut().extend(stored);

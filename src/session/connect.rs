@@ -61,6 +61,16 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
 }
 
+/// Tells a client of 5.0 to connect to another server (0x9C), which `server` says: appends the CONNACK. False, and nothing appended: its
+/// version has none for that, or it could not take one of that size. Close after it.
+pub fn redirect(peer: Peer, server: &str, out: &mut Vec<u8>) -> bool {
+    let mut properties = PropertyBuf::new();
+    properties.push(Property::ServerReference(server));
+    let properties = properties.as_properties();
+    let connack = ConnAck { session_present: false, reason: ReasonCode::USE_ANOTHER_SERVER, properties };
+    peer.version == Version::V5 && peer.send(&Packet::ConnAck(connack), out)
+}
+
 /// Checks a CONNECT by itself and settles its terms.
 pub(super) fn plan<'a>(
     connect: &Connect<'a>,

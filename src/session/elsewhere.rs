@@ -121,6 +121,17 @@ impl Session {
         }
     }
 
+    /// The row of this open QoS 2 id goes to Kafka past the log that has those of others.
+    pub fn goes_beside_log(&mut self, packet_id: u16) {
+        self.inflight.goes_beside_log(packet_id);
+    }
+
+    /// Whether some such row is not answered: rows of the log that come later wait for it, or they would overtake it.
+    #[must_use]
+    pub fn awaits_beside_log(&self) -> bool {
+        self.inflight.awaits_beside_log()
+    }
+
     /// Whether an id waits for other shards: its next message has to wait, too.
     #[must_use]
     pub fn is_releasing(&self, packet_id: u16) -> bool {

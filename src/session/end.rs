@@ -59,6 +59,7 @@ violations! {
     SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a kept session may be";
     SESSION_BYTES = QUOTA_EXCEEDED, "section 3.2.2.2", "identifiers, user names and wills fill the memory set aside for them";
     SPOOL_FULL = QUOTA_EXCEEDED, "section 3.2.2.2", "the spool has no room for another kept session";
+    SESSIONS_AWAY = SERVER_UNAVAILABLE, "section 3.2.2.2", "Kafka, which has the kept sessions, has not answered within connect_timeout";
     PACKET_SIZE_TINY = PACKET_TOO_LARGE, "MQTT-3.1.2-24", "CONNACK does not fit the Maximum Packet Size asked for";
     WILL_QOS = QOS_NOT_SUPPORTED, "MQTT-3.2.2-12", "will of a higher QoS than is taken here";
     WILL_RETAIN = RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-13", "retained will, and nothing is retained here";
@@ -103,6 +104,8 @@ pub enum End {
     TakenOver,
     /// Drain.
     ShuttingDown,
+    /// Another process serves its session from now on, which has the will, too.
+    Moved,
     /// An answer was held for longer than `answer_timeout`: the client is to come back and send again.
     AnswerTimeout,
     /// The operator ended it.
@@ -121,7 +124,8 @@ impl End {
     #[must_use]
     pub fn reason(self) -> Option<ReasonCode> {
         match self {
-            Self::Left | Self::LeftWithWill | Self::Lost => None,
+            // Where it moves has been said: [`send_away`].
+            Self::Left | Self::LeftWithWill | Self::Lost | Self::Moved => None,
             Self::Violation(violation) => Some(violation.reason),
             Self::KeepAliveTimeout => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
             Self::TakenOver => Some(ReasonCode::SESSION_TAKEN_OVER),
@@ -163,6 +167,20 @@ impl End {
             // Reason String must not make it too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
             peer.send(&disconnect(reason, Properties::default()), out);
         }
+    }
+}
+
+/// `send_away` tells a client of 5.0, before [`End::Moved`], that another server serves it: with the server's address, if there is one and it fits, else with
+/// 0x8B. `is_for_good`: this server is about to go (0x9D), and not only its part of the clients (0x9C).
+pub fn send_away(peer: Peer, server: Option<&str>, is_for_good: bool, out: &mut Vec<u8>) {
+    if peer.version != Version::V5 || peer.is_remote {
+        return;
+    }
+    let reason = if is_for_good { ReasonCode::SERVER_MOVED } else { ReasonCode::USE_ANOTHER_SERVER };
+    let mut properties = PropertyBuf::new();
+    properties.extend(server.map(Property::ServerReference));
+    if server.is_none() || !peer.send(&disconnect(reason, properties.as_properties()), out) {
+        peer.send(&disconnect(ReasonCode::SERVER_SHUTTING_DOWN, Properties::default()), out);
     }
 }
 

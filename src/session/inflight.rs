@@ -415,6 +415,16 @@ impl Inflight {
         }
     }
 
+    /// See [`super::Session::goes_beside_log`].
+    pub(super) fn goes_beside_log(&mut self, packet_id: u16) {
+        self.qos2.iter_mut().for_each(|qos2| qos2.goes_beside_log(packet_id));
+    }
+
+    /// See [`super::Session::awaits_beside_log`].
+    pub(super) fn awaits_beside_log(&self) -> bool {
+        self.qos2.as_ref().is_some_and(|qos2| qos2.awaits_beside_log())
+    }
+
     /// See [`super::Session::is_repeat`].
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
         self.qos2.as_ref().is_some_and(|qos2| qos2.is_repeat(packet_id))

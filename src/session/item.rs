@@ -110,9 +110,24 @@ impl Item {
         self.state == State::Sent && self.copy.share.is_some() && self.sent_s < sent_before_s
     }
 
+    /// Whether the log has its message.
+    pub(super) fn is_logged(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_stored())
+    }
+
+    /// Whether only memory has its message.
+    pub(super) fn is_unlogged(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| !body.is_stored())
+    }
+
+    /// Whether it is one of QoS 2 that only memory has, and that its client has not been sent.
+    pub(super) fn is_new_from_memory(&self) -> bool {
+        self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
+    }
+
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.
     pub(super) fn shares_message(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.is_stored() && Rc::strong_count(body) > 1)
+        self.is_logged() && self.body.as_ref().is_some_and(|body| Rc::strong_count(body) > 1)
     }
 }
 

@@ -92,7 +92,7 @@ impl Session {
 impl Sessions {
     /// From now on sessions are to survive a crash.
     pub fn keep(&mut self) {
-        self.keeping = Some(Box::default());
+        self.keeping.get_or_insert_default();
     }
 
     /// So large may the payload of a session be that is written now. A CONNECT that needs more is refused.

@@ -14,6 +14,7 @@
 mod alias;
 mod authenticate;
 mod body;
+mod claim;
 mod client_key;
 mod connect;
 mod elsewhere;
@@ -46,11 +47,12 @@ mod waiting;
 mod will;
 
 pub use authenticate::{Authenticated, write_auth};
-pub use body::{Body, Claim, Claimed, Copy, Gone, Place, Remembered, Settled, is_expired, properties};
+pub use body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
+pub use claim::{Claim, Claimed, PartitionKey, Placed, RecordPlace, Settled};
 pub use client_key::{ClientKey, OwnedKey};
-pub use connect::{Refused, refuse};
+pub use connect::{Refused, redirect, refuse};
 pub use elsewhere::{ReleaseFirst, Unanswered};
-pub use end::{End, Violation};
+pub use end::{End, Violation, send_away};
 pub use fill::Fill;
 pub use inflight::Drained;
 pub use keep_alive::{Check, KeepAlive};

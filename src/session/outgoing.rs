@@ -12,7 +12,7 @@ use super::body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 use super::fill::Fill;
 use super::item::{Finishing, IDS, Item, State, looks_at_one, packet_id, second};
 use super::peer::Peer;
-use super::queue::Changed;
+use super::queue::{Changed, Unsaved};
 use super::remote::Passes;
 use super::settings::QueueBounds;
 use super::state::Session;
@@ -90,8 +90,10 @@ pub(super) struct Outgoing {
     /// The number in the log of what is written down of it.
     pub(super) record: Option<u64>,
     pub(super) changed: Changed,
-    /// It has changed since that was written.
-    pub(super) is_unsaved: bool,
+    /// Changes since the record was written.
+    pub(super) unsaved: Unsaved,
+    /// The copies of QoS 2 in memory alone with numbers below this one are written down.
+    pub(super) noted: u64,
     /// The level at which it is listed ([`super::Fill`]).
     pub(super) listed: u8,
 }
@@ -116,7 +118,10 @@ impl Outgoing {
 
     /// Whether the next copy can be sent at once.
     fn is_caught_up(&self, quota: u16) -> bool {
-        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next + 1)
+        self.open == self.items.len()
+            && self.has_quota(quota)
+            && self.is_near(self.next + 1)
+            && self.unsaved < Unsaved::First
     }
 
     /// Whether the packet identifier of this number is not that of a copy which is open still [MQTT-2.2.1-4] [MQTT-4.3.2-1]
@@ -150,7 +155,8 @@ impl Outgoing {
             next,
             record,
             changed,
-            is_unsaved: false,
+            unsaved: Unsaved::Nothing,
+            noted: 0,
             listed: 0,
         }
     }
@@ -162,6 +168,10 @@ impl Outgoing {
         gone.body.iter().for_each(|body| self.waiting.remove(body));
         self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
+        if gone.is_logged() {
+            // The next process must not have it after younger ones that the client was sent.
+            self.unsaved = Unsaved::First;
+        }
         Some(gone)
     }
 
@@ -208,7 +218,26 @@ impl Outgoing {
 
     fn note(&mut self, changed: Changed) {
         self.changed = self.changed.max(changed);
-        self.is_unsaved = true;
+        self.unsaved = self.unsaved.max(Unsaved::Repeats);
+    }
+
+    /// Has the queue written down before another copy is sent.
+    pub(super) fn note_first(&mut self) {
+        (self.changed, self.unsaved) = (Changed::Received, Unsaved::First);
+    }
+
+    /// The numbers of copies of QoS 2 that only memory has, and that the client has or gets.
+    pub(super) fn unlogged(&self) -> impl Iterator<Item = u64> {
+        let is_unlogged = |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_unlogged();
+        self.items.iter().filter(is_unlogged).map(|item| item.number)
+    }
+
+    /// Whether there may be any.
+    pub(super) fn has_unlogged(&self) -> bool {
+        // A copy that is too large for the log keeps no record open, and is noted before it is sent.
+        self.unsaved == Unsaved::First
+            || self.waiting.all() != self.waiting.bounded()
+            || self.items.front().is_some_and(|first| first.number < self.noted)
     }
 
     /// Puts a copy behind all others, if there is room.
@@ -351,7 +380,11 @@ impl Outgoing {
             }
             (item.state, item.body) = (State::Received, None);
         }
-        (self.finishing.unwritten, self.is_unsaved) = (0, false);
+        self.finishing.unwritten = 0;
+        // An empty queue stays so: this record may not be durable when the next copy comes, which then waits for another one.
+        if self.unsaved < Unsaved::First || self.open < self.items.len() {
+            self.unsaved = Unsaved::Nothing;
+        }
         has_pubrel
     }
 
@@ -429,10 +462,10 @@ impl Outgoing {
         self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || item.is_finishing())
     }
 
-    /// `is_kept`: the session outlives its connection. Without it nothing is sent again, but to other members of a share.
+    /// `is_kept`: the session outlives its connection. Without it nothing is sent again, but to other members of a share. `is_logged`: the log has the session.
     fn pump(
         &mut self,
-        (peer, quota, is_kept): (Peer, u16, bool),
+        (peer, quota, is_kept, is_logged): (Peer, u16, bool, bool),
         now: Monotonic,
         unsent: usize,
         (out, passes): (&mut Vec<u8>, Option<&dyn Passes>),
@@ -458,6 +491,11 @@ impl Outgoing {
                 self.open_bytes += item.bytes();
                 self.open += 1;
                 continue;
+            }
+            let is_unnoted = is_logged && item.number >= self.noted && item.is_new_from_memory();
+            if is_unnoted || self.unsaved == Unsaved::First {
+                self.note_first();
+                break;
             }
             let is_checked = item.number >= self.unchecked_below;
             match write(item, (peer, passes), now, out, |publish| is_checked || may_receive(publish)) {
@@ -600,10 +638,16 @@ impl Session {
         (bounds, all): (QueueBounds, &Rc<Remembered>),
         body: impl FnOnce() -> Rc<Body>,
     ) -> Handed {
-        let waits = is_stored && copy.qos == QoS::ExactlyOnce;
-        let (at_once, is_kept) = (!waits && self.sends_at_once(unsent), self.expiry_s > 0);
+        let is_ready = self.sends_at_once(unsent);
+        let is_logged = self.number().is_some();
+        let waits = copy.qos == QoS::ExactlyOnce && (is_stored || is_logged);
+        let is_kept = self.expiry_s > 0;
         let outgoing = self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(all)));
-        if at_once {
+        let is_next = outgoing.unsaved == Unsaved::First && outgoing.open == outgoing.items.len();
+        if is_next || waits && is_ready && !is_stored {
+            outgoing.note_first();
+        }
+        if is_ready && !waits {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || is_claimed || copy.share.is_some()).then(body);
@@ -639,7 +683,7 @@ impl Session {
     /// Appends the waiting copies, as far as its client may be sent them. `unsent`: bytes that are on their way to it
     /// already. `passes`: what its client is sent of them, if that is a remote.
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>, passes: Option<&dyn Passes>) -> Pumped {
-        let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0);
+        let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0, self.number().is_some());
         let Some(mut outgoing) = self.outgoing.take() else { return Pumped::default() };
         let pumped = outgoing.pump(to, now, unsent, (out, passes), |publish| {
             looks_at_one();
@@ -712,6 +756,10 @@ impl Session {
 
     /// The session has ended: what its client has not acknowledged is dropped.
     pub(super) fn discard_copies(&mut self) -> Gone {
+        let is_bound = |item: &&Item| item.copy.share.is_some() && item.copy.qos == QoS::ExactlyOnce;
+        let bound = self.outgoing.iter().flat_map(|outgoing| &outgoing.items).filter(is_bound);
+        // No other member of the share may get it [MQTT-4.8.2-5].
+        bound.filter_map(|item| item.body.as_ref()).for_each(|body| body.meets());
         self.outgoing.take().map(|outgoing| outgoing.into_gone()).unwrap_or_default()
     }
 
@@ -811,7 +859,7 @@ impl Session {
         match &mut self.outgoing {
             Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(releases),
             // What is written down speaks of its numbers: they go on.
-            Some(outgoing) if outgoing.record.is_some() || outgoing.is_unsaved => {}
+            Some(outgoing) if outgoing.record.is_some() || outgoing.unsaved > Unsaved::Nothing => {}
             _ => self.outgoing = None,
         }
     }

@@ -68,6 +68,8 @@ pub(super) struct Qos2 {
     /// Where the rows of open ids stand, as far as they are not in the queue.
     receipts: Map<u16, Of>,
     pub(super) elsewhere: Elsewhere,
+    /// Ids with a row that went beside the log, as far as they were not answered at the last look.
+    beside_log: Vec<u16>,
 }
 
 impl Qos2 {
@@ -116,6 +118,23 @@ impl Qos2 {
     /// Whether a PUBLISH with this id repeats a row that exists, and goes to no sink any more.
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
         self.open.contains_key(&packet_id) && !self.already_taken_by.contains_key(&packet_id)
+    }
+
+    /// Notes that the row of an open id is not in the log.
+    pub(super) fn goes_beside_log(&mut self, packet_id: u16) {
+        let mut ids = std::mem::take(&mut self.beside_log);
+        ids.retain(|id| *id != packet_id && !self.is_answered(*id));
+        ids.push(packet_id);
+        self.beside_log = ids;
+    }
+
+    /// Whether Kafka has not said of some row that is not in the log that it has it.
+    pub(super) fn awaits_beside_log(&self) -> bool {
+        self.beside_log.iter().any(|id| !self.is_answered(*id))
+    }
+
+    fn is_answered(&self, packet_id: u16) -> bool {
+        self.open.get(&packet_id).is_none_or(|open| matches!(open.row, Row::Done(_)))
     }
 
     /// Takes the first repeat of an id that an earlier process has left: from now on its row is slot `number`.
@@ -272,6 +291,7 @@ impl Qos2 {
         self.moved_from.shrink_to_fit();
         self.freed.shrink_to_fit();
         self.receipts.shrink_to_fit();
+        self.beside_log.shrink_to_fit();
         self.elsewhere.shrink();
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! As bytes: the session's number in the log u64, the number that its next copy gets u64, the number below which all copies are over
 //! u64, how many runs above it are over u32, each with its first number u64 and how many u32, and then the numbers of copies that the
-//! client has and has not released, u64 each. All big-endian.
+//! client has and has not released, u64 each. All big-endian. A run of 0 is a copy of QoS 2 that the client may have, and that only memory had: the next
+//! process has the client release its packet identifier.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use super::item::{Item, State};
 use super::outgoing::Outgoing;
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
+use crate::limits::UNLOGGED_NOTED_MAX;
 use crate::mqtt::packet::QoS;
 
 /// Beyond the numbers of all copies that a session ever gets.
@@ -30,6 +32,18 @@ pub enum Changed {
     Received,
 }
 
+/// Changes of a queue that the log does not have yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsaved {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Changes that may wait: without them the next process repeats some copies.
+    Repeats,
+    /// Changes that must be durable before the client is sent another copy.
+    First,
+}
+
 /// What the log says of a session's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SavedQueue {
@@ -38,7 +52,8 @@ pub struct SavedQueue {
     /// The number that its next copy gets.
     pub next: u64,
     first: u64,
-    /// Runs of copies above `first` that are over: from which number on, and how many. They ascend.
+    /// Runs of copies above `first` that are over: from which number on, and how many. They ascend. A run of none is a copy of QoS 2 that only memory had,
+    /// and that the client may have.
     over: Vec<(u64, u32)>,
     received: Vec<u64>,
 }
@@ -55,6 +70,10 @@ impl SavedQueue {
             (expected, at) = (number + run as u64, at + run);
         }
         saved.over_between(expected, outgoing.next);
+        if outgoing.has_unlogged() {
+            saved.over.extend(outgoing.unlogged().take(UNLOGGED_NOTED_MAX).map(|number| (number, 0)));
+            saved.over.sort_unstable();
+        }
         let finishing = outgoing.items.iter().filter(|item| item.is_finishing());
         saved.received.extend(finishing.take(outgoing.finishing.all).map(|item| item.number));
         saved
@@ -149,8 +168,18 @@ impl Session {
         let version = self.terms.version;
         self.outgoing.as_mut().is_some_and(|outgoing| {
             outgoing.record = number.or(outgoing.record);
+            if number.is_some() && outgoing.has_unlogged() {
+                let rest = outgoing.unlogged().nth(UNLOGGED_NOTED_MAX);
+                outgoing.noted = rest.unwrap_or(outgoing.next);
+            }
             outgoing.written(version, out)
         })
+    }
+
+    /// Whether copies wait for a record of its queue to be durable.
+    #[must_use]
+    pub fn sends_after_record(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.unsaved == Unsaved::First)
     }
 
     /// The number of the copy that it was handed last.
@@ -202,7 +231,8 @@ impl Sessions {
             copy,
             body: Some(body),
         });
-        let received = saved.received.iter().map(|number| Item {
+        let from_memory = saved.over.iter().filter(|(_, count)| *count == 0).map(|(number, _)| number);
+        let received = saved.received.iter().chain(from_memory).map(|number| Item {
             number: *number,
             state: State::Received,
             sent_s: 0,
@@ -211,7 +241,10 @@ impl Sessions {
             body: None,
         });
         let mut items: VecDeque<Item> = copies.chain(received).collect();
-        items.make_contiguous().sort_by_key(|item| item.number);
+        // A copy that only memory had may have been logged after the queue was written down: then it is like any other copy.
+        items.make_contiguous().sort_by_key(|item| (item.number, item.state != State::Restored));
+        let mut last = None;
+        items.retain(|item| last.replace(item.number) != Some(item.number));
         let behind = items.back().map_or(0, |item| item.number + 1);
         let copies = items.iter().filter(|item| item.state == State::Restored).count();
         session.outgoing = Some(Box::new(Outgoing::restored(items, saved.next.max(behind), record, all)));

@@ -222,10 +222,10 @@ impl Session {
         self.access()?.decides(self.username(), &self.client_id, wanted)
     }
 
-    /// Why it may not subscribe to that.
+    /// Why it may not do that with a filter.
     #[must_use]
-    pub fn why_filter_denied(&self, filter: &str) -> Option<String> {
-        self.access()?.decides_filter(self.username(), &self.client_id, filter)
+    pub fn why_filter_denied(&self, action: Action, filter: &str) -> Option<String> {
+        self.access()?.decides_filter(self.username(), &self.client_id, (action, filter))
     }
 
     /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.

@@ -461,20 +461,37 @@ impl Sessions {
         if let Some(will) = self.take_will(key) {
             self.publish_will(key, will, None);
         }
+        let Some(mut session) = self.take_out(key) else { return };
+        self.ended_queues.extend(session.queue_record());
+        let gone = session.discard_copies();
+        if gone.count > 0 {
+            self.discarded.push((session.client().into(), gone));
+        }
+    }
+
+    /// Takes a session out of memory, as another process serves it: the log keeps what it has of it. Returns the number of copies that go along.
+    pub fn let_go(&mut self, key: SessionKey) -> u64 {
+        let Some(session) = self.sessions.get(key) else { return 0 };
+        if session.conn.is_some() {
+            self.detach(key);
+        }
+        for task in [Task::Will, Task::Expire, Task::Rest] {
+            self.cancel(key, task);
+        }
+        self.end_absence(key);
+        self.take_out(key).map_or(0, |mut session| session.discard_copies().count)
+    }
+
+    fn take_out(&mut self, key: SessionKey) -> Option<Session> {
         self.bytes -= self.sessions[key].bytes();
         let hash = self.hasher.hash_one(&*self.sessions[key].client_id);
         if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == key) {
             entry.remove();
         }
         let session = self.sessions.remove(key);
-        let Some(mut session) = session else { return };
-        self.ended_queues.extend(session.queue_record());
         // Also without subscriptions: retained messages may be under way for one that it had.
-        self.ended.push(key);
-        let gone = session.discard_copies();
-        if gone.count > 0 {
-            self.discarded.push((session.client().into(), gone));
-        }
+        self.ended.extend(session.as_ref().map(|_| key));
+        session
     }
 
     fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {
@@ -529,6 +546,10 @@ impl Sessions {
         }
         if self.sessions[key].kept.as_ref().is_some_and(|kept| kept.changed) {
             self.note_kept(key);
+        }
+        if end == End::Moved {
+            // Expiry and the delay of the will begin where the session is served: [`Sessions::let_go`] follows.
+            return;
         }
         self.rest(key, now);
         if self.sessions[key].will.is_some() {

@@ -72,13 +72,22 @@ pub struct Wish<'a> {
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
+    /// Where in the past its messages are to begin, as the client has written it; `None`: with the present.
+    pub replay_from: Option<&'a str>,
 }
 
+/// `REPLAY_FROM` is the user property of SUBSCRIBE that says where in the past messages begin.
+const REPLAY_FROM: &str = "replay-from";
+
 impl<'a> Wish<'a> {
-    /// All of a SUBSCRIBE, in order.
+    /// All of a SUBSCRIBE, in order. What a filter itself says of the past goes before the property.
     pub fn all(subscribe: &Subscribe<'a>) -> impl Iterator<Item = Self> + use<'a> {
         let identifier = subscribe.properties.subscription_identifier().unwrap_or(0);
-        subscribe.filters.iter().map(move |(filter, options)| Self { filter, options, identifier })
+        let from = subscribe.properties.user_properties().find(|(name, _)| *name == REPLAY_FROM).map(|(_, from)| from);
+        subscribe.filters.iter().map(move |(filter, options)| match topic::split_replay(filter) {
+            Some((from, filter)) => Self { filter, options, identifier, replay_from: Some(from) },
+            None => Self { filter, options, identifier, replay_from: from },
+        })
     }
 }
 
@@ -98,8 +107,30 @@ impl SubscriptionRefused {
     /// There are as many shares as there may be.
     pub const TOO_MANY_SHARES: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many different shared subscriptions are in use" };
+    /// Its messages are those of one instance, and the share is of the whole broker.
+    pub const NO_SHARES: Self = Self {
+        code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+        what: "there are no shared subscriptions to topics that begin with $ while several instances are one broker ([broker.link])",
+    };
     /// The access control list does not allow it.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
+    /// It asks for the past in words that mean nothing.
+    pub const REPLAY_FROM: Self = Self {
+        code: ReasonCode::TOPIC_FILTER_INVALID,
+        what: "a replay begins at a time (2026-11-26T10:00:00Z), an age (-1h), earliest or offset:N; before 5.0 it is $replay/FROM/FILTER",
+    };
+    /// It asks for the past of a shared subscription.
+    pub const REPLAY_SHARED: Self =
+        Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription has no replay" };
+    /// It asks for the past, and messages are nowhere.
+    pub const REPLAY_WITHOUT_KAFKA: Self = Self {
+        code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        what: "a replay needs [broker]: messages of the past are in Kafka",
+    };
+    /// The access control list does not allow it to see the past.
+    pub const REPLAY_DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to replay" };
+    /// As many wait to be served as may.
+    pub const TOO_MANY_REPLAYS: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many replays at a time" };
     /// The session has as many as it may.
     pub const TOO_MANY: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the session has as many subscriptions as it may" };
@@ -123,6 +154,12 @@ impl SubscriptionRefused {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters with many levels that begin with the same ones",
     };
+
+    /// Whether the access control list is the reason.
+    #[must_use]
+    pub fn is_denial(self) -> bool {
+        self.code == ReasonCode::NOT_AUTHORIZED
+    }
 }
 
 impl Session {
@@ -172,16 +209,35 @@ impl Session {
     /// Whether its client may read what a filter matches.
     #[must_use]
     pub fn may_read(&self, filter: &str) -> acl::Subscription {
+        self.may(Action::Receive, filter)
+    }
+
+    /// Whether its client may get messages of the past that a filter matches, as far as it may read them.
+    #[must_use]
+    pub fn may_replay(&self, filter: &str) -> acl::Subscription {
+        self.may(Action::Replay, filter)
+    }
+
+    fn may(&self, action: Action, filter: &str) -> acl::Subscription {
         let access = self.access.as_ref();
         access.map_or(acl::Subscription::Granted, |access| {
-            access.subscription(self.username.as_deref(), &self.client_id, filter)
+            access.subscription(self.username.as_deref(), &self.client_id, (action, filter))
         })
+    }
+
+    /// Whether its client may get a message of the past, as far as it may read it.
+    #[must_use]
+    pub fn may_receive_again(&self, topic: &str, qos: QoS, retain: bool) -> bool {
+        self.may_have(acl::Wanted { action: Action::Replay, topic, qos, retain })
     }
 
     /// Whether its client may read a message of a subscription of which it may not read all.
     #[must_use]
     pub fn may_receive(&self, topic: &str, qos: QoS, retain: bool) -> bool {
-        let wanted = acl::Wanted { action: Action::Receive, topic, qos, retain };
+        self.may_have(acl::Wanted { action: Action::Receive, topic, qos, retain })
+    }
+
+    fn may_have(&self, wanted: acl::Wanted<'_>) -> bool {
         let access = self.access.as_ref();
         access.is_none_or(|access| access.may_receive(self.username.as_deref(), &self.client_id, wanted))
     }
@@ -199,7 +255,7 @@ impl Session {
         let version = self.terms.version;
         let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
         let is_hidden = |refused: &SubscriptionRefused| {
-            *refused == SubscriptionRefused::DENIED && self.access.as_ref().is_some_and(|access| access.hides_denials())
+            refused.is_denial() && self.access.as_ref().is_some_and(|access| access.hides_denials())
         };
         if version == Version::V31 && refused.is_some() {
             return false;

@@ -45,6 +45,10 @@ impl Core {
             return self.refuse_connect(io, conn, connect, BANNED);
         }
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
+        if let Some(AtDoor::Refused(why)) = connection.claim.as_deref() {
+            let why = *why;
+            return self.refuse_connect(io, conn, connect, why);
+        }
         let Some(policy) = self.broker.around.edge.auth(connection.listener) else { return Admitted::Yes };
         if let Some(AtDoor::Admitted(admission, _)) = connection.claim.as_deref_mut() {
             // Files may have changed since then.
@@ -89,14 +93,19 @@ impl Core {
     /// Notes who a client is. When its access expires is settled here: a later change of the wall clock changes nothing.
     pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
         self.broker.numbers.count(M::AuthAccepted);
+        let ends = Self::end_of(io, &admission);
+        if let Some(connection) = self.connections.get(conn) {
+            connection.claim = Some(Box::new(AtDoor::Admitted(admission, ends)));
+        }
+    }
+
+    /// When an admission ends.
+    pub(super) fn end_of(io: &Ring<'_>, admission: &Admission) -> Monotonic {
         let left = |expires_s: u64| {
             let now_ms = u64::try_from(io.wall().0).unwrap_or_default();
             io.now().after(Duration::from_millis(expires_s.saturating_mul(1_000).saturating_sub(now_ms)))
         };
-        let ends = admission.expires_s.map_or(Monotonic::NEVER, left);
-        if let Some(connection) = self.connections.get(conn) {
-            connection.claim = Some(Box::new(AtDoor::Admitted(admission, ends)));
-        }
+        admission.expires_s.map_or(Monotonic::NEVER, left)
     }
 
     /// Notes the certificate of a finished handshake, for listeners with an `auth` that asks for one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::auth::{Admission, By};
+use crate::link::LISTENER;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::listener::ws;
@@ -14,7 +15,7 @@ use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
-use crate::session::{Arrival, End, Peer, Violation, refuse};
+use crate::session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 
 use super::admission::Admitted;
 use super::banned::BANNED;
@@ -22,20 +23,24 @@ use super::connection::{AtDoor, Kind, Timer};
 use super::events::{of_client, second};
 use super::exchange::Exchanged;
 use super::moves::Move;
-use super::router;
+use super::router::Place;
 use super::rule_hooks::Newcomer;
 use super::{Core, Ring};
 
 impl Core {
     /// Takes a socket that was accepted, and sets the time within which its CONNECT, and what precedes that, must have come.
     pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
+        if listener == LISTENER {
+            return self.link_accepted(io, conn);
+        }
         let settings = self.broker.around.config.listener(listener);
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
         let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
         if !self.enter(io, conn, listener) {
             return;
         }
-        self.arrive(io, conn, listener, expect, deadline);
+        self.arrive(io, conn, listener, Kind::Door(expect, deadline), deadline);
+        self.count_arrival(listener);
         if expect == Expect::Nothing && (self.is_forwarded(listener) || self.enter_address(io, conn)) {
             self.begin_layer(io, conn, listener, &[]);
         }
@@ -56,15 +61,26 @@ impl Core {
     }
 
     /// Takes a socket that has not sent CONNECT, just accepted or handed over by another shard.
-    fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect, deadline: Monotonic) {
+    pub(super) fn arrive(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        listener: ListenerId,
+        kind: Kind,
+        deadline: Monotonic,
+    ) {
         let now = io.now();
-        self.connections.insert(conn, Kind::Door(expect, deadline), listener, now);
+        self.connections.insert(conn, kind, listener, now);
         let timer = io.set_timer(deadline, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
         }
         self.doors.enter(conn, &mut self.connections);
         self.broker.numbers.raise(M::ConnectionsOpen, 1);
+    }
+
+    /// Notes a connection that came in by a listener: the front of a client counts it, and not its owner.
+    fn count_arrival(&mut self, listener: ListenerId) {
         self.broker.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
@@ -72,7 +88,7 @@ impl Core {
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
-        if let Kind::Leaving(..) | Kind::Pending(..) = kind {
+        if let Kind::Leaving(..) | Kind::Pending(..) | Kind::Waiting(..) = kind {
             connection.tail.extend_from_slice(bytes);
             return self.broker.numbers.raise(M::PartialBytes, bytes.len() as u64);
         }
@@ -98,6 +114,13 @@ impl Core {
                 None => return self.tails.give_back(all),
             }
         }
+        if let Kind::Header(..) = kind {
+            match self.link_header(io, conn, &all) {
+                Some(len) => drop(all.drain(..len)),
+                None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
+                None => return self.tails.give_back(all),
+            }
+        }
         if let Kind::Exchange(..) = kind {
             match self.exchange_bytes(io, conn, &mut all) {
                 Exchanged::Wait => return self.put_back(io, conn, all),
@@ -115,18 +138,27 @@ impl Core {
                     Admitted::Later => return self.put_back(io, conn, all),
                     Admitted::No => return self.tails.give_back(all),
                 }
-                let owner = match connect.client_id {
-                    "" => {
-                        let (index, shards) = (self.broker.index, self.broker.around.config.service.shards);
-                        self.given_id(conn).map_or(index, |id| router::owner(id, shards))
-                    }
-                    id => router::owner(id, self.broker.around.config.service.shards),
+                let (index, slots) = (self.broker.index, Arc::clone(&self.broker.around.slots));
+                let given = connect.client_id.is_empty().then(|| self.given_id(conn).map(str::to_owned)).flatten();
+                let id = given.as_deref().unwrap_or(connect.client_id);
+                let place = match id {
+                    _ if self.is_silent(io) => Place::Nobody,
+                    "" => slots.for_nameless(index),
+                    id => slots.place(id),
                 };
-                if owner == self.broker.index {
-                    self.connect(io, conn, &connect, &all[used..]);
-                } else {
-                    self.hand_over(io, conn, owner, all);
-                    return;
+                match place {
+                    Place::Here(owner) if owner == index => {
+                        self.connect(io, conn, &connect, &all[used..]);
+                    }
+                    Place::Here(owner) => return self.hand_over(io, conn, owner, all),
+                    _ if self.doors.relays.front(conn).is_some() => self.turn_back_to_front(io, conn),
+                    place => {
+                        let slot = slots.slot(id).filter(|_| !id.is_empty());
+                        let newcomer = Newcomer { connect: &connect, client_id: id };
+                        if !self.redirects(io, conn, newcomer, place) {
+                            return self.wait_for_owner(io, conn, (slot, place), all);
+                        }
+                    }
                 }
             }
         }
@@ -167,6 +199,7 @@ impl Core {
             _ => Monotonic::NEVER,
         };
         let claim = connection.claim.take();
+        let listener = connection.listener;
         let Some(detached) = io.detach(conn) else {
             connection.kind = Kind::Leaving(owner, deadline);
             connection.claim = claim;
@@ -175,9 +208,10 @@ impl Core {
             return self.put_back(io, conn, unread);
         };
         let address = self.doors.addresses.remove(&conn.slot);
+        let front = self.doors.relays.front(conn).cloned();
         self.drop_connection(io, conn);
-        let detached = Detached { unread, deadline, ..detached };
-        self.send_move(io, Move { owner, detached, claim, address });
+        let detached = Detached { unread, deadline, listener, ..detached };
+        self.send_move(io, Move { owner, detached, claim, address, front });
     }
 
     /// Tries again to move connections that could not be moved.
@@ -192,20 +226,32 @@ impl Core {
     }
 
     /// Takes a connection that another shard has moved here: its bytes are looked at again, this time by the client's owner.
-    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
+    pub(super) fn receive(
+        &mut self,
+        io: &mut Ring<'_>,
+        mut detached: Detached,
+        claim: Option<Box<AtDoor>>,
+        front: Option<Arc<str>>,
+    ) {
         let (listener, deadline) = (detached.listener, detached.deadline);
-        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
+        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0 && front.is_none();
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
-            self.broker.around.tally.leave(listener, address);
+            if front.is_none() {
+                self.broker.around.tally.leave(listener, address);
+            }
             return self.broker.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
         self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
-        // A proxy's header has been read where it came in.
-        self.arrive(io, conn, listener, Expect::Nothing, deadline);
+        // A header has been read where it came in.
+        self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
+        match front {
+            Some(front) => self.came_by(conn, front),
+            None => self.count_arrival(listener),
+        }
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }
@@ -223,7 +269,8 @@ impl Core {
         if !self.enter(io, conn, listener) {
             return;
         }
-        self.arrive(io, conn, listener, Expect::Nothing, deadline);
+        self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
+        self.count_arrival(listener);
         if let Some(policy) = self.broker.around.edge.auth(listener) {
             let admission =
                 Admission { identity: Some(user), by: By::Operator, ..Admission::anonymous(Arc::clone(policy)) };
@@ -242,7 +289,7 @@ impl Core {
             Some(id) => id.to_owned(),
             None => {
                 let random = &mut self.random;
-                router::name(self.broker.index, self.broker.around.config.service.shards, || random.u64(..))
+                self.broker.around.slots.name(self.broker.index, || random.u64(..))
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
@@ -267,7 +314,7 @@ impl Core {
             None => None,
         };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
-        self.broker.measure_session_room();
+        self.broker.measure_session_room(client_id);
         let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();
         let answer = self.broker.sessions.connect(connect, arrival, now, settings, io.out(conn));
@@ -309,7 +356,7 @@ impl Core {
         }
         self.broker.numbers.count(M::ConnectsAccepted);
         // Everything sent from now on follows the CONNACK [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
-        self.broker.hold_connack(io, conn, connected.key, from);
+        self.broker.hold_connack(io, (conn, connected.key), from, !connect.clean_start);
         let Some(connection) = self.connections.get(conn) else { return };
         let receipts = connection.has_receipts(&self.broker.around.config);
         if let Some(session) = self.broker.sessions.get_mut(connected.key) {
@@ -322,7 +369,7 @@ impl Core {
         if let Some(timer) = connection.timer.take() {
             io.cancel_timer(timer);
         }
-        let deadline = connection.clock.deadline();
+        let deadline = self.broker.keeping.holds.first_due(conn, connection.clock.deadline());
         connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
         self.tell_connected(io, conn, connected.key, connected.session_present);
@@ -346,8 +393,21 @@ impl Core {
         }
     }
 
+    /// Refuses a CONNECT: its CONNACK has waited for Kafka until the time for that was over. The session is kept as its terms say, and the will of that
+    /// CONNECT is dropped.
+    pub(super) fn give_up_greeting(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, peer: Peer) {
+        let now = io.now();
+        self.tell_disconnected(io, (conn, key), (End::Violation(Violation::SESSIONS_AWAY), ""), None);
+        self.broker.numbers.count(M::ConnectTimeouts);
+        self.broker.keeping.holds.forget(conn);
+        refuse(peer, &Violation::SESSIONS_AWAY, io.out(conn));
+        self.broker.sessions.withdraw(key, conn, now);
+        self.broker.members_gone(now);
+        self.turn_away(io, conn);
+    }
+
     /// Refuses the CONNECT of a client that was admitted.
-    fn refuse_admitted(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>, why: Violation) {
+    pub(super) fn refuse_admitted(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>, why: Violation) {
         self.raise_connack(io, conn, of, why.reason);
         refuse(Peer::of(of.connect), &why, io.out(conn));
         self.turn_away(io, conn);
@@ -382,6 +442,7 @@ impl Core {
     /// Drops what this shard knows of a connection that has ended or moved. Returns its listener, if it has one.
     fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
         let connection = self.connections.remove(conn)?;
+        self.end_relay(io, conn, connection.kind);
         self.broker.keeping.holds.forget(conn);
         self.broker.has_read(conn);
         if let Some(timer) = connection.timer {
@@ -399,13 +460,16 @@ impl Core {
         self.broker.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);
         let is_remote = matches!(connection.kind, Kind::Device { peer, .. } if peer.is_remote);
-        if is_remote || matches!(connection.kind, Kind::Link { .. }) {
+        if is_remote || matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_)) {
             return None;
         }
-        if !matches!(connection.kind, Kind::Device { .. }) {
+        if !matches!(connection.kind, Kind::Device { .. } | Kind::Relayed(_)) {
             self.doors.leave();
         }
         self.broker.numbers.lower(M::ConnectionsOpen, 1);
+        if self.forget_front(conn) || connection.listener == LISTENER {
+            return None;
+        }
         self.broker.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         Some(connection.listener)
     }

@@ -10,7 +10,7 @@ use crate::metrics::histogram::Level;
 use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::service::verifier::Asked;
-use crate::session::{KeepAlive, Peer, SessionKey};
+use crate::session::{KeepAlive, Peer, SessionKey, Violation};
 
 use super::Ring;
 use super::answer_timeout::Watch;
@@ -30,6 +30,10 @@ pub(super) enum Kind {
     Leaving(usize, Monotonic),
     /// A connection with a CONNECT that waits for a verdict, and when it must have one.
     Pending(Monotonic),
+    /// A connection of another instance that has not sent its header, and when that must have come.
+    Header(Monotonic),
+    /// A connection with a CONNECT that waits for an answer of its client's owner, another instance, and when it must have one.
+    Waiting(Monotonic),
     /// A connection in the exchange that its CONNECT has begun, and when that must be over.
     Exchange(Monotonic),
     /// A device with a session.
@@ -39,6 +43,10 @@ pub(super) enum Kind {
         /// The limits of what the device can be sent.
         peer: Peer,
     },
+    /// A client that is relayed to its owner, over this connection.
+    Relayed(ConnId),
+    /// The connection to an owner, for this client.
+    Relay(ConnId),
     /// A broker that we connect to, of Kafka or of MQTT. The latter is a device once it has accepted us.
     Link {
         /// Which one.
@@ -71,6 +79,8 @@ pub enum AtDoor {
     Exchange(Box<Exchange>, usize),
     /// The client's admission, and until when it holds.
     Admitted(Admission, Monotonic),
+    /// The reason why its CONNECT is refused, which another instance has sent.
+    Refused(Violation),
     /// The client's part of what its user may use; it has a session.
     Bounded(Share),
 }
@@ -262,6 +272,8 @@ pub(super) enum Timer {
     Sources,
     /// The client of a bridge has something to do.
     Bridge(usize),
+    /// Clients wait for an owner.
+    Relays,
     /// A connection's answers have to be looked at.
     Answers(ConnId),
 }
@@ -295,6 +307,7 @@ impl Timer {
             Self::Retained => (2, 10, 0),
             Self::Note => (2, 11, 0),
             Self::Sources => (2, 12, 0),
+            Self::Relays => (2, 13, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -319,6 +332,7 @@ impl Timer {
             2 if slot == 10 => Self::Retained,
             2 if slot == 11 => Self::Note,
             2 if slot == 12 => Self::Sources,
+            2 if slot == 13 => Self::Relays,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -382,7 +396,7 @@ mod tests {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
         use Timer::*;
-        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares];
+        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares, Relays];
         for timer in others.into_iter().chain([connection, Cluster(7), Bridge(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }

@@ -10,6 +10,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use super::connection::{Connections, Kind};
 use super::events::second;
 use super::moves::Moves;
+use super::relay::Relays;
 use super::{Core, Ring};
 
 /// How many connections are looked at to find the one that goes.
@@ -27,6 +28,8 @@ pub(super) struct Doors {
     pub(super) leaving: Vec<ConnId>,
     /// Connections that another shard has no room for yet.
     pub(super) moves: Moves,
+    /// Connections of clients that another instance serves, and those that came from other instances.
+    pub(super) relays: Relays,
 }
 
 impl Doors {
@@ -55,7 +58,8 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
     match connections.get(conn)?.kind {
         Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => Some(deadline),
         Kind::Pending(deadline) | Kind::Exchange(deadline) => Some(deadline),
-        Kind::Device { .. } | Kind::Link { .. } => None,
+        Kind::Header(deadline) | Kind::Waiting(deadline) => Some(deadline),
+        Kind::Device { .. } | Kind::Relayed(_) | Kind::Relay(_) | Kind::Link { .. } => None,
     }
 }
 

@@ -17,7 +17,8 @@ use crate::session::End;
 use super::connection::{Kind, Timer};
 use super::disks::Files;
 use super::mail::{Mail, Notice};
-use super::spool::{kept, rows};
+use super::slot_rows::SlotRows;
+use super::spool::on_disk;
 use super::{Core, Ring};
 
 /// How long the remaining rows may take to get onto the disk once the grace is over.
@@ -74,11 +75,9 @@ impl Core {
         io.stop_accepting();
         for conn in self.connections.ids() {
             match self.connections.get(conn).map(|c| c.kind) {
-                Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
-                    self.end(io, conn, End::ShuttingDown)
-                }
-                Some(Kind::Device { .. }) => self.read_no_more(io, conn),
-                Some(Kind::Link { .. }) | None => {}
+                Some(Kind::Device { .. } | Kind::Relayed(_)) => self.read_no_more(io, conn),
+                Some(Kind::Link { .. } | Kind::Relay(_)) | None => {}
+                Some(_) => self.end(io, conn, End::ShuttingDown),
             }
         }
         for upstream in &mut self.broker.outlets.upstreams {
@@ -122,7 +121,8 @@ impl Core {
             return;
         }
         let goes_on = remaining != Remaining::Left
-            && self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent));
+            && (self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent))
+                || self.slot_rows_go_on(remaining == Remaining::Sent));
         // An answer that the disk gives need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
         if !told && (!goes_on || self.count_rows(owed) == 0) {
@@ -133,6 +133,16 @@ impl Core {
         if gone && !goes_on && self.rows_waiting() == 0 && self.are_all_done(io) {
             self.end_drain(io);
         }
+    }
+
+    /// Whether it would help to wait for rows of slots that the next owners find, as [`Upstream::goes_on`] says it.
+    ///
+    /// [`Upstream::goes_on`]: super::upstream::Upstream::goes_on
+    fn slot_rows_go_on(&self, sending: bool) -> bool {
+        let outlets = &self.broker.outlets;
+        let is_there = |rows: &SlotRows| outlets.upstreams[rows.cluster()].client.is_connected();
+        let goes_on = |rows: &SlotRows| rows.rows() > 0 && (sending || rows.awaits_answers()) && is_there(rows);
+        outlets.logs.slot_rows.as_deref().is_some_and(goes_on)
     }
 
     /// Whether all shards have sent each other what they had. Tells the others, once, that this one has.
@@ -167,12 +177,12 @@ impl Core {
     fn say_goodbye(&mut self, io: &mut Ring<'_>) {
         let mut closing = HashSet::new();
         for conn in self.connections.ids() {
-            if matches!(self.connections.get(conn).map(|c| c.kind), Some(Kind::Device { .. })) {
+            if matches!(self.connections.get(conn).map(|c| c.kind), Some(Kind::Device { .. } | Kind::Relayed(_))) {
                 self.end(io, conn, End::ShuttingDown);
                 closing.insert(conn);
             }
         }
-        if self.broker.outlets.logs.kept.is_none() {
+        if !self.broker.outlets.logs.kept.is_there() {
             // No later process will know of them.
             self.broker.sessions.end_will_delays();
         }
@@ -198,6 +208,7 @@ impl Core {
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
                 self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
+                self.broker.outlets.logs.slot_rows.iter_mut().for_each(|rows| rows.cut_no_more());
                 drain.until.min(now.after(ANSWERING))
             }
             Remaining::Answered | Remaining::Left => {
@@ -250,7 +261,8 @@ impl Core {
     /// Rows that the next process finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        self.count_rows(|(keep, _)| keep.outlives_if(saved))
+        let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map_or(0, |rows| rows.rows());
+        self.count_rows(|(keep, _)| keep.outlives_if(saved)) + of_slots
     }
 
     /// Messages that no sink has and that have dead letters which are not safe.
@@ -286,8 +298,8 @@ impl Core {
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };
         // The clients that have not taken the goodbye yet, or have not been sent it.
-        let untold =
-            |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }));
+        let is_client = |kind: Kind| !matches!(kind, Kind::Link { .. } | Kind::Relay(_));
+        let untold = |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| is_client(c.kind));
         let ids = self.connections.ids();
         let connections_left = drain.closing.map_or(0, |closing| closing.len())
             + ids.into_iter().filter(|conn| untold(self, *conn)).count();
@@ -296,11 +308,8 @@ impl Core {
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
-        for (buffer, mut disk) in [rows(&mut self.broker, io)].into_iter().flatten() {
-            buffer.write_note(&mut disk);
-        }
-        for (buffer, mut disk) in [kept(&mut self.broker, &mut self.log, io)].into_iter().flatten() {
-            buffer.write_note(&mut disk);
+        if let Some((buffer, mut files)) = on_disk(&mut self.broker, io) {
+            buffer.write_note(&mut files);
         }
         let _ = self.broker.around.notices.send(Notice::Drained {
             shard: self.broker.index,

@@ -1,12 +1,15 @@
 //! The contents of the files that listeners, clusters and bridges need beside the configuration. Read before a shard gets them, shared by all of
 //! them, and replaced as a whole.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::auth::acl::{Client, Grants, Wanted};
 use crate::auth::{By, Policy};
 use crate::runtime::seam::ListenerId;
-use crate::secure::{CertificateId, Outgoing, Server};
+use crate::secure::{
+    Authorities, CertificateId, Clients, Outgoing, OutgoingSettings, OwnCertificate, Pair, Server, Settings,
+};
 
 type List<T> = Vec<Option<Arc<T>>>;
 
@@ -26,6 +29,47 @@ fn are_same<T>(a: &List<T>, b: &List<T>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(is_same)
 }
 
+/// TLS between instances, of both sides: each has a certificate, by which the other one knows it for an instance.
+#[derive(Clone, Debug)]
+pub struct LinkTls {
+    /// Of connections that other instances make.
+    pub server: Arc<Server>,
+    /// Of connections to other instances.
+    pub outgoing: Arc<Outgoing>,
+}
+
+impl LinkTls {
+    /// Reads and checks the files: the certificate of this instance with its key, and the CA of all instances' certificates, in PEM.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them, each with the file's name.
+    pub fn load(own: &Pair, ca: &Path) -> Result<Self, Vec<String>> {
+        let clients = Clients { ca: ca.to_owned(), is_required: true, crl: None, is_expired_crl_refused: false };
+        let server = Settings {
+            certificates: vec![own.clone()],
+            is_1_2_allowed: false,
+            alpn: Vec::new(),
+            is_web: false,
+            clients: Some(clients),
+            tickets: false,
+        };
+        let outgoing = OutgoingSettings {
+            ca: Authorities::File(ca.to_owned()),
+            identity: Some(OwnCertificate::Files(own.clone())),
+            server_name: None,
+            is_name_checked: true,
+        };
+        // Both sides read the same files: the problems of one are those of both.
+        Ok(Self { server: Arc::new(Server::load(&server)?), outgoing: Arc::new(Outgoing::load(&outgoing)?) })
+    }
+
+    /// Whether both have the same contents.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.server.is_same(&other.server) && *self.outgoing == *other.outgoing
+    }
+}
+
 /// The files' contents. Lists are in the order of the configuration's listeners, clusters and bridges.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
@@ -39,6 +83,8 @@ pub struct Edge {
     pub bridges: List<Outgoing>,
     /// TLS of the control plane. No shard has to do with it.
     pub control: Option<Arc<Server>>,
+    /// TLS between instances.
+    pub link: Option<LinkTls>,
     /// The new name of each `[auth.NAME]` that the service has seen renamed.
     pub renamed: Vec<(Box<str>, Box<str>)>,
 }
@@ -49,7 +95,7 @@ impl Edge {
     pub fn is_empty(&self) -> bool {
         let mut outgoing = self.kafka.iter().chain(&self.bridges);
         let is_plain = self.tls.iter().all(Option::is_none) && outgoing.all(Option::is_none);
-        is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none()
+        is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none() && self.link.is_none()
     }
 
     /// Takes over from `running` what is the same there: a reload that finds nothing new changes nothing.
@@ -60,6 +106,7 @@ impl Edge {
         Self {
             renamed,
             control: self.control.map(|new| is_same(&new).unwrap_or(new)),
+            link: self.link.map(|new| running.link.clone().filter(|old| old.is_same(&new)).unwrap_or(new)),
             tls: kept(self.tls, |place, new: &Server| running.tls.get(place)?.as_ref().filter(|old| old.is_same(new))),
             auth: kept(self.auth, |_, new: &Policy| running.policy(new.name()).filter(|old| old.is_same(new))),
             kafka: kept(self.kafka, |place, new: &Outgoing| running.kafka(place).filter(|old| ***old == *new)),

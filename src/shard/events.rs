@@ -92,6 +92,7 @@ const fn words(end: End) -> &'static str {
         End::KeepAliveTimeout => "nothing was received within the keep-alive, or no CONNECT in time",
         End::TakenOver => "the same client id connected again",
         End::ShuttingDown => "the service is stopping",
+        End::Moved => "another instance serves the client from now on",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
         End::Administrative => "an administrator disconnected it",
         End::Revoked => {
@@ -284,7 +285,8 @@ impl Core {
 
     /// Records what a cluster's producer has learnt of topics.
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let outlets = &mut self.broker.outlets;
+        let upstream = &mut outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.broker.teller, &mut self.broker.numbers);
         let config = &self.broker.around.config;
         let members = &upstream.members;
@@ -303,7 +305,7 @@ impl Core {
             |event: Event, from: usize, to: usize| event.with(Field::From, from as u64).with(Field::To, to as u64);
         let located = |event: Event, partition: u32| event.with(Field::Partition, u64::from(partition));
         let second = second(now);
-        upstream.producer.drain_news(|news| match news {
+        let mut tell = |news: News| match news {
             News::Unknown { sink, topic, code } => {
                 numbers.count_cluster(cluster, ClusterMetric::TopicsUnknown, 1);
                 teller.tell_of(Kind::TopicUnknown, second, sink, |event| coded(named(event, sink, &topic), code));
@@ -348,6 +350,10 @@ impl Core {
                     located(named(event, sink, &topic), partition).with(Field::Records, records)
                 });
             }
-        });
+        };
+        let of_slots = outlets.logs.slot_rows.as_mut().filter(|rows| rows.cluster() == cluster);
+        let of_slots = of_slots.map(|rows| rows.take_news()).unwrap_or_default();
+        of_slots.into_iter().for_each(&mut tell);
+        upstream.producer.drain_news(tell);
     }
 }

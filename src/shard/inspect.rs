@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::kafka::types::NodeId;
 use crate::metrics::inspect::{
     Ask, Client, Connection, Filter, LOOKED_AT_MAX, NamedClient, Part, Partition, Subscription as Row, Told, Topic,
-    Waiting,
+    Waiting, WantedClients,
 };
 use crate::mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use crate::route::filter;
@@ -15,6 +15,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 
 use super::connection::Connections;
+use super::relay::Relays;
 use super::{Core, Ring};
 
 /// A text to search others for, in any case.
@@ -39,13 +40,18 @@ impl Core {
     /// Answers a question of the control plane.
     pub(super) fn inspect(&mut self, io: &mut Ring<'_>, ask: Ask) -> Told {
         match ask {
-            Ask::Clients { from, limit, search, connected } => {
-                Told::Clients(self.clients(io, from, limit, search.as_deref(), connected))
-            }
-            Ask::Client(client) => self.of_client(&client, |core, key| {
+            Ask::Clients { from, limit, wanted } => Told::Clients(self.clients(io, from, limit, &wanted)),
+            Ask::Client(named) => self.of_client(&named, |core, key| {
                 let (session, queue) =
                     (key.and_then(|key| core.broker.sessions.get(key)), core.broker.keeping.settings.queue);
-                Told::Client(session.map(|session| Box::new(whole_client(&mut core.connections, io, session, queue))))
+                let gates = &core.broker.delivery.gates;
+                let replay = |filter: &str| core.sources.replay(gates.number_of(key?, filter));
+                Told::Client(session.map(|session| {
+                    let filter = |of: &Subscription| Filter { replay: replay(&of.filter), ..filter_row(of) };
+                    let filters = session.subscriptions().iter().map(filter).collect();
+                    let of_session = client((&mut core.connections, &core.doors.relays), io, session, queue);
+                    Box::new(Client { filters: Some(filters), ..of_session })
+                }))
             }),
             Ask::Disconnect(client) => self.of_client(&client, |core, key| {
                 let session = key.and_then(|key| core.broker.sessions.get(key));
@@ -135,16 +141,9 @@ impl Core {
         true
     }
 
-    fn clients(
-        &mut self,
-        io: &Ring<'_>,
-        from: u32,
-        limit: usize,
-        search: Option<&str>,
-        connected: Option<bool>,
-    ) -> Part<Client> {
+    fn clients(&mut self, io: &Ring<'_>, from: u32, limit: usize, wanted: &WantedClients) -> Part<Client> {
         let (mut rows, mut next) = (Vec::new(), None);
-        let search = search.map(Search::new);
+        let search = wanted.search.as_deref().map(Search::new);
         for (looked_at, (position, session)) in self.broker.sessions.iter_from(from).enumerate() {
             if rows.len() == limit || looked_at == LOOKED_AT_MAX {
                 next = Some(position);
@@ -156,10 +155,21 @@ impl Core {
                 let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
                 texts.into_iter().flatten().any(|text| search.is_in(text))
             };
-            let fits = search.as_ref().is_none_or(is_found)
-                && connected.is_none_or(|connected| connected == session.conn().is_some());
+            // The number of the listener that it is connected to; `None`: it is away.
+            let listener = |connections: &mut Connections| {
+                let connection = session.conn().and_then(|conn| connections.get(conn));
+                connection.map(|connection| usize::from(connection.listener.0))
+            };
+            let fits = wanted.connected.is_none_or(|connected| connected == session.conn().is_some())
+                && wanted.listener.is_none_or(|wanted| listener(&mut self.connections) == Some(wanted))
+                && search.as_ref().is_none_or(is_found);
             if fits {
-                rows.push(client(&mut self.connections, io, session, self.broker.keeping.settings.queue));
+                rows.push(client(
+                    (&mut self.connections, &self.doors.relays),
+                    io,
+                    session,
+                    self.broker.keeping.settings.queue,
+                ));
             }
         }
         Part { rows, next }
@@ -325,14 +335,21 @@ fn filter_row(of: &Subscription) -> Filter {
         options: (of.options.no_local, of.options.retain_as_published),
         retain_handling: of.options.retain_handling,
         identifier: Some(of.identifier).filter(|identifier| *identifier != 0),
+        replay: None,
     }
 }
 
-fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue: QueueBounds) -> Client {
+fn client(
+    (connections, relays): (&mut Connections, &Relays),
+    io: &Ring<'_>,
+    session: &Session,
+    queue: QueueBounds,
+) -> Client {
     let connection = session.conn().and_then(|conn| {
         let connection = connections.get(conn)?;
         let (listener, paused) = (usize::from(connection.listener.0), connection.stalled);
-        Some(Connection { peer: io.peer(conn), listener, paused })
+        let front = relays.front(conn).map(|front| front.to_string());
+        Some(Connection { peer: io.peer(conn), listener, front, paused })
     });
     Client {
         client_id: session.client_id().to_owned(),
@@ -363,10 +380,4 @@ pub(super) fn unacknowledged(session: &Session, now: Monotonic) -> Waiting {
 pub(super) fn queued(session: &Session, queue: QueueBounds, now: Monotonic) -> Waiting {
     let oldest_s = session.oldest_copies().1.map(|since| now.since(since).as_secs());
     Waiting { messages: session.copies().1, messages_max: queue.messages, oldest_s }
-}
-
-/// A client with its subscriptions.
-fn whole_client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue: QueueBounds) -> Client {
-    let filters = session.subscriptions().iter().map(filter_row).collect();
-    Client { filters: Some(filters), ..client(connections, io, session, queue) }
 }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use crate::kafka::types::{ClientEvent, ProduceRequest};
-use crate::replica::{Numbers, Outcome, Replica, Store};
+use crate::replica::{Answer, Numbers, Outcome, Replica, Store};
+use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
@@ -47,19 +47,6 @@ impl Segment {
 }
 
 impl Parts {
-    /// The note beside the segments.
-    #[must_use]
-    pub fn note(&self) -> Option<&[u8]> {
-        self.note.as_deref()
-    }
-
-    /// Each segment: its number, its length, and its bytes by position.
-    pub fn each(&self) -> impl Iterator<Item = (u64, u64, impl Iterator<Item = (u64, &[u8])>)> {
-        self.segments
-            .iter()
-            .map(|(number, segment)| (*number, segment.bytes, segment.parts.iter().map(|(at, part)| (*at, &**part))))
-    }
-
     /// Segments and their bytes, by number.
     #[must_use]
     pub fn found(&self) -> BTreeMap<u64, u64> {
@@ -96,18 +83,15 @@ impl Store for &mut Parts {
 
 /// See the module.
 pub(super) struct KafkaDisk {
-    /// The cluster, by its place in the configuration.
-    pub(super) cluster: usize,
-    /// The partition.
-    pub(super) log: u16,
     parts: Parts,
-    replica: Replica,
+    pub(super) replica: Replica,
     done: VecDeque<Completion>,
+    rules: &'static dyn Rules,
 }
 
 impl KafkaDisk {
-    pub(super) fn new((cluster, log): (usize, u16), parts: Parts, replica: Replica) -> Self {
-        Self { cluster, log, parts, replica, done: VecDeque::new() }
+    pub(super) fn new(parts: Parts, replica: Replica, rules: &'static dyn Rules) -> Self {
+        Self { parts, replica, done: VecDeque::new(), rules }
     }
 
     pub(super) fn found(&self) -> BTreeMap<u64, u64> {
@@ -123,23 +107,15 @@ impl KafkaDisk {
         self.done.pop_front()
     }
 
-    /// The request to be sent now.
-    pub(super) fn request(&mut self, now: Monotonic) -> Option<ProduceRequest> {
-        self.replica.request(now)
-    }
-
-    /// When there is one.
-    pub(super) fn due(&self) -> Monotonic {
-        self.replica.due()
-    }
-
-    /// Takes an event of the cluster's client. `None`: it is not for this log alone.
-    pub(super) fn on_event(&mut self, event: &ClientEvent, now: Monotonic) -> Option<Outcome> {
-        let outcome = self.replica.on_event(event, now)?;
-        if let Outcome::Synced(token) = outcome {
+    /// Takes what became of a batch.
+    pub(super) fn answered(&mut self, batch: u64, answer: Answer, now: Monotonic) -> Outcome {
+        let outcome = self.replica.answered(batch, answer, now);
+        if let Outcome::Synced(token) = outcome
+            && self.rules.waits_for_kafka()
+        {
             self.done.push_back(Completion::Synced { token, ok: true });
         }
-        Some(outcome)
+        outcome
     }
 }
 
@@ -157,6 +133,9 @@ impl Disk for KafkaDisk {
 
     fn sync(&mut self, token: u64, _segments: &[u64]) {
         self.replica.sync(token);
+        if !self.rules.waits_for_kafka() {
+            self.done.push_back(Completion::Synced { token, ok: true });
+        }
     }
 
     fn read_note(&self) -> Option<Vec<u8>> {

@@ -9,6 +9,7 @@ use crate::buffer::{Buffer, Settings};
 use crate::replica::tests::kafka::Partition;
 use crate::replica::{Answer, Names, Replica, Step, TakeOver};
 use crate::runtime::seam::WallMs;
+use crate::shard::logs::first_of;
 use crate::spool;
 
 use super::*;
@@ -95,10 +96,10 @@ impl World {
         self.process += 1;
         self.early.clear();
         let replica = Replica::new(taken, self.random.u64(..));
-        let mut disk = KafkaDisk::new((0, 1), parts, replica);
+        let mut disk = KafkaDisk::new(parts, replica, &crate::rules::KEPT);
         let found = disk.found();
         let opened = Buffer::open(&disk, settings(self.random.u64(..)), &found, self.now, WallMs(1));
-        let mut buffer = opened.map_err(|error| error.to_string())?;
+        let mut buffer = opened.map_err(|error| error.to_string())?.beginning_at(first_of(63));
         let mut tries = 0;
         self.log = None;
         let restored = loop {

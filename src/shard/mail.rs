@@ -11,6 +11,7 @@ use crate::auth;
 use crate::config::Config;
 use crate::dapr;
 use crate::kafka::producer::row_log::Origin;
+use crate::membership::{News, SlotSet};
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::route::shares::ShareNumber;
@@ -24,6 +25,7 @@ use crate::session::SessionKey;
 use super::carrier::Far;
 use super::connection::AtDoor;
 use super::edge::Edge;
+use super::instances::ToGroup;
 use super::queues::Known;
 use super::retained::Answered;
 use super::session_log::TakenLog;
@@ -34,11 +36,17 @@ use super::{Core, Ring};
 /// A letter to a shard.
 #[derive(Debug)]
 pub enum Mail {
-    /// The log of sessions of this shard, which the process has taken over.
-    TakeOver(Box<TakenLog>),
+    /// The logs of the slots of this shard, which the process has taken over; or, while it serves others, of more slots: [`Notice::SlotTaken`].
+    TakeOver(Vec<TakenLog>),
+    /// A slot leaves this shard: [`Notice::SlotReleased`].
+    ReleaseSlot(u16),
+    /// Other instances have these slots already: those that are here are dropped.
+    DropSlots(SlotSet),
+    /// For the group of instances: to the first shard.
+    ToGroup(ToGroup),
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
-    /// known.
-    HandOver(Detached, Option<Box<AtDoor>>),
+    /// known; and the instance that it came from, if it did not come in here.
+    HandOver(Detached, Option<Box<AtDoor>>, Option<Arc<str>>),
     /// A socket of the control plane, on which a client of the dashboard speaks WebSocket, and its user.
     TestClient(OwnedFd, Box<str>),
     /// The resolver's answer to the question of an outgoing connection's client.
@@ -46,6 +54,13 @@ pub enum Mail {
         /// The client's other end.
         far: Far,
         /// The client's ticket for the question.
+        ticket: u64,
+        /// Addresses, or what went wrong.
+        found: Result<Vec<SocketAddr>, String>,
+    },
+    /// The resolver's answer to the question for another instance's link.
+    PeerResolved {
+        /// The ticket of the question.
         ticket: u64,
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
@@ -279,6 +294,14 @@ pub enum Notice {
     Started(usize),
     /// The shard runs, and waits for [`Mail::TakeOver`].
     Waiting(usize),
+    /// The sessions of a slot that has come are there, and its clients are accepted.
+    SlotTaken(u16),
+    /// A slot is given up: nothing more is written there.
+    SlotReleased(u16),
+    /// A slot's log is another process's, or not what it was: its clients are disconnected, and the shard goes on without it.
+    SlotLost(u16),
+    /// News of the group of instances, of the first shard.
+    Group(News),
     /// The log of sessions is another process's, or not what it was: the shard has ended.
     LogLost {
         /// The shard's index.

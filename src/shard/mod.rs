@@ -6,6 +6,7 @@
 //! | [`edge`] | the contents of files that listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `moves` | connections for a shard with a full mailbox |
+//! | `relay` | connections of clients that other instances serve, and those of their clients |
 //! | `door`, [`tally`] | how many connections may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
 //! | `banned` | clients that may not connect |
@@ -22,6 +23,8 @@
 //! | `spool`, `disks`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
 //! | `fullness` | messages that find no room in the buffer |
 //! | `logs`, `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
+//! | `slots` | slots of `[broker]` that come and leave |
+//! | `instances` | this instance of `[broker]` in the group of all of them |
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -58,7 +61,8 @@ mod exchange;
 mod fullness;
 mod given_up;
 mod inspect;
-pub(crate) mod kafka_disk;
+pub mod instances;
+pub mod kafka_disk;
 mod logs;
 pub mod mail;
 mod members;
@@ -68,14 +72,17 @@ mod ordered;
 mod outlets;
 mod owner;
 mod reconfigure;
+mod relay;
 mod reservation;
 pub mod router;
 mod rule_events;
 mod rule_hooks;
 mod rules;
-pub(crate) mod session_log;
+pub mod session_log;
 mod settings;
 mod sinks;
+mod slot_rows;
+mod slots;
 mod sorted;
 pub mod sources;
 mod spool;
@@ -107,6 +114,7 @@ use crate::bans::Bans;
 use crate::buffer::Counts;
 use crate::config::{Config, Sink};
 use crate::dapr::App;
+use crate::link::Peers;
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
@@ -183,6 +191,10 @@ pub struct Surroundings {
     pub machine: Arc<Machine>,
     /// Who may not connect.
     pub bans: Arc<Bans>,
+    /// Who serves which client.
+    pub slots: Arc<router::Slots>,
+    /// The other instances.
+    pub peers: Arc<Peers>,
 }
 
 /// Timers of a shard that are set.
@@ -258,6 +270,9 @@ impl Core {
         };
         let mut broker = broker;
         broker.outlets.feeds = broker.feeds(Feeds::ALL);
+        if config.has_instances() {
+            broker.delivery.shares.use_groups();
+        }
         broker.want_events();
         let sources = Sources::new(&config, &mut random);
         Self {

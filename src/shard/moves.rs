@@ -4,6 +4,7 @@
 //! the connection waits here, unread, and is sent again every millisecond, until its time for CONNECT is over.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -27,6 +28,8 @@ pub(super) struct Move {
     pub(super) claim: Option<Box<AtDoor>>,
     /// The address of which the connection counts, if that is bounded.
     pub(super) address: Option<Address>,
+    /// The instance that the connection came from, if it did not come in here.
+    pub(super) front: Option<Arc<str>>,
 }
 
 /// The connections that wait for a mailbox.
@@ -83,13 +86,13 @@ impl Core {
 
     /// Sends a connection. Returns it, if the mailbox is full.
     fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
-        let Move { owner, detached, claim, address } = one;
-        match io.mail(owner, Mail::HandOver(detached, claim)) {
+        let Move { owner, detached, claim, address, front } = one;
+        match io.mail(owner, Mail::HandOver(detached, claim, front)) {
             Ok(()) => {
                 self.broker.numbers.count(M::ConnectionsMoved);
                 None
             }
-            Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
+            Err(Mail::HandOver(detached, claim, front)) => Some(Move { owner, detached, claim, address, front }),
             // No other letter was sent.
             Err(_) => None,
         }
@@ -98,6 +101,8 @@ impl Core {
     /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
         self.broker.numbers.count(M::ConnectionsMoveRefused);
-        self.broker.around.tally.leave(one.detached.listener, one.address);
+        if one.front.is_none() {
+            self.broker.around.tally.leave(one.detached.listener, one.address);
+        }
     }
 }

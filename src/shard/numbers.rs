@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::kafka::types::ProduceResult;
 use crate::metrics::board::Board;
 use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{
     BridgeMetric, ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, RuleMetric, ShardMetric,
     SinkMetric, SourceMetric,
 };
+use crate::route::shape::bits;
 use crate::runtime::seam::ListenerId;
 
 use super::top::Top;
@@ -21,11 +23,24 @@ pub(super) enum Routed {
     Refused,
 }
 
-/// The numbers that have moved since they were last published: a turn publishes those that it has moved, however many sinks there are.
+/// The shard's own numbers that have moved, a bit for each.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Own([u64; ShardMetric::COUNT.div_ceil(64)]);
+
+impl Own {
+    fn note(&mut self, metric: ShardMetric, has_moved: bool) {
+        self.0[metric as usize / 64] |= u64::from(has_moved) << (metric as usize % 64);
+    }
+
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(word, moved)| bits(*moved).map(move |bit| 64 * word + bit))
+    }
+}
+
+/// The numbers that have moved since they were last published: a turn publishes those that it has moved, however many there are.
 #[derive(Default)]
 struct Moved {
-    /// Whether some of the shard's own have moved.
-    own: bool,
+    own: Own,
     /// Places of other numbers that have moved. One may stand here more than once.
     places: Vec<usize>,
 }
@@ -68,7 +83,7 @@ impl Numbers {
             values: vec![0; layout.len()],
             layout,
             board,
-            moved: Moved { own: true, ..Moved::default() },
+            moved: Moved::default(),
             spool: [0; 3],
             top: Top::default(),
         }
@@ -89,13 +104,13 @@ impl Numbers {
 
     pub(super) fn raise(&mut self, metric: ShardMetric, by: u64) {
         self.values[metric as usize] += by;
-        self.moved.own = true;
+        self.moved.own.note(metric, true);
     }
 
     pub(super) fn lower(&mut self, metric: ShardMetric, by: u64) {
         let value = &mut self.values[metric as usize];
         *value = value.saturating_sub(by);
-        self.moved.own = true;
+        self.moved.own.note(metric, true);
     }
 
     pub(super) fn get(&self, metric: ShardMetric) -> u64 {
@@ -103,9 +118,8 @@ impl Numbers {
     }
 
     pub(super) fn set(&mut self, metric: ShardMetric, value: u64) {
-        let place = &mut self.values[metric as usize];
-        self.moved.own |= *place != value;
-        *place = value;
+        let before = std::mem::replace(&mut self.values[metric as usize], value);
+        self.moved.own.note(metric, before != value);
     }
 
     fn put(&mut self, place: usize, value: u64) {
@@ -133,9 +147,14 @@ impl Numbers {
         self.raise_at(self.layout.cluster(cluster, metric), by);
     }
 
-    /// Adds one to the errors of a code in a cluster's answers.
-    pub(super) fn count_error(&mut self, cluster: usize, code: i16) {
-        self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
+    /// Counts the errors and the throttling of a cluster's answer to Produce.
+    pub(super) fn count_produced(&mut self, cluster: usize, results: &[ProduceResult], throttle_ms: i32) {
+        if let Ok(throttle_ms @ 1..) = u64::try_from(throttle_ms) {
+            self.count_cluster(cluster, ClusterMetric::ThrottleMs, throttle_ms);
+        }
+        for code in results.iter().map(|result| result.error).filter(|code| *code != 0) {
+            self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
+        }
     }
 
     pub(super) fn set_bridge(&mut self, bridge: usize, metric: BridgeMetric, value: u64) {
@@ -216,13 +235,14 @@ impl Numbers {
     /// Copies the numbers onto the board that have moved since the last time.
     pub(super) fn publish(&mut self) {
         let Moved { own, places } = &mut self.moved;
-        if !std::mem::take(own) && places.is_empty() {
+        let own = std::mem::take(own);
+        if own == Own::default() && places.is_empty() {
             return;
         }
         if places.len() == Moved::PLACES_MAX {
             self.board.publish(&self.values, 0..self.values.len());
         } else {
-            self.board.publish(&self.values, (0..ShardMetric::COUNT).chain(places.iter().copied()));
+            self.board.publish(&self.values, own.places().chain(places.iter().copied()));
         }
         places.clear();
     }

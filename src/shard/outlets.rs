@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
+use crate::kafka::types::SinkId;
 use crate::limits::CLOCK_SET_AFTER_MS;
 use crate::metrics::spec::RefusalReason;
 use crate::route::trie::SinkRouter;
@@ -97,9 +98,18 @@ impl Outlets {
         letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
     }
 
+    /// The place in the configuration of the sink that has a row of the log of sessions.
+    pub(super) fn sink_of_row(&self, cluster: usize, sink: SinkId) -> Option<usize> {
+        match &self.logs.slot_rows {
+            Some(rows) => rows.sink_of(sink),
+            None => self.upstreams.get(cluster)?.members.index_of(sink),
+        }
+    }
+
     /// A number that changes whenever memory of some producer, or a place for a dead letter, has come free.
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));
+        let others = others.wrapping_add(self.logs.freed_of_slots());
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 }

@@ -123,7 +123,7 @@ impl Core {
         }
         for conn in self.connections.ids() {
             let Some(connection) = self.connections.get(conn) else { continue };
-            let is_link = matches!(connection.kind, Kind::Link { .. });
+            let is_link = matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_));
             if !is_link && going.contains(&usize::from(connection.listener.0)) {
                 self.broker.numbers.count(M::ListenerRemovals);
                 self.end(io, conn, End::Administrative);

@@ -1,99 +1,153 @@
-//! The log of sessions in Kafka, on its shard: it comes with a letter once it is taken over, its batches go out with the cluster's other requests, and
-//! the process ends when it is another one's.
+//! The logs of sessions in Kafka, on the shard that has their slots: they come with a letter once they are taken over, and their batches go out with the
+//! cluster's other requests. The process ends when one is another one's.
 
-use crate::buffer::Buffer;
+use std::collections::BTreeMap;
+
+use crate::buffer::{Buffer, Restored};
+use crate::config::Broker as Config;
 use crate::kafka::client::Client;
 use crate::kafka::types::ClientEvent;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric as M;
-use crate::replica::{Lost, Outcome, Replica, Taken};
+use crate::replica::{Lost, Outcome, Replica, Taken, Wire};
 use crate::runtime::seam::Monotonic;
 
+use super::broker::Broker;
 use super::events::second;
 use super::kafka_disk::{KafkaDisk, Parts};
+use super::logs::{Kept, first_of};
 use super::mail::Notice;
+use super::slot_rows::SlotRows;
 use super::spool::Log;
 use super::{Core, Ring, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.
 pub(crate) const DIRECTORY: u128 = 1;
 
-/// A log of sessions that a start has taken over, for its shard.
+/// The log of a slot that this process has taken over, for its shard.
 #[derive(Debug)]
 pub struct TakenLog {
     /// What its replica goes on from.
     pub taken: Taken,
     /// What Kafka has of it.
     pub parts: Parts,
-    /// Its partition.
-    pub log: u16,
+    /// The slot: its partition.
+    pub slot: u16,
+}
+
+/// The disks of a shard's slots. The buffers of their logs are in [`Kept::OfSlots`].
+#[derive(Default)]
+pub(super) struct KafkaLogs {
+    /// The cluster, by its place in the configuration.
+    pub(super) cluster: usize,
+    pub(super) disks: BTreeMap<u16, KafkaDisk>,
+    wire: Wire,
+    /// Contents of logs that have opened, until the others have.
+    pub(super) found: Vec<(u16, Restored)>,
+    /// Slots that are being given up, and until when they wait for what their sessions have to write down.
+    pub(super) leaving: BTreeMap<u16, Monotonic>,
+}
+
+impl KafkaLogs {
+    fn due(&self) -> Monotonic {
+        self.wire.due(self.disks.values().map(|disk| &disk.replica))
+    }
+
+    /// Notes the contents of logs that have opened.
+    pub(super) fn gather(&mut self, buffers: &mut BTreeMap<u16, Buffer>) {
+        self.found.extend(buffers.iter_mut().filter_map(|(slot, buffer)| Some((*slot, buffer.opened()?))));
+    }
 }
 
 impl Log {
-    /// Gives the client of a cluster the batch that is due, if the log is there.
+    /// Gives the client of a cluster the batches that are due, if the logs are there, and what the group of instances is asked.
     pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
-        let Some(disk) = self.kafka.as_mut().filter(|disk| disk.cluster == cluster) else { return false };
-        let mut has_asked = false;
-        while let Some(request) = disk.request(now) {
-            client.produce(request, now);
-            has_asked = true;
-        }
-        has_asked
+        let asks_group = self.instances.as_mut().is_some_and(|instances| instances.ask(cluster, client, now));
+        let Some(logs) = self.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return asks_group };
+        let requests = logs.wire.requests(logs.disks.values_mut().map(|disk| &mut disk.replica), now);
+        let has_asked = !requests.is_empty();
+        requests.into_iter().for_each(|request| client.produce(request, now));
+        has_asked || asks_group
     }
 
     /// When [`Log::ask`] has something to ask of a cluster.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
-        self.kafka.as_ref().filter(|disk| disk.cluster == cluster).map_or(Monotonic::NEVER, |disk| disk.due())
+        let of_logs = self.kafka.as_ref().filter(|logs| logs.cluster == cluster).map(|logs| logs.due());
+        let of_group = self.instances.as_ref().map(|instances| instances.next_deadline(cluster));
+        of_logs.into_iter().chain(of_group).min().unwrap_or(Monotonic::NEVER)
     }
 }
 
 impl Core {
-    /// Goes on with the log of sessions that was taken over. What it holds is taken up when Kafka has its next group.
-    pub(super) fn take_over(&mut self, io: &mut Ring<'_>, log: TakenLog) {
+    /// Goes on with the logs of the slots that this shard has. What they hold is taken up when Kafka has the next group of each.
+    pub(super) fn take_over(&mut self, io: &mut Ring<'_>, logs: Vec<TakenLog>) {
         let config = &self.broker.around.config;
         let Some(broker) = &config.broker else { return };
-        let (cluster, topic) = (broker.cluster, broker.sessions.as_str().into());
-        let wanted = settings::session_log(config, broker, self.broker.index, self.random.u64(..));
-        let TakenLog { taken, parts, log } = log;
-        let disk = KafkaDisk::new((cluster, log), parts, Replica::new(taken, self.random.u64(..)));
-        let found = disk.found();
-        match Buffer::open(&disk, wanted, &found, io.now(), io.wall()) {
-            Ok(buffer) => {
-                self.broker.outlets.clock_set_after = self.broker.outlets.clock_set_after.max(buffer.clock_set_after());
-                self.broker.outlets.logs.kept = Some(buffer);
-            }
-            Err(why) => {
-                let topic = &broker.sessions;
-                return self.cannot_start(io, format!("topic {topic}, partition {log}: {why}"));
+        let (cluster, rules) = (broker.cluster, self.broker.around.rules);
+        if !matches!(self.broker.outlets.logs.kept, Kept::OfSlots(_)) {
+            self.broker.outlets.logs.kept = Kept::OfSlots(BTreeMap::new());
+            self.broker.outlets.logs.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
+            self.log.kafka = Some(Box::new(KafkaLogs { cluster, ..KafkaLogs::default() }));
+        }
+        for TakenLog { taken, parts, slot } in logs {
+            let of_slots = (slot, self.broker.around.slots.count());
+            let mut wanted = settings::session_log(config, broker, of_slots, self.random.u64(..));
+            wanted.log.segments_max = rules.segments_of_sessions(wanted.log.segments_max);
+            let disk = KafkaDisk::new(parts, Replica::new(taken, self.random.u64(..)), rules);
+            let found = disk.found();
+            match Buffer::open(&disk, wanted, &found, io.now(), io.wall()) {
+                Ok(buffer) => {
+                    let outlets = &mut self.broker.outlets;
+                    outlets.clock_set_after = outlets.clock_set_after.max(buffer.clock_set_after());
+                    if let (Kept::OfSlots(buffers), Some(logs)) = (&mut outlets.logs.kept, &mut self.log.kafka) {
+                        buffers.insert(slot, buffer.beginning_at(first_of(slot)));
+                        logs.disks.insert(slot, disk);
+                    }
+                }
+                Err(why) => return self.cannot_start(io, format!("{}: {why}", name_of(broker, slot))),
             }
         }
-        self.log.kafka = Some(Box::new(disk));
-        self.broker.outlets.upstreams[cluster].client.watch_metadata(&topic, io.now());
-        self.take_up(io);
+        self.broker.outlets.upstreams[cluster].client.watch_metadata(&broker.sessions.as_str().into(), io.now());
+        if self.log.has_sessions {
+            self.take_up_loaded(io);
+        } else {
+            self.take_up(io);
+        }
         self.flush_spool(io);
     }
 
-    /// Gives the log what its disk has done. `true`: there was something, and the log may have more to write.
-    pub(super) fn complete_session_log(&mut self, io: &mut Ring<'_>) -> bool {
-        let (Some(disk), Some(buffer)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+    /// Gives each log what its disk has done. `true`: there was something, and the logs may have more to write.
+    pub(super) fn complete_session_logs(&mut self, io: &mut Ring<'_>) -> bool {
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
             return false;
         };
-        let mut has_done = false;
-        while let Some(done) = disk.next_done() {
-            buffer.complete(&mut **disk, done, io.now());
-            has_done = true;
+        let (mut has_done, mut wakes, cluster) = (false, false, logs.cluster);
+        let mut rows = self.broker.outlets.logs.slot_rows.as_deref_mut();
+        for ((slot, disk), buffer) in logs.disks.iter_mut().zip(buffers.values_mut()) {
+            while let Some(done) = disk.next_done() {
+                buffer.complete(disk, done, io.now());
+                has_done = true;
+                wakes |= rows.as_mut().is_some_and(|rows| rows.log_has_moved(*slot));
+            }
+        }
+        if wakes {
+            // Batches may be sent, answers may be due, and the log may take what it has not taken.
+            self.broker.outlets.upstreams[cluster].busy = true;
+            io.go_on();
         }
         self.log.has_moved |= has_done;
-        if has_done && !self.log.has_sessions {
-            self.take_up(io);
+        match has_done {
+            true if self.log.has_sessions => self.take_up_loaded(io),
+            true => self.take_up(io),
+            false => {}
         }
         has_done
     }
 
-    /// Sends the batch that is due, whatever else the cluster is sent.
-    pub(super) fn send_session_log(&mut self, io: &mut Ring<'_>) {
+    /// Sends the batches that are due, whatever else the cluster is sent.
+    pub(super) fn send_session_logs(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
-        let Some(cluster) = self.log.kafka.as_ref().filter(|disk| disk.due() <= now).map(|disk| disk.cluster) else {
+        let Some(cluster) = self.log.kafka.as_ref().filter(|logs| logs.due() <= now).map(|logs| logs.cluster) else {
             return;
         };
         if self.log.ask(cluster, &mut self.broker.outlets.upstreams[cluster].client, now) {
@@ -102,28 +156,70 @@ impl Core {
         self.set_cluster_timer(io, cluster);
     }
 
-    /// Gives the log of sessions an event of a cluster's client. `true`: it was for the log alone.
-    pub(super) fn answers_session_log(&mut self, io: &mut Ring<'_>, cluster: usize, event: &ClientEvent) -> bool {
+    /// Gives the logs of sessions an event of a cluster's client. `true`: it was for them alone.
+    pub(super) fn answers_session_logs(&mut self, io: &mut Ring<'_>, cluster: usize, event: &ClientEvent) -> bool {
         let now = io.now();
-        let Some(disk) = self.log.kafka.as_mut().filter(|disk| disk.cluster == cluster) else { return false };
-        let Some(outcome) = disk.on_event(event, now) else { return false };
-        match outcome {
-            Outcome::Nothing => {}
-            // What waits for it goes out in the next turn.
-            Outcome::Synced(_) => io.go_on(),
-            Outcome::Retry(_) => self.broker.outlets.upstreams[cluster].client.refresh_metadata(now),
-            Outcome::Lost(why) => self.lose_session_log(io, why),
+        let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return false };
+        let Broker { outlets, numbers, .. } = &mut self.broker;
+        if outlets.logs.slot_rows.as_mut().is_some_and(|rows| rows.takes((cluster, event), numbers, now)) {
+            outlets.upstreams[cluster].busy = true;
+            io.go_on();
+            return true;
         }
-        self.complete_session_log(io);
-        true
+        let (mut lost, mut is_over) = (Vec::new(), false);
+        if let ClientEvent::Metadata(topics) = event {
+            for (slot, disk) in &mut logs.disks {
+                if let Outcome::Lost(why) = disk.replica.metadata(topics) {
+                    lost.push((*slot, why));
+                }
+            }
+        } else if let Some(answers) = logs.wire.answers(event) {
+            is_over = true;
+            for (partition, batch, answer) in answers {
+                let slot = u16::try_from(partition).unwrap_or(u16::MAX);
+                let Some(disk) = logs.disks.get_mut(&slot) else { continue };
+                match disk.answered(batch, answer, now) {
+                    Outcome::Nothing => {}
+                    // Bytes that wait for this sync go out in the next turn.
+                    Outcome::Synced(_) => io.go_on(),
+                    Outcome::Retry(_) => self.broker.outlets.upstreams[cluster].client.refresh_metadata(now),
+                    Outcome::Lost(why) => lost.push((slot, why)),
+                }
+            }
+        }
+        // The first one ends the process, if no group gives out slots.
+        let most = if self.broker.around.slots.are_given_out() { lost.len() } else { 1 };
+        for (slot, why) in lost.into_iter().take(most) {
+            self.lose_session_log(io, slot, why);
+        }
+        if is_over {
+            self.complete_session_logs(io);
+        }
+        is_over
     }
 
-    /// Ends the process, which has lost the log of sessions: no client is told anything more.
-    fn lose_session_log(&mut self, io: &mut Ring<'_>, why: Lost) {
-        let why = format!("{}: {why}", self.session_log_name().unwrap_or_default());
+    /// Looks for a log that is lost as Kafka has acknowledged nothing for 20 hours.
+    pub(super) fn look_for_silence(&mut self, io: &mut Ring<'_>) {
+        let lost = self.log.kafka.as_ref().and_then(|logs| {
+            let mut lost = logs.disks.iter().filter_map(|(slot, disk)| Some((*slot, disk.replica.lost()?)));
+            lost.find(|(_, why)| *why == Lost::Silent)
+        });
+        if let Some((slot, why)) = lost {
+            self.lose_session_log(io, slot, why);
+        }
+    }
+
+    /// A log is lost: its clients are told nothing more. If a group gives out slots another instance has it, or will; else the process ends.
+    fn lose_session_log(&mut self, io: &mut Ring<'_>, slot: u16, why: Lost) {
+        let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
         self.broker
             .teller
             .tell(Kind::SessionLogLost, second(io.now()), |event| event.with(Field::Reason, why.as_str()));
+        if self.broker.around.slots.are_given_out() {
+            self.drop_slot(io, slot);
+            let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
+            return;
+        }
         for conn in self.connections.ids() {
             io.abort(conn);
         }
@@ -132,26 +228,42 @@ impl Core {
         io.stop();
     }
 
-    /// Topic and partition of the log of sessions, for people. `None`: there is none in Kafka.
-    pub(super) fn session_log_name(&self) -> Option<String> {
-        let (broker, disk) = (self.broker.around.config.broker.as_ref()?, self.log.kafka.as_ref()?);
-        Some(format!("topic {}, partition {}", broker.sessions, disk.log))
+    /// Topic and partition of a slot's log, for people. `None`: there is none in Kafka.
+    pub(super) fn session_log_name(&self, slot: u16) -> Option<String> {
+        Some(name_of(self.broker.around.config.broker.as_ref()?, slot))
     }
 
     pub(super) fn set_session_log_numbers(&mut self, now: Monotonic) {
-        let (Some(disk), Some(buffer)) = (&self.log.kafka, &self.broker.outlets.logs.kept) else { return };
-        let (of_log, of_kafka) = (buffer.numbers(), disk.numbers());
-        let waits = of_kafka.under_way_since.map_or(0, |since| now.since(since).as_secs());
-        let values = [
-            (M::SessionLogBytes, of_log.bytes),
-            (M::SessionLogBytesMax, of_log.bytes_max),
-            (M::SessionLogWaiting, of_kafka.waiting_records + of_kafka.under_way),
-            (M::SessionLogWaits, waits),
-            (M::SessionLogWritten, of_kafka.bytes),
-            (M::SessionLogBatches, of_kafka.batches),
-            (M::SessionLogRetries, of_kafka.retries),
-            (M::SessionLogPassedOver, of_kafka.passed_over),
+        let (Some(logs), kept) = (&self.log.kafka, &self.broker.outlets.logs.kept) else { return };
+        self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
+        let mut all = [0; 8];
+        for (disk, buffer) in logs.disks.values().zip(kept.each()) {
+            let (of_log, of_kafka) = (buffer.numbers(), disk.numbers());
+            let waits = of_kafka.under_way_since.map_or(0, |since| now.since(since).as_secs());
+            let [bytes, bytes_max, waiting, longest, written, batches, retries, passed_over] = &mut all;
+            *bytes += of_log.bytes;
+            *bytes_max += of_log.bytes_max;
+            *waiting += of_kafka.waiting_records + of_kafka.under_way;
+            *longest = waits.max(*longest);
+            *written += of_kafka.bytes;
+            *batches += of_kafka.batches;
+            *retries += of_kafka.retries;
+            *passed_over += of_kafka.passed_over;
+        }
+        let metrics = [
+            M::SessionLogBytes,
+            M::SessionLogBytesMax,
+            M::SessionLogWaiting,
+            M::SessionLogWaits,
+            M::SessionLogWritten,
+            M::SessionLogBatches,
+            M::SessionLogRetries,
+            M::SessionLogPassedOver,
         ];
-        values.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        metrics.into_iter().zip(all).for_each(|(metric, value)| self.broker.numbers.set(metric, value));
     }
+}
+
+fn name_of(broker: &Config, slot: u16) -> String {
+    format!("topic {}, partition {slot}", broker.sessions)
 }

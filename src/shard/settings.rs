@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Broker, Buffer, Config, Sink, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Broker, Buffer, Config, OfBroker, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
@@ -211,27 +211,83 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
     })
 }
 
-/// The log of sessions of one shard, in Kafka: no sink keeps rows there.
-pub(super) fn session_log(config: &Config, broker: &Broker, shard: usize, seed: u64) -> buffer::Settings {
-    let of_memory = |of: &Sink| SinkTerms { keep: Keep::Memory, ..terms(of, config.service.shards) };
-    let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(of_memory).collect();
-    let log = broker.session_log(config.service.shards);
+/// The sinks of the broker's routes, with their places in the configuration.
+pub(super) fn routes(config: &Config) -> impl Iterator<Item = (usize, &Sink)> {
+    config.sinks.iter().enumerate().filter(|(_, sink)| sink.of_broker == Some(OfBroker::Route))
+}
+
+/// What a block of rows in a log has around a record, at most. Bytes.
+const AROUND_RECORD: usize = 512;
+
+/// The producer of a slot, one of `slots`, for rows that its log has: its sinks are the routes, in their order. A record has to fit into a block of the log, an
+/// eighth of a segment; of a batch half of that is what its records have beside them.
+pub(super) fn slot_rows(
+    config: &Config,
+    broker: &Broker,
+    slots: usize,
+    (rules, seed): (&'static dyn Rules, u64),
+) -> producer::Settings {
+    let block = usize::try_from(broker.session_log(slots).segment_bytes / 8).unwrap_or(usize::MAX);
+    let of_slot = |(_, of): (usize, &Sink)| {
+        let of = sink(of, config.service.shards);
+        SinkSettings {
+            // A row and its batch are then in one group of the log.
+            linger: std::time::Duration::ZERO,
+            batch_bytes: of.batch_bytes.min(block / 2),
+            record_bytes_max: of.record_bytes_max.min(block.saturating_sub(AROUND_RECORD)),
+            answered_on: AnsweredOn::Stored,
+            keep: Keep::Disk,
+            ..of
+        }
+    };
+    let sinks: Vec<SinkSettings> = routes(config).map(of_slot).collect();
+    producer::Settings {
+        // The least that the routes need: what there is more is in the log alone.
+        buffer_bytes: 0,
+        requests_per_node_max: 1,
+        request_timeout: config.clusters[broker.cluster].times.request_timeout,
+        seed,
+        rules,
+        sinks,
+        ..producer::Settings::default()
+    }
+}
+
+/// The log of a slot, one of `slots`, in Kafka. Half of its room is for rows of routes, in equal parts; sessions and their messages have the rest.
+pub(super) fn session_log(
+    config: &Config,
+    broker: &Broker,
+    (slot, slots): (u16, usize),
+    seed: u64,
+) -> buffer::Settings {
+    let of_route = |(_, of): (usize, &Sink)| SinkTerms {
+        name: of.name.as_str().into(),
+        keep: Keep::Disk,
+        answered_on: AnsweredOn::Stored,
+    };
+    let routes: Vec<SinkTerms> = routes(config).map(of_route).collect();
+    let log = broker.session_log(slots);
     buffer::Settings {
         log: spool::Settings {
-            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            shard: slot.into(),
             segment_bytes: log.segment_bytes,
             segments_max: log.segments_max,
-            sink_bytes_max: log.room(),
+            sink_bytes_max: (log.room() / 2 / routes.len().max(1) as u64).max(log.segment_bytes / 4),
             data_dir_id: super::session_log::DIRECTORY,
             seed,
         },
-        clusters: (0..config.clusters.len()).map(sinks).collect(),
+        clusters: vec![routes],
     }
 }
+
+/// `QUEUES` sessions with as much as may wait for one fill the log of their slot, which others are in, too.
+const QUEUES: u64 = 4;
 
 /// The sessions of one shard, with their share of the number.
 pub(super) fn sessions(config: &Config) -> session::Settings {
     let mqtt = &config.mqtt;
+    let of_slot =
+        config.broker.as_ref().map_or(u64::MAX, |broker| broker.session_log(broker.slots().into()).room() / QUEUES);
     session::Settings {
         sessions_max: mqtt.sessions_max.div_ceil(config.service.shards.max(1)),
         evict: mqtt.evict_sessions,
@@ -246,7 +302,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         packet_size_max: Some(mqtt.packet_bytes_max),
         queue: session::QueueBounds {
             messages: config.delivery.queue_messages_max,
-            bytes: config.delivery.queue_bytes_max,
+            bytes: config.delivery.queue_bytes_max.min(usize::try_from(of_slot).unwrap_or(usize::MAX)),
             drops_newest: config.delivery.drops_newest,
         },
         ..session::Settings::default()
@@ -256,6 +312,24 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The queue of one client that is away takes a part of its slot's log: beyond it the client's oldest messages go, and others keep theirs.
+    #[test]
+    fn a_queue_has_a_part_of_the_log_of_its_slot() {
+        let parsed = |text: &str| {
+            let sink = "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"t\"\n";
+            let text = format!(
+                "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n[delivery]\nqueue_bytes_max = \"1GiB\"\n{sink}{text}"
+            );
+            config::parse(&text, "test").expect("a valid configuration")
+        };
+        let queue = |text: &str| sessions(&parsed(text)).queue.bytes as u64;
+        let part = |text: &str| parsed(text).broker.expect("[broker]").sessions_bytes_max / 64;
+        assert_eq!(queue(""), 1 << 30);
+        for text in ["[broker]\n", "[broker]\nsessions_bytes_max = \"8GiB\"\n"] {
+            assert!((part(text) / 16..=part(text) / 4).contains(&queue(text)), "{text}: {}", queue(text));
+        }
+    }
 
     #[test]
     fn dead_letters_wait_for_their_topic_without_a_limit() {

@@ -108,6 +108,7 @@ impl Sorter {
                 self.queues.insert(queue.session, queue);
                 RecordKind::Queue
             }
+            Kept::Positions(_) => RecordKind::Queue,
             Kept::Exchange(..) => RecordKind::Exchange,
             Kept::ForShare(_) => RecordKind::Shared,
         }

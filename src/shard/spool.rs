@@ -4,7 +4,7 @@
 //! durable are sent and stored answers given in the same turn; then everybody works and writes down what it must; then
 //! one flush ([`Core::flush_spool`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,14 +15,17 @@ use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::rules::Rules;
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, WallMs};
 use crate::runtime::{note_path, segment_path};
-use crate::spool::{Completion, Damage, RecoverError, What};
+use crate::session::SessionKey;
+use crate::spool::{Completion, Damage, Disk, RecoverError, What};
 
 use super::broker::Broker;
 use super::connection::Timer;
-use super::disks::{Files, KeptDisk};
+use super::disks::Files;
 use super::events::second;
-use super::kafka_disk::KafkaDisk;
+use super::instances::Instances;
+use super::logs::Kept;
 use super::mail::Notice;
+use super::session_log::KafkaLogs;
 use super::sorted::Sorter;
 use super::{Core, Ring, settings};
 
@@ -35,42 +38,31 @@ pub(super) struct Log {
     pub(super) has_sessions: bool,
     /// Whether the log has done something since its numbers were read.
     pub(super) has_moved: bool,
-    /// With `[broker]`, what the log of sessions is written to.
-    pub(super) kafka: Option<Box<KafkaDisk>>,
+    /// With `[broker]`, what the logs of sessions are written to.
+    pub(super) kafka: Option<Box<KafkaLogs>>,
+    /// On the first shard of an instance among others, its part in their group, which gives out the logs.
+    pub(super) instances: Option<Box<Instances>>,
 }
 
-/// The log of what sessions keep, and its disk.
-pub(super) fn kept<'a>(
-    broker: &'a mut Broker,
-    log: &'a mut Log,
-    io: &'a mut Ring<'_>,
-) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
-    let buffer = broker.outlets.logs.kept.as_mut()?;
-    let disk = match &mut log.kafka {
-        Some(disk) => KeptDisk::Kafka(disk),
-        None => KeptDisk::Files(Files(io.segments()?)),
-    };
-    Some((buffer, disk))
-}
-
-/// The log of rows beside `[broker]`, and its disk.
-pub(super) fn rows<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, KeptDisk<'a>)> {
-    Some((broker.outlets.logs.rows.as_deref_mut()?, KeptDisk::Files(Files(io.segments()?))))
+/// The log on this machine's disk, and the disk.
+pub(super) fn on_disk<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, Files<'a>)> {
+    Some((broker.outlets.logs.on_disk_mut()?, Files(io.segments()?)))
 }
 
 /// What the end of a turn has left to do for a log.
-struct Flushed {
+#[derive(Default)]
+pub(super) struct Flushed {
     /// Whether a group has begun.
-    has_begun: bool,
-    tries_again: bool,
-    next_group_at: Option<Monotonic>,
-    note_due: Option<Monotonic>,
+    pub(super) has_begun: bool,
+    pub(super) tries_again: bool,
+    pub(super) next_group_at: Option<Monotonic>,
+    pub(super) note_due: Option<Monotonic>,
 }
 
 impl Flushed {
     /// Sends a log's group to its disk, if none is under way. `None`: the disk refuses what it is asked, and is not asked again.
-    fn of(
-        (buffer, mut disk): (&mut Buffer, KeptDisk<'_>),
+    pub(super) fn of(
+        (buffer, disk): (&mut Buffer, &mut impl Disk),
         rules: &dyn Rules,
         (now, wall): (Monotonic, WallMs),
     ) -> Option<Self> {
@@ -78,7 +70,7 @@ impl Flushed {
             return None;
         }
         let group = buffer.group();
-        buffer.flush(&mut disk, now, wall);
+        buffer.flush(disk, now, wall);
         Some(Self {
             has_begun: buffer.group() != group,
             tries_again: buffer.is_stuck() || buffer.wants_turn(),
@@ -120,7 +112,7 @@ impl Core {
         if config.broker.is_some() {
             self.broker.outlets.logs.rows = Some(Box::new(buffer));
         } else {
-            self.broker.outlets.logs.kept = Some(buffer);
+            self.broker.outlets.logs.kept = Kept::One(buffer);
         }
         self.flush_spool(io);
         Ok(())
@@ -133,13 +125,12 @@ impl Core {
         if !self.log.is_taken_up && !self.take_up_rows(io) || self.log.has_sessions {
             return;
         }
-        if self.log.kafka.is_some() {
-            let Some(found) = self.broker.outlets.logs.kept.as_mut().and_then(Buffer::opened) else { return };
-            let report = self.take_up_sessions(&found, io.now());
-            self.tell_recovered(&report, io);
+        if self.log.kafka.is_some() && !self.take_up_slots(io) {
+            return;
         }
         self.take_up_bridges(io);
         self.log.has_sessions = true;
+        self.join_instances(io);
         self.tell_clock(io);
         // The receiver is gone only when the process ends.
         let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
@@ -151,8 +142,7 @@ impl Core {
         if has_broker && self.log.kafka.is_none() {
             return false;
         }
-        let logs = &mut self.broker.outlets.logs;
-        if let Some(buffer) = if has_broker { logs.rows.as_deref_mut() } else { logs.kept.as_mut() } {
+        if let Some(buffer) = self.broker.outlets.logs.on_disk_mut() {
             let Some(mut found) = buffer.opened() else { return false };
             for (cluster, found) in std::mem::take(&mut found.clusters).into_iter().enumerate() {
                 let producer = &mut self.broker.outlets.upstreams[cluster].producer;
@@ -161,7 +151,7 @@ impl Core {
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
             let report =
-                if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_sessions(&found, io.now()) };
+                if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_spool(&found, io.now()) };
             self.tell_recovered(&report, io);
         }
         for upstream in &mut self.broker.outlets.upstreams {
@@ -172,20 +162,34 @@ impl Core {
         true
     }
 
-    /// Takes up what sessions keep. Returns the report with what is taken up and what is not.
-    fn take_up_sessions(&mut self, found: &Restored, now: Monotonic) -> Report {
+    /// Takes up what sessions keep in the spool. Returns the report with what is taken up and what is not.
+    fn take_up_spool(&mut self, found: &Restored, now: Monotonic) -> Report {
+        let mut taken = Vec::new();
+        let (report, by_number) = self.take_up_log(found, &mut taken, now);
+        self.broker.tell_exchanges(now, &by_number);
+        self.broker.sessions_restored(taken, now);
+        report
+    }
+
+    /// Takes up what sessions keep in a log. Returns the report with what is taken up and what is not, and the sessions by their numbers.
+    pub(super) fn take_up_log(
+        &mut self,
+        found: &Restored,
+        taken: &mut Vec<SessionKey>,
+        now: Monotonic,
+    ) -> (Report, HashMap<u64, SessionKey>) {
         let Restored { sessions, lost, report, .. } = found;
         let mut report = report.clone();
-        let Some(buffer) = &self.broker.outlets.logs.kept else { return report };
         let mut sorter = Sorter::default();
         lost.iter().for_each(|lost| sorter.add(lost.number, Err(*lost), None));
         for kept in sessions {
-            sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
+            let log = self.broker.outlets.logs.kept.of(kept.number);
+            sorter.add(kept.number, Ok(&kept.payload), log.and_then(|log| log.place_of(kept.number)));
         }
         let mut sorted = sorter.sorted(report.fate_open);
         report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-        self.broker.restore_sessions(sessions, &sorted, now);
-        report
+        let by_number = self.broker.restore_sessions((sessions, &sorted), taken, now);
+        (report, by_number)
     }
 
     /// Ends what sessions have kept in the spool before there was `[broker]`.
@@ -229,10 +233,8 @@ impl Core {
             let what = if made { "cannot create a segment" } else { "written data may not be on the disk" };
             self.tell_failed(what, &error, now);
         }
-        let logs = &mut self.broker.outlets.logs;
-        let buffer = logs.rows.as_deref_mut().or(logs.kept.as_mut());
-        let (Some(buffer), Some(segments)) = (buffer, io.segments()) else { return };
-        buffer.complete(&mut Files(segments), completion, now);
+        let Some((buffer, mut files)) = on_disk(&mut self.broker, io) else { return };
+        buffer.complete(&mut files, completion, now);
         self.busy_clusters();
         if !self.log.has_sessions {
             self.take_up(io);
@@ -278,15 +280,16 @@ impl Core {
         self.broker.outlets.make_room(now);
         let due = self.given_up.is_due(second(now));
         let rules = self.broker.around.rules;
-        let of_rows = rows(&mut self.broker, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
-        let of_kept = kept(&mut self.broker, &mut self.log, io).and_then(|log| Flushed::of(log, rules, (now, wall)));
-        if of_rows.is_none() && of_kept.is_none() {
+        let on_disk = on_disk(&mut self.broker, io);
+        let of_disk = on_disk.and_then(|(log, mut files)| Flushed::of((log, &mut files), rules, (now, wall)));
+        let of_kafka = self.flush_slots(io);
+        if of_disk.is_none() && of_kafka.is_none() {
             if due {
                 self.tell_given_up(second(now));
             }
             return;
         }
-        for flushed in [of_rows, of_kept].into_iter().flatten() {
+        for flushed in [of_disk, of_kafka].into_iter().flatten() {
             self.log.has_moved |= flushed.has_begun;
             // A request that the disk refuses is tried again, whether or not anything else happens.
             if (flushed.tries_again || !self.broker.outlets.full.wanted.is_empty()) && self.timers.spool.is_none() {
@@ -304,13 +307,12 @@ impl Core {
             }
         }
         if self.log.kafka.is_some() {
-            // Its segments are there at once.
-            if self.complete_session_log(io)
-                && let Some(log) = kept(&mut self.broker, &mut self.log, io)
-            {
-                Flushed::of(log, rules, (now, wall));
+            // Kafka's segments are created at once.
+            if self.complete_session_logs(io) {
+                self.flush_slots(io);
             }
-            self.send_session_log(io);
+            self.send_session_logs(io);
+            self.look_for_silence(io);
         }
         if std::mem::take(&mut self.log.has_moved) || due {
             self.set_spool_numbers(now);
@@ -324,8 +326,7 @@ impl Core {
 
     /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let logs = &mut self.broker.outlets.logs;
-        let Some(buffer) = logs.rows.as_deref_mut().or(logs.kept.as_mut()) else { return };
+        let Some(buffer) = self.broker.outlets.logs.on_disk_mut() else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
@@ -342,16 +343,13 @@ impl Core {
 
     fn set_spool_numbers(&mut self, now: Monotonic) {
         let logs = &self.broker.outlets.logs;
-        let kept_records = logs.kept.as_ref().map_or(0, |kept| kept.numbers().kept_records);
+        let kept_records = logs.kept.each().map(|kept| kept.numbers().kept_records).sum();
         let sessions = [(M::SessionsKept, self.broker.stored_sessions()), (M::KeptRecords, kept_records)];
         sessions.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
         if self.log.kafka.is_some() {
             self.set_session_log_numbers(now);
         }
-        let logs = &self.broker.outlets.logs;
-        let Some(buffer) = logs.rows.as_deref().or(logs.kept.as_ref().filter(|_| self.log.kafka.is_none())) else {
-            return;
-        };
+        let Some(buffer) = self.broker.outlets.logs.rows() else { return };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),
@@ -380,7 +378,7 @@ impl Core {
         }
     }
 
-    fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
+    pub(super) fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
         if self.broker.index == 0 {
             self.broker
@@ -398,15 +396,20 @@ impl Core {
                 event.with(Field::Retained, of(RecordKind::Retained)).with(Field::Queued, queued)
             });
         }
-        if !report.is_damaged() {
-            return;
+        if report.is_damaged() {
+            self.tell_damaged(report, None, io);
         }
+    }
+
+    /// `slot`: of the log; `None`: it is on this machine's disk.
+    pub(super) fn tell_damaged(&mut self, report: &Report, slot: Option<u16>, io: &Ring<'_>) {
         for (kind, count) in report.lost.iter() {
             self.broker.numbers.raise(lost_metric(kind), count);
         }
         self.broker.numbers.raise(M::LostRows, report.lost_rows());
-        let folder = self.session_log_name().map_or_else(|| self.spool_folder(), PathBuf::from);
-        self.broker.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
+        let name = slot.and_then(|slot| self.session_log_name(slot));
+        let folder = name.map_or_else(|| self.spool_folder(), PathBuf::from);
+        self.broker.teller.tell(Kind::SpoolDamaged, second(io.now()), |event| damaged(event, report, &folder));
     }
 }
 

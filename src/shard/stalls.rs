@@ -13,6 +13,7 @@ use crate::kafka::producer::Full;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, Sender, Version};
 use crate::mqtt::{decode, frame};
+use crate::route::shares::ShareNumber;
 use crate::runtime::seam::{ConnId, Monotonic};
 
 use super::connection::{AtDoor, Kind, Timer};
@@ -31,6 +32,8 @@ const LOOKS_MAX: usize = 64;
 pub(super) enum Stall {
     /// Memory of a producer.
     Memory(Wait),
+    /// The log of a slot, or the memory of its producer.
+    Slot(u16),
     /// The answers that one connection may be owed.
     Answers,
     /// The quantum of one connection.
@@ -39,6 +42,8 @@ pub(super) enum Stall {
     Subscribers(usize),
     /// The room for waiting messages of topics with many subscribers.
     ManySubscribers,
+    /// The place of a shared subscription, with several instances.
+    Share(ShareNumber),
 }
 
 /// A queue of connections.
@@ -50,20 +55,26 @@ enum Line {
     Quantum,
     /// The queue of a cluster, and of the part of it that is full.
     Memory(usize, Full),
+    /// The queue of a slot with `[broker]`.
+    Slot(u16),
     /// The queue of a shard with subscribers.
     Subscribers(usize),
     /// The queue of topics with many subscribers.
     ManySubscribers,
+    /// The queue of a shared subscription.
+    Share(ShareNumber),
 }
 
 impl Stall {
     const fn line(self) -> Line {
         match self {
             Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
+            Self::Slot(slot) => Line::Slot(slot),
             Self::Answers => Line::Answers,
             Self::Quantum => Line::Quantum,
             Self::Subscribers(shard) => Line::Subscribers(shard),
             Self::ManySubscribers => Line::ManySubscribers,
+            Self::Share(share) => Line::Share(share),
         }
     }
 }
@@ -208,7 +219,7 @@ impl Core {
         loop {
             let following = self.stalls.lines.range((next, Bound::Unbounded)).next();
             let Some(line) = following.map(|(line, _)| *line) else { return };
-            if memory || !matches!(line, Line::Memory(..)) {
+            if memory || !matches!(line, Line::Memory(..) | Line::Slot(_)) {
                 self.unstall_line(io, line);
             }
             next = Bound::Excluded(line);
@@ -228,7 +239,9 @@ impl Core {
             let has_room = match line {
                 Line::Answers | Line::Quantum => true,
                 Line::Memory(cluster, full) => self.broker.outlets.may_go_on(Wait { cluster, full, bytes }),
+                Line::Slot(slot) => self.broker.outlets.slot_may_go_on(slot),
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
+                Line::Share(share) => self.broker.delivery.shares.is_placed(share),
                 Line::Subscribers(shard) => {
                     self.broker.delivery.has_room(shard)
                         && self.broker.retained.has_room(shard, 0)
@@ -272,7 +285,7 @@ impl Core {
             if let Some(timer) = connection.timer.take() {
                 io.cancel_timer(timer);
             }
-            let deadline = connection.clock.resume(now);
+            let deadline = self.broker.keeping.holds.first_due(conn, connection.clock.resume(now));
             connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
             io.resume(conn);
         }

@@ -2,12 +2,14 @@
 
 use crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX;
 use crate::mqtt::packet::{Subscribe, Unsubscribe};
+use crate::mqtt::topic;
 use crate::runtime::seam::ConnId;
 use crate::session::{End, SessionKey, SubscriptionRefused, Violation, Wish};
 
 use super::broker::subscribe::Outcomes;
 use super::connection::Begun;
 use super::device::Flow;
+use super::stalls::Stall;
 use super::{Core, Ring};
 
 impl Core {
@@ -31,7 +33,7 @@ impl Core {
                 Outcomes::new()
             }
         };
-        self.broker.measure_session_room();
+        self.broker.measure_room_of(key);
         for (at, wish) in Wish::all(subscribe).enumerate().skip(outcomes.len()) {
             if at >= SUBSCRIPTIONS_OF_SESSION_MAX {
                 outcomes.push(Err(SubscriptionRefused::TOO_MANY_AT_ONCE));
@@ -48,6 +50,10 @@ impl Core {
             // There was room a moment ago: less than that is rare. A subscription that is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
+        if let Some(share) = self.broker.without_place(subscribe, &outcomes) {
+            self.connections.begin(conn, Begun::Subscribe(outcomes));
+            return Flow::Stall(Stall::Share(share));
+        }
         let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };
         let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
@@ -60,7 +66,7 @@ impl Core {
         }
         // Filters that the access control list denies have been reported.
         let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
-        if let Some(refused) = refused.find(|refused| *refused != SubscriptionRefused::DENIED) {
+        if let Some(refused) = refused.find(|refused| !refused.is_denial()) {
             self.broker.tell_subscribe_refused(io, conn, key, refused);
         }
         if is_answered {
@@ -83,7 +89,9 @@ impl Core {
             Some(Begun::Unsubscribe(had)) => had,
             _ => Vec::new(),
         };
-        for (filter, _) in unsubscribe.filters.iter().skip(had.len()) {
+        // As it was asked for with its past, or without.
+        let filters = || unsubscribe.filters.iter().map(|(of, _)| topic::split_replay(of).map_or(of, |(_, of)| of));
+        for filter in filters().skip(had.len()) {
             if !had.is_empty() && !io.spend(1) {
                 self.connections.begin(conn, Begun::Unsubscribe(had));
                 return Flow::Part;
@@ -100,8 +108,7 @@ impl Core {
         let from = out.len();
         session.unsuback(unsubscribe.packet_id, &had, out);
         self.broker.hold(io, conn, key, from);
-        let ended = unsubscribe.filters.iter().zip(&had).filter(|(_, had)| **had);
-        for ((filter, _), _) in ended {
+        for (filter, _) in filters().zip(&had).filter(|(_, had)| **had) {
             self.broker.raise_unsubscribed(io, (conn, key), filter, unsubscribe.properties);
         }
         Flow::On

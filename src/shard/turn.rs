@@ -45,7 +45,19 @@ impl Shard for Core {
                 self.broker.numbers.raise(M::BytesReceived, taken as u64);
                 return taken;
             }
-            Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
+            Some(Kind::Relayed(link)) => {
+                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.pass_on(io, conn, link, bytes);
+            }
+            Some(Kind::Relay(client)) => self.owner_bytes(io, conn, client, bytes),
+            Some(
+                Kind::Door(..)
+                | Kind::Leaving(..)
+                | Kind::Pending(..)
+                | Kind::Exchange(..)
+                | Kind::Header(..)
+                | Kind::Waiting(..),
+            ) => {
                 self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
@@ -66,6 +78,7 @@ impl Shard for Core {
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
             Some((Kind::Link { far, link }, _)) => self.far_connected(io, far, link, true),
+            Some((Kind::Relay(_), _)) => {}
             Some((_, listener)) => {
                 if let Some(source) = facts.forwarded {
                     io.set_peer(conn, SocketAddr::new(source, 0));
@@ -80,10 +93,12 @@ impl Shard for Core {
         }
     }
 
-    fn on_writable(&mut self, _io: &mut Ring<'_>, conn: ConnId) {
+    fn on_writable(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.has_read(conn);
-        if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|c| c.kind) {
-            self.broker.delivery.is_writable(session);
+        match self.connections.get(conn).map(|c| c.kind) {
+            Some(Kind::Device { session, .. }) => self.broker.delivery.is_writable(session),
+            Some(Kind::Relayed(other) | Kind::Relay(other)) => io.resume(other),
+            _ => {}
         }
     }
 
@@ -105,6 +120,8 @@ impl Shard for Core {
         self.forget(io, conn);
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
+            Kind::Header(..) | Kind::Waiting(..) | Kind::Relayed(..) => {}
+            Kind::Relay(client) => self.owner_gone(io, conn, client, &why),
             Kind::Device { session, peer } => {
                 self.broker.disconnected(io.now(), session, conn, End::Lost);
                 if peer.is_remote {
@@ -122,13 +139,17 @@ impl Shard for Core {
 
     fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::TakeOver(log) => self.take_over(io, *log),
-            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
+            Mail::TakeOver(logs) => self.take_over(io, logs),
+            Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
+            Mail::DropSlots(lost) => self.drop_slots(io, &lost),
+            Mail::ToGroup(letter) => self.ask_group(io, letter),
+            Mail::HandOver(detached, admission, front) => self.receive(io, detached, admission, front),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
             Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
                 self.bridges.resolved(bridge, ticket, found, io.now());
             }
+            Mail::PeerResolved { ticket, found } => self.peer_resolved(io, ticket, found),
             Mail::Resolved { far: Far::Cluster(upstream), ticket, found } => {
                 let upstream = &mut self.broker.outlets.upstreams[upstream];
                 upstream.busy = true;
@@ -202,6 +223,7 @@ impl Shard for Core {
             Timer::Retained => self.broker.retained_time(),
             Timer::Sources => self.sources_time(),
             Timer::Bridge(bridge) => self.bridge_time(io, bridge),
+            Timer::Relays => self.relays_time(io),
             Timer::LateMembers => self.broker.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
@@ -242,6 +264,7 @@ impl Shard for Core {
         self.broker.make_room(io.now());
         self.broker.write_queues(io, self.drain.is_some());
         self.flush_spool(io);
+        self.go_on_releasing(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
         if self.broker.delivery.remembered().has_settled() {
@@ -274,7 +297,7 @@ impl Shard for Core {
 /// Whether the other end is one that we have connected to.
 const fn is_outgoing(kind: Kind) -> bool {
     match kind {
-        Kind::Link { .. } => true,
+        Kind::Link { .. } | Kind::Relay(_) => true,
         Kind::Device { peer, .. } => peer.is_remote,
         _ => false,
     }
@@ -320,6 +343,7 @@ impl Core {
     /// Handles the CONNECT time-out at the door, or the keep-alive of a device.
     fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let now = io.now();
+        let greeting_due = self.broker.keeping.holds.greeting_due(conn);
         let Some(connection) = self.connections.get(conn) else { return };
         connection.timer = None;
         match connection.kind {
@@ -327,9 +351,13 @@ impl Core {
                 self.broker.numbers.count(M::ConnectTimeouts);
                 self.refuse_busy(io, conn);
             }
-            Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) => {
+            Kind::Waiting(..) => self.refuse_without_owner(io, conn),
+            Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) | Kind::Header(..) => {
                 self.broker.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
+            }
+            Kind::Device { session, peer } if greeting_due.is_some_and(|due| due <= now) => {
+                self.give_up_greeting(io, conn, session, peer);
             }
             Kind::Device { .. } => match connection.clock.check(now) {
                 Check::Close => {
@@ -337,10 +365,12 @@ impl Core {
                     self.end(io, conn, End::KeepAliveTimeout);
                 }
                 Check::Expired => self.expire_access(io, conn),
-                Check::Again(at) => connection.timer = Some(io.set_timer(at, Timer::Connection(conn).token())),
-                Check::Rest => {}
+                Check::Again(_) | Check::Rest => {
+                    let due = self.broker.keeping.holds.first_due(conn, connection.clock.deadline());
+                    connection.timer = due.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
+                }
             },
-            Kind::Link { .. } => {}
+            Kind::Link { .. } | Kind::Relayed(_) | Kind::Relay(_) => {}
         }
     }
 

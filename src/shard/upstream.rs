@@ -29,7 +29,11 @@ use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::owner::Owner;
+use super::slot_rows::Answered;
 use super::{Core, Ring, settings};
+
+/// How often it is looked whether the group of instances has been heard again.
+const LOOK_IF_HEARD: Duration = Duration::from_millis(25);
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -103,14 +107,17 @@ impl Upstream {
         }
     }
 
-    /// Turns rows into requests and these into effects, until nothing more comes of it.
-    fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
+    /// Turns rows into requests and these into effects, until nothing more comes of it. `is_silent`: rows wait, as this process may be no instance of the
+    /// broker any more (C4).
+    fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, is_silent: bool, (now, wall): (Monotonic, WallMs)) {
         // This comes before anybody is told that Kafka is away: rows that are cut have their sequence, and could not make room any more.
         let connected = self.client.is_connected();
         if std::mem::replace(&mut self.connected, connected) != connected {
             self.producer.on_reachable(connected);
         }
-        self.producer.poll_with(now, wall, log, &mut self.requests);
+        if !is_silent {
+            self.producer.poll_with(now, wall, log, &mut self.requests);
+        }
         for request in self.requests.drain(..) {
             self.sent += 1;
             self.begun.push_back((request.id, now));
@@ -138,11 +145,7 @@ impl Upstream {
     fn event(&mut self, event: &ClientEvent, numbers: &mut Numbers, cluster: usize, now: Monotonic) {
         match event {
             ClientEvent::Produced { id, results, throttle_ms } => {
-                if let Ok(throttle_ms @ 1..) = u64::try_from(*throttle_ms) {
-                    numbers.count_cluster(cluster, ClusterMetric::ThrottleMs, throttle_ms);
-                }
-                let errors = results.iter().map(|result| result.error).filter(|code| *code != 0);
-                errors.for_each(|code| numbers.count_error(cluster, code));
+                numbers.count_produced(cluster, results, *throttle_ms);
                 if let Some(begun) = self.ended(*id) {
                     Timings { histograms: numbers.histograms(), cluster }.produced(now.since(begun));
                 }
@@ -219,11 +222,12 @@ impl Upstream {
         }
     }
 
-    fn next_deadline(&self) -> Monotonic {
+    fn next_deadline(&self, is_silent: bool, now: Monotonic) -> Monotonic {
         if self.retired {
             return Monotonic::NEVER;
         }
-        self.producer.next_deadline().min(self.client.next_deadline())
+        let of_rows = if is_silent { now.after(LOOK_IF_HEARD) } else { self.producer.next_deadline() };
+        of_rows.min(self.client.next_deadline())
     }
 }
 
@@ -234,12 +238,14 @@ impl Core {
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             if upstream.saving && self.log.kafka.is_some() {
                 self.carry_effects(io, cluster);
-                self.send_session_log(io);
+                self.send_session_logs(io);
             }
             return;
         }
         let now = io.now();
         upstream.producer.mind_memory(machine::is_short_of_memory());
+        self.instances_time(io, cluster);
+        let is_silent = self.holds_rows(io, cluster);
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
@@ -248,12 +254,19 @@ impl Core {
             match (self.broker.outlets.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
-                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
+                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, is_silent, (now, wall));
                 }
-                _ => upstream.pump(&mut NoLog, timings, now, wall),
+                _ => upstream.pump(&mut NoLog, timings, is_silent, (now, wall)),
             }
-            let asked =
+            let mut asked =
                 self.sources.ask(cluster, &mut upstream.client, now) | self.log.ask(cluster, &mut upstream.client, now);
+            if let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) {
+                let (sessions, touched) = (&mut self.broker.sessions, &mut self.broker.touched);
+                let answered = Answered { sessions, touched };
+                let way = (&mut logs.disks, &mut upstream.client);
+                let number_of = |place| upstream.members.number(Role::Own(place));
+                asked |= self.broker.outlets.logs.send_rows(way, answered, number_of, (now, wall));
+            }
             if asked {
                 upstream.client.take_effects(&mut upstream.effects);
             }
@@ -267,7 +280,7 @@ impl Core {
             more |= self.settle_dead_letters(cluster);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
             upstream.effects = effects;
-            if !more && !upstream.producer.has_rejected() {
+            if !more && (is_silent || !upstream.producer.has_rejected()) {
                 break;
             }
         }
@@ -315,7 +328,8 @@ impl Core {
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
-            event if self.log.kafka.is_some() && self.answers_session_log(io, cluster, &event) => {}
+            ClientEvent::Member(answer) if self.answers_instances(io, &answer) => {}
+            event if self.log.kafka.is_some() && self.answers_session_logs(io, cluster, &event) => {}
             event => {
                 let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.event(&event, &mut self.broker.numbers, cluster, now);
@@ -408,9 +422,20 @@ impl Core {
         }
     }
 
+    /// Whether rows for a cluster wait until the group of instances is heard.
+    fn holds_rows(&self, io: &Ring<'_>, cluster: usize) -> bool {
+        self.is_silent(io) && self.broker.around.config.is_of_broker(cluster)
+    }
+
     pub(super) fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        let is_silent = self.holds_rows(io, cluster);
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster)).min(self.log.next_deadline(cluster));
+        let at = upstream
+            .next_deadline(is_silent, io.now())
+            .min(self.sources.next_deadline(cluster))
+            .min(self.log.next_deadline(cluster));
+        let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
+        let at = at.min(of_slots.unwrap_or(Monotonic::NEVER));
         Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
     }
 
@@ -434,6 +459,7 @@ impl Core {
         while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
+        self.broker.outlets.logs.slot_rows.iter_mut().for_each(|rows| changed.extend(rows.take_changed()));
         changed.sort_unstable();
         changed.dedup();
         for sink in changed {
@@ -446,7 +472,8 @@ impl Core {
     fn read_sink(&mut self, sink: usize) -> u64 {
         let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
-        let own = upstream.producer.stats(number);
+        let mut own = *upstream.producer.stats(number);
+        let moved = self.broker.outlets.logs.slot_rows.as_ref().map_or(0, |rows| rows.add_to(sink, &mut own));
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
         let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {
@@ -456,7 +483,7 @@ impl Core {
             buffered_rows: own.buffered_rows + letters.messages_in_flight(),
             buffered_bytes: own.buffered_bytes
                 + writes_letters.map_or(0, |number| upstream.producer.stats(number).buffered_bytes),
-            ..*own
+            ..own
         };
         let dead_lettered = own.handed_over + letters.messages_safe;
         let values = [
@@ -469,6 +496,7 @@ impl Core {
             (SinkMetric::Recovered, stats.recovered),
             (SinkMetric::DroppedOldest, stats.dropped),
             (SinkMetric::DroppedCorrupt, stats.rotten),
+            (SinkMetric::Moved, moved),
             (SinkMetric::BufferedRows, stats.buffered_rows),
             (SinkMetric::BufferedBytes, stats.buffered_bytes),
             (SinkMetric::Batches, stats.batches),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::kafka::{Log, REMEMBERED};
+use super::kafka::Log;
 use super::network::way;
 use super::plan::{DEAD, Fault, NODES};
 use super::world::World;
+use crate::kafka::model::REMEMBERED;
 use crate::kafka::types::NodeId;
 
 /// Partitions of a topic at the most.

@@ -25,6 +25,8 @@ enum FoundBy {
     Subscribers,
     /// There are no sources here: `sim/src/wrong.rs`.
     Sources,
+    /// There are no logs in Kafka here: `sim/src/wrong.rs`.
+    Broker,
     /// There are no rules in SQL here: `tests/shard/sql_rules.rs`.
     Outputs,
     /// There are no bridges here: `tests/shard/remotes_hops.rs`, and `scripts/faults broken`.
@@ -111,6 +113,14 @@ wrong! {
     UnmetIsHad, Sources { fn is_had(&self, _: bool) -> bool { true } }
     ReadsOn, Sources { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Sources { fn may_release(&self, _: u64, _: u64) -> bool { true } }
+    OthersStayOpen, Broker { fn closes_others(&self) -> bool { false } }
+    SyncedWhenSent, Broker { fn waits_for_kafka(&self) -> bool { false } }
+    LogsWithoutBound, Broker { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
+    KeepsReleased, Broker { fn reports_released(&self) -> bool { false } }
+    CopiesUnanswered, Broker { fn waits_for_copy(&self) -> bool { false } }
+    EndsCopiesAtOnce, Broker { fn may_end_copy(&self, _: bool) -> bool { true } }
+    GivesAgain, Broker { fn passes_over(&self, _: bool) -> bool { false } }
+    ReadsFromCommit, Broker { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     OutputsUnanswered, Outputs { fn waits_for_outputs(&self) -> bool { false } }
     SomeIsAll, Outputs { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }
     OnErrorIgnored, Outputs { fn may_skip(&self, _: bool) -> bool { true } }
@@ -131,7 +141,7 @@ impl FoundBy {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
             Self::Lasting => Some((Scope::with_lasting, super::tests::LASTING_SEEDS)),
-            Self::Hand | Self::Subscribers | Self::Sources | Self::Outputs | Self::Bridges => None,
+            Self::Hand | Self::Subscribers | Self::Sources | Self::Broker | Self::Outputs | Self::Bridges => None,
         }
     }
 }

@@ -206,6 +206,13 @@ impl Log {
         log
     }
 
+    /// Has the groups of an empty log count from after `group` on, so that those of several logs differ. Before anything is gathered.
+    pub fn begin_at(&mut self, group: u64) {
+        if self.rewriting.is_none() && self.gathering <= group {
+            (self.gathering, self.durable, self.begun) = (group + 1, group, group);
+        }
+    }
+
     /// Whether the group that a start has found is durable: nothing that was found may be acted on before.
     #[must_use]
     pub const fn is_open(&self) -> bool {

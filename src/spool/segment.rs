@@ -1,5 +1,7 @@
 //! The one reader of a segment's entries: what counts, what is rot, and where the torn tail begins.
 
+use std::ops::Range;
+
 use super::entry::Entry;
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, entry_len, framed, mark};
 
@@ -45,13 +47,14 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
 
 /// The same of a segment of which all before `noted` is known to be durable.
 pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>, noted: u64) -> Scan {
+    let written = written(bytes);
     let mut found = Vec::new();
     let (mut at, mut last_group, mut durable) = (HEADER_BYTES, 0, noted.max(HEADER_BYTES as u64));
     let mut whole_from = at;
     let (mut sum, mut count) = (0, 0);
     let mut expected = at;
     let (mut unproven, mut unknown) = (None, None);
-    while let Some((position, entry)) = next(bytes, salt, at) {
+    while let Some((position, entry)) = next(bytes, salt, at..written) {
         if position != expected {
             // Something is missing here: a group that holds this place is not whole.
             (whole_from, sum, count) = (position, 0, 0);
@@ -82,10 +85,20 @@ pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option
     let end = known_end.unwrap_or(durable);
     let unproven = unproven.filter(|start| known_end.is_none() && *start >= noted);
     let unknown = unknown.filter(|(position, _)| *position < end);
-    Scan { unproven, unknown, ..sort_out(bytes, segment, &found, end, last_group) }
+    Scan { unproven, unknown, ..sort_out(written as u64, segment, &found, end, last_group) }
 }
 
-fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u64) -> Scan {
+/// The end of what is not zero: after it nothing was written. A new segment is megabytes of zeroes, so they are compared by pages.
+fn written(bytes: &[u8]) -> usize {
+    const PAGE: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while let Some(from) = end.checked_sub(PAGE.len()).filter(|from| bytes[*from..end] == PAGE) {
+        end = from;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+fn sort_out(written: u64, segment: u64, found: &[(u64, u64)], end: u64, group: u64) -> Scan {
     let mut scan = Scan { end, group, ..Scan::default() };
     let mut expected = HEADER_BYTES as u64;
     for (position, len) in found.iter().filter(|(position, _)| *position < end) {
@@ -98,8 +111,7 @@ fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u
     if expected < end {
         scan.rot.push(Rot { segment, position: expected, bytes: end - expected });
     }
-    let tail = bytes.get(end as usize..).unwrap_or_default();
-    scan.torn_bytes = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    scan.torn_bytes = written.saturating_sub(end);
     scan
 }
 
@@ -122,10 +134,10 @@ pub(super) fn foreign_behind(bytes: &[u8], salt: u64, end: u64) -> Option<u64> {
     }
 }
 
-/// The first entry at or behind `from`, which is a multiple of [`ALIGN`].
-fn next(bytes: &[u8], salt: u64, from: usize) -> Option<(usize, Framed<'_>)> {
-    let mut at = from;
-    while at + ENTRY_HEADER_BYTES <= bytes.len() {
+/// The first entry that begins in `places` (a multiple of [`ALIGN`] first). Its end may lie after them, in zeroes.
+fn next(bytes: &[u8], salt: u64, places: Range<usize>) -> Option<(usize, Framed<'_>)> {
+    let mut at = places.start;
+    while at < places.end && at + ENTRY_HEADER_BYTES <= bytes.len() {
         if let Some(entry) = framed(&bytes[at..], salt, at as u64) {
             return Some((at, entry));
         }

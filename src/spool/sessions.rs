@@ -2,6 +2,7 @@
 
 use super::checkpoint::SESSION;
 use super::entry::Entry;
+use super::lists::Runs;
 use super::log::Log;
 use super::terms::{Refused, SEGMENTS_RESERVED};
 
@@ -40,6 +41,15 @@ impl Log {
     /// [`Refused::Busy`].
     pub fn session_ended(&mut self, session: u64) -> Result<(), Refused> {
         self.put(&Entry::SessionEnded { session }, 1)
+    }
+
+    /// Has the group that is being gathered written, even if nothing else stands in it, and returns its number: once it is durable, the log was this
+    /// process's after the call.
+    pub fn beat(&mut self) -> u64 {
+        if self.pending.is_empty() {
+            Entry::LanesForgotten { lanes: Runs::new(&[]) }.put(&mut self.pending);
+        }
+        self.gathering
     }
 
     /// The segment of a session makes no sense, or a part of it: its file stays for somebody to look at when the segment is freed.

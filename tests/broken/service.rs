@@ -102,6 +102,16 @@ impl Rules for ForgetMessage {
     }
 }
 
+/// A start forgets one of twenty messages that wait for kept sessions, and the next start another one.
+#[derive(Debug)]
+struct ForgetOnce;
+
+impl Rules for ForgetOnce {
+    fn restores_message(&self, number: u64) -> bool {
+        !(number + u64::from(std::process::id())).is_multiple_of(20)
+    }
+}
+
 /// A start forgets the open QoS 2 exchanges of publishers, as far as subscribers are concerned.
 #[derive(Debug)]
 struct ForgetExchange;
@@ -162,7 +172,7 @@ impl Rules for ComeRound {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 15] = [
+const WRONG: [(&str, &dyn Rules); 16] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("come-round", &ComeRound),
     ("commit-past-open", &CommitPastOpen),
@@ -172,6 +182,7 @@ const WRONG: [(&str, &dyn Rules); 15] = [
     ("forget-end", &ForgetEnd),
     ("forget-exchange", &ForgetExchange),
     ("forget-message", &ForgetMessage),
+    ("forget-once", &ForgetOnce),
     ("forget-producer-id", &ForgetProducerId),
     ("on-error-ignored", &OnErrorIgnored),
     ("outputs-unanswered", &OutputsUnanswered),

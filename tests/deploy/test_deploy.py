@@ -379,6 +379,12 @@ class Chart(unittest.TestCase):
         "service": {"ports": [{"name": "mqtts", "port": 8883}, {"name": "websocket", "port": 80, "targetPort": 8083}]},
     }  # fmt: skip
 
+    # Three instances of one broker, which has no sink and no disk.
+    INSTANCES = {
+        "replicas": 3, "instances": {"enabled": True},
+        "config": {"broker": {"route": [{"filters": ["place/#"], "topic": "mqtt-places"}]}, "spool": None, "sink": None},
+    }  # fmt: skip
+
     def values(self, folder, values):
         """As a file; YAML takes JSON."""
         file = Path(folder) / "values.yaml"
@@ -415,7 +421,12 @@ class Chart(unittest.TestCase):
     def environment(self, objects):
         """Of the pod, without this machine's own variables for the service."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
-        return own | {each["name"]: each["value"] for each in self.pod(objects)["containers"][0]["env"]}
+        fields = {"metadata.name": "edge-forebay-0", "status.podIP": "10.1.2.3"}
+        for each in self.pod(objects)["containers"][0]["env"]:
+            value = each["value"] if "value" in each else fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
+            # Kubernetes expands variables that come before.
+            own[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: own.get(name[1], name[0]), value)
+        return own
 
     def lay_out(self, folder, objects, others):
         """The pod's files below a folder, and its variables with the paths there."""
@@ -429,7 +440,7 @@ class Chart(unittest.TestCase):
 
     def test_helm_finds_nothing_wrong(self):
         with tempfile.TemporaryDirectory() as folder:
-            for values in ({}, self.OTHERS, self.SECURE):
+            for values in ({}, self.OTHERS, self.SECURE, self.INSTANCES):
                 said = subprocess.run([HELM, "lint", "--strict", CHART, *self.values(folder, values)], capture_output=True, text=True)
                 self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
 
@@ -445,6 +456,8 @@ class Chart(unittest.TestCase):
             ({"config": {"sink": [{"name": "a"}]}}, "filters"),
             ({"files": {"forebay.toml": ""}}, "files"),
             ({"secrets": ["own"]}, "secrets"),
+            ({"instances": {"enabled": True}}, "config has no broker"),
+            (self.INSTANCES | {"terminationGracePeriodSeconds": 44}, "must be 45 or more"),
         ):
             with tempfile.TemporaryDirectory() as folder:
                 command = [HELM, "template", "edge", CHART, "--kube-version", VERSIONS[-1], *self.values(folder, values)]
@@ -457,6 +470,7 @@ class Chart(unittest.TestCase):
         for values, more in (
             ({}, ["PodDisruptionBudget"]),
             (self.SECURE, ["PodDisruptionBudget"]),
+            (self.INSTANCES, ["PodDisruptionBudget"]),
             (self.OTHERS, ["ConfigMap", "PrometheusRule", "ServiceMonitor"]),
         ):
             objects = self.render(values)
@@ -477,7 +491,7 @@ class Chart(unittest.TestCase):
         shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROOT / "docs/DEPLOY.md").read_text(), re.S)[1])
         # The hash that the page leaves out.
         shown["secretFiles"]["passwords"] = ""
-        for values in ({}, self.OTHERS, self.SECURE, shown, {"config": text}):
+        for values in ({}, self.OTHERS, self.SECURE, self.INSTANCES, shown, {"config": text}):
             objects = self.render(values)
             config = objects["ConfigMap"][0]["data"]["forebay.toml"]
             with tempfile.TemporaryDirectory() as folder:
@@ -540,6 +554,26 @@ class Chart(unittest.TestCase):
             finally:
                 service.terminate()
                 self.assertEqual(service.wait(60), 0, log.read_text())
+
+    def test_pods_are_instances_of_one_broker(self):
+        """Each by its own name, at its own address, by a port that the other pods alone reach; with TLS by the name that a certificate can have."""
+        objects = self.render(self.INSTANCES)
+        environment, container = self.environment(objects), self.pod(objects)["containers"][0]
+        own = {name: value for name, value in environment.items() if name.startswith("FOREBAY_BROKER_")}
+        link = {"FOREBAY_BROKER_LINK_BIND": "0.0.0.0:1885", "FOREBAY_BROKER_LINK_ADDRESS": "10.1.2.3:1885"}
+        self.assertEqual(own, {"FOREBAY_BROKER_NAME": "edge-forebay-0"} | link)
+        self.assertIn({"name": "link", "containerPort": 1885}, container["ports"])
+        self.assertIn({"name": "link", "port": 1885, "targetPort": "link"}, objects["Service"][1]["spec"]["ports"])
+        self.assertNotIn("link", [each["name"] for each in objects["Service"][0]["spec"]["ports"]])
+        rule = next(each for each in objects["NetworkPolicy"][0]["spec"]["ingress"] if each["ports"] == [{"port": "link"}])
+        self.assertEqual(rule["from"], [{"podSelector": objects["NetworkPolicy"][0]["spec"]["podSelector"]}])
+        self.assertEqual(objects["PodDisruptionBudget"][0]["spec"]["maxUnavailable"], 1)
+        secured = json.loads(json.dumps(self.INSTANCES))
+        files = {"cert_file": "/etc/forebay-secrets/link/tls.crt", "key_file": "/etc/forebay-secrets/link/tls.key", "ca_file": "/etc/forebay-secrets/link/ca.crt"}
+        secured["config"]["broker"]["link"], secured["secrets"] = files, ["link"]
+        address = self.environment(self.render(secured))["FOREBAY_BROKER_LINK_ADDRESS"]
+        self.assertEqual(address, "edge-forebay-0.edge-forebay-headless.default.svc:1885")
+        self.assertNotIn("FOREBAY_BROKER_NAME", self.environment(self.render({})))
 
     def test_finding_f11_what_watches_it_finds_it(self):
         """The alerts ask for job="forebay", which is what the ServiceMonitor makes of a label; rules and dashboard are those of deploy/."""

@@ -57,6 +57,9 @@ ALL = {
         "sends PUBREL before it is on the disk that the client has the message", "subscribers", ("J2",), HELD_SUBSCRIBERS, "release-before-sync", True
     ),
     "forget-message": Broken("a start forgets some messages that wait", "subscribers", ("J1",), SUBSCRIBERS, "forget-message", True),
+    "forget-once": Broken(
+        "each start forgets some messages that wait, and the next one has them again", "subscribers", ("J3",), SUBSCRIBERS | {"cycles": 6, "round": 6}, "forget-once", True
+    ),
     "forget-exchange": Broken(
         "a start forgets which QoS 2 messages their publishers may send again", "subscribers", ("J2",), HELD_SUBSCRIBERS | {"cycles": 8, "rate": 120, "patience": 60}, "forget-exchange", True
     ),

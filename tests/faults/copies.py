@@ -2,16 +2,19 @@
 
 - **J1** what was answered to its publisher (PUBACK, PUBREC) is there for each session that had a SUBACK for it before it was sent.
 - **J2** QoS 2 is handed on once, also if its publisher sent it again because a kill took the answer (rule B8, unless that is only counted).
-- **J3** first copies of one publisher's messages on one topic come in their order, for each QoS; so do all copies of one connection.
+- **J3** first copies of one publisher's messages on one topic come in their order, for each QoS; so do all copies of one connection. Where the service has
+  counted messages as dropped for want of room, the first copy of one may be of a later sending: then that is its place in the order.
 - **J4** never more open than Receive Maximum, a packet identifier for one message at a time, DUP on what is sent again, nothing twice on a connection,
   nothing of QoS 1 long after it was acknowledged.
+- **J8** with several instances a message of QoS 1 that its publisher sent once comes again on a later connection only: with DUP, or in a span in which a
+  fault could end connections. What had been acknowledged for long comes again in such a span only.
 - **J5** nothing comes that no filter asks for, or that was not sent; **J7** at the lower QoS, with the identifiers of all filters that match.
 - **S** a session is there as long as it is promised.
 """
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 from messages import Key, Run, topic_number
 
@@ -19,6 +22,8 @@ EXAMPLES_MAX = 10
 # An acknowledgement that is so old when the connection ends is on the disk, if writes are not held: right after a start, with all clients
 # coming back at once, it may not have been read for more than a second.
 ACKNOWLEDGED_MS = 2_500
+# In a span of a fault: what a client says may wait for a frozen instance until the client gives up, and what an instance writes for another leader in Kafka.
+ACKNOWLEDGED_HURT_MS = 20_000
 NEVER = 1 << 63
 
 
@@ -51,6 +56,7 @@ class Copy(NamedTuple):
     qos: int
     dup: bool = False
     acknowledged_ms: int = -1  # QoS 1: it had been acknowledged so long before that connection ended; -1: it had not
+    came_ns: int = NEVER  # on this machine's monotonic clock; NEVER: not known
 
 
 @dataclass
@@ -75,6 +81,8 @@ class Round(NamedTuple):
     b8: bool = True  # judged
     acknowledged_ms: int = ACKNOWLEDGED_MS
     rereads: bool = False  # after a kill messages come again from Kafka, at QoS 2, too: counted
+    dropped: bool = False  # the service has counted messages for subscribers that it had no room for
+    hurt: list[tuple[int, int]] | None = None  # several instances: spans of this machine's monotonic clock in which a fault could end connections
 
     def topic(self, key: Key) -> str:
         return f"flow/{self.name}/{key.client}/{topic_number(self.seed, self.topics, key)}"
@@ -83,6 +91,15 @@ class Round(NamedTuple):
         """From when on messages must reach a filter, on the generator's clock. `None`: never."""
         orders = zip(self.orders_ns, self.run.marks_ns, strict=True)
         return next((mark for ordered, mark in orders if ordered >= filter.since_ns), None)
+
+    def is_hurt(self, ns: int) -> bool:
+        """Whether a fault could have ended a connection shortly before."""
+        return any(begin <= ns <= end for begin, end in self.hurt or ())
+
+    def generators_ns(self, ns: int) -> int:
+        """A time of this machine's monotonic clock on the generator's, or a little later."""
+        orders = zip(self.orders_ns, self.run.marks_ns, strict=True)
+        return ns + min((mark - ordered for ordered, mark in orders), default=0)
 
 
 class Verdict:
@@ -97,6 +114,27 @@ class Verdict:
         found["count"] += 1
         if len(found["examples"]) < EXAMPLES_MAX:
             found["examples"].append(text)
+
+
+class Lines:
+    """First copies of one subscriber, by publisher, topic and QoS: the newest number, and which sending of its message the last one can be of."""
+
+    def __init__(self, round: Round):
+        self.round = round
+        self.newest: dict[tuple, tuple[int, int]] = {}
+
+    def take(self, line: tuple, copy: Copy) -> tuple[int, bool, bool]:
+        """The next one: the newest number before it, whether this one's is behind that, and whether the order of all sendings allows it. It does where the
+        service had no room for an earlier sending, and there was another one, after those of what has come before."""
+        (newest, place), until_ns = self.newest.get(line, (-1, -1)), self.round.generators_ns(copy.came_ns)
+        sendings = self.round.run.messages[copy.key].sendings
+        later = next((sending.place for sending in sendings if sending.place > place and sending.ns <= until_ns), None)
+        if later is not None:
+            place = later
+        elif sendings:
+            place = max(place, sendings[0].place)
+        self.newest[line] = (max(newest, copy.key.number), place)
+        return newest, copy.key.number <= newest, self.round.dropped and later is not None
 
 
 class Judge:
@@ -119,15 +157,30 @@ class Judge:
         self.owed(heard, {copy.key for copy in heard.copies if copy.qos < 2} | set(heard.handed_on))
         self.handed_on_once(heard)
         seen: set[Key] = set()
-        first: dict[tuple, int] = {}  # newest number by publisher, topic and QoS
-        here: dict[tuple, int] = {}  # the same of one connection
+        first = Lines(self.round)
+        here: dict[tuple, int] = {}  # newest number by connection, publisher, topic and QoS
+        last: dict[Key, int] = {}  # the connection of a message's last copy
         for copy in heard.copies:
             self.copy(heard, copy, seen, first, here)
+            if self.round.hurt is not None:
+                self.comes_again(heard, copy, last)
+
+    def is_owed(self, heard: Heard, topic: str, sent_ns: int) -> bool:
+        """Whether a message was sent after a filter of this subscriber that matches had its SUBACK."""
+        sinces = (self.round.since(filter) for filter in heard.filters if filter.matches(topic))
+        return any(since is not None and since <= sent_ns for since in sinces)
+
+    def topics_of(self, heard: Heard) -> Iterable[tuple[str, list[Key]]]:
+        """Topics that its filters may match, with their messages."""
+        texts = {filter.text for filter in heard.filters}
+        if any("+" in text or "#" in text for text in texts):
+            return self.by_topic.items()
+        return [(text, self.by_topic[text]) for text in sorted(texts) if text in self.by_topic]
 
     def owed(self, heard: Heard, got: set[Key]) -> None:
         """J1."""
         counts = self.verdict.counts
-        for topic, keys in self.by_topic.items():
+        for topic, keys in self.topics_of(heard):
             sinces = [self.round.since(filter) for filter in heard.filters if filter.matches(topic)]
             since = min((since for since in sinces if since is not None), default=None)
             if since is None:
@@ -159,7 +212,7 @@ class Judge:
             self.verdict.counts["copies doubled at QoS 2"] += 1
             self.verdict.fault("J2: doubled at QoS 2", f"{heard.name}: {self.words(key)} handed on {count} times, sent {message.sends} times")
 
-    def copy(self, heard: Heard, copy: Copy, seen: set[Key], first: dict, here: dict) -> None:
+    def copy(self, heard: Heard, copy: Copy, seen: set[Key], first: Lines, here: dict) -> None:
         """J3, J4, J5 and J7 of one copy."""
         key, message = copy.key, self.round.run.messages.get(copy.key)
         text = f"{heard.name}: {self.words(key)} at QoS {copy.qos}{', DUP' if copy.dup else ''} on connection {copy.connection}"
@@ -177,15 +230,39 @@ class Judge:
             return None
         if key in seen:
             counts["copies again, with DUP" if copy.dup else "copies again, without DUP"] += 1
-            if message.sends == 1 and copy.connection >= 0 and not copy.dup:
+            if message.sends == 1 and copy.connection >= 0 and not copy.dup and not self.round.is_hurt(copy.came_ns):
                 self.verdict.fault("J4: sent again without DUP", text)
         else:
             seen.add(key)
-            self.ascends("J3: order", line, key, first, text)
+            if (self.round.rereads or self.round.hurt is not None) and not self.is_owed(heard, copy.topic, message.first_ns):
+                # What was published before its SUBSCRIBE and is read again comes to who has subscribed by then.
+                counts["copies from before SUBSCRIBE, from Kafka"] += 1
+                return None
+            self.comes_first(line, copy, first, text)
         if message.sends == 1 and copy.connection >= 0:
             self.ascends("J3: order on a connection", (copy.connection, *line), key, here, text)
-            if copy.acknowledged_ms > self.round.acknowledged_ms:
+            bound_ms = ACKNOWLEDGED_HURT_MS if self.round.is_hurt(copy.came_ns) else self.round.acknowledged_ms
+            if copy.acknowledged_ms > bound_ms:
                 self.verdict.fault("J4: sent again long after it was acknowledged", f"{text}: {copy.acknowledged_ms} ms before its connection ended")
+
+    def comes_again(self, heard: Heard, copy: Copy, last: dict[Key, int]) -> None:
+        """J8."""
+        message, before = self.round.run.messages.get(copy.key), last.get(copy.key)
+        last[copy.key] = copy.connection
+        if before is None or message is None or message.sends > 1 or copy.qos != 1:
+            return
+        self.verdict.counts["copies again, of a message sent once"] += 1
+        if before == copy.connection:
+            self.verdict.fault("J8: again on its connection", f"{heard.name}: {self.words(copy.key)} on connection {before}")
+
+    def comes_first(self, line: tuple, copy: Copy, first: Lines, text: str) -> None:
+        """J3 of a message's first copy."""
+        before, is_late, is_again = first.take(line, copy)
+        if is_late and is_again:
+            self.verdict.counts["copies late, of a later sending"] += 1
+        elif is_late:
+            self.verdict.counts["copies out of order"] += 1
+            self.verdict.fault("J3: order", f"{text}: behind message {before}")
 
     def ascends(self, kind: str, line: tuple, key: Key, newest: dict, text: str) -> None:
         before = newest.get(line, -1)

@@ -3,13 +3,15 @@
 
 They are told by lines on standard input, and answer `ask` with a line of JSON:
 
-    target HOST:PORT   the service is there now
+    target HOST:PORT   the service is there now; `targets HOST:PORT ...`: its instances, a connection goes to any of them
     cycle              a cycle begins: some leave for some cycles, some come back, some subscribe to more
     back               all come, stay, and acknowledge at once
     ask                how many have what
+    ends               how often each of those who never leave was disconnected since it was last asked, and when each was last welcomed
     end                all sessions end; what was heard goes to the file of the job
 
-The job: `seed`, `run`, `round`, `subscribers`, `clients` and `topics` (of the publishers), `port` (of real clients, always the same), `heard` (a file).
+The job: `seed`, `run`, `round`, `subscribers`, `wide`, `clients` and `topics` (of the publishers), `target` or `targets`, `port` (of real clients, always the same), `heard` (a file). With `silence_s` a client
+sends PINGREQ when it has received nothing for a while, and closes a connection on which no answer comes within that time. `refusals`: codes that CONNACK may have, by version.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ RECEIVE_MAXIMA = (1, 2, 5, 20, 200, 65_535)
 # A client whose filter matches many topics could not keep up with less.
 OF_WILDCARDS = (200, 65_535)
 TICK_S = 0.05  # of who acknowledges slowly
+PING_S = 2.0  # with `silence_s`: nothing was received for this long
 
 
 @dataclass
@@ -50,12 +53,12 @@ class Draw:
         return self.chance.randrange(self.job["clients"]), self.chance.randrange(self.job["topics"])
 
     def filters(self, qos: int) -> list[str]:
-        """Nearly all are exact; few match much."""
-        name, chance = self.job["round"], self.chance.random()
+        """Nearly all are exact; few match much, the more of them the higher `wide`."""
+        name, chance, wide = self.job["round"], self.chance.random(), self.job["wide"]
         client, topic = self.topic()
-        if chance < 0.01:
+        if chance < 0.01 * wide:
             return [f"flow/{name}/#"]
-        if chance < 0.04:
+        if chance < 0.04 * wide:
             return [f"+/{name}/+/{topic}"]
         if chance < 0.10:
             return [f"flow/{name}/{client}/#"]
@@ -78,6 +81,7 @@ class Draw:
         maxima = OF_WILDCARDS if self.is_wide(filters) else RECEIVE_MAXIMA
         return Manner(
             f"kept-{self.job['round']}-{number}", v5, filters, self.chance.choice(maxima), self.chance.choice((0, 0, 8)), self.chance.random() < 0.5,
+            tuple(self.job.get("refusals", {}).get("5.0" if v5 else "3.1.1", ())),
         )  # fmt: skip
 
     @staticmethod
@@ -95,15 +99,19 @@ class Link(asyncio.Protocol):
 
     def __init__(self, member: "Member"):
         self.member, self.gone = member, asyncio.get_running_loop().create_future()
+        self.left = self.served = False  # left: by the client itself
+        self.heard_s, self.asked_s = time.monotonic(), 0.0  # asked_s: when an answer began to be awaited; 0: none is
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
+        self.asked_s = time.monotonic()
         self.member.receiver.greet()
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         member, receiver = self.member, self.member.receiver
         was_greeted = receiver.greeted
+        self.heard_s, self.asked_s = time.monotonic(), 0.0
         try:
             receiver.hear(data, time.monotonic_ns())
         except (Malformed, IndexError, UnicodeDecodeError) as error:
@@ -111,6 +119,8 @@ class Link(asyncio.Protocol):
             return self.transport.abort()
         if receiver.greeted and not was_greeted:
             receiver.subscribe()
+            self.served = True
+            member.served()
         if member.habits.per_tick is None:
             receiver.answer(now_ms())
         self.flush()
@@ -126,7 +136,17 @@ class Link(asyncio.Protocol):
         if not self.gone.done():
             self.gone.set_result(None)
 
+    def keep_alive(self, silence_s: float) -> None:
+        """Sends PINGREQ if nothing was received for long; closes the connection if an answer is overdue."""
+        now = time.monotonic()
+        if self.asked_s and now - self.asked_s > silence_s:
+            self.transport.abort()
+        elif not self.asked_s and now - self.heard_s > PING_S and not self.transport.is_closing():
+            self.asked_s = now
+            self.transport.write(b"\xc0\x00")
+
     def leave(self, orderly: bool) -> None:
+        self.left = True
         if orderly and self.member.receiver.greeted:
             self.transport.write(b"\xe0\x00")
             self.transport.close()
@@ -148,6 +168,16 @@ class Member:
         self.may_come = asyncio.Event()
         self.may_come.set()
         self.away_for = 0
+        self.lost_ms = 0.0  # when its connection ended against its will; 0: it has not, or it is served again
+        self.waited_ms: list[float] = []  # from there until it was served again
+        self.ends, self.welcome_s = 0, 0.0  # connections with a CONNACK that have ended so; when it came last
+
+    def served(self) -> None:
+        """CONNACK has come."""
+        self.welcome_s = time.monotonic()
+        if self.lost_ms:
+            self.waited_ms.append(now_ms() - self.lost_ms)
+            self.lost_ms = 0.0
 
     async def live(self) -> None:
         """Connects again and again."""
@@ -155,7 +185,8 @@ class Member:
         while True:
             await self.may_come.wait()
             try:
-                _, self.link = await loop.create_connection(lambda: Link(self), *crowd.target)
+                connecting = loop.create_connection(lambda: Link(self), *crowd.target(self.chance))
+                _, self.link = await asyncio.wait_for(connecting, crowd.job.get("silence_s"))
             except OSError:  # the service is down, or not up yet
                 await asyncio.sleep(self.chance.uniform(0.03, 0.15))
                 continue
@@ -163,9 +194,14 @@ class Member:
             if self.habits.kind == BREAKING:
                 loop.call_later(self.chance.uniform(0.2, 4), self.break_off, self.link)
             await self.link.gone
-            self.link = None
+            self.ends += self.link.served and not self.link.left
+            if not self.link.left and not self.lost_ms:
+                self.lost_ms = now_ms()
+            was_served, self.link = self.link.served, None
             if tick:
                 tick.cancel()
+            if not was_served:
+                await asyncio.sleep(self.chance.uniform(0.03, 0.15))
 
     async def tick(self) -> None:
         """Acknowledges slowly."""
@@ -186,7 +222,7 @@ class Member:
             if not self.away_for:
                 self.may_come.set()
         elif self.habits.kind == AWAY and self.chance.random() < 0.4:
-            self.away_for = self.chance.randint(2, 6)
+            self.away_for, self.lost_ms = self.chance.randint(2, 6), 0.0
             self.may_come.clear()
             if self.link:
                 self.link.leave(self.chance.random() < 0.5)
@@ -221,17 +257,29 @@ async def end_session(target: tuple[str, int], name: str) -> None:
 class Crowd:
     """All of them, and the real clients."""
 
-    def __init__(self, job: dict, target: str):
+    def __init__(self, job: dict):
         self.job, self.draw = job, Draw(job)
-        self.turn_to(target)
+        self.turn_to(job.get("targets") or [job["target"]])
         payloads = Payloads(job["run"])
         manners = [self.draw.manner(number) for number in range(job["subscribers"])]
         self.members = [Member(self, Receiver(manner, payloads), self.draw.habits(manner)) for manner in manners]
         self.real = Real(job, payloads)
 
-    def turn_to(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self.target = (host, int(port))
+    def turn_to(self, targets: list[str]) -> None:
+        self.targets = [(host, int(port)) for host, _, port in (target.rpartition(":") for target in targets)]
+
+    def target(self, chance: random.Random) -> tuple[str, int]:
+        return self.targets[0] if len(self.targets) == 1 else chance.choice(self.targets)
+
+    async def keep_alive(self) -> None:
+        """Of all: their connections end where nothing is answered."""
+        while silence_s := self.job.get("silence_s"):
+            began = time.monotonic()
+            await asyncio.sleep(PING_S / 4)
+            late_s = time.monotonic() - began - PING_S / 4  # this process has had no time, and not the service
+            for member in self.members:
+                if member.link:
+                    member.link.keep_alive(silence_s + late_s)
 
     def state(self) -> dict:
         return {
@@ -242,11 +290,18 @@ class Crowd:
             "due": sum(len(member.receiver.due) + len(member.receiver.held) for member in self.members),
         }
 
+    def ends(self) -> dict:
+        steady = [member for member in self.members if member.habits.kind != BREAKING]
+        found = {"ends": [member.ends for member in steady], "welcome_s": [member.welcome_s for member in steady]}
+        for member in self.members:
+            member.ends = 0
+        return found
+
     async def follow(self, line: str) -> bool:
         """Does what a line says. `False`: that was all."""
         word, _, rest = line.strip().partition(" ")
-        if word == "target":
-            self.turn_to(rest)
+        if word in ("target", "targets"):
+            self.turn_to(rest.split())
         elif word == "cycle":
             for member in self.members:
                 member.cycle()
@@ -255,6 +310,8 @@ class Crowd:
                 member.back()
         elif word == "ask":
             print(json.dumps(self.state()), flush=True)
+        elif word == "ends":
+            print(json.dumps(self.ends()), flush=True)
         elif word == "end":
             await self.end()
             return False
@@ -270,15 +327,16 @@ class Crowd:
             if member.link:
                 member.link.leave(orderly=True)
         all_heard = [member.receiver.heard for member in self.members] + self.real.heard()
-        await asyncio.wait_for(asyncio.gather(*(end_session(self.target, heard.name) for heard in all_heard)), 60)
+        await asyncio.wait_for(asyncio.gather(*(end_session(self.targets[0], heard.name) for heard in all_heard)), 60)
         with open(self.job["heard"], "w") as file:
             file.writelines(json.dumps(as_json(heard)) + "\n" for heard in all_heard)
-        print(json.dumps(self.state()), flush=True)
+        waited_ms = [round(ms) for member in self.members for ms in member.waited_ms]
+        print(json.dumps(self.state() | {"waited_ms": waited_ms, "refused": sum(member.receiver.refused for member in self.members)}), flush=True)
 
     async def run(self) -> None:
         orders = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-        self.tasks = [asyncio.create_task(member.live()) for member in self.members]
+        self.tasks = [asyncio.create_task(of) for of in (*(member.live() for member in self.members), self.keep_alive())]
         await self.real.start()
         try:
             while (line := await orders.readline()) and await self.follow(line.decode()):
@@ -290,7 +348,7 @@ class Crowd:
 async def main() -> None:
     with open(sys.argv[1]) as file:
         job = json.load(file)
-    await Crowd(job, job["target"]).run()
+    await Crowd(job).run()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 `copies.py` the judge."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import events
 import messages
 import receiver
 import watch  # tests/python: found by way of stand
+from brokers import BrokersKilled
 from generator import Orders
-from scenarios import Kill9
-from stand import Failed, Load, free_ports
+from scenarios import Kill9, Scenario
+from stand import Failed, Load, Skipped, free_ports
 
 # Nothing may be dropped: each missing copy is a fault. Real clients always come back to the same port. What everybody may read is asked for
 # all the same: a start does not know it before a client is back.
@@ -34,12 +36,14 @@ acl_file = "{acl}"
 SUBSCRIBED_WITHIN_S = 60
 # Every so many cycles the service has more time, so that its clients come to rest before it is killed.
 LONG_CYCLE, LONGER_S = 3, 3.0
+# What the service's log says of a message that it dropped for want of room.
+DROPPED = re.compile('event="message_dropped".*reason="(too many messages wait|the shard has no room)')
 # A round is over when nothing has come for so long, and nothing waits.
 STILL_S = 1.0
 COUNTED = {
     "messages answered": "messages answered", "copies expected": "copies expected", "copies received": "copies received",
     "copies missing": "missing", "copies doubled at QoS 2": "doubled at QoS 2", "copies out of order": "out of order",
-    "copies again, with DUP": "repeats with DUP", "copies again, without DUP": "repeats by publishers",
+    "copies late, of a later sending": "late, of a later sending by their publishers", "copies again, with DUP": "repeats with DUP", "copies again, without DUP": "repeats by publishers",
     "copies of unanswered messages": "copies of messages that were not answered",
     "QoS 2 published again across a kill (B8)": "QoS 2 published again across a kill (B8)",
 }  # fmt: skip
@@ -65,6 +69,10 @@ class Crowd(Orders):
         self.order("ask")
         return self.read()
 
+    def ends(self) -> dict:
+        self.order("ends")
+        return self.read()
+
     def read(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
@@ -73,7 +81,8 @@ class Crowd(Orders):
 
     def end(self) -> list[copies.Heard]:
         self.order("end")
-        self.read()
+        last = self.read()
+        self.waited_ms, self.refused = last["waited_ms"], last["refused"]
         self.process.wait(60)
         with open(self.heard_file) as lines:
             return [receiver.from_json(json.loads(line)) for line in lines]
@@ -101,6 +110,7 @@ class Subscribers(Kill9):
         self.crowd: Crowd | None = None
         self.port = free_ports(1)[0]
         self.still_s: list[float] = []
+        self.waited_ms: list[int] = []  # subscribers, from the end of a connection that the service ended
         super().prepare()
 
     def start_service(self, **settings: object) -> None:
@@ -110,8 +120,8 @@ class Subscribers(Kill9):
 
     def begin_round(self) -> Load:
         options, name = self.options, f"r{self.rounds + 1}"
-        job = {
-            "seed": options.seed, "run": self.rounds + 1, "round": name, "subscribers": options.subscribers, "clients": options.clients, "topics": self.TOPICS,
+        job = self.crowd_manners() | {
+            "seed": options.seed, "run": self.rounds + 1, "round": name, "subscribers": options.subscribers, "clients": options.clients, "topics": self.TOPICS, "wide": options.wide,
             "port": self.port, "target": self.target, "real": options.real,
         }  # fmt: skip
         self.crowd = Crowd(self.work / f"crowd-{name}", job)
@@ -123,6 +133,10 @@ class Subscribers(Kill9):
             time.sleep(0.1)
         self.say(f"{state['of']} have subscribed")
         return super().begin_round()
+
+    def crowd_manners(self) -> dict:
+        """What else its job says."""
+        return {}
 
     def spawn(self) -> None:
         super().spawn()
@@ -146,10 +160,13 @@ class Subscribers(Kill9):
             verdict.fault("J12: not at rest", waiting)
         crowd, self.crowd = self.crowd, None
         heard = crowd.end()
+        self.waited_ms += crowd.waited_ms
+        self.counts["CONNACKs that refused subscribers"] += crowd.refused
         found = messages.read_events(events.read(load.events.read_bytes()))
         # A group may wait for the one before it.
         acknowledged_ms = copies.ACKNOWLEDGED_MS + 2 * self.options.hold_writes
-        judge = copies.Judge(copies.Round(found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms, self.REREADS), verdict)
+        round = copies.Round(found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms, self.REREADS, self.has_dropped(), self.hurt_ns())
+        judge = copies.Judge(round, verdict)
         for each in heard:
             judge.subscriber(each)
         if not verdict.faults and not self.options.keep:
@@ -159,13 +176,29 @@ class Subscribers(Kill9):
         into["faults"] |= verdict.faults
         into["passed"] = into["passed"] and not verdict.faults
 
+    def hurt_ns(self) -> list[tuple[int, int]] | None:
+        """With several instances: in which spans faults could end connections."""
+        return None
+
+    def log(self) -> str:
+        """What the service has said."""
+        return self.service.log_file.read_text(errors="replace")
+
+    def waiting(self) -> int:
+        """Messages that the service has for subscribers."""
+        return watch.read(self.service.get("/metrics")[1])["stored_messages"]
+
+    def has_dropped(self) -> bool:
+        """Whether the service had no room for some message; one that was killed between two looks at its counters has said so in its log, if at all."""
+        return self.watch.scrapes.most["deliveries_queue_full"] > 0 or bool(DROPPED.search(self.log()))
+
     def wait_still(self) -> str:
         """Until all are connected and have acknowledged all. What is left, in words, if it takes longer than --patience."""
         begin = time.monotonic()
         seen, since = -1, begin
         while True:
             state, now = self.crowd.state(), time.monotonic()
-            stored = watch.read(self.service.get("/metrics")[1])["stored_messages"]
+            stored = self.waiting()
             if state["copies"] != seen:
                 seen, since = state["copies"], now
             is_still = state["connected"] == self.options.subscribers and not state["due"] and not stored and now - since >= STILL_S
@@ -181,19 +214,27 @@ class Subscribers(Kill9):
         self.facts["s until all had all, after each round's end"] = self.still_s
         broken = [kind for kind in self.faults if kind.startswith("J")]
         self.checks["what was answered is with the subscribers, of QoS 2 once, in order (J1 to J7)"] = self.counts["copies expected"] > 0 and not broken
-        self.checks["no message for them was dropped"] = self.watch.scrapes.most["deliveries_queue_full"] == 0
+        self.checks["no message for them was dropped"] = not self.has_dropped()
 
 
-class Machine(Subscribers):
-    """As `subscribers`, with `[broker]`: each kill takes the data directory, too, and the next start is an empty machine. Messages since the last commit come again."""
+class Machine(BrokersKilled, Subscribers):
+    """As `subscribers`, with `[broker]`: each kill takes the data directory, too, and the next start is an empty machine. Messages since the last commit come again.
+    With --brokers 3 a broker is killed with -9 now and then, and started again some cycles later."""
 
     name = "machine"
     plain = Subscribers.plain | {"real": False}
     short = plain | {"cycles": 3, "round": 3, "subscribers": 100}
-    long = plain | {"cycles": 50, "round": 25, "subscribers": 2_000, "rate": 5_000}
+    long = plain | {"cycles": 100, "round": 10, "brokers": 3, "subscribers": 2_000, "wide": 0, "rate": 5_000, "clients": 2_000, "qos": "0:1:1"}
     needs = ()
-    MORE = MORE + '[broker]\nkafka = "main"\n'
+    # Room for all that waits: nothing may be dropped.
+    MORE = MORE + '[broker]\nkafka = "main"\nsessions_bytes_max = "8GiB"\n'
     REREADS = True
+
+    @classmethod
+    def made(cls, options, program: Path | None = None) -> Scenario:
+        if options.spool == "stored":
+            raise Skipped("machine takes the disk away, and what `stored` answers with it: it needs --spool none or replicated")
+        return super().made(options, program)
 
     def kill(self) -> None:
         super().kill()

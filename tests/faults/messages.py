@@ -2,7 +2,8 @@
 became of each."""
 
 import struct
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Iterable, NamedTuple
 
 import events
@@ -73,6 +74,13 @@ class Payloads:
         return key, qos
 
 
+class Sending(NamedTuple):
+    """One time that a message was sent."""
+
+    place: int  # among all that its client has sent
+    ns: int  # on the generator's clock
+
+
 @dataclass(slots=True)
 class Published:
     """One message, as its publisher sent it and was answered."""
@@ -83,6 +91,7 @@ class Published:
     sends: int = 1
     crossed: int = 0  # sent again to a later start of the service, without an answer until then
     answered: bool = False
+    sendings: list[Sending] = field(default_factory=list)
 
 
 class Run(NamedTuple):
@@ -94,7 +103,7 @@ class Run(NamedTuple):
 
 def read_events(found: Iterable[events.Event]) -> Run:
     """What the generator wrote with --events."""
-    run, start = Run({}, []), {}
+    run, start, sent = Run({}, []), {}, Counter()
     for event in found:
         key = Key(event.client, event.number)
         if event.kind == events.MARK:
@@ -103,9 +112,11 @@ def read_events(found: Iterable[events.Event]) -> Run:
             start[event.client] = event.number
         elif event.kind == events.PUBLISH:
             here, known = start[event.client], run.messages.get(key)
+            sent[event.client] += 1
             if known is None:
-                run.messages[key] = Published(event.detail & 3, event.ns, here)
+                run.messages[key] = Published(event.detail & 3, event.ns, here, sendings=[Sending(sent[event.client], event.ns)])
                 continue
+            known.sendings.append(Sending(sent[event.client], event.ns))
             known.sends += 1
             known.crossed += here != known.start and not known.answered
             known.start = here

@@ -24,6 +24,7 @@ class Manner:
     receive_maximum: int = 65_535  # 5.0
     aliases: int = 0  # Topic Alias Maximum
     at_release: bool = False  # it hands a message of QoS 2 on at PUBREL instead of at PUBLISH
+    refusals: tuple[int, ...] = ()  # what CONNACK may say: it comes again later
 
     @property
     def open_max(self) -> int:
@@ -57,6 +58,7 @@ class Receiver:
         self.out = bytearray()
         self.connection, self.ended_ms = -1, []  # counted; when each ended
         self.greeted = self.known = False
+        self.refused = 0
         self.subscribed: dict[int, list[Filter]] = {}  # what has a SUBACK to come, by packet identifier
         self.held: dict[int, Key] = {}  # QoS 2: packet identifiers that it has had and that are not released
         self.acknowledged: dict[Key, tuple[int, float]] = {}  # QoS 1: on which connection, and when
@@ -143,7 +145,7 @@ class Receiver:
         elif not self.greeted:
             raise Malformed(f"a packet of type {kind} before CONNACK")
         elif kind == PUBLISH:
-            self.publish(first, body)
+            self.publish(first, body, now_ns)
         elif kind == PUBREL:
             self.pubrel(int.from_bytes(body[:2], "big"))
         elif kind == SUBACK:
@@ -152,6 +154,9 @@ class Receiver:
             raise Malformed(f"a packet of type {kind}")
 
     def connack(self, body: bytes) -> None:
+        if body[1] in self.manner.refusals and not self.greeted:
+            self.refused += 1
+            return
         if self.greeted or body[1]:
             raise Malformed("a second CONNACK" if self.greeted else f"CONNACK {body[1]:#04x}")
         self.greeted = True
@@ -172,7 +177,7 @@ class Receiver:
         known = [filter.text for filter in filters]
         self.heard.filters = [filter._replace(since_ns=now_ns) if filter.text in known else filter for filter in self.heard.filters]
 
-    def publish(self, first: int, body: bytes) -> None:
+    def publish(self, first: int, body: bytes, now_ns: int) -> None:
         length = 2 + int.from_bytes(body[:2], "big")
         topic, qos, dup, packet_id = body[2:length].decode(), first >> 1 & 3, bool(first & 8), 0
         if qos:
@@ -189,7 +194,7 @@ class Receiver:
         wanted = sorted(filter.identifier for filter in self.heard.filters if filter.identifier and filter.matches(topic))
         if self.manner.v5 and sorted(identifiers) != wanted:
             self.fault("J7: identifiers", f"{key} on {topic}: {identifiers}, not {wanted}")
-        self.note(Copy(self.connection, key, topic, qos, dup), packet_id)
+        self.note(Copy(self.connection, key, topic, qos, dup, came_ns=now_ns), packet_id)
 
     def properties(self, data: bytes, topic: str) -> tuple[str, list[int]]:
         """The topic, also if an alias says it, and the Subscription Identifiers."""

@@ -12,26 +12,29 @@ from pathlib import Path
 from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
+import instances
 import kept
+import moves
 import remote_frozen
 import remotes
 import rules
 import sources
 
 # They import the others' base, so that cannot name them.
-for made in (hostile.Hostile, kept.Subscribers, kept.Machine, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen):
+for made in (hostile.Hostile, kept.Subscribers, kept.Machine, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen,
+             instances.Instances, instances.Growth, moves.Takeovers, moves.InstanceLost):  # fmt: skip
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
     "clients": 50, "window": 64, "per_write": 8, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
-    "reconnect_every": 5_000, "subscribers": 500,
+    "reconnect_every": 5_000, "subscribers": 500, "wide": 1.0, "qos": "1:2:2", "real": True, "ready_within": 10.0,
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
-    **{f"J{number}": (f"J{number}:",) for number in (1, 2, 3, 4, 5, 7, 12)},
+    **{f"J{number}": (f"J{number}:",) for number in (1, 2, 3, 4, 5, 7, 8, 12)},
     **{f"K{number}": (f"K{number}:",) for number in range(1, 9)}, **{f"Q{number}": (f"Q{number}:",) for number in range(1, 4)},
     "standard": ("against the standard",), "finished": ("client did not finish",),
 }  # fmt: skip
@@ -169,10 +172,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--spool", choices=SPOOLS, help="stored, replicated: sinks with a disk buffer; none: in memory (default); `long` runs all three")
     made.add_argument("--cycles", type=int, help="how often the fault comes")
     made.add_argument("--short", action="store_true", help="as small as in `short`")
+    made.add_argument("--long", action="store_true", help="as large as in `long`")
     made.add_argument("--seconds", type=float, help="no new cycle after so long; `long` shares them out among its parts")
     made.add_argument("--round", type=int, help="cycles of one generator, Kafka topic and verdict")
     made.add_argument("--clients", type=int)
-    made.add_argument("--qos", default="1:2:2", help="weights of QoS 0, 1 and 2")
+    made.add_argument("--qos", help="weights of QoS 0, 1 and 2 (default 1:2:2)")
     made.add_argument("--rate", type=int, help="messages a second; 0: all that goes (default)")
     made.add_argument("--window", type=int, help="a client's messages without an answer")
     made.add_argument("--per-write", type=int, help="messages that a client sends at once (default 8)")
@@ -187,17 +191,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
     made.add_argument("--append", choices=("written", "mapped"), default="written", help="how the spool's segments are appended to")
     made.add_argument("--brokers", type=int, choices=(1, 3))
-    made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes")
+    made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes; instances: the longest")
     made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
-    made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence")
+    made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence; instances: that of one that was killed, at most")
+    made.add_argument("--takeovers", type=int, metavar="N", help="takeovers: how many (default 1000)")
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
-    made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients")
-    made.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="subscribers: a dozen real clients as well")
+    made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients; takeovers, instance-lost: clients that are only connected")
+    made.add_argument("--wide", type=float, metavar="X", help="subscribers: so much of the usual share of them asks for very many topics, 4 in 100 (default 1)")
+    made.add_argument("--real", action=argparse.BooleanOptionalAction, help="subscribers: a dozen real clients as well (machine: not by itself)")
     made.add_argument("--b8", action=argparse.BooleanOptionalAction, default=True, help="subscribers: QoS 2 comes once also if its publisher sends it again across a kill (rule B8); otherwise that is counted")
     made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
     made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
     made.add_argument("--patience", type=int, default=90, metavar="S", help="I7: all is answered so long after the last message of a round (default 90)")
-    made.add_argument("--ready-within", type=float, default=10.0, metavar="S", help="kill9: ready so soon after a start (default 10)")
+    made.add_argument("--ready-within", type=float, metavar="S", help="kill9: ready so soon after a start (default 10)")
     made.add_argument("--hold-writes", type=int, default=0, metavar="MS", help="what goes to the disk goes there so much later, and dies with the process until then")
     made.add_argument("--insist", action=argparse.BooleanOptionalAction, help="clients send once more what was forgotten (default: without a spool)")
     made.add_argument("--level", choices=("received",), help="another acknowledge, which promises less: to see the judge say so")
@@ -228,10 +234,10 @@ def plan(asked: argparse.Namespace, name: str) -> list[argparse.Namespace]:
     if name == "short":
         # What appends do when the process, the room or the disk goes is seen for both ways.
         mapped = scenarios.BOTH_APPENDS if asked.spool not in (None, "none") else ()
-        both = [(each, append) for each in scenarios.ALL for append in ("written", "mapped") if append == "written" or each in mapped]
+        both = [(each, append) for each, made in scenarios.ALL.items() if made.in_short for append in ("written", "mapped") if append == "written" or each in mapped]
         return [of(argparse.Namespace(**vars(asked) | {"append": append}), each, "short") for each, append in both]
     if name != "long":
-        return [of(asked, name, "short" if asked.short else "")]
+        return [of(asked, name, "short" if asked.short else "long" if asked.long else "")]
     parts = [part for part in scenarios.LONG if asked.spool in (None, part.spool)]
     about = sum(part.seconds for part in parts)
     made = []

@@ -26,6 +26,7 @@ class Scenario(Stand):
     short: dict[str, object] = {}  # options of `scripts/faults short`, in CI's time
     long: dict[str, object] = {}
     needs: tuple[str, ...] = ()  # "spool", "faults"
+    in_short = True  # of `scripts/faults short`
 
     @classmethod
     def made(cls, options, program: Path | None = None) -> "Scenario":
@@ -732,11 +733,9 @@ headers = {{ round = "{number}" }}
     def judge(self) -> None:
         super().judge()
         self.facts["ms until a reload was done"] = quantiles([round(s * 1000) for s in self.reload_s])
-        page = self.service.get("/metrics")[1]
-        taken = [line for line in page.splitlines() if "sink_records_in_total" in line and 'sink="beside-' in line]
-        rows = sum(float(line.rsplit(" ", 1)[1]) for line in taken)
+        rows = sum(readers.ends(self.bootstrap, "faults-beside").values())
         self.checks["the second sinks took messages"] = rows > 0
-        self.facts["messages that the second sinks took"] = int(rows)
+        self.facts["messages that the second sinks took"] = rows
         self.checks["no connection was lost"] = self.counts["connections: lost"] == 0 and self.counts["connections: accepted"] > 0
         self.facts["clients of listeners that come and go"] = self.guests
         told = self.guests["connected"] == self.guests["told"]
@@ -770,6 +769,7 @@ LONG = (
     Part("kill9", "stored", 300, {"cycles": 100} | MAPPED), Part("disk-full", "stored", 120, {"cycles": 2} | MAPPED),
     Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
     Part("subscribers", "stored", 1_000), Part("subscribers", "stored", 300, {"cycles": 50, "hold_writes": 100, "rate": 100}),
+    Part("machine", "none", 1_800), Part("instances", "none", 1_800), Part("growth", "none", 180), Part("takeovers", "none", 240), Part("instance-lost", "none", 240),
     Part("power-cut", "stored", 600), Part("power-cut", "replicated", 200, {"cycles": 30}), Part("power-cut", "stored", 200, {"cycles": 30} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),

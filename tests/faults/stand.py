@@ -152,13 +152,13 @@ class Load(Orders):
 
     def __init__(self, stand: "Stand", number: int, target: str):
         options = stand.options
-        self.stand, self.name, self.topic = stand, f"r{number}", f"faults-r{number}"
+        self.stand, self.name = stand, f"r{number}"
+        self.topic = stand.topic_of(self.name)
         self.run, self.seed = number, options.seed + number
         self.marked_ns: list[int] = []  # when, on this machine's monotonic clock
         self.folder = stand.work / self.name
         self.folder.mkdir()
         self.report_file, self.timeline, self.events = (self.folder / name for name in ("report.json", "timeline.jsonl", "events.bin"))
-        readers.create_topic(stand.bootstrap, self.topic, PARTITIONS)
         command = [
             proof.generator(), "flow", "--control", "--target", target, "--kafka", stand.bootstrap, "--kafka-topic", self.topic,
             "--topic", f"flow/{self.name}/{{client}}/{{topic}}", "--topics", 2, "--messages", 1 << 40, "--clients", options.clients,
@@ -284,6 +284,12 @@ class Stand:
         self.rss_kib = max(self.rss_kib, self.service.status("VmHWM"))
 
     # ---- rounds -------------------------------------------------------------------------------------------------------------------
+
+    def topic_of(self, round: str) -> str:
+        """Makes the Kafka topic in which a round's messages are judged."""
+        topic = f"faults-{round}"
+        readers.create_topic(self.bootstrap, topic, PARTITIONS)
+        return topic
 
     def begin_round(self) -> Load:
         self.rounds += 1

@@ -11,7 +11,7 @@ import messages
 import receiver
 from copies import ACKNOWLEDGED_MS, NEVER, Copy, Filter, Heard, Judge, Round, Verdict
 from link import packet, text
-from messages import Key, Payloads, Published, Run, Wrong
+from messages import Key, Payloads, Published, Run, Sending, Wrong
 
 S = 1_000_000_000
 
@@ -23,9 +23,17 @@ class World:
         self.messages = {Key(0, number): Published(qos, number * S, 0, answered=True) for number in range(count)}
         self.qos = min(qos, asked)
         self.heard = Heard("one", [Filter("flow/r1/0/+", asked)])
-        self.b8 = True
+        self.b8, self.rereads, self.dropped, self.hurt = True, False, False, None
         for key in self.messages:
             self.get(key.number)
+
+    def publish(self, *numbers: int, ns: int = 0) -> None:
+        """Its publisher has sent these, in this order, after all others."""
+        for number in numbers:
+            message = self.messages[Key(0, number)]
+            place = 1 + max((sending.place for each in self.messages.values() for sending in each.sendings), default=-1)
+            message.sends += bool(message.sendings)
+            message.sendings.append(Sending(place, ns))
 
     def get(self, number: int, connection: int = 0, **more) -> None:
         handed_on = more.pop("handed_on", True)
@@ -39,7 +47,7 @@ class World:
 
     def verdict(self) -> Verdict:
         run = Run(self.messages, [0, 3 * S])
-        judge = Judge(Round(run, "r1", 1, 1, [100, 200], self.b8), Verdict())
+        judge = Judge(Round(run, "r1", 1, 1, [100, 200], self.b8, rereads=self.rereads, dropped=self.dropped, hurt=self.hurt), Verdict())
         judge.subscriber(self.heard)
         return judge.verdict
 
@@ -104,6 +112,86 @@ class Judged(unittest.TestCase):
         world = World(1)
         world.heard.copies[2], world.heard.copies[3] = world.heard.copies[3], world.heard.copies[2]
         self.finds(world, "J3: order", "J3: order on a connection")
+
+    def test_what_is_from_before_suback_may_come_late_where_kafka_is_read_again(self):
+        for rereads, late, kinds in ((False, 1, ("J3: order",)), (True, 1, ()), (True, 4, ("J3: order",))):
+            world = World(1, 1)
+            world.rereads, world.heard.filters = rereads, [Filter("flow/r1/0/+", 1, since_ns=150)]
+            world.lose(late)
+            world.get(late, connection=1)
+            self.finds(world, *kinds)
+
+    def again(self, hurt: list, qos: int = 1, **more) -> World:
+        """With several instances: message 3 comes once more, on connection 1 at 50, if a test says nothing else."""
+        world = World(qos)
+        world.hurt = hurt
+        world.get(3, **({"connection": 1, "came_ns": 50} | more))
+        return world
+
+    def test_with_several_instances_qos_1_comes_again_after_a_fault_or_with_dup(self):
+        touched = [(10, 40), (45, 60)]
+        for hurt, dup, kinds in ((touched, False, ()), (touched, True, ()), ([(10, 40)], True, ()), ([(10, 40)], False, ("J4: sent again without DUP",))):
+            self.finds(self.again(hurt, dup=dup), *kinds)
+
+    def test_with_several_instances_nothing_comes_again_on_its_connection(self):
+        world = self.again([(10, 60)], connection=0, dup=True)
+        self.finds(world, "J3: order on a connection", "J8: again on its connection")
+        world.messages[Key(0, 3)].sends = 2
+        self.finds(world)
+
+    def test_with_several_instances_qos_2_comes_once_whatever_happens(self):
+        self.finds(self.again([(10, 60)], qos=2), "J2: doubled at QoS 2")
+
+    def test_with_several_instances_what_is_missing_or_out_of_order_is_found_in_a_fault_too(self):
+        for qos in (1, 2):
+            world = World(qos)
+            world.hurt = [(0, NEVER)]
+            world.lose(3)
+            self.finds(world, f"J1: missing, published at QoS {qos}")
+            world.get(3)
+            self.finds(world, "J3: order", "J3: order on a connection")
+
+    def test_what_was_acknowledged_long_before_comes_again_in_a_fault_only(self):
+        for hurt, ms, kinds in (([(10, 60)], 2_600, ()), ([(60, 70)], 2_600, (1,)), ([(60, 70)], 2_400, ()), ([(10, 60)], 20_001, (1,))):
+            world = self.again(hurt, dup=True, acknowledged_ms=ms)
+            self.finds(world, *("J4: sent again long after it was acknowledged" for _ in kinds))
+
+    def test_with_several_instances_what_is_from_before_suback_may_come_late(self):
+        for late, kinds in ((1, ()), (4, ("J3: order",))):
+            world = World(1, 1)
+            world.hurt, world.heard.filters = [], [Filter("flow/r1/0/+", 1, since_ns=150)]
+            world.lose(late)
+            world.get(late, connection=1)
+            self.finds(world, *kinds)
+
+    def late(self, *order: int, ns: int = 0) -> World:
+        """All were sent, and then 2 to 5 once more; copies came in this order."""
+        world = World(1)
+        world.publish(*range(6))
+        world.publish(2, 3, 4, 5, ns=ns)
+        world.heard.copies.clear()
+        for number in order:
+            world.get(number)
+        return world
+
+    def test_a_first_copy_may_be_of_a_later_sending_where_the_service_had_no_room(self):
+        world = self.late(0, 1, 4, 2, 3, 5, 4)
+        self.finds(world, "J3: order")
+        world.dropped = True
+        self.assertEqual(self.finds(world)["copies late, of a later sending"], 2)
+
+    def test_a_later_sending_has_its_place_too(self):
+        for order in ((0, 1, 4, 3, 2, 5), (0, 4, 1, 2, 3, 5), (2, 0, 1, 3, 4, 5)):
+            world = self.late(*order)
+            world.dropped = True
+            self.finds(world, "J3: order")
+
+    def test_a_copy_that_came_before_a_later_sending_is_not_of_that(self):
+        world = self.late(0, 1, 4, 2, 3, 5, ns=5 * S)
+        world.dropped = True
+        self.finds(world)
+        world.heard.copies = [copy._replace(came_ns=4 * S) for copy in world.heard.copies]
+        self.finds(world, "J3: order")
 
     def test_another_publisher_topic_or_qos_has_an_order_of_its_own(self):
         world = World(1)
@@ -216,9 +304,9 @@ class Messages(unittest.TestCase):
         later = event(7, 1, events.CONNACK) + event(8, 7, events.PUBLISH, 10) + event(8, 8, events.PUBLISH, 10)
         run = messages.read_events(events.read(data + again + later))
         self.assertEqual(run.marks_ns, [2])
-        self.assertEqual(run.messages[Key(3, 7)], Published(2, 3, 1, sends=3, crossed=1))
-        self.assertEqual(run.messages[Key(3, 8)], Published(2, 3, 1, sends=2, crossed=0, answered=True))
-        self.assertEqual(run.messages[Key(3, 9)], Published(1, 3, 0))
+        self.assertEqual(run.messages[Key(3, 7)], Published(2, 3, 1, sends=3, crossed=1, sendings=[Sending(1, 3), Sending(4, 6), Sending(5, 8)]))
+        self.assertEqual(run.messages[Key(3, 8)], Published(2, 3, 1, sends=2, crossed=0, answered=True, sendings=[Sending(2, 3), Sending(6, 8)]))
+        self.assertEqual(run.messages[Key(3, 9)], Published(1, 3, 0, sendings=[Sending(3, 3)]))
 
 
 RUN = 9
@@ -384,7 +472,7 @@ class Receives(unittest.TestCase):
 
 class Drawn(unittest.TestCase):
     def test_there_are_some_of_each_kind(self):
-        draw = crowd.Draw({"seed": 1, "round": "r1", "clients": 40, "topics": 2})
+        draw = crowd.Draw({"seed": 1, "round": "r1", "clients": 40, "topics": 2, "wide": 1.0})
         manners = [draw.manner(number) for number in range(500)]
         habits = [draw.habits(manner) for manner in manners]
         matches = sum(any(filter.matches(f"flow/r1/{client}/{topic}") for filter in manner.filters) for manner in manners for client in range(40) for topic in range(2))

@@ -19,19 +19,38 @@ export const browser = await chromium.launch({
 });
 
 export const faults = [];
-/** Forgets what the browser itself says of an answer that is meant to be refused. */
-export function expected(text) {
-  assert.ok(faults.some((fault) => fault.includes(text)), `nothing was said of ${text}`);
+/** Waits for what the browser itself says of an answer that is meant to be refused, and forgets it. Its message may come after the page has the answer. */
+export async function expected(text) {
+  await until(`the browser says ${text}`, () => faults.some((fault) => fault.includes(text)));
+  forget(text);
+}
+/** Forgets what the browser may have said. */
+export function forget(text) {
   for (let i = faults.length - 1; i >= 0; i--) if (faults[i].includes(text)) faults.splice(i, 1);
 }
+/** A desktop, a phone, and the desktop at 200 %: half of its pixels in each direction, each twice as large. */
+const SIZES = {
+  wide: { viewport: { width: 1280, height: 900 } },
+  narrow: { viewport: { width: 320, height: 640 } },
+  zoomed: { viewport: { width: 640, height: 450 }, deviceScaleFactor: 2 },
+};
 /** A page of its own browser; `from`: where its requests may go. */
-export async function open(theme, viewport = { width: 1280, height: 900 }, from = origin) {
-  const context = await browser.newContext({ viewport, colorScheme: theme });
+export async function open(theme, viewport = SIZES.wide.viewport, from = origin, more = {}) {
+  const context = await browser.newContext({ viewport, colorScheme: theme, ...more });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
+  // The files of this checkout in the place of those that the service was built with. The page itself is the service's: its headers hold,
+  // and its WebSocket may be opened.
+  if (process.env.DASHBOARD_FILES) {
+    await page.route(`${from}/ui/**`, (route) => {
+      const path = new URL(route.request().url()).pathname.split('/ui/')[1];
+      return !path || path === 'mqtt' ? route.continue() : route.fulfill({ path: join(process.env.DASHBOARD_FILES, path) });
+    });
+  }
   page.on('console', (message) => message.type() === 'verbose' || faults.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
   page.on('request', (request) => request.url().startsWith(`${from}/`) || faults.push(`a request to ${request.url()}`));
+  page.on('websocket', (socket) => socket.url().startsWith(`${from.replace('http', 'ws')}/`) || faults.push(`a WebSocket to ${socket.url()}`));
   page.on('dialog', (dialog) => faults.push(`a dialog: ${dialog.message()}`));
   await page.addInitScript(() => addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));
   return page;
@@ -62,26 +81,43 @@ export async function api(page, path, options = {}) {
   const answer = await page.request.fetch(`${origin}/api/v1/${path}`, { headers: { 'X-Forebay': '1' }, ...options });
   return { status: answer.status(), body: await answer.json().catch(() => null) };
 }
-/** Looks at pages in both themes, at a desktop's width and a phone's. `titles`: by what follows `#/`. */
+/** Controls of a page that nobody can get into sight: beyond its sides, or cut off by what is around them. What scrolls sideways by itself shows all of them. */
+const outOfSight = () => [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')].filter((control) => {
+  if (!control.checkVisibility({ visibilityProperty: true }) || control.matches('.skip')) return false;
+  const { left, right, top, bottom } = control.getBoundingClientRect();
+  if (right - left < 1 || bottom - top < 1) return true;
+  for (let around = control.parentElement; around; around = around.parentElement) {
+    const { overflowX } = getComputedStyle(around);
+    if (overflowX === 'auto' || overflowX === 'scroll') return false;
+    const box = around.getBoundingClientRect();
+    if (overflowX !== 'visible' && (left < box.left - 1 || right > box.right + 1)) return true;
+  }
+  return left < -1 || right > innerWidth + 1;
+}).map((control) => `${control.localName} ${(control.innerText || control.getAttribute('aria-label') || control.value || '').slice(0, 40)}`);
+/** Looks at pages in both themes, at each of the sizes; those of a theme at the same time, as most of it is waiting. `titles`: by what follows `#/`. */
 export async function looks(titles, picture = async () => {}) {
   for (const theme of ['light', 'dark']) {
-    for (const [size, viewport] of Object.entries({ wide: { width: 1280, height: 900 }, narrow: { width: 320, height: 640 } })) {
-      const page = await open(theme, viewport);
-      await logIn(page, writer);
-      for (const [hash, title] of Object.entries(titles)) {
-        await page.goto(`${origin}/ui/#/${hash}`);
-        await page.getByRole('heading', { level: 1, name: title }).waitFor();
-        await page.getByText('Live', { exact: true }).waitFor();
-        await page.waitForTimeout(1200);
-        const [needed, there] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-        if (needed > there) faults.push(`${hash.slice(0, 60)} at ${viewport.width}: ${needed} wide`);
-        await axeFinds(page, `${hash.slice(0, 60)} ${theme} ${size}`);
-        await picture(page, `${hash.replaceAll('/', '-')}-${theme}-${size}`);
-      }
-      await page.context().close();
-    }
+    await Promise.all(Object.keys(SIZES).map((size) => looksAt(titles, theme, size, picture)));
     console.log(`pages in ${theme}`);
   }
+}
+async function looksAt(titles, theme, size, picture) {
+  const { viewport, ...more } = SIZES[size];
+  const page = await open(theme, viewport, origin, more);
+  await logIn(page, writer);
+  for (const [hash, title] of Object.entries(titles)) {
+    await page.goto(`${origin}/ui/#/${hash}`);
+    await page.getByRole('heading', { level: 1, name: title }).waitFor();
+    await page.getByText('Live', { exact: true }).waitFor();
+    await page.waitForTimeout(1200);
+    const [needed, there] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    if (needed > there) faults.push(`${hash.slice(0, 60)} ${size}: ${needed} wide`);
+    const unseen = await page.evaluate(outOfSight);
+    if (unseen.length > 0) faults.push(`${hash.slice(0, 60)} ${size}: out of sight: ${unseen.join('; ')}`);
+    await axeFinds(page, `${hash.slice(0, 60)} ${theme} ${size}`);
+    await picture(page, `${hash.replaceAll('/', '-')}-${theme}-${size}`);
+  }
+  await page.context().close();
 }
 /** Tabs until what has the focus has this name. */
 export async function tabTo(page, name) {

@@ -23,12 +23,12 @@ await page.keyboard.press('Enter');
 await page.getByRole('alert').waitFor();
 // That answer is a 401, which a browser writes to its console.
 await until('a wrong token is refused', () => faults.length === 1 && faults[0].includes('401'));
-expected('401');
+await expected('401');
 // Another one at once is not looked at, and the page says for how long; a right one is.
 await page.getByLabel('Token').fill('wrong again');
 await page.keyboard.press('Enter');
 await until('the next wrong one has to wait', async () => (await page.getByRole('alert').innerText()).includes('wrong tokens came from this address'));
-expected('429');
+await expected('429');
 await logIn(page, writer);
 assert.equal(await page.evaluate(() => document.cookie), '', 'no script sees the cookie');
 console.log('a right one is taken');
@@ -57,7 +57,15 @@ assert.equal(await page.locator('img[src="x"]').count(), 0);
 await page.goto(`${base}#/sinks/${encodeURIComponent('<script>alert(1)</script>')}`);
 await until('so is a name in the address', async () => (await text(page)).includes('no sink'));
 await until('and the browser says that there is none', () => faults.some((fault) => fault.includes('404')));
-expected('404');
+await expected('404');
+
+// An address that is none shows the first page.
+for (const hash of ['nothing', '__proto__', 'constructor']) {
+  await page.goto(`${base}#/about`);
+  await page.getByRole('heading', { level: 1, name: 'About' }).waitFor();
+  await page.goto(`${base}#/${hash}`);
+  await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
+}
 
 // By keyboard alone: the link to the page, to a sink, its pause and what is asked before.
 await page.goto(`${base}#/sinks`);
@@ -137,7 +145,7 @@ writeFileSync(tokensFile, kept.split('\n').filter((line) => !line.startsWith('op
 await page.getByLabel('Token').waitFor();
 assert.equal(await page.getByRole('navigation').count(), 0, 'nothing of the page is left');
 await until('the page of a withdrawn token asks for another one', () => faults.some((fault) => fault.includes('401')));
-expected('401');
+await expected('401');
 await page.getByLabel('Token').fill(reader);
 await page.keyboard.press('Enter');
 await page.getByRole('heading', { level: 1, name: 'Events' }).waitFor();

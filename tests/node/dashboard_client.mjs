@@ -3,7 +3,8 @@
 
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
-import { api, axeFinds, end, logIn, looks, open, origin, reader, rest, until, writer } from './browser.mjs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, rest, until, writer } from './browser.mjs';
 
 const [kafka] = rest;
 const kcat = (topic) => execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8' });
@@ -85,6 +86,22 @@ await page.getByLabel('Token').waitFor();
 const other = await open('dark');
 await logIn(other, writer);
 await until('the client has gone with the login', async () => !(await api(other, `clients/${id}`)).body.connected);
+
+// And with its token, which is withdrawn.
+const tokens = /^tokens_file = "(.*)"$/m.exec((await api(other, 'config/file')).body.text)[1];
+const kept = readFileSync(tokens, 'utf8');
+await other.goto(`${origin}/ui/#/client`);
+const again = await other.getByLabel('Client ID').inputValue();
+await other.getByRole('button', { name: 'Connect', exact: true }).click();
+await other.getByRole('status').getByText('Connected', { exact: true }).waitFor();
+writeFileSync(tokens, kept.split('\n').filter((line) => !line.startsWith('ops ')).join('\n'));
+await other.getByLabel('Token').waitFor();
+await expected('401');
+const withReader = { headers: { Authorization: `Bearer ${reader}`, 'X-Forebay': '1' } };
+await until('the client has gone with the token', async () => !(await (await fetch(`${origin}/api/v1/clients/${again}`, withReader)).json()).connected);
+writeFileSync(tokens, kept);
+await until('the token is back', async () => (await fetch(`${origin}/api/v1/session`, { headers: { Authorization: `Bearer ${writer}` } })).ok);
+await other.context().close();
 
 // Who may only read has none.
 const third = await open('dark');

@@ -26,11 +26,11 @@ const wrong = (line, what) => until(`line ${line}: ${what}`, async () => {
 await keys.fill('filters = "made/#"\ntopic = = "made"\n');
 await check();
 await wrong(2, 'extra `=`');
-expected('422');
+await expected('422');
 await keys.fill('filters = "made/#"\ntopic = "no topic"\n\nlingr = "1s"\nheaders = { site = "${nothing}" }\n');
 await check();
 for (const [line, what] of [[2, 'not a valid Kafka topic'], [4, 'did you mean "linger"'], [5, 'unknown variable']]) await wrong(line, what);
-expected('422');
+await expected('422');
 await page.getByRole('button', { name: 'Line 4' }).click();
 assert.equal(await keys.evaluate((field) => field.value.slice(field.selectionStart, field.selectionEnd)), 'lingr = "1s"', 'the line of a mistake is selected');
 await axeFinds(page, 'mistakes');
@@ -70,6 +70,40 @@ await until('the sink has another linger', async () => (await inForce('made.here
 await until('it is in the file', () => readFileSync(rest[1], 'utf8').includes('linger = "20ms"'));
 await page.getByRole('heading', { level: 1, name: 'made.here' }).waitFor();
 
+// Two tabs: the second does not undo a change of the first before its user has seen it.
+await page.getByRole('button', { name: 'Change' }).click();
+await until('its keys are there', async () => (await keys.inputValue()).includes('linger = "20ms"'));
+const second = await page.context().newPage();
+await second.goto(`${origin}/ui/#/sinks/made.here?edit=yes`);
+const keysThere = second.getByRole('textbox', { name: 'Keys' });
+await until('the second tab has them too', async () => (await keysThere.inputValue()).includes('linger = "20ms"'));
+await keysThere.fill((await keysThere.inputValue()).replace('linger = "20ms"', 'linger = "30ms"'));
+await second.getByRole('button', { name: 'Check' }).click();
+await second.getByRole('button', { name: 'Apply' }).click();
+await second.getByRole('heading', { level: 1, name: 'made.here' }).waitFor();
+await second.close();
+await keys.fill(`${await keys.inputValue()}description = "of the first tab"\n`);
+await check();
+const would = page.getByRole('region', { name: 'What would change' });
+await would.getByRole('alert').getByText('Somebody else has changed it').waitFor();
+assert.deepEqual(await lines('old'), ['- linger = "30ms"']);
+assert.deepEqual((await lines('new')).sort(), ['+ description = "of the first tab"', '+ linger = "20ms"']);
+await axeFinds(page, 'what somebody else has changed');
+assert.equal((await api(page, 'sinks/made.here', { method: 'PUT', headers: { 'X-Forebay': '1', Origin: origin, 'Content-Type': 'application/toml' }, data: 'filters = "made/#"\ntopic = "made"\nlinger = "40ms"\n' })).status, 200);
+await would.getByRole('button', { name: 'Apply' }).click();
+await until('and once more between check and change', async () => (await lines('old')).includes('- linger = "40ms"'));
+assert.equal((await inForce('made.here')).linger, '40ms');
+await would.getByRole('button', { name: 'Apply' }).click();
+await until('who has seen it may go on', async () => (await inForce('made.here')).linger === '20ms');
+await page.getByRole('heading', { level: 1, name: 'made.here' }).waitFor();
+
+// A new one does not replace one of the same name.
+await page.goto(`${origin}/ui/#/sinks?new=yes`);
+await page.getByLabel('Name', { exact: true }).fill('made.here');
+await check();
+await page.getByRole('alert').getByText('There is a sink made.here already').waitFor();
+await page.goto(`${origin}/ui/#/sinks/made.here`);
+
 // Deleted.
 await page.getByRole('button', { name: 'Delete' }).click();
 await dialog.getByText('records wait; they are still delivered').waitFor();
@@ -101,9 +135,24 @@ assert.equal((await api(other, 'dead-letters/bad')).status, 403);
 for (const name of ['Test', 'Change', 'Delete']) assert.ok(await other.getByRole('button', { name }).isDisabled(), name);
 await other.goto(`${origin}/ui/#/sinks`);
 await other.getByRole('link', { name: 'bad', exact: true }).waitFor();
-assert.equal(await other.getByRole('link', { name: 'New sink' }).count(), 0);
+assert.ok(await other.getByRole('button', { name: 'New sink' }).isDisabled());
 console.log('who reads sees no letter');
 
 await looks({ 'sinks/bad': 'bad', 'sinks/all?edit=yes': 'Change', 'sinks?new=yes': 'New sink' });
+
+// T28: the events of a sink: what was done with it, its errors, its statistics of a minute. Those are reported once a minute.
+await page.goto(`${origin}/ui/#/sinks/bad`);
+await page.getByRole('heading', { level: 1, name: 'bad' }).waitFor();
+for (const action of ['Pause', 'Resume']) {
+  await page.getByRole('button', { name: action }).click();
+  await dialog.getByRole('button', { name: action }).click();
+  await until(`${action} is done`, async () => (await dialog.count()) === 0);
+}
+await page.getByRole('region', { name: 'Events', exact: true }).first().getByRole('link', { name: 'All' }).click();
+await page.getByRole('heading', { level: 1, name: 'Events' }).waitFor();
+const happened = async () => (await page.getByRole('region', { name: 'Events', exact: true }).getByRole('row').allInnerTexts()).join('\n').replaceAll('\t', ' ');
+await until('what was done with the sink, and its dead letters', async () => /admin_action[^]*pause[^]*bad/.test(await happened()) && (await happened()).includes('dead_letters'));
+await page.getByLabel('Class').selectOption('statistics');
+await until('its statistics', async () => (await happened()).includes('sink_statistics'));
 await device.endAsync();
 await end();

@@ -28,7 +28,7 @@ await until('one has this reason', async () => (await rows('Dead letters').count
 await page.getByLabel('Reason').fill('');
 await page.getByLabel('Since').fill('yesterday');
 await page.getByRole('alert').getByText('write earliest').waitFor();
-expected('422');
+await expected('422');
 await page.getByLabel('Since').fill('');
 await until('all again', async () => (await rows('Dead letters').count()) === 5);
 

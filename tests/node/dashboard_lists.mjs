@@ -1,5 +1,5 @@
 // Clients, subscriptions, shares, retained messages, listeners, clusters and the spool in the dashboard, as a person uses them.
-// tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, and the address of its listener.
+// tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, and the addresses of its two listeners.
 
 import { strict as assert } from 'node:assert';
 import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
@@ -48,6 +48,23 @@ for (const [what, n] of [['meter-24', 11], ['ADA', 1], ['127.0.0.1', 5], ['nobod
 await page.getByLabel('Search').fill('');
 await page.getByLabel('Show').selectOption('connected');
 await until('only those that are connected', async () => (await rows('Clients').count()) === 6);
+// The long name of one client leaves the columns beside it where they are.
+const column = await page.getByRole('columnheader', { name: 'Queued' }).boundingBox();
+assert.ok(column.x + column.width <= 1280, `the column ends at ${column.x + column.width}`);
+// Those of one listener, by its choice and by the number on the page of listeners.
+await page.getByLabel('Listener').selectOption(rest[1]);
+await until('nobody has connected to the second listener', async () => (await page.getByText('No client fits').count()) === 1);
+const second = await mqtt.connectAsync(`mqtt://${rest[1]}`, { clientId: 'at-the-second', protocolVersion: 5, reconnectPeriod: 0 });
+await page.getByRole('link', { name: 'Listeners', exact: true }).click();
+await page.getByRole('region', { name: 'Listeners' }).getByRole('row', { name: rest[1] }).getByRole('link', { name: '1', exact: true }).click();
+await until('the clients of a listener', async () => (await rows('Clients').count()) === 2 && (await rows('Clients').nth(1).innerText()).startsWith('at-the-second'));
+await page.getByRole('button', { name: 'As a command' }).first().click();
+await page.getByRole('dialog').getByText(`forebay clients --listener ${rest[1]}`).waitFor();
+await page.keyboard.press('Escape');
+await second.endAsync();
+await page.getByLabel('Listener').selectOption('any');
+await page.getByLabel('Show').selectOption('connected');
+await until('all of them again', async () => (await rows('Clients').count()) === 6);
 const shown = await text(page);
 assert.ok(shown.includes('<img src=x onerror=alert(1)>\\u{202e}gpj') && shown.includes('(20,005 characters)'));
 assert.equal(await page.locator('img[src="x"], main script').count(), 0);
@@ -92,7 +109,7 @@ await page.getByLabel('Topic filter').fill('plant/#');
 await until('who has a filter', async () => (await rows('Subscriptions').count()) === 2 && (await rows('Subscriptions').nth(1).innerText()).includes('away'));
 await page.getByLabel('Topic filter').fill('plant/#/x');
 await until('what is no filter is said', async () => (await text(page)).includes('a topic filter') && (await page.getByRole('alert').count()) > 0);
-expected('400');
+await expected('400');
 
 // Shares, and their members.
 await page.goto(`${origin}/ui/#/shares`);
@@ -135,8 +152,37 @@ await page.getByRole('heading', { name: 'It can be reached' }).waitFor();
 await page.goto(`${origin}/ui/#/spool`);
 await until('what the spool has written', async () => {
   const { body } = await api(page, 'spool');
-  return body.records_written > 0 && (await page.locator('.tile', { hasText: 'Written' }).innerText()).includes(String(body.records_written));
+  const [shard] = body.shards;
+  const ofShard = (await rows('Shards').nth(1).innerText()).split('\t').map((cell) => cell.trim());
+  return body.records_written > 0 && (await page.locator('.tile', { hasText: 'Written' }).innerText()).includes(String(body.records_written))
+    && ofShard[0] === '0' && ofShard[1] === 'good' && ofShard[6] === String(shard.records_written);
 });
+
+// Names that a path cannot have: browsers take `.` and `..` out of it, percent-encoded too.
+const dots = await Promise.all(['.', '..'].map((id) => connect(id)));
+await dots[1].publishAsync('..', 'of dots', { qos: 1, retain: true });
+for (const id of ['.', '..']) {
+  await page.goto(`${origin}/ui/#/clients?search=..`);
+  await page.getByRole('link', { name: '..', exact: true }).waitFor();
+  if (id === '..') await page.getByRole('link', { name: id, exact: true }).click();
+  else await page.goto(`${origin}/ui/#/clients/~.?auth=`);
+  await page.getByRole('heading', { level: 1, name: `Clients / ${id}`, exact: true }).waitFor();
+  await until(`the client ${id} is found`, async () => page.getByRole('button', { name: 'Disconnect' }).isEnabled());
+}
+await page.getByRole('button', { name: 'End session' }).click();
+await page.getByRole('dialog').getByText('/api/v1/clients/~..').waitFor();
+await page.getByRole('dialog').getByRole('button', { name: 'End the session' }).click();
+await until('its session has ended', async () => (await api(page, 'clients/~..')).status === 404);
+assert.equal((await api(page, 'clients/~.')).body.client_id, '.');
+await page.getByText('it has gone, or was never here').waitFor();
+await expected('404');
+await page.goto(`${origin}/ui/#/retained`);
+await page.getByLabel('Topic filter').fill('..');
+await until('the message of the topic ..', async () => (await rows('Retained messages').count()) === 2);
+await page.getByRole('button', { name: 'Payload' }).click();
+await until('has its payload', async () => (await dialog.locator('pre').innerText()) === 'of dots');
+await page.keyboard.press('Escape');
+await dots[0].endAsync();
 
 // Who may only read: lists, no payloads, no end of anything.
 const other = await open('dark');

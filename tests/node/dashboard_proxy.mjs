@@ -1,9 +1,9 @@
 // The dashboard behind a reverse proxy, below a path of its own. tests/service/dashboard_pages.rs starts the service.
-// Arguments: those of browser.mjs, and the port that the proxy has to listen on.
+// Arguments: those of browser.mjs, and the port of the socket that the proxy listens on: its standard input is that socket.
 
 import { strict as assert } from 'node:assert';
 import http from 'node:http';
-import { api, address, end, expected, faults, logIn, open, rest, until, writer } from './browser.mjs';
+import { api, address, end, expected, faults, logIn, open, rest, text, until, writer } from './browser.mjs';
 
 const PREFIX = '/forebay';
 const port = Number(rest[0]);
@@ -40,7 +40,7 @@ proxy.on('upgrade', (request, socket) => {
   up.on('error', () => socket.destroy());
   up.end();
 });
-await new Promise((done) => proxy.listen(port, '127.0.0.1', done));
+await new Promise((done) => proxy.listen({ fd: 0 }, done));
 const outside = `http://127.0.0.1:${port}`;
 const base = `${outside}${PREFIX}/ui/`;
 
@@ -69,6 +69,27 @@ for (cuts of [true, false]) {
   const messages = page.getByRole('region', { name: 'Messages', exact: true }).last();
   await until(`a message is acknowledged through a proxy ${what}`, async () => (await messages.innerText()).includes('acknowledged: success'));
   await page.context().close();
+}
+
+// Another service may have its pages below another path of the same origin: what its tabs say to each other is not taken for ours.
+{
+  const page = await open('light', undefined, outside + PREFIX);
+  await logIn(page, writer, base);
+  await page.goto(`${base}#/about`);
+  await page.getByText('Live', { exact: true }).waitFor();
+  const beside = await page.context().newPage();
+  await beside.route(`${outside}/other/**`, (route) => route.fulfill({ contentType: 'text/html', body: '<p>other' }));
+  await beside.goto(`${outside}/other/ui/`);
+  const layout = await (await fetch(`http://${address}/api/v1/live`, { headers: { Authorization: `Bearer ${writer}` } })).body.getReader().read().then(({ value }) => JSON.parse(/data: (.*)/.exec(new TextDecoder().decode(value))[1]));
+  await beside.evaluate((data) => {
+    for (const path of ['', ' /other/ui/']) new BroadcastChannel(`forebay-live${path}`).postMessage({ kind: 'layout', data });
+  }, { ...layout, objects: layout.objects.map((one) => ({ ...one, name: one.kind === 'sink' ? 'of-another-service' : one.name })) });
+  await page.goto(`${base}#/overview`);
+  await page.getByRole('link', { name: 'all', exact: true }).waitFor();
+  await page.waitForTimeout(500);
+  assert.ok(!(await text(page)).includes('of-another-service'));
+  await page.context().close();
+  console.log('a service beside it is another one');
 }
 
 // Pages of other origins change nothing: not one of the same machine, nor the one that the service has without the proxy.
@@ -101,7 +122,7 @@ console.log('a page of another port changes nothing');
 const rebound = await open('light', undefined, `http://rebound.example:${upstream}`);
 const answer = await rebound.goto(`http://rebound.example:${upstream}/ui/`);
 assert.equal(answer.status(), 403);
-expected('403');
+await expected('403');
 const read = await rebound.evaluate(() => Promise.all(['/api/v1/sinks', '/metrics', '/api/v1/session'].map((path) => fetch(path, { headers: { 'X-Forebay': '1' } }).then((one) => one.status))));
 assert.deepEqual(read.slice(0, 2), [401, 403]);
 faults.splice(0);

@@ -43,7 +43,7 @@ def total(values: Counter, family: str) -> int:
 
 
 # What becomes of a message for a subscriber. `deliveries_sent` counts at every QoS, and is no end at QoS 1 and 2.
-DELIVERED = ("sent_qos_0", "acknowledged", "handed_over", "dead_lettered")
+DELIVERED = ("sent_qos_0", "acknowledged", "handed_over", "dead_lettered", "moved")
 DROPPED = ("queue_full", "disconnected", "slow", "too_large", "denied", "unfit", "expired", "refused_by_client", "unsubscribed", "session_ended", "share_gone")
 
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use forebay::mqtt::packet::{Connect, Version};
 use forebay::mqtt::property::Property;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::device::{Device, Heard, hello, properties};
 use crate::process::{metric, until};
+use crate::sources_admin::forebay;
 use crate::support::service::{Service, config, config_with, http, program};
 use crate::support::{python, run, temp_dir};
 
@@ -100,10 +101,45 @@ fn clients_are_listed_searched_shown_disconnected_and_forgotten() {
     assert_eq!(metric(&service, "sessions"), 23);
 }
 
+/// Clients of one listener, by the API and the command line. Those that are away are of none.
+#[test]
+fn clients_are_listed_by_listener() {
+    let service = Service::start(&config_with("shards = 2", &format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{SINK}")));
+    let [one, other] = [service.listeners()[0], service.listeners()[1]];
+    let hour = properties([Property::SessionExpiryInterval(3_600)]);
+    let connect = |at, name: &str| {
+        Device::connect_as(at, &Connect { properties: hour.as_properties(), ..hello(Version::V5, name) })
+    };
+    let _here: Vec<_> = (0..5).map(|n| connect(one, &format!("here-{n}"))).collect();
+    let _there: Vec<_> = (0..3).map(|n| connect(other, &format!("there-{n}"))).collect();
+    drop(connect(other, "away"));
+    until("it is away", || ask(&service, "GET", "/api/v1/clients/away", "").1["connected"] == false);
+    let found = |query: &str| {
+        let (status, page) = ask(&service, "GET", &format!("/api/v1/clients?{query}"), "");
+        let rows = page["clients"].as_array().into_iter().flatten();
+        let mut names: Vec<String> = rows.map(|row| row["client_id"].as_str().expect("an id").to_owned()).collect();
+        names.sort();
+        (status, names)
+    };
+    let there: Vec<String> = (0..3).map(|n| format!("there-{n}")).collect();
+    assert_eq!(found(&format!("listener={other}")), (200, there));
+    assert_eq!(found(&format!("listener={one}")).1.len(), 5);
+    assert_eq!(found(&format!("listener={other}&search=-2")).1, ["there-2"]);
+    assert_eq!(found(&format!("listener={other}&connected=false")).1.len(), 0);
+    assert_eq!(found("listener=127.0.0.1:1").0, 400);
+    let (text, well) = forebay(&service, &["clients", "--listener", &other.to_string()]);
+    assert!(well && text.lines().count() == 4 && text.contains("there-1"), "{text}");
+    let (text, well) = forebay(&service, &["clients", "--connected", "false"]);
+    assert!(well && text.lines().count() == 2 && text.contains("away"), "{text}");
+    let (text, well) = forebay(&service, &["clients", "--listener", "127.0.0.1:1"]);
+    assert!(!well && text.contains("/api/v1/listeners lists them"), "{text}");
+}
+
 #[test]
 fn topics_spool_status_and_configuration_are_shown() {
     let spool = "[spool]\nbytes_max = \"128MiB\"\n";
-    let service = Service::start(&config(
+    let service = Service::start(&config_with(
+        "shards = 2",
         &format!("{spool}{SINK}headers = {{ site = \"${{env.SITE}}\" }}\n").replace("${env.SITE}", "berlin"),
     ));
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
@@ -121,6 +157,18 @@ fn topics_spool_status_and_configuration_are_shown() {
     });
     let (_, spool) = ask(&service, "GET", "/api/v1/spool", "");
     assert_eq!((&spool["configured"], &spool["records_written"]), (&true.into(), &3.into()), "{spool:#}");
+    // Each shard, and all of them together.
+    let shards = spool["shards"].as_array().expect("shards");
+    let sum = |of: &str| shards.iter().filter_map(|shard| shard[of].as_u64()).sum::<u64>();
+    assert_eq!(shards.iter().map(|shard| &shard["shard"]).collect::<Vec<_>>(), [&json!(0), &json!(1)]);
+    for of in ["records_written", "segments", "bytes_max"] {
+        assert_eq!(Some(sum(of)), spool[of].as_u64(), "{of} of {spool:#}");
+    }
+    let (text, well) = forebay(&service, &["spool", "status"]);
+    assert!(
+        well && text.lines().count() == 4 && text.lines().last().is_some_and(|line| line.starts_with("all ")),
+        "{text}"
+    );
     let (_, status) = ask(&service, "GET", "/api/v1/status", "");
     assert_eq!((&status["ready"], &status["healthy"], &status["connections"]), (&true.into(), &true.into(), &1.into()));
     assert!(status["started_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{status:#}");

@@ -238,3 +238,26 @@ fn finding_s6_check_says_how_to_renew_a_slow_token() {
     assert!(said.contains("ops has an argon2id hash") && said.contains("`forebay token ops`"), "{said}");
     assert!(!said.contains("grafana has"), "{said}");
 }
+
+/// A request with a wrong token is refused in these words, and not as one without a token.
+#[test]
+fn a_wrong_token_is_called_wrong() {
+    let (service, [writer, _]) = crate::live::with_tokens(SINK);
+    let control = service.control().to_string();
+    // There is no token of the machine in it.
+    let elsewhere = temp_dir();
+    let status = |token: Option<&str>| {
+        let mut command = program();
+        command.args(["status", "--control", &control]).current_dir(elsewhere.path());
+        if let Some(token) = token {
+            command.env("FOREBAY_TOKEN", token);
+        }
+        let output = command.output().expect("it runs");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(status(Some(&writer)), "");
+    let wrong = status(Some("wrong"));
+    assert!(wrong.contains("the token in FOREBAY_TOKEN is none that this service takes"), "{wrong}");
+    let none = status(None);
+    assert!(none.contains("this needs a token"), "{none}");
+}

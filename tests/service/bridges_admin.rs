@@ -118,6 +118,43 @@ fn a_login_that_is_refused_is_shown() {
     assert!(kinds(&service).contains(&"bridge_refused".to_owned()));
 }
 
+/// A bridge is tried beside the one that runs, with other keys and before there is one: nothing of it changes.
+#[test]
+fn a_bridge_is_tried_before_it_is_made() {
+    let (dir, closed) = (temp_dir(), temp_dir());
+    let remote = Mosquitto::start(dir.path(), OPEN);
+    let refuses = Mosquitto::start(closed.path(), "allow_anonymous false");
+    let service = Service::start(&config_with("shards = 1", &plant(&remote)));
+    until("the bridge to connect", || get(&service, "bridges/plant")["connects"] == 1);
+    let tried = |name: &str, keys: &Value| change(&service, "POST", &format!("bridges/{name}/test"), keys);
+    let texts = |of: &(u16, Value)| {
+        let findings = of.1["findings"].as_array().unwrap_or_else(|| panic!("{of:?}"));
+        findings.iter().map(|of| format!("{} {}", of["verdict"], of["text"])).collect::<Vec<_>>().join("\n")
+    };
+    let works = tried("plant", &json!({}));
+    assert_eq!((works.0, &works.1["works"]), (200, &json!(true)), "{works:?}");
+    assert!(texts(&works).contains("connected with MQTT 5.0"), "{works:?}");
+    assert!(texts(&works).contains("in values: 1 filter granted at QoS 2"), "{works:?}");
+    // The client ID is another one: the bridge keeps its connection.
+    assert_eq!(get(&service, "bridges/plant")["connects"], 1);
+    let url = |addr| json!({ "url": format!("mqtt://{addr}"), "in": [{ "filters": ["plant/#"] }] });
+    let refused = tried("plant", &url(refuses.addr));
+    assert_eq!((refused.0, &refused.1["works"]), (200, &json!(false)), "{refused:?}");
+    assert!(texts(&refused).contains("\"problem\"") && texts(&refused).contains("Not authorized"), "{refused:?}");
+    // One that does not exist yet.
+    assert_eq!(tried("later", &url(remote.addr)).1["works"], true);
+    let nobody = tried("later", &json!({ "url": "mqtt://127.0.0.1:1", "in": [{ "filters": ["plant/#"] }] }));
+    assert!(nobody.1["works"] == false && texts(&nobody).starts_with("\"problem\""), "{nobody:?}");
+    assert_eq!(tried("later", &json!({ "url": "http://x" })).0, 422);
+    assert_eq!(tried("later", &json!({})).0, 404);
+    assert_eq!(get(&service, "bridges")["bridges"].as_array().map(Vec::len), Some(1));
+    let (text, well) = forebay(&service, &["bridges", "plant", "test"]);
+    assert!(well && text.contains("ok       mqtt://") && text.contains("granted at QoS 2"), "{text}");
+    drop(remote);
+    let (text, well) = forebay(&service, &["bridges", "plant", "test"]);
+    assert!(!well && text.contains("PROBLEM  mqtt://"), "{text}");
+}
+
 /// A bridge comes, is paused and resumed, and goes; what waits for its remote is not lost by mistake.
 #[test]
 fn a_bridge_comes_changes_and_goes() {

@@ -13,7 +13,7 @@ use crate::device::{Device, Heard, hello, properties, puback, publish};
 use crate::process::{metric, until, until_metric};
 use crate::support::kafka::shared;
 use crate::support::service::{Service, config, config_with, program};
-use crate::support::{run, tool};
+use crate::support::{command, root, run, tool};
 
 /// Topics of one test.
 pub(crate) struct Names {
@@ -43,7 +43,7 @@ impl Names {
         )
     }
 
-    fn kcat(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn kcat(&self, arguments: &[&str]) -> Command {
         let mut kcat = tool("kcat");
         // As the sinks do, and Java: with the partition of the key.
         kcat.args(["-q", "-b", &self.kafka, "-X", "partitioner=murmur2"]).args(arguments);
@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// All records of a topic: key, value and headers.
-    fn read(&self, topic: &str) -> Vec<String> {
+    pub(crate) fn read(&self, topic: &str) -> Vec<String> {
         let output =
             self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-f", "%k|%s|%h\n"]).output().expect("it runs");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
@@ -94,7 +94,7 @@ fn subscriber(service: &Service, filter: &str) -> Device {
 }
 
 /// Waits until the topics are read.
-fn until_read(service: &Service) {
+pub(crate) fn until_read(service: &Service) {
     until("its partitions to be read", || metric(service, "source_partitions{source=\"broker\"}") == 6);
 }
 
@@ -267,6 +267,67 @@ fn what_comes_while_it_is_away_comes_once_when_it_is_back() {
         until("all to be settled", || metric(&service, "source_open_messages") == 0);
         device.vanish();
     }
+}
+
+/// Z12, Z38: topics that are there are used as they are, with partitions and settings of their own, and the instance itself is no store: nothing is on its disk.
+#[test]
+fn topics_of_anothers_making_are_used_as_they_are() {
+    let names = Names::new("layout");
+    let create = |topic: &str, partitions: &str, setting: &str| {
+        let mut kafka = command(root().join("scripts/kafka"));
+        kafka.args(["tool", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", &names.kafka, "--create"]);
+        run(kafka.args(["--topic", topic, "--partitions", partitions, "--config", setting]));
+    };
+    create(&names.messages, "5", "retention.ms=3600000");
+    create(&names.devices, "2", "cleanup.policy=compact");
+    let mut service = Service::start(&config(&names.config("")));
+    until("its partitions to be read", || metric(&service, "source_partitions{source=\"broker\"}") == 7);
+    let hour = properties([Property::SessionExpiryInterval(3_600)]);
+    let kept = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "kept") };
+    let (mut device, _) = Device::connect_as(service.mqtt(), &kept);
+    assert_eq!(device.subscribe(&[("#", QoS::AtLeastOnce)]), [1]);
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    for (packet_id, topic) in [(1, "place/1/device/a"), (2, "rest")] {
+        publisher.deliver(packet_id, topic, b"x");
+        assert_eq!(next(&mut device), message(topic, "x"));
+    }
+    assert!(service.terminate().success());
+    assert!(!service.dir().join("data/spool").exists());
+}
+
+/// `forebay check` before the first start: topics that the start makes are no problem.
+#[test]
+fn a_check_before_the_first_start_finds_no_problem() {
+    let names = Names::new("check");
+    let dir = crate::support::temp_dir();
+    let file = dir.path().join("broker.toml");
+    std::fs::write(&file, config(&names.config(""))).expect("it can be written");
+    let output = program().arg("check").arg(&file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("PROBLEM"), "{said}");
+    for topic in [&names.messages, &names.devices, &names.retained, &names.sessions] {
+        assert!(said.contains(&format!("topic {topic} is missing; the start creates it")), "{topic}\n{said}");
+    }
+}
+
+/// A route that is new after a kill is read from its end on, and does not wait until Kafka has given up the member that was killed.
+#[test]
+fn a_new_route_does_not_wait_for_the_member_that_was_killed() {
+    let names = Names::new("route");
+    let mut service = Service::start(&config(&names.config("")));
+    until_read(&service);
+    service.kill9();
+    let topic = format!("{}-new", names.group);
+    let route = format!("[[broker.route]]\nfilters = [\"new/#\"]\ntopic = \"{topic}\"\n");
+    let service = Service::start(&config(&names.config(&route)));
+    assert!(!service.log().contains("OffsetCommit"), "{}", service.log());
+    let mut device = subscriber(&service, "#");
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    for (packet_id, name) in [(1, "new/a"), (2, "place/1/device/a"), (3, "rest")] {
+        publisher.deliver(packet_id, name, b"x");
+        assert_eq!(next(&mut device), message(name, "x"));
+    }
+    assert_eq!(names.read(&topic).len(), 1);
 }
 
 /// A client that wants nothing of its own does not get it from Kafka either; on whichever shard the record is read.

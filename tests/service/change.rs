@@ -118,6 +118,37 @@ fn a_change_can_be_written_to_the_file() {
     assert_eq!(names(&service, "sinks"), ["one", "two"]);
 }
 
+/// What `GET /config` shows of a part has every default in it: sent back with one change it writes that change, and leaves all else of the file as it is.
+#[test]
+fn what_is_shown_can_be_sent_back_and_only_its_change_is_written() {
+    let two = "[[sink]]\nname = \"two\"\nfilters = [\n  '2/#', # the second\n]\ntopic = \"two\" # its topic\nlinger = \"5ms\"\n\n[sink.headers]\nsite = \"berlin\" # where\n";
+    let service = Service::start(&config(&format!("{ONE}{two}")));
+    let file = service.dir().join("forebay.toml");
+    let read = || fs::read_to_string(&file).expect("the file");
+    let before = read();
+    let shown = || get(&service, "config")["sink"].as_array().expect("sinks")[1].clone();
+    let mut keys = shown();
+    assert!(keys.as_object().is_some_and(|keys| keys.len() > 20), "{keys:#}");
+    let same = change(&service, "PUT", "sinks/two?persist=true", &keys);
+    assert_eq!((same.0, applied(&same), read() == before), (200, vec![], true), "{}", read());
+    keys["batch_bytes"] = "16KiB".into();
+    keys["headers"]["who"] = "${clientid}".into();
+    let changed = change(&service, "PUT", "sinks/two?persist=true", &keys);
+    assert_eq!((changed.0, applied(&changed)), (200, vec!["sink two (changed: headers, batch_bytes)"]), "{changed:?}");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (old, new) = (lines(&before), read());
+    let added: Vec<String> = lines(&new).into_iter().filter(|line| !old.contains(line)).collect();
+    assert_eq!(added, ["batch_bytes = \"16KiB\"", "who = \"${clientid}\""], "{new}");
+    assert!(old.iter().all(|line| new.contains(line)), "{new}");
+    // A change that lasts until the restart is as short where it is written later.
+    keys = shown();
+    keys["linger"] = "9ms".into();
+    assert_eq!(change(&service, "PUT", "sinks/two", &keys).0, 200);
+    assert_eq!(change(&service, "POST", "sinks/two/pause?persist=true", &Value::Null).0, 200);
+    let added: Vec<String> = lines(&read()).into_iter().filter(|line| !lines(&new).contains(line)).collect();
+    assert_eq!(added, ["linger = \"9ms\"", "paused = true"], "{}", read());
+}
+
 #[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let service = Service::start(&config(ONE));

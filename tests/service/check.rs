@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::auth::passwd;
+use crate::process::until;
+use crate::support::kafka::Kafka;
 use crate::support::service::program;
 use crate::support::temp_dir;
 
@@ -85,4 +87,39 @@ fn finding_f7_what_works_and_serves_nobody_is_told() {
     assert!(code == Some(1) && said.contains("http://127.0.0.1:1/keys: cannot be fetched"), "{said}");
     let (code, said) = checked(dir, &listener("").replace("[embedded]\n", "[embedded]\nbuffer_bytes = \"1TiB\"\n"));
     assert!(code == Some(0) && said.contains("warning  memory: ") && said.contains(" may take 1048832 MiB"), "{said}");
+}
+
+/// The group of instances: who may not join it, and a session that the brokers do not allow, are problems; with a real Kafka that has an authorizer.
+#[test]
+fn the_group_of_instances_is_looked_at() {
+    let kafka = Kafka::start(&[
+        "--config",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "--config",
+        "allow.everyone.if.no.acl.found=true",
+        "--config",
+        "group.max.session.timeout.ms=60000",
+    ]);
+    let dir = temp_dir();
+    let check = |more: &str, verdict: &str, words: &[&str]| {
+        let text = format!(
+            "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka.main]\nbootstrap = \"{}\"\n\
+             [broker]\nname = \"a\"\n{more}[broker.link]\nbind = \"127.0.0.1:0\"\n",
+            kafka.bootstrap()
+        );
+        // A group has no coordinator at first.
+        until(&format!("{verdict}: {words:?}"), || {
+            let (_, said) = checked(dir.path(), &text);
+            let line = said.lines().find(|line| line.contains("broker.link: ")).unwrap_or_else(|| panic!("{said}"));
+            line.starts_with(verdict) && words.iter().all(|word| line.contains(word))
+        });
+    };
+    check(
+        "",
+        "ok",
+        &["group forebay-mqtt-sessions: no instances", "session_timeout 12s is what the brokers allow (6s to 60s)"],
+    );
+    check("session_timeout = \"61s\"\n", "PROBLEM", &["session_timeout 61s is more than group.max.session.timeout.ms"]);
+    kafka.add_group_acl("--deny-principal", "Read", "forebay-mqtt-sessions");
+    check("", "PROBLEM", &["not authorized to read it", "--operation Read --group forebay-mqtt-sessions"]);
 }

@@ -177,6 +177,6 @@ fn commands_read_and_replace_the_file() {
     assert!(is_ok && said.contains("applied: sink all (changed: linger)"), "{said}");
     let (said, is_ok) = forebay(&service, &["config", "file", "--previous"]);
     assert!(is_ok && said.contains(now), "{said}");
-    let (said, is_ok) = forebay(&service, &["clusters", "embedded", "--test", "--topic", "nothing-of-that-name"]);
-    assert!(is_ok && said.contains("problem  topic nothing-of-that-name: it does not exist"), "{said}");
+    let (said, is_ok) = forebay(&service, &["clusters", "embedded", "test", "--topic", "nothing-of-that-name"]);
+    assert!(!is_ok && said.contains("problem  topic nothing-of-that-name: it does not exist"), "{said}");
 }

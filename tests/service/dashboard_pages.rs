@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use forebay::mqtt::packet::Version;
 use serde_json::Value;
@@ -37,11 +39,15 @@ fn the_pages_work_in_a_browser_by_mouse_and_keyboard_and_let_nothing_in() {
 
 /// Runs a test in the browser.
 fn browse(file: &str, service: &Service, tokens: [&str; 2], arguments: &[&str]) {
+    browse_with(file, service, tokens, arguments, Stdio::null());
+}
+
+fn browse_with(file: &str, service: &Service, tokens: [&str; 2], arguments: &[&str], input: Stdio) {
     let node = std::env::var_os("FOREBAY_NODE").map_or_else(|| cache().join("node"), PathBuf::from);
     assert!(node.join("node_modules/playwright-core").exists(), "playwright-core is missing: run scripts/test install");
     let mut command = tool("node");
     command.arg(root().join("tests/node").join(file)).env("FOREBAY_NODE", node);
-    command.arg(service.control().to_string()).args(tokens).args(arguments);
+    command.arg(service.control().to_string()).args(tokens).args(arguments).stdin(input);
     let said = run(&mut command);
     assert!(said.ends_with("done\n"), "{said}");
 }
@@ -49,11 +55,19 @@ fn browse(file: &str, service: &Service, tokens: [&str; 2], arguments: &[&str]) 
 /// W6, W11: through a proxy with another `Host` and a path of its own; nobody else.
 #[test]
 fn behind_a_proxy_it_works_below_a_path_and_for_its_origin_alone() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = socket.local_addr().expect("bound").port();
     let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
     let keys = format!("origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\n");
     let (service, [writer, reader]) = with_tokens_and(&keys, rest);
-    browse("dashboard_proxy.mjs", &service, [&writer, &reader], &[&port.to_string()]);
+    // The proxy gets the socket itself: nobody else takes the port meanwhile.
+    browse_with(
+        "dashboard_proxy.mjs",
+        &service,
+        [&writer, &reader],
+        &[&port.to_string()],
+        OwnedFd::from(socket).into(),
+    );
 }
 
 /// W7: made, changed, tried and deleted as text; dead letters.
@@ -102,9 +116,10 @@ fn the_page_has_an_mqtt_client() {
 
 #[test]
 fn clients_subscriptions_messages_and_what_they_go_through() {
-    let rest = "[spool]\nbytes_max = \"256MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let rest = "[[listener]]\nbind = \"127.0.0.1:0\"\n[spool]\nbytes_max = \"256MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
     let (service, [writer, reader]) = with_tokens(rest);
-    browse("dashboard_lists.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
+    let [one, other] = [0, 1].map(|number| service.listeners()[number].to_string());
+    browse("dashboard_lists.mjs", &service, [&writer, &reader], &[&one, &other]);
 }
 
 /// W13, W14: who publishes most, traces, a message by hand, and bans.
@@ -172,6 +187,43 @@ fn users_and_permissions_are_changed() {
     browse("dashboard_users.mjs", &service, [&writer, &reader], &[&arguments[0], &arguments[1]]);
 }
 
+/// Eight tabs over plain HTTP from what is no loopback to the browser, where one address has six connections; and text that was typed before a login ended.
+#[test]
+fn tabs_share_a_stream_and_keep_what_was_typed() {
+    let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let (service, [writer, reader]) = with_tokens_and("bind = \"0.0.0.0:0\"\n", rest);
+    browse("dashboard_tabs.mjs", &service, [&writer, &reader], &[]);
+}
+
+/// Each page of the navigation, and the page of one thing where there is one, is looked at by `looks` of `tests/node/browser.mjs`: in both themes,
+/// on a desktop, on a phone and at 200 %, with axe, and nothing in the console.
+#[test]
+fn every_page_is_looked_at() {
+    let app = fs::read_to_string(root().join("dashboard/app.js")).expect("the shell");
+    let pages = app.split_once("const PAGES = {\n").and_then(|(_, rest)| rest.split_once("\n};")).expect("the pages").0;
+    let tests = files(&root().join("tests/node"))
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dashboard")));
+    let looked: Vec<String> = tests.map(|path| fs::read_to_string(path).expect("a test")).collect();
+    let looked =
+        looked.iter().flat_map(|text| text.split("await looks({").skip(1)).filter_map(|rest| rest.split("})").next());
+    let looked: Vec<&str> = looked.flat_map(|asked| asked.split([' ', '\n', '\'', '`', '['])).collect();
+    let mut count = 0;
+    for line in pages.lines() {
+        let name = line.trim().split(':').next().expect("a name");
+        let is_it =
+            |word: &&&str| **word == name || word.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '?']));
+        assert!(looked.iter().any(|word| is_it(&word)), "no test looks at #/{name}");
+        let one = format!("{name}/");
+        assert!(
+            !line.contains("one:") || looked.iter().any(|word| word.starts_with(&one)),
+            "no test looks at #/{one}…"
+        );
+        count += 1;
+    }
+    assert!(count > 20, "{count} pages");
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -231,7 +283,7 @@ fn the_files_are_small() {
         "sql_sample.js",
         "rules.js",
         "sources.js",
-        "source_trial.js",
+        "trial.js",
         "bridges.js",
         "actions.js",
         "file_text.js",

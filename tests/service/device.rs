@@ -1,6 +1,6 @@
 //! A device: one socket that says and hears MQTT packets, well formed or not.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -226,10 +226,10 @@ impl Device {
         self.say_bytes(&bytes);
     }
 
-    /// A PUBACK, if the connection is still there.
-    pub(crate) fn try_acknowledge(&mut self, packet_id: u16) {
+    /// The same, if the connection is still there.
+    pub(crate) fn try_acknowledge(&mut self, kind: PacketType, packet_id: u16) {
         let mut bytes = Vec::new();
-        encode::ack(self.version, PacketType::PubAck, packet_id, ReasonCode::SUCCESS, &mut bytes);
+        encode::ack(self.version, kind, packet_id, ReasonCode::SUCCESS, &mut bytes);
         self.try_say_bytes(&bytes);
     }
 
@@ -249,20 +249,25 @@ impl Device {
 
     /// The next packet, or the end.
     pub(crate) fn hear(&mut self) -> Heard {
+        self.try_hear().unwrap_or_else(|error| panic!("nothing heard: {error}"))
+    }
+
+    /// The same, or the reason why nothing was heard in time.
+    pub(crate) fn try_hear(&mut self) -> Result<Heard, Error> {
         loop {
             if let Some((heard, len)) = self.first() {
                 self.heard.drain(..len);
-                return heard;
+                return Ok(heard);
             }
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(0) => {
                     assert!(self.heard.is_empty(), "closed in the middle of a packet: {:02x?}", self.heard);
-                    return Heard::Closed;
+                    return Ok(Heard::Closed);
                 }
                 Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Heard::Closed,
-                Err(error) => panic!("nothing heard: {error}"),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Heard::Closed),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -283,6 +288,29 @@ impl Device {
         };
         let said = said.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         (self.hear(), said)
+    }
+
+    /// Hears a message at QoS 1, acknowledges it, and gives its topic, its payload and its Correlation Data.
+    pub(crate) fn hear_response(&mut self) -> (String, Vec<u8>, Option<Vec<u8>>) {
+        let mut buffer = [0; 4096];
+        while self.first().is_none() {
+            let count = self.stream.read(&mut buffer).expect("a packet");
+            assert!(count > 0, "closed");
+            self.heard.extend_from_slice(&buffer[..count]);
+        }
+        let frame = frame::next_for(self.version, Sender::Server, &self.heard, u32::MAX).expect("well formed");
+        let correlation =
+            match decode::decode(self.version, Sender::Server, frame.expect("whole")).expect("well formed") {
+                Packet::Publish(publish) => publish.properties.correlation_data().map(<[u8]>::to_vec),
+                other => panic!("no message: {other:?}"),
+            };
+        match self.hear() {
+            Heard::Message(1, packet_id, topic, payload) => {
+                self.acknowledge(PacketType::PubAck, packet_id);
+                (topic, payload, correlation)
+            }
+            other => panic!("no message at QoS 1: {other:?}"),
+        }
     }
 
     /// Hears that many packets.

@@ -317,3 +317,23 @@ fn the_command_lists_shows_and_sends_letters() {
     let mut device = Device::connect(service.mqtt(), Version::V5, "after");
     device.publish(QoS::AtMostOnce, 0, "a/x", b"after");
 }
+
+/// A topic that the configuration names and Kafka does not have is one without letters yet.
+#[test]
+fn a_topic_that_is_not_there_yet_is_not_found() {
+    let service = Service::start(&config(LATER));
+    let ask =
+        |method: &str, path: &str| change(&service, method, path, &json!({ "up_to": { "partition": 0, "offset": 1 } }));
+    for (method, path) in [("GET", DEAD.to_owned()), ("GET", format!("{DEAD}/0/1")), ("POST", format!("{DEAD}/send"))] {
+        let (status, problem) = ask(method, &path);
+        assert_eq!(status, 404, "{method} {path}: {problem}");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(
+            detail.contains("there is no topic dead on kafka.embedded: no dead letter was written to it yet"),
+            "{detail}"
+        );
+    }
+    let (said, well) = forebay(&service, &["clusters", "embedded", "test", "--topic", "dead"]);
+    assert!(!well && said.contains("problem  topic dead"), "{said}");
+    assert!(forebay(&service, &["clusters", "embedded", "test"]).1);
+}

@@ -36,7 +36,13 @@ pub(super) fn with_tokens_in(keys: &str, rest: &str, variables: &[(&str, &str)])
     let dir = crate::support::temp_dir().keep();
     let file = dir.join("tokens");
     std::fs::write(&file, format!("{}\n{}\n", ops.1, grafana.1)).expect("written");
-    let text = config(rest).replace("[control]\n", &format!("[control]\ntokens_file = {file:?}\n{keys}"));
+    let text = config(rest);
+    let text = if keys.starts_with("bind") {
+        text.replace("[control]\nbind = \"127.0.0.1:0\"\n", "[control]\n")
+    } else {
+        text
+    };
+    let text = text.replace("[control]\n", &format!("[control]\ntokens_file = {file:?}\n{keys}"));
     (Service::start_with(&text, &[], variables), [ops.0, grafana.0])
 }
 
@@ -71,7 +77,9 @@ impl Stream {
         let mut socket = TcpStream::connect(service.control()).expect("connect");
         socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         let host = service.control();
-        write!(socket, "GET /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\n{header}\r\n\r\n").expect("ask");
+        // A connection that stays after a refusal would end with its idle time, a minute later.
+        write!(socket, "GET /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{header}\r\n\r\n")
+            .expect("ask");
         Self(BufReader::new(socket))
     }
 

@@ -17,6 +17,10 @@ mod bridges_aedes;
 mod bridges_frozen;
 mod bridges_share;
 mod broker;
+mod broker_exchanges;
+mod broker_once;
+mod broker_replay;
+mod broker_requests;
 mod broker_sessions;
 mod change;
 mod check;
@@ -47,6 +51,7 @@ mod hand_over;
 mod hello;
 mod idle;
 mod import;
+mod instances;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kafka_mocks;
@@ -55,6 +60,8 @@ mod kafka_tokens;
 mod kept;
 mod letters_sent_again;
 mod limits;
+#[path = "../support/link.rs"]
+mod link;
 mod listeners;
 mod live;
 #[path = "../malformed/mod.rs"]
@@ -92,6 +99,7 @@ mod settings_kafka;
 mod settings_sink;
 mod settings_source;
 mod shares;
+mod shares_instances;
 mod sources;
 mod sources_admin;
 mod sources_dead_letters;

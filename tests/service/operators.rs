@@ -107,7 +107,7 @@ fn what_waits_for_a_client_and_its_age_are_seen_before_anything_is_dropped() {
         has(&["queued messages", "3 (at most 5)"]) && has(&["session ends", "1 h after its connection"]),
         "{lines:?}"
     );
-    assert!(has(&["plant/#", "1", "no", "no", "-"]) && has(&["other/+", "2", "no", "no", "-"]), "{lines:?}");
+    assert!(has(&["plant/#", "1", "no", "no", "-", "-"]) && has(&["other/+", "2", "no", "no", "-", "-"]), "{lines:?}");
     let lines = said(&service, &["clients", "--limit", "1"]);
     assert!(lines.len() == 3 && lines[2][0].contains("--limit"), "{lines:?}");
     // Nothing is left once it has acknowledged.

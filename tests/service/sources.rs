@@ -378,7 +378,7 @@ fn restarts((name, may_repeat): (&str, bool), more: &str, mut come: impl FnMut(&
                         let value = String::from_utf8(payload).expect("text");
                         may_come_again.remove(&value);
                         repeated += u64::from(!got.insert(value));
-                        device.try_acknowledge(packet_id);
+                        device.try_acknowledge(PacketType::PubAck, packet_id);
                     }
                     Heard::Closed => break,
                     Heard::Disconnect(_) => {}

@@ -84,3 +84,23 @@ fn it_is_for_pages_of_ours_with_the_role_write() {
     assert_eq!(client.read(&mut answer).unwrap_or(0), 0, "it is closed");
     until("its place is free", || metric(&service, "control_test_clients") == 0);
 }
+
+/// W5: it ends with its token as well, though nobody says that the file has changed.
+#[test]
+fn it_ends_with_its_token() {
+    let (service, [ops, _]) = with_tokens(SINK);
+    let mine = format!("{}\r\nOrigin: http://{}", log_in(&service, &ops), service.control());
+    let (head, mut client) = open(&service, &mine);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client.write_all(CONNECT).expect("sent");
+    let mut answer = [0; CONNACK.len()];
+    client.read_exact(&mut answer).expect("a CONNACK");
+    let text = std::fs::read_to_string(service.dir().join("forebay.toml")).expect("the configuration");
+    let line = text.lines().find(|line| line.starts_with("tokens_file")).expect("the file");
+    let file = line.split('"').nth(1).expect("its name");
+    let tokens = std::fs::read_to_string(file).expect("tokens");
+    let rest: Vec<_> = tokens.lines().filter(|line| !line.starts_with("ops ")).collect();
+    std::fs::write(file, rest.join("\n")).expect("written");
+    assert_eq!(client.read(&mut answer).unwrap_or(0), 0, "it is closed");
+    until("its place is free", || metric(&service, "control_test_clients") == 0);
+}

@@ -199,6 +199,10 @@ fn permissions_are_checked_and_changed_as_text() {
     );
     let (_, checked) = send("POST", "/check?topic=plant/%23&user=ada&action=subscribe", wanted);
     assert_eq!((&checked["says_now"], &checked["would_say"]), (&json!("granted"), &json!("granted")));
+    let with = format!("{wanted}user ada\ntopic replay plant/1\n");
+    let (_, checked) = send("POST", "/check?topic=plant/%23&user=ada&action=replay", &with);
+    let part = "granted in part: each message is looked at";
+    assert_eq!((&checked["says_now"], &checked["would_say"]), (&json!("denied"), &json!(part)));
     assert_eq!(
         (send("POST", "/check?topic=a/%23", wanted).0, send("POST", "/check?topic=a&action=x", wanted).0),
         (422, 400)

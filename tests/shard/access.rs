@@ -56,17 +56,7 @@ fn write_rules(dir: &tempfile::TempDir, rules: &str) {
 
 /// A 5.0 CONNECT of `ada`.
 fn hello<'a>(client_id: &'a str, properties: Properties<'a>) -> Connect<'a> {
-    Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will: None,
-        username: Some("ada"),
-        password: Some(b"ada"),
-        properties,
-    }
+    Connect { username: Some("ada"), password: Some(b"ada"), properties, ..crate::hello::hello(Version::V5, client_id) }
 }
 
 fn send_connect(world: &mut World, connect: Connect<'_>) -> ConnId {

@@ -48,8 +48,21 @@ pub(crate) struct Broker {
     pub(crate) ids: i64,
     /// Takes what it is given, and says nothing.
     pub(crate) silent: bool,
+    /// Topics of which Produce requests are taken, and nothing is said; those that wait for [`Broker::late`], and these requests.
+    pub(crate) silent_to: std::collections::HashSet<String>,
+    pub(crate) holds: std::collections::HashSet<String>,
+    pub(crate) held: Vec<Bytes>,
+    /// The key of what is to be read.
+    pub(crate) key: Option<Vec<u8>>,
+    /// The keys of what is to be read at these offsets.
+    pub(crate) keys: std::collections::HashMap<i64, Vec<u8>>,
+    /// The batches kept, as a Fetch answers them, by topic and partition.
+    pub(crate) logs: std::collections::HashMap<(String, i32), Vec<u8>>,
     /// Values to be read, by topic and partition, from offset 0 on.
     pub(crate) readable: std::collections::HashMap<(String, i32), Vec<Vec<u8>>>,
+    /// The first offset of each that is still there; with this set, questions for offsets are answered as Kafka does: a record was made as many ms after 1970 as
+    /// its offset is.
+    pub(crate) begins_at: Option<i64>,
 }
 
 impl Broker {
@@ -68,7 +81,15 @@ impl Broker {
         answers
     }
 
+    /// Carries out the requests that wait, long after those who have sent them are gone. Returns how many these are.
+    pub(crate) fn late(&mut self) -> usize {
+        self.holds.clear();
+        std::mem::take(&mut self.held).into_iter().map(|request| self.request(request)).count()
+    }
+
     fn request(&mut self, mut bytes: Bytes) -> Vec<u8> {
+        let whole = bytes.clone();
+        let mut says_nothing = false;
         let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
         let version = i16::from_be_bytes([bytes[2], bytes[3]]);
         let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("header");
@@ -87,6 +108,14 @@ impl Broker {
             }
             ApiKey::Produce => {
                 let produce = ProduceRequest::decode(&mut bytes, version).expect("produce");
+                let is_for = |names: &std::collections::HashSet<String>| {
+                    produce.topic_data.iter().any(|topic| names.contains(topic.name.0.as_str()))
+                };
+                if is_for(&self.holds) {
+                    self.held.push(whole);
+                    return Vec::new();
+                }
+                says_nothing = is_for(&self.silent_to);
                 self.produce(&produce).encode(&mut body, version)
             }
             ApiKey::ListOffsets => {
@@ -101,7 +130,7 @@ impl Broker {
             other => panic!("unexpected request {other:?}"),
         }
         .expect("encoded");
-        if self.silent && key == ApiKey::Produce {
+        if self.silent && key == ApiKey::Produce || says_nothing {
             return Vec::new();
         }
         let mut framed = Vec::new();
@@ -144,6 +173,7 @@ impl Broker {
                 *next += count;
                 if self.keep {
                     self.known.insert(identity, base);
+                    self.append(&name, data.index, (base, &batch));
                 }
                 PartitionProduceResponse::default().with_index(data.index).with_base_offset(base)
             });
@@ -154,11 +184,36 @@ impl Broker {
         ProduceResponse::default().with_responses(topics)
     }
 
-    /// Every partition begins at 0.
+    /// Appends a batch, with the time of its append.
+    pub(crate) fn append(&mut self, topic: &str, partition: i32, (base, batch): (i64, &[u8])) {
+        let mut batch = batch.to_vec();
+        batch[..8].copy_from_slice(&base.to_be_bytes());
+        batch[22] |= 8;
+        let checksum = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&checksum.to_be_bytes());
+        self.logs.entry((topic.to_owned(), partition)).or_default().extend_from_slice(&batch);
+    }
+
+    /// Every partition begins at 0, unless the test says otherwise.
     fn starts(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
         let topics = request.topics.iter().map(|topic| {
-            let partition = |index| ListOffsetsPartitionResponse::default().with_partition_index(index).with_offset(0);
-            let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
+            let offset = |partition: i32, timestamp: i64| {
+                let values = self.readable.get(&(topic.name.0.to_string(), partition));
+                let end = values.map_or(0, Vec::len) as i64;
+                match (self.begins_at, timestamp) {
+                    (None, _) => 0,
+                    (Some(begin), -2) => begin.min(end),
+                    (Some(_), -1) => end,
+                    (Some(begin), time) if time.max(begin) < end => time.max(begin),
+                    (Some(_), _) => -1,
+                }
+            };
+            let partition = |index, timestamp| {
+                let offset = offset(index, timestamp);
+                ListOffsetsPartitionResponse::default().with_partition_index(index).with_offset(offset)
+            };
+            let partitions =
+                topic.partitions.iter().map(|asked| partition(asked.partition_index, asked.timestamp)).collect();
             ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
         });
         ListOffsetsResponse::default().with_topics(topics.collect())
@@ -172,9 +227,18 @@ impl Broker {
                 let values = self.readable.get(&(topic.topic.0.to_string(), asked.partition));
                 let end = values.map_or(0, Vec::len) as i64;
                 let value = values.and_then(|values| values.get(usize::try_from(asked.fetch_offset).ok()?));
+                let begin = self.begins_at.map_or(0, |begin| begin.min(end));
+                if self.begins_at.is_some() && !(begin..=end).contains(&asked.fetch_offset) {
+                    any = true;
+                    // OFFSET_OUT_OF_RANGE.
+                    return PartitionData::default().with_partition_index(asked.partition).with_error_code(1);
+                }
                 any |= value.is_some();
                 let data = PartitionData::default().with_partition_index(asked.partition).with_high_watermark(end);
-                data.with_last_stable_offset(end).with_records(value.map(|value| batch(asked.fetch_offset, value)))
+                data.with_last_stable_offset(end).with_records(value.map(|value| {
+                    let key = self.keys.get(&asked.fetch_offset).or(self.key.as_ref());
+                    batch(asked.fetch_offset, key.map(Vec::as_slice), value)
+                }))
             });
             let partitions = partitions.collect();
             FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
@@ -200,7 +264,7 @@ impl Broker {
 }
 
 /// A batch of one record.
-fn batch(offset: i64, value: &[u8]) -> Bytes {
+fn batch(offset: i64, key: Option<&[u8]>, value: &[u8]) -> Bytes {
     let record = Record {
         transactional: false,
         control: false,
@@ -212,7 +276,7 @@ fn batch(offset: i64, value: &[u8]) -> Bytes {
         offset,
         sequence: NO_SEQUENCE,
         timestamp: 0,
-        key: None,
+        key: key.map(Bytes::copy_from_slice),
         value: Some(Bytes::copy_from_slice(value)),
         headers: Default::default(),
     };

@@ -161,24 +161,14 @@ fn a_will_goes_out_in_the_turn_that_ends_its_connection() {
 fn a_message_whose_time_is_over_before_kafka_comes_is_not_delivered() {
     use forebay::metrics::spec::ShardMetric;
     use forebay::mqtt::encode;
-    use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
-    use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+    use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
+    use forebay::mqtt::property::{Property, PropertyBuf};
 
     let mut world = World::new(ONE_SINK);
     world.kafka_down();
     let device = world.accept();
     let mut bytes = Vec::new();
-    let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: "d",
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    };
+    let connect = crate::hello::hello(Version::V5, "d");
     encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
     for (packet_id, expiry_s) in [(1, Some(30)), (2, None), (3, Some(3_600))] {
         let mut properties = PropertyBuf::new();

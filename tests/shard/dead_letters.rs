@@ -51,17 +51,7 @@ fn device(world: &mut World, version: Version) -> ConnId {
     if version == Version::V5 {
         properties.push(Property::RequestProblemInformation(false));
     }
-    let connect = Connect {
-        version,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: "dev",
-        will: None,
-        username: None,
-        password: None,
-        properties: properties.as_properties(),
-    };
+    let connect = Connect { properties: properties.as_properties(), ..crate::hello::hello(version, "dev") };
     encode::packet(version, &Packet::Connect(connect), &mut bytes).expect("encoded");
     world.bytes(conn, &bytes);
     world.sent(conn);

@@ -48,17 +48,7 @@ fn connect(process: &mut Process, client_id: &str, will: Option<(&str, QoS)>, is
     let properties = properties.as_properties();
     let will =
         will.map(|(topic, qos)| Will { qos, retain: false, topic, payload: b"gone", properties: Properties::EMPTY });
-    let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will,
-        username: None,
-        password: None,
-        properties,
-    };
+    let connect = Connect { will, properties, ..crate::hello::hello(Version::V5, client_id) };
     let mut bytes = Vec::new();
     encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
     process.open_with(client_id, &bytes)

@@ -47,17 +47,7 @@ impl First {
         assert_eq!(owner(client_id, 2), 1, "{client_id}");
         let will =
             Will { qos: QoS::AtMostOnce, retain: false, topic: "w", payload: will, properties: Properties::EMPTY };
-        let connect = Connect {
-            version: Version::V5,
-            is_bridge: false,
-            clean_start: true,
-            keep_alive_s: 0,
-            client_id,
-            will: Some(will),
-            username: None,
-            password: None,
-            properties: Properties::EMPTY,
-        };
+        let connect = Connect { will: Some(will), ..crate::hello::hello(Version::V5, client_id) };
         let mut bytes = Vec::new();
         encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
         let conn = self.table.open(None);
@@ -79,7 +69,7 @@ impl First {
     fn moved(&mut self) -> Vec<String> {
         let posted = std::mem::take(self.table.posted.as_mut().expect("letters"));
         let client = |(to, letter)| {
-            let Mail::HandOver(detached, _) = letter else { panic!("another letter") };
+            let Mail::HandOver(detached, ..) = letter else { panic!("another letter") };
             assert_eq!(to, 1);
             let frame = frame::next(&detached.unread, u32::MAX).expect("well formed").expect("whole");
             match decode::decode(Version::V5, Sender::Client, frame).expect("well formed") {
@@ -98,17 +88,7 @@ fn names() -> impl Iterator<Item = String> {
 
 /// The client of the first shard with this name is connected, and has sent this behind its CONNECT.
 fn said(shard: &mut First, client_id: &str, behind: &[u8]) {
-    let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    };
+    let connect = crate::hello::hello(Version::V5, client_id);
     let mut bytes = Vec::new();
     encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
     bytes.extend_from_slice(behind);

@@ -20,6 +20,7 @@ mod departures;
 mod device;
 mod drain;
 mod dropped;
+mod dropped_order;
 mod events;
 mod exchanges;
 mod fair;
@@ -37,6 +38,8 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+#[path = "../support/link.rs"]
+mod link;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod mapping;
@@ -44,12 +47,15 @@ mod no_room;
 mod oldest;
 mod owners;
 mod paced;
+mod positions;
 mod process;
 mod queue_rules;
 mod queues;
 mod queues_across;
 mod reads;
 mod receipts;
+mod record_replays;
+mod relay;
 mod remotes;
 mod remotes_hops;
 mod remotes_hostile;
@@ -69,7 +75,10 @@ mod shares;
 mod shares_crash;
 mod shares_several;
 mod shares_stored;
+mod silent;
 mod sinks;
+mod slot_rows;
+mod slots;
 mod sources;
 mod sources_left;
 mod spool;
@@ -92,6 +101,7 @@ mod world;
 
 use allocation::Counting;
 use forebay::runtime::seam;
+use process::spooled;
 use world::ONE_SINK;
 
 #[global_allocator]
@@ -108,31 +118,4 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
 /// As [`ONE_SINK`], with little memory.
 fn small() -> String {
     ONE_SINK.replace("[kafka.main]", "[kafka.main]\nbuffer_bytes = \"16MiB\"")
-}
-
-/// One sink at `stored`, little memory, little room; more for the spool, more for the sink and behind it.
-fn spooled(spool: &str, sink: &str) -> String {
-    format!(
-        r##"
-[service]
-shards = 1
-[kafka.main]
-bootstrap = "127.0.0.1:9092"
-buffer_bytes = "16MiB"
-[spool]
-bytes_max = "16MiB"
-segment_bytes = "1MiB"
-sync_interval = "0ms"
-{spool}
-[[sink]]
-name = "all"
-kafka = "main"
-filters = ["#"]
-topic = "all"
-batch_bytes = "64KiB"
-record_bytes_max = "64KiB"
-spill_after = "1MiB"
-{sink}
-"##
-    )
 }

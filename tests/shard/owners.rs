@@ -3,7 +3,6 @@
 use forebay::auth::password::sha512_of;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Version};
-use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::ConnId;
 
 use super::world::World;
@@ -24,15 +23,10 @@ fn world(dir: &tempfile::TempDir) -> World {
 /// A CONNECT of this user with the client ID of all of them; the session is kept.
 fn connect(world: &mut World, user: &str) -> ConnId {
     let connect = Connect {
-        version: Version::V311,
-        is_bridge: false,
         clean_start: false,
-        keep_alive_s: 0,
-        client_id: "c",
-        will: None,
         username: Some(user),
         password: Some(user.as_bytes()),
-        properties: Properties::EMPTY,
+        ..crate::hello::hello(Version::V311, "c")
     };
     let mut bytes = Vec::new();
     encode::packet(Version::V311, &Packet::Connect(connect), &mut bytes).expect("encoded");

@@ -33,6 +33,33 @@ pub(crate) struct Of {
 /// A message with more than one recipient on a shard has many, and a turn makes one copy of such.
 pub(crate) const ONE_OF_MANY: Wide = Wide { recipients: 1, copies: 1, copies_alone: 1 };
 
+/// One sink at `stored`, little memory, little room; more for the spool, more for the sink and behind it.
+pub(crate) fn spooled(spool: &str, sink: &str) -> String {
+    format!(
+        r##"
+[service]
+shards = 1
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+buffer_bytes = "16MiB"
+[spool]
+bytes_max = "16MiB"
+segment_bytes = "1MiB"
+sync_interval = "0ms"
+{spool}
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+batch_bytes = "64KiB"
+record_bytes_max = "64KiB"
+spill_after = "1MiB"
+{sink}
+"##
+    )
+}
+
 /// See the module.
 pub(crate) struct Process {
     config: Arc<config::Config>,
@@ -73,7 +100,7 @@ impl Process {
     }
 
     fn text(interval: &str) -> String {
-        let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+        let text = spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
         let text = text.replace("\"0ms\"", &format!("\"{interval}\""));
         text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"")
     }

@@ -40,17 +40,8 @@ impl Device {
         world.core.on_accept(&mut world.table, conn, ListenerId(listener));
         let mut properties = PropertyBuf::new();
         properties.extend(asks.iter().copied());
-        let connect = Connect {
-            version,
-            is_bridge: false,
-            clean_start: false,
-            keep_alive_s: 0,
-            client_id: "d",
-            will: None,
-            username: None,
-            password: None,
-            properties: properties.as_properties(),
-        };
+        let connect =
+            Connect { clean_start: false, properties: properties.as_properties(), ..crate::hello::hello(version, "d") };
         let device = Self { conn, version };
         device.say(world, &Packet::Connect(connect));
         world.sent(conn);

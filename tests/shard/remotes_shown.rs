@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::config::Bridge;
-use forebay::metrics::inspect::{Ask, BridgeOnShard, BridgeState, NamedClient, Told};
+use forebay::metrics::inspect::{Ask, BridgeOnShard, BridgeState, NamedClient, Told, WantedClients};
 use forebay::metrics::spec::{BridgeMetric, ShardMetric};
 use forebay::mqtt::packet::{ConnAck, Packet, QoS, SubAck, Version};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
@@ -145,7 +145,7 @@ fn the_session_of_a_bridge_is_no_clients() {
     let device = remote.world.device("d", 0);
     subscribe(&mut remote.world, device, Version::V311, 0, &[("alarm/#", PLAIN)]);
     assert_eq!((remote.world.number(ShardMetric::Sessions), remote.world.number(ShardMetric::Subscriptions)), (1, 1));
-    let clients = Ask::Clients { from: 0, limit: 10, search: None, connected: None };
+    let clients = Ask::Clients { from: 0, limit: 10, wanted: WantedClients::default() };
     let Told::Clients(clients) = asked(&mut remote, clients) else { panic!("of clients") };
     assert_eq!(clients.rows.iter().map(|of| &*of.client_id).collect::<Vec<_>>(), ["d"]);
     for (topic, filter) in [(None, None), (Some("alarm/1"), None), (None, Some("alarm/#"))] {

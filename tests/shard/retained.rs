@@ -608,17 +608,7 @@ fn what_waits_for_its_client_expires_meanwhile() {
     }
     let mut one = PropertyBuf::new();
     one.push(Property::ReceiveMaximum(1));
-    let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: "s",
-        will: None,
-        username: None,
-        password: None,
-        properties: one.as_properties(),
-    };
+    let connect = Connect { properties: one.as_properties(), ..crate::hello::hello(Version::V5, "s") };
     let subscriber = world.accept();
     world.bytes(subscriber, &bytes_of(Version::V5, &Packet::Connect(connect)));
     world.sent(subscriber);
@@ -668,17 +658,8 @@ fn world_of_users(dir: &tempfile::TempDir, users: &[&str], rest: &str) -> (World
         file.display()
     ));
     let mut admitted = |user: &&str| {
-        let hello = Connect {
-            version: Version::V5,
-            is_bridge: false,
-            clean_start: true,
-            keep_alive_s: 0,
-            client_id: user,
-            will: None,
-            username: Some(user),
-            password: Some(user.as_bytes()),
-            properties: Properties::default(),
-        };
+        let hello =
+            Connect { username: Some(user), password: Some(user.as_bytes()), ..crate::hello::hello(Version::V5, user) };
         let conn = arrive(&mut world, &bytes_of(Version::V5, &Packet::Connect(hello)));
         assert_eq!(world.sent(conn)[3], 0, "{user} is admitted");
         conn

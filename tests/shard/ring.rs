@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use forebay::runtime::seam::{
@@ -30,6 +30,8 @@ pub(crate) struct Wire {
     /// The shard is to be told when there is room.
     awaited: bool,
     pub(crate) outgoing: Option<SocketAddr>,
+    /// The other end.
+    pub(crate) peer: Option<SocketAddr>,
     /// The shard's end of its layer.
     pub(crate) layered: Option<Box<Layered>>,
     /// The client's end.
@@ -108,6 +110,10 @@ pub(crate) struct Table {
     pub(crate) goes_on: bool,
     /// Slots to be used again.
     free: Vec<u32>,
+    /// Connections that have moved away, by the descriptor that went with them.
+    pub(crate) moved_off: Vec<(RawFd, ConnId)>,
+    /// Connections that have moved here.
+    pub(crate) moved_in: Vec<(RawFd, ConnId)>,
     scratch: Vec<u8>,
 }
 
@@ -129,6 +135,8 @@ impl Table {
             is_over: false,
             goes_on: false,
             free: Vec::new(),
+            moved_off: Vec::new(),
+            moved_in: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -291,18 +299,27 @@ impl Io<Mail> for Table {
         self.open(Some(to))
     }
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {
+        let peer = self.peer(conn);
         self.release(conn);
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
+        self.moved_off.push((fd.as_raw_fd(), conn));
         let (listener, deadline) = (ListenerId(0), Monotonic::NEVER);
-        Some(Detached { fd, peer: None, listener, layer: None, unsent: Vec::new(), unread: Vec::new(), deadline })
+        Some(Detached { fd, peer, listener, layer: None, unsent: Vec::new(), unread: Vec::new(), deadline })
     }
-    fn adopt(&mut self, _moved: Detached) -> ConnId {
-        unreachable!("letters between shards are looked at by the tests")
+    fn adopt(&mut self, moved: Detached) -> ConnId {
+        let conn = self.open(None);
+        self.wire(conn).peer = moved.peer;
+        self.moved_in.push((moved.fd.as_raw_fd(), conn));
+        conn
     }
-    fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
-        None
+    fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.wires.get(conn.slot as usize).filter(|wire| wire.generation == conn.generation)?.peer
     }
-    fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+    fn set_peer(&mut self, conn: ConnId, peer: SocketAddr) {
+        if let Some(wire) = self.named(conn) {
+            wire.peer = Some(peer);
+        }
+    }
     fn start_accepting(&mut self) {}
     fn stop_accepting(&mut self) {}
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {

@@ -1,12 +1,15 @@
-//! Which member of a shared subscription gets a message, by each strategy, on one shard.
+//! Which member of a shared subscription gets a message: by each strategy on one shard, and in turn on two.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::reason::ReasonCode;
+use forebay::rules::KEPT;
 use forebay::runtime::seam::{ConnId, Shard as _};
+use forebay::shard::router::owner;
 
+use super::process::Process;
 use super::shares::{QOS_1, ack, join, member, vanish};
 use super::subscribe::{PLAIN, bytes_of, heard, message, publish, subscribe_and_hear, subscribe_packet};
 use super::world::{ONE_SINK, World};
@@ -300,4 +303,25 @@ fn a_member_of_qos_0_that_is_slow_loses_its_own_messages_and_no_others() {
     send(&mut world, publisher, &slow, "y");
     let last = messages(&mut world, all[0]).pop().expect("it gets messages again");
     assert_eq!(last.1, "y");
+}
+
+/// Shards with members get messages in turn, whatever comes between them for no share.
+#[test]
+fn messages_for_no_share_leave_the_turn_as_it_is() {
+    let mut process = Process::start(&KEPT, &text("round-robin"), 2);
+    let of =
+        |shard| (0..).map(|number| format!("m{number}")).find(|name| owner(name, 2) == shard).expect("one of them");
+    let members = [of(0), of(1)].map(|name| process.connect(&name));
+    for (shard, conn, _) in &members {
+        process.say(*shard, *conn, &subscribe_packet(Version::V5, 0, &[(SHARE, PLAIN)]));
+        process.heard(*shard, *conn);
+    }
+    let (shard, publisher, _) = process.connect("publisher");
+    for _ in 0..6 {
+        for topic in ["t/a", "other"] {
+            process.say(shard, publisher, &bytes_of(Version::V5, &Packet::Publish(message(topic, "x"))));
+        }
+    }
+    let one = bytes_of(Version::V5, &Packet::Publish(message("t/a", "x"))).len();
+    assert_eq!(members.map(|(shard, conn, _)| process.heard(shard, conn).len() / one), [3, 3]);
 }

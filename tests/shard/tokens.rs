@@ -15,16 +15,20 @@ use ring::hmac;
 use super::small;
 use super::world::World;
 
-const SECRET: &[u8] = b"a secret of 32 bytes, and no less";
+pub(crate) const SECRET: &[u8] = b"a secret of 32 bytes, and no less";
 const HOUR_MS: i64 = 3_600_000;
 const NOT_AUTHORIZED: u8 = 0x87;
 const MAXIMUM_CONNECT_TIME: u8 = 0xa0;
 
 /// A token of `sub` that expires at that second.
 fn token(sub: &str, expires_s: i64) -> String {
+    signed(&format!(r#"{{"sub":"{sub}","exp":{expires_s}}}"#))
+}
+
+/// A token with these claims.
+pub(crate) fn signed(claims: &str) -> String {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let claims = format!(r#"{{"sub":"{sub}","exp":{expires_s}}}"#);
-    let message = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(&claims));
+    let message = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(claims));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
@@ -50,15 +54,12 @@ fn connect(world: &mut World, version: Version, client_id: &str, token: &str) ->
     };
     let is_v5 = version == Version::V5;
     let connect = Connect {
-        version,
-        is_bridge: false,
         clean_start: false,
-        keep_alive_s: 0,
-        client_id,
         will: Some(will),
         username: Some("nobody"),
         password: Some(token.as_bytes()),
         properties: if is_v5 { properties.as_properties() } else { Properties::EMPTY },
+        ..crate::hello::hello(version, client_id)
     };
     let mut bytes = Vec::new();
     encode::packet(version, &Packet::Connect(connect), &mut bytes).expect("encoded");

@@ -7,7 +7,6 @@ use forebay::auth::password::scram_of;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Version};
-use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::service::verifier::{Task, Verifiers, Waiting};
 use forebay::shard::mail::Mail;
@@ -51,16 +50,11 @@ impl Asking {
 
     /// A connection with its CONNECT sent, and the bytes behind it.
     fn connect(&mut self, user: &str, password: &str, behind: &[u8]) -> ConnId {
+        let client_id = format!("of {user} {password}");
         let connect = Connect {
-            version: Version::V311,
-            is_bridge: false,
-            clean_start: true,
-            keep_alive_s: 0,
-            client_id: &format!("of {user} {password}"),
-            will: None,
             username: Some(user),
             password: Some(password.as_bytes()),
-            properties: Properties::EMPTY,
+            ..crate::hello::hello(Version::V311, &client_id)
         };
         let mut bytes = Vec::new();
         encode::packet(Version::V311, &Packet::Connect(connect), &mut bytes).expect("encoded");

@@ -21,15 +21,9 @@ fn device(world: &mut World, client_id: &str, payload: &[u8], delay_s: u32) -> C
     properties.push(Property::SessionExpiryInterval(3_600));
     let will = Will { qos: QoS::AtLeastOnce, retain: false, topic: "w", payload, properties: of_will.as_properties() };
     let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
         will: Some(will),
-        username: None,
-        password: None,
         properties: properties.as_properties(),
+        ..crate::hello::hello(Version::V5, client_id)
     };
     let mut bytes = Vec::new();
     encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");

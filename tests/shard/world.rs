@@ -8,6 +8,7 @@ use std::time::Duration;
 use forebay::auth::Policy;
 use forebay::config::{self, Config};
 use forebay::dapr::{App, Call};
+use forebay::link::Peers;
 use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::journal::{Filter, Journal};
@@ -18,6 +19,7 @@ use forebay::service::dead_letters::{Letter, Ways};
 use forebay::service::verifier::{Bounds, Verifiers};
 use forebay::shard::edge::Edge;
 use forebay::shard::mail::{Mail, Notice, Reconfiguration};
+use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
 use super::allocation::counted;
@@ -44,6 +46,10 @@ pub(crate) struct World {
     pub(crate) cut_at: Option<usize>,
     /// What the shard has told.
     pub(crate) journal: Arc<Journal>,
+    /// Who has which slot.
+    pub(crate) slots: Arc<Slots>,
+    /// The other instances, and until when this one may speak.
+    pub(crate) peers: Arc<Peers>,
     config: Arc<Config>,
     rules: &'static dyn Rules,
     notices: Receiver<Notice>,
@@ -119,11 +125,13 @@ impl World {
     ) -> Self {
         config.service.shards = 1;
         let config = Arc::new(config);
-        let Made { core, board, journal, notices } = make(&config, rules, dead_letters, verifiers);
+        let Made { core, board, journal, notices, slots, peers } = make(&config, rules, dead_letters, verifiers);
         let mut world = Self {
             core,
             board,
             journal,
+            slots,
+            peers,
             notices,
             config,
             rules,
@@ -149,8 +157,10 @@ impl World {
             config.service.shards = 1;
             self.config = Arc::new(config);
         }
-        let Made { core, board, journal, notices } = make(&self.config, self.rules, Ways::default(), None);
+        let Made { core, board, journal, notices, slots, peers } =
+            make(&self.config, self.rules, Ways::default(), None);
         (self.core, self.board, self.journal, self.notices) = (core, board, journal, notices);
+        (self.slots, self.peers) = (slots, peers);
         self.table.restart();
         self.linked.clear();
         self.requests.clear();
@@ -356,7 +366,12 @@ impl World {
 
     /// Ends the turn and lets Kafka answer, until nobody has anything more to say.
     pub(crate) fn turn(&mut self) {
-        loop {
+        self.turns(usize::MAX);
+    }
+
+    /// The same, for this many turns at most.
+    pub(crate) fn turns(&mut self, most: usize) {
+        for _ in 0..most {
             self.shard(|core, table| core.on_turn_end(table));
             judge_copies(&self.board);
             let mut moved = self.kafka() | std::mem::take(&mut self.table.goes_on);
@@ -475,6 +490,8 @@ struct Made {
     board: Arc<Board>,
     journal: Arc<Journal>,
     notices: Receiver<Notice>,
+    slots: Arc<Slots>,
+    peers: Arc<Peers>,
 }
 
 /// The ledger of copies of a shard (B15): whatever begins is in exactly one place.
@@ -507,8 +524,8 @@ fn make(config: &Arc<Config>, rules: &'static dyn Rules, dead_letters: Ways, ver
     let board = Arc::new(Board::new(layout(config)));
     let edge = edge(config);
     let around = Surroundings { notices: tell, edge, verifiers, dead_letters, rules, ..surroundings(config) };
-    let journal = Arc::clone(&around.journal);
-    Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
+    let (journal, slots, peers) = (Arc::clone(&around.journal), Arc::clone(&around.slots), Arc::clone(&around.peers));
+    Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices, slots, peers }
 }
 
 thread_local! {
@@ -547,6 +564,8 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         rules: &KEPT,
         machine: Arc::new(forebay::rule::around::Machine::bare()),
         bans: Arc::default(),
+        slots: Arc::new(Slots::of(config)),
+        peers: Arc::default(),
     }
 }
 

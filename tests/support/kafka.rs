@@ -42,9 +42,17 @@ impl Kafka {
 
     /// Adds an ACL on a topic for everyone who comes in plain text: `how` is `"--deny-principal"` or `"--allow-principal"`.
     pub fn add_acl(&self, how: &str, operation: &str, topic: &str) {
+        self.add(&[how, "User:ANONYMOUS", "--operation", operation, "--topic", topic]);
+    }
+
+    /// The same on a group.
+    pub fn add_group_acl(&self, how: &str, operation: &str, group: &str) {
+        self.add(&[how, "User:ANONYMOUS", "--operation", operation, "--group", group]);
+    }
+
+    fn add(&self, acl: &[&str]) {
         let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", self.bootstrap(), "--add"];
-        let acl = [how, "User:ANONYMOUS", "--operation", operation, "--topic", topic];
-        self.command(&[&tool[..], &acl].concat());
+        self.command(&[&tool[..], acl].concat());
     }
 }
 

@@ -12,6 +12,8 @@ use anyhow::{Context, bail};
 pub(crate) enum Order {
     /// The service was started anew, and is or will be there.
     Target(SocketAddr),
+    /// Its instances that can be reached now. None was started anew.
+    Targets(Vec<SocketAddr>),
     /// Answers are counted from here, under this name.
     Mark(String),
     /// Nothing new is sent; the run ends when all is answered.
@@ -76,6 +78,10 @@ impl Control {
             let line = std::str::from_utf8(&line)?.trim();
             let order = match line.split_once(' ').unwrap_or((line, "")) {
                 ("target", address) => Order::Target(address.parse().with_context(|| line.to_owned())?),
+                ("targets", all) if !all.is_empty() => {
+                    let all = all.split(' ').map(str::parse).collect::<Result<_, _>>();
+                    Order::Targets(all.with_context(|| line.to_owned())?)
+                }
                 ("mark", name) => Order::Mark(name.to_owned()),
                 ("end", "") => Order::End,
                 _ => bail!("{line:?} is no order"),
@@ -103,11 +109,16 @@ mod tests {
         let target = Order::Target("127.0.0.1:1883".parse().unwrap());
         assert_eq!(orders, [target, Order::Mark("up 3".into()), Order::End]);
         assert_eq!(control.take(b"").unwrap(), [], "that was all");
+        let orders = control.take(b"targets 127.0.0.1:1 127.0.0.1:2\n").unwrap();
+        let targets = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
+        assert_eq!(orders, [Order::Targets(targets.to_vec())]);
     }
 
     #[test]
     fn what_is_no_order_is_an_error_and_so_is_a_sudden_end() {
-        for bad in ["", "targets 127.0.0.1:1\n", "target here\n", "end now\n"] {
+        for bad in
+            ["", "tagret 127.0.0.1:1\n", "target here\n", "targets\n", "targets 127.0.0.1:1 there\n", "end now\n"]
+        {
             assert!(control().take(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -20,6 +20,8 @@ use super::plan::Plan;
 use super::told::{ABANDONED, ANEW, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, Told};
 
 const EXAMPLES_MAX: usize = 10;
+/// One for each QoS.
+const LINES: usize = 3;
 
 /// What is judged how.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Rules {
     /// Doubles are counted, not judged: the service was killed.
     pub(crate) may_double: bool,
     pub(crate) key: Key,
+    /// Messages of one QoS have an order, and those of another one may overtake them.
+    pub(crate) by_qos: bool,
     /// Most messages that a client has unanswered.
     pub(crate) window: u64,
     /// Only what is due there must be there, and nothing else may; otherwise all is.
@@ -113,7 +117,7 @@ pub(crate) struct Judge<'a> {
     bases: Vec<usize>,
     partitions: usize,
     next_offset: Vec<i64>,
-    /// By client and partition: number of the newest first copy, plus one.
+    /// By client, partition and line (QoS, or 0 for all): number of the newest first copy, plus one.
     newest: Vec<u64>,
     scratch: Vec<u8>,
     records: u64,
@@ -129,7 +133,7 @@ impl<'a> Judge<'a> {
             next_offset.extend(log.ranges.iter().map(|range| range.start));
         }
         let partitions = next_offset.len();
-        let newest = vec![0; partitions * clients.len()];
+        let newest = vec![0; partitions * clients.len() * LINES];
         let (scratch, verdict) = (Vec::new(), Verdict::default());
         Self { plan, rules, clients, logs, bases, partitions, next_offset, newest, scratch, records: 0, verdict }
     }
@@ -167,16 +171,18 @@ impl<'a> Judge<'a> {
         let first = *marks & FOUND == 0;
         *marks |= if first { FOUND } else { DOUBLED };
         let marks = *marks;
+        let line = if self.rules.by_qos { usize::from(header.qos) } else { 0 };
+        let line = (client as usize * self.partitions + partition) * LINES + line;
         if !first && !self.rules.may_lose {
             let sent = self.clients[client as usize].again.get(&number).copied().unwrap_or(0);
-            let newest = self.newest[client as usize * self.partitions + partition];
+            let newest = self.newest[line];
             if newest > sent.max(number + self.rules.window) {
                 let text = || format!("{}, a further copy behind message {}", text(), newest - 1);
                 self.verdict.fault("I3: old copy behind newer messages", text);
             }
         }
         if first {
-            let newest = &mut self.newest[client as usize * self.partitions + partition];
+            let newest = &mut self.newest[line];
             // At a level that may lose, this may be a second copy whose first is lost: then its place says nothing.
             let lost_first = self.rules.may_lose && marks & RESENT != 0;
             if number < *newest && lost_first {

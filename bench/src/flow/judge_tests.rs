@@ -41,7 +41,8 @@ impl Run {
             }
             told.push(Told { marks, finished: true, ..Told::default() });
         }
-        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic, window: 64, part: None };
+        let rules =
+            Rules { may_lose: false, may_double: false, key: Key::Topic, by_qos: false, window: 64, part: None };
         Self { plan, told, rows, rules, begin: 10, missing: 0 }
     }
 
@@ -170,6 +171,33 @@ fn order_is_that_of_first_copies() {
         run.mark(behind, ANSWERED | if resent { RESENT } else { 0 });
         run.expect(kinds);
     }
+}
+
+#[test]
+fn each_qos_may_have_an_order_of_its_own() {
+    for (by_qos, kinds) in [(false, &["I3: order"][..]), (true, &[])] {
+        let mut run = Run::new();
+        run.rules.by_qos = by_qos;
+        let (qos, of) = (|row: &Row| run.plan.qos(row.client, row.number), |row: &Row| (row.client, row.partition));
+        let pair = (0..run.rows.len() - 1).find(|&a| {
+            let (one, next) = (&run.rows[a], &run.rows[a + 1]);
+            of(one) == of(next) && qos(one) != qos(next)
+        });
+        let at = pair.unwrap();
+        run.rows.swap(at, at + 1);
+        run.expect(kinds);
+    }
+    // Of one QoS they are judged as ever.
+    let mut run = Run::new();
+    run.rules.by_qos = true;
+    let kind = |row: &Row| (row.client, row.partition, run.plan.qos(row.client, row.number));
+    let pair = (0..run.rows.len()).find_map(|a| {
+        let same = |b: &usize| kind(&run.rows[*b]) == kind(&run.rows[a]);
+        (a + 1..run.rows.len()).find(same).map(|b| (a, b))
+    });
+    let (a, b) = pair.unwrap();
+    run.rows.swap(a, b);
+    run.expect(&["I3: order"]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(crate) struct Link {
     pub(crate) queued: bool,
     /// Wait before the next attempt to connect.
     pub(crate) backoff_ms: u64,
+    /// When the present connection was begun, and when something was last read from it; nanoseconds of the run.
+    pub(crate) begun_ns: u64,
+    pub(crate) heard_ns: u64,
     writable: bool,
 }
 
@@ -38,7 +41,17 @@ pub(crate) enum Io {
 
 impl Link {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, socket: None, generation: 0, connecting: false, queued: false, backoff_ms: 0, writable: false }
+        Self {
+            client,
+            socket: None,
+            generation: 0,
+            connecting: false,
+            queued: false,
+            backoff_ms: 0,
+            begun_ns: 0,
+            heard_ns: 0,
+            writable: false,
+        }
     }
 
     /// Begins a connection and registers it.
@@ -66,6 +79,16 @@ impl Link {
         self.writable = true;
         self.connecting = false;
         self.socket.as_ref().is_some_and(|socket| matches!(sockopt::socket_error(socket), Ok(Ok(()))))
+    }
+
+    /// How long it has waited for CONNACK or PINGRESP.
+    pub(crate) fn waits_ns(&self, now_ns: u64) -> u64 {
+        let since_ns = match (&self.socket, self.client.state) {
+            (None, _) => None,
+            (_, State::Down | State::Greeting) => Some(self.begun_ns),
+            _ => self.client.pinged_ns(),
+        };
+        since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
     }
 
     pub(crate) fn writable(&mut self) {

@@ -50,7 +50,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     let watched = settings.pid.iter().map(|text| Watched::parse(text)).collect::<anyhow::Result<_>>()?;
     let mut timeline = Timeline::new(settings.timeline.as_deref(), watched)?;
     let terms = drive::Terms {
-        target: settings.target,
+        targets: settings.targets(),
+        silence: settings.silence(),
         pace: settings.pace(),
         timeout: settings.timeout(),
         patience: Duration::from_secs(settings.patience),

@@ -27,7 +27,10 @@ fn two(text: &str) -> Result<Weights, String> {
 pub(crate) struct Settings {
     /// The server.
     #[arg(long, default_value = "127.0.0.1:1883")]
-    pub(crate) target: SocketAddr,
+    target: SocketAddr,
+    /// Another instance of the same server; may be given several times. Each connection of a client goes to one of them by chance.
+    #[arg(long)]
+    also: Vec<SocketAddr>,
     /// Messages in all.
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
@@ -67,6 +70,10 @@ pub(crate) struct Settings {
     /// Keep-alive in seconds; 0: none.
     #[arg(long, default_value_t = 30)]
     keep_alive: u16,
+    /// A client closes a connection on which CONNACK or PINGRESP has not come within this many seconds, and sends PINGREQ also when it has received nothing
+    /// for half its keep-alive; 0: it waits for ever.
+    #[arg(long, default_value_t = 0)]
+    silence: u64,
     /// Decides every draw.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -95,6 +102,9 @@ pub(crate) struct Settings {
     /// Count doubles and do not judge them: the service is killed during the run.
     #[arg(long)]
     may_double: bool,
+    /// Messages of one QoS have an order, and those of another one may overtake them.
+    #[arg(long)]
+    order_by_qos: bool,
     /// The service has a spool: sessions and QoS 2 outlive its kill -9, and CONNACK has to say so.
     #[arg(long)]
     spooled: bool,
@@ -184,7 +194,18 @@ impl Settings {
 
     pub(crate) fn rules(&self) -> Rules {
         let window = u64::from(self.window);
-        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key, window, part: None }
+        let (may_lose, may_double, by_qos) = (self.may_lose, self.may_double, self.order_by_qos);
+        Rules { may_lose, may_double, key: self.key, by_qos, window, part: None }
+    }
+
+    /// Where the server is.
+    pub(crate) fn targets(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.target).chain(self.also.iter().copied()).collect()
+    }
+
+    /// How long an answer to CONNECT or PINGREQ may take.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        (self.silence > 0).then(|| Duration::from_secs(self.silence))
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -1,8 +1,11 @@
 //! Runs the pieces of the hot path under callgrind and under a counting allocator.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -17,12 +20,12 @@ const ALLOCATION_CALLS: u64 = 10_000;
 pub(super) fn measure(budgets: &Budgets, program: Option<&Path>, lines: &mut Vec<Line>) -> anyhow::Result<()> {
     let program = program.map_or_else(build, |program| Ok(program.to_owned()))?;
     let names = output(Command::new(&program).arg("list"))?;
-    for name in names.lines() {
+    for (name, counted) in counted(&program, &names.lines().collect::<Vec<_>>()) {
         let Some(&budget) = budgets.instructions.get(name) else {
             lines.push(Line::failed(format!("{name}: no budget")));
             continue;
         };
-        let (instructions, locked) = callgrind(&program, name)?;
+        let (instructions, locked) = counted?;
         let of_call = |count: u64| count as f64 / CALLS as f64;
         lines.push(Line::near(format!("instructions, {name}"), of_call(instructions), budget, budgets.tolerance));
         let most = budgets.locked.get(name).copied().unwrap_or(0.0);
@@ -48,6 +51,25 @@ fn build() -> anyhow::Result<PathBuf> {
     let found = messages.filter(|message| message["target"]["name"] == "instructions");
     let found = found.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     found.context("cargo did not say where it put `instructions`")
+}
+
+/// Counts of each piece, in their order: on all cores, as a count does not depend on what else runs.
+fn counted<'a>(program: &Path, names: &[&'a str]) -> Vec<(&'a str, anyhow::Result<(u64, u64)>)> {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(name) = names.get(place) else { return };
+            let counts = callgrind(program, name);
+            found.lock().expect("no panic while held").insert(place, (*name, counts));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
+        }
+    });
+    found.into_inner().expect("no panic while held").into_values().collect()
 }
 
 /// Instructions and locked instructions of all calls.

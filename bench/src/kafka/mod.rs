@@ -121,7 +121,8 @@ impl Judging {
         ordered.sort_by_key(|(index, _)| *index);
         let mut told: Vec<_> = ordered.into_iter().map(|(_, told)| told).collect();
         let window = u64::from(group.window);
-        let rules = Rules { may_lose: false, may_double: false, key: self.settings.kafka_key, window, part: None };
+        let (key, may) = (self.settings.kafka_key, false);
+        let rules = Rules { may_lose: may, may_double: may, key, by_qos: false, window, part: None };
         let mut judge = Judge::new(&plan, rules, &mut told, &self.logs);
         for (index, log) in self.logs.iter().enumerate() {
             reader.records(log, index, |record| judge.record(record))?;

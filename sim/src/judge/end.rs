@@ -24,6 +24,7 @@ impl World {
             self.judge.fails("time", format!("a record has no time, and no header with it: {row:?}"));
         }
         self.judge_refused();
+        self.judge_exchanges();
         for sink in 0..self.settings.sinks.len() {
             self.judge_losses(sink);
             self.judge_doubles(sink);

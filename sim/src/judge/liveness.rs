@@ -14,7 +14,8 @@ impl World {
     pub(crate) fn look(&mut self) {
         let time = self.time;
         self.clusters.iter_mut().for_each(|cluster| cluster.note_health(time));
-        if !self.judge.live || self.storm_over {
+        self.look_at_instances();
+        if !self.judge.live || self.storm_over || self.settings.broker.is_some() {
             return;
         }
         let Some(process) = self.process.as_ref().filter(|process| !process.stopping) else { return };

@@ -1,6 +1,8 @@
 //! What must hold: at each answer, at each turn, while faults last, and in the end.
 
+mod broker;
 mod end;
+mod instances;
 mod liveness;
 pub mod shares;
 pub(crate) mod sources;
@@ -20,7 +22,7 @@ use crate::world::World;
 /// What was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// A word for the kind: loss, double, order, early, session, subscriber, J1 to J11, ledger, memory, progress, liveness, receipt, refused, time, share, stop, spin, start, panic.
+    /// A word for the kind: I1 to I10, fenced, loss, double, order, early, session, subscriber, J1 to J11, ledger, memory, progress, liveness, receipt, refused, time, share, stop, spin, start, panic.
     pub what: &'static str,
     /// What exactly.
     pub text: String,
@@ -77,8 +79,6 @@ pub struct Judge {
     pub tolerated: BTreeSet<Tolerated>,
     /// All subscribers have acknowledged what they have got.
     pub is_at_rest: bool,
-    /// A log had no room for a message that kept sessions get: who was connected got it all the same, and a crash may take it.
-    pub log_was_full: bool,
     /// Messages for subscribers that processes that have ended have dropped for want of room.
     pub copies_dropped: u64,
     /// Processes that had messages for subscribers in memory alone, as a log had no room.
@@ -112,7 +112,6 @@ impl Judge {
             lenient: true,
             tolerated: BTreeSet::new(),
             is_at_rest: false,
-            log_was_full: false,
             copies_dropped: 0,
             unstored_in: BTreeSet::new(),
             full_in: BTreeSet::new(),
@@ -225,6 +224,7 @@ impl World {
         if self.process.as_ref().is_some_and(subscribers::may_be_full) {
             self.judge.tight.insert(message);
         }
+        self.judge_route(message);
         let topic = self.messages[message as usize].topic.clone();
         for sink in 0..self.settings.sinks.len() {
             let plan = &self.settings.sinks[sink];
@@ -255,30 +255,30 @@ impl World {
         // Wills that find no room are left, and are no rows of a sink yet.
         let host = self.process.as_ref().and_then(|process| process.hosts.get(shard));
         let wills = host.map_or(0, |host| host.board.read()[ShardMetric::WillsWaiting as usize]);
-        if rows_left > wills && well && !refused && self.settings.sinks.iter().all(saved) {
+        let has_broker = self.settings.broker.is_some();
+        if rows_left > wills && well && !refused && !has_broker && self.settings.sinks.iter().all(saved) {
             self.judge.fails("stop", format!("{rows_left} rows were left though all sinks are saved"));
         }
     }
 
     /// What each shard has published must add up.
-    pub(crate) fn check_board(&mut self) {
+    pub(crate) fn check_board(&mut self, boards: &[Vec<u64>]) {
         let Some(process) = &self.process else { return };
-        if subscribers::is_log_full(process) {
-            self.judge.log_was_full = true;
+        if subscribers::is_log_full(process, boards) {
             self.judge.full_in.insert(self.life);
         }
         let (mut wrong, mut over) = (None, None);
-        let all = |metric| process.hosts.iter().map(|host| host.board.read()[metric as usize]).sum::<u64>();
+        let all = |metric: ShardMetric| boards.iter().map(|values| values[metric as usize]).sum::<u64>();
         let (late, refused) = (all(ShardMetric::ConnectTimeouts), all(ShardMetric::ConnectionsMoveRefused));
         if refused > 0 {
             wrong = Some(("moves", format!("{refused} connections lost, since a mailbox was full for a while")));
         }
-        if late > self.left_at_door {
+        // With `[broker]` a session begins when Kafka is back.
+        if late > self.left_at_door && self.settings.broker.is_none() {
             let left = self.left_at_door;
             wrong = Some(("door", format!("{late} waited for CONNACK until the time-out, {left} had left")));
         }
-        for host in &process.hosts {
-            let values = host.board.read();
+        for values in boards {
             let layout = process.layout;
             for sink in 0..layout.sinks {
                 let sum =

@@ -35,6 +35,8 @@ const NOT_AVAILABLE: i16 = 15;
 /// A commit that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
+    /// The process that has asked for it.
+    pub(crate) life: u32,
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -265,6 +267,10 @@ impl Cluster {
             instance: asked.group_instance_id.as_ref().map(text),
             patience: [of(asked.session_timeout_ms), of(asked.rebalance_timeout_ms)],
             metadata: asked.protocols.first().map(|protocol| protocol.metadata.clone()).unwrap_or_default(),
+            protocol: [
+                text(&asked.protocol_type),
+                asked.protocols.first().map(|protocol| text(&protocol.name)).unwrap_or_default(),
+            ],
             comes_again: version >= 4,
             can_skip: version >= 9,
         };
@@ -324,8 +330,12 @@ impl Cluster {
         }
         let members = asked.members.iter().map(|member| {
             let id = text(&member.member_id);
-            let code = self.with_group(code, name, |group| group.leave(&id, time));
-            MemberResponse::default().with_member_id(member.member_id.clone()).with_error_code(code)
+            let code = self.with_group(code, name, |group| match &member.group_instance_id {
+                Some(instance) => group.leave_instance(&id, instance, time),
+                None => group.leave(&id, time),
+            });
+            let answer = MemberResponse::default().with_member_id(member.member_id.clone()).with_error_code(code);
+            answer.with_group_instance_id(member.group_instance_id.clone())
         });
         let members = members.collect();
         LeaveGroupResponse::default().with_error_code(code).with_members(members)
@@ -386,6 +396,7 @@ impl Cluster {
                     let at = (place.committed_offset, place.committed_leader_epoch);
                     groups.by_name.entry(name.clone()).or_default().offsets.insert((key.clone(), index), at);
                     groups.commits.push(Commit {
+                        life: from.life,
                         topic: key,
                         partition: index,
                         offset: place.committed_offset,
@@ -417,17 +428,15 @@ impl Held {
                     let member = member.with_metadata(metadata.clone());
                     if version >= 5 { member.with_group_instance_id(instance.as_deref().map(bytes_of)) } else { member }
                 };
+                let [protocol_type, protocol] = &joined.protocol;
                 let answer = JoinGroupResponse::default()
                     .with_generation_id(joined.generation)
-                    .with_protocol_name(Some(StrBytes::from_static_str("range")))
+                    .with_protocol_name(Some(bytes_of(protocol)))
                     .with_leader(bytes_of(&joined.leader))
                     .with_member_id(bytes_of(&joined.member_id))
                     .with_members(joined.members.iter().map(member).collect());
-                let answer = if version >= 7 {
-                    answer.with_protocol_type(Some(StrBytes::from_static_str("consumer")))
-                } else {
-                    answer
-                };
+                let answer =
+                    if version >= 7 { answer.with_protocol_type(Some(bytes_of(protocol_type))) } else { answer };
                 let answer = if version >= 9 { answer.with_skip_assignment(joined.skips) } else { answer };
                 answer.encode(&mut body, version)
             }

@@ -96,6 +96,7 @@ impl Cluster {
             forgotten: false,
             state: State::There,
             bytes: Bytes::new(),
+            cleaned_ms: None,
         };
         let partition = self.topics.get_mut(name)?.partitions.get_mut(index)?;
         partition.append(place, &mut entry);

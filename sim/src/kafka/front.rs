@@ -17,8 +17,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
+use super::log::stored;
 use super::waiting::Waiting;
-use super::{Cluster, Entry, Partition, Row, State};
+use super::{Cluster, Entry, Holds, Partition, Row, State};
 use crate::time::{MS, wall_ms};
 
 pub(super) const OUT_OF_RANGE: i16 = 1;
@@ -82,7 +83,7 @@ pub struct From {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Appended {
+pub(super) enum Appended {
     Answer(i16, i64),
     /// Base offset, and the offset after the batch.
     Wait(i64, i64),
@@ -357,10 +358,11 @@ impl Cluster {
     }
 
     /// Kafka's checks and the append; what is refused for good is noted.
-    fn append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
+    pub(super) fn append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
         let appended = self.checked_append(name, index, records, (acks, from));
         if let Appended::Answer(FORBIDDEN | TOO_LARGE | TIMESTAMP | INVALID_RECORD, _) = appended
             && let Ok((view, _)) = BatchView::parse(records)
+            && self.topics.get(name).is_none_or(|topic| topic.holds == Holds::Messages)
         {
             let rows = read_rows(&view, &mut self.codecs);
             self.refused_rows.extend(rows.into_iter().map(|row| (row.row.message, row.row.sink)));
@@ -391,25 +393,30 @@ impl Cluster {
         let (view, rest) = BatchView::parse(records).expect("a batch");
         assert!(rest.is_empty() && view.check_crc().is_ok(), "one whole batch with its checksum");
         let header = *view.header();
-        let rows = read_rows(&view, &mut self.codecs);
+        let holds = topic.holds;
+        let rows = if holds == Holds::Messages { read_rows(&view, &mut self.codecs) } else { Vec::new() };
         if header.max_timestamp > wall_ms(from.time) + AHEAD_MAX_MS || (topic.timeless && header.max_timestamp >= 0) {
             return no(TIMESTAMP);
         }
         if !name.starts_with(DEAD) && rows.iter().any(|row| row.poison) {
             return no(INVALID_RECORD);
         }
+        let max_timestamp =
+            if holds == Holds::Sessions { self.forget_by_clock(name, index, from) } else { header.max_timestamp };
+        let Some(topic) = self.topics.get(name) else { return no(UNKNOWN_TOPIC) };
+        let Some(partition) = topic.partitions.get(index as usize) else { return no(UNKNOWN_TOPIC) };
         let last = ((i64::from(header.base_sequence) + i64::from(header.records_count) - 1) % (1 << 31)) as i32;
         let found = match header.producer_id {
             -1 => Ok(None),
-            id => partition.check(id, header.producer_epoch, header.base_sequence, last),
+            id => partition.producers.check(id, header.producer_epoch, header.base_sequence, last),
         };
         let base = match found {
             Err(code) => return no(code),
             Ok(Some(base)) => base,
             Ok(None) => {
                 let topic_id = topic.id;
-                let known = header.producer_id < 0 || partition.knows(header.producer_id);
-                let stray = partition.is_stray(header.producer_id);
+                let known = header.producer_id < 0 || partition.producers.knows(header.producer_id);
+                let stray = partition.producers.is_stray(header.producer_id);
                 // Metadata before v10 has no ids, so requests go by name whatever Produce could do.
                 let by_name = !self.by_id || !self.modern;
                 if !known && by_name && header.base_sequence > 0 && topic.changed_at > 0 {
@@ -424,7 +431,7 @@ impl Cluster {
                     last,
                     base_offset: 0,
                     count: header.records_count,
-                    max_timestamp: header.max_timestamp,
+                    max_timestamp,
                     rows: rows.into_iter().map(|row| row.row).collect(),
                     place: (name.to_owned(), topic_id, index as usize),
                     leader_epoch: 0,
@@ -434,6 +441,7 @@ impl Cluster {
                     forgotten: from.late && (!known || stray),
                     state: State::There,
                     bytes: Bytes::new(),
+                    cleaned_ms: None,
                 };
                 self.write(name, index as usize, entry, records)
             }
@@ -448,11 +456,10 @@ impl Cluster {
 
     fn write(&mut self, name: &str, index: usize, mut entry: Entry, records: &Bytes) -> i64 {
         let place = self.entries.len();
-        let partition = &mut self.topics.get_mut(name).expect("it was there").partitions[index];
-        partition.append(place, &mut entry);
-        let mut stored = BytesMut::from(&records[..]);
-        stored[..8].copy_from_slice(&entry.base_offset.to_be_bytes());
-        entry.bytes = stored.freeze();
+        let topic = self.topics.get_mut(name).expect("it was there");
+        topic.partitions[index].append(place, &mut entry);
+        let append_ms = (topic.holds == Holds::Sessions).then_some(entry.max_timestamp);
+        entry.bytes = Bytes::from(stored(records, (entry.base_offset, -1), append_ms));
         for row in &entry.rows {
             self.rows.entry((row.message, row.sink)).or_default().push(place);
         }

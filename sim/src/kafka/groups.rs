@@ -48,6 +48,8 @@ pub(super) struct Join {
     pub(super) patience: [u64; 2],
     /// The member's subscription.
     pub(super) metadata: Bytes,
+    /// Protocol type, and the protocol of the subscription: all members of a group have the same.
+    pub(super) protocol: [String; 2],
     /// A new member learns its id first.
     pub(super) comes_again: bool,
     /// The answer can say that the leader has nothing to assign (KIP-814).
@@ -61,6 +63,8 @@ pub(super) struct Joined {
     pub(super) leader: String,
     pub(super) member_id: String,
     pub(super) skips: bool,
+    /// Protocol type, and protocol.
+    pub(super) protocol: [String; 2],
     /// For the leader: id, instance and subscription of each.
     pub(super) members: Vec<(String, Option<String>, Bytes)>,
 }
@@ -116,8 +120,15 @@ pub(crate) struct Group {
     /// Partitions of each topic that members read.
     pub(super) topics: BTreeMap<String, i32>,
     answers: Vec<(Ticket, Answer)>,
+    /// Protocol type, and protocol.
+    protocol: [String; 2],
     /// Members of other programs want to be in it.
     has_foreign: bool,
+}
+
+/// Protocol type and protocol of consumers.
+pub(super) fn consumers() -> [String; 2] {
+    ["consumer", "range"].map(str::to_owned)
 }
 
 impl Default for Group {
@@ -133,6 +144,7 @@ impl Default for Group {
             offsets: BTreeMap::new(),
             topics: BTreeMap::new(),
             answers: Vec::new(),
+            protocol: consumers(),
             has_foreign: false,
         }
     }
@@ -245,6 +257,7 @@ impl Group {
 
     fn enter(&mut self, id: String, join: Join, joining: Option<Ticket>, time: u64) {
         self.next += 1;
+        self.protocol = join.protocol;
         let known = self.members.remove(&id);
         let older = known.as_ref().and_then(|member| member.joining);
         self.answers.extend(older.map(|ticket| (ticket, Answer::Join(Err((REBALANCING, id.clone()))))));
@@ -271,6 +284,7 @@ impl Group {
             instance: None,
             patience: [0, 0],
             metadata,
+            protocol: consumers(),
             comes_again: false,
             can_skip: false,
         };
@@ -350,6 +364,16 @@ impl Group {
         self.remove(member_id);
         self.after_loss(time);
         0
+    }
+
+    /// LeaveGroup for a static member: 0, or an error. An instance id is enough; a member id beside it must be the one that the instance has now.
+    pub(super) fn leave_instance(&mut self, member_id: &str, instance: &str, time: u64) -> i16 {
+        let found = self.members.iter().find(|(_, member)| member.instance.as_deref() == Some(instance));
+        let Some(id) = found.map(|(id, _)| id.clone()) else { return UNKNOWN_MEMBER };
+        if !member_id.is_empty() && member_id != id {
+            return FENCED;
+        }
+        self.leave(&id, time)
     }
 
     /// Whether a commit is taken: 0, or an error.
@@ -482,6 +506,7 @@ impl Group {
             leader: self.leader.clone(),
             member_id: id.to_owned(),
             skips,
+            protocol: self.protocol.clone(),
             members: if id == self.leader { all() } else { Vec::new() },
         }
     }

@@ -1,92 +1,38 @@
 //! One Kafka cluster: brokers, topics, partitions with replicas, and everything that an operator or a failure does to
 //! them. Semantics as tried on Apache Kafka 4.3.1. It speaks bytes ([`front`]).
 
+mod brokers;
+pub(crate) mod cleaner;
 mod consuming;
 pub(crate) mod coordinator;
+mod entry;
 pub(crate) mod foreign;
 pub mod front;
 pub(crate) mod groups;
+pub(crate) mod log;
 pub mod partition;
 mod questions;
 pub(crate) mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bytes::Bytes;
+use forebay::record;
 
-pub use self::partition::{Partition, REMEMBERED};
+pub use self::entry::{Entry, Row, State};
+use self::log::Identities;
+pub use self::log::REMEMBERED;
+pub use self::partition::Partition;
 use crate::time::{MS, wall_ms};
 
-/// What became of a batch that was appended.
+/// What the records of a topic are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It is in its log.
-    There,
-    /// A leader took it with it.
-    Lost,
-    /// Its topic was deleted.
-    Deleted,
-    /// Retention deleted it, when its records were as old as they claimed to be.
+pub enum Holds {
+    /// Messages of devices, each with its number.
+    Messages,
+    /// Retained messages of `[broker]`: the cleaner leaves the newest of each key.
     Retained,
-    /// Retention deleted it early: its timestamps are wrong.
-    DeletedEarly,
-}
-
-/// A record: which message, for which sink, and the time that it carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Number of the message.
-    pub message: u32,
-    /// Number of the sink.
-    pub sink: u8,
-    /// Timestamp.
-    pub time: i64,
-}
-
-/// A batch that was appended.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Producer id.
-    pub producer: i64,
-    /// Producer epoch.
-    pub epoch: i16,
-    /// First sequence.
-    pub first: i32,
-    /// Last sequence.
-    pub last: i32,
-    /// Offset of the first record.
-    pub base_offset: i64,
-    /// Records.
-    pub count: i32,
-    /// The newest timestamp.
-    pub max_timestamp: i64,
-    /// The records of the batch.
-    pub rows: Vec<Row>,
-    /// Topic name, its id, and partition.
-    pub place: (String, u128, usize),
-    /// The leader's epoch.
-    pub leader_epoch: i32,
-    /// Simulated time of the append.
-    pub time: u64,
-    /// The process (see `World::life`) that sent it.
-    pub life: u32,
-    /// It came on a connection that its client had given up.
-    pub late: bool,
-    /// So it did, and its partition had forgotten its producer, or knew nothing of it but such batches before this one: nobody can
-    /// help that it is there once more.
-    pub forgotten: bool,
-    /// What became of it.
-    pub state: State,
-    /// As it was written, with its base offset.
-    pub bytes: Bytes,
-}
-
-impl Entry {
-    /// Offset behind its last record.
-    #[must_use]
-    pub fn end(&self) -> i64 {
-        self.base_offset + i64::from(self.count)
-    }
+    /// Logs of sessions of `[broker]`: so it does here, and the time of a record is its broker's.
+    Sessions,
 }
 
 /// A topic.
@@ -104,6 +50,8 @@ pub struct Topic {
     pub batch_bytes_max: usize,
     /// It refuses records with a time.
     pub timeless: bool,
+    /// What its records are.
+    pub holds: Holds,
     /// When it last grew or was recreated; 0: never.
     pub changed_at: u64,
 }
@@ -214,6 +162,10 @@ pub struct Cluster {
     pub dialled: u64,
     /// What it has for consumers, where there are some.
     consumers: Option<Box<consuming::Consumers>>,
+    /// Transactional ids.
+    pub(crate) identities: Identities,
+    /// How far ahead the clock of each broker is, in milliseconds; none: they are right.
+    pub(crate) clocks: Vec<i64>,
 }
 
 impl Cluster {
@@ -258,6 +210,8 @@ impl Cluster {
             client_id: String::new(),
             dialled: 0,
             consumers: None,
+            identities: Identities::default(),
+            clocks: Vec::new(),
         }
     }
 
@@ -338,6 +292,7 @@ impl Cluster {
             reading_forbidden: self.unreadable,
             batch_bytes_max: usize::MAX,
             timeless: false,
+            holds: Holds::Messages,
             // Nobody can have rows for another incarnation of a topic that is new.
             changed_at: if self.names.insert(name.to_owned()) { 0 } else { time },
         };
@@ -387,100 +342,8 @@ impl Cluster {
         }
     }
 
-    /// A partition gets another leader, if another replica is in sync.
-    pub fn move_leader(&mut self, name: &str, index: usize, time: u64) {
-        let Some(partition) = self.topics.get(name).and_then(|topic| topic.partitions.get(index)) else { return };
-        let others: Vec<i32> = partition
-            .in_sync
-            .iter()
-            .copied()
-            .filter(|node| Some(*node) != partition.leader && self.works(*node))
-            .collect();
-        if let Some(new) = self.rng.choice(&others).copied() {
-            self.lead(name, index, new, time);
-        }
-    }
-
-    fn lead(&mut self, name: &str, index: usize, new: i32, time: u64) {
-        let until = time + self.rng.u64(..500 * MS);
-        let Some(topic) = self.topics.get_mut(name) else { return };
-        let Some(partition) = topic.partitions.get_mut(index) else { return };
-        for place in partition.lead(new, &self.entries, (until, &mut self.rng)) {
-            self.entries[place].state = State::Lost;
-        }
-        self.replicate_later(time);
-    }
-
-    /// A broker stands still.
-    pub fn freeze(&mut self, node: i32, time: u64) {
-        let broker = self.broker_mut(node);
-        broker.frozen = true;
-        self.given_up_later(node, time);
-    }
-
-    fn given_up_later(&mut self, node: i32, time: u64) {
-        let changes = self.broker(node).changes;
-        let shrink = time + self.rng.u64(1_000 * MS..4_000 * MS);
-        let fence = time + self.rng.u64(2_000 * MS..9_000 * MS);
-        self.later(shrink, Task::Shrink(node, changes));
-        self.later(fence, Task::Fence(node, changes));
-    }
-
-    /// A broker's process ends. `clean`: after it has given up its partitions.
-    pub fn stop(&mut self, node: i32, clean: bool, time: u64) {
-        let broker = self.broker_mut(node);
-        broker.down = true;
-        if clean {
-            self.all_partitions().for_each(|partition| partition.drop_out(node));
-            self.fence(node, time);
-        } else {
-            self.given_up_later(node, time);
-        }
-    }
-
-    /// A broker works again, after it stood still or was down.
-    pub fn recover(&mut self, node: i32, time: u64) {
-        let was = self.broker(node);
-        *self.broker_mut(node) = Broker { changes: was.changes + 1, ..Broker::default() };
-        if was.down {
-            let batches = self.rng.usize(1..=REMEMBERED);
-            self.all_partitions().for_each(|partition| partition.restarted(node, batches));
-            if let Some(consumers) = &mut self.consumers {
-                consumers.fetching.forget(node);
-                consumers.groups.reload();
-            }
-        }
-        self.elect_where_none(time);
-        self.replicate_later(time);
-    }
-
-    fn fence(&mut self, node: i32, time: u64) {
-        self.broker_mut(node).fenced = true;
-        for (name, index) in self.led_by(|leader| leader == Some(node)) {
-            let Some(partition) = self.topics.get_mut(&name).and_then(|topic| topic.partitions.get_mut(index)) else {
-                continue;
-            };
-            partition.leaderless(time);
-        }
-        self.elect_where_none(time);
-        self.all_partitions().for_each(|partition| partition.drop_out(node));
-    }
-
-    fn led_by(&self, which: impl Fn(Option<i32>) -> bool) -> Vec<(String, usize)> {
-        let all = self.topics.iter().flat_map(|(name, topic)| {
-            topic.partitions.iter().enumerate().map(move |(index, partition)| (name, index, partition.leader))
-        });
-        all.filter(|(_, _, leader)| which(*leader)).map(|(name, index, _)| (name.clone(), index)).collect()
-    }
-
-    fn elect_where_none(&mut self, time: u64) {
-        for (name, index) in self.led_by(|leader| leader.is_none()) {
-            let partition = &self.topics[&name].partitions[index];
-            let first = partition.replicas.iter().copied().find(|n| partition.in_sync.contains(n) && self.works(*n));
-            if let Some(first) = first {
-                self.lead(&name, index, first, time);
-            }
-        }
+    fn partition(&self, name: &str, index: usize) -> Option<&Partition> {
+        self.topics.get(name)?.partitions.get(index)
     }
 
     /// Followers of a partition do not follow; or do again.
@@ -495,9 +358,10 @@ impl Cluster {
     pub fn forget_producers(&mut self, time: u64) {
         let mut hidden = Vec::new();
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
-            partition.forget_producers(wall_ms(time));
+            partition.producers.forget(wall_ms(time));
             let above = partition.entries.iter().map(|place| &self.entries[*place]);
-            let above = above.filter(|entry| entry.end() > partition.high && !partition.knows(entry.producer));
+            let above =
+                above.filter(|entry| entry.end() > partition.high && !partition.producers.knows(entry.producer));
             hidden.extend(above.flat_map(|entry| entry.rows.iter().map(|row| (row.message, row.sink))));
         }
         self.hidden.extend(hidden);
@@ -521,23 +385,6 @@ impl Cluster {
                 }
             }
         }
-    }
-
-    /// Everything that lasts is put right.
-    pub fn is_well(&mut self, time: u64) {
-        self.flaky = Flaky::default();
-        for node in 1..=self.brokers.len() as i32 {
-            if self.broker(node).down || self.broker(node).frozen || self.broker(node).fenced {
-                self.recover(node, time);
-            }
-        }
-        for topic in self.topics.values_mut() {
-            (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, self.unreadable, false);
-            topic.batch_bytes_max = usize::MAX;
-            topic.partitions.iter_mut().for_each(|partition| partition.slow = false);
-        }
-        self.elect_where_none(time);
-        self.replicate_later(time);
     }
 
     /// Whether a partition takes a row now and will answer for it: leader and all in-sync replicas work, and the topic
@@ -575,7 +422,7 @@ impl Cluster {
     pub fn is_replicated(&self, entry: &Entry) -> bool {
         match entry.state {
             State::Lost => false,
-            State::Deleted | State::Retained | State::DeletedEarly => true,
+            State::Deleted | State::Retained | State::DeletedEarly | State::Compacted => true,
             State::There => {
                 let topic = self.topics.get(&entry.place.0);
                 topic.and_then(|topic| topic.partitions.get(entry.place.2)).is_some_and(|p| entry.end() <= p.high)

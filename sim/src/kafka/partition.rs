@@ -1,23 +1,9 @@
-//! One partition: its log, its replicas, and what its leader remembers of producers (KIP-98, as in Apache Kafka 4.3.1).
+//! One partition: its log, its replicas, and what its leader remembers of producers (as in Apache Kafka 4.3.1).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Entry;
-
-/// Batches that a leader remembers of each producer.
-pub const REMEMBERED: usize = 5;
-/// `producer.id.expiration.ms`, by record time.
-const PRODUCER_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
-
-#[derive(Clone, Debug)]
-struct Producer {
-    epoch: i16,
-    /// First and last sequence, base offset; oldest first.
-    batches: VecDeque<(i32, i32, i64)>,
-    max_timestamp: i64,
-    /// The last of them came late, when the partition had forgotten its producer.
-    stray: bool,
-}
+use super::log::{Producers, REMEMBERED};
 
 /// A partition.
 #[derive(Debug)]
@@ -41,19 +27,17 @@ pub struct Partition {
     end: i64,
     /// High watermark.
     pub high: i64,
+    /// The cleaner may take its batches, and its log begins where it began.
+    pub is_compacted: bool,
     /// Of `entries`, those before this place were deleted by retention.
     pub start: usize,
-    producers: BTreeMap<i64, Producer>,
+    pub(super) producers: Producers,
     /// Replicas that have restarted: how many batches of a producer they remember.
     restarted: BTreeMap<i32, usize>,
     /// What another broker may still say: leader, epoch, and until when.
     pub stale: Option<(Option<i32>, i32, u64)>,
     /// Since when it could have taken and replicated any row.
     pub healthy_since: Option<u64>,
-}
-
-fn next_sequence(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
 }
 
 impl Partition {
@@ -71,8 +55,9 @@ impl Partition {
             entries: Vec::new(),
             end: 0,
             high: 0,
+            is_compacted: false,
             start: 0,
-            producers: BTreeMap::new(),
+            producers: Producers::default(),
             restarted: BTreeMap::new(),
             stale: None,
             healthy_since: None,
@@ -88,39 +73,10 @@ impl Partition {
     /// First offset that retention has left.
     #[must_use]
     pub fn start_offset(&self, all: &[Entry]) -> i64 {
+        if self.is_compacted {
+            return 0;
+        }
         self.entries.get(self.start).map_or(self.end, |place| all[*place].base_offset)
-    }
-
-    /// The checks of producer, epoch and sequence, in Kafka's order.
-    ///
-    /// # Errors
-    /// Kafka's code. `Ok` with an offset: it is there already.
-    pub fn check(&self, producer: i64, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, i16> {
-        // A producer that is not known may begin anywhere.
-        let Some(known) = self.producers.get(&producer) else { return Ok(None) };
-        if epoch < known.epoch {
-            return Err(47);
-        }
-        if epoch > known.epoch {
-            return if first == 0 { Ok(None) } else { Err(45) };
-        }
-        if let Some(same) = known.batches.iter().find(|batch| (batch.0, batch.1) == (first, last)) {
-            return Ok(Some(same.2));
-        }
-        let follows = known.batches.back().is_none_or(|batch| next_sequence(batch.1) == first);
-        if follows { Ok(None) } else { Err(45) }
-    }
-
-    /// Whether it knows this producer.
-    #[must_use]
-    pub fn knows(&self, producer: i64) -> bool {
-        self.producers.contains_key(&producer)
-    }
-
-    /// Whether all that it knows of this producer is what came late, after it had forgotten it.
-    #[must_use]
-    pub fn is_stray(&self, producer: i64) -> bool {
-        self.producers.get(&producer).is_some_and(|known| known.stray)
     }
 
     /// Appends a batch that has been checked; returns its base offset.
@@ -130,27 +86,12 @@ impl Partition {
         self.end += i64::from(entry.count);
         self.entries.push(place);
         if entry.producer >= 0 {
-            self.remember(entry);
+            self.producers.remember(&entry.sent());
         }
         if let Some(leader) = self.leader {
             self.has.insert(leader, self.end);
         }
         self.raise_high();
-    }
-
-    fn remember(&mut self, entry: &Entry) {
-        let fresh = Producer { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0, stray: false };
-        let known = self.producers.entry(entry.producer).or_insert(fresh);
-        if known.epoch != entry.epoch {
-            known.epoch = entry.epoch;
-            known.batches.clear();
-        }
-        known.batches.push_back((entry.first, entry.last, entry.base_offset));
-        if known.batches.len() > REMEMBERED {
-            known.batches.pop_front();
-        }
-        known.max_timestamp = entry.max_timestamp;
-        known.stray = entry.late && entry.forgotten;
     }
 
     /// Followers that can fetch do so.
@@ -189,17 +130,11 @@ impl Partition {
         self.high = self.high.min(self.end);
         self.has.values_mut().for_each(|has| *has = (*has).min(self.end));
         self.has.insert(leader, self.end);
-        let knew: BTreeSet<i64> = self.producers.keys().copied().collect();
-        self.producers.clear();
-        for place in self.entries.clone() {
-            if knew.contains(&all[place].producer) {
-                self.remember(&all[place]);
-            }
-        }
+        self.producers.read_again(self.entries.iter().map(|place| all[*place].sent()));
         if let Some(batches) = self.restarted.remove(&leader) {
-            self.remember_only(batches);
+            self.producers.remember_only(batches);
         } else if rng.u8(..4) == 0 {
-            self.remember_only(rng.usize(1..=REMEMBERED));
+            self.producers.remember_only(rng.usize(1..=REMEMBERED));
         }
         self.leader = Some(leader);
         self.leader_epoch += 1;
@@ -207,6 +142,20 @@ impl Partition {
         self.in_sync.insert(leader);
         self.start = self.start.min(self.entries.len());
         self.raise_high();
+        lost
+    }
+
+    /// An unclean election: the new leader lacks the last batches, whoever was told of them. The places of these.
+    pub(super) fn cut(&mut self, batches: usize, all: &[Entry]) -> Vec<usize> {
+        let lost = self.entries.split_off(self.entries.len().saturating_sub(batches).max(self.start));
+        if let Some(first) = lost.first() {
+            self.end = all[*first].base_offset;
+        }
+        self.high = self.high.min(self.end);
+        self.has.values_mut().for_each(|has| *has = (*has).min(self.end));
+        self.producers.read_again(self.entries.iter().map(|place| all[*place].sent()));
+        self.leader_epoch += 1;
+        self.epoch_starts.push((self.leader_epoch, self.end));
         lost
     }
 
@@ -219,26 +168,10 @@ impl Partition {
     /// A replica's process has restarted, and remembers `batches` batches of each producer.
     pub fn restarted(&mut self, replica: i32, batches: usize) {
         if self.leader == Some(replica) {
-            self.remember_only(batches);
+            self.producers.remember_only(batches);
         } else if self.replicas.contains(&replica) {
             self.restarted.insert(replica, batches);
         }
-    }
-
-    fn remember_only(&mut self, batches: usize) {
-        for known in self.producers.values_mut() {
-            known.batches.drain(..known.batches.len().saturating_sub(batches));
-        }
-    }
-
-    /// The check of every ten minutes.
-    pub fn forget_producers(&mut self, wall_ms: i64) {
-        self.producers.retain(|_, known| wall_ms - known.max_timestamp < PRODUCER_FORGOTTEN_AFTER_MS);
-    }
-
-    /// What DescribeProducers says: id, epoch, last sequence.
-    pub fn described(&self) -> impl Iterator<Item = (i64, i16, i32)> {
-        self.producers.iter().filter_map(|(id, known)| Some((*id, known.epoch, known.batches.back()?.1)))
     }
 
     /// The end of the largest epoch that is at most `epoch`: that epoch, and the offset after its last record.

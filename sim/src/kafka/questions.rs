@@ -47,7 +47,7 @@ impl Cluster {
                     let state = ProducerState::default().with_producer_id(ProducerId(id)).with_last_sequence(last);
                     state.with_producer_epoch(i32::from(epoch))
                 };
-                answer.with_active_producers(partition.described().map(state).collect())
+                answer.with_active_producers(partition.producers.described().map(state).collect())
             }
         };
         let topic = TopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);

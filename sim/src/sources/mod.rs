@@ -14,6 +14,7 @@ use crate::judge::sources::Judged;
 use crate::kafka::coordinator::OFFSETS_TOPIC;
 use crate::kafka::foreign::ForeignRecord;
 use crate::plan::NO_SINK;
+use crate::plan::broker::ODD;
 use crate::process::{End, In};
 use crate::time::{MS, S, stream};
 use crate::world::{Event, World};
@@ -42,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) payload: Vec<u8>,
     /// It cannot be a message.
     pub(crate) is_bad: bool,
+    /// Its message has RETAIN.
+    pub(crate) retain: bool,
     pub(crate) written_at: u64,
 }
 
@@ -96,6 +99,7 @@ impl World {
     }
 
     fn write_batch(&mut self, reading: Reading) {
+        let is_retaining = self.settings.broker.is_some() && self.plan.retains;
         let rng = &mut self.sources.rng;
         let source = rng.usize(..self.settings.sources.len());
         let plan = &self.settings.sources[source];
@@ -103,6 +107,8 @@ impl World {
         let device = rng.usize(..DEVICES);
         let level = ["even", "odd", NO_SINK][rng.usize(..3)];
         let mqtt = format!("d{device}/{level}");
+        let has_route = self.settings.broker.is_some_and(|broker| broker.has_route);
+        let is_in_its_route = (topic == ODD) == (has_route && level == "odd");
         let (count, bad) = (rng.usize(1..5), reading.has_bad && rng.u8(..6) == 0);
         let first = self.sources.records.len();
         let cluster = &mut self.clusters[plan.cluster];
@@ -122,17 +128,21 @@ impl World {
                 (true, 2) => (true, Some(format!("{mqtt}/#")), qos.to_string()),
                 _ => (false, Some(mqtt.clone()), qos.to_string()),
             };
-            records.push(ForeignRecord { key, value: payload.clone(), headers: vec![("mqtt-qos", said)] });
-            written.push((qos, payload, is_bad));
+            // Of an MQTT topic with records in two topics nobody can tell the last.
+            let retain = is_retaining && rng.u8(..3) == 0 && is_in_its_route;
+            let retained = retain.then(|| ("mqtt-retain", "true".to_owned()));
+            let headers = [("mqtt-qos", said)].into_iter().chain(retained).collect();
+            records.push(ForeignRecord { key, value: payload.clone(), headers });
+            written.push((qos, payload, is_bad, retain));
         }
         let Some(batch) = cluster.append_records(&topic, partition, &records, self.time) else { return };
         let at = (topic, partition as i32);
         self.note(|| format!("{count} records from {} on, {mqtt}: {at:?}", FIRST_RECORD + first as u32));
-        for (place, (qos, payload, is_bad)) in (0..).zip(written) {
+        for (place, (qos, payload, is_bad, retain)) in (0..).zip(written) {
             let number = FIRST_RECORD + self.sources.records.len() as u32;
             self.sources.by_partition.entry(at.clone()).or_default().push(number);
             let (topic, at, batch) = (mqtt.clone(), at.clone(), (batch, place));
-            let record = Record { source, at, batch, topic, qos, payload, is_bad, written_at: self.time };
+            let record = Record { source, at, batch, topic, qos, payload, is_bad, retain, written_at: self.time };
             self.sources.records.push(record);
         }
     }
@@ -297,6 +307,7 @@ impl World {
         self.hear_nothing_more();
         self.judge_sources();
         self.judge_queues();
+        self.judge_retained_topic();
         if !self.judge.is_well() {
             return;
         }
@@ -304,6 +315,7 @@ impl World {
         let mut rng = stream(self.plan.seed, "last end");
         match rng.u8(..3) {
             0 => self.stop_in_order(&mut rng),
+            1 if self.settings.broker.is_some() => self.crash(End::MachineLost, &mut rng),
             1 => self.crash(End::Kill, &mut rng),
             _ => self.crash(End::PowerCut, &mut rng),
         }

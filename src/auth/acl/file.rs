@@ -1,5 +1,5 @@
-//! The file: `user NAME`, `topic [read|write|readwrite|deny] FILTER`, `pattern [read|write|readwrite|deny] FILTER`, and
-//! comments. Read as mosquitto reads it, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be
+//! The file: `user NAME`, `topic [read|write|readwrite|deny|replay] FILTER`, `pattern [read|write|readwrite|deny|replay] FILTER`, and
+//! comments. `replay` is our own. Read as mosquitto reads it, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be
 //! one, and puts the name in all the same.
 
 use super::super::problems::Problems;
@@ -68,7 +68,10 @@ fn granted(rest: &str) -> Result<(Grant, &str), String> {
         Some("write") => Grant::Write,
         Some("readwrite") => Grant::ReadWrite,
         Some("deny") => Grant::Deny,
-        Some(other) => return Err(format!("has the access {other:?}: read, write, readwrite and deny are known")),
+        Some("replay") => Grant::Replay,
+        Some(other) => {
+            return Err(format!("has the access {other:?}: read, write, readwrite, deny and replay are known"));
+        }
     };
     if filter.is_empty() { Err("has no topic".to_owned()) } else { Ok((grant, filter)) }
 }

@@ -1,7 +1,7 @@
-//! Rules that a token brings along, in the two forms of EMQX: lists of what is granted, `{"pub": […], "sub": […], "all": […]}`,
+//! Rules that a token brings along, in the two forms of EMQX: lists of what is granted, `{"pub": […], "sub": […], "all": […]}`, with a `"replay"` of our own,
 //! and a list of rules with permission, action and topic, of which the first that fits decides.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::matching::{Names, covers, matches, overlaps};
 use super::{Action, Client, Coverage, Grant, Rule};
@@ -14,7 +14,7 @@ const RULES_MAX: usize = 256;
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The action: publish or subscribe.
+    /// The action.
     pub action: Action,
     /// With this topic,
     pub topic: &'a str,
@@ -59,6 +59,7 @@ impl Grants {
                         "pub" => Grant::Write,
                         "sub" => Grant::Read,
                         "all" => Grant::ReadWrite,
+                        "replay" => Grant::Replay,
                         _ => return None,
                     };
                     for topic in topics.as_array()? {
@@ -100,17 +101,16 @@ impl Grants {
         fitting.map(|(given, number)| (given.is_allowed, Some(number))).or(self.is_all.then_some((false, None)))
     }
 
-    /// Adds what they say of a subscription to `coverage`. Whether that is all.
+    /// Adds what they say of an action with a filter to `coverage`. Whether that is all.
     pub fn cover<B>(
         &self,
         client: Client<'_>,
-        filter: &str,
+        (action, filter): (Action, &str),
         coverage: &mut Coverage<B>,
         by: impl Fn(usize) -> B,
     ) -> bool {
         let names = Names::of(client);
-        for (given, number) in self.rules.iter().zip(1..).filter(|(given, _)| given.rule.grant.allows(Action::Receive))
-        {
+        for (given, number) in self.rules.iter().zip(1..).filter(|(given, _)| given.rule.grant.allows(action)) {
             let is_same = given.is_literal && *given.rule.filter == *filter;
             let overlaps = is_same || !given.is_literal && overlaps(&given.rule, names, filter);
             let covers = is_same || !given.is_literal && covers(&given.rule, names, filter);
@@ -133,6 +133,23 @@ impl Grants {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The grants as JSON for another instance, which [`Grants::restored`] reads.
+    #[must_use]
+    pub fn saved(&self) -> Value {
+        let rules: Vec<Value> = self.rules.iter().map(Given::saved).collect();
+        json!({ "rules": rules, "all": self.is_all, "roles": self.roles })
+    }
+
+    /// Reads what [`Grants::saved`] has made. `None`: it is not understood as a whole.
+    #[must_use]
+    pub fn restored(saved: &Value) -> Option<Self> {
+        let saved = saved.as_object().filter(|saved| saved.len() == 3)?;
+        let roles = saved.get("roles")?.as_array()?.iter().map(|role| Some(role.as_str()?.into()));
+        let grants = Self::read(saved.get("rules").filter(|rules| rules.is_array())?)?;
+        let is_all = saved.get("all")?.as_bool()?;
+        Some(Self { is_all, ..grants }.with_roles(roles.collect::<Option<_>>()?))
     }
 }
 
@@ -177,6 +194,7 @@ impl Given {
             "publish" => Grant::Write,
             "subscribe" => Grant::Read,
             "all" => Grant::ReadWrite,
+            "replay" => Grant::Replay,
             _ => return None,
         };
         let qos = match rule.get("qos") {
@@ -192,6 +210,28 @@ impl Given {
             Some(retain) => Some(retain.as_bool()?),
         };
         Self::new(is_allowed, grant, text("topic")?, qos, retain)
+    }
+
+    /// A rule of a claim that says the same.
+    fn saved(&self) -> Value {
+        let action = match self.rule.grant {
+            Grant::Write => "publish",
+            Grant::Read => "subscribe",
+            Grant::Replay => "replay",
+            Grant::ReadWrite | Grant::Deny => "all",
+        };
+        let prefix = if self.is_literal { "eq " } else { "" };
+        let qos: Vec<u8> = (0..=2).filter(|level| self.qos & 1 << level != 0).collect();
+        let mut rule = json!({
+            "permission": if self.is_allowed { "allow" } else { "deny" },
+            "action": action,
+            "topic": format!("{prefix}{}", self.rule.filter),
+            "qos": qos,
+        });
+        if let Some(retain) = self.retain {
+            rule["retain"] = retain.into();
+        }
+        rule
     }
 
     fn is_of_topic(&self) -> bool {
@@ -291,6 +331,36 @@ mod tests {
         }
         let nobody = Client { identity: None, client_id: "c1" };
         assert_eq!(said(&claim, nobody, wanted("${username}")), Some(false));
+    }
+
+    /// Grants that were saved and restored are the same.
+    #[test]
+    fn another_instance_gets_the_same_rules() {
+        let rule = |topic: &str| json!({ "permission": "deny", "action": "subscribe", "topic": topic });
+        let claims = [
+            json!({ "pub": ["a/#", "dev/${clientid}/up", "user/%u"], "sub": ["s"], "all": ["both/+"] }),
+            json!({ "replay": ["a/#"] }),
+            json!([{ "permission": "allow", "action": "replay", "topic": "a/#" }]),
+            json!([rule("a"), rule("eq ${clientid}/+"), { "permission": "allow", "action": "all", "topic": "q", "qos": [0, 2], "retain": false }]),
+            json!([{ "permission": "allow", "action": "publish", "topic": "eq eq x", "qos": [], "retain": true }]),
+            json!({}),
+            json!([]),
+        ];
+        for claim in claims {
+            for roles in [vec![], vec!["reader".into(), "".into()]] {
+                let grants = Grants::read(&claim).unwrap().with_roles(roles);
+                let restored = Grants::restored(&grants.saved()).unwrap_or_else(|| panic!("{claim}"));
+                assert_eq!(format!("{restored:?}"), format!("{grants:?}"));
+            }
+        }
+        for other in [
+            json!(null),
+            json!([]),
+            json!({ "rules": {}, "all": true, "roles": [] }),
+            json!({ "rules": [], "all": true }),
+        ] {
+            assert!(Grants::restored(&other).is_none(), "{other}");
+        }
     }
 
     /// X40: an unknown field refuses the token.

@@ -23,6 +23,8 @@ pub enum Action {
     Publish,
     /// Get a message of it.
     Receive,
+    /// Get its messages of the past. To get any, the client needs [`Action::Receive`], too.
+    Replay,
 }
 
 /// What a rule says.
@@ -32,6 +34,7 @@ enum Grant {
     Read,
     Write,
     ReadWrite,
+    Replay,
 }
 
 impl Grant {
@@ -39,6 +42,7 @@ impl Grant {
         match action {
             Action::Publish => matches!(self, Self::Write | Self::ReadWrite),
             Action::Receive => matches!(self, Self::Read | Self::ReadWrite),
+            Action::Replay => self == Self::Replay,
         }
     }
 }
@@ -170,19 +174,19 @@ impl Acl {
         Decision { is_granted: false, by: None }
     }
 
-    /// Whether a client may subscribe to a filter: that behind `$share/NAME/`, if it is shared.
+    /// Whether a client may receive, or replay, what a filter matches: that behind `$share/NAME/`, if it is shared.
     #[must_use]
-    pub fn subscription(&self, client: Client<'_>, filter: &str) -> Subscription {
+    pub fn subscription(&self, client: Client<'_>, wanted: (Action, &str)) -> Subscription {
         let mut coverage = Coverage::default();
-        self.cover(client, filter, &mut coverage, |_| ());
+        self.cover(client, wanted, &mut coverage, |_| ());
         coverage.end().0
     }
 
-    /// Adds what the rules say to `coverage`.
+    /// Adds what the rules say of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,
-        filter: &str,
+        (action, filter): (Action, &str),
         coverage: &mut Coverage<B>,
         by: impl Fn(&'a Rule) -> B,
     ) {
@@ -190,7 +194,7 @@ impl Acl {
             for rule in &rules.denials {
                 coverage.deny(covers(rule, names, filter), overlaps(rule, names, filter));
             }
-            let grants = rules.grants.iter().filter(|rule| rule.grant.allows(Action::Receive));
+            let grants = rules.grants.iter().filter(|rule| rule.grant.allows(action));
             coverage.grants(grants, names, filter, &by);
         }
     }

@@ -18,14 +18,15 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 impl RoleRules {
     /// Of valid filters.
     #[must_use]
-    pub fn new(publish: &[String], subscribe: &[String]) -> Self {
+    pub fn new(publish: &[String], subscribe: &[String], replay: &[String]) -> Self {
         let rule = |grant, word: &str, filter: &String| {
             let text = format!("{word} {filter}").into();
             Rule { grant, filter: filter.as_str().into(), is_pattern: true, line: 0, text }
         };
         let publish = publish.iter().map(|filter| rule(Grant::Write, "publish", filter));
         let subscribe = subscribe.iter().map(|filter| rule(Grant::Read, "subscribe", filter));
-        Self(Rules { denials: Vec::new(), grants: publish.chain(subscribe).collect() })
+        let replay = replay.iter().map(|filter| rule(Grant::Replay, "replay", filter));
+        Self(Rules { denials: Vec::new(), grants: publish.chain(subscribe).chain(replay).collect() })
     }
 
     /// The rule that grants this.
@@ -34,15 +35,15 @@ impl RoleRules {
         if client.is_safe() { self.0.decide(Names::of(client), action, topic) } else { None }
     }
 
-    /// Adds what it says of a subscription to `coverage`.
+    /// Adds what it says of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,
-        filter: &str,
+        (action, filter): (Action, &str),
         coverage: &mut Coverage<B>,
         by: impl Fn(&'a Rule) -> B,
     ) {
-        let grants = self.0.grants.iter().filter(|rule| client.is_safe() && rule.grant.allows(Action::Receive));
+        let grants = self.0.grants.iter().filter(|rule| client.is_safe() && rule.grant.allows(action));
         coverage.grants(grants, Names::of(client), filter, by);
     }
 }

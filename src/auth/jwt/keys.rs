@@ -1,7 +1,7 @@
 //! Keys that tokens are signed with: a JSON Web Key Set (RFC 7517), or a secret.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,6 +11,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use serde_json::{Map, Value};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::Fault;
 use super::token::{Header, Token};
@@ -76,15 +77,16 @@ impl fmt::Debug for Key {
     }
 }
 
-fn print(of: impl Hash) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(of)
+/// The same in every version and on every machine, as instances compare them.
+fn print(algorithm: Algorithm, of: impl Hash) -> u64 {
+    Xxh3DefaultBuilder.hash_one((algorithm.name(), of))
 }
 
 impl Key {
     fn public(id: Option<&str>, algorithm: Algorithm, material: Material) -> Self {
         let print = match &material {
-            Material::Rsa { n, e } => print((algorithm, n, e)),
-            Material::Point(point) => print((algorithm, point)),
+            Material::Rsa { n, e } => print(algorithm, (n, e)),
+            Material::Point(point) => print(algorithm, point),
             Material::Secret(_) => unreachable!("a secret is not public"),
         };
         Self { id: id.map(Into::into), algorithm, material, print }
@@ -165,7 +167,7 @@ impl Keys {
             return Err(format!("the secret has {} bytes, and must have {SECRET_BYTES_MIN}", secret.len()));
         }
         let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
-        let key = Key { id: None, algorithm: Algorithm::Hs256, material, print: print((Algorithm::Hs256, secret)) };
+        let key = Key { id: None, algorithm: Algorithm::Hs256, material, print: print(Algorithm::Hs256, secret) };
         Ok(Self { all: vec![Arc::new(key)] })
     }
 

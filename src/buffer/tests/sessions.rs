@@ -44,6 +44,30 @@ fn a_record_that_no_group_takes_holds_up_no_others() {
 }
 
 #[test]
+fn a_beat_is_a_group_even_if_nothing_else_stands_in_it() {
+    let mut house = House::new();
+    for _ in 0..3 {
+        let group = house.buffer.beat();
+        assert_eq!(house.buffer.beat(), group, "one for all that wait");
+        assert!(house.buffer.durable() < group);
+        house.settle();
+        assert!(house.buffer.durable() >= group);
+        assert!(house.buffer.is_idle());
+    }
+    // It stands with what is there.
+    house.disk.slow = true;
+    let kept = house.buffer.keep_session(None, b"a").unwrap();
+    let bytes = house.buffer.numbers().group_bytes;
+    assert_eq!(house.buffer.beat(), kept.group);
+    house.disk.slow = false;
+    house.settle();
+    assert!(house.buffer.numbers().group_bytes > bytes);
+    let (_, restored) = house.power_cut(settings()).unwrap();
+    assert_eq!(restored.sessions.len(), 1);
+    assert_eq!((restored.report.rows, restored.report.is_damaged()), (0, false));
+}
+
+#[test]
 fn a_session_that_is_kept_again_is_one() {
     let mut house = House::new();
     let first = house.buffer.keep_session(None, b"before").unwrap();

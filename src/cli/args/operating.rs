@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::AskArgs;
 
@@ -46,6 +46,34 @@ pub struct TopArgs {
     /// Print at most this number of rows
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub limit: u32,
+}
+
+/// Options of `forebay flow`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Print only ways with this text in one of their names, in whatever case
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+
+    /// Print at most this number of ways
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// Options of `forebay log-level`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLevelArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// New level (error, warn, info, debug, trace), or a filter such as forebay=debug
+    #[arg(value_name = "LEVEL")]
+    pub level: Option<String>,
 }
 
 /// Options of `forebay topics match`.
@@ -138,6 +166,7 @@ fn property(text: &str) -> Result<(String, String), String> {
 /// Options of `forebay bans`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[group(id = "banned", multiple = false, args = ["client", "user", "address", "remove"])]
+#[command(group = ArgGroup::new("who").args(["client", "user", "address"]))]
 pub struct BansArgs {
     /// Which service.
     #[command(flatten)]
@@ -156,14 +185,30 @@ pub struct BansArgs {
     pub address: Option<String>,
 
     /// For how long; without it for ever
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), requires = "who")]
     pub seconds: Option<u32>,
 
     /// Why
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "who")]
     pub reason: String,
 
     /// End the ban with this number
     #[arg(long, value_name = "N")]
     pub remove: Option<u64>,
+}
+
+/// Options of `forebay drain`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// End a drain: the instance gets its part of the clients again
+    #[arg(long)]
+    pub end: bool,
+
+    /// For how long to wait until the others have all clients
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    pub wait: u32,
 }

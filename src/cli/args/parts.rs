@@ -1,4 +1,4 @@
-//! Options of `forebay sources`, `forebay bridges` and `forebay rules`, and those that all changes of a part of the configuration have.
+//! Options of `forebay sources`, `bridges`, `rules`, `clusters` and `listeners`, and those that all changes of a part of the configuration have.
 
 use std::path::PathBuf;
 
@@ -82,6 +82,8 @@ pub enum BridgeAction {
     Put,
     /// Remove it, with its session here
     Delete,
+    /// Connect to its remote under another client ID, and show what the remote grants
+    Test,
 }
 
 /// Options of `forebay bridges`.
@@ -135,6 +137,70 @@ pub struct RulesArgs {
     /// What to do with it
     #[arg(value_name = "ACTION", value_enum, requires = "name")]
     pub action: Option<RuleAction>,
+
+    /// How it is changed.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// What to do with a Kafka cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClusterAction {
+    /// Create it, or give it other keys (`--file`)
+    Put,
+    /// Remove it: no sink and no source may use it
+    Delete,
+    /// Have the service connect to each of its bootstrap brokers
+    Test,
+}
+
+/// Options of `forebay clusters`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClustersArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Show this cluster alone
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "name")]
+    pub action: Option<ClusterAction>,
+
+    /// With test: look for this Kafka topic, too
+    #[arg(long, value_name = "TOPIC", requires = "action")]
+    pub topic: Option<String>,
+
+    /// How it is changed.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// What to do with a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ListenerAction {
+    /// Create it, or give it other keys (`--file`)
+    Put,
+    /// Remove it: its clients are disconnected
+    Delete,
+}
+
+/// Options of `forebay listeners`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenersArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Address of a listener, as the configuration has it (`bind`)
+    #[arg(value_name = "ADDRESS", requires = "action")]
+    pub address: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "address")]
+    pub action: Option<ListenerAction>,
 
     /// How it is changed.
     #[command(flatten)]

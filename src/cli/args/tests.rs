@@ -33,6 +33,19 @@ fn the_document_has_every_option_and_status() {
     }
 }
 
+/// A ban needs somebody; without, nothing is asked of the service.
+#[test]
+fn a_ban_is_of_somebody() {
+    for bad in ["bans --seconds 5", "bans --reason why", "bans --remove 1 --seconds 5"] {
+        let error = parse_from(format!("forebay {bad}").split(' ')).expect_err(bad);
+        let kinds = [ErrorKind::MissingRequiredArgument, ErrorKind::ArgumentConflict];
+        assert!(kinds.contains(&error.kind()), "{bad}: {error}");
+    }
+    for good in ["bans", "bans --user ada --seconds 5 --reason why", "bans --remove 1"] {
+        assert!(parse_from(format!("forebay {good}").split(' ')).is_ok(), "{good}");
+    }
+}
+
 #[test]
 fn the_definition_holds_together() {
     definition().debug_assert();

@@ -137,11 +137,15 @@ pub struct PermissionsPutArgs {
     #[arg(long, value_name = "FILTER", requires = "dry_run", conflicts_with = "publish")]
     pub subscribe: Option<String>,
 
-    /// With --publish or --subscribe: the user; without it the client is anonymous
+    /// With --dry-run: topic filter that it asks to have replayed, likewise
+    #[arg(long, value_name = "FILTER", requires = "dry_run", conflicts_with_all = ["publish", "subscribe"])]
+    pub replay: Option<String>,
+
+    /// With --publish, --subscribe or --replay: the user; without it the client is anonymous
     #[arg(long, value_name = "NAME", requires = "dry_run")]
     pub user: Option<String>,
 
-    /// With --publish or --subscribe: the client ID
+    /// With --publish, --subscribe or --replay: the client ID
     #[arg(long, value_name = "ID", requires = "dry_run")]
     pub client: Option<String>,
 }

@@ -15,7 +15,7 @@ use crate::config::yaml::{self, Node, Value};
 const EVERYWHERE: [&str; 3] = [
     "listeners, TLS, guards and vaults are not read: without a [[listener]] only this machine can connect",
     "records of Zilla's have headers of its own (zilla:qos, zilla:reply-to): in its place are mqtt-qos, mqtt-response-topic, mqtt-correlation-data",
-    "sessions are in the [spool] of one instance, and not in Kafka: see CLUSTER.md",
+    "kept sessions are in a topic of their own, of one instance at a time: see CLUSTER.md",
 ];
 /// The name of the cluster.
 const CLUSTER: &str = "main";
@@ -86,7 +86,11 @@ fn convert(file: &str, text: &str) -> Result<Imported, String> {
         topics.text(key).map(str::to_owned).ok_or_else(|| wrong(topics, &format!("options.topics.{key} is required")))
     };
     let (sessions, messages, retained) = (topic("sessions")?, topic("messages")?, topic("retained")?);
-    notes.left_out(&about, "options.topics.sessions", format_args!("Zilla's records in {sessions} are not read"));
+    notes.left_out(
+        &about,
+        "options.topics.sessions",
+        format_args!("Zilla's records in {sessions} are not read; sessions are in {sessions}-forebay"),
+    );
     if let Some(server) = options.text("server") {
         let why = format_args!("there is one instance, and no redirection to {server}");
         notes.left_out(&about, "options.server", why);

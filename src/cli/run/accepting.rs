@@ -9,6 +9,8 @@ use super::sys_topics::SysTopics;
 use super::{Event, Failure, Service};
 use crate::service::notify;
 use crate::shard::mail::Mail;
+use crate::shard::router::Place;
+use crate::shard::session_log::TakenLog;
 
 impl Service {
     /// Has clients accepted.
@@ -29,5 +31,24 @@ impl Service {
         std::thread::spawn(move || {
             broker::prepare_until_done(&config, &journal, |prepared| tell.send(Event::Prepared(prepared)).is_ok())
         });
+    }
+
+    /// Gives each shard its part of the slots.
+    ///
+    /// # Errors
+    /// A shard has ended.
+    pub(super) fn give_out(&self, logs: Vec<TakenLog>) -> Result<(), Failure> {
+        let shards = self.shards.len();
+        let mut of_shards: Vec<Vec<TakenLog>> = (0..shards).map(|_| Vec::new()).collect();
+        for log in logs {
+            let shard = usize::from(log.slot) % shards;
+            // The table comes before the logs are read: a shard tells by it what another one has handed over.
+            self.slots.set(log.slot, Place::Here(shard));
+            of_shards[shard].push(log);
+        }
+        for (shard, logs) in of_shards.into_iter().enumerate() {
+            self.tell(shard, Mail::TakeOver(logs))?;
+        }
+        Ok(())
     }
 }

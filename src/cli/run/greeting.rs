@@ -1,8 +1,9 @@
 //! The greeting of a service once clients are accepted: events, and on a terminal where it listens and what to type next.
 
 use super::Service;
+use crate::cli::control_token;
 use crate::cli::out::say;
-use crate::config::LogFormat;
+use crate::config::{ApiAccess, LogFormat};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::Bind;
 use crate::service::sandbox;
@@ -40,11 +41,18 @@ impl Service {
         for addr in &self.mqtt {
             say(format_args!("mqtt listening on {addr}"));
         }
+        if let Some(link) = self.config.broker.as_ref().and_then(|broker| broker.link.as_ref()) {
+            say(format_args!("other instances connect to {}", link.bind));
+        }
         if let Some(control) = &self.control {
             let scheme = if self.config.control.tls.is_some() { "https" } else { "http" };
             say(format_args!("control listening on {scheme}://{}", control.addr()));
             if self.config.control.dashboard {
                 say(format_args!("dashboard at {scheme}://{}/ui/", control.addr()));
+                if self.config.control.access == ApiAccess::Local {
+                    let token = control_token::path(&self.config.service.data_dir);
+                    say(format_args!("the token for changes there is in {}", token.display()));
+                }
             }
         }
         if let Some(log) = &self.embedded {

@@ -13,6 +13,7 @@ use crate::control::{Connections, Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
 use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
+use crate::link::LISTENER;
 use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
@@ -95,6 +96,16 @@ pub(super) fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
     let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
     let bound = Listeners::bind(&binds, config.service.shards);
     bound.map_err(|error| reconfigure::bind_failed(&error, &moved_by.join(" or ")))
+}
+
+/// Listens for other instances, if they are to connect. A port that the kernel has chosen is noted.
+pub(super) fn bind_link(config: &mut Config) -> Result<Option<Listeners>, Failure> {
+    let shards = config.service.shards;
+    let Some(link) = config.broker.as_mut().and_then(|broker| broker.link.as_mut()) else { return Ok(None) };
+    let bound = Listeners::bind_one(LISTENER, (&Bind::Tcp(link.bind), 0), &[], shards);
+    let bound = bound.map_err(|error| reconfigure::bind_failed(&error, "bind in [broker.link]"))?;
+    bound.local_addrs().first().into_iter().for_each(|addr| link.bind = *addr);
+    Ok(Some(bound))
 }
 
 /// The log filter, as the control plane changes it.

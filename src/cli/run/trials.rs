@@ -6,15 +6,16 @@ use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
+use super::super::log_reader::Unusable;
 use super::super::past::Past;
 use super::super::reload::several;
-use super::super::{letter_sending, letter_topics, rule, source_trial};
+use super::super::{check_bridges, letter_sending, letter_topics, rule, source_trial};
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, LettersAsk, LettersFound, LettersSent, LettersToSend,
-    MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused, RuleAsk, RuleTrial, SampleMessage, SourceTrial,
-    TopicTrial, TrialAnswer, Trials,
+    BridgeTrial, BrokerTrial, ClusterTrial, Content, Finding, Header, LettersAsk, LettersFound, LettersSent,
+    LettersToSend, MessageTrial, PastAsk, PastRun, RecordTrial, ReloadRefused, RuleAsk, RuleTrial, SampleMessage,
+    SourceTrial, TopicTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -111,12 +112,28 @@ impl Trials for ByMainThread {
         })
     }
 
+    fn bridge(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<BridgeTrial>) -> bool {
+        let wanted = name.clone();
+        self.would_be(config::Part::Bridge, name, keys, move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(mut config) => {
+                config.name_instances();
+                let place = config.bridges.iter().position(|bridge| bridge.name == wanted);
+                let Some(place) = place else { return answer(Err(unknown(Part::Bridge, &wanted))) };
+                beside(move || {
+                    let (works, findings) = shown_findings(check_bridges::try_bridge(&config, &config.bridges[place]));
+                    answer(Ok(BridgeTrial { works, findings }));
+                });
+            }
+        })
+    }
+
     fn letters(&self, ask: LettersAsk, answer: TrialAnswer<Result<LettersFound, String>>) -> bool {
         self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
             Err(why) => answer(Err(why)),
             Ok(config) => beside(move || match letter_topics::cluster_of(&config, &ask.kafka, &ask.topic) {
                 Some(cluster) => match letter_topics::since_of(&ask) {
-                    Ok(since) => answer(Ok(letter_topics::found(&config, cluster, (&ask, since)))),
+                    Ok(since) => answer(of_letters(letter_topics::found(&config, cluster, (&ask, since)))),
                     Err(why) => answer(Err(several(vec![why]))),
                 },
                 None => answer(Err(no_letters(&ask.topic))),
@@ -133,7 +150,7 @@ impl Trials for ByMainThread {
         self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
             Err(why) => answer(Err(why)),
             Ok(config) => beside(move || match letter_topics::cluster_of(&config, &kafka, &topic) {
-                Some(cluster) => answer(Ok(letter_sending::send(&config, cluster, &topic, &wanted))),
+                Some(cluster) => answer(of_letters(letter_sending::send(&config, cluster, &topic, &wanted))),
                 None => answer(Err(no_letters(&topic))),
             }),
         })
@@ -176,6 +193,17 @@ impl Trials for ByMainThread {
     }
 }
 
+/// What came of a question about letters. A topic that Kafka does not have is one that nobody has written to.
+fn of_letters<T>(done: Result<T, Unusable>) -> Result<Result<T, String>, ReloadRefused> {
+    match done {
+        Ok(done) => Ok(Ok(done)),
+        Err(Unusable::Failed(why)) => Ok(Err(why)),
+        Err(Unusable::Missing(why)) => {
+            Err(ReloadRefused::Unknown(format!("{why}: no dead letter was written to it yet, or it was deleted")))
+        }
+    }
+}
+
 fn no_letters(topic: &str) -> ReloadRefused {
     ReloadRefused::Unknown(format!("the configuration has no dead-letter topic {topic:?}"))
 }
@@ -200,11 +228,17 @@ pub(super) fn beside(trial: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("trial".into()).spawn(trial);
 }
 
+/// Findings of a check, and whether none of them is a problem.
+fn shown_findings(lines: Vec<(Verdict, String)>) -> (bool, Vec<Finding>) {
+    let works = lines.iter().all(|(verdict, _)| *verdict < Verdict::Problem);
+    let finding = |(verdict, text): (Verdict, String)| Finding { verdict: verdict.as_str(), text };
+    (works, lines.into_iter().map(finding).collect())
+}
+
 /// Looks for what a source needs, and makes messages of the newest records.
 fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
     let source_trial::Found { lines, records } = source_trial::try_source(config, source);
-    let works = lines.iter().all(|(verdict, _)| *verdict < Verdict::Problem);
-    let finding = |(verdict, text): (Verdict, String)| Finding { verdict: verdict.as_str(), text };
+    let (works, findings) = shown_findings(lines);
     let records = records.into_iter().map(|(topic, partition, sources::RecordTrial { offset, message })| {
         let (message, refused) = match message {
             Ok(message) => (Some(message), None),
@@ -222,7 +256,7 @@ fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
             ..record
         }
     });
-    SourceTrial { works, findings: lines.into_iter().map(finding).collect(), records: records.collect() }
+    SourceTrial { works, findings, records: records.collect() }
 }
 
 /// Tries each bootstrap broker, one after the other; and looks for a topic.

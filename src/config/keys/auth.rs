@@ -96,6 +96,8 @@ pub(super) const ROLE: &[Key] = keys! {
         "Topic filters that may be published to. `%c` and `%u` as whole levels are the client ID and the user name.";
     AuthRole.subscribe: Filters, From("none"), shown "[\"commands/%c\"]",
         "Topic filters that may be subscribed to.";
+    AuthRole.replay: Filters, From("none"), shown "[\"commands/%c\"]",
+        "Topic filters whose messages of the past may be asked for, as far as they may be subscribed to ([replay](REPLAY.md)).";
 };
 
 settings! {

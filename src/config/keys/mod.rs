@@ -166,15 +166,12 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 6] = [
+pub(super) const LATER: [(&str, &str); 3] = [
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
         "use when_full in [spool]: it applies to all sinks that keep records on disk; when memory is full, publishers are paused",
     ),
-    ("broker.link", "there is one instance: see CLUSTER.md"),
-    ("broker.server", "there is one instance: see CLUSTER.md"),
-    ("broker.redirect", "there is one instance: see CLUSTER.md"),
     ("sink.partition", "records cannot be sent to a fixed partition: see partitioner"),
 ];
 
@@ -184,7 +181,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 31] = [
+const TABLES: [&[Key]; 32] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -216,6 +213,7 @@ const TABLES: [&[Key]; 31] = [
     Dapr::KEYS,
     Broker::KEYS,
     broker::ROUTE,
+    broker::LINK,
 ];
 
 /// All keys.

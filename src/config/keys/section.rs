@@ -34,10 +34,11 @@ pub(in crate::config) enum Section {
     Dapr,
     Broker,
     BrokerRoute,
+    BrokerLink,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 31] = [
+    pub(in crate::config) const ALL: [Self; 32] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -69,6 +70,7 @@ impl Section {
         Self::Dapr,
         Self::Broker,
         Self::BrokerRoute,
+        Self::BrokerLink,
     ];
 
     /// The key at the top of the file.
@@ -105,6 +107,7 @@ impl Section {
             Self::Dapr => "dapr",
             Self::Broker => "broker",
             Self::BrokerRoute => "broker.route",
+            Self::BrokerLink => "broker.link",
         }
     }
 
@@ -147,6 +150,7 @@ impl Section {
             Self::BridgeIn => Some((Self::Bridge, "in")),
             Self::BridgeOut => Some((Self::Bridge, "out")),
             Self::BrokerRoute => Some((Self::Broker, "route")),
+            Self::BrokerLink => Some((Self::Broker, "link")),
             _ => None,
         }
     }
@@ -281,10 +285,14 @@ impl Section {
             }
             Self::Broker => {
                 "Messages of clients go through topics of Kafka: what a client publishes becomes a record, and every record in the topics, from any producer, goes to subscribers; retained \
-                 messages are kept there. One instance, for now. See [CLUSTER.md](CLUSTER.md). A change waits for a restart."
+                 messages are kept there. See [CLUSTER.md](CLUSTER.md). A change waits for a restart."
             }
             Self::BrokerRoute => {
                 "A Kafka topic of its own for messages with some MQTT topics; may be repeated. Not by variables of the environment."
+            }
+            Self::BrokerLink => {
+                "Several instances are one broker, and this is where they reach this one: see [CLUSTER.md](CLUSTER.md#several-instances). Without it this instance serves all clients. With TLS \
+                 (`cert_file`, `key_file`, `ca_file`) each proves with its certificate that it is one of them; all files are PEM, and changed ones are taken within a minute."
             }
         }
     }

@@ -118,7 +118,7 @@ settings! {
         now topic_alias_maximum: u16 = Integer { min: 0, max: 1_024 }, Is("32"),
             "Maximum number of topic aliases of a 5.0 client. 0: none.";
         now connect_timeout: Duration = Duration { min: ms(100), max: s(300) }, Is("\"10s\""),
-            "Time a client has to send its complete CONNECT packet; after that the connection is closed.";
+            "Time a client has to send its complete CONNECT packet; after that the connection is closed. With `[broker]` CONNACK waits for Kafka no longer than that.";
         now keep_alive_max as keep_alive_max_s: Option<u16> => Duration { min: s(0), max: s(65_535) }, Is("\"0s\""),
             "Maximum keep-alive. A 5.0 client that asks for more is given this value as Server Keep Alive. Whole seconds; `\"0s\"`: no limit. \
              A client may still turn keep-alive off.";

@@ -1,6 +1,10 @@
 //! Values of the keys of `[broker]`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use crate::rule::record::RecordTemplate;
+use crate::secure::Pair;
 
 /// `[[broker.route]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,4 +17,32 @@ pub struct BrokerRoute {
     pub by_client: bool,
     /// The MQTT topic of its records.
     pub mqtt_topic: RecordTemplate,
+}
+
+/// `[broker.link]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerLink {
+    /// Where other instances connect to.
+    pub bind: SocketAddr,
+    /// Where they find it, `host:port`; `None`: at `bind`.
+    pub address: Option<String>,
+    /// TLS; `None`: there is none.
+    pub tls: Option<LinkFiles>,
+}
+
+/// The files of TLS between instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFiles {
+    /// The certificate of this instance, and its key.
+    pub own: Pair,
+    /// The CAs of all instances.
+    pub ca: PathBuf,
+}
+
+impl BrokerLink {
+    /// Where other instances find this one, `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.clone().unwrap_or_else(|| self.bind.to_string())
+    }
 }

@@ -21,7 +21,7 @@ use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
 pub use bridge::{BridgeIn, BridgeOut};
-pub use broker::BrokerRoute;
+pub use broker::{BrokerLink, BrokerRoute, LinkFiles};
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
@@ -113,10 +113,28 @@ impl Config {
         self.service.data_dir.join("spool")
     }
 
-    /// The log of what sessions keep: that of `[broker]`, which is in Kafka, or the spool.
+    /// Whether the topics of `[broker]` are on this cluster.
+    #[must_use]
+    pub fn is_of_broker(&self, cluster: usize) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.cluster == cluster)
+    }
+
+    /// Whether this process is one of several instances of a broker.
+    #[must_use]
+    pub fn has_instances(&self) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.link.is_some())
+    }
+
+    /// The log of what sessions keep: that of each slot with `[broker]`, which is in Kafka, or the spool.
     #[must_use]
     pub fn kept_log(&self) -> Option<Spool> {
-        self.broker.as_ref().map(|broker| broker.session_log(self.service.shards)).or(self.spool)
+        self.broker.as_ref().map(|broker| broker.session_log(broker.slots().into())).or(self.spool)
+    }
+
+    /// How many such logs a shard has, if it has its part of them.
+    #[must_use]
+    pub fn kept_logs_of_shard(&self) -> usize {
+        self.broker.as_ref().map_or(1, |broker| usize::from(broker.slots()).div_ceil(self.service.shards.max(1)))
     }
 
     /// The file of [`Config::share_dead_letters_file`].

@@ -24,7 +24,7 @@ fn each_topic_is_a_sink_and_one_source_reads_them() {
         ("broker.mqtt-retained", "", ""),
     ];
     let log = config.kept_log().expect("sessions have a log");
-    assert_eq!((log.bytes_max, log.segments_max * log.segment_bytes <= 256 << 20), (256 << 20, true));
+    assert_eq!((log.bytes_max, log.segments_max * log.segment_bytes * 64), (1 << 30, 1 << 30));
     assert!(config.delivery.waits_for_disk);
     assert_eq!(sinks, all.map(|(name, filters, exclude)| (name, filters.to_owned(), exclude.to_owned())));
     assert_eq!(config.sinks[1].partitioner, Partitioner::Client);
@@ -65,15 +65,45 @@ fn what_stands_against_it_is_refused() {
         (broker(source), "\"mqtt-retained\" is a topic of [broker], which reads it"),
         (broker(source), "\"broker\" is a name of [broker]'s own"),
         (broker(rule), "goes past sinks"),
+        (format!("{KAFKA}[broker]\nsessions_bytes_max = '16MiB'\n"), "broker.sessions_bytes_max"),
+        (format!("{KAFKA}[broker]\nserver = 'a:1'\n"), "broker.server: has no effect without [broker.link]"),
+        (instance("bind = '10.0.0.1:1885'\n").replace("name = 'a'", ""), "broker.name: is required with [broker.link]"),
+        (instance("bind = '0.0.0.0:1885'\n"), "broker.link.address: is required"),
+        (instance("bind = '0.0.0.0:1885'\naddress = 'a.example:1885'\n"), "broker.link.address: is no IP address"),
+        (instance("bind = '10.0.0.1:1885'\nca_file = '/a'\n"), "has some of cert_file, key_file and ca_file"),
         (
-            format!("[service]\nshards = 8\n{KAFKA}[broker]\nsessions_bytes_max = '16MiB'\n"),
-            "broker.sessions_bytes_max: is too little for 8 shards",
+            instance("bind = '10.0.0.1:1885'\n").replace("name = 'a'", "name = 'a'\nredirect = 'v5'"),
+            "broker.redirect: is \"v5\", and there is no `server`",
         ),
-        (format!("{KAFKA}[broker]\nserver = 'a:1'\n"), "is not supported yet"),
     ] {
         let said = read(&text).expect_err(wanted).to_string();
         assert!(said.contains(wanted), "{wanted}\n{said}");
     }
+}
+
+/// An instance among others, with these keys of `[broker.link]`.
+fn instance(link: &str) -> String {
+    format!("{KAFKA}[broker]\nname = 'a'\n[broker.link]\n{link}")
+}
+
+#[test]
+fn an_instance_has_a_link() {
+    let of = |text: &str| good(text).broker.expect("a broker");
+    let alone = of(&broker(""));
+    assert_eq!((&alone.link, alone.redirects), (&None, false));
+    let plain = of(&instance("bind = '10.0.0.1:1885'\n"));
+    let link = plain.link.as_ref().expect("a link");
+    assert_eq!((link.address(), &link.tls, plain.redirects), ("10.0.0.1:1885".to_owned(), &None, false));
+    assert_eq!(plain.group_of_instances(), "forebay-mqtt-sessions");
+    let tls = "cert_file = '/c'\nkey_file = '/k'\nca_file = '/a'\n";
+    let text = instance(&format!("bind = '0.0.0.0:1885'\naddress = 'a.example:1885'\n{tls}"));
+    let with = of(&text.replace("name = 'a'", "name = 'a'\nserver = 'a.example:1883'"));
+    let link = with.link.as_ref().expect("a link");
+    assert_eq!((link.address(), link.tls.is_some(), with.redirects), ("a.example:1885".to_owned(), true, true));
+    // Names and addresses are each instance's own; routes are those of all.
+    assert_eq!(plain.digest(), with.digest());
+    let routed = instance("bind = '10.0.0.1:1885'\n[[broker.route]]\nfilters = 'a'\ntopic = 't'\n");
+    assert_ne!(plain.digest(), of(&routed).digest());
 }
 
 /// Its sinks and its source stay as they are until the restart.

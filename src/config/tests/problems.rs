@@ -81,7 +81,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"8:8: control.bind: "gateway:8080" has a host name; an IP address is needed; write an IP address and a port, as in "127.0.0.1:1883""#,
         r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
         r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; must be from "1KiB" to "256MiB""#,
-        r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
+        r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]], [embedded] or [broker.link]"#,
         r#"16:8: listener[0].bind: 0.0.0.0:1883 can be reached from other machines, and anyone there could publish; auth = "NAME" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone"#,
         r#"19:8: listener[1].bind: 127.0.0.1:1883 is already used by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
         r#"20:13: listener[1].transport: transport is "wss", and there is no [listener.tls]; write [listener.tls] below this [[listener]], with cert_file and key_file"#,
@@ -104,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, sync_interval, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]], [[rule]], [[rule.republish]], [bridge.NAME], [bridge.NAME.tls], [[bridge.NAME.in]], [[bridge.NAME.out]], [dapr], [broker], [[broker.route]]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]], [[rule]], [[rule.republish]], [bridge.NAME], [bridge.NAME.tls], [[bridge.NAME.in]], [[bridge.NAME.out]], [dapr], [broker], [[broker.route]], [broker.link]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();

@@ -181,6 +181,7 @@ fn the_schema_has_every_key() {
             keys::Section::BridgeOut => {
                 &schema["properties"]["bridge"]["additionalProperties"]["properties"]["out"]["items"]
             }
+            keys::Section::BrokerLink => &schema["properties"]["broker"]["properties"]["link"],
             keys::Section::BrokerRoute => &schema["properties"]["broker"]["properties"]["route"]["items"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
             keys::Section::Listener | keys::Section::Sink | keys::Section::Source | keys::Section::Rule => {

@@ -42,6 +42,9 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
         Section::BridgeIn => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.in]]", "filters='a'"),
         Section::BridgeOut => ("[bridge.plant]\nurl='mqtt://a'", "[[bridge.plant.out]]", "filters='a'"),
         Section::Broker => ("[kafka.second]\nbootstrap='k:2'", "[broker]", ""),
+        Section::BrokerLink => {
+            ("[kafka.main]\nbootstrap='k:1'\n[broker]\nname='a'", "[broker.link]", "bind='127.0.0.1:1'")
+        }
         Section::BrokerRoute => {
             ("[kafka.main]\nbootstrap='k:1'\n[broker]", "[[broker.route]]", "filters='a'\ntopic='t'")
         }
@@ -67,11 +70,17 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 60] = [
+const WITH: [(&str, &str, Option<&str>); 66] = [
     ("dapr.grpc", "", Some("'127.0.0.1:9'")),
     ("dapr.socket_mode", "", Some("'0660'")),
     ("broker.kafka", "", Some("'second'")),
     ("broker.qos", "", Some("2")),
+    ("broker.server", "name='a'\nlink={bind='127.0.0.1:9'}", Some("'a:1'")),
+    ("broker.redirect", "name='a'\nserver='a:1'\nlink={bind='127.0.0.1:9'}", Some("'never'")),
+    ("broker.session_timeout", "name='a'\nlink={bind='127.0.0.1:9'}", None),
+    ("broker.link.cert_file", "!key_file='/k'\nca_file='/a'", None),
+    ("broker.link.key_file", "!cert_file='/c'\nca_file='/a'", None),
+    ("broker.link.ca_file", "!cert_file='/c'\nkey_file='/k'", None),
     ("bridge.url", "", Some("'mqtt://b'")),
     ("bridge.kafka", "dead_letters_topic='d'", Some("'embedded'")),
     ("bridge.dead_letters_file_bytes_max", "dead_letters_file='/d'", None),

@@ -25,6 +25,8 @@ pub(super) enum Call {
     OffsetForLeaderEpoch = 23,
     /// KIP-152, KIP-368.
     SaslAuthenticate = 36,
+    /// KIP-229.
+    DeleteGroups = 42,
     /// KIP-664.
     DescribeProducers = 61,
 }
@@ -81,6 +83,7 @@ impl Call {
             Self::LeaveGroup => (0, 5, 4),
             Self::OffsetFetch => (1, 9, 6),
             Self::OffsetCommit => (2, 9, 8),
+            Self::DeleteGroups => (0, 2, 2),
         }
     }
 }
@@ -107,11 +110,11 @@ pub(super) struct Versions {
     /// Version of SaslAuthenticate, 0 to 2, if the broker has it.
     pub(super) sasl_authenticate: Option<i16>,
     /// Versions of [`OF_MEMBERS`], in that order, of those that the broker has.
-    pub(super) of_members: [Option<i16>; 7],
+    pub(super) of_members: [Option<i16>; 8],
 }
 
 /// The calls of a group's members, beside Metadata.
-const OF_MEMBERS: [Call; 7] = [
+const OF_MEMBERS: [Call; 8] = [
     Call::FindCoordinator,
     Call::JoinGroup,
     Call::SyncGroup,
@@ -119,6 +122,7 @@ const OF_MEMBERS: [Call; 7] = [
     Call::LeaveGroup,
     Call::OffsetFetch,
     Call::OffsetCommit,
+    Call::DeleteGroups,
 ];
 
 impl Versions {
@@ -171,7 +175,7 @@ pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<N
         Call::SaslAuthenticate,
     ];
     let mut settled = [None; 9];
-    let mut of_members = [None; 7];
+    let mut of_members = [None; 8];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
         reader.tags()?;

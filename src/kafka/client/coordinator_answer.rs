@@ -1,23 +1,16 @@
-//! The answers to a group's member, read where they lie, bounded by their own bytes; and the subscriptions and assignments inside them, in
-//! all versions (0 to 3) of Kafka's consumers, of which later ones add fields at the end.
+//! The answers to a group's member, read where they lie, bounded by their own bytes.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::answer;
 use super::coordinator_request::STATIC_JOIN;
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::coordination::{
-    Ask, Assignment, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition,
-};
+use crate::kafka::coordination::{Ask, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition};
 use crate::kafka::types::TopicMetadata;
-use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::outward::Endpoint;
 
 /// The most members of a group that are accepted.
 const MEMBERS_MAX: usize = 10_000;
-/// The most topics in the subscriptions of all members together; a topic counts once for each member.
-const TOPICS_MAX: usize = 1_000_000;
 
 /// UNKNOWN_TOPIC_OR_PARTITION.
 const UNKNOWN_TOPIC: i16 = 3;
@@ -66,7 +59,8 @@ pub(super) fn read(reader: &mut Reader<'_>, version: i16, request: &Request) -> 
         Ask::Sync { .. } => read_synced(reader, version)?,
         Ask::Offsets(partitions) => read_offsets(reader, version, partitions)?,
         Ask::Commit(places) => read_committed(reader, places)?,
-        Ask::Leave => read_left(reader, version)?,
+        Ask::Leave | Ask::Evict { .. } => read_left(reader, version)?,
+        Ask::Delete => read_deleted(reader)?,
         Ask::Heartbeat | Ask::Partitions(_) => match reader.i16()? {
             0 => Says::Alive,
             code => Says::Refused(code),
@@ -80,6 +74,7 @@ pub(super) fn read(reader: &mut Reader<'_>, version: i16, request: &Request) -> 
 /// The first version with the throttle time at the beginning of the answer.
 const fn first_throttled(ask: &Ask) -> i16 {
     match ask {
+        Ask::Delete => 0,
         Ask::Join { .. } => 2,
         Ask::Offsets(_) | Ask::Commit(_) => 3,
         _ => 1,
@@ -140,15 +135,12 @@ fn read_joined(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
         return Err(Malformed("more members than Forebay can assign to"));
     }
     let mut members = Vec::with_capacity(count);
-    let (mut names, mut left) = (BTreeSet::new(), TOPICS_MAX);
     for _ in 0..count {
         let id = text(reader.string()?)?;
         let instance = if version >= 5 { reader.nullable_string()?.map(text).transpose()? } else { None };
-        let subscription = reader.nullable_bytes()?.unwrap_or_default();
+        let metadata = Rc::from(reader.nullable_bytes()?.unwrap_or_default());
         reader.tags()?;
-        // A member with an unreadable subscription gets nothing; the others are assigned.
-        let topics = read_subscription(subscription, &mut names, &mut left).unwrap_or_default();
-        members.push(GroupMember { id, instance, topics });
+        members.push(GroupMember { id, instance, metadata });
     }
     match error {
         0 if member_id.is_empty() || generation < 0 => Err(Malformed("joined without a member id or a generation")),
@@ -162,27 +154,6 @@ fn read_joined(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
     }
 }
 
-/// Reads the topics of a subscription. `names`: those of all members, which share their memory; `left`: how many more may come.
-fn read_subscription(bytes: &[u8], names: &mut BTreeSet<Rc<str>>, left: &mut usize) -> Read<Vec<Rc<str>>> {
-    let reader = &mut Reader::new(bytes, false);
-    reader.i16()?; // version
-    let count = reader.array(2)?;
-    *left = left.checked_sub(count).ok_or(Malformed("more topics than a group has"))?;
-    let mut topics = Vec::with_capacity(count);
-    for _ in 0..count {
-        let name = std::str::from_utf8(reader.string()?).map_err(|_| Malformed("a topic's name is not UTF-8"))?;
-        let known = names.get(name).cloned();
-        topics.push(known.unwrap_or_else(|| {
-            let name: Rc<str> = Rc::from(name);
-            names.insert(Rc::clone(&name));
-            name
-        }));
-    }
-    topics.sort_unstable();
-    topics.dedup();
-    Ok(topics)
-}
-
 fn read_synced(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
     let error = reader.i16()?;
     if version >= 5 {
@@ -190,25 +161,7 @@ fn read_synced(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
         reader.nullable_string()?; // protocol
     }
     let bytes = reader.nullable_bytes()?.unwrap_or_default();
-    Ok(if error == 0 { Says::Assignment(read_assignment(bytes)?) } else { Says::Refused(error) })
-}
-
-/// Reads an assignment. No bytes at all: the leader gave nothing.
-fn read_assignment(bytes: &[u8]) -> Read<Assignment> {
-    if bytes.is_empty() {
-        return Ok(Assignment::default());
-    }
-    let reader = &mut Reader::new(bytes, false);
-    reader.i16()?; // version
-    let count = reader.array(6)?; // the user data after it are nothing to us
-    let (mut topics, mut left) = (Vec::with_capacity(count.min(1_000)), PARTITIONS_OF_CLUSTER_MAX);
-    for _ in 0..count {
-        let name = text(reader.string()?)?;
-        let partitions: Vec<i32> = reader.i32s()?.take(left).collect();
-        left -= partitions.len();
-        topics.push((name, partitions));
-    }
-    Ok(topics)
+    Ok(if error == 0 { Says::Assignment(Rc::from(bytes)) } else { Says::Refused(error) })
 }
 
 fn read_offsets(reader: &mut Reader<'_>, version: i16, asked: &[TopicPartition]) -> Read<Says> {
@@ -284,6 +237,16 @@ fn read_left(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
         }
     }
     Ok(if error == 0 { Says::Left } else { Says::Refused(error) })
+}
+
+fn read_deleted(reader: &mut Reader<'_>) -> Read<Says> {
+    let mut error = 0;
+    for _ in 0..reader.array(4)? {
+        reader.string()?; // the group's name: one was asked for
+        error = reader.i16()?;
+        reader.tags()?;
+    }
+    Ok(if error == 0 { Says::Deleted } else { Says::Refused(error) })
 }
 
 fn text(bytes: &[u8]) -> Read<Rc<str>> {

@@ -1,10 +1,8 @@
-//! The requests of a group's member, encoded by kafka-protocol into one frame each; subscriptions and assignments inside them are those of
-//! Kafka's consumers (protocol type `consumer`), version 0, which all of them read.
+//! The requests of a group's member, encoded by kafka-protocol into one frame each.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -13,19 +11,14 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    DeleteGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::api::Call;
 use super::request::{self, Head, frame, name as topic_name};
-use crate::kafka::coordination::{Ask, Assignment, Fingerprint, Identity, Offset, Request, TopicPartition};
-
-/// The protocol type of consumers.
-const CONSUMER: StrBytes = StrBytes::from_static_str("consumer");
-/// The assignor that is offered.
-const RANGE: StrBytes = StrBytes::from_static_str("range");
+use crate::kafka::coordination::{Ask, Given, Identity, Names, Offset, Request, TopicPartition};
 
 /// From this version on a broker knows static members: JoinGroup; Heartbeat, LeaveGroup and SyncGroup; OffsetCommit.
 pub(super) const STATIC_JOIN: i16 = 5;
@@ -42,7 +35,8 @@ pub(super) const fn call(ask: &Ask) -> Call {
         Ask::Heartbeat => Call::Heartbeat,
         Ask::Offsets(_) => Call::OffsetFetch,
         Ask::Commit(_) => Call::OffsetCommit,
-        Ask::Leave => Call::LeaveGroup,
+        Ask::Leave | Ask::Evict { .. } => Call::LeaveGroup,
+        Ask::Delete => Call::DeleteGroups,
     }
 }
 
@@ -56,6 +50,7 @@ pub(super) const fn name(call: Call) -> &'static str {
         Call::OffsetFetch => "OffsetFetch",
         Call::OffsetCommit => "OffsetCommit",
         Call::LeaveGroup => "LeaveGroup",
+        Call::DeleteGroups => "DeleteGroups",
         _ => "Metadata",
     }
 }
@@ -73,12 +68,11 @@ pub(super) fn encode(head: Head<'_>, version: i16, request: &Request) -> Option<
     let by = &request.identity;
     match &request.ask {
         Ask::Coordinator => coordinator(head, version, &by.group),
-        Ask::Join { session_timeout, rebalance_timeout, topics, fingerprint } => {
-            let metadata = subscription(topics, *fingerprint)?;
-            join(head, version, by, [*session_timeout, *rebalance_timeout], metadata)
+        Ask::Join { session_timeout, rebalance_timeout, names, metadata } => {
+            join(head, version, by, [*session_timeout, *rebalance_timeout], (*names, metadata))
         }
         Ask::Partitions(topics) => request::metadata(head, version, topics, false),
-        Ask::Sync { assignments, .. } => sync(head, version, by, assignments),
+        Ask::Sync { names, assignments, .. } => sync(head, version, by, (*names, assignments)),
         Ask::Heartbeat => {
             let body = HeartbeatRequest::default()
                 .with_group_id(group(by))
@@ -89,7 +83,12 @@ pub(super) fn encode(head: Head<'_>, version: i16, request: &Request) -> Option<
         }
         Ask::Offsets(partitions) => offsets(head, version, by, partitions),
         Ask::Commit(places) => commit(head, version, by, places),
-        Ask::Leave => leave(head, version, by),
+        Ask::Leave => leave(head, version, by, (&by.member_id, by.instance.as_deref())),
+        Ask::Evict { member_id, instance } => leave(head, version, by, (member_id, Some(instance))),
+        Ask::Delete => {
+            let body = DeleteGroupsRequest::default().with_groups_names(vec![group(by)]);
+            frame(head, Call::DeleteGroups, version, &body)
+        }
     }
 }
 
@@ -105,33 +104,41 @@ fn join(
     version: i16,
     by: &Identity,
     [session, rebalance]: [Duration; 2],
-    metadata: Bytes,
+    (names, metadata): (Names, &[u8]),
 ) -> Option<Vec<u8>> {
     let body = JoinGroupRequest::default()
         .with_group_id(group(by))
         .with_session_timeout_ms(millis(session))
         .with_member_id(text(&by.member_id))
         .with_group_instance_id(instance(by, version >= STATIC_JOIN))
-        .with_protocol_type(CONSUMER)
-        .with_protocols(vec![JoinGroupRequestProtocol::default().with_name(RANGE).with_metadata(metadata)]);
+        .with_protocol_type(StrBytes::from_static_str(names.protocol_type))
+        .with_protocols(vec![
+            JoinGroupRequestProtocol::default()
+                .with_name(StrBytes::from_static_str(names.protocol))
+                .with_metadata(Bytes::copy_from_slice(metadata)),
+        ]);
     // Version 0 waits for the session timeout.
     let body = if version >= 1 { body.with_rebalance_timeout_ms(millis(rebalance)) } else { body };
     frame(head, Call::JoinGroup, version, &body)
 }
 
-fn sync(head: Head<'_>, version: i16, by: &Identity, assignments: &[(Rc<str>, Assignment)]) -> Option<Vec<u8>> {
-    let assigned = |(member, assignment): &(Rc<str>, Assignment)| {
-        let bytes = self::assignment(assignment)?;
-        Some(SyncGroupRequestAssignment::default().with_member_id(text(member)).with_assignment(bytes))
+fn sync(head: Head<'_>, version: i16, by: &Identity, (names, assignments): (Names, &[Given])) -> Option<Vec<u8>> {
+    let assigned = |(member, assignment): &Given| {
+        let bytes = Bytes::copy_from_slice(assignment);
+        SyncGroupRequestAssignment::default().with_member_id(text(member)).with_assignment(bytes)
     };
     let body = SyncGroupRequest::default()
         .with_group_id(group(by))
         .with_generation_id(by.generation)
         .with_member_id(text(&by.member_id))
         .with_group_instance_id(instance(by, version >= STATIC))
-        .with_assignments(assignments.iter().map(assigned).collect::<Option<_>>()?);
-    let body =
-        if version >= 5 { body.with_protocol_type(Some(CONSUMER)).with_protocol_name(Some(RANGE)) } else { body };
+        .with_assignments(assignments.iter().map(assigned).collect());
+    let body = if version >= 5 {
+        body.with_protocol_type(Some(StrBytes::from_static_str(names.protocol_type)))
+            .with_protocol_name(Some(StrBytes::from_static_str(names.protocol)))
+    } else {
+        body
+    };
     frame(head, Call::SyncGroup, version, &body)
 }
 
@@ -181,54 +188,16 @@ fn commit(head: Head<'_>, version: i16, by: &Identity, places: &[Offset]) -> Opt
     frame(head, Call::OffsetCommit, version, &body)
 }
 
-fn leave(head: Head<'_>, version: i16, by: &Identity) -> Option<Vec<u8>> {
+/// LeaveGroup for this member id and, where the broker knows static members, instance id.
+fn leave(head: Head<'_>, version: i16, by: &Identity, (who, instance): (&str, Option<&str>)) -> Option<Vec<u8>> {
     let body = LeaveGroupRequest::default().with_group_id(group(by));
     let body = if version >= STATIC {
-        let member =
-            MemberIdentity::default().with_member_id(text(&by.member_id)).with_group_instance_id(instance(by, true));
+        let member = MemberIdentity::default().with_member_id(text(who)).with_group_instance_id(instance.map(text));
         body.with_members(vec![member])
     } else {
-        body.with_member_id(text(&by.member_id))
+        body.with_member_id(text(who))
     };
     frame(head, Call::LeaveGroup, version, &body)
-}
-
-/// Version 0: topics, user data.
-fn subscription(topics: &[Rc<str>], fingerprint: Fingerprint) -> Option<Bytes> {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_i32(i32::try_from(topics.len()).ok()?);
-    for topic in topics {
-        put_string(&mut bytes, topic)?;
-    }
-    match fingerprint {
-        Some(hash) => {
-            bytes.put_i32(8);
-            bytes.put_u64(hash);
-        }
-        None => bytes.put_i32(-1),
-    }
-    Some(bytes.freeze())
-}
-
-/// Version 0: topics with their partitions, and no user data: a group with some cannot change over to the newer protocol (KIP-848).
-fn assignment(assignment: &[(Rc<str>, Vec<i32>)]) -> Option<Bytes> {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_i32(i32::try_from(assignment.len()).ok()?);
-    for (topic, partitions) in assignment {
-        put_string(&mut bytes, topic)?;
-        bytes.put_i32(i32::try_from(partitions.len()).ok()?);
-        partitions.iter().for_each(|partition| bytes.put_i32(*partition));
-    }
-    bytes.put_i32(-1);
-    Some(bytes.freeze())
-}
-
-fn put_string(bytes: &mut BytesMut, text: &str) -> Option<()> {
-    bytes.put_i16(i16::try_from(text.len()).ok()?);
-    bytes.put_slice(text.as_bytes());
-    Some(())
 }
 
 fn group(by: &Identity) -> GroupId {

@@ -48,7 +48,7 @@ mod request;
 mod settings;
 mod topics;
 mod upkeep;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod tests;

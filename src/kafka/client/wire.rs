@@ -5,7 +5,7 @@
 
 /// An answer without what its version must have. The connection is closed: after it nothing can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl std::fmt::Display for Malformed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -14,11 +14,11 @@ impl std::fmt::Display for Malformed {
 }
 
 /// The result of reading.
-pub(super) type Read<T> = Result<T, Malformed>;
+pub(crate) type Read<T> = Result<T, Malformed>;
 
 /// A cursor over the bytes of an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     flexible: bool,
     extra: usize,
@@ -26,7 +26,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `bytes`, in the flexible encoding or the classic one.
-    pub(super) fn new(bytes: &'a [u8], flexible: bool) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], flexible: bool) -> Self {
         Self { rest: bytes, flexible, extra: 0 }
     }
 
@@ -37,39 +37,39 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over `count` bytes.
-    pub(super) fn skip(&mut self, count: usize) -> Read<&'a [u8]> {
+    pub(crate) fn skip(&mut self, count: usize) -> Read<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(Malformed("ends early"))?;
         self.rest = rest;
         Ok(head)
     }
 
     /// Reads one byte.
-    pub(super) fn u8(&mut self) -> Read<u8> {
+    pub(crate) fn u8(&mut self) -> Read<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
 
     /// Reads two bytes.
-    pub(super) fn i16(&mut self) -> Read<i16> {
+    pub(crate) fn i16(&mut self) -> Read<i16> {
         self.take().map(i16::from_be_bytes)
     }
 
     /// Reads four bytes.
-    pub(super) fn i32(&mut self) -> Read<i32> {
+    pub(crate) fn i32(&mut self) -> Read<i32> {
         self.take().map(i32::from_be_bytes)
     }
 
     /// Reads eight bytes.
-    pub(super) fn i64(&mut self) -> Read<i64> {
+    pub(crate) fn i64(&mut self) -> Read<i64> {
         self.take().map(i64::from_be_bytes)
     }
 
     /// Reads sixteen bytes, big-endian: a UUID.
-    pub(super) fn u128(&mut self) -> Read<u128> {
+    pub(crate) fn u128(&mut self) -> Read<u128> {
         self.take().map(u128::from_be_bytes)
     }
 
     /// Reads an unsigned varint of at most 32 bits.
-    pub(super) fn uvarint(&mut self) -> Read<u32> {
+    pub(crate) fn uvarint(&mut self) -> Read<u32> {
         let mut value = 0u64;
         for shift in (0..35).step_by(7) {
             let byte = self.u8()?;
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string's bytes; `None` for null. Not checked to be UTF-8: names are compared, not shown.
-    pub(super) fn nullable_string(&mut self) -> Read<Option<&'a [u8]>> {
+    pub(crate) fn nullable_string(&mut self) -> Read<Option<&'a [u8]>> {
         let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i16()?) };
         match length {
             -1 => Ok(None),
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads bytes with a length before them; `None` for null.
-    pub(super) fn nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
+    pub(crate) fn nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
         let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
         match length {
             -1 => Ok(None),
@@ -103,12 +103,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string that must not be null.
-    pub(super) fn string(&mut self) -> Read<&'a [u8]> {
+    pub(crate) fn string(&mut self) -> Read<&'a [u8]> {
         self.nullable_string()?.ok_or(Malformed("null where a string must be"))
     }
 
     /// Reads an array's count, of elements that take at least `element_bytes` each. Null counts as empty.
-    pub(super) fn array(&mut self, element_bytes: usize) -> Read<usize> {
+    pub(crate) fn array(&mut self, element_bytes: usize) -> Read<usize> {
         let count =
             if self.flexible { i64::from(self.uvarint()?.saturating_sub(1)) } else { i64::from(self.i32()?).max(0) };
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -119,14 +119,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an array of plain i32.
-    pub(super) fn i32s(&mut self) -> Read<impl Iterator<Item = i32> + use<'a>> {
+    pub(crate) fn i32s(&mut self) -> Read<impl Iterator<Item = i32> + use<'a>> {
         let count = self.array(4)?;
         let (numbers, _) = self.skip(count * 4)?.as_chunks();
         Ok(numbers.iter().map(|bytes| i32::from_be_bytes(*bytes)))
     }
 
     /// Passes over the tagged fields that end a struct (nothing in the classic encoding).
-    pub(super) fn tags(&mut self) -> Read<()> {
+    pub(crate) fn tags(&mut self) -> Read<()> {
         if self.flexible {
             let count = self.uvarint()?;
             for _ in 0..count {
@@ -139,23 +139,23 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes that have not been read.
-    pub(super) fn rest(self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
     /// Ends the answer. Some services have bytes after that.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.extra = self.rest.len();
     }
 
     /// How many bytes there were after the end.
-    pub(super) fn extra(self) -> usize {
+    pub(crate) fn extra(self) -> usize {
         self.extra
     }
 }
 
 /// Appends an unsigned varint.
-pub(super) fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
+pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

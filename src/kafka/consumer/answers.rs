@@ -114,6 +114,9 @@ impl Consumer {
         }
         partition.backoff.reset();
         partition.high_watermark = told.high_watermark.max(-1);
+        let is_bounded = partition.assignment.committed && told.last_stable_offset >= 0;
+        let stable = if is_bounded { told.last_stable_offset } else { i64::MAX };
+        partition.end = Some(partition.high_watermark.min(stable));
         partition.end_at = now.after(END_EVERY);
         if partition.faults.told.take().is_some() {
             self.board.tell(News::TroubleOver { id: sent.id });
@@ -141,7 +144,7 @@ impl Consumer {
             return self.bad_batch(id, Bad::NeverWhole);
         }
         if partition.faults.cut_short >= CUT_SHORT_ALONE
-            && let Some(fetching) = partition.way().and_then(|way| self.fetchings.get_mut(&way))
+            && let Some(fetching) = partition.way(self.settings.line).and_then(|way| self.fetchings.get_mut(&way))
             && !fetching.alone.contains(&id)
         {
             fetching.alone.push_back(id);
@@ -156,7 +159,7 @@ impl Consumer {
         if partition.faults.bad_at != Some(offset) {
             partition.faults.bad_at = Some(offset);
             self.stats.refetches += 1;
-            if let Some(fetching) = partition.way().and_then(|way| self.fetchings.get_mut(&way)) {
+            if let Some(fetching) = partition.way(self.settings.line).and_then(|way| self.fetchings.get_mut(&way)) {
                 fetching.is_fresh = true;
             }
             return;
@@ -243,8 +246,9 @@ impl Consumer {
             }
             (Phase::Find(_, why), 0) if found.offset >= 0 => {
                 let to = Position { offset: found.offset, leader_epoch: found.leader_epoch.max(-1) };
+                let is_end = matches!(partition.phase, Phase::Find(Place::Latest, _));
                 partition.go(to, Phase::Read);
-                self.arrived(id, before.offset, why);
+                self.arrived(id, before.offset, is_end, why);
             }
             (Phase::Validate, 0) if found.offset < 0 => {
                 // Its log has nothing of that epoch: where they part is not known.
@@ -252,7 +256,7 @@ impl Consumer {
             }
             (Phase::Validate, 0) if found.offset < before.offset => {
                 partition.go(Position { offset: found.offset, leader_epoch: found.leader_epoch.max(-1) }, Phase::Read);
-                self.arrived(id, before.offset, Some(WhyReset::Truncated));
+                self.arrived(id, before.offset, false, Some(WhyReset::Truncated));
             }
             // A broker that knows nothing of epochs cannot be asked.
             (Phase::Validate, 0 | UNSUPPORTED_VERSION) => partition.validated(),
@@ -263,13 +267,13 @@ impl Consumer {
     }
 
     /// Tells where reading begins, or goes on.
-    fn arrived(&mut self, id: u32, from: i64, why: Option<WhyReset>) {
+    fn arrived(&mut self, id: u32, from: i64, is_end: bool, why: Option<WhyReset>) {
         let Some(partition) = self.partitions.get(&id) else { return };
         let to = partition.position.offset;
         self.stats.resets += u64::from(why.is_some());
         self.board.tell(match why {
             Some(why) => News::Reset { id, from, to, why },
-            None => News::Started { id, offset: to },
+            None => News::Started { id, offset: to, is_end },
         });
     }
 }

@@ -103,14 +103,14 @@ impl Consumer {
         self.next_id += 1;
         self.questions.insert(id, Question { about });
         let ask = if is_epoch { FetchAsk::EpochEnds(asks) } else { FetchAsk::Offsets(asks, committed) };
-        Some(FetchCall { id, way: ReadWay { node, purpose: Purpose::Offsets }, is_fresh: false, ask })
+        Some(FetchCall { id, way: ReadWay { node, purpose: Purpose::Offsets, line: 0 }, is_fresh: false, ask })
     }
 
     /// The partitions that can be fetched, by way.
     fn eligible(&self, now: Monotonic) -> BTreeMap<ReadWay, Eligible> {
         let mut ways: BTreeMap<ReadWay, Eligible> = BTreeMap::new();
         for (id, partition) in &self.partitions {
-            let Some(way) = partition.way() else { continue };
+            let Some(way) = partition.way(self.settings.line) else { continue };
             let eligible = ways.entry(way).or_default();
             if partition.phase != Phase::Read || partition.is_paused || partition.retry_at > now {
                 eligible.has_others = true;

@@ -125,13 +125,25 @@ impl Consumer {
             fetchings: BTreeMap::new(),
             last_way: None,
             questions: BTreeMap::new(),
-            next_id: 0,
+            next_id: settings.first_request,
             ready: Ready::default(),
             wants: VecDeque::new(),
             wake_at: Monotonic::NEVER,
             board: Board::default(),
             stats: Stats::default(),
         }
+    }
+
+    /// The number of the first request, which others that share a client know it by ([`Settings::first_request`]).
+    #[must_use]
+    pub const fn first_request(&self) -> u64 {
+        self.settings.first_request
+    }
+
+    /// The line of its connections ([`Settings::line`]).
+    #[must_use]
+    pub const fn line(&self) -> u8 {
+        self.settings.line
     }
 
     /// Uses other settings from the next request on.
@@ -244,6 +256,12 @@ impl Consumer {
         self.wake_at
     }
 
+    /// The id of a topic of which a partition is assigned, as far as metadata names it; 0: the broker gives none. `None`: nothing is known of the topic.
+    #[must_use]
+    pub fn topic_id(&self, topic: &str) -> Option<u128> {
+        self.topics.get(topic).filter(|topic| !topic.is_new()).map(|topic| topic.id)
+    }
+
     /// How far a partition was read: the place of the next record that was not taken.
     #[must_use]
     pub fn position(&self, id: u32) -> Option<Position> {
@@ -254,6 +272,13 @@ impl Consumer {
     #[must_use]
     pub fn lag(&self, id: u32) -> Option<u64> {
         self.partitions.get(&id)?.lag()
+    }
+
+    /// Whether all records of a partition were taken that could be read when it was fetched last.
+    #[must_use]
+    pub fn has_read_all(&self, id: u32) -> bool {
+        let is_read = |partition: &Partition| partition.end.is_some_and(|end| partition.position.offset >= end);
+        self.partitions.get(&id).is_some_and(is_read)
     }
 
     /// How a partition stands.

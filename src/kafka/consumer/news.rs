@@ -17,6 +17,8 @@ pub enum News {
         id: u32,
         /// First offset.
         offset: i64,
+        /// Whether that is the end of the log: it was asked for, or all records are older than the time asked for.
+        is_end: bool,
     },
     /// Reading goes on elsewhere.
     Reset {

@@ -77,6 +77,8 @@ pub(super) struct Partition {
     /// The question under way about its offset.
     pub(super) question: Option<u64>,
     pub(super) high_watermark: i64,
+    /// Where the records ended that may be read, as the last answer to a Fetch had it.
+    pub(super) end: Option<i64>,
     /// When the end of the log is asked for, as no Fetch tells it.
     pub(super) end_at: Monotonic,
     pub(super) retry_at: Monotonic,
@@ -97,6 +99,7 @@ impl Partition {
             chunk_from: 0,
             question: None,
             high_watermark: -1,
+            end: None,
             end_at: Monotonic(0),
             retry_at: Monotonic(0),
             backoff: Backoff::default(),
@@ -124,7 +127,7 @@ impl Partition {
     /// Goes to a place in the log: what was fetched or asked for another is void.
     pub(super) fn go(&mut self, position: Position, phase: Phase) {
         (self.position, self.phase) = (position, phase);
-        (self.chunk, self.question) = (None, None);
+        (self.chunk, self.question, self.end) = (None, None, None);
         self.incarnation = self.incarnation.wrapping_add(1);
         (self.retry_at, self.backoff) = (Monotonic(0), Backoff::default());
     }
@@ -136,9 +139,9 @@ impl Partition {
     }
 
     /// The way that its records come over.
-    pub(super) fn way(&self) -> Option<ReadWay> {
+    pub(super) fn way(&self, line: u8) -> Option<ReadWay> {
         let purpose = if self.assignment.committed { Purpose::Committed } else { Purpose::All };
-        Some(ReadWay { node: self.leader.node?, purpose })
+        Some(ReadWay { node: self.leader.node?, purpose, line })
     }
 
     /// Whether the end of its log has to be asked for, as it is not fetched.

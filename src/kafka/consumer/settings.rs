@@ -24,6 +24,10 @@ pub struct Settings {
     pub forbidden_retry: Duration,
     /// How long a topic must be missing to count as deleted.
     pub deleted_after: Duration,
+    /// The line of its connections ([`crate::kafka::fetch::ReadWay`]), if several consumers share a client.
+    pub line: u8,
+    /// The number of its first request. Those of consumers that share a client must differ.
+    pub first_request: u64,
 }
 
 impl Default for Settings {
@@ -36,6 +40,8 @@ impl Default for Settings {
             retry: Bounds { min: Duration::from_millis(100), max: Duration::from_secs(1) },
             forbidden_retry: Duration::from_secs(30),
             deleted_after: Duration::from_secs(10),
+            line: 0,
+            first_request: 0,
         }
     }
 }

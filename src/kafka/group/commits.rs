@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::verdict::{Verdict, words};
-use super::{Lost, Member, News, Step};
+use super::{Lost, Member, News, Protocol, Step};
 use crate::kafka::coordination::{Ask, Committed, Offset, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
@@ -88,7 +88,7 @@ impl Commits {
     }
 }
 
-impl Member {
+impl<P: Protocol> Member<P> {
     pub(super) fn take_commit(&mut self, token: u64, now: Monotonic) -> Option<Ask> {
         if self.commit_due() > now {
             return None;

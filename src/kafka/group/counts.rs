@@ -7,8 +7,8 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::verdict::{Verdict, words};
-use super::{Member, Step, range};
-use crate::kafka::coordination::{Ask, Fingerprint, GroupMember, Says};
+use super::{Fingerprint, Lead, Member, Protocol, Step};
+use crate::kafka::coordination::{Ask, GroupMember, Says};
 use crate::outward::jittered;
 use crate::runtime::seam::Monotonic;
 
@@ -65,7 +65,7 @@ impl Counts {
     }
 }
 
-impl Member {
+impl<P: Protocol> Member<P> {
     /// Takes counts of the watched topics, in their order. Returns whether any is another than it was.
     pub(super) fn counted(&mut self, counts: &[Result<u32, i16>], now: Monotonic) -> bool {
         let mut is_new = false;
@@ -103,7 +103,7 @@ impl Member {
     }
 
     pub(super) fn count_due(&self) -> Monotonic {
-        let needed = matches!(self.step, Step::Stable) && self.counts.asked.is_none();
+        let needed = matches!(self.step, Step::Stable) && self.counts.asked.is_none() && !self.counts.topics.is_empty();
         if needed { self.counts.due } else { Monotonic::NEVER }
     }
 
@@ -117,18 +117,20 @@ impl Member {
         };
         let is_new = self.counted(counts, now);
         self.well();
-        if is_new || self.is_outdated() {
+        if is_new || self.is_outdated(now) {
             self.rebalance(now);
         }
     }
 
     /// Whether a leader that came back would give itself other partitions now than it has.
-    fn is_outdated(&mut self) -> bool {
+    fn is_outdated(&mut self, now: Monotonic) -> bool {
         let members = std::mem::take(&mut self.counts.returned_to);
-        let assigned = range::assign(&members, |topic| self.counts.of(topic));
-        let own = assigned.iter().find(|(id, _)| *id == self.me.id).map(|(_, assignment)| assignment);
-        let places =
-            own.into_iter().flatten().flat_map(|(topic, of)| of.iter().map(move |partition| (topic, *partition)));
+        let lead = Lead { members: &members, generation: self.me.generation, waited: Duration::ZERO, now };
+        let counts = &self.counts;
+        let assigned = self.protocol.assign(&lead, &|topic| counts.of(topic));
+        let own = assigned.iter().find(|(id, _)| *id == self.me.id);
+        let own = own.and_then(|(_, bytes)| self.protocol.assigned(bytes)).unwrap_or_default();
+        let places = own.iter().flat_map(|(topic, of)| of.iter().map(move |partition| (topic, *partition)));
         !members.is_empty() && !places.eq(self.owned.partitions.iter().map(|at| (&at.topic, at.partition)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The owner hands each [`Member::take_request`] to [`crate::kafka::client::Client::ask_coordinator`], each
 //! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is there,
-//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins under the assignor `range`, assigns where it
+//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins, assigns where it
 //! leads, sends heartbeats, commits, and joins again whenever the group or its topics change. It promises:
 //!
 //! - **Eager.** Partitions are the member's from [`News::Assigned`] until [`News::Revoked`] (all of them) or [`News::Lost`]. It joins again
@@ -15,15 +15,20 @@
 //! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when there are others
 //!   ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
 //!
-//! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `range` the assignor, `verdict` what
-//! error codes mean.
+//! What members say to each other is a [`Protocol`]: [`Range`] is that of Kafka's consumers. A group of another protocol need have no topics: then nothing
+//! is counted, no offsets are read, and [`News::Assigned`] tells that the protocol has an assignment.
+//!
+//! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `protocol` the trait, `subscription` and `range`
+//! the protocol of consumers and its assignor, `verdict` what error codes mean.
 
 mod commits;
 mod counts;
 mod news;
+mod protocol;
 mod range;
 mod settings;
 mod steps;
+mod subscription;
 mod verdict;
 
 #[cfg(test)]
@@ -32,7 +37,9 @@ mod tests;
 use std::rc::Rc;
 
 pub use self::news::{Assigned, Lost, News, Standing, Stats};
+pub use self::protocol::{Assignment, Fingerprint, Lead, Protocol};
 pub use self::settings::Settings;
+pub use self::subscription::Range;
 pub use crate::kafka::coordination::Committed;
 
 use self::commits::Commits;
@@ -95,12 +102,15 @@ struct Owned {
 
 /// A member of a group.
 #[derive(Debug)]
-pub struct Member {
+pub struct Member<P = Range> {
+    protocol: P,
     settings: Settings,
     me: Me,
     step: Step,
     /// Token of the step's request that is under way.
     asked: Option<u64>,
+    /// When the step's last request was taken.
+    asked_at: Monotonic,
     /// When the step's request may be sent.
     not_before: Monotonic,
     /// Failures of steps in a row.
@@ -116,15 +126,26 @@ pub struct Member {
 }
 
 impl Member {
-    /// A member that begins to join at once. `seed`: of its jitter; members should differ.
+    /// A consumer that begins to join at once. `seed`: of its jitter; members should differ.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
+        Self::of(Range, settings, seed, now)
+    }
+}
+
+impl<P: Protocol> Member<P> {
+    /// A member that begins to join at once. `seed`: of its jitter; members should differ.
+    #[must_use]
+    pub fn of(protocol: P, settings: Settings, seed: u64, now: Monotonic) -> Self {
         let nothing: Rc<[TopicPartition]> = Rc::from([]);
+        let step = if settings.topics.is_empty() { Step::Join } else { Step::Look };
         let mut member = Self {
+            protocol,
             me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: true },
             settings,
-            step: Step::Look,
+            step,
             asked: None,
+            asked_at: now,
             not_before: now,
             backoff: Backoff::default(),
             coordinator: Coordinator { state: Found::No(now), since: 0, backoff: Backoff::default() },
@@ -155,8 +176,13 @@ impl Member {
                 ask.or_else(|| self.take_step(token, now)).or_else(|| self.take_count(token, now))?
             }
         };
+        Some(self.request(ask))
+    }
+
+    fn request(&mut self, ask: Ask) -> Request {
+        let token = self.next_token;
         self.next_token += 1;
-        Some(Request { member: self.settings.number, token, identity: self.identity(), ask })
+        Request { member: self.settings.number, token, identity: self.identity(), ask }
     }
 
     /// Takes the answer to a request. A late one is ignored.
@@ -234,6 +260,33 @@ impl Member {
         self.settings.topics = topics;
         self.sort_topics();
         self.advance(now);
+    }
+
+    /// What the members of the group say to each other.
+    #[must_use]
+    pub const fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// The same, to be changed: the next JoinGroup says what it says then.
+    pub const fn protocol_mut(&mut self) -> &mut P {
+        &mut self.protocol
+    }
+
+    /// Joins again although nothing is wrong: the member has something else to say, or leads and will assign anew.
+    pub fn rejoin(&mut self, now: Monotonic) {
+        if matches!(self.step, Step::Stable) {
+            self.rebalance(now);
+        }
+    }
+
+    /// A request that removes another static member after the end of its process. Its answer is ignored: the group rebalances, or does not.
+    pub fn evict(&mut self, member_id: &Rc<str>, instance: &Rc<str>) -> Option<Request> {
+        if self.coordinator.state != Found::Yes || matches!(self.step, Step::Ended) {
+            return None;
+        }
+        let ask = Ask::Evict { member_id: Rc::clone(member_id), instance: Rc::clone(instance) };
+        Some(self.request(ask))
     }
 
     /// Leaves the group for good, after the commits that were made: its partitions go to others at once. [`News::Left`] ends it.

@@ -5,10 +5,21 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::kafka::coordination::{Assignment, GroupMember};
+use super::protocol::Assignment;
+
+/// A member, as it is assigned to.
+#[derive(Clone, Debug)]
+pub(super) struct Subscriber {
+    /// Member id.
+    pub(super) id: Rc<str>,
+    /// `group.instance.id` of a static member.
+    pub(super) instance: Option<Rc<str>>,
+    /// Its topics, sorted, each once.
+    pub(super) topics: Vec<Rc<str>>,
+}
 
 /// The order of the members. Java compares strings by their UTF-16 units.
-fn by_java(a: &GroupMember, b: &GroupMember) -> Ordering {
+fn by_java(a: &Subscriber, b: &Subscriber) -> Ordering {
     let text = |a: &str, b: &str| a.encode_utf16().cmp(b.encode_utf16());
     match (&a.instance, &b.instance) {
         (Some(a), Some(b)) => text(a, b),
@@ -19,8 +30,8 @@ fn by_java(a: &GroupMember, b: &GroupMember) -> Ordering {
 }
 
 /// Assigns the partitions of all topics, of which `count` tells the number, if they are there. Returns an assignment for each member.
-pub(super) fn assign(members: &[GroupMember], count: impl Fn(&str) -> Option<u32>) -> Vec<(Rc<str>, Assignment)> {
-    let mut sorted: Vec<&GroupMember> = members.iter().collect();
+pub(super) fn assign(members: &[Subscriber], count: impl Fn(&str) -> Option<u32>) -> Vec<(Rc<str>, Assignment)> {
+    let mut sorted: Vec<&Subscriber> = members.iter().collect();
     sorted.sort_by(|a, b| by_java(a, b));
     let mut wanted = BTreeMap::<&Rc<str>, Vec<usize>>::new();
     for (i, member) in sorted.iter().enumerate() {
@@ -52,12 +63,12 @@ pub(super) fn assign(members: &[GroupMember], count: impl Fn(&str) -> Option<u32
 mod tests {
     use super::*;
 
-    fn member(id: &str, instance: Option<&str>, topics: &[&str]) -> GroupMember {
+    fn member(id: &str, instance: Option<&str>, topics: &[&str]) -> Subscriber {
         let topics = topics.iter().map(|topic| Rc::from(*topic)).collect();
-        GroupMember { id: Rc::from(id), instance: instance.map(Rc::from), topics }
+        Subscriber { id: Rc::from(id), instance: instance.map(Rc::from), topics }
     }
 
-    fn shown(members: &[GroupMember], counts: &[(&str, u32)]) -> Vec<String> {
+    fn shown(members: &[Subscriber], counts: &[(&str, u32)]) -> Vec<String> {
         let count = |topic: &str| counts.iter().find(|(name, _)| *name == topic).map(|(_, count)| *count);
         let shown = |(id, assignment): (Rc<str>, Assignment)| {
             let topics: Vec<String> =

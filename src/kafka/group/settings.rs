@@ -14,6 +14,9 @@ pub struct Settings {
     pub group: Rc<str>,
     /// `group.instance.id`: a static member (KIP-345), which comes back after a restart with the partitions that it had.
     pub instance: Option<Rc<str>>,
+    /// `comes_back` has a member join again after another process has joined with its instance id: something else decides which of the two
+    /// goes on. Without it such a member is over.
+    pub comes_back: bool,
     /// Topics that the member wants partitions of.
     pub topics: Vec<Rc<str>>,
     /// The coordinator removes a member that says nothing for this long. Within the broker's `group.min.session.timeout.ms` and
@@ -41,6 +44,7 @@ impl Default for Settings {
             number: 0,
             group: Rc::from(""),
             instance: None,
+            comes_back: false,
             topics: Vec::new(),
             session_timeout: Duration::from_secs(45),
             rebalance_timeout: Duration::from_secs(60),

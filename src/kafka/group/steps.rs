@@ -3,14 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::verdict::Verdict;
-use super::{Assigned, Lost, Member, News, range};
-use crate::kafka::coordination::{Ask, Assignment, Committed, GroupMember, Joined, Says, TopicPartition};
+use super::{Assigned, Assignment, Lead, Lost, Member, News, Protocol};
+use crate::kafka::coordination::{Ask, Committed, Given, GroupMember, Joined, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
-
-/// The only assignor that Forebay offers: every Kafka client has it.
-pub(crate) const RANGE: &str = "range";
 
 /// Where a member is.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub(super) enum Step {
     /// The member leads, and counts the partitions of all members' topics before it assigns.
     Count(Vec<GroupMember>),
     /// SyncGroup is due or under way, with the assignments of all members if the member leads.
-    Sync(Rc<[(Rc<str>, Assignment)]>),
+    Sync(Rc<[Given]>),
     /// OffsetFetch is due or under way, after commits that a rebalance overtook.
     Offsets,
     /// The member has its partitions.
@@ -35,7 +33,7 @@ pub(super) enum Step {
     Ended,
 }
 
-impl Member {
+impl<P: Protocol> Member<P> {
     /// Goes on to the next step where that needs no answer.
     pub(super) fn advance(&mut self, now: Monotonic) {
         match self.step {
@@ -84,15 +82,18 @@ impl Member {
                 let topics = Rc::clone(&self.me.topics);
                 let fingerprint = self.counts.fingerprint(&topics);
                 let session_timeout = self.settings.session_timeout;
-                Ask::Join { session_timeout, rebalance_timeout, topics, fingerprint }
+                let metadata = self.protocol.metadata(&topics, fingerprint);
+                Ask::Join { session_timeout, rebalance_timeout, names: P::NAMES, metadata }
             }
             Step::Count(_) => Ask::Partitions(Rc::clone(&self.counts.topics)),
-            Step::Sync(assignments) => Ask::Sync { assignments: Rc::clone(assignments), rebalance_timeout },
+            Step::Sync(assignments) => {
+                Ask::Sync { names: P::NAMES, assignments: Rc::clone(assignments), rebalance_timeout }
+            }
             Step::Offsets => Ask::Offsets(Rc::clone(&self.owned.partitions)),
             Step::Leaving { .. } => Ask::Leave,
             Step::Stable | Step::Revoking { .. } | Step::Ended => return None,
         };
-        self.asked = Some(token);
+        (self.asked, self.asked_at) = (Some(token), now);
         Some(ask)
     }
 
@@ -113,9 +114,16 @@ impl Member {
             (Step::Join, Says::Joined(joined)) => self.on_joined(joined, now),
             (Step::Count(members), Says::Partitions(counts)) => {
                 self.counted(counts, now);
-                self.step = Step::Sync(Rc::from(range::assign(&members, |topic| self.counts.of(topic))));
+                self.assign(&members, Duration::ZERO, now);
             }
-            (Step::Sync(_), Says::Assignment(assignment)) => self.on_assignment(assignment),
+            (Step::Sync(assignments), Says::Assignment(bytes)) => match self.protocol.assigned(bytes) {
+                Some(assignment) => self.on_assignment(&assignment),
+                None => {
+                    self.step = Step::Sync(assignments);
+                    self.told.failing("the group's leader gave an assignment that cannot be read", now);
+                    self.wait(now);
+                }
+            },
             (Step::Offsets, Says::Offsets(offsets)) => {
                 self.step = Step::Offsets;
                 self.on_offsets(token, offsets, now);
@@ -158,7 +166,7 @@ impl Member {
     }
 
     fn on_joined(&mut self, joined: &Joined, now: Monotonic) {
-        if &*joined.protocol != RANGE {
+        if &*joined.protocol != P::NAMES.protocol {
             self.told
                 .trouble(format!("the group uses the assignor {:?}, which Forebay did not offer", joined.protocol));
             self.not_before = now.after(self.settings.refused_backoff);
@@ -172,18 +180,27 @@ impl Member {
         self.heartbeat.due = now.after(self.settings.heartbeat());
         self.counts.returned_to.clear();
         if self.me.leads && !joined.members.is_empty() {
-            let all: BTreeSet<&Rc<str>> = joined.members.iter().flat_map(|member| &member.topics).collect();
-            self.counts.topics = all.into_iter().cloned().collect();
+            self.counts.topics = self.protocol.topics(&joined.members).into_iter().collect();
         }
-        self.step = if self.me.leads && !joined.skip_assignment {
-            Step::Count(joined.members.clone())
-        } else {
-            if self.me.leads {
-                self.counts.returned_to.clone_from(&joined.members);
+        if self.me.leads && !joined.skip_assignment {
+            if self.counts.topics.is_empty() {
+                return self.assign(&joined.members, now.since(self.asked_at), now);
             }
-            self.count_soon(now);
-            Step::Sync(Rc::from([]))
-        };
+            self.step = Step::Count(joined.members.clone());
+            return;
+        }
+        if self.me.leads {
+            self.counts.returned_to.clone_from(&joined.members);
+        }
+        self.count_soon(now);
+        self.step = Step::Sync(Rc::from([]));
+    }
+
+    /// Assigns as the leader. `waited`: how long JoinGroup was under way.
+    fn assign(&mut self, members: &[GroupMember], waited: Duration, now: Monotonic) {
+        let lead = Lead { members, generation: self.me.generation, waited, now };
+        let counts = &self.counts;
+        self.step = Step::Sync(Rc::from(self.protocol.assign(&lead, &|topic| counts.of(topic))));
     }
 
     fn on_assignment(&mut self, assignment: &Assignment) {
@@ -244,8 +261,16 @@ impl Member {
 
     fn join(&mut self, now: Monotonic) {
         self.owned.partitions = Rc::from([]);
-        self.owned.is_told = false;
-        (self.step, self.asked, self.not_before) = (Step::Look, None, now);
+        self.owned.is_told &= P::KEEPS;
+        let step = if self.settings.topics.is_empty() {
+            // There is nothing to count: it says so at once.
+            self.me.topics = Rc::from([]);
+            self.counts.topics = Rc::clone(&self.me.topics);
+            Step::Join
+        } else {
+            Step::Look
+        };
+        (self.step, self.asked, self.not_before) = (step, None, now);
         self.heartbeat.asked = None;
         self.counts.forget_question();
     }
@@ -255,7 +280,7 @@ impl Member {
         self.not_before = now.after(self.backoff.next(self.settings.retry(), &mut self.rng));
     }
 
-    /// Ends the membership, and begins another one, unless the member was fenced or leaves. One that is fenced before it has its partitions
+    /// Ends the membership, and begins another one, unless the member was fenced for good or leaves. One that is fenced before it has its partitions
     /// need not have met another process: a coordinator that takes the group over may know it by the id that it had before, as it finds no
     /// other written down, and its own request over a connection that is gone may be carried out late.
     pub(super) fn lost(&mut self, why: Lost, now: Monotonic) {
@@ -266,8 +291,10 @@ impl Member {
         if why != Lost::Generation {
             self.me.id = Rc::from("");
         }
-        let is_over = why == Lost::Fenced && self.owned.is_told;
-        if self.owned.is_told {
+        let is_over = why == Lost::Fenced && self.owned.is_told && !self.settings.comes_back;
+        // A member that keeps what it has says so when it joins the generation that it has missed.
+        if self.owned.is_told && !(P::KEEPS && why == Lost::Generation) {
+            self.owned.is_told = false;
             self.told.news.push_back(News::Lost(why));
         }
         let leaves = matches!(self.step, Step::Leaving { .. });

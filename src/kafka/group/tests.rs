@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Assigned, Lost, Member, News, Settings, Standing};
-use crate::kafka::coordination::{
-    Answer, Ask, Assignment, Committed, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
-};
+use super::{Assigned, Assignment, Lost, Member, News, Protocol as _, Range, Settings, Standing, subscription};
+use crate::kafka::coordination::{Answer, Ask, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
 /// The call of a question.
@@ -32,7 +30,7 @@ fn kind(ask: &Ask) -> Kind {
         Ask::Heartbeat => Kind::Heartbeat,
         Ask::Offsets(_) => Kind::Fetch,
         Ask::Commit(_) => Kind::Commit,
-        Ask::Leave => Kind::Leave,
+        Ask::Leave | Ask::Evict { .. } | Ask::Delete => Kind::Leave,
     }
 }
 
@@ -67,7 +65,8 @@ fn place(name: &str, partition: i32, offset: i64) -> Offset {
 }
 
 fn other(id: &str, topics: &[&str]) -> GroupMember {
-    GroupMember { id: Rc::from(id), instance: None, topics: topics.iter().map(|name| topic(name)).collect() }
+    let topics: Vec<Rc<str>> = topics.iter().map(|name| topic(name)).collect();
+    GroupMember { id: Rc::from(id), instance: None, metadata: Range.metadata(&topics, None) }
 }
 
 /// A member of group `g` for topic `t`, which has two partitions.
@@ -169,9 +168,9 @@ impl World {
     fn says(&mut self, request: &Request) -> Says {
         match &request.ask {
             Ask::Coordinator => Says::Coordinator,
-            Ask::Join { topics, .. } => {
+            Ask::Join { metadata, .. } => {
                 self.generation += 1;
-                let me = GroupMember { id: Rc::from("m"), instance: None, topics: topics.to_vec() };
+                let me = GroupMember { id: Rc::from("m"), instance: None, metadata: Rc::clone(metadata) };
                 let leader = Rc::from(if self.led_by_other.is_some() { "a" } else { "m" });
                 let members = if self.led_by_other.is_some() { vec![] } else { [&[me], &self.others[..]].concat() };
                 let (generation, protocol, member_id) = (self.generation, Rc::from("range"), Rc::from("m"));
@@ -183,8 +182,9 @@ impl World {
                 Says::Partitions(topics.iter().map(count).collect())
             }
             Ask::Sync { assignments, .. } => {
-                let own = assignments.iter().find(|(id, _)| **id == *"m").map(|(_, assignment)| assignment.clone());
-                Says::Assignment(self.led_by_other.clone().or(own).unwrap_or_default())
+                let own = assignments.iter().find(|(id, _)| **id == *"m").map(|(_, assignment)| Rc::clone(assignment));
+                let given = self.led_by_other.as_deref().map(subscription::encode);
+                Says::Assignment(given.or(own).unwrap_or_default())
             }
             Ask::Heartbeat => Says::Alive,
             Ask::Offsets(of) => {
@@ -200,7 +200,8 @@ impl World {
                 }
                 Says::Committed(vec![0; places.len()])
             }
-            Ask::Leave => Says::Left,
+            Ask::Leave | Ask::Evict { .. } => Says::Left,
+            Ask::Delete => Says::Deleted,
         }
     }
 }
@@ -355,6 +356,20 @@ fn a_fenced_member_is_over() {
     world.member.leave(world.now);
     world.settle();
     assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), News::Left]);
+}
+
+/// Where something else decides which of two processes goes on, that one joins again.
+#[test]
+fn a_fenced_member_that_comes_back_joins_again() {
+    let mut world = world_of(|settings| {
+        settings.instance = Some(Rc::from("one"));
+        settings.comes_back = true;
+    })
+    .up();
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(82)));
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), assigned_new()]);
+    assert_eq!(world.member.standing(), Standing::Stable);
 }
 
 /// A coordinator that takes the group over may know a static member by the id that it had before.
@@ -630,7 +645,8 @@ fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
         matches!(&world.last(Kind::Count).ask, Ask::Partitions(of) if of[..] == [topic("nowhere"), topic("t"), topic("u")])
     );
     let Ask::Sync { assignments, .. } = &world.last(Kind::Sync).ask else { panic!() };
-    let shown: Vec<String> = assignments.iter().map(|(id, of)| format!("{id} {of:?}")).collect();
+    let shown: Vec<String> =
+        assignments.iter().map(|(id, of)| format!("{id} {:?}", Range.assigned(of).expect("an assignment"))).collect();
     assert_eq!(shown, [r#"m [("t", [0])]"#, r#"n [("t", [1]), ("u", [0, 1, 2])]"#, "z []"]);
     assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])]);
     // A topic that only others have grows; one that was missing comes.
@@ -657,11 +673,11 @@ fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
 
 #[test]
 fn a_follower_sees_its_topics_grow_and_tells() {
-    let fingerprint = |count: u32| -> Fingerprint {
+    let metadata = |count: u32| {
         let mut counting = world();
         counting.counts.insert("t", count);
         counting.settle();
-        counting.member.counts.fingerprint(&[topic("t")])
+        Range.metadata(&[topic("t")], counting.member.counts.fingerprint(&[topic("t")]))
     };
     let mut world = world();
     world.led_by_other = Some(vec![(topic("t"), vec![0])]);
@@ -675,9 +691,9 @@ fn a_follower_sees_its_topics_grow_and_tells() {
     world.member.revoked_done(world.now);
     world.run(Duration::from_secs(300));
     assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])], "once");
-    let Ask::Join { fingerprint: told, .. } = world.last(Kind::Join).ask else { panic!() };
-    assert_eq!(told, fingerprint(3), "so that the coordinator begins a rebalance");
-    assert_ne!(told, fingerprint(2));
+    let Ask::Join { metadata: told, .. } = &world.last(Kind::Join).ask else { panic!() };
+    assert_eq!(*told, metadata(3), "so that the coordinator begins a rebalance");
+    assert_ne!(*told, metadata(2));
 }
 
 #[test]
@@ -698,7 +714,7 @@ fn a_leader_that_comes_back_assigns_nothing_unless_its_topics_have_grown() {
         let (skip_assignment, knows_static) = (true, true);
         let joined = Joined { generation: 7, protocol, leader, member_id, skip_assignment, knows_static, members };
         world.faults.push_back((Kind::Join, Says::Joined(joined)));
-        world.faults.push_back((Kind::Sync, Says::Assignment(vec![(topic("t"), vec![0, 1])])));
+        world.faults.push_back((Kind::Sync, Says::Assignment(subscription::encode(&[(topic("t"), vec![0, 1])]))));
         world.counts.insert("t", partitions);
         world.settle();
         assert_eq!(world.kinds(), [Kind::Find, Kind::Count, Kind::Join, Kind::Sync, Kind::Fetch]);
@@ -739,6 +755,29 @@ fn other_topics_are_joined_for() {
     world.member.revoked_done(world.now);
     world.settle();
     assert_eq!(world.take_news().last(), Some(&assigned(&[(at("u", 0), None)])));
+}
+
+/// A member that wants no partitions any more stays in its group, with none, and may want some again.
+#[test]
+fn a_member_may_want_nothing() {
+    let mut world = world().up();
+    world.member.subscribe(Vec::new(), world.now);
+    world.settle();
+    assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
+    world.member.revoked_done(world.now);
+    world.settle();
+    assert_eq!((world.take_news(), world.member.standing()), (vec![assigned(&[])], Standing::Stable));
+    world.forget();
+    world.member.on_time(world.now);
+    world.settle();
+    assert_eq!(world.kinds(), [], "it joins once");
+    world.member.subscribe(vec![topic("t")], world.now);
+    world.settle();
+    assert_eq!(world.take_news(), [assigned_new()]);
+    // One that has never wanted any.
+    let mut world = world_of(|settings| settings.topics.clear());
+    world.settle();
+    assert_eq!((world.take_news(), world.member.standing()), (vec![assigned(&[])], Standing::Stable));
 }
 
 #[test]
@@ -838,7 +877,8 @@ fn a_storm_of_answers_ends_in_a_stable_group() {
                     2 => Says::Committed(vec![CODES[rng.usize(..CODES.len())]]),
                     3 => Says::Offsets(vec![Err(CODES[rng.usize(..CODES.len())])]),
                     4 => Says::MemberId(Rc::from("given")),
-                    5 => Says::Assignment(vec![(topic("t"), vec![0, 5])]),
+                    5 if rng.bool() => Says::Assignment(subscription::encode(&[(topic("t"), vec![0, 5])])),
+                    5 => Says::Assignment(Rc::from(&b"\0\0\0\0\0\x09"[..])),
                     _ => world.says(&request),
                 };
                 world.answer(request.token, says);

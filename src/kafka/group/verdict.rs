@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Found, Lost, Member, News, Stats};
+use super::{Found, Lost, Member, News, Protocol, Stats};
 use crate::outward::jittered;
 use crate::runtime::seam::Monotonic;
 
@@ -115,7 +115,7 @@ impl Told {
     }
 }
 
-impl Member {
+impl<P: Protocol> Member<P> {
     /// How long to wait after a call was answered with this code, which is told where that helps.
     pub(super) fn wait_after(&mut self, verdict: Verdict, code: i16, call: &str, now: Monotonic) -> Duration {
         let words = format!("{call} was answered with {}", words(code));

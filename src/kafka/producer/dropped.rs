@@ -133,28 +133,41 @@ impl Producer {
                 at += 1;
                 continue;
             }
-            let Some(mut batch) = queue.remove(at) else { break };
-            let before = batch.memory();
             let goes = |number: Number| rows.holds(number.lane, number.number);
-            let gone = batch.drop_rows(&mut self.memory.pool, |_, number| number.map_or(is_older, goes));
-            let sink = self.topics[index].sink;
-            let stats = &mut self.sinks[sink].stats;
-            stats.dropped += gone.rows;
-            stats.buffered_rows -= gone.rows;
-            stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-gone.bytes);
-            dropped += gone.rows;
-            self.memory.pool.give_numbers(gone.numbers);
-            self.outbox.finished.push(Finished::new(gone.tickets, Outcome::Delivered, false));
-            if batch.count == 0 {
-                self.resized(index, before, 0);
-                batch.discard(&mut self.memory.pool);
-            } else {
-                self.resized(index, before, batch.memory());
-                queue.insert(at, batch);
-                at += 1;
-            }
+            let gone = self.drop_rows_at(index, queue, &mut at, |number, _| number.map_or(is_older, goes));
+            let Some((rows, tickets)) = gone else { break };
+            dropped += rows;
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         dropped
+    }
+
+    /// Drops rows of the batch at a place in a queue, known by their number in the log and by who waits for their answer, and takes them off the books.
+    /// `at` is then the place of the next batch. Returns how many there were, and their tickets.
+    pub(super) fn drop_rows_at(
+        &mut self,
+        index: u32,
+        queue: &mut VecDeque<Batch>,
+        at: &mut usize,
+        goes: impl Fn(Option<Number>, Option<Ticket>) -> bool,
+    ) -> Option<(u64, Tickets)> {
+        let mut batch = queue.remove(*at)?;
+        let before = batch.memory();
+        let gone = batch.drop_rows(&mut self.memory.pool, |_, number, ticket| goes(number, ticket));
+        let stats = &mut self.sinks[self.topics[index].sink].stats;
+        stats.dropped += gone.rows;
+        stats.buffered_rows -= gone.rows;
+        stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-gone.bytes);
+        self.memory.pool.give_numbers(gone.numbers);
+        if batch.count == 0 {
+            self.resized(index, before, 0);
+            batch.discard(&mut self.memory.pool);
+        } else {
+            self.resized(index, before, batch.memory());
+            queue.insert(*at, batch);
+            *at += 1;
+        }
+        Some((gone.rows, gone.tickets))
     }
 
     /// Drops these rows of those in the log alone. Returns how many.

@@ -80,6 +80,7 @@ mod unplaced;
 mod unwritten;
 mod view;
 mod window;
+mod withdrawn;
 mod without_timestamp;
 
 #[cfg(test)]

@@ -105,6 +105,23 @@ pub enum News {
     },
 }
 
+impl News {
+    /// The sink.
+    pub const fn sink_mut(&mut self) -> &mut SinkId {
+        match self {
+            Self::Unknown { sink, .. }
+            | Self::Refused { sink, .. }
+            | Self::Known { sink, .. }
+            | Self::Grown { sink, .. }
+            | Self::Recreated { sink, .. }
+            | Self::OtherCluster { sink, .. }
+            | Self::Lost { sink, .. }
+            | Self::TooLarge { sink, .. }
+            | Self::Unclear { sink, .. } => sink,
+        }
+    }
+}
+
 impl Producer {
     /// News since the last time.
     pub fn drain_news(&mut self, f: impl FnMut(News)) {

@@ -60,3 +60,65 @@ pub struct SinkStats {
     /// Rows among that, as far as offsets show it: the true number may be higher.
     pub acknowledged_lost_records: u64,
 }
+
+impl SinkStats {
+    /// Adds those of another producer.
+    pub const fn add(&mut self, other: &Self) {
+        let Self {
+            appended,
+            recovered,
+            delivered,
+            refused,
+            expired,
+            dropped,
+            rotten,
+            handed_over,
+            buffered_rows,
+            buffered_bytes,
+            batches,
+            batch_records,
+            batch_bytes,
+            requests,
+            retries,
+            errors,
+            batches_unanswered,
+            splits,
+            without_timestamp,
+            topics_recreated,
+            repartitioned,
+            paced,
+            epochs_raised,
+            asked,
+            outcome_unknown,
+            acknowledged_lost,
+            acknowledged_lost_records,
+        } = other;
+        self.appended += *appended;
+        self.recovered += *recovered;
+        self.delivered += *delivered;
+        self.refused += *refused;
+        self.expired += *expired;
+        self.dropped += *dropped;
+        self.rotten += *rotten;
+        self.handed_over += *handed_over;
+        self.buffered_rows += *buffered_rows;
+        self.buffered_bytes += *buffered_bytes;
+        self.batches += *batches;
+        self.batch_records += *batch_records;
+        self.batch_bytes += *batch_bytes;
+        self.requests += *requests;
+        self.retries += *retries;
+        self.errors += *errors;
+        self.batches_unanswered += *batches_unanswered;
+        self.splits += *splits;
+        self.without_timestamp += *without_timestamp;
+        self.topics_recreated += *topics_recreated;
+        self.repartitioned += *repartitioned;
+        self.paced += *paced;
+        self.epochs_raised += *epochs_raised;
+        self.asked += *asked;
+        self.outcome_unknown += *outcome_unknown;
+        self.acknowledged_lost += *acknowledged_lost;
+        self.acknowledged_lost_records += *acknowledged_lost_records;
+    }
+}

@@ -48,6 +48,11 @@ impl Tickets {
         });
     }
 
+    /// Whether anybody of these waits for an answer.
+    pub(super) fn any(&self, of: impl Fn(u64) -> bool) -> bool {
+        self.0.iter().any(|span| span.owed && of(span.session))
+    }
+
     /// Bytes by which the next row's ticket makes it grow.
     pub(super) fn growth(&self, ticket: Option<Ticket>) -> usize {
         let full = self.0.len() == self.0.capacity();

@@ -11,7 +11,7 @@ use super::packet::{Ack, ConnAck, Disconnect, Packet, PacketType, Publish, QoS, 
 use super::property::{Place, Properties};
 use super::reason::ReasonCode;
 use super::topic;
-use super::wire::Reader;
+use super::wire::{HOLDS_ZERO, Reader};
 
 pub use again::{Again, Next};
 pub use connect::{answer_version, connect};
@@ -75,13 +75,14 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
     }
     let mut reader = Reader::new(body);
     // [MQTT-3.3.2-1]
-    let topic = reader.string()?;
+    let topic = reader.text()?;
     if topic.is_empty() {
         if version < Version::V5 {
             return Err(Malformed::packet("MQTT-4.7.3-1", "the Topic Name is empty"));
         }
     } else if !topic::valid_name(topic) {
-        return Err(Malformed::packet("MQTT-3.3.2-2", "the Topic Name holds a wildcard"));
+        let wildcard = Malformed::packet("MQTT-3.3.2-2", "the Topic Name holds a wildcard");
+        return Err(if topic.contains('\0') { HOLDS_ZERO } else { wildcard });
     }
     // [MQTT-2.2.1-2]
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { packet_id(&mut reader)? };

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::kafka::Partition;
 use super::parts::Memory;
 use crate::kafka::types::{ClientEvent, NodeId, ProduceResult, TopicMetadata};
+use crate::record::{Stamp, stamp};
 use crate::replica::format::{Key, Term};
+use crate::replica::queue::Queue;
 use crate::replica::{
-    Answer, BATCH_BYTES_MAX, Batch, Lost, Names, Outcome, REQUEST, Replica, Step, TakeOver, TakeOverError, Taken,
+    Answer, BATCH_BYTES_MAX, Batch, Lost, Names, Outcome, REQUEST, Replica, Step, TakeOver, TakeOverError, Taken, Wire,
 };
 use crate::runtime::seam::Monotonic;
 use crate::spool::{HEADER_BYTES, Header};
@@ -88,12 +90,12 @@ fn a_group_of_any_size_is_synced_when_its_last_batch_is_acknowledged_and_comes_b
     let outcomes = settle(&mut replica, &mut kafka, NOW);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Synced(8)).count(), 1, "{outcomes:?}");
     assert_eq!(replica.numbers().waiting_bytes, 0);
-    assert_eq!(replica.numbers().records, 4);
+    assert_eq!(replica.held().1, 4);
 
     let (next, memory) = taken(&mut kafka);
     assert_eq!(memory.files.borrow()[&4], [&b"head"[..], &large].concat());
     assert_eq!(memory.note.borrow().as_deref(), Some(&b"note"[..]));
-    assert_eq!((next.numbers().term, next.numbers().segments, next.numbers().records), (2, 1, 4));
+    assert_eq!((next.numbers().term, next.held()), (2, (1, 4)));
     // The one before it has lost the log, and says nothing more.
     replica.append(4, 9_000_000, b"more");
     replica.sync(9);
@@ -192,7 +194,7 @@ fn a_freed_segment_is_gone_and_half_of_one_too() {
     settle(&mut replica, &mut kafka, NOW);
     let (replica, memory) = taken(&mut kafka);
     assert_eq!(memory.files.borrow().keys().copied().collect::<Vec<_>>(), [2]);
-    assert_eq!(replica.numbers().records, 2);
+    assert_eq!(replica.held().1, 2);
 
     // Only the first tombstone got there.
     let mut kafka = Partition::default();
@@ -318,43 +320,109 @@ fn a_topic_with_the_times_of_its_writers_is_refused() {
 #[test]
 fn a_log_of_another_version_is_refused() {
     let mut kafka = Partition::default();
-    taken(&mut kafka);
-    kafka.edit(|_, value| {
-        if value.first() == Some(&1) {
-            value[0] = 2;
-        }
-    });
+    let mut term = Term { closed: false, epoch: 1, term: 1, instance: "a".to_owned() }.encode();
+    term[0] = 2;
+    let mut queue = Queue::default();
+    queue.put(Key::Term { producer_id: 9 }, Some(&term));
+    let mut batch = queue.pop().expect("a batch").close(None);
+    stamp(&mut batch, Stamp { producer_id: 9, epoch: 1, sequence: 0 });
+    kafka.append(&batch, NOW);
     let refused = taken_into(&mut kafka, &Memory::default()).expect_err("refused");
     assert!(matches!(refused, TakeOverError::Version(2)), "{refused}");
 }
 
+/// Three logs of which two have one leader, each with something to write.
+fn three() -> [Replica; 3] {
+    [1, 2, 3].map(|partition| {
+        let (mut replica, _) = taken(&mut Partition::default());
+        replica.partition = partition;
+        replica.append(1, 0, b"x");
+        replica.sync(partition.unsigned_abs().into());
+        replica
+    })
+}
+
+fn topic(id: u128, leaders: [Option<i32>; 4]) -> Vec<TopicMetadata> {
+    let leaders = leaders.map(|leader| leader.map(NodeId)).to_vec();
+    vec![TopicMetadata { name: Rc::from("t"), id, leaders, ..TopicMetadata::default() }]
+}
+
 #[test]
-fn requests_go_to_the_leader_and_their_events_come_back() {
-    let mut kafka = Partition::default();
-    let (mut replica, _) = taken(&mut kafka);
-    replica.append(1, 0, b"x");
-    replica.sync(5);
-    assert!(replica.request(NOW).is_none(), "no leader is known");
-    let topic = |id, leader| TopicMetadata {
-        name: Rc::from("t"),
-        id,
-        leaders: vec![None, None, None, leader],
-        ..TopicMetadata::default()
-    };
-    let metadata = |id, leader| ClientEvent::Metadata(vec![topic(id, leader)]);
-    assert_eq!(replica.on_event(&metadata(7, Some(NodeId(2))), NOW), None);
-    let request = replica.request(NOW).expect("a request");
-    assert_eq!((request.node, request.acks, request.batches.len()), (NodeId(2), -1, 1));
-    assert_ne!(request.id & REQUEST, 0);
-    assert_eq!((request.batches[0].topic_id, request.batches[0].partition), (7, 3));
-    let produced = |id, error| ClientEvent::Produced {
-        id,
-        results: vec![ProduceResult { topic: Rc::from("t"), partition: 3, error, base_offset: 9 }],
-        throttle_ms: 0,
-    };
-    assert_eq!(replica.on_event(&produced(5, 0), NOW), None, "a producer's");
-    assert_eq!(replica.on_event(&produced(REQUEST | 4 << 40 | 1, 0), NOW), None, "another log's");
-    assert_eq!(replica.on_event(&produced(request.id, 0), NOW), Some(Outcome::Synced(5)));
-    assert_eq!(replica.on_event(&metadata(8, Some(NodeId(2))), NOW), Some(Outcome::Lost(Lost::OtherTopic)));
-    assert_eq!(replica.lost(), Some(Lost::OtherTopic));
+fn a_leader_has_one_request_with_the_batches_of_all_its_logs() {
+    let (mut logs, mut wire) = (three(), Wire::default());
+    assert!(wire.requests(logs.iter_mut(), NOW).is_empty(), "no leader is known");
+    assert_eq!(wire.due(logs.iter()), Monotonic::NEVER);
+    let leaders = topic(7, [None, Some(5), Some(6), Some(5)]);
+    logs.iter_mut().for_each(|log| assert_eq!(log.metadata(&leaders), Outcome::Nothing));
+    assert!(wire.due(logs.iter()) <= NOW);
+    let mut requests = wire.requests(logs.iter_mut(), NOW);
+    requests.sort_by_key(|request| request.node);
+    let shown: Vec<(i32, Vec<i32>)> = requests
+        .iter()
+        .map(|request| (request.node.0, request.batches.iter().map(|batch| batch.partition).collect()))
+        .collect();
+    assert_eq!(shown, [(5, vec![1, 3]), (6, vec![2])]);
+    assert!(requests.iter().all(|request| request.id & REQUEST != 0 && request.acks == -1));
+    // Records that come meanwhile go with the next request.
+    logs[1].append(1, 1, b"y");
+    logs[2].append(1, 1, b"y");
+    assert!(wire.requests(logs.iter_mut(), NOW).is_empty());
+    assert_eq!(wire.due(logs.iter()), Monotonic::NEVER, "each leader is busy");
+
+    let result = |partition, error| ProduceResult { topic: Rc::from("t"), partition, error, base_offset: 9 };
+    let produced = |id, results| ClientEvent::Produced { id, results, throttle_ms: 0 };
+    assert!(wire.answers(&produced(5, vec![])).is_none(), "a producer's");
+    // One log's batch has an answer, that of the other is sent again.
+    let answers = wire.answers(&produced(requests[0].id, vec![result(1, 0)])).expect("its own");
+    let outcomes: Vec<Outcome> = answers
+        .into_iter()
+        .map(|(partition, batch, answer)| {
+            logs[usize::try_from(partition).expect("small") - 1].answered(batch, answer, NOW)
+        })
+        .collect();
+    assert!(matches!(outcomes[..], [Outcome::Synced(1), Outcome::Retry(_)]), "{outcomes:?}");
+    assert!(wire.answers(&produced(requests[0].id, vec![result(1, 0)])).expect("its own").is_empty(), "once");
+    let failed = ClientEvent::ProduceFailed { id: requests[1].id, sent: true };
+    let answers = wire.answers(&failed).expect("its own");
+    assert_eq!(answers.len(), 1);
+    assert!(matches!(answers[0], (2, _, Answer::None)));
+    assert_eq!(logs[0].metadata(&topic(8, [None, Some(5), None, None])), Outcome::Lost(Lost::OtherTopic));
+    assert_eq!(logs[0].lost(), Some(Lost::OtherTopic));
+}
+
+/// Logs that always have a large batch keep none from its turn.
+#[test]
+fn a_request_is_bounded_and_logs_take_turns() {
+    let mut logs: Vec<Replica> = (0..16)
+        .map(|partition| {
+            let (mut replica, _) = taken(&mut Partition::default());
+            (replica.partition, replica.leader) = (partition, Some(NodeId(1)));
+            replica
+        })
+        .collect();
+    let (mut wire, mut seen) = (Wire::default(), std::collections::BTreeSet::new());
+    let mut at = 0;
+    for round in 0..3 {
+        for log in &mut logs {
+            log.append(1, at, &vec![7; 2_000_000]);
+        }
+        at += 2_000_000;
+        let requests = wire.requests(logs.iter_mut(), NOW);
+        let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
+        let bytes: usize = request.batches.iter().map(|batch| batch.bytes.len()).sum();
+        assert!(bytes <= (8 << 20) + BATCH_BYTES_MAX, "{bytes}");
+        seen.extend(request.batches.iter().map(|batch| batch.partition));
+        let results = request.batches.iter().map(|batch| ProduceResult {
+            topic: Rc::from("t"),
+            partition: batch.partition,
+            error: 0,
+            base_offset: 1000 * (round + 1),
+        });
+        let answers =
+            wire.answers(&ClientEvent::Produced { id: request.id, results: results.collect(), throttle_ms: 0 });
+        for (partition, batch, answer) in answers.expect("its own") {
+            logs[usize::try_from(partition).expect("small")].answered(batch, answer, NOW);
+        }
+    }
+    assert_eq!(seen.len(), 16, "{seen:?}");
 }

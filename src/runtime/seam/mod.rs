@@ -265,6 +265,10 @@ pub trait Io<M> {
     fn now(&self) -> Monotonic;
     /// Wall-clock time of this turn.
     fn wall(&self) -> WallMs;
+    /// A clock that runs while the machine sleeps, too (CLOCK_BOOTTIME), read with this call. Without one: [`Io::now`].
+    fn boottime(&self) -> Monotonic {
+        self.now()
+    }
     /// This shard's index, 0-based.
     fn shard(&self) -> usize;
     /// How many shards there are.

@@ -334,3 +334,21 @@ fn keys_survive_the_way_through_a_ticket() {
     assert_ne!(other.key.to_bits(), client.key.to_bits());
     assert!(shard.sessions.get(SessionKey::from_bits(0)).is_none());
 }
+
+#[test]
+fn a_client_that_is_sent_away_hears_where_to() {
+    let heard = |peer: Peer, server: Option<&str>, is_for_good| {
+        let mut out = Vec::new();
+        send_away(peer, server, is_for_good, &mut out);
+        out
+    };
+    let v5 = Peer::new(Version::V5);
+    let with = |reason: u8| [&[0xE0, 8, reason, 6, 0x1C, 0, 3][..], b"a:1"].concat();
+    assert_eq!((heard(v5, Some("a:1"), false), heard(v5, Some("a:1"), true)), (with(0x9C), with(0x9D)));
+    let without = vec![0xE0, 1, 0x8B];
+    assert_eq!(
+        (heard(v5, None, true), heard(Peer { packet_size_max: 9, ..v5 }, Some("a:1"), true)),
+        (without.clone(), without)
+    );
+    assert!(heard(Peer::new(Version::V311), Some("a:1"), true).is_empty());
+}

@@ -585,7 +585,7 @@ fn a_record_is_open_until_its_client_has_it() {
     let hand = |world: &mut World, qos, number| {
         let held = Rc::clone(&world.held);
         let packet = world.message("t", Properties::EMPTY).packet().to_vec();
-        let body = Body::claiming(packet, world.shard.now, 0, Claim::new(record(number), &held));
+        let body = Body::claiming(packet, world.shard.now, 0, Claim::new(record(number), None, &held));
         let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
         world.session().hand(copy, (0, Monotonic(0)), (false, true), (QueueBounds::default(), &held), || body)
     };
@@ -612,7 +612,7 @@ fn a_record_is_open_until_its_client_has_it() {
     // Nor does a session have it that ends with its connection.
     let clean = world.shard.connect(&connect(Version::V5, "clean", true));
     let held = Rc::clone(&world.held);
-    let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record(5), &held));
+    let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record(5), None, &held));
     let copy = Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None };
     let session = world.shard.sessions.get_mut(clean.key).expect("it is there");
     session.hand(copy, (0, Monotonic(0)), (false, true), (QueueBounds::default(), &held), || body);

@@ -36,7 +36,8 @@ use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
 use super::edge::Edge;
-use super::{Core, Ring, router};
+use super::router::Place;
+use super::{Core, Ring};
 
 /// The bridges of a shard.
 #[derive(Default)]
@@ -161,6 +162,30 @@ impl Core {
         self.broker.write_notes();
     }
 
+    /// Begins the bridges that have their sessions in a slot that has come.
+    pub(super) fn begin_bridges_of(&mut self, io: &mut Ring<'_>, slot: u16) {
+        for index in self.bridges_of(slot) {
+            self.begin_bridge(io, index, None);
+        }
+        self.broker.write_notes();
+    }
+
+    /// Ends the bridges that have their sessions in a slot that leaves.
+    pub(super) fn end_bridges_of(&mut self, io: &mut Ring<'_>, slot: u16) {
+        for index in self.bridges_of(slot) {
+            self.end_bridge(io, index, false);
+            if let Some(running) = self.bridges.all.remove(&index) {
+                self.bridges.places.remove(&running.session);
+            }
+        }
+    }
+
+    fn bridges_of(&self, slot: u16) -> Vec<usize> {
+        let bridges = &self.broker.around.config.bridges;
+        let is_of = |bridge: &Bridge| self.broker.around.slots.slot(&session_name(bridge)) == Some(slot);
+        bridges.iter().enumerate().filter(|(_, bridge)| is_of(bridge)).map(|(index, _)| index).collect()
+    }
+
     /// Takes another configuration. A bridge that differs connects anew; its session stays, with the messages in it.
     pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
         let config = Arc::clone(&self.broker.around.config);
@@ -181,7 +206,7 @@ impl Core {
         let config = Arc::clone(&self.broker.around.config);
         let bridge = &config.bridges[index];
         let name = session_name(bridge);
-        if bridge.is_removed || router::owner(&name, config.service.shards) != self.broker.index {
+        if bridge.is_removed || self.broker.around.slots.place(&name) != Place::Here(self.broker.index) {
             return;
         }
         let now = io.now();
@@ -261,7 +286,7 @@ impl Core {
         for old in had.iter().filter(|old| !wanted.contains(&(&old.filter, old.identifier))) {
             self.broker.unsubscribe_from(key, &old.filter);
         }
-        self.broker.measure_session_room();
+        self.broker.measure_room_of(key);
         for (filter, identifier) in wanted {
             if had.iter().any(|old| (&*old.filter, old.identifier) == (filter, identifier)) {
                 continue;
@@ -273,7 +298,9 @@ impl Core {
                 retain_as_published: true,
                 retain_handling: 2,
             };
-            if let Err(refused) = self.broker.subscribe_to(io, key, Wish { filter, options, identifier }) {
+            if let Err(refused) =
+                self.broker.subscribe_to(io, key, Wish { filter, options, identifier, replay_from: None })
+            {
                 self.tell_bridge_filter_refused(io.now(), index, filter, refused.what);
             }
         }

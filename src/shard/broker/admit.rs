@@ -37,7 +37,7 @@ pub(in crate::shard) enum Publisher<'a> {
 }
 
 /// The kinds of destinations that a message may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Feeds {
     /// Sinks with filters that match.
     pub(in crate::shard) sinks: bool,
@@ -190,6 +190,7 @@ impl Broker {
         let client_id = client.client_id;
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
+        let answer = answer.filter(|_| !feeds.retained || self.around.rules.waits_for_copy());
         let is_for_outlets = asking.is_for_outlets(&self.outlets);
         let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
         let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
@@ -210,7 +211,8 @@ impl Broker {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 admitted.is_matched |=
                     admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
-                admitted.owed = reservation.take(&message, answer, None, now, wall);
+                let owed = reservation.take(&message, answer, None, now, wall);
+                admitted.owed = if answer.is_some() { owed } else { 0 };
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
             }
             Err(why) => {

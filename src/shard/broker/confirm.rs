@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::kafka::types::Ticket;
-use crate::rules::Rules;
 use crate::session::{Claimed, Reason, SessionKey, Settled};
 
 use super::Broker;
+use super::logs::Groups;
 use super::mail::Mail;
 use super::owner::Owner;
 
@@ -45,7 +45,15 @@ impl<T> Confirmations<T> {
         Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
     }
 
-    /// Notes one more message of that shard, which is durable with this group once all before it are.
+    /// Notes one more message of that shard, which is durable with these groups once all before it are.
+    pub(in crate::shard) fn wait_for(&mut self, from: usize, groups: &Groups) {
+        let mut all = groups.iter();
+        let last = all.next_back().unwrap_or(0);
+        self.here.extend(all.map(|group| Run { group, from, count: 0 }));
+        self.wait(from, last);
+    }
+
+    /// As [`Self::wait_for`], with one group.
     pub(in crate::shard) fn wait(&mut self, from: usize, group: u64) {
         match self.here.back_mut() {
             Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
@@ -58,13 +66,14 @@ impl<T> Confirmations<T> {
         self.here.push_back(Run { group: PLACE, from, count: 1 });
     }
 
-    /// Gives the oldest message of that shard that has a kept place its group.
-    pub(in crate::shard) fn take_place(&mut self, from: usize, group: u64) {
-        let kept = self.here.iter_mut().find(|run| run.group == PLACE);
-        debug_assert!(kept.as_ref().is_some_and(|run| run.from == from), "places are taken in their order");
-        if let Some(run) = kept {
-            run.group = group;
-        }
+    /// Gives the oldest message of that shard that has a kept place its groups.
+    pub(in crate::shard) fn take_place(&mut self, from: usize, groups: &Groups) {
+        let kept = self.here.iter().position(|run| run.group == PLACE);
+        debug_assert!(kept.is_some_and(|at| self.here[at].from == from), "places are taken in their order");
+        let Some(at) = kept else { return };
+        let mut all = groups.iter();
+        self.here[at].group = all.next_back().unwrap_or(0);
+        all.for_each(|group| self.here.insert(at, Run { group, from, count: 0 }));
     }
 
     /// Moves the messages that wait for one group to another.
@@ -77,16 +86,20 @@ impl<T> Confirmations<T> {
         self.there.len()
     }
 
-    /// Notes that all groups up to this one are durable. Returns the shards to report to, and how many of their messages are durable.
-    pub(in crate::shard) fn are_durable(
-        &mut self,
-        rules: &dyn Rules,
-        durable: u64,
-    ) -> impl Iterator<Item = (usize, u64)> + '_ {
-        while let Some(run) = self.here.pop_front_if(|run| run.group != PLACE && rules.may_confirm(run.group, durable))
-        {
+    /// The group that the oldest messages wait for.
+    fn first(&self) -> Option<u64> {
+        self.here.front().map(|run| run.group).filter(|group| *group != PLACE)
+    }
+
+    /// Notes that the oldest messages are durable.
+    fn first_is_durable(&mut self) {
+        if let Some(run) = self.here.pop_front() {
             self.durable[run.from] += run.count;
         }
+    }
+
+    /// Takes out how many messages are durable, by the shard to report that to.
+    fn take_durable(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
         let counts = self.durable.iter_mut().map(std::mem::take).enumerate();
         counts.filter(|(_, count)| *count > 0)
     }
@@ -130,10 +143,18 @@ impl Broker {
         own: fn(&mut Self, usize, u64),
         letter: fn(usize, u64) -> Mail,
     ) -> bool {
-        let Some(buffer) = &self.outlets.logs.kept else { return false };
-        let (by, durable, rules) = (self.index, buffer.durable(), self.around.rules);
+        if !self.outlets.logs.kept.is_there() {
+            return false;
+        }
+        let (by, rules) = (self.index, self.around.rules);
         let mut has_own = false;
-        let told: SmallVec<[_; 4]> = of(self).are_durable(rules, durable).collect();
+        while let Some(group) = of(self).first() {
+            if !rules.may_confirm(group, self.outlets.logs.kept.durable(group)) {
+                break;
+            }
+            of(self).first_is_durable();
+        }
+        let told: SmallVec<[_; 4]> = of(self).take_durable().collect();
         for (from, count) in told {
             if from == by {
                 has_own = true;

@@ -1,17 +1,18 @@
 //! Bytes that devices are not sent yet, as they wait for records of their sessions to be on the disk.
 //!
 //! A connection with something to wait for keeps all later bytes for its device, in order, in parts that each wait for a group of the log.
-//! One line holds all connections, in the order in which they began to wait: groups become durable one after the other. Bytes that are
+//! A line for each log holds the connections, in the order in which they began to wait: groups of a log become durable one after the other. Bytes that are
 //! still held when the connection ends are dropped, as if they had been lost on the way: the device asks again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
 use crate::limits::{HELD_BYTES_MAX, HELD_BYTES_OF_ONE_MAX};
-use crate::runtime::seam::ConnId;
+use crate::runtime::seam::{ConnId, Monotonic};
 
 use super::Ring;
+use super::logs::{Kept, Lines, slot_of};
 
 /// Buffers kept for the next connections that have to wait.
 const SPARE_MAX: usize = 64;
@@ -22,17 +23,17 @@ const SPARE_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 struct Held {
     bytes: Vec<u8>,
-    /// Groups, rising, and where in `bytes` the part that waits for each begins. Never empty.
+    /// Groups, rising in each log, and where in `bytes` the part that waits for each begins. Never empty.
     parts: SmallVec<[(u64, usize); 2]>,
-    /// Whether the device has had its CONNACK.
-    greeted: bool,
+    /// Until when CONNACK may wait; `None`: the device has had it.
+    greeting_due: Option<Monotonic>,
 }
 
 /// All connections of a shard that wait.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Holds {
     held: HashMap<ConnId, Held>,
-    line: VecDeque<(u64, ConnId)>,
+    lines: Lines<ConnId>,
     bytes: usize,
     spare: Vec<Vec<u8>>,
 }
@@ -60,14 +61,22 @@ impl Holds {
         }
     }
 
-    /// Holds the bytes of [`Holds::out`] from `from` on until this group is durable. `greeted`: the device has had its CONNACK.
-    pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, group: u64, from: usize, greeted: bool) {
+    /// Holds the bytes of [`Holds::out`] from `from` on until this group is durable. `greeting_due`: until when, if CONNACK is the first of them.
+    pub(in crate::shard) fn hold(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        group: u64,
+        from: usize,
+        greeting_due: Option<Monotonic>,
+    ) {
         if let Some(held) = self.held.get_mut(&conn) {
             let more = held.bytes.len() - from;
             self.bytes += more;
-            if more > 0 && held.parts.last().is_some_and(|(last, _)| *last < group) {
+            let is_later = |(last, _): &(u64, usize)| *last < group || slot_of(*last) != slot_of(group);
+            if more > 0 && held.parts.last().is_some_and(is_later) {
                 held.parts.push((group, from));
-                self.line.push_back((group, conn));
+                self.lines.push(group, conn);
             }
             return;
         }
@@ -79,8 +88,8 @@ impl Holds {
         bytes.extend_from_slice(&out[from..]);
         out.truncate(from);
         self.bytes += bytes.len();
-        self.held.insert(conn, Held { bytes, parts: SmallVec::from_slice(&[(group, 0)]), greeted });
-        self.line.push_back((group, conn));
+        self.held.insert(conn, Held { bytes, parts: SmallVec::from_slice(&[(group, 0)]), greeting_due });
+        self.lines.push(group, conn);
     }
 
     /// Notes the bytes in [`Holds::out`] from `from` on, which wait only for those before them.
@@ -95,11 +104,16 @@ impl Holds {
         io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
     }
 
-    /// Sends the bytes that waited for groups up to `durable`.
-    pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
-        while let Some((_, conn)) = self.line.pop_front_if(|(group, _)| *group <= durable) {
+    /// Sends the bytes that waited for groups that are durable by now.
+    pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, kept: &Kept) {
+        let is_durable = |group: u64| group <= kept.durable(group);
+        while let Some(conn) = self.lines.pop(is_durable) {
             let Some(held) = self.held.get_mut(&conn) else { continue };
-            let over = held.parts.iter().take_while(|(group, _)| *group <= durable).count();
+            let over = held.parts.iter().take_while(|(group, _)| is_durable(*group)).count();
+            if over == 0 {
+                // A part before it waits for another log, and goes first.
+                continue;
+            }
             let end = held.parts.get(over).map_or(held.bytes.len(), |(_, from)| *from);
             io.out(conn).extend_from_slice(&held.bytes[..end]);
             if over == held.parts.len() {
@@ -109,14 +123,25 @@ impl Holds {
             held.bytes.drain(..end);
             held.parts.drain(..over);
             held.parts.iter_mut().for_each(|(_, from)| *from -= end);
-            held.greeted |= over > 0;
+            held.greeting_due = held.greeting_due.filter(|_| over == 0);
             self.bytes -= end;
         }
     }
 
     /// Whether a device may be sent something out of turn, at the end of its connection: not before its CONNACK.
     pub(in crate::shard) fn may_tell(&self, conn: ConnId) -> bool {
-        self.held.get(&conn).is_none_or(|held| held.greeted)
+        self.greeting_due(conn).is_none()
+    }
+
+    /// The earlier of a connection's deadline and that of its CONNACK.
+    pub(in crate::shard) fn first_due(&self, conn: ConnId, deadline: Option<Monotonic>) -> Option<Monotonic> {
+        let greeting_due = self.greeting_due(conn).filter(|due| *due < Monotonic::NEVER);
+        deadline.into_iter().chain(greeting_due).min()
+    }
+
+    /// Until when a device's CONNACK may wait; `None`: it has had it.
+    pub(in crate::shard) fn greeting_due(&self, conn: ConnId) -> Option<Monotonic> {
+        self.held.get(&conn)?.greeting_due
     }
 
     /// Whether a connection holds too much to be read on.

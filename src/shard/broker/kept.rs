@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use crate::buffer::RestoredSession;
+use crate::buffer::{Buffer, RestoredSession};
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
+use super::given::Given;
 use super::holds::Holds;
+use super::logs::{Groups, Kept, first_of};
 use super::owner::Owner;
 use super::queues::is_queue;
 use super::retained::is_retained;
@@ -21,9 +23,9 @@ use super::{Broker, Ring};
 pub(in crate::shard) struct Keeping {
     pub(in crate::shard) settings: Settings,
     pub(in crate::shard) holds: Holds,
-    /// The group that holds the youngest end of a session. A client that comes next may be that session's, and hears nothing before the
+    /// The groups that hold the youngest end of a session, of each log. A client that comes next may be that session's, and hears nothing before the
     /// group is durable: told that there is no session, it must find none after a crash either.
-    ended: u64,
+    ended: Groups,
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
     /// The count of freed room when waiting wills were last offered again.
@@ -31,6 +33,8 @@ pub(in crate::shard) struct Keeping {
     payload: Vec<u8>,
     /// How many sessions have a record.
     stored: u64,
+    /// How far the sessions of each slot have been given the partitions of routes.
+    pub(in crate::shard) given: Given,
 }
 
 impl Keeping {
@@ -38,11 +42,12 @@ impl Keeping {
         Self {
             settings,
             holds: Holds::default(),
-            ended: 0,
+            ended: Groups::default(),
             tried: 0,
             wills_offered_at: 0,
             payload: Vec::new(),
             stored: 0,
+            given: Given::default(),
         }
     }
 }
@@ -52,7 +57,7 @@ impl Broker {
     /// meanwhile.
     #[inline]
     pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
-        if self.outlets.logs.kept.is_some() {
+        if self.outlets.logs.kept.is_there() {
             self.sessions.collect(key);
             self.write_notes();
         }
@@ -66,39 +71,53 @@ impl Broker {
     /// Writes down changes of sessions, in order.
     pub(in crate::shard) fn write_notes(&mut self) {
         while let Some(note) = self.sessions.next_note() {
-            let Some(buffer) = &mut self.outlets.logs.kept else { return };
             match note {
                 Note::Kept(key) => {
                     self.keeping.payload.clear();
                     let Some(number) = self.sessions.payload(key, &mut self.keeping.payload) else { continue };
-                    match buffer.keep_session(number, &self.keeping.payload) {
-                        Ok(kept) => {
+                    let log = number.or_else(|| self.log_of(self.sessions.get(key)?.client_id()));
+                    let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
+                    match log.map(|log| log.keep_session(number, &self.keeping.payload)) {
+                        Some(Ok(kept)) => {
                             self.keeping.stored += u64::from(number.is_none());
                             self.sessions.kept(key, kept.number, kept.group);
                         }
-                        Err(_full) => self.sessions.not_kept(key),
+                        Some(Err(_)) | None => self.sessions.not_kept(key),
                     }
                 }
                 Note::Ended { number, known_to } => {
                     self.keeping.stored -= 1;
-                    self.keeping.ended = buffer.end_session(number);
+                    self.keeping.ended.add(self.outlets.logs.kept.end(number).unwrap_or(0));
                     self.forget_exchanges_of(number, known_to);
                 }
                 Note::Released { session, number, packet_id } => {
-                    let group = buffer.release(number, packet_id);
-                    self.sessions.waits_for(session, group);
+                    let log = self.outlets.logs.kept.of_mut(number);
+                    self.sessions.waits_for(session, log.map_or(0, |log| log.release(number, packet_id)));
                 }
             }
         }
     }
 
+    /// A number that names the log of a client's session. `None`: there is no table of slots.
+    fn log_of(&self, client_id: &str) -> Option<u64> {
+        match &self.outlets.logs.kept {
+            Kept::OfSlots(_) => self.around.slots.slot(client_id).map(first_of),
+            Kept::Nowhere | Kept::One(_) => Some(0),
+        }
+    }
+
     /// Sends held bytes that are durable and tries again to write what found no room; once a turn, before anything else.
     pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
-        let Some(buffer) = &self.outlets.logs.kept else { return };
-        self.keeping.holds.release(io, buffer.durable());
-        let freed = buffer.freed();
-        if self.sessions.has_unwritten() && std::mem::replace(&mut self.keeping.tried, freed) != freed {
-            self.sessions.try_again();
+        let kept = &self.outlets.logs.kept;
+        if !kept.is_there() {
+            return;
+        }
+        self.keeping.holds.release(io, kept);
+        if self.sessions.has_unwritten() {
+            let freed = kept.freed();
+            if std::mem::replace(&mut self.keeping.tried, freed) != freed {
+                self.sessions.try_again();
+            }
         }
         self.write_notes();
     }
@@ -106,42 +125,85 @@ impl Broker {
     /// Holds what was written to the out-buffer from `from` on, to the client of this session, until the session's records are durable.
     #[inline]
     pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
-        let Some(buffer) = &self.outlets.logs.kept else { return };
+        let kept = &self.outlets.logs.kept;
+        if !kept.is_there() {
+            return;
+        }
         let group = self.sessions.written(key);
-        if !self.around.rules.may_tell(group, buffer.durable()) {
-            self.keeping.holds.hold(io, conn, group, from, true);
+        if !self.around.rules.may_tell(group, kept.durable(group)) {
+            self.keeping.holds.hold(io, conn, group, from, None);
         } else if !self.keeping.holds.is_empty() {
             self.keeping.holds.wrote(conn, from);
         }
     }
 
-    /// Holds a CONNACK until the session's records and the ends of sessions are durable.
-    pub(in crate::shard) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
-        let Some(buffer) = &self.outlets.logs.kept else { return };
-        let group = self.sessions.written(key).max(self.keeping.ended);
-        if group > buffer.durable() {
-            self.keeping.holds.hold(io, conn, group, from, false);
+    /// Holds a CONNACK until the session's records and the ends of sessions are durable. In Kafka the log may be another process's by now: what CONNACK
+    /// says of a session that was there (`asks_for_kept`), or was not, waits for a group that is written after CONNECT came, and for `connect_timeout` at
+    /// most.
+    pub(in crate::shard) fn hold_connack(
+        &mut self,
+        io: &mut Ring<'_>,
+        (conn, key): (ConnId, SessionKey),
+        from: usize,
+        asks_for_kept: bool,
+    ) {
+        if !self.outlets.logs.kept.is_there() {
+            return;
+        }
+        let log = self.sessions.get(key).and_then(|session| self.log_of(session.client_id())).unwrap_or(0);
+        let mut group = self.sessions.written(key).max(self.keeping.ended.of(log));
+        let (kept, mut due) = (&mut self.outlets.logs.kept, Monotonic::NEVER);
+        if self.around.config.broker.is_some() {
+            due = io.now().after(self.around.config.mqtt.connect_timeout);
+            let beat = kept.of_mut(log).filter(|_| asks_for_kept).map(Buffer::beat);
+            group = group.max(beat.unwrap_or(0));
+        }
+        if group > kept.durable(group) {
+            self.keeping.holds.hold(io, conn, group, from, Some(due));
         }
     }
 
-    /// Measures the room for the session of a CONNECT, before that.
-    pub(in crate::shard) fn measure_session_room(&mut self) {
+    /// Measures the room for what a session asks for.
+    pub(in crate::shard) fn measure_room_of(&mut self, key: SessionKey) {
         self.write_notes();
-        if let Some(buffer) = &self.outlets.logs.kept {
-            self.sessions.set_room(buffer.session_room());
+        self.set_session_room(self.sessions.get(key).and_then(|session| self.log_of(session.client_id())));
+    }
+
+    /// Measures the room for the session of a CONNECT of this client, before that.
+    pub(in crate::shard) fn measure_session_room(&mut self, client_id: &str) {
+        self.write_notes();
+        self.set_session_room(self.log_of(client_id));
+    }
+
+    /// Sets the room to that of the log that has this number.
+    fn set_session_room(&mut self, number: Option<u64>) {
+        let kept = &self.outlets.logs.kept;
+        if kept.is_there() {
+            let log = number.and_then(|number| kept.of(number));
+            self.sessions.set_room(log.map_or(0, Buffer::session_room));
         }
     }
 
-    /// Takes up the kept sessions of the previous process, and what is kept like them, before anybody is accepted. What cannot be taken up
-    /// ends.
-    pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
-        let Some(buffer) = &mut self.outlets.logs.kept else { return };
-        sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
-        let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
+    /// Takes up the kept sessions that a log has of the previous process, and what is kept like them, before their clients are accepted. What cannot be taken up
+    /// ends. The sessions are in `taken`, and by their numbers in the log. [`Broker::sessions_restored`] follows.
+    pub(in crate::shard) fn restore_sessions(
+        &mut self,
+        (found, sorted): (&[RestoredSession], &Sorted),
+        taken: &mut Vec<SessionKey>,
+        now: Monotonic,
+    ) -> HashMap<u64, SessionKey> {
+        for (number, is_damaged) in sorted.ends() {
+            if !is_damaged {
+                self.end_kept(number, now);
+            } else if let Some(log) = self.outlets.logs.kept.of_mut(number) {
+                log.lose(number, true);
+            }
+        }
+        let mut by_number = HashMap::new();
         self.sessions.keep();
         let rules = self.around.rules;
-        let taken = found.iter().filter(|kept| sorted.takes_up(kept.number));
-        let (retained, others): (Vec<_>, Vec<_>) = taken.partition(|kept| is_retained(&kept.payload));
+        let whole = found.iter().filter(|kept| sorted.takes_up(kept.number));
+        let (retained, others): (Vec<_>, Vec<_>) = whole.partition(|kept| is_retained(&kept.payload));
         let (queues, sessions): (Vec<_>, Vec<_>) = others.into_iter().partition(|kept| is_queue(&kept.payload));
         for RestoredSession { number, payload, open } in sessions.into_iter().filter(|_| rules.restores_sessions()) {
             let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
@@ -149,7 +211,7 @@ impl Broker {
                 .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
                     let already_taken_by = id.rows.iter().filter_map(|row| {
-                        let sink = self.outlets.upstreams.get(row.cluster)?.members.index_of(row.sink)?;
+                        let sink = self.outlets.sink_of_row(row.cluster, row.sink)?;
                         Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
                     });
                     (id.packet_id, already_taken_by.collect())
@@ -165,20 +227,27 @@ impl Broker {
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
             // A record that is no session was sorted out before.
             let Ok(key) = restored else { continue };
-            keys.push(key);
+            taken.push(key);
             self.keeping.stored += 1;
             by_number.insert(*number, key);
             for (packet_id, row) in owed {
-                buffer.await_row(*number, packet_id, Owner::Session(key).ticket(row));
+                let log = self.outlets.logs.kept.of_mut(*number);
+                log.into_iter().for_each(|log| log.await_row(*number, packet_id, Owner::Session(key).ticket(row)));
             }
         }
         for RestoredSession { number, payload, .. } in retained {
             self.restore_retained(*number, payload, now);
         }
         self.restore_queues(&queues, &by_number, now);
+        by_number
+    }
+
+    /// Enters sessions that were taken up into what messages are looked up in.
+    pub(in crate::shard) fn sessions_restored(&mut self, taken: Vec<SessionKey>, now: Monotonic) {
+        let rules = self.around.rules;
         self.end_without_users(now);
         self.count_kept_sessions();
-        keys.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
+        taken.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
         self.write_notes();
     }
 }

@@ -6,18 +6,21 @@
 //! | `shares` | shared subscriptions: the members of each shard, and the messages that wait for them |
 //! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
+//! | `given` | how far the slots of `[broker]` have been given the partitions of routes |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
 //! | `publish`, `run`, `admit` | a message that a client sends, those like it in the same read, and one that nobody is sending now: to all of its receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
+//! | `past` | what of the past a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
 
 pub(super) mod admit;
 pub(super) mod confirm;
 pub(super) mod delivery;
+pub(super) mod given;
 pub(super) mod holds;
 pub(super) mod kept;
-
+pub(super) mod past;
 pub(super) mod publish;
 pub(super) mod queues;
 pub(super) mod remotes;
@@ -40,8 +43,8 @@ use super::mail::Letters;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, outlets, owner, reservation, router,
-    rule_hooks, sinks, sorted, stalls,
+    Ring, Surroundings, connection, device, edge, events, inspect, logs, mail, numbers, outlets, owner, reservation,
+    router, rule_hooks, sinks, slot_rows, sorted, sources, stalls,
 };
 
 /// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods

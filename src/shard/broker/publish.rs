@@ -15,11 +15,14 @@ use super::delivery::{PublishedBy, Route, packet_bytes};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::{Numbers, Routed};
+use super::outlets::Outlets;
 use super::owner::Owner;
+use super::queues::Queues;
 use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
 use super::rule_hooks::unwanted;
 use super::sinks::Message;
+use super::slot_rows::ForSlot;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
 
@@ -45,6 +48,97 @@ pub(in crate::shard) enum Published {
     Violation(Violation),
 }
 
+/// What a message of QoS 2 is to its session and to the log of its slot. The default is a message that is none.
+#[derive(Default)]
+struct Exchange<'a> {
+    feeds: Feeds,
+    is_granted: bool,
+    /// Sinks that have had the message since before a crash.
+    taken_by: &'a [u16],
+    /// Whether a sink or a subscriber has had it, or the log of its slot gets it.
+    was_taken: bool,
+    /// The number of the session, if it is kept.
+    of_kept: Option<u64>,
+    /// The row of the log of its slot; `None` where it goes past that log, too.
+    by_log: Option<ForSlot>,
+    /// Whether a log gets the packet identifier.
+    is_logged: bool,
+}
+
+impl<'a> Exchange<'a> {
+    /// Looks at a message of QoS 2 before anybody is asked for room but the log of its slot.
+    ///
+    /// # Errors
+    /// What the message waits for.
+    #[inline(never)]
+    fn look(
+        (queues, outlets, shard): (&Queues, &mut Outlets, usize),
+        session: &'a Session,
+        publish: &Publish<'_>,
+        (feeds, is_granted): (Feeds, bool),
+        wall: WallMs,
+    ) -> Result<Self, Stall> {
+        if session.is_releasing(publish.packet_id) {
+            return Err(Stall::Answers);
+        }
+        let of_kept = session.number();
+        if of_kept.is_some() && !queues.have_all_told() {
+            // Other shards may have had it before a crash.
+            return Err(Stall::Subscribers(shard));
+        }
+        let topic = session.topic_of(publish);
+        // A repeat goes to no sink: it must not wait for room in one.
+        if session.is_repeat(publish.packet_id) {
+            let is_granted = !topic.is_some_and(sys_topics::is_own);
+            return Ok(Self { of_kept, is_granted, feeds: Feeds::NONE, ..Self::default() });
+        }
+        if session.waits_for_release() {
+            return Err(Stall::Answers);
+        }
+        let taken_by = session.already_taken_by(publish.packet_id);
+        let was_taken = !taken_by.is_empty();
+        let exchange = Self { feeds, is_granted, taken_by, was_taken, of_kept, ..Self::default() };
+        let (Some(number), Some(topic)) = (of_kept.filter(|_| feeds.route && !was_taken), topic) else {
+            return Ok(exchange);
+        };
+        let message = message(topic, session.client_id(), session.username(), publish, wall);
+        match outlets.ask_slot(&message, number, session.awaits_beside_log()) {
+            ForSlot::Waits(stall) => Err(stall),
+            ForSlot::Elsewhere => Ok(exchange),
+            by_log @ ForSlot::TooLarge => Ok(Self { by_log: Some(by_log), is_logged: true, ..exchange }),
+            by_log @ ForSlot::Row(_) => {
+                // The route's sink does not get it.
+                let feeds = Feeds { route: false, ..feeds };
+                Ok(Self { feeds, was_taken: true, by_log: Some(by_log), is_logged: true, ..exchange })
+            }
+        }
+    }
+}
+
+/// Notes that a log gets the packet identifier of a message, and takes the row of the log of its slot.
+#[cold]
+#[inline(never)]
+fn write_down(
+    (session, outlets): (&mut Session, &mut Outlets),
+    publish: &Publish<'_>,
+    (key, number): (SessionKey, u32),
+    exchange: Option<(ForSlot, u64)>,
+    (now, wall): (Monotonic, WallMs),
+) {
+    match exchange {
+        Some((ForSlot::TooLarge, _)) => session.goes_beside_log(publish.packet_id),
+        Some((ForSlot::Row(row), of_kept)) => {
+            session.logged(publish.packet_id);
+            session.owes_one_more(number);
+            let topic = session.topic_of(publish).unwrap_or_default();
+            let message = message(topic, session.client_id(), session.username(), publish, wall);
+            let origin = Origin { session: of_kept, packet_id: publish.packet_id };
+            outlets.take_slot_row(row, &message, (Owner::Session(key).ticket(number), origin), (now, wall));
+        }
+        _ => session.logged(publish.packet_id),
+    }
+}
+
 impl Broker {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
     /// copies. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
@@ -59,30 +153,25 @@ impl Broker {
         let Source { conn, session: key, peer, .. } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
-        if publish.qos != QoS::AtMostOnce
-            && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
-        {
+        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Published::Stall(Stall::Answers);
         }
-        if publish.qos == QoS::ExactlyOnce && session.number().is_some() && !self.queues.have_all_told() {
-            // Other shards may have had it before a crash.
-            return Published::Stall(Stall::Subscribers(self.index));
-        }
-        // A repeat goes to no sink: it must not wait for room in one.
-        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
-        if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {
-            return Published::Stall(Stall::Answers);
-        }
-        let is_granted = is_repeat || session.is_granted_publish(publish);
+        let is_granted = session.is_granted_publish(publish);
         let session = &*session;
         let topic = session.topic_of(publish);
         let is_granted = is_granted && !topic.is_some_and(sys_topics::is_own);
-        let taken_by: &[u16] =
-            if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
-        let was_taken = !taken_by.is_empty();
-        let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         // A session refuses an unknown alias in a moment.
-        let feeds = if is_granted && !is_repeat && topic.is_some() { feeds } else { Feeds::NONE };
+        let feeds = if is_granted && topic.is_some() { feeds } else { Feeds::NONE };
+        let exchange = if publish.qos == QoS::ExactlyOnce {
+            let (queues, outlets) = (&self.queues, &mut self.outlets);
+            match Exchange::look((queues, outlets, self.index), session, publish, (feeds, is_granted), wall) {
+                Ok(exchange) => exchange,
+                Err(stall) => return Published::Stall(stall),
+            }
+        } else {
+            Exchange { feeds, is_granted, ..Exchange::default() }
+        };
+        let Exchange { feeds, is_granted, taken_by, was_taken, of_kept, by_log, mut is_logged } = exchange;
         let peer_address = self.outlets.rules.as_ref().and_then(|_| io.peer(conn));
         let told = Told::of(peer, publish.qos);
         let asking = Asking { told, already_taken_by: taken_by, feeds, peer: peer_address, wall, beside: None };
@@ -128,7 +217,6 @@ impl Broker {
             QoS::ExactlyOnce => M::PublishesQos2,
         });
         self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
-        let mut is_logged = false;
         let is_taken = match &reserved {
             Ok(reservation) => !reservation.is_refused(),
             Err(why) => *why == Unreserved::Unmatched,
@@ -144,7 +232,7 @@ impl Broker {
                 let ticket = number.map(|number| Owner::Session(key).ticket(number));
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
-                is_logged = origin.is_some();
+                is_logged |= origin.is_some();
                 if let Some(number) = number.filter(|_| std::mem::take(&mut sample.wanted)) {
                     sample.taken = Some((number, reservation.level()));
                 }
@@ -184,7 +272,8 @@ impl Broker {
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
-                session.logged(publish.packet_id);
+                let exchange = by_log.filter(|_| is_taken).zip(of_kept);
+                write_down((session, &mut self.outlets), publish, (key, number), exchange, (now, wall));
             }
         }
         if is_routed && is_taken {

@@ -1,10 +1,10 @@
-//! Subscriptions: checked, and entered where publishes look for them.
+//! Subscriptions: checked, and entered where publishes look for them. One that asks for the past has a gate ([`super::delivery::gates`]).
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::auth::acl;
+use crate::auth::acl::{self, Action};
 use crate::limits::{DEEP_FILTERS_OF_SESSION_MAX, WILD_FILTERS_OF_SESSION_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
@@ -15,7 +15,9 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Session, SessionKey, Subscription, SubscriptionRefused, Wish};
 
+use super::delivery::gates::Asked;
 use super::events::{clipped, denied, of_client, second};
+use super::past::{Past, past};
 use super::{Broker, Ring};
 
 /// The results of the filters of a SUBSCRIBE.
@@ -36,27 +38,80 @@ impl Broker {
             return Err(SubscriptionRefused::SHARE_NAME);
         }
         let options = session.granted(&wish);
-        let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
+        let matched = shared.map_or(wish.filter, |(_, filter)| filter);
+        let granted = session.may_read(matched);
         if granted == acl::Subscription::Refused {
-            self.numbers.count(M::SubscriptionsDenied);
-            let (client, username) = (session.client(), session.username());
-            let matched = shared.map_or(wish.filter, |(_, filter)| filter);
-            let rule = || session.why_filter_denied(matched);
-            denied(&mut self.teller, second(io.now()), "subscribe", client, username, wish.filter, rule);
+            self.deny(key, (Action::Receive, "subscribe"), (wish.filter, matched), io.now());
             return Err(SubscriptionRefused::DENIED);
         }
+        let past = wish.replay_from.map(|from| self.may_replay(io, key, (wish.filter, from))).transpose()?;
         self.sessions.may_subscribe(key, wish.filter)?;
         self.may_enter(key, wish.filter)?;
-        let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
+        if shared.is_some() && !self.delivery.shares.may_join(wish.filter) {
+            return Err(SubscriptionRefused::TOO_MANY_SHARES);
+        }
+        let gate = match past {
+            Some(_) => self.delivery.gates.next_number(),
+            None => {
+                self.delivery.gates.leave(key, wish.filter);
+                0
+            }
+        };
+        let filter = self.enter_filter((key, gate), wish.filter, options, wish.identifier, granted)?;
+        if shared.is_some() {
+            self.delivery.shares.ask_for_place(&filter);
+        }
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]; a share gets none (section 4.8.2).
-        let is_sent_retained = shared.is_none() && session.is_sent_retained(&filter, options);
+        let is_sent_retained = shared.is_none() && past.is_none() && session.is_sent_retained(&filter, options);
+        let conn = session.conn();
         let subscription = Subscription { filter, options, identifier: wish.identifier };
+        if let (Some(Past { start, topics }), Some(conn)) = (past, conn) {
+            // The past has what is retained, too.
+            self.retained.leave_replay(key, &subscription.filter);
+            let subscription = subscription.clone();
+            self.delivery.gates.close(Asked { gate, session: key, conn, subscription, start, topics });
+        }
         if is_sent_retained {
             self.retained.replay(key, subscription.clone());
         }
         self.sessions.subscribed(key, subscription);
         Ok(options)
+    }
+
+    /// Whether a session may be sent the past of a filter, and which part of it that is.
+    ///
+    /// # Errors
+    /// Why not.
+    fn may_replay(
+        &mut self,
+        io: &Ring<'_>,
+        key: SessionKey,
+        (filter, from): (&str, &str),
+    ) -> Result<Past, SubscriptionRefused> {
+        let past = past(&self.around.config, filter, from, io.wall())?;
+        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        // Each message is checked when it is sent.
+        if session.may_replay(filter) == acl::Subscription::Refused {
+            self.deny(key, (Action::Replay, "replay"), (filter, filter), io.now());
+            return Err(SubscriptionRefused::REPLAY_DENIED);
+        }
+        self.delivery.gates.have_room(key)?;
+        Ok(past)
+    }
+
+    /// Counts and reports a filter that the access control list denies. `matched`: its part that topics are compared with.
+    fn deny(
+        &mut self,
+        key: SessionKey,
+        (action, word): (Action, &'static str),
+        (filter, matched): (&str, &str),
+        now: Monotonic,
+    ) {
+        self.numbers.count(M::SubscriptionsDenied);
+        let Some(session) = self.sessions.get(key) else { return };
+        let rule = || session.why_filter_denied(action, matched);
+        denied(&mut self.teller, second(now), word, session.client(), session.username(), filter, rule);
     }
 
     /// Whether a session may add this filter. It may have few filters that have to be compared with every message, or as texts, and a shard
@@ -123,15 +178,20 @@ impl Broker {
 
     fn enter_filter(
         &mut self,
-        session: SessionKey,
+        (session, gate): (SessionKey, u32),
         filter: &str,
         options: SubscriptionOptions,
         identifier: u32,
         granted: acl::Subscription,
     ) -> Result<Arc<str>, SubscriptionRefused> {
         let is_checked = granted == acl::Subscription::Checked;
-        let subscriber = Subscriber { session, options, identifier, is_checked };
+        let subscriber = Subscriber { session, options, identifier, is_checked, gate };
         if topic::is_shared(filter) {
+            // What it would get is each instance's own.
+            let is_own = topic::split_shared(filter).is_some_and(|(_, matched)| matched.starts_with('$'));
+            if is_own && self.delivery.shares.are_by_groups() {
+                return Err(SubscriptionRefused::NO_SHARES);
+            }
             return self.join_share(filter, subscriber);
         }
         Ok(self.delivery.index.subscribe(filter, subscriber))
@@ -146,6 +206,7 @@ impl Broker {
             self.leave_share(key, filter);
         } else {
             self.delivery.index.unsubscribe(key, filter);
+            self.delivery.gates.leave(key, filter);
             self.retained.leave_replay(key, filter);
         }
         self.sessions.unsubscribed(key, filter)
@@ -168,7 +229,8 @@ impl Broker {
                 self.numbers.count(M::SubscriptionsDenied);
                 SubscriptionRefused::DENIED
             } else {
-                match self.enter_filter(key, &filter, options, identifier, granted) {
+                let gate = self.delivery.gates.number_of(key, &filter);
+                match self.enter_filter((key, gate), &filter, options, identifier, granted) {
                     Ok(_) => continue,
                     Err(refused) => refused,
                 }

@@ -77,6 +77,7 @@ impl Sources {
             Some(Pause::Room) => {
                 ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned()))
             }
+            Some(Pause::Start) => ("starting", Some("shards have not said yet what their slots need of it".to_owned())),
             Some(Pause::Taken) => ("starting", Some("another source reads it until it has stopped".to_owned())),
             None if state == Some(State::Missing) => (
                 "topic_missing",

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::window::Place;
 use crate::metrics::inspect::SeekTo;
-use crate::session::Settled;
+use crate::route::shares::{Share, ShareNumber};
+use crate::session::{RecordPlace, Settled};
 
 /// A letter of a source.
 #[derive(Debug)]
@@ -44,6 +45,31 @@ pub enum SourceLetter {
     Progress(Progress),
     /// Answers that keep records of the shard open that gets this.
     Settled(Vec<Settled>),
+    /// Slots have come to a shard. Their sessions have been given all records of `[broker]` below these places.
+    Needs {
+        /// The shard.
+        by: usize,
+        /// One place for each partition that the logs name.
+        needs: Arc<[RecordPlace]>,
+    },
+    /// A share of several instances has other members than before, to its home.
+    Share {
+        /// The share.
+        share: Arc<Share>,
+        /// Members wait until it has a place.
+        asks: bool,
+    },
+    /// Messages of a share that wait for members are other instances'.
+    ShareStopped {
+        /// The share.
+        share: ShareNumber,
+        /// Its home.
+        home: usize,
+        /// The home's numbers for the partitions of their records.
+        readers: Arc<[u32]>,
+    },
+    /// A share has its place.
+    SharePlaced,
 }
 
 /// A partition to be read.

@@ -151,6 +151,8 @@ impl Membership {
                 number: number(source),
                 group: terms.group.as_str().into(),
                 instance: terms.instance.as_deref().map(Into::into),
+                // The logs of sessions say which process goes on, and one that stood still may join once more before it learns of that.
+                comes_back: of.is_of_broker,
                 topics: terms.topics.clone(),
                 ..group::Settings::default()
             };

@@ -9,10 +9,13 @@
 //! | `window` | the open records of a partition |
 //! | `ruled` | rules that name the source |
 //! | `seek` | reading goes on at another place, as an operator wants it |
+//! | `positions` | partitions of `[broker]`: reading goes back for slots that have come |
 //! | `letters` | what the shards of a source write to each other |
 //! | `told` | metrics and events |
 //! | `inspect` | what the API shows |
 //! | `trial` | the message that would be made of a record |
+//! | `replay` | records of the past for one subscription |
+//! | `shares` | shared subscriptions of several instances |
 //! | `retained` | retained messages of the topic of `[broker]`, for a start |
 //! | `past` | records of any topic as messages, for trials of rules |
 //!
@@ -24,11 +27,14 @@ mod inspect;
 mod letters;
 mod membership;
 mod past;
+mod positions;
 mod reader;
 mod records;
+mod replay;
 mod retained;
 mod ruled;
 mod seek;
+mod shares;
 mod told;
 mod trial;
 mod window;
@@ -53,7 +59,10 @@ pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
 use self::membership::Membership;
+use self::positions::Needs;
 use self::reader::{Memory, Reader};
+use self::replay::Replays;
+use self::shares::GroupShares;
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
 use super::{Core, Ring, router, settings};
@@ -80,6 +89,8 @@ pub(super) struct Sources {
     memory: Memory,
     /// Memberships of this shard, by index of the source.
     memberships: BTreeMap<usize, Membership>,
+    replays: Replays,
+    shares: GroupShares,
     /// When clients were accepted first; before that nothing is read.
     opened_at: Option<Monotonic>,
     /// Whether the service stops: nothing is read any more.
@@ -94,6 +105,8 @@ pub(super) struct Sources {
     board_at: Option<Monotonic>,
     /// Sources of messages that nobody has after all, to be counted.
     unmet: Vec<usize>,
+    /// From where slots that have come need the partitions of `[broker]`.
+    needs: Needs,
     timer: Option<(Monotonic, TimerId)>,
 }
 
@@ -129,6 +142,8 @@ impl Sources {
             begun: 0,
             memory: Memory::default(),
             memberships: BTreeMap::new(),
+            replays: Replays::default(),
+            shares: GroupShares::default(),
             opened_at: None,
             is_ending: false,
             turn: 0,
@@ -136,6 +151,7 @@ impl Sources {
             report_at: Monotonic::NEVER,
             board_at: None,
             unmet: Vec::new(),
+            needs: Needs::default(),
             timer: None,
         }
     }
@@ -144,31 +160,25 @@ impl Sources {
     pub(super) fn are_off(&self, cluster: usize) -> bool {
         self.readers.values().all(|reader| reader.cluster != cluster)
             && self.memberships.values().all(|membership| membership.cluster != cluster)
+            && !self.shares.are_of(cluster)
     }
 
     /// Whether nothing is read any more, and no group has a member here.
     fn are_over(&self) -> bool {
-        self.readers.is_empty() && self.memberships.is_empty()
+        self.readers.is_empty() && self.memberships.is_empty() && self.shares.are_none()
     }
 
     /// Hands a cluster's client what consumer and members ask. True: there was something.
     pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
-        let mut any = false;
-        let consumer = &mut self.consumers[cluster];
-        while let Some(want) = consumer.take_want() {
-            any = true;
-            match want {
-                Want::Metadata(topic) => client.watch_metadata(&topic, now),
-                Want::Forget(topic) => client.unwatch_topic(&topic),
-                Want::Refresh => client.refresh_metadata(now),
-            }
-        }
-        while let Some(call) = consumer.take_request(now) {
-            any = true;
-            client.fetch(call, now);
-        }
+        let mut any = ask(&mut self.consumers[cluster], client, now, |client, topic| client.unwatch_topic(topic));
         for membership in self.memberships.values_mut().filter(|membership| membership.cluster == cluster) {
             any |= membership.ask(client, now);
+        }
+        if self.replays.are_of(cluster) {
+            any |= self.replays.ask(client, now);
+        }
+        if self.shares.are_of(cluster) {
+            any |= self.shares.ask(client, now);
         }
         any
     }
@@ -184,15 +194,34 @@ impl Sources {
             self.show_soon(now);
         }
         let consumer = &mut self.consumers[cluster];
+        let replays = Some(&mut self.replays).filter(|replays| replays.are_of(cluster));
+        let shares = Some(&mut self.shares).filter(|shares| shares.are_of(cluster));
         match event {
-            ClientEvent::Cluster(id) => consumer.on_cluster(&id),
+            ClientEvent::Cluster(id) => {
+                consumer.on_cluster(&id);
+                replays.into_iter().for_each(|replays| replays.on_cluster(&id));
+                shares.into_iter().for_each(|shares| shares.on_cluster(&id));
+            }
             ClientEvent::Metadata(topics) => {
                 consumer.on_metadata(&topics, now);
+                replays.into_iter().for_each(|replays| replays.on_metadata(&topics, now));
+                shares.into_iter().for_each(|shares| shares.on_metadata(&topics, now));
                 for membership in self.memberships.values_mut().filter(|of| of.cluster == cluster) {
                     membership.on_metadata(&topics);
                 }
             }
+            ClientEvent::Fetch { id, result } if GroupShares::is_theirs(id) => {
+                if let Some(shares) = shares {
+                    shares.on_fetched(id, result, now);
+                }
+            }
+            ClientEvent::Fetch { id, result } if Replays::is_theirs(id) => {
+                if let Some(replays) = replays {
+                    replays.on_answer(id, result, now);
+                }
+            }
             ClientEvent::Fetch { id, result } => consumer.on_answer(id, result, now),
+            ClientEvent::Member(answer) if self.shares.on_answer(&answer, now) => {}
             ClientEvent::Member(answer) => {
                 if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
                     membership.on_answer(&answer, now);
@@ -206,12 +235,32 @@ impl Sources {
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
         let memberships = self.memberships.values().filter(|membership| membership.cluster == cluster);
         let members = memberships.map(Membership::next_request).min().unwrap_or(Monotonic::NEVER);
-        self.consumers[cluster].next_deadline().min(members)
+        let replays = if self.replays.are_of(cluster) { self.replays.next_deadline() } else { Monotonic::NEVER };
+        let shares = if self.shares.are_of(cluster) { self.shares.next_deadline() } else { Monotonic::NEVER };
+        self.consumers[cluster].next_deadline().min(members).min(replays).min(shares)
     }
 }
 
 fn mappings(config: &Config) -> Vec<Mapping> {
     config.sources.iter().map(|source| Mapping::new(config, source)).collect()
+}
+
+/// Hands a client what a consumer asks. `forgets` is called for each topic that the consumer reads no more. True: there was something.
+fn ask(consumer: &mut Consumer, client: &mut Client, now: Monotonic, forgets: impl Fn(&mut Client, &str)) -> bool {
+    let mut any = false;
+    while let Some(want) = consumer.take_want() {
+        any = true;
+        match want {
+            Want::Metadata(topic) => client.watch_metadata(&topic, now),
+            Want::Forget(topic) => forgets(client, &topic),
+            Want::Refresh => client.refresh_metadata(now),
+        }
+    }
+    while let Some(call) = consumer.take_request(now) {
+        any = true;
+        client.fetch(call, now);
+    }
+    any
 }
 
 impl Core {
@@ -271,8 +320,8 @@ impl Core {
     /// Does what sources have to do in a turn: answers settle records, records become messages, and shards learn how far it is. True: there
     /// may be rows for sinks, or requests.
     pub(super) fn work_on_sources(&mut self, io: &mut Ring<'_>) -> bool {
-        let mut any = self.settle_records();
-        if !self.sources.are_over() || self.sources.board_at.is_some() {
+        let mut any = self.settle_records() | self.replay_records(io) | self.work_on_shares(io);
+        if !self.sources.are_over() || !self.sources.replays.are_none() || self.sources.board_at.is_some() {
             any |= self.read_records(io);
             self.report_progress(io);
             any |= self.step_memberships(io.now());
@@ -380,6 +429,11 @@ impl Core {
             SourceLetter::Stop { source, generation, is_lost } => {
                 self.stop_reading((source, generation), is_lost, (now, wall));
             }
+            SourceLetter::Needs { by, needs } => self.slots_need(by, &needs, now),
+            SourceLetter::Share { share, asks } => self.share_heard(share, asks, now),
+            SourceLetter::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
+            // The turn looks at the packets that wait.
+            SourceLetter::SharePlaced => {}
             SourceLetter::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);
@@ -394,7 +448,7 @@ impl Core {
         let Some(of) = config.sources.get(source) else { return };
         let id = self.sources.begun;
         self.sources.begun = id.wrapping_add(1);
-        self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
+        self.sources.readers.insert(id, Reader::new((source, of), generation, given, now));
         self.sources.assign(&config, id, wall);
     }
 
@@ -404,6 +458,8 @@ impl Core {
         let readers = self.sources.next_look(&self.broker.around.config);
         let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
+        let at = at.min(self.sources.replays.next_look()).min(self.sources.next_tell(io.now()));
+        let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now()));
         Timer::Sources.fires_by(at, &mut self.sources.timer, io);
     }
 

@@ -1,8 +1,10 @@
 //! A partition of a source, on the shard that reads it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::letters::{Given, Progress, Reached, SourceLetter};
+use super::positions::OfRoute;
 use super::window::{Answered, Place, Window};
 use super::{STOPPING, Sources, home};
 use crate::config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
@@ -22,6 +24,8 @@ pub(super) enum Pause {
     Room,
     /// A bad record, and `on_bad_record = "stop"`; or Kafka refuses its dead letter for good.
     Bad,
+    /// It is one of `[broker]`'s, and not all shards have said what their slots need.
+    Start,
     /// Another source still reads it, and has not been told here that it is to stop: a topic has moved between sources in a reload.
     Taken,
 }
@@ -34,6 +38,8 @@ pub(super) struct Reader {
     pub(super) generation: u64,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
+    /// The topic's index among those of `[broker]`, if it is one.
+    pub(super) of_broker: Option<u16>,
     /// The window; `None`: no record has been read yet, and where reading begins is not known.
     pub(super) window: Option<Window>,
     pub(super) pause: Option<Pause>,
@@ -53,6 +59,8 @@ pub(super) struct Reader {
     pub(super) report_at: Monotonic,
     /// Reading has stopped, and open records are waited for until then.
     stopping: Option<Monotonic>,
+    /// The partition is one of `[broker]`'s, and how it is read was said to the shards.
+    pub(super) of_route: Option<OfRoute>,
 }
 
 /// The memory for open records of all windows of a shard: once `fetch_memory` is in use each has an equal part of it, so that full ones do not
@@ -66,6 +74,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    pub(super) fn new(used: usize, most: usize, readers: usize) -> Self {
+        Self { used, most, readers }
+    }
+
     /// Bytes that a window of this source may hold.
     fn of_window(self, of: &Source) -> usize {
         if self.used < self.most { of.window_bytes } else { of.window_bytes.min(self.most / self.readers.max(1)) }
@@ -77,7 +89,7 @@ impl Memory {
     }
 
     /// Whether a window that was full has room again.
-    fn has_room_again(self, window: &Window, of: &Source) -> bool {
+    pub(super) fn has_room_again(self, window: &Window, of: &Source) -> bool {
         window.len() <= of.window_messages / 4 * 3 && window.bytes() <= self.of_window(of) / 4 * 3
     }
 }
@@ -96,9 +108,18 @@ fn assignment(of: &Source, reader: &Reader, wall: WallMs) -> Assignment {
         Some(Place { offset, leader_epoch }) => Start::Offset { offset, leader_epoch },
         None => Start::At(reset),
     };
+    assigned(of, ((&*reader.topic).into(), reader.partition), (start, reset))
+}
+
+/// A partition of a source for a consumer: where it begins, and where it goes on when that is not in the log.
+pub(super) fn assigned(
+    of: &Source,
+    (topic, partition): (Rc<str>, i32),
+    (start, reset): (Start, consumer::Place),
+) -> Assignment {
     Assignment {
-        topic: (&*reader.topic).into(),
-        partition: reader.partition,
+        topic,
+        partition,
         start,
         bytes: of.fetch_bytes,
         reset,
@@ -111,14 +132,16 @@ fn assignment(of: &Source, reader: &Reader, wall: WallMs) -> Assignment {
 }
 
 impl Reader {
-    pub(super) fn new(source: usize, cluster: usize, generation: u64, given: Given, now: Monotonic) -> Self {
+    pub(super) fn new((source, of): (usize, &Source), generation: u64, given: Given, now: Monotonic) -> Self {
         let Given { topic, partition, committed } = given;
+        let index = of.routes().position(|(name, _)| *name == *topic).filter(|_| of.is_of_broker);
         Self {
             source,
-            cluster,
+            cluster: of.cluster,
             generation,
             topic,
             partition,
+            of_broker: index.and_then(|index| u16::try_from(index).ok()),
             window: committed.map(Window::new),
             pause: None,
             trying: None,
@@ -129,6 +152,7 @@ impl Reader {
             reported: committed,
             report_at: now,
             stopping: None,
+            of_route: None,
         }
     }
 
@@ -185,13 +209,16 @@ impl Sources {
         let assignment = assignment(&config.sources[reader.source], reader, wall);
         let is_taken = !self.consumers[reader.cluster].assign(id, assignment);
         reader.pause = is_taken.then_some(Pause::Taken);
+        if !is_taken && reader.of_broker.is_some() && reader.of_route.is_none() {
+            reader.pauses(&mut self.consumers[reader.cluster], id, Pause::Start);
+        }
     }
 
     /// One of the answers that a record waits for has come.
     pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
         // A partition that is read no more is committed no more.
-        let Some(reader) = self.readers.get_mut(&record.reader) else { return };
+        let Some(reader) = self.readers.get_mut(&record.reader) else { return self.shares.settle(settled, rules) };
         if let Some(window) = &mut reader.window {
             let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
@@ -209,14 +236,14 @@ impl Sources {
     pub(super) fn resume_with_room(&mut self, config: &Config, is_freed: bool) {
         let windows = self.readers.values().filter_map(|reader| reader.window.as_ref());
         let used = windows.map(Window::bytes).sum();
-        let memory = Memory { used, most: config.delivery.fetch_memory, readers: self.readers.len() };
+        let memory = Memory::new(used, config.delivery.fetch_memory, self.readers.len());
         self.memory = memory;
         for (id, reader) in &mut self.readers {
             let has_room = match (reader.pause, &reader.window) {
                 (Some(Pause::Window), Some(window)) => memory.has_room_again(window, &config.sources[reader.source]),
                 (Some(Pause::Window), None) => true,
                 (Some(Pause::Room), _) => is_freed,
-                (Some(Pause::Bad | Pause::Taken) | None, _) => false,
+                (Some(Pause::Bad | Pause::Start | Pause::Taken) | None, _) => false,
             };
             if has_room {
                 reader.resumes(&mut self.consumers[reader.cluster], *id);

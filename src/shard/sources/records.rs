@@ -81,6 +81,9 @@ impl Core {
         for place in 0..clusters {
             let cluster = (sources.turn + place) % clusters;
             sources.take_consumer_news(broker, &config, cluster, io.now());
+            if config.is_of_broker(cluster) {
+                sources.step_routes(broker, &config, io.now());
+            }
             while sources.read_record(io, broker, &config, cluster) {
                 count += 1;
                 if io.is_over_after(count) {
@@ -229,14 +232,19 @@ impl Sources {
         let of = mapped_record(&reader.topic, reader.partition, &record);
         let client = of.header(CLIENT_ID.as_bytes()).filter(|_| source.is_of_broker);
         let client = client.and_then(|client| std::str::from_utf8(client).ok());
+        let at_hand = reader.of_route.as_ref().map(|of| of.at_hand(record.offset));
+        let is_again = at_hand.is_some_and(|at_hand| at_hand.is_again);
         match mapping.message(&of, wall, scratch) {
             Ok(message) => {
                 let publish = publish(&message);
+                broker.delivery.at_hand = at_hand;
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
+                        let beside = beside.filter(|_| !is_again);
                         offer(io, broker, source, &publish, (time, message.hops, beside), (claimed, client))
                     });
+                broker.delivery.at_hand = None;
                 match offered {
                     Err(_) => {
                         reader.pauses(consumer, id, Pause::Room);
@@ -253,6 +261,8 @@ impl Sources {
                         };
                         let in_grace = is_message && opened_at.is_none_or(|at| now < at.after(source.start_grace));
                         let parks = Parks { if_nobody: parks || in_grace, if_unmet: parks && !message.retain };
+                        // Everybody but slots that have come has had it.
+                        let offered = if is_again && offered == Offered::Nobody { Offered::Taken(0) } else { offered };
                         offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
@@ -347,7 +357,12 @@ fn offer(
     let feeds = Feeds { sinks, rules, subscribers, ..Feeds::NONE };
     let feeds = match is_message {
         false => Feeds::NONE,
-        true if source.is_of_broker => Feeds { retained: publish.retain, ..feeds },
+        true if source.is_of_broker => {
+            let at_hand = broker.delivery.at_hand;
+            let rules = feeds.rules && !at_hand.is_some_and(|at_hand| at_hand.is_again);
+            let retained = publish.retain && !at_hand.is_some_and(|at_hand| at_hand.is_retained);
+            Feeds { retained, rules, ..feeds }
+        }
         true => broker.feeds(feeds),
     };
     // The publisher of a record of `[broker]` is who it was; of any other one it is the source.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Sources;
 use super::letters::SourceLetter;
+use super::positions::OfRoute;
 use super::reader::{Pause, Reader};
 use super::window::{Place, Window};
 use crate::kafka::consumer::{self, Start};
@@ -25,6 +26,12 @@ const fn start(to: SeekTo) -> Start {
 }
 
 impl Reader {
+    /// Reading goes on here, in the same log.
+    pub(super) fn goes_to(&mut self, at: Place) {
+        self.is_sought = true;
+        self.starts_at(at);
+    }
+
     /// Reading begins here, unless it has begun and nobody has wanted another place.
     pub(super) fn starts_at(&mut self, at: Place) {
         match &mut self.window {
@@ -60,6 +67,7 @@ impl Sources {
             reader.resumes(consumer, *id);
             (reader.trying, reader.trouble) = (None, None);
             reader.is_sought = true;
+            reader.of_route.iter_mut().for_each(OfRoute::is_wanted_anew);
             if let SeekTo::Offset(offset) = to {
                 reader.starts_at(Place { offset, leader_epoch: -1 });
             }

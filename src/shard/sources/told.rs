@@ -2,6 +2,7 @@
 
 use super::Sources;
 use super::membership::Told;
+use super::positions::OfRoute;
 use super::reader::Pause;
 use super::window::{Place, Window};
 use crate::config::Config;
@@ -36,7 +37,7 @@ fn number(offset: i64) -> u64 {
 
 impl WhyReset {
     /// The reason in words.
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::OutOfRange => {
                 "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there"
@@ -90,6 +91,9 @@ impl Sources {
                     let at = Place { offset: to, leader_epoch: -1 };
                     reader.is_sought = false;
                     reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
+                    if to < from || why == WhyReset::Recreated {
+                        reader.of_route.iter_mut().for_each(OfRoute::is_wanted_anew);
+                    }
                     // As with a start: the group may have no place any more, or one of another log.
                     (reader.report_at, self.report_at) = (now, now);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {

@@ -140,6 +140,11 @@ impl Window {
         self.next = Place { offset: offset + 1, leader_epoch };
     }
 
+    /// The offset after the last record that was taken up, or where reading begins.
+    pub(super) fn next_offset(&self) -> i64 {
+        self.next.offset
+    }
+
     /// Reading goes on at this offset: what lies before it holds no record.
     pub(super) fn passes_to(&mut self, offset: i64) {
         self.next.offset = self.next.offset.max(offset);

@@ -1,13 +1,9 @@
 //! One partition: its log, and what its leader remembers of producers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
+use crate::kafka::model::{Producers, Sent};
 use crate::kafka::types::NodeId;
-
-/// Batches that Kafka remembers of a producer.
-pub(in crate::sim) const REMEMBERED: usize = 5;
-/// `producer.id.expiration.ms`, by record time.
-const FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
 
 /// A batch in the log.
 #[derive(Clone, Debug)]
@@ -37,16 +33,12 @@ impl Entry {
     pub(super) fn end(&self) -> i64 {
         self.base_offset + self.rows.len() as i64
     }
-}
 
-#[derive(Clone, Debug)]
-struct Known {
-    epoch: i16,
-    /// First and last sequence, base offset.
-    batches: VecDeque<(i32, i32, i64)>,
-    max_timestamp: i64,
-    /// The last of them came late, when the partition had forgotten its producer.
-    stray: bool,
+    fn sent(&self) -> Sent {
+        let Self { producer, epoch, first, last, base_offset, max_timestamp, .. } = *self;
+        let is_stray = self.late && self.forgotten;
+        Sent { producer, epoch, first, last, base_offset, newest_ms: max_timestamp, is_stray }
+    }
 }
 
 /// The log of one partition, and its producers as the leader remembers them.
@@ -64,7 +56,7 @@ pub(in crate::sim) struct Log {
     pub(in crate::sim) few: bool,
     /// Places in `entries` before this one were taken by retention.
     pub(in crate::sim) start: usize,
-    known: BTreeMap<i64, Known>,
+    known: Producers,
     /// Its topic was made anew.
     pub(in crate::sim) anew: bool,
     /// Producers of which a new leader knew nothing.
@@ -73,10 +65,6 @@ pub(in crate::sim) struct Log {
     pub(in crate::sim) begun_late: BTreeSet<i64>,
     /// Producers that were known once.
     met: BTreeSet<i64>,
-}
-
-fn next_sequence(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
 }
 
 impl Log {
@@ -89,7 +77,7 @@ impl Log {
             slow: false,
             few: false,
             start: 0,
-            known: BTreeMap::new(),
+            known: Producers::default(),
             anew: false,
             unseated: BTreeSet::new(),
             begun_late: BTreeSet::new(),
@@ -106,29 +94,16 @@ impl Log {
     /// # Errors
     /// Kafka's code. `Ok` with an offset: it is there already.
     pub(in crate::sim) fn check(&self, producer: i64, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, i16> {
-        // A producer that is not known may begin anywhere.
-        let Some(known) = self.known.get(&producer) else { return Ok(None) };
-        if epoch < known.epoch {
-            return Err(47);
-        }
-        if epoch > known.epoch {
-            return if first == 0 { Ok(None) } else { Err(45) };
-        }
-        if let Some(same) = known.batches.iter().find(|batch| (batch.0, batch.1) == (first, last)) {
-            return Ok(Some(same.2));
-        }
-        let follows = known.batches.back().is_none_or(|batch| next_sequence(batch.1) == first);
-        if follows { Ok(None) } else { Err(45) }
+        self.known.check(producer, epoch, first, last)
     }
 
     /// Appends a batch that has been checked.
     pub(in crate::sim) fn append(&mut self, mut entry: Entry) {
         entry.base_offset = self.end();
         if entry.producer >= 0 {
-            let known = self.known.get(&entry.producer);
-            let stranger = known.is_none();
+            let stranger = !self.known.knows(entry.producer);
             entry.forgotten = stranger && (self.anew || self.met.contains(&entry.producer))
-                || entry.late && known.is_some_and(|known| known.stray);
+                || entry.late && self.known.is_stray(entry.producer);
             let anew = self.met.insert(entry.producer) && self.anew;
             if stranger
                 && entry.first != 0
@@ -138,27 +113,12 @@ impl Log {
             {
                 self.begun_late.insert(entry.producer);
             }
-            self.remember(&entry);
+            self.known.remember(&entry.sent());
         }
         self.entries.push(entry);
         if !self.slow {
             self.high = self.end();
         }
-    }
-
-    fn remember(&mut self, entry: &Entry) {
-        let fresh = Known { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0, stray: false };
-        let known = self.known.entry(entry.producer).or_insert(fresh);
-        if known.epoch != entry.epoch {
-            known.epoch = entry.epoch;
-            known.batches.clear();
-        }
-        known.batches.push_back((entry.first, entry.last, entry.base_offset));
-        if known.batches.len() > REMEMBERED {
-            known.batches.pop_front();
-        }
-        known.max_timestamp = entry.max_timestamp;
-        known.stray = entry.late && entry.forgotten;
     }
 
     /// Followers have it all.
@@ -174,14 +134,12 @@ impl Log {
 
     /// Forgets all but the last `batches` batches of each producer.
     pub(in crate::sim) fn remember_only(&mut self, batches: usize) {
-        for known in self.known.values_mut() {
-            known.batches.drain(..known.batches.len().saturating_sub(batches));
-        }
+        self.known.remember_only(batches);
     }
 
     /// The check of every ten minutes.
     pub(in crate::sim) fn forget(&mut self, wall_ms: i64) {
-        self.known.retain(|_, known| wall_ms - known.max_timestamp < FORGOTTEN_AFTER_MS);
+        self.known.forget(wall_ms);
     }
 
     /// The next leader lacks the last batches, as many of them as it likes, but none that is replicated. They are returned. What it
@@ -192,14 +150,10 @@ impl Log {
         let lost = self.entries.split_off(keep);
         self.high = self.end();
         if !lost.is_empty() {
-            let knew: Vec<i64> = self.known.keys().copied().collect();
-            self.known.clear();
-            let entries = std::mem::take(&mut self.entries);
-            for entry in entries.iter().filter(|entry| knew.contains(&entry.producer)) {
-                self.remember(entry);
-            }
-            self.entries = entries;
-            self.unseated.extend(knew.iter().filter(|producer| !self.known.contains_key(producer)));
+            // Reading again, it may know nothing of some of these any more.
+            let knew: Vec<i64> = self.known.described().map(|(producer, ..)| producer).collect();
+            self.known.read_again(self.entries.iter().map(Entry::sent));
+            self.unseated.extend(knew.iter().filter(|producer| !self.known.knows(**producer)));
         }
         lost
     }
@@ -212,7 +166,7 @@ impl Log {
 
     /// What DescribeProducers says of a producer: epoch and last sequence.
     pub(in crate::sim) fn described(&self, producer: i64) -> Option<(i16, i32)> {
-        let known = self.known.get(&producer)?;
-        Some((known.epoch, known.batches.back()?.1))
+        let (_, epoch, last) = self.known.described().find(|(known, ..)| *known == producer)?;
+        Some((epoch, last))
     }
 }

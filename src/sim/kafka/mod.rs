@@ -6,4 +6,4 @@ mod cluster;
 mod log;
 
 pub(super) use cluster::{Appended, Cluster, Wait};
-pub(super) use log::{Entry, Log, REMEMBERED};
+pub(super) use log::{Entry, Log};

@@ -4,8 +4,8 @@ import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
 import { readFileSync } from 'node:fs';
 import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
-import { PRESETS, kindOf, read, show } from '../../../dashboard/fields.js';
-import { between, graph, having, steps, ways } from '../../../dashboard/flow.js';
+import { PRESETS, kindOf, read, sentence, show } from '../../../dashboard/fields.js';
+import { between, graph, seriesOf, steps, way } from '../../../dashboard/flow.js';
 import { EXAMPLES, SAMPLE, context, kindOf as kindOfSql } from '../../../dashboard/sql.js';
 import { bytes, count, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
@@ -21,6 +21,13 @@ test('statements stand as they are, and what TOML allows no literal text', () =>
   assert.equal(toml({ sql: 'SELECT 1 FROM "t"' }), `sql = 'SELECT 1 FROM "t"'\n`);
   assert.equal(toml({ sql: `SELECT 'x' FROM "t"` }), `sql = '''SELECT 'x' FROM "t"'''\n`);
   for (const text of [`"'''`, `"x'`, '"\u0000', '"\r\n', '\\']) assert.equal(toml({ text }), `text = ${JSON.stringify(text)}\n`);
+});
+
+test('a sentence of the schema stands alone', () => {
+  assert.equal(sentence('Templates are over the output of the rule: see below. A `_` is kept.'), 'Templates are over the output of the rule. A `_` is kept.');
+  assert.equal(sentence('A JSON object, see below.'), 'A JSON object.');
+  assert.equal(sentence('All templates: see [SQL.md](SQL.md#republishing). Not by variables of the environment.'), 'All templates.');
+  assert.equal(sentence('Clients see below what they may: seen [here](X.md).'), 'Clients see below what they may: seen here.');
 });
 
 test('a difference keeps what is the same and has old lines in front of new ones', () => {
@@ -86,35 +93,19 @@ test('values of fields are read as they are shown, and what is empty is not set'
   assert.equal(kindOf({ type: 'array', items: { properties: {} } }), 'tables');
 });
 
-test('a way of messages for each filter of a sink, FROM of a rule, topic of a source and direction of a bridge', () => {
-  const sinks = [{ name: 'a', filters: ['x/#', 'y'], kafka: 'k', topic: 'A', state: 'running' }, { name: 'b', filters: [], kafka: 'k', topic: null }];
-  const rules = [
-    { name: 'r', from: ['z/#', '$bridges/kafka_consumer:s', '$events/client/connected'], sinks: ['b', 'gone'], republish: [{ topic: 'made/${x}' }] },
-    { name: 'prints', from: ['q'], sinks: [] },
+test('ways of messages as a picture', () => {
+  const step = (kind, name) => ({ kind, name, cluster: kind === 'kafka' ? 'k' : null, state: null, reason: null, in_per_second: 1, out_per_second: null });
+  // As `GET /flow` has them: `origin > from > rule > to > at`, `-` where there is none.
+  const given = [
+    '- > topic x/# > - > sink a > kafka A', '- > topic z/# > rule r > sink b > kafka B', '- > topic z/# > rule r > topic made/${x} > -', 'kafka in > source s > rule r > sink b > kafka B',
+    '- > topic q > rule prints > - > -', 'kafka in > source s > - > topic m/1 > -', 'remote mqtt://far > in plant > - > topic p/# > -', '- > topic alarm/# > - > out plant > remote mqtt://far',
   ];
-  const sources = [{ name: 's', topics: { in: 'm/1', only: '' }, kafka: 'k' }];
-  const bridges = [{ name: 'plant', remote: 'mqtt://far' }];
-  const config = { plant: { in: [{ filters: 'p/#', topic: '${topic}' }], out: [{ filters: ['alarm/#', 'state'] }] } };
-  const all = ways({ sinks, rules, sources, bridges, config });
-  const shown = all.map((way) => steps(way).map(({ kind, text }) => `${kind} ${text}`).join(' > '));
-  assert.deepEqual(shown, [
-    'topic x/# > sink a > kafka A',
-    'topic y > sink a > kafka A',
-    'topic z/# > rule r > sink b > kafka a template',
-    'topic z/# > rule r > topic made/${x}',
-    'kafka in > source s > rule r > sink b > kafka a template',
-    'kafka in > source s > rule r > topic made/${x}',
-    'kafka only > source s > rule r > sink b > kafka a template',
-    'kafka only > source s > rule r > topic made/${x}',
-    'event $events/client/connected > rule r > sink b > kafka a template',
-    'event $events/client/connected > rule r > topic made/${x}',
-    'topic q > rule prints',
-    'kafka in > source s > topic m/1',
-    'remote mqtt://far > bridge plant > topic p/#'.replace('bridge', 'in'),
-    'topic alarm/# > out plant > remote mqtt://far',
-    'topic state > out plant > remote mqtt://far',
-  ]);
-  assert.deepEqual(having('ALARM', all).length, 1);
+  const made = (text) => (text === '-' ? null : step(...text.split(' ')));
+  const all = given.map((text) => Object.fromEntries(text.split(' > ').map((one, i) => [['origin', 'from', 'rule', 'to', 'at'][i], made(one)]))).map(way);
+  const shown = all.map((one) => steps(one).map(({ kind, text }) => `${kind} ${text}`).join(' > '));
+  assert.deepEqual(shown, given.map((text) => text.split(' > ').filter((one) => one !== '-').join(' > ')));
+  assert.deepEqual([all[7].to.page, all[7].to.of, all[7].to.rate, all[0].at.cluster, all[0].from.page], ['bridges', 'bridge', { in: 1, out: null }, 'k', undefined]);
+  assert.deepEqual([seriesOf(all[7].to, 'in'), seriesOf(all[1].rule, 'in').length], [['delivered_per_second'], 3]);
   const { nodes, edges, rows } = graph(all);
   assert.equal(nodes.filter(({ kind }) => kind !== 'way').length, new Set(shown.flatMap((way) => way.split(' > '))).size + 1, 'a remote is on both sides');
   assert.equal(rows, Math.max(...[0, 1, 2, 3, 4].map((column) => nodes.filter((one) => one.column === column).length)));
@@ -123,15 +114,15 @@ test('a way of messages for each filter of a sink, FROM of a rule, topic of a so
     assert.deepEqual(places, places.map((_, i) => i), 'no two in one place');
   }
   // What goes along: what a rule leaves, what a sink gets; a rule gets the records of a source.
-  const now = (of, names) => `${of.text} ${names.join('+')}`;
+  const now = (of, which) => `${of.text} ${which}`;
   const rate = (a, b) => edges.filter((path) => path[0].text === a && path.at(-1).text === b).map((path) => between(path[0], path.at(-1), now))[0];
   for (const path of edges) path.slice(1).forEach((one, i) => assert.equal(one.column, path[i].column + 1, 'a line has a place in each column'));
-  assert.equal(rate('x/#', 'a'), 'a records_in_per_second');
-  assert.equal(rate('r', 'b'), 'r passed_per_second');
-  assert.equal(rate('s', 'r'), 's records_per_second');
-  assert.equal(rate('s', 'm/1'), 's published_per_second');
-  assert.equal(rate('z/#', 'r'), 'r passed_per_second+filtered_per_second+failed_per_second');
-  assert.equal(rate('alarm/#', 'plant'), 'plant delivered_per_second');
+  assert.equal(rate('x/#', 'a'), 'a in');
+  assert.equal(rate('r', 'b'), 'r out');
+  assert.equal(rate('s', 'r'), 's in');
+  assert.equal(rate('s', 'm/1'), 's out');
+  assert.equal(rate('z/#', 'r'), 'r in');
+  assert.equal(rate('alarm/#', 'plant'), 'plant in');
 });
 
 test('what a statement is tried on is what the API takes', () => {

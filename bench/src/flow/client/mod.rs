@@ -161,10 +161,15 @@ impl Client {
         self.slots.iter_mut().for_each(|slot| slot.on_wire = false);
     }
 
-    /// Puts a PINGREQ if the connection was silent for half its keep-alive.
-    pub(crate) fn keep_alive(&mut self, now_ns: u64, tally: &mut Tally) {
+    /// When the PINGREQ was put that waits for its answer.
+    pub(crate) fn pinged_ns(&self) -> Option<u64> {
+        self.ping_ns
+    }
+
+    /// Puts a PINGREQ if nothing was sent for half the keep-alive, or nothing heard since `heard_ns`.
+    pub(crate) fn keep_alive(&mut self, now_ns: u64, heard_ns: u64, tally: &mut Tally) {
         let half_ns = u64::from(self.manner.keep_alive_s) * 500_000_000;
-        let silent = half_ns > 0 && now_ns.saturating_sub(self.last_out_ns) >= half_ns;
+        let silent = half_ns > 0 && now_ns.saturating_sub(self.last_out_ns.min(heard_ns)) >= half_ns;
         if silent && self.state == State::Open && self.ping_ns.is_none() {
             self.ping(now_ns, tally);
         }

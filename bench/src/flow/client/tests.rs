@@ -157,6 +157,20 @@ fn a_client_that_is_to_end_sends_nothing_new() {
 }
 
 #[test]
+fn a_client_that_hears_nothing_asks() {
+    let mut scene = Scene::new("0:1:0", false);
+    scene.connect(&[0x20, 2, 0, 0]);
+    let at = |seconds: u64| seconds * 1_000_000_000;
+    scene.client.last_out_ns = at(15);
+    scene.client.keep_alive(at(16), at(16), &mut scene.tally);
+    assert_eq!((scene.client.pinged_ns(), scene.sent()), (None, Vec::new()));
+    scene.client.keep_alive(at(16), at(1), &mut scene.tally);
+    assert_eq!((scene.client.pinged_ns(), scene.sent()), (Some(at(16)), vec!["c0".to_owned()]));
+    scene.hear(&[0xd0, 0]).unwrap();
+    assert_eq!(scene.client.pinged_ns(), None);
+}
+
+#[test]
 fn what_was_refused_is_not_sent_again() {
     let mut scene = Scene::new("0:1:0", true);
     scene.connect(&[0x20, 3, 0, 0, 0]);

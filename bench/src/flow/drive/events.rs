@@ -73,6 +73,7 @@ impl Driver<'_> {
                 Io::Blocked => return true,
                 Io::Closed => return false,
             };
+            link.heard_ns = now_ns;
             let before = link.client.state;
             if let Err(error) = link.client.hear(&self.scratch[..count], now_ns, self.plan, &mut self.tally) {
                 self.tally.violation(format!("client {index}: {error:#}"));

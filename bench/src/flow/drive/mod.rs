@@ -42,7 +42,10 @@ pub(crate) struct Outcome {
 
 /// What a run is told beside the plan.
 pub(crate) struct Terms {
-    pub(crate) target: SocketAddr,
+    /// The server's instances.
+    pub(crate) targets: Vec<SocketAddr>,
+    /// How long an answer to CONNECT or PINGREQ may take.
+    pub(crate) silence: Option<Duration>,
     pub(crate) pace: Pace,
     pub(crate) timeout: Duration,
     /// For answers once nothing new is sent.
@@ -89,7 +92,8 @@ pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Time
 
 struct Driver<'a> {
     plan: &'a Plan,
-    target: SocketAddr,
+    targets: Vec<SocketAddr>,
+    silence_ns: Option<u64>,
     /// Counts the service's starts.
     generation: u32,
     control: Option<Control>,
@@ -114,14 +118,15 @@ struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     fn new(plan: &'a Plan, manner: Manner, terms: Terms) -> anyhow::Result<Self> {
-        let Terms { target, pace, control, events, .. } = terms;
+        let Terms { targets, silence, pace, control, events, .. } = terms;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         if let Some(control) = &control {
             epoll::add(&poll, control.fd(), epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
         }
         Ok(Self {
             plan,
-            target,
+            targets,
+            silence_ns: silence.map(|silence| silence.as_nanos() as u64),
             generation: 0,
             control,
             ended_ns: None,
@@ -157,7 +162,11 @@ impl<'a> Driver<'a> {
         while self.connecting < CONNECTING_MAX {
             let Some(index) = self.to_connect.pop_front() else { break };
             self.connecting += 1;
-            if self.links[index as usize].connect(self.target, self.generation, &self.poll).is_err() {
+            let link = &mut self.links[index as usize];
+            let draw = mix(u64::from(index) << 32 | u64::from(link.generation));
+            let target = self.targets[draw as usize % self.targets.len()];
+            (link.begun_ns, link.heard_ns) = (now_ns, now_ns);
+            if link.connect(target, self.generation, &self.poll).is_err() {
                 self.lost(index, now_ns);
             }
         }
@@ -202,11 +211,13 @@ impl<'a> Driver<'a> {
             let now_ns = self.now_ns();
             match order {
                 Order::Target(target) => {
-                    self.target = target;
+                    self.targets = vec![target];
                     self.generation += 1;
-                    // Whoever waits to try the old one tries the new one.
-                    self.to_connect.extend(self.later.drain().map(|Reverse((_, index))| index));
-                    self.links.iter_mut().for_each(|link| link.backoff_ms = 0);
+                    self.try_at_once();
+                }
+                Order::Targets(targets) => {
+                    self.targets = targets;
+                    self.try_at_once();
                 }
                 Order::Mark(name) => {
                     self.tally.marks.put(&name, now_ns, self.generation);
@@ -224,6 +235,12 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Clients that wait to connect to the old targets try the new ones now.
+    fn try_at_once(&mut self) {
+        self.to_connect.extend(self.later.drain().map(|Reverse((_, index))| index));
+        self.links.iter_mut().for_each(|link| link.backoff_ms = 0);
+    }
+
     fn queue(&mut self, index: u32) {
         let link = &mut self.links[index as usize];
         if !link.queued {
@@ -234,9 +251,14 @@ impl<'a> Driver<'a> {
 
     fn keep_alive(&mut self, now_ns: u64) {
         for index in 0..self.links.len() {
-            let client = &mut self.links[index].client;
-            client.keep_alive(now_ns, &mut self.tally);
-            if !client.out.is_empty() {
+            let link = &mut self.links[index];
+            if self.silence_ns.is_some_and(|silence_ns| link.waits_ns(now_ns) > silence_ns) {
+                self.lost(index as u32, now_ns);
+                continue;
+            }
+            let heard_ns = self.silence_ns.map_or(now_ns, |_| link.heard_ns);
+            link.client.keep_alive(now_ns, heard_ns, &mut self.tally);
+            if !link.client.out.is_empty() {
                 self.queue(index as u32);
             }
         }

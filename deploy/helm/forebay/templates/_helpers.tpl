@@ -21,6 +21,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else }}{{ regexReplaceAll "(?m)^(\\s*\\S+ = -?[0-9]+)\\.0$" (toToml .Values.config) "${1}" }}{{ end }}
 {{- end }}
 
+{{- /* Whether pods are instances of one broker. What would not work is a mistake. */ -}}
+{{- define "forebay.instances" -}}
+{{- if .Values.instances.enabled }}
+{{- if and (kindIs "map" .Values.config) (not (hasKey .Values.config "broker")) }}{{ fail "instances: config has no broker" }}{{ end }}
+{{- if lt (int .Values.terminationGracePeriodSeconds) 45 }}{{ fail "instances: terminationGracePeriodSeconds must be 45 or more: a pod gives its clients to others first" }}{{ end -}}
+true
+{{- end }}
+{{- end }}
+
+{{- /* How other pods find this one: by its name where they speak TLS, otherwise by its address. */ -}}
+{{- define "forebay.link" -}}
+{{- $link := dict }}
+{{- if kindIs "map" .Values.config }}{{ $link = dig "link" dict (.Values.config.broker | default dict) }}{{ end }}
+{{- if hasKey $link "cert_file" -}}
+$(POD_NAME).{{ include "forebay.name" . }}-headless.{{ .Release.Namespace }}.svc:{{ .Values.instances.port }}
+{{- else -}}
+$(POD_IP):{{ .Values.instances.port }}
+{{- end }}
+{{- end }}
+
 {{- /* Ports of the service, each with the port in the pod. One that no listener has is a mistake. */ -}}
 {{- define "forebay.ports" -}}
 {{- $ports := list }}

@@ -411,7 +411,7 @@ fn api_versions_of_every_version() {
             describe_producers: None,
             sasl_handshake: None,
             sasl_authenticate: None,
-            of_members: [Some(5), Some(9), None, Some(4), Some(2), Some(9), None],
+            of_members: [Some(5), Some(9), None, Some(4), Some(2), Some(9), None, None],
         };
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));

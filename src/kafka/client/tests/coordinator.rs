@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
@@ -13,7 +14,7 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
+    DeleteGroupsRequest, DeleteGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, RequestHeader,
     SyncGroupRequest, SyncGroupResponse, TopicName,
@@ -26,7 +27,7 @@ use crate::kafka::client::coordinator_request;
 use crate::kafka::client::request::Head;
 use crate::kafka::client::wire::{Malformed, Reader};
 use crate::kafka::coordination::{
-    Ask, Committed, GroupMember, Identity, Joined, Offset, Request, Says, TopicPartition,
+    Ask, Committed, GroupMember, Identity, Joined, Names, Offset, Request, Says, TopicPartition,
 };
 use crate::kafka::fake::{Fault, Mode};
 use crate::kafka::types::ClientEvent;
@@ -46,14 +47,16 @@ fn at(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition { topic: name(topic), partition }
 }
 
+const NAMES: Names = Names { protocol_type: "kind", protocol: "way" };
+
 fn join() -> Ask {
     let (session_timeout, rebalance_timeout) = (Duration::from_secs(45), Duration::from_secs(60));
-    Ask::Join { session_timeout, rebalance_timeout, topics: Rc::from([name("t"), name("u")]), fingerprint: Some(5) }
+    Ask::Join { session_timeout, rebalance_timeout, names: NAMES, metadata: Rc::from(&b"of m"[..]) }
 }
 
 fn sync() -> Ask {
-    let assignments = Rc::from([(name("m"), vec![(name("t"), vec![0, 2])]), (name("n"), vec![])]);
-    Ask::Sync { assignments, rebalance_timeout: Duration::from_secs(60) }
+    let assignments = Rc::from([(name("m"), Rc::from(&b"for m"[..])), (name("n"), Rc::from(&b""[..]))]);
+    Ask::Sync { names: NAMES, assignments, rebalance_timeout: Duration::from_secs(60) }
 }
 
 fn commits() -> Vec<Offset> {
@@ -85,32 +88,20 @@ fn requests_of_every_version() {
     }
     for version in 0..=9 {
         let request: JoinGroupRequest = sent(join(), version);
-        assert_eq!((&**request.group_id, &*request.member_id, &*request.protocol_type), ("g", "m", "consumer"));
+        assert_eq!((&**request.group_id, &*request.member_id, &*request.protocol_type), ("g", "m", "kind"));
         let rebalance = if version == 0 { -1 } else { 60_000 };
         assert_eq!((request.session_timeout_ms, request.rebalance_timeout_ms), (45_000, rebalance));
         assert_eq!(request.group_instance_id.is_some(), version >= 5);
         let [protocol] = &request.protocols[..] else { panic!("one assignor") };
-        assert_eq!(&*protocol.name, "range");
-        let mut metadata = protocol.metadata.clone();
-        assert_eq!(metadata.get_i16(), 0);
-        let subscription = ConsumerProtocolSubscription::decode(&mut metadata, 0).expect("a subscription");
-        assert_eq!(subscription.topics, ["t", "u"].map(text));
-        assert_eq!(subscription.user_data.as_deref(), Some(&5u64.to_be_bytes()[..]));
+        assert_eq!((&*protocol.name, &protocol.metadata[..]), ("way", &b"of m"[..]));
     }
     for version in 0..=5 {
         let request: SyncGroupRequest = sent(sync(), version);
         assert_eq!((request.generation_id, &*request.member_id), (7, "m"));
         assert_eq!(request.group_instance_id.is_some(), version >= 3);
-        assert_eq!(request.protocol_name.as_deref(), (version >= 5).then_some("range"));
-        let of = |i: usize| {
-            let mut bytes = request.assignments[i].assignment.clone();
-            assert_eq!(bytes.get_i16(), 0);
-            let assignment = ConsumerProtocolAssignment::decode(&mut bytes, 0).expect("an assignment");
-            assert_eq!(assignment.user_data, None, "or a group cannot change over to the newer protocol");
-            let topics = assignment.assigned_partitions.into_iter();
-            topics.map(|of| (of.topic.0.to_string(), of.partitions)).collect::<Vec<_>>()
-        };
-        assert_eq!((of(0), of(1)), (vec![("t".to_owned(), vec![0, 2])], vec![]));
+        assert_eq!(request.protocol_name.as_deref(), (version >= 5).then_some("way"));
+        let of = |i: usize| (request.assignments[i].member_id.to_string(), request.assignments[i].assignment.to_vec());
+        assert_eq!((of(0), of(1)), (("m".to_owned(), b"for m".to_vec()), ("n".to_owned(), vec![])));
     }
     for version in 0..=4 {
         let request: HeartbeatRequest = sent(Ask::Heartbeat, version);
@@ -121,6 +112,16 @@ fn requests_of_every_version() {
         let of = request.members.first().map_or(&request.member_id, |member| &member.member_id);
         assert_eq!(&**of, "m");
         assert_eq!(request.members.iter().any(|member| member.group_instance_id.is_some()), version >= 3);
+        let request: LeaveGroupRequest = sent(Ask::Evict { member_id: name("n"), instance: name("two") }, version);
+        let of = request.members.first().map_or(&request.member_id, |member| &member.member_id);
+        assert_eq!(&**of, "n", "another one, not the one that asks");
+        let instances: Vec<_> =
+            request.members.iter().filter_map(|member| member.group_instance_id.as_deref()).collect();
+        assert_eq!(instances, if version >= 3 { vec!["two"] } else { vec![] });
+    }
+    for version in 0..=2 {
+        let request: DeleteGroupsRequest = sent(Ask::Delete, version);
+        assert_eq!(request.groups_names.len(), 1);
     }
     for version in 1..=9 {
         let partitions: Rc<[_]> = Rc::from([at("t", 0), at("t", 2), at("u", 0)]);
@@ -198,18 +199,6 @@ fn coordinators_of_every_version() {
     }
 }
 
-/// A subscription as Java's members of these versions write it.
-fn java_subscription(version: i16, topics: &[&str]) -> Bytes {
-    let body = ConsumerProtocolSubscription::default()
-        .with_topics(topics.iter().map(|topic| text(topic)).collect())
-        .with_user_data(Some(Bytes::from_static(b"anything")));
-    let body = if version >= 2 { body.with_generation_id(5) } else { body };
-    let body = if version >= 3 { body.with_rack_id(Some(text("rack"))) } else { body };
-    let mut bytes = BytesMut::from(&version.to_be_bytes()[..]);
-    body.encode(&mut bytes, version).expect("a subscription");
-    bytes.freeze()
-}
-
 #[test]
 fn joins_of_every_version() {
     for version in 0..=9 {
@@ -217,10 +206,7 @@ fn joins_of_every_version() {
             let member = JoinGroupResponseMember::default().with_member_id(text(id)).with_metadata(metadata);
             if version >= 5 && id == "a" { member.with_group_instance_id(Some(text("one"))) } else { member }
         };
-        let mut members: Vec<_> = (0..=3)
-            .map(|of| member(["a", "b", "c", "d"][of as usize], java_subscription(of, &["u", "t", "u"])))
-            .collect();
-        members.push(member("odd", Bytes::from_static(b"\0\0\xff\xff")));
+        let members = ["a", "b"].map(|id| member(id, Bytes::from(format!("of {id}")))).to_vec();
         let body = JoinGroupResponse::default()
             .with_generation_id(7)
             .with_protocol_name(Some(text("range")))
@@ -229,13 +215,12 @@ fn joins_of_every_version() {
             .with_members(members);
         let body = if version >= 7 { body.with_protocol_type(Some(text("consumer"))) } else { body };
         let body = if version >= 9 { body.with_skip_assignment(true) } else { body };
-        let member = |id: &str, topics: &[&str]| GroupMember {
+        let member = |id: &str| GroupMember {
             id: name(id),
             instance: (version >= 5 && id == "a").then(|| name("one")),
-            topics: topics.iter().map(|topic| name(topic)).collect(),
+            metadata: Rc::from(format!("of {id}").into_bytes()),
         };
-        let mut members = ["a", "b", "c", "d"].map(|id| member(id, &["t", "u"])).to_vec();
-        members.push(member("odd", &[]));
+        let members = ["a", "b"].map(member).to_vec();
         let (protocol, leader, member_id) = (name("range"), name("a"), name("b"));
         let (skip_assignment, knows_static) = (version >= 9, version >= 5);
         let joined = Joined { generation: 7, protocol, leader, member_id, skip_assignment, knows_static, members };
@@ -257,26 +242,11 @@ fn joins_of_every_version() {
 #[test]
 fn assignments_of_every_version() {
     for version in 0..=5 {
-        for of in 0..=3i16 {
-            let topic = |topic: &str, partitions: &[i32]| {
-                kafka_protocol::messages::consumer_protocol_assignment::TopicPartition::default()
-                    .with_topic(TopicName(text(topic)))
-                    .with_partitions(partitions.to_vec())
-            };
-            let body = ConsumerProtocolAssignment::default()
-                .with_assigned_partitions(vec![topic("t", &[0, 2]), topic("u", &[])])
-                .with_user_data(Some(Bytes::from_static(b"anything")));
-            let mut bytes = BytesMut::from(&of.to_be_bytes()[..]);
-            body.encode(&mut bytes, of).expect("an assignment");
-            let body = SyncGroupResponse::default().with_assignment(bytes.freeze());
-            let expected = vec![(name("t"), vec![0, 2]), (name("u"), vec![])];
-            assert_eq!(says(sync(), version, &body), Says::Assignment(expected));
-        }
+        let body = SyncGroupResponse::default().with_assignment(Bytes::from_static(b"for m"));
+        assert_eq!(says(sync(), version, &body), Says::Assignment(Rc::from(&b"for m"[..])));
         let empty = SyncGroupResponse::default();
-        assert_eq!(says(sync(), version, &empty), Says::Assignment(vec![]), "the leader gave nothing");
+        assert_eq!(says(sync(), version, &empty), Says::Assignment(Rc::from([])), "the leader gave nothing");
         assert_eq!(says(sync(), version, &empty.with_error_code(27)), Says::Refused(27));
-        let odd = SyncGroupResponse::default().with_assignment(Bytes::from_static(b"\0\0\0\0\0\x09"));
-        assert!(read(sync(), version, &odd).is_err());
     }
 }
 
@@ -353,6 +323,16 @@ fn other_answers_of_every_version() {
         };
         let body = OffsetCommitResponse::default().with_topics(places.iter().map(topic).collect());
         assert_eq!(says(Ask::Commit(commits()), version, &body), Says::Committed(vec![88, 0, 0]), "v{version}");
+    }
+}
+
+#[test]
+fn deletions_of_every_version() {
+    for version in 0..=2 {
+        let of = |error| DeletableGroupResult::default().with_group_id(GroupId(text("g"))).with_error_code(error);
+        let body = |error| DeleteGroupsResponse::default().with_results(vec![of(error)]);
+        assert_eq!(says(Ask::Delete, version, &body(0)), Says::Deleted);
+        assert_eq!(says(Ask::Delete, version, &body(68)), Says::Refused(68), "it has members");
     }
 }
 

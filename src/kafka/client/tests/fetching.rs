@@ -49,13 +49,13 @@ fn fetch(id: u64, node: i32, is_by_id: bool, partitions: Vec<FetchFrom>) -> Fetc
         partitions,
         forgotten: Vec::new(),
     };
-    let way = ReadWay { node: NodeId(node), purpose: Purpose::Committed };
+    let way = ReadWay { node: NodeId(node), purpose: Purpose::Committed, line: 0 };
     FetchCall { id, way, is_fresh: false, ask: FetchAsk::Fetch(fetch) }
 }
 
 fn offsets(id: u64, node: i32, at: &[i64]) -> FetchCall {
     let ask = |at: &i64| OffsetAsk { topic: name("a"), partition: 0, leader_epoch: 3, at: *at };
-    let way = ReadWay { node: NodeId(node), purpose: Purpose::Offsets };
+    let way = ReadWay { node: NodeId(node), purpose: Purpose::Offsets, line: 0 };
     FetchCall { id, way, is_fresh: false, ask: FetchAsk::Offsets(at.iter().map(ask).collect(), true) }
 }
 

@@ -27,13 +27,13 @@ fn begins(start: Start) -> (Vec<String>, Vec<News>) {
 
 #[test]
 fn reading_begins_at_a_place() {
-    let started = |offset| News::Started { id: 1, offset };
+    let started = |offset, is_end| News::Started { id: 1, offset, is_end };
     let (got, news) = begins(Start::At(Place::Earliest));
     assert_eq!((got.len(), got[0].as_str()), (11, "1@5=5"));
-    assert!(news.contains(&started(5)), "{news:?}");
+    assert!(news.contains(&started(5, false)), "{news:?}");
     let (got, news) = begins(Start::At(Place::Latest));
     assert_eq!(got, ["1@15=15"]);
-    assert!(news.contains(&started(15)), "{news:?}");
+    assert!(news.contains(&started(15, true)), "{news:?}");
     let (got, _) = begins(Start::Offset { offset: 13, leader_epoch: -1 });
     assert_eq!(got, ["1@13=13", "1@14=14", "1@15=15"]);
     let (got, _) = begins(Start::Offset { offset: 14, leader_epoch: 0 });
@@ -42,7 +42,22 @@ fn reading_begins_at_a_place() {
     assert_eq!(got.len(), 11, "all are younger");
     let (got, news) = begins(Start::At(Place::Time(5000)));
     assert_eq!(got, ["1@15=15"], "none is: the next that comes");
-    assert!(news.contains(&started(15)), "{news:?}");
+    assert!(news.contains(&started(15, true)), "{news:?}");
+}
+
+#[test]
+fn what_has_been_read_is_all_up_to_the_end_of_the_last_answer() {
+    let mut world = with_ten();
+    world.consumer.assign(1, assignment("a", 0));
+    assert!(!world.consumer.has_read_all(1), "nothing has been fetched");
+    world.settle();
+    assert!(!world.consumer.has_read_all(1), "nothing has been taken");
+    assert_eq!(world.read().len(), 10);
+    assert!(world.consumer.has_read_all(1));
+    world.log("a", 0).append(batch(&["15"]), 0);
+    assert_eq!(world.read(), ["1@15=15"]);
+    assert!(world.consumer.has_read_all(1));
+    assert!(!world.consumer.has_read_all(2), "it is not assigned");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::super::pool::Pool;
 use super::super::settings::Terms;
 use super::super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use super::{Batch, Body};
+use crate::kafka::types::Ticket;
 use crate::record::Builder;
 use crate::runtime::seam::Monotonic;
 
@@ -40,14 +41,14 @@ impl Batch {
 
     /// Writes the batch anew without the rows that have expired.
     pub(in crate::kafka::producer) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
-        self.drop_rows(pool, |at, _| at <= now)
+        self.drop_rows(pool, |at, _, _| at <= now)
     }
 
-    /// Writes the batch anew without some rows, known by when they expire and by their number in the log.
+    /// Writes the batch anew without some rows, known by when they expire, by their number in the log, and by who waits for their answer.
     pub(in crate::kafka::producer) fn drop_rows(
         &mut self,
         pool: &mut Pool,
-        goes: impl Fn(Monotonic, Option<Number>) -> bool,
+        goes: impl Fn(Monotonic, Option<Number>, Option<Ticket>) -> bool,
     ) -> Dropped {
         let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0, numbers: Numbers::default() };
         let terms = self.terms_bytes();
@@ -64,7 +65,7 @@ impl Batch {
         for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
             let ticket = tickets.next(&mut cursor);
             let (at, number) = (expiries.of(row), in_log.numbers.of(row));
-            let goes = goes(at, number);
+            let goes = goes(at, number, ticket);
             let list = if goes { &mut dropped.tickets } else { &mut self.tickets };
             let before = list.capacity();
             list.push(ticket);

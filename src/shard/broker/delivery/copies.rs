@@ -15,8 +15,8 @@ use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{
-    Alias, Body, Claim, Copy, Handed, Passes, Pumped, Remembered, Session, SessionKey, Subscription, is_expired,
-    properties,
+    Alias, Body, Claim, Copy, Handed, Passes, Pumped, RecordPlace, Remembered, Session, SessionKey, Subscription,
+    is_expired, properties,
 };
 
 use super::super::queues::Holder;
@@ -81,8 +81,14 @@ pub(in crate::shard) struct Copies {
     topic_hash: Option<u64>,
     /// The message for sessions that have it in the log, or have it for as long as this process lasts.
     body: Option<Rc<Body>>,
+    /// Parts of that message, one for the sessions of each slot.
+    parts: SmallVec<[(u16, Rc<Body>); 1]>,
     /// The message for sessions that must have it before its record's offset may be committed.
     claiming: Option<Rc<Body>>,
+    /// The same for kept sessions of slots of which the log has no room: it holds the positions of the log.
+    holding: Option<Rc<Body>>,
+    /// Where the record of `[broker]` stands that the message at hand was made of.
+    pub(in crate::shard) place: Option<RecordPlace>,
     remembered: Rc<Remembered>,
     /// The run that the message at hand begins.
     pub(super) run: Run,
@@ -106,7 +112,8 @@ impl Copies {
 
     /// Ends with the message at hand: the sessions that have to remember it do.
     pub(in crate::shard) fn end(&mut self) {
-        (self.body, self.claiming) = (None, None);
+        (self.body, self.claiming, self.holding) = (None, None, None);
+        self.parts.clear();
     }
 
     /// Messages that sessions have to remember.
@@ -159,9 +166,43 @@ impl Copies {
         Rc::clone(body)
     }
 
+    /// The message at hand for a kept session that has it nowhere else, though its slot has a log.
+    fn holding(&mut self, publish: &Publish<'_>, key: u32, claim: &Rc<Claim>) -> Rc<Body> {
+        if let Some(body) = &self.holding {
+            return Rc::clone(body);
+        }
+        let mut packet = Vec::new();
+        put_packet(publish, &mut packet);
+        debug_assert_eq!(key, 0, "it is of no share");
+        let body = Body::claiming(packet, self.since, key, Rc::clone(claim));
+        body.hold_position();
+        self.holding = Some(Rc::clone(&body));
+        body
+    }
+
+    /// The message at hand for sessions that have it in their log. `slot`: of the log, if there are several. A message of a share is for one member alone.
+    pub(in crate::shard) fn part(&mut self, body: Rc<Body>, slot: Option<u16>) -> Rc<Body> {
+        let Some(slot) = slot.filter(|_| body.for_share().is_none()) else { return body };
+        if let Some((_, part)) = self.parts.iter().find(|(of, _)| *of == slot) {
+            return Rc::clone(part);
+        }
+        let part = body.part();
+        self.parts.push((slot, Rc::clone(&part)));
+        part
+    }
+
     /// A message of another shard, which came there then.
-    pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic, key: u32) -> Rc<Body> {
-        Body::new(packet, since, key, &self.remembered)
+    pub(in crate::shard) fn adopt(
+        &self,
+        packet: Vec<u8>,
+        since: Monotonic,
+        key: u32,
+        claim: Option<Rc<Claim>>,
+    ) -> Rc<Body> {
+        match claim {
+            Some(claim) => Body::claiming(packet, since, key, claim),
+            None => Body::new(packet, since, key, &self.remembered),
+        }
     }
 }
 
@@ -335,7 +376,12 @@ impl Broker {
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
         let is_windowed = message.claim.is_some() && session.conn().is_some() && session.is_queue_full(bytes, bounds);
-        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce || is_windowed {
+        // One of a record of `[broker]` is in the log all the same: a crash must not give it out a second time.
+        let is_of_slot = message.claim.is_some()
+            && copy.share.is_none()
+            && session.number().is_some()
+            && self.delivery.copies.place.is_some();
+        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce || is_windowed && !is_of_slot {
             Ok(None)
         } else {
             self.stores_copy(key, bytes)
@@ -349,7 +395,8 @@ impl Broker {
         let sends_at_once = session.sends_at_once(unsent) || session.is_remote() && session.conn().is_some();
         // A record does not stay open for what the log has, nor for a client that is away and may never come back.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
-        let claim = message.claim.filter(|_| self.around.rules.keeps_open(is_stored) && session.conn().is_some());
+        let keeps_open = is_windowed && is_stored || self.around.rules.keeps_open(is_stored);
+        let claim = message.claim.filter(|_| keeps_open && session.conn().is_some());
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
@@ -363,18 +410,35 @@ impl Broker {
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
         let all = Rc::clone(copies.remembered());
+        let slot = stored.and_then(|number| self.outlets.logs.kept.part_of(number));
+        let mut own = None;
         let handed =
             session.hand(copy.clone(), (unsent, now), (stored.is_some(), claim.is_some()), (bounds, &all), || {
-                copies.body(message.publish, share_key, claim)
+                match claim {
+                    None => {
+                        let body = copies.body(message.publish, share_key, None);
+                        copies.part(body, slot)
+                    }
+                    Some(claim) if stored.is_some() => {
+                        let body = copies.body(message.publish, share_key, None).windowed(Rc::clone(claim));
+                        Rc::clone(own.insert(body))
+                    }
+                    Some(claim) if is_of_slot => copies.holding(message.publish, share_key, claim),
+                    Some(_) => copies.body(message.publish, share_key, claim),
+                }
             });
+        let waits_for_record = handed == Handed::Queued && session.sends_after_record();
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
             self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
+        }
+        if waits_for_record {
+            self.note_queue(now, key);
         }
         if handed != Handed::Dropped && claim.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
-            self.store_copy(key, number, &copy);
+            self.store_copy(key, number, &copy, own);
         } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
             self.store_for_share(message.publish, to);
         }
@@ -391,7 +455,7 @@ impl Broker {
         group: u64,
     ) {
         let group = self.around.rules.publish_waits_for(group);
-        let waits = self.outlets.logs.kept.as_ref().is_some_and(|buffer| group > buffer.durable());
+        let waits = group > self.outlets.logs.kept.durable(group);
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();
@@ -400,7 +464,7 @@ impl Broker {
             out[from + at..][..2].copy_from_slice(&id.to_be_bytes());
         }
         if waits {
-            holds.hold(io, conn, group, from, true);
+            holds.hold(io, conn, group, from, None);
         } else {
             holds.wrote(conn, from);
         }

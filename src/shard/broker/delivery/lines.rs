@@ -55,7 +55,7 @@ struct Job {
 impl Job {
     /// Whether no copy of the message has been written down for anybody yet.
     fn is_whole(&self) -> bool {
-        self.left.is_none() && self.stored.group == 0
+        self.left.is_none() && self.stored.groups.is_empty()
     }
 
     /// Whether the message goes on with the run that the job's messages are, or begin.
@@ -317,8 +317,8 @@ impl Broker {
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
-        let (done, group) = self.copy_to(io, message, &[], (&to, false));
-        stored.group = stored.group.max(group);
+        let (done, groups) = self.copy_to(io, message, &[], (&to, false));
+        stored.groups.add_all(&groups);
         let delivery = &mut self.delivery;
         delivery.spent_beside(beside);
         if done < to.len() {
@@ -368,6 +368,7 @@ impl Broker {
         self.numbers.set(M::Subscriptions, all.saturating_sub(of_bridges) as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
         self.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);
+        self.numbers.set(M::ReplaysSettling, self.delivery.gates.settling() as u64);
         self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
@@ -426,7 +427,7 @@ impl Broker {
     /// Puts the filters of a message that has waited into `matched`, unless its subscribers are known already.
     fn find(&mut self, publish: &Publish<'_>, job: &Job) {
         if job.left.is_none() {
-            self.delivery.look_up(publish.topic);
+            self.delivery.look_up_beside(publish.topic, &job.shares);
         }
     }
 
@@ -474,8 +475,8 @@ impl Broker {
             Left { to, found_at: self.delivery.index.changes() }
         });
         let is_stale = found_at != self.delivery.index.changes();
-        let (done, group) = self.copy_to(io, message, packets, (&to, is_stale));
-        job.stored.group = job.stored.group.max(group);
+        let (done, groups) = self.copy_to(io, message, packets, (&to, is_stale));
+        job.stored.groups.add_all(&groups);
         if done < to.len() {
             to.drain(..done);
             job.left = Some(Left { to, found_at });

@@ -3,10 +3,12 @@
 //! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
 //! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A turn makes a bounded number of copies;
 //! the rest, and messages that come meanwhile, wait in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read
-//! loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
+//! loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing. A subscription that is sent records of the past gets live ones from
+//! where that ends (`gates`).
 
 mod copies;
 mod dropped;
+pub(in crate::shard) mod gates;
 mod lines;
 mod parcel;
 mod parcels;
@@ -29,13 +31,14 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
 use crate::route::shape::{Topic, bits};
-use crate::route::shares::{KnownShares, Shares as AllShares, ToShare};
+use crate::route::shares::{KnownShares, Share, Shares as AllShares, ToShare};
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Claim, Claimed, Remembered, SessionKey, properties};
+use crate::session::{Body, Claim, Claimed, Placed, RecordPlace, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
 pub(in crate::shard) use self::dropped::Whose;
+use self::gates::Gates;
 use self::lines::Lines;
 use self::parcel::About;
 pub(in crate::shard) use self::parcel::{Entry, entries};
@@ -45,6 +48,8 @@ use self::parcels::{Peers, Received};
 use self::unread::Unread;
 use self::writable::Writable;
 use super::connection::Timer;
+use super::given::{AtHand, Reads};
+use super::logs::{Groups, slot_of};
 use super::queues::{Marks, Queues};
 use super::remotes::Remotes;
 use super::reservation::Republished;
@@ -100,6 +105,8 @@ pub(in crate::shard) enum By {
     Subscription,
     /// The client has just subscribed, and the message was retained.
     Replay,
+    /// The client has subscribed to the past, and the message is a record of it.
+    Past,
     /// The client is a member of a share.
     Share(ToShare),
 }
@@ -148,15 +155,15 @@ pub(in crate::shard) struct Message<'a> {
 /// What is written down of a message for the sessions that have got it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::shard) struct Stored {
-    /// The group in which the message is durable; 0: nothing has to be.
-    pub(in crate::shard) group: u64,
+    /// The groups in which the message is durable.
+    pub(in crate::shard) groups: Groups,
     /// Marks of the shares that the message is written down for.
     pub(in crate::shard) shares: Marks,
 }
 
 impl Stored {
     fn also(&mut self, other: Self) {
-        self.group = self.group.max(other.group);
+        self.groups.add_all(&other.groups);
         self.shares.extend(other.shares);
     }
 }
@@ -180,6 +187,7 @@ pub(in crate::shard) struct Delivery {
     /// What the sessions of bridges have beyond other subscribers.
     pub(in crate::shard) remotes: Remotes,
     unread: Unread,
+    pub(in crate::shard) gates: Gates,
     /// Copies that this turn may still make.
     pub(in crate::shard) budget: usize,
     peers: Peers,
@@ -192,6 +200,8 @@ pub(in crate::shard) struct Delivery {
     is_late: bool,
     /// The message at hand and those that rules have made of it, if there are any.
     found: Vec<Found>,
+    /// The record of `[broker]` that the message at hand was made of.
+    pub(in crate::shard) at_hand: Option<AtHand>,
 }
 
 impl Delivery {
@@ -215,6 +225,7 @@ impl Delivery {
             writable: Writable::default(),
             remotes: Remotes::default(),
             unread: Unread::default(),
+            gates: Gates::default(),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
             received: VecDeque::new(),
@@ -222,6 +233,7 @@ impl Delivery {
             wanted_at: None,
             is_late: false,
             found: Vec::new(),
+            at_hand: None,
         }
     }
 
@@ -246,11 +258,36 @@ impl Delivery {
         if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
     }
 
+    /// Whether the message at hand is for kept sessions of slots that have come, and has been with everybody else.
+    fn is_again(&self) -> bool {
+        self.at_hand.is_some_and(|at_hand| at_hand.is_again)
+    }
+
     fn route_shares(&mut self, topic: &str, publisher: (&str, Option<Origin>), route: Route) -> Route {
+        if self.is_again() || self.shares.are_by_groups() {
+            return route;
+        }
         let chosen = self.shares.choose(topic, publisher.0, publisher.1);
         self.looks += self.shares.looks();
         let Some(shards) = chosen else { return route };
         Route { peers: route.peers | shards & !(1 << self.shard), has_shares: true, ..route }
+    }
+
+    /// Finds the subscribers of a message that has come here. `shares`: that it goes to; with several instances it is for nobody else then.
+    fn look_up_beside(&mut self, topic: &str, shares: &[ToShare]) -> Route {
+        if !shares.is_empty() && self.shares.are_by_groups() {
+            self.matched.clear();
+            return Route::default();
+        }
+        self.look_up(topic)
+    }
+
+    /// The way of a record to a member of this share, for which its shard is chosen. `None`: no member is online.
+    pub(in crate::shard) fn route_to_share(&mut self, share: &Share, topic: &str, publisher: &str) -> Option<Route> {
+        let shard = self.shares.choose_for(share, topic, publisher)?;
+        self.matched.clear();
+        let peers = if shard == self.shard { 0 } else { 1 << shard };
+        Some(Route { peers, has_shares: true, ..Route::default() })
     }
 
     fn look_up(&mut self, topic: &str) -> Route {
@@ -278,7 +315,7 @@ impl Delivery {
     ) -> Result<Route, Stall> {
         let mut route = self.route(topic, publisher);
         // [MQTT-3.3.1-8]
-        if publish.retain {
+        if publish.retain && !self.is_again() {
             route = self.also(route, retained.home(topic));
         }
         if route.is_any() {
@@ -529,7 +566,8 @@ impl Broker {
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
             let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
-            let about = About { client, origin, claimed };
+            let place = claimed.and(delivery.at_hand).map(AtHand::to_bytes);
+            let about = About { client, origin, claimed, place: place.as_ref() };
             delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
         if let Some((home, taken)) = retained {
@@ -545,7 +583,11 @@ impl Broker {
             let shares: SmallVec<[ToShare; 4]> = here.collect();
             let by = By::Subscription;
             let since = io.now();
-            let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
+            let claim = claimed.map(|of| {
+                let at_hand = self.delivery.at_hand;
+                let placed = at_hand.map(|at_hand| self.keeping.given.begins(at_hand));
+                Claim::new(of, placed, self.delivery.remembered())
+            });
             let claim = claim.as_ref();
             let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, claim, by };
             self.deliver_here(io, message, &shares);
@@ -567,17 +609,17 @@ impl Broker {
         u16::from(route.is_retained()) + subscribed
     }
 
-    /// Sends a retained message for a new subscription, if its client may have it. `since`: the time from which its Message Expiry Interval
+    /// Sends a message of the past for a new subscription, if its client may have it. `since`: the time from which its Message Expiry Interval
     /// counts.
-    pub(in crate::shard) fn copy_retained(
+    pub(in crate::shard) fn copy_past(
         &mut self,
         io: &mut Ring<'_>,
         publish: &Publish<'_>,
         since: Monotonic,
-        to: Subscriber<SessionKey>,
+        (to, by): (Subscriber<SessionKey>, By),
     ) {
         self.delivery.copies.begin(since);
-        let (from, by) = (self.index, By::Replay);
+        let from = self.index;
         let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
         let (publisher, origin, claim) = (None, None, None);
         let message = Message { publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
@@ -605,29 +647,70 @@ impl Broker {
         self.delivered(message, stored, has_place);
     }
 
+    /// Tells all shards how a partition of `[broker]` is read from this record.
+    pub(in crate::shard) fn read_partition(&mut self, at: RecordPlace, how: Reads) {
+        self.keeping.given.reads(at, how);
+        self.delivery.peers.read(self.index, at, how);
+    }
+
+    /// Whether a session has had the record of a message, or gets it when its partition is read again. `of`: its subscriptions.
+    fn has_had(&self, placed: Placed, qos: QoS, of: &[Subscriber<SessionKey>]) -> bool {
+        let Some(session) = self.sessions.get(of[0].session) else { return false };
+        let is_kept = || session.number().is_some() && of.iter().any(|of| qos.min(of.options.qos) > QoS::AtMostOnce);
+        if placed.is_again && !is_kept() {
+            return true;
+        }
+        let slot = session.number().map(slot_of).or_else(|| self.around.slots.slot(session.client_id()));
+        let has_it = slot.is_some_and(|slot| self.keeping.given.passes_over(placed, slot, session.number()));
+        self.around.rules.passes_over(has_it)
+    }
+
     /// Ends a message when all copies are made. `has_place`: others of its shard may have been reported before it ([`Queues::keep_place`]).
     fn delivered(&mut self, message: Message<'_>, stored: Stored, has_place: bool) {
         let Message { publish, from, origin, .. } = message;
         if has_place || self.awaits_copies(publish.qos) {
-            let Stored { group, shares } = stored;
-            let origin = origin.filter(|_| group > 0);
-            let known = origin.map_or(0, |origin| self.know_exchange(from, origin, shares));
-            self.queues.delivered(from, group.max(known), has_place);
+            let Stored { mut groups, shares } = stored;
+            let origin = origin.filter(|_| !groups.is_empty());
+            groups.add(origin.map_or(0, |origin| self.know_exchange(from, origin, shares)));
+            self.queues.delivered(from, &groups, has_place);
         }
     }
 
-    /// Makes copies until the turn's share of them is used up. Returns how many of `to` are done, and the group in which those are durable.
+    /// Makes copies until the turn's share of them is used up. Returns how many of `to` are done, and the groups in which those are durable.
     /// `packets`: of the message and the others of its run, if it has waited. `is_stale`: some of `to` may have ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
         packets: &[u8],
+        to: (&[Subscriber<SessionKey>], bool),
+    ) -> (usize, Groups) {
+        let Some(placed) = message.claim.and_then(|claim| claim.place()) else {
+            return self.copy_each::<false>(io, message, packets, to);
+        };
+        self.delivery.copies.place = Some(placed.place);
+        let (done, groups) = self.copy_each::<true>(io, message, packets, to);
+        self.delivery.copies.place = None;
+        if done == to.0.len() {
+            message.claim.into_iter().for_each(|claim| claim.is_delivered());
+        }
+        (done, groups)
+    }
+
+    /// As [`Broker::copy_to`]. `IS_PLACED`: of a record of `[broker]`, which some sessions may have had.
+    fn copy_each<const IS_PLACED: bool>(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        packets: &[u8],
         (to, is_stale): (&[Subscriber<SessionKey>], bool),
-    ) -> (usize, u64) {
+    ) -> (usize, Groups) {
         self.delivery.copies.begin(message.since);
         let is_run = self.delivery.copies.run.begin(packets);
         self.delivery.is_late = self.delivery.lines.are_many(to.len()) && !self.delivery.lines.is_alone;
+        let placed = message.claim.filter(|_| IS_PLACED).and_then(|claim| Some((claim.place()?, claim)));
+        let gated = placed.filter(|_| !self.delivery.gates.are_none());
+        let placed = placed.map(|(placed, _)| placed).filter(|placed| self.keeping.given.may_pass_over(*placed));
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
             if self.delivery.budget == 0 {
@@ -635,6 +718,19 @@ impl Broker {
             }
             self.delivery.budget -= 1;
             done += group.len();
+            let open: SmallVec<[Subscriber<SessionKey>; 2]>;
+            let group = match gated {
+                Some((at, claim)) if group.iter().any(|of| of.gate != 0) => {
+                    open = group.iter().filter(|of| self.delivery.gates.passes(of.gate, at)).copied().collect();
+                    if open.is_empty() {
+                        // It comes with the replay.
+                        claim.meet();
+                        continue;
+                    }
+                    &open
+                }
+                _ => group,
+            };
             // A session may want none of its own messages [MQTT-3.8.3-3].
             let wanted: SmallVec<[Subscriber<SessionKey>; 2]>;
             let of = if message.publisher == Some(group[0].session) {
@@ -646,16 +742,18 @@ impl Broker {
             if of.is_empty() {
                 continue;
             }
-            if is_run {
+            if IS_PLACED && placed.is_some_and(|placed| self.has_had(placed, message.publish.qos, of)) {
+                message.claim.into_iter().for_each(|claim| claim.meet());
+            } else if is_run {
                 self.copy_run(io, message, packets, (of, is_stale));
             } else {
                 self.copy(io, message, of, is_stale);
             }
         }
-        let group = self.store_copies(io, message.publish);
+        let groups = self.store_copies(io, message.publish);
         self.delivery.copies.end();
         self.delivery.is_late = false;
-        (done, group)
+        (done, groups)
     }
 }
 

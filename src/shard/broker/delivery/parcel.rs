@@ -1,24 +1,30 @@
 //! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a
-//! message with the fields that the bits of its kind name, and its packet. Integers are big-endian.
+//! message with the fields that the bits of its kind name, and its packet. [`READ`] has the place as [`RecordPlace`] has it, and how ([`Reads`]) u8: 0 on,
+//! 1 again and an offset i64, 2 anew. Integers are big-endian.
 
 use smallvec::SmallVec;
 
 use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::Publish;
 use crate::route::shares::{ShareNumber, ToShare};
-use crate::session::Claimed;
+use crate::session::{Claimed, RecordPlace};
 
+use super::super::given::{AtHand, Reads};
 use super::super::retained::Publisher;
 use super::publish_of;
 
 /// An entry that marks a pass: messages after it were taken after their shard had been asked for one.
 const MARK: u8 = 0x80;
+/// `READ` marks an entry that says how a partition of `[broker]` is read from a place.
+const READ: u8 = 0x81;
 /// The exchange of the publisher: session u64, packet identifier u16.
 const ORIGIN: u8 = 1;
 /// The message is retained by the receiver: passes u64, length u32 of the publisher, the publisher.
 const HOME: u8 = 2;
 /// The record that the message was made of: shard u32, reader u32, number u32.
 const CLAIMED: u8 = 8;
+/// Where that record stands, if it is one of `[broker]`: after [`CLAIMED`].
+const PLACED: u8 = 32;
 /// The publisher: length u32 of its client identifier, the identifier.
 const CLIENT: u8 = 16;
 /// Members of shares on the receiver get it: count u32, then for each the share u32 and the key of the message u32.
@@ -28,6 +34,7 @@ const SHARES: u8 = 4;
 #[derive(Debug, PartialEq)]
 pub(in crate::shard) enum Entry<'a> {
     Mark,
+    Read(RecordPlace, Reads),
     Message(Parcelled<'a>),
 }
 
@@ -51,7 +58,12 @@ pub(super) struct About<'a> {
     pub(super) origin: Option<Origin>,
     /// The record that the message was made of: the receiver reports when it is over there.
     pub(super) claimed: Option<Claimed>,
+    /// Where that record stands, if it is one of `[broker]`.
+    pub(super) place: Option<&'a PlaceBytes>,
 }
+
+/// An [`AtHand`] as bytes.
+pub(super) type PlaceBytes = [u8; AtHand::BYTES];
 
 /// What the shard that retains a message knows of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,9 +100,10 @@ impl<'a> Parcelled<'a> {
     /// Appends the message to a parcel.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let at = out.len();
-        let About { client, origin, claimed } = self.about;
+        let About { client, origin, claimed, place } = self.about;
+        let of_record = || if place.is_some() { CLAIMED | PLACED } else { CLAIMED };
         let kind = if origin.is_some() { ORIGIN } else { 0 }
-            | if claimed.is_some() { CLAIMED } else { 0 }
+            | if claimed.is_some() { of_record() } else { 0 }
             | if client.is_some() { CLIENT } else { 0 }
             | if self.home.is_some() { HOME } else { 0 }
             | if self.shares.is_empty() { 0 } else { SHARES };
@@ -103,6 +116,7 @@ impl<'a> Parcelled<'a> {
             out.extend_from_slice(&length(shard));
             out.extend_from_slice(&reader.to_be_bytes());
             out.extend_from_slice(&number.to_be_bytes());
+            place.into_iter().for_each(|place| out.extend_from_slice(place));
         }
         if let Some(client) = client {
             out.extend_from_slice(&length(client.len()));
@@ -139,6 +153,10 @@ impl<'a> Parcelled<'a> {
                 reader: u32::from_be_bytes(take(&mut bytes)?),
                 number: u32::from_be_bytes(take(&mut bytes)?),
             });
+        }
+        if kind & PLACED != 0 {
+            let (place, rest) = bytes.split_first_chunk()?;
+            (message.about.place, bytes) = (Some(place), rest);
         }
         if kind & CLIENT != 0 {
             let len = u32::from_be_bytes(take(&mut bytes)?) as usize;
@@ -178,12 +196,44 @@ pub(super) fn put_mark(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 1, MARK]);
 }
 
+/// Appends a [`Entry::Read`].
+pub(super) fn put_read(at: RecordPlace, how: Reads, out: &mut Vec<u8>) {
+    let from = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, READ]);
+    out.extend_from_slice(&at.to_bytes());
+    match how {
+        Reads::On => out.push(0),
+        Reads::Again(rest) => {
+            out.push(1);
+            out.extend_from_slice(&rest.to_be_bytes());
+        }
+        Reads::Anew => out.push(2),
+    }
+    let bytes = length(out.len() - from - 4);
+    out[from..from + 4].copy_from_slice(&bytes);
+}
+
+fn read_of(bytes: &[u8]) -> Option<Entry<'_>> {
+    let (place, how) = bytes.split_first_chunk()?;
+    let how = match how {
+        [0] => Reads::On,
+        [1, rest @ ..] => Reads::Again(i64::from_be_bytes(rest.try_into().ok()?)),
+        [2] => Reads::Anew,
+        _ => return None,
+    };
+    Some(Entry::Read(RecordPlace::of_bytes(place), how))
+}
+
 /// The entries of a parcel in order, each with its length, up to the first bytes that are no entry.
 pub(in crate::shard) fn entries(mut parcel: &[u8]) -> impl Iterator<Item = (usize, Entry<'_>)> {
     std::iter::from_fn(move || {
         let len = u32::from_be_bytes(take(&mut parcel)?) as usize;
         let (kind, bytes) = parcel.split_off(..len)?.split_first()?;
-        let entry = if *kind == MARK { Entry::Mark } else { Entry::Message(Parcelled::read(*kind, bytes)?) };
+        let entry = match *kind {
+            MARK => Entry::Mark,
+            READ => read_of(bytes)?,
+            kind => Entry::Message(Parcelled::read(kind, bytes)?),
+        };
         Some((4 + len, entry))
     })
 }
@@ -193,6 +243,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::session::PartitionKey;
+
+    /// Exchange, claim, offset and publisher of a message.
+    type Of = (Option<(u64, u16)>, Option<(u32, u32, u32)>, Option<i64>, Option<String>);
+    /// A packet, that, passes, and shares with keys.
+    type Message = (Vec<u8>, Of, Option<u64>, Vec<(u32, u32)>);
 
     proptest! {
         /// Entries of any bytes are read to the end, or to the first bytes that are no entry.
@@ -210,29 +266,34 @@ mod tests {
 
         #[test]
         fn messages_come_back_as_they_went(
-            all in prop::collection::vec((any::<Vec<u8>>(), any::<(Option<(u64, u16)>, Option<(u32, u32, u32)>, Option<String>)>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
+            all in prop::collection::vec((any::<Vec<u8>>(), any::<Of>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
         ) {
             let publisher = Publisher::default();
             let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
             let (mut parcel, mut sent) = (Vec::new(), Vec::new());
-            for (packet, (origin, claimed, client), home, shares) in &all {
+            let at = |offset| RecordPlace { of: PartitionKey { topic: 7, partition: 8 }, offset };
+            let hand = |offset| AtHand { place: at(offset), topic: 9, is_again: offset < 0, is_retained: false };
+            let place = |of: &Message| of.1.1.and(of.1.2).map(|offset| hand(offset).to_bytes());
+            let places: Vec<Option<PlaceBytes>> = all.iter().map(place).collect();
+            for ((packet, (origin, claimed, _, client), home, shares), place) in all.iter().zip(&places) {
                 let origin = origin.map(|(session, packet_id)| Origin { session, packet_id });
                 let of = |(shard, reader, number)| Claimed { shard: shard as usize, reader, number };
-                let about = About { client: client.as_deref(), origin, claimed: claimed.map(of) };
+                let about = About { client: client.as_deref(), origin, claimed: claimed.map(of), place: place.as_ref() };
                 let message = || {
                     let message = Parcelled::new(packet, shares.iter().copied().map(to), about);
                     if let Some(passes) = home { message.retained(&publisher, *passes) } else { message }
                 };
                 message().put(&mut parcel);
                 put_mark(&mut parcel);
-                sent.extend([Entry::Message(message()), Entry::Mark]);
+                put_read(at(-1), Reads::Again(-7), &mut parcel);
+                sent.extend([Entry::Message(message()), Entry::Mark, Entry::Read(at(-1), Reads::Again(-7))]);
             }
             let whole: usize = entries(&parcel).map(|(len, _)| len).sum();
             prop_assert_eq!(whole, parcel.len());
             prop_assert_eq!(entries(&parcel).map(|(_, entry)| entry).collect::<Vec<_>>(), sent);
             // A parcel that is cut short has the whole entries before the cut.
             for cut in 0..parcel.len() {
-                prop_assert!(entries(&parcel[..cut]).count() < all.len() * 2);
+                prop_assert!(entries(&parcel[..cut]).count() < all.len() * 3);
             }
         }
     }

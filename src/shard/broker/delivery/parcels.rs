@@ -10,12 +10,13 @@ use crate::mqtt::frame;
 use crate::route::shape::bits;
 use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
-use crate::session::Claim;
+use crate::session::{Claim, RecordPlace};
 
+use super::super::given::{AtHand, Reads};
 use super::super::mail::Mail;
 use super::super::retained::Publisher;
 use super::super::{Broker, Ring};
-use super::parcel::{About, Entry, Parcelled, entries, put_mark};
+use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
 
 /// The largest buffer that is kept; larger ones go back to the allocator.
@@ -103,6 +104,12 @@ impl Peers {
 
     pub(super) fn mark(&mut self, shard: usize) {
         put_mark(&mut self.0[shard].packets);
+    }
+
+    /// Says to all shards but this one how a partition is read.
+    pub(super) fn read(&mut self, but: usize, at: RecordPlace, how: Reads) {
+        let others = self.0.iter_mut().enumerate().filter(|(shard, _)| *shard != but);
+        others.for_each(|(_, peer)| put_read(at, how, &mut peer.packets));
     }
 
     pub(super) fn gathered(&self) -> Gathered {
@@ -198,14 +205,18 @@ impl Broker {
             let pass = self.retained.passes_heard(from);
             match entry {
                 Entry::Mark => self.retained.heard_of_pass(from),
+                Entry::Read(at, how) => self.keeping.given.reads(at, how),
                 Entry::Message(message) => {
-                    let About { client, origin, claimed } = message.about;
-                    let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
+                    let About { client, origin, claimed, place } = message.about;
+                    let claim = claimed.map(|of| {
+                        let placed = place.map(|at| self.keeping.given.begins(AtHand::of_bytes(at)));
+                        Claim::new(of, placed, self.delivery.remembered())
+                    });
                     // Who subscribes later gets it.
                     claim.iter().filter(|_| message.is_retained()).for_each(|claim| claim.meet());
                     // A message without subscribers by now is confirmed in its turn.
                     if let Some(publish) = message.publish()
-                        && (self.delivery.look_up(publish.topic).has_own
+                        && (self.delivery.look_up_beside(publish.topic, &message.shares).has_own
                             || !message.shares.is_empty()
                             || self.awaits_copies(publish.qos))
                     {

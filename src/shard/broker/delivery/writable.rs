@@ -26,6 +26,7 @@ impl Delivery {
     /// Forgets a session that has ended.
     pub(in crate::shard) fn forget(&mut self, key: SessionKey) {
         self.index.forget(key);
+        self.gates.forget(key);
         self.writable.held_back.remove(&key);
     }
 

@@ -143,7 +143,7 @@ impl Broker {
     /// Keeps together, in one group of the log, what is written down of a message for this shard and its exchange. `recipients`: sessions
     /// that may get it, but for members of these shares.
     pub(in crate::shard) fn keep_with_exchange(&mut self, message: Message<'_>, shares: &[ToShare], recipients: usize) {
-        let (Some(_), Some(buffer)) = (message.origin, &mut self.outlets.logs.kept) else { return };
+        let (Some(_), Some(buffer)) = (message.origin, self.outlets.logs.kept.first_mut()) else { return };
         let all = &self.delivery.shares;
         let names: usize = shares.iter().filter_map(|to| all.kept(to.share)).map(|name| name.len()).sum();
         let packet = packet_bytes(message.publish.topic, message.publish);
@@ -155,7 +155,7 @@ impl Broker {
     /// Writes down the exchange of a message that is in the log for sessions of this shard, and for these shares. Returns the group; 0:
     /// there is no room for it, and a repeat is a second message.
     pub(in crate::shard) fn know_exchange(&mut self, from: usize, origin: Origin, mut shares: Marks) -> u64 {
-        let Some(buffer) = &mut self.outlets.logs.kept else { return 0 };
+        let Some(buffer) = self.outlets.logs.kept.first_mut() else { return 0 };
         let (publisher, packet_id) = ((from, origin.session), origin.packet_id);
         let before = self.queues.exchanges.known(publisher, packet_id);
         shares.extend(before.iter().flat_map(|open| open.shares.iter().copied()));
@@ -234,7 +234,7 @@ impl Broker {
 
     fn end_exchange(&mut self, number: u64) -> u64 {
         self.queues.wrote = true;
-        self.outlets.logs.kept.as_mut().map_or(0, |buffer| buffer.end_session(number))
+        self.outlets.logs.kept.end(number).unwrap_or(0)
     }
 
     /// Reports durable releases to the shards that asked for them. True: some are of this shard.
@@ -323,7 +323,7 @@ impl Broker {
     }
 
     /// Tells the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
-    pub(super) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
+    pub(in crate::shard) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();
         for ((from, session), ids) in &self.queues.exchanges.open {
@@ -333,6 +333,7 @@ impl Broker {
             of.extend(ids.iter().map(|open| (origin(open), open.shares.clone())));
         }
         let by = self.index;
+        self.held_here();
         let others = of.into_iter().enumerate().filter(|(shard, _)| *shard != by);
         for (shard, open) in others {
             let held = self.held_of(shard);

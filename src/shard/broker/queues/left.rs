@@ -2,13 +2,14 @@
 //! now, and their records stay open until they are durable there. So a client that is away holds back no partition for longer than the log has no room, and a
 //! crash loses nothing that its group has moved past.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::limits::LEFT_WRITES_PER_TURN;
 use crate::route::shares::ShareNumber;
 use crate::session::{Body, Claim, SessionKey};
 
+use super::super::logs::Lines;
 use super::super::{Broker, Ring};
 use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
 
@@ -18,13 +19,18 @@ pub(super) struct Left {
     /// Sessions without a connection, each with the number of the first copy that only memory may have.
     sessions: BTreeMap<SessionKey, u64>,
     /// Claims on records of copies that are written, with the groups in which these are durable.
-    written: VecDeque<(u64, Rc<Claim>)>,
+    written: Lines<Rc<Claim>>,
 }
 
 impl Left {
     /// Keeps a record open until its copy, which is written, is durable with this group.
     pub(super) fn hold(&mut self, group: u64, claim: Rc<Claim>) {
-        self.written.push_back((group, claim));
+        self.written.push(group, claim);
+    }
+
+    /// Sessions with copies that have not been written yet.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &SessionKey> {
+        self.sessions.keys()
     }
 
     /// Whether some copies have not been written yet.
@@ -54,10 +60,9 @@ impl Broker {
 
     /// Ends the claims of durable copies.
     pub(super) fn meet_written(&mut self) {
-        let Some(buffer) = &self.outlets.logs.kept else { return };
-        let (rules, durable) = (self.around.rules, buffer.durable());
+        let (rules, kept) = (self.around.rules, &self.outlets.logs.kept);
         let written = &mut self.queues.left.written;
-        while let Some((_, claim)) = written.pop_front_if(|(group, _)| rules.may_confirm(*group, durable)) {
+        while let Some(claim) = written.pop(|group| rules.may_confirm(group, kept.durable(group))) {
             claim.meet();
         }
     }
@@ -123,6 +128,12 @@ impl Broker {
             return Written::All;
         };
         let (copy, body) = (copy.clone(), Rc::clone(body));
+        if body.is_stored() {
+            // The log has it; its record stayed open for want of room in the queue.
+            self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, body.without_window()));
+            self.note_grown(key);
+            return Written::Next(number + 1);
+        }
         let bytes = body.packet().len();
         let stored = self.stores_copy(key, bytes);
         let (Some(publish), Some(session)) = (body.publish(), self.sessions.get_mut(key)) else { return Written::All };
@@ -131,20 +142,27 @@ impl Broker {
             session.waits_as(number, body.released());
             return Written::Next(number + 1);
         }
-        let (Ok(Some(of)), Some(buffer)) = (stored, &mut self.outlets.logs.kept) else { return Written::NoRoom };
+        let Ok(Some(of)) = stored else { return Written::NoRoom };
+        let Some(buffer) = self.outlets.logs.kept.of_mut(of) else { return Written::NoRoom };
         let payload = &mut self.queues.payload;
         payload.clear();
         let to = Recipient::new(of, number, &copy);
-        saved::encode(deadline_of(buffer, &body, &publish), std::iter::once(&to), body.packet(), payload);
+        let place = body.claim().and_then(|claim| claim.place()).map(|placed| placed.place);
+        saved::encode(place, deadline_of(buffer, &body, &publish), std::iter::once(&to), body.packet(), payload);
         let Ok(kept) = buffer.keep_session(None, payload) else { return Written::NoRoom };
         let own = body.unclaimed();
         own.stored_as(kept.number);
         session.waits_as(number, own);
         self.queues.wrote = true;
+        place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
         body.claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
+        self.note_grown(key);
+        Written::Next(number + 1)
+    }
+
+    fn note_grown(&mut self, key: SessionKey) {
         let bounds = self.queue_bounds(key);
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
         self.queues.fullest.note(level, Holder::Session(key));
-        Written::Next(number + 1)
     }
 }

@@ -10,12 +10,14 @@
 //! The publisher is answered when each shard that was sent the message reports that it is durable there (`confirm`). One of QoS 2 that
 //! repeats its message after a crash is answered without a second message (`exchanges`).
 
+mod bound;
 mod exchanges;
 mod fullest;
 mod left;
 mod restore;
 mod saved;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::buffer::Buffer;
@@ -35,6 +37,7 @@ use self::saved::Recipient;
 use super::confirm::Confirmations;
 use super::connection::Timer;
 use super::delivery::Whose;
+use super::logs::{Groups, Lines, slot_of};
 use super::mail::Mail;
 use super::stalls::Stall;
 use super::stored::Deadline;
@@ -43,7 +46,7 @@ use super::{Broker, Ring};
 pub(in crate::shard) use self::exchanges::Known;
 pub(in crate::shard) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
-pub(in crate::shard) use self::saved::{Marks, is_queue, kind_of};
+pub(in crate::shard) use self::saved::{Marks, encode_positions, is_queue, kind_of};
 
 /// How long an acknowledged message may wait to be written down together with something else.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -63,6 +66,8 @@ struct Pending {
     waits: bool,
     /// Its client is a remote, which is sent nothing before this.
     is_remote: bool,
+    /// The copy's own body, if its queue has no room for it and its record stays open.
+    own: Option<Rc<Body>>,
 }
 
 /// The deadline of a message.
@@ -76,8 +81,8 @@ fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline 
 pub(in crate::shard) struct Queues {
     /// Sessions that get the message at hand.
     pending: Vec<Pending>,
-    /// The group in which the message is durable for the members of a share; 0: it does not have to be.
-    group: u64,
+    /// The groups in which the message is durable for the members of a share.
+    groups: Groups,
     /// The bounds of waiting messages.
     bounds: Bounds,
     /// The bytes of one message in the log.
@@ -86,6 +91,8 @@ pub(in crate::shard) struct Queues {
     /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
     spare: usize,
     confirmations: Confirmations,
+    /// Records of messages for shares that end when the copy for a member is durable in another log.
+    bound: Lines<u64>,
     left: Left,
     exchanges: Exchanges,
     /// Sessions with something to write down at the end of the turn, as their clients wait for it.
@@ -107,20 +114,21 @@ impl Queues {
 
     /// Queues in which nothing waits.
     pub(in crate::shard) fn new(config: &Config) -> Self {
-        let log = config.kept_log();
+        let (log, logs) = (config.kept_log(), config.kept_logs_of_shard());
         let spool = log.as_ref();
         let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
         Self {
             pending: Vec::new(),
-            group: 0,
+            groups: Groups::default(),
             bounds: Bounds::new(
-                spool.map_or(0, |spool| spool.kept_max() / 2),
-                spool.map(|spool| spool.segments_max * spool.segment_bytes),
+                spool.map_or(0, |spool| spool.kept_max() * logs / 2),
+                spool.map(|spool| spool.segments_max * spool.segment_bytes * logs as u64),
             ),
             fullest: Fullest::default(),
             entry_max: entry_max.saturating_sub(4 << 10),
             spare: entry_max.saturating_mul(8),
             confirmations: Confirmations::new(config.service.shards),
+            bound: Lines::default(),
             left: Left::default(),
             exchanges: Exchanges::new(config.service.shards),
             received: Vec::new(),
@@ -156,6 +164,11 @@ impl Queues {
         self.confirmations.unconfirmed_by(shard) + before < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
+    /// Room that messages leave in a log.
+    pub(in crate::shard) fn spare(&self) -> usize {
+        self.spare
+    }
+
     /// Bytes of messages that may wait.
     pub(in crate::shard) fn bytes_max(&self) -> usize {
         self.bounds.bytes
@@ -172,13 +185,13 @@ impl Queues {
         self.confirmations.keep_place(from);
     }
 
-    /// Notes a message of that shard's publishers that is with its subscribers here: durable with this group, 0 where none had to remember
+    /// Notes a message of that shard's publishers that is with its subscribers here: durable with these groups, none where nobody had to remember
     /// it. `has_place`: it is the oldest with a kept place.
-    pub(in crate::shard) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
+    pub(in crate::shard) fn delivered(&mut self, from: usize, groups: &Groups, has_place: bool) {
         if has_place {
-            self.confirmations.take_place(from, group);
+            self.confirmations.take_place(from, groups);
         } else {
-            self.confirmations.wait(from, group);
+            self.confirmations.wait_for(from, groups);
         }
     }
 
@@ -190,7 +203,7 @@ impl Queues {
 impl Broker {
     /// Whether publishers wait for the disk of shards that keep their messages.
     pub(in crate::shard) fn waits_for_disk(&self) -> bool {
-        self.around.config.delivery.waits_for_disk && self.outlets.logs.kept.is_some()
+        self.around.config.delivery.waits_for_disk && self.outlets.logs.kept.is_there()
     }
 
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
@@ -204,7 +217,7 @@ impl Broker {
     /// There is no room.
     pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
-        let Some(room) = self.outlets.logs.kept.as_ref().map(Buffer::session_room) else { return Ok(None) };
+        let Some(room) = self.outlets.logs.kept.of(number).map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
         // One that has waited for a member of a share is there already: room was left to give it to a member.
@@ -232,7 +245,7 @@ impl Broker {
         if group.is_none() {
             self.numbers.count(M::CopiesUnstored);
         }
-        self.queues.group = self.queues.group.max(group.unwrap_or(0));
+        self.queues.groups.add(group.unwrap_or(0));
     }
 
     /// Whether the log has the message at hand, or room for it, of this size at most, for whichever member of this share gets it.
@@ -243,7 +256,7 @@ impl Broker {
     }
 
     fn has_room_for_share(&mut self, text_bytes: usize, message_bytes: usize) -> bool {
-        let Some(room) = self.outlets.logs.kept.as_ref().map(Buffer::session_room) else { return false };
+        let Some(room) = self.outlets.logs.kept.first().map(Buffer::session_room) else { return false };
         let bytes = ForShare::HEAD_BYTES + text_bytes + message_bytes;
         bytes <= self.queues.entry_max && bytes + self.queues.spare <= room && self.stores_more()
     }
@@ -255,7 +268,7 @@ impl Broker {
         publish: &Publish<'_>,
         of: ForShare<'_>,
     ) -> Option<u64> {
-        let buffer = self.outlets.logs.kept.as_mut()?;
+        let buffer = self.outlets.logs.kept.first_mut()?;
         let payload = &mut self.queues.payload;
         payload.clear();
         ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
@@ -272,13 +285,14 @@ impl Broker {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
         };
-        let (Some(buffer), Some(_)) = (&mut self.outlets.logs.kept, body.for_share()) else { return };
+        let (Some(buffer), Some(was)) = (self.outlets.logs.kept.of_mut(of), body.for_share()) else { return };
         let payload = &mut self.queues.payload;
         payload.clear();
         let to = Recipient::new(of, number, copy);
-        saved::encode(deadline_of(buffer, body, &publish), std::iter::once(&to), body.packet(), payload);
-        if buffer.keep_session(body.for_share(), payload).is_ok() {
-            body.take_for_share();
+        saved::encode(None, deadline_of(buffer, body, &publish), std::iter::once(&to), body.packet(), payload);
+        let is_same_log = slot_of(was) == slot_of(of);
+        if let Ok(kept) = buffer.keep_session(Some(was).filter(|_| is_same_log), payload) {
+            self.queues.bound(body, kept);
             self.queues.wrote = true;
         }
     }
@@ -288,50 +302,65 @@ impl Broker {
     pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
-        self.outlets.logs.kept.as_mut().map(|buffer| buffer.end_session(number))
+        self.outlets.logs.kept.end(number)
     }
 
-    /// Notes a copy of the message at hand that a session was handed and that goes into the log.
-    pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
+    /// Notes a copy of the message at hand that a session was handed and that goes into the log. `own`: its own body, if others have another one.
+    pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy, own: Option<Rc<Body>>) {
         let Some(session) = self.sessions.get(key) else { return };
         let recipient = Recipient::new(number, session.last_copy(), copy);
         let (waits, is_remote) = (copy.qos == QoS::ExactlyOnce, session.is_remote());
-        self.queues.pending.push(Pending { session: key, recipient, waits, is_remote });
+        self.queues.pending.push(Pending { session: key, recipient, waits, is_remote, own });
     }
 
-    /// Writes the message at hand down with the sessions that get it, when all its copies are made or as many as a turn may make. Returns
-    /// the group in which it is durable; 0: no session has to remember it.
-    pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
-        let group = std::mem::take(&mut self.queues.group);
+    /// Writes the message at hand down with the sessions that get it, once in each log, when all its copies are made or as many as a turn may make. Returns
+    /// the groups in which it is durable; none: no session has to remember it.
+    pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> Groups {
+        let mut groups = std::mem::take(&mut self.queues.groups);
         if self.queues.pending.is_empty() {
-            return group;
+            return groups;
         }
-        let pending = std::mem::take(&mut self.queues.pending);
+        let mut pending = std::mem::take(&mut self.queues.pending);
+        // One with a body of its own is a record of its own.
+        let log = |pending: &Pending| (slot_of(pending.recipient.session), pending.own.is_some());
+        if !pending.is_sorted_by_key(log) {
+            pending.sort_by_key(log);
+        }
         let packet_bytes = self.delivery.body_at_hand().map_or(0, |body| body.packet().len()) + MESSAGE_BYTES;
         let at_once = self.queues.entry_max.saturating_sub(packet_bytes) / Recipient::BYTES_MAX;
-        let mut last = group;
-        for some in pending.chunks(at_once.max(1)) {
-            last = last.max(self.store_for(io, publish, some));
+        for of_log in pending.chunk_by(|one, other| log(one) == log(other) && one.own.is_none()) {
+            for some in of_log.chunks(at_once.max(1)) {
+                groups.add(self.store_for(io, publish, some));
+            }
         }
         self.queues.pending = pending;
         self.queues.pending.clear();
-        last
+        groups
     }
 
+    /// `to`: of one log.
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
-        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.logs.kept) else { return 0 };
+        let kept = &mut self.outlets.logs.kept;
+        let (Some(body), Some(of)) = (self.delivery.body_at_hand(), to.first().map(|first| first.recipient.session))
+        else {
+            return 0;
+        };
+        let own = to.first().and_then(|first| first.own.clone());
+        let body = own.unwrap_or_else(|| self.delivery.copies.part(body, kept.part_of(of)));
+        let Some(buffer) = kept.of_mut(of) else { return 0 };
         let deadline = deadline_of(buffer, &body, publish);
         let payload = &mut self.queues.payload;
         payload.clear();
-        saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
-        // The record that waited for a member of a share becomes this session's copy, at the same moment.
-        let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
+        let place = self.delivery.copies.place;
+        saved::encode(place, deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
+        // The record that waited for a member of a share becomes this session's copy, at the same moment if it is in the same log.
+        let was = body.for_share().filter(|number| slot_of(*number) == slot_of(of));
+        let Ok(kept) = buffer.keep_session(was, payload) else {
             self.take_back(io.now(), publish, to);
             return 0;
         };
-        if body.take_for_share().is_none() {
-            body.stored_as(kept.number);
-        }
+        self.queues.bound(&body, kept);
+        place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
         self.queues.wrote = true;
         let group = self.around.rules.publish_waits_for(kept.group);
         for pending in to.iter().filter(|pending| pending.waits || pending.is_remote) {
@@ -372,7 +401,7 @@ impl Broker {
     }
 
     fn queue_change(&mut self, key: SessionKey) -> Changed {
-        let session = self.sessions.get_mut(key).filter(|_| self.outlets.logs.kept.is_some());
+        let session = self.sessions.get_mut(key).filter(|_| self.outlets.logs.kept.is_there());
         session.map_or(Changed::No, |session| session.take_queue_change())
     }
 
@@ -383,9 +412,8 @@ impl Broker {
 
     /// Writes a queue down, and sends what was held for that. Where the log has no room the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.logs.kept.as_mut()) else {
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(buffer) = session.number().and_then(|number| self.outlets.logs.kept.of_mut(number)) else { return };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
             let payload = &mut self.queues.payload;
@@ -396,16 +424,20 @@ impl Broker {
             saved = Some(kept);
         }
         let number = saved.as_ref().map(|kept| kept.number);
+        let sends_after = session.sends_after_record();
         let (conn, mut nowhere) = (session.conn(), Vec::new());
         let out = conn.map_or(&mut nowhere, |conn| self.keeping.holds.out(io, conn));
         let from = out.len();
         let has_pubrel = session.queue_saved(number, out);
         // Other bytes to the client need not wait for that.
-        if let Some(kept) = saved.filter(|_| has_pubrel) {
+        if let Some(kept) = saved.filter(|_| has_pubrel || sends_after) {
             self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
         }
         if let Some(conn) = conn {
             self.hold(io, conn, key, from);
+        }
+        if sends_after {
+            self.pump_session(io, key);
         }
     }
 
@@ -431,9 +463,10 @@ impl Broker {
         self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
-        if self.outlets.logs.kept.is_none() {
+        if !self.outlets.logs.kept.is_there() {
             return;
         }
+        self.end_bound();
         let received = std::mem::take(&mut self.queues.received);
         self.write_each(io, received);
         self.write_left(io);
@@ -443,12 +476,12 @@ impl Broker {
             if self.queues.left.is_waiting() {
                 self.want_queues_turn(io, now);
             }
-            return;
+            return self.write_positions(io, is_draining);
         }
         let since = *self.queues.since.get_or_insert(now);
         let is_due = now.since(since) >= WRITE_WITHIN || is_draining;
         if is_due || wrote {
-            self.write_ends();
+            self.write_ends(now);
         }
         if is_due || wrote && self.queues.changed.len() <= QUEUES_WITH_OTHERS {
             self.queues.since = None;
@@ -459,12 +492,18 @@ impl Broker {
         if !self.queues.changed.is_empty() || !(is_due || wrote) || self.queues.left.is_waiting() {
             self.want_queues_turn(io, self.queues.since.unwrap_or(now));
         }
+        self.write_positions(io, is_draining);
     }
 
     /// Asks for a turn to write down queues that have waited since then.
     fn want_queues_turn(&mut self, io: &mut Ring<'_>, since: Monotonic) {
+        self.want_queues_turn_at(io, since.after(WRITE_WITHIN));
+    }
+
+    /// Asks for a turn at this time, if none is asked for yet.
+    pub(in crate::shard) fn want_queues_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
         if !std::mem::replace(&mut self.queues.has_timer, true) {
-            let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
+            let _ = io.set_timer(at, Timer::Queues.token());
         }
     }
 
@@ -477,12 +516,11 @@ impl Broker {
     }
 
     /// Ends messages and queues that are over in the log.
-    fn write_ends(&mut self) {
-        let Some(buffer) = &mut self.outlets.logs.kept else { return };
+    pub(in crate::shard) fn write_ends(&mut self, now: Monotonic) {
         let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
         let ended = ended.into_iter().filter(|number| rules.writes_end(*number));
         for number in ended.chain(self.sessions.take_ended_queues()) {
-            buffer.end_session(number);
+            self.end_kept(number, now);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::session::{Body, Copy, SavedQueue, SessionKey};
 
 use super::super::Broker;
 use super::super::delivery::{Whose, put_packet};
+use super::super::router::Place;
 use super::super::stored::{Deadline, with_time_left};
 use super::{ForShare, Holder, Kept};
 
@@ -18,7 +19,7 @@ use super::{ForShare, Holder, Kept};
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
 
 impl Broker {
-    /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log.
+    /// Takes up messages and queues of a log. `sessions`: those that were taken up, by their numbers in the log.
     pub(in crate::shard) fn restore_queues(
         &mut self,
         kept: &[&RestoredSession],
@@ -34,13 +35,15 @@ impl Broker {
                     queues.insert(queue.session, (*number, queue));
                 }
                 // The session of this queue has ended.
-                Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
+                Some(Ok(Kept::Queue(_))) => self.end_kept(*number, now),
+                // They are taken up before sessions are.
+                Some(Ok(Kept::Positions(_))) => {}
                 Some(Ok(Kept::Exchange(from, origin, shares))) => {
                     if self.around.rules.restores_exchanges() {
                         self.restore_exchange(*number, from, (origin, shares), sessions);
                     }
                 }
-                Some(Ok(Kept::Message { deadline, to, packet })) => {
+                Some(Ok(Kept::Message { deadline, to, packet, .. })) => {
                     let is_restored = self.around.rules.restores_message(*number);
                     messages.extend(is_restored.then_some((*number, deadline, to, packet)));
                 }
@@ -53,15 +56,16 @@ impl Broker {
                 Some(Err(_)) | None => {}
             }
         }
+        messages.sort_by_key(|(number, ..)| *number);
         let mut copies: BTreeMap<u64, Copies> = BTreeMap::new();
         for (number, deadline, to, packet) in messages {
             let is_over = |session: u64, copy: u64| queues.get(&session).is_some_and(|(_, queue)| queue.is_over(copy));
             let waits = |session: u64, copy: u64| sessions.contains_key(&session) && !is_over(session, copy);
             let to: Vec<_> = to.into_iter().filter(|of| waits(of.session, of.number)).collect();
-            let until = self.until(deadline);
+            let until = self.until(number, deadline);
             let publish = Kept::publish(packet).filter(|_| !to.is_empty());
             let Some(publish) = publish else {
-                self.forget_kept(number);
+                self.end_kept(number, now);
                 continue;
             };
             let body = self.body_again(&publish, until, now, 0);
@@ -73,8 +77,9 @@ impl Broker {
         for (number, key) in sessions {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
+                // Of two copies of one number the later one counts: numbers begin again when all copies are over, and those may still be in the log.
+                copies.reverse();
                 copies.sort_by_key(|(number, ..)| *number);
-                // A session has no two copies of one number.
                 copies.dedup_by_key(|(number, ..)| *number);
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 self.numbers.raise(M::CopiesRecovered, restored as u64);
@@ -83,12 +88,12 @@ impl Broker {
                 self.queues.fullest.note(level, Holder::Session(*key));
             }
         }
-        self.tell_exchanges(now, sessions);
     }
 
-    fn until(&self, deadline: Deadline) -> Option<Monotonic> {
+    /// `number`: of the record that has the deadline.
+    fn until(&self, number: u64, deadline: Deadline) -> Option<Monotonic> {
         let (wall_ms, left_ms) = deadline?;
-        self.outlets.logs.kept.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
+        self.outlets.logs.kept.of(number).map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
     /// The body of a message of the previous process, which counts as coming now, with the time that it has left.
@@ -101,23 +106,24 @@ impl Broker {
     }
 
     fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {
-        let until = self.until(of.deadline);
+        let until = self.until(number, of.deadline);
         let Some(publish) = Kept::publish(of.packet) else { return };
         self.numbers.count(M::CopiesRecovered);
         if until.is_some_and(|until| until <= now) {
             self.dropped(now, M::CopiesExpired, Whose::Share(of.text), &publish);
-            return self.forget_kept(number);
+            return self.end_kept(number, now);
         }
         let body = self.body_again(&publish, until, now, of.key);
         body.stored_for_share(number, 0);
         let is_there = |shard: usize| shard != self.index && shard < self.queues.confirmations.shards();
-        let from = of.from.filter(|(shard, _)| is_there(*shard));
+        let from = of.from.and_then(|(shard, was)| match self.outlets.logs.kept.part_of(was) {
+            // The shard that has the slot now.
+            Some(slot) => match self.around.slots.at(slot) {
+                Place::Here(shard) => Some((shard, was)),
+                Place::Elsewhere(_) | Place::Nobody => None,
+            },
+            None => is_there(shard).then_some((shard, was)),
+        });
         self.restore_for_share(number, from, of.text, body);
-    }
-
-    fn forget_kept(&mut self, number: u64) {
-        if let Some(buffer) = &mut self.outlets.logs.kept {
-            buffer.end_session(number);
-        }
     }
 }

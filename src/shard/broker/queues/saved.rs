@@ -5,7 +5,9 @@
 //! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the packet identifier
 //! u16. `0x85`: an exchange, then the marks of the shares that it was written down for, u64 each. `0x84`: a message for whichever member of a shared
 //! subscription gets it ([`ForShare`]): until when and how long as above, the shard that has handed it over u16 (65,535: none has) and its number in that
-//! shard's log u64, its key u32, the length of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. All big-endian.
+//! shard's log u64, its key u32, the length of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. `0x88`: as `0x81`, of a record of
+//! `[broker]`: its place ([`RecordPlace`]) comes first. `0x89`: how far the slot of the log has been given the partitions of routes ([`SavedPositions`]). All
+//! big-endian.
 
 use smallvec::SmallVec;
 
@@ -13,8 +15,9 @@ use crate::buffer::RecordKind;
 use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::topic::is_shared;
-use crate::session::{COPY_NUMBER_MAX, Copy, SavedQueue};
+use crate::session::{COPY_NUMBER_MAX, Copy, RecordPlace, SavedQueue};
 
+use super::super::given::SavedPositions;
 use super::super::stored::{Deadline, put_deadline, stored_publish, take_deadline};
 
 const MESSAGE: u8 = 0x81;
@@ -22,6 +25,8 @@ const QUEUE: u8 = 0x82;
 const EXCHANGE: u8 = 0x83;
 const FOR_SHARE: u8 = 0x84;
 const EXCHANGE_OF_SHARES: u8 = 0x85;
+const MESSAGE_OF_RECORD: u8 = 0x88;
+const POSITIONS: u8 = 0x89;
 
 /// Subscription Identifiers that are written down with a copy. A session with more subscriptions that match gets no more of them after a
 /// crash.
@@ -81,14 +86,16 @@ impl Recipient {
     }
 }
 
-/// Appends a message.
+/// Appends a message. `place`: of its record.
 pub(super) fn encode<'a>(
+    place: Option<RecordPlace>,
     deadline: Deadline,
     to: impl ExactSizeIterator<Item = &'a Recipient>,
     packet: &[u8],
     out: &mut Vec<u8>,
 ) {
-    out.push(MESSAGE);
+    out.push(if place.is_some() { MESSAGE_OF_RECORD } else { MESSAGE });
+    place.into_iter().for_each(|place| out.extend_from_slice(&place.to_bytes()));
     put_deadline(deadline, out);
     out.extend_from_slice(&u32::try_from(to.len()).unwrap_or(u32::MAX).to_be_bytes());
     to.for_each(|recipient| recipient.put(out));
@@ -192,8 +199,9 @@ pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
 /// The kind of a record with this first byte. `None`: it does not belong to a queue.
 pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
     match format {
-        MESSAGE => Some(RecordKind::Queued),
-        QUEUE => Some(RecordKind::Queue),
+        MESSAGE | MESSAGE_OF_RECORD => Some(RecordKind::Queued),
+        // Without positions clients get some messages again, as without queues.
+        QUEUE | POSITIONS => Some(RecordKind::Queue),
         EXCHANGE | EXCHANGE_OF_SHARES => Some(RecordKind::Exchange),
         FOR_SHARE => Some(RecordKind::Shared),
         _ => None,
@@ -205,6 +213,8 @@ pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
 pub(crate) enum Kept<'a> {
     /// A message.
     Message {
+        /// Where the record stands that the message was made of, if it is one of `[broker]`.
+        place: Option<RecordPlace>,
         /// Until when the message may be sent.
         deadline: Deadline,
         /// The sessions that get the message.
@@ -218,6 +228,8 @@ pub(crate) enum Kept<'a> {
     Exchange(usize, Origin, Marks),
     /// A message for a shared subscription.
     ForShare(ForShare<'a>),
+    /// How far the slot of the log has been given partitions.
+    Positions(SavedPositions),
 }
 
 impl<'a> Kept<'a> {
@@ -226,7 +238,15 @@ impl<'a> Kept<'a> {
         const DAMAGED: &str = "a message for kept sessions that is damaged";
         let (&format, rest) = payload.split_first()?;
         match format {
-            MESSAGE => Some(Self::message(rest).ok_or(DAMAGED)),
+            MESSAGE => Some(Self::message(None, rest).ok_or(DAMAGED)),
+            MESSAGE_OF_RECORD => {
+                let message = rest.split_first_chunk().map(|(place, rest)| (Some(RecordPlace::of_bytes(place)), rest));
+                Some(message.and_then(|(place, rest)| Self::message(place, rest)).ok_or(DAMAGED))
+            }
+            POSITIONS => {
+                let positions = SavedPositions::decode(rest).map(Self::Positions);
+                Some(positions.ok_or("positions in partitions that are damaged"))
+            }
             QUEUE => {
                 Some(SavedQueue::decode(rest).map(Self::Queue).ok_or("the queue of a kept session that is damaged"))
             }
@@ -242,7 +262,7 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn message(bytes: &'a [u8]) -> Option<Self> {
+    fn message(place: Option<RecordPlace>, bytes: &'a [u8]) -> Option<Self> {
         let (deadline, rest) = take_deadline(bytes)?;
         let (count, mut rest) = rest.split_first_chunk()?;
         let mut to = Vec::new();
@@ -250,7 +270,7 @@ impl<'a> Kept<'a> {
             let (recipient, behind) = Recipient::take(rest)?;
             (rest, _) = (behind, to.push(recipient));
         }
-        stored_publish(rest).map(|_| Self::Message { deadline, to, packet: rest })
+        stored_publish(rest).map(|_| Self::Message { place, deadline, to, packet: rest })
     }
 
     /// The message.
@@ -259,14 +279,20 @@ impl<'a> Kept<'a> {
     }
 }
 
+/// Appends positions.
+pub(in crate::shard) fn encode_positions(positions: &SavedPositions, out: &mut Vec<u8>) {
+    out.push(POSITIONS);
+    positions.encode(out);
+}
+
 /// The record for another log, in which the sessions have other numbers, as far as they are there. `None`: nothing is left of it.
 pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -> Option<Vec<u8>> {
     let mut payload = Vec::new();
     match kept {
-        Kept::Message { deadline, to, packet } => {
+        Kept::Message { place, deadline, to, packet } => {
             let moved = |of: &Recipient| Some(Recipient { session: number(of.session)?, ..of.clone() });
             let to: Vec<Recipient> = to.iter().filter_map(moved).collect();
-            encode(*deadline, to.iter(), packet, &mut payload);
+            encode(*place, *deadline, to.iter(), packet, &mut payload);
             (!to.is_empty()).then_some(payload)
         }
         Kept::Queue(queue) => {
@@ -274,7 +300,7 @@ pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -
             Some(payload)
         }
         // The publisher's session has another number, too. A message for a shared subscription is for no session.
-        Kept::Exchange(..) | Kept::ForShare(_) => None,
+        Kept::Exchange(..) | Kept::ForShare(_) | Kept::Positions(_) => None,
     }
 }
 
@@ -285,6 +311,7 @@ mod tests {
     use super::super::super::delivery::put_packet;
     use super::*;
     use crate::mqtt::property::Properties;
+    use crate::session::PartitionKey;
 
     fn recipients() -> impl Strategy<Value = Vec<Recipient>> {
         let of = (
@@ -303,15 +330,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_comes_back_as_it_went(to in recipients(), deadline in any::<Option<(i64, u64)>>(), payload: Vec<u8>, cut in any::<prop::sample::Index>()) {
+        fn a_message_comes_back_as_it_went(to in recipients(), place in any::<Option<(u64, u32, i64)>>(), deadline in any::<Option<(i64, u64)>>(), payload: Vec<u8>, cut in any::<prop::sample::Index>()) {
             let deadline = deadline.filter(|deadline| *deadline != (0, 0));
             let (mut packet, mut record) = (Vec::new(), Vec::new());
             let properties = Properties::EMPTY;
             let qos = QoS::AtLeastOnce;
             put_packet(&Publish { dup: false, qos, retain: false, topic: "t", packet_id: 1, properties, payload: &payload }, &mut packet);
-            encode(deadline, to.iter(), &packet, &mut record);
-            let Some(Ok(Kept::Message { deadline: until, to: back, packet: message })) = Kept::decode(&record) else { panic!("{record:?}") };
-            prop_assert_eq!((until, &back, message), (deadline, &to, &packet[..]));
+            let place = place.map(|(topic, partition, offset)| RecordPlace { of: PartitionKey { topic, partition }, offset });
+            encode(place, deadline, to.iter(), &packet, &mut record);
+            let Some(Ok(Kept::Message { place: at, deadline: until, to: back, packet: message })) = Kept::decode(&record) else { panic!("{record:?}") };
+            prop_assert_eq!((at, until, &back, message), (place, deadline, &to, &packet[..]));
             // Less of it is no message.
             let cut = &record[..cut.index(record.len())];
             prop_assert!(!matches!(Kept::decode(cut), Some(Ok(_))), "{:?}", cut);
@@ -319,7 +347,7 @@ mod tests {
 
         /// Whatever a log holds, it is read or refused.
         #[test]
-        fn other_bytes_are_read_or_refused(format in MESSAGE..=EXCHANGE_OF_SHARES, bytes: Vec<u8>) {
+        fn other_bytes_are_read_or_refused(format in (MESSAGE..=POSITIONS).prop_filter("a retained message", |format| !matches!(format, 0x86 | 0x87)), bytes: Vec<u8>) {
             let record: Vec<u8> = std::iter::once(format).chain(bytes).collect();
             prop_assert!(Kept::decode(&record).is_some());
         }

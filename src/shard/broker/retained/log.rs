@@ -55,7 +55,8 @@ impl Retained {
 impl Broker {
     /// Writes down the message of a topic. Returns its group; 0: there is no log.
     pub(super) fn write_retained(&mut self, topic: &TopicKey) -> u64 {
-        let (Some(buffer), Some(value)) = (&mut self.outlets.logs.kept, self.retained.topics.get_mut(topic)) else {
+        let (Some(buffer), Some(value)) = (self.outlets.logs.kept.first_mut(), self.retained.topics.get_mut(topic))
+        else {
             return 0;
         };
         if value.is_own || self.retained.is_in_kafka {
@@ -81,21 +82,23 @@ impl Broker {
 
     /// Ends the message of a topic in the log. Returns the group of that record.
     pub(super) fn forget_retained(&mut self, topic: &TopicKey, number: Option<u64>) -> u64 {
-        let group = match (&mut self.outlets.logs.kept, number) {
-            (Some(buffer), Some(number)) => buffer.end_session(number),
-            _ => 0,
-        };
+        let group = number.and_then(|number| self.outlets.logs.kept.end(number)).unwrap_or(0);
         self.retained.unwritten.over(topic, group);
         group
     }
 
     /// Reports durable messages and tries again to write what found no room, once a turn.
     pub(in crate::shard) fn confirm_retained(&mut self) {
-        let Some(buffer) = &self.outlets.logs.kept else { return };
-        let freed = buffer.freed();
+        let kept = &self.outlets.logs.kept;
+        if !kept.is_there() {
+            return;
+        }
         let unwritten = &mut self.retained.unwritten;
-        if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
-            self.write_later();
+        if !unwritten.later.is_empty() {
+            let freed = kept.freed();
+            if std::mem::replace(&mut unwritten.tried, freed) != freed {
+                self.write_later();
+            }
         }
         // A message that was replaced or has ended meanwhile waits for nothing else.
         if let Some(group) = self.retained.unwritten.all_over() {
@@ -119,7 +122,9 @@ impl Broker {
 
     /// Takes up a retained message of the previous process.
     pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
-        let (Some(buffer), Some(found)) = (&mut self.outlets.logs.kept, saved::decode(payload)) else { return };
+        let (Some(buffer), Some(found)) = (self.outlets.logs.kept.of_mut(number), saved::decode(payload)) else {
+            return;
+        };
         if self.retained.is_in_kafka {
             // It was retained before there was a `[broker]`.
             buffer.end_session(number);

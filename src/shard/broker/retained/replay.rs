@@ -23,7 +23,7 @@ use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::session::{ClientKey, SessionKey, Subscription};
 
-use super::super::delivery::{Gathered, packets, publish_of};
+use super::super::delivery::{By, Gathered, packets, publish_of};
 use super::super::events::{denied, second};
 use super::super::mail::Mail;
 use super::super::{Broker, Ring};
@@ -521,7 +521,7 @@ impl Broker {
         for _ in 0..aside.min(REPLAYS_AT_ONCE_MAX) {
             let Some(key) = self.retained.replays.aside.pop_front() else { break };
             let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
-            let waits = is_here && !self.takes_retained(io, key);
+            let waits = is_here && !self.takes_one_more(io, key);
             let replays = &mut self.retained.replays;
             let line = if waits { &mut replays.aside } else { &mut replays.line };
             line.push_back(key);
@@ -536,7 +536,7 @@ impl Broker {
     fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
         let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
         loop {
-            let takes_more = self.takes_retained(io, key);
+            let takes_more = self.takes_one_more(io, key);
             let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
             if !is_here {
                 // A kept session goes on when its client is back.
@@ -622,14 +622,14 @@ impl Broker {
                 pace = Some(Pace::More);
                 break;
             }
-            if !self.takes_retained(io, key) {
+            if !self.takes_one_more(io, key) {
                 pace = Some(Pace::Blocked);
                 break;
             }
             done += packet.len();
             budget.copies = budget.copies.saturating_sub(1 + packet.len() / COPY_BYTES);
             if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
-                self.copy_retained(io, &publish, since, subscriber);
+                self.copy_past(io, &publish, since, (subscriber, By::Replay));
             }
         }
         let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
@@ -655,12 +655,12 @@ impl Broker {
     fn replay_subscriber(&self, session: SessionKey) -> Option<Subscriber<SessionKey>> {
         let Subscription { filter, options, identifier } = self.retained.replays.all.get(&session)?.wanted.front()?;
         let is_there = self.sessions.get(session)?.has_subscribed(filter);
-        let subscriber = Subscriber { session, options: *options, identifier: *identifier, is_checked: true };
+        let subscriber = Subscriber { session, options: *options, identifier: *identifier, is_checked: true, gate: 0 };
         is_there.then_some(subscriber)
     }
 
-    /// Whether a client may be sent one more message. If not, the replay tries again when the client has read or acknowledged something.
-    fn takes_retained(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
+    /// Whether a client may be sent one more message of the past. If not, the replay tries again when the client has read or acknowledged something.
+    pub(in crate::shard) fn takes_one_more(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
         session.sends_at_once(unsent) && unsent <= REPLAY_BATCH_BYTES && self.remembers_more()

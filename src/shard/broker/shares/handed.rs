@@ -12,9 +12,10 @@ use std::sync::Arc;
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::Body;
+use crate::session::{Body, Claim, Claimed};
 
 use super::super::delivery::Whose;
+use super::super::logs::Groups;
 use super::super::mail::Mail;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
@@ -31,13 +32,18 @@ pub struct HandedOver {
     key: u32,
     /// The message's number in the log of the shard that sends it, if it is there.
     number: Option<u64>,
+    /// The record that it was made of, which stays open until the other shard has answered for it.
+    claimed: Option<Claimed>,
 }
 
 impl HandedOver {
-    pub(super) fn new(body: &Body) -> Self {
-        // The record that it was made of does not stay open for what another shard has.
+    /// `keeps_open`: otherwise the record that it was made of does not stay open for what another shard has.
+    pub(super) fn new(body: &Body, keeps_open: bool) -> Self {
+        let claim = if keeps_open { body.take_claim() } else { None };
+        claim.iter().for_each(|claim| claim.is_handed_over());
         body.meets();
-        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), number: body.for_share() }
+        let claimed = claim.map(|claim| claim.of());
+        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), number: body.for_share(), claimed }
     }
 }
 
@@ -70,7 +76,7 @@ pub(super) struct Handed {
     held: HashMap<usize, Vec<Held>>,
     /// Messages of the previous process, by number in the log, with the texts of the shares.
     restored: BTreeMap<u64, (Arc<str>, Rc<Body>)>,
-    told: Vec<(u64, usize, Told)>,
+    told: Vec<(Groups, usize, Told)>,
 }
 
 impl Handed {
@@ -108,16 +114,17 @@ impl Broker {
         messages: Vec<HandedOver>,
     ) {
         let text = self.delivery.shares.part(self.index, share).map(|part| Arc::clone(part.share.text()));
-        let (mut count, mut group) = (0, 0);
-        for HandedOver { packet, since, key, number } in messages {
-            let body = self.delivery.copies.adopt(packet, since, key);
+        let (mut count, mut groups) = (0, Groups::default());
+        for HandedOver { packet, since, key, number, claimed } in messages {
+            let claim = claimed.map(|of| Claim::new(of, None, self.delivery.remembered()));
+            let body = self.delivery.copies.adopt(packet, since, key, claim);
             match (&text, number) {
                 (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
                 (Some(text), None) => self.wait_for_share(io, text, body),
                 (Some(text), Some(number)) => {
                     // The message stays where it is until there is room.
                     let Some(written) = self.write_held(from, number, text, &body) else { break };
-                    group = group.max(written);
+                    groups.add(written);
                     let held = Held { number, text: Arc::clone(text), body };
                     self.delivery.shares.handed.held.entry(from).or_default().push(held);
                 }
@@ -125,7 +132,7 @@ impl Broker {
             self.numbers.count(M::CopiesTaken);
             count += 1;
         }
-        self.delivery.shares.handed.told.push((group, from, Told::Taken(count)));
+        self.delivery.shares.handed.told.push((groups, from, Told::Taken(count)));
         self.delivery.shares.settle(share);
     }
 
@@ -156,11 +163,12 @@ impl Broker {
         let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
         let back = messages.split_off(count.min(messages.len()));
         self.numbers.raise(M::CopiesHandedOver, messages.len() as u64);
-        let ended = messages.iter().filter_map(|body| self.end_for_share(body)).max();
+        let ended = self.end_all_for_share(&messages);
         let shares = &mut self.delivery.shares;
-        match ended {
-            Some(group) => shares.handed.told.push((group, by, Told::Given)),
-            None => shares.handed.busy &= !(1 << by),
+        if ended.is_empty() {
+            shares.handed.busy &= !(1 << by);
+        } else {
+            shares.handed.told.push((ended, by, Told::Given));
         }
         for body in back.into_iter().rev() {
             match self.delivery.shares.part(self.index, share) {
@@ -189,9 +197,9 @@ impl Broker {
         if handed.told.is_empty() {
             return;
         }
-        let durable = self.outlets.logs.kept.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
-        let rules = self.around.rules;
-        for (_, to, what) in handed.told.extract_if(.., |(group, ..)| rules.may_confirm(*group, durable)) {
+        let (kept, rules) = (&self.outlets.logs.kept, self.around.rules);
+        let is_durable = |groups: &Groups| groups.iter().all(|group| rules.may_confirm(group, kept.durable(group)));
+        for (_, to, what) in handed.told.extract_if(.., |(groups, ..)| is_durable(groups)) {
             let letter = match what {
                 Told::Taken(count) => Mail::SharedMessagesTaken { by: self.index, count },
                 Told::Given => {
@@ -224,6 +232,19 @@ impl Broker {
         held.into_iter().flatten().map(|held| held.number).collect()
     }
 
+    /// Ends messages that this shard has in two logs, as it has the slots of two shards of the previous process now.
+    pub(in crate::shard) fn held_here(&mut self) {
+        let handed = &mut self.delivery.shares.handed;
+        let mut ended = Vec::new();
+        for Held { number, text, body } in handed.held.remove(&self.index).unwrap_or_default() {
+            ended.extend(handed.restored.remove(&number).map(|(_, body)| body));
+            body.for_share().into_iter().for_each(|own| {
+                handed.restored.insert(own, (Arc::clone(&text), Rc::clone(&body)));
+            });
+        }
+        self.end_all_for_share(&ended);
+    }
+
     /// Ends messages of this shard that another one has held since the previous process: they are its own.
     pub(in crate::shard) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
         if numbers.is_empty() {
@@ -237,10 +258,16 @@ impl Broker {
         let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
         ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
         self.numbers.raise(M::CopiesHandedOver, ended.len() as u64);
-        let group = ended.iter().filter_map(|body| self.end_for_share(body)).max().unwrap_or(0);
+        let groups = self.end_all_for_share(&ended);
         let handed = &mut self.delivery.shares.handed;
         handed.busy |= 1 << by;
-        handed.told.push((group, by, Told::Given));
+        handed.told.push((groups, by, Told::Given));
+    }
+
+    fn end_all_for_share(&mut self, messages: &[Rc<Body>]) -> Groups {
+        let mut groups = Groups::default();
+        messages.iter().filter_map(|body| self.end_for_share(body)).for_each(|group| groups.add(group));
+        groups
     }
 
     /// Has messages of the previous process wait for members, once all shards have reported what they hold.

@@ -107,7 +107,7 @@ mod tests {
 
     fn enter(part: &mut Part, number: u64, is_online: bool) {
         let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
-        let subscriber = Subscriber { session: key(number), options, identifier: 0, is_checked: false };
+        let subscriber = Subscriber { session: key(number), options, identifier: 0, is_checked: false, gate: 0 };
         part.enter(subscriber, mark_of(&format!("worker-{number}")), is_online);
     }
 

@@ -67,15 +67,15 @@ impl Broker {
         let shares = &mut self.delivery.shares;
         let given =
             session.give_up_late(before, |number| shares.parts.get(&number).is_some_and(|part| part.has_others(key)));
-        for number in shares.of.get(&key).into_iter().flatten() {
-            let Some(part) = shares.parts.get_mut(number).filter(|part| part.has_others(key)) else { continue };
+        for number in shares.of.get(&key).cloned().unwrap_or_default() {
+            let Some(part) = shares.parts.get_mut(&number).filter(|part| part.has_others(key)) else { continue };
             if part.set_aside(key) {
                 let client = session.client();
                 self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
                     of_client(event, client).with(Field::Share, clipped(part.share.text()))
                 });
             }
-            shares.ripe.insert(*number);
+            shares.ripe.insert(number);
         }
         self.numbers.raise(M::ShareGivenUp, given.len() as u64);
         self.give_back_to_shares(now, given);

@@ -23,9 +23,8 @@ impl Broker {
         subscriber: Subscriber<SessionKey>,
     ) -> Result<Arc<str>, SubscriptionRefused> {
         let key = subscriber.session;
+        let (is_online, is_kept) = self.presence(key);
         let session = self.sessions.get(key);
-        let is_online = session.is_some_and(|session| session.conn().is_some());
-        let is_kept = session.is_some_and(|session| session.number().is_some());
         let mark = session.map_or(0, |session| mark_of(session.client_id()));
         let shares = &mut self.delivery.shares;
         let part = shares.part_of(self.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
@@ -39,7 +38,16 @@ impl Broker {
             shares.of.entry(key).or_default().push(number);
         }
         shares.ripe.insert(number);
+        shares.note_members(number);
         Ok(text)
+    }
+
+    /// Whether a session is connected, and whether a log keeps messages that wait for it as a member of shares: with several instances these wait in Kafka.
+    fn presence(&self, key: SessionKey) -> (bool, bool) {
+        let session = self.sessions.get(key);
+        let is_online = session.is_some_and(|session| session.conn().is_some());
+        let is_stored = session.is_some_and(|session| session.number().is_some());
+        (is_online, is_stored && !self.delivery.shares.are_by_groups())
     }
 
     /// Ends a session's membership of `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
@@ -78,17 +86,17 @@ impl Broker {
     /// (section 4.8.2). Called after each call that may take a session's connection from it.
     pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
+            self.delivery.gates.disconnected(key);
             self.list_again(key);
             self.note_left(key);
-            let session = self.sessions.get(key);
-            let is_online = session.is_some_and(|session| session.conn().is_some());
-            let is_kept = session.is_some_and(|session| session.number().is_some());
+            let (is_online, is_kept) = self.presence(key);
             let shares = &mut self.delivery.shares;
-            for number in shares.of.get(&key).into_iter().flatten() {
-                if let Some(part) = shares.parts.get_mut(number) {
+            for number in shares.of.get(&key).cloned().unwrap_or_default() {
+                if let Some(part) = shares.parts.get_mut(&number) {
                     part.set_online(key, is_online);
                     part.set_kept(key, is_kept);
                 }
+                shares.note_members(number);
             }
         }
         let returned = self.sessions.take_returned();

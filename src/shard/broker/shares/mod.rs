@@ -1,13 +1,13 @@
 //! Shared subscriptions (section 4.8): each message goes to one member of each share that matches it.
 //!
 //! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
-//! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. What finds none waits in the part of
 //! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. A message that finds none waits in the
 //! part of the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other
 //! shards ([`moves`]). With a strategy that goes by keys, the key names shard and member, and messages that these have no room for wait for
 //! that member alone ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not acknowledge it in
 //! time ([`late`]), goes back, to the front.
 
+mod groups;
 mod handed;
 mod inspect;
 mod keyed;
@@ -25,10 +25,12 @@ use smallvec::SmallVec;
 
 use crate::config::ShareStrategy;
 use crate::kafka::producer::row_log::Origin;
+use crate::limits::SHARES_OF_INSTANCE_MAX;
 use crate::route::shares::{Choice, KnownShares, ShareNumber, ToShare, TooManyShares, key_of, mark_of_share};
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
+use self::groups::ByGroups;
 use self::handed::Handed;
 pub(in crate::shard) use self::handed::HandedOver;
 use self::late::Late;
@@ -51,7 +53,7 @@ pub(in crate::shard) struct Shares {
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
     chosen: Chosen,
-    /// How many messages were published here: shards serve them in turn.
+    /// How many messages were published here that a share gets: shards serve them in turn.
     turn: u64,
     /// What it has cost to find the shares of the message at hand.
     looks: usize,
@@ -67,6 +69,7 @@ pub(in crate::shard) struct Shares {
     late: Late,
     /// Sessions that may have room again since this turn.
     with_room: Vec<SessionKey>,
+    by_groups: ByGroups,
 }
 
 impl Shares {
@@ -88,6 +91,7 @@ impl Shares {
             has_timer: false,
             late: Late::default(),
             with_room: Vec::new(),
+            by_groups: ByGroups::default(),
         }
     }
 
@@ -112,15 +116,10 @@ impl Shares {
     /// the topic is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
     /// again.
     pub(in crate::shard) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
-        let key = match self.strategy {
-            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
-            ShareStrategy::HashClient => key_of(publisher),
-            ShareStrategy::HashTopic => key_of(topic),
-        };
+        let key = self.key(topic, publisher);
         let choice = if self.strategy.is_keyed() { Choice::Key(key) } else { Choice::Turn(self.turn) };
         let chosen = &mut self.chosen;
         chosen.clear();
-        self.turn += 1;
         let had = origin.and_then(|origin| self.repeats.get(&origin)).cloned().unwrap_or_default();
         let mut has_had = false;
         self.looks = self.known.matching(topic, |share| {
@@ -132,7 +131,17 @@ impl Shares {
             chosen.extend(share.choose(choice).map(|shard| (to, shard)));
         });
         let is_any = has_had || !chosen.is_empty();
+        self.turn += u64::from(is_any);
         is_any.then(|| chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard))
+    }
+
+    /// The key by which a message goes to a member, with the strategy in force.
+    fn key(&self, topic: &str, publisher: &str) -> u32 {
+        match self.strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
+            ShareStrategy::HashClient => key_of(publisher),
+            ShareStrategy::HashTopic => key_of(topic),
+        }
     }
 
     /// Notes that shares with these marks have had the message of an exchange since before a crash.
@@ -212,6 +221,11 @@ impl Shares {
         self.known.has_room(filter)
     }
 
+    /// Whether there is room for a share of this text; with several instances for one more group.
+    pub(in crate::shard) fn may_join(&self, text: &str) -> bool {
+        !self.are_by_groups() || self.known.may_join(text, SHARES_OF_INSTANCE_MAX)
+    }
+
     /// This shard's part of the share of this text, which is made if there is none.
     fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, TooManyShares> {
         let share = self.known.join(text)?;
@@ -267,6 +281,7 @@ impl Shares {
         if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
             self.members -= 1;
         }
+        self.note_members(number);
         self.settle(number);
     }
 

@@ -61,7 +61,7 @@ impl Broker {
             part.set_stuck();
         }
         // A message that is not durable may lose its number, and that may be another one's by the time that it is told.
-        let durable = self.outlets.logs.kept.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
+        let kept = &self.outlets.logs.kept;
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
         let choose = |body: &Body| {
@@ -75,7 +75,7 @@ impl Broker {
             let len = body.packet().len();
             if choose(body) != Some(to) {
                 at += 1;
-            } else if body.group() > durable || bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
+            } else if body.group() > kept.durable(body.group()) || bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
                 break;
             } else {
                 bytes += len;
@@ -85,7 +85,8 @@ impl Broker {
         if taken.is_empty() {
             return;
         }
-        let messages = taken.iter().map(|body| HandedOver::new(body)).collect();
+        let keeps_open = shares.are_by_groups();
+        let messages = taken.iter().map(|body| HandedOver::new(body, keeps_open)).collect();
         shares.handed.went(to, number, taken);
         shares.settle(number);
         // The letter follows the reports to that shard about earlier messages, which may still wait for its mailbox.

@@ -371,6 +371,7 @@ impl Part {
     fn tell(&self) {
         let online = if self.is_stuck { 0 } else { self.online };
         self.share.set_members(self.shard, online, self.members.len());
+        self.share.set_present(self.shard, self.online);
         self.share.set_kept(self.shard, self.kept);
     }
 }
@@ -400,7 +401,7 @@ mod tests {
 
     fn member(number: u64, qos: QoS) -> Subscriber<SessionKey> {
         let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
-        Subscriber { session: key(number), options, identifier: 0, is_checked: false }
+        Subscriber { session: key(number), options, identifier: 0, is_checked: false, gate: 0 }
     }
 
     fn key(number: u64) -> SessionKey {

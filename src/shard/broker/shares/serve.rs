@@ -44,11 +44,12 @@ impl Broker {
             self.delivery.budget -= 1;
             self.give_to_share(io, message, shares[done]);
             done += 1;
-            if self.outlets.logs.kept.is_some() {
+            if self.outlets.logs.kept.is_there() {
                 // A message for one share in the log ends without the others.
-                let group = self.store_copies(io, message.publish);
-                stored.group = stored.group.max(group);
-                stored.shares.extend(self.delivery.shares.mark(shares[done - 1].share).filter(|_| group > 0));
+                let groups = self.store_copies(io, message.publish);
+                let mark = self.delivery.shares.mark(shares[done - 1].share);
+                stored.shares.extend(mark.filter(|_| !groups.is_empty()));
+                stored.groups.add_all(&groups);
                 self.delivery.copies.end();
             }
         }
@@ -79,10 +80,19 @@ impl Broker {
                 let part = self.delivery.shares.parts.get_mut(&to.share);
                 part.into_iter().for_each(super::Part::is_served);
             }
-            Offered::Dropped(why) => self.dropped(io.now(), why, Whose::Share(&text), publish),
+            Offered::Dropped(why) => {
+                message.claim.into_iter().for_each(|claim| claim.meet());
+                self.dropped(io.now(), why, Whose::Share(&text), publish);
+            }
             Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
                 Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
-                Err(why) => self.dropped(io.now(), why, Whose::Share(&text), publish),
+                Err(why) => {
+                    // One without a member comes again, to another instance, if need be.
+                    if !matches!(why, M::CopiesShareGone | M::CopiesAway) {
+                        message.claim.into_iter().for_each(|claim| claim.meet());
+                    }
+                    self.dropped(io.now(), why, Whose::Share(&text), publish);
+                }
             },
         }
         self.delivery.shares.settle(to.share);
@@ -244,7 +254,10 @@ impl Broker {
             part.is_served();
             match offered {
                 Offered::Taken => {}
-                Offered::Dropped(why) => self.dropped_of(io.now(), why, number, Rc::clone(&body)),
+                Offered::Dropped(why) => {
+                    body.meets();
+                    self.dropped_of(io.now(), why, number, Rc::clone(&body));
+                }
                 Offered::Waits(member) => part.put_back(Rc::clone(&body), member),
             }
         }
@@ -276,6 +289,7 @@ impl Broker {
         while let Some(number) = self.delivery.shares.ripe.pop_first() {
             self.offer_waiting(io, number);
         }
+        self.tell_homes();
         self.set_shares_timer(io);
         self.set_late_timer(io);
     }

@@ -1,4 +1,4 @@
-// A source is tried: whether it finds what it needs, and what becomes of the newest records. Nothing is published.
+// A source or bridge is tried: whether it finds what it needs, and what becomes of the newest records of a source. Nothing is published.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -16,15 +16,16 @@ const RECORDS = [
   { title: 'Payload', wide: true, cell: ({ payload }) => (content(payload) === null ? or(null) : html`<code class="cut"><${Text} of=${content(payload)} max=${300} /></code>`) },
 ];
 
-/** The button, and below it what was found. `keys`: in the place of those that are configured. */
-export function TestSource({ name, keys = {}, disabled = false }) {
+const BUTTONS = { sources: 'Test the source', bridges: 'Test the connection' };
+/** The button, and below it what was found. `part`: sources or bridges; `keys`: in the place of those that are configured. */
+export function Test({ part, name, keys = {}, disabled = false }) {
   const [found, setFound] = useState(null);
   const test = async () => {
     setFound({ busy: true });
     const body = Object.fromEntries(Object.entries(keys ?? {}).filter(([, value]) => value !== null));
-    setFound(await get(`sources/${escaped(name)}/test`, { method: 'POST', body }).catch((problem) => ({ problem })));
+    setFound(await get(`${part}/${escaped(name)}/test`, { method: 'POST', body }).catch((problem) => ({ problem })));
   };
-  return html`<${WriteButton} disabled=${disabled || found?.busy} onClick=${test}>Test the source<//>
+  return html`<${WriteButton} disabled=${disabled || found?.busy} onClick=${test}>${BUTTONS[part]}<//>
     ${found && html`<div class="wide" role="status"><${Found} of=${found} /></div>`}`;
 }
 
@@ -33,5 +34,5 @@ function Found({ of }) {
   if (of.problem) return html`<div class="banner bad"><${Text} of=${of.problem.message} max=${600} /></div>`;
   return html`<${Panel} title=${of.works ? 'It works' : 'It does not work'}>
     <${Table} label="Findings" columns=${FINDINGS} rows=${of.findings} id=${({ text }) => text}>Nothing was looked at.<//>
-    <${Table} label="Newest records" columns=${RECORDS} rows=${of.records} id=${({ topic, partition, offset }) => `${topic} ${partition} ${offset}`}>There is no record yet.<//><//>`;
+    ${of.records && html`<${Table} label="Newest records" columns=${RECORDS} rows=${of.records} id=${({ topic, partition, offset }) => `${topic} ${partition} ${offset}`}>There is no record yet.<//>`}<//>`;
 }

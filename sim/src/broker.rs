@@ -1,0 +1,491 @@
+//! Runs with `[broker]`: what a start asks of Kafka before clients are accepted, and processes beside each other: one that stood still goes on while
+//! another one has what it had. The steps are those of the program (`cli::broker`); the code that decides is the program's own
+//! (`replica::TakeOver`), and each request is answered late, is lost, or comes late. `judge/broker.rs` judges.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::rc::Rc;
+
+use forebay::kafka::consumer::Batches;
+use forebay::replica::{Names, Step as Asked, Store, TakeOver};
+use forebay::runtime::seam::Closed;
+use forebay::shard::kafka_disk::Parts;
+use forebay::shard::mail::Mail;
+use forebay::shard::router::{Place, owner};
+use forebay::shard::session_log::TakenLog;
+use forebay::shard::sources::RetainedMessages;
+
+use crate::faults::Fault;
+use crate::kafka::Holds;
+use crate::kafka::cleaner::Written;
+use crate::plan::broker::{INSTANCE, RETAINED, SESSIONS};
+use crate::process::{End, In, Process};
+use crate::time::{S, stream};
+use crate::world::{Event, World};
+
+/// How long a start waits for followers.
+const PATIENCE: u64 = 30 * S;
+/// The wait before a start begins again.
+const AGAIN: u64 = S;
+
+/// A step of a start: which start, and which of its logs.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub(crate) life: u32,
+    pub(crate) attempt: u32,
+    pub(crate) log: usize,
+}
+
+/// The bytes of a log, as they are read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Read(Rc<RefCell<Parts>>);
+
+impl Store for Read {
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        (&mut *self.0.borrow_mut()).write(segment, at, bytes)
+    }
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        Store::read(&mut &mut *self.0.borrow_mut(), segment, at, into)
+    }
+    fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
+        (&mut *self.0.borrow_mut()).set_len(segment, bytes)
+    }
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        (&mut *self.0.borrow_mut()).remove(segment)
+    }
+    fn write_note(&mut self, note: &[u8]) -> io::Result<()> {
+        (&mut *self.0.borrow_mut()).write_note(note)
+    }
+}
+
+/// A log that is being taken over.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    taking: TakeOver<Read>,
+    read: Read,
+    /// A batch waits for followers: offsets of its first record and after its last, and until when.
+    waits: Option<(i64, i64, u64)>,
+    /// Offset of the record that Kafka took last: at the end that of the term.
+    wrote: i64,
+}
+
+/// A start that asks Kafka.
+#[derive(Debug, Default)]
+struct Starting {
+    attempt: u32,
+    /// By log; those that are taken over are not here any more.
+    taking: BTreeMap<usize, Taking>,
+    /// The logs for the shards, and retained messages of each.
+    taken: Vec<TakenLog>,
+    retained: Vec<Vec<u8>>,
+}
+
+/// Who owns a log, and from which offset on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) log: usize,
+    pub(crate) identity: (i64, i16),
+    pub(crate) from: i64,
+}
+
+/// What a run with `[broker]` has beside others.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    rng: fastrand::Rng,
+    starting: BTreeMap<u32, Starting>,
+    /// Processes beside the one that clients reach, by life, and those of them that stand still.
+    pub(crate) others: BTreeMap<u32, Process>,
+    pub(crate) frozen: Vec<u32>,
+    last_life: u32,
+    pub(crate) owners: Vec<Owner>,
+    /// A process stood still while another one served.
+    pub(crate) had_others: bool,
+    /// A log of sessions has lost what was acknowledged.
+    pub(crate) was_cut: bool,
+    /// Values of the records of the topic of retained messages, of this many of the cluster's batches.
+    pub(crate) copied: (usize, HashSet<Vec<u8>>),
+    /// Up to where the records of each partition were looked at, as they lie below a commit.
+    pub(crate) below: BTreeMap<(String, i32), i64>,
+}
+
+impl Broker {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: stream(seed, "starts"),
+            starting: BTreeMap::new(),
+            others: BTreeMap::new(),
+            frozen: Vec::new(),
+            last_life: 0,
+            owners: Vec::new(),
+            had_others: false,
+            was_cut: false,
+            copied: (0, HashSet::new()),
+            below: BTreeMap::new(),
+        }
+    }
+
+    /// Whether no process has started since this one.
+    pub(crate) const fn is_newest(&self, life: u32) -> bool {
+        self.last_life == life
+    }
+
+    /// The number of the newest process.
+    pub(crate) const fn last_life(&self) -> u32 {
+        self.last_life
+    }
+
+    /// The number of the next process.
+    pub(crate) fn next_life(&mut self, current: u32) -> u32 {
+        self.last_life = if current == u32::MAX { self.last_life } else { current } + 1;
+        self.last_life
+    }
+}
+
+impl World {
+    /// Topics are made, as an operator would, and brokers' clocks are wrong.
+    pub(crate) fn broker_begins(&mut self) {
+        let (Some(broker), Some(reading)) = (self.settings.broker, self.plan.reading) else { return };
+        let logs = self.session_logs().len();
+        let cluster = &mut self.clusters[0];
+        cluster.create_for(Holds::Retained, RETAINED, reading.partitions, 0);
+        cluster.create_for(Holds::Sessions, SESSIONS, logs, 0);
+        if broker.clocks > 0 {
+            cluster.set_clocks(broker.clocks);
+        }
+    }
+
+    /// The slots of an instance: partitions of the topic, each with a log and the shard that has it.
+    fn session_logs(&self) -> Vec<(u16, usize)> {
+        let slots = self.settings.broker.map_or(0, |broker| broker.slots);
+        (0..slots).map(|slot| (slot, usize::from(slot) % self.settings.shards)).collect()
+    }
+
+    /// The shard of a client.
+    pub(crate) fn home(&self, name: &str) -> usize {
+        let slots = self.settings.broker.map(|broker| owner(name, broker.slots.into()));
+        slots.map_or_else(|| owner(name, self.shards()), |slot| slot % self.shards())
+    }
+
+    // ---- a start ----
+
+    /// The shards wait for what Kafka has.
+    pub(crate) fn prepare_broker(&mut self) {
+        let life = self.life;
+        let starting = self.broker.starting.entry(life).or_default();
+        *starting = Starting { attempt: starting.attempt + 1, ..Starting::default() };
+        let attempt = starting.attempt;
+        let logs = self.session_logs();
+        for (log, _) in logs {
+            let taking = self.begin_taking(log, INSTANCE);
+            let log = usize::from(log);
+            if let Some(starting) = self.broker.starting.get_mut(&life) {
+                starting.taking.insert(log, taking);
+            }
+            self.next_step(Step { life, attempt, log });
+        }
+    }
+
+    fn names(&self, log: u16, instance: &str) -> Names {
+        let topic_id = self.clusters[0].topics.get(SESSIONS).map_or(0, |topic| topic.id);
+        Names { topic: SESSIONS.to_owned(), topic_id, partition: i32::from(log), instance: instance.to_owned() }
+    }
+
+    /// An instance begins to take a log over.
+    pub(crate) fn begin_taking(&self, log: u16, instance: &str) -> Taking {
+        let read = Read::default();
+        let taking = TakeOver::new(self.names(log, instance), read.clone(), 0).with_rules(self.rules);
+        Taking { taking, read, waits: None, wrote: -1 }
+    }
+
+    fn next_step(&mut self, step: Step) {
+        let way = 2 * self.plan.latency;
+        let at = self.time + 1 + self.broker.rng.u64(..=way);
+        self.schedule(at, Event::Prepare(step));
+    }
+
+    /// The next step of a start, if its process is still there.
+    pub(crate) fn prepares(&mut self, step: Step) {
+        if self.process.is_none() {
+            return;
+        }
+        let starting = self.broker.starting.get_mut(&step.life).filter(|starting| starting.attempt == step.attempt);
+        let Some(starting) = starting else { return };
+        if step.log == usize::MAX {
+            return self.prepare_broker();
+        }
+        let Some(mut taking) = starting.taking.remove(&step.log) else { return };
+        let result = if self.away[0] { Err("Kafka is away".to_owned()) } else { self.takes_over(step, &mut taking) };
+        match result {
+            Ok(false) => {
+                if let Some(starting) = self.broker.starting.get_mut(&step.life) {
+                    starting.taking.insert(step.log, taking);
+                }
+                self.next_step(step);
+            }
+            Ok(true) => self.has_taken(step, taking),
+            Err(why) => {
+                self.note(|| format!("log {} is not taken over: {why}", step.log));
+                self.begins_again(step);
+            }
+        }
+    }
+
+    /// Starts that are under way begin again.
+    pub(crate) fn starts_begin_again(&mut self) {
+        self.instances_take_again();
+        let steps: Vec<Step> = self
+            .broker
+            .starting
+            .iter()
+            .filter(|(_, starting)| !starting.taking.is_empty())
+            .map(|(life, starting)| Step { life: *life, attempt: starting.attempt, log: 0 })
+            .collect();
+        steps.into_iter().for_each(|step| self.begins_again(step));
+    }
+
+    fn begins_again(&mut self, step: Step) {
+        if let Some(starting) = self.broker.starting.get_mut(&step.life) {
+            // Nobody waits for the steps of this attempt.
+            *starting = Starting { attempt: starting.attempt + 1, ..Starting::default() };
+            let again = Step { log: usize::MAX, attempt: starting.attempt, ..step };
+            self.schedule(self.time + AGAIN, Event::Prepare(again));
+        }
+    }
+
+    /// Asks Kafka what is next. `true`: nothing is.
+    pub(crate) fn takes_over(&mut self, step: Step, of: &mut Taking) -> Result<bool, String> {
+        let (place, time) = ((SESSIONS, step.log), self.time);
+        // Some starts are without a fault, however many logs there are.
+        let of_all = 60.max(20 * self.session_logs().len());
+        let kafka = &mut self.clusters[0];
+        if let Some((base, end, until)) = of.waits {
+            if kafka.has_all(place, end) {
+                of.waits = None;
+                return self.wrote(of, 0, base).map(|()| false);
+            }
+            return if time < until { Ok(false) } else { Err("no answer in time".to_owned()) };
+        }
+        match of.taking.step() {
+            Asked::Identify => {
+                let names = self.names(step.log as u16, INSTANCE);
+                let (id, epoch) = self.clusters[0].identify(&names.transactional_id()).ok_or("no broker answers")?;
+                of.taking.identified(id, epoch);
+            }
+            Asked::Write(batch) => match self.broker.rng.usize(..of_all) {
+                0 => return Err("a request was lost".to_owned()),
+                // It comes, and nobody waits for it any more.
+                1 => {
+                    let at = time + self.broker.rng.u64(..2 * S);
+                    self.schedule(at, Event::LateWrite(step.log, batch, step.life));
+                    return Err("no answer came".to_owned());
+                }
+                luck => {
+                    let written = kafka.write_to(place, batch, (step.life, false, time));
+                    if luck == 2 {
+                        return Err("the answer was lost".to_owned());
+                    }
+                    match written {
+                        Written::Answer(error, base) => self.wrote(of, error, base)?,
+                        Written::Waits(base, end) => of.waits = Some((base, end, time + PATIENCE)),
+                    }
+                }
+            },
+            Asked::Read(from) => {
+                let most = self.broker.rng.usize(1..20);
+                let (bytes, _) = kafka.read_from(place, from, most).map_err(|code| format!("error {code}"))?;
+                of.taking.read(&bytes).map_err(|why| why.to_string())?;
+            }
+            Asked::Done => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn wrote(&mut self, of: &mut Taking, error: i16, base: i64) -> Result<(), String> {
+        if error == 0 {
+            of.wrote = base;
+        }
+        of.taking.written(error, base).map_err(|why| why.to_string())
+    }
+
+    /// A batch of a start arrives that nobody waits for.
+    pub(crate) fn late_write(&mut self, log: usize, batch: Vec<u8>, life: u32) {
+        let written = self.clusters[0].write_to((SESSIONS, log), batch, (life, true, self.time));
+        self.note(|| format!("a late batch of the start of process {life} for log {log}: {written:?}"));
+    }
+
+    /// The log that was taken over.
+    pub(crate) fn taken_log(&mut self, log: usize, of: Taking) -> Option<TakenLog> {
+        let Taking { taking, read, wrote, .. } = of;
+        let taken = match taking.finish() {
+            Ok(taken) => taken,
+            Err(why) => {
+                self.judge.fails("start", format!("log {log}: {why}"));
+                return None;
+            }
+        };
+        let identity = taken.identity();
+        self.broker.owners.push(Owner { log, identity, from: wrote });
+        self.note(|| {
+            format!("log {log} is taken over: term {}, {identity:?} from {wrote} on, {:?}", taken.term, taken.read)
+        });
+        let parts = Rc::try_unwrap(read.0).map(RefCell::into_inner).unwrap_or_default();
+        Some(TakenLog { taken, parts, slot: log as u16 })
+    }
+
+    fn has_taken(&mut self, step: Step, of: Taking) {
+        let Some(taken) = self.taken_log(step.log, of) else { return };
+        let logs = self.session_logs();
+        let Some(starting) = self.broker.starting.get_mut(&step.life) else { return };
+        starting.taken.push(taken);
+        if !starting.taking.is_empty() || starting.taken.len() < logs.len() {
+            return;
+        }
+        match self.read_retained() {
+            Ok(retained) => {
+                let Some(starting) = self.broker.starting.get_mut(&step.life) else { return };
+                starting.retained = retained;
+                let taken = std::mem::take(&mut starting.taken);
+                self.gives_out(taken, &logs);
+            }
+            Err(code) => {
+                self.note(|| format!("retained messages cannot be read: error {code}"));
+                self.begins_again(step);
+            }
+        }
+    }
+
+    /// Each shard gets its part of the slots.
+    fn gives_out(&mut self, mut taken: Vec<TakenLog>, logs: &[(u16, usize)]) {
+        taken.sort_by_key(|log| log.slot);
+        let mut of_shards: BTreeMap<usize, Vec<TakenLog>> =
+            (0..self.shards()).map(|shard| (shard, Vec::new())).collect();
+        for (log, (slot, shard)) in taken.into_iter().zip(logs) {
+            if let Some(process) = &self.process {
+                process.slots.set(*slot, Place::Here(*shard));
+            }
+            of_shards.entry(*shard).or_default().push(log);
+        }
+        for (shard, logs) in of_shards {
+            self.put(shard, In::Mail(Mail::TakeOver(logs)));
+        }
+    }
+
+    /// The retained messages of each shard.
+    pub(crate) fn read_retained(&self) -> Result<Vec<Vec<u8>>, i16> {
+        let config = self.settings.config();
+        let Some(broker) = &config.broker else { return Ok(Vec::new()) };
+        let mut retained = RetainedMessages::new(&config, broker);
+        let kafka = &self.clusters[0];
+        let partitions = kafka.topics.get(RETAINED).map_or(0, |topic| topic.partitions.len());
+        for partition in 0..partitions {
+            let (bytes, _) = kafka.read_from((RETAINED, partition), 0, usize::MAX)?;
+            let mut batches = Batches::new(bytes, 0, Vec::new(), false);
+            while let Ok(Some(record)) = batches.take() {
+                retained.take(partition as i32, &record);
+            }
+        }
+        Ok(retained.of_shards())
+    }
+
+    /// All shards have started: they get the retained messages that were read.
+    pub(crate) fn give_retained(&mut self) {
+        let Some(starting) = self.broker.starting.remove(&self.life) else { return };
+        for (shard, packets) in starting.retained.into_iter().enumerate() {
+            self.put(shard, In::Mail(Mail::TakeRetained(packets)));
+        }
+    }
+
+    // ---- processes beside each other ----
+
+    /// Does something as the process of this life. `None`: it is not there.
+    pub(crate) fn within<R>(&mut self, life: u32, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        if life == self.life {
+            return Some(work(self));
+        }
+        let other = self.broker.others.remove(&life)?;
+        let (mine, my_life) = (self.process.replace(other), std::mem::replace(&mut self.life, life));
+        if let Some(mine) = mine {
+            self.broker.others.insert(my_life, mine);
+        }
+        let result = work(self);
+        let other = self.process.take();
+        self.process = self.broker.others.remove(&my_life);
+        self.life = my_life;
+        if let Some(other) = other {
+            self.broker.others.insert(life, other);
+        }
+        Some(result)
+    }
+
+    /// When a process beside the first one has its next turn, and which shard of which.
+    pub(crate) fn next_of_others(&self) -> Option<(u64, usize, u32)> {
+        let running = self.broker.others.iter().filter(|(life, _)| !self.broker.frozen.contains(life));
+        running.filter_map(|(life, other)| other.next_at(self.boot).map(|(at, shard)| (at, shard, *life))).min()
+    }
+
+    /// The process stands still. Clients that notice go to the next one, which takes over.
+    pub(crate) fn freeze_process(&mut self, rng: &mut fastrand::Rng) {
+        if self.broker.others.len() > 1 || self.process.as_ref().is_none_or(|process| process.stopping) {
+            return;
+        }
+        let Some(process) = self.process.take() else { return };
+        // Nobody has that number until the next one starts.
+        let life = std::mem::replace(&mut self.life, u32::MAX);
+        self.note(|| format!("process {life} stands still"));
+        self.broker.others.insert(life, process);
+        self.broker.frozen.push(life);
+        self.broker.had_others = true;
+        let of_it: Vec<u64> =
+            self.sockets.iter().filter(|(_, one)| one.life == life).map(|(socket, _)| *socket).collect();
+        for socket in of_it {
+            // Some wait for it, and are there when it goes on.
+            let client = self.sockets[&socket].client;
+            if rng.bool() && self.socket_of(client) == Some(socket) {
+                self.client_lost(client);
+                self.close_socket(socket, Closed::Error(io::ErrorKind::ConnectionReset.into()));
+            }
+        }
+        let forgets = self.plan.faults.iter().any(|(fault, _)| *fault == Fault::ForgetIdentities);
+        if forgets && rng.bool() {
+            self.forget_identities();
+        }
+        let (start, thaw) = (self.time + rng.u64(..2 * S), self.time + rng.u64(..15 * S));
+        self.schedule(start, Event::Start);
+        self.schedule(thaw, Event::Thaw(life));
+    }
+
+    /// A process that stood still goes on.
+    pub(crate) fn thaw(&mut self, life: u32) {
+        self.note(|| format!("process {life} goes on"));
+        self.broker.frozen.retain(|frozen| *frozen != life);
+    }
+
+    /// Those that stand still go on.
+    pub(crate) fn thaw_all(&mut self) {
+        self.broker.frozen.clear();
+    }
+
+    /// A shard has lost its log, and the process ends.
+    pub(crate) fn log_lost(&mut self, shard: usize, why: &str) {
+        let life = self.life;
+        self.note(|| format!("shard {shard} of process {life} has lost its log: {why}"));
+        let mut rng = self.crash_rng.clone();
+        if self.broker.is_newest(life) {
+            self.crash(End::Kill, &mut rng);
+        } else {
+            self.other_ends();
+        }
+        self.crash_rng = rng;
+    }
+
+    /// A process that another one has replaced ends: nobody starts it again.
+    fn other_ends(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        let life = self.life;
+        self.judge.process_ended(&process, End::Kill, life);
+        self.note_unwanted(&process);
+        self.clients_of_it_are_lost();
+        self.links_are_orphans();
+    }
+}

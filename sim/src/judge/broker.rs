@@ -1,0 +1,265 @@
+//! What runs with `[broker]` must keep: the invariants I of the design (`docs/internals/SIMULATION.md`). The judge looks at what Kafka has and what
+//! clients were told, and knows nothing of logs of sessions but who may write them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay::kafka::consumer::{Batches, Record};
+use forebay::metrics::spec::ShardMetric;
+
+use super::sources::is_one_assignment;
+use crate::kafka::coordinator::Commit;
+use crate::kafka::front::message_number;
+use crate::kafka::{Entry, State};
+use crate::plan::broker::{MESSAGES, ODD, RETAINED, SESSIONS};
+use crate::process::Process;
+use crate::receipts::Receipt;
+use crate::subscriber::{Asked, Subscriber, Wish};
+use crate::world::World;
+
+/// The value of a record, and whether it has RETAIN.
+type Value = (Vec<u8>, bool);
+
+impl World {
+    /// I1: no record of an earlier owner comes after the term of a later one, as long as clients may be told of it.
+    pub(crate) fn judge_owners(&mut self, before: usize) {
+        if self.settings.broker.is_none() {
+            return;
+        }
+        self.note_copies();
+        let mut wrong = None;
+        for entry in &self.clusters[0].entries[before..] {
+            if entry.place.0 != SESSIONS || entry.late || entry.state != State::There {
+                continue;
+            }
+            let of_log = || self.broker.owners.iter().filter(|owner| owner.log == entry.place.2);
+            let Some(owner) = of_log().find(|owner| owner.identity == (entry.producer, entry.epoch)) else { continue };
+            let later = of_log().find(|other| other.from > owner.from && other.from < entry.base_offset);
+            if let Some(later) = later {
+                wrong = Some(format!(
+                    "{owner:?} has a record at {} of log {}, and {later:?} owns it",
+                    entry.base_offset, entry.place.2
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("I1", text);
+        }
+    }
+
+    /// Whether all replicas have the record of a message.
+    pub(crate) fn is_in_its_topic(&self, number: u32) -> bool {
+        let kafka = &self.clusters[0];
+        kafka.copies(number, 0).any(|entry| kafka.is_replicated(entry))
+    }
+
+    /// Whether a message is of an exchange of QoS 2 of a session that is kept: the log of its slot has it when it is answered.
+    fn is_exchange(&self, number: u32) -> bool {
+        let message = &self.messages[number as usize];
+        message.qos == 2 && !message.is_will && self.devices[message.device].kept
+    }
+
+    /// I5: a message of such an exchange is one record of its route's topic in the end, whatever has become of the processes: if it was answered there is one,
+    /// and there are no more than its client has had sessions for it. A log that was cut may lack it.
+    pub(crate) fn judge_exchanges(&mut self) {
+        let Some(broker) = self.settings.broker.filter(|_| !self.broker.was_cut) else { return };
+        let is_of_route = |entry: &&Entry| [MESSAGES, ODD].contains(&&*entry.place.0) && entry.state != State::Lost;
+        let mut wrong = Vec::new();
+        for (number, message) in (0u32..).zip(&self.messages).filter(|(number, _)| self.is_exchange(*number)) {
+            // One of a late request to a partition that does not know its producer is there, but it is not one too many.
+            let is_there = self.clusters[0].copies(number, 0).any(|entry| is_of_route(&entry));
+            let copies =
+                self.clusters[0].copies(number, 0).filter(is_of_route).filter(|entry| !entry.forgotten).count();
+            let sessions: BTreeSet<u32> = message.attempts.iter().map(|(session, _)| *session).collect();
+            // An entry of a log takes an eighth of a segment.
+            let is_large = message.payload.len() as u64 + 1_024 > broker.segment_bytes / 8;
+            let most = if is_large { message.attempts.len() } else { sessions.len() };
+            if copies > most.max(1) || !is_there && message.answered.is_some() {
+                wrong.push((number, copies, message.attempts.clone()));
+            }
+        }
+        if let Some((number, ..)) = wrong.first() {
+            let copies = self.clusters[0].copies(*number, 0).filter(is_of_route).map(|entry| {
+                let Entry { producer, epoch, first, time, life, late, place, .. } = entry;
+                format!("at {time} by process {life} (late: {late}) in {place:?}: {producer}.{epoch} {first}")
+            });
+            let copies: Vec<String> = copies.collect();
+            let text = format!("records of messages of QoS 2: {wrong:?}; of the first one {copies:#?}");
+            self.judge.fails("I5", text);
+        }
+    }
+
+    /// A message has been answered, so Kafka has its record, or the log of its slot has it.
+    pub(crate) fn judge_route(&mut self, number: u32) {
+        if self.settings.broker.is_some() && !self.is_exchange(number) && !self.is_in_its_topic(number) {
+            self.judge.fails("early", format!("message {number} was answered, and Kafka does not have its record"));
+        }
+    }
+
+    /// Each receipt names a place where the message is or was.
+    pub(crate) fn judge_route_receipts(&mut self, number: u32, receipts: &[Receipt]) {
+        for receipt in receipts {
+            self.judge.receipts[usize::from(receipt.offset.is_none())] += 1;
+            let is_here = |entry: &Entry| {
+                let (from, to) = (entry.base_offset, entry.end());
+                entry.place.0 == receipt.topic
+                    && entry.place.2 == receipt.partition
+                    && receipt.offset.is_none_or(|offset| (from..to).contains(&offset))
+            };
+            if !self.clusters[0].copies(number, 0).any(is_here) {
+                self.judge.fails("receipt", format!("message {number} is not at {receipt:?}"));
+            }
+        }
+    }
+
+    /// Whether records may have been read more than once, each time as another message: after the end of a process, or under another assignment.
+    pub(crate) fn may_be_read_again(&self) -> bool {
+        let was_read_once = || {
+            self.process.as_ref().is_some_and(|process| {
+                let of =
+                    |metric| process.hosts.iter().map(|host| host.board.read()[process.layout.source(0, metric)]).max();
+                is_one_assignment(|metric| of(metric).unwrap_or(0))
+            })
+        };
+        self.settings.broker.is_some() && (!self.judge.ends.is_empty() || self.broker.had_others || !was_read_once())
+    }
+
+    /// Whether a log of sessions had no room for a copy: what memory alone has may come again after a crash, and late.
+    pub(crate) fn has_left_out(&self) -> bool {
+        let left_out = |process: &Process| process.number(ShardMetric::CopiesUnstored) > 0;
+        let is_there = self.process.iter().chain(self.broker.others.values()).any(left_out);
+        is_there || !self.judge.unstored_in.is_empty()
+    }
+
+    /// The retained messages that a subscriber has asked for on its connection, and that have not come: Kafka's newest of each topic.
+    pub(crate) fn missing_retained(&self, subscriber: &Subscriber) -> Vec<u32> {
+        let asks = |wish: &Wish| matches!(wish.asked, Asked::Has(since) if since >= subscriber.greeted_at);
+        if !subscriber.wishes.iter().any(asks) {
+            return Vec::new();
+        }
+        let newest = [MESSAGES, ODD].into_iter().flat_map(|topic| self.newest_of(topic, true));
+        let due = newest.filter_map(|(key, (value, _))| {
+            let topic = String::from_utf8(key).ok()?;
+            subscriber.matching(&topic).any(|(_, wish)| asks(wish)).then(|| message_number(&value)).flatten()
+        });
+        due.filter(|number| !subscriber.ledger.has(*number)).collect()
+    }
+
+    /// I9: the logs of sessions of no shard are longer than they may be.
+    pub(crate) fn check_session_logs(&mut self, boards: &[Vec<u64>]) {
+        let (Some(broker), Some(process)) = (self.settings.broker, &self.process) else { return };
+        // One of several instances, and one shard of it, may have all of them.
+        let shards = if broker.instance.is_some() { 1 } else { process.hosts.len() };
+        let logs = usize::from(broker.slots).div_ceil(shards) as u64;
+        let most = broker.segment_bytes * broker.segments * logs;
+        let of = |metric: ShardMetric| boards.iter().map(move |values| values[metric as usize]).max();
+        let [used, bound] =
+            [ShardMetric::SessionLogBytes, ShardMetric::SessionLogBytesMax].map(|of_it| of(of_it).unwrap_or(0));
+        if used > most || bound > most {
+            let text = format!("a log of sessions has {used} bytes and takes {bound}, {most} are allowed");
+            self.judge.fails("I9", text);
+        }
+    }
+
+    /// Notes the copies of retained messages that have come, before the cleaner takes those that have newer ones.
+    pub(crate) fn note_copies(&mut self) {
+        let (seen, copied) = &mut self.broker.copied;
+        let entries = &self.clusters[0].entries;
+        for entry in entries[*seen..].iter().filter(|entry| entry.place.0 == RETAINED) {
+            each_record(entry, |record| copied.extend(record.value.map(<[u8]>::to_vec)));
+        }
+        *seen = entries.len();
+    }
+
+    /// I7: the group does not move past a record with RETAIN before Kafka has its copy.
+    pub(crate) fn judge_copied(&mut self, commit: &Commit) {
+        if self.settings.broker.is_none() {
+            return;
+        }
+        let kafka = &self.clusters[0];
+        let at = (commit.topic.clone(), commit.partition);
+        let from = self.broker.below.insert(at.clone(), commit.offset).unwrap_or(0);
+        let partition = kafka.topics.get(&at.0).and_then(|topic| topic.partitions.get(at.1 as usize));
+        let entries =
+            partition.into_iter().flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]);
+        let mut missing = Vec::new();
+        for entry in entries.filter(|entry| entry.end() > from && entry.base_offset < commit.offset) {
+            each_record(entry, |record| {
+                let is_below = (from..commit.offset).contains(&record.offset);
+                let value = record.value.unwrap_or_default();
+                if is_below && is_retained(record) && !self.broker.copied.1.contains(value) {
+                    missing.extend(message_number(value));
+                }
+            });
+        }
+        missing.retain(|number| self.record(*number).is_none_or(|record| !record.is_bad));
+        if !missing.is_empty() {
+            self.judge
+                .fails("I7", format!("{commit:?} passes {missing:?}, which are not in the topic of retained messages"));
+        }
+    }
+
+    /// I7: at rest the topic of retained messages has, for each MQTT topic, the last record with RETAIN.
+    pub(crate) fn judge_retained_topic(&mut self) {
+        if self.settings.broker.is_none() || !self.judge.is_well() {
+            return;
+        }
+        let mut wanted: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for topic in [MESSAGES, ODD] {
+            for (key, (value, is_retained)) in self.newest_of(topic, true) {
+                if is_retained {
+                    wanted.insert(key, value);
+                }
+            }
+        }
+        wanted.retain(|_, value| !value.is_empty());
+        let found: BTreeMap<Vec<u8>, Vec<u8>> = self
+            .newest_of(RETAINED, false)
+            .into_iter()
+            .map(|(key, (value, _))| (key, value))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        if wanted != found {
+            let text = |of: &BTreeMap<Vec<u8>, Vec<u8>>| {
+                let of = of.iter().map(|(key, value)| {
+                    let value: String = String::from_utf8_lossy(value).chars().take(12).collect();
+                    format!("{}: {value}", String::from_utf8_lossy(key))
+                });
+                of.collect::<Vec<_>>()
+            };
+            self.judge.fails("I7", format!("retained are {:?}, and should be {:?}", text(&found), text(&wanted)));
+        }
+    }
+
+    /// The newest record of each key of a topic; of those with RETAIN alone.
+    fn newest_of(&self, topic: &str, is_retained_alone: bool) -> BTreeMap<Vec<u8>, Value> {
+        let kafka = &self.clusters[0];
+        let mut newest = BTreeMap::new();
+        let partitions = kafka.topics.get(topic).into_iter().flat_map(|topic| &topic.partitions);
+        for entry in partitions.flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]) {
+            each_record(entry, |record| {
+                let Some(key) = record.key else { return };
+                // What other programs write may be no message.
+                let number = message_number(record.value.unwrap_or_default());
+                let is_bad = number.and_then(|number| self.record(number)).is_some_and(|record| record.is_bad);
+                let is_message = !is_bad && !key.contains(&b'#');
+                if is_message && (is_retained(record) || !is_retained_alone) {
+                    let value = record.value.unwrap_or_default().to_vec();
+                    newest.insert(key.to_vec(), (value, is_retained(record)));
+                }
+            });
+        }
+        newest
+    }
+}
+
+fn each_record(entry: &Entry, mut take: impl FnMut(&Record<'_>)) {
+    let mut batches = Batches::new(entry.bytes.to_vec(), entry.base_offset, Vec::new(), false);
+    while let Ok(Some(record)) = batches.take() {
+        take(&record);
+    }
+}
+
+fn is_retained(record: &Record<'_>) -> bool {
+    let mut headers = record.headers.clone();
+    headers.any(|(name, value)| name == b"mqtt-retain" && value == Some(b"true"))
+}

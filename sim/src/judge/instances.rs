@@ -1,0 +1,192 @@
+//! What several instances of one broker must keep beside what one must: I4 (order in each partition of a route), I6 (wills), I8 (each instance's commits),
+//! I10 (with Kafka there, each slot has an owner, and clients are welcomed at once).
+
+use std::collections::{BTreeMap, HashSet};
+
+use forebay::metrics::spec::ShardMetric;
+use forebay::shard::router::Place;
+
+use crate::kafka::State;
+use crate::kafka::coordinator::Commit;
+use crate::plan::broker::{MESSAGES, ODD};
+use crate::process::{End, Process};
+use crate::time::S;
+use crate::world::World;
+
+/// How long a client waits for its CONNACK, at rest.
+const CONNACK_WITHIN: u64 = S;
+
+/// Whether a process serves a slot.
+fn serves(process: &Process, slot: u16) -> bool {
+    matches!(process.slots.at(slot), Place::Here(_))
+}
+
+impl World {
+    /// Looks at who serves what, and who waits for CONNACK.
+    pub(crate) fn look_at_instances(&mut self) {
+        if !self.has_instances() {
+            return;
+        }
+        self.clients_give_up();
+        self.judge_welcome();
+        let is_owned = self.has_one_owner_each();
+        let instances = &mut self.instances;
+        instances.owned_since = if is_owned { instances.owned_since.or(Some(self.time)) } else { None };
+        let late = self.instances.calm_at + 3 * self.session_timeout();
+        if self.instances.is_calm && !is_owned && self.time > late && self.judge.live {
+            let text = format!(
+                "slots without one owner, 3 session time-outs after the last that has happened\n{}",
+                self.describe_instances().join("\n")
+            );
+            self.judge.fails("I10", text);
+        }
+    }
+
+    /// I10: while each slot has an owner and nothing goes wrong, clients have their CONNACK within a second.
+    fn judge_welcome(&mut self) {
+        let Some(owned) = self.instances.owned_since.filter(|_| self.instances.is_calm && self.judge.live) else {
+            return;
+        };
+        // What was taken over has to be there for a moment.
+        let from = owned.max(self.instances.calm_at) + S;
+        let is_late = |(_, at): &(&u64, &u64)| self.time > from.max(**at) + CONNACK_WITHIN;
+        let mut waiting = self.instances.connected_at.iter().filter(is_late);
+        let late = waiting.find_map(|(socket, at)| {
+            let client = self.sockets.get(socket)?.client;
+            let waits = self.socket_of(client) == Some(*socket) && !self.is_greeted(client);
+            waits.then(|| format!("{} has connected at {at}, by socket {socket}", self.name_of(client)))
+        });
+        if let Some(text) = late {
+            let text = format!("{text}, has no CONNACK, and each slot has an owner since {owned}\n{}", self.state());
+            self.judge.fails("I10", text);
+        }
+    }
+
+    fn has_one_owner_each(&self) -> bool {
+        let slots = self.settings.broker.map_or(0, |broker| broker.slots);
+        (0..slots).all(|slot| self.broker.others.values().filter(|process| serves(process, slot)).count() == 1)
+    }
+
+    /// At rest no message waits in a log (J11).
+    pub(crate) fn judge_queues_of_instances(&mut self) {
+        let of = |metric| self.broker.others.values().map(|process| process.number(metric)).sum::<u64>();
+        let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(of);
+        if left != [0; 2] {
+            self.judge.fails("J11", format!("messages and exchanges in the logs at rest: {left:?}"));
+        }
+    }
+
+    /// I4: first records of a publisher's messages at one QoS and of one topic are in order in each partition. What was under way when its sender stood still or
+    /// gave its connection up may land later.
+    pub(crate) fn judge_order_in_partitions(&mut self) {
+        let mut newest: BTreeMap<(usize, &str, u8, usize), u32> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        let mut wrong = None;
+        let of_routes = |topic: &str| [MESSAGES, ODD].contains(&topic);
+        for entry in self.clusters[0].entries.iter().filter(|entry| of_routes(&entry.place.0)) {
+            if entry.state == State::Lost {
+                continue;
+            }
+            for row in &entry.rows {
+                let Some(message) = self.messages.get(row.message as usize) else { continue };
+                if message.is_will || entry.late || !seen.insert(row.message) {
+                    continue;
+                }
+                let line = (message.device, message.topic.as_str(), message.qos, entry.place.2);
+                let before = newest.entry(line).or_insert(row.message);
+                if *before > row.message {
+                    wrong.get_or_insert(format!(
+                        "message {} of QoS {} comes behind {before} in {:?}, at {}, by process {}",
+                        row.message, message.qos, entry.place, entry.base_offset, entry.life
+                    ));
+                }
+                *before = row.message.max(*before);
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("I4", text);
+        }
+    }
+
+    /// I6: a will comes once, and not at all if its client was back in its session before it was due. One that is published while a process dies, stands still,
+    /// or loses its slots to another one may come again, or may be lost.
+    pub(crate) fn judge_wills(&mut self) {
+        let killed = self.judge.ends.iter().filter(|end| **end != End::Stopped).count() as u64;
+        let most = 1 + killed + self.instances.stood_still;
+        let mut wrong = None;
+        for device in &self.devices {
+            for will in &device.wills {
+                let copies =
+                    self.clusters[0].copies(will.message, 0).filter(|entry| entry.state != State::Lost).count() as u64;
+                let delay = u64::from(device.will_delay_s) * S;
+                let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
+                let is_cancelled = will.was_greeted && delay > 0 && will.lost_at.is_some_and(is_before);
+                let is_due = device.is_kept()
+                    && will.was_greeted
+                    && delay == 0
+                    && will.lost_at.is_some()
+                    && will.back_at.is_some()
+                    && most == 1;
+                let said = match copies {
+                    0 if is_due => "it has not come",
+                    1.. if is_cancelled => "its client was back before it was due",
+                    copies if copies > most => "it comes too often",
+                    _ => continue,
+                };
+                wrong.get_or_insert(format!(
+                    "{} has {copies} records of {will:?}, delay {delay}, {most}: {said}",
+                    device.name
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("I6", text);
+        }
+    }
+
+    /// I8: an instance's group does not move past a record that one of its clients without a kept session has not acknowledged.
+    pub(crate) fn judge_commit_of_instance(&mut self, commit: &Commit) {
+        if !self.has_instances() || commit.late || self.copies_dropped() > 0 {
+            return;
+        }
+        let at = (commit.life, commit.topic.clone(), commit.partition);
+        let from = self.instances.below.insert(at, commit.offset).unwrap_or(0);
+        let Some(process) = self.broker.others.get(&commit.life) else { return };
+        let up_at = self.instances.parts.get(&commit.life).map(|part| &part.up_at);
+        // Since when the process serves a client; one that has connected before may wait for another process, which stands still.
+        let served_since = |name: &str| {
+            let slot = process.slots.slot(name).filter(|slot| serves(process, *slot))?;
+            up_at?.get(&slot).copied()
+        };
+        let kafka = &self.clusters[0];
+        let partition =
+            kafka.topics.get(&commit.topic).and_then(|topic| topic.partitions.get(commit.partition as usize));
+        let entries =
+            partition.into_iter().flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]);
+        let mut wrong = None;
+        for entry in entries.filter(|entry| entry.end() > from && entry.base_offset < commit.offset) {
+            let is_passed = |offset: &i64| (from..commit.offset).contains(offset);
+            let rows = (entry.base_offset..).zip(&entry.rows).filter(|(offset, _)| is_passed(offset));
+            for (_, row) in rows {
+                let Some(message) = self.messages.get(row.message as usize).filter(|message| message.qos > 0) else {
+                    continue;
+                };
+                let open = self.subscribers.iter().enumerate().find(|(index, one)| {
+                    let is_here = served_since(&one.name).is_some_and(|since| since <= one.greeted_at);
+                    let is_due = || one.matching(&message.topic).any(|(_, wish)| wish.qos > 0 && wish.had(entry.time));
+                    let is_there = is_here && !one.kept && one.is_greeted() && one.greeted_at < entry.time;
+                    is_there && is_due() && !self.instances.answered.contains(&(*index, one.sessions, row.message))
+                });
+                if let Some((_, one)) = open {
+                    wrong.get_or_insert(format!(
+                        "{commit:?} passes message {}, and {} has not acknowledged it",
+                        row.message, one.name
+                    ));
+                }
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("I8", text);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Compacted topics, and what `[broker]` asks of Kafka before it serves: transactional ids, and partitions that are read and written by a start.
+
+use bytes::Bytes;
+
+use super::front::{Appended, From, NOT_LEADER, UNKNOWN_TOPIC};
+use super::log::{Dirty, clean};
+use super::{Cluster, Holds, State};
+use crate::time::{MS, wall_ms};
+
+/// What became of a batch that a start has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Kafka has answered: error, and offset of the first record.
+    Answer(i16, i64),
+    /// It waits for followers: offset of the first record, and the one after the last.
+    Waits(i64, i64),
+}
+
+impl Cluster {
+    /// A topic of `[broker]` is created.
+    pub(crate) fn create_for(&mut self, holds: Holds, name: &str, partitions: usize, time: u64) {
+        self.create(name, partitions, time);
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.holds = holds;
+            topic.partitions.iter_mut().for_each(|partition| partition.is_compacted = holds != Holds::Messages);
+        }
+    }
+
+    /// What the clock of a broker says.
+    pub(crate) fn clock(&self, node: i32, time: u64) -> i64 {
+        let ahead = usize::try_from(node - 1).ok().and_then(|node| self.clocks.get(node)).copied().unwrap_or(0);
+        wall_ms(time) + ahead
+    }
+
+    /// A broker forgets producers of a partition by its clock, which is the time of what is written now.
+    pub(super) fn forget_by_clock(&mut self, name: &str, index: i32, from: From) -> i64 {
+        let now = self.clock(from.node, from.time);
+        let partition = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index as usize));
+        if let Some(partition) = partition {
+            partition.producers.forget(now);
+        }
+        now
+    }
+
+    /// The cleaner goes over a partition, up to an offset that all replicas have.
+    pub(crate) fn compact(&mut self, name: &str, index: usize, before: i64, time: u64) {
+        let Some(partition) = self.partition(name, index) else { return };
+        let (before, places) = (before.min(partition.high), partition.entries.clone());
+        let now = partition.leader.map_or(wall_ms(time), |leader| self.clock(leader, time));
+        let log: Vec<Dirty<'_>> = places
+            .iter()
+            .map(|place| Dirty { bytes: &self.entries[*place].bytes, cleaned_ms: self.entries[*place].cleaned_ms })
+            .collect();
+        let cleaned = clean(&log, before, now);
+        for (place, new) in places.into_iter().zip(cleaned) {
+            let entry = &mut self.entries[place];
+            if entry.end() <= before {
+                entry.cleaned_ms.get_or_insert(now);
+            }
+            if let Some(bytes) = new {
+                entry.state = if bytes.is_empty() { State::Compacted } else { entry.state };
+                entry.bytes = Bytes::from(bytes);
+            }
+        }
+        let entries = &self.entries;
+        if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index)) {
+            partition.entries.retain(|place| entries[*place].state != State::Compacted);
+        }
+    }
+
+    /// An unclean election cuts the log of a partition. Whether anything is lost that was acknowledged.
+    pub(crate) fn cut_log(&mut self, name: &str, index: usize, batches: usize) -> bool {
+        let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return false;
+        };
+        let high = partition.high;
+        let lost = partition.cut(batches, &self.entries);
+        let was_there = lost.iter().any(|place| self.entries[*place].base_offset < high);
+        lost.into_iter().for_each(|place| self.entries[place].state = State::Lost);
+        was_there
+    }
+
+    /// Whether some broker answers.
+    fn is_there(&self) -> bool {
+        (1..=self.brokers.len() as i32).any(|node| self.works(node))
+    }
+
+    /// InitProducerId with a transactional id.
+    pub(crate) fn identify(&mut self, id: &str) -> Option<(i64, i16)> {
+        self.is_there().then(|| self.identities.identify(id, &mut self.next_producer))
+    }
+
+    /// A start, or one that has been killed since, writes a batch with acks=all.
+    pub(crate) fn write_to(
+        &mut self,
+        (name, index): (&str, usize),
+        batch: Vec<u8>,
+        (life, late, time): (u32, bool, u64),
+    ) -> Written {
+        let leader = self.partition(name, index).and_then(|of| of.leader);
+        let Some(node) = leader.filter(|node| self.works(*node)) else { return Written::Answer(NOT_LEADER, -1) };
+        let from = From { node, time, life, late };
+        let appended = self.append(name, index as i32, &Bytes::from(batch), (-1, from));
+        self.replicate_later(time);
+        match appended {
+            Appended::Answer(code, base) => Written::Answer(code, base),
+            Appended::Wait(base, end) => Written::Waits(base, end),
+        }
+    }
+
+    /// Whether all replicas have what is before an offset.
+    pub(crate) fn has_all(&self, (name, index): (&str, usize), end: i64) -> bool {
+        self.partition(name, index).is_some_and(|of| of.high >= end)
+    }
+
+    /// A start reads a partition: a few batches from an offset on, and the offset after the last one.
+    ///
+    /// # Errors
+    /// Kafka's code.
+    pub(crate) fn read_from(
+        &self,
+        (name, index): (&str, usize),
+        offset: i64,
+        most: usize,
+    ) -> Result<(Vec<u8>, i64), i16> {
+        let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
+        let partition = topic.partitions.get(index).ok_or(UNKNOWN_TOPIC)?;
+        if topic.reading_forbidden || partition.leader.is_none_or(|leader| !self.works(leader)) {
+            return Err(NOT_LEADER);
+        }
+        let from = partition.entries.partition_point(|place| self.entries[*place].end() <= offset);
+        let visible = partition.entries[from..].iter().map(|place| &self.entries[*place]);
+        let visible = visible.take_while(|entry| entry.end() <= partition.high).take(most);
+        Ok((visible.flat_map(|entry| entry.bytes.iter().copied()).collect(), partition.high))
+    }
+
+    /// The brokers' clocks are wrong by this at most.
+    pub(crate) fn set_clocks(&mut self, most: u64) {
+        let count = self.brokers.len();
+        let most = (most / MS) as i64;
+        self.clocks = (0..count).map(|_| self.rng.i64(-most..=most)).collect();
+    }
+}

@@ -1,0 +1,88 @@
+//! `forebay status` and `forebay log-level`: a running service as a whole, and what it logs.
+
+use serde_json::{Value, json};
+
+use super::args::{AskArgs, LogLevelArgs};
+use super::ask::{change, get, table, text};
+use super::lists::{age, shown, yes_or_no};
+
+/// Kinds of parts that have a state: what they are in the answer, and one of them in words.
+const PARTS: [(&str, &str); 4] = [("sinks", "sink"), ("sources", "source"), ("rules", "rule"), ("bridges", "bridge")];
+/// States of parts that are as they should be.
+const GOOD: [&str; 2] = ["running", "connected"];
+
+/// The service as a whole. The text, and whether it is ready and healthy.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address.
+pub fn status(from: &AskArgs) -> Result<(String, bool), String> {
+    let answer = get(from, "/api/v1/status")?;
+    let is_well = answer["ready"] == true && answer["healthy"] == true;
+    Ok((if from.json { format!("{answer:#}\n") } else { whole(&answer) }, is_well))
+}
+
+fn whole(answer: &Value) -> String {
+    let of = |name: &str| shown(&answer[name]);
+    let rows = [
+        ("ready", yes_or_no(&answer["ready"]).to_owned()),
+        ("healthy", yes_or_no(&answer["healthy"]).to_owned()),
+        ("version", of("version")),
+        ("up for", age(&answer["uptime_seconds"])),
+        ("shards", format!("{} ({})", of("shards"), of("io"))),
+        ("connections", format!("{} ({} not read)", of("connections"), of("paused_connections"))),
+        ("sessions", of("sessions")),
+        ("subscriptions", format!("{} ({} shares)", of("subscriptions"), of("shares"))),
+        ("retained messages", of("retained_messages")),
+        ("queued messages", of("queued_messages")),
+        ("unacknowledged messages", of("unacknowledged_messages")),
+    ];
+    let mut out = table(&rows.map(|(name, value)| [name.to_owned(), value]));
+    if !answer["reason"].is_null() {
+        out += &format!("not healthy: {}\n", of("reason"));
+    }
+    for (parts, part) in PARTS {
+        let all = answer[parts].as_array().map(Vec::as_slice).unwrap_or_default();
+        let bad: Vec<&Value> = all.iter().filter(|of| !GOOD.contains(&of["state"].as_str().unwrap_or(""))).collect();
+        out += &format!("{parts}: {}, {} of them not running\n", all.len(), bad.len());
+        for of in bad {
+            let reason = if of["reason"].is_null() { String::new() } else { format!(": {}", shown(&of["reason"])) };
+            out += &format!("{part} {} is {}{reason}\n", text(&of["name"]), text(&of["state"]));
+        }
+    }
+    out
+}
+
+/// The log level, after it was set where one is named.
+///
+/// # Errors
+/// As [`status`].
+pub fn log_level(options: &LogLevelArgs) -> Result<String, String> {
+    const PATH: &str = "/api/v1/log-level";
+    let answer = match &options.level {
+        None => get(&options.from, PATH)?,
+        Some(level) => {
+            let body = json!({ "level": level }).to_string();
+            change(&options.from, "PUT", PATH, Some(("application/json", &body)))?
+        }
+    };
+    Ok(if options.from.json { format!("{answer:#}\n") } else { format!("{}\n", text(&answer["level"])) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_run_is_named_with_its_reason() {
+        let answer = json!({
+            "ready": true, "healthy": true, "reason": null, "uptime_seconds": 61, "version": "1",
+            "sinks": [{ "name": "all", "state": "running", "reason": null }, { "name": "two", "state": "stalled", "reason": "no\nleader" }],
+            "sources": [{ "name": "s", "state": "running", "reason": null }], "bridges": [],
+            "rules": [{ "name": "hot", "state": "disabled", "reason": null }],
+        });
+        let text = whole(&answer);
+        assert!(text.contains("sinks: 2, 1 of them not running\nsink two is stalled: no\u{FFFD}leader\n"), "{text}");
+        assert!(text.contains("sources: 1, 0 of them not running\nrules: 1, 1 of them not running\nrule hot is disabled\nbridges: 0, 0"), "{text}");
+        assert!(text.contains("up for                   1 min 1 s\n"), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The slots of `[broker]`: which instance serves which; and an instance that gives all of its own to the others.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Who;
+use super::problem::{Asked, Problem};
+use super::{Shown, View};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{InstanceOfBroker, SlotTable};
+use crate::metrics::samples::Sample;
+use crate::metrics::spec::ShardMetric as M;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(slots)).routes(routes!(drain, end_drain))
+}
+
+/// Which instance serves which slot of `[broker]`, as this one knows. A client belongs to the slot xxh3_64(client identifier) mod `slots`.
+#[derive(Debug, Serialize, ToSchema)]
+struct SlotsBody {
+    /// Name of this instance.
+    name: String,
+    /// How many slots there are.
+    slots: usize,
+    /// Generation of the group of instances; null: there is no `[broker.link]`, and this instance is alone.
+    generation: Option<i32>,
+    /// Nothing was heard of the group for almost `session_timeout`: no client is welcomed until it is.
+    silent: bool,
+    /// This instance gives its slots to others, or has given them away (`POST /api/v1/broker/drain`).
+    drained: bool,
+    /// Clients that are connected and that this instance serves, wherever they have connected.
+    clients: u64,
+    /// Clients that have connected here and that other instances serve.
+    relayed: u64,
+    /// The instances, in order of their names.
+    instances: Vec<InstanceBody>,
+    /// Slots that nobody serves for now.
+    nobody: Vec<u16>,
+}
+
+/// An instance.
+#[derive(Debug, Serialize, ToSchema)]
+struct InstanceBody {
+    name: String,
+    /// Where other instances connect to, for its clients; null: nowhere.
+    link: Option<String>,
+    /// Where clients find it, as others tell them; null: it does not say.
+    server: Option<String>,
+    /// The slots that it serves; of this instance those that it has taken over.
+    slots: Vec<u16>,
+}
+
+impl SlotsBody {
+    fn new(of: SlotTable, view: &View) -> Self {
+        let SlotTable { name, generation, is_silent, is_drained, instances, nobody } = of;
+        let now = Sample::of(&view.boards, Instant::now());
+        let number = |metric: M| now.place(metric as usize);
+        let relayed = number(M::Relayed);
+        let at_listeners = number(M::ConnectionsOpen).saturating_sub(number(M::Unauthenticated) + relayed);
+        let clients = at_listeners + number(M::RelayedHere);
+        let instance = |InstanceOfBroker { name, link, server, slots }| InstanceBody { name, link, server, slots };
+        let instances: Vec<_> = instances.into_iter().map(instance).collect();
+        let slots = instances.iter().map(|of| of.slots.len()).sum::<usize>() + nobody.len();
+        Self { name, slots, generation, silent: is_silent, drained: is_drained, clients, relayed, instances, nobody }
+    }
+}
+
+/// Which instance serves which slot.
+#[utoipa::path(get, path = "/api/v1/broker/slots", tag = "broker", responses(
+    (status = 200, body = SlotsBody),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no `[broker]`")))]
+async fn slots(State(view): State<Arc<View>>) -> Result<Json<SlotsBody>, Problem> {
+    let table = view.shards.slots().ok_or_else(|| Problem::not_found("there is no [broker]"))?;
+    Ok(Json(SlotsBody::new(table, &view)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DrainQuery {
+    /// Only say whether it could be done.
+    dry_run: Option<bool>,
+}
+
+/// Has this instance give all its slots to the others, eight at a time, and stay without: its clients are told to connect elsewhere, and `/readyz` answers 503.
+/// The answer comes at once; `GET /api/v1/broker/slots` shows how far it is. It lasts until it is ended, until the process ends, or until the instance is alone.
+#[utoipa::path(post, path = "/api/v1/broker/drain", tag = "broker", params(DrainQuery), responses(
+    (status = 200, body = SlotsBody),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "No other instance could serve its clients"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is starting or stopping, or a shard did not answer")))]
+async fn drain(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Asked(DrainQuery { dry_run }): Asked<DrainQuery>,
+) -> Result<Json<SlotsBody>, Problem> {
+    carry_out(&view, true, dry_run.unwrap_or(false), token)
+}
+
+/// Ends a drain: this instance gets its part of the slots again.
+#[utoipa::path(delete, path = "/api/v1/broker/drain", tag = "broker", params(DrainQuery), responses(
+    (status = 200, body = SlotsBody),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "There is no `[broker.link]`"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is starting or stopping, or a shard did not answer")))]
+async fn end_drain(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Asked(DrainQuery { dry_run }): Asked<DrainQuery>,
+) -> Result<Json<SlotsBody>, Problem> {
+    carry_out(&view, false, dry_run.unwrap_or(false), token)
+}
+
+fn carry_out(view: &View, drains: bool, dry_run: bool, token: Option<String>) -> Result<Json<SlotsBody>, Problem> {
+    let is_up = view.ready.load(Ordering::Acquire);
+    // What is refused for good comes first.
+    let is_sent =
+        view.shards.drain(drains, dry_run || !is_up).map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
+    if !is_up {
+        return Err(Problem::unavailable("the service is starting or stopping"));
+    }
+    if !is_sent {
+        return Err(Problem::unavailable("a shard does not answer").after(1));
+    }
+    if !dry_run {
+        let event = Event::now(Kind::AdminAction).with(Field::Action, if drains { "drain" } else { "end_drain" });
+        view.journal.say(event.maybe(Field::Token, token));
+    }
+    let table = view.shards.slots().ok_or_else(|| Problem::not_found("there is no [broker]"))?;
+    Ok(Json(SlotsBody::new(table, view)))
+}

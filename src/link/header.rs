@@ -1,0 +1,255 @@
+//! What an instance says of a client when it relays the client's connection to the owner of its slot, before the client's first byte: a header
+//! of the PROXY protocol, version 2, with a field of our own. Bytes in, a header out; no socket.
+//!
+//! The field (type [`TYPE`]) is a version, and then fields of its own: a kind, a length of two bytes, and the value. One of a kind below
+//! [`OPTIONAL`] that is not known refuses the header, as what it asks for would not be obeyed; others are passed over.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::fields::{self, Fields};
+use crate::auth::acl::Grants;
+use crate::auth::{Admission, By, Policy};
+use crate::limits::LINK_HEADER_BYTES_MAX;
+use crate::listener::proxy;
+use crate::secure::CertificateId;
+
+/// Type of the field: the first of those for applications (PROXY protocol, section 2.2.7).
+const TYPE: u8 = 0xE0;
+/// The version that is written. A later one changes what a field means.
+const VERSION: u8 = 1;
+/// Fields of this kind and above are passed over where they are not known.
+const OPTIONAL: u8 = 0x80;
+
+/// Kinds of fields.
+const FRONT: u8 = 1;
+const GENERATION: u8 = 2;
+const LISTENER: u8 = 3;
+const AUTH: u8 = 4;
+const BY: u8 = 5;
+const IDENTITY: u8 = 6;
+const CLIENT_ID: u8 = 7;
+const EXPIRES: u8 = 8;
+const GRANTS: u8 = 9;
+const DATA: u8 = 10;
+/// One more than the last.
+const KINDS: usize = 11;
+
+const MISSING: Malformed = Malformed("without a field that it must have");
+
+/// Ways to be admitted.
+const NOTHING: u8 = 0;
+const LINE: u8 = 1;
+const SCRAM: u8 = 2;
+const CERTIFICATE: u8 = 3;
+const TOKEN: u8 = 4;
+const OPERATOR: u8 = 5;
+
+/// What the front says.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// The client's address; `None`: it came by a Unix socket.
+    pub source: Option<SocketAddr>,
+    /// Name of the front.
+    pub front: Box<str>,
+    /// Generation of the table by which it has chosen the owner.
+    pub generation: i32,
+    /// The address of the listener that the client came in by, as the front's configuration has it.
+    pub listener: Box<str>,
+    /// Who the client is, if the listener asks for that.
+    pub client: Option<Client>,
+}
+
+/// A client that was admitted by an `[auth.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// NAME.
+    pub auth: Box<str>,
+    /// What it was admitted by.
+    pub by: By,
+    /// `None`: it is anonymous.
+    pub identity: Option<Box<str>>,
+    /// The only client identifier that it may use.
+    pub client_id: Option<Box<str>>,
+    /// Until when, in seconds since 1970.
+    pub expires_s: Option<u64>,
+    /// What its token says that it may touch.
+    pub grants: Option<Arc<Grants>>,
+    /// What the server says last in an exchange, for CONNACK.
+    pub data: Option<Box<[u8]>>,
+}
+
+/// Why the first bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header of a link: {}", self.0)
+    }
+}
+
+impl Client {
+    /// The client of an admission.
+    #[must_use]
+    pub fn of(admission: &Admission) -> Self {
+        Self {
+            auth: admission.policy.name().into(),
+            by: admission.by.clone(),
+            identity: admission.identity.clone(),
+            client_id: admission.client_id.clone(),
+            expires_s: admission.expires_s,
+            grants: admission.grants.clone(),
+            data: admission.data.clone(),
+        }
+    }
+
+    /// The client's admission under a policy, which has the same name.
+    #[must_use]
+    pub fn admission(self, policy: Arc<Policy>) -> Admission {
+        let Self { auth: _, by, identity, client_id, expires_s, grants, data } = self;
+        Admission { policy, by, identity, client_id, expires_s, grants, data }
+    }
+}
+
+impl Header {
+    /// Appends the header. False, and nothing appended: it would be longer than is taken.
+    #[must_use]
+    pub fn write(&self, out: &mut Vec<u8>) -> bool {
+        let mut value = vec![VERSION];
+        let mut fits = true;
+        let mut put = |kind, field: &[u8]| fits &= fields::put(kind, field, &mut value);
+        put(FRONT, self.front.as_bytes());
+        put(GENERATION, &self.generation.to_be_bytes());
+        put(LISTENER, self.listener.as_bytes());
+        if let Some(client) = &self.client {
+            put(AUTH, client.auth.as_bytes());
+            put(BY, &by(&client.by));
+            client.identity.iter().for_each(|identity| put(IDENTITY, identity.as_bytes()));
+            client.client_id.iter().for_each(|id| put(CLIENT_ID, id.as_bytes()));
+            client.expires_s.iter().for_each(|at| put(EXPIRES, &at.to_be_bytes()));
+            client.grants.iter().for_each(|grants| put(GRANTS, grants.saved().to_string().as_bytes()));
+            client.data.iter().for_each(|data| put(DATA, data));
+        }
+        let (from, mut tlvs) = (out.len(), Vec::new());
+        let is_written = fits && fields::put(TYPE, &value, &mut tlvs) && proxy::write_v2(self.source, &tlvs, out);
+        if is_written && out.len() - from > LINK_HEADER_BYTES_MAX {
+            out.truncate(from);
+            return false;
+        }
+        is_written
+    }
+
+    /// Looks at all bytes that a connection has sent so far: the header and its length in bytes. `None`: it is not whole yet.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        let proxy = proxy::v2(bytes, LINK_HEADER_BYTES_MAX).map_err(|malformed| Malformed(malformed.0))?;
+        let Some(proxy::Header { len, source }) = proxy else { return Ok(None) };
+        let Some(tlvs) = bytes.get(..len).map(proxy::tlvs) else { return Ok(None) };
+        let value = Fields(tlvs).find(|field| !matches!(field, Some((kind, _)) if *kind != TYPE));
+        let value = value.flatten().ok_or(Malformed("without the field of a link"))?.1;
+        let (version, fields) = value.split_first().ok_or(Malformed("without a version"))?;
+        if *version != VERSION {
+            return Err(Malformed("of a version that this one does not know"));
+        }
+        let mut found: [Option<&[u8]>; KINDS] = [None; KINDS];
+        for field in Fields(fields) {
+            let (kind, value) = field.ok_or(Malformed("with a field that is cut off"))?;
+            match found.get_mut(usize::from(kind)).filter(|_| kind > 0) {
+                Some(place) if place.is_none() => *place = Some(value),
+                Some(_) => return Err(Malformed("with the same field twice")),
+                None if kind >= OPTIONAL => {}
+                None => return Err(Malformed("with a field that this version does not know")),
+            }
+        }
+        let required = |kind: u8| found[usize::from(kind)].ok_or(MISSING);
+        let header = Self {
+            source,
+            front: text(required(FRONT)?)?.into(),
+            generation: array(required(GENERATION)?).map(i32::from_be_bytes)?,
+            listener: text(required(LISTENER)?)?.into(),
+            client: client(&found)?,
+        };
+        Ok(Some((header, len)))
+    }
+}
+
+fn client(found: &[Option<&[u8]>; KINDS]) -> Result<Option<Client>, Malformed> {
+    let field = |kind: u8| found[usize::from(kind)];
+    let Some(auth) = field(AUTH) else {
+        let has_more = found[usize::from(AUTH)..].iter().any(Option::is_some);
+        return if has_more { Err(Malformed("with rights and no auth")) } else { Ok(None) };
+    };
+    let grants = |json: &[u8]| {
+        let saved = serde_json::from_slice(json).ok().as_ref().and_then(Grants::restored);
+        saved.map(Arc::new).ok_or(Malformed("with grants that are not understood"))
+    };
+    let boxed = |bytes: &[u8]| text(bytes).map(Box::from);
+    let client = Client {
+        auth: text(auth)?.into(),
+        by: by_of(field(BY).ok_or(MISSING)?)?,
+        identity: field(IDENTITY).map(boxed).transpose()?,
+        client_id: field(CLIENT_ID).map(boxed).transpose()?,
+        expires_s: field(EXPIRES).map(number).transpose()?,
+        grants: field(GRANTS).map(grants).transpose()?,
+        data: field(DATA).map(Box::from),
+    };
+    Ok(Some(client))
+}
+
+fn by(by: &By) -> Vec<u8> {
+    let with = |kind: u8, print: &u64| [&[kind][..], &print.to_be_bytes()].concat();
+    match by {
+        By::Nothing => vec![NOTHING],
+        By::Line(print) => with(LINE, print),
+        By::Scram(print) => with(SCRAM, print),
+        By::Token(print) => with(TOKEN, print),
+        By::Operator => vec![OPERATOR],
+        By::Certificate(id) => {
+            let (issuer, serial) = id.parts();
+            let mut bytes = vec![CERTIFICATE];
+            // A serial number has 20 bytes at most (RFC 5280, 4.1.2.2); one that does not fit is on no list.
+            let serial = &serial[..serial.len().min(usize::from(u8::MAX))];
+            bytes.push(u8::try_from(serial.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(serial);
+            bytes.extend_from_slice(issuer);
+            bytes
+        }
+    }
+}
+
+fn by_of(bytes: &[u8]) -> Result<By, Malformed> {
+    const WRONG: Malformed = Malformed("with another way to be admitted than this version knows");
+    let (kind, rest) = bytes.split_first().ok_or(WRONG)?;
+    match (*kind, rest) {
+        (NOTHING, []) => Ok(By::Nothing),
+        (LINE, print) => number(print).map(By::Line),
+        (SCRAM, print) => number(print).map(By::Scram),
+        (TOKEN, print) => number(print).map(By::Token),
+        (OPERATOR, []) => Ok(By::Operator),
+        (CERTIFICATE, [len, rest @ ..]) => {
+            let (serial, issuer) = rest.split_at_checked(usize::from(*len)).ok_or(WRONG)?;
+            Ok(By::Certificate(Arc::new(CertificateId::new(issuer, serial))))
+        }
+        _ => Err(WRONG),
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed("with text that is not UTF-8"))
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+    bytes.try_into().map_err(|_| Malformed("with a number of another length"))
+}
+
+fn number(bytes: &[u8]) -> Result<u64, Malformed> {
+    array(bytes).map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+#[path = "header_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+//! The other instances, as all shards of this one know them, and the clients that were sent to them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::limits::REDIRECTED_MAX;
+use crate::membership::{Instance, Table};
+use crate::runtime::seam::Monotonic;
+
+/// A client that was redirected and comes back within this time is relayed: it does not follow, or cannot.
+const REDIRECTED_FOR: Duration = Duration::from_secs(60);
+
+/// This instance among the others.
+#[derive(Debug, Default)]
+pub struct Peers {
+    name: Box<str>,
+    redirects: bool,
+    table: RwLock<Arc<Table>>,
+    /// Until when this process may speak as one of the instances, of a clock that runs while the machine sleeps. Nanoseconds; 0: there is no group.
+    speaks_until: AtomicU64,
+    /// Whether this instance gives its slots away: it is about to go, or was drained.
+    is_leaving: AtomicBool,
+    /// Processes of other instances that have answered here, by their names.
+    answered: Mutex<HashMap<Arc<str>, u128>>,
+    /// Hashes of client identifiers, and when these clients were redirected.
+    redirected: Mutex<HashMap<u64, Monotonic>>,
+}
+
+/// The address of an instance's link, if that has an IP address for a host.
+#[must_use]
+pub fn address(of: &Instance) -> Option<SocketAddr> {
+    of.link.parse().ok()
+}
+
+/// Host and port of an instance's link, if it has one.
+#[must_use]
+pub fn endpoint(of: &Instance) -> Option<(&str, u16)> {
+    let (host, port) = of.link.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host, port.parse().ok()?))
+}
+
+/// Whether the link of an instance is at this IP address.
+#[must_use]
+pub fn has_address(table: &Table, ip: IpAddr) -> bool {
+    let is_its = |of: &Instance| address(of).is_some_and(|at| at.ip().to_canonical() == ip.to_canonical());
+    table.instances.iter().any(is_its)
+}
+
+impl Peers {
+    /// An instance of this name, alone. `redirects`: whether clients of 5.0 are told where to connect.
+    #[must_use]
+    pub fn new(name: &str, redirects: bool) -> Self {
+        Self { name: name.into(), redirects, ..Self::default() }
+    }
+
+    /// The name of this instance.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The instances, this one among them. A slot's place names one by its index.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another table in the place of this one.
+    pub fn set_table(&self, table: Arc<Table>) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+
+    /// Notes until when this process may speak (C4).
+    pub fn speak_until(&self, at: Monotonic) {
+        self.speaks_until.store(at.0.max(1), Ordering::Release);
+    }
+
+    /// Whether this process says nothing that another instance could contradict: no CONNACK, no rows of routes. It may have been removed from the group, and
+    /// its successors serve its clients. `now`: of a clock that runs while the machine sleeps, read for this question, so that a process that was frozen finds
+    /// out before it has heard.
+    #[must_use]
+    pub fn is_silent(&self, now: Monotonic) -> bool {
+        let until = self.speaks_until.load(Ordering::Acquire);
+        until != 0 && now.0 >= until
+    }
+
+    /// Notes that a process of another instance has answered.
+    pub fn has_answered(&self, name: &Arc<str>, incarnation: u128) {
+        let table = self.table();
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.insert(Arc::clone(name), incarnation) != Some(incarnation) {
+            answered.retain(|name, _| table.index(name).is_some());
+        }
+    }
+
+    /// Whether a process of another instance that nobody listens for any more has answered here before: it is gone, and its address was not wrong all the time.
+    /// True once: the table names it until the group has gone on.
+    pub fn is_gone(&self, name: &Arc<str>, incarnation: u128) -> bool {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.get(name) == Some(&incarnation) && answered.remove(name).is_some()
+    }
+
+    /// Notes whether this instance gives its slots away: it is about to go, or was drained.
+    pub fn leaves(&self, is_leaving: bool) {
+        self.is_leaving.store(is_leaving, Ordering::Relaxed);
+    }
+
+    /// Whether this instance gives its slots away, or has given them away.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Another instance with a Server Reference, for a client of this slot that is sent away before anybody knows who serves it next.
+    #[must_use]
+    pub fn other_server(&self, slot: u16) -> Option<Arc<str>> {
+        let table = self.table();
+        let is_other = |of: &&Instance| *of.name != *self.name && !of.server.is_empty();
+        let others: Vec<&Instance> = table.instances.iter().filter(is_other).filter(|_| self.redirects).collect();
+        let at = usize::from(slot).checked_rem(others.len())?;
+        Some(Arc::clone(&others[at].server))
+    }
+
+    /// Notes that a client is redirected. False: it is not, as it was within [`REDIRECTED_FOR`], or clients are relayed.
+    #[must_use]
+    pub fn redirect(&self, client_id: &str, now: Monotonic) -> bool {
+        if !self.redirects {
+            return false;
+        }
+        let mut all = self.redirected.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: &Monotonic| now.since(*at) < REDIRECTED_FOR;
+        let client = xxh3_64(client_id.as_bytes());
+        if all.get(&client).is_some_and(is_recent) {
+            return false;
+        }
+        if all.len() >= REDIRECTED_MAX && !all.contains_key(&client) {
+            all.retain(|_, at| is_recent(at));
+            if all.len() >= REDIRECTED_MAX {
+                return false;
+            }
+        }
+        all.insert(client, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(name: &str, link: &str) -> Instance {
+        let (name, link) = (name.into(), link.into());
+        Instance { name, incarnation: 1, link, server: "".into(), member_id: "".into() }
+    }
+
+    #[test]
+    fn who_is_a_peer() {
+        let all = [("a", "192.0.2.1:1885"), ("b", "[2001:db8::7]:1885"), ("c", "c.example:1885"), ("d", "")];
+        let instances: Vec<_> = all.iter().map(|(name, link)| instance(name, link)).collect();
+        assert_eq!(endpoint(&instances[1]), Some(("2001:db8::7", 1885)));
+        assert_eq!(endpoint(&instances[2]), Some(("c.example", 1885)));
+        assert!(address(&instances[0]).is_some() && address(&instances[2]).is_none());
+        assert_eq!((address(&instances[3]), endpoint(&instances[3])), (None, None));
+        let table = Table { instances, ..Table::default() };
+        for (ip, is_in) in [
+            ("192.0.2.1", true),
+            ("::ffff:192.0.2.1", true),
+            ("2001:db8::7", true),
+            ("192.0.2.2", false),
+            ("2001:db8::8", false),
+        ] {
+            assert_eq!(has_address(&table, ip.parse().unwrap()), is_in, "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_redirected_once_a_minute() {
+        let s = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        let peers = Peers::new("a", true);
+        assert!(peers.redirect("c", s(1)) && !peers.redirect("c", s(1)) && !peers.redirect("c", s(60)));
+        assert!(peers.redirect("d", s(60)) && peers.redirect("c", s(61)) && !peers.redirect("c", s(62)));
+        assert!(!Peers::new("a", false).redirect("c", s(1)));
+    }
+
+    #[test]
+    fn nothing_is_said_until_the_group_is_heard_and_after_that() {
+        let peers = Peers::new("a", false);
+        assert!(!peers.is_silent(Monotonic(9)), "there is no group");
+        peers.speak_until(Monotonic(0));
+        assert!(peers.is_silent(Monotonic(1)), "it has heard nothing yet");
+        peers.speak_until(Monotonic(7));
+        assert!(!peers.is_silent(Monotonic(6)) && peers.is_silent(Monotonic(7)) && peers.is_silent(Monotonic(8)));
+    }
+
+    #[test]
+    fn another_server_is_one_of_the_others() {
+        let with_server = |name: &str, server: &str| Instance { server: server.into(), ..instance(name, "") };
+        let instances =
+            vec![with_server("a", "a:1"), with_server("b", "b:1"), with_server("c", ""), with_server("d", "d:1")];
+        let peers = Peers::new("a", true);
+        assert_eq!(peers.other_server(0), None);
+        peers.set_table(Arc::new(Table { instances, ..Table::default() }));
+        let told: Vec<_> = (0..4).map(|slot| peers.other_server(slot)).collect();
+        assert_eq!(told, ["b:1", "d:1", "b:1", "d:1"].map(|server| Some(Arc::from(server))));
+        let relaying = Peers::new("a", false);
+        relaying.set_table(peers.table());
+        assert_eq!(relaying.other_server(0), None);
+    }
+
+    #[test]
+    fn as_many_are_remembered_as_may_be() {
+        let peers = Peers::new("a", true);
+        let now = Monotonic(1_000_000_000);
+        assert!((0..REDIRECTED_MAX).all(|client| peers.redirect(&client.to_string(), now)));
+        assert!(!peers.redirect("one more", now), "it is relayed");
+        let later = now.after(REDIRECTED_FOR);
+        assert!(peers.redirect("one more", later) && peers.redirect("0", later));
+    }
+}

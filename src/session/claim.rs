@@ -1,0 +1,156 @@
+//! Claims: what keeps a record of a source open, and the positions of logs of sessions below it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::body::Remembered;
+
+/// `Claim` keeps a record of a source open: as long as one reference to it is left, a session of this shard may still need the record. A
+/// message that waits for its copies has one, and a [`super::Body`] that only the memory of this process has.
+#[derive(Debug)]
+pub struct Claim {
+    of: Claimed,
+    is_met: Cell<bool>,
+    /// Whether another shard answers for the record.
+    is_others: Cell<bool>,
+    placed: Option<Placed>,
+    /// What holds the positions of logs of sessions: the delivery of the message, and each body that only memory has for a kept session.
+    holders: Cell<u32>,
+    is_delivered: Cell<bool>,
+    pub(super) all: Rc<Remembered>,
+}
+
+/// A record of a source that sessions of other shards, too, may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The shard that reads the record's partition.
+    pub shard: usize,
+    /// Its number for the partition.
+    pub reader: u32,
+    /// The record's number in the partition, of consecutive ones, wrapping.
+    pub number: u32,
+}
+
+/// One of the answers that keep a record open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The record.
+    pub record: Claimed,
+    /// Whether a session has it.
+    pub is_met: bool,
+}
+
+/// A partition of a Kafka topic, as logs of sessions name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    /// A hash of the topic's name and id: a topic that is made anew is another one.
+    pub topic: u64,
+    /// The partition's index.
+    pub partition: u32,
+}
+
+/// Where a record of `[broker]` stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordPlace {
+    /// The partition.
+    pub of: PartitionKey,
+    /// The record's offset.
+    pub offset: i64,
+}
+
+impl RecordPlace {
+    /// Its bytes.
+    pub const BYTES: usize = 20;
+
+    /// As bytes: the topic u64, the partition u32, the offset i64, big-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.of.topic.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.of.partition.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    /// From bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        let partition = u32::from_be_bytes(std::array::from_fn(|byte| bytes[8 + byte]));
+        Self { of: PartitionKey { topic: number(0), partition }, offset: number(12).cast_signed() }
+    }
+}
+
+/// The place of a record that has come to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The place.
+    pub place: RecordPlace,
+    /// The topic, by its index among those of the source `broker`.
+    pub topic: u16,
+    /// When the message came, as the shard counts changes of what is read.
+    pub time: u64,
+    /// The record was read before: it is for kept sessions of slots that have come.
+    pub is_again: bool,
+}
+
+impl Claim {
+    /// A claim on a record. `placed`: where it stands, if it is one of `[broker]`.
+    #[must_use]
+    pub fn new(of: Claimed, placed: Option<Placed>, all: &Rc<Remembered>) -> Rc<Self> {
+        let [is_met, is_others, is_delivered] = std::array::from_fn(|_| Cell::new(false));
+        Rc::new(Self { of, is_met, is_others, placed, holders: Cell::new(1), is_delivered, all: Rc::clone(all) })
+    }
+
+    /// A session has had its say: its client has acknowledged or refused the record, was sent it at QoS 0, or finds it when it comes back; or
+    /// its copy was dropped, and counted.
+    pub fn meet(&self) {
+        self.is_met.set(true);
+    }
+
+    /// The record.
+    #[must_use]
+    pub const fn of(&self) -> Claimed {
+        self.of
+    }
+
+    /// Another shard has the claim from now on: it answers for the record.
+    pub fn is_handed_over(&self) {
+        self.is_others.set(true);
+    }
+
+    /// Where the record stands, if it is one of `[broker]`.
+    #[must_use]
+    pub fn place(&self) -> Option<Placed> {
+        self.placed
+    }
+
+    /// All copies are made.
+    pub fn is_delivered(&self) {
+        if !self.is_delivered.replace(true) {
+            self.lets_position_go();
+        }
+    }
+
+    pub(super) fn holds_position(&self) {
+        self.holders.set(self.holders.get() + 1);
+    }
+
+    pub(super) fn lets_position_go(&self) {
+        self.holders.set(self.holders.get() - 1);
+        if self.holders.get() == 0
+            && let Some(placed) = self.placed
+        {
+            self.all.gives(placed.place);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.is_delivered();
+        if !self.is_others.get() {
+            self.all.settles(Settled { record: self.of, is_met: self.is_met.get() });
+        }
+    }
+}

@@ -1,0 +1,195 @@
+use super::*;
+
+const P: PartitionKey = PartitionKey { topic: 7, partition: 0 };
+
+fn at(offset: i64) -> RecordPlace {
+    RecordPlace { of: P, offset }
+}
+
+fn hand(offset: i64) -> AtHand {
+    AtHand { place: at(offset), topic: 0, is_again: false, is_retained: false }
+}
+
+/// A number of slot 1's log, or of slot 2's.
+const ONE: u64 = 1 << 48;
+const TWO: u64 = 2 << 48;
+
+/// A shard that has slot 1, with an empty log, and reads the partition from this offset.
+fn begun(from: i64) -> Given {
+    let mut given = Given::default();
+    given.slots.insert(1, OfSlot::default());
+    given.reads(at(from), Reads::Again(i64::MIN));
+    given
+}
+
+/// A slot that comes with a position and with records above it that these sessions have.
+fn comes(given: &mut Given, slot: u16, below: i64, had: &[(i64, u64)]) {
+    let mut above = BTreeMap::new();
+    for (offset, session) in had {
+        above.insert(*offset, Had::By(SmallVec::from_slice(&[*session])));
+    }
+    let saved = SavedPosition { below, ..SavedPosition::default() };
+    let floors = SmallVec::from_slice(&[(0, below)]);
+    let position = Position { below, since: WAITS, floors, above, saved };
+    given.slots.insert(slot, OfSlot { positions: BTreeMap::from([(P, position)]), ..OfSlot::default() });
+    given.set_floor(P);
+}
+
+fn passes(given: &Given, placed: Placed, slot: u16, session: u64) -> bool {
+    given.may_pass_over(placed) && given.passes_over(placed, slot, Some(session))
+}
+
+/// What the log would say of slot 1 now.
+fn said(given: &mut Given, slot: u16) -> (i64, Vec<i64>) {
+    let said = given.unsaved(slot, false).or_else(|| given.unsaved(slot, true)).expect("there is something to say");
+    let of = said.0[&P].clone();
+    given.saved(slot, u64::from(slot) << 48 | 9, said);
+    (of.below, of.above.into_iter().collect())
+}
+
+#[test]
+fn a_position_stays_below_a_message_that_is_given_out_later() {
+    let mut given = begun(5);
+    let all = [5, 6, 7].map(|offset| given.begins(hand(offset)));
+    for placed in [all[1], all[2]] {
+        given.stored(ONE + placed.place.offset as u64, placed.place);
+        given.is_over(placed.place);
+    }
+    given.stored(ONE + 5, at(5));
+    assert_eq!(said(&mut given, 1), (5, vec![]));
+    // Its copies have ended: they may do so when the log names their records.
+    assert!(!given.ends(ONE + 6, Monotonic(1)) && !given.ends(ONE + 5, Monotonic(1)));
+    assert_eq!(said(&mut given, 1), (5, vec![6]), "that of a message that is not given out yet is not named");
+    assert_eq!(given.slots[&1].over, [ONE + 5]);
+    given.is_over(at(5));
+    let saved = given.unsaved(1, true).expect("it can end");
+    assert_eq!(saved.0[&P], SavedPosition { below: 8, above: BTreeSet::new() });
+    assert_eq!(given.saved(1, ONE + 9, saved), [ONE + 5]);
+    assert!(given.slots[&1].placed.is_empty() && given.ends(ONE + 7, Monotonic(1)), "what lies below ends at once");
+}
+
+#[test]
+fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
+    let mut given = begun(0);
+    for offset in 0..10 {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    }
+    let late = given.begins(hand(10));
+    comes(&mut given, 2, 4, &[(6, TWO + 1)]);
+    let before = given.begins(hand(11));
+    assert!(passes(&given, before, 2, TWO + 1) && !passes(&given, before, 1, ONE + 1), "it waits for the gap");
+    given.is_over(at(11));
+    given.reads(at(4), Reads::Again(i64::MIN));
+    // A message that came before the partition was read again, and was not given out yet, is for those that were there.
+    assert!(!passes(&given, late, 1, ONE + 1) && passes(&given, late, 2, TWO + 1));
+    let again: Vec<(i64, [bool; 3])> = (4..13)
+        .map(|offset| {
+            let placed = given.begins(hand(offset));
+            given.is_over(at(offset));
+            (offset, [(1, ONE + 1), (2, TWO + 1), (2, TWO + 2)].map(|(slot, of)| passes(&given, placed, slot, of)))
+        })
+        .collect();
+    for (offset, [live, had, came]) in again {
+        assert_eq!((live, had, came), (offset < 12, offset == 6, false), "{offset}");
+    }
+    assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (10, 10), "one is not given out yet");
+    given.is_over(at(10));
+    assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (13, 13));
+}
+
+#[test]
+fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
+    let mut given = begun(0);
+    (0..100).for_each(|offset| {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    });
+    comes(&mut given, 2, 50, &[]);
+    given.reads(at(50), Reads::Again(i64::MIN));
+    let waits = given.begins(hand(50));
+    comes(&mut given, 3, 20, &[]);
+    // Its reader had read the partition up to here.
+    given.reads(at(20), Reads::Again(100));
+    assert!(!passes(&given, waits, 2, TWO), "it came before");
+    let mut heard = [Vec::new(), Vec::new(), Vec::new()];
+    for offset in 20..101 {
+        let placed = given.begins(hand(offset));
+        for (slot, heard) in (1..).zip(&mut heard) {
+            if !passes(&given, placed, slot, u64::from(slot) << 48) {
+                heard.push(offset);
+            }
+        }
+        given.is_over(at(offset));
+    }
+    assert_eq!(heard[0], [100]);
+    assert_eq!(heard[1], (51..101).collect::<Vec<_>>());
+    assert_eq!(heard[2], (20..101).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_wanted_anew_comes_to_everybody() {
+    let mut given = begun(0);
+    (0..9).for_each(|offset| {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    });
+    assert_eq!(said(&mut given, 1).0, 9);
+    given.reads(at(3), Reads::Anew);
+    let placed = given.begins(hand(3));
+    assert!(!passes(&given, placed, 1, ONE));
+    given.is_over(at(3));
+    assert_eq!(said(&mut given, 1).0, 4);
+}
+
+#[test]
+fn a_slot_without_a_position_gets_what_comes() {
+    let mut given = begun(0);
+    (0..9).for_each(|offset| {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    });
+    given.slots.insert(2, OfSlot::default());
+    let placed = given.begins(hand(9));
+    assert!(!passes(&given, placed, 2, TWO));
+    given.is_over(at(9));
+    // Another slot's gap is not its own.
+    comes(&mut given, 3, 2, &[]);
+    given.reads(at(2), Reads::Again(i64::MIN));
+    let placed = given.begins(hand(2));
+    assert!(passes(&given, placed, 2, TWO) && !passes(&given, placed, 3, TWO));
+}
+
+/// A slot comes while nobody reads the partition. Its reader hears of it, and begins later where the group has its place: further on than the slot.
+#[test]
+fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
+    let mut given = begun(0);
+    (0..9).for_each(|offset| {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    });
+    comes(&mut given, 2, 5, &[]);
+    given.reads(at(5), Reads::Again(i64::MIN));
+    let placed = given.begins(hand(5));
+    assert!(!passes(&given, placed, 2, TWO) && passes(&given, placed, 1, ONE));
+    // One that is further on than the reader needs nothing read again.
+    comes(&mut given, 3, 8, &[]);
+    given.reads(at(6), Reads::On);
+    let placed: Vec<Placed> = (6..9).map(|offset| given.begins(hand(offset))).collect();
+    assert_eq!(
+        placed.iter().map(|placed| passes(&given, *placed, 3, 3 << 48)).collect::<Vec<_>>(),
+        [true, true, false]
+    );
+}
+
+/// Reading begins below the place of the group, for another slot: a slot of which the log has no position gets nothing from before that place.
+#[test]
+fn a_slot_without_a_position_gets_nothing_below_the_place_of_the_group() {
+    let mut given = Given::default();
+    given.slots.insert(1, OfSlot::default());
+    comes(&mut given, 2, 3, &[]);
+    given.reads(at(3), Reads::Again(5));
+    let placed: Vec<Placed> = (3..7).map(|offset| given.begins(hand(offset))).collect();
+    let passed = |slot: u16| placed.iter().map(|of| passes(&given, *of, slot, 0)).collect::<Vec<_>>();
+    assert_eq!((passed(1), passed(2)), (vec![true, true, false, false], vec![false; 4]));
+}

@@ -1,0 +1,167 @@
+//! Positions to the log of a slot and from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::buffer::RestoredSession;
+use crate::runtime::seam::Monotonic;
+use crate::session::{PartitionKey, RecordPlace};
+
+use super::super::logs::first_of;
+use super::super::mail::Mail;
+use super::super::queues::{self, Kept};
+use super::super::sources::SourceLetter;
+use super::super::{Broker, Ring};
+use super::{Given, Had, OfSlot, Position, TRY_AGAIN, WAITS};
+
+/// How often positions are written that have moved without a copy that is over.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+
+impl Given {
+    /// Takes up what the log of a slot says. [`Broker::ask_to_go_back`] follows.
+    fn restore(&mut self, slot: u16, found: &[RestoredSession]) {
+        let mut of_slot = OfSlot::default();
+        let mut positions: BTreeMap<PartitionKey, Position> = BTreeMap::new();
+        let mut had: BTreeMap<RecordPlace, SmallVec<[u64; 2]>> = BTreeMap::new();
+        for RestoredSession { number, payload, .. } in found {
+            match Kept::decode(payload) {
+                Some(Ok(Kept::Positions(said))) => {
+                    of_slot.record = Some(*number);
+                    for (of, saved) in said.0 {
+                        let above = saved.above.iter().map(|offset| (*offset, Had::ByAll)).collect();
+                        positions.insert(of, Position { below: saved.below, above, saved, ..Position::default() });
+                    }
+                }
+                Some(Ok(Kept::Message { place: Some(place), to, .. })) => {
+                    of_slot.placed.insert(*number, place);
+                    had.entry(place).or_default().extend(to.iter().map(|of| of.session));
+                }
+                _ => {}
+            }
+        }
+        for (RecordPlace { of, offset }, sessions) in had {
+            // Where the log has no position its first copy is one.
+            let position = positions.entry(of).or_insert_with(|| Position { below: offset, ..Position::default() });
+            if offset >= position.below {
+                position.above.entry(offset).or_insert(Had::By(sessions));
+            }
+        }
+        for position in positions.values_mut() {
+            position.since = WAITS;
+            position.floors.push((0, position.below));
+        }
+        let keys: Vec<PartitionKey> = positions.keys().copied().collect();
+        of_slot.positions = positions;
+        let mut placed = std::mem::take(&mut of_slot.placed);
+        placed.retain(|_, place| !of_slot.has(*place));
+        of_slot.placed = placed;
+        self.slots.insert(slot, of_slot);
+        self.news.push(slot);
+        (self.has_moved, self.write_at) = (true, Monotonic::default());
+        keys.into_iter().for_each(|of| self.set_floor(of));
+    }
+
+    /// The lowest position of each partition, of slots that have come since the last question.
+    fn ask(&mut self) -> Vec<RecordPlace> {
+        let mut lowest: BTreeMap<PartitionKey, i64> = BTreeMap::new();
+        for slot in std::mem::take(&mut self.news).iter().filter_map(|slot| self.slots.get(slot)) {
+            for (of, position) in &slot.positions {
+                let low = lowest.entry(*of).or_insert(position.below);
+                *low = position.below.min(*low);
+            }
+        }
+        lowest.into_iter().map(|(of, offset)| RecordPlace { of, offset }).collect()
+    }
+}
+
+impl Broker {
+    /// Takes up what the log of a slot says of records that its sessions have. Before the sessions are.
+    pub(in crate::shard) fn restore_positions(&mut self, slot: u16, found: &[RestoredSession]) {
+        self.keeping.given.restore(slot, found);
+    }
+
+    /// Has all partitions read from the positions of slots that have come.
+    pub(in crate::shard) fn ask_to_go_back(&mut self) {
+        let needs: Arc<[RecordPlace]> = self.keeping.given.ask().into();
+        for shard in 0..self.around.config.service.shards {
+            let letter = SourceLetter::Needs { by: self.index, needs: Arc::clone(&needs) };
+            self.letters.push_back((shard, Mail::Source(letter)));
+        }
+    }
+
+    /// Ends a record in its log, now or when that has the position of its message.
+    pub(in crate::shard) fn end_kept(&mut self, number: u64, now: Monotonic) {
+        let may_end = self.keeping.given.ends(number, now);
+        if self.around.rules.may_end_copy(may_end) {
+            self.outlets.logs.kept.end(number);
+        }
+    }
+
+    /// Writes positions that have moved, and those for copies that are over, which end then.
+    pub(in crate::shard) fn write_positions(&mut self, io: &mut Ring<'_>, is_draining: bool) {
+        let now = io.now();
+        let given = &mut self.keeping.given;
+        if given.slots.is_empty() {
+            return;
+        }
+        self.delivery.remembered().take_given().into_iter().for_each(|place| given.is_over(place));
+        let has_moved = given.has_moved && (given.write_at <= now || is_draining);
+        let is_due = given.try_at.is_some_and(|at| at <= now || is_draining);
+        if has_moved || is_due {
+            let slots: SmallVec<[u16; 64]> = given.slots.keys().copied().collect();
+            for slot in slots {
+                if has_moved {
+                    self.write_positions_of(slot, false);
+                }
+                if is_due && self.keeping.given.slots.get(&slot).is_some_and(|slot| !slot.over.is_empty()) {
+                    self.write_positions_of(slot, true);
+                }
+            }
+            let given = &mut self.keeping.given;
+            if has_moved {
+                (given.write_at, given.has_moved) = (now.after(WRITE_EVERY), false);
+            }
+            if is_due {
+                let is_waiting = given.slots.values().any(|slot| !slot.over.is_empty());
+                given.try_at = is_waiting.then(|| now.after(TRY_AGAIN));
+            }
+        }
+        let given = &self.keeping.given;
+        let moved_at = Some(given.write_at).filter(|_| given.has_moved);
+        if let Some(at) = given.try_at.into_iter().chain(moved_at).min() {
+            self.want_queues_turn_at(io, at);
+        }
+    }
+
+    /// Writes the positions of a slot that leaves. True: there was something to write.
+    pub(in crate::shard) fn write_last_positions(&mut self, slot: u16) -> bool {
+        self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
+        let has_moved = self.write_positions_of(slot, false);
+        self.write_positions_of(slot, true) || has_moved
+    }
+
+    /// Writes a slot's positions, if there is a reason. True: they are written.
+    fn write_positions_of(&mut self, slot: u16, is_for_over: bool) -> bool {
+        let given = &mut self.keeping.given;
+        let Some(log) = self.outlets.logs.kept.of_mut(first_of(slot)) else { return false };
+        let said = given.unsaved(slot, is_for_over);
+        let written = said.and_then(|said| {
+            let mut payload = Vec::new();
+            queues::encode_positions(&said, &mut payload);
+            let record = given.slots.get(&slot).and_then(|slot| slot.record);
+            Some((log.keep_session(record, &payload).ok()?, said))
+        });
+        if let Some((kept, said)) = written {
+            given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
+            return true;
+        }
+        // Messages that are over must not keep the room that the log needs to go on: a crash may repeat them then.
+        if is_for_over && log.session_room() < self.queues.spare() {
+            given.take_over(slot).into_iter().for_each(|number| _ = log.end_session(number));
+        }
+        false
+    }
+}

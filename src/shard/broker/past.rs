@@ -1,0 +1,133 @@
+//! What of the past a subscription asks for: where its messages begin, and which topics of `[broker]` may have some.
+
+use crate::config::{Broker, Config, OffsetReset, place_in_log};
+use crate::kafka::consumer::{Place, Start};
+use crate::mqtt::topic;
+use crate::route::filter;
+use crate::runtime::seam::WallMs;
+use crate::session::SubscriptionRefused;
+
+use super::delivery::gates::Topics;
+
+/// A part of the past.
+#[derive(Debug)]
+pub(in crate::shard) struct Past {
+    /// Where each partition begins.
+    pub(in crate::shard) start: Start,
+    /// Topics of `[broker]`, by their indexes among those of its source.
+    pub(in crate::shard) topics: Topics,
+}
+
+/// The past that a client asks for with a filter, and these words.
+///
+/// # Errors
+/// Why there is none.
+pub(in crate::shard) fn past(
+    config: &Config,
+    filter: &str,
+    from: &str,
+    now: WallMs,
+) -> Result<Past, SubscriptionRefused> {
+    let Some(broker) = &config.broker else { return Err(SubscriptionRefused::REPLAY_WITHOUT_KAFKA) };
+    if topic::is_shared(filter) {
+        return Err(SubscriptionRefused::REPLAY_SHARED);
+    }
+    // Two places in one filter.
+    let start = start(from, now).filter(|_| topic::split_replay(filter).is_none());
+    Ok(Past { start: start.ok_or(SubscriptionRefused::REPLAY_FROM)?, topics: topics(broker, filter) })
+}
+
+/// The place that the words of a client mean: a time, an age, `earliest` or `offset:N`.
+fn start(from: &str, now: WallMs) -> Option<Start> {
+    if let Some(offset) = from.strip_prefix("offset:") {
+        let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
+        return Some(Start::Offset { offset, leader_epoch: -1 });
+    }
+    Some(Start::At(match place_in_log(from).ok()? {
+        OffsetReset::Earliest => Place::Earliest,
+        OffsetReset::At(ms) => Place::Time(ms),
+        OffsetReset::Ago(age) => {
+            Place::Time(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0))
+        }
+        // That is a subscription without a past.
+        OffsetReset::Latest => return None,
+    }))
+}
+
+/// The topics that may have messages which a filter matches. Where a route makes MQTT topics of its own, that cannot be said.
+pub(in crate::shard) fn topics(broker: &Broker, wanted: &str) -> Topics {
+    let may_have = |filters: &[String]| filters.iter().any(|filter| filter::overlap(filter, wanted));
+    let is_taken =
+        || broker.routes.iter().flat_map(|route| &route.filters).any(|filter| filter::covers(filter, wanted));
+    let is_meant = |(_, (_, route)): &(u16, (&str, Option<&crate::config::BrokerRoute>))| match route {
+        Some(route) => route.mqtt_topic.to_string() != "${key}" || may_have(&route.filters),
+        None => !is_taken() && filter::overlap("#", wanted),
+    };
+    (0..).zip(broker.topics()).filter(is_meant).map(|(at, _)| at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallMs = WallMs(1_800_000_000_000);
+
+    fn config(more: &str) -> Config {
+        let text = format!("[kafka.main]\nbootstrap = 'k:1'\n{more}");
+        crate::config::parse(&text, "test").unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn broker() -> Config {
+        config(
+            "[broker]\n[[broker.route]]\nfilters = ['place/+/device/#']\ntopic = 'devices'\n[[broker.route]]\nfilters = 'raw/#'\ntopic = 'raw'\n\
+             mqtt_topic = 'from/${key}'\n",
+        )
+    }
+
+    fn asked(config: &Config, filter: &str, from: &str) -> Result<Start, SubscriptionRefused> {
+        past(config, filter, from, NOW).map(|past| past.start)
+    }
+
+    #[test]
+    fn a_past_begins_at_a_time_an_age_an_offset_or_the_first_record() {
+        let config = broker();
+        let at = |place| Ok(Start::At(place));
+        for (from, start) in [
+            ("earliest", at(Place::Earliest)),
+            ("2026-11-26T10:00:00Z", at(Place::Time(1_795_687_200_000))),
+            ("2026-11-26T12:00:00.5+02:00", at(Place::Time(1_795_687_200_500))),
+            ("-1h", at(Place::Time(NOW.0 - 3_600_000))),
+            ("-90m", at(Place::Time(NOW.0 - 5_400_000))),
+            ("offset:0", Ok(Start::Offset { offset: 0, leader_epoch: -1 })),
+            ("offset:1234", Ok(Start::Offset { offset: 1234, leader_epoch: -1 })),
+        ] {
+            assert_eq!(asked(&config, "a/#", from), start, "{from}");
+        }
+        for from in
+            ["", "latest", "1h", "-1 hour", "yesterday", "2026-11-26", "offset:", "offset:-1", "offset:x", "#", "+"]
+        {
+            assert_eq!(asked(&config, "a/#", from), Err(SubscriptionRefused::REPLAY_FROM), "{from}");
+        }
+        assert_eq!(asked(&config, "$replay/-1h/a", "-1h"), Err(SubscriptionRefused::REPLAY_FROM));
+        assert_eq!(asked(&config, "$share/g/a", "-1h"), Err(SubscriptionRefused::REPLAY_SHARED));
+        let without = self::config("[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n");
+        assert_eq!(asked(&without, "a", "-1h"), Err(SubscriptionRefused::REPLAY_WITHOUT_KAFKA));
+    }
+
+    #[test]
+    fn topics_that_cannot_have_any_of_it_are_not_read() {
+        let config = broker();
+        // The second one may have anything, as its messages get topics of their own.
+        for (filter, topics) in [
+            ("#", &[0, 1, 2][..]),
+            ("place/#", &[0, 1, 2]),
+            ("place/+/device/lamp", &[0, 1]),
+            ("place/7/device/#", &[0, 1]),
+            ("place/7", &[1, 2]),
+            ("other/+", &[1, 2]),
+            ("$SYS/#", &[1]),
+        ] {
+            assert_eq!(past(&config, filter, "-1h", NOW).expect("a past").topics[..], *topics, "{filter}");
+        }
+    }
+}

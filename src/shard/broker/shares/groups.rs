@@ -1,0 +1,154 @@
+//! Shares of several instances. A group of Kafka gives each instance that has members some partitions, which the share's home reads
+//! ([`crate::shard::sources`]): the shard that its text chooses. It hears here of members that come and go, and hands each record to a shard with some.
+//! Records stay open until a member has them, so nothing of such a share is in a log but what a member with a kept session is sent at QoS 2.
+
+use std::sync::Arc;
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, Subscribe, SubscriptionOptions};
+use crate::mqtt::topic::is_shared;
+use crate::route::shares::{Choice, Share, ShareNumber, ToShare};
+use crate::session::{Body, Claimed, SessionKey, SubscriptionRefused, Wish};
+
+use super::super::delivery::PublishedBy;
+use super::super::mail::Mail;
+use super::super::owner::ticket_of;
+use super::super::router;
+use super::super::sources::SourceLetter;
+use super::super::{Broker, Ring};
+use super::Shares;
+use super::part::Part;
+
+/// What the homes of shares are to hear.
+#[derive(Debug, Default)]
+pub(super) struct ByGroups {
+    /// Whether groups of Kafka give the messages of shares to instances.
+    is_on: bool,
+    /// Shares with other members than before. True: a new one waits until the share has a place.
+    news: Vec<(Arc<Share>, bool)>,
+}
+
+impl Shares {
+    /// Has groups give the messages of shares to instances.
+    pub(in crate::shard) fn use_groups(&mut self) {
+        self.by_groups.is_on = true;
+    }
+
+    /// Whether groups give the messages of shares to instances.
+    pub(in crate::shard) fn are_by_groups(&self) -> bool {
+        self.by_groups.is_on
+    }
+
+    /// Notes that a share has other members than before.
+    pub(super) fn note_members(&mut self, number: ShareNumber) {
+        if let Some(part) = self.parts.get(&number).filter(|_| self.by_groups.is_on) {
+            self.by_groups.news.push((Arc::clone(&part.share), false));
+        }
+    }
+
+    /// Whether a share has no place yet from which on its messages are its own. `text`: of a filter, which may be of no share.
+    pub(in crate::shard) fn waits_for_place(&mut self, text: &str) -> Option<ShareNumber> {
+        let part = self.parts.values().find(|part| **part.share.text() == *text)?;
+        (!part.share.is_placed()).then(|| part.share.number())
+    }
+
+    /// Whether a share has its place, or has ended.
+    pub(in crate::shard) fn is_placed(&self, number: ShareNumber) -> bool {
+        self.parts.get(&number).is_none_or(|part| part.share.is_placed())
+    }
+
+    /// Has a share's home find its place, for a member that has joined just now.
+    pub(in crate::shard) fn ask_for_place(&mut self, text: &str) {
+        if !self.by_groups.is_on {
+            return;
+        }
+        for (share, asks) in self.by_groups.news.iter_mut().filter(|(share, _)| **share.text() == *text) {
+            *asks = !share.is_placed();
+        }
+    }
+
+    /// The slot of a session goes to another instance, and its memberships with it: what their groups have committed stays.
+    pub(in crate::shard) fn moves(&self, key: SessionKey) {
+        let of = self.of.get(&key).into_iter().flatten();
+        of.filter_map(|number| self.parts.get(number)).for_each(|part| part.share.set_moved());
+    }
+
+    /// Chooses a shard with members online for a message of this share. `None`: there is none.
+    pub(in crate::shard) fn choose_for(&mut self, share: &Share, topic: &str, publisher: &str) -> Option<usize> {
+        let key = self.key(topic, publisher);
+        self.turn += 1;
+        let choice = if self.strategy.is_keyed() { Choice::Key(key) } else { Choice::Turn(self.turn) };
+        let shard = share.choose_present(choice)?;
+        self.chosen.clear();
+        self.chosen.push((ToShare { share: share.number(), key }, shard));
+        Some(shard)
+    }
+}
+
+impl Part {
+    /// Takes out the messages for which `is_it` is true, and drops them. Returns how many there were.
+    fn withdraw(&mut self, is_it: impl Fn(&Body) -> bool) -> u64 {
+        let lines = self.members.values_mut().map(|member| &mut member.line);
+        let taken: Vec<_> = lines.chain([&mut self.line]).map(|line| line.take_if(&is_it)).collect();
+        let mut count = 0;
+        for body in taken.into_iter().flatten() {
+            self.waiting.remove(&body);
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Broker {
+    /// A share that was subscribed to, and has no place yet: a message that is published once the SUBSCRIBE is answered would not be its own.
+    pub(in crate::shard) fn without_place(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        outcomes: &[Result<SubscriptionOptions, SubscriptionRefused>],
+    ) -> Option<ShareNumber> {
+        if !self.delivery.shares.are_by_groups() {
+            return None;
+        }
+        let granted = Wish::all(subscribe).zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let mut shared = granted.map(|(wish, _)| wish.filter).filter(|filter| is_shared(filter));
+        shared.find_map(|filter| self.delivery.shares.waits_for_place(filter))
+    }
+
+    /// Tells the homes of shares about members that have come or gone.
+    pub(super) fn tell_homes(&mut self) {
+        let shards = self.around.config.service.shards;
+        for (share, asks) in std::mem::take(&mut self.delivery.shares.by_groups.news) {
+            let home = router::owner(share.text(), shards);
+            self.letters.push_back((home, Mail::Source(SourceLetter::Share { share, asks })));
+        }
+    }
+
+    /// Hands a record to a member of a share. Returns how many answers are owed for it. `None`: no member is online, or there is no room on the way.
+    pub(in crate::shard) fn give_record(
+        &mut self,
+        io: &mut Ring<'_>,
+        share: &Share,
+        publish: &Publish<'_>,
+        (claimed, publisher): (Claimed, &str),
+    ) -> Option<u32> {
+        let route = self.delivery.route_to_share(share, publish.topic, publisher)?;
+        self.delivery.find_room_again((&self.retained, &self.queues), route, publish).ok()?;
+        let shards = self.delivery.shards_of(route);
+        let owed = 1 + u32::from(self.answers_of(route, shards, publish.qos));
+        let from = PublishedBy { claimed: Some(claimed), ..PublishedBy::default() };
+        self.deliver(io, route, publish, from, Some(ticket_of(claimed)));
+        Some(owed)
+    }
+
+    /// Withdraws messages of a share that wait for members: their partitions, which that shard read under these numbers, are others'.
+    pub(in crate::shard) fn withdraw_from_share(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
+        let Some(part) = self.delivery.shares.parts.get_mut(&share) else { return };
+        let count = part.withdraw(|body| {
+            let of = body.claim().map(|claim| claim.of());
+            of.is_some_and(|of| of.shard == home && readers.contains(&of.reader))
+        });
+        part.is_served();
+        self.numbers.raise(M::CopiesMoved, count);
+        self.delivery.shares.settle(share);
+    }
+}

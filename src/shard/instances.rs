@@ -1,0 +1,280 @@
+//! This instance among the others of its broker: on the first shard it is a member of their group ([`crate::membership`]). The group's news go to the
+//! thread that started the shards, which has slots taken over and given up; what all shards read of it is set here: the table, who serves which slot, and
+//! until when this process may speak (C4).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::{Broker, Config};
+use crate::kafka::client::Client;
+use crate::kafka::coordination::Answer;
+use crate::link::Peers;
+use crate::membership::{Instance, Membership, News, Settings, SlotSet, Table, Terms};
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Monotonic;
+
+use super::events::second;
+use super::mail::{Mail, Notice};
+use super::router::Place;
+use super::{Core, Ring, Surroundings};
+
+/// The member's number at the client of its cluster: a source's is its index, and there are not as many.
+const NUMBER: u32 = u32::MAX - 1;
+
+/// What the group of instances is to hear, or to be asked.
+#[derive(Debug)]
+pub enum ToGroup {
+    /// These slots are not served here any more.
+    Released(SlotSet),
+    /// Others get all slots: the process is about to end.
+    GiveUp,
+    /// Others get all slots, and the process goes on (true); or this instance takes part again, if it was drained.
+    Drain(bool),
+    /// This instance leaves the group: [`News::Left`].
+    Leave,
+    /// Another instance's process is gone: connections to it are refused.
+    PeerIsGone {
+        /// Its name.
+        name: Arc<str>,
+        /// The process, as the table has it.
+        incarnation: u128,
+    },
+}
+
+/// The part of this instance in its group.
+pub(super) struct Instances {
+    membership: Membership,
+    /// The cluster, by its place in the configuration.
+    cluster: usize,
+    /// How far the membership's clock, which runs while the machine sleeps, is ahead of the shard's, as of the last look. Nanoseconds.
+    ahead: u64,
+    /// Until when the process may speak although the membership is over.
+    over: Option<Monotonic>,
+    /// Whether the instance was drained, and is not about to end.
+    is_drained: bool,
+}
+
+impl Instances {
+    /// Hands the client of a cluster what the group is asked. True: there was something.
+    pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
+        if self.cluster != cluster {
+            return false;
+        }
+        let (mut any, now) = (false, Monotonic(now.0.saturating_add(self.ahead)));
+        while let Some(request) = self.membership.take_request(now) {
+            any = true;
+            client.ask_coordinator(request, now);
+        }
+        any
+    }
+
+    /// When the group has to be asked something, on the shard's clock.
+    pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
+        match self.membership.next_deadline() {
+            Monotonic::NEVER => Monotonic::NEVER,
+            at if self.cluster == cluster => Monotonic(at.0.saturating_sub(self.ahead)),
+            _ => Monotonic::NEVER,
+        }
+    }
+
+    /// Takes part again, if this instance was drained. One that is about to end was not.
+    fn end_drain(&mut self, around: &Surroundings, now: Monotonic) {
+        if std::mem::take(&mut self.is_drained) {
+            around.peers.leaves(false);
+            self.membership.take_part(shards(&around.config), now);
+        }
+    }
+
+    /// Reads the clocks.
+    fn look_at(&mut self, io: &Ring<'_>) -> Monotonic {
+        let now = io.boottime();
+        self.ahead = now.0.saturating_sub(io.now().0);
+        now
+    }
+}
+
+/// How many shards the instance has, and so which part of the slots it gets.
+fn shards(config: &Config) -> u16 {
+    u16::try_from(config.service.shards).unwrap_or(u16::MAX)
+}
+
+/// Who serves a slot by the table that this process knows, which does not serve it itself.
+pub(super) fn place_of(slot: u16, table: &Table, peers: &Peers) -> Place {
+    let owner = table.owners.get(usize::from(slot)).copied().flatten();
+    let other = owner.filter(|of| table.instance(*of).is_some_and(|of| *of.name != *peers.name()));
+    other.map_or(Place::Nobody, Place::Elsewhere)
+}
+
+impl Core {
+    /// Joins the group of instances, if this is the first shard of one among others.
+    pub(super) fn join_instances(&mut self, io: &mut Ring<'_>) {
+        let around = &self.broker.around;
+        let Some(broker) = around.config.broker.as_ref().filter(|_| self.broker.index == 0) else { return };
+        let Some(link) = &broker.link else { return };
+        let instance = Instance {
+            name: Arc::from(broker.name.as_str()),
+            incarnation: u128::from(self.random.u64(..)) << 64 | u128::from(self.random.u64(..)),
+            link: Arc::from(link.address()),
+            server: Arc::from(broker.server.as_deref().unwrap_or_default()),
+            member_id: Arc::from(""),
+        };
+        let settings = Settings {
+            number: NUMBER,
+            group: Rc::from(broker.group_of_instances()),
+            instance,
+            shards: shards(&around.config),
+            terms: Terms { slots: u16::try_from(around.slots.count()).unwrap_or(u16::MAX), routes: broker.digest() },
+            session_timeout: broker.session_timeout,
+        };
+        let membership = Membership::new(settings, self.random.u64(..), io.boottime());
+        let cluster = broker.cluster;
+        self.log.instances = Some(Box::new(Instances { membership, cluster, ahead: 0, over: None, is_drained: false }));
+        self.broker.outlets.upstreams[cluster].busy = true;
+        io.go_on();
+    }
+
+    /// Does what is due in the group, if it is that of a cluster.
+    pub(super) fn instances_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        if let Some(instances) = self.log.instances.as_mut().filter(|instances| instances.cluster == cluster) {
+            let now = instances.look_at(io);
+            instances.membership.on_time(now);
+            self.hear_group(io);
+        }
+    }
+
+    /// Takes an answer of the group's coordinator. False: it is another member's.
+    pub(super) fn answers_instances(&mut self, io: &mut Ring<'_>, answer: &Answer) -> bool {
+        let Some(instances) = self.log.instances.as_mut().filter(|_| answer.member == NUMBER) else { return false };
+        let now = instances.look_at(io);
+        instances.membership.on_answer(answer, now);
+        self.hear_group(io);
+        true
+    }
+
+    /// Takes what the group is to hear.
+    pub(super) fn ask_group(&mut self, io: &mut Ring<'_>, letter: ToGroup) {
+        let Some(instances) = &mut self.log.instances else { return };
+        let now = instances.look_at(io);
+        let membership = &mut instances.membership;
+        match letter {
+            ToGroup::Released(slots) if self.broker.around.rules.reports_released() => membership.released(&slots, now),
+            ToGroup::Released(_) => {}
+            ToGroup::GiveUp => {
+                self.broker.around.peers.leaves(true);
+                instances.is_drained = false;
+                membership.give_up(now);
+            }
+            ToGroup::Drain(true) => {
+                instances.is_drained = true;
+                membership.give_up(now);
+            }
+            ToGroup::Drain(false) => instances.end_drain(&self.broker.around, now),
+            ToGroup::Leave => membership.leave(now),
+            ToGroup::PeerIsGone { name, incarnation } => {
+                if membership.peer_is_gone(&name, incarnation, now) {
+                    self.broker.numbers.count(M::Evictions);
+                    self.broker
+                        .teller
+                        .tell(Kind::InstanceGone, second(io.now()), |event| event.with(Field::Instance, &*name));
+                }
+            }
+        }
+        self.broker.outlets.upstreams[instances.cluster].busy = true;
+        self.hear_group(io);
+        io.go_on();
+    }
+
+    /// Takes the news of the group: sets what all shards read, and passes them on.
+    fn hear_group(&mut self, io: &mut Ring<'_>) {
+        let Some(instances) = &mut self.log.instances else { return };
+        let membership = &mut instances.membership;
+        let all: Vec<News> = std::iter::from_fn(|| membership.take_news()).collect();
+        for news in &all {
+            match news {
+                // Others have all slots: the drain goes on as that of an instance that is alone.
+                News::Left => instances.over = Some(Monotonic::NEVER),
+                // Another process has this name: this one sends nothing more, and ends.
+                News::Fenced => instances.over = Some(Monotonic(0)),
+                _ => {}
+            }
+        }
+        self.broker.around.peers.speak_until(instances.over.unwrap_or(membership.speaks_until()));
+        for news in all {
+            self.tell_of_group(io, &news);
+            match &news {
+                News::Table(table) => {
+                    self.take_table(table);
+                    self.serve_if_alone(io, table);
+                }
+                News::Lost(slots) => {
+                    let shards = 0..self.broker.around.config.service.shards;
+                    self.broker.letters.extend(shards.map(|shard| (shard, Mail::DropSlots(*slots))));
+                    io.go_on();
+                }
+                _ => {}
+            }
+            // The receiver is gone only when the process ends.
+            let _ = self.broker.around.notices.send(Notice::Group(news));
+        }
+    }
+
+    /// Ends the drain of this instance if all others have left the group: somebody has to serve their clients.
+    fn serve_if_alone(&mut self, io: &mut Ring<'_>, table: &Table) {
+        let Some(instances) = self.log.instances.as_mut().filter(|of| of.is_drained && table.instances.len() == 1)
+        else {
+            return;
+        };
+        let now = instances.look_at(io);
+        instances.end_drain(&self.broker.around, now);
+        self.broker.outlets.upstreams[instances.cluster].busy = true;
+        let group = self.broker.around.config.broker.as_ref().map(Broker::group_of_instances);
+        self.broker.teller.tell(Kind::DrainOver, second(io.now()), |event| event.maybe(Field::Group, group));
+        io.go_on();
+    }
+
+    /// Takes another table. Slots of this instance stay where they are: their shards know when they come and go.
+    fn take_table(&mut self, table: &Arc<Table>) {
+        let around = &self.broker.around;
+        let slots = &around.slots;
+        let count = u16::try_from(slots.count()).unwrap_or(u16::MAX);
+        // Of instances with another number of slots none serves a client of this one.
+        let is_ours = table.owners.len() == slots.count();
+        let table =
+            if is_ours { Arc::clone(table) } else { Arc::new(Table { owners: Vec::new(), ..(**table).clone() }) };
+        around.peers.set_table(Arc::clone(&table));
+        let mut counts = [0; 2];
+        for slot in 0..count {
+            match place_of(slot, &table, &around.peers) {
+                place @ Place::Elsewhere(_) => {
+                    slots.set(slot, place);
+                    counts[0] += 1;
+                }
+                _ if matches!(slots.at(slot), Place::Elsewhere(_)) => slots.set(slot, Place::Nobody),
+                _ => {}
+            }
+            counts[1] += u64::from(slots.at(slot) == Place::Nobody);
+        }
+        self.broker.numbers.set(M::SlotsElsewhere, counts[0]);
+        self.broker.numbers.set(M::SlotsNobody, counts[1]);
+    }
+
+    fn tell_of_group(&mut self, io: &Ring<'_>, news: &News) {
+        let (kind, reason) = match news {
+            News::Silent(true) => (Kind::InstanceSilent, None),
+            News::Silent(false) => (Kind::InstanceHeard, None),
+            News::Trouble(why) => (Kind::GroupTrouble, Some(why.as_str())),
+            News::TroubleOver => (Kind::GroupTroubleOver, None),
+            _ => return,
+        };
+        let group = self.broker.around.config.broker.as_ref().map(Broker::group_of_instances);
+        self.broker
+            .teller
+            .tell(kind, second(io.now()), |event| event.maybe(Field::Group, group).maybe(Field::Reason, reason));
+    }
+
+    /// Whether this process may be no instance of the broker any more, and says nothing that another one could contradict (C4).
+    pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
+        self.broker.around.slots.are_given_out() && self.broker.around.peers.is_silent(io.boottime())
+    }
+}

@@ -1,0 +1,282 @@
+//! At the front: a CONNECT of a client that another instance serves, or nobody. It waits until an owner has answered it, for as long as a
+//! CONNECT may take. Until then its bytes are kept, so that another owner can get them: that of before may have lost the slot meanwhile.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::link::{Client, Header, endpoint};
+use crate::listener::door::{self, Verdict};
+use crate::listener::proxy::Expect;
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{Closed, ConnId, Monotonic, SocketOptions};
+use crate::session::{End, Peer, Violation, redirect};
+
+use super::super::connection::{AtDoor, Kind, NO_LISTENER, Timer};
+use super::super::events::second;
+use super::super::instances::ToGroup;
+use super::super::mail::Mail;
+use super::super::router::Place;
+use super::super::rule_hooks::Newcomer;
+use super::super::{Core, Ring};
+use super::{To, Waiting};
+use crate::outward::Ended;
+
+/// How often the table of slots is looked at for clients that wait.
+const LOOK: Duration = Duration::from_millis(25);
+/// How often it is looked whether relayed clients still belong where they are.
+const LOOK_FOR_MOVED: Duration = Duration::from_millis(500);
+/// How long after a failed attempt the next one may be made.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The violation of a client for which no owner was found in time.
+const NO_OWNER: Violation = Violation {
+    reason: ReasonCode::SERVER_UNAVAILABLE,
+    clause: "section 4.13",
+    what: "no instance serves this client for now",
+};
+/// The violation of a client of which too much would have to be said.
+const TOO_LONG: Violation = Violation {
+    reason: ReasonCode::QUOTA_EXCEEDED,
+    clause: "section 4.13",
+    what: "its rights are too many to be passed on",
+};
+
+impl Core {
+    /// Tells a client of 5.0 to connect to the owner of its slot, if it is to. True: that was done, and the connection is closed.
+    pub(in crate::shard) fn redirects(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        of: Newcomer<'_>,
+        place: Place,
+    ) -> bool {
+        let Place::Elsewhere(instance) = place else { return false };
+        let peers = &self.broker.around.peers;
+        let table = peers.table();
+        let server = table.instance(instance).map(|owner| &owner.server);
+        let Some(server) = server.filter(|server| !server.is_empty()) else { return false };
+        let peer = Peer::of(of.connect);
+        // A redirection that the client would not understand, or that is too long for it, does not count as one.
+        if !redirect(peer, server, &mut Vec::new()) || !peers.redirect(of.client_id, io.now()) {
+            return false;
+        }
+        redirect(peer, server, io.out(conn));
+        self.broker.numbers.count(M::Redirected);
+        self.raise_connack(io, conn, of, ReasonCode::USE_ANOTHER_SERVER);
+        self.turn_away(io, conn);
+        true
+    }
+
+    /// Leaves a CONNECT waiting for the owner of its client's slot, and has it sent there, if there is one.
+    pub(in crate::shard) fn wait_for_owner(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        (slot, place): (Option<u16>, Place),
+        bytes: Vec<u8>,
+    ) {
+        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(bytes) };
+        let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
+        connection.kind = Kind::Waiting(deadline);
+        io.pause(conn);
+        self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now() });
+        self.put_back(io, conn, bytes);
+        if let Place::Elsewhere(instance) = place {
+            self.reach(io, conn, instance);
+        }
+        self.count_waiting();
+        self.look_for_owners_soon(io);
+        self.look_for_moved(io);
+    }
+
+    /// Connects to an instance for a client that waits, and sends it what the client has sent.
+    fn reach(&mut self, io: &mut Ring<'_>, conn: ConnId, instance: u16) {
+        let (around, shard) = (&self.broker.around, self.broker.index);
+        let table = around.peers.table();
+        let Some(owner) = table.instance(instance) else { return };
+        let relays = &mut self.doors.relays;
+        let Some(to) = relays.address_of(around, shard, io.now(), owner) else { return };
+        let (Some(waiting), Some(connection)) = (relays.waiting.get_mut(&conn), self.connections.get(conn)) else {
+            return;
+        };
+        let client = match connection.claim.as_deref() {
+            Some(AtDoor::Admitted(admission, _)) => Some(Client::of(admission)),
+            _ => None,
+        };
+        let listener = around.config.listener(connection.listener).map(|listener| listener.bind.to_string());
+        let header = Header {
+            source: io.peer(conn),
+            front: around.peers.name().into(),
+            generation: table.generation,
+            listener: listener.unwrap_or_default().into(),
+            client,
+        };
+        let mut said = Vec::with_capacity(512);
+        if !header.write(&mut said) {
+            return self.refuse_waiting(io, conn, &TOO_LONG);
+        }
+        let link = io.connect(to, SocketOptions::default());
+        if let Some(tls) = &around.edge.link {
+            let host = endpoint(owner).map_or("", |(host, _)| host);
+            io.put_layer(link, tls.outgoing.layer(host), &[]);
+        }
+        let out = io.out(link);
+        out.extend_from_slice(&said);
+        out.extend_from_slice(&connection.tail);
+        let slot = waiting.slot.unwrap_or_default();
+        let to = To { slot, name: Arc::clone(&owner.name), incarnation: owner.incarnation };
+        (waiting.link, waiting.sent) = (Some((link, to)), connection.tail.len());
+        self.connections.insert(link, Kind::Relay(conn), NO_LISTENER, io.now());
+    }
+
+    /// Handles the end of a connection to an owner that has not answered: another attempt is made, at this owner or at another one.
+    pub(super) fn reach_again(&mut self, io: &mut Ring<'_>, conn: ConnId, link: ConnId, why: &Closed) {
+        let again = io.now().after(AGAIN);
+        let Some(waiting) = self.doors.relays.waiting.get_mut(&conn) else { return };
+        if waiting.link.as_ref().is_none_or(|(of, _)| *of != link) {
+            return;
+        }
+        (waiting.sent, waiting.again) = (0, again);
+        let (slot, to) = (waiting.slot, waiting.link.take().map(|(_, to)| to));
+        self.broker.numbers.count(M::RelaysFailed);
+        self.tell_if_gone(to, why);
+        // An instance without the slot closes the connection without a word; the table soon names the right one.
+        if !matches!(why, Closed::Peer) {
+            self.tell_link_failed(io.now(), slot, why);
+        }
+        self.look_for_owners_soon(io);
+    }
+
+    /// Asks the group to give an instance's slots to others if its process is gone: the same process has answered here before, and its port refuses
+    /// connections now. A process that merely does not answer may be cut off from this instance alone.
+    fn tell_if_gone(&mut self, to: Option<To>, why: &Closed) {
+        let is_refused = matches!(why, Closed::Error(error) if error.kind() == ErrorKind::ConnectionRefused);
+        let Some(To { name, incarnation, .. }) = to.filter(|_| is_refused) else { return };
+        if self.broker.around.peers.is_gone(&name, incarnation) {
+            self.broker.letters.push_back((0, Mail::ToGroup(ToGroup::PeerIsGone { name, incarnation })));
+        }
+    }
+
+    fn tell_link_failed(&mut self, now: Monotonic, slot: Option<u16>, why: &Closed) {
+        let Some(Place::Elsewhere(instance)) = slot.map(|slot| self.broker.around.slots.at(slot)) else { return };
+        let table = self.broker.around.peers.table();
+        let Some(owner) = table.instance(instance) else { return };
+        let reason = Ended::of(why, false).to_string();
+        self.broker.teller.tell_of(EventKind::LinkFailed, second(now), &*owner.name, |event| {
+            let event = event.with(Field::Instance, &*owner.name).with(Field::Remote, &*owner.link);
+            event.with(Field::Reason, reason)
+        });
+    }
+
+    /// Has the table of slots looked at soon, if there are clients without a connection to an owner.
+    pub(super) fn look_for_owners_soon(&mut self, io: &mut Ring<'_>) {
+        let relays = &mut self.doors.relays;
+        if relays.waiting.values().any(|waiting| waiting.link.is_none()) {
+            Timer::Relays.fires_by(io.now().after(LOOK), &mut relays.timer, io);
+        }
+    }
+
+    /// Closes clients that are relayed to an instance which does not have their slot any more: it is gone without a word, or does not go on.
+    /// A CONNECT that it has not answered goes to the next one.
+    fn close_moved(&mut self, io: &mut Ring<'_>) {
+        let table = self.broker.around.peers.table();
+        let relays = &mut self.doors.relays;
+        if !Arc::ptr_eq(&relays.seen, &table) {
+            relays.seen = Arc::clone(&table);
+            let is_other = |to: &To| {
+                let owner = table.owner(to.slot);
+                owner.is_some_and(|owner| owner.name != to.name || owner.incarnation != to.incarnation)
+            };
+            let moved: Vec<_> = relays.relayed.iter().filter(|(_, to)| is_other(to)).map(|(conn, _)| *conn).collect();
+            for waiting in relays.waiting.values_mut() {
+                if let Some((link, _)) = waiting.link.take_if(|(_, to)| is_other(to)) {
+                    self.connections.remove(link);
+                    io.abort(link);
+                }
+            }
+            for conn in moved {
+                self.broker.numbers.count(M::RelaysMoved);
+                self.end(io, conn, End::Lost);
+            }
+        }
+        self.look_for_moved(io);
+    }
+
+    /// Has it looked soon whether clients still belong where they are relayed to.
+    pub(super) fn look_for_moved(&mut self, io: &mut Ring<'_>) {
+        let relays = &mut self.doors.relays;
+        if !relays.relayed.is_empty() || !relays.waiting.is_empty() {
+            Timer::Relays.fires_by(io.now().after(LOOK_FOR_MOVED), &mut relays.timer, io);
+        }
+    }
+
+    /// Looks for the owners of clients that wait.
+    pub(in crate::shard) fn relays_time(&mut self, io: &mut Ring<'_>) {
+        self.doors.relays.timer = None;
+        self.close_moved(io);
+        self.look_for_owners(io);
+    }
+
+    pub(super) fn look_for_owners(&mut self, io: &mut Ring<'_>) {
+        if self.is_silent(io) {
+            return self.look_for_owners_soon(io);
+        }
+        let (now, slots) = (io.now(), &self.broker.around.slots);
+        let has_place = |waiting: &Waiting| match waiting.slot {
+            Some(slot) => slots.at(slot) != Place::Nobody,
+            None => slots.count() > 0,
+        };
+        let is_due = |waiting: &Waiting| waiting.link.is_none() && waiting.again <= now && has_place(waiting);
+        let waiting = self.doors.relays.waiting.iter().filter(|(_, waiting)| is_due(waiting));
+        let due: Vec<ConnId> = waiting.map(|(conn, _)| *conn).collect();
+        for (looked_at, conn) in (1..).zip(due) {
+            self.look_for_owner(io, conn);
+            if io.is_over_after(looked_at) {
+                break;
+            }
+        }
+        self.look_for_owners_soon(io);
+    }
+
+    /// Looks at a CONNECT that waits, from its beginning.
+    fn look_for_owner(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Kind::Waiting(deadline) = connection.kind else { return };
+        connection.kind = Kind::Door(Expect::Nothing, deadline);
+        self.doors.relays.waiting.remove(&conn);
+        self.count_waiting();
+        // The connection can be moved to another shard only while it is not read.
+        self.door_bytes(io, conn, &[]);
+        if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
+            io.resume(conn);
+        }
+    }
+
+    /// Refuses a CONNECT that no owner has answered in time.
+    pub(in crate::shard) fn refuse_without_owner(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        self.broker.numbers.count(M::RelaysTimedOut);
+        self.refuse_waiting(io, conn, &NO_OWNER);
+    }
+
+    fn refuse_waiting(&mut self, io: &mut Ring<'_>, conn: ConnId, why: &Violation) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let bytes = std::mem::take(&mut connection.tail);
+        self.broker.numbers.lower(M::PartialBytes, bytes.len() as u64);
+        match door::look(&bytes) {
+            Verdict::Connect(connect, _) => self.refuse_newcomer(io, conn, &connect, why),
+            _ => self.turn_away(io, conn),
+        }
+        self.tails.give_back(bytes);
+    }
+
+    fn refuse_newcomer(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, why: &Violation) {
+        let id = self.given_id(conn).map(str::to_owned).unwrap_or_default();
+        let client_id = if connect.client_id.is_empty() { id.as_str() } else { connect.client_id };
+        self.tell_refused(io, conn, why.clause, why.what);
+        self.refuse_admitted(io, conn, Newcomer { connect, client_id }, *why);
+    }
+}

@@ -1,0 +1,134 @@
+//! At the owner: connections that other instances make for their clients. The header says who the client is; then the connection is one that
+//! another shard of this instance has handed over.
+
+use std::sync::Arc;
+
+use crate::auth::By;
+use crate::link::{Header, LISTENER, has_address};
+use crate::listener::proxy::Expect;
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{ConnId, ListenerId};
+use crate::session::Violation;
+
+use super::super::connection::{AtDoor, Kind};
+use super::super::events::second;
+use super::super::{Core, Ring};
+
+/// Reasons why a connection is refused.
+const UNKNOWN_ADDRESS: &str = "it comes from an address that no instance has, and the link has no TLS";
+const UNKNOWN_FRONT: &str = "the instance that it names is not one of this broker";
+/// The violations of clients that their fronts have admitted.
+const OTHER_AUTH: Violation = Violation {
+    reason: ReasonCode::SERVER_UNAVAILABLE,
+    clause: "section 4.13",
+    what: "no listener of the owner has the `auth` of the one that the client came in by",
+};
+const NOT_ADMITTED: Violation = Violation {
+    reason: ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+    clause: "section 3.1.4",
+    what: "the files of `auth` at the owner do not admit the client, as those of its front do",
+};
+
+impl Core {
+    /// Takes a connection at the link's port.
+    pub(in crate::shard) fn link_accepted(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
+        let tls = self.broker.around.edge.link.as_ref().map(|link| link.server.layer());
+        let table = self.broker.around.peers.table();
+        if tls.is_none() && !io.peer(conn).is_some_and(|peer| has_address(&table, peer.ip())) {
+            self.tell_link_refused(io, conn, UNKNOWN_ADDRESS);
+            return io.abort(conn);
+        }
+        self.arrive(io, conn, LISTENER, Kind::Header(deadline), deadline);
+        if let Some(layer) = tls {
+            io.put_layer(conn, layer, &[]);
+        }
+        self.bound_door(io);
+    }
+
+    /// Looks at the first bytes of a connection at the link's port: the length of its header once that is whole. `None`: it is not, or the
+    /// connection has been refused.
+    pub(in crate::shard) fn link_header(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Option<usize> {
+        let refused = match Header::read(bytes) {
+            Ok(None) => return None,
+            Ok(Some((header, len))) => match self.came_from(io, conn, header) {
+                Ok(()) => return Some(len),
+                Err(why) => why.to_owned(),
+            },
+            Err(malformed) => malformed.to_string(),
+        };
+        self.tell_link_refused(io, conn, &refused);
+        self.forget(io, conn);
+        io.close(conn);
+        None
+    }
+
+    /// Takes what a front says of a client.
+    fn came_from(&mut self, io: &mut Ring<'_>, conn: ConnId, header: Header) -> Result<(), &'static str> {
+        let around = &self.broker.around;
+        if around.peers.table().index(&header.front).is_none() {
+            return Err(UNKNOWN_FRONT);
+        }
+        let (listener, claim) = self.claim_of(io, &header);
+        if let Some(AtDoor::Refused(why)) = claim.as_deref() {
+            let why = why.what;
+            self.tell_link_refused(io, conn, why);
+        }
+        let Some(connection) = self.connections.get(conn) else { return Ok(()) };
+        let Kind::Header(deadline) = connection.kind else { return Ok(()) };
+        connection.kind = Kind::Door(Expect::Nothing, deadline);
+        (connection.listener, connection.claim) = (listener, claim);
+        self.came_by(conn, header.front.into());
+        if let Some(source) = header.source {
+            io.set_peer(conn, source);
+        }
+        Ok(())
+    }
+
+    /// The listener with the settings that hold for a client: one with the same `auth`, or none; with the same address, if there is one.
+    fn listener_like(&self, header: &Header) -> Option<ListenerId> {
+        let around = &self.broker.around;
+        let auth = header.client.as_ref().map(|client| &*client.auth);
+        let all = (0..).zip(&around.config.listeners).map(|(index, listener)| (ListenerId(index), listener));
+        let is_like = |id: ListenerId| around.edge.auth(id).map(|policy| policy.name()) == auth;
+        let alike = all.filter(|(id, listener)| !listener.is_removed && is_like(*id));
+        // The first one with the same address, or else the first one.
+        alike.min_by_key(|(_, listener)| listener.bind.to_string() != *header.listener).map(|(id, _)| id)
+    }
+
+    /// The listener of a client, and its admission as its front has it, if the files here would admit it. Its CONNECT is refused otherwise.
+    fn claim_of(&self, io: &Ring<'_>, header: &Header) -> (ListenerId, Option<Box<AtDoor>>) {
+        let edge = &self.broker.around.edge;
+        let Some(listener) = self.listener_like(header) else {
+            let any = self.broker.around.config.listeners.iter().position(|listener| !listener.is_removed);
+            let any = any.and_then(|any| u16::try_from(any).ok()).unwrap_or_default();
+            return (ListenerId(any), Some(Box::new(AtDoor::Refused(OTHER_AUTH))));
+        };
+        let (Some(client), Some(policy)) = (&header.client, edge.auth(listener)) else { return (listener, None) };
+        let is_revoked =
+            matches!(&client.by, By::Certificate(id) if edge.tls(listener).is_some_and(|tls| tls.has_revoked(id)));
+        if is_revoked || !policy.still_admits(client.identity.as_deref(), &client.by) {
+            return (listener, Some(Box::new(AtDoor::Refused(NOT_ADMITTED))));
+        }
+        let admission = client.clone().admission(Arc::clone(policy));
+        let ends = Self::end_of(io, &admission);
+        (listener, Some(Box::new(AtDoor::Admitted(admission, ends))))
+    }
+
+    /// Closes a connection of a front for a client that is not served here: one hop, and no more. The front asks again where it goes.
+    pub(in crate::shard) fn turn_back_to_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        self.broker.numbers.count(M::LinksMisrouted);
+        self.forget(io, conn);
+        io.close(conn);
+    }
+
+    fn tell_link_refused(&mut self, io: &Ring<'_>, conn: ConnId, why: &str) {
+        self.broker.numbers.count(M::LinksRefused);
+        let from = io.peer(conn).map(|peer| crate::address::Address::of(peer.ip()));
+        self.broker.teller.tell_of(EventKind::LinkRefused, second(io.now()), from, |event| {
+            event.shown(Field::Peer, io.peer(conn)).with(Field::Reason, why)
+        });
+    }
+}

@@ -1,0 +1,90 @@
+//! The bytes of a relayed client, both ways: from the ring's buffer to the out-buffer of the other connection, and nothing between. A side
+//! that does not take what it is sent has the other one left unread.
+
+use crate::limits::SENT_AHEAD_BYTES_MAX;
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::{Closed, ConnId};
+
+use super::super::connection::Kind;
+use super::super::{Core, Ring};
+
+impl Core {
+    /// Passes bytes on. `from` is read again when `to` has taken most of what it is sent.
+    pub(in crate::shard) fn pass_on(&mut self, io: &mut Ring<'_>, from: ConnId, to: ConnId, bytes: &[u8]) {
+        io.out(to).extend_from_slice(bytes);
+        if io.unsent(to) > SENT_AHEAD_BYTES_MAX {
+            io.pause(from);
+            io.tell_writable(to);
+        }
+    }
+
+    /// Takes bytes of an owner: the first are its answer to the CONNECT.
+    pub(in crate::shard) fn owner_bytes(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, bytes: &[u8]) {
+        match self.connections.get(client).map(|connection| connection.kind) {
+            Some(Kind::Relayed(_)) => {}
+            Some(Kind::Waiting(_)) => self.answered(io, link, client),
+            _ => return,
+        }
+        self.pass_on(io, link, client, bytes);
+    }
+
+    /// The owner has a client: from now on its bytes are passed on as they come.
+    fn answered(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId) {
+        let Some(waiting) = self.doors.relays.waiting.remove(&client) else { return };
+        self.count_waiting();
+        let Some(connection) = self.connections.get(client) else { return };
+        connection.kind = Kind::Relayed(link);
+        connection.claim = None;
+        if let Some(timer) = connection.timer.take() {
+            io.cancel_timer(timer);
+        }
+        let bytes = std::mem::take(&mut connection.tail);
+        self.broker.numbers.lower(M::PartialBytes, bytes.len() as u64);
+        io.out(link).extend_from_slice(&bytes[waiting.sent..]);
+        self.tails.give_back(bytes);
+        self.doors.leave();
+        if let Some((_, to)) = waiting.link {
+            self.broker.around.peers.has_answered(&to.name, to.incarnation);
+            self.doors.relays.relayed.insert(client, to);
+        }
+        self.look_for_moved(io);
+        self.broker.numbers.count(M::RelaysMade);
+        self.broker.numbers.raise(M::Relayed, 1);
+        io.stream(client);
+        io.resume(client);
+    }
+
+    /// Handles the end of a connection to an owner: what it has sent goes to the client, and then the end of the client's connection.
+    pub(in crate::shard) fn owner_gone(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, why: &Closed) {
+        match self.connections.get(client).map(|connection| connection.kind) {
+            Some(Kind::Relayed(of)) if of == link => {
+                self.forget(io, client);
+                io.close(client);
+            }
+            Some(Kind::Waiting(_)) => self.reach_again(io, client, link, why),
+            _ => {}
+        }
+    }
+
+    /// Handles the end of a client's connection, of this kind: what it has sent goes to the owner, and then the end of that connection.
+    pub(in crate::shard) fn end_relay(&mut self, io: &mut Ring<'_>, conn: ConnId, kind: Kind) {
+        let link = match kind {
+            Kind::Relayed(link) => {
+                self.doors.relays.relayed.remove(&conn);
+                self.broker.numbers.lower(M::Relayed, 1);
+                Some(link)
+            }
+            Kind::Waiting(_) => {
+                let link =
+                    self.doors.relays.waiting.remove(&conn).and_then(|waiting| waiting.link).map(|(link, _)| link);
+                self.count_waiting();
+                link
+            }
+            _ => None,
+        };
+        if let Some(link) = link {
+            self.connections.remove(link);
+            io.close(link);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `SlotRows` are what clients publish at QoS 2 into the routes of `[broker]`: a message is a row of the log of its client's slot before PUBREC is sent, and
+//! goes from there to the route's topic. Each slot has a producer of its own, with identities of its own: what a process leaves is sent again by the next owner
+//! of the slot, under the identity that the log has, as the spool does it (decision 0321).
+//!
+//! `take` has the way of a message into a log, `send` the way from there to Kafka.
+
+mod send;
+mod take;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::buffer::{Buffer, RestoredCluster};
+use crate::config::Config;
+use crate::kafka::producer::{News, Producer, Settings, SinkStats};
+use crate::kafka::types::{ProduceRequest, SinkId};
+use crate::runtime::seam::Monotonic;
+
+use super::logs::{Kept, Logs};
+use super::settings;
+
+pub(super) use self::send::Answered;
+pub(super) use self::take::ForSlot;
+
+/// The producer of a slot.
+struct Sender {
+    producer: Producer,
+    /// Its number in the ids of requests and questions: never used twice.
+    number: u64,
+    is_busy: bool,
+    is_connected: bool,
+    /// Whether a message that is too large for the log waits until Kafka has the rows before it. Until then no row is taken.
+    drains: bool,
+}
+
+/// See the module.
+pub(super) struct SlotRows {
+    /// The cluster of the routes.
+    cluster: usize,
+    /// The sink of each route, by its place in the configuration. The place here is the route's number in producers and logs.
+    routes: Vec<u16>,
+    senders: BTreeMap<u16, Sender>,
+    /// Producers that there have been.
+    made: u64,
+    /// The cluster's id; `None`: Kafka has not said it.
+    cluster_id: Option<Rc<str>>,
+    /// Counters of slots that have left, by route, and rows that went along with them.
+    left: Vec<(SinkStats, u64)>,
+    /// Sinks with counters that may have changed.
+    changed: Vec<usize>,
+    /// News of topics for events, with the sinks by their numbers in the cluster's producer.
+    news: Vec<News>,
+    requests: Vec<ProduceRequest>,
+    /// Headers of the row at hand.
+    headers: Vec<u8>,
+}
+
+impl SlotRows {
+    /// Those of a process that has no slot yet.
+    pub(super) fn new(config: &Config, cluster: usize) -> Self {
+        let routes: Vec<u16> = settings::routes(config).filter_map(|(index, _)| u16::try_from(index).ok()).collect();
+        Self {
+            cluster,
+            left: vec![(SinkStats::default(), 0); routes.len()],
+            routes,
+            senders: BTreeMap::new(),
+            made: 0,
+            cluster_id: None,
+            changed: Vec::new(),
+            news: Vec::new(),
+            requests: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Begins with a slot that was taken over, and what its log has of earlier owners: that is sent before anything else of its partitions.
+    pub(super) fn begin(&mut self, slot: u16, settings: Settings, found: Vec<RestoredCluster>, now: Monotonic) {
+        let mut producer = Producer::new(settings);
+        for of in found {
+            producer.restore(of.lanes, of.cuts);
+            of.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
+            of.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
+        }
+        if let Some(id) = &self.cluster_id {
+            producer.on_cluster(id, now);
+        }
+        self.made += 1;
+        let sender = Sender { producer, number: self.made, is_busy: true, is_connected: false, drains: false };
+        self.senders.insert(slot, sender);
+        self.changed.extend(self.routes.iter().copied().map(usize::from));
+    }
+
+    /// Lets go of a slot: its rows are the next owner's, and answers that still come are nobody's.
+    pub(super) fn end(&mut self, slot: u16) {
+        let Some(sender) = self.senders.remove(&slot) else { return };
+        for (route, (left, moved)) in self.left.iter_mut().enumerate() {
+            let stats = sender.producer.stats(SinkId::of(route));
+            *moved += stats.buffered_rows;
+            left.add(&SinkStats { buffered_rows: 0, buffered_bytes: 0, ..*stats });
+        }
+        self.changed.extend(self.routes.iter().copied().map(usize::from));
+    }
+
+    /// The place in the configuration of a route's sink, by the route's number.
+    pub(super) fn sink_of(&self, route: SinkId) -> Option<usize> {
+        self.routes.get(usize::from(route.0)).copied().map(usize::from)
+    }
+
+    /// Adds the counters of a sink. Returns the rows that have left with their slots.
+    pub(super) fn add_to(&self, sink: usize, stats: &mut SinkStats) -> u64 {
+        let Some(route) = self.routes.iter().position(|of| usize::from(*of) == sink) else { return 0 };
+        self.senders.values().for_each(|sender| stats.add(sender.producer.stats(SinkId::of(route))));
+        let (left, moved) = &self.left[route];
+        stats.add(left);
+        *moved
+    }
+
+    /// Takes out the sinks with counters that may have changed.
+    pub(super) fn take_changed(&mut self) -> impl Iterator<Item = usize> + '_ {
+        self.changed.drain(..)
+    }
+
+    /// The cluster of the routes, by its place in the configuration.
+    pub(super) const fn cluster(&self) -> usize {
+        self.cluster
+    }
+
+    /// Takes out the news of topics.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Rows that Kafka does not have, of all slots.
+    pub(super) fn rows(&self) -> u64 {
+        self.senders.values().map(|sender| sender.producer.buffered_rows()).sum()
+    }
+
+    /// Whether requests are under way.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.senders.values().any(|sender| sender.producer.requests_in_flight() > 0)
+    }
+
+    /// For the way out: nothing more is cut.
+    pub(super) fn cut_no_more(&mut self) {
+        self.senders.values_mut().for_each(|sender| sender.producer.cut_no_more());
+    }
+
+    /// When the producer of some slot has to be looked at.
+    pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
+        let due = |sender: &Sender| if sender.is_busy { Monotonic(0) } else { sender.producer.next_deadline() };
+        if self.cluster != cluster {
+            return Monotonic::NEVER;
+        }
+        self.senders.values().map(due).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// Has the producer of a slot looked at, if it ever had rows: its log has done something. Returns whether it is.
+    pub(super) fn log_has_moved(&mut self, slot: u16) -> bool {
+        let Some(sender) = self.senders.get_mut(&slot) else { return false };
+        let had_rows = |route| {
+            let stats = sender.producer.stats(SinkId::of(route));
+            stats.appended + stats.recovered > 0
+        };
+        sender.is_busy |= (0..self.routes.len()).any(had_rows);
+        sender.is_busy
+    }
+
+    /// A number that changes whenever memory has come free, or rows have ended.
+    fn freed(&self) -> u64 {
+        let ended = |sender: &Sender| {
+            let of = |route| {
+                let stats = sender.producer.stats(SinkId::of(route));
+                stats.delivered + stats.refused + stats.expired + stats.rotten
+            };
+            (0..self.routes.len()).map(of).sum::<u64>().wrapping_add(sender.producer.freed())
+        };
+        self.senders.values().fold(self.made, |sum, sender| sum.wrapping_add(ended(sender)))
+    }
+}
+
+impl Logs {
+    /// A number that changes whenever there may be room for another row of a slot.
+    pub(super) fn freed_of_slots(&self) -> u64 {
+        match (&self.kept, &self.slot_rows) {
+            (Kept::OfSlots(logs), Some(rows)) => logs.values().map(Buffer::freed).fold(rows.freed(), u64::wrapping_add),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The slots of a shard: what their logs hold is taken up, and what a turn writes down goes to them. Slots come and leave while others are served: their
+//! sessions come up, or go without an end, and clients of other slots notice nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Report, Restored};
+use crate::config::OfBroker;
+use crate::membership::SlotSet;
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{End, SessionKey, send_away};
+
+use super::broker::Broker;
+use super::connection::{Kind as DeviceKind, Timer};
+use super::events::second;
+use super::instances::place_of;
+use super::kafka_disk::KafkaDisk;
+use super::logs::{Kept, first_of};
+use super::mail::Notice;
+use super::owner::Owner;
+use super::router::Place;
+use super::spool::{Flushed, Log};
+use super::upstream::Upstream;
+use super::{Core, Ring, settings};
+
+/// How long a slot that is given up waits for what its sessions still have to write down: the log may have no room for it.
+const WRITES_WITHIN: Duration = Duration::from_secs(2);
+
+/// The logs of sessions in Kafka, and what each is written to.
+fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item = (&'a mut Buffer, &'a mut KafkaDisk)> {
+    let logs = match (&mut broker.outlets.logs.kept, &mut log.kafka) {
+        (Kept::OfSlots(buffers), Some(logs)) => Some(buffers.values_mut().zip(logs.disks.values_mut())),
+        _ => None,
+    };
+    logs.into_iter().flatten()
+}
+
+impl Core {
+    /// Takes up what sessions keep in the logs of slots, once all of them are open. `false`: some are not.
+    pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
+        let (now, index) = (io.now(), self.broker.index);
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+            return false;
+        };
+        logs.gather(buffers);
+        if logs.found.len() < buffers.len() {
+            return false;
+        }
+        let (mut taken, mut all, mut whole) = (Vec::new(), HashMap::new(), Report::default());
+        for (slot, mut found) in std::mem::take(&mut logs.found) {
+            self.begin_slot_rows(slot, &mut found, now);
+            self.broker.restore_positions(slot, &found.sessions);
+            let (report, by_number) = self.take_up_log(&found, &mut taken, now);
+            all.extend(by_number);
+            whole.kept.add_all(&report.kept);
+            (whole.rows, whole.cuts) = (whole.rows + report.rows, whole.cuts + report.cuts);
+            if report.is_damaged() {
+                self.tell_damaged(&report, Some(slot), io);
+            }
+        }
+        self.broker.ask_to_go_back();
+        self.broker.tell_exchanges(now, &all);
+        self.broker.sessions_restored(taken, now);
+        self.tell_recovered(&whole, io);
+        let Kept::OfSlots(buffers) = &self.broker.outlets.logs.kept else { return false };
+        buffers.keys().for_each(|slot| self.broker.around.slots.set(*slot, Place::Here(index)));
+        true
+    }
+
+    /// Sends what this turn has written down to the logs of slots. `None`: there are none.
+    pub(super) fn flush_slots(&mut self, io: &mut Ring<'_>) -> Option<Flushed> {
+        let (now, wall, rules) = (io.now(), io.wall(), self.broker.around.rules);
+        let mut all: Option<Flushed> = None;
+        for (buffer, disk) in in_kafka(&mut self.broker, &mut self.log) {
+            let sooner = |one: Option<Monotonic>, other: Option<Monotonic>| one.into_iter().chain(other).min();
+            let of = all.get_or_insert_default();
+            if buffer.has_to_flush(now)
+                && let Some(flushed) = Flushed::of((buffer, disk), rules, (now, wall))
+            {
+                of.has_begun |= flushed.has_begun;
+                of.tries_again |= flushed.tries_again;
+            }
+            of.next_group_at = sooner(of.next_group_at, buffer.next_group_at());
+            of.note_due = sooner(of.note_due, buffer.note_due());
+        }
+        all
+    }
+
+    /// Takes up the slots that have come while others are served, as far as their logs are open.
+    pub(super) fn take_up_loaded(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+            return;
+        };
+        logs.gather(buffers);
+        let found = std::mem::take(&mut logs.found);
+        if found.is_empty() {
+            return;
+        }
+        for (slot, found) in &found {
+            self.broker.restore_positions(*slot, &found.sessions);
+        }
+        self.broker.ask_to_go_back();
+        for (slot, mut found) in found {
+            let mut taken = Vec::new();
+            self.begin_slot_rows(slot, &mut found, now);
+            let (report, _) = self.take_up_log(&found, &mut taken, now);
+            let sessions = taken.len() as u64;
+            self.broker.held_here();
+            if self.broker.queues.have_all_told() {
+                self.broker.release_restored(now);
+            }
+            self.broker.sessions_restored(taken, now);
+            if report.is_damaged() {
+                self.tell_damaged(&report, Some(slot), io);
+            }
+            self.broker.around.slots.set(slot, Place::Here(self.broker.index));
+            self.begin_bridges_of(io, slot);
+            self.broker.teller.tell(Kind::SlotTaken, second(now), |event| {
+                event.with(Field::Partition, u64::from(slot)).with(Field::Sessions, sessions)
+            });
+            let _ = self.broker.around.notices.send(Notice::SlotTaken(slot));
+        }
+    }
+
+    /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
+    fn begin_slot_rows(&mut self, slot: u16, found: &mut Restored, now: Monotonic) {
+        let Broker { outlets, around, .. } = &mut self.broker;
+        let (Some(broker), Some(rows)) = (&around.config.broker, &mut outlets.logs.slot_rows) else { return };
+        let seed = self.random.u64(..);
+        let settings = settings::slot_rows(&around.config, broker, around.slots.count(), (around.rules, seed));
+        rows.begin(slot, settings, std::mem::take(&mut found.clusters), now);
+        outlets.upstreams[broker.cluster].busy = true;
+    }
+
+    /// Begins to give a slot up: its clients are disconnected, and what they and their sessions have said is written down. A slot that is not here is
+    /// given up at once.
+    pub(super) fn release_slot(&mut self, io: &mut Ring<'_>, slot: u16) {
+        let until = io.now().after(WRITES_WITHIN);
+        let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.disks.contains_key(&slot)) else {
+            let _ = self.broker.around.notices.send(Notice::SlotReleased(slot));
+            return;
+        };
+        if logs.leaving.insert(slot, until).is_some() {
+            return;
+        }
+        self.leave_slot(slot);
+        self.end_bridges_of(io, slot);
+        let peers = &self.broker.around.peers;
+        let (server, is_for_good) = (peers.other_server(slot), peers.is_leaving());
+        for conn in self.sessions_of(slot).into_iter().filter_map(|(_, conn)| conn) {
+            if let Some(DeviceKind::Device { peer, .. }) = self.connections.get(conn).map(|connection| connection.kind)
+                && self.broker.keeping.holds.may_tell(conn)
+            {
+                send_away(peer, server.as_deref(), is_for_good, io.out(conn));
+            }
+            self.end(io, conn, End::Moved);
+        }
+        self.outward(io);
+        io.go_on();
+    }
+
+    /// Gives up the slots that have been left by their clients, once all is durable.
+    pub(super) fn go_on_releasing(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        let Some(logs) = self.log.kafka.as_ref().filter(|logs| !logs.leaving.is_empty()) else { return };
+        let leaving: Vec<(u16, Monotonic)> = logs.leaving.iter().map(|(slot, until)| (*slot, *until)).collect();
+        let kept = &self.broker.outlets.logs.kept;
+        let is_synced = |slot: u16| kept.of(first_of(slot)).is_none_or(Buffer::is_idle);
+        let is_written = |slot| !self.broker.queues.is_writing(&self.broker.sessions, slot);
+        let mut over: Vec<u16> = leaving
+            .iter()
+            .filter(|(slot, until)| is_synced(*slot) && (is_written(*slot) || *until <= now))
+            .map(|(slot, _)| *slot)
+            .collect();
+        let next = leaving.iter().map(|(_, until)| *until).filter(|until| *until > now).min();
+        // How far the slot is comes last.
+        let is_late = |slot: &u16| leaving.iter().any(|(of, until)| of == slot && *until <= now);
+        over.retain(|slot| {
+            let is_over = is_late(slot) || !self.broker.write_last_positions(*slot);
+            if !is_over {
+                io.go_on();
+            }
+            is_over
+        });
+        for slot in &over {
+            self.broker.release_held(io);
+            self.broker.confirm_copies();
+            self.drop_slot(io, *slot);
+            self.broker
+                .teller
+                .tell(Kind::SlotReleased, second(now), |event| event.with(Field::Partition, u64::from(*slot)));
+            let _ = self.broker.around.notices.send(Notice::SlotReleased(*slot));
+        }
+        if over.len() < leaving.len()
+            && let Some(at) = next
+            && self.timers.note.is_none()
+        {
+            self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
+        }
+    }
+
+    /// Drops the slots among these that are here: the group has given them to other instances, which go on from what Kafka has.
+    pub(super) fn drop_slots(&mut self, io: &mut Ring<'_>, lost: &SlotSet) {
+        let here = self.log.kafka.iter().flat_map(|logs| logs.disks.keys()).copied();
+        let here: Vec<u16> = here.filter(|slot| lost.contains(*slot)).collect();
+        for slot in here {
+            self.drop_slot(io, slot);
+            self.broker
+                .teller
+                .tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Partition, u64::from(slot)));
+        }
+    }
+
+    /// Drops a slot: connections of its clients, its sessions, its log. Nothing is written.
+    pub(super) fn drop_slot(&mut self, io: &mut Ring<'_>, slot: u16) {
+        self.leave_slot(slot);
+        let sessions = self.sessions_of(slot);
+        for conn in sessions.iter().filter_map(|(_, conn)| *conn) {
+            self.forget(io, conn);
+            io.abort(conn);
+        }
+        if let Some(logs) = &mut self.log.kafka {
+            logs.disks.remove(&slot);
+            logs.leaving.remove(&slot);
+            logs.found.retain(|(of, _)| *of != slot);
+            self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
+        }
+        if let Kept::OfSlots(buffers) = &mut self.broker.outlets.logs.kept {
+            buffers.remove(&slot);
+        }
+        if let Some(rows) = &mut self.broker.outlets.logs.slot_rows {
+            rows.end(slot);
+        }
+        self.withdraw_rows_of(&sessions.iter().map(|(key, _)| *key).collect());
+        for (key, _) in sessions {
+            self.broker.delivery.remotes.remove(key);
+            self.broker.delivery.shares.moves(key);
+            let copies = self.broker.sessions.let_go(key);
+            self.broker.numbers.raise(M::CopiesMoved, copies);
+        }
+        // What memory has given up goes on in the log, which may come back here: nothing of it is ended later.
+        self.broker.write_ends(io.now());
+        self.broker.keeping.given.leaves(slot);
+        self.broker.members_gone(io.now());
+        io.go_on();
+    }
+
+    /// Drops rows of these sessions that are in no batch yet: another instance serves the sessions now.
+    fn withdraw_rows_of(&mut self, sessions: &HashSet<SessionKey>) {
+        let around = &self.broker.around;
+        let Some(broker) = around.config.broker.as_ref().filter(|_| around.slots.are_given_out()) else { return };
+        let is_its = |session: u64| matches!(Owner::of(session), Owner::Session(key) if sessions.contains(&key));
+        let Upstream { producer, members, busy, .. } = &mut self.broker.outlets.upstreams[broker.cluster];
+        let routes = members.own().filter(|(_, index)| around.config.sinks[*index].of_broker == Some(OfBroker::Route));
+        for (sink, _) in routes {
+            *busy |= producer.withdraw(sink, is_its) > 0;
+        }
+    }
+
+    /// Notes that this shard serves a slot no more, and who does.
+    fn leave_slot(&self, slot: u16) {
+        let around = &self.broker.around;
+        let to = place_of(slot, &around.peers.table(), &around.peers);
+        around.slots.leave(slot, self.broker.index, to);
+    }
+
+    /// The sessions of a slot, each with its connection.
+    fn sessions_of(&mut self, slot: u16) -> Vec<(SessionKey, Option<ConnId>)> {
+        let slots = &self.broker.around.slots;
+        let all = self.broker.sessions.iter_mut();
+        all.filter(|(_, session)| slots.slot(session.client_id()) == Some(slot))
+            .map(|(key, session)| (key, session.conn()))
+            .collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! Partitions of `[broker]`'s routes and the slots of the shards: reading goes back to the positions of slots that have come, and shards learn how a partition is
+//! read from a place ([`crate::shard::broker::given`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::reader::{Pause, Reader};
+use super::window::{Place, Window};
+use super::{BOARD_EVERY, Sources};
+use crate::config::Config;
+use crate::kafka::consumer::Start;
+use crate::runtime::seam::Monotonic;
+use crate::session::{PartitionKey, RecordPlace};
+use crate::shard::Core;
+use crate::shard::broker::Broker;
+use crate::shard::broker::given::{AtHand, Reads};
+
+/// How often shards are told how far a partition is read, at most.
+const TELLS_EVERY: Duration = BOARD_EVERY.saturating_mul(2);
+
+/// What a partition of a route has beside those of other sources.
+#[derive(Debug)]
+pub(super) struct OfRoute {
+    key: PartitionKey,
+    /// The topic, by its index among those of the source.
+    topic: u16,
+    /// Records below this one were read before: they are for slots that have come.
+    again_below: i64,
+    /// Retained messages of records below this one are in Kafka.
+    retained_below: i64,
+    /// The place that shards were told last.
+    told: i64,
+    tell_at: Monotonic,
+    /// `is_anew` has the partition read again, for all slots.
+    is_anew: bool,
+}
+
+impl OfRoute {
+    /// What the broker is to know of a record of the partition.
+    pub(super) fn at_hand(&self, offset: i64) -> AtHand {
+        let (is_again, is_retained) = (offset < self.again_below, offset < self.retained_below);
+        AtHand { place: self.place(offset), topic: self.topic, is_again, is_retained }
+    }
+
+    fn place(&self, offset: i64) -> RecordPlace {
+        RecordPlace { of: self.key, offset }
+    }
+
+    /// Notes that the log has other records at the next place than it had, or that an operator wants them sent again.
+    pub(super) fn is_wanted_anew(&mut self) {
+        self.is_anew = true;
+    }
+}
+
+/// From where slots that have come need partitions, of this shard and of others, until they are read from there. There are as many as positions in the logs.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    all: BTreeMap<PartitionKey, i64>,
+    /// Some have come since the last look.
+    are_new: bool,
+    /// Shards that have said what they need, as bits: before all have done so nothing is read.
+    shards: u64,
+}
+
+impl Needs {
+    fn are_known(&self, shards: usize) -> bool {
+        self.shards.count_ones() as usize >= shards
+    }
+}
+
+/// The hash of a topic's name and id.
+fn topic_key(name: &str, id: u128) -> u64 {
+    let mut hash = Xxh3Default::new();
+    hash.update(&id.to_be_bytes());
+    hash.update(name.as_bytes());
+    hash.digest()
+}
+
+impl Reader {
+    /// The next record that is taken up.
+    fn next(&self) -> Option<i64> {
+        self.window.as_ref().map(Window::next_offset)
+    }
+}
+
+impl Sources {
+    /// When shards are told next how far a partition is read. One that cannot be told now, as its place is being found or it stops, is told in a later turn.
+    pub(super) fn next_tell(&self, now: Monotonic) -> Monotonic {
+        let of_routes = self.readers.values().filter_map(|reader| Some((reader.of_route.as_ref()?, reader.next()?)));
+        of_routes
+            .filter(|(of, next)| *next > of.told && of.tell_at > now)
+            .map(|(of, _)| of.tell_at)
+            .min()
+            .unwrap_or(Monotonic::NEVER)
+    }
+
+    /// Begins partitions of routes, has those read again that slots need, and tells shards how far the others are.
+    pub(super) fn step_routes(&mut self, broker: &mut Broker, config: &Config, now: Monotonic) {
+        let rules = broker.around.rules;
+        let Self { readers, consumers, needs, report_at, .. } = self;
+        let has_news = std::mem::take(&mut needs.are_new);
+        let may_begin = needs.are_known(config.service.shards);
+        for (id, reader) in readers {
+            let Some(topic) = reader.of_broker else { continue };
+            if reader.is_stopping() || reader.pause == Some(Pause::Taken) || reader.is_sought {
+                continue;
+            }
+            let rests = |of: &OfRoute| !has_news && !of.is_anew && now < of.tell_at;
+            if reader.of_route.as_ref().is_some_and(rests) {
+                continue;
+            }
+            let consumer = &mut consumers[reader.cluster];
+            let Some(topic_id) = consumer.topic_id(&reader.topic) else { continue };
+            let partition = u32::try_from(reader.partition).unwrap_or(0);
+            let key = PartitionKey { topic: topic_key(&reader.topic, topic_id), partition };
+            if reader.of_route.is_none() && !may_begin {
+                continue;
+            }
+            let (next, needed) = (reader.next(), needs.all.remove(&key));
+            let known = reader.of_route.as_mut().filter(|of| of.key == key);
+            let is_new = known.is_none();
+            if let (Some(of), Some(next)) = (known, next) {
+                if std::mem::take(&mut of.is_anew) {
+                    (of.again_below, of.retained_below, of.told) = (i64::MIN, i64::MIN, next);
+                    broker.read_partition(of.place(next), Reads::Anew);
+                }
+                if needed.is_none_or(|needed| needed >= next) {
+                    of.tell_at = now.after(TELLS_EVERY);
+                    if next > of.told || has_news {
+                        of.told = next;
+                        broker.read_partition(of.place(next), Reads::On);
+                    }
+                    continue;
+                }
+            }
+            let Some(from) = rules.reads_from(next, needed) else { continue };
+            let low = reader.window.as_ref().map_or(i64::MIN, |window| window.low(rules).offset);
+            if reader.pause == Some(Pause::Start) {
+                reader.resumes(consumer, *id);
+            }
+            if next != Some(from) {
+                consumer.seek(*id, Start::Offset { offset: from, leader_epoch: -1 });
+                reader.resumes(consumer, *id);
+                reader.goes_to(Place { offset: from, leader_epoch: -1 });
+                reader.report_at = now;
+                *report_at = now;
+            }
+            let again_below = next.unwrap_or(i64::MIN);
+            let before = reader.of_route.as_ref().filter(|_| !is_new);
+            let of = OfRoute {
+                key,
+                topic,
+                again_below: before.map_or(again_below, |before| before.again_below.max(again_below)),
+                retained_below: before.map_or(low, |before| before.retained_below.max(low)),
+                told: from,
+                tell_at: now.after(TELLS_EVERY),
+                is_anew: false,
+            };
+            broker.read_partition(of.place(from), Reads::Again(of.again_below));
+            reader.of_route = Some(of);
+        }
+    }
+}
+
+impl Core {
+    /// Slots have come to a shard, and need these places read: partitions that are further on go back.
+    pub(super) fn slots_need(&mut self, by: usize, needed: &[RecordPlace], now: Monotonic) {
+        let config = Arc::clone(&self.broker.around.config);
+        for RecordPlace { of, offset } in needed {
+            let lowest = self.sources.needs.all.entry(*of).or_insert(*offset);
+            *lowest = (*lowest).min(*offset);
+        }
+        self.sources.needs.are_new = true;
+        self.sources.needs.shards |= 1 << by;
+        self.sources.step_routes(&mut self.broker, &config, now);
+    }
+}

@@ -1,0 +1,303 @@
+//! Shared subscriptions of several instances. Each is a consumer group, of the instances that have members: the group gives an instance partitions while some
+//! of its members are online, and the instance stays in the group while it has any. What it has is read by the share's home, the shard that its text chooses,
+//! with a consumer of its own, and handed to the members of this instance, each record to one ([`crate::shard::broker::shares`]). The group's
+//! commit is the lowest record that no member is done with.
+//!
+//! | file | |
+//! |---|---|
+//! | `placing` | where a new share begins |
+//! | `share` | a share in its group |
+//! | `reading` | its records, on their way to members |
+
+mod placing;
+mod reading;
+mod share;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::reading::Making;
+use self::share::GroupShare;
+use super::reader::Memory;
+use super::{SourceLetter, Sources, settings};
+use crate::config::{Config, Source};
+use crate::kafka::client::Client;
+use crate::kafka::consumer::{Consumer, Settings};
+use crate::kafka::coordination::Answer;
+use crate::kafka::fetch::{FetchAnswer, FetchFailure};
+use crate::kafka::types::TopicMetadata;
+use crate::limits::{RECORD_REPLAYS_AT_ONCE_MAX, SHARE_FETCH_BYTES};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::topic::split_shared;
+use crate::route::shares::{Share, ShareNumber};
+use crate::rules::Rules;
+use crate::runtime::seam::Monotonic;
+use crate::session::Settled;
+use crate::shard::broker::Broker;
+use crate::shard::broker::past::topics;
+use crate::shard::mail::Mail;
+use crate::shard::{Core, Ring};
+
+/// How long an instance keeps its partitions, or its place in the group, without members: clients come back.
+const DAMPED: Duration = Duration::from_secs(1);
+
+/// How long the end of a group may take.
+const DELETING: Duration = Duration::from_secs(5);
+
+/// Heartbeats of a group: how soon partitions move.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// When messages are offered again that found no member.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The first number of members of these groups at the client of their cluster. Those of sources are indexes; that of the group of instances is the last but one.
+const MEMBERS: u32 = 1 << 31;
+
+/// Bits of a request's number that a consumer has for itself, and the bit that those of these groups have.
+const REQUEST_BITS: u32 = 40;
+const REQUESTS: u64 = 1 << 63;
+
+/// The shares that have their home on a shard.
+#[derive(Default)]
+pub(super) struct GroupShares {
+    /// By text.
+    all: BTreeMap<Arc<str>, GroupShare>,
+    /// The cluster of `[broker]`.
+    cluster: usize,
+    /// Shares that were begun.
+    begun: u32,
+    /// The service stops: no other one begins.
+    is_closed: bool,
+    turn: usize,
+    /// What was shown last.
+    shown: [u64; 4],
+}
+
+/// What a step of a share needs.
+struct Context<'a> {
+    config: &'a Config,
+    source: &'a Source,
+    rules: &'static dyn Rules,
+    now: Monotonic,
+    seed: u64,
+    /// The last number of a reader.
+    begun: &'a mut u32,
+    is_ending: bool,
+    /// A share has its place: its members are answered.
+    has_placed: bool,
+}
+
+impl GroupShares {
+    pub(super) fn are_none(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether they read from this cluster.
+    pub(super) fn are_of(&self, cluster: usize) -> bool {
+        !self.are_none() && self.cluster == cluster
+    }
+
+    /// When one has something to ask.
+    pub(super) fn next_deadline(&self) -> Monotonic {
+        self.all.values().map(GroupShare::next_deadline).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// When one has to be looked at, if nothing happens before.
+    pub(super) fn next_look(&self, rules: &dyn Rules, now: Monotonic) -> Monotonic {
+        self.all.values().map(|share| share.next_look(rules, now)).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// Hands the client of the cluster what they ask. True: there was something.
+    pub(super) fn ask(&mut self, client: &mut Client, now: Monotonic) -> bool {
+        let mut any = false;
+        for share in self.all.values_mut() {
+            // Other readers need the topics of `[broker]`, too: they stay.
+            any |= super::ask(&mut share.consumer, client, now, |_: &mut Client, _: &str| {});
+            while let Some(request) = share.take_request(now) {
+                any = true;
+                client.ask_coordinator(request, now);
+            }
+        }
+        any
+    }
+
+    /// Whether the answer to a request of this number is for a consumer of a share, which may have ended.
+    pub(super) const fn is_theirs(id: u64) -> bool {
+        id & REQUESTS != 0
+    }
+
+    pub(super) fn on_fetched(&mut self, id: u64, result: Result<FetchAnswer, FetchFailure>, now: Monotonic) {
+        let first = id >> REQUEST_BITS << REQUEST_BITS;
+        if let Some(share) = self.all.values_mut().find(|share| share.consumer.first_request() == first) {
+            share.consumer.on_answer(id, result, now);
+        }
+    }
+
+    pub(super) fn on_metadata(&mut self, topics: &[TopicMetadata], now: Monotonic) {
+        self.all.values_mut().for_each(|share| share.consumer.on_metadata(topics, now));
+    }
+
+    pub(super) fn on_cluster(&mut self, id: &str) {
+        self.all.values_mut().for_each(|share| share.consumer.on_cluster(id));
+    }
+
+    /// Takes an answer of a coordinator. False: it is another member's.
+    pub(super) fn on_answer(&mut self, answer: &Answer, now: Monotonic) -> bool {
+        if answer.member < MEMBERS {
+            return false;
+        }
+        let share = self.all.values_mut().find(|share| share.number == answer.member);
+        share.into_iter().for_each(|share| share.on_answer(answer, now));
+        true
+    }
+
+    /// One of the answers that a record waits for has come.
+    pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
+        let Settled { record, is_met } = settled;
+        let _ = self.all.values_mut().any(|share| share.settle(record.reader, record.number, is_met, rules));
+    }
+
+    /// A share has other members than before. `asks`: they wait until it has a place. True: they need not wait any more.
+    fn hear(&mut self, (share, asks): (Arc<Share>, bool), config: &Config, (seed, now): (u64, Monotonic)) -> bool {
+        if let Some(known) = self.all.get_mut(share.text()) {
+            return known.hears(share);
+        }
+        let Some(broker) = config.broker.as_ref().filter(|_| !self.is_closed && share.has_members()) else {
+            return false;
+        };
+        let wanted = split_shared(share.text()).map_or("", |(_, wanted)| wanted);
+        let meant = topics(broker, wanted);
+        let all = (0..).zip(broker.topics());
+        let mut topics: Vec<Rc<str>> =
+            all.filter(|(at, _)| meant.contains(at)).map(|(_, (topic, _))| Rc::from(topic)).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        self.cluster = broker.cluster;
+        self.begun = (self.begun + 1) % (1 << (63 - REQUEST_BITS));
+        let line = self.line();
+        let first_request = REQUESTS | u64::from(self.begun) << REQUEST_BITS;
+        let settings = settings::consumer(config);
+        let settings = Settings { fetch_memory: SHARE_FETCH_BYTES, line, first_request, ..settings };
+        let (consumer, text) = (Consumer::new(settings, seed), Arc::clone(share.text()));
+        let number = MEMBERS + self.begun;
+        let share = GroupShare::new((share, asks), number, (config, topics), consumer, (seed, now));
+        let is_placed = !asks;
+        self.all.insert(text, share);
+        is_placed
+    }
+
+    /// A line of connections that no other share has; the last one is shared.
+    fn line(&self) -> u8 {
+        let in_use = |line: u8| self.all.values().any(|share| share.consumer.line() == line);
+        let first = u8::try_from(RECORD_REPLAYS_AT_ONCE_MAX + 1).unwrap_or(u8::MAX);
+        (first..u8::MAX).find(|line| !in_use(*line)).unwrap_or(u8::MAX)
+    }
+
+    fn set_numbers(&mut self, broker: &mut Broker) {
+        let shares = || self.all.values();
+        let partitions: usize = shares().map(GroupShare::partitions).sum();
+        let open: usize = shares().map(|share| share.open().0).sum();
+        let fetched: usize = shares().map(|share| share.consumer.memory()).sum();
+        let values = [self.all.len(), partitions, open, fetched].map(|value| value as u64);
+        if values != self.shown {
+            self.shown = values;
+            [M::ShareGroups, M::SharePartitions, M::ShareOpen, M::ShareFetchBytes]
+                .into_iter()
+                .zip(values)
+                .for_each(|(metric, value)| broker.numbers.set(metric, value));
+        }
+    }
+}
+
+impl Broker {
+    /// Has all shards withdraw messages of a share that wait for members: these readers are stopped.
+    fn withdraw_everywhere(&mut self, share: &Share, readers: impl Iterator<Item = u32>) {
+        let (readers, home): (Arc<[u32]>, usize) = (readers.collect(), self.index);
+        let letter = |shard| {
+            let (share, readers) = (share.number(), Arc::clone(&readers));
+            (shard, Mail::Source(SourceLetter::ShareStopped { share, home, readers }))
+        };
+        self.letters.extend((0..self.around.config.service.shards).map(letter));
+    }
+
+    /// Has all shards look again at the SUBSCRIBE packets that wait for the place of a share.
+    fn tell_placed(&mut self) {
+        let shards = 0..self.around.config.service.shards;
+        self.letters.extend(shards.map(|shard| (shard, Mail::Source(SourceLetter::SharePlaced))));
+    }
+}
+
+impl Core {
+    /// A share has other members than before.
+    pub(super) fn share_heard(&mut self, share: Arc<Share>, asks: bool, now: Monotonic) {
+        let config = Arc::clone(&self.broker.around.config);
+        let seed = self.random.u64(..);
+        if self.sources.shares.hear((share, asks), &config, (seed, now)) {
+            self.broker.tell_placed();
+        }
+    }
+
+    /// Partitions of a share are read no more.
+    pub(super) fn share_stopped(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
+        self.broker.withdraw_from_share(share, home, readers);
+    }
+
+    /// Does what shares have to do in a turn. True: there may be something to send.
+    pub(super) fn work_on_shares(&mut self, io: &mut Ring<'_>) -> bool {
+        if self.sources.is_ending {
+            self.sources.shares.is_closed = true;
+        }
+        if self.sources.shares.are_none() {
+            return false;
+        }
+        let config = Arc::clone(&self.broker.around.config);
+        let Some(index) = config.sources.iter().position(|source| source.is_of_broker) else { return false };
+        let (source, now) = (&config.sources[index], io.now());
+        let Self { broker, sources, random, .. } = self;
+        let Sources { shares, mappings, scratch, begun, is_ending, .. } = sources;
+        let rules = broker.around.rules;
+        let (seed, is_ending) = (random.u64(..), *is_ending);
+        let mut context = Context { config: &config, source, rules, now, seed, begun, is_ending, has_placed: false };
+        let mut is_busy = false;
+        for share in shares.all.values_mut() {
+            is_busy |= share.step(broker, &mut context);
+            context.seed = random.u64(..);
+        }
+        let open = shares.all.values().map(|share| share.open().1).sum();
+        let parts = shares.all.values().map(GroupShare::partitions).sum();
+        let mut memory = Memory::new(open, config.delivery.fetch_memory, parts);
+        io.next_quantum();
+        // Each is the first in its turn.
+        let first = shares.turn.checked_rem(shares.all.len()).unwrap_or(0);
+        shares.turn = shares.turn.wrapping_add(1);
+        let (before, rest): (Vec<_>, Vec<_>) = shares.all.values_mut().enumerate().partition(|(at, _)| *at < first);
+        let mut count = 0;
+        for (_, share) in rest.into_iter().chain(before) {
+            let made = Making { mapping: &mappings[index], scratch };
+            if !share.read(io, broker, (&context, &mut memory), made, &mut count) {
+                io.go_on();
+                break;
+            }
+        }
+        let has_placed = context.has_placed;
+        let upstream = &mut broker.outlets.upstreams[source.cluster];
+        let over: Vec<GroupShare> =
+            shares.all.extract_if(.., |_, share| share.is_over()).map(|(_, share)| share).collect();
+        over.iter().for_each(|share| upstream.client.end_member(share.number, now));
+        upstream.busy |= is_busy || !over.is_empty() || shares.next_deadline() <= now;
+        shares.set_numbers(broker);
+        if has_placed {
+            broker.tell_placed();
+        }
+        for GroupShare { share, .. } in over {
+            // It has members again.
+            if share.has_members() {
+                let asks = !share.is_placed();
+                self.share_heard(share, asks, now);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,261 @@
+//! The place from which on messages of a new share are its own: the end of each partition at the SUBSCRIBE, committed before that is answered, and before this
+//! instance joins the group. So a place is known wherever the group gives the partition to. What a group has committed before stays; one that has members
+//! refuses the commit, as others have made theirs.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::kafka::consumer::{Consumer, Place, Start};
+use crate::kafka::coordination::{Answer, Ask, Identity, Offset, Request, Says, TopicPartition};
+use crate::runtime::seam::Monotonic;
+
+/// The wait after a failure.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Tokens of its requests: a member's begin at 0.
+const TOKENS: u64 = 1 << 62;
+
+/// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS: the group has members.
+const HAS_MEMBERS: [i16; 3] = [22, 25, 27];
+
+/// What is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The group's coordinator.
+    Coordinator,
+    /// How many partitions the topics have.
+    Count,
+    /// What the group has committed.
+    Committed,
+    /// The ends of the others.
+    Ends,
+    /// That is committed.
+    Commit,
+    Done,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Placing {
+    step: Step,
+    number: u32,
+    group: Rc<str>,
+    /// Sorted.
+    topics: Rc<[Rc<str>]>,
+    /// Partitions without a commit, sorted; each with its end, once that is known.
+    missing: BTreeMap<TopicPartition, Option<i64>>,
+    /// What was committed before: another instance may delete the group before this one is in it.
+    committed: Vec<Offset>,
+    asked: Option<u64>,
+    token: u64,
+    not_before: Monotonic,
+}
+
+impl Placing {
+    pub(super) fn new(number: u32, group: &Rc<str>, topics: &[Rc<str>], now: Monotonic) -> Self {
+        Self {
+            step: Step::Coordinator,
+            number,
+            group: Rc::clone(group),
+            topics: Rc::from(topics),
+            missing: BTreeMap::new(),
+            committed: Vec::new(),
+            asked: None,
+            token: TOKENS,
+            not_before: now,
+        }
+    }
+
+    /// When it has something to ask.
+    pub(super) fn next_deadline(&self) -> Monotonic {
+        let waits = self.asked.is_some() || matches!(self.step, Step::Ends | Step::Done);
+        if waits { Monotonic::NEVER } else { self.not_before }
+    }
+
+    pub(super) fn take_request(&mut self, now: Monotonic) -> Option<Request> {
+        if self.next_deadline() > now {
+            return None;
+        }
+        let ask = match self.step {
+            Step::Coordinator => Ask::Coordinator,
+            Step::Count => Ask::Partitions(Rc::clone(&self.topics)),
+            Step::Committed => Ask::Offsets(self.missing.keys().cloned().collect()),
+            Step::Commit => Ask::Commit(self.ends()),
+            Step::Ends | Step::Done => return None,
+        };
+        self.token += 1;
+        self.asked = Some(self.token);
+        Some(request(self.number, self.token, &self.group, ask))
+    }
+
+    /// Takes an answer.
+    pub(super) fn on_answer(&mut self, answer: &Answer, now: Monotonic) {
+        if self.asked != Some(answer.token) {
+            return;
+        }
+        self.asked = None;
+        self.step = match (self.step, &answer.says) {
+            (Step::Coordinator, Says::Coordinator) => Step::Count,
+            (Step::Count, Says::Partitions(counts)) if counts.iter().all(Result::is_ok) => {
+                let counts = self.topics.iter().zip(counts).filter_map(|(topic, count)| Some((topic, count.ok()?)));
+                let all = counts.flat_map(|(topic, count)| {
+                    let partitions = 0..i32::try_from(count).unwrap_or(i32::MAX);
+                    partitions.map(|partition| TopicPartition { topic: Rc::clone(topic), partition })
+                });
+                self.missing = all.map(|at| (at, None)).collect();
+                Step::Committed
+            }
+            (Step::Committed, Says::Offsets(offsets)) if offsets.iter().all(Result::is_ok) => {
+                let known = self.missing.keys().zip(offsets).filter_map(|(at, offset)| {
+                    let committed = (*offset).ok()??;
+                    Some(Offset { at: at.clone(), offset: committed.offset, leader_epoch: committed.leader_epoch })
+                });
+                self.committed = known.collect();
+                self.missing.retain(|at, _| self.committed.iter().all(|committed| committed.at != *at));
+                if self.missing.is_empty() { Step::Done } else { Step::Ends }
+            }
+            (Step::Commit, Says::Committed(codes)) if codes.iter().all(|code| *code == 0) => Step::Done,
+            (Step::Commit, Says::Committed(codes)) if codes.iter().any(|code| HAS_MEMBERS.contains(code)) => {
+                self.others()
+            }
+            (Step::Commit, Says::Refused(code)) if HAS_MEMBERS.contains(code) => self.others(),
+            _ => {
+                self.not_before = now.after(AGAIN);
+                Step::Coordinator
+            }
+        };
+    }
+
+    /// The group has members: a partition without a commit is new, and theirs from its first record on.
+    fn others(&mut self) -> Step {
+        self.missing.clear();
+        Step::Done
+    }
+
+    /// Partitions without a known end.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &TopicPartition> {
+        let wanted = self.missing.iter().filter(|(_, end)| self.step == Step::Ends && end.is_none());
+        wanted.map(|(at, _)| at)
+    }
+
+    /// The end of a partition is known.
+    pub(super) fn found(&mut self, at: &TopicPartition, offset: i64) {
+        if let Some(end) = self.missing.get_mut(at).filter(|_| self.step == Step::Ends) {
+            *end = Some(offset);
+            if self.missing.values().all(Option::is_some) {
+                self.step = Step::Commit;
+            }
+        }
+    }
+
+    /// All is committed: the ends that were found, and what was there before. `None`: not yet.
+    pub(super) fn is_done(&self) -> Option<Vec<Offset>> {
+        (self.step == Step::Done).then(|| [self.ends(), self.committed.clone()].concat())
+    }
+
+    fn ends(&self) -> Vec<Offset> {
+        let known = self.missing.iter().filter_map(|(at, end)| Some((at, (*end)?)));
+        known.map(|(at, offset)| Offset { at: at.clone(), offset, leader_epoch: -1 }).collect()
+    }
+}
+
+/// A request of nobody in the group.
+pub(super) fn request(member: u32, token: u64, group: &Rc<str>, ask: Ask) -> Request {
+    let identity = Identity { group: Rc::clone(group), member_id: Rc::from(""), instance: None, generation: -1 };
+    Request { member, token, identity, ask }
+}
+
+/// Has a consumer find the ends of partitions, under these ids.
+pub(super) fn find_ends(
+    placing: &Placing,
+    consumer: &mut Consumer,
+    ids: &mut BTreeMap<u32, TopicPartition>,
+    mut next_id: impl FnMut() -> u32,
+    assignment: impl Fn(&TopicPartition, (Start, Place)) -> crate::kafka::consumer::Assignment,
+) {
+    for at in placing.wanted() {
+        if !ids.values().any(|known| known == at) {
+            let id = next_id();
+            consumer.assign(id, assignment(at, (Start::At(Place::Latest), Place::Latest)));
+            ids.insert(id, at.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::coordination::Committed;
+
+    const NOW: Monotonic = Monotonic(1);
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition { topic: Rc::from("t"), partition }
+    }
+
+    fn placing() -> Placing {
+        Placing::new(7, &Rc::from("g"), &[Rc::from("t")], NOW)
+    }
+
+    /// Answers the next request, and returns what it asked.
+    fn answer(placing: &mut Placing, now: Monotonic, says: Says) -> Ask {
+        let request = placing.take_request(now).expect("a request");
+        assert_eq!((request.member, request.identity.generation, &*request.identity.member_id), (7, -1, ""));
+        assert!(placing.take_request(now).is_none(), "one at a time");
+        placing.on_answer(&Answer { member: 7, token: request.token, says }, now);
+        request.ask
+    }
+
+    fn up_to_commits(committed: Vec<Result<Option<Committed>, i16>>) -> Placing {
+        let mut placing = placing();
+        answer(&mut placing, NOW, Says::Coordinator);
+        answer(&mut placing, NOW, Says::Partitions(vec![Ok(2)]));
+        answer(&mut placing, NOW, Says::Offsets(committed));
+        placing
+    }
+
+    #[test]
+    fn a_new_share_begins_at_the_ends_and_they_are_committed_first() {
+        let mut placing = up_to_commits(vec![Ok(None), Ok(None)]);
+        assert!(placing.wanted().eq([&at(0), &at(1)]) && placing.take_request(NOW).is_none());
+        placing.found(&at(1), 5);
+        assert!(placing.take_request(NOW).is_none(), "one is not known");
+        placing.found(&at(0), 3);
+        assert!(placing.is_done().is_none());
+        let Ask::Commit(places) = answer(&mut placing, NOW, Says::Committed(vec![0, 0])) else { panic!() };
+        assert_eq!(places.iter().map(|place| place.offset).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(placing.is_done(), Some(places));
+    }
+
+    #[test]
+    fn what_the_group_has_committed_stays() {
+        let known = Ok(Some(Committed { offset: 9, leader_epoch: 0 }));
+        let place = |partition| Offset { at: at(partition), offset: 9, leader_epoch: 0 };
+        // It is known here, too: another instance may be about to delete the group.
+        assert_eq!(up_to_commits(vec![known, known]).is_done(), Some(vec![place(0), place(1)]));
+        let mut placing = up_to_commits(vec![Ok(None), known]);
+        assert!(placing.wanted().eq([&at(0)]), "one that is new");
+        placing.found(&at(0), 3);
+        // The group has members: they have committed theirs, and a new partition is theirs from its beginning on.
+        answer(&mut placing, NOW, Says::Committed(vec![25]));
+        assert_eq!(placing.is_done(), Some(vec![place(1)]));
+    }
+
+    #[test]
+    fn it_begins_again_after_a_failure() {
+        let failures = [Says::NoAnswer, Says::Refused(15), Says::Offsets(vec![Err(14), Ok(None)])];
+        for failure in failures {
+            let mut placing = placing();
+            answer(&mut placing, NOW, Says::Coordinator);
+            answer(&mut placing, NOW, Says::Partitions(vec![Ok(2)]));
+            answer(&mut placing, NOW, failure);
+            assert!(placing.take_request(NOW).is_none() && placing.next_deadline() == NOW.after(AGAIN));
+            assert!(matches!(answer(&mut placing, NOW.after(AGAIN), Says::Coordinator), Ask::Coordinator));
+        }
+        let mut placing = up_to_commits(vec![Ok(None), Ok(None)]);
+        [0, 1].iter().for_each(|partition| placing.found(&at(*partition), 1));
+        answer(&mut placing, NOW, Says::Committed(vec![16, 16]));
+        assert!(placing.is_done().is_none() && placing.next_deadline() > NOW);
+    }
+}

@@ -1,0 +1,107 @@
+// Many tabs of one browser where the page came over plain HTTP from another machine; and what was typed before a login ended.
+// tests/service/dashboard_pages.rs starts the service, on all addresses. Arguments: those of browser.mjs.
+
+import { strict as assert } from 'node:assert';
+import { address, axeFinds, end, expected, logIn, open, reader, tabTo, until, writer } from './browser.mjs';
+
+// A browser has six connections to a host, and Web Locks only where the page came safely.
+const TABS = 8;
+const from = `http://rebound.example:${address.split(':').at(-1)}`;
+const ui = (hash) => `${from}/ui/#/${hash}`;
+const page = await open('light', undefined, from);
+const streams = new Set();
+const watch = (tab) => {
+  const isLive = (request) => new URL(request.url()).pathname.endsWith('/api/v1/live');
+  tab.on('request', (request) => isLive(request) && streams.add(request));
+  for (const over of ['requestfinished', 'requestfailed']) tab.on(over, (request) => streams.delete(request));
+};
+watch(page);
+await logIn(page, writer, ui('overview'));
+// The header counts where the page came safely only, and the browser says so.
+await expected('Cross-Origin-Opener-Policy');
+assert.equal(await page.evaluate(() => isSecureContext || Boolean(navigator.locks)), false);
+const tabs = [page];
+for (let n = 1; n < TABS; n++) {
+  const tab = await page.context().newPage();
+  watch(tab);
+  await tab.goto(ui('sinks'), { timeout: 20_000 });
+  tabs.push(tab);
+}
+const live = (tab) => tab.getByText('Live', { exact: true });
+for (const tab of tabs) await live(tab).waitFor();
+await until('all of them have numbers by one stream', () => streams.size === 1);
+const reads = tabs.find((tab) => [...streams].some((request) => request.frame().page() === tab));
+await reads.close();
+streams.clear();
+const left = tabs.filter((tab) => tab !== reads);
+await until('another one reads where that has gone', () => streams.size === 1);
+await left[0].waitForTimeout(3500);
+for (const tab of left) assert.equal(await live(tab).count(), 1);
+assert.equal(streams.size, 1, 'and it alone');
+console.log('eight tabs, one stream');
+for (const tab of left.slice(1)) await tab.close();
+
+// A login that has ended, noticed by a press of a button: what was typed is there after the next one of that token.
+const kept = left[0];
+const ended = async (tab, press) => {
+  await tab.context().clearCookies();
+  await press();
+  await tab.getByLabel('Token').waitFor();
+  assert.equal(await tab.getByRole('navigation').count(), 0, 'nothing of the page is shown');
+  assert.equal(await tab.getByRole('button', { name: 'Go on without' }).count(), 0);
+};
+const again = async (tab, token) => {
+  await tab.getByLabel('Token').fill(token);
+  await tab.keyboard.press('Enter');
+  await tab.getByRole('navigation').waitFor();
+};
+const check = (tab) => () => tab.getByRole('button', { name: 'Check' }).click();
+await kept.goto(ui('config'));
+const file = kept.getByRole('textbox', { name: 'The file' });
+await until('the file is there', async () => (await file.inputValue()).includes('[control]'));
+await file.fill(`${await file.inputValue()}\n# typed\n`);
+await ended(kept, check(kept));
+await axeFinds(kept, 'a login before a page');
+await again(kept, writer);
+assert.ok((await file.inputValue()).endsWith('\n# typed\n'));
+await check(kept)();
+await kept.getByRole('region', { name: 'What would change' }).waitFor();
+await live(kept).waitFor();
+console.log('the text of the configuration');
+
+await kept.goto(ui('sinks?new=yes'));
+await kept.getByLabel('Name', { exact: true }).fill('typed');
+await kept.getByLabel('Kafka topic', { exact: true }).fill('a-topic');
+await ended(kept, check(kept));
+await again(kept, writer);
+assert.deepEqual([await kept.getByLabel('Name', { exact: true }).inputValue(), await kept.getByLabel('Kafka topic', { exact: true }).inputValue()], ['typed', 'a-topic']);
+console.log('a form');
+
+await kept.goto(ui('sql'));
+const sql = kept.getByRole('textbox', { name: /Statement/ });
+await sql.fill('SELECT 1 AS typed FROM "t"');
+await ended(kept, () => kept.getByRole('button', { name: 'Run', exact: true }).click());
+await again(kept, writer);
+assert.equal(await sql.inputValue(), 'SELECT 1 AS typed FROM "t"');
+console.log('a statement');
+
+await kept.goto(ui('top'));
+await kept.getByRole('button', { name: 'Publish' }).click();
+const dialog = kept.getByRole('dialog');
+await dialog.getByLabel('Topic').fill('typed/7');
+await ended(kept, () => dialog.getByRole('button', { name: 'Publish' }).click());
+await tabTo(kept, 'Log in');
+await again(kept, writer);
+assert.equal(await dialog.getByLabel('Topic').inputValue(), 'typed/7');
+console.log('a dialog');
+
+// Another token is somebody else: they get nothing of it.
+await ended(kept, () => dialog.getByRole('button', { name: 'Publish' }).click());
+await again(kept, reader);
+await kept.getByRole('heading', { level: 1, name: 'Top' }).waitFor();
+assert.equal(await kept.locator('dialog[open]').count(), 0);
+await kept.goto(ui('sql'));
+assert.notEqual(await sql.inputValue(), 'SELECT 1 AS typed FROM "t"');
+console.log('somebody else has nothing of it');
+if (kept === page) await expected('401');
+await end();

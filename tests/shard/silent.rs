@@ -1,0 +1,52 @@
+//! An instance among others that has not heard of its group for too long (C4): it welcomes nobody and sends no rows of routes until it has.
+
+use std::time::Duration;
+
+use forebay::membership::SlotSet;
+use forebay::runtime::seam::Monotonic;
+use forebay::shard::mail::Mail;
+use forebay::shard::router::owner;
+
+use super::slots::{client, heard, started, two_connected};
+use super::world::{World, publish};
+
+const MESSAGES: &str = "mqtt-messages";
+
+/// A PUBLISH of 5.0 at QoS 1 to `t`.
+fn publish_v5(packet_id: u16) -> Vec<u8> {
+    let mut packet = Vec::new();
+    publish("t", packet_id, b"x", &mut packet);
+    // No properties, after topic and packet identifier.
+    packet.insert(2 + 2 + 1 + 2, 0);
+    packet[1] += 1;
+    packet
+}
+
+#[test]
+fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let [lost, staying] = [client(0), client(1)];
+    let conns = two_connected(&mut world, [&lost, &staying]);
+    world.peers.speak_until(Monotonic(1));
+    // It may be another instance's client by now: it waits, as for a slot of nobody.
+    let other = (0..).map(|number| format!("late-{number}")).find(|id| owner(id, 64) == 1).expect("there is one");
+    let late = world.connect_v5(&other, &[2, 0, 0, 0]);
+    conns.iter().for_each(|conn| world.bytes(*conn, &publish_v5(1)));
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert!(world.sent(late).is_empty(), "a CONNACK of a process that may be none of the instances any more");
+    let rows = |world: &World| world.broker.records.iter().filter(|(topic, ..)| topic == MESSAGES).count();
+    assert_eq!(rows(&world), 0, "rows of a process that may be none of the instances any more");
+    // The group has gone on without it, with the other slot left to it.
+    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty(), "not a word");
+    world.peers.speak_until(Monotonic::NEVER);
+    assert_eq!(heard(&mut world, conns[1]), ["puback 1 0x00"]);
+    assert_eq!(heard(&mut world, late), ["connack 0 0x00"]);
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(rows(&world), 1, "what the client of the lost slot had published, it publishes again elsewhere");
+}

@@ -1,0 +1,219 @@
+//! Slots of `[broker]` that come to a shard and leave it, while it serves others.
+
+use std::time::Duration;
+
+use forebay::config;
+use forebay::mqtt::packet::Version;
+use forebay::replica::{Names, Step, TakeOver};
+use forebay::runtime::seam::ConnId;
+use forebay::shard::kafka_disk::Parts;
+use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::router::owner;
+use forebay::shard::session_log::TakenLog;
+
+use super::conformance::words;
+use super::world::World;
+
+pub(crate) const BROKER: &str = "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n[broker]\n";
+pub(crate) const TOPIC: &str = "mqtt-sessions";
+
+/// A client of this slot.
+pub(crate) fn client(slot: usize) -> String {
+    (0..).map(|number| format!("client-{number}")).find(|id| owner(id, 64) == slot).expect("there is one")
+}
+
+/// Takes a slot's log over, with another epoch of its producer id than before.
+pub(crate) fn taken(world: &mut World, slot: u16, epoch: i16) -> TakenLog {
+    let names = Names { topic: TOPIC.into(), topic_id: 0, partition: slot.into(), instance: "a".into() };
+    let mut parts = Parts::default();
+    let mut taking = TakeOver::new(names, &mut parts, 0);
+    let place = (TOPIC.to_owned(), i32::from(slot));
+    loop {
+        match taking.step() {
+            Step::Identify => taking.identified(100 + i64::from(slot), epoch),
+            Step::Write(batch) => {
+                let by = i16::from_be_bytes(batch[51..53].try_into().expect("two"));
+                let next = world.broker.offsets.entry(place.clone()).or_default();
+                let base = *next;
+                if by == epoch {
+                    *next += 1;
+                    world.broker.append(TOPIC, slot.into(), (base, &batch));
+                }
+                taking.written(if by < epoch { 47 } else { 0 }, base).expect("written");
+            }
+            Step::Read(from) => {
+                let log = world.broker.logs.get(&place).cloned().unwrap_or_default();
+                let mut at = 0;
+                while at < log.len() {
+                    let (base, len) = (&log[at..at + 8], &log[at + 8..at + 12]);
+                    let len = 12 + u32::from_be_bytes(len.try_into().expect("four")) as usize;
+                    if i64::from_be_bytes(base.try_into().expect("eight")) >= from {
+                        break;
+                    }
+                    at += len;
+                }
+                taking.read(&log[at..]).expect("it can be read");
+            }
+            Step::Done => break,
+        }
+    }
+    let taken = taking.finish().expect("taken over");
+    TakenLog { taken, parts, slot }
+}
+
+/// Lets time pass until this is so. This Kafka answers no Fetch without records: the next one comes when that has timed out.
+pub(crate) fn until<T>(world: &mut World, mut is_so: impl FnMut(&mut World) -> Option<T>) -> T {
+    for _ in 0..1_000 {
+        world.turn();
+        while let Some(letters) = world.table.posted.replace(Vec::new()).filter(|letters| !letters.is_empty()) {
+            letters.into_iter().for_each(|(_, letter)| world.mail(letter));
+        }
+        if let Some(found) = is_so(world) {
+            return found;
+        }
+        world.advance(Duration::from_millis(100));
+    }
+    panic!("it is not so after 100 seconds");
+}
+
+pub(crate) fn notice(world: &mut World, is_it: fn(&Notice) -> bool) {
+    let mut all = Vec::new();
+    until(world, |world| {
+        all.extend(world.notices());
+        all.iter().any(is_it).then_some(())
+    });
+}
+
+/// What a client hears, at least one packet.
+pub(crate) fn heard(world: &mut World, conn: ConnId) -> Vec<String> {
+    let bytes = until(world, |world| Some(world.sent(conn)).filter(|bytes| !bytes.is_empty()));
+    words(Version::V5, &bytes)
+}
+
+/// A shard that has these slots, and accepts clients.
+pub(crate) fn started(slots: std::ops::Range<u16>) -> World {
+    started_with(BROKER, slots)
+}
+
+/// The same with this configuration.
+pub(crate) fn started_with(text: &str, slots: std::ops::Range<u16>) -> World {
+    let mut config = config::parse(text, "test.toml").expect("a configuration");
+    // A group is more than this Kafka knows.
+    config.sources[0].group = String::new();
+    let mut world = World::of(config);
+    begin(&mut world, slots, 1);
+    world
+}
+
+/// A shard takes these slots over, and accepts clients.
+pub(crate) fn begin(world: &mut World, slots: std::ops::Range<u16>, epoch: i16) {
+    (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
+    let logs = slots.map(|slot| taken(world, slot, epoch)).collect();
+    world.mail(Mail::TakeOver(logs));
+    notice(world, |notice| matches!(notice, Notice::Started(0)));
+    world.mail(Mail::Accept);
+}
+
+const SUBSCRIBE: &[u8] = &[0x82, 7, 0, 9, 0, 0, 1, b't', 1];
+
+#[test]
+fn a_slot_leaves_and_comes_back_and_others_notice_nothing() {
+    let mut world = started(0..2);
+    let [moving, staying] = [client(0), client(1)];
+    let conns = [&moving, &staying].map(|id| {
+        let conn = world.connect_kept_v5(id);
+        assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
+        world.bytes(conn, SUBSCRIBE);
+        assert!(heard(&mut world, conn)[0].starts_with("suback"));
+        conn
+    });
+    // The client acknowledges nothing: its message waits in the log.
+    world.broker.key = Some(b"t".to_vec());
+    world.broker.readable.insert(("mqtt-messages".to_owned(), 0), vec![b"one".to_vec()]);
+    for conn in conns {
+        assert_eq!(heard(&mut world, conn), ["t one q1 id 1"]);
+    }
+    world.notices();
+    world.mail(Mail::ReleaseSlot(0));
+    let said = heard(&mut world, conns[0]);
+    assert!(said.iter().any(|packet| packet.starts_with("disconnect 0x8B")), "{said:?}");
+    notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
+    // Its clients are refused, and the others are there.
+    let conn = world.connect_kept_v5(&moving);
+    let said = heard(&mut world, conn);
+    assert!(said[0].starts_with("connack 0 0x88"), "{said:?}");
+    world.bytes(conns[1], &[0xC0, 0]);
+    assert_eq!(heard(&mut world, conns[1]), ["pingresp"]);
+    world.broker.readable.get_mut(&("mqtt-messages".to_owned(), 0)).expect("it is there").push(b"two".to_vec());
+    assert_eq!(heard(&mut world, conns[1]), ["t two q1 id 2"]);
+
+    let log = taken(&mut world, 0, 2);
+    world.mail(Mail::TakeOver(vec![log]));
+    notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(0)));
+    let conn = world.connect_kept_v5(&moving);
+    let said = heard(&mut world, conn);
+    assert!(said[0].starts_with("connack 1 0x00"), "its session is there: {said:?}");
+    let said = if said.len() > 1 { said[1..].to_vec() } else { heard(&mut world, conn) };
+    assert_eq!(said[0], "t one q1 id 1 dup", "and what waits for it");
+    assert!(said.len() == 1 || said[1..] == ["t two q1 id 2"], "{said:?}");
+    // Its subscriptions are there, too, and what came meanwhile is made up for.
+    if said.len() == 1 {
+        let said = heard(&mut world, conn);
+        assert_eq!(said, ["t two q1 id 2"]);
+    }
+    world.broker.readable.get_mut(&("mqtt-messages".to_owned(), 0)).expect("it is there").push(b"three".to_vec());
+    assert_eq!(heard(&mut world, conn), ["t three q1 id 3"]);
+    assert_eq!(heard(&mut world, conns[1]), ["t three q1 id 3"]);
+}
+
+/// Kept sessions of two clients, connected.
+pub(crate) fn two_connected(world: &mut World, [one, other]: [&str; 2]) -> [ConnId; 2] {
+    [one, other].map(|id| {
+        let conn = world.connect_kept_v5(id);
+        assert!(heard(world, conn)[0].starts_with("connack 0 0x00"));
+        conn
+    })
+}
+
+/// Another process takes a slot: its clients are told nothing more, and the others stay.
+#[test]
+fn a_slot_that_is_lost_takes_its_own_clients_along() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let [lost, staying] = [client(0), client(1)];
+    let conns = two_connected(&mut world, [&lost, &staying]);
+    world.broker.refuses.insert(TOPIC.to_owned(), 47);
+    world.bytes(conns[0], SUBSCRIBE);
+    notice(&mut world, |notice| matches!(notice, Notice::SlotLost(0)));
+    world.broker.refuses.clear();
+    assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty(), "it was told of its subscription");
+    world.bytes(conns[1], SUBSCRIBE);
+    assert!(heard(&mut world, conns[1])[0].starts_with("suback"));
+}
+
+/// One request has the batches of two logs, and Kafka refuses both.
+#[test]
+fn two_slots_that_are_lost_at_once_take_their_clients_along() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let conns = [client(0), client(1)].map(|id| {
+        let conn = world.connect_kept_v5(&id);
+        assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
+        conn
+    });
+    world.notices();
+    world.broker.refuses.insert(TOPIC.to_owned(), 47);
+    conns.iter().for_each(|conn| world.feed(*conn, SUBSCRIBE));
+    let mut lost = Vec::new();
+    until(&mut world, |world| {
+        lost.extend(world.notices().into_iter().filter_map(|notice| match notice {
+            Notice::SlotLost(slot) => Some(slot),
+            _ => None,
+        }));
+        (lost.len() == 2).then_some(())
+    });
+    assert_eq!(lost, [0, 1]);
+    for conn in conns {
+        assert!(world.table.wire(conn).closed && world.sent(conn).is_empty(), "it was told of its subscription");
+    }
+}
