@@ -94,6 +94,7 @@ fn template() -> Work {
             timestamp_ms: 1_795_000_000_000,
             properties: Properties::EMPTY,
             hops: 0,
+            copy_of: None,
             output: None,
         };
         for _ in 0..count {

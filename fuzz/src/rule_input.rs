@@ -112,6 +112,7 @@ fn evaluate(program: &Program, payload: &[u8]) -> Option<Vec<u8>> {
         timestamp_ms: 1,
         properties: properties.as_properties(),
         hops: 0,
+        copy_of: None,
         output: None,
     };
     let message =

@@ -239,6 +239,7 @@ mod tests {
             timestamp_ms: 0,
             properties: Properties::EMPTY,
             hops: 0,
+            copy_of: None,
             output: None,
         }
     }

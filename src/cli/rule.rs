@@ -371,6 +371,7 @@ impl Made {
             timestamp_ms: self.timestamp_ms,
             properties: self.properties.as_properties(),
             hops: 0,
+            copy_of: None,
             output: None,
         };
         let message = Message {

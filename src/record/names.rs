@@ -16,6 +16,8 @@ pub const QOS: &str = "mqtt-qos";
 pub const RETAIN: &str = "mqtt-retain";
 /// Client identifier of the message's publisher: likewise.
 pub const CLIENT_ID: &str = "mqtt-client-id";
+/// The record that a copy of a retained message was made of: of the topic of `[broker]` that has them.
+pub const COPY_OF: &str = "mqtt-copy-of";
 /// How often the message has been a record: a source passes over what goes in a circle.
 pub const HOPS: &str = "mqtt-hops";
 /// The beginning of the names of Forebay's own headers.

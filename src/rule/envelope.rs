@@ -134,6 +134,7 @@ mod tests {
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
         hops: 0,
+        copy_of: None,
         output: None,
     };
 
@@ -200,6 +201,7 @@ mod tests {
                let message = MessageContext {
                    topic: &topic, client_id: &client_id, username: name.as_deref(), qos, retain: flags.0, dup: flags.1,
                    packet_id: 0, payload: &payload, timestamp_ms, properties: properties.as_properties(), hops: 0,
+    copy_of: None,
     output: None,
                };
                let sent: Vec<_> = message.properties.user_properties().map(|(n, v)| json!({"name": n, "value": v})).collect();

@@ -325,6 +325,7 @@ mod tests {
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
         hops: 0,
+        copy_of: None,
         output: None,
     };
 

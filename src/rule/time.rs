@@ -113,6 +113,7 @@ mod tests {
             timestamp_ms: NOW,
             properties: if template.contains("user") { properties.as_properties() } else { Properties::EMPTY },
             hops: 0,
+            copy_of: None,
             output: None,
         };
         time.of(&message)

@@ -62,6 +62,8 @@ pub struct MessageContext<'a> {
     pub properties: Properties<'a>,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub hops: u8,
+    /// The record that it was made of, for a copy of a retained message in the topic of `[broker]`.
+    pub copy_of: Option<&'a str>,
     /// What a rule has made of it, for the row that the rule feeds.
     pub output: Option<&'a dyn Columns>,
 }

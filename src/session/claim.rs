@@ -1,6 +1,7 @@
 //! Claims: what keeps a record of a source open, and the positions of logs of sessions below it.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 
 use super::body::Remembered;
@@ -72,12 +73,30 @@ impl RecordPlace {
         bytes
     }
 
+    /// From its text, [`fmt::Display`].
+    #[must_use]
+    pub fn of_text(text: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(text).ok()?.split('/');
+        let (topic, partition, offset) = (parts.next()?, parts.next()?, parts.next()?);
+        let topic = u64::from_str_radix(topic, 16).ok()?;
+        let of = PartitionKey { topic, partition: partition.parse().ok()? };
+        Some(Self { of, offset: offset.parse().ok()? }).filter(|_| parts.next().is_none())
+    }
+
     /// From bytes.
     #[must_use]
     pub fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte]));
         let partition = u32::from_be_bytes(std::array::from_fn(|byte| bytes[8 + byte]));
         Self { of: PartitionKey { topic: number(0), partition }, offset: number(12).cast_signed() }
+    }
+}
+
+/// `TOPIC/PARTITION/OFFSET`: the topic's hash in hexadecimal digits.
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of: PartitionKey { topic, partition }, offset } = self;
+        write!(f, "{topic:016x}/{partition}/{offset}")
     }
 }
 

@@ -11,7 +11,7 @@ use crate::metrics::histogram::Level;
 use crate::mqtt::property::{Property, VIA};
 use crate::record::murmur2::murmur2;
 use crate::record::names::{
-    CONTENT_TYPE, CORRELATION_DATA, EXPIRY, FORMAT, HOPS, OUR_PREFIX, RESPONSE_TOPIC, USER_PREFIX,
+    CONTENT_TYPE, COPY_OF, CORRELATION_DATA, EXPIRY, FORMAT, HOPS, OUR_PREFIX, RESPONSE_TOPIC, USER_PREFIX,
 };
 use crate::record::varint;
 use crate::rule::envelope::Envelope;
@@ -409,7 +409,9 @@ impl Plan {
             place += 1;
             Some((name?, value.as_bytes()))
         });
-        configured.chain(from).chain(from_device).chain(hops_header(message))
+        let copy_of = message.copy_of.filter(|_| self.of_broker == Some(OfBroker::Retained));
+        let copy_of = copy_of.map(|place| (COPY_OF.as_bytes(), place.as_bytes()));
+        configured.chain(from).chain(from_device).chain(hops_header(message)).chain(copy_of)
     }
 }
 
@@ -521,6 +523,7 @@ mod tests {
             timestamp_ms: 1,
             properties,
             hops: 0,
+            copy_of: None,
             output: None,
         }
     }

@@ -9,7 +9,7 @@ use crate::limits::{PACKET_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_HOPS_MAX};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::{Properties, PropertyBuf};
 use crate::mqtt::topic::valid_name;
-use crate::record::names::{CLIENT_ID, OUR_PREFIX};
+use crate::record::names::{CLIENT_ID, COPY_OF, OUR_PREFIX};
 use crate::rule::program::from_text;
 use crate::rule::record::{Encoded, Encoding, Field, Record, RecordTemplate};
 use crate::runtime::seam::WallMs;
@@ -335,7 +335,8 @@ fn taken(source: &Source) -> Box<[Box<str>]> {
     if let Choice::Of(retain) | Choice::Either(retain, _) = &source.retain {
         fields.extend(template(retain));
     }
-    fields.extend(source.is_of_broker.then(|| Field::Header(CLIENT_ID.into())));
+    let of_broker = [CLIENT_ID, COPY_OF].map(|name| Field::Header(name.into()));
+    fields.extend(of_broker.into_iter().filter(|_| source.is_of_broker));
     names(fields.iter())
 }
 

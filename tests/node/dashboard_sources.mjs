@@ -206,6 +206,7 @@ await expected('409');
 await dialog.getByLabel('Messages that wait for the remote may be lost').check();
 await dialog.getByRole('button', { name: 'Delete' }).click();
 await until('it is deleted', async () => (await api(page, 'bridges/plant')).status === 404);
+await page.getByRole('heading', { level: 1, name: 'Bridges' }).waitFor();
 await page.goto(`${origin}/ui/#/sources/my-kafka-source`);
 await page.getByRole('button', { name: 'Delete' }).click();
 await dialog.getByRole('button', { name: 'Delete' }).click();

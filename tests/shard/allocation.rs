@@ -177,6 +177,7 @@ fn a_rule_allocates_nothing_in_the_steady_state() {
                 timestamp_ms: 1,
                 properties: properties.as_properties(),
                 hops: 0,
+                copy_of: None,
                 output: None,
             };
             let message = Message {

@@ -119,6 +119,9 @@ pub(crate) struct Judge<'a> {
     next_offset: Vec<i64>,
     /// By client, partition and line (QoS, or 0 for all): number of the newest first copy, plus one.
     newest: Vec<u64>,
+    /// First copies behind younger messages, by client and number: the topic, by its index, and the fault. Where a message may go to one of several topics, and was sent
+    /// again, it may have an earlier copy in one that is read later.
+    behind: BTreeMap<(u32, u64), (usize, String)>,
     scratch: Vec<u8>,
     records: u64,
     verdict: Verdict,
@@ -134,8 +137,8 @@ impl<'a> Judge<'a> {
         }
         let partitions = next_offset.len();
         let newest = vec![0; partitions * clients.len() * LINES];
-        let (scratch, verdict) = (Vec::new(), Verdict::default());
-        Self { plan, rules, clients, logs, bases, partitions, next_offset, newest, scratch, records: 0, verdict }
+        let (scratch, verdict, behind) = (Vec::new(), Verdict::default(), BTreeMap::new());
+        Self { plan, rules, clients, logs, bases, partitions, next_offset, newest, behind, scratch, records: 0, verdict }
     }
 
     /// Takes a record; those of a partition come in its order, those before its range are passed over.
@@ -173,6 +176,11 @@ impl<'a> Judge<'a> {
         let marks = *marks;
         let line = if self.rules.by_qos { usize::from(header.qos) } else { 0 };
         let line = (client as usize * self.partitions + partition) * LINES + line;
+        let of = (client, number);
+        if !first && self.behind.get(&of).is_some_and(|(log, _)| *log != record.log) {
+            self.behind.remove(&of);
+            self.verdict.count("sent again, and behind later ones: the first copy is in another topic", 1);
+        }
         if !first && !self.rules.may_lose {
             let sent = self.clients[client as usize].again.get(&number).copied().unwrap_or(0);
             let newest = self.newest[line];
@@ -189,7 +197,8 @@ impl<'a> Judge<'a> {
                 self.verdict.count("sent again, and behind later ones: a first copy was lost", 1);
             } else if number < *newest {
                 let again = if marks & RESENT == 0 { "" } else { ", sent again" };
-                self.verdict.fault("I3: order", || format!("{}{again}, behind message {}", text(), *newest - 1));
+                let fault = format!("{}{again}, behind message {}", text(), *newest - 1);
+                self.behind.insert(of, (record.log, fault));
             }
             *newest = (*newest).max(number + 1);
         }
@@ -222,6 +231,9 @@ impl<'a> Judge<'a> {
                     self.verdict.fault("R: the reader stopped early", text);
                 }
             }
+        }
+        for (_, fault) in std::mem::take(&mut self.behind).into_values() {
+            self.verdict.fault("I3: order", || fault);
         }
         self.verdict.count("records", self.records);
         sessions(self.clients, &mut self.verdict);

@@ -211,6 +211,38 @@ fn a_second_copy_has_no_place_in_the_order() {
 }
 
 #[test]
+fn a_message_that_was_sent_again_may_be_in_two_topics() {
+    for (is_in_both, kinds) in [(true, &[][..]), (false, &["I3: order"])] {
+        let mut run = Run::new();
+        let all: Vec<Row> = run.rows.drain(..).collect();
+        let same = |a: usize, b: usize| (all[a].client, all[a].partition) == (all[b].client, all[b].partition);
+        let (first, second) =
+            (0..all.len()).find_map(|a| (a + 1..all.len()).find(|b| same(a, *b)).map(|b| (a, b))).unwrap();
+        run.told[all[first].client as usize].marks[all[first].number as usize] = ANSWERED | RESENT;
+        let others = (0..all.len()).filter(|at| ![first, second].contains(at)).map(|at| (1, at));
+        let also = is_in_both.then_some((1, first));
+        let rows: Vec<_> = [(0, second), (0, first)].into_iter().chain(also).chain(others).collect();
+        let mut next = vec![vec![0; PARTITIONS as usize]; 2];
+        let placed: Vec<_> = (rows.into_iter())
+            .map(|(log, at)| {
+                let offset = &mut next[log][all[at].partition as usize];
+                *offset += 1;
+                (log, *offset - 1, &all[at])
+            })
+            .collect();
+        let log = |of: &Vec<i64>| Log { topic: "t".to_owned(), ranges: of.iter().map(|&end| 0..end).collect() };
+        let logs: Vec<Log> = next.iter().map(log).collect();
+        let mut judge = Judge::new(&run.plan, run.rules, &mut run.told, &logs);
+        for (log, offset, row) in placed {
+            let key = row.key.as_deref();
+            judge.record(&Record { log, partition: row.partition, offset, key, value: &row.value });
+        }
+        let faults = judge.end().faults;
+        assert_eq!(faults.keys().map(String::as_str).collect::<Vec<_>>(), kinds, "{faults:?}");
+    }
+}
+
+#[test]
 fn content_is_compared_byte_for_byte() {
     let mut run = Run::new();
     let at = run.of_qos(2);

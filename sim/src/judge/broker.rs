@@ -230,10 +230,11 @@ impl World {
         }
     }
 
-    /// The newest record of each key of a topic; of those with RETAIN alone.
+    /// The newest record of each key of a topic; of those with RETAIN alone. Of copies of one partition's records it is that of the newest record.
     fn newest_of(&self, topic: &str, is_retained_alone: bool) -> BTreeMap<Vec<u8>, Value> {
         let kafka = &self.clusters[0];
         let mut newest = BTreeMap::new();
+        let mut copied: BTreeMap<Vec<u8>, (String, i64)> = BTreeMap::new();
         let partitions = kafka.topics.get(topic).into_iter().flat_map(|topic| &topic.partitions);
         for entry in partitions.flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]) {
             each_record(entry, |record| {
@@ -243,6 +244,13 @@ impl World {
                 let is_bad = number.and_then(|number| self.record(number)).is_some_and(|record| record.is_bad);
                 let is_message = !is_bad && !key.contains(&b'#');
                 if is_message && (is_retained(record) || !is_retained_alone) {
+                    if let Some((of, offset)) = copy_of(record) {
+                        let older = copied.get(key).is_some_and(|(last, at)| *last == of && offset < *at);
+                        if older {
+                            return;
+                        }
+                        copied.insert(key.to_vec(), (of, offset));
+                    }
                     let value = record.value.unwrap_or_default().to_vec();
                     newest.insert(key.to_vec(), (value, is_retained(record)));
                 }
@@ -257,6 +265,13 @@ fn each_record(entry: &Entry, mut take: impl FnMut(&Record<'_>)) {
     while let Ok(Some(record)) = batches.take() {
         take(&record);
     }
+}
+
+/// The partition and the offset of the record that a copy of a retained message was made of.
+fn copy_of(record: &Record<'_>) -> Option<(String, i64)> {
+    let (_, value) = record.headers.clone().find(|(name, _)| *name == b"mqtt-copy-of")?;
+    let (of, offset) = std::str::from_utf8(value?).ok()?.rsplit_once('/')?;
+    Some((of.to_owned(), offset.parse().ok()?))
 }
 
 fn is_retained(record: &Record<'_>) -> bool {

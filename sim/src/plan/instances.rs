@@ -77,8 +77,6 @@ impl Plan {
                 *mean *= 2;
             }
         }
-        // One that was away may make an older copy the newest retained message (N30).
-        plan.retains = false;
         plan.settings.delivery = plan.settings.delivery.map(|delivery| Delivery { messages_max: 10_000, ..delivery });
         let reading = plan.reading.map(|reading| Reading { records: 0, pace: S, ..reading });
         plan.reading = reading;

@@ -185,6 +185,7 @@ impl Trials for ByMainThread {
                     timestamp_ms: now_ms(),
                     properties: properties.as_properties(),
                     hops: 0,
+                    copy_of: None,
                     output: None,
                 };
                 Ok(shown(try_message(&config, place, &context, &rule::machine())))

@@ -35,6 +35,7 @@ pub(super) fn message<'m>(payload: &'m [u8], properties: &'m PropertyBuf) -> Mes
         timestamp_ms: 1_700_000_000_000,
         properties: properties.as_properties(),
         hops: 0,
+        copy_of: None,
         output: None,
     };
     Message {

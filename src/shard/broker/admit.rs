@@ -188,7 +188,10 @@ impl Broker {
         let (now, wall) = (io.now(), io.wall());
         let Publication { publish, client, username, time, feeds, hops, beside } = *of;
         let client_id = client.client_id;
-        let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
+        // A copy of a retained message names its record.
+        let copy_of = self.delivery.at_hand.filter(|_| feeds.retained).map(|at_hand| at_hand.place.to_string());
+        let copy_of = copy_of.as_deref();
+        let message = Message { hops, copy_of, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let answer = answer.filter(|_| !feeds.retained || self.around.rules.waits_for_copy());
         let is_for_outlets = asking.is_for_outlets(&self.outlets);

@@ -387,6 +387,7 @@ pub(in crate::shard) fn message<'a>(
         timestamp_ms: wall.0,
         properties: publish.properties,
         hops: 0,
+        copy_of: None,
         output: None,
     }
 }

@@ -1,10 +1,14 @@
 //! Retained messages as the topic of `[broker]` has them, for the shards that retain them.
 
+use std::collections::HashMap;
+
 use super::records::{mapped_record, publish};
 use crate::config::{Broker, Config};
 use crate::kafka::consumer;
 use crate::metrics::time::now_ms;
+use crate::record::names::COPY_OF;
 use crate::runtime::seam::WallMs;
+use crate::session::RecordPlace;
 use crate::shard::broker::delivery::put_packet;
 use crate::shard::router;
 use crate::source::{Mapping, Scratch};
@@ -15,6 +19,8 @@ pub struct RetainedMessages {
     topic: String,
     mapping: Mapping,
     scratch: Scratch,
+    /// The newest record that each MQTT topic has a copy of.
+    newest: HashMap<String, RecordPlace>,
     /// Packets of the messages of each shard.
     packets: Vec<Vec<u8>>,
 }
@@ -27,13 +33,23 @@ impl RetainedMessages {
             topic: broker.retained.clone(),
             mapping: Mapping::new(config, &broker.source_of_retained()),
             scratch: Scratch::default(),
+            newest: HashMap::new(),
             packets: vec![Vec::new(); config.service.shards],
         }
     }
 
-    /// Takes a record. One that cannot be a message, or has expired, is passed over.
+    /// Takes a record. One that cannot be a message, or has expired, is passed over, and so is the copy of an older record than the newest one
+    /// that the MQTT topic has a copy of: an instance that was behind has made it.
     pub fn take(&mut self, partition: i32, record: &consumer::Record<'_>) {
         let mapped = mapped_record(&self.topic, partition, record);
+        let place = mapped.header(COPY_OF.as_bytes()).and_then(RecordPlace::of_text);
+        if let (Some(place), Some(key)) = (place, record.key.and_then(|key| std::str::from_utf8(key).ok())) {
+            let newest = self.newest.entry(key.to_owned()).or_insert(place);
+            if newest.of == place.of && newest.offset > place.offset {
+                return;
+            }
+            *newest = place;
+        }
         if let Ok(message) = self.mapping.message(&mapped, WallMs(now_ms()), &mut self.scratch) {
             let shard = router::owner(message.topic, self.packets.len());
             put_packet(&publish(&message), &mut self.packets[shard]);
@@ -44,5 +60,46 @@ impl RetainedMessages {
     #[must_use]
     pub fn of_shards(self) -> Vec<Vec<u8>> {
         self.packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::mqtt::packet::Publish;
+    use crate::record::{Builder, Row};
+    use crate::shard::delivery::{packets, publish_of};
+    use crate::session::PartitionKey;
+
+    const BROKER: &str = "[service]\nshards = 1\n[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[broker]\n";
+
+    /// The payloads that the retained messages of these copies have, by what each is a copy of.
+    fn kept(copies: &[(Option<(u32, i64)>, &str)]) -> Vec<String> {
+        let config = config::parse(BROKER, "test").expect("a configuration");
+        let mut retained = RetainedMessages::new(&config, config.broker.as_ref().expect("a broker"));
+        for (of, payload) in copies {
+            let place = of.map(|(partition, offset)| {
+                RecordPlace { of: PartitionKey { topic: u64::MAX, partition }, offset }.to_string()
+            });
+            let headers = place.iter().map(|place| (COPY_OF.as_bytes(), place.as_bytes()));
+            let row = Row { key: Some(b"a"), value: Some(payload.as_bytes()), headers, timestamp: WallMs(now_ms()) };
+            let mut builder = Builder::new(Vec::new());
+            builder.append(&row, row.measure());
+            let mut batches = consumer::Batches::new(builder.close(None), 0, Vec::new(), false);
+            retained.take(0, &batches.take().expect("sound").expect("one"));
+        }
+        let all = retained.of_shards().remove(0);
+        let payload = |publish: Publish<'_>| String::from_utf8_lossy(publish.payload).into_owned();
+        packets(&all).filter_map(publish_of).map(payload).collect()
+    }
+
+    /// I7, N30: the order of copies does not matter.
+    #[test]
+    fn the_copy_of_an_older_record_does_not_count() {
+        assert_eq!(kept(&[(Some((0, 3)), "3"), (Some((0, 5)), "5"), (Some((0, 4)), "4")]), ["3", "5"]);
+        // Another partition, and one without a name: the last one counts.
+        assert_eq!(kept(&[(Some((0, 5)), "5"), (Some((1, 2)), "2")]), ["5", "2"]);
+        assert_eq!(kept(&[(Some((0, 5)), "5"), (None, "x")]), ["5", "x"]);
     }
 }
