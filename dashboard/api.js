@@ -38,25 +38,30 @@ export async function ask(path, { method = 'GET', body, toml, text, token, signa
 
 export const get = async (path, options) => (await ask(path, options)).json();
 
-export async function whoAmI() {
-  const who = await get('session');
-  session.value = who.role === 'none' ? null : who;
-  needsLogin.value = !session.value;
-}
+/** Tabs of a browser have one cookie: a login, or its end, in one of them is one in all. What they say has no content: each asks who it is. */
+const tabs = new BroadcastChannel(`forebay-login ${new URL('.', document.baseURI).pathname}`);
+tabs.onmessage = () => whoAmI().catch(() => {});
 
-export async function logIn(token) {
-  const who = await get('session', { method: 'POST', token });
+function become(who) {
   const before = session.peek()?.name;
   batch(() => {
     if (before && before !== who.name) owner.value++;
-    session.value = who;
-    needsLogin.value = false;
+    session.value = who.role === 'none' ? null : who;
+    needsLogin.value = !session.value;
   });
+}
+
+export const whoAmI = async () => become(await get('session'));
+
+export async function logIn(token) {
+  become(await get('session', { method: 'POST', token }));
+  tabs.postMessage(null);
 }
 
 export async function logOut() {
   await ask('session', { method: 'DELETE' });
   session.value = null;
+  tabs.postMessage(null);
   await whoAmI().catch(() => {});
 }
 

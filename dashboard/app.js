@@ -138,10 +138,13 @@ const Who = () => {
 effect(() => {
   if (owner.value) close();
 });
+effect(() => {
+  if (session.value && !needsLogin.value) follow();
+});
 
 /** The page, or the login. What was typed before a login ended is there after the next one of the same token: until then the page is only hidden. */
 function Shell() {
-  const login = needsLogin.value && html`<${Login} key="login" done=${follow} />`;
+  const login = needsLogin.value && html`<${Login} key="login" />`;
   return html`${login}${session.value && html`<div key=${`page ${owner.value}`} hidden=${Boolean(login)}><${Page} /></div>`}`;
 }
 
@@ -162,6 +165,6 @@ function Page() {
 }
 
 render(html`<${Shell} />`, document.getElementById('app'));
-whoAmI().then(follow, () => {
+whoAmI().catch(() => {
   if (!needsLogin.peek()) setTimeout(() => location.reload(), 3000);
 });

@@ -1,8 +1,9 @@
 // Choices of other parts in a form: the cluster of a sink or source, and the sinks of a rule. New ones are made in place.
 
 import { html, useEffect, useState } from './vendor/preact.js';
-import { ask, get, name as escaped } from './api.js';
+import { get, name as escaped } from './api.js';
 import { toml } from './diff.js';
+import { Outcome } from './editor.js';
 import { PRESETS } from './fields.js';
 import { Form, schemaOf } from './form.js';
 import { Text, WriteButton, usePolled } from './parts.js';
@@ -78,6 +79,9 @@ function Made({ part, draft = null, topic = '', done }) {
   const [schema, setSchema] = useState(null);
   const [persist, setPersist] = useState(false);
   const [problem, setProblem] = useState('');
+  /** What it would change; null: that was not asked for since its keys changed. */
+  const [would, setWould] = useState(null);
+  useEffect(() => setWould(null), [name, keys]);
   useEffect(() => {
     schemaOf(section).then(setSchema, (error) => setProblem(error.message));
   }, []);
@@ -86,17 +90,20 @@ function Made({ part, draft = null, topic = '', done }) {
     setKeys(PRESETS[id].cluster.keys);
     setFilled(filled + 1);
   };
-  const create = async () => {
+  const send = async (isCheck, lasting) => {
     try {
       // One that is there is used by others: a new one never replaces it.
       const all = (await get(part))[part];
       if (all.some((other) => other.name === name)) throw new Error(`There is a ${one} ${name} already: choose it, or give the new one another name.`);
-      await ask(`${part}/${escaped(name)}?persist=${persist}`, { method: 'PUT', toml: toml(keys) });
-      done(name);
+      const answer = await get(`${part}/${escaped(name)}?dry_run=${isCheck}&persist=${lasting}`, { method: 'PUT', toml: toml(keys) });
+      setProblem('');
+      if (isCheck) setWould(answer);
+      else done(name);
     } catch (error) {
       setProblem(error.message);
     }
   };
+  const choose = (lasting) => (setPersist(lasting), send(true, lasting));
   const isNamed = NAME.test(name);
   const choices = part === 'sinks' ? { kafka: html`<${Cluster} key="kafka" section="sink" value=${keys.kafka} topic=${keys.topic} says="Where the records go." set=${(kafka) => setKeys({ ...keys, kafka })} />` } : {};
   return html`<section class="panel editor" aria-label=${`New ${one}`}>
@@ -105,7 +112,11 @@ function Made({ part, draft = null, topic = '', done }) {
     ${schema && html`<${Form} key=${filled} section=${section} schema=${schema} keys=${keys} change=${setKeys} choices=${choices} />`}
     <div class="toml"><span class="dim">What it writes</span><pre class="payload" tabindex="0" aria-label=${`TOML of the ${one}`}>${header(name)}${'\n'}${toml(keys)}</pre></div>
     ${problem && html`<div class="banner bad" role="alert"><${Text} of=${problem} max=${600} /></div>`}
-    <${Until} group=${`until-${one}`} persist=${persist} choose=${setPersist} />
-    <div class="buttons"><${WriteButton} disabled=${!isNamed} onClick=${create}>Create the ${one}<//>${part === 'clusters' && html`<${TestButton} name=${name} keys=${keys} topic=${topic} disabled=${!isNamed} />`}</div>
+    <div class="buttons"><${WriteButton} disabled=${!isNamed} onClick=${() => send(true, persist)}>Check the ${one}<//>${part === 'clusters' && html`<${TestButton} name=${name} keys=${keys} topic=${topic} disabled=${!isNamed} />`}</div>
+    ${would && html`<section class="panel" aria-label="What it changes"><div class="inside">
+      <${Outcome} of=${would} />
+      <${Until} group=${`until-${one}`} persist=${persist} choose=${choose} />
+      <p>It is created at once, before the rest of this form is applied, and stays where that is not.</p>
+      <div class="buttons"><${WriteButton} onClick=${() => send(false, persist)}>Create the ${one}<//></div></div></section>`}
   </section>`;
 }

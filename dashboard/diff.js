@@ -64,6 +64,7 @@ function compared(a, b) {
   return found;
 }
 
+const gap = (lines) => `… ${lines} ${lines === 1 ? 'line' : 'lines'}`;
 /** What `diff` has found, without lines far from any that differ: `gap` stands for those. */
 export function hunks(found, around = 3) {
   const near = new Set();
@@ -74,12 +75,12 @@ export function hunks(found, around = 3) {
   let left = 0;
   found.forEach((line, i) => {
     if (near.has(i)) {
-      if (left > 0) shown.push({ kind: 'gap', text: `… ${left} lines` });
+      if (left > 0) shown.push({ kind: 'gap', text: gap(left) });
       left = 0;
       shown.push(line);
     } else left += 1;
   });
-  if (left > 0 && shown.length > 0) shown.push({ kind: 'gap', text: `… ${left} lines` });
+  if (left > 0 && shown.length > 0) shown.push({ kind: 'gap', text: gap(left) });
   return shown;
 }
 
@@ -96,7 +97,7 @@ export function mistakes(source, detail, name = '') {
     const below = path?.replace(/^[\w-]+(\[\d+\])?\./, '') ?? '';
     const keys = (name && below.startsWith(`${name}.`) ? below.slice(name.length + 1) : below).split('.').map((key) => key.replace(/\[\d+\]$/, '')).filter(Boolean);
     const first = keys.find((key) => lines.some((line) => begins(line, key)));
-    return { line: first ? lines.findIndex((line) => begins(line, first)) + 1 : 0, key: keys[0] ?? '', what };
+    return { line: first ? lines.findIndex((line) => begins(line, first)) + 1 : 0, key: keys[0] ?? '', what: what.replace(/^configuration: /, '') };
   });
 }
 const begins = (line, key) => new RegExp(`^\\s*(?:${key}|"${key}")\\s*[=.]`).test(line);

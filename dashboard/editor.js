@@ -3,7 +3,7 @@
 import { html, signal, useRef } from './vendor/preact.js';
 import { diff, hunks } from './diff.js';
 import { Text } from './parts.js';
-import { count } from './text.js';
+import { many } from './text.js';
 
 /** A statement on its way between the page SQL and the form of a rule: `{ name, to, keys }`, where `to` is the name of a new one. It is kept nowhere. */
 export const statement = signal(null);
@@ -40,15 +40,19 @@ const SIGN = { old: '-', new: '+', same: ' ', gap: ' ' };
 /** Lines in which two texts differ, with some around them. */
 export const Difference = ({ before, after }) => html`<pre class="diff" tabindex="0" aria-label="Difference">${hunks(diff(before, after)).map(({ kind, text }) => html`<span class=${kind}>${SIGN[kind]} <${Text} of=${text} max=${2000} />${'\n'}</span>`)}</pre>`;
 
-/** What a change does, in the API's words. */
-export function Outcome({ of }) {
+/**
+ * What a change does, in the API's words. `differs`: the text is another one; `warned`: what its warnings are of.
+ * @param {{ of: any, differs?: boolean, warned?: string }} props
+ */
+export function Outcome({ of, differs = false, warned = 'Probably not intended' }) {
   const lists = [
     ['Applied now', of.applied],
     ['Needs a restart', of.needs_restart],
-    ['Closes connections', [...of.closes, ...(of.disconnected_clients > 0 ? [`${count(of.disconnected_clients)} ${of.disconnected_clients === 1 ? 'client is' : 'clients are'} disconnected`] : [])]],
-    ['Probably not intended', of.warnings],
+    ['Closes connections', [...of.closes, ...(of.disconnected_clients > 0 ? [`${many(of.disconnected_clients, 'client is', 'clients are')} disconnected`] : [])]],
+    ['Written as well, so that it stays as it is', of.also],
+    [warned, of.warnings],
     ['In force, not in the file', of.not_in_file],
   ];
   return html`${lists.filter(([, list]) => list.length > 0).map(([what, list]) => html`<p><b>${what}</b>: <${Text} of=${list.join('; ')} max=${2000} /></p>`)}
-    ${of.applied.length === 0 && of.needs_restart.length === 0 && html`<p>Nothing: it is so already.</p>`}`;
+    ${of.applied.length === 0 && of.needs_restart.length === 0 && html`<p>${differs ? 'What runs stays as it is: only the text changes.' : 'Nothing: it is so already.'}</p>`}`;
 }

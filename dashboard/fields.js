@@ -34,6 +34,13 @@ export const FIRST = {
     ['value_encoding', 'Encoding of the value'],
     ['offset_reset', 'Without an offset, begin with'],
   ],
+  listener: [
+    ['transport', 'Transport'],
+    ['auth', 'Auth'],
+    ['open', 'Open to everyone'],
+    ['tls', 'TLS'],
+    ['ws', 'WebSocket'],
+  ],
   bridge: [
     ['description', 'Description'],
     ['url', 'Remote broker'],
@@ -100,7 +107,7 @@ export function read(kind, text) {
   return kind === 'list' && value.length === 1 ? value[0] : value;
 }
 
-const AROUND = /[:;,]? see (below|above|[A-Z_]+\.md)(?=[.;,)]|$)| Not by variables of the environment\./g;
+const AROUND = /[:;,]? see (below|above|[A-Z_]+\.md)(?=[.;,)]|$)| See [A-Z_]+\.md\.(?= |$)| Not by variables of the environment\./g;
 /** A sentence of the schema, which is one of the documents: links as their words, without what it says of the document around it, and of variables. */
 export const sentence = (text) => text.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(AROUND, '');
 

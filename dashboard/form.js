@@ -19,7 +19,7 @@ const Sentence = ({ of }) => sentence(of).split('`').map((part, i) => (i % 2 ? h
 /** Fields for the keys of a part. `choices`: other fields in the place of those of some keys. `wrong`: what is wrong, by key. */
 export function Form({ section, schema: of, keys, change, choices = {}, wrong = {} }) {
   const first = FIRST[section].filter(([key]) => of.properties[key]);
-  const rest = Object.keys(of.properties).filter((key) => key !== 'name' && !first.some(([known]) => known === key));
+  const rest = Object.keys(of.properties).filter((key) => !['name', 'bind'].includes(key) && !first.some(([known]) => known === key));
   const field = (key, label) => choices[key] ?? html`<${Field} key=${key} id=${`${section}-${key}`} label=${label} of=${of.properties[key]} required=${of.required.includes(key)}
     value=${keys[key]} wrong=${wrong[key]} set=${(value) => change({ ...keys, [key]: value })} />`;
   return html`<div class="fields-of">${first.map(([key, label]) => field(key, label))}</div>

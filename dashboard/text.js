@@ -32,6 +32,8 @@ const isNumber = (value) => typeof value === 'number' && Number.isFinite(value);
 const short = (value) => (Number.isInteger(value) ? whole.format(value) : value < 1 ? two.format(value) : value < 10 ? two.format(value) : value < 100 ? one.format(value) : whole.format(value));
 
 export const count = (value) => (isNumber(value) ? whole.format(value) : NOTHING);
+/** A number with what is counted: `1 record`, `2 records`. `several`: of what has no `s`. */
+export const many = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
 const million = (value) => (value >= 1e7 ? `${short(value / 1e6)} M` : value >= 100 || value === 0 || Number.isInteger(value) ? whole.format(value) : one.format(value));
 export const rate = (value) => (isNumber(value) ? `${million(value)}/s` : NOTHING);
 export const amount = (value) => (isNumber(value) ? million(value) : NOTHING);

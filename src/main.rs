@@ -98,6 +98,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
         Command::Config(ConfigCommand::File(options)) => answer(cli::config_file::file(&options).map(noted)),
         Command::Config(ConfigCommand::Put(options)) => answer(cli::config_file::put(&options)),
+        Command::Config(ConfigCommand::Part(options)) => answer(cli::config_file::part(&options)),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => print(&man::completions(shell)),
         Command::Man { dir } => {

@@ -6,7 +6,7 @@ import { RANGES } from '../history.js';
 import { layout, objects, value, word } from '../live.js';
 import { AsCommand, Big, Facts, Head, Panel, Segments, State, Table, Text, Tile, or, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
-import { byteRate, bytes, count, rate, seconds } from '../text.js';
+import { byteRate, bytes, count, many, rate, seconds } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
@@ -55,7 +55,7 @@ function One({ name, query, set }) {
       <${Actions} part="bridges" one="bridge" name=${name} isPaused=${isPaused} set=${set} done=${() => setChanges(changes + 1)}
         pause="Its connection ends. Messages for the remote wait, up to the bounds of its queue."
         resume="It connects, and sends the remote what has waited."
-        remove=${html`Its session here goes with it. ${count(waiting)} messages for the remote wait.`} lose="Messages that wait for the remote may be lost" />
+        remove=${html`Its session here goes with it. ${many(waiting, 'message')} for the remote ${waiting === 1 ? 'waits' : 'wait'}.`} lose="Messages that wait for the remote may be lost" />
       <${AsCommand} path=${`bridges/${escaped(name)}`} words=${['bridges', name]} />
     <//>
     ${problem && !bridge && html`<div class="banner bad" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}

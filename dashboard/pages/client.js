@@ -24,7 +24,10 @@ let last = 0;
 function note(entry) {
   last += 1;
   log.value = [{ number: last, at: Date.now(), ...entry }, ...log.peek()].slice(0, KEPT);
+  return last;
 }
+/** Says what has become of something that was noted before. */
+const noted = (which, more) => (log.value = log.peek().map((entry) => (which(entry) ? { ...entry, isOpen: false, ...more } : entry)));
 
 const code = (reason) => (reason ? `0x${reason.toString(16).padStart(2, '0')}` : 'success');
 const utf8 = new TextDecoder();
@@ -58,18 +61,17 @@ async function connect({ id, version }) {
   one.on('disconnect', (packet) => (why = `the service has disconnected it: ${code(packet.reasonCode)}${packet.properties?.reasonString ? `, ${packet.properties.reasonString}` : ''}`));
   one.on('error', (error) => (why = error.message));
   one.on('close', () => {
+    noted(({ isOpen }) => isOpen, { more: `no answer: ${why || 'the connection is closed'}`, bad: true });
     note({ what: 'closed', more: why });
     over(why || 'the connection is closed');
   });
 }
 
-/** Has the client do something; what becomes of it is noted. */
+/** Has the client do something. It is noted, and then what becomes of it: an answer, or none where the connection ends before. */
 async function during(what, entry, work) {
-  try {
-    note({ ...entry, what, more: await work() });
-  } catch (error) {
-    note({ ...entry, what, more: `failed: ${error.message}`, bad: true });
-  }
+  const number = note({ ...entry, what, more: 'no answer yet', isOpen: true });
+  const isIt = (one) => one.number === number && one.isOpen;
+  await work().then((more) => noted(isIt, { more }), (error) => noted(isIt, { more: `failed: ${error.message}`, bad: true }));
 }
 
 const subscribe = (filter, qos) => during('SUBSCRIBE', { topic: filter, qos }, async () => {
@@ -96,14 +98,14 @@ export function TestClient() {
   };
   return html`
     <${Head} title="Client" sub=${html`<span role="status"><${State} word=${word} /></span>`} />
-    ${why && html`<div class="banner" role="alert"><${Text} of=${why} max=${400} /></div>`}
+    ${why && html`<div key="why" class="banner" role="alert"><${Text} of=${why} max=${400} /></div>`}
     <form class="panel filters" onSubmit=${submit}>
       <label>Client ID <input value=${id} maxlength="200" spellcheck=${false} disabled=${Boolean(client.value)} onInput=${(event) => setId(event.target.value)} /></label>
       <label>MQTT <select value=${version} disabled=${Boolean(client.value)} onChange=${(event) => setVersion(event.target.value)}><option>5.0</option><option>3.1.1</option></select></label>
       <button class="first" disabled=${word === 'Connecting'}>${client.value ? 'Disconnect' : 'Connect'}</button>
       <span class="dim">Through this page's own address, at the first listener; where that has an auth, as the user <code>dashboard/${session.value?.name}</code>, with its access control.</span>
     </form>
-    <div class="grid two"><${Publish} is=${is} is5=${version === '5.0'} /><${Subscribe} is=${is} /></div>
+    <div key="forms" class="grid two"><${Publish} is=${is} is5=${version === '5.0'} /><${Subscribe} is=${is} /></div>
     <${Panel} title="Messages" right=${html`<button type="button" class="plain" onClick=${() => (log.value = [])}>Clear</button>`}><${Table} label="Messages" columns=${COLUMNS} rows=${log.value} id=${({ number }) => number}>Nothing was sent or has come.<//><//>`;
 }
 

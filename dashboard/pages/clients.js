@@ -5,7 +5,7 @@ import { get, name as escaped } from '../api.js';
 import { tick, value as live } from '../live.js';
 import { AsCommand, Facts, Head, Panel, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { PagedTable, Search, usePages } from '../paged.js';
-import { bytes, count, seconds } from '../text.js';
+import { bytes, count, many, seconds } from '../text.js';
 import { Change } from './change.js';
 import { EventList, useEvents } from './events.js';
 
@@ -27,7 +27,7 @@ const COLUMNS = [
 
 function Sub() {
   tick.value;
-  return html`<span class="num">${count(live('totals', '', 'connections'))} connections, ${count(live('totals', '', 'sessions'))} sessions</span>`;
+  return html`<span class="num">${many(live('totals', '', 'connections'), 'connection')}, ${many(live('totals', '', 'sessions'), 'session')}</span>`;
 }
 
 const CONNECTED = { all: {}, connected: { connected: true }, away: { connected: false } };
@@ -83,7 +83,7 @@ export function Client({ name, query }) {
         children: html`Its connection ends, and its will is published. ${client.session_expiry_seconds === 0 ? 'Its session ends, too.' : 'Its session stays.'} It may connect again.` })}>Disconnect<//>
       <${WriteButton} ...${client ? {} : { disabled: true }} onClick=${() => open({
         what: 'end the session of client', path, method: 'DELETE', button: 'End the session',
-        children: html`Its connection ends, and its session: ${count(client.subscriptions)} subscriptions, and ${count(client.queued_messages + client.unacknowledged_messages)} messages that it has not had are lost.` })}>End session<//>
+        children: html`Its connection ends, and its session: ${many(client.subscriptions, 'subscription')}, and ${many(client.queued_messages + client.unacknowledged_messages, 'message')} that it has not had, are lost.` })}>End session<//>
       <a class="button" href=${`#/traces?${new URLSearchParams({ client: name, auth: query.auth ?? '' })}`}>Trace</a>
       <a class="button" href=${`#/bans?${new URLSearchParams({ client: name })}`}>Ban</a>
       <${AsCommand} path=${path} words=${words} />
@@ -93,7 +93,7 @@ export function Client({ name, query }) {
       <${Tile} label="Queued messages" more=${`of ${count(client.queued_messages_max)}; oldest ${age(client.oldest_queued_seconds)}`}><span class="num">${count(client.queued_messages)}</span><//>
       <${Tile} label="Their size" more=${`of ${bytes(client.queued_bytes_max)}`}><span class="num">${bytes(client.queued_bytes)}</span><//>
       <${Tile} label="Unacknowledged by it" more=${`of ${count(client.unacknowledged_messages_max)}; oldest ${age(client.oldest_unacknowledged_seconds)}`}><span class="num">${count(client.unacknowledged_messages)}</span><//>
-      <${Tile} label="Its publishes without an answer" more=${`${count(client.open_packet_ids)} open packet identifiers`}><span class="num">${count(client.unanswered_publishes)}</span><//>
+      <${Tile} label="Its publishes without an answer" more=${`${many(client.open_packet_ids, 'open packet identifier')}`}><span class="num">${count(client.unanswered_publishes)}</span><//>
     </dl>
     <div class="grid side"><${Panel} title="Session"><${Facts} rows=${[
       ['User', client.username === null ? null : html`<${Text} of=${client.username} />`],

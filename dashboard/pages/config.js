@@ -14,6 +14,9 @@ const wrongOf = (file) => ({ file: of, line, key, what, hint }) => ({
   what: [of && of !== file ? `${of}: ` : '', key && `${key}: `, what, hint ? `; ${hint}` : ''].join(''),
 });
 
+/** Whether the change has brought them or not. */
+const OF_FILE = 'Probably not intended, in the file as a whole';
+
 export function Configuration() {
   if (!mayWrite()) {
     return html`<${Head} title="Configuration" /><div class="panel"><${NeedsWrite} more=${html` What is in force is at <code>/api/v1/config</code>, without secrets.`}>The file says how devices and Kafka log in:<//></div>`;
@@ -26,6 +29,7 @@ function File() {
   const [standing, setStanding] = useState(null);
   const of = useFileText('config/file', (text) => ({ toml: text }), async (text) => setStanding(await check(text)));
   const { file, text, state, setState, busy, differs, load, during, change, save } = of;
+  if (file?.missing) return html`<${Head} title="Configuration" /><div class="panel"><div class="empty"><${Text} of=${file.missing} max=${400} />. What is in force is at <code>/api/v1/config</code>, and parts of it can be changed on their pages until the next restart.</div></div>`;
   const onCheck = (event) => {
     event.preventDefault();
     return during(async () => {
@@ -44,7 +48,7 @@ function File() {
       <${AsCommand} path="config/file" words=${['config', 'file']} />
     <//>
     ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${1000} /></div>`}
-    ${state.done && html`<${Panel} title="Done"><div class="inside" role="status"><${Outcome} of=${state.done} /></div><//>`}
+    ${state.done && html`<${Panel} title="Done"><div class="inside" role="status"><${Outcome} of=${state.done} differs=${Boolean(state.saved)} warned=${OF_FILE} /></div><//>`}
     ${file && html`
       ${!differs && standing?.would && html`<${Standing} of=${standing.would} busy=${busy} reload=${reload} />`}
       <form class="panel editor" onSubmit=${onCheck}>
@@ -54,7 +58,7 @@ function File() {
     <${Meanwhile} of=${of} />
     ${state.would && html`<${Panel} title="What would change"><div class="inside">
       <${Differing} of=${of} />
-      <${Outcome} of=${state.would} />
+      <${Outcome} of=${state.would} differs=${differs} warned=${OF_FILE} />
       <div class="buttons"><${WriteButton} kind="first" disabled=${busy || !differs} onClick=${save}>Save and apply<//></div></div><//>`}`;
 }
 

@@ -1,4 +1,4 @@
-// A sink, source, rule, bridge or cluster, new or with other keys: by a form, or as text. What is wrong stands at its line; what would change is shown before it does.
+// A sink, source, rule, bridge, cluster or listener, new or with other keys: by a form, or as text. What is wrong stands at its line; what would change is shown before it does.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { ask, get, name as escaped } from '../api.js';
@@ -12,7 +12,10 @@ import { Until } from './change.js';
 import { Test } from './trial.js';
 
 const FROM_RECORDS = (source) => `SELECT *\nFROM "$bridges/kafka_consumer:${source}"`;
-/** `preset`: what other products' guides call it; `begin`: keys that the address asks for. Parts with `isTable` have their name in the header. */
+/**
+ * `preset`: what other products' guides call it; `begin`: keys that the address asks for. Parts with `isTable` have their name in the header; `name`: what that of
+ * others is, with the `names` that can be one and a `hint`.
+ */
 const PARTS = {
   sinks: { title: 'Sinks', one: 'sink', section: 'sink', header: '[[sink]]', preset: 'sink', presets: ['tbmq', 'emqx'], empty: { filters: 'example/#', topic: 'example' } },
   sources: { title: 'Sources', one: 'source', section: 'source', header: '[[source]]', preset: 'source', presets: ['emqx'], empty: { topic: 'example', mqtt_topic: 'example/${key}' } },
@@ -22,20 +25,15 @@ const PARTS = {
   },
   bridges: { title: 'Bridges', one: 'bridge', section: 'bridge', header: '[bridge.NAME]', isTable: true, presets: [], empty: { url: 'mqtt://127.0.0.1:1883', in: [{ filters: 'example/#' }] } },
   clusters: { title: 'Clusters', one: 'cluster', section: 'kafka', header: '[kafka.NAME]', isTable: true, preset: 'cluster', presets: ['plain', 'confluent', 'tbmq', 'emqx'], empty: { bootstrap: '127.0.0.1:9092' } },
+  listeners: { title: 'Listeners', one: 'listener', section: 'listener', header: '[[listener]]', name: 'Address', names: /^(unix:\/|\S*:\d).*$/, hint: 'ADDRESS:PORT, or unix:/PATH', presets: [], empty: {} },
 };
-const keysIn = (all, { section, isTable }, name) => (isTable ? all[section]?.[name] : all[section]?.find((one) => one.name === name));
 
-/** What a part of the configuration in force has set; null: there is none of this name. */
-async function keysOf(part, name) {
-  const found = keysIn(await get('config'), PARTS[part], name);
-  if (!found) return null;
-  const { name: _, ...keys } = found;
-  return Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== null && !(Array.isArray(value) && value.length === 0)));
-}
+/** The keys of a part that are written; null: there is none of this name. */
+const keysOf = async (part, name) => (await get(`config/part?${new URLSearchParams({ of: `${PARTS[part].section} ${name}` })}`)).keys;
 
-/** @param {{ part?: 'sinks' | 'sources' | 'rules' | 'bridges' | 'clusters', name?: string, query?: object }} props */
+/** @param {{ part?: 'sinks' | 'sources' | 'rules' | 'bridges' | 'clusters' | 'listeners', name?: string, query?: object }} props */
 export function Edit({ part = 'sinks', name, query = {} }) {
-  const { title, one, section, header, presets, isTable } = PARTS[part];
+  const { title, one, section, header, presets, isTable, name: nameOf = 'Name', names = NAME, hint = 'Letters, digits and . _ -' } = PARTS[part];
   // A statement that comes from the page SQL.
   const [brought] = useState(() => (part === 'rules' && statement.peek()?.name === (name ?? null) ? statement.peek() : null));
   useEffect(() => {
@@ -88,12 +86,21 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     if (now) setBefore(toml(now));
     return { meanwhile: now ? 'Somebody else has changed it since it was read. What that would lose is in the difference.' : 'Somebody else has deleted it since it was read. This would make it again.' };
   };
-  const check = async (event) => {
-    event?.preventDefault();
+  /** @param {{ lasting?: boolean, kept?: object }} [how] `kept`: of what was said last, also where it cannot be done */
+  const check = async ({ lasting = persist, kept = {} } = {}) => {
     const found = await inTheWay().catch(({ message }) => ({ problem: message }));
-    if (found?.problem) return setState(found);
-    const would = await send(`dry_run=true&persist=${persist}`);
-    if (would) setState({ ...found, would });
+    if (found?.problem) return setState({ ...kept, ...found });
+    const would = await send(`dry_run=true&persist=${lasting}`, kept);
+    if (would) setState({ ...kept, ...found, would });
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    return check();
+  };
+  const choose = (lasting) => {
+    setPersist(lasting);
+    const { meanwhile, would } = state;
+    return check({ lasting, kept: { meanwhile, would } });
   };
   const apply = async () => {
     if (await inTheWay().catch(() => null)) return check();
@@ -104,7 +111,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     statement.value = { name: name ?? null, to, keys };
     location.hash = `#/sql${name ? `?${new URLSearchParams({ rule: name })}` : ''}`;
   };
-  const isNamed = NAME.test(to);
+  const isNamed = names.test(to);
   const byKey = Object.fromEntries((state.wrong ?? []).filter(({ key }) => key).map(({ key, what }) => [key, what]));
   const cluster = (says) => html`<${Cluster} key=${`kafka ${filled}`} section=${section} value=${keys?.kafka} draft=${draft} topic=${keys?.topic} wrong=${byKey.kafka} says=${says} set=${(kafka) => fill({ ...keys, kafka })} />`;
   const choices = {
@@ -123,15 +130,15 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     <//>
     ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${600} /></div>`}
     ${!name && presets.length > 0 && html`<div class="presets" role="group" aria-label="Begin with"><span class="dim">Begin with</span> ${presets.map((id) => html`<button type="button" onClick=${() => preset(id)}>${PRESETS[id].title}</button>`)}</div>`}
-    <form class="panel editor" onSubmit=${check}>
-      ${!name && html`<label>Name <input value=${to} required maxlength="100" spellcheck=${false} onInput=${(event) => setTo(event.target.value.trim())} aria-describedby="name-rule" /></label>
-        <span class="dim" id="name-rule">Letters, digits and . _ -</span>`}
+    <form class="panel editor" onSubmit=${submit}>
+      ${!name && html`<label>${nameOf} <input value=${to} required maxlength="100" spellcheck=${false} onInput=${(event) => setTo(event.target.value.trim())} aria-describedby="name-rule" /></label>
+        <span class="dim" id="name-rule">${hint}</span>`}
       ${mode === 'Text'
         ? html`<${Editor} label=${`Keys, as below ${header} in the configuration`} text=${text} change=${(next) => (setText(next), setKeys(null), setState({}))} wrong=${state.wrong} />
           ${!keys && before !== null && html`<span class="dim">The form does not know what is written here by hand.</span>`}`
         : schema && keys && html`<${Form} key=${filled} section=${section} schema=${schema} keys=${keys} change=${fill} choices=${choices} wrong=${byKey} />
           <${Mistakes} wrong=${state.wrong ?? []} />
-          <div class="toml"><span class="dim">${name ? `Its keys, below ${header}; of the file only those change that change here` : `What it writes, below ${header}`}</span><pre class="payload" tabindex="0" aria-label="TOML">${text}</pre></div>`}
+          <div class="toml"><span class="dim">${name ? `Its keys, below ${header}; of the file only those change that change here` : `What it writes, below ${header}`}</span><pre class="payload" tabindex="0" aria-label="TOML">${text || '# all keys have their defaults'}</pre></div>`}
       <div class="buttons"><button class="first" disabled=${busy || !isNamed || before === null}>Check</button>
         ${(part === 'sources' || part === 'bridges') && mode === 'Form' && html`<${Test} part=${part} name=${to} keys=${keys} disabled=${!isNamed} />`}
         ${part === 'clusters' && mode === 'Form' && html`<${TestButton} name=${to} keys=${keys} disabled=${!isNamed} />`}
@@ -140,8 +147,8 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     ${state.would && html`<${Panel} title="What would change"><div class="inside">
       ${state.meanwhile && html`<div class="banner bad" role="alert">${state.meanwhile}</div>`}
       <${Difference} before=${before ?? ''} after=${text} />
-      <${Outcome} of=${state.would} />
-      <${Until} persist=${persist} choose=${setPersist} />
+      <${Outcome} of=${state.would} differs=${before !== text} />
+      <${Until} persist=${persist} choose=${choose} />
       <div class="buttons"><${WriteButton} kind="first" disabled=${busy} onClick=${apply}>Apply<//></div>
     </div><//>`}`;
 }

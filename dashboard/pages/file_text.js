@@ -19,7 +19,7 @@ export function useFileText(path, form, loaded = async (_) => {}) {
     const found = await get(path);
     setFile(found);
     if (!keepText) setText(found.text);
-    await loaded(found.text);
+    if (!found.missing) await loaded(found.text);
   };
   useEffect(() => void load().catch(failed), [path]);
   const during = async (work) => {
@@ -31,7 +31,7 @@ export function useFileText(path, form, loaded = async (_) => {}) {
     try {
       const done = await (await ask(`${path}?etag=${file.etag}`, { method: 'PUT', ...form(text) })).json();
       await load();
-      setState({ done });
+      setState({ done, saved: true });
     } catch (error) {
       if (error.status !== 412) throw error;
       setState({ other: await get(path) });

@@ -6,7 +6,7 @@ import { RANGES } from '../history.js';
 import { layout, objects, tick, value } from '../live.js';
 import { AsCommand, Big, Facts, Head, New, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { Heat, Plot, useColumns } from '../plot.js';
-import { byteRate, bytes, count, rate, seconds } from '../text.js';
+import { byteRate, bytes, count, many, rate, seconds } from '../text.js';
 import { Change } from './change.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
@@ -25,16 +25,29 @@ const LISTENERS = [
   { title: 'Refused', number: true, cell: ({ refused }) => count(refused) },
 ];
 
+/** What is done with a listener; with a free port it has no address in the configuration that is its own. */
+const ofListener = (again) => ({ config, address }) => {
+  const change = () => (location.hash = `#/listeners/${escaped(address)}?edit=yes`);
+  const remove = () => (dialog.value = html`<${Change} what="delete listener" name=${address} path=${`listeners/${escaped(address)}`} method="DELETE" danger button="Delete" done=${again}>
+    Its clients are disconnected; their sessions stay.<//>`);
+  return config ? html`<${WriteButton} kind="plain" onClick=${change}>Change<//> <${WriteButton} kind="plain" onClick=${remove}>Delete<//>` : or(null);
+};
+
 async function listeners() {
   const [{ listeners: all }, config] = await Promise.all([get('listeners'), get('config')]);
   return all.map((one) => ({ ...one, config: config.listener?.find(({ bind }) => bind === one.address) }));
 }
 
-export function Listeners() {
-  const { value: found, problem } = usePolled(listeners, 'listeners', 2000);
-  return html`<${Head} title="Listeners"><${AsCommand} path="listeners" words=${['listeners']} /><//>
+/** @param {any} props */
+export const Listeners = ({ name, query }) => (query.new || (name && query.edit) ? html`<${Edit} part="listeners" name=${name ?? undefined} />` : html`<${ListenerList} />`);
+
+function ListenerList() {
+  const [changes, setChanges] = useState(0);
+  const { value: found, problem } = usePolled(listeners, `listeners ${changes}`, 2000);
+  const columns = [...LISTENERS, { title: '', cell: ofListener(() => setChanges(changes + 1)) }];
+  return html`<${Head} title="Listeners"><${New} part="listeners" one="listener" /><${AsCommand} path="listeners" words=${['listeners']} /><//>
     <${Failed} problem=${problem} />
-    ${found && html`<section class="panel"><${Table} label="Listeners" columns=${LISTENERS} rows=${found} id=${(row) => row.address}>There is none.<//></section>`}
+    ${found && html`<section class="panel"><${Table} label="Listeners" columns=${columns} rows=${found} id=${(row) => row.address}>There is none.<//></section>`}
     <${Acknowledgements} />`;
 }
 
@@ -143,7 +156,7 @@ export function Tried({ of }) {
     { title: 'Why', cell: ({ failed, reason }) => (failed === null ? or(null) : html`${failed}: <${Text} of=${reason ?? ''} max=${400} />`) },
   ];
   return html`<div class="grid"><${Panel} title=${of.works ? 'It can be reached' : 'It cannot be reached'}><${Table} label="Bootstrap brokers" columns=${columns} rows=${of.brokers} id=${(row) => row.broker}>There is none.<//>
-    ${of.topic && html`<div class="empty">Topic <code><${Text} of=${of.topic.name} max=${200} /></code>: ${of.topic.reason === null ? html`<${State} word="works" /> ${count(of.topic.partitions)} partitions` : html`<${State} word="topic_missing" /> <${Text} of=${of.topic.reason} max=${400} />. A sink creates it where the cluster allows that; <code>forebay topics create</code> does in any case.`}</div>`}
+    ${of.topic && html`<div class="empty">Topic <code><${Text} of=${of.topic.name} max=${200} /></code>: ${of.topic.reason === null ? html`<${State} word="works" /> ${many(of.topic.partitions, 'partition')}` : html`<${State} word="topic_missing" /> <${Text} of=${of.topic.reason} max=${400} />. A sink creates it where the cluster allows that; <code>forebay topics create</code> does in any case.`}</div>`}
     ${of.members.length > 0 && html`<div class="empty">Its brokers: <${Text} of=${of.members.join(', ')} max=${1000} /></div>`}<//></div>`;
 }
 
@@ -189,12 +202,12 @@ export function Spool({ query, set }) {
 bytes_max = "8GiB"</pre></div></div>`}
     ${spool?.configured && html`
       ${spool.write_failing && html`<div class="banner bad" role="alert">A shard cannot write to its disk: nothing new is acknowledged there.</div>`}
-      ${spool.corruptions > 0 && html`<div class="banner bad">${count(spool.corruptions)} damaged places were found: <a href="#/events?kind=spool_damaged">events</a> say where.</div>`}
+      ${spool.corruptions > 0 && html`<div class="banner bad">${many(spool.corruptions, 'damaged place')} ${spool.corruptions === 1 ? 'was' : 'were'} found: <a href="#/events?kind=spool_damaged">events</a> say where.</div>`}
       <dl class="tiles">
         <${Tile} label="On disk" more=${`of ${bytes(spool.bytes_max)}`}><${Big} get=${() => value('totals', '', 'spool_bytes')} as=${bytes} /><//>
         <${Tile} label="Not in Kafka yet" more="bytes of records"><span class="num">${bytes(spool.live_bytes)}</span><//>
         <${Tile} label="Oldest" more="of all records that wait"><${Big} get=${() => value('totals', '', 'lag_seconds')} as=${seconds} /><//>
-        <${Tile} label="Segments" more=${`${count(spool.sessions)} sessions`}><span class="num">${count(spool.segments)}</span><//>
+        <${Tile} label="Segments" more=${many(spool.sessions, 'session')}><span class="num">${count(spool.segments)}</span><//>
         <${Tile} label="Written" more="records since the start"><span class="num">${count(spool.records_written)}</span><//>
         <${Tile} label="Failed writes" more="and syncs"><span class="num">${count(spool.io_errors)}</span><//>
         <${Tile} label="Damaged places" more="found"><span class="num">${count(spool.corruptions)}</span><//>

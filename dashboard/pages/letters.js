@@ -128,20 +128,31 @@ const RESULTS = [
   { title: 'To', cell: ({ to_topic: topic, to_partition: at, to_offset: offset }) => (topic === null ? or(null) : html`<${Text} of=${topic} max=${80} />${at !== null && ` ${at}`}${offset !== null && `:${offset}`}`) },
   { title: 'Why', wide: true, cell: ({ why }) => (why === null ? or(null) : html`<${Text} of=${why} max=${400} />`) },
 ];
-/** Requests for all of a partition, one after the other. */
-const ASKED_MAX = 100;
+/** Letters of one request. */
+const ASKED_MAX = 1000;
+/** Results that are counted and shown. */
+const RESULTS_MAX = 100_000;
 
-async function sendAll(path, body) {
+/**
+ * Asks for all letters, request by request. `pace`: the most in a second; `tell` is given the results so far; `stop` ends it after a request.
+ * @param {string} path
+ * @param {object} body
+ * @param {{ pace?: number | null, tell?: (letters: any[]) => void, stop?: AbortSignal }} [how]
+ */
+async function sendAll(path, body, { pace = null, tell = (_) => {}, stop = undefined } = {}) {
   const letters = [];
   let [from, note] = [undefined, null];
-  for (let asked = 0; asked < ASKED_MAX; asked++) {
-    const answer = await get(`${path}/send`, { method: 'POST', body: { ...body, ...(from !== undefined && { from }), limit: 1000 } });
+  do {
+    const begun = Date.now();
+    const answer = await get(`${path}/send`, { method: 'POST', body: { ...body, ...(from !== undefined && { from }), limit: pace ?? ASKED_MAX } });
     letters.push(...answer.letters);
     note = answer.not_noted ?? note;
     from = answer.from ?? undefined;
-    if (from === undefined || answer.letters.some(({ result }) => result === 'unknown')) break;
-  }
-  return { letters, note };
+    tell([...letters]);
+    if (from === undefined || letters.length >= RESULTS_MAX || answer.letters.some(({ result }) => result === 'unknown')) break;
+    if (pace) await new Promise((done) => setTimeout(done, Math.max(0, 1000 - (Date.now() - begun))));
+  } while (!stop?.aborted);
+  return { letters, note, isStopped: from !== undefined && Boolean(stop?.aborted) };
 }
 
 /** How many letters have each result. */
@@ -154,6 +165,10 @@ function counted(letters) {
 /** Says what would be sent, sends it, and says what became of each. */
 function Send({ topic, body, again }) {
   const [state, setState] = useState(/** @type {any} */ ({}));
+  const [pace, setPace] = useState(100);
+  const [stop] = useState(() => new AbortController());
+  // A dialog that is closed sends no more.
+  useEffect(() => () => stop.abort(), []);
   const path = pathOf(topic);
   const during = async (work) => setState(await work().catch((problem) => ({ problem })));
   useEffect(() => void during(async () => ({ would: await sendAll(path, { ...body, dry_run: true }) })), []);
@@ -161,12 +176,12 @@ function Send({ topic, body, again }) {
     event.preventDefault();
     setState({ ...state, busy: true });
     return during(async () => {
-      const done = await sendAll(path, body);
+      const done = await sendAll(path, body, { pace: body.up_to ? pace : null, tell: (letters) => setState({ ...state, busy: true, so_far: letters }), stop: stop.signal });
       again();
       return { done };
     });
   };
-  const shown = state.done ?? state.would;
+  const shown = state.done ?? (state.so_far ? { letters: state.so_far } : state.would);
   const some = state.would?.letters.some(({ result }) => result === 'would_be_sent');
   return html`<form class="inside" onSubmit=${send}>
     <h2 id="dialog-title">Send dead letters again</h2>
@@ -175,8 +190,11 @@ function Send({ topic, body, again }) {
     ${state.problem && html`<div class="banner bad" role="alert">${visible(state.problem.message, 600)}</div>`}
     ${shown && html`<div role="status"><p><b>${counted(shown.letters) || 'none: all of them were sent again before'}</b></p>
       ${shown.letters.length > 0 && html`<${Table} label="Results" columns=${RESULTS} rows=${shown.letters.slice(0, 500)} id=${placeOf} />`}
+      ${state.done?.isStopped && html`<p>It was stopped: the others were not sent again.</p>`}
       ${state.done?.note && html`<p>It could not be noted which were sent again: <${Text} of=${state.done.note} max=${400} /></p>`}</div>`}
+    ${body.up_to && !state.done && html`<label>At most in a second <input type="number" min="1" max=${ASKED_MAX} required disabled=${state.busy} value=${pace} onInput=${(event) => setPace(Number(event.target.value))} /></label>`}
     <div class="buttons"><button type="button" onClick=${close}>${state.done ? 'Close' : 'Cancel'}</button>
+      ${body.up_to && state.busy && html`<button type="button" onClick=${() => stop.abort()}>Stop</button>`}
       ${!state.done && html`<button class="first" disabled=${state.busy || !some}>Send</button>`}</div>
   </form>`;
 }

@@ -5,7 +5,7 @@ import { logIn, needsLogin, session } from '../api.js';
 
 const isReadable = location.protocol === 'http:' && !/^(localhost|127\.|\[::1\])/.test(location.hostname);
 
-export function Login({ done }) {
+export function Login() {
   const [problem, setProblem] = useState('');
   const [busy, setBusy] = useState(false);
   const field = useRef(null);
@@ -16,7 +16,6 @@ export function Login({ done }) {
     setProblem('');
     try {
       await logIn(field.current.value.trim());
-      done();
     } catch (error) {
       setProblem(error.message);
       field.current.select();

@@ -20,6 +20,14 @@ const SUBSCRIPTIONS = [
   { title: 'No local', cell: ({ no_local: is }) => yes(is) },
 ];
 
+/** What is said where there is none, by what was asked for. */
+const NO_SUBSCRIPTION = {
+  '': 'No session has a subscription.',
+  topic: 'Nobody gets messages of this topic.',
+  filter: 'Nobody has subscribed to this filter.',
+  'topic filter': 'Nobody gets messages of this topic by a subscription to this filter. Others may get them: one of the two fields alone shows them.',
+};
+
 export function Subscriptions({ query, set }) {
   const wanted = Object.fromEntries(['topic', 'filter'].filter((key) => query[key]).map((key) => [key, query[key]]));
   const pages = usePages('subscriptions', wanted);
@@ -31,7 +39,7 @@ export function Subscriptions({ query, set }) {
       <${AsCommand} path=${`subscriptions?${new URLSearchParams(wanted)}`} words=${words} />
     <//>
     <${PagedTable} label="Subscriptions" columns=${SUBSCRIPTIONS} id=${({ client_id: id, auth, filter }) => `${auth} ${id} ${filter}`} pages=${pages}>
-      ${query.topic ? 'Nobody gets messages of this topic.' : query.filter ? 'Nobody has subscribed to this filter.' : 'No session has a subscription.'}<//>`;
+      ${NO_SUBSCRIPTION[Object.keys(wanted).join(' ')]}<//>`;
 }
 
 const SHARES = [

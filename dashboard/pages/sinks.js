@@ -6,7 +6,7 @@ import { RANGES } from '../history.js';
 import { layout, objects, peek, tick, value, word } from '../live.js';
 import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
 import { Heat, Plot, tick as mark, useColumns } from '../plot.js';
-import { bytes, count, dateTime, rate, seconds } from '../text.js';
+import { bytes, count, dateTime, many, rate, seconds } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { EventList, useEvents } from './events.js';
 import { Edit } from './edit.js';
@@ -67,13 +67,14 @@ function One({ name, query, set }) {
   if (problem?.status === 404) return html`<${Gone} part="sinks" title="Sinks" one="Sink" name=${name} problem=${problem} />`;
   if (!sink && !object) return html`<${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} />`;
   const paused = (state ?? sink?.state) === 'paused';
+  const waiting = `${many(sink?.buffered_records, 'record')} ${sink?.buffered_records === 1 ? 'waits' : 'wait'}`;
   return html`
     <${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} sub=${html`<${State} word=${state ?? sink?.state ?? 'unknown'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
       <${Actions} part="sinks" one="sink" name=${name} isPaused=${paused} set=${set} done=${() => setChanges(changes + 1)}
-        pause=${html`Nothing new is sent to Kafka. ${count(sink?.buffered_records)} records wait now; it takes more while its buffer has room, and what is on its way is finished.`}
+        pause=${html`Nothing new is sent to Kafka. ${waiting} now; it takes more while its buffer has room, and what is on its way is finished.`}
         resume="It sends what waits, in order, and goes on."
-        remove=${html`It accepts no more messages. ${count(sink?.buffered_records)} records wait; they are still delivered.`}>
+        remove=${html`It accepts no more messages. ${waiting}; ${sink?.buffered_records === 1 ? 'it is' : 'they are'} still delivered.`}>
         <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//><//>
       <${AsCommand} path=${`sinks/${escaped(name)}`} words=${['sinks', name]} />
     <//>

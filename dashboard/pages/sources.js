@@ -6,7 +6,7 @@ import { RANGES } from '../history.js';
 import { layout, objects, value, word } from '../live.js';
 import { AsCommand, Big, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, close, dialog, or, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
-import { bytes, count, rate, visible } from '../text.js';
+import { bytes, count, many, rate, visible } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
 import { Edit } from './edit.js';
 import { EventList, useEvents } from './events.js';
@@ -85,7 +85,7 @@ function Numbers({ name, source, isLive }) {
     <${Tile} label="Open" more=${source ? `${bytes(source.open_bytes)}, not acknowledged` : ''}>${of('open_messages')}<//>
     <${Tile} label="Partitions" more=${source ? `${count(source.stopped_partitions)} stopped` : ''}>${of('assigned_partitions')}<//>
     <${Tile} label="Commits" more=${source ? `${count(source.commits_failed)} refused` : ''}>${of('commits')}<//>
-    <${Tile} label="Assignments" more=${source ? `${count(source.memberships_lost)} memberships lost` : ''}>${of('rebalances')}<//>
+    <${Tile} label="Assignments" more=${source ? `${many(source.memberships_lost, 'membership')} lost` : ''}>${of('rebalances')}<//>
     <${Tile} label="Dropped" more="since the start">${html`<span class="num">${count(source && dropped(source))}</span>`}<//>
   </dl>`;
 }

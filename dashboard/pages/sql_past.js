@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
 import { ask, get } from '../api.js';
 import { Facts, Panel, State, Table, Text, WriteButton, usePolled } from '../parts.js';
-import { count, visible } from '../text.js';
+import { count, many, visible } from '../text.js';
 
 const LOOK_MS = 500;
 const clean = (of) => Object.fromEntries(Object.entries(of).filter(([, value]) => value !== '' && value !== null && value !== undefined));
@@ -60,7 +60,7 @@ export function Past({ sql, rule, rules }) {
       <div class="buttons"><${WriteButton} type="submit" disabled=${isRunning}>Run on past records<//>
         ${isRunning && state.run.id && html`<button type="button" onClick=${cancel}>Cancel</button>`}</div>
       ${state.problem && html`<div class="banner bad" role="alert"><${Text} of=${state.problem} max=${800} /></div>`}
-      <div role="status">${isRunning ? html`<div class="banner">${count(state.run.records)} records read</div>` : state.run?.reason && html`<div class="banner bad"><${Text} of=${state.run.reason} max=${600} /></div>`}</div>
+      <div role="status">${isRunning ? html`<div class="banner">${many(state.run.records, 'record')} read</div>` : state.run?.reason && html`<div class="banner bad"><${Text} of=${state.run.reason} max=${600} /></div>`}</div>
     </form>
     ${state.run?.result && html`<${Result} of=${state.run.result} />`}<//></div>`;
 }
@@ -85,7 +85,7 @@ function Result({ of }) {
     ...(of.against ? [{ title: 'The other makes', wide: true, cell: ({ there }) => there && html`<${Fate} of=${there} />` }] : []),
   ];
   return html`<${Facts} rows=${[
-      ['Records read', `${count(of.records)} of ${count(of.partitions)} partitions`],
+      ['Records read', `${count(of.records)} of ${many(of.partitions, 'partition')}`],
       ...(Object.keys(of.no_message).length ? [['That cannot be a message', reasons(of.no_message)]] : []),
       ...(of.first_failure ? [['First failure', html`<${Text} of=${of.first_failure} max=${400} />`]] : []),
       ...(of.against ? [['Equal, different', `${count(of.against.equal)}, ${count(of.against.different)}`], ['Only here, only there', `${count(of.against.only_here)}, ${count(of.against.only_there)}`]] : []),

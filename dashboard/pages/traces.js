@@ -21,11 +21,11 @@ const LIST = [
 export function Traces({ query }) {
   const [round, setRound] = useState(0);
   const { value, problem } = usePolled(() => get('traces'), round, 2000);
-  const begin = () => (dialog.value = html`<${Begin} of=${query} done=${() => setRound(round + 1)} />`);
-  // By a link of the page of a client.
+  const begin = () => (dialog.value = html`<${Begin} key=${JSON.stringify(query)} of=${query} done=${() => setRound(round + 1)} />`);
+  // By a link of the page of a client, or an address that was typed.
   useEffect(() => {
     if ((query.client || query.filter) && mayWrite()) begin();
-  }, []);
+  }, [query.client, query.auth, query.filter]);
   return html`
     <${Head} title="Traces">
       <${WriteButton} onClick=${begin}>New trace<//>
@@ -81,6 +81,21 @@ const WITH_CLIENT = [PACKETS[0], { title: 'Client', cell: (packet) => html`<a hr
 /** Packets that the page shows: the newest. */
 const SHOWN_MAX = 500;
 
+/** Packets of one request. */
+const ASKED_MAX = 1000;
+/** Hands out what the service still has of a trace, as a file. */
+async function download(name) {
+  const packets = [];
+  let page;
+  do {
+    page = await get(`traces/${name}?after=${page?.next ?? 0}&limit=${ASKED_MAX}`);
+    packets.push(...page.packets);
+  } while (page.packets.length === ASKED_MAX);
+  const file = URL.createObjectURL(new Blob([JSON.stringify({ trace: page.trace, packets }, null, 2)], { type: 'application/json' }));
+  Object.assign(document.createElement('a'), { href: file, download: `trace-${name}.json` }).click();
+  setTimeout(() => URL.revokeObjectURL(file), 10_000);
+}
+
 export function Trace({ name }) {
   const [found, setFound] = useState({ trace: null, packets: [], problem: null });
   useEffect(() => {
@@ -91,9 +106,9 @@ export function Trace({ name }) {
       let more = false;
       if (document.visibilityState === 'visible' && !needsLogin.peek()) {
         try {
-          const page = await get(`traces/${name}?after=${after}&limit=1000`);
+          const page = await get(`traces/${name}?after=${after}&limit=${ASKED_MAX}`);
           if (ended) return;
-          more = page.packets.length === 1000;
+          more = page.packets.length === ASKED_MAX;
           after = page.next;
           setFound((before) => ({ trace: page.trace, packets: [...before.packets, ...page.packets].slice(-SHOWN_MAX), problem: null }));
         } catch (problem) {
@@ -114,6 +129,7 @@ export function Trace({ name }) {
   const words = trace && (trace.filter === null ? ['trace', '--client', trace.client_id] : ['trace', '--topic', trace.filter]);
   return html`
     <${Head} title=${html`<a href="#/traces">Traces</a> / ${trace ? whose(trace) : name}`} sub=${trace && html`<${State} word=${state(trace)} />`}>
+      <button type="button" disabled=${!trace} onClick=${() => download(name).catch((problem) => setFound((before) => ({ ...before, problem })))}>Download</button>
       <${WriteButton} disabled=${!trace} onClick=${() => (dialog.value = html`<${Change} what="end trace" name=${name} path=${`traces/${name}`} method="DELETE" lasting=${false} danger button="End" done=${() => (location.hash = '#/traces')}>
         Its packets are forgotten.<//>`)}>End<//>
       <${AsCommand} path=${`traces/${name}`} words=${words} />

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::access::{AccessArgs, PasswdArgs, TokenArgs};
-pub use self::config_file::{ConfigFileArgs, ConfigPutArgs};
+pub use self::config_file::{ConfigFileArgs, ConfigPartArgs, ConfigPutArgs};
 pub use self::import::{ImportCommand, ImportEmqxArgs, ImportZillaArgs};
 pub use self::letters::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
 pub use self::lists::{
@@ -420,6 +420,8 @@ pub enum ConfigCommand {
     File(ConfigFileArgs),
     /// Replace the configuration file of a running service, and apply what can be changed
     Put(ConfigPutArgs),
+    /// The keys of a sink, source, rule, bridge, cluster or listener that are written, in the file of a running service or by the API (TOML): `put` takes them back
+    Part(ConfigPartArgs),
 }
 
 /// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).

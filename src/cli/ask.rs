@@ -82,7 +82,8 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
 pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
     let mut out = String::new();
     let applied = if is_dry_run { "would be applied" } else { "applied" };
-    let lists = [(applied, "applied"), ("needs a restart", "needs_restart"), ("warning", "warnings")];
+    let lists =
+        [(applied, "applied"), ("needs a restart", "needs_restart"), ("also written", "also"), ("warning", "warnings")];
     for (what, name) in lists.into_iter().chain([("in force, not in the file", "not_in_file")]) {
         let items = answer[name].as_array().into_iter().flatten();
         items.for_each(|item| out += &format!("{what}: {}\n", text(item)));

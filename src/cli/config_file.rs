@@ -1,10 +1,11 @@
-//! `forebay config file` and `forebay config put`: the configuration file of a running service.
+//! `forebay config file`, `forebay config put` and `forebay config part`: the configuration file of a running service, and what is written of one part.
 
 use serde_json::Value;
 
-use super::args::{ConfigFileArgs, ConfigPutArgs};
+use super::args::{ConfigFileArgs, ConfigPartArgs, ConfigPutArgs};
 use super::ask::{change, changed, escaped, get, text};
 use super::part::read;
+use crate::config::keys_as_text;
 
 /// The type of a body.
 const TOML: &str = "application/toml";
@@ -15,6 +16,9 @@ const TOML: &str = "application/toml";
 /// The reason why there is no answer, in words that name the address; there is no file, or no previous content.
 pub fn file(options: &ConfigFileArgs) -> Result<(String, String), String> {
     let answer = get(&options.from, "/api/v1/config/file")?;
+    if let Some(why) = answer["missing"].as_str() {
+        return Err(why.to_owned());
+    }
     file_text(&answer, options.from.json, options.previous)
 }
 
@@ -32,6 +36,21 @@ pub(super) fn file_text(answer: &Value, as_json: bool, previous: bool) -> Result
         return Ok((previous.to_owned(), String::new()));
     }
     Ok((text(&answer["text"]), format!("{name}: its tag is {}", text(&answer["etag"]))))
+}
+
+/// The keys of a part that are written, as they stand below its header.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address; there is no such part.
+pub fn part(options: &ConfigPartArgs) -> Result<String, String> {
+    let ConfigPartArgs { from, section, name } = options;
+    let answer = get(from, &format!("/api/v1/config/part?of={}", escaped(&format!("{section} {name}"))))?;
+    if from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let keys =
+        answer["keys"].as_object().ok_or_else(|| format!("there is no {section} {name:?} in the configuration"))?;
+    keys_as_text(section, keys)
 }
 
 /// Replaces the file, or says what that would do.

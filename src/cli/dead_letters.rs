@@ -1,6 +1,7 @@
 //! `forebay dead-letters`: dead letters in Kafka topics of a running service, listed, shown and sent again.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -128,7 +129,7 @@ fn show(options: &LettersShowArgs) -> Result<String, String> {
 }
 
 fn send(options: &LettersSendArgs) -> Result<(String, bool), String> {
-    let LettersSendArgs { from, kafka, topic, letters, up_to, reason, repeat, dry_run } = options;
+    let LettersSendArgs { from, kafka, topic, letters, up_to, reason, per_second, repeat, dry_run } = options;
     let path = format!("{}/send", path(kafka, topic));
     let place = |(partition, offset): &(i32, i64)| json!({ "partition": partition, "offset": offset });
     let mut all: Vec<Value> = Vec::new();
@@ -142,12 +143,18 @@ fn send(options: &LettersSendArgs) -> Result<(String, bool), String> {
     };
     if let Some(up_to) = up_to {
         let mut next = None;
+        let pace = per_second.filter(|_| !dry_run);
+        let limit = pace.map_or(SENT_MAX, |pace| pace as usize);
         loop {
+            let begun = Instant::now();
             let body =
-                json!({ "up_to": place(up_to), "from": next, "reason": reason, "limit": SENT_MAX, "dry_run": dry_run });
+                json!({ "up_to": place(up_to), "from": next, "reason": reason, "limit": limit, "dry_run": dry_run });
             next = take(&body)?;
             if next.is_none() {
                 break;
+            }
+            if pace.is_some() {
+                std::thread::sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
             }
         }
     } else {

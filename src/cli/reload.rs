@@ -4,9 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
-use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Overrides, Part, Problem, Problems, Text, To};
+use crate::config::{self, Beside, Change, Config, Edit, Met, Overrides, Problem, Problems, Text};
 use crate::control::{ConfigFile, Mistake, ReloadRefused, difference, etag};
 use crate::dapr::Brought;
 use crate::files::{self, Original};
@@ -15,7 +13,8 @@ use crate::metrics::journal::Journal;
 use crate::service::log;
 
 use super::args::RunArgs;
-use super::{concise, in_force};
+
+mod edits;
 
 /// The configuration in force, and its origin.
 #[derive(Clone)]
@@ -37,6 +36,8 @@ pub(super) struct Reload {
 pub(super) struct Proposal {
     pub(super) change: Change,
     pub(super) warnings: Vec<String>,
+    /// Other parts that are written with an edit, so that they stay as they are.
+    pub(super) also: Vec<String>,
     /// Whether an edit has added a part.
     pub(super) is_new: bool,
     text: Text,
@@ -68,9 +69,7 @@ const SHOWN_BYTES_MAX: usize = 1 << 20;
 impl Proposal {
     /// Changes by the API that are not in the file, in words.
     pub(super) fn not_in_file(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.edits.iter().map(ToString::to_string).collect();
-        all.dedup();
-        all
+        self.edits.iter().map(ToString::to_string).collect()
     }
 
     /// Writes the file, if it has new contents, and keeps the old ones beside it.
@@ -166,7 +165,10 @@ impl Reload {
 
     /// The file as it is now.
     pub(super) fn shown_file(&self) -> Result<ConfigFile, ReloadRefused> {
-        let path = self.file()?;
+        let path = match self.file() {
+            Ok(path) => path,
+            Err(why) => return Ok(ConfigFile { missing: Some(why.to_string()), ..ConfigFile::default() }),
+        };
         let read = |path: &Path| {
             let text = config::read(Some(path)).map_err(|problems| ReloadRefused::NotNow(problems.to_string()))?.text;
             if text.len() > SHOWN_BYTES_MAX {
@@ -177,12 +179,13 @@ impl Reload {
         };
         let text = read(&path)?;
         let previous = read(&files::kept(&path)).ok();
-        Ok(ConfigFile { file: path.display().to_string(), etag: etag(&text), text, previous })
+        Ok(ConfigFile { file: path.display().to_string(), etag: etag(&text), text, previous, missing: None })
     }
 
     /// Proposes the configuration in force, for changed files that it names.
     pub(super) fn propose_running(&self) -> Result<Proposal, ReloadRefused> {
-        self.propose(self.text.clone(), self.edits.clone(), None, By::Machine)
+        let wanted = self.resolve(&self.text, &self.edits)?;
+        self.proposal(wanted, (self.text.clone(), self.edits.clone()), None, By::Machine)
     }
 
     /// Proposes the configuration in force with a component of a sidecar, in the place of an earlier one of that name.
@@ -203,126 +206,8 @@ impl Reload {
         Overrides { brought: self.brought.clone(), ..self.args.overrides() }
     }
 
-    /// Proposes the result of a change by the API.
-    pub(super) fn propose_edit(&self, edit: Edit, persist: bool) -> Result<Proposal, ReloadRefused> {
-        if edit.part == Part::Listener && !self.args.listen.is_empty() {
-            return Err(ReloadRefused::NotNow("the listeners are those of --listen".to_owned()));
-        }
-        self.refuse_files(&edit)?;
-        let shown = in_force::part(&self.config, edit.part, &edit.name);
-        let changes = changes(&edit, shown.as_ref());
-        let edit = self.concise(edit, shown.as_ref())?;
-        let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
-        edits.push(edit.clone());
-        let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
-        let (edited, met) = self.edited(&self.text, &all)?;
-        let is_new = met == Met::New;
-        self.refuse_foreign(&edit, is_new)?;
-        if let Some(why) = self.beside.contradicts(&changes, &edited) {
-            return Err(ReloadRefused::NotNow(why));
-        }
-        if !persist {
-            let proposal = self.propose(self.text.clone(), self.standing(&self.text, &edits)?, None, By::Api)?;
-            let proposal = Proposal { is_new, ..proposal };
-            if proposal.change.waiting.is_empty() {
-                return Ok(proposal);
-            }
-            let before = Change::between(&self.config, &self.resolve(&self.text, &self.edits)?).waiting;
-            let waiting: Vec<_> =
-                proposal.change.waiting.iter().filter(|what| !before.contains(what)).cloned().collect();
-            if !waiting.is_empty() {
-                let what = waiting.join(", ");
-                let why = format!("needs a restart: {what}; persist=true writes it to the file for the next start");
-                return Err(ReloadRefused::NotNow(why));
-            }
-            return Ok(proposal);
-        }
-        let path = self.file()?;
-        let file = config::read(Some(&path)).map_err(mistakes)?;
-        // Earlier changes of the same part are included that are not in the file yet.
-        let is_same = |other: &Edit| other.part == edit.part && other.name == edit.name;
-        let (own, others): (Vec<Edit>, Vec<Edit>) = edits.iter().cloned().partition(is_same);
-        let implied = edit.implies(&file, &self.beside).map_err(mistake)?;
-        if !implied.is_empty() {
-            let what = implied.join(" and ");
-            let why = format!(
-                "persist=true would have to write {what} as well, which is there only while the file names none: write that into the file first"
-            );
-            return Err(ReloadRefused::NotNow(why));
-        }
-        let (written, _) = self.edited(&file, &own)?;
-        self.resolve(&written, &[])?;
-        if let Some(moved) = self.beside.bindings().moved(&written).first() {
-            let why = format!("{moved}: persist=true would change what the variable means; correct its index first");
-            return Err(ReloadRefused::NotNow(why));
-        }
-        // Other changes of the file since it was read wait for a reload.
-        let text = if file == self.text { written.clone() } else { self.edited(&self.text, &own)?.0 };
-        let others = self.standing(&text, &others)?;
-        let write = Write { path, before: file.text, after: written.text };
-        Ok(Proposal { is_new, ..self.propose(text, others, Some(write), By::Api)? })
-    }
-
-    /// The edit without the keys that have their value anyhow: what the API shows of a part can be sent back, and is no reason to write all of it down.
-    fn concise(&self, edit: Edit, shown: Option<&Map<String, Value>>) -> Result<Edit, ReloadRefused> {
-        let To::Entry(given) = &edit.to else { return Ok(edit) };
-        let (text, _) = self.edited(&self.text, &self.edits)?;
-        let Some(standing) = edit.keys_in(&text) else { return Ok(edit) };
-        let Some(shown) = shown else { return Ok(edit) };
-        let mut keys = concise::keys(given, &standing, shown);
-        let with = |keys: &Map<String, Value>| Edit { to: To::Entry(keys.clone()), ..edit.clone() };
-        let all: Vec<Edit> = self.edits.iter().cloned().chain([with(&keys)]).collect();
-        // What is wrong with it is said of all that was given.
-        let Ok(config) = self.resolve(&self.text, &all) else { return Ok(edit) };
-        let now = in_force::part(&config, edit.part, &edit.name).unwrap_or_default();
-        // A default may follow another key that changes.
-        let differs = |(key, value): &(&String, &Value)| now.get(*key).is_none_or(|now| !concise::is_same(now, value));
-        let lost = given.iter().filter(|(key, _)| !keys.contains_key(*key)).filter(differs);
-        let lost: Vec<_> = lost.map(|(key, value)| (key.clone(), value.clone())).collect();
-        keys.extend(lost);
-        Ok(with(&keys))
-    }
-
-    /// The configuration as it would be with these keys of a part, which need not exist. `running`: knows the address of the embedded log.
-    pub(super) fn would_be(&self, edit: Edit, running: &Config) -> Result<Config, ReloadRefused> {
-        self.refuse_files(&edit)?;
-        let To::Keys(keys) = edit.to else { return Err(mistake("only keys can be tried".to_owned())) };
-        let (part, name) = (edit.part, edit.name);
-        let is_new = {
-            let probe = Edit { part, name: name.clone(), to: To::Keys(serde_json::Map::new()) };
-            let all: Vec<Edit> = self.edits.iter().cloned().chain([probe]).collect();
-            self.edited(&self.text, &all)?.1 == Met::New
-        };
-        let to = if is_new && !keys.is_empty() { To::Entry(keys) } else { To::Keys(keys) };
-        let edit = Edit { part, name, to };
-        let all: Vec<Edit> = self.edits.iter().cloned().chain([edit.clone()]).collect();
-        let (edited, _) = self.edited(&self.text, &all)?;
-        if let Some(why) = self.beside.contradicts(&edit, &edited) {
-            return Err(ReloadRefused::NotNow(why));
-        }
-        let mut config = self.resolve(&self.text, &all)?;
-        self.refuse_exposure(&config)?;
-        for cluster in config.clusters.iter_mut().filter(|cluster| cluster.name == EMBEDDED) {
-            let known = running.clusters.iter().find(|known| known.name == EMBEDDED);
-            cluster.bootstrap = known.map_or_else(Vec::new, |known| known.bootstrap.clone());
-        }
-        Ok(config)
-    }
-
-    /// Refuses files that the API may not name, before anything is opened: an error could tell whether a file exists.
-    fn refuse_files(&self, edit: &Edit) -> Result<(), ReloadRefused> {
-        let refused = config::not_allowed(edit, &self.config);
-        if refused.is_empty() { Ok(()) } else { Err(several(refused)) }
-    }
-
     fn refuse_exposure(&self, wanted: &Config) -> Result<(), ReloadRefused> {
         config::exposes_a_login(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
-    }
-
-    /// Proposes a text with these edits.
-    fn propose(&self, text: Text, edits: Vec<Edit>, write: Option<Write>, by: By) -> Result<Proposal, ReloadRefused> {
-        let wanted = self.resolve(&text, &edits)?;
-        self.proposal(wanted, (text, edits), write, by)
     }
 
     /// Proposes a configuration, which is that of a text with edits. The API may not have a login shown to others.
@@ -338,43 +223,12 @@ impl Reload {
         }
         let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
         let change = Change::between(&self.config, &wanted);
-        Ok(Proposal { change, warnings, is_new: false, text, edits, brought: self.brought.clone(), write })
+        let (also, brought) = (Vec::new(), self.brought.clone());
+        Ok(Proposal { change, warnings, also, is_new: false, text, edits, brought, write })
     }
 
     fn edited(&self, text: &Text, edits: &[Edit]) -> Result<(Text, Met), ReloadRefused> {
         text.edited(edits, &self.beside).map_err(mistake)
-    }
-
-    /// The edits that change this text, one after the other; the others are in it already.
-    fn standing(&self, text: &Text, edits: &[Edit]) -> Result<Vec<Edit>, ReloadRefused> {
-        let mut text = text.clone();
-        let mut standing = Vec::new();
-        for edit in edits {
-            let (edited, _) = self.edited(&text, std::slice::from_ref(edit))?;
-            if edited != text {
-                standing.push(edit.clone());
-                text = edited;
-            }
-        }
-        Ok(standing)
-    }
-
-    /// Refuses a change of what the text does not have; only a cluster can have keys there and others elsewhere.
-    fn refuse_foreign(&self, edit: &Edit, is_new: bool) -> Result<(), ReloadRefused> {
-        if !is_new {
-            return Ok(());
-        }
-        let (part, name) = (edit.part, &edit.name);
-        let origin = self.beside.origin(part, name);
-        match (&edit.to, origin) {
-            (To::Entry(_), None) => Ok(()),
-            (To::Entry(_), Some(_)) if part == Part::Cluster && name != EMBEDDED => Ok(()),
-            (To::Entry(_), Some(origin)) => Err(ReloadRefused::NotNow(origin)),
-            (_, Some(origin)) => Err(ReloadRefused::Unknown(origin)),
-            (_, None) => {
-                Err(ReloadRefused::Unknown(format!("there is no {} {name:?} in the configuration", part.word())))
-            }
-        }
     }
 
     /// The configuration of a text with these edits.
@@ -457,16 +311,6 @@ impl Reload {
         if let Err(why) = log::set_level(new.log.level.as_str()) {
             tracing::error!("reload: {why}");
         }
-    }
-}
-
-/// The edit with the keys alone that it changes.
-fn changes(edit: &Edit, shown: Option<&Map<String, Value>>) -> Edit {
-    match (&edit.to, shown) {
-        (To::Entry(given), Some(shown)) => {
-            Edit { to: To::Entry(concise::keys(given, &Map::new(), shown)), ..edit.clone() }
-        }
-        _ => edit.clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::bans::Bans;
 use crate::config::{Config, LogFormat, Text};
-use crate::control::{Connections, Control, FileAnswer, STREAMS_MAX, Shown, View};
+use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
 use crate::files;
@@ -93,7 +93,8 @@ enum Event {
     KeySet,
     Reload(Wish),
     WouldBe(WouldBe),
-    File(FileAnswer),
+    /// A look at the configuration in force and its origin.
+    Look(Box<dyn FnOnce(&Reload) + Send>),
     /// What `[broker]` needs of Kafka is there.
     Prepared(broker::Prepared),
     /// The log of a slot that was taken over, or that was not wanted any more.
@@ -434,7 +435,7 @@ impl Service {
                     self.give_out(prepared.logs)?;
                 }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
-                Ok(Event::File(answer)) => answer(self.reload.shown_file()),
+                Ok(Event::Look(look)) => look(&self.reload),
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
                 // Only a drain asks for it.

@@ -1,5 +1,7 @@
 //! `forebay sinks`: the sinks of a running service, one with its partitions, and what can be done with it. `forebay histograms`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::args::{HistogramsArgs, SinkAction, SinksArgs};
@@ -19,8 +21,8 @@ const SINKS: [&str; 10] = [
     "IN PER SECOND",
     "DESCRIPTION",
 ];
-const PARTITIONS: [&str; 9] =
-    ["TOPIC", "PARTITION", "SHARD", "STATE", "LEADER", "WAITING", "IN FLIGHT", "OLDEST", "ACKNOWLEDGED OFFSET"];
+const PARTITIONS: [&str; 8] =
+    ["TOPIC", "PARTITION", "STATE", "LEADER", "WAITING", "IN FLIGHT", "OLDEST", "ACKNOWLEDGED OFFSET"];
 const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST", "P99 AT MOST"];
 
 /// Shows sinks, or one of them, or does something with it.
@@ -38,7 +40,8 @@ pub fn sinks(options: &SinksArgs) -> Result<String, String> {
         SinkAction::Delete => send(How::Delete { discard: false }),
         SinkAction::Put => send(How::Put),
         SinkAction::Test => {
-            let message = json!({ "topic": options.topic, "payload": options.payload });
+            let SinksArgs { topic, payload, client_id, .. } = options;
+            let message = json!({ "topic": topic, "payload": payload, "client_id": client_id });
             let answer = post(&options.from, &format!("{path}/test"), &json!({ "message": message }))?;
             Ok(if options.from.json { format!("{answer:#}\n") } else { tried(&answer) })
         }
@@ -107,7 +110,6 @@ fn one(options: &SinksArgs, path: &str) -> Result<String, String> {
         [
             of("topic"),
             of("partition"),
-            of("shard"),
             of("state"),
             of("leader"),
             of("waiting_records"),
@@ -117,8 +119,42 @@ fn one(options: &SinksArgs, path: &str) -> Result<String, String> {
         ]
     };
     let head = [PARTITIONS.map(str::to_owned)];
+    let partitions = together(partitions);
     out += &format!("\n{}", table(&head.into_iter().chain(partitions.iter().map(row)).collect::<Vec<_>>()));
     Ok(out)
+}
+
+/// States of a partition, the worst first: that of a partition is the worst that a shard has of it.
+const WORST: [&str; 8] =
+    ["refused", "no_leader", "no_partition", "backing_off", "sent_again", "sending", "waiting", "idle"];
+
+/// The rows of all shards together, one for each partition.
+fn together(rows: Vec<Value>) -> Vec<Value> {
+    let key = |row: &Value| (row["topic"].as_str().unwrap_or_default().to_owned(), row["partition"].as_u64());
+    let mut found: BTreeMap<_, Value> = BTreeMap::new();
+    for row in rows {
+        let Some(one) = found.get_mut(&key(&row)) else {
+            found.insert(key(&row), row);
+            continue;
+        };
+        for name in ["waiting_records", "requests_in_flight"] {
+            one[name] = (one[name].as_u64().unwrap_or_default() + row[name].as_u64().unwrap_or_default()).into();
+        }
+        let later = |a: &Value, b: &Value| a.as_f64().is_none_or(|a| b.as_f64().is_some_and(|b| b > a));
+        for name in ["oldest_seconds", "acknowledged_offset"] {
+            if later(&one[name], &row[name]) {
+                one[name] = row[name].clone();
+            }
+        }
+        if one["leader"].is_null() {
+            one["leader"] = row["leader"].clone();
+        }
+        let place = |of: &Value| WORST.iter().position(|state| of["state"] == *state);
+        if place(&row) < place(one) {
+            one["state"] = row["state"].clone();
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The record of a trial.
@@ -206,6 +242,28 @@ mod tests {
             (bound(&of(&[0, 0, 0, 3]), 0.5), bound(&of(&[0, 0, 0, 0]), 0.5)),
             ("more than 5".into(), "-".into())
         );
+    }
+
+    #[test]
+    fn a_partition_of_several_shards_is_one_row() {
+        let of = |shard: u64,
+                  partition: u64,
+                  state: &str,
+                  waiting: u64,
+                  oldest: Value,
+                  offset: Value,
+                  leader: Value| {
+            json!({ "topic": "t", "partition": partition, "shard": shard, "state": state, "waiting_records": waiting,
+                "requests_in_flight": 1, "oldest_seconds": oldest, "acknowledged_offset": offset, "leader": leader })
+        };
+        let rows = vec![
+            of(0, 1, "idle", 0, Value::Null, 7.into(), Value::Null),
+            of(0, 0, "idle", 0, Value::Null, Value::Null, 3.into()),
+            of(1, 1, "backing_off", 5, json!(1.5), 4.into(), 2.into()),
+        ];
+        let mut both = of(0, 1, "backing_off", 5, json!(1.5), 7.into(), 2.into());
+        both["requests_in_flight"] = 2.into();
+        assert_eq!(together(rows.clone()), [rows[1].clone(), both]);
     }
 
     #[test]

@@ -3,12 +3,17 @@
 use std::fmt;
 
 use serde_json::{Map, Value as Json};
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike};
 
-use super::keys::{self, Section};
+use super::keys::Section;
 use super::resolve::LISTENER_DEFAULT;
 use super::sinks::TOPIC_DEFAULT;
 use super::{Beside, EMBEDDED, Text};
+
+mod values;
+
+pub use self::values::keys_as_text;
+use self::values::{json_of, set, set_all};
 
 /// The kind of part that an edit changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,7 @@ impl Part {
     }
 
     /// The key that holds the name, in a part that is a list.
-    pub(super) const fn name_key(self) -> &'static str {
+    pub(crate) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
             Self::Sink | Self::Cluster | Self::Source | Self::Rule | Self::Bridge => "name",
@@ -117,11 +122,26 @@ pub(crate) enum Met {
 }
 
 impl Edit {
-    /// Whether `self` makes `earlier` unimportant.
+    /// An edit that changes nothing of its part; a default one is written down, as by any edit.
+    pub(crate) fn nothing(part: Part, name: &str) -> Self {
+        Self { part, name: name.to_owned(), to: To::Keys(Map::new()) }
+    }
+
+    /// Whether its part may be a default, which is written down before it is changed.
+    pub(crate) fn is_of_default(&self) -> bool {
+        matches!(self.part, Part::Sink | Part::Listener) && self.name == default_name(self.part)
+    }
+
+    /// The one edit that does what `earlier`, of the same part, and then `self` do.
     #[must_use]
-    pub fn replaces(&self, earlier: &Self) -> bool {
-        let is_same = self.part == earlier.part && self.name == earlier.name;
-        is_same && !matches!(self.to, To::Keys(_))
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        let to = match (&earlier.to, self.to) {
+            (To::Entry(before), To::Keys(keys)) => To::Entry(with(before, keys)),
+            (To::Keys(before), To::Keys(keys)) => To::Keys(with(before, keys)),
+            (To::Removed, To::Keys(_)) => To::Removed,
+            (_, to) => to,
+        };
+        Self { to, ..self }
     }
 }
 
@@ -155,17 +175,20 @@ impl Edit {
     /// The defaults that are in force only because the text does not say otherwise, and have to be written down with this edit: a line
     /// each.
     pub(crate) fn implies(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
-        let mut document: DocumentMut = text.text.parse().map_err(|_| format!("{} is not TOML", text.name))?;
-        if self.find(&mut document)?.is_some() || self.to == To::Removed {
-            return Ok(Vec::new());
-        }
-        let mut implied = Vec::new();
         let parts: &[Part] = match self.part {
             Part::Listener => &[Part::Listener],
             Part::Sink => &[Part::Sink],
             Part::Cluster => &[Part::Sink, Part::Cluster],
             Part::Source | Part::Rule | Part::Bridge => &[],
         };
+        if parts.is_empty() || self.to == To::Removed {
+            return Ok(Vec::new());
+        }
+        let mut document: DocumentMut = text.text.parse().map_err(|_| format!("{} is not TOML", text.name))?;
+        if self.find(&mut document)?.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut implied = Vec::new();
         for part in parts {
             let (name, is_implied) = match part {
                 Part::Cluster => (EMBEDDED.to_owned(), is_log_implied(&document, beside)),
@@ -178,10 +201,30 @@ impl Edit {
         Ok(implied)
     }
 
+    /// Other parts that this edit writes to, so that they stay as they are: the implied defaults, and sinks and sources that name their cluster
+    /// before there is another one.
+    pub(crate) fn pins(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
+        let mut pins = self.implies(text, beside)?;
+        if self.part != Part::Cluster {
+            return Ok(pins);
+        }
+        let parse = |text: &Text| text.text.parse::<DocumentMut>().map_err(|_| format!("{} is not TOML", text.name));
+        let mut before = parse(text)?;
+        let mut after = parse(&text.edited(std::slice::from_ref(self), beside)?.0)?;
+        for part in [Part::Sink, Part::Source] {
+            let known = clusters_of(&mut before, part)?;
+            for (name, cluster) in clusters_of(&mut after, part)? {
+                let was_silent = known.iter().any(|(other, cluster)| *other == name && cluster.is_none());
+                if let Some(cluster) = cluster.filter(|_| was_silent) {
+                    pins.push(format!("{part} {name} (kafka = {cluster:?})"));
+                }
+            }
+        }
+        Ok(pins)
+    }
+
     fn apply(&self, document: &mut DocumentMut, beside: &Beside) -> Result<Met, String> {
-        let has_default = matches!(self.part, Part::Sink | Part::Listener);
-        let is_default = has_default && self.name == default_name(self.part);
-        if is_default && is_default_implied(self.part, document, beside) {
+        if self.is_of_default() && is_default_implied(self.part, document, beside) {
             write_defaults(self.part, document, beside);
         }
         let is_known = self.find(document)?.is_some();
@@ -275,6 +318,21 @@ impl Edit {
     }
 }
 
+/// Keys with others in their place.
+fn with(before: &Map<String, Json>, keys: Map<String, Json>) -> Map<String, Json> {
+    before.clone().into_iter().chain(keys).collect()
+}
+
+/// Names of sinks, or sources, each with the cluster that it names.
+fn clusters_of(document: &mut DocumentMut, part: Part) -> Result<Vec<(String, Option<String>)>, String> {
+    if !document.contains_key(part.section()) {
+        return Ok(Vec::new());
+    }
+    let text = |one: &Table, key: &str| one.get(key).and_then(Item::as_str).map(str::to_owned);
+    let all = list(document, part)?.iter();
+    Ok(all.filter_map(|one| Some((text(one, part.name_key())?, text(one, "kafka")))).collect())
+}
+
 /// All sinks, listeners, sources or rules; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
@@ -361,226 +419,5 @@ fn new_table() -> Table {
     table
 }
 
-/// Sets keys; one that has the value already keeps its form. New ones come in the order of the documents.
-fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
-    let mut keys: Vec<_> = keys.iter().collect();
-    let place = |name: &str| keys::of(part.table()).position(|key| key.name == name).unwrap_or(usize::MAX);
-    keys.sort_by_key(|(name, _)| place(name));
-    for (key, json) in keys {
-        let Some(mut value) = value(json).ok_or_else(|| format!("{key}: {json} cannot be written as TOML"))? else {
-            entry.remove(key);
-            continue;
-        };
-        match (entry.get_mut(key), json) {
-            (Some(known), json) if json_of(known) == *json => {}
-            (Some(Item::Table(known)), Json::Object(keys)) => set_all(known, part, keys)?,
-            (Some(Item::Value(known)), _) => {
-                *value.decor_mut() = known.decor().clone();
-                *known = value;
-            }
-            _ => drop(entry.insert(key, Item::Value(value))),
-        }
-    }
-    Ok(())
-}
-
-/// Sets the keys of a table, and removes all others.
-fn set_all(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
-    let known: Vec<String> = entry.iter().map(|(key, _)| key.to_owned()).collect();
-    for key in known.iter().filter(|key| !keys.contains_key(*key)) {
-        entry.remove(key);
-    }
-    set(entry, part, keys)
-}
-
-/// A part of the text as JSON.
-fn json_of(item: &Item) -> Json {
-    let keys = |all: &dyn TableLike| all.iter().map(|(key, item)| (key.to_owned(), json_of(item))).collect();
-    match item {
-        Item::None => Json::Null,
-        Item::Table(table) => Json::Object(keys(table)),
-        Item::ArrayOfTables(all) => all.iter().map(|table| Json::Object(keys(table))).collect(),
-        Item::Value(Value::InlineTable(table)) => Json::Object(keys(table)),
-        Item::Value(Value::Array(all)) => all.iter().map(|value| json_of(&Item::Value(value.clone()))).collect(),
-        Item::Value(Value::String(text)) => text.value().as_str().into(),
-        Item::Value(Value::Integer(number)) => (*number.value()).into(),
-        Item::Value(Value::Float(number)) => (*number.value()).into(),
-        Item::Value(Value::Boolean(is)) => (*is.value()).into(),
-        Item::Value(Value::Datetime(time)) => time.value().to_string().into(),
-    }
-}
-
-/// The value in TOML. `Some(None)`: `null`; `None`: TOML has no such value.
-fn value(json: &Json) -> Option<Option<Value>> {
-    match json {
-        Json::Null => Some(None),
-        other => value_of(other).map(Some),
-    }
-}
-
-fn value_of(json: &Json) -> Option<Value> {
-    Some(match json {
-        Json::Null => return None,
-        Json::Bool(is) => (*is).into(),
-        Json::Number(number) => match number.as_i64() {
-            Some(integer) => integer.into(),
-            None => number.as_f64()?.into(),
-        },
-        Json::String(text) => text.as_str().into(),
-        Json::Array(items) => Value::Array(items.iter().map(value_of).collect::<Option<Array>>()?),
-        Json::Object(keys) => {
-            let mut table = InlineTable::new();
-            for (key, json) in keys {
-                if let Some(value) = value(json)? {
-                    table.insert(key, value);
-                }
-            }
-            Value::InlineTable(table)
-        }
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bridge_is_added_changed_and_removed() {
-        let out = serde_json::json!([{ "filters": ["alarm/#"], "topic": "site/${topic}" }]);
-        let keys = serde_json::json!({ "out": out, "url": "mqtt://b" });
-        let (with, met) = after(FILE, &[edit(Part::Bridge, "plant", entry(keys))]);
-        let added =
-            "\n[bridge.plant]\nurl = \"mqtt://b\"\nout = [{ filters = [\"alarm/#\"], topic = \"site/${topic}\" }]\n";
-        assert!(met == Met::New && with.contains(added), "{with}");
-        let paused = To::Keys([("paused".to_owned(), true.into())].into_iter().collect());
-        let (text, met) = after(&with, &[edit(Part::Bridge, "plant", paused)]);
-        assert!(met == Met::Known && text.contains("paused = true\n"), "{text}");
-        let resumed = To::Keys([("paused".to_owned(), Json::Null)].into_iter().collect());
-        assert_eq!(after(&text, &[edit(Part::Bridge, "plant", resumed)]).0, with);
-        assert_eq!(after(&with, &[edit(Part::Bridge, "plant", To::Removed)]), (FILE.to_owned(), Met::Known));
-        // A bridge with its lists in tables of their own.
-        let tables = "[bridge.plant] # it\nurl = \"mqtt://b\"\n\n[[bridge.plant.out]]\nfilters = \"alarm/#\"\n";
-        let given = serde_json::json!({ "url": "mqtt://c", "in": [{ "filters": "plant/#" }] });
-        let (text, _) = after(tables, &[edit(Part::Bridge, "plant", entry(given))]);
-        assert_eq!(text, "[bridge.plant] # it\nurl = \"mqtt://c\"\nin = [{ filters = \"plant/#\" }]\n");
-    }
-
-    const FILE: &str = "# a file\n[kafka.main]\nbootstrap = \"k:1\"\n\n# the first\n[[sink]]\nname = \"one\" # its name\nfilters = [\"1/#\"] # mine\ntopic = \"t\"\n\n[[sink]]\nname = \"two\"\nfilters = '2/#'\ntopic = \"t\"\n# the end\n";
-
-    fn text(text: &str) -> Text {
-        Text { name: "test".to_owned(), text: text.to_owned() }
-    }
-
-    fn entry(json: Json) -> To {
-        let Json::Object(keys) = json else { panic!("{json}") };
-        To::Entry(keys)
-    }
-
-    fn edit(part: Part, name: &str, to: To) -> Edit {
-        Edit { part, name: name.to_owned(), to }
-    }
-
-    fn after(file: &str, edits: &[Edit]) -> (String, Met) {
-        let (text, met) = text_after(file, edits);
-        super::super::parse(&text, "test").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
-        (text, met)
-    }
-
-    fn text_after(file: &str, edits: &[Edit]) -> (String, Met) {
-        let (text, met) = text(file).edited(edits, &Beside::default()).expect("it can be edited");
-        (text.text, met)
-    }
-
-    #[test]
-    fn what_is_not_changed_stays_as_it_is() {
-        let same = serde_json::json!({ "name": "one", "filters": ["1/#"], "topic": "u", "linger": null });
-        let (text, met) = after(FILE, &[edit(Part::Sink, "one", entry(same))]);
-        assert_eq!((text, met), (FILE.replacen("topic = \"t\"", "topic = \"u\"", 1), Met::Known));
-        let paused = To::Keys([("linger".to_owned(), "9ms".into())].into_iter().collect());
-        let (text, _) = after(FILE, &[edit(Part::Sink, "two", paused)]);
-        assert_eq!(text, FILE.replace("\n# the end", "\nlinger = \"9ms\"\n# the end"));
-        let back = To::Keys([("linger".to_owned(), Json::Null)].into_iter().collect());
-        assert_eq!(after(&text, &[edit(Part::Sink, "two", back)]).0, FILE);
-    }
-
-    /// Comments within a value stay with it as long as the value does, and those beside keys of a table that another key of it changes.
-    #[test]
-    fn comments_within_what_does_not_change_stay() {
-        let file = "[[sink]]\nname = 'one'\nfilters = [\n  'a/#', # the first\n  'b/#',\n]\ntopic = 't'\n\n[kafka.main]\nbootstrap = 'k:1'\n\n[kafka.main.sasl] # who\nmechanism = 'PLAIN' # plain\nusername = 'u'\npassword_file = '/p'\n";
-        let keys = serde_json::json!({ "filters": ["a/#", "b/#"], "topic": "u" });
-        let (text, _) = text_after(file, &[edit(Part::Sink, "one", entry(keys))]);
-        assert_eq!(text, file.replace("topic = 't'", "topic = \"u\""));
-        let sasl = serde_json::json!({ "mechanism": "PLAIN", "username": "v", "password_file": "/p" });
-        let keys = serde_json::json!({ "bootstrap": "k:1", "sasl": sasl });
-        let (text, _) = text_after(file, &[edit(Part::Cluster, "main", entry(keys))]);
-        assert_eq!(text, file.replace("'u'", "\"v\""));
-    }
-
-    #[test]
-    fn what_is_new_comes_behind_its_kind_and_goes_again() {
-        let three = serde_json::json!({ "filters": "3/#", "topic": "t", "headers": { "a.b": "${clientid}" } });
-        let (text, met) = after(FILE, &[edit(Part::Sink, "three", entry(three))]);
-        let added =
-            "\n[[sink]]\nname = \"three\"\nfilters = \"3/#\"\ntopic = \"t\"\nheaders = { \"a.b\" = \"${clientid}\" }\n";
-        assert_eq!(met, Met::New);
-        assert!(text.starts_with(&FILE.replace("# the end\n", "")) && text.contains(added), "{text}");
-        let (text, met) = after(&text, &[edit(Part::Sink, "three", To::Removed)]);
-        assert_eq!((text.trim_end(), met), (FILE.trim_end(), Met::Known));
-        assert_eq!(after(FILE, &[edit(Part::Sink, "three", To::Removed)]), (FILE.to_owned(), Met::New));
-    }
-
-    /// A second cluster leaves no sink without a target, and the defaults do not go away when something is added.
-    #[test]
-    fn what_held_without_a_word_still_holds() {
-        let kafka = entry(serde_json::json!({ "bootstrap": ["k:2"] }));
-        let (text, _) = after(FILE, &[edit(Part::Cluster, "other", kafka.clone())]);
-        assert_eq!(text.matches("kafka = \"main\"").count(), 2, "{text}");
-        assert!(text.contains("[kafka.other]\nbootstrap = [\"k:2\"]"), "{text}");
-        for (part, name, to) in [
-            (Part::Sink, "one", entry(serde_json::json!({ "filters": "1/#", "topic": "t" }))),
-            (Part::Cluster, "main", kafka),
-            (Part::Listener, "127.0.0.1:7", entry(serde_json::json!({ "receipts": true }))),
-        ] {
-            let (text, _) = after("", &[edit(part, name, to)]);
-            let config = super::super::parse(&text, "test").expect("good");
-            let default = super::super::Config::default_no_file();
-            assert!(config.embedded.is_some(), "{text}");
-            let sink = &config.sinks[0];
-            assert_eq!((sink.name.as_str(), &sink.filters), ("default", &default.sinks[0].filters), "{text}");
-            assert_eq!(config.clusters[sink.cluster].name, EMBEDDED, "{text}");
-            assert_eq!(config.listeners[0].bind, default.listeners[0].bind, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_only_one_stays() {
-        let one = "[[sink]]\nname='one'\nfilters='#'\ntopic='t'\n";
-        let error = text(one).edited(&[edit(Part::Sink, "one", To::Removed)], &Beside::default()).expect_err("refused");
-        assert!(error.contains("sink one is the only one"), "{error}");
-    }
-
-    #[test]
-    fn a_source_comes_goes_and_names_its_cluster_before_there_is_another() {
-        let keys = serde_json::json!({ "topic": "out", "mqtt_topic": "t/1", "qos": 0 });
-        let (with, met) = after(FILE, &[edit(Part::Source, "default", entry(keys))]);
-        assert_eq!(met, Met::New);
-        assert!(
-            with.contains("\n[[source]]\nname = \"default\"\ntopic = \"out\"\nmqtt_topic = \"t/1\"\nqos = 0\n"),
-            "{with}"
-        );
-        assert_eq!(with.matches("[[sink]]").count(), 2, "{with}");
-        let other = entry(serde_json::json!({ "bootstrap": ["k:2"] }));
-        let (named, _) = after(&with, &[edit(Part::Cluster, "other", other)]);
-        assert_eq!(named.matches("kafka = \"main\"").count(), 3, "{named}");
-        let (without, met) = after(&with, &[edit(Part::Source, "default", To::Removed)]);
-        assert_eq!((without.trim_end(), met), (FILE.trim_end(), Met::Known));
-    }
-
-    #[test]
-    fn lists_on_one_line_are_lists() {
-        let file = "sink = [{ name = 'one', filters = '#', topic = 't' }]\n";
-        let two = entry(serde_json::json!({ "filters": "2", "topic": "t" }));
-        let (text, _) = after(file, &[edit(Part::Sink, "two", two)]);
-        assert_eq!(super::super::parse(&text, "test").expect("good").sinks.len(), 2);
-    }
-}
+mod tests;

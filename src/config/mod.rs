@@ -67,7 +67,7 @@ pub use change::{Change, LISTENER_PLACES_MAX};
 pub(crate) use clusters::reachable;
 pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
-pub use edit::{Edit, Part, To};
+pub use edit::{Edit, Part, To, keys_as_text};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::{AS_IN_EMQX, AS_IN_TBMQ, example};
 pub(crate) use files::{exposes_a_login, not_allowed, not_allowed_in, of_machine};

@@ -171,8 +171,9 @@ async fn admitted(
     path: &str,
     headers: &HeaderMap,
 ) -> Result<(Who, Grant), Problem> {
-    // To log in and out changes nothing of the service.
-    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && path != SESSION;
+    let is_get = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // To log in and out changes nothing of the service, but a login needs a token.
+    let (changes, logs_in) = (!is_get && path != SESSION, path == SESSION && *method == Method::POST);
     let is_near = peer.ip().to_canonical().is_loopback();
     of_own_page(headers)?;
     let of = |holder: Holder, grant| (Who(Some(holder.name().to_owned())), grant);
@@ -193,7 +194,7 @@ async fn admitted(
             let holder = token((tokens, &view.logins.guesses), headers, changes, Address::of(peer.ip())).await?;
             Ok(of(holder.clone(), Grant::Token(holder)))
         }
-        None => near(view, is_near, headers, changes).and_then(|()| match (is_own, changes) {
+        None => near(view, is_near, headers, changes).and_then(|()| match (is_own, changes || logs_in) {
             (true, _) => Ok(with_own()),
             (false, false) => Ok((Who(None), Grant::Near(Address::of(peer.ip())))),
             (false, true) => Err(wrong(view, headers, Address::of(peer.ip()))),
@@ -292,14 +293,18 @@ fn is_own_origin(view: &View, headers: &HeaderMap, origin: &str) -> bool {
 }
 
 /// `wrong` refuses a request that lacks the token of this machine, and counts another token as a guess.
-pub(super) fn wrong(view: &View, headers: &HeaderMap, address: Address) -> Problem {
-    if bearer(headers).is_some() {
-        if let Err(problem) = view.logins.guesses.look(address, Instant::now()) {
-            return problem;
-        }
-        view.logins.guesses.wrong(address, Instant::now());
+fn wrong(view: &View, headers: &HeaderMap, address: Address) -> Problem {
+    if bearer(headers).is_none() {
+        return token_needed(view);
     }
-    token_needed(view)
+    if let Err(problem) = view.logins.guesses.look(address, Instant::now()) {
+        return problem;
+    }
+    view.logins.guesses.wrong(address, Instant::now());
+    let own =
+        view.own_token.as_ref().map(|own| format!(" that of {}, which each start makes anew", own.file().display()));
+    let detail = format!("this token is not{}; control.tokens_file names others", own.unwrap_or(" known".to_owned()));
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
 /// For a request that needs a token where there is no `control.tokens_file`.

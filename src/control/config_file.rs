@@ -8,14 +8,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Grant, Who, may_read_messages};
 use super::problem::{Asked, Problem, SentText};
-use super::reload::{Mistake, ReloadRefused, Reloaded, Wanted, asked, carry_out, outcome, refused, stopping};
+use super::reload::{Mistake, Part, ReloadRefused, Reloaded, Wanted, asked, carry_out, outcome, refused, stopping};
 use super::{Shown, View};
 use crate::metrics::event::{Event, Field, Kind};
 
@@ -25,13 +25,17 @@ const TAG_BYTES: usize = 12;
 const DIFFERENT_LINES_MAX: usize = 60;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
-    OpenApiRouter::new().routes(routes!(file, put_file)).routes(routes!(check)).routes(routes!(schema))
+    OpenApiRouter::new()
+        .routes(routes!(file, put_file))
+        .routes(routes!(part))
+        .routes(routes!(check))
+        .routes(routes!(schema))
 }
 
 /// The configuration file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigFile {
-    /// Its path.
+    /// Its path; empty: there is none.
     pub file: String,
     /// What it holds.
     pub text: String,
@@ -39,6 +43,16 @@ pub struct ConfigFile {
     pub etag: String,
     /// What it held before the last change by the API; null: that is not known.
     pub previous: Option<String>,
+    /// Why there is no file; null: there is one.
+    pub missing: Option<String>,
+}
+
+/// The keys of a part that are written.
+#[derive(Debug, Serialize, ToSchema)]
+struct WrittenKeys {
+    /// As in the configuration file, without the name; null: there is no such part.
+    #[schema(value_type = Option<Object>)]
+    keys: Option<Map<String, Value>>,
 }
 
 /// The tag of a text: another text has another one.
@@ -85,12 +99,40 @@ struct PutQuery {
     etag: String,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PartQuery {
+    /// The part, as answers name it: `sink alarms`, and likewise `source`, `rule`, `bridge`, `kafka` with its name, and `listener` with its address.
+    of: String,
+}
+
+/// The keys of a part of the configuration that are written, in the file or by a change of the API: what `PUT` takes back. Defaults, and keys that
+/// variables of the environment or options of the command line set, are not among them; `GET /api/v1/config` has all that is in force.
+#[utoipa::path(get, path = "/api/v1/config/part", tag = "service", security(("token" = [])), params(PartQuery), responses(
+    (status = 200, body = WrittenKeys),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn part(
+    State(view): State<Arc<View>>,
+    Extension(grant): Extension<Grant>,
+    Asked(PartQuery { of }): Asked<PartQuery>,
+) -> Result<Json<WrittenKeys>, Problem> {
+    may_read_messages(&view, &grant)?;
+    let Some((part, name)) = of.split_once(' ').and_then(|(section, name)| Some((Part::of(section)?, name))) else {
+        return Ok(Json(WrittenKeys { keys: None }));
+    };
+    let told = asked(|answer| view.reloads.written(part, name.to_owned(), answer))?.await.map_err(|_| stopping())?;
+    told.map(|keys| Json(WrittenKeys { keys })).map_err(refused)
+}
+
 /// The configuration file, as it is now. What is in force may be older, or have changes by the API that are not in the file: see
 /// `GET /api/v1/config`.
 #[utoipa::path(get, path = "/api/v1/config/file", tag = "service", security(("token" = [])), responses(
     (status = 200, body = ConfigFile),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "There is no file, or it cannot be read or is longer than 1 MiB"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It cannot be read, or is longer than 1 MiB"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
 async fn file(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Json<ConfigFile>, Problem> {
     may_read_messages(&view, &grant)?;

@@ -24,21 +24,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str =
     "camera=(), display-capture=(), geolocation=(), hid=(), microphone=(), payment=(), serial=(), usb=()";
 
-const HEADERS: [(&str, &str); 6] = [
+const HEADERS: [(&str, &str); 5] = [
     ("content-security-policy", POLICY),
     ("permissions-policy", PERMISSIONS),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
-    ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 ];
+
+/// Keeps pages of others from holding on to a window of the dashboard. Browsers take it from origins that they trust alone, those of TLS and of
+/// loopback, and complain of it elsewhere. To the same ones alone they send `Sec-Fetch-Site`.
+const OPENER_POLICY: (&str, &str) = ("cross-origin-opener-policy", "same-origin");
 
 /// Puts these headers on an answer. What the API says is kept by no cache.
 pub(super) async fn headers(request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
+    let is_trusted = request.headers().contains_key("sec-fetch-site");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    for (name, value) in HEADERS {
+    for (name, value) in HEADERS.into_iter().chain(is_trusted.then_some(OPENER_POLICY)) {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if is_api {

@@ -11,7 +11,7 @@ use super::{
     BridgeTrial, ClusterTrial, MessageTrial, PastAsk, PastRun, RuleAsk, RuleTrial, SampleMessage, SourceTrial,
     TrialAnswer, Trials,
 };
-use super::{Described, FileAnswer, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
+use super::{Described, FileAnswer, KeysAnswer, LogControl, Part, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use super::{LettersAsk, LettersFound, LettersSent, LettersToSend};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
@@ -57,6 +57,10 @@ impl Reloads for Nothing {
     }
 
     fn file(&self, _answer: FileAnswer) -> bool {
+        false
+    }
+
+    fn written(&self, _of: Part, _name: String, _answer: KeysAnswer) -> bool {
         false
     }
 

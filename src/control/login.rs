@@ -176,16 +176,8 @@ async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Gran
     (status = 401, body = Problem, content_type = "application/problem+json", description = "No token, or a wrong one"),
     (status = 429, body = Problem, content_type = "application/problem+json", description = "Wrong tokens came from this address: `Retry-After` says when the next one is looked at"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The system gives no random numbers")))]
-async fn log_in(
-    State(view): State<Arc<View>>,
-    Extension(grant): Extension<Grant>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let wrong = || match &grant {
-        Grant::Near(address) => auth::wrong(&view, &headers, *address),
-        _ => auth::token_needed(&view),
-    };
-    let holder = grant.holder().ok_or_else(wrong)?;
+async fn log_in(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
+    let holder = grant.holder().ok_or_else(|| auth::token_needed(&view))?;
     let cookie = view.logins.begin(holder, Instant::now()).map_err(Problem::unavailable)?;
     let status = SessionStatus::new(&view, &Grant::Login(sha256(&cookie)));
     Ok(with_cookie(&view, &cookie, LOGIN_LASTS.as_secs(), Json(status)))

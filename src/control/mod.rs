@@ -79,7 +79,9 @@ pub use self::login::Logins;
 pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
-pub use self::reload::{FileAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
+pub use self::reload::{
+    FileAnswer, KeysAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted,
+};
 pub use self::rules::{Rule, RuleAsk, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;

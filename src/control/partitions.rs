@@ -91,8 +91,8 @@ struct PartitionsQuery {
     cursor: Option<String>,
 }
 
-/// Partitions that a sink writes to, a row for each shard: their records that are not in Kafka yet, and the state of each. Those that have had no record since the start
-/// are left out.
+/// Partitions of the topics that a sink writes to, a row for each shard: their records that are not in Kafka yet, and the state of each. A shard knows a topic once
+/// it has had a record for it.
 #[utoipa::path(get, path = "/api/v1/sinks/{name}/partitions", tag = "sinks",
     params(("name" = String, Path, description = "Its name in the configuration"), PartitionsQuery), responses(
     (status = 200, body = SinkPartitions),

@@ -74,6 +74,21 @@ pub enum Part {
     Listener,
 }
 
+impl Part {
+    /// The part of a section of the file.
+    pub(super) fn of(section: &str) -> Option<Self> {
+        Some(match section {
+            "sink" => Self::Sink,
+            "source" => Self::Source,
+            "rule" => Self::Rule,
+            "bridge" => Self::Bridge,
+            "kafka" => Self::Cluster,
+            "listener" => Self::Listener,
+            _ => return None,
+        })
+    }
+}
+
 /// What becomes of a part, keys as in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
@@ -91,6 +106,8 @@ pub trait Reloads: Send + Sync {
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool;
     /// Asks for the configuration file. `false`: as above.
     fn file(&self, answer: FileAnswer) -> bool;
+    /// Asks for the keys of a part that are written. `false`: as above.
+    fn written(&self, of: Part, name: String, answer: KeysAnswer) -> bool;
     /// Asks something of the files of an `[auth.NAME]`, or has one changed. `false`: as above.
     fn auth_files(&self, name: String, ask: AuthAsk, answer: AuthAnswer) -> bool;
     /// The JSON schema of the configuration.
@@ -99,6 +116,9 @@ pub trait Reloads: Send + Sync {
 
 /// Takes the configuration file.
 pub type FileAnswer = Box<dyn FnOnce(Result<ConfigFile, ReloadRefused>) + Send>;
+
+/// Takes the keys of a part; `None`: there is no such part.
+pub type KeysAnswer = Box<dyn FnOnce(Result<Option<Map<String, Value>>, ReloadRefused>) + Send>;
 
 /// Takes the outcome once the change is in force.
 pub type ReloadAnswer = Box<dyn FnOnce(Result<Reloaded, ReloadRefused>) + Send>;
@@ -115,7 +135,9 @@ pub struct Reloaded {
     /// Changes by the API that are in force and not in the configuration file: `sink telemetry`. They last until the
     /// service is restarted.
     pub not_in_file: Vec<String>,
-    /// Settings that are valid but probably not intended.
+    /// Other parts that are written with it, so that they stay as they are: `sink telemetry (kafka = "main")` where there is a second cluster.
+    pub also: Vec<String>,
+    /// Settings that are valid but probably not intended: for a change of one part those that it brings, otherwise those of the whole file.
     pub warnings: Vec<String>,
     /// Connections that are closed by it, in words: those of clients of removed listeners, those of changed bridges to their remotes.
     pub closes: Vec<String>,

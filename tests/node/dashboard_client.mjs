@@ -45,6 +45,17 @@ await page.getByLabel('Topic', { exact: true }).fill('tbmq/two');
 await page.getByLabel('Topic', { exact: true }).press('Enter');
 await says('PUBLISH', 'tbmq/two', 'acknowledged: success');
 
+// A topic that is none: the service ends the connection, and the publish is not forgotten.
+await page.getByLabel('Topic', { exact: true }).fill('tbmq/#');
+await page.getByRole('button', { name: 'Send' }).click();
+await says('PUBLISH', 'tbmq/#', 'no answer', '0x81');
+await page.getByRole('button', { name: 'Connect', exact: true }).click();
+await page.getByRole('status').getByText('Connected', { exact: true }).waitFor();
+// What was typed is there after it.
+assert.deepEqual([await page.getByLabel('Topic', { exact: true }).inputValue(), await page.getByLabel('Topic filter').inputValue()], ['tbmq/#', 'tbmq/#']);
+await page.getByRole('button', { name: 'Subscribe', exact: true }).click();
+await page.getByRole('button', { name: 'Unsubscribe' }).waitFor();
+
 // It stays connected while other pages are shown.
 await page.getByRole('link', { name: 'Overview' }).click();
 await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();

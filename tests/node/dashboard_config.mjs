@@ -34,6 +34,12 @@ assert.equal(await field.evaluate((one) => one.value.slice(one.selectionStart, o
 await axeFinds(page, 'mistakes of the file');
 assert.equal(now(), first);
 
+// What runs stays as it is where the text alone changes.
+await field.fill(`${first}# a comment\n`);
+await check();
+await would.getByText('What runs stays as it is: only the text changes.').waitFor();
+assert.equal(await would.getByText('it is so already').count(), 0);
+
 // What would happen: at once, with a restart, and to connections.
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
 const second = '[[listener]] # the second\nbind = "127.0.0.1:0"\n';

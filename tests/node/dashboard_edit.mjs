@@ -34,10 +34,11 @@ await expected('422');
 await page.getByRole('button', { name: 'Line 4' }).click();
 assert.equal(await keys.evaluate((field) => field.value.slice(field.selectionStart, field.selectionEnd)), 'lingr = "1s"', 'the line of a mistake is selected');
 await axeFinds(page, 'mistakes');
-await keys.fill('filters = "made/#"\ntopic = "made"\n');
+const made = 'filters = "made/#"\nkey = "${clientid}"\ntopic = "made"\n';
+await keys.fill(made);
 await check();
 await page.getByRole('region', { name: 'What would change' }).getByText('Applied now: sink made.here').waitFor();
-assert.deepEqual(await page.locator('.diff span.new').allInnerTexts().then((lines) => lines.map((line) => line.trim())), ['+ filters = "made/#"', '+ topic = "made"']);
+assert.deepEqual(await page.locator('.diff span.new').allInnerTexts().then((lines) => lines.map((line) => line.trim())), made.trim().split('\n').map((line) => `+ ${line}`));
 assert.ok(!(await sinks()).includes('made.here'), 'so far nothing has changed');
 await axeFinds(page, 'a difference');
 await page.getByRole('button', { name: 'Apply' }).click();
@@ -49,21 +50,22 @@ console.log('a sink is made');
 await page.getByRole('button', { name: 'Test' }).click();
 const dialog = page.getByRole('dialog');
 await dialog.getByLabel('MQTT topic').fill('made/7');
+await dialog.getByLabel('Client ID').fill('sensor-7');
 await dialog.getByLabel('Payload').fill('21.5');
 await dialog.getByRole('button', { name: 'Try' }).click();
-await until('its record is shown', async () => /Kafka topic\s+made\s+Key\s+made\/7\s+Value\s+21\.5/.test(await dialog.innerText()));
+await until('its record is shown', async () => /Kafka topic\s+made\s+Key\s+sensor-7\s+Value\s+21\.5/.test(await dialog.innerText()));
 await axeFinds(page, 'a trial');
 await page.keyboard.press('Escape');
 
 // Changed, for good: the difference is shown, by keyboard.
 await page.getByRole('button', { name: 'Change' }).click();
-await until('its keys are there', async () => (await keys.inputValue()).includes('topic = "made"'));
-await keys.fill((await keys.inputValue()).replace(/^linger = .*$/m, 'linger = "20ms"'));
+await until('its own keys are there, and no default', async () => (await keys.inputValue()) === made);
+await keys.fill(`${made}linger = "20ms"\n`);
 await keys.press('Tab');
 await page.keyboard.press('Enter');
 await page.getByRole('region', { name: 'What would change' }).waitFor();
 const lines = async (kind) => (await page.locator(`.diff span.${kind}`).allInnerTexts()).map((line) => line.trim());
-assert.deepEqual([(await lines('old')).length, await lines('new')], [1, ['+ linger = "20ms"']]);
+assert.deepEqual([await lines('old'), await lines('new')], [[], ['+ linger = "20ms"']]);
 await page.getByLabel('Also in the configuration file').check();
 await page.getByRole('button', { name: 'Apply' }).click();
 await until('the sink has another linger', async () => (await inForce('made.here')).linger === '20ms');
@@ -106,7 +108,7 @@ await page.goto(`${origin}/ui/#/sinks/made.here`);
 
 // Deleted.
 await page.getByRole('button', { name: 'Delete' }).click();
-await dialog.getByText('records wait; they are still delivered').waitFor();
+await dialog.getByText('0 records wait; they are still delivered').waitFor();
 await dialog.getByRole('button', { name: 'Delete' }).click();
 await until('the sink is deleted', async () => !(await sinks()).includes('made.here'));
 await page.getByRole('heading', { level: 1, name: 'Sinks' }).waitFor();
@@ -140,6 +142,14 @@ console.log('who reads sees no letter');
 
 await looks({ 'sinks/bad': 'bad', 'sinks/all?edit=yes': 'Change', 'sinks?new=yes': 'New sink' });
 
+// A default that is written down changes nothing that runs, and the page says that.
+await page.goto(`${origin}/ui/#/sinks/all?edit=yes`);
+await until('the keys of the file', async () => (await keys.inputValue()).includes('topic = "all"'));
+await keys.fill(`${await keys.inputValue()}paused = false\n`);
+await check();
+await would.getByText('What runs stays as it is: only the text changes.').waitFor();
+assert.deepEqual([await lines('new'), await would.getByText('it is so already').count()], [['+ paused = false'], 0]);
+
 // T28: the events of a sink: what was done with it, its errors, its statistics of a minute. Those are reported once a minute.
 await page.goto(`${origin}/ui/#/sinks/bad`);
 await page.getByRole('heading', { level: 1, name: 'bad' }).waitFor();
@@ -150,6 +160,9 @@ for (const action of ['Pause', 'Resume']) {
 }
 await page.getByRole('region', { name: 'Events', exact: true }).first().getByRole('link', { name: 'All' }).click();
 await page.getByRole('heading', { level: 1, name: 'Events' }).waitFor();
+// What was paused and resumed is as the file has it.
+const { body: standing } = await api(page, 'reload?dry_run=true', { method: 'POST', headers: { 'X-Forebay': '1', Origin: origin } });
+assert.deepEqual(standing.not_in_file.filter((one) => one.includes('bad')), []);
 const happened = async () => (await page.getByRole('region', { name: 'Events', exact: true }).getByRole('row').allInnerTexts()).join('\n').replaceAll('\t', ' ');
 await until('what was done with the sink, and its dead letters', async () => /admin_action[^]*pause[^]*bad/.test(await happened()) && (await happened()).includes('dead_letters'));
 await page.getByLabel('Class').selectOption('statistics');

@@ -63,12 +63,21 @@ for (const theme of ['light', 'dark']) {
   await cluster.getByRole('button', { name: 'Test the connection' }).click();
   await page.getByRole('region', { name: 'It can be reached' }).getByText(theme === 'dark' ? /^Topic tbmq.messages: works [\d,]+ partitions/ : 'Topic tbmq.messages').waitFor();
   await axeFinds(page, 'a tried cluster');
-  await cluster.getByLabel('Also in the configuration file').check();
   await cluster.getByLabel('Name of the cluster').fill('embedded');
-  await cluster.getByRole('button', { name: 'Create the cluster' }).click();
+  await cluster.getByRole('button', { name: 'Check the cluster' }).click();
   await cluster.getByRole('alert').getByText('There is a cluster embedded already').waitFor();
   await cluster.getByLabel('Name of the cluster').fill('tbmq');
-  await cluster.getByRole('button', { name: 'Create the cluster' }).click();
+  // What it does is said before it is done: the other sink names its cluster, as there will be two.
+  await cluster.getByRole('button', { name: 'Check the cluster' }).click();
+  const changes = cluster.getByRole('region', { name: 'What it changes' });
+  await changes.getByText('Applied now: kafka tbmq (added)').waitFor();
+  if (theme === 'light') await changes.getByText('Written as well, so that it stays as it is: sink all (kafka = "embedded")').waitFor();
+  await changes.getByText('It is created at once').waitFor();
+  assert.equal((await api(page, 'clusters')).body.clusters.length, 1, 'so far nothing has changed');
+  await axeFinds(page, 'a cluster that is to be made');
+  await changes.getByLabel('Also in the configuration file').check();
+  await changes.getByText('In force, not in the file').waitFor({ state: 'detached' });
+  await changes.getByRole('button', { name: 'Create the cluster' }).click();
   await cluster.waitFor({ state: 'detached' });
   await until('the cluster is chosen', async () => (await value('Kafka cluster')) === 'tbmq');
   await until('it connects by itself (E23)', async () => (await api(page, 'clusters/tbmq')).body.reachable);

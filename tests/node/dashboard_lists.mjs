@@ -2,6 +2,7 @@
 // tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, and the addresses of its two listeners.
 
 import { strict as assert } from 'node:assert';
+import { createServer } from 'node:net';
 import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
@@ -95,6 +96,7 @@ await page.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).press
 assert.equal(await gone, 0x98, 'the client is told');
 await until('it is disconnected, by the keyboard alone', async () => (await client(HOSTILE)).body.connected === false);
 await page.getByRole('button', { name: 'End session' }).click();
+await page.getByRole('dialog').getByText('1 subscription, and 0 messages').waitFor();
 await page.getByRole('dialog').getByRole('button', { name: 'End the session' }).click();
 await until('its session has ended', async () => (await client(HOSTILE)).status === 404);
 await page.getByText('it has gone, or was never here').waitFor();
@@ -107,6 +109,13 @@ await until('who gets a topic', async () => (await rows('Subscriptions').count()
 await page.getByLabel('Who gets topic').fill('');
 await page.getByLabel('Topic filter').fill('plant/#');
 await until('who has a filter', async () => (await rows('Subscriptions').count()) === 2 && (await rows('Subscriptions').nth(1).innerText()).includes('away'));
+// Both at once: those with this filter that get this topic.
+await page.getByLabel('Who gets topic').fill('plant/7/temp');
+await until('who gets a topic by a filter', async () => (await rows('Subscriptions').count()) === 2 && (await rows('Subscriptions').nth(1).innerText()).includes('away'));
+await page.getByLabel('Topic filter').fill('jobs/#');
+await page.getByText('Nobody gets messages of this topic by a subscription to this filter').waitFor();
+await page.getByLabel('Who gets topic').fill('');
+await page.getByText('Nobody has subscribed to this filter').waitFor();
 await page.getByLabel('Topic filter').fill('plant/#/x');
 await until('what is no filter is said', async () => (await text(page)).includes('a topic filter') && (await page.getByRole('alert').count()) > 0);
 await expected('400');
@@ -145,6 +154,37 @@ await until('the listener has its connections', async () => {
   const { body } = await api(page, 'listeners');
   return (await rows('Listeners').nth(1).innerText()).split('\t').map((cell) => cell.trim())[3] === String(body.listeners[0].connections);
 });
+// One more, by a form: made, changed, and deleted with its clients.
+const server = createServer().listen(0, '127.0.0.1');
+await new Promise((done) => server.once('listening', done));
+const free = `127.0.0.1:${server.address().port}`;
+await new Promise((done) => server.close(done));
+await page.getByRole('link', { name: 'New listener' }).click();
+await page.getByLabel('Address').fill(free);
+await page.getByText('Advanced').click();
+await page.getByLabel('Connections max').fill('7');
+await page.getByRole('button', { name: 'Check' }).click();
+const would = page.getByRole('region', { name: 'What would change' });
+await would.getByText(`Applied now: listener ${free} (added)`).waitFor();
+await axeFinds(page, 'a new listener');
+await would.getByRole('button', { name: 'Apply' }).click();
+const third = rows('Listeners').filter({ hasText: free });
+await until('it is there', async () => (await third.innerText()).includes('0 of 7'));
+const guest = await mqtt.connectAsync(`mqtt://${free}`, { clientId: 'guest', protocolVersion: 5, reconnectPeriod: 0 });
+await third.getByRole('button', { name: 'Change' }).click();
+const written = page.getByRole('textbox', { name: 'Keys' });
+await until('its key is there', async () => (await written.inputValue()) === 'connections_max = 7\n');
+await written.fill('connections_max = 9\n');
+await page.getByRole('button', { name: 'Check' }).click();
+await would.getByText(`Applied now: listener ${free} (changed: connections_max)`).waitFor();
+await would.getByRole('button', { name: 'Apply' }).click();
+await until('it is changed, and its client has stayed', async () => (await third.innerText()).includes('1 of 9'));
+const left = new Promise((done) => guest.once('disconnect', (packet) => done(packet.reasonCode)));
+await third.getByRole('button', { name: 'Delete' }).click();
+await page.getByRole('dialog').getByText('Its clients are disconnected').waitFor();
+await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+assert.equal(await left, 0x98);
+await until('it has gone', async () => (await third.count()) === 0);
 await page.goto(`${origin}/ui/#/clusters`);
 await page.getByRole('link', { name: 'embedded' }).click();
 await page.getByRole('button', { name: 'Try to connect' }).click();
@@ -199,7 +239,7 @@ console.log('who reads ends nothing');
 
 await looks({
   clients: 'Clients', 'clients/reads?auth=': 'reads', [`clients/${encodeURIComponent(LONG)}?auth=`]: 'long-', subscriptions: 'Subscriptions', shares: 'Shares',
-  retained: 'Retained', listeners: 'Listeners', clusters: 'Clusters', 'clusters/embedded': 'embedded', spool: 'Spool',
+  retained: 'Retained', listeners: 'Listeners', 'listeners?new=yes': 'New listener', clusters: 'Clusters', 'clusters/embedded': 'embedded', spool: 'Spool',
 });
 await Promise.all([long, reads].map((one) => one.endAsync()));
 await end();

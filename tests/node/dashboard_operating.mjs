@@ -2,6 +2,7 @@
 // tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, and the address of its listener.
 
 import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
 import { api, axeFinds, end, expected, forget, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
 
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
@@ -56,6 +57,10 @@ assert.ok(!(await text(page)).includes('hunter2'));
 await axeFinds(page, 'a trace');
 const { body: listed } = await api(page, 'traces');
 const id = listed.traces[0].id;
+const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
+assert.equal(file.suggestedFilename(), `trace-${id}.json`);
+const saved = JSON.parse(readFileSync(await file.path(), 'utf8'));
+assert.ok(saved.trace.id === id && saved.packets.some(({ payload }) => payload === 'seen by the trace'), JSON.stringify(saved));
 await page.getByRole('button', { name: 'End', exact: true }).click();
 await dialog.getByText('Its packets are forgotten').waitFor();
 await dialog.getByRole('button', { name: 'End', exact: true }).click();
@@ -79,6 +84,18 @@ await until('a message of the topic, with its client', async () => {
   const row = await rows('Packets').nth(1).innerText();
   return row.includes('plant/10/temp') && row.includes('base64 AP8=') && row.includes('<img src=x');
 });
+// An address with what is traced opens the dialog, also on the page itself, and for something else.
+for (const [of, label] of [['filter=plnt/%23', 'Topic filter'], ['client=gets', 'Client ID']]) {
+  await page.goto(`${origin}/ui/#/traces`);
+  await page.getByRole('heading', { level: 1, name: 'Traces', exact: true }).waitFor();
+  await page.goto(`${origin}/ui/#/traces?${of}`);
+  await until(`the dialog for ${of}`, async () => (await dialog.getByLabel(label).inputValue()) === decodeURIComponent(of.split('=')[1]));
+  if (label === 'Topic filter') {
+    await page.evaluate(() => (location.hash = '#/traces?filter=other'));
+    await until('and for another one', async () => (await dialog.getByLabel(label).inputValue()) === 'other');
+  }
+  await page.keyboard.press('Escape');
+}
 console.log('traces are followed');
 
 // A message by hand.

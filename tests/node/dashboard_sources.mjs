@@ -42,7 +42,10 @@ await cluster.getByRole('textbox', { name: 'Bootstrap brokers', exact: true }).f
 await page.getByLabel('Kafka topic', { exact: true }).fill(topic);
 await cluster.getByRole('button', { name: 'Test the connection' }).click();
 await page.getByRole('region', { name: 'It can be reached' }).getByText(`Topic ${topic}`).waitFor();
+await cluster.getByRole('button', { name: 'Check the cluster' }).click();
+await cluster.getByText('It is created at once').waitFor();
 await cluster.getByLabel('Also in the configuration file').check();
+await cluster.getByText('In force, not in the file: kafka').waitFor({ state: 'detached' });
 await cluster.getByRole('button', { name: 'Create the cluster' }).click();
 await cluster.waitFor({ state: 'detached' });
 await until('the cluster is chosen', async () => (await value('Kafka cluster')) === 'my-kafka-source');

@@ -189,6 +189,8 @@ const made = page.getByRole('region', { name: 'New sink' });
 await made.getByLabel('Name of the sink').fill('cold');
 await made.getByLabel('Kafka topic', { exact: true }).fill(`${all}-cold`);
 await made.getByRole('combobox', { name: 'Kafka cluster' }).selectOption('main');
+await made.getByRole('button', { name: 'Check the sink' }).click();
+await made.getByText('Applied now: sink cold (added)').waitFor();
 await made.getByRole('button', { name: 'Create the sink' }).click();
 await made.waitFor({ state: 'detached' });
 await until('the sink is chosen', async () => page.getByRole('checkbox', { name: 'cold' }).isChecked());

@@ -239,6 +239,28 @@ fn finding_s6_check_says_how_to_renew_a_slow_token() {
     assert!(!said.contains("grafana has"), "{said}");
 }
 
+/// Without `control.tokens_file` a login with a wrong token is refused in these words, counted, and an event.
+#[test]
+fn a_login_with_a_wrong_token_is_called_wrong() {
+    let service = Service::start(&config(SINK));
+    let refused = |reason: &str| {
+        let metric = format!("forebay_control_requests_refused_total{{reason=\"{reason}\"}}");
+        service.metric(&metric).unwrap_or_else(|| panic!("{metric}"))
+    };
+    let login = |header: &str| ask(&service, "POST", "/api/v1/session", header, "");
+    let (status, said) = login("X-Forebay: 1");
+    assert!(status == 401 && said.contains("this needs a token"), "{said}");
+    assert_eq!((refused("no_token"), refused("wrong_token")), (1.0, 0.0));
+    let (status, said) = login("Authorization: Bearer wrong");
+    assert!(status == 401 && said.contains("this token is not that of") && said.contains("control-token"), "{said}");
+    assert_eq!((refused("no_token"), refused("wrong_token")), (1.0, 1.0));
+    let (_, events) = ask(&service, "GET", "/api/v1/events?kind=request_refused", "X-Test: 1", "");
+    assert!(events.contains("POST /api/v1/session"), "{events}");
+    assert_eq!(login("Authorization: Bearer wrong again").0, 429);
+    let own = fs::read_to_string(service.token_file()).expect("a token");
+    assert_eq!(login(&format!("Authorization: Bearer {}", own.trim())).0, 200);
+}
+
 /// A request with a wrong token is refused in these words, and not as one without a token.
 #[test]
 fn a_wrong_token_is_called_wrong() {

@@ -257,6 +257,94 @@ fn a_paused_sink_holds_what_it_takes() {
     assert!(!file.contains("paused"), "{file}");
 }
 
+/// What is paused and resumed is as the file has it, and so is what is deleted and made again.
+#[test]
+fn what_is_taken_back_is_in_force_no_longer_beside_the_file() {
+    let parts = "[[sink]]\nname = \"two\"\nfilters = \"2/#\"\ntopic = \"two\"\n[[sink]]\nname = \"fed\"\ntopic = \"fed\"\n[[source]]\nname = \"in\"\ntopic = \"in\"\nmqtt_topic = \"in/1\"\n\
+                 [[rule]]\nname = \"hot\"\nsinks = [\"fed\"]\nsql = 'SELECT * FROM \"t/#\"'\n\
+                 [bridge.far]\nurl = \"mqtt://127.0.0.1:1\"\n[[bridge.far.in]]\nfilters = \"f/#\"\n";
+    let service = Service::start(&config(&format!("{ONE}{parts}")));
+    let left = |method: &str, path: &str, body: &Value| {
+        let answer = change(&service, method, path, body);
+        assert!([200, 201].contains(&answer.0), "{path}: {answer:?}");
+        answer.1["not_in_file"].clone()
+    };
+    let nothing = json!([]);
+    for path in ["sinks/one", "sources/in", "rules/hot", "bridges/far"] {
+        assert_ne!(left("POST", &format!("{path}/pause"), &Value::Null), nothing, "{path}");
+        // Twice is once.
+        left("POST", &format!("{path}/pause"), &Value::Null);
+        assert_eq!(left("POST", &format!("{path}/resume"), &Value::Null), nothing, "{path}");
+    }
+    assert_ne!(left("DELETE", "sinks/two", &Value::Null), nothing);
+    assert_eq!(left("PUT", "sinks/two", &json!({ "filters": "2/#", "topic": "two" })), nothing);
+    // One that is made and changed by the API is one change; so is what goes with it.
+    left("PUT", "sinks/three", &json!({ "filters": "3/#", "topic": "three" }));
+    left("POST", "sinks/three/pause", &Value::Null);
+    assert_eq!(left("POST", "sinks/three/resume", &Value::Null), json!(["sink three"]));
+    assert_eq!(left("DELETE", "sinks/three", &Value::Null), nothing);
+    assert_eq!(left("POST", "reload?dry_run=true", &Value::Null), nothing);
+}
+
+/// A default that no text has is written down before it is changed, which is no change of its own.
+#[test]
+fn a_default_sink_that_was_paused_is_a_default_again() {
+    let service = Service::start(&config(""));
+    let pause = change(&service, "POST", "sinks/default/pause", &Value::Null);
+    assert_eq!(pause.1["not_in_file"], json!(["sink default"]), "{pause:?}");
+    let resume = change(&service, "POST", "sinks/default/resume", &Value::Null);
+    assert_eq!((resume.0, &resume.1["not_in_file"]), (200, &json!([])), "{resume:?}");
+    assert_eq!(
+        get(&service, "config/part?of=sink%20default")["keys"],
+        json!({ "filters": "#", "topic": "mqtt-messages" })
+    );
+}
+
+/// The keys of a part that are written, and no default; `put` takes them back.
+#[test]
+fn what_is_written_of_a_part_is_shown() {
+    let rest = format!(
+        "{ONE}[[listener]]\nbind = \"127.0.0.1:0\"\n[bridge.far]\nurl = \"mqtt://127.0.0.1:1\"\n[[bridge.far.in]]\nfilters = \"f/#\"\n"
+    );
+    let service = Service::start(&config(&rest));
+    let keys = |part: &str, name: &str| get(&service, &format!("config/part?of={part}%20{name}"))["keys"].clone();
+    let one = json!({ "filters": ["1/#"], "topic": "one" });
+    assert_eq!(keys("sink", "one"), one);
+    assert_eq!(keys("bridge", "far"), json!({ "url": "mqtt://127.0.0.1:1", "in": [{ "filters": "f/#" }] }));
+    assert_eq!(keys("sink", "nobody"), Value::Null);
+    let same = change(&service, "PUT", "sinks/one", &one);
+    assert_eq!((same.0, applied(&same), &same.1["not_in_file"]), (200, vec![], &json!([])));
+    // Those of the API are among them.
+    change(&service, "POST", "sinks/one/pause", &Value::Null);
+    assert_eq!(keys("sink", "one"), json!({ "filters": ["1/#"], "topic": "one", "paused": true }));
+    let (text, _) = crate::sources_admin::forebay(&service, &["config", "part", "sink", "one"]);
+    assert_eq!(text, "filters = [\"1/#\"]\ntopic = \"one\"\npaused = true\n");
+    let (text, is_ok) = crate::sources_admin::forebay(&service, &["config", "part", "sink", "nobody"]);
+    assert!(!is_ok && text.contains("there is no sink \"nobody\""), "{text}");
+    assert_eq!(keys("nothing", "one"), Value::Null);
+    let url = "/api/v1/config/part?of=sink%20one";
+    let (head, _) = crate::support::service::http(service.control(), "GET", url, "X-Test: 1", "").expect("an answer");
+    assert!(head.contains(" 401 "), "it may hold logins: {head}");
+}
+
+/// A change of one part comes with its own warnings, and not with those that the file has anyhow.
+#[test]
+fn a_change_has_the_warnings_that_it_brings() {
+    let warned = "[[sink]]\nname = \"warned\"\nfilters = \"w/#\"\ntopic = \"w\"\nkey = \"{clientid}\"\n";
+    let service = Service::start(&config(&format!("{ONE}{warned}")));
+    let warnings = |answer: &(u16, Value)| answer.1["warnings"].as_array().map(Vec::len);
+    let of_file = change(&service, "POST", "reload?dry_run=true", &Value::Null);
+    assert_eq!(warnings(&of_file), Some(1), "{of_file:?}");
+    let paused = change(&service, "POST", "sinks/one/pause", &Value::Null);
+    assert_eq!((paused.0, warnings(&paused)), (200, Some(0)), "{paused:?}");
+    let other = json!({ "filters": "o/#", "topic": "o", "key": "{clientid}" });
+    let brings = change(&service, "PUT", "sinks/other?dry_run=true", &other);
+    assert_eq!((brings.0, warnings(&brings)), (200, Some(1)), "{brings:?}");
+    // What is known moves to another place where something before it goes.
+    let gone = change(&service, "DELETE", "sinks/one", &Value::Null);
+    assert_eq!((gone.0, warnings(&gone)), (200, Some(0)), "{gone:?}");
+}
+
 /// The lag of a sink is the age of its oldest record that Kafka does not have.
 #[test]
 fn a_sink_says_how_far_behind_it_is() {

@@ -195,6 +195,16 @@ fn tabs_share_a_stream_and_keep_what_was_typed() {
     browse("dashboard_tabs.mjs", &service, [&writer, &reader], &[]);
 }
 
+/// Without a configuration file and without tokens: what is said of both, and the login.
+#[test]
+fn a_service_without_a_file_has_pages() {
+    let free = "127.0.0.1:0";
+    let options = ["--listen", free, "--control", free, "--embedded", free, "--shards", "1", "--no-pin"];
+    let service = Service::start_with("", &options, &[]);
+    let token = fs::read_to_string(service.token_file()).expect("a token");
+    browse("dashboard_bare.mjs", &service, [token.trim(), ""], &[]);
+}
+
 /// Each page of the navigation, and the page of one thing where there is one, is looked at by `looks` of `tests/node/browser.mjs`: in both themes,
 /// on a desktop, on a phone and at 200 %, with axe, and nothing in the console.
 #[test]

@@ -45,14 +45,16 @@ impl Service {
         Self::start_with(config, &[], &[])
     }
 
-    /// The same with more arguments, and variables of the environment.
+    /// The same with more arguments, and variables of the environment. Without any text there is no file, and the data is in `$DIR/data` by an option.
     pub fn start_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let more = (arguments, variables);
         let dir = super::temp_dir();
         let text = config.replace("$DIR", &dir.path().display().to_string());
-        fs::write(dir.path().join("forebay.toml"), text).expect("the configuration can be written");
+        if !text.is_empty() {
+            fs::write(dir.path().join("forebay.toml"), text).expect("the configuration can be written");
+        }
         let child = spawn(dir.path(), &more);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut service = Self { dir, child, log_start: 0, mqtt: nowhere, control: nowhere, embedded: None, more };
@@ -261,9 +263,11 @@ pub fn sum(page: &str, name: &str) -> Option<f64> {
 
 fn spawn(dir: &Path, (arguments, variables): &(Vec<String>, Vec<(String, String)>)) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("forebay.log")).expect("the log can be created");
+    let file = dir.join("forebay.toml");
+    let (option, value) = if file.exists() { ("--config", file) } else { ("--data-dir", dir.join("data")) };
     program()
-        .args(["run", "--config"])
-        .arg(dir.join("forebay.toml"))
+        .args(["run", option])
+        .arg(value)
         .args(arguments)
         .env("NO_COLOR", "1")
         .envs(variables.iter().map(|(name, value)| (name, value)))

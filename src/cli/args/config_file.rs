@@ -1,4 +1,4 @@
-//! Options of `forebay config file` and `forebay config put`.
+//! Options of `forebay config file`, `forebay config put` and `forebay config part`.
 
 use std::path::PathBuf;
 
@@ -36,4 +36,20 @@ pub struct ConfigPutArgs {
     /// Only say what is wrong with it, or what would change
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Options of `forebay config part`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigPartArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Section of the configuration
+    #[arg(value_name = "SECTION", value_parser = ["sink", "source", "rule", "bridge", "kafka", "listener"])]
+    pub section: String,
+
+    /// Name of the part; of a listener its `bind`
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }

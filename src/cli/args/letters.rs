@@ -94,6 +94,10 @@ pub struct LettersSendArgs {
     #[arg(long, value_name = "REASON", requires = "up_to")]
     pub reason: Option<String>,
 
+    /// With --up-to: send at most this number in a second
+    #[arg(long, value_name = "N", requires = "up_to", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub per_second: Option<u32>,
+
     /// Send letters once more that were sent again before
     #[arg(long, conflicts_with = "up_to")]
     pub repeat: bool,

@@ -15,7 +15,7 @@ pub enum SinkAction {
     Put,
     /// Remove it; records that it holds are still written
     Delete,
-    /// Show the record that it would make of a message (`--topic`, `--payload`)
+    /// Show the record that it would make of a message (`--topic`, `--payload`, `--client-id`)
     Test,
     /// Show its dead letters that are in a file, the newest first
     DeadLetters,
@@ -43,6 +43,10 @@ pub struct SinksArgs {
     /// With test: payload of the message
     #[arg(long, value_name = "TEXT", requires = "topic", default_value = "", hide_default_value = true)]
     pub payload: String,
+
+    /// With test: client ID of the message
+    #[arg(long, value_name = "ID", requires = "topic", default_value = "", hide_default_value = true)]
+    pub client_id: String,
 
     /// How it is changed.
     #[command(flatten)]

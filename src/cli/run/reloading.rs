@@ -18,7 +18,8 @@ use super::trials::beside;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
 use crate::control::{
-    AuthAnswer, AuthAsk, FileAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted,
+    AuthAnswer, AuthAsk, FileAnswer, KeysAnswer, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens,
+    Wanted,
 };
 use crate::dapr::{Bring, Brought, BroughtAnswer, NotBrought};
 use crate::metrics::event::{Event as Said, Field, Kind};
@@ -89,7 +90,12 @@ impl Reloads for ByMainThread {
     }
 
     fn file(&self, answer: FileAnswer) -> bool {
-        self.0.send(Event::File(answer)).is_ok()
+        self.0.send(Event::Look(Box::new(move |reload: &Reload| answer(reload.shown_file())))).is_ok()
+    }
+
+    fn written(&self, of: Part, name: String, answer: KeysAnswer) -> bool {
+        let look = move |reload: &Reload| answer(reload.written(part(of), &name));
+        self.0.send(Event::Look(Box::new(look))).is_ok()
     }
 
     fn auth_files(&self, name: String, ask: AuthAsk, answer: AuthAnswer) -> bool {
@@ -104,22 +110,26 @@ impl Reloads for ByMainThread {
     }
 }
 
-/// The edit in the configuration's terms.
-fn edit(part: Part, name: String, to: To) -> Edit {
-    let part = match part {
+/// The part in the configuration's terms.
+fn part(of: Part) -> config::Part {
+    match of {
         Part::Sink => config::Part::Sink,
         Part::Source => config::Part::Source,
         Part::Rule => config::Part::Rule,
         Part::Bridge => config::Part::Bridge,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
-    };
+    }
+}
+
+/// The edit in the configuration's terms.
+fn edit(of: Part, name: String, to: To) -> Edit {
     let to = match to {
         To::Entry(keys) => config::To::Entry(keys),
         To::Keys(keys) => config::To::Keys(keys),
         To::Removed => config::To::Removed,
     };
-    Edit { part, name, to }
+    Edit { part: part(of), name, to }
 }
 
 /// The steps that follow once all shards have a change.
@@ -151,7 +161,7 @@ impl Service {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let closes = proposal.change.closes.clone();
-                let is_new = proposal.is_new;
+                let (is_new, also) = (proposal.is_new, proposal.also.clone());
                 // Only the asker hears of it.
                 let disconnected_clients = if wish.is_some() { self.would_go(&proposal, &edge)? } else { None };
                 let said = Reloaded {
@@ -159,6 +169,7 @@ impl Service {
                     applied,
                     needs_restart,
                     not_in_file,
+                    also,
                     warnings,
                     closes,
                     disconnected_clients,
@@ -208,17 +219,8 @@ impl Service {
         let tokens = tokens(&self.config)?;
         proposal.change.applied = edge::changed(&self.config, &self.edge.in_force, &edge);
         let span = self.tracer.span("reload", None);
-        let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
-        let said = Reloaded {
-            dry_run: false,
-            applied,
-            needs_restart: Vec::new(),
-            not_in_file,
-            warnings,
-            closes: Vec::new(),
-            disconnected_clients: None,
-            is_new: false,
-        };
+        let (not_in_file, applied) = (proposal.not_in_file(), proposal.change.applied.clone());
+        let said = Reloaded { applied, not_in_file, ..Reloaded::default() };
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 

@@ -108,7 +108,7 @@ impl Service {
                     Event::Signal(Signal::Reload)
                     | Event::Reload(_)
                     | Event::WouldBe(_)
-                    | Event::File(_)
+                    | Event::Look(_)
                     | Event::KeySet
                     | Event::Prepared(_)
                     | Event::Taken(..),

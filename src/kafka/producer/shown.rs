@@ -1,10 +1,10 @@
 //! Partitions as an operator sees them. Looked for when somebody asks.
 
+use super::Producer;
 use super::batch::Batch;
 use super::partition::Partition;
 use super::row_log::RowRun;
 use super::topic::Topic;
-use super::{Key, Producer};
 use crate::kafka::types::{NodeId, SinkId};
 use crate::runtime::seam::Monotonic;
 
@@ -34,7 +34,7 @@ pub struct Shown {
 }
 
 impl Producer {
-    /// Partitions of a sink's topics, from a place among all of them on, each with its topic. Those that have never had a row are left out.
+    /// All partitions of a sink's topics, each with its topic. A topic is known once it has had a row.
     ///
     /// # Panics
     /// If there is no such sink.
@@ -43,10 +43,7 @@ impl Producer {
         topics.sort_unstable_by(|a, b| self.topics[*a].name.cmp(&self.topics[*b].name));
         topics.into_iter().flat_map(move |index| {
             let topic = &self.topics[index];
-            let placed = topic.partitions.iter().enumerate().filter_map(move |(number, partition)| {
-                let key = Key { topic: index, partition: u32::try_from(number).ok()? };
-                (partition.log_next.is_some() || partition.has_rows()).then(|| partition.shown(key.partition, now))
-            });
+            let placed = (0..).zip(&topic.partitions).map(move |(number, partition)| partition.shown(number, now));
             topic.shown_unplaced().into_iter().chain(placed).map(move |shown| (&*topic.name, shown))
         })
     }
@@ -74,10 +71,6 @@ impl Topic {
 }
 
 impl Partition {
-    fn has_rows(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| !work.queue.is_empty()) || self.spooled.is_some()
-    }
-
     fn shown(&self, number: u32, now: Monotonic) -> Shown {
         let queue = self.work.iter().flat_map(|work| work.queue.iter());
         let (in_memory, bytes) = rows_of(queue.clone());

@@ -7,7 +7,7 @@ import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
 import { PRESETS, kindOf, read, sentence, show } from '../../../dashboard/fields.js';
 import { between, graph, seriesOf, steps, way } from '../../../dashboard/flow.js';
 import { EXAMPLES, SAMPLE, context, kindOf as kindOfSql } from '../../../dashboard/sql.js';
-import { bytes, count, parts, rate, seconds, visible } from '../../../dashboard/text.js';
+import { bytes, count, many, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
 test('keys as TOML', () => {
   assert.equal(
@@ -27,6 +27,7 @@ test('a sentence of the schema stands alone', () => {
   assert.equal(sentence('Templates are over the output of the rule: see below. A `_` is kept.'), 'Templates are over the output of the rule. A `_` is kept.');
   assert.equal(sentence('A JSON object, see below.'), 'A JSON object.');
   assert.equal(sentence('All templates: see [SQL.md](SQL.md#republishing). Not by variables of the environment.'), 'All templates.');
+  assert.equal(sentence('All files are PEM. See [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change holds.'), 'All files are PEM. A change holds.');
   assert.equal(sentence('Clients see below what they may: seen [here](X.md).'), 'Clients see below what they may: seen here.');
 });
 
@@ -145,6 +146,7 @@ test('mistakes stand at their line', () => {
   assert.deepEqual(at('configuration: sink[0].headers.a: unknown variable `${n}`'), [4]);
   assert.deepEqual(at('configuration: sink[0].kafka: is required\nsomething else'), [0, 0]);
   assert.equal(mistakes(text, 'line 3, column 5: extra `=`')[0].what, 'extra `=`');
+  assert.equal(mistakes(text, 'configuration: sink[3].lingr: unknown key')[0].what, 'sink[3].lingr: unknown key');
   const of = (detail, name) => mistakes('sasl = {}\n', detail, name).map(({ line, key }) => [line, key])[0];
   assert.deepEqual(of('configuration: kafka.sasl.sasl.username: is required', 'sasl'), [1, 'sasl']);
   assert.deepEqual(of('configuration: kafka.my.own.bootstrap: is required', 'my.own'), [0, 'bootstrap']);
@@ -161,5 +163,6 @@ test('what is not seen is shown by its code, and what is long is cut', () => {
 test('numbers have their unit, and none is NaN', () => {
   assert.deepEqual([bytes(0), bytes(999), bytes(1000), bytes(1 << 20), bytes(NaN)], ['0 B', '999 B', '0.98 KiB', '1 MiB', '–']);
   assert.deepEqual([seconds(0), seconds(0.0005), seconds(0.05), seconds(1), seconds(90), seconds(3600), seconds(90_061)], ['0 s', '500 µs', '50 ms', '1 s', '90 s', '1 h 0 min', '1 d 1 h']);
+  assert.deepEqual([many(1, 'record'), many(1200, 'record'), many(undefined, 'record'), many(1, 'client is', 'clients are')], ['1 record', '1,200 records', '– records', '1 client is']);
   assert.deepEqual([count(1234), count(undefined), rate(0), rate(12.34), rate(2e7)], ['1,234', '–', '0/s', '12.3/s', '20 M/s']);
 });
