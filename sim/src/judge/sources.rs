@@ -273,7 +273,7 @@ impl World {
             None => {}
             Some(_) if copy.dup => {}
             // A record that is read again is another message to its subscribers.
-            Some(_) if first_life < life && offset < floor && !is_late => {
+            Some(_) if first_life < life && offset < floor && !is_late && !is_doubtful => {
                 return Err((
                     "again",
                     format!("at offset {offset}, and {floor} was committed when the process started"),
