@@ -123,8 +123,8 @@ wrong! {
     OthersStayOpen, Seed(Broker, 8), { fn closes_others(&self) -> bool { false } }
     SyncedWhenSent, Seed(Broker, 14), { fn waits_for_kafka(&self) -> bool { false } }
     MovesOnAtOnce, Seed(Broker, 23), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
-    RepeatsUnderOtherIdentity, Seed(Broker, 0), { fn keeps_identity(&self) -> bool { false } }
-    ForgetsWhoRepeats, Seed(Broker, 0), { fn restores_packet_ids(&self) -> bool { false } }
+    RepeatsUnderOtherIdentity, Seed(Broker, 5), { fn keeps_identity(&self) -> bool { false } }
+    ForgetsWhoRepeats, Seed(Broker, 2), { fn restores_packet_ids(&self) -> bool { false } }
     SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
     EndsCopiesAtOnce, Seed(Broker, 10), { fn may_end_copy(&self, _: bool) -> bool { true } }
     GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
