@@ -121,8 +121,8 @@ wrong! {
     ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }
     OthersStayOpen, Seed(Broker, 8), { fn closes_others(&self) -> bool { false } }
-    SyncedWhenSent, Seed(Broker, 14), { fn waits_for_kafka(&self) -> bool { false } }
-    MovesOnAtOnce, Seed(Broker, 23), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
+    SyncedWhenSent, Seed(Broker, 10), { fn waits_for_kafka(&self) -> bool { false } }
+    MovesOnAtOnce, Seed(Broker, 7), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     RepeatsUnderOtherIdentity, Seed(Broker, 5), { fn keeps_identity(&self) -> bool { false } }
     ForgetsWhoRepeats, Seed(Broker, 2), { fn restores_packet_ids(&self) -> bool { false } }
     SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
