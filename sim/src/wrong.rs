@@ -130,7 +130,7 @@ wrong! {
     GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
-    CopiesUnanswered, Seed(Broker, 7), { fn waits_for_copy(&self) -> bool { false } }
+    CopiesUnanswered, Seed(Broker, 55), { fn waits_for_copy(&self) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }
