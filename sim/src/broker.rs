@@ -430,6 +430,7 @@ impl World {
             return;
         }
         let Some(process) = self.process.take() else { return };
+        self.note_too_large();
         // Nobody has that number until the next one starts.
         let life = std::mem::replace(&mut self.life, u32::MAX);
         self.note(|| format!("process {life} stands still"));

@@ -204,7 +204,12 @@ impl World {
         self.damaged = true;
         self.judge.excused.extend(0..self.messages.len() as u32);
         self.sessions_may_be_gone();
-        let life = self.life;
+        // A start that is under way reads the log as it is now.
+        let life = match &self.process {
+            Some(process) if process.has_started() => self.life,
+            Some(_) => self.life.saturating_sub(1),
+            None => self.broker.last_life(),
+        };
         for subscriber in &mut self.subscribers {
             subscriber.doubt(life);
             subscriber.process_ended(true);

@@ -279,9 +279,10 @@ impl World {
         let is_lost = kafka.cut_log(SESSIONS, log, batches);
         let end = kafka.topics[SESSIONS].partitions[log].end();
         self.broker.owners.retain(|owner| owner.log != log || owner.from < end);
+        // What a start has written and waits for may be gone as well.
+        self.starts_begin_again();
         if is_lost {
             self.broker.was_cut = true;
-            self.starts_begin_again();
             self.sessions_in_doubt();
         }
     }

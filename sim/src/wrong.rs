@@ -121,16 +121,16 @@ wrong! {
     ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }
     OthersStayOpen, Seed(Broker, 8), { fn closes_others(&self) -> bool { false } }
-    SyncedWhenSent, Seed(Broker, 14), { fn waits_for_kafka(&self) -> bool { false } }
-    MovesOnAtOnce, Seed(Broker, 23), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
-    RepeatsUnderOtherIdentity, Seed(Broker, 0), { fn keeps_identity(&self) -> bool { false } }
-    ForgetsWhoRepeats, Seed(Broker, 0), { fn restores_packet_ids(&self) -> bool { false } }
+    SyncedWhenSent, Seed(Broker, 10), { fn waits_for_kafka(&self) -> bool { false } }
+    MovesOnAtOnce, Seed(Broker, 7), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
+    RepeatsUnderOtherIdentity, Seed(Broker, 5), { fn keeps_identity(&self) -> bool { false } }
+    ForgetsWhoRepeats, Seed(Broker, 2), { fn restores_packet_ids(&self) -> bool { false } }
     SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
     EndsCopiesAtOnce, Seed(Broker, 10), { fn may_end_copy(&self, _: bool) -> bool { true } }
     GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
-    CopiesUnanswered, Seed(Broker, 7), { fn waits_for_copy(&self) -> bool { false } }
+    CopiesUnanswered, Seed(Broker, 55), { fn waits_for_copy(&self) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }

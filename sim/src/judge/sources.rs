@@ -147,12 +147,22 @@ impl World {
             for commit in new {
                 self.note(|| format!("{commit:?}"));
                 self.sources.judged.is_late |= commit.late;
+                self.lower_floor(&commit);
                 self.judge_commit(cluster, &commit);
                 self.judge_copied(&commit);
                 self.judge_commit_of_instance(&commit);
             }
         }
         self.sources.judged.commits = seen;
+    }
+
+    /// With `[broker]` a process reads again from the positions of its slots, and commits as it does: one that stood still may do so while its successor
+    /// begins, which then reads from there.
+    fn lower_floor(&mut self, commit: &Commit) {
+        let floor = self.sources.judged.floor.get_mut(&(commit.topic.clone(), commit.partition));
+        if let Some(floor) = floor.filter(|_| self.settings.broker.is_some()) {
+            *floor = commit.offset.min(*floor);
+        }
     }
 
     fn judge_commit(&mut self, cluster: usize, commit: &Commit) {
@@ -273,7 +283,7 @@ impl World {
             None => {}
             Some(_) if copy.dup => {}
             // A record that is read again is another message to its subscribers.
-            Some(_) if first_life < life && offset < floor && !is_late => {
+            Some(_) if first_life < life && offset < floor && !is_late && !is_doubtful => {
                 return Err((
                     "again",
                     format!("at offset {offset}, and {floor} was committed when the process started"),

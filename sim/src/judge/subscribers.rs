@@ -235,6 +235,7 @@ impl World {
     /// The process has ended. What it had in memory alone, as a log had no room, may be lost: of messages that were answered then the disks
     /// tell which these are.
     pub(crate) fn note_unstored(&mut self) {
+        self.note_too_large();
         if self.judge.tight.is_empty() {
             return;
         }
@@ -252,6 +253,20 @@ impl World {
             self.judge
                 .unstored
                 .extend(missing.into_iter().filter(|number| !stored.contains(number)).map(|n| (index, n)));
+        }
+    }
+
+    /// The process has ended, or another one replaces it. With `[broker]` a message that no entry of the log takes waits in memory alone for a client that
+    /// has left since: no record stays open for it.
+    pub(crate) fn note_too_large(&mut self) {
+        let Some(broker) = self.settings.broker else { return };
+        for (index, subscriber) in self.subscribers.iter().enumerate().filter(|(_, one)| one.kept) {
+            let is_lost = |(number, message): &(u32, &Message)| {
+                let was_away = !subscriber.is_greeted() || subscriber.greeted_at > message.sent_at;
+                was_away && broker.is_too_large(message.payload.len()) && !subscriber.ledger.has(*number)
+            };
+            let lost = (0..).zip(&self.messages).filter(is_lost);
+            self.judge.unstored.extend(lost.map(|(number, _)| (index, number)));
         }
     }
 

@@ -459,7 +459,7 @@ impl Cluster {
         let topic = self.topics.get_mut(name).expect("it was there");
         topic.partitions[index].append(place, &mut entry);
         let append_ms = (topic.holds == Holds::Sessions).then_some(entry.max_timestamp);
-        entry.bytes = Bytes::from(stored(records, (entry.base_offset, -1), append_ms));
+        entry.bytes = Bytes::from(stored(records, (entry.base_offset, entry.leader_epoch), append_ms));
         for row in &entry.rows {
             self.rows.entry((row.message, row.sink)).or_default().push(place);
         }

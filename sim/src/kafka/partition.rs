@@ -126,7 +126,10 @@ impl Partition {
         let has = self.has.get(&leader).copied().unwrap_or(0).max(self.high);
         let keep = self.entries.partition_point(|place| all[*place].end() <= has);
         let lost = self.entries.split_off(keep);
-        self.end = self.entries.last().map_or(0, |place| all[*place].end());
+        // The last batches that are there need not be the last that were written: the cleaner has been over them.
+        if let Some(first) = lost.first() {
+            self.end = all[*first].base_offset;
+        }
         self.high = self.high.min(self.end);
         self.has.values_mut().for_each(|has| *has = (*has).min(self.end));
         self.has.insert(leader, self.end);

@@ -39,6 +39,11 @@ pub struct BrokerPlan {
 }
 
 impl BrokerPlan {
+    /// Whether no entry of a log takes a message for sessions with a payload of this size: an eighth of a segment, less the room of other records.
+    pub(crate) const fn is_too_large(&self, payload: usize) -> bool {
+        payload as u64 + (4 << 10) + 512 > self.segment_bytes / 8
+    }
+
     /// Its tables in the configuration.
     pub(super) fn text(&self, text: &mut String) {
         let _ = writeln!(

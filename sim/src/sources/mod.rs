@@ -305,6 +305,8 @@ impl World {
     /// All is read and acknowledged, and stays so when the process ends once more.
     pub(crate) fn sources_come_to_rest(&mut self) {
         self.hear_nothing_more();
+        // A process that began in the last moment reads again from the positions of its slots, and its commits go back for that.
+        self.run_until_over();
         self.judge_sources();
         self.judge_queues();
         self.judge_retained_topic();

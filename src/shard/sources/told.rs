@@ -90,7 +90,12 @@ impl Sources {
                     numbers.count_source(reader.source, M::Resets, 1);
                     let at = Place { offset: to, leader_epoch: -1 };
                     reader.is_sought = false;
-                    reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
+                    let window = reader.window.get_or_insert_with(|| Window::new(at));
+                    if why == WhyReset::Truncated && to < from {
+                        window.goes_back(at)
+                    } else {
+                        window.restart(at)
+                    }
                     if to < from || why == WhyReset::Recreated {
                         reader.of_route.iter_mut().for_each(OfRoute::is_wanted_anew);
                     }

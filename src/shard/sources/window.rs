@@ -150,6 +150,19 @@ impl Window {
         self.next.offset = self.next.offset.max(offset);
     }
 
+    /// Reading goes back: the log has lost the records from there on. Those before stay open.
+    pub(super) fn goes_back(&mut self, at: Place) {
+        for record in self.records.iter_mut().filter(|record| record.offset >= at.offset) {
+            self.parked -= usize::from(matches!(record.state, State::Parked(_)));
+            record.state = State::Over;
+        }
+        self.next = at;
+        self.drop_over();
+        if self.records.is_empty() {
+            self.epoch_before = at.leader_epoch;
+        }
+    }
+
     /// Reading goes on elsewhere, in a log that has none of the records.
     pub(super) fn restart(&mut self, at: Place) {
         self.first = self.next_number();
@@ -324,6 +337,26 @@ mod tests {
         let new = open(&mut window, 0, 1);
         window.settle(old, true, &KEPT);
         assert_eq!((window.low(&KEPT).offset, new), (0, old.wrapping_add(1)));
+    }
+
+    #[test]
+    fn what_lies_before_the_end_of_a_cut_log_stays_open() {
+        let mut window = Window::new(at(10));
+        let numbers = [10, 11, 12].map(|offset| open(&mut window, offset, 1));
+        let unwanted = open(&mut window, 13, 0);
+        window.park(unwanted, parked());
+        window.goes_back(at(12));
+        assert_eq!((window.low(&KEPT).offset, window.next_offset(), window.parked()), (10, 12, 0));
+        let new = open(&mut window, 12, 1);
+        window.settle(numbers[2], true, &KEPT);
+        for number in &numbers[..2] {
+            window.settle(*number, true, &KEPT);
+        }
+        assert_eq!(window.low(&KEPT).offset, 12, "an answer for the lost record says nothing of the new one");
+        window.settle(new, true, &KEPT);
+        assert_eq!((window.low(&KEPT), window.bytes(), window.is_empty()), (at(13), 0, true));
+        window.goes_back(at(9));
+        assert_eq!(window.low(&KEPT), at(9));
     }
 
     #[test]

@@ -248,8 +248,12 @@ impl Given {
                     }
                 }
                 Reads::Anew => {
-                    let anew = Position { below: offset, ..Position::default() };
-                    slot.positions.entry(of).and_modify(|position| *position = anew);
+                    let low = known.map_or(offset, |(_, low)| low);
+                    slot.positions.entry(of).and_modify(|position| {
+                        // What its sessions have not been given yet of the records before is in the log still.
+                        let below = offset.min(position.below.max(low));
+                        *position = Position { below, ..Position::default() };
+                    });
                 }
             }
             // A slot that has come waits for this: records read from here are for it.

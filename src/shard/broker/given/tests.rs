@@ -142,6 +142,20 @@ fn what_is_wanted_anew_comes_to_everybody() {
     assert_eq!(said(&mut given, 1).0, 4);
 }
 
+/// The log of a partition was cut behind a message that is not given out yet.
+#[test]
+fn a_position_does_not_pass_what_lies_before_a_cut() {
+    let mut given = begun(0);
+    for offset in 0..6 {
+        given.begins(hand(offset));
+    }
+    [0, 1, 3, 4, 5].into_iter().for_each(|offset| given.is_over(at(offset)));
+    given.reads(at(4), Reads::Anew);
+    assert_eq!(said(&mut given, 1).0, 2);
+    given.is_over(at(2));
+    assert_eq!(said(&mut given, 1).0, 4);
+}
+
 #[test]
 fn a_slot_without_a_position_gets_what_comes() {
     let mut given = begun(0);
