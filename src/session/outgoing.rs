@@ -204,6 +204,23 @@ impl Outgoing {
         self.drop_while(|_, dropped| dropped < most)
     }
 
+    /// Drops at most this many of the oldest copies that only memory has, and that keep records open.
+    pub(super) fn drop_unlogged(&mut self, most: usize) -> usize {
+        let (mut dropped, mut at) = (0, self.open);
+        while dropped < most && at < self.items.len() {
+            looks_at_one();
+            match self.items[at].may_go_unlogged().then(|| self.drop_queued(at)).flatten() {
+                Some(gone) => {
+                    gone.body.iter().for_each(|body| body.meets());
+                    self.dropped.push(gone.body.as_ref());
+                    dropped += 1;
+                }
+                None => at += 1,
+            }
+        }
+        dropped
+    }
+
     /// The level of the copies that wait.
     pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
         let (messages, bytes) = self.waiting.bounded();
@@ -240,10 +257,11 @@ impl Outgoing {
             || self.items.front().is_some_and(|first| first.number < self.noted)
     }
 
-    /// Puts a copy behind all others, if there is room.
-    fn queue(&mut self, copy: Copy, body: Rc<Body>, bounds: QueueBounds) -> Handed {
+    /// Puts a copy behind all others, if there is room. `is_away`: the bounds of the queue are for all copies.
+    fn queue(&mut self, copy: Copy, body: Rc<Body>, (bounds, is_away): (QueueBounds, bool)) -> Handed {
         let bytes = body.packet().len();
-        let is_full = |outgoing: &Self| !body.is_windowed() && outgoing.is_full(bytes, bounds);
+        let is_bounded = is_away || !body.is_windowed();
+        let is_full = |outgoing: &Self| is_bounded && outgoing.is_full(bytes, bounds);
         if bounds.drops_newest && is_full(self) {
             return Handed::Dropped;
         }
@@ -659,13 +677,17 @@ impl Session {
             all.moves(bytes, None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
         }
-        outgoing.queue(copy, body(), bounds)
+        outgoing.queue(copy, body(), (bounds, self.conn.is_none()))
     }
 
     /// Whether its queue has no room for a message of this size.
     #[must_use]
     pub fn is_queue_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_full(bytes, bounds))
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            let sent = if bounds.counts_sent { outgoing.open_bytes } else { 0 };
+            let is_over = || sent > 0 && sent + outgoing.waiting.bounded().1 + bytes > bounds.bytes;
+            outgoing.is_full(bytes, bounds) || is_over()
+        })
     }
 
     /// Whether anything waits that may be sent.
