@@ -1,5 +1,6 @@
 //! How long a queue is, as a part of what it may hold.
 
+use super::outgoing::Outgoing;
 use super::{QueueBounds, Session};
 
 /// Levels: one more is twice as much. At 0 a queue holds less than a two-thousandth of what it may.
@@ -65,9 +66,9 @@ impl Session {
         self.outgoing.as_deref_mut().map_or(0, |outgoing| outgoing.drop_oldest(most))
     }
 
-    /// Drops up to `most` of the oldest copies that only memory has, and that keep records open for its client, which is away. Returns how many.
-    pub fn drop_unlogged(&mut self, most: usize) -> usize {
-        self.outgoing.as_deref_mut().map_or(0, |outgoing| outgoing.drop_unlogged(most))
+    /// Drops the copies that only memory has, and that keep records open for its client, which is away.
+    pub fn drop_unlogged(&mut self) {
+        self.outgoing.as_deref_mut().into_iter().for_each(Outgoing::drop_unlogged);
     }
 }
 

@@ -204,21 +204,18 @@ impl Outgoing {
         self.drop_while(|_, dropped| dropped < most)
     }
 
-    /// Drops at most this many of the oldest copies that only memory has, and that keep records open.
-    pub(super) fn drop_unlogged(&mut self, most: usize) -> usize {
-        let (mut dropped, mut at) = (0, self.open);
-        while dropped < most && at < self.items.len() {
+    /// Drops the copies that only memory has, and that keep records open.
+    pub(super) fn drop_unlogged(&mut self) {
+        let mut at = self.open;
+        while at < self.items.len() {
             looks_at_one();
-            match self.items[at].may_go_unlogged().then(|| self.drop_queued(at)).flatten() {
-                Some(gone) => {
-                    gone.body.iter().for_each(|body| body.meets());
-                    self.dropped.push(gone.body.as_ref());
-                    dropped += 1;
-                }
-                None => at += 1,
+            if !self.items[at].may_go_unlogged() {
+                at += 1;
+            } else if let Some(gone) = self.drop_queued(at) {
+                gone.body.iter().for_each(|body| body.meets());
+                self.dropped.push(gone.body.as_ref());
             }
         }
-        dropped
     }
 
     /// The level of the copies that wait.

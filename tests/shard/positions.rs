@@ -20,7 +20,7 @@ pub(crate) fn started(slots: std::ops::Range<u16>, text: &str) -> World {
     started_under(&KEPT, slots, text)
 }
 
-fn started_under(rules: &'static dyn Rules, slots: std::ops::Range<u16>, text: &str) -> World {
+pub(crate) fn started_under(rules: &'static dyn Rules, slots: std::ops::Range<u16>, text: &str) -> World {
     let mut config = config::parse(&format!("{BROKER}qos = 2\n{text}"), "test.toml").expect("a configuration");
     // A group is more than this Kafka knows: each process reads from the beginning.
     config.sources[0].group = String::new();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ShardMetric as M, SourceMetric};
 use forebay::mqtt::packet::Version;
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 use forebay::shard::router::owner;
 
 use super::conformance::words;
-use super::positions::{connect, crash, started, subscribe};
+use super::positions::{connect, crash, started, started_under, subscribe};
 use super::slots::{heard, until};
 use super::world::World;
 
@@ -35,11 +36,6 @@ fn write(world: &mut World, topics: impl IntoIterator<Item = u8>) {
 fn is_read(world: &World) -> bool {
     let written = world.broker.readable[&(MESSAGES.to_owned(), 0)].len() as u64;
     world.source_number(0, SourceMetric::Records) == written
-}
-
-/// Lets all be read, and some time pass.
-fn read_all(world: &mut World) {
-    until(world, |world| is_read(world).then_some(()));
 }
 
 /// A kept session of a client that subscribes to this topic and leaves.
@@ -86,17 +82,24 @@ fn places(topics: &[u8], of: u8) -> Vec<usize> {
     (0..topics.len()).filter(|at| topics[*at] == of).collect()
 }
 
-/// Clients that are away have filled the log, each within its bounds: another one loses nothing for that, in a crash neither.
+/// Clients that are away have the log filled by now, each within the bounds of its queue, and one more, with a short queue, comes behind them: all of them, and the
+/// topics of records.
+fn filled(rules: &'static dyn Rules) -> (World, Vec<String>, Vec<u8>) {
+    let mut world = started_under(rules, 0..1, "");
+    let ids: Vec<String> = clients().take(5).collect();
+    ids.iter().zip(b"abcdt").for_each(|(id, topic)| absent(&mut world, id, *topic));
+    let long = b"abcd".iter().flat_map(|topic| [*topic; 28]);
+    let topics: Vec<u8> = long.chain([b't'; 10]).collect();
+    write(&mut world, topics.clone());
+    until(&mut world, |world| is_read(world).then_some(()));
+    (world, ids, topics)
+}
+
+/// Clients that are away have filled the log: another one loses nothing for that, in a crash neither.
 #[test]
 fn a_short_queue_loses_nothing_to_long_ones_of_clients_that_are_away() {
     for crashes in [false, true] {
-        let mut world = started(0..1, "");
-        let ids: Vec<String> = clients().take(5).collect();
-        ids.iter().zip(b"abcdt").for_each(|(id, topic)| absent(&mut world, id, *topic));
-        let long = b"abcd".iter().flat_map(|topic| [*topic; 28]);
-        let topics: Vec<u8> = long.chain([b't'; 10]).collect();
-        write(&mut world, topics.clone());
-        read_all(&mut world);
+        let (mut world, ids, topics) = filled(&KEPT);
         if crashes {
             crash(&mut world, 0..1, 2);
         }
@@ -113,6 +116,22 @@ fn a_short_queue_loses_nothing_to_long_ones_of_clients_that_are_away() {
         }
         assert_eq!((world.number(M::SlotsFull), world.number(M::StoredMessages)), (0, 0));
     }
+}
+
+#[derive(Debug)]
+struct HandedOnIsHad;
+impl Rules for HandedOnIsHad {
+    fn keeps_open(&self, _: bool) -> bool {
+        false
+    }
+}
+
+/// The rule is needed: where no record stays open for what the log has no room for, it is lost.
+#[test]
+fn without_its_rule_a_short_queue_loses_messages() {
+    let (mut world, ids, topics) = filled(&HandedOnIsHad);
+    let got = comes_back(&mut world, &ids[4]);
+    assert!(got.len() < places(&topics, b't').len(), "{got:?}");
 }
 
 /// A client that is connected and acknowledges nothing holds its partition back. What waits for it does not fill the log: another one, which is away, loses
@@ -149,11 +168,10 @@ fn what_was_sent_counts_in_the_bounds_of_a_queue() {
     write(&mut world, [b's'; 60]);
     // It reads all that it is sent, and acknowledges nothing.
     let mut came = Vec::new();
-    for _ in 0..100 {
-        world.advance(std::time::Duration::from_millis(20));
+    until(&mut world, |world| {
         came.extend(words(Version::V5, &world.sent(conn)));
-    }
-    assert!(is_read(&world));
+        is_read(world).then_some(())
+    });
     let in_log = world.number(M::StoredMessages);
     assert!((30..=50).contains(&in_log), "{in_log}");
     assert_eq!(take_all(&mut world, (conn, came)), (0..60).collect::<Vec<_>>());
@@ -171,7 +189,6 @@ fn a_log_full_of_sessions_holds_no_partition_back() {
     });
     assert!(is_full.is_some(), "the log is full");
     write(&mut world, [b't'; 3]);
-    read_all(&mut world);
     until(&mut world, |world| (world.number(M::CopiesQueueFull) == 3).then_some(()));
     until(&mut world, |world| (world.source_number(0, SourceMetric::Open) == 0).then_some(()));
     assert_eq!(world.number(M::SlotsFull), 0);

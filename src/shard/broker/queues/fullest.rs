@@ -34,7 +34,7 @@ pub(in crate::shard) struct Fullest {
     is_half: bool,
 }
 
-/// What is said of what goes.
+/// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str = "the shard has no room for more waiting messages: the oldest of a long queue go";
 
 /// Entries beyond twice the right ones before all are looked through.

@@ -92,7 +92,7 @@ impl Left {
         self.logs.values().filter(|of| of.shorten_at.is_some()).count()
     }
 
-    /// Whether queues are to be made shorter for a log that has no room: it has had none for a while, in which moves and acknowledgements may have made some.
+    /// Whether a log has had no room for a while, in which moves and acknowledgements may have made some: queues become shorter for it.
     pub(super) fn is_to_shorten(&mut self, log: u16, now: Monotonic) -> bool {
         let Some(of) = self.logs.get_mut(&log) else { return false };
         let is_due = of.shorten_at.is_some_and(|at| at <= now);

@@ -16,8 +16,9 @@ use super::super::events::second;
 use super::super::logs::{first_of, slot_of};
 use super::{MESSAGE_BYTES, Recipient};
 
-/// What is said of what goes.
-const NO_ROOM: &str = "the log of the client's slot has no room for more waiting messages: those of the longest queue go";
+/// `NO_ROOM` is the reason in the event of a dropped message.
+const NO_ROOM: &str =
+    "the log of the client's slot has no room for more waiting messages: those of the longest queue go";
 
 impl Broker {
     /// Whether copies of this session wait for its log, as its client is away: later ones wait, too.
@@ -55,32 +56,44 @@ impl Broker {
         let of_slot = all.filter(|key| number(key).is_some_and(|number| slot_of(number) == slot));
         let is_away = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.conn().is_none());
         let lengths = of_slot.map(|key| (key, self.queue_length(key)));
-        let (mut away, there): (BTreeMap<SessionKey, usize>, BTreeMap<_, _>) = lengths.partition(|(key, _)| is_away(key));
+        let (mut away, there): (BTreeMap<SessionKey, usize>, BTreeMap<_, _>) =
+            lengths.partition(|(key, _)| is_away(key));
         if there.values().sum::<usize>() > away.values().sum::<usize>() {
             return;
         }
         let enough = self.delivery.remembered().ended() + to_end;
-        let mut left = ROOM_DROPS_PER_TURN;
-        while left > 0 && self.delivery.remembered().ended() < enough {
-            let Some((&key, _)) = away.iter().max_by_key(|(_, length)| **length) else { return };
-            let Some(session) = self.sessions.get_mut(key) else { return };
-            let logged = session.drop_oldest(ROOM_DROPS_AT_ONCE);
-            // It has nothing in the log that could make room for what waits.
-            let dropped = if logged == 0 { session.drop_unlogged(left) } else { logged };
-            let gone = session.take_dropped();
-            if dropped == 0 {
+        let mut dropped = 0;
+        while dropped < ROOM_DROPS_PER_TURN {
+            let rest = enough.saturating_sub(self.delivery.remembered().ended());
+            let Some((&key, _)) = away.iter().max_by_key(|(_, length)| **length).filter(|_| rest > 0) else { break };
+            let at_once = ROOM_DROPS_AT_ONCE.min(rest.div_ceil(4));
+            let more = self.sessions.get_mut(key).map_or(0, |session| session.drop_oldest(at_once));
+            if more == 0 {
                 away.remove(&key);
                 continue;
             }
-            left = left.saturating_sub(dropped);
-            self.note_queue_later(now, key);
-            self.retained.note_dropped(key);
-            self.dropped_for_room(now, Whose::Session(key), (&gone, NO_ROOM));
+            dropped += more;
+            self.tell_shortened_for_slot(now, key);
             away.insert(key, self.queue_length(key));
+        }
+        if dropped == 0 && to_end > 0 {
+            // No queue can make room.
+            let waiting: Vec<SessionKey> = self.queues.left.waiting_for(slot).collect();
+            for key in waiting {
+                self.sessions.get_mut(key).into_iter().for_each(Session::drop_unlogged);
+                self.tell_shortened_for_slot(now, key);
+            }
         }
     }
 
-    /// Bytes of what a client was sent and has not acknowledged, and of what waits.
+    fn tell_shortened_for_slot(&mut self, now: Monotonic, key: SessionKey) {
+        let gone = self.sessions.get_mut(key).map(Session::take_dropped).unwrap_or_default();
+        self.note_queue_later(now, key);
+        self.retained.note_dropped(key);
+        self.dropped_for_room(now, Whose::Session(key), (&gone, NO_ROOM));
+    }
+
+    /// The bytes of all copies of a session, sent or not.
     fn queue_length(&self, key: SessionKey) -> usize {
         self.sessions.get(key).map_or(0, |session| session.on_its_way().1 + session.queued_bytes())
     }
