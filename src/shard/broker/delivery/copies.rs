@@ -375,8 +375,9 @@ impl Broker {
         let (bytes, bounds) = (super::packet_bytes(message.publish.topic, message.publish), self.queue_bounds(key));
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
-        let (is_there, is_full) = (session.conn().is_some(), session.is_queue_full(bytes, bounds));
-        let is_windowed = message.claim.is_some() && is_there && is_full;
+        let is_full = message.claim.is_some() && session.is_queue_full(bytes, bounds);
+        let is_there = session.conn().is_some();
+        let is_windowed = is_there && is_full;
         // One of a record of `[broker]` is in the log all the same, while that is not half full: a crash must not give it out a second time.
         let is_of_slot = message.claim.is_some()
             && copy.share.is_none()
