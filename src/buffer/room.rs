@@ -158,6 +158,18 @@ impl Buffer {
         if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
+    /// Whether what lives takes more than half of what the log can hold.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.log.is_half_full()
+    }
+
+    /// How many records have to end in a log that has no room, for it to have some.
+    #[must_use]
+    pub fn records_to_end(&self) -> usize {
+        usize::try_from(self.log.records_to_end()).unwrap_or(usize::MAX)
+    }
+
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
     #[must_use]
     pub const fn freed(&self) -> u64 {

@@ -200,7 +200,13 @@ impl Remembered {
     /// Whether some of those in the log are over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        !self.ended.borrow().is_empty()
+        self.ended() > 0
+    }
+
+    /// How many of those in the log are over.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.ended.borrow().len()
     }
 
     /// Takes out the numbers of messages in the log that are over.

@@ -1,5 +1,6 @@
 //! How long a queue is, as a part of what it may hold.
 
+use super::outgoing::Outgoing;
 use super::{QueueBounds, Session};
 
 /// Levels: one more is twice as much. At 0 a queue holds less than a two-thousandth of what it may.
@@ -64,6 +65,11 @@ impl Session {
     pub fn drop_oldest(&mut self, most: usize) -> usize {
         self.outgoing.as_deref_mut().map_or(0, |outgoing| outgoing.drop_oldest(most))
     }
+
+    /// Drops the copies that only memory has, and that keep records open for its client, which is away.
+    pub fn drop_unlogged(&mut self) {
+        self.outgoing.as_deref_mut().into_iter().for_each(Outgoing::drop_unlogged);
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_queue_twice_as_long_is_a_level_higher() {
-        let bounds = QueueBounds { messages: 2_048, bytes: 1 << 20, drops_newest: false };
+        let bounds = QueueBounds { messages: 2_048, bytes: 1 << 20, drops_newest: false, counts_sent: false };
         let level = |messages, bytes| Fill::level((messages, bytes), bounds);
         assert_eq!(
             [0, 1, 2, 3, 4, 1_023, 1_024, 2_047, 2_048, 9_999].map(|messages| level(messages, 0)),

@@ -68,8 +68,16 @@ impl Item {
     /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
     /// left its packet identifier there, and a window bounds the copies of records that stay open.
     pub(super) fn may_go(&self) -> bool {
+        !self.body.as_ref().is_some_and(|body| body.is_windowed()) && self.may_end()
+    }
+
+    /// Whether it is one that only memory has, with a record that stays open, and its client, which is away, may do without it.
+    pub(super) fn may_go_unlogged(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_claiming() && !body.is_stored()) && self.may_end()
+    }
+
+    fn may_end(&self) -> bool {
         match self.state {
-            _ if self.body.as_ref().is_some_and(|body| body.is_windowed()) => false,
             State::Queued => true,
             State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
             State::Unwritten | State::Received | State::GivenUp | State::Refused => false,

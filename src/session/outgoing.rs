@@ -204,6 +204,20 @@ impl Outgoing {
         self.drop_while(|_, dropped| dropped < most)
     }
 
+    /// Drops the copies that only memory has, and that keep records open.
+    pub(super) fn drop_unlogged(&mut self) {
+        let mut at = self.open;
+        while at < self.items.len() {
+            looks_at_one();
+            if !self.items[at].may_go_unlogged() {
+                at += 1;
+            } else if let Some(gone) = self.drop_queued(at) {
+                gone.body.iter().for_each(|body| body.meets());
+                self.dropped.push(gone.body.as_ref());
+            }
+        }
+    }
+
     /// The level of the copies that wait.
     pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
         let (messages, bytes) = self.waiting.bounded();
@@ -240,10 +254,11 @@ impl Outgoing {
             || self.items.front().is_some_and(|first| first.number < self.noted)
     }
 
-    /// Puts a copy behind all others, if there is room.
-    fn queue(&mut self, copy: Copy, body: Rc<Body>, bounds: QueueBounds) -> Handed {
+    /// Puts a copy behind all others, if there is room. `is_away`: the bounds of the queue are for all copies.
+    fn queue(&mut self, copy: Copy, body: Rc<Body>, (bounds, is_away): (QueueBounds, bool)) -> Handed {
         let bytes = body.packet().len();
-        let is_full = |outgoing: &Self| !body.is_windowed() && outgoing.is_full(bytes, bounds);
+        let is_bounded = is_away || !body.is_windowed();
+        let is_full = |outgoing: &Self| is_bounded && outgoing.is_full(bytes, bounds);
         if bounds.drops_newest && is_full(self) {
             return Handed::Dropped;
         }
@@ -659,13 +674,17 @@ impl Session {
             all.moves(bytes, None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
         }
-        outgoing.queue(copy, body(), bounds)
+        outgoing.queue(copy, body(), (bounds, self.conn.is_none()))
     }
 
     /// Whether its queue has no room for a message of this size.
     #[must_use]
     pub fn is_queue_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_full(bytes, bounds))
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            let sent = if bounds.counts_sent { outgoing.open_bytes } else { 0 };
+            let is_over = || sent > 0 && sent + outgoing.waiting.bounded().1 + bytes > bounds.bytes;
+            outgoing.is_full(bytes, bounds) || is_over()
+        })
     }
 
     /// Whether anything waits that may be sent.

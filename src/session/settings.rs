@@ -66,11 +66,13 @@ pub struct QueueBounds {
     pub bytes: usize,
     /// One more is dropped; else the oldest that was not sent is dropped for it.
     pub drops_newest: bool,
+    /// The bytes of what a client was sent and has not acknowledged count, too, while it is connected: the queue has a part of a log.
+    pub counts_sent: bool,
 }
 
 impl Default for QueueBounds {
     fn default() -> Self {
-        Self { messages: 10_000, bytes: 16 << 20, drops_newest: false }
+        Self { messages: 10_000, bytes: 16 << 20, drops_newest: false, counts_sent: false }
     }
 }
 

@@ -283,11 +283,23 @@ pub(super) fn session_log(
 /// `QUEUES` sessions with as much as may wait for one fill the log of their slot, which others are in, too.
 const QUEUES: u64 = 4;
 
+/// A queue with these bounds: with `[broker]` it has a part of the log of its slot.
+pub(super) fn queue(config: &Config, of: session::QueueBounds) -> session::QueueBounds {
+    let Some(broker) = &config.broker else { return of };
+    let of_slot = broker.session_log(broker.slots().into()).room() / QUEUES;
+    let bytes = of.bytes.min(usize::try_from(of_slot).unwrap_or(usize::MAX));
+    session::QueueBounds { bytes, counts_sent: true, ..of }
+}
+
 /// The sessions of one shard, with their share of the number.
 pub(super) fn sessions(config: &Config) -> session::Settings {
     let mqtt = &config.mqtt;
-    let of_slot =
-        config.broker.as_ref().map_or(u64::MAX, |broker| broker.session_log(broker.slots().into()).room() / QUEUES);
+    let bounds = session::QueueBounds {
+        messages: config.delivery.queue_messages_max,
+        bytes: config.delivery.queue_bytes_max,
+        drops_newest: config.delivery.drops_newest,
+        counts_sent: false,
+    };
     session::Settings {
         sessions_max: mqtt.sessions_max.div_ceil(config.service.shards.max(1)),
         evict: mqtt.evict_sessions,
@@ -300,11 +312,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         qos2_inflight_3x: mqtt.qos2_inflight_3x,
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
-        queue: session::QueueBounds {
-            messages: config.delivery.queue_messages_max,
-            bytes: config.delivery.queue_bytes_max.min(usize::try_from(of_slot).unwrap_or(usize::MAX)),
-            drops_newest: config.delivery.drops_newest,
-        },
+        queue: queue(config, bounds),
         ..session::Settings::default()
     }
 }
@@ -323,11 +331,11 @@ mod tests {
             );
             config::parse(&text, "test").expect("a valid configuration")
         };
-        let queue = |text: &str| sessions(&parsed(text)).queue.bytes as u64;
+        let bytes = |text: &str| sessions(&parsed(text)).queue.bytes as u64;
         let part = |text: &str| parsed(text).broker.expect("[broker]").sessions_bytes_max / 64;
-        assert_eq!(queue(""), 1 << 30);
+        assert_eq!(bytes(""), 1 << 30);
         for text in ["[broker]\n", "[broker]\nsessions_bytes_max = \"8GiB\"\n"] {
-            assert!((part(text) / 16..=part(text) / 4).contains(&queue(text)), "{text}: {}", queue(text));
+            assert!((part(text) / 16..=part(text) / 4).contains(&bytes(text)), "{text}: {}", bytes(text));
         }
     }
 

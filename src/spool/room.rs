@@ -123,6 +123,32 @@ impl Log {
         if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
+    /// Whether what lives takes more than half of what the log can hold.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.lives().1 > self.holds_bytes() / 2 || self.accounted() > self.state_max() / 2
+    }
+
+    /// How many records have to end in a log that has no room, so that moves make a segment of it. None where little lives: moves alone make room then.
+    #[must_use]
+    pub fn records_to_end(&self) -> u64 {
+        let (things, bytes) = self.lives();
+        let beyond = bytes.saturating_sub(self.holds_bytes() / 4).min(self.usable());
+        let account = self.accounted().saturating_sub(self.state_max() / 4 * 3);
+        beyond.div_ceil((bytes / things.max(1)).max(1)).max(account / SESSION)
+    }
+
+    /// Live things, and their bytes.
+    fn lives(&self) -> (u64, u64) {
+        let add = |(things, bytes), held: &Held| (things + held.things, bytes + held.bytes);
+        self.state.segments.values().fold((0, 0), add)
+    }
+
+    /// Bytes that the log can hold of what lives.
+    fn holds_bytes(&self) -> u64 {
+        self.settings.segments_max.saturating_sub(SEGMENTS_RESERVED) * self.usable()
+    }
+
     /// Another share for every sink, bytes. One that holds more than `least` is not brought below what it holds; `keeps`: it keeps the share
     /// that it had. Both until it holds no more than the new one.
     pub fn share_of_all(&mut self, bytes: u64, least: u64, keeps: bool) {

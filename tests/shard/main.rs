@@ -77,6 +77,7 @@ mod shares_several;
 mod shares_stored;
 mod silent;
 mod sinks;
+mod slot_full;
 mod slot_rows;
 mod slots;
 mod sources;

@@ -16,11 +16,11 @@ use super::world::World;
 const MESSAGES: &str = "mqtt-messages";
 
 /// A shard with these slots. `text`: of its configuration beside `[broker]`.
-fn started(slots: std::ops::Range<u16>, text: &str) -> World {
+pub(crate) fn started(slots: std::ops::Range<u16>, text: &str) -> World {
     started_under(&KEPT, slots, text)
 }
 
-fn started_under(rules: &'static dyn Rules, slots: std::ops::Range<u16>, text: &str) -> World {
+pub(crate) fn started_under(rules: &'static dyn Rules, slots: std::ops::Range<u16>, text: &str) -> World {
     let mut config = config::parse(&format!("{BROKER}qos = 2\n{text}"), "test.toml").expect("a configuration");
     // A group is more than this Kafka knows: each process reads from the beginning.
     config.sources[0].group = String::new();
@@ -32,7 +32,7 @@ fn started_under(rules: &'static dyn Rules, slots: std::ops::Range<u16>, text: &
 }
 
 /// The process ends, and another one takes these slots over.
-fn crash(world: &mut World, slots: std::ops::Range<u16>, epoch: i16) {
+pub(crate) fn crash(world: &mut World, slots: std::ops::Range<u16>, epoch: i16) {
     world.restart(None);
     begin(world, slots, epoch);
 }
@@ -44,7 +44,7 @@ fn write(world: &mut World, values: &[&str]) {
 }
 
 /// A client with a kept session that is connected, and whether its session was there; what came with CONNACK.
-fn connect(world: &mut World, id: &str) -> (ConnId, bool, Vec<String>) {
+pub(crate) fn connect(world: &mut World, id: &str) -> (ConnId, bool, Vec<String>) {
     let conn = world.connect_kept_v5(id);
     let mut said = heard(world, conn);
     let connack = said.remove(0);
@@ -52,7 +52,7 @@ fn connect(world: &mut World, id: &str) -> (ConnId, bool, Vec<String>) {
     (conn, connack == "connack 1 0x00", said)
 }
 
-fn subscribe(world: &mut World, conn: ConnId, topic: u8, qos: u8) {
+pub(crate) fn subscribe(world: &mut World, conn: ConnId, topic: u8, qos: u8) {
     world.bytes(conn, &[0x82, 7, 0, 9, 0, 0, 1, topic, qos]);
     let said = heard(world, conn);
     assert!(said[0].starts_with("suback"), "{said:?}");

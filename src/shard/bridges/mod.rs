@@ -37,7 +37,7 @@ use self::told::Counts;
 use super::carrier::{Carrier, Far};
 use super::edge::Edge;
 use super::router::Place;
-use super::{Core, Ring};
+use super::{Core, Ring, settings};
 
 /// The bridges of a shard.
 #[derive(Default)]
@@ -215,8 +215,9 @@ impl Core {
             messages: bridge.queue_messages_max,
             bytes: bridge.queue_bytes_max,
             drops_newest: bridge.drops_newest,
+            counts_sent: false,
         };
-        self.broker.delivery.remotes.insert(session, bounds);
+        self.broker.delivery.remotes.insert(session, settings::queue(&config, bounds));
         self.subscribe_bridge(io, session, (index, bridge));
         let had = self.bridges.all.remove(&index);
         let (counts, binding) = had.map(|of| (of.counts, of.binding)).unwrap_or_default();

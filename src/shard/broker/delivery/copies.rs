@@ -375,17 +375,23 @@ impl Broker {
         let (bytes, bounds) = (super::packet_bytes(message.publish.topic, message.publish), self.queue_bounds(key));
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
         // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
-        let is_windowed = message.claim.is_some() && session.conn().is_some() && session.is_queue_full(bytes, bounds);
-        // One of a record of `[broker]` is in the log all the same: a crash must not give it out a second time.
+        let is_full = message.claim.is_some() && session.is_queue_full(bytes, bounds);
+        let is_there = session.conn().is_some();
+        let is_windowed = is_there && is_full;
+        // One of a record of `[broker]` is in the log all the same, while that is not half full: a crash must not give it out a second time.
         let is_of_slot = message.claim.is_some()
             && copy.share.is_none()
             && session.number().is_some()
             && self.delivery.copies.place.is_some();
         let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce || is_windowed && !is_of_slot {
             Ok(None)
+        } else if is_of_slot && (self.waits_for_log(key) || is_windowed && self.is_slot_half_full(key)) {
+            Err(())
         } else {
             self.stores_copy(key, bytes)
         };
+        // Kafka has it, and its record stays open until the log has room.
+        let waits = is_of_slot && !is_there && stored.is_err() && self.may_wait_for_log(bytes, is_full, bounds);
         let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
         let is_in_log = message.claim.is_some() && is_of_share.is_some_and(|share| self.logs_share(share, bytes));
         let has_room = self.remembers_more();
@@ -393,10 +399,10 @@ impl Broker {
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         // A remote gets its waiting messages in the same turn.
         let sends_at_once = session.sends_at_once(unsent) || session.is_remote() && session.conn().is_some();
-        // A record does not stay open for what the log has, nor for a client that is away and may never come back.
+        // A record does not stay open for what the log has, nor for a client that is away and may never come back, but for what a slot's log is to get.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
         let keeps_open = is_windowed && is_stored || self.around.rules.keeps_open(is_stored);
-        let claim = message.claim.filter(|_| keeps_open && session.conn().is_some());
+        let claim = message.claim.filter(|_| keeps_open && (is_there || waits));
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
@@ -437,7 +443,9 @@ impl Broker {
         if handed != Handed::Dropped && claim.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
-        if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
+        if waits && handed != Handed::Dropped {
+            self.note_unlogged(key);
+        } else if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy, own);
         } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
             self.store_for_share(message.publish, to);

@@ -84,9 +84,8 @@ impl Broker {
         self.dropped_as(now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
     }
 
-    /// Counts the oldest copies of a long queue, dropped because the shard has no room for more.
-    pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, gone: &Gone) {
-        let what = "the shard has no room for more waiting messages: the oldest of a long queue go";
+    /// Counts copies of a long queue, dropped because there is no room for more: `what` says where.
+    pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, (gone, what): (&Gone, &str)) {
         self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
     }
 

@@ -14,7 +14,7 @@ impl Queues {
     pub(in crate::shard) fn is_writing(&self, sessions: &Sessions, slot: u16) -> bool {
         let number = |key: &SessionKey| sessions.get(*key).and_then(Session::number);
         let is_of = |key: &SessionKey| number(key).is_some_and(|number| slot_of(number) == slot);
-        self.changed.iter().chain(&self.received).any(is_of) || self.left.sessions().any(is_of)
+        self.changed.iter().chain(&self.received).any(is_of) || self.left.is_waiting_in(slot)
     }
 
     /// Notes the record of a message's copies. What the log had for whichever member of a share gets the message is this record from now on, or ends when

@@ -34,6 +34,9 @@ pub(in crate::shard) struct Fullest {
     is_half: bool,
 }
 
+/// `NO_ROOM` is the reason in the event of a dropped message.
+const NO_ROOM: &str = "the shard has no room for more waiting messages: the oldest of a long queue go";
+
 /// Entries beyond twice the right ones before all are looked through.
 const ENTRIES_MORE: usize = 1_024;
 
@@ -44,6 +47,12 @@ impl Fullest {
             self.listed[usize::from(level)].push_back(holder);
             self.entries += 1;
         }
+    }
+
+    /// Sessions with queues that are listed; some are there more than once.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionKey> {
+        let holders = self.listed.iter().flatten();
+        holders.filter_map(|holder| if let Holder::Session(key) = holder { Some(*key) } else { None })
     }
 
     /// The first queue of the highest level.
@@ -190,12 +199,12 @@ impl Broker {
             Holder::Session(key) => {
                 self.note_queue_later(now, key);
                 self.retained.note_dropped(key);
-                self.dropped_for_room(now, Whose::Session(key), gone);
+                self.dropped_for_room(now, Whose::Session(key), (gone, NO_ROOM));
             }
             Holder::Share(number) => {
                 let text = self.delivery.shares.text(number);
                 self.delivery.shares.settle(number);
-                self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), gone);
+                self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), (gone, NO_ROOM));
             }
         }
     }

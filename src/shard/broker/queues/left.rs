@@ -1,23 +1,40 @@
-//! Copies of records of sources that only memory has when their client leaves: its queue was full when they came, or the log had no room. The log gets them
-//! now, and their records stay open until they are durable there. So a client that is away holds back no partition for longer than the log has no room, and a
-//! crash loses nothing that its group has moved past.
+//! Copies of records of sources that only memory has for clients that are away. Their queue was full, or the log had no room, and they left; or, with `[broker]`,
+//! the log of their slot had no room when the copy came. The log gets them as soon as it can, in order, and their records stay open until they are durable
+//! there. So a client that is away holds back no partition for longer than the log has no room, and a crash loses nothing that its group has moved past.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use crate::limits::LEFT_WRITES_PER_TURN;
 use crate::route::shares::ShareNumber;
+use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Claim, SessionKey};
 
-use super::super::logs::Lines;
+use super::super::logs::{Lines, slot_of};
 use super::super::{Broker, Ring};
 use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
 
-/// Sessions with copies that the log is to get, and claims of those that it got. There are as many of these as sessions, and as windows have records.
+/// How long a log has no room before queues are made shorter for it.
+const SHORTEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Sessions with copies that their log is to get.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+struct OfLog {
     /// Sessions without a connection, each with the number of the first copy that only memory may have.
     sessions: BTreeMap<SessionKey, u64>,
+    /// The log has had no room for a copy, and some are not written yet: when queues are made shorter for them.
+    shorten_at: Option<Monotonic>,
+    is_told: bool,
+}
+
+/// Sessions with copies that a log is to get, and claims of those that it got. There are as many of these as sessions, and as windows have records.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// By slot; 0 where there is one log.
+    logs: BTreeMap<u16, OfLog>,
     /// Claims on records of copies that are written, with the groups in which these are durable.
     written: Lines<Rc<Claim>>,
 }
@@ -28,14 +45,66 @@ impl Left {
         self.written.push(group, claim);
     }
 
-    /// Sessions with copies that have not been written yet.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = &SessionKey> {
-        self.sessions.keys()
-    }
-
     /// Whether some copies have not been written yet.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.sessions.is_empty()
+        !self.logs.is_empty()
+    }
+
+    /// Whether some have not been written to this log yet.
+    pub(super) fn is_waiting_in(&self, log: u16) -> bool {
+        self.logs.contains_key(&log)
+    }
+
+    /// Whether copies of this session wait for the log: later ones wait, too.
+    pub(super) fn waits(&self, log: u16, key: SessionKey) -> bool {
+        self.logs.get(&log).is_some_and(|of| of.sessions.contains_key(&key))
+    }
+
+    fn of(&mut self, log: u16) -> &mut BTreeMap<SessionKey, u64> {
+        &mut self.logs.entry(log).or_default().sessions
+    }
+
+    /// The sessions that wait for this log.
+    pub(super) fn waiting_for(&self, log: u16) -> impl Iterator<Item = SessionKey> {
+        self.logs.get(&log).into_iter().flat_map(|of| of.sessions.keys().copied())
+    }
+
+    /// The first session that waits for this log, and the number of its first copy.
+    fn first(&self, log: u16) -> Option<(SessionKey, u64)> {
+        self.logs.get(&log)?.sessions.first_key_value().map(|(key, from)| (*key, *from))
+    }
+
+    fn goes_on(&mut self, log: u16, key: SessionKey, from: u64) {
+        let of = self.logs.get_mut(&log).and_then(|of| of.sessions.get_mut(&key));
+        of.into_iter().for_each(|number| *number = from);
+    }
+
+    fn is_done(&mut self, log: u16, key: SessionKey) {
+        let Some(of) = self.logs.get_mut(&log) else { return };
+        of.sessions.remove(&key);
+        if of.sessions.is_empty() {
+            self.logs.remove(&log);
+        }
+    }
+
+    /// How many logs have no room for the next copy.
+    pub(super) fn full(&self) -> usize {
+        self.logs.values().filter(|of| of.shorten_at.is_some()).count()
+    }
+
+    /// Whether a log has had no room for a while, in which moves and acknowledgements may have made some: queues become shorter for it.
+    pub(super) fn is_to_shorten(&mut self, log: u16, now: Monotonic) -> bool {
+        let Some(of) = self.logs.get_mut(&log) else { return false };
+        let is_due = of.shorten_at.is_some_and(|at| at <= now);
+        if is_due || of.shorten_at.is_none() {
+            of.shorten_at = Some(now.after(SHORTEN_AFTER));
+        }
+        is_due
+    }
+
+    /// Whether nothing was said yet of a log that has no room.
+    pub(super) fn is_to_tell(&mut self, log: u16) -> bool {
+        self.logs.get_mut(&log).is_some_and(|of| !std::mem::replace(&mut of.is_told, true))
     }
 }
 
@@ -52,10 +121,18 @@ enum Written {
 impl Broker {
     /// Notes a session that has lost its connection, if it has copies that the log is to get.
     pub(in crate::shard) fn note_left(&mut self, key: SessionKey) {
-        let session = self.sessions.get(key).filter(|session| session.conn().is_none() && session.number().is_some());
-        if session.is_some_and(|session| session.next_unlogged(0).is_some()) {
-            self.queues.left.sessions.insert(key, 0);
+        let Some(session) = self.sessions.get(key).filter(|session| session.conn().is_none()) else { return };
+        if let Some(number) = session.number().filter(|_| session.next_unlogged(0).is_some()) {
+            self.queues.left.of(slot_of(number)).insert(key, 0);
         }
+    }
+
+    /// Notes a copy for a client that is away and that its log, of this number, has no room for: its record stays open until it has.
+    pub(in crate::shard) fn note_unlogged(&mut self, key: SessionKey) {
+        let Some((number, copy)) = self.sessions.get(key).and_then(|of| Some((of.number()?, of.last_copy()))) else {
+            return;
+        };
+        self.queues.left.of(slot_of(number)).entry(key).or_insert(copy);
     }
 
     /// Ends the claims of durable copies.
@@ -70,15 +147,21 @@ impl Broker {
     /// Writes copies that clients have left to the log, as many as a turn may.
     pub(super) fn write_left(&mut self, io: &mut Ring<'_>) {
         let mut looks = LEFT_WRITES_PER_TURN;
-        while let Some((&key, &from)) = self.queues.left.sessions.first_key_value() {
-            if looks == 0 {
-                return self.delivery.want_turn(io);
-            }
-            looks -= 1;
-            match self.write_one_left(key, from) {
-                Written::Next(from) => drop(self.queues.left.sessions.insert(key, from)),
-                Written::NoRoom => return,
-                Written::All => drop(self.queues.left.sessions.remove(&key)),
+        let logs: SmallVec<[u16; 4]> = self.queues.left.logs.keys().copied().collect();
+        for log in logs {
+            while let Some((key, from)) = self.queues.left.first(log) {
+                if looks == 0 {
+                    return self.delivery.want_turn(io);
+                }
+                looks -= 1;
+                match self.write_one_left(key, from) {
+                    Written::Next(from) => self.queues.left.goes_on(log, key, from),
+                    Written::NoRoom => {
+                        self.shorten_for(log, io.now());
+                        break;
+                    }
+                    Written::All => self.queues.left.is_done(log, key),
+                }
             }
         }
     }

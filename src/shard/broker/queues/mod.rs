@@ -16,6 +16,7 @@ mod fullest;
 mod left;
 mod restore;
 mod saved;
+mod slot_room;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -372,9 +373,15 @@ impl Broker {
         kept.group
     }
 
-    /// Takes a message back from sessions that have not been sent it: the log had room a moment ago, and has none.
+    /// Takes a message back from sessions that have not been sent it: the log had room a moment ago, and has none. A copy with a record that stays open is in
+    /// memory alone.
     fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
+            if let Some(own) = &pending.own {
+                own.hold_position();
+                self.numbers.count(M::CopiesUnstored);
+                continue;
+            }
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
             if session.take_back(pending.recipient.number) {
                 self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish);
@@ -463,6 +470,7 @@ impl Broker {
         self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
+        self.numbers.set(M::SlotsFull, self.queues.left.full() as u64);
         if !self.outlets.logs.kept.is_there() {
             return;
         }
