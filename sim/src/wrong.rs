@@ -24,8 +24,8 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`): nobody loses a right
-    /// here, and there are neither rules in SQL, nor bridges, nor slots that come while others are served.
+    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`, `tests/shard/relay/answers.rs`): nobody loses a
+    /// right here, there are neither rules in SQL, nor bridges, nor slots that come while others are served, and nobody looks who is disconnected twice.
     Shards,
 }
 
@@ -131,6 +131,7 @@ wrong! {
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
     CopiesUnanswered, Seed(Broker, 55), { fn waits_for_copy(&self) -> bool { false } }
+    ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }

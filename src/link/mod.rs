@@ -7,6 +7,10 @@ mod peers;
 
 use crate::runtime::seam::ListenerId;
 
+/// The length of what the owner of a slot says to a front first, when it takes the front's client: the incarnation of its process, big-endian. The bytes for the
+/// client follow.
+pub const ANSWER_LEN: usize = size_of::<u128>();
+
 /// The port for other instances, among the listeners of a shard.
 pub const LISTENER: ListenerId = ListenerId(u16::MAX - 1);
 

@@ -20,6 +20,8 @@ const REDIRECTED_FOR: Duration = Duration::from_secs(60);
 pub struct Peers {
     name: Box<str>,
     redirects: bool,
+    /// The own process, once it has joined the group.
+    incarnation: Mutex<u128>,
     table: RwLock<Arc<Table>>,
     /// Until when this process may speak as one of the instances, of a clock that runs while the machine sleeps. Nanoseconds; 0: there is no group.
     speaks_until: AtomicU64,
@@ -63,6 +65,17 @@ impl Peers {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Notes the number of the own process.
+    pub fn set_incarnation(&self, incarnation: u128) {
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = incarnation;
+    }
+
+    /// The number of the own process.
+    #[must_use]
+    pub fn incarnation(&self) -> u128 {
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The instances, this one among them. A slot's place names one by its index.

@@ -160,7 +160,7 @@ events! {
     SessionLogTaken, Info, Lifecycle, "session_log_taken", [Topic, Partitions, Records, Bytes], "took over the log of sessions in Kafka; a process that had it before ends";
     SlotTaken, Info, Lifecycle, "slot_taken", [Partition, Sessions], "a slot has come to this instance: its clients are served here";
     SlotReleased, Info, Lifecycle, "slot_released", [Partition], "a slot was given up for another instance: its clients were disconnected, and their sessions are in Kafka";
-    SlotGone, Warn, Error, "slot_gone", [Partition], "the group has given a slot to another instance, as it has not heard of this one: connections of its clients are closed, and they find their sessions there";
+    SlotGone, Warn, Error, "slot_gone", [Partition, Reason], "another instance has a slot that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
     InstanceSilent, Warn, Error, "instance_silent", [Group], "nothing was heard of the group of instances for almost `session_timeout`: until it is, no client is welcomed and nothing is written to the topics of `[broker]`, as another instance may serve the clients by now";
     InstanceHeard, Info, Lifecycle, "instance_heard", [Group], "the group of instances has answered: this one takes part";
     InstanceGone, Info, Lifecycle, "instance_gone", [Instance], "connections to another instance are refused: the group is asked to give its slots to others at once";
@@ -171,7 +171,7 @@ events! {
     ShareTroubleOver, Info, Lifecycle, "share_trouble_over", [Share, Group], "this instance takes part in the group of a shared subscription again";
     SlotFull, Warn, Error, "slot_full", [Partition], "the log of a slot has had no room for a second for messages of clients that are away: their records wait in Kafka until it has, and the longest queue of the slot makes room if its client is away";
     SlotTrouble, Warn, Error, "slot_trouble", [Partition, Reason], "the log of sessions of a slot cannot be taken over for now; retrying, its clients wait";
-    SessionLogLost, Error, Error, "session_log_lost", [Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
+    SessionLogLost, Error, Error, "session_log_lost", [Partition, Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";

@@ -74,12 +74,15 @@ pub struct Watchdog<M> {
     post: Post<M>,
     limit: Duration,
     seen: Vec<Seen>,
+    /// The time of the last look.
+    looked: Instant,
 }
 
 struct Seen {
     heartbeat: Arc<Heartbeat>,
     turns: u64,
-    since: Instant,
+    /// For how long that has not changed.
+    silent: Duration,
 }
 
 impl<M> fmt::Debug for Watchdog<M> {
@@ -92,24 +95,28 @@ impl<M: Send> Watchdog<M> {
     /// Heartbeats in the order of the shards. `limit` should be some seconds: longer than any turn may take.
     #[must_use]
     pub fn new(post: Post<M>, heartbeats: Vec<Arc<Heartbeat>>, limit: Duration, now: Instant) -> Self {
-        let seen =
-            heartbeats.into_iter().map(|heartbeat| Seen { turns: heartbeat.turns(), heartbeat, since: now }).collect();
-        Self { post, limit, seen }
+        let seen = heartbeats
+            .into_iter()
+            .map(|heartbeat| Seen { turns: heartbeat.turns(), heartbeat, silent: Duration::ZERO })
+            .collect();
+        Self { post, limit, seen, looked: now }
     }
 
-    /// Call it every second or so. Gives the shards that have not turned for `limit`, and for how long.
+    /// Call it every second or so. Gives the shards that have not turned for `limit`, and for how long. Between two looks no more than half of `limit` counts:
+    /// where that was longer, the whole process stood still.
     pub fn stalled(&mut self, now: Instant) -> Vec<(usize, Duration)> {
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now)).min(self.limit / 2);
         let mut stalled = Vec::new();
         for (index, seen) in self.seen.iter_mut().enumerate() {
             let turns = seen.heartbeat.turns();
             let asleep = seen.heartbeat.parked() && !self.post.has_letters(index);
             if turns != seen.turns || asleep {
-                (seen.turns, seen.since) = (turns, now);
+                (seen.turns, seen.silent) = (turns, Duration::ZERO);
                 continue;
             }
-            let silent = now.saturating_duration_since(seen.since);
-            if silent >= self.limit {
-                stalled.push((index, silent));
+            seen.silent += passed;
+            if seen.silent >= self.limit {
+                stalled.push((index, seen.silent));
             }
             self.post.ring(index);
         }
@@ -143,6 +150,21 @@ mod tests {
         assert_eq!(watchdog.stalled(at(600)), []);
         post.send(1, ()).unwrap();
         assert_eq!(watchdog.stalled(at(602)), []);
+        assert_eq!(watchdog.stalled(at(604)), []);
         assert_eq!(watchdog.stalled(at(605)), [(1, Duration::from_secs(5))]);
+    }
+
+    #[test]
+    fn a_process_that_stood_still_has_no_stalled_shards() {
+        let (post, _receivers) = mailboxes::<()>(1, 1).unwrap();
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut watchdog = Watchdog::new(post, vec![Arc::new(Heartbeat::default())], Duration::from_secs(10), start);
+        assert_eq!(watchdog.stalled(at(2)), []);
+        // SIGSTOP, and SIGCONT a minute later.
+        assert_eq!(watchdog.stalled(at(62)), []);
+        assert_eq!(watchdog.stalled(at(64)), []);
+        // It does not turn after that either.
+        assert_eq!(watchdog.stalled(at(66)), [(0, Duration::from_secs(11))]);
     }
 }

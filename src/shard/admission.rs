@@ -208,6 +208,7 @@ impl Core {
         let asked = Newcomer { connect, client_id: connect.client_id };
         self.raise_authn(io, conn, asked, why.reason, false);
         self.raise_connack(io, conn, asked, why.reason);
+        self.answer_front(io, conn);
         refuse(Peer::of(connect), &why, io.out(conn));
         self.turn_away(io, conn);
         Admitted::No

@@ -282,6 +282,7 @@ impl Core {
 
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {
         let now = io.now();
+        self.answer_front(io, conn);
         if self.drain.is_some() {
             return self.refuse_admitted(io, conn, Newcomer { connect, client_id: connect.client_id }, DRAINING);
         }
@@ -418,6 +419,7 @@ impl Core {
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.broker.numbers.count(M::MalformedPackets);
         self.tell_refused(io, conn, malformed.clause, malformed.what);
+        self.answer_front(io, conn);
         if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
         }

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Broker, Config};
 use crate::kafka::client::Client;
@@ -21,6 +22,9 @@ use super::{Core, Ring, Surroundings};
 
 /// The member's number at the client of its cluster: a source's is its index, and there are not as many.
 const NUMBER: u32 = u32::MAX - 1;
+
+/// An instance that was drained and is alone in its group for this long takes part again. Where the group was lost, others come back before.
+const ALONE_FOR: Duration = Duration::from_secs(5);
 
 /// What the group of instances is to hear, or to be asked.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(super) struct Instances {
     over: Option<Monotonic>,
     /// Whether the instance was drained, and is not about to end.
     is_drained: bool,
+    /// When that is over, as no other instance is there.
+    serves_at: Monotonic,
 }
 
 impl Instances {
@@ -71,7 +77,7 @@ impl Instances {
 
     /// When the group has to be asked something, on the shard's clock.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
-        match self.membership.next_deadline() {
+        match self.membership.next_deadline().min(self.drain_ends()) {
             Monotonic::NEVER => Monotonic::NEVER,
             at if self.cluster == cluster => Monotonic(at.0.saturating_sub(self.ahead)),
             _ => Monotonic::NEVER,
@@ -84,6 +90,11 @@ impl Instances {
             around.peers.leaves(false);
             self.membership.take_part(shards(&around.config), now);
         }
+    }
+
+    /// When a drain ends by itself.
+    const fn drain_ends(&self) -> Monotonic {
+        if self.is_drained { self.serves_at } else { Monotonic::NEVER }
     }
 
     /// Reads the clocks.
@@ -119,6 +130,7 @@ impl Core {
             server: Arc::from(broker.server.as_deref().unwrap_or_default()),
             member_id: Arc::from(""),
         };
+        around.peers.set_incarnation(instance.incarnation);
         let settings = Settings {
             number: NUMBER,
             group: Rc::from(broker.group_of_instances()),
@@ -129,7 +141,14 @@ impl Core {
         };
         let membership = Membership::new(settings, self.random.u64(..), io.boottime());
         let cluster = broker.cluster;
-        self.log.instances = Some(Box::new(Instances { membership, cluster, ahead: 0, over: None, is_drained: false }));
+        self.log.instances = Some(Box::new(Instances {
+            membership,
+            cluster,
+            ahead: 0,
+            over: None,
+            is_drained: false,
+            serves_at: Monotonic::NEVER,
+        }));
         self.broker.outlets.upstreams[cluster].busy = true;
         io.go_on();
     }
@@ -139,7 +158,11 @@ impl Core {
         if let Some(instances) = self.log.instances.as_mut().filter(|instances| instances.cluster == cluster) {
             let now = instances.look_at(io);
             instances.membership.on_time(now);
+            let is_over = instances.drain_ends() <= now;
             self.hear_group(io);
+            if is_over {
+                self.serve_alone(io);
+            }
         }
     }
 
@@ -205,7 +228,7 @@ impl Core {
             match &news {
                 News::Table(table) => {
                     self.take_table(table);
-                    self.serve_if_alone(io, table);
+                    self.note_whether_alone(io, table);
                 }
                 News::Lost(slots) => {
                     let shards = 0..self.broker.around.config.service.shards;
@@ -219,12 +242,16 @@ impl Core {
         }
     }
 
-    /// Ends the drain of this instance if all others have left the group: somebody has to serve their clients.
-    fn serve_if_alone(&mut self, io: &mut Ring<'_>, table: &Table) {
-        let Some(instances) = self.log.instances.as_mut().filter(|of| of.is_drained && table.instances.len() == 1)
-        else {
-            return;
-        };
+    /// Notes since when no other instance is in the group.
+    fn note_whether_alone(&mut self, io: &Ring<'_>, table: &Table) {
+        let Some(instances) = &mut self.log.instances else { return };
+        let at = instances.look_at(io).after(ALONE_FOR);
+        instances.serves_at = if table.instances.len() == 1 { instances.serves_at.min(at) } else { Monotonic::NEVER };
+    }
+
+    /// Ends the drain of this instance, as all others have left the group: somebody has to serve their clients.
+    fn serve_alone(&mut self, io: &mut Ring<'_>) {
+        let Some(instances) = &mut self.log.instances else { return };
         let now = instances.look_at(io);
         instances.end_drain(&self.broker.around, now);
         self.broker.outlets.upstreams[instances.cluster].busy = true;

@@ -211,11 +211,14 @@ impl Core {
 
     /// A log is lost: its clients are told nothing more. If a group gives out slots another instance has it, or will; else the process ends.
     fn lose_session_log(&mut self, io: &mut Ring<'_>, slot: u16, why: Lost) {
+        let is_given_out = self.broker.around.slots.are_given_out();
+        // That another instance has it is what a thaw finds, and no error.
+        let kind = if is_given_out && matches!(why, Lost::Fenced(_)) { Kind::SlotGone } else { Kind::SessionLogLost };
         let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
-        self.broker
-            .teller
-            .tell(Kind::SessionLogLost, second(io.now()), |event| event.with(Field::Reason, why.as_str()));
-        if self.broker.around.slots.are_given_out() {
+        self.broker.teller.tell(kind, second(io.now()), |event| {
+            event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
+        });
+        if is_given_out {
             self.drop_slot(io, slot);
             let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
             return;

@@ -27,6 +27,9 @@ use super::{Core, Ring, settings};
 
 /// How long a slot that is given up waits for what its sessions still have to write down: the log may have no room for it.
 const WRITES_WITHIN: Duration = Duration::from_secs(2);
+/// How long it waits after that for Kafka to have what was written. Then it goes as with a process that dies: nothing of the rest was answered, and another
+/// instance may reach the log.
+const SYNCED_WITHIN: Duration = Duration::from_secs(8);
 
 /// The logs of sessions in Kafka, and what each is written to.
 fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item = (&'a mut Buffer, &'a mut KafkaDisk)> {
@@ -170,12 +173,12 @@ impl Core {
         let kept = &self.broker.outlets.logs.kept;
         let is_synced = |slot: u16| kept.of(first_of(slot)).is_none_or(Buffer::is_idle);
         let is_written = |slot| !self.broker.queues.is_writing(&self.broker.sessions, slot);
-        let mut over: Vec<u16> = leaving
-            .iter()
-            .filter(|(slot, until)| is_synced(*slot) && (is_written(*slot) || *until <= now))
-            .map(|(slot, _)| *slot)
-            .collect();
-        let next = leaving.iter().map(|(_, until)| *until).filter(|until| *until > now).min();
+        let is_due = |(slot, until): &&(u16, Monotonic)| {
+            until.after(SYNCED_WITHIN) <= now || (is_synced(*slot) && (is_written(*slot) || *until <= now))
+        };
+        let mut over: Vec<u16> = leaving.iter().filter(is_due).map(|(slot, _)| *slot).collect();
+        let deadlines = leaving.iter().flat_map(|(_, until)| [*until, until.after(SYNCED_WITHIN)]);
+        let next = deadlines.filter(|until| *until > now).min();
         // How far the slot is comes last.
         let is_late = |slot: &u16| leaving.iter().any(|(of, until)| of == slot && *until <= now);
         over.retain(|slot| {

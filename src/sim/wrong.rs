@@ -116,6 +116,7 @@ wrong! {
     OthersStayOpen, Broker { fn closes_others(&self) -> bool { false } }
     SyncedWhenSent, Broker { fn waits_for_kafka(&self) -> bool { false } }
     LogsWithoutBound, Broker { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
+    ClosesWhoAnswered, Broker { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Broker { fn reports_released(&self) -> bool { false } }
     CopiesUnanswered, Broker { fn waits_for_copy(&self) -> bool { false } }
     EndsCopiesAtOnce, Broker { fn may_end_copy(&self, _: bool) -> bool { true } }

@@ -175,6 +175,22 @@ pub(crate) fn two_connected(world: &mut World, [one, other]: [&str; 2]) -> [Conn
     })
 }
 
+/// Kafka takes nothing of its log any more: it goes as with a process that dies.
+#[test]
+fn a_slot_that_cannot_be_written_is_given_up_in_the_end() {
+    let mut world = started(0..1);
+    let conn = world.connect_kept_v5(&client(0));
+    assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
+    // NOT_LEADER_OR_FOLLOWER, again and again.
+    world.broker.refuses.insert(TOPIC.to_owned(), 6);
+    world.bytes(conn, SUBSCRIBE);
+    world.mail(Mail::ReleaseSlot(0));
+    let began = world.table.now;
+    notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
+    let took = world.table.now.since(began);
+    assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&took), "{took:?}");
+}
+
 /// Another process takes a slot: its clients are told nothing more, and the others stay.
 #[test]
 fn a_slot_that_is_lost_takes_its_own_clients_along() {

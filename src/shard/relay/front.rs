@@ -128,7 +128,7 @@ impl Core {
         out.extend_from_slice(&said);
         out.extend_from_slice(&connection.tail);
         let slot = waiting.slot.unwrap_or_default();
-        let to = To { slot, name: Arc::clone(&owner.name), incarnation: owner.incarnation };
+        let to = To { slot, name: Arc::clone(&owner.name), named: owner.incarnation, answered: 0, heard: 0 };
         (waiting.link, waiting.sent) = (Some((link, to)), connection.tail.len());
         self.connections.insert(link, Kind::Relay(conn), NO_LISTENER, io.now());
     }
@@ -155,7 +155,7 @@ impl Core {
     /// connections now. A process that merely does not answer may be cut off from this instance alone.
     fn tell_if_gone(&mut self, to: Option<To>, why: &Closed) {
         let is_refused = matches!(why, Closed::Error(error) if error.kind() == ErrorKind::ConnectionRefused);
-        let Some(To { name, incarnation, .. }) = to.filter(|_| is_refused) else { return };
+        let Some(To { name, named: incarnation, .. }) = to.filter(|_| is_refused) else { return };
         if self.broker.around.peers.is_gone(&name, incarnation) {
             self.broker.letters.push_back((0, Mail::ToGroup(ToGroup::PeerIsGone { name, incarnation })));
         }
@@ -183,17 +183,19 @@ impl Core {
     /// Closes clients that are relayed to an instance which does not have their slot any more: it is gone without a word, or does not go on.
     /// A CONNECT that it has not answered goes to the next one.
     fn close_moved(&mut self, io: &mut Ring<'_>) {
-        let table = self.broker.around.peers.table();
+        let (table, rules) = (self.broker.around.peers.table(), self.broker.around.rules);
         let relays = &mut self.doors.relays;
         if !Arc::ptr_eq(&relays.seen, &table) {
             relays.seen = Arc::clone(&table);
+            let has_it =
+                |to: &To, process| process == to.named || rules.stays_with(to.heard > 0 && process == to.answered);
             let is_other = |to: &To| {
                 let owner = table.owner(to.slot);
-                owner.is_some_and(|owner| owner.name != to.name || owner.incarnation != to.incarnation)
+                owner.is_some_and(|owner| owner.name != to.name || !has_it(to, owner.incarnation))
             };
             let moved: Vec<_> = relays.relayed.iter().filter(|(_, to)| is_other(to)).map(|(conn, _)| *conn).collect();
             for waiting in relays.waiting.values_mut() {
-                if let Some((link, _)) = waiting.link.take_if(|(_, to)| is_other(to)) {
+                if let Some((link, _)) = waiting.link.take_if(|(_, to)| to.heard == 0 && is_other(to)) {
                     self.connections.remove(link);
                     io.abort(link);
                 }

@@ -36,8 +36,8 @@ pub(super) struct Relays {
     /// The table by which it was last looked whether they still belong there.
     seen: Arc<Table>,
     timer: Option<(Monotonic, TimerId)>,
-    /// Names of the fronts of connections that came over a link, by slot of the connection.
-    fronts: HashMap<u32, Arc<str>>,
+    /// The fronts of connections that came over a link, by slot of the connection.
+    fronts: HashMap<u32, Front>,
     /// Addresses of links that are known by a name.
     names: HashMap<Arc<str>, Name>,
     tickets: u64,
@@ -61,7 +61,20 @@ struct Waiting {
 struct To {
     slot: u16,
     name: Arc<str>,
-    incarnation: u128,
+    /// The process that the table named.
+    named: u128,
+    /// The process that has answered: the table may name an earlier one in the place of which it came.
+    answered: u128,
+    /// How many bytes of its answer have come. From the first one on, the client is that process's.
+    heard: usize,
+}
+
+/// The instance that a connection came from.
+#[derive(Debug)]
+struct Front {
+    name: Arc<str>,
+    /// Whether it was told that its client is served here.
+    is_answered: bool,
 }
 
 /// The addresses of a name.
@@ -76,7 +89,7 @@ struct Name {
 impl Relays {
     /// The front of a connection; `None`: its client has connected here.
     pub(super) fn front(&self, conn: ConnId) -> Option<&Arc<str>> {
-        self.fronts.get(&conn.slot)
+        self.fronts.get(&conn.slot).map(|front| &front.name)
     }
 
     /// The address of a peer's link; `None`: it has none, or its name is being looked up.
@@ -114,8 +127,8 @@ impl Core {
     }
 
     /// Notes the front of a connection, which came over a link.
-    pub(super) fn came_by(&mut self, conn: ConnId, front: Arc<str>) {
-        self.doors.relays.fronts.insert(conn.slot, front);
+    pub(super) fn came_by(&mut self, conn: ConnId, name: Arc<str>) {
+        self.doors.relays.fronts.insert(conn.slot, Front { name, is_answered: false });
         self.broker.numbers.raise(M::RelayedHere, 1);
     }
 

@@ -117,6 +117,15 @@ impl Core {
         (listener, Some(Box::new(AtDoor::Admitted(admission, ends))))
     }
 
+    /// Tells the front of a connection, if it came over a link, that its client is served here, and by which process. It goes ahead of all that is said to the
+    /// client, and is said once.
+    pub(in crate::shard) fn answer_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let front = self.doors.relays.fronts.get_mut(&conn.slot);
+        if front.is_some_and(|front| !std::mem::replace(&mut front.is_answered, true)) {
+            io.out(conn).extend_from_slice(&self.broker.around.peers.incarnation().to_be_bytes());
+        }
+    }
+
     /// Closes a connection of a front for a client that is not served here: one hop, and no more. The front asks again where it goes.
     pub(in crate::shard) fn turn_back_to_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.numbers.count(M::LinksMisrouted);

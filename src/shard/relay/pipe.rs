@@ -2,6 +2,7 @@
 //! that does not take what it is sent has the other one left unread.
 
 use crate::limits::SENT_AHEAD_BYTES_MAX;
+use crate::link::ANSWER_LEN;
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{Closed, ConnId};
 
@@ -18,17 +19,31 @@ impl Core {
         }
     }
 
-    /// Takes bytes of an owner: the first are its answer to the CONNECT.
+    /// Takes bytes of an owner.
     pub(in crate::shard) fn owner_bytes(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, bytes: &[u8]) {
         match self.connections.get(client).map(|connection| connection.kind) {
-            Some(Kind::Relayed(_)) => {}
-            Some(Kind::Waiting(_)) => self.answered(io, link, client),
-            _ => return,
+            Some(Kind::Relayed(_)) => self.pass_on(io, link, client, bytes),
+            Some(Kind::Waiting(_)) => self.owner_answers(io, link, client, bytes),
+            _ => {}
         }
-        self.pass_on(io, link, client, bytes);
     }
 
-    /// The owner has a client: from now on its bytes are passed on as they come.
+    /// Takes the first bytes of an owner: which process it is, and that it has taken the client.
+    fn owner_answers(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, bytes: &[u8]) {
+        let waiting = self.doors.relays.waiting.get_mut(&client);
+        let Some((_, to)) = waiting.and_then(|waiting| waiting.link.as_mut()).filter(|(of, _)| *of == link) else {
+            return;
+        };
+        let (answer, rest) = bytes.split_at(bytes.len().min(ANSWER_LEN - to.heard));
+        answer.iter().for_each(|byte| to.answered = to.answered << 8 | u128::from(*byte));
+        to.heard += answer.len();
+        if to.heard == ANSWER_LEN {
+            self.answered(io, link, client);
+            self.pass_on(io, link, client, rest);
+        }
+    }
+
+    /// The owner has taken a client: from now on its bytes are passed on as they come, and no other owner gets its CONNECT, as this one may have made its session.
     fn answered(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId) {
         let Some(waiting) = self.doors.relays.waiting.remove(&client) else { return };
         self.count_waiting();
@@ -44,7 +59,7 @@ impl Core {
         self.tails.give_back(bytes);
         self.doors.leave();
         if let Some((_, to)) = waiting.link {
-            self.broker.around.peers.has_answered(&to.name, to.incarnation);
+            self.broker.around.peers.has_answered(&to.name, to.answered);
             self.doors.relays.relayed.insert(client, to);
         }
         self.look_for_moved(io);
@@ -56,12 +71,15 @@ impl Core {
 
     /// Handles the end of a connection to an owner: what it has sent goes to the client, and then the end of the client's connection.
     pub(in crate::shard) fn owner_gone(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, why: &Closed) {
+        let waiting = self.doors.relays.waiting.get(&client);
+        let is_taken = waiting.and_then(|of| of.link.as_ref()).is_some_and(|(of, to)| *of == link && to.heard > 0);
         match self.connections.get(client).map(|connection| connection.kind) {
-            Some(Kind::Relayed(of)) if of == link => {
+            Some(Kind::Waiting(_)) if !is_taken => self.reach_again(io, client, link, why),
+            Some(Kind::Relayed(of)) if of != link => {}
+            Some(Kind::Relayed(_) | Kind::Waiting(_)) => {
                 self.forget(io, client);
                 io.close(client);
             }
-            Some(Kind::Waiting(_)) => self.reach_again(io, client, link, why),
             _ => {}
         }
     }

@@ -16,6 +16,7 @@ use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::inspect::{Ask, Client as Shown, NamedClient, Told};
 use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::ShardMetric;
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard as _};
 use forebay::service::dead_letters::Ways;
 use forebay::shard::mail::{Inspection, Mail, Reconfiguration};
@@ -44,6 +45,8 @@ pub(super) struct Instance {
     pub(super) is_up: bool,
     /// It does nothing, as one that is frozen.
     pub(super) is_still: bool,
+    /// As many bytes of its shards still come anywhere.
+    pub(super) says: usize,
 }
 
 /// A connection of a shard.
@@ -107,16 +110,29 @@ impl World {
 
     /// The same with a Server Reference (with `{}` for the number) of each instance, and cuts by chance.
     pub(super) fn with(instances: usize, shards: usize, text: &str, server: &str, seed: Option<u64>) -> Self {
+        Self::by(&KEPT, (instances, shards), text, server, seed)
+    }
+
+    /// The same by these rules.
+    pub(super) fn by(
+        rules: &'static dyn Rules,
+        (instances, shards): (usize, usize),
+        text: &str,
+        server: &str,
+        seed: Option<u64>,
+    ) -> Self {
         let start = |instance: usize| {
             let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
             config.service.shards = shards;
             let config = Arc::new(config);
             let slots = Arc::new(Slots::of_broker(shards));
             let peers = Arc::new(Peers::new(&name_of(instance), !server.is_empty()));
+            peers.set_incarnation(1);
             let around = Surroundings {
                 slots: Arc::clone(&slots),
                 peers: Arc::clone(&peers),
                 edge: edge(&config),
+                rules,
                 ..surroundings(&config)
             };
             let journal = Arc::clone(&around.journal);
@@ -136,6 +152,7 @@ impl World {
                 config: Arc::clone(&config),
                 is_up: true,
                 is_still: false,
+                says: usize::MAX,
             }
         };
         let members = |instance: usize| Member {
@@ -408,7 +425,8 @@ impl World {
                 if self.instances[at.instance].is_still {
                     return false;
                 }
-                let Of { core, table, .. } = &mut self.instances[at.instance].shards[at.shard];
+                let Instance { shards, says, .. } = &mut self.instances[at.instance];
+                let Of { core, table, .. } = &mut shards[at.shard];
                 if table.moved_off.iter().any(|(_, conn)| *conn == at.conn) {
                     return false;
                 }
@@ -418,7 +436,8 @@ impl World {
                     self.lines[line].ends[from] = End::Gone;
                     return true;
                 };
-                let count = count.min(wire.out.len());
+                let count = count.min(wire.out.len()).min(*says);
+                *says -= count;
                 self.lines[line].flying[to].extend(wire.out.drain(..count));
                 let closes = wire.closed && wire.out.is_empty();
                 if count > 0 && wire.has_room_again() {

@@ -74,7 +74,8 @@ impl Broker {
             self.delivery.remotes.begins(key, 1);
         }
         self.drops_of(whose, 1);
-        if !matches!(why, M::CopiesAway | M::CopiesDenied) {
+        // A session that is gone has nobody who could miss it: it has ended, or another instance has it, and gets the message there.
+        if !matches!(why, M::CopiesAway | M::CopiesDenied | M::CopiesSessionEnded) {
             self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish.topic));
         }
     }
