@@ -1,11 +1,11 @@
 //! Lines about the group of instances for `forebay check`, with `[broker.link]`: whether this client may join it, and whether the brokers allow
-//! `session_timeout`.
+//! `session_timeout`; and about the groups of shared subscriptions: whether this client may join and delete such.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::{DescribeGroupsRequest, GroupId};
+use kafka_protocol::messages::{DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use super::admin::Admin;
@@ -16,6 +16,9 @@ use crate::config::{Broker, Cluster, Config};
 
 /// The protocol type of instances in their group.
 const PROTOCOL_TYPE: &str = "forebay";
+
+/// The prefix of the groups of shared subscriptions.
+const SHARES: &str = "forebay-share-";
 
 /// Settings of a broker that bound the sessions of members.
 const MIN: &str = "group.min.session.timeout.ms";
@@ -30,6 +33,59 @@ pub(super) fn of_instances(config: &Config, cluster: usize, lines: &mut Vec<Line
     let (verdict, text) = look(&config.clusters[cluster], broker)
         .unwrap_or_else(|why| (Verdict::Problem, format!("cannot be checked: {why}")));
     lines.push(Line { verdict, about: "broker.link".to_owned(), text });
+    let (verdict, text) = look_at_shares(&config.clusters[cluster], broker)
+        .unwrap_or_else(|why| (Verdict::Warning, format!("groups of shared subscriptions cannot be checked: {why}")));
+    lines.push(Line { verdict, about: "broker.link".to_owned(), text });
+}
+
+/// Asks for what changes nothing: a heartbeat of nobody, and the end of a group that is not there.
+///
+/// # Errors
+/// A broker cannot be asked, in words.
+fn look_at_shares(cluster: &Cluster, broker: &Broker) -> Result<(Verdict, String), String> {
+    // No share has this text.
+    let group = GroupId(StrBytes::from(broker.group_of_share("forebay check")));
+    let mut admin = Admin::reach(cluster)?;
+    let mut coordinator = match coordinator(cluster, group.as_str(), Coordinates::Group, &mut admin) {
+        Ok(coordinator) => coordinator,
+        Err(why) if why.ends_with(&format!("error {GROUP_FORBIDDEN}")) => {
+            return Ok(of_shares(GROUP_FORBIDDEN, GROUP_FORBIDDEN));
+        }
+        Err(why) => return Err(why),
+    };
+    let version = coordinator.needs::<HeartbeatRequest>((0, 3), "Heartbeat")?;
+    let beat = HeartbeatRequest::default().with_group_id(group.clone());
+    let reads = coordinator.ask_at(&beat, version)?.error_code;
+    let version = coordinator.needs::<DeleteGroupsRequest>((0, 1), "DeleteGroups")?;
+    let end = coordinator.ask_at(&DeleteGroupsRequest::default().with_groups_names(vec![group]), version)?;
+    Ok(of_shares(reads, end.results.first().map_or(0, |result| result.error_code)))
+}
+
+/// What the answers to these two questions say.
+fn of_shares(reads: i16, deletes: i16) -> (Verdict, String) {
+    let named = format!("groups of shared subscriptions ({SHARES}…)");
+    let grant = |operations: &str| {
+        format!(
+            "grant it {operations} --group {SHARES} --resource-pattern-type prefixed, as in kafka-acls.sh --add --allow-principal User:…"
+        )
+    };
+    match (reads == GROUP_FORBIDDEN, deletes == GROUP_FORBIDDEN) {
+        (true, _) => {
+            let grant = grant("--operation Read --operation Delete");
+            (
+                Verdict::Problem,
+                format!("{named}: this client is not authorized to read them, and refuses SUBSCRIBE; {grant}"),
+            )
+        }
+        (false, true) => {
+            let grant = grant("--operation Delete");
+            let text = format!(
+                "{named}: this client is not authorized to delete them: a share that has ended goes on when somebody subscribes again, until Kafka forgets its group; {grant}"
+            );
+            (Verdict::Warning, text)
+        }
+        (false, false) => (Verdict::Ok, format!("{named}: this client may read and delete them")),
+    }
 }
 
 /// # Errors
@@ -152,6 +208,16 @@ mod tests {
             "{text}"
         );
         assert_eq!(said(group("", 0).with_error_code(15)).0, Verdict::Warning);
+    }
+
+    #[test]
+    fn who_may_have_groups_of_shared_subscriptions() {
+        // UNKNOWN_MEMBER_ID and GROUP_ID_NOT_FOUND: both were allowed.
+        assert_eq!(of_shares(25, GROUP_UNKNOWN).0, Verdict::Ok);
+        let (verdict, text) = of_shares(GROUP_FORBIDDEN, GROUP_UNKNOWN);
+        assert!(verdict == Verdict::Problem && text.contains("--operation Read --operation Delete"), "{text}");
+        let (verdict, text) = of_shares(25, GROUP_FORBIDDEN);
+        assert!(verdict == Verdict::Warning && text.contains("grant it --operation Delete --group forebay-share-"));
     }
 
     #[test]

@@ -167,8 +167,8 @@ events! {
     DrainOver, Warn, Lifecycle, "drain_over", [Group], "all other instances have left the group: this one, which was drained, serves clients again";
     GroupTrouble, Warn, Error, "instances_trouble", [Group, Reason], "this instance cannot take part in the group of instances for now; retrying";
     GroupTroubleOver, Info, Lifecycle, "instances_trouble_over", [Group], "this instance takes part in the group of instances again";
-    ShareTrouble, Warn, Error, "share_trouble", [Share, Group, Topic, Partition, Reason], "this instance cannot take part in the group of a shared subscription for now, or not read a partition for it: its members here get less, or nothing; retrying";
-    ShareTroubleOver, Info, Lifecycle, "share_trouble_over", [Share, Group], "this instance takes part in the group of a shared subscription again";
+    ShareTrouble, Warn, Error, "share_trouble", [Share, Group, Topic, Partition, Reason], "this instance cannot take part in the group of a shared subscription for now, or not read a partition for it: its members here get less, or nothing; retrying. With a right that is missing SUBSCRIBE is refused";
+    ShareTroubleOver, Info, Lifecycle, "share_trouble_over", [Share, Group, Topic, Partition], "this instance takes part in the group of a shared subscription again, or reads a partition on for it";
     SlotFull, Warn, Error, "slot_full", [Partition], "the log of a slot has had no room for a second for messages of clients that are away: their records wait in Kafka until it has, and the longest queue of the slot makes room if its client is away";
     SlotTrouble, Warn, Error, "slot_trouble", [Partition, Reason], "the log of sessions of a slot cannot be taken over for now; retrying, its clients wait";
     SessionLogLost, Error, Error, "session_log_lost", [Partition, Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
@@ -197,7 +197,7 @@ events! {
     SubscriptionEnded, Warn, Client, "subscription_ended", [Client, Auth, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
     RetainedRefused, Warn, Client, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
     MessageDropped, Warn, Client, "message_dropped", [Client, Auth, Share, MqttTopic, Reason], "a message for a subscriber was dropped";
-    ShareAckTimeout, Warn, Client, "share_ack_timeout", [Client, Auth, Share], "a client has not acknowledged messages of a shared subscription within `share_ack_timeout` of `[delivery]`: other members get them, and it gets no more until it has";
+    ShareAckTimeout, Warn, Client, "share_ack_timeout", [Client, Auth, Share], "a client has not acknowledged messages of a shared subscription within `share_ack_timeout` of `[delivery]`: other members get those of QoS 1, and it gets no more until it has, if there are others; with several instances, those of QoS 2 hold up no partition any more";
     DeadLetters, Warn, Client, "dead_letters", [Sink, LettersTopic, File, Reason, Topic, MqttTopic, Total], "records of the sink became dead letters; reason and topics are those of one of them, and each has its own";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";

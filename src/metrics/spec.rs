@@ -188,6 +188,7 @@ table!(
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
+    ShareReleased, Counter, "share_released_messages", "Messages of shared subscriptions of several instances that a client was sent at QoS 2 and has not answered within `share_ack_timeout`, and with a session that ends with its connection: they stay with it, and hold up no partition any more.";
     ShareGivenUp, Counter, "share_ack_timeouts", "Messages of shared subscriptions that other members were given, because the one that had been sent them did not acknowledge them within `share_ack_timeout`.";
     CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
     CopiesUnreadBytes, Gauge, "deliveries_unread_bytes", "Bytes beyond 64 KiB for each client that it was sent and has not read, where messages of QoS 0 are among them; at most a quarter of `forebay_delivery_remembered_bytes_max`, of which they take room.";
@@ -266,6 +267,7 @@ table!(
     LinksMisrouted, Counter, "broker_links_misrouted", "Connections of other instances for clients that this one does not serve. They look again.";
     ShareGroups, Gauge, "broker_share_groups", "Shared subscriptions of which this instance is in the group of Kafka, with several instances; at most 64 with those that clients may add.";
     SharePartitions, Gauge, "broker_share_partitions", "Partitions that groups of shared subscriptions have given to this instance.";
+    SharePartitionsHeld, Gauge, "broker_share_partitions_held", "Partitions of these that have not been read on for longer than `share_ack_timeout`, as members have not acknowledged what they have of them.";
     ShareOpen, Gauge, "broker_share_open_messages", "Records of shared subscriptions that were read of Kafka, and that members are not done with, or that come after such; at most `window_messages` of a source, and its part of `fetch_memory`, for each partition.";
     ShareFetchBytes, Gauge, "broker_share_fetch_bytes", "Bytes of what was fetched from Kafka for shared subscriptions; at most 8 MiB for each.";
     ShareRecords, Counter, "broker_share_records", "Records that were handed to members of shared subscriptions of several instances.";

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
@@ -80,8 +80,12 @@ pub struct Share {
     is_gone: AtomicBool,
     /// With several instances: it is known from which records on its messages are its own.
     is_placed: AtomicBool,
+    /// Its group has no right at Kafka to what a place takes.
+    is_refused: AtomicBool,
     /// Members have gone to another instance with their slot.
     has_moved: AtomicBool,
+    /// Records that its home has read under this number as a reader, or an earlier one, are not handed on any more; the number and one, 0: there are none.
+    stopped: AtomicU64,
 }
 
 /// Those of one shard.
@@ -105,8 +109,9 @@ impl Members {
 impl Share {
     fn new(number: ShareNumber, text: &str, shards: usize) -> Arc<Self> {
         let members = (0..shards).map(|_| Members::default()).collect();
-        let [is_gone, is_placed, has_moved] = std::array::from_fn(|_| AtomicBool::new(false));
-        Arc::new(Self { number, text: text.into(), members, is_gone, is_placed, has_moved })
+        let [is_gone, is_placed, is_refused, has_moved] = std::array::from_fn(|_| AtomicBool::new(false));
+        let (text, stopped) = (text.into(), AtomicU64::new(0));
+        Arc::new(Self { number, text, members, is_gone, is_placed, is_refused, has_moved, stopped })
     }
 
     /// The number of the share.
@@ -164,6 +169,29 @@ impl Share {
     #[must_use]
     pub fn is_placed(&self) -> bool {
         self.is_placed.load(Ordering::Acquire)
+    }
+
+    /// Notes that Kafka refuses the share's group what a place takes: who waits for that is refused.
+    pub fn set_refused(&self) {
+        self.is_refused.store(true, Ordering::Release);
+    }
+
+    /// Whether that was noted, and the share has had no place since.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Acquire) && !self.is_placed()
+    }
+
+    /// Notes that the partitions which its home has read under these numbers are others': what is on its way from there goes to no member here.
+    pub fn set_stopped(&self, reader: u32) {
+        self.stopped.store(u64::from(reader) + 1, Ordering::Release);
+    }
+
+    /// Whether that holds for records that were read under this number. Numbers wrap.
+    #[must_use]
+    pub fn has_stopped(&self, reader: u32) -> bool {
+        let stopped = self.stopped.load(Ordering::Acquire).checked_sub(1);
+        stopped.is_some_and(|stopped| (stopped as u32).wrapping_sub(reader) < u32::MAX / 2)
     }
 
     /// Notes that members have gone to another instance with their slot.
@@ -377,6 +405,12 @@ impl KnownShares {
         Some(Arc::clone(share))
     }
 
+    /// Whether the share of this number has members that are connected and served.
+    #[must_use]
+    pub fn is_served(&self, number: ShareNumber) -> bool {
+        self.of.all().shares.get(&number).is_some_and(|(share, _)| share.is_present())
+    }
+
     /// The shard does not use it any more: it has neither members nor messages there. The last shard ends it.
     pub fn leave(&mut self, share: &Share) {
         let of = Arc::clone(&self.of);
@@ -503,6 +537,17 @@ mod tests {
         assert_eq!(share.choose_other(Choice::Turn(0), 2), Some(0), "online there");
         assert_eq!(share.choose_other(Choice::Turn(0), 1), Some(0));
         assert!(share.has_members());
+    }
+
+    #[test]
+    fn records_of_readers_that_have_stopped_go_to_nobody() {
+        let mut shards = world(1);
+        let share = shards[0].join("$share/g/a").expect("there is room");
+        assert!(![0, 1, u32::MAX].into_iter().any(|reader| share.has_stopped(reader)), "none has stopped");
+        share.set_stopped(7);
+        assert_eq!([0, 6, 7, 8, 100].map(|reader| share.has_stopped(reader)), [true, true, true, false, false]);
+        share.set_stopped(1);
+        assert_eq!([u32::MAX, 0, 1, 2].map(|reader| share.has_stopped(reader)), [true, true, true, false], "they wrap");
     }
 
     #[test]

@@ -108,10 +108,10 @@ impl Sessions {
     }
 
     /// Appends the record of a session. Returns its number if it has one already; `None`: it has ended, or is kept no
-    /// more since it was noted.
-    pub fn payload(&self, key: SessionKey, out: &mut Vec<u8>) -> Option<Option<u64>> {
+    /// more since it was noted. `has`: whether a subscription to this filter is in it.
+    pub fn payload(&self, key: SessionKey, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) -> Option<Option<u64>> {
         let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
-        session.save(out);
+        session.save(has, out);
         Some(session.number())
     }
 
@@ -191,7 +191,7 @@ impl Sessions {
     }
 
     /// What is known of a session differs from what is written of it.
-    pub(super) fn note_kept(&mut self, key: SessionKey) {
+    pub fn note_kept(&mut self, key: SessionKey) {
         let Some(keeping) = &mut self.keeping else { return };
         let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) else { return };
         if kept.state != State::Noted {

@@ -472,6 +472,30 @@ impl Outgoing {
         given
     }
 
+    /// Lets go of the records of those of QoS 2 that were sent before this, and that only memory has. Returns the share of each.
+    fn release_late(&mut self, sent_before_s: u32) -> Vec<NonZeroU32> {
+        let is_late = |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_late(sent_before_s);
+        let late = self.items.range(..self.open).filter(is_late);
+        let claiming = late.filter_map(|item| item.copy.share.zip(item.body.as_ref().filter(|of| of.is_claiming())));
+        let released = claiming.map(|(share, body)| {
+            body.meets();
+            drop(body.take_claim());
+            share
+        });
+        released.collect()
+    }
+
+    /// Makes a copy of a share its client's own; `body`: another one of the same message.
+    pub(super) fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
+        let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return };
+        self.items[at].copy.share = None;
+        match body {
+            Some(body) if at < self.open => self.items[at].body = Some(body),
+            Some(body) => self.waits_as(number, body),
+            None => {}
+        }
+    }
+
     /// Whether the next that waits may be sent. PUBREL waits for no quota [MQTT-3.3.4-10].
     fn has_next(&self, quota: u16) -> bool {
         self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || item.is_finishing())
@@ -779,6 +803,11 @@ impl Session {
         let bound = self.outgoing.iter().flat_map(|outgoing| &outgoing.items).filter(is_bound);
         // No other member of the share may get it [MQTT-4.8.2-5].
         bound.filter_map(|item| item.body.as_ref()).for_each(|body| body.meets());
+        self.let_go_of_copies()
+    }
+
+    /// The session goes to another instance with what its log has. A message of a share that only memory has is offered to another member.
+    pub(super) fn let_go_of_copies(&mut self) -> Gone {
         self.outgoing.take().map(|outgoing| outgoing.into_gone()).unwrap_or_default()
     }
 
@@ -859,17 +888,26 @@ impl Session {
         outgoing.map(|outgoing| outgoing.give_up_late(second(sent_before), has_others)).unwrap_or_default()
     }
 
-    /// It leaves a share that has no other member: what its client was sent of it at QoS 1 and has not acknowledged is its own from now on
-    /// [MQTT-3.10.4-3]. Their numbers.
-    pub fn keep_shared(&mut self, share: NonZeroU32) -> Vec<(u64, Copy, Rc<Body>)> {
-        let items = self.outgoing.iter_mut().flat_map(|outgoing| &mut outgoing.items);
+    /// Lets go of the records of messages of shares that its client was sent at QoS 2 before this and has not answered, if they end with its connection: nobody
+    /// else may have them [MQTT-4.8.2-5], so that nothing waits for them. Returns the share of each.
+    pub fn release_late(&mut self, sent_before: Monotonic) -> Vec<NonZeroU32> {
+        let outgoing = self.outgoing.as_mut().filter(|_| self.expiry_s == 0);
+        outgoing.map(|outgoing| outgoing.release_late(second(sent_before))).unwrap_or_default()
+    }
+
+    /// Whether its client has been sent messages of shares that it has not answered.
+    #[must_use]
+    pub fn has_shared(&self) -> bool {
+        let mut items = self.outgoing.iter().flat_map(|outgoing| outgoing.items.range(..outgoing.open));
+        items.any(|item| item.copy.share.is_some())
+    }
+
+    /// What its client was sent of a share at QoS 1 and has not acknowledged, with the numbers of the copies.
+    #[must_use]
+    pub fn shared_of(&self, share: NonZeroU32) -> Vec<(u64, Copy, Rc<Body>)> {
+        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
         let of_share = items.filter(|item| item.copy.share == Some(share) && item.copy.qos == QoS::AtLeastOnce);
-        let kept = of_share.filter_map(|item| {
-            let body = Rc::clone(item.body.as_ref()?);
-            item.copy.share = None;
-            Some((item.number, item.copy.clone(), body))
-        });
-        kept.collect()
+        of_share.filter_map(|item| Some((item.number, item.copy.clone(), Rc::clone(item.body.as_ref()?)))).collect()
     }
 
     /// Its connection is gone.

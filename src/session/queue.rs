@@ -203,6 +203,13 @@ impl Session {
         }
     }
 
+    /// Makes a copy of a share the client's own, which no other member gets; `body`: another one of the same message.
+    pub fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.goes_as_own(number, body);
+        }
+    }
+
     /// The log has no room for a copy that it was handed just now. True: it is gone; false: the client has been sent it.
     pub fn take_back(&mut self, number: u64) -> bool {
         let Some(outgoing) = &mut self.outgoing else { return false };

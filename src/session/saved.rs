@@ -158,8 +158,8 @@ pub(super) const fn bytes_max(held: usize) -> usize {
 }
 
 impl Session {
-    /// Appends what of it must survive a crash.
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
+    /// Appends what of it must survive a crash. `has`: whether a subscription to this filter must.
+    pub(super) fn save(&self, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
         let will = self.will.as_deref();
         let connect = Connect {
             version: self.terms.version,
@@ -174,7 +174,7 @@ impl Session {
         };
         let auth = self.client().auth;
         let will_delay_s = will.map_or(0, |will| will.delay_s);
-        let subscriptions = self.subscriptions().to_vec();
+        let subscriptions = self.subscriptions().iter().filter(|of| has(&of.filter)).cloned().collect();
         Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect, subscriptions }.encode(out);
     }
 }

@@ -479,7 +479,11 @@ impl Sessions {
             self.cancel(key, task);
         }
         self.end_absence(key);
-        self.take_out(key).map_or(0, |mut session| session.discard_copies().count)
+        let gone = self.take_out(key).map(|mut session| {
+            // One that ends with its connection has ended.
+            if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() }
+        });
+        gone.unwrap_or_default().count
     }
 
     fn take_out(&mut self, key: SessionKey) -> Option<Session> {

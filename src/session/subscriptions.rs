@@ -112,6 +112,11 @@ impl SubscriptionRefused {
         code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
         what: "there are no shared subscriptions to topics that begin with $ while several instances are one broker ([broker.link])",
     };
+    /// Kafka refuses the group of the share.
+    pub const SHARE_WITHOUT_RIGHT: Self = Self {
+        code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        what: "Kafka does not allow the server the group of the shared subscription: event share_trouble has the right that is missing",
+    };
     /// The access control list does not allow it.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
     /// It asks for the past in words that mean nothing.

@@ -230,6 +230,13 @@ impl<T> Lines<T> {
         }
     }
 
+    /// Takes out all that wait for groups of this log.
+    pub(super) fn take_of(&mut self, slot: u16) -> impl Iterator<Item = T> {
+        let at = self.0.iter().position(|(of, _)| *of == slot);
+        let line = at.map(|at| self.0.swap_remove(at).1).unwrap_or_default();
+        line.into_iter().map(|(_, what)| what)
+    }
+
     /// Takes out the next one with a group that `is_durable`.
     #[inline]
     pub(super) fn pop(&mut self, is_durable: impl Fn(u64) -> bool) -> Option<T> {

@@ -231,6 +231,7 @@ impl Core {
             logs.found.retain(|(of, _)| *of != slot);
             self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
         }
+        self.broker.forget_written(slot);
         if let Kept::OfSlots(buffers) = &mut self.broker.outlets.logs.kept {
             buffers.remove(&slot);
         }

@@ -241,7 +241,7 @@ impl Core {
                 Line::Memory(cluster, full) => self.broker.outlets.may_go_on(Wait { cluster, full, bytes }),
                 Line::Slot(slot) => self.broker.outlets.slot_may_go_on(slot),
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
-                Line::Share(share) => self.broker.delivery.shares.is_placed(share),
+                Line::Share(share) => self.broker.delivery.shares.is_placed_or_refused(share),
                 Line::Subscribers(shard) => {
                     self.broker.delivery.has_room(shard)
                         && self.broker.retained.has_room(shard, 0)

@@ -45,12 +45,13 @@ impl Core {
             }
             outcomes.push(self.broker.subscribe_to(io, key, wish));
         }
+        let without_place = self.broker.without_place(key, subscribe, &mut outcomes);
         self.broker.write_down(key);
         if outcomes.iter().any(Result::is_ok) && self.broker.sessions.is_unwritten(key) {
             // There was room a moment ago: less than that is rare. A subscription that is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
-        if let Some(share) = self.broker.without_place(subscribe, &outcomes) {
+        if let Some(share) = without_place {
             self.connections.begin(conn, Begun::Subscribe(outcomes));
             return Flow::Stall(Stall::Share(share));
         }

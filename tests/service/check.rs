@@ -101,19 +101,23 @@ fn the_group_of_instances_is_looked_at() {
         "group.max.session.timeout.ms=60000",
     ]);
     let dir = temp_dir();
-    let check = |more: &str, verdict: &str, words: &[&str]| {
-        let text = format!(
+    let text = |more: &str| {
+        format!(
             "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka.main]\nbootstrap = \"{}\"\n\
              [broker]\nname = \"a\"\n{more}[broker.link]\nbind = \"127.0.0.1:0\"\n",
             kafka.bootstrap()
-        );
+        )
+    };
+    let check_line = |about: &str, more: &str, verdict: &str, words: &[&str]| {
         // A group has no coordinator at first.
         until(&format!("{verdict}: {words:?}"), || {
-            let (_, said) = checked(dir.path(), &text);
-            let line = said.lines().find(|line| line.contains("broker.link: ")).unwrap_or_else(|| panic!("{said}"));
+            let (_, said) = checked(dir.path(), &text(more));
+            let line = said.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{said}"));
             line.starts_with(verdict) && words.iter().all(|word| line.contains(word))
         });
     };
+    let check = |more: &str, verdict: &str, words: &[&str]| check_line("broker.link: ", more, verdict, words);
+    let shares = |verdict: &str, word: &str| check_line("groups of shared subscriptions", "", verdict, &[word]);
     check(
         "",
         "ok",
@@ -122,4 +126,9 @@ fn the_group_of_instances_is_looked_at() {
     check("session_timeout = \"61s\"\n", "PROBLEM", &["session_timeout 61s is more than group.max.session.timeout.ms"]);
     kafka.add_group_acl("--deny-principal", "Read", "forebay-mqtt-sessions");
     check("", "PROBLEM", &["not authorized to read it", "--operation Read --group forebay-mqtt-sessions"]);
+    shares("ok", "this client may read and delete them");
+    kafka.add_groups_acl("--allow-principal", "Read", "forebay-share-");
+    shares("warning", "grant it --operation Delete --group forebay-share- --resource-pattern-type prefixed");
+    kafka.add_groups_acl("--deny-principal", "Read", "forebay-share-");
+    shares("PROBLEM", "grant it --operation Read --operation Delete --group forebay-share-");
 }

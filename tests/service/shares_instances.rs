@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, PacketType, QoS, SubscriptionOptions, Unsubscribe, Version};
@@ -14,6 +15,7 @@ use crate::broker_once::write_load;
 use crate::device::{Device, Heard, hello};
 use crate::instances::{clients_of, connect, hour, kept, slots_of, start, until_served};
 use crate::process::{metric, until, until_metric};
+use crate::support::kafka::Kafka;
 use crate::support::service::Service;
 
 const SHARE: &str = "$share/workers/load/+";
@@ -186,4 +188,46 @@ fn members_leave_and_a_share_ends_with_the_last() {
     assert_eq!(of_b.subscribe(&[(SHARE, QoS::AtLeastOnce)]), [1]);
     publisher.deliver(2, "load/0", b"new");
     assert_eq!(next(&mut of_b), message("load/0", "new"));
+}
+
+/// Kafka forgets what a group has committed of topics that no member names: an instance names them while all members of a share are away. Another group, which
+/// has committed later and has no members, is forgotten meanwhile.
+#[test]
+fn a_share_keeps_its_place_while_all_members_are_away() {
+    let kafka = Kafka::start(&[
+        "--config",
+        "offsets.retention.minutes=1",
+        "--config",
+        "offsets.retention.check.interval.ms=1000",
+    ]);
+    let names = Names { kafka: kafka.bootstrap().to_owned(), ..Names::new("shares-retention") };
+    let service = start(&names, "a");
+    until_served(&names, &[("a", &service)], &[64]);
+    let expiry = hour();
+    let (mut device, _) = connect(&service, &kept("worker", &expiry));
+    let (mut publisher, _) = connect(&service, &hello(Version::V5, "publisher"));
+    publisher.deliver(1, "load/0", b"before");
+    assert_eq!(device.subscribe(&[(SHARE, QoS::AtLeastOnce)]), [1]);
+    publisher.deliver(2, "load/0", b"one");
+    assert_eq!(next(&mut device), message("load/0", "one"));
+    until("nothing to be open", || metric(&service, "broker_share_open_messages") == 0);
+    device.leave();
+    until_metric(&service, "broker_share_partitions", 0);
+    let groups = |arguments: &[&str]| {
+        let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let tool = ["tool", class, "--bootstrap-server", kafka.bootstrap()];
+        kafka.command(&[&tool[..], arguments].concat())
+    };
+    let place = ["--reset-offsets", "--to-earliest", "--execute", "--group", "other", "--topic", &names.messages];
+    groups(&place);
+    let has = |prefix: &str| groups(&["--list"]).lines().any(|group| group.starts_with(prefix));
+    assert!(has("other"));
+    while has("other") {
+        thread::sleep(Duration::from_secs(2));
+    }
+    assert!(has("forebay-share-"));
+    publisher.deliver(3, "load/0", b"two");
+    let (mut device, hello) = connect(&service, &kept("worker", &expiry));
+    assert!(hello.session_present);
+    assert_eq!(next(&mut device), message("load/0", "two"), "and not what it has had, or what came before");
 }

@@ -20,6 +20,8 @@ use kafka_protocol::records::{
     RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 
+use super::coordinator::{self, Groups};
+
 /// Partitions of every topic.
 pub(crate) const PARTITIONS: i32 = 4;
 
@@ -63,6 +65,8 @@ pub(crate) struct Broker {
     /// The first offset of each that is still there; with this set, questions for offsets are answered as Kafka does: a record was made as many ms after 1970 as
     /// its offset is.
     pub(crate) begins_at: Option<i64>,
+    /// Its groups. `None`: it knows none.
+    pub(crate) groups: Option<Groups>,
 }
 
 impl Broker {
@@ -97,7 +101,10 @@ impl Broker {
         let correlation = ResponseHeader::default().with_correlation_id(header.correlation_id);
         correlation.encode(&mut body, key.response_header_version(version)).expect("header");
         match key {
-            ApiKey::ApiVersions => versions().encode(&mut body, version),
+            ApiKey::ApiVersions => {
+                let of_groups = if self.groups.is_some() { &coordinator::VERSIONS[..] } else { &[] };
+                versions_with(of_groups).encode(&mut body, version)
+            }
             ApiKey::Metadata => {
                 let asked = MetadataRequest::decode(&mut bytes, version).expect("metadata");
                 self.metadata(&asked).encode(&mut body, version)
@@ -127,7 +134,12 @@ impl Broker {
                 // It waits for records that do not come.
                 None => return Vec::new(),
             },
-            other => panic!("unexpected request {other:?}"),
+            other => {
+                let groups = self.groups.as_mut();
+                let answered = groups.and_then(|groups| groups.answer(other, &mut bytes, version, &mut body));
+                answered.unwrap_or_else(|| panic!("unexpected request {other:?}"));
+                Ok(())
+            }
         }
         .expect("encoded");
         if self.silent && key == ApiKey::Produce || says_nothing {
@@ -287,6 +299,10 @@ fn batch(offset: i64, key: Option<&[u8]>, value: &[u8]) -> Bytes {
 }
 
 pub(crate) fn versions() -> ApiVersionsResponse {
+    versions_with(&[])
+}
+
+fn versions_with(more: &[(ApiKey, i16, i16)]) -> ApiVersionsResponse {
     let keys = [
         (ApiKey::ApiVersions, 0, 3),
         (ApiKey::Metadata, 0, 12),
@@ -295,8 +311,8 @@ pub(crate) fn versions() -> ApiVersionsResponse {
         (ApiKey::ListOffsets, 1, 5),
         (ApiKey::Fetch, 4, 11),
     ];
-    let key = |(key, min, max): (ApiKey, i16, i16)| {
-        ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
+    let key = |(key, min, max): &(ApiKey, i16, i16)| {
+        ApiVersion::default().with_api_key(*key as i16).with_min_version(*min).with_max_version(*max)
     };
-    ApiVersionsResponse::default().with_api_keys(keys.into_iter().map(key).collect())
+    ApiVersionsResponse::default().with_api_keys(keys.iter().chain(more).map(key).collect())
 }

@@ -24,6 +24,7 @@ use forebay::shard::{Core, Surroundings};
 
 use super::allocation::counted;
 use super::broker::Broker;
+use super::coordinator::Groups;
 use super::ring::{Client, Table, reset};
 
 /// One sink that takes everything, at `replicated`.
@@ -125,6 +126,7 @@ impl World {
     ) -> Self {
         config.service.shards = 1;
         let config = Arc::new(config);
+        let groups = config.has_instances().then(Groups::default);
         let Made { core, board, journal, notices, slots, peers } = make(&config, rules, dead_letters, verifiers);
         let mut world = Self {
             core,
@@ -136,7 +138,7 @@ impl World {
             config,
             rules,
             table: Table::new(),
-            broker: Broker { keep: true, ..Broker::default() },
+            broker: Broker { keep: true, groups, ..Broker::default() },
             cut_at,
             kafka_up: true,
             linked: Vec::new(),

@@ -50,6 +50,12 @@ impl Kafka {
         self.add(&[how, "User:ANONYMOUS", "--operation", operation, "--group", group]);
     }
 
+    /// The same on all groups with this prefix.
+    pub fn add_groups_acl(&self, how: &str, operation: &str, prefix: &str) {
+        let of = ["--group", prefix, "--resource-pattern-type", "prefixed"];
+        self.add(&[&[how, "User:ANONYMOUS", "--operation", operation][..], &of].concat());
+    }
+
     fn add(&self, acl: &[&str]) {
         let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", self.bootstrap(), "--add"];
         self.command(&[&tool[..], acl].concat());

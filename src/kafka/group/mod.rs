@@ -39,7 +39,8 @@ use std::rc::Rc;
 pub use self::news::{Assigned, Lost, News, Standing, Stats};
 pub use self::protocol::{Assignment, Fingerprint, Lead, Protocol};
 pub use self::settings::Settings;
-pub use self::subscription::Range;
+pub use self::subscription::{Partaking, Range};
+pub(crate) use self::verdict::refusal;
 pub use crate::kafka::coordination::Committed;
 
 use self::commits::Commits;

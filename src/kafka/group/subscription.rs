@@ -1,6 +1,7 @@
 //! The language of Kafka's consumers (protocol type `consumer`) with the assignor `range`. Subscriptions and assignments are written in version 0, which
 //! all consumers read, and read in all versions (0 to 3), of which later ones add fields at the end.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -13,27 +14,80 @@ use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 /// The most topics in the subscriptions of all members together; a topic counts once for each member.
 const TOPICS_MAX: usize = 1_000_000;
 
-/// A consumer with the only assignor that Forebay offers: every Kafka client has it.
+/// A consumer with the only assignor that Forebay offers to others: every Kafka client has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Range;
+
+/// A consumer that may be in its group without a part of the topics: it gets no partitions then. It names them all the same, as Kafka forgets what a group has
+/// committed of topics that none of its members names (KIP-211).
+#[derive(Debug)]
+pub struct Partaking {
+    /// Whether the member takes partitions.
+    pub takes: bool,
+    /// What its last JoinGroup has said of that.
+    said: Cell<bool>,
+}
+
+/// The byte after a fingerprint in the user data of a member that takes no partitions.
+const TAKES_NONE: u8 = 0;
+
+impl Partaking {
+    /// A member that takes partitions, or none.
+    #[must_use]
+    pub fn new(takes: bool) -> Self {
+        Self { takes, said: Cell::new(takes) }
+    }
+
+    /// Whether the group has heard something else: the member has to join again.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.takes != self.said.get()
+    }
+}
+
+impl Protocol for Partaking {
+    const NAMES: Names = Names { protocol_type: "consumer", protocol: "forebay-range" };
+    const KEEPS: bool = false;
+
+    fn metadata(&self, topics: &[Rc<str>], fingerprint: Fingerprint) -> Rc<[u8]> {
+        self.said.set(self.takes);
+        let user_data = fingerprint.unwrap_or_default().to_be_bytes();
+        let says = if self.takes { &[][..] } else { &[TAKES_NONE] };
+        subscription(topics, Some(&[&user_data[..], says].concat()))
+    }
+
+    fn topics(&self, members: &[GroupMember]) -> BTreeSet<Rc<str>> {
+        Range.topics(members)
+    }
+
+    fn assign(&mut self, lead: &Lead<'_>, count: &dyn Fn(&str) -> Option<u32>) -> Vec<Given> {
+        let mut subscribers = subscribers(lead.members);
+        for (subscriber, member) in subscribers.iter_mut().zip(lead.members) {
+            if takes_none(&member.metadata) {
+                subscriber.topics.clear();
+            }
+        }
+        given(&subscribers, count)
+    }
+
+    fn assigned(&mut self, assignment: &[u8]) -> Option<Assignment> {
+        Range.assigned(assignment)
+    }
+}
+
+/// Whether a member says that it takes no partitions: user data end a subscription of version 0.
+fn takes_none(metadata: &[u8]) -> bool {
+    let length = u32::try_from(size_of::<u64>() + 1).unwrap_or(0).to_be_bytes();
+    let user_data = metadata.len().checked_sub(length.len() + size_of::<u64>() + 1).map(|at| &metadata[at..]);
+    user_data.is_some_and(|data| data.starts_with(&length) && data.ends_with(&[TAKES_NONE]))
+}
 
 impl Protocol for Range {
     const NAMES: Names = Names { protocol_type: "consumer", protocol: "range" };
     const KEEPS: bool = false;
 
     fn metadata(&self, topics: &[Rc<str>], fingerprint: Fingerprint) -> Rc<[u8]> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(&0i16.to_be_bytes()); // version
-        put_count(&mut bytes, topics.len());
-        topics.iter().for_each(|topic| put_string(&mut bytes, topic));
-        match fingerprint {
-            Some(hash) => {
-                put_count(&mut bytes, size_of::<u64>());
-                bytes.extend_from_slice(&hash.to_be_bytes());
-            }
-            None => bytes.extend_from_slice(&(-1i32).to_be_bytes()),
-        }
-        Rc::from(bytes)
+        subscription(topics, fingerprint.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice))
     }
 
     fn topics(&self, members: &[GroupMember]) -> BTreeSet<Rc<str>> {
@@ -41,13 +95,33 @@ impl Protocol for Range {
     }
 
     fn assign(&mut self, lead: &Lead<'_>, count: &dyn Fn(&str) -> Option<u32>) -> Vec<Given> {
-        let assigned = range::assign(&subscribers(lead.members), count);
-        assigned.into_iter().map(|(id, assignment)| (id, encode(&assignment))).collect()
+        given(&subscribers(lead.members), count)
     }
 
     fn assigned(&mut self, assignment: &[u8]) -> Option<Assignment> {
         read_assignment(assignment).ok()
     }
+}
+
+/// Writes a subscription to these topics.
+fn subscription(topics: &[Rc<str>], user_data: Option<&[u8]>) -> Rc<[u8]> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&0i16.to_be_bytes()); // version
+    put_count(&mut bytes, topics.len());
+    topics.iter().for_each(|topic| put_string(&mut bytes, topic));
+    match user_data {
+        Some(data) => {
+            put_count(&mut bytes, data.len());
+            bytes.extend_from_slice(data);
+        }
+        None => bytes.extend_from_slice(&(-1i32).to_be_bytes()),
+    }
+    Rc::from(bytes)
+}
+
+fn given(members: &[Subscriber], count: &dyn Fn(&str) -> Option<u32>) -> Vec<Given> {
+    let assigned = range::assign(members, count);
+    assigned.into_iter().map(|(id, assignment)| (id, encode(&assignment))).collect()
 }
 
 /// The members with their topics. A member with an unreadable subscription gets nothing; the others are assigned.
@@ -153,6 +227,42 @@ mod tests {
         assert_eq!(bytes.get_i16(), 0);
         let subscription = ConsumerProtocolSubscription::decode(&mut bytes, 0).expect("a subscription");
         assert_eq!((subscription.topics.len(), subscription.user_data), (0, None));
+    }
+
+    /// A member without a part names its topics, so that Kafka keeps what the group has committed of them, and gets none of their partitions.
+    #[test]
+    fn a_member_without_a_part_names_its_topics_and_gets_nothing() {
+        let topics = [name("t")];
+        let member = |id: &str, protocol: &Partaking, fingerprint| GroupMember {
+            id: name(id),
+            instance: None,
+            metadata: protocol.metadata(&topics, fingerprint),
+        };
+        let (mut here, away) = (Partaking::new(true), Partaking::new(false));
+        let mut bytes = Bytes::copy_from_slice(&away.metadata(&topics, Some(0)));
+        assert_eq!(bytes.get_i16(), 0);
+        let subscription = ConsumerProtocolSubscription::decode(&mut bytes, 0).expect("a subscription");
+        assert_eq!((subscription.topics.len(), bytes.len()), (1, 0), "Kafka reads its topic");
+        for fingerprint in [None, Some(0), Some(u64::MAX)] {
+            let members = [member("a", &away, fingerprint), member("b", &here, fingerprint)];
+            assert_eq!(here.topics(&members).len(), 1);
+            let lead =
+                Lead { members: &members, generation: 1, waited: std::time::Duration::ZERO, now: Default::default() };
+            let given = here.assign(&lead, &|_| Some(3));
+            let read = |assignment: &[u8]| Range.assigned(assignment).expect("an assignment");
+            assert_eq!(read(&given[0].1), vec![]);
+            assert_eq!(read(&given[1].1), [(name("t"), vec![0, 1, 2])]);
+        }
+    }
+
+    #[test]
+    fn a_member_joins_again_when_it_has_something_else_to_say() {
+        let mut member = Partaking::new(false);
+        assert!(!member.is_news());
+        member.takes = true;
+        assert!(member.is_news(), "the group has heard that it takes none");
+        member.metadata(&[], None);
+        assert!(!member.is_news());
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Verdict {
     }
 }
 
+/// An error code in words, if an operator has to mend something first.
+pub(crate) fn refusal(code: i16) -> Option<String> {
+    (Verdict::of(code) == Verdict::Refused).then(|| words(code))
+}
+
 /// An error code in words, with the cure where there is one.
 pub(super) fn words(code: i16) -> String {
     let words = match code {

@@ -30,7 +30,7 @@ impl Kept {
             match note {
                 Note::Kept(key) => {
                     let mut payload = Vec::new();
-                    let Some(number) = sessions.payload(key, &mut payload) else { continue };
+                    let Some(number) = sessions.payload(key, |_| true, &mut payload) else { continue };
                     let number = number.unwrap_or_else(|| {
                         self.numbers += 1;
                         self.numbers

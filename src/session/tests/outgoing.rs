@@ -1,6 +1,7 @@
 //! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and what it is sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use proptest::prelude::*;
@@ -619,4 +620,22 @@ fn a_record_is_open_until_its_client_has_it() {
     world.shard.sessions.disconnected(clean.key, clean.conn, End::Lost, world.shard.now);
     drop(world.shard.sessions.take_discarded());
     assert_eq!(world.held.take_settled(), [Settled { record: record(5), is_met: false }]);
+}
+
+/// A session that goes to another instance takes along what its log has: the record of a message of a share that only memory has goes to another member. One that
+/// ends with its connection has ended, and nobody else gets what it was sent [MQTT-4.8.2-5].
+#[test]
+fn the_record_of_a_message_that_only_memory_has_goes_to_another_member_when_its_session_moves() {
+    for ends in [false, true] {
+        let mut world = World::new(Version::V5, 3);
+        let clean = world.shard.connect(&connect(Version::V5, "clean", true));
+        let key = if ends { clean.key } else { world.client.key };
+        let (record, held) = (Claimed { shard: 1, reader: 2, number: 3 }, Rc::clone(&world.held));
+        let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record, None, &held));
+        let copy = Copy { qos: ExactlyOnce, retain: false, identifiers: Box::default(), share: Some(NonZeroU32::MIN) };
+        let session = world.shard.sessions.get_mut(key).expect("it is there");
+        session.hand(copy, (0, Monotonic(0)), (false, true), (QueueBounds::default(), &held), || body);
+        assert_eq!(world.shard.sessions.let_go(key), 1);
+        assert_eq!(world.held.take_settled(), [Settled { record, is_met: ends }]);
+    }
 }

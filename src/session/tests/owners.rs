@@ -87,7 +87,7 @@ fn an_owner_survives_a_restart() {
     before.sessions.set_room(1 << 20);
     let ada = kept(&mut before, Some(admission("a", ADA)));
     let mut payload = Vec::new();
-    before.sessions.payload(ada.key, &mut payload).expect("kept");
+    before.sessions.payload(ada.key, |_| true, &mut payload).expect("kept");
     for (who, present) in [(ADA, true), (BOB, false)] {
         let mut after = shard();
         let restored = after.sessions.restore(7, &payload, &[], &after.settings, after.now, |_, _| {});
@@ -144,7 +144,7 @@ fn finding_s12_each_of_two_stored_sessions_of_a_client_identifier_is_there_after
         before.sessions.set_room(1 << 20);
         let client = kept(&mut before, space);
         let mut payload = Vec::new();
-        before.sessions.payload(client.key, &mut payload).expect("kept");
+        before.sessions.payload(client.key, |_| true, &mut payload).expect("kept");
         let number = 7 + keys.len() as u64;
         let restored = after.sessions.restore(number, &payload, &[], &after.settings, after.now, |_, _| {});
         keys.push(restored.expect("whole"));

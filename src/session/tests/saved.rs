@@ -86,7 +86,7 @@ fn saved(parts: &Parts) -> (Vec<u8>, usize) {
         shard.sessions.subscribed(c.key, subscription);
     }
     let mut bytes = Vec::new();
-    assert_eq!(shard.sessions.payload(c.key, &mut bytes), Some(None));
+    assert_eq!(shard.sessions.payload(c.key, |_| true, &mut bytes), Some(None));
     (bytes, shard.sessions.bytes())
 }
 

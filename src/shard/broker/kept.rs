@@ -73,8 +73,10 @@ impl Broker {
         while let Some(note) = self.sessions.next_note() {
             match note {
                 Note::Kept(key) => {
-                    self.keeping.payload.clear();
-                    let Some(number) = self.sessions.payload(key, &mut self.keeping.payload) else { continue };
+                    let (shares, payload) = (&self.delivery.shares, &mut self.keeping.payload);
+                    payload.clear();
+                    let has = |filter: &str| shares.are_kept_with(filter);
+                    let Some(number) = self.sessions.payload(key, has, payload) else { continue };
                     let log = number.or_else(|| self.log_of(self.sessions.get(key)?.client_id()));
                     let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
                     match log.map(|log| log.keep_session(number, &self.keeping.payload)) {

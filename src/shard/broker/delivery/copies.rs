@@ -440,13 +440,15 @@ impl Broker {
         if waits_for_record {
             self.note_queue(now, key);
         }
-        if handed != Handed::Dropped && claim.is_none() {
+        // If the slot goes before its log has a message of a share, another member is offered it.
+        let until_logged = message.claim.filter(|_| claim.is_none() && stored.is_some() && copy.share.is_some());
+        if handed != Handed::Dropped && claim.is_none() && until_logged.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
         if waits && handed != Handed::Dropped {
             self.note_unlogged(key);
         } else if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
-            self.store_copy(key, number, &copy, own);
+            self.store_copy(key, number, &copy, (own, until_logged.cloned()));
         } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
             self.store_for_share(message.publish, to);
         }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::limits::LEFT_WRITES_PER_TURN;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Claim, SessionKey};
+use crate::session::{Body, Claim, Copy, SessionKey};
 
 use super::super::logs::{Lines, slot_of};
 use super::super::{Broker, Ring};
@@ -144,6 +144,15 @@ impl Broker {
         }
     }
 
+    /// The log of a slot goes. Copies that it has not acknowledged are nowhere, or with its next owner: that one reads records of routes again from where the
+    /// slot is, and those of shares are offered to other members.
+    pub(in crate::shard) fn forget_written(&mut self, slot: u16) {
+        self.meet_written();
+        for claim in self.queues.left.written.take_of(slot).filter(|claim| claim.place().is_some()) {
+            claim.meet();
+        }
+    }
+
     /// Writes copies that clients have left to the log, as many as a turn may.
     pub(super) fn write_left(&mut self, io: &mut Ring<'_>) {
         let mut looks = LEFT_WRITES_PER_TURN;
@@ -217,30 +226,42 @@ impl Broker {
             self.note_grown(key);
             return Written::Next(number + 1);
         }
-        let bytes = body.packet().len();
-        let stored = self.stores_copy(key, bytes);
-        let (Some(publish), Some(session)) = (body.publish(), self.sessions.get_mut(key)) else { return Written::All };
-        if bytes + MESSAGE_BYTES + Recipient::BYTES_MAX > self.queues.entry_max {
-            // The log can never have it.
-            session.waits_as(number, body.released());
-            return Written::Next(number + 1);
+        if body.publish().is_none() {
+            return Written::All;
         }
-        let Ok(Some(of)) = stored else { return Written::NoRoom };
-        let Some(buffer) = self.outlets.logs.kept.of_mut(of) else { return Written::NoRoom };
+        let can_be_logged = body.packet().len() + MESSAGE_BYTES + Recipient::BYTES_MAX <= self.queues.entry_max;
+        let own = if can_be_logged { self.log_copy(key, number, &copy, &body) } else { Some(body.released()) };
+        let Some(own) = own else { return Written::NoRoom };
+        self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, Rc::clone(&own)));
+        if can_be_logged {
+            self.note_grown(key);
+        }
+        Written::Next(number + 1)
+    }
+
+    /// Writes a copy that only memory has to the log of its session, in which its record is over once that is durable. Returns the message as the session has
+    /// it from now on; `None`: there is no room.
+    pub(in crate::shard) fn log_copy(
+        &mut self,
+        key: SessionKey,
+        number: u64,
+        copy: &Copy,
+        body: &Body,
+    ) -> Option<Rc<Body>> {
+        let of = self.stores_copy(key, body.packet().len()).ok()??;
+        let (publish, buffer) = (body.publish()?, self.outlets.logs.kept.of_mut(of)?);
         let payload = &mut self.queues.payload;
         payload.clear();
-        let to = Recipient::new(of, number, &copy);
+        let to = Recipient::new(of, number, copy);
         let place = body.claim().and_then(|claim| claim.place()).map(|placed| placed.place);
-        saved::encode(place, deadline_of(buffer, &body, &publish), std::iter::once(&to), body.packet(), payload);
-        let Ok(kept) = buffer.keep_session(None, payload) else { return Written::NoRoom };
+        saved::encode(place, deadline_of(buffer, body, &publish), std::iter::once(&to), body.packet(), payload);
+        let kept = buffer.keep_session(None, payload).ok()?;
         let own = body.unclaimed();
         own.stored_as(kept.number);
-        session.waits_as(number, own);
         self.queues.wrote = true;
         place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
         body.claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
-        self.note_grown(key);
-        Written::Next(number + 1)
+        Some(own)
     }
 
     fn note_grown(&mut self, key: SessionKey) {

@@ -29,7 +29,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::{ShareNumber, ToShare};
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Changed, Copy, Session, SessionKey};
+use crate::session::{Body, Changed, Claim, Copy, Session, SessionKey};
 
 use self::exchanges::Exchanges;
 use self::fullest::{Bounds, Fullest};
@@ -69,6 +69,8 @@ struct Pending {
     is_remote: bool,
     /// The copy's own body, if its queue has no room for it and its record stays open.
     own: Option<Rc<Body>>,
+    /// The claim on the record of a share, which is over when the copy is durable.
+    claim: Option<Rc<Claim>>,
 }
 
 /// The deadline of a message.
@@ -306,12 +308,19 @@ impl Broker {
         self.outlets.logs.kept.end(number)
     }
 
-    /// Notes a copy of the message at hand that a session was handed and that goes into the log. `own`: its own body, if others have another one.
-    pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy, own: Option<Rc<Body>>) {
+    /// Notes a copy of the message at hand that a session was handed and that goes into the log. `own`: its own body, if others have another one. `claim`: of a
+    /// record that is over when the copy is durable.
+    pub(in crate::shard) fn store_copy(
+        &mut self,
+        key: SessionKey,
+        number: u64,
+        copy: &Copy,
+        (own, claim): (Option<Rc<Body>>, Option<Rc<Claim>>),
+    ) {
         let Some(session) = self.sessions.get(key) else { return };
         let recipient = Recipient::new(number, session.last_copy(), copy);
         let (waits, is_remote) = (copy.qos == QoS::ExactlyOnce, session.is_remote());
-        self.queues.pending.push(Pending { session: key, recipient, waits, is_remote, own });
+        self.queues.pending.push(Pending { session: key, recipient, waits, is_remote, own, claim });
     }
 
     /// Writes the message at hand down with the sessions that get it, once in each log, when all its copies are made or as many as a turn may make. Returns
@@ -363,6 +372,7 @@ impl Broker {
         self.queues.bound(&body, kept);
         place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
         self.queues.wrote = true;
+        to.iter().filter_map(|pending| pending.claim.clone()).for_each(|of| self.queues.left.hold(kept.group, of));
         let group = self.around.rules.publish_waits_for(kept.group);
         for pending in to.iter().filter(|pending| pending.waits || pending.is_remote) {
             if pending.waits {

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, Subscribe, SubscriptionOptions};
 use crate::mqtt::topic::is_shared;
@@ -46,15 +48,24 @@ impl Shares {
         }
     }
 
-    /// Whether a share has no place yet from which on its messages are its own. `text`: of a filter, which may be of no share.
-    pub(in crate::shard) fn waits_for_place(&mut self, text: &str) -> Option<ShareNumber> {
-        let part = self.parts.values().find(|part| **part.share.text() == *text)?;
-        (!part.share.is_placed()).then(|| part.share.number())
+    /// A share of this text that has no place yet from which on its messages are its own. `text`: of a filter, which may be of no share.
+    fn without_place(&self, text: &str) -> Option<&Share> {
+        if !self.by_groups.is_on || !is_shared(text) {
+            return None;
+        }
+        let mut shares = self.parts.values().map(|part| &*part.share);
+        shares.find(|share| **share.text() == *text && !share.is_placed())
     }
 
-    /// Whether a share has its place, or has ended.
-    pub(in crate::shard) fn is_placed(&self, number: ShareNumber) -> bool {
-        self.parts.get(&number).is_none_or(|part| part.share.is_placed())
+    /// Whether a kept session is written down with a subscription to this filter. One to a share without a place is not: it has not been answered, and
+    /// wherever the session is next, its share would begin with all that Kafka has.
+    pub(in crate::shard) fn are_kept_with(&self, text: &str) -> bool {
+        self.without_place(text).is_none()
+    }
+
+    /// Whether a share has its place, cannot have one, or has ended.
+    pub(in crate::shard) fn is_placed_or_refused(&self, number: ShareNumber) -> bool {
+        self.parts.get(&number).is_none_or(|part| part.share.is_placed() || part.share.is_refused())
     }
 
     /// Has a share's home find its place, for a member that has joined just now.
@@ -100,18 +111,33 @@ impl Part {
 }
 
 impl Broker {
-    /// A share that was subscribed to, and has no place yet: a message that is published once the SUBSCRIBE is answered would not be its own.
+    /// A share that was subscribed to, and has no place yet: a message that is published once the SUBSCRIBE is answered would not be its own. Memberships of
+    /// shares that cannot have one end, as refused.
     pub(in crate::shard) fn without_place(
         &mut self,
+        key: SessionKey,
         subscribe: &Subscribe<'_>,
-        outcomes: &[Result<SubscriptionOptions, SubscriptionRefused>],
+        outcomes: &mut [Result<SubscriptionOptions, SubscriptionRefused>],
     ) -> Option<ShareNumber> {
-        if !self.delivery.shares.are_by_groups() {
-            return None;
-        }
+        let shares = &self.delivery.shares;
         let granted = Wish::all(subscribe).zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let mut shared = granted.map(|(wish, _)| wish.filter).filter(|filter| is_shared(filter));
-        shared.find_map(|filter| self.delivery.shares.waits_for_place(filter))
+        let waiting = granted.filter_map(|(wish, of)| Some((wish.filter, of, shares.without_place(wish.filter)?)));
+        let mut refused = SmallVec::<[&str; 1]>::new();
+        for (filter, outcome, share) in waiting {
+            if !share.is_refused() {
+                return Some(share.number());
+            }
+            *outcome = Err(SubscriptionRefused::SHARE_WITHOUT_RIGHT);
+            refused.push(filter);
+        }
+        for filter in refused {
+            self.unsubscribe_from(key, filter);
+        }
+        if Wish::all(subscribe).any(|wish| is_shared(wish.filter)) && self.delivery.shares.are_by_groups() {
+            // It may have been written down without them.
+            self.sessions.note_kept(key);
+        }
+        None
     }
 
     /// Tells the homes of shares about members that have come or gone.

@@ -30,10 +30,18 @@ pub struct HandedOver {
     since: Monotonic,
     /// The key that names its member.
     key: u32,
-    /// The message's number in the log of the shard that sends it, if it is there.
-    number: Option<u64>,
+    kept_by: KeptBy,
+}
+
+/// What has a message in a letter through a crash.
+#[derive(Clone, Copy, Debug)]
+enum KeptBy {
+    /// The log of the shard that sends it, under this number.
+    Log(u64),
     /// The record that it was made of, which stays open until the other shard has answered for it.
-    claimed: Option<Claimed>,
+    Record(Claimed),
+    /// Nothing.
+    Nobody,
 }
 
 impl HandedOver {
@@ -42,8 +50,12 @@ impl HandedOver {
         let claim = if keeps_open { body.take_claim() } else { None };
         claim.iter().for_each(|claim| claim.is_handed_over());
         body.meets();
-        let claimed = claim.map(|claim| claim.of());
-        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), number: body.for_share(), claimed }
+        let kept_by = match (claim, body.for_share()) {
+            (Some(claim), _) => KeptBy::Record(claim.of()),
+            (None, Some(number)) => KeptBy::Log(number),
+            (None, None) => KeptBy::Nobody,
+        };
+        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), kept_by }
     }
 }
 
@@ -113,15 +125,23 @@ impl Broker {
         share: ShareNumber,
         messages: Vec<HandedOver>,
     ) {
-        let text = self.delivery.shares.part(self.index, share).map(|part| Arc::clone(part.share.text()));
+        let of = self.delivery.shares.part(self.index, share).map(|part| Arc::clone(&part.share));
+        let text = of.as_ref().map(|share| Arc::clone(share.text()));
         let (mut count, mut groups) = (0, Groups::default());
-        for HandedOver { packet, since, key, number, claimed } in messages {
+        for HandedOver { packet, since, key, kept_by } in messages {
+            let claimed = if let KeptBy::Record(claimed) = kept_by { Some(claimed) } else { None };
             let claim = claimed.map(|of| Claim::new(of, None, self.delivery.remembered()));
+            let has_stopped = |claimed: Claimed| of.as_ref().is_some_and(|share| share.has_stopped(claimed.reader));
+            if claimed.is_some_and(has_stopped) {
+                self.numbers.count(M::CopiesMoved);
+                count += 1;
+                continue;
+            }
             let body = self.delivery.copies.adopt(packet, since, key, claim);
-            match (&text, number) {
+            match (&text, kept_by) {
                 (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
-                (Some(text), None) => self.wait_for_share(io, text, body),
-                (Some(text), Some(number)) => {
+                (Some(text), KeptBy::Record(_) | KeptBy::Nobody) => self.wait_for_share(io, text, body),
+                (Some(text), KeptBy::Log(number)) => {
                     // The message stays where it is until there is room.
                     let Some(written) = self.write_held(from, number, text, &body) else { break };
                     groups.add(written);
@@ -151,7 +171,7 @@ impl Broker {
                 let dropped = part.push(body, io.now(), bounds, member);
                 self.queues.fullest.note(part.grown(bounds), Holder::Share(number));
                 shares.settle(number);
-                shares.ripe.insert(number);
+                shares.to_serve.ripe.insert(number);
                 self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);
             }
             Err(_) => self.dropped_of_share(io.now(), M::CopiesQueueFull, text, body),
@@ -279,7 +299,7 @@ impl Broker {
                     let number = part.share.number();
                     part.push_front(body, now);
                     shares.settle(number);
-                    shares.ripe.insert(number);
+                    shares.to_serve.ripe.insert(number);
                 }
                 Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
             }

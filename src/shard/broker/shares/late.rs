@@ -1,7 +1,9 @@
 //! Members that do not acknowledge: after `share_ack_timeout` other members get what such a client was sent at QoS 1, and it is sent nothing of
 //! the share until it has acknowledged. Its packet identifiers stay in use, so it may acknowledge, and takes no more than Receive Maximum. What
-//! it was sent at QoS 2 stays with it: nobody else may get that [MQTT-4.8.2-4].
+//! it was sent at QoS 2 stays with it: nobody else may get that [MQTT-4.8.2-4]. If that ends with its connection no record waits for it any longer.
+//! A client that has left its shares is looked at until it has answered all that it was sent of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::limits::{SHARE_LATE_LOOKS, SHARES_LOOK};
@@ -19,6 +21,8 @@ use super::super::{Broker, Ring};
 pub(super) struct Late {
     /// Members of this round that are left.
     line: Vec<SessionKey>,
+    /// Sessions that have left a share with messages that their clients have not answered.
+    leavers: BTreeSet<SessionKey>,
     has_timer: bool,
 }
 
@@ -26,7 +30,7 @@ impl Broker {
     /// Sets the timer for the next look, if there are members.
     pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>) {
         let (late, has_members) = (&mut self.delivery.shares.late, !self.delivery.shares.of.is_empty());
-        if has_members && !late.has_timer {
+        if (has_members || !late.leavers.is_empty()) && !late.has_timer {
             late.has_timer = true;
             // A timer covers one round; each takes at least a sixteenth of the time that members have.
             let rest = self.around.config.delivery.share_ack_timeout / 16;
@@ -41,9 +45,10 @@ impl Broker {
         let shares = &mut self.delivery.shares;
         shares.late.has_timer = false;
         if shares.late.line.is_empty() {
-            shares.late.line = shares.of.keys().copied().collect();
+            shares.late.line = shares.of.keys().chain(&shares.late.leavers).copied().collect();
             // The order is the same in each run of a simulation.
             shares.late.line.sort_unstable();
+            shares.late.line.dedup();
         }
         let from = shares.late.line.len().saturating_sub(SHARE_LATE_LOOKS);
         for key in self.delivery.shares.late.line.split_off(from) {
@@ -58,15 +63,33 @@ impl Broker {
         Monotonic(now.0.saturating_sub(timeout))
     }
 
+    /// Notes a session that has left a share, if it has messages that its client has not answered.
+    pub(super) fn note_leaver(&mut self, key: SessionKey) {
+        if self.sessions.get(key).is_some_and(|session| session.has_shared()) {
+            self.delivery.shares.late.leavers.insert(key);
+        }
+    }
+
     fn give_up_late(&mut self, now: Monotonic, key: SessionKey) {
-        let before = self.late_before(now);
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn().is_some()) else { return };
+        let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
+        let session = self.sessions.get_mut(key).filter(|session| session.conn().is_some());
+        let Some(session) = session.filter(|session| session.has_shared()) else {
+            shares.late.leavers.remove(&key);
+            return;
+        };
         if !session.is_late(before) {
             return;
         }
-        let shares = &mut self.delivery.shares;
-        let given =
-            session.give_up_late(before, |number| shares.parts.get(&number).is_some_and(|part| part.has_others(key)));
+        let given = session.give_up_late(before, |number| shares.has_others(number, key));
+        let mut released = if shares.are_by_groups() { session.release_late(before) } else { Vec::new() };
+        self.numbers.raise(M::ShareReleased, released.len() as u64);
+        released.dedup();
+        for share in released.into_iter().filter_map(|number| shares.text(number)) {
+            let client = session.client();
+            self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
+                of_client(event, client).with(Field::Share, clipped(&share))
+            });
+        }
         for number in shares.of.get(&key).cloned().unwrap_or_default() {
             let Some(part) = shares.parts.get_mut(&number).filter(|part| part.has_others(key)) else { continue };
             if part.set_aside(key) {
@@ -75,7 +98,7 @@ impl Broker {
                     of_client(event, client).with(Field::Share, clipped(part.share.text()))
                 });
             }
-            shares.ripe.insert(number);
+            shares.to_serve.ripe.insert(number);
         }
         self.numbers.raise(M::ShareGivenUp, given.len() as u64);
         self.give_back_to_shares(now, given);
@@ -94,7 +117,7 @@ impl Broker {
                 part.take_back(key);
                 shares.settle(number);
             }
-            shares.ripe.insert(number);
+            shares.to_serve.ripe.insert(number);
         }
     }
 }

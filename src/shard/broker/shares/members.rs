@@ -37,7 +37,7 @@ impl Broker {
             shares.members += 1;
             shares.of.entry(key).or_default().push(number);
         }
-        shares.ripe.insert(number);
+        shares.to_serve.ripe.insert(number);
         shares.note_members(number);
         Ok(text)
     }
@@ -62,10 +62,20 @@ impl Broker {
             shares.of.remove(&key);
         }
         shares.leave(key, number);
-        let session = self.sessions.get_mut(key).filter(|session| session.expiry_s() > 0);
-        for (number, copy, body) in session.map(|of| of.keep_shared(number)).unwrap_or_default() {
-            self.store_as_own(key, number, &copy, &body);
+        let is_by_groups = shares.are_by_groups();
+        let session = self.sessions.get(key).filter(|session| session.expiry_s() > 0);
+        for (number, copy, body) in session.map(|of| of.shared_of(number)).unwrap_or_default() {
+            let own = if is_by_groups {
+                // Where the log has no room, the message stays the share's.
+                let Some(own) = self.log_copy(key, number, &copy, &body) else { continue };
+                Some(own)
+            } else {
+                self.store_as_own(key, number, &copy, &body);
+                None
+            };
+            self.sessions.get_mut(key).into_iter().for_each(|of| of.goes_as_own(number, own.clone()));
         }
+        self.note_leaver(key);
     }
 
     /// Ends the memberships of a session that has ended.
@@ -112,7 +122,7 @@ impl Broker {
                 Some(part) => {
                     part.push_front(body, now);
                     shares.settle(number);
-                    shares.ripe.insert(number);
+                    shares.to_serve.ripe.insert(number);
                 }
                 None => self.dropped_of(now, M::CopiesShareGone, number, body),
             }

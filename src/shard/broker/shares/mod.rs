@@ -57,19 +57,25 @@ pub(in crate::shard) struct Shares {
     turn: u64,
     /// What it has cost to find the shares of the message at hand.
     looks: usize,
-    /// Parts to look at again: with messages that wait, or members that had no room.
-    waiting: BTreeSet<ShareNumber>,
-    /// Shares with members that may have room again.
-    ripe: BTreeSet<ShareNumber>,
+    to_serve: ToServe,
     /// Messages that are on their way from shard to shard.
     handed: Handed,
     /// Exchanges of this shard's publishers since before the process began, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
-    has_timer: bool,
     late: Late,
+    by_groups: ByGroups,
+}
+
+/// Parts and sessions to look at again.
+#[derive(Debug, Default)]
+struct ToServe {
+    /// Parts with messages that wait, or members that had no room.
+    waiting: BTreeSet<ShareNumber>,
+    /// Shares with members that may have room again.
+    ripe: BTreeSet<ShareNumber>,
     /// Sessions that may have room again since this turn.
     with_room: Vec<SessionKey>,
-    by_groups: ByGroups,
+    has_timer: bool,
 }
 
 impl Shares {
@@ -84,13 +90,10 @@ impl Shares {
             chosen: SmallVec::new(),
             turn: 0,
             looks: 0,
-            waiting: BTreeSet::new(),
-            ripe: BTreeSet::new(),
+            to_serve: ToServe::default(),
             handed: Handed::default(),
             repeats: BTreeMap::new(),
-            has_timer: false,
             late: Late::default(),
-            with_room: Vec::new(),
             by_groups: ByGroups::default(),
         }
     }
@@ -108,7 +111,7 @@ impl Shares {
         }
         for (number, part) in &mut self.parts {
             part.set_keyed(strategy.is_keyed(), now);
-            self.ripe.insert(*number);
+            self.to_serve.ripe.insert(*number);
         }
     }
 
@@ -175,7 +178,7 @@ impl Shares {
 
     /// Messages that wait here, and their bytes.
     pub(in crate::shard) fn queued(&self) -> (usize, usize) {
-        let queued = self.waiting.iter().filter_map(|number| self.parts.get(number)).map(Part::queued);
+        let queued = self.to_serve.waiting.iter().filter_map(|number| self.parts.get(number)).map(Part::queued);
         let queued = queued.chain([self.handed.not_given()]);
         queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of))
     }
@@ -259,13 +262,13 @@ impl Shares {
     /// Notes that a client has acknowledged something, or its socket has room again.
     pub(in crate::shard) fn has_room_again(&mut self, key: SessionKey) {
         if self.of.contains_key(&key) {
-            self.with_room.push(key);
+            self.to_serve.with_room.push(key);
         }
     }
 
     /// Sessions noted by [`Self::has_room_again`] since the last call.
     fn have_room_again(&mut self) -> Vec<SessionKey> {
-        let mut keys = std::mem::take(&mut self.with_room);
+        let mut keys = std::mem::take(&mut self.to_serve.with_room);
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -273,7 +276,12 @@ impl Shares {
 
     /// Has all parts with waiting messages looked at.
     fn ripen(&mut self) {
-        self.ripe.extend(&self.waiting);
+        self.to_serve.ripe.extend(&self.to_serve.waiting);
+    }
+
+    /// Whether a share has members with a connection that are served besides this session.
+    fn has_others(&self, number: ShareNumber, key: SessionKey) -> bool {
+        self.parts.get(&number).map_or_else(|| self.known.is_served(number), |part| part.has_others(key))
     }
 
     /// Ends the membership of a session in a share.
@@ -291,9 +299,9 @@ impl Shares {
         let (queued, _) = part.queued();
         // A client of QoS 0 says nothing when it has room again.
         if queued > 0 || part.ready() < part.online() {
-            self.waiting.insert(number);
+            self.to_serve.waiting.insert(number);
         } else {
-            self.waiting.remove(&number);
+            self.to_serve.waiting.remove(&number);
         }
         if part.is_empty()
             && let Some(part) = self.parts.remove(&number)

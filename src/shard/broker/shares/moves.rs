@@ -18,16 +18,16 @@ impl Broker {
     /// Sets the timer for the next look, if anything waits.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
-        if !shares.waiting.is_empty() && !shares.has_timer {
-            shares.has_timer = true;
+        if !shares.to_serve.waiting.is_empty() && !shares.to_serve.has_timer {
+            shares.to_serve.has_timer = true;
             let _ = io.set_timer(io.now().after(SHARES_LOOK), Timer::Shares.token());
         }
     }
 
     /// Looks at all waiting messages when the timer has run out.
     pub(in crate::shard) fn shares_time(&mut self, io: &mut Ring<'_>) {
-        self.delivery.shares.has_timer = false;
-        let waiting: Vec<_> = self.delivery.shares.waiting.iter().copied().collect();
+        self.delivery.shares.to_serve.has_timer = false;
+        let waiting: Vec<_> = self.delivery.shares.to_serve.waiting.iter().copied().collect();
         for number in waiting {
             if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
                 part.set_all_ready();

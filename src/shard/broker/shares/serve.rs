@@ -63,6 +63,9 @@ impl Broker {
         let Some(part) = self.delivery.shares.part(self.index, to.share) else {
             return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), publish);
         };
+        if message.claim.is_some_and(|claim| part.share.has_stopped(claim.of().reader)) {
+            return self.numbers.count(M::CopiesMoved);
+        }
         let text = Arc::clone(part.share.text());
         let ((queued, _), is_keyed) = (part.queued(), part.is_keyed);
         let message = Message { publisher: None, by: By::Share(to), ..message };
@@ -231,8 +234,8 @@ impl Broker {
             let waited_s = body.waited_s(io.now());
             let to = ToShare { share: number, key: body.key() };
             let (from, publisher, by) = (self.index, None, By::Share(to));
-            let since = body.since();
-            let (origin, claim) = (None, None);
+            let (since, origin, claimed) = (body.since(), None, body.claim());
+            let claim = claimed.as_ref();
             let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
             let offered = match of {
                 Some(_) => self.offer_named(io, message, to, of),
@@ -253,7 +256,8 @@ impl Broker {
             part.remove(of, at, io.now());
             part.is_served();
             match offered {
-                Offered::Taken => {}
+                // The member's copy has the claim now, if the record stays open for it.
+                Offered::Taken => drop(body.take_claim()),
                 Offered::Dropped(why) => {
                     body.meets();
                     self.dropped_of(io.now(), why, number, Rc::clone(&body));
@@ -286,7 +290,7 @@ impl Broker {
             self.is_late_no_more(io.now(), key);
             self.has_room_for_shares(io, key);
         }
-        while let Some(number) = self.delivery.shares.ripe.pop_first() {
+        while let Some(number) = self.delivery.shares.to_serve.ripe.pop_first() {
             self.offer_waiting(io, number);
         }
         self.tell_homes();

@@ -72,7 +72,7 @@ pub(super) struct GroupShares {
     is_closed: bool,
     turn: usize,
     /// What was shown last.
-    shown: [u64; 4],
+    shown: [u64; 5],
 }
 
 /// What a step of a share needs.
@@ -200,10 +200,11 @@ impl GroupShares {
         let partitions: usize = shares().map(GroupShare::partitions).sum();
         let open: usize = shares().map(|share| share.open().0).sum();
         let fetched: usize = shares().map(|share| share.consumer.memory()).sum();
-        let values = [self.all.len(), partitions, open, fetched].map(|value| value as u64);
+        let held = shares().map(GroupShare::held).sum();
+        let values = [self.all.len(), partitions, held, open, fetched].map(|value| value as u64);
         if values != self.shown {
             self.shown = values;
-            [M::ShareGroups, M::SharePartitions, M::ShareOpen, M::ShareFetchBytes]
+            [M::ShareGroups, M::SharePartitions, M::SharePartitionsHeld, M::ShareOpen, M::ShareFetchBytes]
                 .into_iter()
                 .zip(values)
                 .for_each(|(metric, value)| broker.numbers.set(metric, value));

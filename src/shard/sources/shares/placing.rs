@@ -8,16 +8,25 @@ use std::time::Duration;
 
 use crate::kafka::consumer::{Consumer, Place, Start};
 use crate::kafka::coordination::{Answer, Ask, Identity, Offset, Request, Says, TopicPartition};
+use crate::kafka::group;
 use crate::runtime::seam::Monotonic;
 
 /// The wait after a failure.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// The wait after a refusal that an operator has to mend.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+
+/// Failures that pass by themselves are told when they have not for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tokens of its requests: a member's begin at 0.
 const TOKENS: u64 = 1 << 62;
 
 /// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS: the group has members.
 const HAS_MEMBERS: [i16; 3] = [22, 25, 27];
+
+const NO_ANSWER: &str = "Kafka does not say where the shared subscription begins: no coordinator of its group answers";
 
 /// What is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +44,32 @@ enum Step {
     Done,
 }
 
+impl Step {
+    /// The request of this step.
+    const fn call(self) -> &'static str {
+        match self {
+            Self::Coordinator => "FindCoordinator",
+            Self::Count => "Metadata",
+            Self::Committed => "OffsetFetch",
+            Self::Ends | Self::Commit | Self::Done => "OffsetCommit",
+        }
+    }
+}
+
+/// The rights that these groups take.
+const GRANT: &str = " (READ and DELETE on groups with the prefix forebay-share-)";
+
+/// The error code of an answer that is no success.
+fn code_of(says: &Says) -> Option<i16> {
+    match says {
+        Says::Refused(code) => Some(*code),
+        Says::Partitions(counts) => counts.iter().find_map(|count| count.err()),
+        Says::Offsets(offsets) => offsets.iter().find_map(|offset| offset.err()),
+        Says::Committed(codes) => codes.iter().copied().find(|code| *code != 0),
+        _ => None,
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Placing {
@@ -50,6 +85,9 @@ pub(super) struct Placing {
     asked: Option<u64>,
     token: u64,
     not_before: Monotonic,
+    /// What Kafka has refused, in words, if an operator has to mend it.
+    refused: Option<String>,
+    failing_since: Option<Monotonic>,
 }
 
 impl Placing {
@@ -64,7 +102,20 @@ impl Placing {
             asked: None,
             token: TOKENS,
             not_before: now,
+            refused: None,
+            failing_since: None,
         }
+    }
+
+    /// Whether Kafka has refused something, and an operator has to mend that.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Why the place is not found, in words, if that is not just a moment.
+    pub(super) fn trouble(&self, now: Monotonic) -> Option<String> {
+        let lasts = self.failing_since.is_some_and(|since| now.since(since) >= PATIENCE);
+        self.refused.clone().or_else(|| lasts.then(|| NO_ANSWER.to_owned()))
     }
 
     /// When it has something to ask.
@@ -120,11 +171,17 @@ impl Placing {
                 self.others()
             }
             (Step::Commit, Says::Refused(code)) if HAS_MEMBERS.contains(code) => self.others(),
-            _ => {
-                self.not_before = now.after(AGAIN);
-                Step::Coordinator
+            (step, says) => {
+                let refusal = code_of(says).and_then(group::refusal);
+                self.refused = refusal.map(|why| format!("{} was answered with {why}{GRANT}", step.call()));
+                self.failing_since.get_or_insert(now);
+                self.not_before = now.after(if self.is_refused() { REFUSED_AGAIN } else { AGAIN });
+                return self.step = Step::Coordinator;
             }
         };
+        if self.step == Step::Done {
+            (self.refused, self.failing_since) = (None, None);
+        }
     }
 
     /// The group has members: a partition without a commit is new, and theirs from its first record on.
@@ -240,6 +297,34 @@ mod tests {
         // The group has members: they have committed theirs, and a new partition is theirs from its beginning on.
         answer(&mut placing, NOW, Says::Committed(vec![25]));
         assert_eq!(placing.is_done(), Some(vec![place(1)]));
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_told_and_asked_for_less_often() {
+        let mut placing = placing();
+        answer(&mut placing, NOW, Says::Coordinator);
+        answer(&mut placing, NOW, Says::Partitions(vec![Ok(2)]));
+        answer(&mut placing, NOW, Says::Refused(30));
+        let why = placing.trouble(NOW).expect("at once");
+        assert!(placing.is_refused() && why.contains("OffsetFetch") && why.contains("prefix forebay-share-"), "{why}");
+        assert_eq!(placing.next_deadline(), NOW.after(REFUSED_AGAIN));
+        let later = NOW.after(REFUSED_AGAIN);
+        answer(&mut placing, later, Says::Coordinator);
+        answer(&mut placing, later, Says::Partitions(vec![Ok(2)]));
+        assert!(placing.is_refused(), "it is not known yet");
+        let place = Ok(Some(Committed { offset: 9, leader_epoch: 0 }));
+        answer(&mut placing, later, Says::Offsets(vec![place, place]));
+        assert!(!placing.is_refused() && placing.trouble(later).is_none());
+    }
+
+    #[test]
+    fn a_coordinator_that_does_not_answer_is_told_after_a_while() {
+        let mut placing = placing();
+        answer(&mut placing, NOW, Says::Refused(15));
+        assert!(placing.trouble(NOW).is_none() && !placing.is_refused());
+        let later = NOW.after(PATIENCE);
+        answer(&mut placing, later, Says::NoAnswer);
+        assert_eq!(placing.trouble(later).as_deref(), Some(NO_ANSWER));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl GroupShare {
     fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, now: Monotonic) -> bool {
         self.retry_at = None;
         for (id, part) in &mut self.parts {
-            let Some(window) = &mut part.window else { continue };
+            let Some(window) = part.window.as_mut().filter(|window| window.parked() > 0) else { continue };
             let mut from = window.first();
             while let Some(number) = window.parked_from(from) {
                 from = number.wrapping_add(1);

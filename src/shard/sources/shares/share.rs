@@ -12,7 +12,7 @@ use super::{Context, DAMPED, DELETING, HEARTBEAT, RETRY};
 use crate::config::Config;
 use crate::kafka::consumer::{self, Consumer, News as Read, Start};
 use crate::kafka::coordination::{Answer, Ask, Offset, Request, Says, TopicPartition};
-use crate::kafka::group::{self, Assigned, Member, News, Standing};
+use crate::kafka::group::{self, Assigned, Member, News, Partaking, Standing};
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::Share;
@@ -21,15 +21,26 @@ use crate::runtime::seam::Monotonic;
 use crate::shard::broker::Broker;
 use crate::shard::events::{clipped, second};
 
+/// GROUP_AUTHORIZATION_FAILED.
+const GROUP_FORBIDDEN: i16 = 30;
+
+/// What that means for the end of a group.
+const MAY_NOT_DELETE: &str = "the shared subscription has ended, and Forebay's Kafka user needs the right to delete its group (DELETE on groups with the prefix \
+     forebay-share-): the group stays until Kafka forgets it, and who subscribes before that gets what was published meanwhile";
+
+/// Why a partition is not read on.
+const HELD: &str = "members have had messages of the partition for longer than `share_ack_timeout` of `[delivery]`, and have not acknowledged them: it is not read on \
+     until they have";
+
 /// The part of this instance in the group of a share.
 #[derive(Debug)]
 enum Stage {
     /// The share's place is being found; `u32`: ids of partitions at the consumer.
     Placing(Placing, BTreeMap<u32, TopicPartition>),
     /// It is in the group, or joins.
-    Member(Box<Member>),
+    Member(Box<Member<Partaking>>),
     /// It leaves: no member of the share is here.
-    Leaving(Box<Member>),
+    Leaving(Box<Member<Partaking>>),
     /// It has left, and asks for the end of the group, which has an end if no other instance is in it. Until then, and the request's token.
     Deleting(Monotonic, Option<u64>),
     Over,
@@ -43,6 +54,8 @@ pub(super) struct Part {
     pub(super) window: Option<Window>,
     committed: Option<Place>,
     pub(super) is_paused: bool,
+    /// It has not been read on for longer than members may take to acknowledge.
+    is_held: bool,
 }
 
 /// See the module.
@@ -67,8 +80,10 @@ pub(super) struct GroupShare {
     /// When messages are offered again that nobody has.
     pub(super) retry_at: Option<Monotonic>,
     has_unmet: bool,
-    /// Whether it wants partitions: members are online.
-    wants: bool,
+    /// Why it has no place yet, as was told.
+    trouble: Option<String>,
+    /// Something to tell, of an answer that has come.
+    untold: Option<&'static str>,
 }
 
 impl GroupShare {
@@ -96,7 +111,8 @@ impl GroupShare {
             commit_at: now,
             retry_at: None,
             has_unmet: false,
-            wants: false,
+            trouble: None,
+            untold: None,
         };
         of.begin(asks, config, (seed, now));
         of
@@ -113,17 +129,16 @@ impl GroupShare {
     fn joins(&mut self, config: &Config, (seed, now): (u64, Monotonic)) -> Stage {
         let session_timeout =
             config.broker.as_ref().map_or(group::Settings::default().session_timeout, |of| of.session_timeout);
-        self.wants = self.share.is_present();
         let settings = group::Settings {
             number: self.number,
             group: Rc::clone(&self.group),
-            topics: if self.wants { self.topics.clone() } else { Vec::new() },
+            topics: self.topics.clone(),
             session_timeout,
             heartbeat_interval: HEARTBEAT,
             ..group::Settings::default()
         };
         self.share.set_placed();
-        Stage::Member(Box::new(Member::new(settings, seed, now)))
+        Stage::Member(Box::new(Member::of(Partaking::new(self.share.is_present()), settings, seed, now)))
     }
 
     /// Hears of the share's members, which may be those of a newer one with its text. True: they need not wait.
@@ -146,6 +161,11 @@ impl GroupShare {
 
     pub(super) fn partitions(&self) -> usize {
         self.parts.len()
+    }
+
+    /// How many of them have not been read on for longer than members may take to acknowledge.
+    pub(super) fn held(&self) -> usize {
+        self.parts.values().filter(|part| part.is_held).count()
     }
 
     /// Records that members have not all done with, and their bytes.
@@ -174,6 +194,7 @@ impl GroupShare {
                 if let Says::Refused(code) = answer.says {
                     // 68: other instances are in it.
                     tracing::debug!(group = &*self.group, code, "the group of a share stays");
+                    self.untold = Some(MAY_NOT_DELETE).filter(|_| code == GROUP_FORBIDDEN);
                 }
                 self.stage = Stage::Over;
             }
@@ -218,8 +239,11 @@ impl GroupShare {
             self.retry_at.get_or_insert(now.after(RETRY));
         }
         self.take_news(broker, context);
+        if let Some(why) = self.untold.take() {
+            tell(broker, Kind::ShareTrouble, (self, None), Some(why), now);
+        }
         match &mut self.stage {
-            Stage::Placing(..) => self.find_place(context),
+            Stage::Placing(..) => self.find_place(broker, context),
             Stage::Member(_) => self.step_member(broker, context),
             Stage::Leaving(member) => {
                 member.on_time(now);
@@ -234,8 +258,13 @@ impl GroupShare {
         self.next_deadline() <= now
     }
 
-    fn find_place(&mut self, context: &mut Context<'_>) {
+    fn find_place(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
         let Stage::Placing(placing, ids) = &mut self.stage else { return };
+        if placing.is_refused() && !self.share.is_refused() {
+            self.share.set_refused();
+            context.has_placed = true;
+        }
+        let trouble = placing.trouble(context.now);
         let (source, begun) = (context.source, &mut *context.begun);
         let assignment = |at: &TopicPartition, places| assigned(source, (Rc::clone(&at.topic), at.partition), places);
         if placing.wanted().next().is_none() {
@@ -249,6 +278,11 @@ impl GroupShare {
         } else if !self.share.has_members() || context.is_ending {
             std::mem::take(ids).into_keys().for_each(|id| self.consumer.unassign(id));
             self.stage = Stage::Over;
+        }
+        if trouble != self.trouble {
+            let kind = if trouble.is_some() { Kind::ShareTrouble } else { Kind::ShareTroubleOver };
+            tell(broker, kind, (self, None), trouble.as_deref(), context.now);
+            self.trouble = trouble;
         }
     }
 
@@ -328,7 +362,8 @@ impl GroupShare {
             });
             let names = (Rc::clone(&at.topic), at.partition);
             self.consumer.assign(id, assigned(context.source, names, (start, consumer::Place::Earliest)));
-            self.parts.insert(id, Part { at, window: from.map(Window::new), committed, is_paused: false });
+            let window = from.map(Window::new);
+            self.parts.insert(id, Part { at, window, committed, is_paused: false, is_held: false });
         }
     }
 
@@ -340,6 +375,7 @@ impl GroupShare {
         self.stopping = Some(now.after(STOPPING));
         self.pass_to_positions();
         self.parts.keys().for_each(|id| self.consumer.unassign(*id));
+        self.parts.keys().max().into_iter().for_each(|last| self.share.set_stopped(*last));
         broker.withdraw_everywhere(&self.share, self.parts.keys().copied());
     }
 
@@ -352,7 +388,25 @@ impl GroupShare {
         }
     }
 
+    /// Tells of partitions that are not read on for longer than members may take to acknowledge, and when they are again.
+    fn look_for_held(&mut self, broker: &mut Broker, context: &Context<'_>) {
+        let (now, patience) = (context.now, context.config.delivery.share_ack_timeout);
+        let mut changed = Vec::new();
+        for part in self.parts.values_mut() {
+            let oldest = part.window.as_ref().and_then(Window::oldest).filter(|_| part.is_paused);
+            let is_held = oldest.is_some_and(|since| now.since(since) >= patience);
+            if std::mem::replace(&mut part.is_held, is_held) != is_held {
+                changed.push((part.at.clone(), is_held));
+            }
+        }
+        for (at, is_held) in changed {
+            let (kind, why) = if is_held { (Kind::ShareTrouble, Some(HELD)) } else { (Kind::ShareTroubleOver, None) };
+            tell(broker, kind, (self, Some(&at)), why, now);
+        }
+    }
+
     fn step_member(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
+        self.look_for_held(broker, context);
         let (now, rules) = (context.now, context.rules);
         let is_needed = self.share.has_members() && !context.is_ending;
         let is_present = self.share.is_present() && !context.is_ending;
@@ -376,9 +430,10 @@ impl GroupShare {
         let mut uncommitted: Vec<Offset> =
             if is_over || is_due { self.uncommitted(rules).collect() } else { Vec::new() };
         let Stage::Member(member) = &mut self.stage else { return };
-        if self.wants != is_present && (is_present || is_idle) {
-            self.wants = is_present;
-            member.subscribe(if is_present { self.topics.clone() } else { Vec::new() }, now);
+        let partaking = member.protocol_mut();
+        partaking.takes = is_present || !is_idle && partaking.takes;
+        if partaking.is_news() {
+            member.rejoin(now);
         }
         if is_over || is_due {
             if !uncommitted.is_empty() {
