@@ -52,6 +52,17 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// When messages are offered again that found no member.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// GROUP_AUTHORIZATION_FAILED.
+const GROUP_FORBIDDEN: i16 = 30;
+
+/// What that means for the end of a group.
+const MAY_NOT_DELETE: &str = "the shared subscription has ended, and Forebay's Kafka user needs the right to delete its group (DELETE on groups with the prefix \
+     forebay-share-): the group stays until Kafka forgets it, and who subscribes before that gets what was published meanwhile";
+
+/// Why a partition is not read on.
+const HELD: &str = "members have had messages of the partition for longer than `share_ack_timeout` of `[delivery]`, and have not acknowledged them: it is not read on \
+     until they have";
+
 /// The first number of members of these groups at the client of their cluster. Those of sources are indexes; that of the group of instances is the last but one.
 const MEMBERS: u32 = 1 << 31;
 

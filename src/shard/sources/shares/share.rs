@@ -8,7 +8,7 @@ use super::super::STOPPING;
 use super::super::reader::assigned;
 use super::super::window::{Answered, Place, Window};
 use super::placing::{Placing, find_ends, request};
-use super::{Context, DAMPED, DELETING, HEARTBEAT, RETRY};
+use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::config::Config;
 use crate::kafka::consumer::{self, Consumer, News as Read, Start};
 use crate::kafka::coordination::{Answer, Ask, Offset, Request, Says, TopicPartition};
@@ -20,17 +20,6 @@ use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::shard::broker::Broker;
 use crate::shard::events::{clipped, second};
-
-/// GROUP_AUTHORIZATION_FAILED.
-const GROUP_FORBIDDEN: i16 = 30;
-
-/// What that means for the end of a group.
-const MAY_NOT_DELETE: &str = "the shared subscription has ended, and Forebay's Kafka user needs the right to delete its group (DELETE on groups with the prefix \
-     forebay-share-): the group stays until Kafka forgets it, and who subscribes before that gets what was published meanwhile";
-
-/// Why a partition is not read on.
-const HELD: &str = "members have had messages of the partition for longer than `share_ack_timeout` of `[delivery]`, and have not acknowledged them: it is not read on \
-     until they have";
 
 /// The part of this instance in the group of a share.
 #[derive(Debug)]
