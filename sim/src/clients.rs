@@ -215,6 +215,7 @@ impl World {
         if self.socket_of(entry.client) != Some(socket) {
             return;
         }
+        self.judge_second_end(entry.client);
         self.client_lost(entry.client);
         let back_at = self.time + self.rng.u64(..300 * MS);
         match entry.client {

@@ -156,8 +156,6 @@ pub struct Device {
     unsure_connect: bool,
     /// The instance that it was told to connect to, by index.
     pub(crate) sent_to: Option<usize>,
-    /// Several instances are its broker.
-    pub(crate) is_relayed: bool,
     /// Will Delay Interval, seconds, of clients of 5.0 with a kept session.
     pub(crate) will_delay_s: u32,
     /// The wills of its connections, from the first on.
@@ -211,7 +209,6 @@ impl Device {
             reconnect_at: 0,
             unsure_connect: false,
             sent_to: None,
-            is_relayed: false,
             will_delay_s: 0,
             wills: Vec::new(),
         }
@@ -546,8 +543,7 @@ impl Device {
         if self.kept && expected == Known::Yes && !present {
             return Err("its session is gone".to_owned());
         }
-        // Its front may have sent the CONNECT to two owners, of which the first did not answer.
-        if self.kept && expected == Known::No && present && (self.v5 || !self.is_relayed) {
+        if self.kept && expected == Known::No && present {
             return Err("a session is present that it ended".to_owned());
         }
         if !present && expected == Known::Maybe {

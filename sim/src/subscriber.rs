@@ -130,8 +130,6 @@ pub struct Subscriber {
     aliases: HashMap<u16, String>,
     /// The instance that it was told to connect to, by index.
     pub(crate) sent_to: Option<usize>,
-    /// Several instances are its broker.
-    pub(crate) is_relayed: bool,
     /// What this session has got.
     pub ledger: Ledger,
     pub(crate) rng: fastrand::Rng,
@@ -179,7 +177,6 @@ impl Subscriber {
             owed: VecDeque::new(),
             aliases: HashMap::new(),
             sent_to: None,
-            is_relayed: false,
             ledger: Ledger::default(),
             rng,
         }
@@ -431,8 +428,6 @@ impl Subscriber {
 
     fn greeted(&mut self, is_present: bool, (time, life): (u64, u32)) -> Result<(), String> {
         let is_expected = match (self.kept && !self.wants_new, self.known) {
-            // Its front may have sent the CONNECT to two owners, of which the first did not answer.
-            (true, Known::No) if self.is_relayed => None,
             (false, _) | (_, Known::No) => Some(false),
             (_, Known::Yes) => Some(true),
             (_, Known::Maybe) => None,

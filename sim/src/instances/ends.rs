@@ -243,6 +243,11 @@ impl World {
                 for life in able {
                     self.within(life, |world| world.instance_ends(End::Kill));
                 }
+                // All are back before the group gives their slots to others.
+                let back: Vec<usize> =
+                    (0..).zip(&self.instances.starts).filter(|(_, at)| at.is_some()).map(|(of, _)| of).collect();
+                back.into_iter().for_each(|index| self.start_later(index, rng.u64(..2 * S)));
+                self.instances.all_killed = true;
             }
             1 => _ = self.within(life, |world| world.instance_ends(End::Kill)),
             2 => _ = self.within(life, |world| world.stop_instance(Duration::from_secs(20))),

@@ -84,6 +84,8 @@ pub(crate) struct Instances {
     pub(crate) calm_at: u64,
     /// Since when each slot has one owner.
     pub(crate) owned_since: Option<u64>,
+    /// All were killed at rest, and nothing else happens.
+    pub(crate) all_killed: bool,
 }
 
 /// A process, as the thread that has started its shards has it.
@@ -173,6 +175,7 @@ impl Instances {
             connected_at: BTreeMap::new(),
             calm_at: 0,
             owned_since: None,
+            all_killed: false,
         }
     }
 
@@ -208,8 +211,6 @@ impl World {
         }
         self.broker.had_others = true;
         self.life = 0;
-        self.devices.iter_mut().for_each(|device| device.is_relayed = true);
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.is_relayed = true);
         for device in self.devices.iter_mut().filter(|device| device.is_v5() && device.is_kept()) {
             device.will_delay_s = [0, 0, 2, 20][self.instances.rng.usize(..4)];
         }

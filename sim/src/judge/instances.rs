@@ -11,7 +11,7 @@ use crate::kafka::coordinator::Commit;
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::process::{End, Process};
 use crate::time::S;
-use crate::world::World;
+use crate::world::{Client, World};
 
 /// How long a client waits for its CONNACK, at rest.
 const CONNACK_WITHIN: u64 = S;
@@ -59,6 +59,14 @@ impl World {
         if let Some(text) = late {
             let text = format!("{text}, has no CONNACK, and each slot has an owner since {owned}\n{}", self.state());
             self.judge.fails("I10", text);
+        }
+    }
+
+    /// I10: where all were killed at once and are back at once, each has its slots as before. A client that was welcomed since stays connected.
+    pub(crate) fn judge_second_end(&mut self, client: Client) {
+        if self.instances.all_killed && self.is_greeted(client) {
+            let name = self.name_of(client);
+            self.judge.fails("I10", format!("{name} is disconnected, since all were killed, a second time"));
         }
     }
 

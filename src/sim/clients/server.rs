@@ -262,7 +262,7 @@ impl Clients {
             match note {
                 Note::Kept(key) => {
                     let mut payload = Vec::new();
-                    let Some(number) = self.sessions.payload(key, &mut payload) else { continue };
+                    let Some(number) = self.sessions.payload(key, |_| true, &mut payload) else { continue };
                     match store.keep_session(number, &payload) {
                         Some((number, group)) => self.sessions.kept(key, number, group),
                         None => self.sessions.not_kept(key),
