@@ -471,7 +471,12 @@ impl Sessions {
 
     /// Takes a session out of memory, as another process serves it: the log keeps what it has of it. Returns the number of copies that go along.
     pub fn let_go(&mut self, key: SessionKey) -> u64 {
-        let Some(session) = self.sessions.get(key) else { return 0 };
+        let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        // Before the end of its connection, which counts as had what only memory has. One that ends with its connection has ended.
+        if session.conn.is_some() {
+            self.returned.append(&mut session.take_shared());
+        }
+        let gone = if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() };
         if session.conn.is_some() {
             self.detach(key);
         }
@@ -479,11 +484,8 @@ impl Sessions {
             self.cancel(key, task);
         }
         self.end_absence(key);
-        let gone = self.take_out(key).map(|mut session| {
-            // One that ends with its connection has ended.
-            if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() }
-        });
-        gone.unwrap_or_default().count
+        self.take_out(key);
+        gone.count
     }
 
     fn take_out(&mut self, key: SessionKey) -> Option<Session> {

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::mqtt::packet::Publish;
-    use crate::record::{Builder, Row};
+    use crate::record::{Builder, Row, Stamp, stamp};
     use crate::shard::delivery::{packets, publish_of};
     use crate::session::PartitionKey;
 
@@ -86,7 +86,9 @@ mod tests {
             let row = Row { key: Some(b"a"), value: Some(payload.as_bytes()), headers, timestamp: WallMs(now_ms()) };
             let mut builder = Builder::new(Vec::new());
             builder.append(&row, row.measure());
-            let mut batches = consumer::Batches::new(builder.close(None), 0, Vec::new(), false);
+            let mut batch = builder.close(None);
+            stamp(&mut batch, Stamp { producer_id: -1, epoch: -1, sequence: -1 });
+            let mut batches = consumer::Batches::new(batch, 0, Vec::new(), false);
             retained.take(0, &batches.take().expect("sound").expect("one"));
         }
         let all = retained.of_shards().remove(0);
