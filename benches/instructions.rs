@@ -12,6 +12,8 @@ mod allocation;
 #[path = "../tests/shard/broker.rs"]
 mod broker;
 mod cases;
+#[path = "../tests/shard/coordinator.rs"]
+mod coordinator;
 #[path = "../tests/shard/folder.rs"]
 mod folder;
 #[path = "../sim/src/layers.rs"]

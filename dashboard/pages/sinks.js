@@ -71,11 +71,11 @@ function One({ name, query, set }) {
   return html`
     <${Head} title=${html`<a href="#/sinks">Sinks</a> / <${Text} of=${name} max=${80} />`} sub=${html`<${State} word=${state ?? sink?.state ?? 'unknown'} />`}>
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
-      <${Actions} part="sinks" one="sink" name=${name} isPaused=${paused} set=${set} done=${() => setChanges(changes + 1)}
+      ${(sink || problem) && html`<${Actions} part="sinks" one="sink" name=${name} isPaused=${paused} set=${set} done=${() => setChanges(changes + 1)}
         pause=${html`Nothing new is sent to Kafka. ${waiting} now; it takes more while its buffer has room, and what is on its way is finished.`}
         resume="It sends what waits, in order, and goes on."
         remove=${html`It accepts no more messages. ${waiting}; ${sink?.buffered_records === 1 ? 'it is' : 'they are'} still delivered.`}>
-        <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//><//>
+        <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//><//>`}
       <${AsCommand} path=${`sinks/${escaped(name)}`} words=${['sinks', name]} />
     <//>
     ${sink?.reason && html`<div class=${state === 'paused' ? 'banner' : 'banner bad'} role="status"><${Text} of=${sink.reason} max=${600} /></div>`}

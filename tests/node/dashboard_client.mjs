@@ -7,7 +7,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, rest, until, writer } from './browser.mjs';
 
 const [kafka] = rest;
-const kcat = (topic) => execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8' });
+// A topic that was made a moment ago may be unknown still.
+const kcat = (topic) => {
+  try {
+    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  } catch {
+    return '';
+  }
+};
 const page = await open('light');
 await logIn(page, writer);
 

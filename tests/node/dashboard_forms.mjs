@@ -9,7 +9,14 @@ import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader,
 
 const [listener, file, kafka] = rest;
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
-const kcat = (topic) => execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8' });
+// A topic that was made a moment ago may be unknown still.
+const kcat = (topic) => {
+  try {
+    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  } catch {
+    return '';
+  }
+};
 const text = () => readFileSync(file, 'utf8');
 const stamp = `${Date.now()}`;
 let page;

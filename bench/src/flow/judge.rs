@@ -138,7 +138,20 @@ impl<'a> Judge<'a> {
         let partitions = next_offset.len();
         let newest = vec![0; partitions * clients.len() * LINES];
         let (scratch, verdict, behind) = (Vec::new(), Verdict::default(), BTreeMap::new());
-        Self { plan, rules, clients, logs, bases, partitions, next_offset, newest, behind, scratch, records: 0, verdict }
+        Self {
+            plan,
+            rules,
+            clients,
+            logs,
+            bases,
+            partitions,
+            next_offset,
+            newest,
+            behind,
+            scratch,
+            records: 0,
+            verdict,
+        }
     }
 
     /// Takes a record; those of a partition come in its order, those before its range are passed over.

@@ -69,8 +69,8 @@ mod tests {
     use crate::config;
     use crate::mqtt::packet::Publish;
     use crate::record::{Builder, Row, Stamp, stamp};
-    use crate::shard::delivery::{packets, publish_of};
     use crate::session::PartitionKey;
+    use crate::shard::delivery::{packets, publish_of};
 
     const BROKER: &str = "[service]\nshards = 1\n[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[broker]\n";
 
