@@ -462,7 +462,7 @@ impl World {
         self.broker.frozen.retain(|frozen| *frozen != life);
     }
 
-    /// Those that stand still go on.
+    /// Thaws all processes that stand still.
     pub(crate) fn thaw_all(&mut self) {
         self.broker.frozen.clear();
     }

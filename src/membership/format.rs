@@ -29,7 +29,7 @@ pub(super) struct Peer {
     pub wishes: u32,
     /// The slots that it has taken, or is about to take.
     pub held: SlotSet,
-    /// Those of them that it is giving back.
+    /// `leaving` has the slots among `held` that it is giving back.
     pub leaving: SlotSet,
 }
 

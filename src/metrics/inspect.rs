@@ -548,7 +548,7 @@ pub struct Replay {
     pub reads: bool,
     /// The partitions that are known of its topics.
     pub partitions: usize,
-    /// Those of them that have been read up to the live messages.
+    /// Partitions that have been read up to the live messages.
     pub live: usize,
 }
 

@@ -572,7 +572,7 @@ impl ShardMetric {
         Self::CopiesSessionEnded,
         Self::CopiesShareGone,
     ];
-    /// Those of the other side that were dropped: all but the first seven.
+    /// Copies to clients that were dropped: all outcomes but the first seven.
     pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(7).1;
 }
 

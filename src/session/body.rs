@@ -276,7 +276,7 @@ impl Gone {
 #[derive(Debug)]
 enum Packet {
     Own(Box<[u8]>),
-    /// Those of another body ([`Body::part`]).
+    /// The bytes of another body ([`Body::part`]).
     Of(Rc<Body>),
 }
 

@@ -472,12 +472,13 @@ impl Sessions {
     /// Takes a session out of memory, as another process serves it: the log keeps what it has of it. Returns the number of copies that go along.
     pub fn let_go(&mut self, key: SessionKey) -> u64 {
         let Some(session) = self.sessions.get_mut(key) else { return 0 };
-        // Before the end of its connection, which counts as had what only memory has. One that ends with its connection has ended.
-        if session.conn.is_some() {
+        let is_connected = session.conn.is_some();
+        if is_connected {
             self.returned.append(&mut session.take_shared());
         }
+        // Copies go before the connection ends, which would count as had what only memory has. A session that ends with its connection has ended.
         let gone = if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() };
-        if session.conn.is_some() {
+        if is_connected {
             self.detach(key);
         }
         for task in [Task::Will, Task::Expire, Task::Rest] {

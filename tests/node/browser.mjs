@@ -2,6 +2,7 @@
 // Arguments of each test: the address of the control plane, a token with the role write, one with the role read, and its own.
 
 import { strict as assert } from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
@@ -77,6 +78,15 @@ export async function until(what, holds) {
   console.log(what);
 }
 /** What the API answers to the login of a page. */
+/** Records of a topic as kcat prints them; none while a topic that was made a moment ago is unknown still. */
+export function records(kafka, topic, format) {
+  try {
+    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', format], { encoding: 'utf8', stdio: 'pipe' });
+  } catch (error) {
+    if (!error.stderr?.includes('Unknown topic')) throw error;
+    return '';
+  }
+}
 export async function api(page, path, options = {}) {
   const answer = await page.request.fetch(`${origin}/api/v1/${path}`, { headers: { 'X-Forebay': '1' }, ...options });
   return { status: answer.status(), body: await answer.json().catch(() => null) };

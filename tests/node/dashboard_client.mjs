@@ -2,19 +2,11 @@
 // Arguments: those of browser.mjs, and the address of a Kafka with the sink's topic.
 
 import { strict as assert } from 'node:assert';
-import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, rest, until, writer } from './browser.mjs';
+import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, records, rest, until, writer } from './browser.mjs';
 
 const [kafka] = rest;
-// A topic that was made a moment ago may be unknown still.
-const kcat = (topic) => {
-  try {
-    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  } catch {
-    return '';
-  }
-};
+const kcat = (topic) => records(kafka, topic, '%k %s\n');
 const page = await open('light');
 await logIn(page, writer);
 

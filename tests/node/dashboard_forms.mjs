@@ -3,20 +3,12 @@
 // and the address of a Kafka.
 
 import { strict as assert } from 'node:assert';
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, until, writer } from './browser.mjs';
+import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, records, rest, until, writer } from './browser.mjs';
 
 const [listener, file, kafka] = rest;
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
-// A topic that was made a moment ago may be unknown still.
-const kcat = (topic) => {
-  try {
-    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%k %s\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  } catch {
-    return '';
-  }
-};
+const kcat = (topic) => records(kafka, topic, '%k %s\n');
 const text = () => readFileSync(file, 'utf8');
 const stamp = `${Date.now()}`;
 let page;

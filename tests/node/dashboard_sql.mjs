@@ -3,22 +3,14 @@
 // the address of a Kafka, and the Kafka topic of the sink `all`.
 
 import { strict as assert } from 'node:assert';
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, records, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [listener, file, kafka, all] = rest;
 const page = await open('light');
 await logIn(page, writer);
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
-// A topic that was made a moment ago may be unknown still.
-const kcat = (topic) => {
-  try {
-    return execFileSync('kcat', ['-b', kafka, '-C', '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%s\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  } catch {
-    return '';
-  }
-};
+const kcat = (topic) => records(kafka, topic, '%s\n');
 const publish = (topic, payload) => device.publishAsync(topic, typeof payload === 'string' ? payload : JSON.stringify(payload), { qos: 1 });
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');

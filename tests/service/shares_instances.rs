@@ -165,7 +165,7 @@ fn messages_wait_for_a_member_that_is_away() {
     }
 }
 
-/// The last member of an instance leaves: others get what comes. The last one of all leaves: the share has ended, and a new one begins with new messages.
+/// The last member of an instance leaves: members elsewhere get new messages. The last one of all leaves: the share has ended, and a new one begins with new messages.
 #[test]
 fn members_leave_and_a_share_ends_with_the_last() {
     let names = Names::new("shares-left");

@@ -237,7 +237,7 @@ fn a_kept_session_goes_on_with_the_present() {
     assert_eq!(got[1..], ["0-0", "0-5", "0-6"]);
 }
 
-/// Four replays run at a time. Those whose clients take nothing make room for others.
+/// Four replays run at a time. A replay gives its place to another one while its client reads nothing.
 #[test]
 fn a_replay_that_does_not_get_on_makes_room() {
     let mut world = with_records(5);

@@ -177,7 +177,7 @@ fn what_was_sent_counts_in_the_bounds_of_a_queue() {
     assert_eq!(take_all(&mut world, (conn, came)), (0..60).collect::<Vec<_>>());
 }
 
-/// Sessions alone fill the log, and no queue can make room: what comes for a client that is away is dropped and counted, and its partition goes on.
+/// Sessions alone fill the log, and no queue can make room: messages for a client that is away are dropped and counted, and their partition is read on.
 #[test]
 fn a_log_full_of_sessions_holds_no_partition_back() {
     let mut world = started(0..1, "");

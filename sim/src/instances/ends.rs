@@ -19,7 +19,7 @@ use crate::world::{Client, Event, World};
 const READ_WITHIN: u64 = 12 * S;
 
 impl World {
-    /// Those that neither stand still nor are about to end.
+    /// Processes that neither stand still nor are about to end.
     fn able(&self) -> Vec<u32> {
         let is_able = |(life, part): &(&u32, &Part)| part.ending.is_none() && !self.broker.frozen.contains(life);
         self.instances.parts.iter().filter(is_able).map(|(life, _)| *life).collect()

@@ -63,7 +63,7 @@ pub(crate) struct Instances {
     rng: fastrand::Rng,
     /// When each is to start, by index, if it is.
     starts: Vec<Option<u64>>,
-    /// Those that run or stand still, by process.
+    /// `parts` holds the instances that run or stand still, by process.
     pub(crate) parts: BTreeMap<u32, Part>,
     relays: BTreeMap<u64, Relay>,
     /// Between which instances nothing goes in that direction, and until when.

@@ -274,7 +274,7 @@ impl<P: Protocol> Member<P> {
         &mut self.protocol
     }
 
-    /// Joins again although nothing is wrong: the member has something else to say, or leads and will assign anew.
+    /// Joins again although nothing is wrong: the subscription has changed, or the member leads and will assign anew.
     pub fn rejoin(&mut self, now: Monotonic) {
         if matches!(self.step, Step::Stable) {
             self.rebalance(now);

@@ -56,7 +56,7 @@ pub(super) struct SlotRows {
 }
 
 impl SlotRows {
-    /// Those of a process that has no slot yet.
+    /// Rows of a process that has no slot yet.
     pub(super) fn new(config: &Config, cluster: usize) -> Self {
         let routes: Vec<u16> = settings::routes(config).filter_map(|(index, _)| u16::try_from(index).ok()).collect();
         Self {

@@ -36,7 +36,7 @@ const fn inside(id: u64) -> Option<(u64, u64)> {
 /// The sessions that answers are for.
 pub(in crate::shard) struct Answered<'a> {
     pub(in crate::shard) sessions: &'a mut Sessions,
-    /// Those that may owe their clients something.
+    /// Sessions that may owe their clients something.
     pub(in crate::shard) touched: &'a mut Vec<SessionKey>,
 }
 

@@ -46,9 +46,9 @@ const GIVES_WAY: Duration = Duration::from_secs(1);
 pub(super) struct Replays {
     /// By the number of their gate.
     all: BTreeMap<u32, Replay>,
-    /// Those that wait for a place.
+    /// Replays that wait for a place.
     line: VecDeque<u32>,
-    /// Those that have one, in turn.
+    /// Replays that have a place, in turn.
     running: VecDeque<u32>,
     /// The cluster of `[broker]`.
     cluster: usize,

@@ -167,7 +167,7 @@ struct OfSlot {
     positions: BTreeMap<PartitionKey, Position>,
     /// Copies in the log, by number, of records that the positions in the log do not name yet.
     placed: HashMap<u64, RecordPlace>,
-    /// Those of them that are over.
+    /// Copies among `placed` that are over.
     over: Vec<u64>,
 }
 
