@@ -412,7 +412,7 @@ fn a_drained_instance_has_no_clients() {
     assert!(!is_done && said.contains("no other instance serves clients"), "{said}");
     let (said, is_done) = drain(&a, &["--end"]);
     assert!(is_done && said.contains("takes part again"), "{said}");
-    assert_eq!(a.get("/readyz").expect("an answer").0, 200);
+    until("it is ready again", || a.get("/readyz").expect("an answer").0 == 200);
     until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
 
     assert!(drain(&a, &[]).1);
@@ -420,7 +420,7 @@ fn a_drained_instance_has_no_clients() {
     // Once the group has removed the other one.
     until_served(&names, &[("a", &a)], &[64]);
     assert!(a.log().contains("this one, which was drained, serves clients again"), "{}", a.log());
-    assert_eq!(a.get("/readyz").expect("an answer").0, 200);
+    until("it is ready again", || a.get("/readyz").expect("an answer").0 == 200);
 }
 
 /// Without other instances there is nobody to give clients to.
