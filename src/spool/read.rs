@@ -132,16 +132,18 @@ pub(super) struct Reader {
     salvage: Option<Salvage>,
     /// How far a lane was read: its rows in that segment from that number on are at that position or after it.
     cursors: HashMap<u64, Cursor, RandomState>,
-    /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
-    /// keeps at hand, so it is not begun anew.
-    searches: HashMap<u64, Search, RandomState>,
+    /// Searches for a row (its lane and number) that wait for the disk. The way may be longer than what the disk keeps at hand,
+    /// and a lane may have several readers, so each search goes on where it was.
+    searches: HashMap<(u64, u64), Search, RandomState>,
 }
 
+/// How far the search for a row has come.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     segment: u64,
-    number: u64,
     at: u64,
+    /// It believes no length before its entry's checksum is right, as the row was not found by the lengths.
+    verifies: bool,
     /// The first number of the lane's next block, as far as that is known.
     next: Option<u64>,
 }
@@ -156,7 +158,7 @@ struct Cursor {
 impl Reader {
     pub(super) fn forget(&mut self, lane: u64) {
         self.cursors.remove(&lane);
-        self.searches.remove(&lane);
+        self.searches.retain(|(of, _), _| *of != lane);
     }
 
     /// The first live rows of a lane from `from` on, below `end`: those that stand in one block.
@@ -172,21 +174,25 @@ impl Reader {
         let Some(span) = span else { return Ok(Read::Empty) };
         let held = state.segments.get(&span.segment).copied().unwrap_or_default();
         let (number, end) = (span.run.first, span.run.end().min(end));
-        let cursor = self.cursors.get(&lane).copied();
-        let known = cursor.filter(|at| at.segment == span.segment && at.number <= number);
-        let position = known.map_or(span.position, |at| at.position.max(span.position));
+        let begun = self.searches.remove(&(lane, number)).filter(|search| search.segment == span.segment);
+        self.forget_ended_searches(state);
+        let cursor = self.cursors.get(&lane).filter(|at| at.segment == span.segment && at.number <= number);
+        let known = cursor.map_or(span.position, |at| at.position.max(span.position));
         let mut walk = Walk { reader: self, disk, segment: span.segment, held, lane, number };
-        let found = match walk.trusting(position)? {
-            Some(found) => Some(found),
-            None => match walk.verifying(span.position)? {
-                Ok(found) => Some(found),
+        let trusted = match begun {
+            Some(search) if search.verifies => None,
+            begun => walk.trusting(begun.map_or(known, |search| search.at.max(known)))?,
+        };
+        let (at, len) = match trusted {
+            Some(found) => found,
+            None => match walk.verifying(span.position, begun.filter(|search| search.verifies))? {
+                Ok(found) => found,
                 Err(next) => {
                     let end = next.unwrap_or(u64::MAX).min(end);
                     return Ok(Read::Rotten(RowRun { first: number, count: end - number }));
                 }
             },
         };
-        let Some((at, len)) = found else { return Ok(Read::Empty) };
         let bytes = self.piece(disk, span.segment, held.end, at, len)?;
         let payload_len = bytes.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
         let payload = bytes.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len);
@@ -198,6 +204,16 @@ impl Reader {
             return Ok(Read::Rotten(RowRun { first: number, count: 1 }));
         }
         Ok(Read::Block(block))
+    }
+
+    /// Forgets searches for rows that have ended, before their map grows.
+    fn forget_ended_searches(&mut self, state: &State) {
+        if self.searches.len() == self.searches.capacity() {
+            let lives = |(lane, number): &(u64, u64)| {
+                state.lane(*lane).and_then(|lane| lane.seek(*number)).is_some_and(|span| span.run.first == *number)
+            };
+            self.searches.retain(|row, _| lives(row));
+        }
     }
 
     /// A kept session's bytes; `None`: damaged, or no such session.
@@ -281,17 +297,11 @@ impl<D: Disk> Walk<'_, D> {
     fn trusting(&mut self, from: u64) -> Result<Option<Place>, ReadError> {
         let mut at = from;
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
-            let head = match self.peek(at) {
-                Ok(head) => head,
-                Err(error) => {
-                    self.note(at);
-                    return Err(error);
-                }
-            };
-            let Some((len, block)) = head else { return Ok(None) };
+            let waits = Search { segment: self.segment, at, verifies: false, next: None };
+            let Some((len, block)) = self.peek(at).map_err(|error| self.waits(waits, error))? else { return Ok(None) };
             if block.is_some_and(|run| (run.first..run.end()).contains(&self.number)) {
                 self.note(at);
-                return Ok(self.whole(at, len)?.then_some((at, len)));
+                return Ok(self.whole(at, len).map_err(|error| self.waits(waits, error))?.then_some((at, len)));
             }
             at += len as u64;
         }
@@ -300,13 +310,12 @@ impl<D: Disk> Walk<'_, D> {
 
     /// Finds the row as `trusting` does, but believes no length before its entry's checksum is right. Without the
     /// row: the number of the lane's next block after it, if there is one.
-    fn verifying(&mut self, from: u64) -> Result<Result<Place, Option<u64>>, ReadError> {
-        let begun = self.reader.searches.remove(&self.lane);
-        let begun = begun.filter(|search| (search.segment, search.number) == (self.segment, self.number));
+    fn verifying(&mut self, from: u64, begun: Option<Search>) -> Result<Result<Place, Option<u64>>, ReadError> {
         let (mut at, mut next) = begun.map_or((from, None), |search| (search.at, search.next));
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
-            match self.verified(at) {
-                Ok(Some((len, block))) => {
+            let waits = Search { segment: self.segment, at, verifies: true, next };
+            match self.verified(at).map_err(|error| self.waits(waits, error))? {
+                Some((len, block)) => {
                     match block {
                         Some(run) if (run.first..run.end()).contains(&self.number) => {
                             self.note(at);
@@ -317,15 +326,16 @@ impl<D: Disk> Walk<'_, D> {
                     }
                     at += len as u64;
                 }
-                Ok(None) => at += ALIGN as u64,
-                Err(error) => {
-                    let search = Search { segment: self.segment, number: self.number, at, next };
-                    self.reader.searches.insert(self.lane, search);
-                    return Err(error);
-                }
+                None => at += ALIGN as u64,
             }
         }
         Ok(Err(next))
+    }
+
+    /// The search goes on here when the disk gives more, whatever others of the lane are looked for meanwhile.
+    fn waits(&mut self, search: Search, error: ReadError) -> ReadError {
+        self.reader.searches.insert((self.lane, self.number), search);
+        error
     }
 
     /// Reads an entry and checks its checksum: its length, and its numbers if it is a block of the lane; `None`: the

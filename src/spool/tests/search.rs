@@ -12,8 +12,8 @@ const SEGMENT: u64 = 1 << 20;
 const PIECE: u64 = 64 << 10;
 const KEPT: usize = 4;
 
-/// Reads only what is at hand: the last few pieces that were asked for.
-struct Pieces(SimDisk, RefCell<VecDeque<(u64, u64)>>);
+/// Reads only what is at hand: the last few pieces that were asked for, and how many these are.
+struct Pieces(SimDisk, RefCell<VecDeque<(u64, u64)>>, usize);
 
 impl Disk for Pieces {
     fn create(&mut self, segment: u64, bytes: u64) {
@@ -43,24 +43,20 @@ impl Disk for Pieces {
             missing |= known.and_then(|index| kept.remove(index)).is_none();
             kept.push_back((segment, piece));
         }
-        while kept.len() > KEPT {
+        while kept.len() > self.2 {
             kept.pop_front();
         }
         if missing { Err(ReadError::Later) } else { self.0.read(segment, at, into) }
     }
 }
 
+fn settings(segments_max: u64) -> Settings {
+    Settings { shard: 3, segment_bytes: SEGMENT, segments_max, sink_bytes_max: SEGMENT * 9, data_dir_id: 0, seed: 5 }
+}
+
 #[test]
 fn a_search_behind_rot_comes_to_its_end() {
-    let settings = Settings {
-        shard: 3,
-        segment_bytes: SEGMENT,
-        segments_max: 14,
-        sink_bytes_max: SEGMENT * 9,
-        data_dir_id: 0,
-        seed: 5,
-    };
-    let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
+    let (mut log, mut disk) = (Log::new(settings(14), Recovered::default()), SimDisk::default());
     let lane = lane(&mut log, "sink", "topic", 0);
     for block in 0..200u8 {
         put(&mut log, lane, &[vec![block; 2_000], vec![block; 2_000]]).unwrap();
@@ -75,7 +71,7 @@ fn a_search_behind_rot_comes_to_its_end() {
         let at = entries[place] as usize;
         disk.bytes(segment)[at..at + 8].fill(0x55);
     }
-    let disk = Pieces(disk, RefCell::default());
+    let disk = Pieces(disk, RefCell::default(), KEPT);
     let (mut at, mut rows, mut lost, mut later) = (0, 0, 0, 0);
     loop {
         match log.read(&disk, lane, at, u64::MAX) {
@@ -91,17 +87,45 @@ fn a_search_behind_rot_comes_to_its_end() {
     assert!(lost <= 4, "{lost}");
 }
 
+/// Cuts of several partitions, whose rows are of one lane (they had no partition when they came), are read in the same turns.
+#[test]
+fn several_readers_far_into_a_segment_of_one_lane_all_find_their_rows() {
+    let (mut log, mut disk) = (Log::new(settings(8), Recovered::default()), SimDisk::default());
+    let lane = lane(&mut log, "sink", "topic", -1);
+    for block in 0..200u8 {
+        put(&mut log, lane, &[vec![block; 2_000], vec![block; 2_000]]).unwrap();
+        settle(&mut log, &mut disk);
+    }
+    // The first block of one reader is damaged: it searches on entry by entry.
+    for rotten in [false, true] {
+        if rotten {
+            let (segment, _) = log.last.unwrap();
+            let held = log.state().segments[&segment];
+            let entries = scan(disk.bytes(segment), segment, held.salt, Some(held.end)).entries;
+            let at = entries[entries.len() / 2] as usize;
+            disk.bytes(segment)[at..at + 8].fill(0x55);
+        }
+        // What each of them reads now and next is at hand, but not the whole way.
+        let pieces = Pieces(std::mem::take(&mut disk), RefCell::default(), 2 * KEPT);
+        let mut left = vec![396, 388, 380];
+        for turn in 0.. {
+            left.retain(|number| match log.read(&pieces, lane, *number, number + 1) {
+                Err(ReadError::Later) => true,
+                Ok(Read::Block(block)) => block.run.first != *number,
+                read => panic!("{read:?}"),
+            });
+            if left.is_empty() {
+                break;
+            }
+            assert!(turn < 2_000, "still without their rows: {left:?}");
+        }
+        disk = pieces.0;
+    }
+}
+
 #[test]
 fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
-    let settings = Settings {
-        shard: 3,
-        segment_bytes: SEGMENT,
-        segments_max: 8,
-        sink_bytes_max: SEGMENT * 9,
-        data_dir_id: 0,
-        seed: 5,
-    };
-    let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
+    let (mut log, mut disk) = (Log::new(settings(8), Recovered::default()), SimDisk::default());
     let drained = lane(&mut log, "sink", "topic", 0);
     let other = lane(&mut log, "sink", "topic", 1);
     // A segment of both lanes, and later ones that hold too much for them to be moved.
@@ -119,7 +143,7 @@ fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
     }
     assert_eq!(log.moved_bytes(), 0, "nothing to gain");
     log.end_rows(other, &[RowRun { first: 0, count: others - 1 }], Reason::Expired).unwrap();
-    let mut disk = Pieces(disk, RefCell::default());
+    let mut disk = Pieces(disk, RefCell::default(), KEPT);
     let mut at = 0;
     for turn in 0.. {
         match log.read(&disk, drained, at, rows) {
