@@ -259,6 +259,7 @@ fn what_is_told_waits_for_kafka() {
     let expiry = hour();
     let (mut known, _) = Device::connect_as(service.mqtt(), &kept("known", &expiry));
     Device::connect_as(service.mqtt(), &kept("back", &expiry)).0.vanish();
+    until("one to have left", || metric(&service, "connections") == 1);
     until("all to be written", || metric(&service, "session_log_waiting_records") == 0);
     kafka.command(&["freeze", "1"]);
     let mut back = Device::open(service.mqtt(), Version::V5);
