@@ -1,4 +1,4 @@
-//! What a member of a consumer group ([`super::group`]) and the wire client say to each other, through the shard. Plain data.
+//! Requests and answers between a member of a consumer group ([`super::group`]) and the wire client, through the shard. Plain data.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,11 +37,11 @@ pub struct Committed {
 pub struct Names {
     /// The protocol type: `consumer` for Kafka's consumers.
     pub protocol_type: &'static str,
-    /// The protocol, which all members know: for consumers an assignor.
+    /// The protocol, which all members support: for consumers an assignor.
     pub protocol: &'static str,
 }
 
-/// What a leader gives to one member: the member's id, and its assignment.
+/// A leader's assignment for one member: the member's id, and the assignment.
 pub type Given = (Rc<str>, Rc<[u8]>);
 
 /// A member as its coordinator knows it.
@@ -49,7 +49,7 @@ pub type Given = (Rc<str>, Rc<[u8]>);
 pub struct Identity {
     /// The group's name.
     pub group: Rc<str>,
-    /// The id that the coordinator gave; empty: none yet.
+    /// The id from the coordinator; empty: none yet.
     pub member_id: Rc<str>,
     /// `group.instance.id` of a static member (KIP-345).
     pub instance: Option<Rc<str>>,
@@ -64,59 +64,59 @@ pub struct Request {
     pub member: u32,
     /// The member's number for this request; comes back with the answer.
     pub token: u64,
-    /// Who asks.
+    /// The member that asks.
     pub identity: Identity,
-    /// What is asked.
+    /// The request itself.
     pub ask: Ask,
 }
 
-/// What a member asks.
+/// The kinds of request of a member.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// FindCoordinator: which broker coordinates the group? Asked over the connection for metadata; all other requests go to that broker.
     Coordinator,
     /// JoinGroup. Answered when all members have joined.
     Join {
-        /// A member that says nothing for this long is removed.
+        /// A member that sends nothing for this long is removed.
         session_timeout: Duration,
         /// How long the coordinator waits for the other members.
         rebalance_timeout: Duration,
-        /// What the members agree on.
+        /// The protocol that the members agree on.
         names: Names,
-        /// What the member says of itself to the leader; other bytes than before make the coordinator begin a rebalance.
+        /// The member's metadata for the leader; a change of these bytes makes the coordinator begin a rebalance.
         metadata: Rc<[u8]>,
     },
-    /// Metadata of these topics, sorted: how many partitions has each? Creates none of them.
+    /// Metadata of these topics, sorted, for their numbers of partitions. Creates none of them.
     Partitions(Rc<[Rc<str>]>),
     /// SyncGroup, with the assignments of all members if the member leads. Answered when the leader has sent them.
     Sync {
-        /// What the members agree on.
+        /// The protocol that the members agree on.
         names: Names,
-        /// What the leader has for each member, by the member's id.
+        /// The leader's assignment for each member, by the member's id.
         assignments: Rc<[Given]>,
         /// How long the leader may take.
         rebalance_timeout: Duration,
     },
     /// Heartbeat.
     Heartbeat,
-    /// OffsetFetch of these partitions, which are sorted. Offsets that a transaction may still change are not told (88).
+    /// OffsetFetch of these partitions, which are sorted. Offsets that a transaction may still change are not returned (88).
     Offsets(Rc<[TopicPartition]>),
-    /// OffsetCommit of these places, sorted by partition.
+    /// OffsetCommit of these offsets, sorted by partition.
     Commit(Vec<Offset>),
-    /// LeaveGroup. Does not wait for a JoinGroup or SyncGroup that is under way: that ends without an answer.
+    /// LeaveGroup. Does not wait for a JoinGroup or SyncGroup in flight: that one ends without an answer.
     Leave,
     /// LeaveGroup for another member after the end of its process. Static members are named by both ids, so that a process that has come back is not removed.
     Evict {
-        /// Its member id.
+        /// The other member's id.
         member_id: Rc<str>,
-        /// Its `group.instance.id`.
+        /// The other member's `group.instance.id`.
         instance: Rc<str>,
     },
-    /// DeleteGroups: the group and what it has committed are forgotten, unless it has members (68).
+    /// DeleteGroups: deletes the group and its committed offsets, unless the group has members (68).
     Delete,
 }
 
-/// The end of a [`Request`]; each has one, unless [`crate::kafka::client::Client::end_member`] came before.
+/// The answer to a [`Request`]; each request has one, unless [`crate::kafka::client::Client::end_member`] came before.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The member's number.
@@ -127,34 +127,34 @@ pub struct Answer {
     pub says: Says,
 }
 
-/// What a broker says to a member, or the client in its place.
+/// An answer to a member, from a broker or from the client in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Says {
-    /// The coordinator is known, and later requests go there.
+    /// The coordinator is known; later requests go to it.
     Coordinator,
     /// The member has joined.
     Joined(Joined),
-    /// The member has this id now, and has to join with it (MEMBER_ID_REQUIRED, 79, KIP-394).
+    /// The member's new id, with which it has to join (MEMBER_ID_REQUIRED, 79, KIP-394).
     MemberId(Rc<str>),
-    /// Number of partitions of each topic that was asked for, in that order, or an error code.
+    /// Number of partitions of each requested topic, in that order, or an error code.
     Partitions(Vec<Result<u32, i16>>),
-    /// The leader's assignment for the member; empty: there is none.
+    /// The leader's assignment for the member; empty: none.
     Assignment(Rc<[u8]>),
     /// A heartbeat was taken.
     Alive,
-    /// What is committed for each partition that was asked for, in that order, or an error code; `None`: nothing.
+    /// The committed offset of each requested partition, in that order, or an error code; `None`: nothing is committed.
     Offsets(Vec<Result<Option<Committed>, i16>>),
-    /// Error code of each place that was to be committed, in that order; 0: it is.
+    /// Error code of each offset in the commit, in that order; 0: committed.
     Committed(Vec<i16>),
-    /// The member has left, or the other one is removed.
+    /// The member has left, or the other member is removed.
     Left,
     /// The group is deleted.
     Deleted,
     /// The request as a whole was answered with this error code.
     Refused(i16),
-    /// No answer: the coordinator is not known, or its connection was lost. Whether the broker has carried it out is not known.
+    /// No answer: the coordinator is not known, or its connection was lost. Whether the broker carried out the request is unknown.
     NoAnswer,
-    /// The broker does not know this call in a version that Forebay supports.
+    /// The broker does not support this call in any version that Forebay supports.
     NotSpoken(&'static str),
 }
 
@@ -169,21 +169,21 @@ pub struct Joined {
     pub leader: Rc<str>,
     /// The member's own id.
     pub member_id: Rc<str>,
-    /// The leader has to assign nothing: it came back as a static member, and the last assignment stays (KIP-814).
+    /// Whether the leader has nothing to assign: it rejoined as a static member, and the last assignment stays (KIP-814).
     pub skip_assignment: bool,
-    /// Whether the broker knows static members (JoinGroup 5, Kafka 2.3).
+    /// Whether the broker supports static members (JoinGroup 5, Kafka 2.3).
     pub knows_static: bool,
     /// For the leader: all members.
     pub members: Vec<GroupMember>,
 }
 
-/// A member of the group, as its leader is told.
+/// A member of the group, as reported to the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
     /// Member id.
     pub id: Rc<str>,
     /// `group.instance.id` of a static member.
     pub instance: Option<Rc<str>>,
-    /// What it says of itself.
+    /// The member's metadata, in the format of the protocol.
     pub metadata: Rc<[u8]>,
 }

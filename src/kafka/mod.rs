@@ -1,4 +1,4 @@
-//! The Kafka side: wire client, producer, consumer and members of groups. All sans-I/O: bytes and `now` in, bytes and effects out.
+//! The Kafka side: wire client, producer, consumer and group members. All sans-I/O: bytes and `now` in, bytes and effects out.
 
 pub mod client;
 pub mod consumer;

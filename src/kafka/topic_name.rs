@@ -1,22 +1,22 @@
-//! Names of Kafka topics. Checked when a literal one is configured, and again for each name that a template makes of
-//! what a device sent: Kafka refuses a bad one with INVALID_TOPIC_EXCEPTION (17), and the publisher has long been told.
+//! Names of Kafka topics. A literal name is checked when it is configured, a name that a template makes of a device's message
+//! each time: Kafka refuses a bad one with INVALID_TOPIC_EXCEPTION (17), long after the publisher was answered.
 
 /// The longest name, in bytes (Kafka: `Topic.MAX_NAME_LENGTH`; a directory is named `<topic>-<partition>`).
 pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 
-/// Why Kafka would not take a name.
+/// Why Kafka would refuse a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KafkaTopicError {
-    /// No name.
+    /// The name is empty.
     #[error("is empty")]
     Empty,
-    /// Longer than [`KAFKA_TOPIC_BYTES_MAX`].
+    /// The name is longer than [`KAFKA_TOPIC_BYTES_MAX`].
     #[error("has {0} bytes; Kafka takes at most 249")]
     TooLong(usize),
     /// `.` and `..` are directories.
     #[error("must not be `.` or `..`")]
     Dots,
-    /// A byte that is not one of the legal ones.
+    /// A byte that is not a legal character.
     #[error("has `{}` at byte {at}; Kafka allows letters, digits, `.`, `_` and `-`", byte.escape_ascii())]
     Character {
         /// The first such byte.
@@ -26,16 +26,16 @@ pub enum KafkaTopicError {
     },
 }
 
-/// Whether a character may stand in a name.
+/// Whether a character is legal in a name.
 #[must_use]
 pub fn is_legal(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// Checks a name, and gives it back as text.
+/// Checks a name, and returns it as text.
 ///
 /// # Errors
-/// The first reason for which Kafka would refuse it.
+/// The first reason for which Kafka would refuse the name.
 pub fn kafka_topic(name: &[u8]) -> Result<&str, KafkaTopicError> {
     match name {
         [] => Err(KafkaTopicError::Empty),

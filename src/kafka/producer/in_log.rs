@@ -1,76 +1,75 @@
-//! What a batch knows of the log: which of its rows are there under which numbers, and the cut that it has there. And what
-//! a place with rows knows of its lane.
+//! A batch's state in the log: its rows' numbers and its cut. And the lane of a place with rows.
 
 use super::Terms;
 use super::numbers::{NUMBER_BYTES, Number, Numbers};
 use super::row_log::{LoggedRow, Origin, TakenCut};
 
-/// Whose rows a batch holds: it never holds two kinds.
+/// The kind of a batch's rows; a batch never holds two kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Not of the log, or of that of another sink (dead letters).
+    /// Rows that are in no log, or in that of another sink (dead letters).
     #[default]
     Memory,
-    /// Rows as they come: to be written to the lane of this partition.
+    /// New rows, for the lane of this partition.
     Fresh(i32),
-    /// Rows that stand in this lane.
+    /// Rows that are in this lane.
     Logged(u64),
 }
 
-/// What a row has beside its record and its ticket.
+/// The properties of a row beside its record and its ticket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Notes {
     pub(super) terms: Terms,
-    /// Its number, if it stands in the log.
+    /// The row's number, if it is in the log.
     pub(super) number: Option<Number>,
-    /// It was in memory while its topic was not known, and stays there: what is in the log by now is younger.
+    /// Whether the row was in memory while its topic was not known, and stays there: rows in the log by now are younger.
     pub(super) held: bool,
 }
 
 impl Notes {
-    /// Those of a row that has been read back from a lane.
+    /// The notes of a row that has been read back from a lane.
     pub(super) fn of_logged(lane: u64, row: &LoggedRow<'_>) -> Self {
         let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
         Self { terms, number: Some(Number { lane, number: row.number }), held: false }
     }
 }
 
-/// The log's lane of a partition, or of a topic's rows without one, and its waiting rows.
+/// The log's lane of a partition, or of a topic's rows without one, and the state of its waiting rows.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// The lane, once there is one.
+    /// The lane's number, once it has one.
     pub(super) number: Option<u64>,
-    /// Some rows wait to be staged.
+    /// Whether some rows wait to be staged.
     pub(super) dirty: bool,
-    /// Whether it is on the list of those with rows to read back.
+    /// Whether the lane is on the list of those with rows to read back.
     pub(super) listed: bool,
 }
 
-/// What a batch knows of the log.
+/// A batch's state in the log.
 #[derive(Debug)]
 pub(super) struct InLog {
     pub(super) kind: Kind,
     pub(super) numbers: Numbers,
-    /// Of rows that are not in the log yet.
+    /// Origins of rows that are not in the log yet.
     pub(super) origins: Vec<(u32, Origin)>,
-    /// Bytes of the rows that are.
+    /// Bytes of the rows that are in the log.
     pub(super) staged_bytes: usize,
     /// The batch's cut in the log.
     pub(super) cut: Option<TakenCut>,
-    /// Where Kafka has it; -1: not known.
+    /// Offset of the batch in Kafka; -1: not known.
     pub(super) base_offset: i64,
     /// Whether an earlier process had cut its rows.
     pub(super) old: bool,
-    /// Whether this process has not seen the batch before it in the sequence taken, and its rows are old: that one
+    /// Whether the rows are old and this process has not seen the batch before them in sequence acknowledged: that one
     /// may have been taken long ago, or have been in memory alone and never sent.
     pub(super) begins: bool,
 }
 
-/// Bytes of an origin: what the memory account charges.
+/// Bytes of an origin on the memory account.
 const ORIGIN_BYTES: usize = std::mem::size_of::<(u32, Origin)>();
 
 impl InLog {
-    /// The number of its first row, if the log has that.
+    /// The number of the first row, if it is in the log.
     pub(super) fn first(&self) -> Option<u64> {
         self.numbers.of(0).map(|first| first.number)
     }
@@ -88,7 +87,7 @@ impl InLog {
         }
     }
 
-    /// Whether its rows go by way of the log.
+    /// Whether the rows go through the log.
     pub(super) fn is_logged(&self) -> bool {
         self.kind != Kind::Memory
     }
@@ -98,7 +97,7 @@ impl InLog {
         !self.is_logged() || self.numbers.rows() == count
     }
 
-    /// Whose a row is that is not in the log yet.
+    /// The origin of a row that is not in the log yet.
     pub(super) fn origin_of(&self, row: u32) -> Option<Origin> {
         let place = self.origins.binary_search_by_key(&row, |(row, _)| *row).ok()?;
         Some(self.origins[place].1)

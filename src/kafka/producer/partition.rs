@@ -1,4 +1,4 @@
-//! One partition of one topic of one sink: its queue of batches, of which the first are in its window.
+//! One partition of one topic of one sink: its queue of batches, the first of which are in its window.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,50 +13,50 @@ use crate::kafka::types::NodeId;
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
-/// Batches that are looked at for how much memory a partition has.
+/// Batches sampled to estimate a partition's memory.
 const SAMPLES: usize = 16;
 
-/// How often what they have said is used again, while there are as many batches.
+/// How often a sample is reused while the number of batches stays the same.
 const SAMPLE_USES: u32 = 64;
 
-/// Spare states kept for later.
+/// Maximum number of spare states.
 const SPARE_MAX: usize = 1024;
 
-/// What a partition keeps for as long as its topic is known.
+/// State of a partition while its topic is known.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) leader: Option<NodeId>,
-    /// The leader's epoch, where metadata tells it.
+    /// The leader's epoch, if metadata has it.
     pub(super) leader_epoch: Option<i32>,
-    /// Who has a replica.
+    /// Brokers with a replica.
     pub(super) replicas: Box<[NodeId]>,
-    /// Its undone batches: the first ones of [`Work::queue`].
+    /// The window of the undone batches, which are the first ones of [`Work::queue`].
     pub(super) window: PartitionWindow,
-    /// Offset behind the last batch that Kafka acknowledged here.
+    /// Offset after the last batch that Kafka acknowledged here.
     pub(super) log_next: Option<i64>,
-    /// Which of our records it has acknowledged lately.
+    /// Records of this producer that Kafka acknowledged recently.
     pub(super) acked: Acked,
-    /// How long its leader may wait for followers, in steps; above 0 it uses the second channel (`patience`).
+    /// How long the leader may wait for followers, in steps; above 0 the partition uses the second channel (`patience`).
     pub(super) patience: u8,
-    /// Batches taken there since it was last late.
+    /// Batches acknowledged on the second channel since the partition was last late.
     pub(super) taken: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     pub(super) lane: Lane,
-    /// What it has in the log that is not in memory.
+    /// Rows and cuts in the log that are not in memory.
     pub(super) spooled: Option<Box<Spooled>>,
-    /// Only while there are rows.
+    /// State of queue and window; only while there are rows.
     pub(super) work: Option<Box<Work>>,
 }
 
-/// What a partition has only while it has rows or an unanswered request.
+/// State of a partition with rows or an unanswered request.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Oldest first: those of the window, then closed or full ones, then at most one that grows.
+    /// Batches, oldest first: those of the window, then closed or full ones, then at most one that grows.
     pub(super) queue: VecDeque<Batch>,
-    /// It stands in the list of the ready, or in that of a busy broker.
+    /// Whether the partition is in the list of ready ones, or in that of a busy broker.
     pub(super) queued: bool,
-    /// Of the window, while this is kept for another partition.
+    /// The window's list, while this state is a spare.
     list: UndoneList,
     sampled: Cell<Sampled>,
 }
@@ -69,7 +69,7 @@ struct Sampled {
     uses: u32,
 }
 
-/// State of idle partitions, kept for those that get busy.
+/// State of idle partitions, kept for partitions that become busy.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the boxes are what is kept: a partition's slot is one pointer")]
 pub(super) struct SpareWork(Vec<Box<Work>>);
@@ -85,7 +85,7 @@ impl SpareWork {
 }
 
 impl Work {
-    /// A partition's state while it has rows: made now, if it had none.
+    /// The partition's state for rows, created if it has none.
     pub(super) fn begin<'a>(
         work: &'a mut Option<Box<Self>>,
         window: &mut PartitionWindow,
@@ -98,8 +98,8 @@ impl Work {
         })
     }
 
-    /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
-    /// `undone`: how many batches are in the window.
+    /// Makes uncut batches at the end of the queue that are in memory alone go to the log, since a younger row goes there. Returns
+    /// whether there are any. `undone`: the number of batches in the window.
     pub(super) fn log_those_before(&mut self, undone: usize, partition: i32) -> bool {
         let waits = |batch: &&mut Batch| batch.in_log.kind == Kind::Memory;
         let mut any = false;
@@ -109,7 +109,7 @@ impl Work {
         any
     }
 
-    /// What its batches take, nearly: batches that wait are much of a size, so of many some are looked at.
+    /// The approximate memory of the batches. Queued batches are of similar size, so a long queue is only sampled.
     pub(super) fn memory(&self) -> usize {
         let count = self.queue.len();
         let last = self.sampled.get();
@@ -126,7 +126,7 @@ impl Work {
 }
 
 impl Partition {
-    /// Gives back what it holds, if it has neither rows nor a request.
+    /// Returns its state to the spares, if it has neither rows nor a request.
     pub(super) fn rest(&mut self, spare: &mut SpareWork) {
         let window = &mut self.window;
         if let Some(work) = self.work.take_if(|work| work.queue.is_empty() && !window.is_in_flight()) {
@@ -134,7 +134,7 @@ impl Partition {
         }
     }
 
-    /// Whether it has neither rows, in memory or in the log alone, nor a request.
+    /// Whether the partition has neither rows, in memory or in the log alone, nor a request.
     pub(super) const fn is_idle(&self) -> bool {
         self.work.is_none() && self.spooled.is_none()
     }
@@ -144,43 +144,43 @@ impl Partition {
         self.work.as_ref().map_or(0, |work| work.queue.len())
     }
 
-    /// The number of its last batch; 0: it has none.
+    /// The serial of the last batch; 0: none.
     pub(super) fn last_serial(&self) -> u64 {
         self.work.as_ref().and_then(|work| work.queue.back()).map_or(0, |batch| batch.serial)
     }
 
-    /// The number of its batches up to one, and of those that an earlier process has cut.
+    /// The number of batches up to a serial, and of those that an earlier process has cut.
     pub(super) fn count_of(&self, last: u64) -> usize {
         let is_one = |batch: &&Batch| batch.serial <= last || batch.in_log.old;
         self.work.as_ref().map_or(0, |work| work.queue.iter().filter(is_one).count())
     }
 
-    /// Those of them that are not cut.
+    /// The number of uncut batches in memory.
     pub(super) fn uncut_count(&self) -> usize {
         self.queued() - self.window.len()
     }
 
-    /// Marks its work as listed for the next poll. False: it has none, or that is listed.
+    /// Marks its work as listed for the next poll. False: it has none, or is listed already.
     pub(super) fn is_now_queued(&mut self) -> bool {
         self.work.as_mut().is_some_and(|work| !std::mem::replace(&mut work.queued, true))
     }
 
-    /// The last of those, which may take more rows.
+    /// The last uncut batch, which may take more rows.
     pub(super) fn last_uncut(&self) -> Option<&Batch> {
         self.work.as_ref()?.queue.back().filter(|_| self.uncut_count() > 0)
     }
 
-    /// Rows in the log alone, but for those of cuts.
+    /// Rows in the log alone, except those of cuts.
     pub(super) fn backlog(&self) -> Option<&Backlog> {
         self.spooled.as_ref()?.backlog.as_ref()
     }
 
-    /// The same, to be changed.
+    /// Like [`Self::backlog`], mutable.
     pub(super) fn backlog_mut(&mut self) -> Option<&mut Backlog> {
         self.spooled.as_mut()?.backlog.as_mut()
     }
 
-    /// All batches in memory that are not cut.
+    /// All uncut batches in memory.
     pub(super) fn all_uncut(&self) -> impl Iterator<Item = &Batch> {
         let undone = self.window.len();
         self.work.iter().flat_map(move |work| work.queue.iter().skip(undone))
@@ -196,7 +196,7 @@ impl Partition {
         self.work.as_ref()?.queue.front().filter(|_| !self.window.is_empty())
     }
 
-    /// The first batch that is not cut, if it may be: its linger is over, or it takes no more rows.
+    /// The first uncut batch, if it may be cut: its linger is over, or it takes no more rows.
     fn ripe(&self, rules: &dyn Rules, now: Monotonic) -> Option<Head> {
         let (work, batch) = (self.work.as_ref()?, self.uncut()?);
         let full = work.queue.len() > self.window.len() + 1 || batch.is_closed();
@@ -204,18 +204,18 @@ impl Partition {
         rules.is_ripe(full, batch.ripe_at.0, now.0).then(head)
     }
 
-    /// Whether all rows of the first batch that is not cut are in the log, where they have to be.
+    /// Whether all rows of the first uncut batch are in the log, if they have to be there.
     pub(super) fn is_staged(&self) -> bool {
         self.uncut().is_none_or(|batch| batch.in_log.is_staged(batch.count))
     }
 
-    /// What its window says may be done next.
+    /// The window's next step.
     pub(super) fn step(&self, terms: &StepTerms) -> Option<Step> {
         self.window.step(self.ripe(terms.rules, terms.now), terms)
     }
 
-    /// The number of cuts of an earlier process that must be loaded before anything is cut. Those that are no batch
-    /// go after the batches that the earlier process had cut.
+    /// The number of an earlier process's cuts that must be loaded before anything is cut. Cuts that are no batch are loaded after
+    /// the batches that the earlier process had cut.
     pub(super) fn restored(&self) -> usize {
         let old = self.uncut().is_some_and(|batch| batch.in_log.old);
         let waits = |cut: &&RestoredCut| !old || cut.is_batch();

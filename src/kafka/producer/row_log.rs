@@ -1,34 +1,33 @@
-//! What a producer writes down before it acts on it, for sinks with a disk buffer: rows, the promise of each batch, and
-//! what became of both. The producer calls a [`RowLog`] from inside [`super::Producer::poll_with`] only; `buffer/`
-//! has the one that stands on the spool. Nothing here waits for the disk: what was taken is durable when
-//! [`RowLog::durable`] has reached the group it was taken into.
+//! The log of a producer with sinks that have a disk buffer: rows, the promise of each batch, and how both ended. The
+//! producer calls a [`RowLog`] only from inside [`super::Producer::poll_with`]; `buffer/` has the implementation on the spool.
+//! No call waits for the disk: an entry is durable when [`RowLog::durable`] has reached the group that took it.
 //!
-//! Rows are named by lane and number. A lane is one sink, topic and partition; a row's number in it is given once.
+//! Rows are named by lane and number. A lane is one sink, topic and partition; a number is used once in its lane.
 
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Record;
 pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, RowSet, UNPLACED};
 use crate::runtime::seam::Monotonic;
 
-/// Rows to be written down, as they stand in a batch that grows.
+/// New rows for the log, from a batch that grows.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
     /// The lane of the rows.
     pub lane: u64,
     /// Encoded v2 records, end to end, without a batch's header. Their offset deltas need not begin at 0.
     pub records: &'a [u8],
-    /// What their timestamp deltas count from.
+    /// Base of the timestamp deltas.
     pub base_timestamp: i64,
     /// The number of rows.
     pub count: u32,
-    /// Open packet ids, by index of the row (0: the first of these).
+    /// Open packet ids, by index of the row (0: the first of these rows).
     pub origins: &'a [(u32, Origin)],
-    /// When a row expires, by index; those that never do are not listed.
+    /// Expiry of rows, by index; rows that never expire are not listed.
     pub deadlines: &'a [(u32, Monotonic)],
-    /// What stands in for a key's hash ([`super::Partitioner::Hash`]), by index.
+    /// Hashes that replace the key's ([`super::Partitioner::Hash`]), by index.
     pub hashes: &'a [(u32, u32)],
-    /// The first gets this number or a higher one: rows of a topic that come after those of another of its lanes, of
-    /// which some may have the same key, have higher numbers than all of those.
+    /// Lower bound of the first row's number. A topic's rows that follow rows of another of its lanes, some of which may have
+    /// the same key, get higher numbers than all of those.
     pub from: u64,
 }
 
@@ -39,9 +38,9 @@ pub struct NewCut<'a> {
     pub sink: SinkId,
     /// The topic.
     pub topic: &'a str,
-    /// The topic as it is known.
+    /// The topic's known incarnation.
     pub of: Known<'a>,
-    /// The partition it goes to; its rows' lane may be of another one, or of none.
+    /// The partition of the batch; its rows' lane may be of another one, or of none.
     pub partition: i32,
     /// Producer id, or [`NO_BATCH`]: such a cut may be open beside any others of its partition.
     pub producer_id: i64,
@@ -49,11 +48,11 @@ pub struct NewCut<'a> {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
-    /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
+    /// Whether the records are sent without their timestamps, which the log has: Kafka may forget the writer of such a batch at any time.
     pub timeless: bool,
     /// Lane of its rows.
     pub lane: u64,
-    /// Its rows, in the order in which they stand in the batch.
+    /// The batch's rows, in their order in the batch.
     pub rows: &'a [RowRun],
 }
 
@@ -63,11 +62,11 @@ pub struct NewCut<'a> {
 pub struct TakenCut {
     /// The number of the cut.
     pub cut: u64,
-    /// The group it stands in.
+    /// The group that holds it.
     pub group: u64,
 }
 
-/// What became of rows, or of a cut and with it of its rows.
+/// How rows ended, or a cut together with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// In Kafka, at this offset (-1: not known).
@@ -75,32 +74,32 @@ pub enum Fate {
         /// Offset of the batch's first record.
         base_offset: i64,
     },
-    /// Refused for good, and told so.
+    /// Refused permanently; the publisher has got the error.
     Refused,
     /// In the sink's dead letters.
     DeadLettered,
     /// Too old.
     Expired,
-    /// Their bytes cannot be read any more.
+    /// The rows' bytes can no longer be read.
     Rotten,
-    /// The cut is ended; its rows live on and wait for another one.
+    /// The cut is void; its rows live on and are cut again later.
     Void,
 }
 
-/// Something that has ended.
+/// Ended rows, or an ended cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended<'a> {
     /// The cut; `None`: rows without one.
     pub cut: Option<u64>,
     /// Lane of the rows.
     pub lane: u64,
-    /// The rows, all those of the cut if there is one.
+    /// The rows; all rows of the cut if there is one.
     pub rows: &'a [RowRun],
-    /// What became of them.
+    /// How they ended.
     pub fate: Fate,
 }
 
-/// Nothing was taken, for now: again at a later poll. (Whether there is room at all is asked before a row is taken.)
+/// The log took nothing; the caller tries again at a later poll. (Room is checked before a row is taken.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log takes nothing now")]
 pub struct NotNow;
@@ -114,44 +113,45 @@ pub struct LoggedRow<'a> {
     pub record: Record<'a>,
     /// When it expires, or [`Monotonic::NEVER`].
     pub expires: Monotonic,
-    /// For [`super::Partitioner::Hash`].
+    /// The hash for [`super::Partitioner::Hash`].
     pub hash: Option<u32>,
-    /// The publisher's ticket, if it still waits for the row of an earlier process: a message of QoS 2.
+    /// The ticket of an earlier process's row, if its publisher still waits for the acknowledgement: a message of QoS 2.
     pub ticket: Option<Ticket>,
 }
 
-/// What came of reading.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBack {
-    /// Rows were handed over, those that are contiguous; more may follow.
+    /// Contiguous rows were returned; more may follow.
     Rows,
-    /// The disk has been asked: again at a later poll, which will come.
+    /// The rows are being read from disk; the caller asks again at a later poll, which is certain to come.
     Later,
-    /// These rows cannot be read any more. The producer ends them ([`Fate::Rotten`]).
+    /// These rows can no longer be read. The producer ends them ([`Fate::Rotten`]).
     Rotten(RowRun),
-    /// There is no live row from that number up to the end asked for.
+    /// No live row exists from that number up to the requested end.
     Empty,
 }
 
 /// The log that a producer writes to before it acts.
 pub trait RowLog {
-    /// The lane of a sink, topic and partition ([`UNPLACED`]: none), made if it is new. `of`: what rows get partitions by.
+    /// The lane of a sink, topic and partition ([`UNPLACED`]: none), created if it is new. `of`: the incarnation by which its rows get
+    /// partitions.
     ///
     /// # Errors
     /// [`NotNow`].
     fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Known<'_>) -> Result<u64, NotNow>;
 
-    /// Takes rows, all of them or none. The number of the first; the group they stand in is [`RowLog::group`].
+    /// Takes rows, all of them or none. Returns the number of the first; their group is [`RowLog::group`].
     ///
     /// # Errors
     /// [`NotNow`].
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow>;
 
-    /// Every row that was taken so far was written, or has ended without (but for some of sinks that go to memory first).
+    /// Notes that every row taken so far was written, or has ended unwritten (except some of sinks that go to memory first).
     fn all_written(&mut self);
 
-    /// Takes a cut. Its rows were taken before, and whatever has to stand before it (S2: the end of the batch five before
-    /// it, of every batch of an earlier identity) too.
+    /// Takes a cut. Its rows must have been taken before, and so must the entries that precede it (S2): the end of the batch five
+    /// before it, and of every batch of an earlier identity.
     ///
     /// # Errors
     /// [`NotNow`].
@@ -163,18 +163,18 @@ pub trait RowLog {
     /// [`NotNow`].
     fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow>;
 
-    /// The group that is being gathered: what is taken now stands in it.
+    /// The group being gathered, which holds everything taken now.
     fn group(&self) -> u64;
 
-    /// All groups up to this one are durable.
+    /// The last durable group; all groups up to it are durable, too.
     fn durable(&self) -> u64;
 
-    /// Hands the first live rows of a lane from `from` up to `end` (exclusive) to `take`, in order, as far as they stand
-    /// together, until it returns `false` (that row was not taken).
+    /// Passes the first contiguous live rows of a lane from `from` up to `end` (exclusive) to `take`, in order, until it returns
+    /// `false` (that row was not taken).
     fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack;
 
-    /// Hands over the tickets that still wait for such rows of a lane, though the rows are an earlier process's
-    /// ([`LoggedRow::ticket`]): for rows that will not be read any more.
+    /// Passes the pending tickets of an earlier process's rows of a lane ([`LoggedRow::ticket`]) to `take`: for rows that will not
+    /// be read any more.
     fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket));
 }
 
@@ -183,11 +183,11 @@ pub trait RowLog {
 pub struct RestoredCut {
     /// The number of the cut.
     pub cut: u64,
-    /// The id of the cluster it went to; empty: not known.
+    /// The id of the cluster that the batch went to; empty: not known.
     pub cluster: String,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
-    /// The partition it went to.
+    /// The partition of the batch.
     pub partition: i32,
     /// Producer id.
     pub producer_id: i64,
@@ -195,7 +195,7 @@ pub struct RestoredCut {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
-    /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
+    /// Whether the records are sent without their timestamps, which the log has: Kafka may forget the writer of such a batch at any time.
     pub timeless: bool,
     /// Lane of its rows.
     pub lane: u64,
@@ -204,14 +204,14 @@ pub struct RestoredCut {
 }
 
 impl RestoredCut {
-    /// Whether it is a batch, which may have been sent; or rows that only go first ([`NO_BATCH`]).
+    /// Whether the cut is a batch, which may have been sent; otherwise its rows only go first ([`NO_BATCH`]).
     #[must_use]
     pub const fn is_batch(&self) -> bool {
         self.producer_id != NO_BATCH
     }
 }
 
-/// Live rows of a lane that an earlier process has left. Those of cuts are among them.
+/// Live rows of a lane that an earlier process left, rows of cuts included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLane {
     /// The sink.
@@ -220,23 +220,23 @@ pub struct RestoredLane {
     pub topic: String,
     /// The partition, or [`UNPLACED`].
     pub partition: i32,
-    /// The cluster, the topic's id and the number of partitions by which these rows have theirs; empty, 0: not known.
+    /// The id of the cluster in the incarnation by which these rows got their partitions; empty: not known.
     pub cluster: String,
-    /// See there.
+    /// The topic's id in that incarnation; 0: not known.
     pub topic_id: u128,
-    /// See there.
+    /// The number of partitions in that incarnation; 0: not known.
     pub partitions: u32,
-    /// Offset behind the last batch of these rows that Kafka has acknowledged.
+    /// Offset after the last batch of these rows that Kafka has acknowledged.
     pub landed: Option<i64>,
     /// The lane.
     pub lane: u64,
     /// Number of the first live row.
     pub first: u64,
-    /// One past the last.
+    /// One past the number of the last live row.
     pub end: u64,
-    /// How many live between them.
+    /// The number of live rows between them.
     pub rows: u64,
-    /// Where the first of them stands in the log. The producer goes by numbers ([`NewRows::from`]) and not by this.
+    /// The position of the first row in the log. The producer orders by numbers ([`NewRows::from`]), not by this.
     pub order: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the operator decides about producing, as the producer needs it.
+//! The operator's settings of producing, in the form that the producer uses.
 
 use std::time::Duration;
 
@@ -8,68 +8,68 @@ use crate::record::compression::{Codec, Codecs};
 use crate::rules::{KEPT, Rules};
 use crate::runtime::seam::Monotonic;
 
-/// When a row's publisher may be answered.
+/// When a row's publisher may get its acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnsweredOn {
     /// As soon as the row is in this shard's memory (`acknowledge = "received"`).
     Append,
-    /// When its log has it on the disk (`"stored"`); only with [`Keep::Disk`].
+    /// When the row is durable in the shard's log (`"stored"`); only with [`Keep::Disk`].
     Stored,
-    /// When Kafka has answered its batch at the sink's `acks` (`"leader"`, `"replicated"`).
+    /// When Kafka has acknowledged the row's batch at the sink's `acks` (`"leader"`, `"replicated"`).
     #[default]
     Replicated,
 }
 
-/// Where the rows of a sink are kept until Kafka has them.
+/// Where a sink's rows are kept until they are in Kafka.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
     /// In memory.
     #[default]
     Memory,
-    /// In the log, all of them, each before its batch is sent; in memory too as far as `spill_after` goes.
+    /// All rows in the log, each before its batch is sent; in memory too, up to `spill_after`.
     Disk,
-    /// In memory up to `spill_after`, what is more in the log alone. A restart finds nothing of it.
+    /// In memory up to `spill_after`, the rest in the log alone. No row survives a restart.
     Hybrid,
-    /// The same, and what is in memory goes to the log when the service is stopped in order.
+    /// Like [`Self::Hybrid`], but the rows in memory are written to the log when the service is stopped in order.
     HybridSaved,
 }
 
 impl Keep {
-    /// Whether the start after an orderly stop finds the rows.
+    /// Whether the rows survive an orderly stop.
     #[must_use]
     pub const fn outlives(self) -> bool {
         matches!(self, Self::Disk | Self::HybridSaved)
     }
 
-    /// The same, where what memory has of sinks that are saved is `saved`, or is not.
+    /// Like [`Self::outlives`]; `saved`: whether the rows in memory of sinks that are saved are written to the log.
     #[must_use]
     pub const fn outlives_if(self, saved: bool) -> bool {
         self.outlives() && (saved || !matches!(self, Self::HybridSaved))
     }
 }
 
-/// Which partition a row goes to.
+/// How a row gets its partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitioner {
-    /// By the hash of its key as Java's producer does it, without a key as [`Self::Sticky`].
+    /// By the hash of its key, as Java's producer does it; a row without a key as by [`Self::Sticky`].
     #[default]
     Key,
-    /// The same by [`Terms::hash`], whatever the key is.
+    /// By [`Terms::hash`] in place of the key's hash.
     Hash,
-    /// One partition as long as its batch grows, then the less loaded of two: full batches, no order.
+    /// One partition while its batch grows, then the less loaded of two: full batches, no order.
     Sticky,
-    /// One drawn for each row.
+    /// A random partition for each row.
     Random,
 }
 
-/// What a row has beside what becomes its record.
+/// The properties of a row that are not part of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// It must not be sent once this has passed; [`Monotonic::NEVER`] for most.
+    /// The time after which the row must not be sent; [`Monotonic::NEVER`] for most.
     pub expires: Monotonic,
-    /// For [`Partitioner::Hash`]: replaces the key's hash.
+    /// The hash for [`Partitioner::Hash`], in place of the key's.
     pub hash: Option<u32>,
-    /// A message of QoS 2 of a kept session: written down with the row, where the sink has a disk buffer.
+    /// The QoS 2 message of a kept session that the row is of: written to the log with the row, if the sink has a disk buffer.
     pub origin: Option<Origin>,
 }
 
@@ -82,43 +82,43 @@ impl Default for Terms {
 /// One sink.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
-    /// How long a batch may wait for more rows. It waits longer when no place in the window is free (P1).
+    /// How long a batch may wait for more rows; longer while the window is full (P1).
     pub linger: Duration,
-    /// Up to how many bytes a batch gathers, before compression. A larger single row is a batch of its own.
+    /// Size of a batch, in bytes before compression. A larger single row is a batch of its own.
     pub batch_bytes: usize,
     /// acks: 0, 1, −1 (all in-sync replicas). With 0 batches carry no producer id: see `Producer::cut`.
     pub acks: i16,
-    /// Which partition a row goes to.
+    /// How a row gets its partition.
     pub partitioner: Partitioner,
-    /// All of its rows go to one topic.
+    /// Whether all rows of the sink go to one topic.
     pub fixed_topic: bool,
-    /// Codec of its batches.
+    /// Codec of the sink's batches.
     pub compression: Codec,
-    /// Level of the codec, if it has levels; `None`: its usual one.
+    /// Level of the codec, if it has levels; `None`: the codec's default.
     pub compression_level: Option<i32>,
-    /// Largest record, as a batch of its own; more is [`super::Refusal::TooLarge`].
+    /// Largest record, as a batch of its own; a larger one is [`super::Refusal::TooLarge`].
     pub record_bytes_max: usize,
-    /// Batches of one partition that may be cut and not done, 1 to 5.
+    /// Maximum number of undone batches of one partition, 1 to 5.
     pub max_inflight: usize,
-    /// How often a batch is sent again; `None`: until Kafka has taken it or refused it for good.
+    /// How often a batch is sent again; `None`: until Kafka has taken it or refused it permanently.
     pub retries: Option<u32>,
-    /// Rows that have not been cut this long after they were taken are dropped.
+    /// Age, since they were taken, at which uncut rows are dropped.
     pub expire_after: Option<Duration>,
-    /// Rows of a topic that Kafka has not known for this long are refused; `None`: they wait until it does.
+    /// How long Kafka may not know a topic before its rows are refused; `None`: they wait until Kafka knows it.
     pub unknown_topic_timeout: Option<Duration>,
-    /// When the publisher is answered.
+    /// When the publisher gets its acknowledgement.
     pub answered_on: AnsweredOn,
-    /// Where its rows are kept.
+    /// Where the sink's rows are kept.
     pub keep: Keep,
-    /// Memory of its rows beyond which they stand in the log alone, where `keep` has one.
+    /// Memory of the sink's rows, in bytes, beyond which rows are in the log alone, if `keep` has a log.
     pub spill_after: usize,
-    /// Batches that Kafka refuses for good are kept for [`super::Producer::next_rejected`]; else their publishers are told.
+    /// Whether permanently refused batches are kept for [`super::Producer::next_rejected`]; else their publishers get the error.
     pub keep_rejected: bool,
-    /// Nothing new is cut; what is cut is sent and settled.
+    /// Whether the sink is paused: nothing new is cut; cut batches are still sent and settled.
     pub paused: bool,
-    /// While the machine is short of memory, its oldest rows make room for younger ones.
+    /// Whether the sink's oldest rows make room for younger ones while the machine is short of memory.
     pub sheds: bool,
-    /// Memory is set aside for one batch of such sinks: see [`super::Producer::has_reserve`].
+    /// Whether memory is reserved for one batch of such sinks: see [`super::Producer::has_reserve`].
     pub reserved: bool,
 }
 
@@ -151,7 +151,7 @@ impl Default for SinkSettings {
 /// One producer: one shard, one cluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bound on the memory of rows and batches, unused buffers with it. Raised to [`Settings::buffer_bytes_min`].
+    /// Bound on the memory of rows and batches, unused buffers included. Raised to [`Settings::buffer_bytes_min`].
     pub buffer_bytes: usize,
     /// First wait after a retriable error; doubles up to `backoff_max`, ± 20 %.
     pub backoff_min: Duration,
@@ -159,26 +159,26 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// How long a broker may wait for followers before it answers 7 (short: it blocks its connection meanwhile).
     pub acks_timeout: Duration,
-    /// How long a partition may keep others of its leader from loading cuts beyond what memory may take, without one of
-    /// its own being done: the time in which an answer comes, if one comes.
+    /// How long a partition without an acknowledged batch may keep others of its leader from loading cuts beyond the memory limit:
+    /// the time in which an answer arrives, if one arrives.
     pub request_timeout: Duration,
-    /// Unanswered requests for a broker; beyond it batches go on growing.
+    /// Maximum number of unanswered requests to a broker; while they are that many, batches go on growing.
     pub requests_per_node_max: usize,
-    /// Bytes of batches in one request, if it has more than one.
+    /// Maximum bytes of batches in one request with more than one batch.
     pub request_bytes_max: usize,
-    /// After how long an unanswered wish ([`super::Want`]) is said again.
+    /// How long a request to the owner ([`super::Want`]) may stay unanswered before it is repeated.
     pub ask_again: Duration,
-    /// For how long a topic counts as forbidden or invalid after Kafka said so.
+    /// How long a topic counts as forbidden or invalid after Kafka reported so.
     pub forbidden_for: Duration,
-    /// Topics of all sinks together.
+    /// Maximum number of topics of all sinks together.
     pub topics_max: usize,
-    /// A topic without rows for this long is forgotten when `topics_max` is near.
+    /// How long a topic may have no rows before it may be forgotten, when `topics_max` is near.
     pub topic_idle: Duration,
-    /// Whether somebody asks where rows are in Kafka: [`super::Producer::drain_landed`] says so.
+    /// Whether the places of rows in Kafka are wanted: [`super::Producer::drain_landed`] returns them.
     pub receipts: bool,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,
-    /// The rules that it keeps: [`KEPT`], but for tests.
+    /// The guarantees that the producer keeps: [`KEPT`], except in tests.
     pub rules: &'static dyn Rules,
     /// The sinks, by [`crate::kafka::types::SinkId`].
     pub sinks: Vec<SinkSettings>,
@@ -219,9 +219,9 @@ impl Settings {
         Codecs::new(wanted, self.batch_capacity_max())
     }
 
-    /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place while
-    /// all else is full, two more to split a batch; if there is a log, one to read back, and one to take while a batch of
-    /// each sink is under way; the encoders, and what one of their batches unpacks to.
+    /// The least memory with which every guarantee can be kept: the largest row in every sink at once, one more to place while
+    /// all else is full, two more to split a batch; with a log, one to read back, and one to take while a batch of each sink is in
+    /// flight; the encoders, and the unpacked form of one of their batches.
     #[must_use]
     pub fn buffer_bytes_min(&self) -> usize {
         self.buffer_bytes_min_with(&self.codecs())

@@ -1,4 +1,4 @@
-//! Parts of a producer's state that belong together.
+//! Parts of a producer's state, grouped.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,27 +14,27 @@ use super::{Key, News, Want};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
-/// What Kafka's logs are asked for.
+/// Questions to Kafka's logs.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    /// Those of partitions on their way, by token.
+    /// Questions of partitions in flight, by token.
     pub(super) asking: HashMap<u64, Key, RandomState>,
-    /// How many there were of either kind.
+    /// Number of questions of either kind so far; the last token.
     pub(super) asked: u64,
-    /// About the ends of logs, by token; and those to be asked again, when.
+    /// Questions about the ends of logs, by token; and those that are asked again, with the time.
     pub(super) ends: HashMap<u64, End, RandomState>,
     pub(super) ends_again: VecDeque<(Monotonic, End)>,
 }
 
-/// What is known of the cluster.
+/// The known state of the cluster.
 #[derive(Debug)]
 pub(super) struct ClusterView {
-    /// Its id; empty: not known.
+    /// The cluster's id; empty: not known.
     pub(super) id: Rc<str>,
     pub(super) reachable: bool,
     /// Topics that an earlier process had rows for, with the id of its cluster.
     pub(super) elsewhere: Vec<(u32, Rc<str>)>,
-    /// Batches gather no more than this, since its brokers take no larger requests (`oversized`).
+    /// Maximum size of batches, since the cluster's brokers take no larger requests (`oversized`).
     pub(super) batch_bytes_max: usize,
 }
 
@@ -45,7 +45,7 @@ impl Default for ClusterView {
 }
 
 impl ClusterView {
-    /// It has this id. Topics that were of another one, each with the id of that.
+    /// Sets the cluster's id. Returns the topics that were of another cluster, each with that cluster's id.
     pub(super) fn set_id(&mut self, id: &str) -> impl Iterator<Item = (u32, Rc<str>)> + use<> {
         if *self.id != *id {
             self.id = Rc::from(id);
@@ -55,38 +55,38 @@ impl ClusterView {
     }
 }
 
-/// What the next poll looks at, and when it is due.
+/// Work of the next poll, and when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     pub(super) timers: Timers,
-    /// Partitions.
+    /// Partitions with work.
     pub(super) ready: Vec<Key>,
-    /// The same, while they are being looked at.
+    /// The partitions that the current poll is looking at.
     pub(super) due: Vec<Key>,
     /// Topics with rows without a partition that can be placed.
     pub(super) placing: Vec<u32>,
-    /// When sinks with a disk are looked at next ([`super::pacer`]).
+    /// When sinks with a disk are next looked at ([`super::pacer`]).
     pub(super) pace_at: Monotonic,
-    /// The last poll left work that it could have done: it only had done enough.
+    /// Whether the last poll left work because it had done enough for one turn.
     pub(super) behind: bool,
 }
 
-/// What is in the log and not in memory.
+/// Rows and cuts that are in the log and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    /// Topics and partitions ([`UNPLACED`](crate::record::stored::UNPLACED)) that have some.
+    /// Topics and partitions ([`UNPLACED`](crate::record::stored::UNPLACED)) that have such rows or cuts.
     pub(super) spooling: Vec<(u32, i32)>,
-    /// The partition with a restored cut that is half read.
+    /// The partition with a partly loaded cut.
     pub(super) loading: Option<Key>,
 }
 
-/// What waits for the owner to fetch it.
+/// Results for the owner to fetch.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) finished: Vec<Finished>,
     pub(super) wants: Vec<Want>,
     pub(super) news: Vec<News>,
-    /// Fresh metadata is wanted ([`Want::Refresh`]).
+    /// Whether fresh metadata is wanted ([`Want::Refresh`]).
     pub(super) refresh: bool,
 }
 
@@ -95,14 +95,14 @@ pub(super) struct Outbox {
 pub(super) struct Finished {
     pub(super) tickets: Tickets,
     pub(super) outcome: Outcome,
-    /// Not of a batch: answered when they were appended, and more may join.
+    /// Whether the tickets are of no batch: they are answered when their rows are appended, and more may join.
     pub(super) at_once: bool,
-    /// Where their rows are in Kafka, if that is asked for.
+    /// The place of the rows in Kafka, if that is wanted.
     pub(super) landed: Option<Place>,
 }
 
 impl Finished {
-    /// Without a place in Kafka's log.
+    /// Tickets without a place in Kafka's log.
     pub(super) fn new(tickets: Tickets, outcome: Outcome, at_once: bool) -> Self {
         Self { tickets, outcome, at_once, landed: None }
     }

@@ -1,6 +1,6 @@
-//! Rows that the log has not taken, though there was room when they came: cuts and ends stand before them in a group, moves
-//! may take what was free, and rows of a sink that goes to memory first have no room of their own. They wait in memory, and
-//! hold up neither what makes room nor the rows of others.
+//! Rows that the log has not taken, though there was room when they arrived: cuts and ends precede them in a group, moves
+//! may take the free room, and rows of a sink that goes to memory first have no room of their own. Such rows stay in memory, and
+//! delay neither the entries that make room nor the rows of others.
 
 use std::collections::VecDeque;
 
@@ -11,37 +11,37 @@ use super::partition::Partition;
 use super::row_log::RowLog;
 use super::{Keep, Producer};
 
-/// Where rows wait to be staged.
+/// A place with rows that are not staged yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dirty {
     pub(super) topic: u32,
-    /// [`super::row_log::UNPLACED`]: its rows without a partition.
+    /// Partition index; [`super::row_log::UNPLACED`]: rows without a partition.
     pub(super) partition: i32,
-    /// They may be anywhere in the queue, not only at its end.
+    /// Whether the rows may be anywhere in the queue, not only at its end.
     pub(super) anywhere: bool,
 }
 
-/// Where rows wait that the log has not taken.
+/// The places with rows that the log has not taken.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// Where rows came since the last poll, and those that are being staged.
+    /// Places that got rows since the last poll, and places that are being staged.
     pub(super) dirty: Vec<Dirty>,
     pub(super) staging: VecDeque<Dirty>,
-    /// By sink, places that were left for later.
+    /// Postponed places, by sink.
     aside: Vec<VecDeque<Dirty>>,
-    /// Where rows were staged in this poll.
+    /// Places that were staged in this poll.
     pub(super) staged: Vec<Dirty>,
     /// Kept for its capacity.
     scratch: Vec<Dirty>,
 }
 
 impl Unwritten {
-    /// Whether nothing was left for later.
+    /// Whether no place is postponed.
     pub(super) fn none_aside(&self) -> bool {
         self.aside.iter().all(VecDeque::is_empty)
     }
 
-    /// Whether the log has not taken all rows that came before the last poll; and whether some of them may be this sink's.
+    /// Whether the log has not taken all rows from before the last poll.
     pub(super) fn waits(&self) -> bool {
         !self.staging.is_empty() || !self.none_aside()
     }
@@ -62,7 +62,7 @@ impl Unwritten {
 }
 
 impl Producer {
-    /// Notes that rows of a topic's partition, or of none, wait to be staged.
+    /// Notes that rows of a topic's partition, or without one, wait to be staged.
     pub(super) fn mark_dirty(&mut self, topic: u32, partition: i32) {
         let place = Dirty { topic, partition, anywhere: false };
         if !self.set_dirty(place, true) {
@@ -70,14 +70,14 @@ impl Producer {
         }
     }
 
-    /// The same of rows that did not come just now, and may be anywhere. Their answers may wait for what is being
-    /// staged: so do they, or those would be given before they are written.
+    /// Like [`Self::mark_dirty`], for older rows, which may be anywhere in the queue. Their acknowledgements may wait for the rows
+    /// being staged, so these are staged with them: otherwise they would be acknowledged before they are written.
     pub(super) fn mark_older_dirty(&mut self, topic: u32, partition: i32) {
         self.logging.unwritten.staging.push_back(Dirty { topic, partition, anywhere: true });
     }
 
-    /// Weighs the rows that wait for the log, or after rows that the log alone has, for each sink that holds more
-    /// than it should. Looks only at where such rows are.
+    /// Sums the memory of rows that wait for the log, or after rows that are in the log alone, for each sink that holds more
+    /// than it should. Looks only at the places of such rows.
     pub(super) fn weigh_waiting(&mut self) {
         let mut short = false;
         for sink in self.sinks.iter_unlisted() {
@@ -110,8 +110,8 @@ impl Producer {
         }
     }
 
-    /// Leaves a place for later that the log has refused, if no answer at the log's level waits for it: a sink that holds
-    /// its share keeps nobody else from being written.
+    /// Postpones a place that the log has refused, if no acknowledgement at the log's level waits for it: a sink that holds
+    /// its share must not delay the writes of others.
     pub(super) fn put_aside(&mut self, dirty: Dirty) -> bool {
         let sink = self.topics[dirty.topic].sink;
         if self.sinks[sink].settings.keep == Keep::Disk {
@@ -121,18 +121,18 @@ impl Producer {
             self.logging.unwritten.aside.resize_with(sink + 1, Default::default);
         }
         self.logging.unwritten.aside[sink].push_back(dirty);
-        // It stands in that list until it is written, and not in the other.
+        // The place stays in that list until it is written, and is not in the other list.
         self.set_dirty(dirty, true);
         true
     }
 
-    /// Puts a place aside if its sink has others there: numbers tell which rows of a topic are older.
+    /// Postpones a place if its sink has others postponed: numbers show which rows of a topic are older.
     pub(super) fn put_behind_aside(&mut self, dirty: Dirty) -> bool {
         let sink = self.topics[dirty.topic].sink;
         self.logging.unwritten.aside.get(sink).is_some_and(|aside| !aside.is_empty()) && self.put_aside(dirty)
     }
 
-    /// Writes what was left for later, of each sink as far as the log takes it.
+    /// Writes the postponed places, of each sink as far as the log takes them.
     pub(super) fn stage_aside(&mut self, log: &mut dyn RowLog) {
         for sink in 0..self.logging.unwritten.aside.len() {
             while let Some(dirty) = self.logging.unwritten.aside[sink].front().copied() {
@@ -145,7 +145,7 @@ impl Producer {
         }
     }
 
-    /// Marks a place as one with rows to be staged, or no more. Whether it was; of one that is no more nothing is noted.
+    /// Marks a place as having rows to stage, or not. Returns whether it had; a place that no longer exists is ignored.
     pub(super) fn set_dirty(&mut self, Dirty { topic, partition, .. }: Dirty, dirty: bool) -> bool {
         let lane = self.topics[topic].lane_mut(partition);
         lane.is_some_and(|lane| std::mem::replace(&mut lane.dirty, dirty))

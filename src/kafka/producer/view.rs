@@ -1,5 +1,5 @@
-//! What Kafka has said of a topic: how many partitions it has and under which id, whether it takes anything, and when it is
-//! asked again.
+//! A topic's metadata as Kafka last reported it: number of partitions, id, whether Kafka takes records for it, and when it is
+//! requested again.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,55 +7,55 @@ use std::time::Duration;
 use super::without_timestamp;
 use crate::runtime::seam::Monotonic;
 
-/// Metadata errors in a row that make the next question wait longer than the one before, at most.
+/// Maximum number of consecutive metadata errors that lengthen the wait for the next request.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// What Kafka has said of a topic.
+/// A topic's metadata as Kafka last reported it.
 #[derive(Debug, Default)]
 pub(super) struct TopicView {
     /// Partitions that rows are spread over; 0: not known yet.
     pub(super) count: usize,
-    /// Another count, which holds when all placed rows are done.
+    /// The next number of partitions, which applies once all placed rows are done.
     pub(super) growth: Option<usize>,
-    /// Its id by Kafka; 0: not known.
+    /// Kafka's id of the topic; 0: not known.
     pub(super) id: u128,
-    /// How often it was found recreated.
+    /// How often the topic was found recreated.
     pub(super) life: u32,
-    /// Partitions that went when it was recreated, and have not come back.
+    /// Partitions that were lost when the topic was recreated and have not come back.
     gone: Option<Range<usize>>,
-    /// Since when Kafka has said that there is no such topic.
+    /// The time since which Kafka has reported that there is no such topic.
     unknown_since: Option<Monotonic>,
-    /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for `unknown_topic_timeout`), for
-    /// a while.
+    /// The error for which Kafka temporarily takes no records here (17, 29; 3 if the topic has not existed for
+    /// `unknown_topic_timeout`).
     pub(super) refused: Option<i16>,
-    /// When that ends.
+    /// The end of the refusal.
     refused_until: Monotonic,
-    /// When the timer for that fires; one is set at most.
+    /// The time of the timer for the end of the refusal; at most one is set.
     refused_timer: Monotonic,
-    /// Kafka's word that records are too far from its clock, for a while.
+    /// Kafka's recent report that the records' timestamps are too far from its clock.
     pub(super) timestamps_refused: Option<without_timestamp::Refused>,
-    /// Metadata has been asked for, or failed: ask no sooner than this.
+    /// The earliest time to request metadata again, after a request or a failure.
     asked_until: Option<Monotonic>,
-    /// Metadata errors in a row.
+    /// Consecutive metadata errors.
     attempts: u32,
 }
 
-/// What an answer with an id and a number of partitions means.
+/// The meaning of an answer with an id and a number of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Learned {
-    /// It is the topic that was known.
+    /// The topic is the one that was known.
     Same,
     /// The answer is older than what is known: partitions of one topic never get fewer.
     Stale,
-    /// It has fewer partitions than an earlier process has left rows for.
+    /// The topic has fewer partitions than an earlier process left rows for.
     Fewer,
-    /// It is another one; `by_id`: its id says so, not its number of partitions alone.
+    /// The topic was recreated; `by_id`: its id shows that, not only its number of partitions.
     Recreated { by_id: bool },
 }
 
 impl TopicView {
-    /// Kafka says that the topic has `count` partitions and this id (0: the broker gives none). `left`: partitions that an
-    /// earlier start has left rows for.
+    /// Takes Kafka's answer that the topic has `count` partitions and this id (0: the broker gives none). `left`: the number of
+    /// partitions that an earlier process left rows for.
     pub(super) fn learn(&mut self, id: u128, count: usize, left: usize) -> Learned {
         let known = self.id;
         let most = self.growth.unwrap_or(self.count);
@@ -75,8 +75,8 @@ impl TopicView {
         }
     }
 
-    /// Sets its number of partitions, from now on, or once the rows that have one are done. Returns the number
-    /// before, where it has just grown.
+    /// Sets the number of partitions, from now on, or once the placed rows are done. Returns the number
+    /// before, if it has just grown.
     pub(super) fn set_count(&mut self, count: usize) -> Option<usize> {
         if self.count == 0 {
             self.count = count;
@@ -86,24 +86,24 @@ impl TopicView {
         (count > self.count && self.growth != before).then_some(self.count)
     }
 
-    /// The other count holds from now on, if there is one.
+    /// Applies the next number of partitions, if there is one.
     pub(super) fn grow(&mut self) {
         self.count = self.growth.take().unwrap_or(self.count);
     }
 
-    /// It was recreated: it had `before` partitions and has `count`.
+    /// Marks the topic as recreated: it had `before` partitions and has `count`.
     pub(super) fn recreated(&mut self, before: usize, count: usize) {
         self.lose_partitions(count..before);
         self.life = self.life.wrapping_add(1);
     }
 
-    /// These partitions are no more, if there are any.
+    /// Marks these partitions as gone, if there are any.
     pub(super) fn lose_partitions(&mut self, these: Range<usize>) {
         let end = self.gone.as_ref().map_or(0, |gone| gone.end).max(these.end);
         self.gone = Some(these.start..end).filter(|gone| !gone.is_empty());
     }
 
-    /// Whether a partition is no more.
+    /// Whether a partition is gone.
     pub(super) fn is_gone(&self, partition: u32) -> bool {
         self.gone.as_ref().is_some_and(|gone| partition as usize >= gone.start)
     }
@@ -113,13 +113,13 @@ impl TopicView {
         self.growth.is_none() && self.gone.is_none()
     }
 
-    /// What was known is of a topic in another cluster.
+    /// Forgets the topic's metadata, which was of another cluster.
     pub(super) fn begin_other_cluster(&mut self) {
         (self.id, self.count, self.growth, self.gone) = (0, 0, None, None);
     }
 
-    /// The topic is of another cluster from now on, in which it may have another number of partitions, and take what it did
-    /// not take before. Rows have partitions by the number that was known until metadata comes.
+    /// Moves the topic to another cluster, where its number of partitions may differ and refusals do not apply. Until metadata
+    /// arrives, rows get partitions by the known number.
     pub(super) fn leave_cluster(&mut self) {
         self.id = 0;
         self.life = self.life.wrapping_add(1);
@@ -127,30 +127,30 @@ impl TopicView {
         (self.asked_until, self.attempts) = (None, 0);
     }
 
-    /// Kafka has such a topic.
+    /// Marks the topic as existing.
     pub(super) const fn found(&mut self) {
         self.unknown_since = None;
     }
 
-    /// Kafka has no such topic, and never had: whether that has been so for as long as its sink waits.
+    /// Notes that Kafka has no such topic. Returns whether that has lasted for the sink's timeout, and the topic was never known.
     pub(super) fn is_unknown_for(&mut self, timeout: Option<Duration>, now: Monotonic) -> bool {
         let since = *self.unknown_since.get_or_insert(now);
         self.count == 0 && timeout.is_some_and(|timeout| since.after(timeout) <= now)
     }
 
-    /// Kafka takes nothing here until then. Whether that is new.
+    /// Marks the topic as refused until a time. Returns whether the refusal is new.
     pub(super) fn refuse(&mut self, code: i16, until: Monotonic) -> bool {
         self.refused_until = until;
         self.refused.replace(code).is_none()
     }
 
-    /// A row may try again, if it is time.
+    /// Ends the refusal if its time is over.
     pub(super) fn end_refusal(&mut self, now: Monotonic) {
         self.refused = self.refused.filter(|_| self.refused_until > now);
     }
 
-    /// The time to set a timer for the end of its refusal, unless one is set: each batch refused moves that end, and
-    /// only when the timer fires it is set to where the end is by then.
+    /// The time for a new timer for the end of the refusal, unless one is set. Each refused batch moves the end; only when
+    /// the timer fires, it is set to the end by then.
     pub(super) fn refusal_timer(&mut self, now: Monotonic) -> Option<Monotonic> {
         let sets = self.refused.is_some() && self.refused_timer <= now;
         sets.then(|| {
@@ -159,29 +159,29 @@ impl TopicView {
         })
     }
 
-    /// Why its rows will not get partitions, if Kafka takes none of them and has never said how many there are.
+    /// The error for which its rows get no partitions: Kafka takes no records, and the number of partitions was never known.
     pub(super) fn refuses(&self) -> Option<i16> {
         self.refused.filter(|_| self.count == 0)
     }
 
-    /// Metadata is asked for, and not again before then. `false`: that has been done, and not been too long ago.
+    /// Marks metadata as requested, and not again before `until`. `false`: it was requested already, not long enough ago.
     pub(super) fn ask(&mut self, until: Monotonic) -> bool {
         let may = self.asked_until.is_none();
         self.asked_until.get_or_insert(until);
         may
     }
 
-    /// Whether what was asked for has not come in time, or may be asked for again.
+    /// Whether the requested metadata has not arrived in time, or may be requested again.
     pub(super) fn may_ask_again(&mut self, now: Monotonic) -> bool {
         self.asked_until.take_if(|until| *until <= now).is_some()
     }
 
-    /// Metadata has come.
+    /// Marks the metadata as received.
     pub(super) const fn answered(&mut self) {
         self.asked_until = None;
     }
 
-    /// What has come does not do: one more attempt is due, the later the more there were. When, and how many by now.
+    /// Schedules another attempt after an unusable answer, later with each attempt. Returns its time, and the number of attempts.
     pub(super) fn retry_at(
         &mut self,
         (min, max): (Duration, Duration),
@@ -194,7 +194,7 @@ impl TopicView {
         (until, self.attempts)
     }
 
-    /// What has come does: how many attempts it took.
+    /// Takes a usable answer. Returns how many attempts it took.
     pub(super) const fn reset_attempts(&mut self) -> u32 {
         std::mem::replace(&mut self.attempts, 0)
     }

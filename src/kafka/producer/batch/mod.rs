@@ -1,4 +1,4 @@
-//! One batch on its way: growing, then closed, then cut, sent and answered; and how rows get into one.
+//! One batch on its way: growing, then closed, then cut, sent and answered; and how rows are added to a batch.
 
 mod taken_out;
 
@@ -19,18 +19,18 @@ use crate::record::compression::Encoder;
 use crate::record::{BatchHeader, Builder, HEADER_LEN, NextRecord, Record, Row, Stamp, Tail, stamp};
 use crate::runtime::seam::Monotonic;
 
-/// Records of a batch: far below what the offset delta can hold, far above what a batch has.
+/// Maximum number of records of a batch: far below the range of the offset delta, far above any real batch.
 const COUNT_MAX: u32 = 1 << 24;
 
-/// What an origin, a deadline or a hash of a row takes in the log, at most.
+/// Maximum bytes of a row's origin, deadline or hash in the log.
 const LISTED_BYTES: usize = 20;
 
 /// A batch's bytes.
 #[derive(Debug)]
 enum Body {
-    /// Takes rows.
+    /// Open: the batch takes rows.
     Open(Builder),
-    /// Compressed and whole but for the stamp; shared with the requests that carry it.
+    /// Compressed and complete except for the stamp; shared with the requests that carry it.
     Closed(Rc<Vec<u8>>),
 }
 
@@ -41,21 +41,21 @@ pub(super) struct Batch {
     pub(super) tickets: Tickets,
     expiries: Expiries,
     hashes: Hashes,
-    /// What stands of it in the log.
+    /// The batch's rows and cut in the log.
     pub(super) in_log: InLog,
-    /// Names it in requests.
+    /// The batch's number in requests.
     pub(super) serial: u64,
     pub(super) count: u32,
-    /// Bytes of its records, uncompressed.
+    /// Bytes of the records, uncompressed.
     pub(super) plain_len: usize,
-    /// When its linger is over.
+    /// The end of the linger.
     pub(super) ripe_at: Monotonic,
     pub(super) max_timestamp: i64,
-    /// How often a broker has found its checksum wrong.
+    /// How often a broker reported a wrong checksum.
     pub(super) corrupt: u8,
-    /// How often in a row a broker has ended the connection with its request before it.
+    /// How often in a row a broker ended the connection while the batch's request was the oldest unanswered one.
     pub(super) hung_up: u8,
-    /// How often it was sent, and not taken for a reason that may pass; see [`super::retries`].
+    /// How often the batch was sent and refused for a reason that may pass; see [`super::retries`].
     pub(super) tries: u32,
 }
 
@@ -63,11 +63,11 @@ pub(super) struct Batch {
 pub(super) trait Source {
     fn timestamp(&self) -> i64;
     fn tail_len(&self) -> usize;
-    /// Appends the row, as its [`Builder::next`].
+    /// Appends the row at `next`, as [`Builder::next`] measured it.
     fn put(&self, builder: &mut Builder, next: NextRecord);
 }
 
-/// A row and its measure.
+/// A row and its encoded size.
 pub(super) struct Measured<'r, 'a, H>(pub(super) &'r Row<'a, H>, pub(super) Tail);
 
 impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Source for Measured<'_, 'a, H> {
@@ -94,7 +94,7 @@ impl Source for Record<'_> {
     }
 }
 
-/// Lists for [`Batch::unstaged`], used again.
+/// Lists for [`Batch::unstaged`], reused.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) origins: Vec<(u32, Origin)>,
@@ -110,22 +110,22 @@ impl Scratch {
     }
 }
 
-/// What a batch may become.
+/// Limits and kind of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Size up to which it gathers.
+    /// Size at which the batch is full.
     pub(super) batch_bytes: usize,
-    /// Memory in use up to which it may ask for more than it must have.
+    /// Memory in use up to which the batch may take more than the minimum.
     pub(super) ceiling: usize,
-    /// Bytes and spans of the one before it.
+    /// Bytes and spans of the previous batch.
     pub(super) hint: (usize, usize),
-    /// Whose rows it holds.
+    /// The kind of the batch's rows.
     pub(super) kind: Kind,
 }
 
 impl Batch {
-    /// A batch for at least `source`. It takes `BUFFER_MIN` or what the row needs at the least, more if the one before
-    /// it was larger and memory allows.
+    /// Opens a batch for at least `source`. Takes `BUFFER_MIN` or the row's size, whichever is larger; more if the previous batch
+    /// was larger and memory allows.
     pub(super) fn open(pool: &mut Pool, bounds: Bounds, source: &impl Source, ripe_at: Monotonic) -> Self {
         let need = HEADER_LEN + Builder::first_record_len(source.tail_len());
         let wanted = need.max(bounds.hint.0.min(bounds.batch_bytes)).max(BUFFER_MIN).next_power_of_two();
@@ -149,7 +149,7 @@ impl Batch {
         }
     }
 
-    /// What it has on the account of the pool.
+    /// The batch's memory on the pool's account.
     pub(super) fn memory(&self) -> usize {
         let buffer = match &self.body {
             Body::Open(builder) => builder.capacity(),
@@ -158,12 +158,12 @@ impl Batch {
         BATCH_COST + buffer + extra(&self.tickets) + self.terms_bytes()
     }
 
-    /// Whether its records have no times.
+    /// Whether the records have no timestamps.
     pub(super) const fn is_timeless(&self) -> bool {
         self.max_timestamp < 0
     }
 
-    /// The time of its first record; `None`: it was written without one.
+    /// The timestamp of the first record; `None`: it was written without one.
     pub(super) fn oldest_ms(&self) -> Option<i64> {
         let first = match &self.body {
             Body::Open(builder) => builder.base_timestamp(),
@@ -172,7 +172,7 @@ impl Batch {
         Some(first).filter(|time| *time >= 0)
     }
 
-    /// The growing batch, if it takes rows.
+    /// The builder, if the batch takes rows.
     pub(super) const fn builder(&self) -> Option<&Builder> {
         match &self.body {
             Body::Open(builder) => Some(builder),
@@ -180,7 +180,7 @@ impl Batch {
         }
     }
 
-    /// Whether a row of this tail fits within `batch_bytes`.
+    /// Whether a row with a tail of this length fits within `batch_bytes`.
     pub(super) fn has_place(&self, batch_bytes: usize, timestamp: i64, tail_len: usize) -> bool {
         self.builder()
             .is_some_and(|builder| self.has_place_for(batch_bytes, builder, builder.next(timestamp, tail_len)))
@@ -191,7 +191,7 @@ impl Batch {
         self.count < COUNT_MAX && builder.len() + next.len + self.beside() <= batch_bytes
     }
 
-    /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
+    /// Bytes in the log beside the records: a block of rows must take no more than a batch in total.
     fn beside(&self) -> usize {
         if !matches!(self.in_log.kind, Kind::Fresh(_)) {
             return 0;
@@ -201,7 +201,7 @@ impl Batch {
             * (self.in_log.origins.len() + rows(self.expiries.capacity() > 0) + rows(self.hashes.capacity() > 0))
     }
 
-    /// Takes a row if there is a place for it, and memory where it must grow. The bytes that the row took.
+    /// Takes a row if it fits, and if memory allows where the buffer must grow. Returns the bytes that the row took.
     pub(super) fn take(
         &mut self,
         pool: &mut Pool,
@@ -239,7 +239,7 @@ impl Batch {
         Some(len)
     }
 
-    /// Notes what the row that was taken last has beside its record.
+    /// Notes the terms and number of the last row taken.
     fn note(&mut self, pool: &mut Pool, notes: Notes) {
         if notes == (Notes { held: notes.held, ..Notes::default() }) || self.count == 0 {
             return;
@@ -270,20 +270,20 @@ impl Batch {
         pool.charge(self.terms_bytes() - before);
     }
 
-    /// The same of a row.
+    /// The notes of a row.
     pub(super) fn notes_of(&self, row: u32) -> Notes {
         let origin = self.in_log.origin_of(row);
         let terms = Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), origin };
         Notes { terms, number: self.in_log.numbers.of(row), held: false }
     }
 
-    /// Without what matters no more once it has been cut: when it expires.
+    /// The notes of a row of a cut batch: without its expiry, which no longer matters.
     pub(super) fn notes_of_cut(&self, row: u32) -> Notes {
         let notes = self.notes_of(row);
         Notes { terms: Terms { expires: Monotonic::NEVER, ..notes.terms }, ..notes }
     }
 
-    /// Lists what its rows from one on have beside their records.
+    /// Lists the origins, deadlines and hashes of the rows from `from` on.
     pub(super) fn note_rows(&self, from: u32, scratch: &mut Scratch) {
         scratch.clear();
         for (row, at) in (from..self.count).map(|row| (row, self.expiries.of(row))) {
@@ -298,7 +298,7 @@ impl Batch {
         scratch.origins.extend(origins.map(|(row, origin)| (row - from, *origin)));
     }
 
-    /// Its rows that are not in the log yet, to be written there.
+    /// The rows that are not in the log yet, to be written there.
     pub(super) fn unstaged<'a>(&'a self, lane: u64, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
         let from = self.in_log.numbers.rows();
         let builder = self.builder().filter(|_| from < self.count)?;
@@ -315,12 +315,12 @@ impl Batch {
         })
     }
 
-    /// All its rows are in the log, those that were not from this number on.
+    /// Marks all rows as in the log; those that were not get numbers from `first` on.
     pub(super) fn staged(&mut self, pool: &mut Pool, lane: u64, first: u64) {
         self.staged_from(self.in_log.numbers.rows(), pool, lane, first);
     }
 
-    /// The same for its rows from one on.
+    /// Like [`Self::staged`], for the rows from `from` on.
     pub(super) fn staged_from(&mut self, from: u32, pool: &mut Pool, lane: u64, first: u64) {
         let before = self.terms_bytes();
         if self.in_log.numbers.capacity() == 0 {
@@ -332,7 +332,7 @@ impl Batch {
         pool.charge(self.terms_bytes() - before);
     }
 
-    /// Takes the numbers out, off the account.
+    /// Takes the numbers out, and refunds their memory.
     pub(super) fn take_numbers(&mut self, pool: &mut Pool) -> Numbers {
         pool.refund(self.in_log.numbers.capacity() * NUMBER_BYTES);
         std::mem::take(&mut self.in_log.numbers)
@@ -342,7 +342,7 @@ impl Batch {
         self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES + self.in_log.bytes()
     }
 
-    /// Closes it, if it still grows.
+    /// Closes the batch, if it still grows.
     pub(super) fn close(&mut self, encoder: Option<&mut Encoder>) {
         if let Body::Open(builder) = &mut self.body {
             let builder = std::mem::take(builder);
@@ -350,12 +350,12 @@ impl Batch {
         }
     }
 
-    /// Whether it takes no more rows.
+    /// Whether the batch takes no more rows.
     pub(super) const fn is_closed(&self) -> bool {
         matches!(self.body, Body::Closed(_))
     }
 
-    /// Gives a closed batch its identity. Bytes that somebody still holds are never changed: they are copied.
+    /// Stamps a closed batch with its identity. Bytes that a request still shares are never changed: they are copied.
     pub(super) fn stamp(&mut self, identity: Stamp, pool: &mut Pool) {
         let Body::Closed(bytes) = &mut self.body else { return };
         if Rc::get_mut(bytes).is_none() {
@@ -377,14 +377,14 @@ impl Batch {
         }
     }
 
-    /// Flips a bit of its last record.
+    /// Flips a bit of the last record.
     #[cfg(test)]
     pub(super) fn damage(&mut self) {
         let Body::Closed(bytes) = &mut self.body else { panic!("it still takes rows") };
         *std::rc::Rc::get_mut(bytes).expect("no request has it").last_mut().expect("a record") ^= 1;
     }
 
-    /// Gives its memory back; the tickets, still charged, are the caller's.
+    /// Gives the batch's memory back; the tickets, still charged, are the caller's.
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
         pool.refund(BATCH_COST + self.terms_bytes());
         pool.give_terms(self.expiries, self.hashes);
@@ -396,7 +396,7 @@ impl Batch {
         self.tickets
     }
 
-    /// The same of a batch without tickets: its rows are elsewhere.
+    /// Like [`Self::end`], for a batch without tickets: its rows are elsewhere.
     pub(super) fn discard(self, pool: &mut Pool) {
         let tickets = self.end(pool);
         pool.give_tickets(tickets);
@@ -406,16 +406,16 @@ impl Batch {
 /// What [`push`] did.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pushed {
-    /// A new batch was opened.
+    /// Whether a new batch was opened.
     pub(super) opened: bool,
     /// Bytes of the record.
     pub(super) len: usize,
-    /// Memory that it took.
+    /// Memory that the row took.
     pub(super) memory: usize,
 }
 
-/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one after it: then
-/// the former lingers no more. Batches before `uncut` take no rows.
+/// Appends a row and its notes to the last batch of a queue, or to a new batch after it, which ends the linger of the
+/// former. Batches before `uncut` take no rows.
 pub(super) fn push(
     queue: &mut VecDeque<Batch>,
     uncut: usize,
@@ -432,7 +432,7 @@ pub(super) fn push(
             last.note(pool, notes);
             return Pushed { opened: false, len, memory: last.memory() - before };
         }
-        // It takes no more rows, even if later ones leave the queue again.
+        // The last batch takes no more rows, even if later ones leave the queue again.
         last.ripe_at = Monotonic(0);
     }
     let mut batch = Batch::open(pool, bounds, source, ripe_at);

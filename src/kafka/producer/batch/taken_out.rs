@@ -13,13 +13,13 @@ use crate::runtime::seam::Monotonic;
 /// Rows that were taken out of a batch before it was cut.
 #[derive(Debug)]
 pub(in crate::kafka::producer) struct Dropped {
-    /// Charged, like a batch's.
+    /// Tickets of the rows, still charged.
     pub(in crate::kafka::producer) tickets: Tickets,
     pub(in crate::kafka::producer) rows: u64,
     /// Bytes by which the batch got shorter; negative if the remaining rows are further in time from its new first
     /// row.
     pub(in crate::kafka::producer) bytes: i64,
-    /// The numbers of those that stand in the log.
+    /// Numbers of the rows that are in the log.
     pub(in crate::kafka::producer) numbers: Numbers,
 }
 
@@ -29,12 +29,12 @@ impl Batch {
         self.expiries.any(now) && !self.is_closed()
     }
 
-    /// Whether every row of it has expired, and none is cut.
+    /// Whether all rows have expired, and none is cut.
     pub(in crate::kafka::producer) fn has_all_expired(&self, now: Monotonic) -> bool {
         self.expiries.all(self.count, now) && !self.is_closed()
     }
 
-    /// Whether rows may be taken out of it to make room: it is in no batch that has been cut, nor was any of it.
+    /// Whether rows may be taken out to make room: neither the batch nor any row of it has been cut.
     pub(in crate::kafka::producer) const fn may_lose_rows(&self) -> bool {
         !self.is_closed() && self.in_log.cut.is_none() && !self.in_log.old
     }
@@ -44,7 +44,7 @@ impl Batch {
         self.drop_rows(pool, |at, _, _| at <= now)
     }
 
-    /// Writes the batch anew without some rows, known by when they expire, by their number in the log, and by who waits for their answer.
+    /// Writes the batch anew without the rows that `goes` selects by expiry, number in the log and ticket.
     pub(in crate::kafka::producer) fn drop_rows(
         &mut self,
         pool: &mut Pool,
@@ -61,7 +61,7 @@ impl Batch {
         let in_log = std::mem::replace(&mut self.in_log, blank);
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
-        // Our own bytes: they parse.
+        // The producer's own bytes always parse.
         for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
             let ticket = tickets.next(&mut cursor);
             let (at, number) = (expiries.of(row), in_log.numbers.of(row));
@@ -96,7 +96,7 @@ impl Batch {
         dropped
     }
 
-    /// Takes all its rows out, and ends it.
+    /// Ends the batch and returns all its rows.
     pub(in crate::kafka::producer) fn drop_all(mut self, pool: &mut Pool) -> Dropped {
         let (rows, bytes) = (u64::from(self.count), self.plain_len as i64);
         let numbers = self.take_numbers(pool);

@@ -1,8 +1,8 @@
-//! P4 holds within one log. Offsets only grow: an answer 0 from below the offset that the log was known to go on at comes from a
-//! log that was cut back, or from another topic of the same name. There the younger batch may have been the first that this
-//! log ever saw. So it may where the log, or the topic, that older batches were sent to has just said that it does not have them.
-//! Then each answer settles its own batch only, and when nothing is under way the others go again, first as they
-//! are, then under the next epoch.
+//! P4 holds within one log. Offsets only grow: an answer 0 below the known end of the log comes from a log that was cut back, or
+//! from another topic of the same name. There the younger batch may have been the first that this log ever saw. The same holds if
+//! the log, or the topic, that older batches were sent to has just reported that it does not have them.
+//! Then each answer settles its own batch only, and when nothing is in flight the others are sent again, first unchanged,
+//! then under the next epoch.
 
 use std::ops::Range;
 
@@ -12,24 +12,24 @@ use super::{Failure, Flight, PartitionWindow, Undone};
 /// Whether P4 holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Divergence {
-    /// It does.
+    /// P4 holds.
     #[default]
     No,
-    /// An answer came from another log than the one that was known, over the head of older batches.
+    /// An answer came from another log than the known one, to a younger batch than the oldest.
     Seen,
-    /// What is undone has gone again since, one at a time.
+    /// The undone batches have been sent again since, one at a time.
     Tried,
 }
 
 impl PartitionWindow {
-    /// Another log has answered the batch at this place.
+    /// Notes that another log has answered the batch at this place.
     pub(in crate::kafka::producer) fn diverged(&mut self, place: usize) {
         if place > 0 {
             self.divergence = Divergence::Seen;
         }
     }
 
-    /// The batch at this place is in the log, which was known to end at this offset before: older batches that stay
+    /// Notes that the batch at this place is in the log, which was known to end at this offset before: older batches that stay
     /// undone are looked for from there on.
     pub(in crate::kafka::producer) fn answered_over(&mut self, place: usize, end: i64) {
         if place > 0 {
@@ -37,20 +37,20 @@ impl PartitionWindow {
         }
     }
 
-    /// Offsets that were known are another log's.
+    /// Forgets known offsets, which are another log's.
     pub(in crate::kafka::producer) const fn began_other_log(&mut self) {
         self.older_from = None;
     }
 
-    /// From where on the log is read for what is undone, if not from its end.
+    /// The offset from which the log is read for the undone batches, if not from its end.
     pub(in crate::kafka::producer) const fn older_from(&self) -> Option<i64> {
         self.older_from
     }
 
-    /// An answer 0 to the batch at this place. Whether an older one cannot be in the log that has given it: in this round it was
-    /// told that there was no such topic, or something else, and no attempt of it may have been appended. A log that lacks it takes
-    /// a younger one only if it does not know the producer: the topic was recreated, and others may have filled it beyond the
-    /// offset that was known.
+    /// Whether an answer 0 to the batch at this place proves that an older one cannot be in that log: in this round the older batch
+    /// was answered that there was no such topic, or with another error, and no attempt of it may have been appended. A log that
+    /// lacks it takes a younger one only if it does not know the producer: the topic was recreated, and others may have filled it
+    /// beyond the known offset.
     pub(super) fn shows_another_log(&mut self, place: usize) -> bool {
         let lacks = |older: &Undone| match older.failure() {
             None => false,
@@ -69,12 +69,12 @@ impl PartitionWindow {
         self.divergence != Divergence::No
     }
 
-    /// The log may have taken a younger batch of an earlier process and never seen this one.
+    /// Notes that the log may have taken a younger batch of an earlier process and never seen this one.
     pub(in crate::kafka::producer) const fn goes_apart(&mut self) {
         self.divergence = Divergence::Tried;
     }
 
-    /// An answer 0 where P4 does not hold: this batch is in the log, and nothing is known of the others.
+    /// Settles a batch on an answer 0 where P4 does not hold: this batch is in the log, and nothing is known of the others.
     pub(super) fn settle_only(&mut self, place: usize) -> Range<usize> {
         self.forget_proof();
         self.undone.remove(place);
@@ -85,8 +85,9 @@ impl PartitionWindow {
         place..place + 1
     }
 
-    /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
-    /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `None`: P4 decides.
+    /// The next action after that, with nothing in flight: the undone batches are sent again unchanged, one by one, which a log that
+    /// has them answers with 0; when the oldest is not taken, all of them are cut under the next epoch, after the settled ones.
+    /// `None`: P4 decides.
     pub(super) fn recover(&mut self) -> Option<Resolution> {
         let any_unheard = |is: fn(Flight) -> bool| self.undone.iter().any(|batch| batch.unheard && is(batch.flight));
         let first = self.undone.front().map(|batch| batch.flight);
@@ -99,7 +100,7 @@ impl PartitionWindow {
             }
             (Divergence::Tried, Some(Flight::Unsent | Flight::Unanswered)) => Some(self.again()),
             (Divergence::Tried, Some(flight)) if flight.goes_again() => Some(self.again()),
-            // Of these nothing was heard: a younger one may be the first that this log has, and of what is refused for another
+            // No answer to these batches was received: a younger one may be the first that this log has, and for those refused for another
             // reason the log is asked.
             (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_unheard(Flight::is_unsent) => {
                 Some(Resolution::Nothing)

@@ -1,10 +1,10 @@
-//! The undone batches of one partition, and the rules for them (P2 to P7). No rows, no memory, no broker: sequences, counts
-//! and answers go in, steps come out. Its caller holds the batches themselves, in the same order.
+//! The undone batches of one partition, and the guarantees for them (P2 to P7). No rows, no memory, no broker: input is sequences,
+//! counts and answers, output is steps. The caller holds the batches themselves, in the same order.
 //!
-//! It is in one of four modes:
+//! The window is in one of four modes:
 //! - *Open*: up to `max_inflight` batches are undone, and all may be in flight.
-//! - *Solo*: they go one at a time, since Kafka may not know the identity or may forget it.
-//! - *Apart*: another log has answered (`divergence`). One at a time, and an answer settles its own batch only.
+//! - *Solo*: batches are sent one at a time, since Kafka may not know the identity or may forget it.
+//! - *Apart*: another log has answered (`divergence`). Batches are sent one at a time, and an answer settles its own batch only.
 //! - *Asking*: nothing is sent until the log has answered (`question`).
 
 mod divergence;
@@ -27,14 +27,14 @@ use crate::record::Stamp;
 use crate::rules::{REMEMBERED_BATCHES, REMEMBERED_MS, Rules, SentBefore};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Batches that are undone, at most.
+/// Maximum number of undone batches.
 pub(super) const WINDOW: usize = REMEMBERED_BATCHES;
 
-/// For how long Kafka surely remembers a producer after an answer.
+/// How long Kafka certainly remembers a producer after an answer.
 const REMEMBERED: Duration = Duration::from_millis(REMEMBERED_MS);
 
-/// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
-/// have no way to say so, and nothing would ever arrive again.
+/// The stamp of batches with acks=0, which are not numbered: if a numbered batch were lost with its connection, the broker would
+/// refuse all later ones (45) without being able to report it, and nothing would ever arrive again.
 const ANONYMOUS: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 
 /// A producer id and the epoch on this partition.
@@ -44,7 +44,7 @@ pub(super) struct Identity {
     pub(super) epoch: i16,
 }
 
-/// Where batches are sent: a broker, and whether over its second channel.
+/// The way to a broker: its node, and whether over its second channel.
 pub(super) type Via = (NodeId, bool);
 
 /// State of the last send of an undone batch.
@@ -52,7 +52,7 @@ pub(super) type Via = (NodeId, bool);
 enum Flight {
     /// Not sent in this round.
     Unsent,
-    /// In a request without an answer.
+    /// In an unanswered request.
     Unanswered,
     Failed(Failure),
 }
@@ -62,51 +62,51 @@ impl Flight {
         matches!(self, Self::Unsent)
     }
 
-    /// It failed, and may succeed as it is.
+    /// Whether the batch failed, and may succeed unchanged.
     const fn goes_again(self) -> bool {
         matches!(self, Self::Failed(Failure::Again | Failure::NoTopic))
     }
 }
 
-/// What an answer without success was.
+/// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     /// Retriable, or no answer at all.
     Again,
-    /// There is no such topic, now.
+    /// Kafka reports that there is no such topic.
     NoTopic,
     /// 45.
     OutOfOrder,
-    /// 47 and its like.
+    /// 47 or an equivalent error.
     NewEpoch,
-    /// Final.
+    /// Final refusal.
     Refused(i16),
 }
 
 /// A batch that is cut and not known to be in Kafka's log.
 #[derive(Clone, Debug)]
 struct Undone {
-    /// Names it in requests.
+    /// The batch's number in requests.
     serial: u64,
     sequence: i32,
     count: u32,
-    /// Its newest timestamp.
+    /// Newest timestamp of the batch.
     newest: i64,
-    /// The group of the log with its cut, if it has one there.
+    /// The group of the log that holds the batch's cut, if there is one.
     group: Option<u64>,
     flight: Flight,
-    /// It has been sent since it was cut.
+    /// Whether the batch has been sent since it was cut.
     sent: bool,
-    /// An attempt since it was cut may have been appended without our being told.
+    /// Whether an attempt since the cut may have been appended without an answer.
     maybe_there: bool,
-    /// Its timestamps are none that Kafka remembers a producer by: it goes alone (P2).
+    /// Whether Kafka does not remember a producer by the batch's timestamps: the batch is sent alone (P2).
     alone: bool,
-    /// Already counted as sent again with its outcome unknown.
+    /// Whether the batch is already counted as sent again with its outcome unknown.
     counted: bool,
-    /// Whether an earlier process has cut it.
+    /// Whether an earlier process cut the batch.
     old: bool,
-    /// Whether it was sent by an earlier process, or to the topic of this name before it was recreated: a late copy
-    /// may have reached this log, of which nothing was heard.
+    /// Whether the batch was sent by an earlier process, or to the topic of this name before it was recreated: a late copy
+    /// may have reached this log without an answer.
     unheard: bool,
 }
 
@@ -126,7 +126,7 @@ impl Undone {
         self.sent && self.maybe_there && !self.counted
     }
 
-    /// Its rows if they may be there and were not counted yet; from now on they are, until they are cut again.
+    /// The number of rows that may be in the log and were not counted yet. Counts them: until they are cut again, they are 0 here.
     const fn count_unknown(&mut self) -> u64 {
         if !self.maybe_there || self.counted {
             return 0;
@@ -135,7 +135,7 @@ impl Undone {
         self.count as u64
     }
 
-    /// An attempt is over, and not with success.
+    /// Marks the attempt as failed.
     const fn failed(&mut self, failure: Failure, verdict: Verdict) {
         self.flight = Flight::Failed(failure);
         self.maybe_there |= match verdict {
@@ -145,63 +145,63 @@ impl Undone {
         };
     }
 
-    /// It is older than Kafka's memory and sent again. Its log was asked before (P5), unless it does not tell: then under the
-    /// same identity all the same, one at a time, for where Kafka still remembers, that is as good as knowing. How many rows
-    /// may be there twice by that.
+    /// Marks a batch that is older than Kafka's memory and sent again. Its log was asked before (P5). If the log did not answer, the
+    /// batch keeps its identity and is sent alone, which is safe where Kafka still remembers it. Returns the number of rows that may
+    /// be there twice.
     const fn goes_again_late(&mut self) -> u64 {
         self.alone = true;
         self.count_unknown()
     }
 }
 
-/// The first batch that is not cut, and may be.
+/// The first uncut batch, which may be cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// Its newest timestamp.
+    /// Newest timestamp of the batch.
     pub(super) newest: i64,
-    /// It is cut through the log, and sent when that is durable.
+    /// Whether the batch is cut through the log, and sent once the cut is durable.
     pub(super) logged: bool,
-    /// An earlier start had cut its rows.
+    /// Whether an earlier process had cut its rows.
     pub(super) old: bool,
 }
 
-/// A batch that is cut now, or was by an earlier process.
+/// A batch that is cut now, or was cut by an earlier process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewBatch {
     pub(super) serial: u64,
     pub(super) count: u32,
     pub(super) newest: i64,
-    /// An earlier start had cut its rows.
+    /// Whether an earlier process had cut its rows.
     pub(super) old: bool,
-    /// The group of its cut.
+    /// The group of the log that holds the cut.
     pub(super) group: Option<u64>,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send an undone batch, by its place.
+    /// Send the undone batch at this place.
     Send(usize),
-    /// Cut the first batch that is not cut.
+    /// Cut the first uncut batch.
     Cut,
     /// Ask the log ([`PartitionWindow::ask`]).
     Ask(Why),
 }
 
-/// What the next step depends on beside the window's own state.
+/// Input of the next step beside the window's own state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StepTerms {
     pub(super) rules: &'static dyn Rules,
     pub(super) now: Monotonic,
     pub(super) wall: WallMs,
     pub(super) acks: i16,
-    /// The identity that new work starts with.
+    /// The identity for new batches.
     pub(super) identity: Option<Identity>,
-    /// How many batches may be undone, as it is configured.
+    /// Configured maximum of undone batches.
     pub(super) max_inflight: usize,
-    /// All groups of the log up to this one are on the disk.
+    /// The last durable group of the log.
     pub(super) durable: u64,
-    /// Cuts of an earlier process that have not been loaded yet.
+    /// Number of an earlier process's cuts that are not loaded yet.
     pub(super) restored: usize,
 }
 
@@ -212,31 +212,31 @@ pub(super) struct PartitionWindow {
     identity: Option<Identity>,
     /// Sequence of the next record to be cut.
     next_sequence: i32,
-    /// Whether its identity is of an earlier process: it only finishes what was cut then (P3).
+    /// Whether the identity is an earlier process's: it only finishes that process's cuts (P3).
     foreign: bool,
-    /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
+    /// Until when Kafka certainly knows the identity here; 0: it has not answered any batch of the identity with 0.
     proven_until: Monotonic,
-    /// Oldest first.
+    /// Undone batches, oldest first.
     undone: VecDeque<Undone>,
     /// Unanswered requests with a batch of this partition.
     in_flight: usize,
-    /// Where those went.
+    /// The way of those requests.
     via: Option<Via>,
     /// Failed rounds in a row.
     attempts: u32,
     backoff_until: Monotonic,
-    /// What is undone is sent again without a pause, once.
+    /// Whether the undone batches are sent again without a pause, once.
     at_once: bool,
     asking: Option<Box<Asking>>,
-    /// Times in a row that Kafka refused an identity that its log calls the next.
+    /// Times in a row that Kafka refused an identity that is the next by its log.
     refused_as_next: u32,
     divergence: Divergence,
-    /// Younger batches are settled, and what is undone may be before them: from this offset on.
+    /// The offset from which the undone batches are looked for; `Some` once younger batches are settled.
     older_from: Option<i64>,
 }
 
 impl PartitionWindow {
-    /// How many batches are undone.
+    /// The number of undone batches.
     pub(super) fn len(&self) -> usize {
         self.undone.len()
     }
@@ -266,13 +266,13 @@ impl PartitionWindow {
         now < self.backoff_until
     }
 
-    /// Whether batches are under way that went another way than this one: they are answered first, or order would be a
-    /// matter of luck.
+    /// Whether batches are in flight by another way than this one: they must be answered first, since order between two channels
+    /// is not guaranteed.
     pub(super) fn is_under_way_but(&self, via: Via) -> bool {
         self.in_flight > 0 && self.via != Some(via)
     }
 
-    /// The broker that was sent to last.
+    /// The broker of the last send.
     pub(super) fn last_node(&self) -> Option<NodeId> {
         self.via.map(|(node, _)| node)
     }
@@ -287,11 +287,11 @@ impl PartitionWindow {
         self.undone.iter().position(|batch| batch.serial == serial)
     }
 
-    /// What to do next, if anything; leader, back-off and the broker's room are the caller's.
+    /// The next step, if there is one; leader, back-off and the broker's limits are the caller's.
     pub(super) fn step(&self, head: Option<Head>, terms: &StepTerms) -> Option<Step> {
         let StepTerms { rules, now, wall, acks, identity, max_inflight, durable, restored } = *terms;
         let failed = self.has_failed();
-        // A round with an error in it comes to its end before anything more is sent.
+        // A round with an error must end before anything more is sent.
         if failed && self.in_flight > 0 {
             return None;
         }
@@ -304,7 +304,7 @@ impl PartitionWindow {
             let batch = &self.undone[place];
             let forgettable = rules.is_forgettable(batch.newest, wall.0);
             let solo = !proven || batch.alone || forgettable || (place > 0 && is_alone(place - 1));
-            // An earlier start may have cut more than this one may have under way.
+            // An earlier process may have cut more batches than this one may have in flight.
             let full = self.in_flight >= rules.window(max_inflight);
             if full || (self.in_flight > 0 && solo) {
                 return None;
@@ -319,11 +319,11 @@ impl PartitionWindow {
             return None;
         }
         let head = head?;
-        // One that memory alone has is sent as it is cut: not over the head of one that waits for its cut to be on the disk.
+        // A batch in memory alone is sent when it is cut; it must not overtake one that waits for its cut to be durable.
         if unsent.is_some() && !head.logged {
             return None;
         }
-        // What was not cut then has to wait for the end of all that was.
+        // A batch that the earlier process had not cut waits until all of that process's cuts are done.
         let foreign = self.foreign && !head.old;
         if undone == 0 {
             return ((self.identity.is_some() && !foreign) || identity.is_some()).then_some(Step::Cut);
@@ -332,7 +332,7 @@ impl PartitionWindow {
         (!solo && (!foreign || rules.may_change_identity(undone))).then_some(Step::Cut)
     }
 
-    /// The identity for the next batch. `old`: an earlier process had cut its rows. `new`: that of new work.
+    /// The stamp for the next batch. `old`: an earlier process had cut its rows. `new`: the identity of new batches.
     pub(super) fn next_stamp(
         &mut self,
         old: bool,
@@ -340,7 +340,7 @@ impl PartitionWindow {
         acks: i16,
         rules: &dyn Rules,
     ) -> Option<Stamp> {
-        // P3: what was cut by an earlier process ends under its identity, all else begins with this process's.
+        // P3: an earlier process's cuts keep its identity until they are done, all other batches get this process's.
         let over = self.foreign && rules.may_change_identity(self.undone.len()) && !old;
         if self.identity.is_none() || over {
             self.foreign = false;
@@ -351,7 +351,7 @@ impl PartitionWindow {
         Some(if acks == 0 { ANONYMOUS } else { stamp })
     }
 
-    /// A batch has been cut with this stamp ([`Self::next_stamp`]). `forgettable`: Kafka may forget who wrote it.
+    /// Enters a batch that was cut with this stamp ([`Self::next_stamp`]). `forgettable`: Kafka may forget who wrote it.
     pub(super) fn cut(&mut self, batch: NewBatch, stamp: Stamp, forgettable: bool) {
         if stamp != ANONYMOUS {
             self.next_sequence = sequence_after(stamp.sequence, batch.count);
@@ -392,14 +392,14 @@ impl PartitionWindow {
         });
     }
 
-    /// A batch has got a cut in the log after all, in this group.
+    /// Notes that a batch got a cut in the log later, in this group.
     pub(super) fn logged(&mut self, place: usize, group: u64) {
         if let Some(batch) = self.undone.get_mut(place) {
             batch.group = Some(group);
         }
     }
 
-    /// A batch is sent. Whether it was before, and how many rows may come to be there twice by that.
+    /// Marks a batch as sent. Returns whether it was sent before, and how many rows may be there twice because of it.
     pub(super) fn sent(&mut self, place: usize, via: Via, wall: WallMs, rules: &dyn Rules) -> (bool, u64) {
         let Some(batch) = self.undone.get_mut(place) else { return (false, 0) };
         let again = std::mem::replace(&mut batch.sent, true);
@@ -411,9 +411,9 @@ impl PartitionWindow {
         (again, unknown)
     }
 
-    /// A request with this batch is over. The places of the batches that are in the log, and have left the window; `None`:
-    /// it was not there any more, as a younger one's answer has settled it. `moved`: at `acks` 0 or 1, the leader is not the
-    /// one that was sent to. `other_topic`: the topic was found recreated since.
+    /// Takes the answer for a batch of a request. Returns the places of the batches that are in the log and have left the window;
+    /// `None`: the batch was no longer there, since a younger one's answer had settled it. `moved`: at `acks` 0 or 1, the leader is
+    /// not the one that the batch was sent to. `other_topic`: the topic was found recreated since.
     pub(super) fn answered(
         &mut self,
         serial: u64,
@@ -429,7 +429,7 @@ impl PartitionWindow {
             Verdict::Done => {
                 let settled = self.settle(place, moved, now, rules);
                 if other_topic {
-                    // The old topic's word, perhaps: the new one may not have heard of us (P2).
+                    // The answer may be the old topic's: the new one may not know the identity (P2).
                     self.proven_until = Monotonic(0);
                 }
                 return Some(settled);
@@ -444,27 +444,27 @@ impl PartitionWindow {
         Some(0..0)
     }
 
-    /// An attempt that is about to be judged may have been appended.
+    /// Marks a batch as possibly appended, before its answer is judged.
     pub(super) fn doubt(&mut self, serial: u64) {
         if let Some(place) = self.place_of(serial) {
             self.undone[place].maybe_there = true;
         }
     }
 
-    /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
+    /// Settles a batch and all older ones of its identity (P4); the window holds no other identity.
     fn settle(&mut self, place: usize, moved: bool, now: Monotonic, rules: &dyn Rules) -> Range<usize> {
         let settled = rules.settled_by(place);
         self.older_from = None;
         let alone = self.undone.drain(settled.clone()).next_back().is_some_and(|batch| batch.alone);
         (self.attempts, self.refused_as_next) = (0, 0);
-        // A batch that Kafka may forget at its next look leaves the partition as it was before the first; and at `acks` 1 a new
-        // leader may lack it.
+        // Kafka may forget a batch sent alone at its next check, and then does not know the identity; and at `acks` 1 a new leader
+        // may lack the batch.
         self.proven_until = if alone || moved { Monotonic(0) } else { now.after(REMEMBERED) };
         settled
     }
 
-    /// Takes back what is undone. The next cut of this partition is sequence 0 of the next epoch, and goes alone until it is
-    /// answered 0. After the last epoch the identity is gone: the id that is used up.
+    /// Takes back the undone batches. The next cut of this partition is sequence 0 of the next epoch, and is sent alone until it is
+    /// answered 0. After the last epoch the identity is gone; the used-up producer id is returned.
     pub(super) fn take_back(&mut self, rules: &dyn Rules) -> Option<i64> {
         self.undone.clear();
         (self.divergence, self.older_from) = (Divergence::No, None);
@@ -478,17 +478,17 @@ impl PartitionWindow {
         None
     }
 
-    /// The oldest batch is refused for good, and leaves.
+    /// Removes the oldest batch, which is refused permanently.
     pub(super) fn reject_oldest(&mut self) {
         self.undone.pop_front();
         self.attempts = 0;
     }
 
-    /// The partition's topic was found recreated: what it knew of us is gone. Whether a new epoch begins, as nothing is undone
-    /// under this one. What was asked of the old log is asked of the new one.
+    /// Handles that the topic was found recreated: the new one does not know the identity. Returns whether a new epoch begins, as
+    /// nothing is undone under this one. A question to the old log is put to the new one.
     ///
-    /// Where topics go by name, a late request may reach the new one, which takes any of our batches first: if more than one was
-    /// sent, an answer says nothing of the older ones.
+    /// If topics are addressed by name, a late request may reach the new topic, which takes any of these batches first: if more than
+    /// one was sent, an answer proves nothing about the older ones.
     pub(super) fn topic_changed(&mut self) -> bool {
         self.forget_proof();
         let sent = self.undone.iter_mut().filter(|batch| batch.sent);
@@ -501,29 +501,29 @@ impl PartitionWindow {
         self.undone.is_empty() && self.identity.is_some()
     }
 
-    /// Whether Kafka knows the identity here is not known any more: one batch at a time until it has taken one (P2).
+    /// Forgets that Kafka knows the identity here: one batch at a time until Kafka has taken one (P2).
     pub(super) const fn forget_proof(&mut self) {
         self.proven_until = Monotonic(0);
     }
 
-    /// Rows that may be there, and nobody will ever know; each is counted once.
+    /// Counts the rows that may be there, with no way to know; each is counted once.
     pub(super) fn count_unknown(&mut self) -> u64 {
         self.undone.iter_mut().map(Undone::count_unknown).sum()
     }
 
-    /// What is undone is sent again without a pause, once.
+    /// Makes the undone batches be sent again without a pause, once.
     pub(super) const fn retry_at_once(&mut self) {
         self.at_once = true;
     }
 
-    /// Whether a round that failed is followed by a pause: what was wrong with one leader or channel need not be with the next.
-    /// `way`: where the next round goes.
+    /// Whether a failed round is followed by a pause: a fault of one leader or channel need not affect the next.
+    /// `way`: the way of the next round.
     pub(super) fn pauses(&mut self, way: Option<Via>) -> bool {
         let at_once = std::mem::take(&mut self.at_once);
         !at_once && (way.is_none() || self.via.is_none() || self.via == way)
     }
 
-    /// Nothing is sent for a while, longer each time in a row. Until when.
+    /// Pauses sending, longer each time in a row. Returns the end of the pause.
     pub(super) fn pause(&mut self, now: Monotonic, (min, max): (Duration, Duration), jitter: f64) -> Monotonic {
         let doubled = min.saturating_mul(1 << self.attempts.min(16)).min(max);
         self.attempts += 1;
@@ -535,14 +535,14 @@ impl PartitionWindow {
         self.backoff_until = Monotonic(0);
     }
 
-    /// The partition has rows again. `list`: what an idle one has given back ([`Self::rest`]).
+    /// Prepares for rows again. `list`: an idle window's list ([`Self::rest`]).
     pub(super) fn wake(&mut self, list: UndoneList) {
         if self.undone.capacity() == 0 {
             self.undone = list.0;
         }
     }
 
-    /// The partition has no rows and no request: only what Kafka knows of it is kept.
+    /// Drops all but Kafka's knowledge of the identity; the partition has no rows and no request.
     pub(super) fn rest(&mut self) -> UndoneList {
         let list = UndoneList(std::mem::take(&mut self.undone));
         let Self { identity, next_sequence, foreign, proven_until, .. } = *self;
@@ -558,7 +558,7 @@ impl PartitionWindow {
         self.proven_until = Monotonic(0);
     }
 
-    /// All of it is taken back, and what follows begins under an identity that nothing of it had.
+    /// Takes back everything; the next batches get an identity that none of the taken-back batches had.
     pub(super) fn begin_again(&mut self) {
         let mut undone = std::mem::take(&mut self.undone);
         undone.clear();
@@ -574,7 +574,7 @@ impl PartitionWindow {
     }
 }
 
-/// A window's list, empty, kept for another one.
+/// A window's list, empty, kept for another window.
 #[derive(Debug, Default)]
 pub(super) struct UndoneList(VecDeque<Undone>);
 

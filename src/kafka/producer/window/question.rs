@@ -1,9 +1,9 @@
-//! Asking Kafka what its log holds (P5, P6), where only the log can tell whether undone batches are there: all of them got 45;
-//! the identity is no longer taken (47 and its like); a batch is refused that an earlier attempt may have appended; a batch is
-//! to be sent again that is older than Kafka's memory (P2).
+//! Questions to Kafka's log (P5, P6), in the cases where only the log shows whether undone batches are there: all of them got 45;
+//! the identity is no longer taken (47 or an equivalent error); a batch is refused that an earlier attempt may have appended; a
+//! batch older than Kafka's memory (P2) is about to be sent again.
 //!
-//! A partition asks with no request of it unanswered, and sends nothing until it knows. Why no late request of an old
-//! connection can make the answer wrong: `docs/decisions/0016-asking.md`.
+//! A partition asks while no request of it is unanswered, and sends nothing until the answer. Why a late request of an old
+//! connection cannot make the answer wrong: `docs/decisions/0016-asking.md`.
 
 use super::divergence::Divergence;
 use super::resolution::{Resolution, TakeBack};
@@ -12,20 +12,20 @@ use crate::kafka::types::LogSays;
 use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Times that a question is asked again because the answer was "not now" (with pauses: minutes). After that as if we
-/// were not allowed to ask.
+/// Maximum number of times that a question is asked because the answer is "not now" (with pauses: minutes). After that the
+/// log counts as one that cannot be asked.
 const TRIES_MAX: u32 = 100;
-/// Times in a row that Kafka may refuse an identity of which its log says that it is the next.
+/// Maximum number of consecutive refusals of an identity that is the next by Kafka's log.
 const REFUSED_AS_NEXT_MAX: u32 = 3;
 
-/// Why a partition asks.
+/// The reason for a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka::producer) enum Why {
     /// All undone batches got 45.
     OutOfOrder,
-    /// The identity is not taken: 47 and its like.
+    /// The identity was refused: 47 or an equivalent error.
     Identity,
-    /// The oldest was refused with this code, and may be there.
+    /// The oldest batch was refused with this code, and may be there.
     Refusal(i16),
     /// An old batch is about to be sent again, and may be there.
     Late,
@@ -35,11 +35,11 @@ pub(in crate::kafka::producer) enum Why {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asking {
     why: Why,
-    /// The question that is on its way.
+    /// The token of the question in flight.
     token: Option<u64>,
-    /// Until when it may be: the wire client answers every question long before.
+    /// The time after which the question is lost: the wire client answers every question long before.
     until: Monotonic,
-    /// Answers that said "not now".
+    /// "Not now" answers so far.
     tries: u32,
 }
 
@@ -55,19 +55,19 @@ impl Asking {
 pub(in crate::kafka::producer) enum Asked {
     /// The question has not been sent.
     Due,
-    /// It is on its way.
+    /// The question is in flight.
     Waits,
-    /// So long that no answer will come.
+    /// The question was in flight for longer than any answer takes.
     Lost(u64),
 }
 
 impl PartitionWindow {
-    /// From now on nothing is sent until the log has answered.
+    /// Stops sending until the log has answered.
     pub(in crate::kafka::producer) fn ask(&mut self, why: Why) {
         self.asking = Some(Box::new(Asking { why, token: None, until: Monotonic(0), tries: 0 }));
     }
 
-    /// State of its question, if it has one.
+    /// State of the question, if there is one.
     pub(in crate::kafka::producer) fn asking(&self, now: Monotonic) -> Option<Asked> {
         let asking = self.asking.as_ref()?;
         Some(match asking.token {
@@ -77,41 +77,41 @@ impl PartitionWindow {
         })
     }
 
-    /// It was asked, under this token.
+    /// Marks the question as sent, under this token.
     pub(in crate::kafka::producer) fn asked(&mut self, token: u64, until: Monotonic) {
         if let Some(asking) = self.asking.as_mut() {
             (asking.token, asking.until) = (Some(token), until);
         }
     }
 
-    /// Whether it waits for the answer to this question.
+    /// Whether the window waits for the answer to this question.
     pub(in crate::kafka::producer) fn waits_for(&self, token: u64) -> bool {
         self.asking.as_ref().is_some_and(|asking| asking.token == Some(token))
     }
 
-    /// What it asks for: the batches' identity, their first sequence, the last one of each.
+    /// The content of the question: the batches' identity, their first sequence, and the last sequence of each.
     pub(in crate::kafka::producer) fn question(&self) -> Option<(Identity, i32, Vec<i32>)> {
         let first = self.undone.front()?.sequence;
         Some((self.identity?, first, self.undone.iter().map(|batch| batch.last_sequence()).collect()))
     }
 
-    /// Whether what the leader knows of the producer may be something else than the last word on what is asked for: Kafka may
-    /// have forgotten it, or a younger batch has been taken over the head of these.
+    /// Whether the leader's state of the producer may be insufficient to answer the question: Kafka may have forgotten it, or
+    /// a younger batch has overtaken these.
     pub(in crate::kafka::producer) fn is_in_doubt_of_leader(&self, rules: &dyn Rules, wall: WallMs) -> bool {
         self.is_apart() || self.undone.iter().any(|batch| rules.is_forgettable(batch.newest, wall.0))
     }
 
-    /// It asks no more.
+    /// Drops the question.
     pub(in crate::kafka::producer) fn stop_asking(&mut self) {
         self.asking = None;
     }
 
-    /// The log's answer. `behind`: whether the sequence that it names is the last one of a batch that an earlier
+    /// Takes the log's answer. `behind`: whether the sequence that it names is the last one of a batch that an earlier
     /// process had cut after these, and that is not loaded.
     ///
-    /// - There: done, with all older ones; the younger go again.
+    /// - There: the batch and all older ones are done; the younger ones are sent again.
     /// - Next: sent again, same identity, unless that is what Kafka refuses. A refusal is final now.
-    /// - Lost, fenced: a higher epoch. Nothing is counted as unknown: the log has shown that they are not there, and takes
+    /// - Lost, fenced: a higher epoch. Nothing is counted as unknown: the log has shown that the batches are not there, and takes
     ///   no late request of the old epoch.
     /// - Cannot tell: sent under a higher epoch (an old batch: under its own), and counted.
     pub(in crate::kafka::producer) fn log_said(
@@ -131,7 +131,7 @@ impl PartitionWindow {
         match says {
             LogSays::There { last_sequence } => match self.place_there(last_sequence, behind, why) {
                 Some((place, only)) => {
-                    // P4 does not hold where the log tells only of this one.
+                    // P4 does not hold if the log's answer is about this batch only.
                     let settled = if only { self.settle_only(place) } else { self.settle(place, false, now, rules) };
                     self.forget_proof();
                     self.send_again();
@@ -148,7 +148,7 @@ impl PartitionWindow {
             }
             LogSays::Next { known } => {
                 if !known {
-                    // It takes any of them first.
+                    // The log takes any of the batches first.
                     self.forget_proof();
                 }
                 self.not_there(why, Some(known), acks, rules)
@@ -157,10 +157,10 @@ impl PartitionWindow {
         }
     }
 
-    /// The youngest batch that is in the log if one with this last sequence is: that one, or the last of all if it is behind
-    /// them (P4). And whether P4 does not hold, so that the log tells of that one only.
+    /// The place of the youngest batch that is in the log if one with this last sequence is: that batch, or the last of all if it is
+    /// after them (P4). And whether P4 does not hold, so that the answer is about that batch only.
     fn place_there(&self, last: i32, behind: bool, why: Why) -> Option<(usize, bool)> {
-        // Of what was refused, and never anything else, it is known that it is not there: P4 does not hold for the younger.
+        // A batch that was only ever refused is known not to be there: P4 does not hold for the younger ones.
         let refused = matches!(why, Why::Refusal(_)) && self.undone.front().is_some_and(|first| !first.maybe_there);
         let only = refused || self.divergence != Divergence::No;
         let place = self.undone.iter().position(|batch| batch.last_sequence() == last);
@@ -170,7 +170,7 @@ impl PartitionWindow {
         behind.then(|| self.undone.len().checked_sub(1)).flatten().map(|place| (place, false))
     }
 
-    /// None of the undone batches is in the log. `next`: whether the log takes them as they are, and if so, whether it
+    /// Handles that none of the undone batches is in the log. `next`: whether the log takes them unchanged, and if so, whether it
     /// still knows the identity.
     fn not_there(&mut self, why: Why, next: Option<bool>, acks: i16, rules: &dyn Rules) -> Resolution {
         self.undone.iter_mut().for_each(|batch| batch.maybe_there = false);
@@ -192,12 +192,12 @@ impl PartitionWindow {
         }
     }
 
-    /// Nobody can tell: as if we were not allowed to ask.
+    /// Handles a log that gives no answer like one that may not be asked.
     fn is_silent(&mut self, why: Why) -> Resolution {
         if why != Why::Late {
             return self.is_untold();
         }
-        // The first one; each of the others asks when its turn comes.
+        // The first batch in doubt; each of the others asks when its turn comes.
         let first = self.undone.iter_mut().find(|batch| batch.is_in_doubt());
         Resolution::Unknown(first.map_or(0, super::Undone::goes_again_late))
     }

@@ -1,17 +1,17 @@
-//! What follows when a round of sends is over and something was not taken.
+//! The consequences of a round of sends in which some batch was not taken.
 
 use std::ops::Range;
 
 use super::{Failure, PartitionWindow, Why};
 use crate::rules::{AfterRound, Round, Rules};
 
-/// What the caller has to do. The window itself has changed already, but for [`PartitionWindow::take_back`] and
+/// The action for the caller. The window itself has changed already, except for [`PartitionWindow::take_back`] and
 /// [`PartitionWindow::reject_oldest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::kafka::producer) enum Resolution {
-    /// Nothing: what is undone goes on as it is.
+    /// Nothing: the undone batches continue unchanged.
     Nothing,
-    /// All undone batches go again, in order, under the same identity, after a pause.
+    /// All undone batches are sent again, in order, under the same identity, after a pause.
     Again,
     /// The log must be asked; nothing is sent until it has answered.
     Ask,
@@ -19,9 +19,9 @@ pub(in crate::kafka::producer) enum Resolution {
     AskAgain,
     /// The batches at these places are in the log, and have left the window.
     Settle(Range<usize>),
-    /// This many rows may come to be there twice.
+    /// This number of rows may be there twice.
     Unknown(u64),
-    /// What is undone is taken back, and cut again under the next epoch.
+    /// The undone batches are taken back, and cut again under the next epoch.
     TakeBack(TakeBack),
     /// The oldest batch is refused, and is not there: P6 is kept.
     Reject(i16),
@@ -30,23 +30,23 @@ pub(in crate::kafka::producer) enum Resolution {
 /// See [`Resolution::TakeBack`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::kafka::producer) struct TakeBack {
-    /// Rows that may come to be there twice.
+    /// Number of rows that may be there twice.
     pub(in crate::kafka::producer) unknown: u64,
-    /// Cuts of an earlier process that are not loaded may be there, too.
+    /// Whether cuts of an earlier process that are not loaded may be there, too.
     pub(in crate::kafka::producer) restored_too: bool,
-    /// None of it is there, and yet Kafka does not expect it: it lacks what it had acknowledged.
+    /// Whether none of the batches is there, and yet Kafka does not expect them: Kafka lacks records that it had acknowledged.
     pub(in crate::kafka::producer) lacking: bool,
-    /// After a pause.
+    /// Whether a pause comes first.
     pub(in crate::kafka::producer) pause: bool,
 }
 
 impl PartitionWindow {
-    /// Whether a round is over in which something was not taken ([`Self::resolve`]).
+    /// Whether a round is over in which some batch was not taken ([`Self::resolve`]).
     pub(in crate::kafka::producer) fn is_to_resolve(&self) -> bool {
         self.in_flight == 0 && self.asking.is_none() && self.has_failed()
     }
 
-    /// Where what all the undone batches were answered with leads. Only when no request is unanswered.
+    /// The consequence of the undone batches' answers. Only while no request is unanswered.
     pub(in crate::kafka::producer) fn resolve(&mut self, acks: i16, rules: &dyn Rules) -> Resolution {
         if let Some(resolution) = self.recover() {
             return resolution;
@@ -78,7 +78,7 @@ impl PartitionWindow {
         Resolution::Again
     }
 
-    /// Only the log can tell whether they are there (P5), if it may be asked.
+    /// Asks the log whether the batches are there (P5), if it may be asked.
     fn cannot_tell(&mut self, why: Why, acks: i16, rules: &dyn Rules) -> Resolution {
         if rules.asks_log(acks) {
             self.ask(why);
@@ -87,16 +87,16 @@ impl PartitionWindow {
         self.is_untold()
     }
 
-    /// The log could not be asked, or does not tell: all undone are sent again under a new epoch, and what may by that be there
-    /// twice is counted.
+    /// Handles a log that could not be asked, or gives no answer: all undone batches are sent again under a new epoch, and the rows
+    /// that may be there twice are counted.
     pub(super) fn is_untold(&mut self) -> Resolution {
         let lacking = !self.undone.iter().any(|batch| batch.maybe_there);
         let unknown = self.count_unknown();
         Resolution::TakeBack(TakeBack { unknown, restored_too: true, lacking, pause: true })
     }
 
-    /// P6: final only if every earlier attempt is known not to have been appended. Nor are the younger ones simply cut again: a
-    /// log that is another one, or has forgotten us, may have begun with one.
+    /// Handles a refusal (P6): it is final only if every earlier attempt is known not to have been appended. The younger batches are
+    /// not simply cut again either: a log that is another one, or has forgotten the producer, may have begun with one of them.
     pub(super) fn refused(&mut self, code: i16, acks: i16, rules: &dyn Rules) -> Resolution {
         if rules.is_refusal_final(self.undone.iter().any(|batch| batch.maybe_there)) {
             return Resolution::Reject(code);
