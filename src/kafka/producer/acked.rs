@@ -1,5 +1,5 @@
-//! What a partition remembers of its acknowledgements: which offsets are ours, and which leader acknowledged them.
-//! With it the records that a lost leader takes with it can be counted (`lost`).
+//! A partition's recent acknowledgements: offsets of this producer's records, and the leader that acknowledged them.
+//! They allow counting the records that are lost with a leader (`lost`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,56 +7,56 @@ use std::time::Duration;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
-/// Runs of acknowledged records that are remembered of a partition at `acks` 1: another producer's records end a run. Of
-/// 40 bytes each, the oldest goes for the newest.
+/// Maximum number of remembered runs of acknowledged records of a partition at `acks` 1: another producer's records end a run.
+/// A run has 40 bytes; the oldest is replaced.
 pub(super) const RUNS_MAX: usize = 512;
 
-/// For how long an acknowledgement is remembered, and worth asking about when the leader changes: longer than metadata
-/// gets old. The last run is kept.
+/// How long an acknowledgement is remembered, and worth asking about when the leader changes: longer than metadata's
+/// maximum age. The last run is kept.
 pub(super) const LATELY: Duration = Duration::from_secs(600);
 
-/// A run of our records.
+/// A run of this producer's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Acknowledged {
-    /// Offsets, from and to.
+    /// Offset of the first record; `to`: one past the last.
     pub(super) from: i64,
     pub(super) to: i64,
-    /// The leader's epoch as it was known when the first of them was sent; -1: it was not.
+    /// The leader's epoch as known when the first of them was sent; -1: not known.
     pub(super) leader_epoch: i32,
-    /// Who acknowledged them.
+    /// The broker that acknowledged them.
     pub(super) node: NodeId,
-    /// When, the last of them.
+    /// Time of the last acknowledgement.
     pub(super) at: Monotonic,
-    /// The number of that acknowledgement in its partition.
+    /// Number of the last acknowledgement in its partition.
     pub(super) number: u64,
 }
 
 impl Acknowledged {
-    /// Whether an earlier leader acknowledged it than this one. The same broker may have been a leader anew before metadata
-    /// told of it, so what it acknowledged itself is left out.
+    /// Whether an earlier leader than this one acknowledged the run. The same broker may have become leader again before metadata
+    /// reported it, so its own acknowledgements are left out.
     pub(super) fn is_before(&self, node: NodeId, leader_epoch: i32) -> bool {
         self.node != node && self.leader_epoch < leader_epoch
     }
 }
 
-/// What a partition remembers.
+/// A partition's recent acknowledgements.
 #[derive(Debug, Default)]
 pub(super) struct Acked {
-    /// In the order of their acknowledgement.
+    /// Runs, in the order of their acknowledgement.
     runs: VecDeque<Acknowledged>,
-    /// How many acknowledgements there were.
+    /// Number of acknowledgements so far.
     pub(super) count: u64,
-    /// The last one: when, and by which broker.
+    /// Time and broker of the last acknowledgement.
     pub(super) last: Option<(Monotonic, NodeId)>,
-    /// It is known that the log lacks some of it, and that was counted; how much is not known yet.
+    /// Whether the log is known to lack acknowledged records, and the loss was counted, but not yet how many records.
     pub(super) lacking: bool,
-    /// It is known from which offset on, and was counted, with nothing acknowledged since.
+    /// Whether the offset from which on the log lacks them is known and counted, and nothing was acknowledged since.
     pub(super) ended: bool,
     /// Leader epoch of the last loss that was counted.
     pub(super) counted_under: Option<i32>,
     /// Records of that loss that were counted without knowing which.
     pub(super) guessed: u64,
-    /// A question to the leader of this epoch where that begins is open until then.
+    /// The epoch about the beginning of which its leader was asked, and the time until which that question is open.
     pub(super) open: Option<(i32, Monotonic)>,
     /// Whether the question must be repeated after its answer: a deposed leader has acknowledged something since.
     pub(super) ask_again: bool,
@@ -79,7 +79,7 @@ impl Acked {
         self.runs.push_back(run);
     }
 
-    /// Forgets the records from this offset on, of the runs that `meant` picks, and returns how many there were.
+    /// Forgets the records from this offset on, in the runs that `meant` selects, and returns how many there were.
     pub(super) fn cut(&mut self, from: i64, meant: impl Fn(&Acknowledged) -> bool) -> u64 {
         let mut cut = 0;
         self.runs.retain_mut(|run| {
@@ -93,7 +93,7 @@ impl Acked {
         cut
     }
 
-    /// Whether there is anything that an earlier leader acknowledged.
+    /// Whether there is an acknowledgement by an earlier leader.
     pub(super) fn has_before(&self, node: NodeId, leader_epoch: i32) -> bool {
         self.runs.iter().rev().any(|run| run.is_before(node, leader_epoch))
     }

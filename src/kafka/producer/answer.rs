@@ -1,5 +1,5 @@
-//! Answers of Kafka, and their absence. An answer 0 settles a batch and all older ones of its identity (P4); anything
-//! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
+//! Answers of Kafka, and their absence. An answer 0 settles a batch and all older ones of its identity (P4); any other
+//! waits until no request of the partition is unanswered, and all undone batches are resolved together.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use crate::kafka::types::{Outcome, ProduceResult};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// A Produce request was answered (with `acks` 0: written). A batch that the answer leaves out counts as not
-    /// answered.
+    /// Takes the answer to a Produce request (with `acks` 0: its bytes were written). A batch that is missing in the answer counts as
+    /// unanswered.
     pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
         let Some(Over { request, in_time, throttled_until }) =
             self.dispatcher.over(id, Some((results, throttle_ms)), now, &mut self.agenda.ready)
@@ -32,7 +32,7 @@ impl Producer {
                 self.sinks[self.topics[entry.key.topic].sink].stats.errors += 1;
             }
             if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
-                // It may be recreated, and then knows no producer: one batch at a time until it has taken one (P2).
+                // The topic may be recreated, and then knows no producer: one batch at a time until it has taken one (P2).
                 self.topics[entry.key].window.forget_proof();
             }
             match result {
@@ -50,8 +50,7 @@ impl Producer {
         self.dispatcher.keep(request.entries);
     }
 
-    /// What was said of the `i`th batch of a request. Brokers answer in the order of the request; but nothing says that
-    /// they must.
+    /// The answer to the `i`th batch of a request. Brokers answer in the order of the request, but are not required to.
     pub(super) fn result<'a>(&self, i: usize, entry: Entry, results: &'a [ProduceResult]) -> Option<&'a ProduceResult> {
         let topic = &self.topics[entry.key.topic].name;
         let partition = entry.key.partition as i32;
@@ -59,11 +58,11 @@ impl Producer {
         results.get(i).filter(is_it).or_else(|| results.iter().find(is_it))
     }
 
-    /// A Produce request got no answer. `sent`: some of it may have reached the broker.
+    /// Handles a Produce request without an answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
-        // Those that waited for room are still marked as queued.
+        // Partitions that waited for room are still marked as queued.
         let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.agenda.ready) else { return };
-        // Of the attempts that this one ends, each may have been appended: the log is asked (P6).
+        // Each of the attempts that this one ends may have been appended: the log is asked (P6).
         let is_too_large = request.hung_up && self.is_too_large(&request);
         let again = Verdict::Again { refresh: true, maybe_there: sent };
         for entry in &request.entries {
@@ -84,7 +83,7 @@ impl Producer {
     fn answered(&mut self, entry: Entry, verdict: Verdict, now: Monotonic) {
         let rules = self.settings.rules;
         let topic = &mut self.topics[entry.key.topic];
-        // Not in all replicas: a new leader may lack it.
+        // The batch is not in all replicas: a new leader may lack it.
         let some = self.sinks[topic.sink].settings.acks != -1;
         let other_topic = entry.life != topic.view.life;
         let partition = &mut topic.partitions[entry.key.partition as usize];
@@ -100,7 +99,7 @@ impl Producer {
         self.go_on(entry.key, now);
     }
 
-    /// The batches at these places are in the log.
+    /// Ends the batches at these places, which are in the log.
     pub(super) fn settled(&mut self, key: Key, places: Range<usize>) {
         for _ in places.clone() {
             let Some(work) = self.topics[key].work.as_mut() else { return };

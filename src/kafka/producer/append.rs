@@ -1,5 +1,5 @@
-//! Rows come in here: may this go there at all, is there room, and the row itself. A message is taken by all of its
-//! sinks or by none, so both questions are asked for all of them before the first takes it.
+//! The entry of rows: whether a row may go to its topic at all, whether there is room, and the row itself. A message is taken by
+//! all of its sinks or by none, so both checks are made for all of them before the first takes it.
 
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use crate::record::murmur2::murmur2;
 use crate::record::{HEADER_LEN, Row, varint};
 use crate::runtime::seam::Monotonic;
 
-/// Beyond key, value and headers: length, attributes, deltas of time and offset, lengths of key and value, header count.
+/// Encoded size beyond key, value and headers: length, attributes, deltas of time and offset, lengths of key and value, header count.
 pub(super) const RECORD_OVERHEAD: usize = 5 + 1 + varint::LEN_MAX + 5 + 5 + 5 + 5;
 
 /// Upper bound of an encoded record of a key, a value and headers (`headers_len`: bytes of their names and values).
@@ -26,11 +26,11 @@ pub const fn row_bytes_max(key_len: usize, value_len: usize, headers_len: usize,
     RECORD_OVERHEAD + key_len + value_len + headers_len + 10 * header_count
 }
 
-/// Memory set aside for the rows of one message: [`Producer::promise`].
+/// Memory reserved for the rows of one message: [`Producer::promise`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Promise(usize);
 
-/// Where a row goes.
+/// The destination of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The sink.
@@ -39,7 +39,7 @@ pub struct Target<'a> {
     pub topic: &'a str,
     /// The topic, as [`Producer::check`] has just found it.
     pub known: Option<TopicId>,
-    /// murmur2 of what says the row's partition: its key ([`Partitioner::Key`]; `None`: it has none), or
+    /// murmur2 of the value that determines the row's partition: its key ([`Partitioner::Key`]; `None`: it has none), or
     /// [`Terms::hash`] ([`Partitioner::Hash`]).
     pub hash: Option<u32>,
 }
@@ -47,18 +47,18 @@ pub struct Target<'a> {
 /// A row on its way into a batch.
 pub(super) struct NewRow<'s, S> {
     pub(super) source: &'s S,
-    /// [`Target::hash`].
+    /// As [`Target::hash`].
     pub(super) hash: Option<u32>,
     pub(super) ticket: Option<Ticket>,
     pub(super) notes: Notes,
-    /// When its linger is over.
+    /// The end of its linger.
     pub(super) ripe_at: Monotonic,
     pub(super) now: Monotonic,
-    /// Memory in use up to which its batch may ask for more than it must have.
+    /// Memory in use up to which its batch may take more than the minimum.
     pub(super) ceiling: usize,
 }
 
-/// [`Target::hash`] of a row.
+/// The [`Target::hash`] of a row.
 pub(super) fn hash_of(partitioner: Partitioner, key: Option<&[u8]>, terms: Terms) -> Option<u32> {
     match partitioner {
         Partitioner::Key => key.map(|key| murmur2(key).cast_unsigned()),
@@ -78,15 +78,15 @@ impl Producer {
     /// The memory that a row may take beside its own bytes, if it begins a batch.
     pub const BATCH_ROOM: usize = BUFFER_MIN + BATCH_COST;
 
-    /// Sets memory aside for the rows of a message that take up to `bytes` in all (the sum of [`row_bytes_max`] over its
-    /// sinks), if there is as much. It holds for the [`Producer::take`]s that follow at once.
+    /// Reserves memory for the rows of a message that take up to `bytes` in total (the sum of [`row_bytes_max`] over its
+    /// sinks), if there is that much. The promise holds for the [`Producer::take`]s that follow immediately.
     #[must_use]
     pub fn promise(&self, bytes: usize) -> Option<Promise> {
         let promise = bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST);
         self.memory.may_take(promise).then_some(Promise(promise))
     }
 
-    /// Whether there is room for such rows.
+    /// Whether there is room for rows of this size.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.promise(bytes).is_some()
@@ -98,11 +98,11 @@ impl Producer {
         self.sinks.get(usize::from(sink.0)).is_some_and(|sink| sink.may_take(row_bytes))
     }
 
-    /// Whether a row of up to `row_bytes` may go to this topic of this sink at all. The topic, if it has been seen
-    /// before: [`Producer::share`] wants it.
+    /// Checks whether a row of up to `row_bytes` may go to this topic of this sink at all. Returns the topic, if it has been seen
+    /// before: [`Producer::share`] takes it.
     ///
     /// # Errors
-    /// A [`Refusal`]: it never will.
+    /// A [`Refusal`]: the row can never go there.
     pub fn check(&self, sink: SinkId, topic: &str, row_bytes: usize) -> Result<Option<TopicId>, Refusal> {
         let Some(sink) = self.sinks.get(usize::from(sink.0)) else { return Err(Refusal::TopicInvalid) };
         if !sink.may_take(row_bytes) {
@@ -137,7 +137,7 @@ impl Producer {
         self.append_with(sink, topic, row, ticket, Terms::default(), now);
     }
 
-    /// The same of a row that has more to it.
+    /// Like [`Self::append`], with terms.
     pub fn append_with<'a, H>(
         &mut self,
         sink: SinkId,
@@ -214,7 +214,7 @@ impl Producer {
         }
     }
 
-    /// The topic's index; a new one's if it has not been seen.
+    /// The topic's index; of a new topic if it has not been seen.
     pub(super) fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
         found.unwrap_or_else(|| {
@@ -231,7 +231,7 @@ impl Producer {
         })
     }
 
-    /// Notes an answer that is due as soon as the row is in memory. The row in its batch then has no ticket.
+    /// Notes a ticket that is due as soon as the row is in memory. The row in its batch then has no ticket.
     fn finish_at_once(&mut self, ticket: Option<Ticket>) -> Option<Ticket> {
         ticket?;
         if let Some(last) =

@@ -1,5 +1,5 @@
-//! Asking Kafka what its log holds (P5, P6): why and what follows is the window's (`window/question.rs`); here the question is
-//! put, and its answer given to whom it is for.
+//! Questions to Kafka's log (P5, P6): the window decides why they are asked and what follows (`window/question.rs`); here they are
+//! sent, and the answers dispatched.
 
 use super::acked::Acked;
 use super::partition::Partition;
@@ -11,12 +11,12 @@ use crate::kafka::types::{LogSays, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Whether a partition waits for what its log says; asks, where that has not been done.
+    /// Whether a partition waits for its log's answer; sends the question if that has not been done.
     pub(super) fn waits_for_log(&mut self, key: Key, now: Monotonic) -> bool {
         let Some(asked) = self.topics[key].window.asking(now) else { return false };
         match asked {
             Asked::Waits => {}
-            // No answer at all: the same as "not now".
+            // No answer at all counts as "not now".
             Asked::Lost(token) => self.on_asked(token, LogSays::Again, now),
             Asked::Due => self.ask_log(key, now),
         }
@@ -31,10 +31,10 @@ impl Producer {
         let from = partition.window.older_from().or(partition.log_next);
         let topic_id = topic.view.id;
         let Some((identity, first_sequence, mut last_sequences)) = partition.window.question() else { return };
-        // The cuts of an earlier process that are not loaded yet count too: the log may end with one of them.
+        // An earlier process's cuts that are not loaded yet count too: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
         let any_unloaded = last_sequences.len() > partition.window.len();
-        // An earlier process may have kept the sink's younger batches in memory alone: the leader knows one of those.
+        // An earlier process may have kept the sink's younger batches in memory alone: the leader may know one of those.
         let is_old = any_unloaded || partition.window.count_old() > 0;
         let is_read = is_old || partition.window.is_in_doubt_of_leader(self.settings.rules, self.wall);
         let question = Question {
@@ -55,7 +55,7 @@ impl Producer {
         self.questions.asked += 1;
         self.questions.asking.insert(self.questions.asked, key);
         self.sinks[sink].stats.asked += 1;
-        // Name, connection and each step of the search have time-outs of their own; this is for an answer that is lost.
+        // Resolution, connection and each step of the search have timeouts of their own; this one is for a lost answer.
         let until = now.after(self.settings.ask_again * 12);
         self.agenda.timers.set(until, Timer::Partition(key));
         let token = self.questions.asked;
@@ -63,7 +63,7 @@ impl Producer {
         self.outbox.wants.push(Want::Ask(question));
     }
 
-    /// The answer to [`Want::Ask`]; one that nobody waits for any more is nothing.
+    /// Takes the answer to [`Want::Ask`]; one without a waiting question is ignored.
     pub fn on_asked(&mut self, token: u64, mut says: LogSays, now: Monotonic) {
         if self.on_end(token, says, now) {
             return;
@@ -74,7 +74,7 @@ impl Producer {
         }
         if says == LogSays::Lost {
             if self.is_half_known(key) {
-                // What is last there may have been in memory alone, behind what is asked for.
+                // The last batch there may have been in memory alone, after the ones asked for.
                 says = LogSays::CannotTell(WhyNot::OtherLog);
             } else {
                 self.lacks(key);
@@ -86,7 +86,7 @@ impl Producer {
         let behind = matches!(says, LogSays::There { last_sequence } if partition.is_unloaded(last_sequence));
         let resolution = partition.window.log_said(says, behind, now, (acks, rules));
         if let Resolution::Settle(_) = resolution {
-            // Its place is not known; but from now on there is something before whatever is asked for.
+            // The offset is not known; but from now on the log has a record before any batch asked for.
             partition.log_next.get_or_insert(0);
         }
         let again = resolution == Resolution::AskAgain;
@@ -106,14 +106,14 @@ impl Producer {
 }
 
 impl Partition {
-    /// The log is another one from now on: what was known of its offsets is of the old one.
+    /// Handles that the log was replaced by another: known offsets are the old one's.
     pub(super) fn begin_other_log(&mut self) {
         self.log_next = Some(0);
         self.window.began_other_log();
         (self.acked, self.leader_epoch) = (Acked::default(), None);
     }
 
-    /// The last sequences of an earlier process's batches, of this identity, that have not been loaded yet.
+    /// The last sequences of an earlier process's batches of this identity that have not been loaded yet.
     fn unloaded(&self, own: Identity) -> impl Iterator<Item = i32> {
         let cuts = self.spooled.as_ref().map(|spooled| spooled.cuts.iter()).into_iter().flatten();
         let same = cuts.take_while(move |cut| (cut.producer_id, cut.epoch) == (own.id, own.epoch));
@@ -123,7 +123,7 @@ impl Partition {
         })
     }
 
-    /// Whether one of them ends with this sequence.
+    /// Whether one of those batches ends with this sequence.
     fn is_unloaded(&self, last: i32) -> bool {
         self.window.identity().is_some_and(|own| self.unloaded(own).any(|sequence| sequence == last))
     }

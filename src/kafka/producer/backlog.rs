@@ -1,5 +1,5 @@
-//! Rows that are in the log alone: those that an earlier process has left, and those that memory has no room for.
-//! They are read back in their order, as far as memory goes and one turn should take.
+//! Rows that are in the log alone: rows left by an earlier process, and rows that memory has no room for.
+//! They are read back in order, as far as memory and the work of one turn allow.
 //!
 //! A partition (or a topic, for its rows without one) that has such rows queues new ones after them, in a tail that
 //! leaves memory as soon as the log has it.
@@ -23,55 +23,56 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     pub(super) lane: u64,
-    /// Number of the next to be read, and one past the last.
+    /// Number of the next row to read; `end`: one past the last.
     pub(super) next: u64,
     pub(super) end: u64,
-    /// How many live between them, but for `skip`.
+    /// Live rows between them, except those of `skip`.
     pub(super) rows: u64,
-    /// Rows of cuts, which are read with those; sorted.
+    /// Rows of cuts, which are read with the cuts; sorted.
     pub(super) skip: Vec<RowRun>,
-    /// Rows between its own that have ended in memory, or went to make room: the log reads them until that is durable.
-    /// Sorted, none beside another.
+    /// Rows in the range that have ended in memory, or were dropped to make room: the log returns them until that is durable.
+    /// Sorted, never adjacent.
     pub(super) gone: Vec<RowRun>,
-    /// Answers owed for some of them, by number.
+    /// Tickets of some of the rows, by number.
     pub(super) owed: Owed,
-    /// Rows that have come since, on their way to the log.
+    /// Newer rows, on their way to the log.
     pub(super) tail: VecDeque<Batch>,
-    /// They are counted as in a partition.
+    /// Whether the rows are counted as rows of a partition.
     pub(super) placed: bool,
-    /// It has just been begun.
+    /// Whether reading the backlog has just begun.
     pub(super) fresh: bool,
-    /// The rows of a cut that is void, and no others.
+    /// Whether the backlog has the rows of a void cut, and no others.
     pub(super) void: bool,
-    /// They go before others of their lane that have lower numbers, so they take their turn by the lowest of these.
+    /// The number by which the rows take their turn: the lowest of the lane's other rows that they precede although those have
+    /// lower numbers.
     pub(super) turn: Option<u64>,
 }
 
-/// What a partition has of the log that is not in memory.
+/// A partition's rows and cuts in the log that are not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Spooled {
     /// Cuts of an earlier process, oldest first: nothing else is cut before they are loaded.
     pub(super) cuts: VecDeque<RestoredCut>,
-    /// The first of them as far as it is loaded: at most one batch, its runs that are read, and the next row.
+    /// The loaded part of the first cut: at most one batch; `run`: its runs read so far; `next`: its next row.
     pub(super) part: VecDeque<Batch>,
     pub(super) run: usize,
     pub(super) next: u64,
     pub(super) backlog: Option<Backlog>,
-    /// How many of those cuts that are no batches a stop has written down.
+    /// How many of the cuts that are no batches the stop has written to the log.
     pub(super) saved: usize,
 }
 
 impl Spooled {
-    /// Whether rows that go behind a cut have lower numbers than it, or are in a cut from this place on that is no batch.
+    /// Whether rows that follow a cut have lower numbers than it, or are in a cut from this place on that is no batch.
     pub(super) fn has_before(&self, place: usize, cut: &RestoredCut) -> bool {
         let uncut = self.backlog.as_ref().and_then(Backlog::first_uncut);
         let last = cut.rows.iter().map(RowRun::end).max();
         self.cuts.len() > place || uncut.zip(last).is_some_and(|(uncut, end)| uncut < end)
     }
 
-    /// Adds a cut of an earlier process. Cuts of one identity go in the order of their sequence: a batch that memory
-    /// alone had, and that an orderly stop has cut, may come before one that was cut through the log. A cut that is
-    /// no batch goes after those that are.
+    /// Adds a cut of an earlier process. Cuts of one identity are in the order of their sequence: a batch that was in memory
+    /// alone and was cut at an orderly stop may precede one that was cut through the log. A cut that is
+    /// no batch comes after those that are.
     pub(super) fn add_cut(&mut self, cut: RestoredCut) {
         let later = |other: &&RestoredCut| {
             let same = (other.producer_id, other.epoch) == (cut.producer_id, cut.epoch);
@@ -82,21 +83,21 @@ impl Spooled {
     }
 }
 
-/// How far reading came.
+/// Why reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
-    /// There is nothing more.
+    /// No rows remain.
     All,
-    /// A batch is full, or enough for this turn.
+    /// A batch is full, or this turn's budget is used up.
     Enough,
-    /// The disk has been asked.
+    /// The rows are being read from disk.
     Later,
-    /// Memory is short, or something else goes first.
+    /// Memory is short, or other rows go first.
     Wait,
 }
 
-/// The number of the first live row of a lane from `from` up to `end` (exclusive): `end`, if there is none; `from`, where that
-/// cannot be said now. Numbers in between may be rows of other lanes: two readers that wait for each other must not step
+/// The number of the first live row of a lane from `from` up to `end` (exclusive): `end` if there is none; `from` if the log cannot
+/// answer now. Numbers in between may be rows of other lanes: two readers that wait for each other must not step
 /// through them one by one.
 fn first_row(log: &mut dyn RowLog, lane: u64, from: u64, end: u64) -> u64 {
     let mut first = None;
@@ -107,19 +108,19 @@ fn first_row(log: &mut dyn RowLog, lane: u64, from: u64, end: u64) -> u64 {
     first.unwrap_or(if matches!(back, ReadBack::Empty) { end } else { from })
 }
 
-/// Whether a row is in one of such runs.
+/// Whether a row is in one of these sorted runs.
 fn holds(runs: &[RowRun], number: u64) -> bool {
     let behind = runs.partition_point(|run| run.first <= number);
     behind.checked_sub(1).is_some_and(|place| number < runs[place].end())
 }
 
 impl Backlog {
-    /// Whether a row is a cut's, or has gone.
+    /// Whether a row belongs to a cut, or is gone.
     fn skips(&self, number: u64) -> bool {
         holds(&self.skip, number) || holds(&self.gone, number)
     }
 
-    /// Its rows that can go to make room, as runs; numbers between them may be nobody's. `cut`: those of cuts, too.
+    /// The rows that may be dropped to make room, as runs; numbers between rows may be unused. `cut`: rows of cuts included.
     pub(super) fn droppable(&self, cut: bool) -> Vec<RowRun> {
         let skip: &[RowRun] = if cut { &[] } else { &self.skip };
         let mut holes: Vec<RowRun> = skip.iter().chain(&self.gone).copied().collect();
@@ -135,7 +136,7 @@ impl Backlog {
         runs
     }
 
-    /// So many rows of a run have ended, to make room.
+    /// Removes a run, of which `rows` rows have ended to make room.
     pub(super) fn let_go(&mut self, run: RowRun, rows: u64) {
         self.rows -= rows;
         if run.first <= self.next {
@@ -157,7 +158,7 @@ impl Backlog {
         });
     }
 
-    /// These runs of its lane leave memory, in order: its last rows from now on. What lies between them is over.
+    /// Appends these runs of its lane, which leave memory, in order. The rows between them have ended.
     pub(super) fn add(&mut self, runs: &[RowRun]) {
         self.gone.retain(|run| run.end() > self.next);
         for run in runs {
@@ -178,7 +179,7 @@ impl Backlog {
         self.rows = self.rows.saturating_sub(runs.iter().map(|run| run.count).sum());
     }
 
-    /// The rows of a cut that is void, alone: others of its lane that stand between them are in memory, or under way.
+    /// A backlog of the rows of a void cut alone: other rows of its lane between them are in memory, or in flight.
     pub(super) fn of_void(lane: u64, runs: &[RowRun]) -> Self {
         let mut runs = runs.to_vec();
         runs.sort_unstable();
@@ -189,7 +190,7 @@ impl Backlog {
         Self { lane, next, end, rows, skip, void: true, ..Self::default() }
     }
 
-    /// A cut is void: its rows are read with the others, none of which has been read yet.
+    /// Takes in the rows of a cut that is void: they are read with the others, none of which has been read yet.
     pub(super) fn take_in(&mut self, runs: &[RowRun]) {
         self.skip.retain(|run| !runs.contains(run));
         self.rows += runs.iter().map(|run| run.count).sum::<u64>();
@@ -199,7 +200,7 @@ impl Backlog {
         self.end = self.end.max(runs.iter().map(RowRun::end).max().unwrap_or(0));
     }
 
-    /// The first row that is in no cut may have this number, or a higher one.
+    /// A lower bound of the number of the first row that is in no cut.
     pub(super) fn first_uncut(&self) -> Option<u64> {
         let behind = |first, run: &RowRun| if run.first <= first { run.end().max(first) } else { first };
         (self.rows > 0).then(|| self.skip.iter().fold(self.next, behind))
@@ -211,17 +212,17 @@ impl Backlog {
     }
 
     /// The number of the next row to read or, when all are read, that of the first row queued after them: by it the
-    /// backlogs of a topic take turns. `None`: it has no rows, or they are younger than all that have a number.
+    /// backlogs of a topic take turns. `None`: it has no rows, or they are younger than all rows with a number.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.turn.or_else(|| self.unread()).or_else(|| self.tail.front()?.in_log.first())
     }
 
-    /// Memory of what came behind its rows: none of it goes before these.
+    /// Memory of the tail: none of it is sent before the backlog's rows.
     pub(super) fn waiting(&self) -> usize {
         self.tail.iter().map(Batch::memory).sum()
     }
 
-    /// Whether the rows of a batch may stand behind its own.
+    /// Whether the rows of a batch may follow the backlog's own.
     pub(super) fn takes(&self, batch: &Batch) -> bool {
         let lane = batch.in_log.numbers.of(0).map(|first| first.lane);
         self.next >= self.end || lane == Some(self.lane)
@@ -338,7 +339,7 @@ impl Producer {
         }
     }
 
-    /// Whoever waits for rows that were passed over, and so are in the log no more, is told that they will not arrive.
+    /// Fails the tickets of rows that were skipped and are no longer in the log.
     fn answer_lost(&mut self, backlog: &mut Backlog) {
         let mut tickets = Tickets::default();
         backlog.owed.take_before(backlog.next, &mut tickets);
@@ -347,7 +348,7 @@ impl Producer {
         }
     }
 
-    /// Rows cannot be read: they have ended, but for those of cuts, which find that out by themselves.
+    /// Ends rows that cannot be read, except those of cuts, which notice that themselves.
     fn rotten(&mut self, index: u32, backlog: &mut Backlog, run: RowRun, log: &mut dyn RowLog) {
         let end = run.end().min(backlog.end);
         let mut tickets = Tickets::default();
@@ -369,7 +370,7 @@ impl Producer {
         self.rows_lost(index, backlog.placed, rows);
     }
 
-    /// Rows that were counted as held, and as in a partition where `placed`, and can never be sent.
+    /// Counts rows as lost that were counted as buffered, and as rows of a partition if `placed`.
     pub(super) fn rows_lost(&mut self, index: u32, placed: bool, rows: u64) {
         let sink = self.topics[index].sink;
         let stats = &mut self.sinks[sink].stats;

@@ -1,5 +1,5 @@
-//! Sinks that come and change while the producer runs. A sink keeps its number for as long as the producer lives; one that
-//! nobody uses any more stays, without rows.
+//! Sinks that are added and changed while the producer runs. A sink keeps its number while the producer lives; an unused one
+//! stays, without rows.
 
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use super::{Producer, Sink};
 use crate::kafka::types::SinkId;
 
 impl Producer {
-    /// Other settings for some sinks; a number that comes next after those that there are is a new sink. Of a known one,
-    /// where its rows are kept, when they are answered, what Kafka is asked for and how partitions are chosen stay as they
-    /// are: rows that it holds depend on them.
+    /// Changes the settings of some sinks; the next unused number is a new sink. For a known sink,
+    /// `keep`, `answered_on`, `acks` and `partitioner` stay unchanged: rows that it holds depend on them.
     pub fn change_sinks(&mut self, changes: impl IntoIterator<Item = (SinkId, SinkSettings)>) {
         let mut resumed = Vec::new();
         for (sink, settings) in changes {
@@ -32,7 +31,7 @@ impl Producer {
         }
     }
 
-    /// Other settings of the cluster. Memory that was given is not taken back: it may be in use.
+    /// Changes the settings of the cluster. Memory that was given is not taken back: it may be in use.
     pub fn change_cluster(&mut self, buffer_bytes: usize, topics_max: usize, request_timeout: Duration) {
         self.settings.buffer_bytes = buffer_bytes;
         self.settings.topics_max = topics_max;
@@ -40,12 +39,12 @@ impl Producer {
         self.settings_changed();
     }
 
-    /// Whether results say where in Kafka a row is, from the next one on.
+    /// Sets whether results have the place of rows in Kafka, from the next result on.
     pub fn give_receipts(&mut self, wanted: bool) {
         self.settings.receipts = wanted;
     }
 
-    /// Encoders and ceilings for the sinks as they are now.
+    /// Updates encoders and ceilings to the current sinks.
     fn settings_changed(&mut self) {
         self.memory.change(&self.settings);
         self.logging.on |= self.settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
@@ -56,7 +55,7 @@ impl Producer {
     }
 }
 
-/// The settings of a known sink, as far as they can change.
+/// The settings of a known sink, with the changes that are possible.
 fn changed(known: &SinkSettings, settings: SinkSettings) -> SinkSettings {
     SinkSettings {
         keep: known.keep,
@@ -65,7 +64,7 @@ fn changed(known: &SinkSettings, settings: SinkSettings) -> SinkSettings {
         partitioner: known.partitioner,
         keep_rejected: known.keep_rejected,
         reserved: known.reserved,
-        // With another topic there are two for a while.
+        // After a change of the topic there are two for a while.
         fixed_topic: known.fixed_topic && settings.fixed_topic,
         ..settings
     }

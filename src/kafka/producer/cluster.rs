@@ -1,6 +1,7 @@
-//! The cluster that records go to, and another one in its place: rebuilt under the same address, or a start that finds rows
-//! for another one. What was sent there is void, as nobody will say what became of it: its rows are cut again under producer
-//! IDs of the new cluster, and counted as possibly there twice. The old cluster's producer IDs mean another producer there.
+//! The cluster that records go to, and its replacement by another: rebuilt under the same address, or another one than that of
+//! restored rows. Batches sent to the old one are void, since their outcome will not be known: their rows are cut again under
+//! producer IDs of the new cluster, and counted as possibly there twice. There, the old cluster's producer IDs mean another
+//! producer.
 
 use std::rc::Rc;
 
@@ -10,8 +11,8 @@ use super::{Key, Producer};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Learns the id of the cluster, before the first metadata of its topics, or that it is another one than before:
-    /// then no request is unanswered. The partition counts that an earlier process knew of another cluster do not
+    /// Takes the id of the cluster, before the first metadata of its topics, or a changed id:
+    /// then no request is unanswered. Partition counts that an earlier process knew of another cluster do not
     /// apply here.
     pub fn on_cluster(&mut self, id: &str, now: Monotonic) {
         let before = Rc::clone(&self.cluster.id);
@@ -33,7 +34,7 @@ impl Producer {
             (sink.identity, sink.asked_until) = (None, None);
         }
         for index in self.topics.places() {
-            // Leaders are numbers of the old cluster's brokers.
+            // Leaders are node ids of the old cluster.
             self.leaders(index, &[], &[], now);
             self.topics[index].view.leave_cluster();
             self.topics.keys(index).for_each(|key| self.leave_log(key));
@@ -49,7 +50,7 @@ impl Producer {
         self.outbox.refresh = true;
     }
 
-    /// A partition begins in another cluster with what it has.
+    /// Prepares a partition, with its rows, for another cluster's log.
     fn leave_log(&mut self, key: Key) {
         let unknown = self.topics[key].window.count_unknown();
         self.unknown(key, unknown);

@@ -1,7 +1,7 @@
-//! CORRUPT_MESSAGE (2): the broker found a batch's checksum wrong. Our own tells whether the batch was damaged here, which
-//! is final, or on the way, which the next attempt may not be; but a way that damages it each time is final as well. Brokers
-//! before Kafka 2.4 say the same of a batch with a record that they do not take (one without key, for a compacted topic): a batch that
-//! is whole here is split as for INVALID_RECORD.
+//! CORRUPT_MESSAGE (2): the broker found a batch's checksum wrong. The producer's own check shows whether the batch was damaged
+//! here, which is final, or in transit, where the next attempt may succeed; but a path that damages it each time is final as well.
+//! Brokers before Kafka 2.4 answer the same for a batch with a record that they do not take (one without key, for a compacted
+//! topic): a batch that is intact here is split as for INVALID_RECORD.
 
 use super::Producer;
 use super::batch::Batch;
@@ -9,9 +9,9 @@ use super::dispatch::Entry;
 use super::error::{CORRUPT, Verdict, verdict};
 use crate::record::BatchView;
 
-/// Attempts after which a batch that is whole here is rejected.
+/// Attempts after which a batch that is intact here is rejected.
 pub(super) const CORRUPT_MAX: u8 = 20;
-/// Attempts after which one of several records is split. The halves count on from there.
+/// Attempts after which a batch of several records is split. The halves count on from there.
 pub(super) const CORRUPT_WHOLE_MAX: u8 = 3;
 
 impl Producer {
@@ -22,7 +22,7 @@ impl Producer {
         partition.work.as_mut()?.queue.get_mut(place)
     }
 
-    /// What a code says of the batch that it answers.
+    /// The verdict of a code on the batch that it answers.
     pub(super) fn verdict_of(&mut self, entry: Entry, code: i16) -> Verdict {
         let Some(batch) = self.batch_mut(entry) else { return verdict(code) };
         batch.hung_up = 0;
@@ -35,7 +35,7 @@ impl Producer {
     }
 }
 
-/// Whether a batch that is closed is as it was made.
+/// Whether a closed batch is unchanged.
 pub(super) fn is_whole(batch: &Batch) -> bool {
     let view = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
     view.is_some_and(|(view, _)| view.check_crc().is_ok())

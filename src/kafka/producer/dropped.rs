@@ -1,5 +1,5 @@
-//! Rows that make room for younger ones (`when_full = "drop-oldest"`): of those that stand in the log, any that are in no batch that has
-//! been cut, whether they are in memory, too, or not. The log knows which rows are the oldest, ends them, and reports them.
+//! Rows that make room for younger ones (`when_full = "drop-oldest"`): rows in the log that are in no cut batch, in memory
+//! too or not. The log knows which rows are the oldest, ends them, and reports them.
 
 use std::collections::VecDeque;
 
@@ -13,11 +13,11 @@ use super::tickets::Tickets;
 use super::{Finished, Key, Producer};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 
-/// Finds the answers that rows of an earlier process owe, by lane ([`super::row_log::RowLog::owed`]).
+/// Finds the pending tickets of an earlier process's rows, by lane ([`super::row_log::RowLog::owed`]).
 pub type OwedRows<'a> = &'a mut dyn FnMut(u64, RowRun) -> Vec<Ticket>;
 
 impl Producer {
-    /// Rows of such sinks that may be dropped to make room. Looks at all batches: not for every turn.
+    /// Rows of matching sinks that may be dropped to make room. Looks at all batches: not for every turn.
     #[must_use]
     pub fn droppable(&self, wants: impl Fn(SinkId) -> bool) -> RowSet {
         let mut found = Vec::new();
@@ -35,7 +35,7 @@ impl Producer {
         found.into_iter().collect()
     }
 
-    /// Rows of a sink that are in the log alone. It looks at every partition that has such: not for every turn.
+    /// Rows of a sink that are in the log alone. Looks at every partition that has any: not for every turn.
     #[must_use]
     pub fn spilled_rows(&self, sink: SinkId) -> u64 {
         let of_sink = |index: &u32| self.topics[*index].sink == usize::from(sink.0);
@@ -49,8 +49,8 @@ impl Producer {
         self.loader.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
-    /// Whoever keeps the log has ended these rows, of [`Producer::droppable`], to make room. Rows before them that memory alone has
-    /// (`Keep::Hybrid`) go as well: what is kept of a partition is what came last.
+    /// Handles that the keeper of the log has ended these rows of [`Producer::droppable`] to make room. Rows before them in memory
+    /// alone (`Keep::Hybrid`) are dropped as well: a partition keeps its latest rows.
     pub fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
         if rows.is_empty() {
             return;
@@ -111,8 +111,8 @@ impl Producer {
         (unplaced.queue, unplaced.backlogs) = (queue, backlogs);
     }
 
-    /// Drops these rows of batches from a place on. `behind`: some later rows have gone, too. Returns how many rows
-    /// went.
+    /// Drops these rows from the batches from a place on. `behind`: some later rows are gone, too. Returns how many rows
+    /// were dropped.
     fn drop_queue(
         &mut self,
         index: u32,
@@ -142,8 +142,8 @@ impl Producer {
         dropped
     }
 
-    /// Drops rows of the batch at a place in a queue, known by their number in the log and by who waits for their answer, and takes them off the books.
-    /// `at` is then the place of the next batch. Returns how many there were, and their tickets.
+    /// Drops rows of the batch at a place in a queue, selected by their number in the log and their ticket, and removes them from the
+    /// counters. `at` is then the place of the next batch. Returns how many there were, and their tickets.
     pub(super) fn drop_rows_at(
         &mut self,
         index: u32,
@@ -170,7 +170,7 @@ impl Producer {
         Some((gone.rows, gone.tickets))
     }
 
-    /// Drops these rows of those in the log alone. Returns how many.
+    /// Drops these rows from those in the log alone. Returns how many.
     fn drop_backlog(&mut self, index: u32, backlog: &mut Backlog, rows: &RowSet, owed: OwedRows<'_>) -> u64 {
         let cut = self.settings.rules.drops_cut_rows();
         let lane = backlog.lane;

@@ -1,5 +1,5 @@
-//! What has ended and the log has not heard of yet. Cuts are told first: they give room in the log, which the others may
-//! have to wait for.
+//! Ends that the log has not taken yet. Those of cuts are written first: they free room in the log, which the others may
+//! wait for.
 
 use std::collections::VecDeque;
 
@@ -9,26 +9,26 @@ use super::partition::Partition;
 use super::pool::Pool;
 use super::row_log::{Ended, Fate, RowLog, RowRun};
 
-/// Something that has ended.
+/// Ended rows, or an ended cut with its rows.
 #[derive(Debug)]
 struct Over {
     cut: Option<u64>,
     numbers: Numbers,
-    /// How much of them it has heard of.
+    /// The number of runs that the log has taken.
     next: usize,
     fate: Fate,
 }
 
-/// The ends that the log has not heard of yet.
+/// The ends that the log has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     cuts: VecDeque<Over>,
-    /// Rows without a cut.
+    /// Ends of rows without a cut.
     rows: VecDeque<Over>,
 }
 
 impl Ends {
-    /// A batch is cut no more; its rows live on.
+    /// Voids a batch's cut; its rows live on.
     pub(super) fn void(&mut self, batch: &mut Batch) {
         if let Some(cut) = batch.in_log.cut.take() {
             let numbers = batch.in_log.numbers.clone();
@@ -36,14 +36,14 @@ impl Ends {
         }
     }
 
-    /// The same for all cuts from a place on, the youngest first: a crash in between leaves the older ones, which are sent first.
+    /// Voids all cuts from a place on, the youngest first: a crash in between leaves the older ones, which are sent first.
     pub(super) fn void_from(&mut self, partition: &mut Partition, place: usize) {
         let (undone, work) = (partition.window.len(), partition.work.iter_mut());
         let undone = work.flat_map(|work| work.queue.iter_mut().take(undone).skip(place).rev());
         undone.for_each(|batch| self.void(batch));
     }
 
-    /// Rows have ended, those of a cut with it.
+    /// Adds ended rows, and their cut if they have one.
     pub(super) fn over(&mut self, cut: Option<u64>, numbers: Numbers, fate: Fate) {
         let ended = if cut.is_some() { &mut self.cuts } else { &mut self.rows };
         if cut.is_some() || !numbers.is_empty() {
@@ -51,7 +51,7 @@ impl Ends {
         }
     }
 
-    /// One row has.
+    /// Adds one ended row.
     pub(super) fn row_over(&mut self, Number { lane, number }: Number, fate: Fate) {
         if let Some(last) = self.rows.back_mut().filter(|last| last.fate == fate && last.next == 0) {
             return last.numbers.add(last.numbers.rows(), lane, number, 1);
@@ -61,7 +61,7 @@ impl Ends {
         self.over(None, numbers, fate);
     }
 
-    /// Tells the log. `false`: it does not take all of it now.
+    /// Writes the ends to the log. `false`: it does not take all of them now.
     pub(super) fn tell(&mut self, runs: &mut Vec<RowRun>, pool: &mut Pool, log: &mut dyn RowLog) -> bool {
         for ended in [&mut self.cuts, &mut self.rows] {
             while let Some(over) = ended.front_mut() {

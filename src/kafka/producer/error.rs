@@ -1,4 +1,4 @@
-//! What Kafka's error codes mean for a batch.
+//! The meaning of Kafka's error codes for a batch.
 //!
 //! Source: `org.apache.kafka.common.protocol.Errors`; which of them leave the batch in the log:
 //! `ReplicaManager.appendRecords` (checks before the append) and `DelayedProduce` (what may come after it).
@@ -7,7 +7,7 @@
 pub(super) const CORRUPT: i16 = 2;
 /// UNKNOWN_TOPIC_OR_PARTITION.
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
-/// NETWORK_EXCEPTION: what Java's producer calls a request without an answer.
+/// NETWORK_EXCEPTION: the code that Java's producer uses for an unanswered request.
 pub(super) const NO_ANSWER: i16 = 13;
 /// REQUEST_TIMED_OUT: followers did not answer in time.
 pub(super) const TIMED_OUT: i16 = 7;
@@ -25,48 +25,48 @@ pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 /// A broker's answer for one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is in the log.
+    /// The batch is in the log.
     Done,
     /// Send it again, same identity.
     Again {
-        /// The leader may be another by now.
+        /// Whether the leader may have changed.
         refresh: bool,
-        /// This attempt may have been appended.
+        /// Whether this attempt may have been appended.
         maybe_there: bool,
     },
-    /// Send it again: there is no such topic, or not the one that was meant. It may have been appended before it went.
+    /// Send the batch again: there is no such topic, or not the intended one. The batch may have been appended before the topic went.
     NoTopic,
-    /// 45: not the sequence that the partition expects, or one that it has and no longer remembers.
+    /// 45: the sequence is not the one that the partition expects, or one that it has and no longer remembers.
     OutOfOrder,
     /// The partition knows a newer epoch of this id, or has forgotten the id: only a new epoch is taken.
     NewEpoch,
-    /// Never, as it stands; this attempt was not appended.
+    /// The batch will never be taken in this form; this attempt was not appended.
     Refused(i16),
     /// The batch was sent as often as its sink allows, and must be refused.
     GivenUp {
-        /// What the last attempt was answered with.
+        /// The answer to the last attempt.
         code: i16,
-        /// This attempt may have been appended.
+        /// Whether this attempt may have been appended.
         maybe_there: bool,
     },
 }
 
-/// Looks the code up. Codes that do not exist yet are held and tried again: a refusal is final.
+/// Looks the code up. Unknown codes are held and tried again: a refusal is final.
 pub(super) const fn verdict(code: i16) -> Verdict {
     const fn again(refresh: bool, maybe_there: bool) -> Verdict {
         Verdict::Again { refresh, maybe_there }
     }
     match code {
-        // NONE; DUPLICATE_SEQUENCE_NUMBER: some servers say so instead of 0 with the original offset.
+        // NONE; DUPLICATE_SEQUENCE_NUMBER: some servers answer it instead of 0 with the original offset.
         0 | 46 => Verdict::Done,
-        // CORRUPT_MESSAGE (damaged on the way: see `corrupt`), NOT_ENOUGH_REPLICAS (before the append), OPERATION_NOT_ATTEMPTED,
+        // CORRUPT_MESSAGE (damaged in transit: see `corrupt`), NOT_ENOUGH_REPLICAS (before the append), OPERATION_NOT_ATTEMPTED,
         // THROTTLING_QUOTA_EXCEEDED.
         CORRUPT | 19 | 55 | 89 => again(false, false),
         // LEADER_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, ELIGIBLE_LEADERS_NOT_AVAILABLE.
         5 | 74 | 75 | 83 => again(true, false),
         // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE,
-        // NETWORK_EXCEPTION, KAFKA_STORAGE_ERROR, LISTENER_NOT_FOUND, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID: said
-        // also to a batch that was appended and then waited for followers while the partition went away.
+        // NETWORK_EXCEPTION, KAFKA_STORAGE_ERROR, LISTENER_NOT_FOUND, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID: answered
+        // also for a batch that was appended and then waited for followers while the partition was removed.
         UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID => Verdict::NoTopic,
         6 | 8 | 9 | 13 | 56 | 72 | 103 => again(true, true),
         // REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended at the leader.
@@ -86,7 +86,7 @@ pub(super) const fn verdict(code: i16) -> Verdict {
     }
 }
 
-/// Whether a refusal may be about some records of the batch and not about all: then the batch is split, and only a
+/// Whether a refusal may be about some records of the batch only: then the batch is split, and only a
 /// single record is refused (CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, INVALID_RECORD).
 pub(super) const fn is_about_records(code: i16) -> bool {
     matches!(code, CORRUPT | TOO_LARGE | 18 | INVALID_TIMESTAMP | 87)
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_may_have_been_appended_is_never_called_not_appended() {
-        // P6: these come from after the append.
+        // P6: these codes are sent after the append.
         for code in [-1, 6, 7, 20, 56, 9999] {
             assert!(matches!(verdict(code), Verdict::Again { maybe_there: true, .. }), "{code}");
         }

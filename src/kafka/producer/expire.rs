@@ -1,9 +1,9 @@
-//! Rows that must not be sent once their time is over: the Message Expiry Interval of MQTT 5, or the sink's
-//! `expire_after`, whichever ends first.
+//! Expiry of rows, which must not be sent after it: the Message Expiry Interval of MQTT 5, or the sink's `expire_after`,
+//! whichever ends first.
 //!
-//! They are looked at when they are placed and when they are cut; those of a sink with `expire_after` also now and
-//! then while they wait, as later rows need their memory. A row that is cut stays until Kafka's final answer. A
-//! publisher that waits for a dropped row is answered: the row was handled as the publisher or the operator asked.
+//! Rows are checked when they are placed and when they are cut; those of a sink with `expire_after` also periodically
+//! while they wait, since later rows need their memory. A cut row stays until Kafka's final answer. A
+//! publisher that waits for a dropped row is acknowledged: the row was handled as the publisher or the operator asked.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Finished, Key, Producer};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
-/// Rows in a row with the same deadline.
+/// Consecutive rows with the same deadline.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     first: u32,
@@ -22,7 +22,7 @@ struct Span {
     at: Monotonic,
 }
 
-/// Rows of one batch that have a deadline, in the order of the batch. Rows of one turn and one sink have the same.
+/// Rows of one batch that have a deadline, in the order of the batch. Rows of one turn and one sink share it.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
     spans: Vec<Span>,
@@ -31,10 +31,10 @@ pub(super) struct Expiries {
     last: Monotonic,
 }
 
-/// Bytes of one of them: what the memory account charges.
+/// Bytes of a span on the memory account.
 pub(super) const EXPIRY_BYTES: usize = std::mem::size_of::<Span>();
 
-/// How late, in parts of `expire_after`, a waiting row may be dropped; and the bounds of that.
+/// A waiting row is dropped at most this fraction of `expire_after` late; and the lower bound of the interval.
 const SWEEPS: u32 = 8;
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Expiries {
         self.first.is_some_and(|first| first <= now)
     }
 
-    /// Whether those of all `count` rows have passed.
+    /// Whether the deadlines of all `count` rows have passed.
     pub(super) fn all(&self, count: u32, now: Monotonic) -> bool {
         self.rows == count && self.last <= now
     }
@@ -71,7 +71,7 @@ impl Expiries {
         self.spans.capacity()
     }
 
-    /// Empty again; its memory stays.
+    /// Empties the list; its memory stays.
     pub(super) fn clear(&mut self) {
         self.spans.clear();
         *self = Self { spans: std::mem::take(&mut self.spans), ..Self::default() };
@@ -79,14 +79,14 @@ impl Expiries {
 }
 
 impl Producer {
-    /// Notes that rows of this sink have to be looked at while they wait.
+    /// Notes that rows of this sink have to be checked while they wait.
     pub(super) fn watch_age(&mut self, sink: usize, age: Duration, now: Monotonic) {
         if !std::mem::replace(&mut self.sinks[sink].swept, true) {
             self.agenda.timers.set(now.after(age), Timer::Sweep(sink));
         }
     }
 
-    /// Drops what has expired of a sink's waiting rows.
+    /// Drops the expired rows of a sink's waiting rows.
     pub(super) fn sweep(&mut self, sink: usize, now: Monotonic) {
         for index in self.topics.places() {
             if self.topics[index].sink == sink && self.topics[index].memory > 0 {
@@ -103,7 +103,7 @@ impl Producer {
     }
 
     fn sweep_topic(&mut self, index: u32, now: Monotonic) {
-        // Of a batch that is being placed, rows are on their way to partitions.
+        // The rows of a batch that is being placed are on their way to partitions.
         let mut at = self.topics[index].unplaced.half_placed();
         while let Some(batch) = self.topics[index].unplaced.queue.get(at) {
             if !batch.has_expired(now) {
@@ -131,7 +131,7 @@ impl Producer {
         }
     }
 
-    /// Drops what has expired in the batch that a partition would cut next. `false`: no row is left in it.
+    /// Drops the expired rows of a partition's next batch. `false`: no row is left in it.
     pub(super) fn drop_expired(&mut self, key: Key, now: Monotonic) -> bool {
         let partition = &mut self.topics[key];
         if !partition.uncut().is_some_and(|batch| batch.has_expired(now)) {
@@ -149,7 +149,7 @@ impl Producer {
         left
     }
 
-    /// The same for any batch of a partition that is not cut. `false`: it is gone.
+    /// Like [`Self::drop_expired`], for any uncut batch of a partition. `false`: the batch is gone.
     fn drop_at(&mut self, key: Key, place: usize, now: Monotonic) -> bool {
         let work = self.topics[key].work.as_mut();
         let Some(batch) = work.and_then(|work| work.queue.remove(place)) else { return false };
@@ -164,7 +164,7 @@ impl Producer {
         true
     }
 
-    /// What is left of a batch, which stands in no queue, when its expired rows are dropped.
+    /// Drops the expired rows of a batch that is in no queue. Returns the batch, unless no row is left.
     pub(super) fn without_expired(&mut self, topic: u32, mut batch: Batch, now: Monotonic) -> Option<Batch> {
         let before = batch.memory();
         if batch.has_all_expired(now) {
@@ -185,7 +185,7 @@ impl Producer {
         self.off_the_books(topic, dropped);
     }
 
-    /// Takes dropped rows off the books, and finishes their tickets.
+    /// Removes dropped rows from the counters, and finishes their tickets.
     pub(super) fn off_the_books(&mut self, topic: u32, dropped: Dropped) {
         let sink = self.topics[topic].sink;
         let stats = &mut self.sinks[sink].stats;

@@ -1,4 +1,4 @@
-//! Topics forgotten: when `topics_max` is near, those that have had no rows for `topic_idle` make room for others;
+//! Forgetting topics: when `topics_max` is near, those without rows for `topic_idle` make room for others;
 //! when it is reached, the least recently used ones without rows do.
 
 use super::partition::Partition;
@@ -9,7 +9,7 @@ use crate::limits::FORGOTTEN_MAX;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Forgets idle topics if room is short; looks no more often than pays.
+    /// Forgets idle topics if room is short; looks no more often than is useful.
     pub(super) fn make_room_for_topics(&mut self, now: Monotonic) {
         let (max, long) = (self.settings.topics_max, self.settings.topic_idle);
         let full = self.topics.known() >= max;
@@ -35,7 +35,7 @@ impl Producer {
         idle.into_iter().take(most).for_each(|(_, index)| self.forget(index, now));
     }
 
-    /// Whoever looks at the place of a forgotten topic (a timer, a note that its linger is over) finds no work there.
+    /// Forgets a topic. A timer or a linger that still refers to its place finds no work there.
     fn forget(&mut self, index: u32, now: Monotonic) {
         let topic = &mut self.topics[index];
         let sink_index = topic.sink;
@@ -48,7 +48,7 @@ impl Producer {
         for partition in &mut topic.partitions {
             let Partition { window, patience, .. } = std::mem::take(partition);
             self.dispatcher.slow_partitions -= u64::from(patience > 0);
-            // Kafka still knows us there, by this epoch's sequences: should the topic come back, it begins with a higher one.
+            // Kafka still knows the producer there, by this epoch's sequences: if the topic comes back, it begins with a higher epoch.
             if let (Some(Identity { id, epoch }), Some(next)) = (window.identity(), sink.identity.as_mut())
                 && id == next.id
             {
@@ -64,7 +64,7 @@ impl Producer {
         }
         self.sinks[sink_index].topics.remove(&name);
         for sink in self.sinks.iter_unlisted() {
-            // The place may be another sink's next.
+            // The next topic at this place may be another sink's.
             sink.last = if sink.last == index { u32::MAX } else { sink.last };
         }
         self.topics.vacant.push(index);

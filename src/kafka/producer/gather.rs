@@ -1,4 +1,4 @@
-//! The end of a turn: what is ripe is cut, and all that is due for a broker goes into one request (P7, P8).
+//! The end of a turn: ripe batches are cut, and all batches due for a broker go into one request (P7, P8).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 impl Producer {
-    /// Ends a turn: appends to `out` the requests to send. Requests for one broker are in the order in which they
+    /// Ends a turn: appends to `out` the requests to send. Requests to one broker are in the order in which they
     /// must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
     pub fn poll(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
         self.poll_with(now, wall, &mut NoLog, out);
     }
 
-    /// Does what [`Producer::poll`] does for a producer with sinks that keep their rows in a log. Rows that the log
+    /// Like [`Producer::poll`], for a producer with sinks that keep their rows in a log. Rows that the log
     /// does not take now, or that wait for it to become durable or to be read, are looked at again in the next poll
     /// and set no deadline: the driver of the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
@@ -40,7 +40,7 @@ impl Producer {
         self.ripen(now);
         if self.cluster.reachable && !self.agenda.ready.is_empty() {
             self.gather(now, wall, log, out);
-            // What has come up meanwhile (behind a batch that had expired, for one) may have nobody else to wake it.
+            // Partitions that became ready meanwhile (after an expired batch, for example) may have nothing else to wake them.
             self.agenda.behind |= !self.agenda.ready.is_empty();
         }
         if self.logging.on {
@@ -49,8 +49,8 @@ impl Producer {
         }
     }
 
-    /// From now on nothing waits for company: what lingers is due in the next poll, and so is every row to come. For the
-    /// way out, on which a linger longer than the grace would keep from Kafka what it could have had.
+    /// Ends all linger: lingering batches are due in the next poll, and so is every later row. For the shutdown, in which a linger
+    /// longer than the grace period would keep rows from Kafka.
     pub fn stop_lingering(&mut self, now: Monotonic) {
         for sink in 0..self.sinks.len() {
             self.sinks[sink].settings.linger = Duration::ZERO;
@@ -64,8 +64,8 @@ impl Producer {
         }
     }
 
-    /// Stops cutting for sinks that recover their rows from the log; what is cut is still sent and settled. Used on
-    /// shutdown, so that no batch remains of which nobody knows whether Kafka has it.
+    /// Stops cutting for sinks that recover their rows from the log; cut batches are still sent and settled. Used on
+    /// shutdown, so that no batch remains with an unknown outcome.
     pub const fn cut_no_more(&mut self) {
         self.logging.cuts_no_more = true;
     }
@@ -89,7 +89,7 @@ impl Producer {
 
     fn gather(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         let mut due = std::mem::replace(&mut self.agenda.ready, std::mem::take(&mut self.agenda.due));
-        // By topic, as requests want them; a partition that went idle and came back may stand here twice.
+        // Sorted by topic, as requests need it; a partition that went idle and became busy again may be listed twice.
         due.sort_unstable();
         due.dedup();
         for key in &due {
@@ -97,7 +97,7 @@ impl Producer {
                 work.queued = false;
             }
         }
-        // One batch a partition and request (P7): a partition's second batch goes into the next wave of requests.
+        // One batch per partition and request (P7): a partition's second batch goes into the next wave of requests.
         self.dispatcher.begin();
         for _ in 0..WINDOW {
             self.dispatcher.begin_wave();
@@ -114,7 +114,7 @@ impl Producer {
         self.agenda.due = due;
     }
 
-    /// What may be done next for a partition, if anything; backoff, leader and the broker's room are looked at later.
+    /// A partition's next step, if there is one; backoff, leader and the broker's room are checked later.
     fn next_step(&self, key: Key, now: Monotonic, wall: WallMs) -> Option<Step> {
         let (partition, sink) = (&self.topics[key], &self.sinks[self.topics[key.topic].sink]);
         let SinkSettings { acks, max_inflight, .. } = sink.settings;
@@ -134,7 +134,7 @@ impl Producer {
     ) {
         let partition = &self.topics[key];
         let Some(work) = partition.work.as_deref() else { return };
-        // Backoff has a timer; in the list of a busy broker already.
+        // A pause has a timer; a queued partition is in the list of a busy broker already.
         if work.queued || partition.window.backs_off(now) {
             return;
         }
@@ -163,7 +163,7 @@ impl Producer {
             if !self.split_oversized(key) {
                 return;
             }
-            // Without times it goes alone.
+            // A batch without timestamps is sent alone.
             if self.cut_without_time(key, now, wall) && self.next_step(key, now, wall) != Some(Step::Cut) {
                 return;
             }
@@ -171,7 +171,7 @@ impl Producer {
         let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
-        // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
+        // The rows left after others expired may be older than the batch was: then the batch is sent alone after all.
         let forgettable = |batch: &Batch| self.settings.rules.is_forgettable(batch.max_timestamp, wall.0);
         if matches!(step, Step::Cut) && !partition.window.is_empty() && partition.uncut().is_some_and(forgettable) {
             return;
@@ -181,7 +181,7 @@ impl Producer {
             return self.ask_metadata(key.topic, now);
         };
         let route = Route { node, patience: partition.patience };
-        // The leader has moved, or it is on the other channel.
+        // The leader has moved, or the partition has changed channels.
         if partition.window.is_under_way_but((node, route.patience > 0)) {
             return;
         }
@@ -192,7 +192,7 @@ impl Producer {
             if !self.may_stay(key) {
                 return self.wait_for_log_room(key);
             }
-            // Sent when the cut is on the disk.
+            // The batch is sent when its cut is durable.
             return self.cut_logged(key, wall, log);
         }
         let terms = RequestTerms { route, acks: sink.settings.acks, only: topic.shared.then_some(topic.sink) };
@@ -219,7 +219,7 @@ impl Producer {
         }
     }
 
-    /// The identity that the next batch of a partition is cut with.
+    /// The stamp of a partition's next batch.
     pub(super) fn stamp_of_next(&mut self, key: Key) -> Option<Stamp> {
         let topic = &mut self.topics[key.topic];
         let sink = &self.sinks[topic.sink];
@@ -228,8 +228,8 @@ impl Producer {
         partition.window.next_stamp(old, sink.identity, sink.settings.acks, self.settings.rules)
     }
 
-    /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
-    /// (P1, P3). `taken`: the cut that it has in the log. Its place in the queue.
+    /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are assigned now and not before
+    /// (P1, P3). `taken`: its cut in the log. Returns its place in the queue.
     pub(super) fn cut(&mut self, key: Key, wall: WallMs, taken: Option<TakenCut>) -> usize {
         let stamp = self.stamp_of_next(key);
         let topic = &mut self.topics[key.topic];
@@ -274,7 +274,7 @@ impl Producer {
         self.unknown(key, unknown);
     }
 
-    /// Gives back what an idle partition holds.
+    /// Gives back the state of an idle partition.
     pub(super) fn rest(&mut self, key: Key) {
         self.topics[key].rest(&mut self.memory.spare);
     }

@@ -1,15 +1,15 @@
-//! Where the rows of a batch belong when it is not their key that says so (`partitioner = "client"`): kept with the batch,
+//! Hashes that determine the partition of a batch's rows in place of their keys (`partitioner = "client"`): kept with the batch,
 //! since rows may wait for their partition, and may lose it when their topic is recreated with fewer.
 
-/// The hash of each row, by its first row in a row that has it.
+/// Hashes of rows, each with the first of the consecutive rows that have it.
 #[derive(Debug, Default)]
 pub(super) struct Hashes(Vec<(u32, u32)>);
 
-/// Bytes of one of them: what the memory account charges.
+/// Bytes of an element on the memory account.
 pub(super) const HASH_BYTES: usize = std::mem::size_of::<(u32, u32)>();
 
 impl Hashes {
-    /// Rows come in order, each of them or none.
+    /// Adds a row's hash; rows are added in order, all of them or none.
     pub(super) fn push(&mut self, row: u32, hash: u32) {
         if self.0.last().is_none_or(|(_, last)| *last != hash) {
             self.0.push((row, hash));
@@ -25,7 +25,7 @@ impl Hashes {
         self.0.capacity()
     }
 
-    /// Empty again; its memory stays.
+    /// Empties the list; its memory stays.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,8 +1,8 @@
 //! Rows, cuts and ends on their way to the log: rows are staged before they are placed or cut, a batch is cut through
-//! the log and sent when its cut is durable (S2), and ends are written before anything more is cut.
+//! the log and sent when its cut is durable (S2), and ends are written before the next cut.
 //!
-//! The log may take nothing for now. Then whatever it concerns stays as it is and is tried again in the next poll, which
-//! comes when the log's sync is over: no deadline asks for it.
+//! The log may take nothing for now. The affected rows, cuts or ends then stay unchanged and are retried in the next poll, which
+//! follows the end of the log's sync: it needs no deadline.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ use crate::runtime::seam::WallMs;
 /// The producer's rows, cuts and ends on their way to the log.
 #[derive(Debug, Default)]
 pub(super) struct Logging {
-    /// Some sink keeps rows in a log.
+    /// Whether some sink keeps rows in a log.
     pub(super) on: bool,
     /// See [`Producer::cut_no_more`].
     pub(super) cuts_no_more: bool,
@@ -30,32 +30,32 @@ pub(super) struct Logging {
     answers: Answers,
     /// The group of the rows that were written last.
     pub(super) wrote: u64,
-    /// Partitions with a cut of this group, which may not be sent before.
+    /// Partitions with a cut of this group, which may not be sent before the group is durable.
     unsynced: VecDeque<(u64, Key)>,
-    /// Partitions that found the log taking nothing.
+    /// Partitions for which the log took nothing.
     blocked: Vec<Key>,
-    /// All groups up to this one are on the disk.
+    /// The last durable group.
     pub(super) durable: u64,
-    /// A batch was not cut, as memory is short ([`Producer::may_stay`]).
+    /// Whether a batch was not cut, since memory is short ([`Producer::may_stay`]).
     pub(super) kept_back: bool,
-    /// A cut was taken in this wave.
+    /// Whether a cut was taken in this wave.
     pub(super) took: bool,
     pub(super) scratch: Scratch,
     pub(super) runs: Vec<RowRun>,
 }
 
-/// Answers that are due when what has been taken so far is on the disk.
+/// Tickets that are due once everything taken so far is durable.
 #[derive(Debug, Default)]
 struct Answers {
-    /// For rows that came since the last poll; for those that are being staged.
+    /// Tickets of rows that arrived since the last poll; `waiting`: of rows being staged.
     fresh: Tickets,
     waiting: Tickets,
-    /// Those that are due at a group.
+    /// Tickets that are due when a group is durable.
     stored: VecDeque<(u64, Tickets)>,
 }
 
 impl Answers {
-    /// Assigns the tickets of all that is being staged to this group and goes on with the newer ones. Returns whether
+    /// Assigns the tickets of all rows being staged to this group and continues with the newer ones. Returns whether
     /// there are none of those.
     fn staged(&mut self, group: u64, pool: &mut Pool) -> bool {
         if !self.waiting.is_empty() {
@@ -74,7 +74,7 @@ impl Logging {
 }
 
 impl Sink {
-    /// Whose rows a batch of this sink holds that takes such a row: one with a number, or a fresh one for `home`.
+    /// The kind of the batch of this sink that takes a row: one with a number, or a new one for `home`.
     /// `over`: memory has enough of them.
     pub(super) const fn kind(&self, number: Option<Number>, home: i32, over: bool) -> Kind {
         match (self.settings.keep, number) {
@@ -87,7 +87,7 @@ impl Sink {
 }
 
 impl Producer {
-    /// Notes an answer that is due when the rows taken so far are on the disk. The row in its batch then has no ticket.
+    /// Notes a ticket that is due when the rows taken so far are durable. The row in its batch then has no ticket.
     pub(super) fn answer_when_stored(&mut self, ticket: Option<Ticket>) -> Option<Ticket> {
         let fresh = &mut self.logging.answers.fresh;
         let before = extra(fresh);
@@ -96,7 +96,7 @@ impl Producer {
         None
     }
 
-    /// The beginning of a poll: what the log can be told and asked before anything is cut.
+    /// Begins a poll: writes and asks what the log has to take or answer before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
         if self.settings.rules.writes_ends_first() {
             self.flush_ended(log);
@@ -113,7 +113,7 @@ impl Producer {
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);
         }
-        // They are still marked as queued.
+        // The partitions are still marked as queued.
         self.agenda.ready.append(&mut self.logging.blocked);
     }
 
@@ -125,14 +125,14 @@ impl Producer {
         }
     }
 
-    /// Tells the log what has ended. `false`: it does not take all of it now.
+    /// Writes the ends to the log. `false`: it does not take all of them now.
     pub(super) fn flush_ended(&mut self, log: &mut dyn RowLog) -> bool {
         let Logging { ends, runs, .. } = &mut self.logging;
         ends.tell(runs, &mut self.memory.pool, log)
     }
 
-    /// Writes rows to the log that are not there yet, in the order in which they came. `false`: it does not take all of
-    /// them now (but for those that were left for later).
+    /// Writes rows to the log that are not there yet, in the order in which they arrived. `false`: it does not take all of
+    /// them now (except postponed ones).
     pub(super) fn stage(&mut self, log: &mut dyn RowLog) -> bool {
         self.stage_aside(log);
         loop {
@@ -143,7 +143,7 @@ impl Producer {
                 }
                 self.logging.unwritten.staging.pop_front();
             }
-            // All of it has been taken: the last of it with the rows that were written last. What is gathered now may be nothing,
+            // All of it has been taken: the last of it with the rows that were written last. The group gathered now may be empty,
             // and would not become durable by itself.
             let none = self.logging.answers.staged(self.logging.wrote, &mut self.memory.pool);
             if self.logging.unwritten.dirty.is_empty() && none {
@@ -173,7 +173,7 @@ impl Producer {
         Ok(())
     }
 
-    /// The queues in which rows of one place may wait: in memory, then behind each backlog.
+    /// The queues with rows of one place: in memory, then after each backlog.
     pub(super) fn queue_mut(&mut self, dirty: Dirty, which: usize) -> Option<&mut VecDeque<Batch>> {
         let topic = self.topics.get_mut(dirty.topic)?;
         let Ok(number) = usize::try_from(dirty.partition) else {
@@ -191,14 +191,14 @@ impl Producer {
     }
 
     fn stage_queue(&mut self, dirty: Dirty, queue: &mut VecDeque<Batch>, log: &mut dyn RowLog) -> Result<(), NotNow> {
-        // Rows that memory alone keeps, or that have come back from the log, say nothing of those before them.
+        // Rows in memory alone, or read back from the log, do not show whether those before them are staged.
         let fresh = |batch: &Batch| matches!(batch.in_log.kind, Kind::Fresh(_));
         let staged = |batch: &Batch| fresh(batch) && batch.in_log.is_staged(batch.count);
         let last = if dirty.anywhere { None } else { queue.iter().rposition(staged) };
         for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
             let Kind::Fresh(home) = batch.in_log.kind else { continue };
             if batch.is_closed() && !batch.in_log.is_staged(batch.count) {
-                // It was cut, and is taken back.
+                // The batch was cut, and is taken back.
                 self.save_rows(dirty.topic, home, batch, batch.in_log.numbers.rows(), log)?;
                 continue;
             }
@@ -218,7 +218,7 @@ impl Producer {
 
     /// The lane of a topic's partition, or of its rows without one.
     pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u64, NotNow> {
-        // Asked for each time: the log retires lanes that nothing lives in.
+        // The lane is looked up each time: the log retires lanes without live rows.
         let topic = &mut self.topics[topic];
         let sink = SinkId::of(topic.sink);
         let lane = log.lane(sink, &topic.name, home.max(UNPLACED), topic.incarnation(&self.cluster.id))?;

@@ -1,9 +1,9 @@
-//! What Kafka acknowledged and its log has lost: seen by the offset of an answer, by an answer about the log, and by
-//! where the log of a new leader ends; counted, and told.
+//! Acknowledged records that Kafka's log has lost: detected by the offset of an answer, by an answer about the log, and by
+//! the end of a new leader's log; counted, and reported.
 //!
-//! Offsets only grow: an answer 0 with a base offset below the offset that the log was known to go on at comes from a
-//! log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic recreated).
-//! What follows for the undone batches is the window's (`window/divergence.rs`).
+//! Offsets only grow: an answer 0 with a base offset below the known end of the log comes from a log that was cut back (an
+//! unclean election, a leader lost at `acks` 1) or from another log (a topic recreated).
+//! The window decides what happens to the undone batches (`window/divergence.rs`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,29 +20,29 @@ use crate::runtime::seam::Monotonic;
 /// A new leader that does not know its end yet is asked up to [`END_TRIES`] times, [`END_AGAIN`] apart.
 const END_TRIES: u8 = 20;
 const END_AGAIN: Duration = Duration::from_millis(500);
-/// An answer that has not come by then will not come.
+/// Time after which no answer is expected any more.
 const END_LOST: Duration = Duration::from_secs(300);
 
-/// A question about where a log ends.
+/// A question about the end of a log.
 #[derive(Clone, Debug)]
 pub(super) struct End {
     key: Key,
-    /// Its topic: keys are used again.
+    /// The topic's name, since keys are reused.
     name: Rc<str>,
     life: u32,
-    /// Where the log was known to go on.
+    /// The known end of the log.
     next: i64,
-    /// Who was asked, and under which epoch; -1: not known.
+    /// The leader asked, and its epoch; -1: not known.
     node: NodeId,
     leader_epoch: i32,
-    /// How many acknowledgements there were.
+    /// Number of acknowledgements when the question was asked.
     acked: u64,
     tries: u8,
     until: Monotonic,
 }
 
 impl Producer {
-    /// A batch was acknowledged at this offset: whether the log is the one that is known, and where it goes on.
+    /// Takes the offset of an acknowledged batch: whether the log is the known one, and where it ends now.
     pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64, node: NodeId, now: Monotonic) {
         let topic = &mut self.topics[entry.key.topic];
         let other = entry.life != topic.view.life;
@@ -53,7 +53,7 @@ impl Producer {
         let count = work.queue[place].count;
         work.queue[place].in_log.base_offset = base_offset;
         if other {
-            // From before the topic was found recreated: the old one's word or the new one's.
+            // The request precedes the recreation: the answer is the old topic's or the new one's.
             return partition.window.diverged(place);
         }
         if base_offset < 0 {
@@ -62,10 +62,10 @@ impl Producer {
         let before = partition.log_next;
         let behind = before.is_some_and(|next| base_offset < next);
         if behind && partition.window.is_apart() {
-            // Its log had it all the same, before the younger one.
+            // The log has the batch anyway, before the younger one.
             return;
         }
-        // The word of a leader that is deposed by now: its log is not the one that goes on.
+        // The answer of a leader that is deposed by now: its log is not the one that goes on.
         let deposed = leader_only
             && partition.leader.is_some_and(|leader| leader != node)
             && partition.leader_epoch.is_some_and(|epoch| entry.leader_epoch < epoch);
@@ -75,7 +75,7 @@ impl Producer {
         if behind && !deposed {
             self.lost(entry.key, Some(base_offset));
         } else if partition.acked.lacking && !deposed {
-            // Others' records have taken the offsets: one at least, or nothing would have shown.
+            // Other producers' records have taken the offsets: at least one record, or nothing would have shown.
             partition.acked.guessed += 1;
             self.lost_records(entry.key, 1);
         }
@@ -99,8 +99,8 @@ impl Producer {
         (acked.lacking, acked.ended) = (false, false);
     }
 
-    /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged.
-    /// Unless an earlier process may have got that acknowledgement, or the window stands apart: then a younger batch
+    /// Handles that none of the undone batches is there, and yet Kafka does not expect them: it lacks records that it had
+    /// acknowledged. Unless an earlier process may have got that acknowledgement, or the window is apart: then a younger batch
     /// may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
         let partition = &mut self.topics[key];
@@ -109,11 +109,11 @@ impl Producer {
         }
     }
 
-    /// The log lacks what it had acknowledged. `from`: all of it from this offset on; `None`: not known from where.
+    /// Handles a log that lacks acknowledged records. `from`: all of them from this offset on; `None`: not known from where.
     pub(super) fn lost(&mut self, key: Key, from: Option<i64>) {
         let partition = &mut self.topics[key];
         let acked = &mut partition.acked;
-        // One loss for each change of leaders, where epochs tell them apart.
+        // One loss for each change of leaders, if epochs distinguish them.
         let told = acked.counted_under.is_some() && acked.counted_under == partition.leader_epoch;
         let counted = told || acked.lacking || (acked.ended && from.is_none());
         acked.lacking = from.is_none() && !acked.ended && !told;
@@ -139,8 +139,8 @@ impl Producer {
         self.sinks[sink].stats.acknowledged_lost += 1;
     }
 
-    /// A leader's epoch begins at this offset: records that earlier leaders acknowledged from there on are not in its
-    /// log. Those acknowledged after the question count at the next one: by then they might have been leaders again.
+    /// Takes the offset at which a leader's epoch begins: records that earlier leaders acknowledged from there on are not in its
+    /// log. Those acknowledged after the question are left to the next question: the earlier leaders might have led again by then.
     fn epoch_begins(&mut self, end: &End, at: i64) {
         let partition = &mut self.topics[end.key];
         let earlier = |run: &Acknowledged| run.is_before(end.node, end.leader_epoch) && run.number <= end.acked;
@@ -176,7 +176,7 @@ impl Producer {
         self.tell(key.topic, |sink, topic| News::Lost { sink, topic, partition, records });
     }
 
-    /// So many rows may come to be there twice.
+    /// Counts and reports records that may be there twice.
     pub(super) fn unknown(&mut self, key: Key, records: u64) {
         if records > 0 {
             let (sink, partition) = (self.topics[key.topic].sink, key.partition);
@@ -185,8 +185,8 @@ impl Producer {
         }
     }
 
-    /// Another leader: where a leader's word was enough, its log may lack what the last one acknowledged. A partition
-    /// that has no more rows would never hear of it.
+    /// Asks a new leader for the end of its log: at `acks` 1, its log may lack records that the last leader acknowledged. A partition
+    /// without more rows would never notice.
     pub(super) fn ask_for_end(&mut self, key: Key, tries: u8, now: Monotonic) {
         let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
@@ -199,8 +199,8 @@ impl Producer {
         if self.sinks[sink].settings.acks != 1 || now.since(at) > LATELY {
             return;
         }
-        // The same broker's high watermark may be behind what it acknowledged, and it may have been a leader anew before
-        // metadata told of it.
+        // A broker's own high watermark may be lower than what it acknowledged, and the broker may have become leader again before
+        // metadata reported it.
         let acked = &mut self.topics[key].acked;
         if !(if leader_epoch < 0 { by != node } else { acked.has_before(node, leader_epoch) }) {
             return;
@@ -242,7 +242,7 @@ impl Producer {
         }));
     }
 
-    /// The answer to that. `false`: it was another question.
+    /// Takes the answer to that question. `false`: the token is another question's.
     pub(super) fn on_end(&mut self, token: u64, says: LogSays, now: Monotonic) -> bool {
         let Some(end) = self.questions.ends.remove(&token) else { return false };
         let ask_again = self.close(&end);
@@ -264,7 +264,7 @@ impl Producer {
         true
     }
 
-    /// Asks again what could not be answered.
+    /// Repeats the questions that could not be answered.
     pub(super) fn ask_for_ends_again(&mut self, now: Monotonic) {
         while let Some((_, end)) = self.questions.ends_again.pop_front_if(|(at, _)| *at <= now) {
             if self.is_still(&end) || (end.leader_epoch >= 0 && self.is_there(&end)) {
@@ -273,24 +273,24 @@ impl Producer {
         }
     }
 
-    /// Nothing was acknowledged since, which would have shown it.
+    /// Whether nothing was acknowledged since the question, which would have shown the loss.
     fn is_still(&self, end: &End) -> bool {
         if !self.is_there(end) {
             return false;
         }
         let partition = &self.topics[end.key];
-        // Another log may have come to the same offset.
+        // Another log may have reached the same offset.
         partition.log_next == Some(end.next) && partition.acked.count == end.acked
     }
 
-    /// It is the topic that was asked about.
+    /// Whether the topic is still the one that was asked about.
     fn is_there(&self, end: &End) -> bool {
         let topic = &self.topics[end.key.topic];
         let some = topic.partitions.len() > end.key.partition as usize;
         some && Rc::ptr_eq(&topic.name, &end.name) && topic.view.life == end.life
     }
 
-    /// The question is open no more. Whether something was acknowledged since that it should be asked again for.
+    /// Closes the question. Returns whether it must be repeated, since something was acknowledged meanwhile.
     fn close(&mut self, end: &End) -> bool {
         if !self.is_there(end) {
             return false;

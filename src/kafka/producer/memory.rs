@@ -1,4 +1,4 @@
-//! Memory of a producer: what is in use, what that may come to, and what is kept for later.
+//! Memory of a producer: the memory in use, its bounds, and unused buffers.
 
 use super::Settings;
 use super::partition::SpareWork;
@@ -12,9 +12,9 @@ pub(super) struct Memory {
     pub(super) pool: Pool,
     pub(super) ceilings: Ceilings,
     pub(super) codecs: Codecs,
-    /// State for partitions that get busy.
+    /// State for partitions that become busy.
     pub(super) spare: SpareWork,
-    /// A timer to look at what the pool keeps runs.
+    /// Whether a timer to check the pool's unused buffers is set.
     pub(super) watched: bool,
 }
 
@@ -27,7 +27,7 @@ impl Memory {
         Self { pool, ceilings, codecs, spare: SpareWork::default(), watched: false }
     }
 
-    /// Encoders and ceilings for other settings.
+    /// Updates encoders and ceilings to other settings.
     pub(super) fn change(&mut self, settings: &Settings) {
         self.pool.refund(self.codecs.memory());
         self.codecs = settings.codecs();
@@ -51,24 +51,24 @@ impl Memory {
         self.pool.used() + bytes <= self.ceilings.place
     }
 
-    /// Memory in use up to which rows are read back. `placed`: they have a partition, and leave memory by being sent. Others
+    /// Memory in use up to which rows are read back. `placed`: the rows have a partition, and leave memory by being sent. Others
     /// leave it by being placed, and so leave room for that.
     pub(super) const fn load_ceiling(&self, placed: bool) -> usize {
         if placed { self.ceilings.place } else { self.ceilings.load }
     }
 
-    /// Whether what is in use, and these bytes, may stay in memory until Kafka has them, for a sink within `spill_after` or one
-    /// with more: rows that come have room beside it, on their way to the log.
+    /// Whether the memory in use, and these bytes, may stay until Kafka has them, for a sink within `spill_after` or one
+    /// beyond it: new rows have room beside them, on their way to the log.
     pub(super) const fn may_stay(&self, bytes: usize, within: bool) -> bool {
         self.pool.used() + bytes <= if within { self.ceilings.stay } else { self.ceilings.stay_beyond }
     }
 
-    /// By how much more is in use than may stay.
+    /// The excess of the memory in use over the amount that may stay.
     pub(super) const fn beyond_stay(&self) -> usize {
         self.pool.used().saturating_sub(self.ceilings.stay)
     }
 
-    /// Whether these bytes fit into all the memory there is: asked for work that gives more back.
+    /// Whether these bytes fit into the memory as a whole: asked for work that frees more than it takes.
     pub(super) const fn fits(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.limit
     }
@@ -78,29 +78,29 @@ impl Memory {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ceilings {
     pub(super) limit: usize,
-    /// What the largest batch takes.
+    /// Memory of the largest batch.
     pub(super) batch: usize,
-    /// Memory in use up to which rows are taken, up to which those without a partition are read back, and up to which they
-    /// are placed: each a batch above the one before, if there is a log to read from.
+    /// Memory in use up to which rows are taken; `load`: up to which those without a partition are read back; `place`: up to which they
+    /// are placed. Each is a batch above the one before, if there is a log to read from.
     pub(super) append: usize,
     pub(super) load: usize,
     pub(super) place: usize,
-    /// The same for rows of a sink with a reserve.
+    /// Memory in use up to which rows of a sink with a reserve are taken.
     pub(super) reserve: usize,
-    /// Memory in use up to which rows of sinks with a log stay in memory: the largest record may be taken beside that. And the
-    /// same for sinks beyond their `spill_after`: each of the others has a batch, and a quarter is left for other sinks.
+    /// Memory in use up to which rows of sinks with a log stay in memory: the largest record may be taken beside that.
+    /// `stay_beyond`: the same for sinks beyond their `spill_after`: each of the others has a batch, and a quarter is left for other sinks.
     pub(super) stay: usize,
     pub(super) stay_beyond: usize,
-    /// For a sink that writes its rows to the log: memory beyond which they are there alone.
+    /// Maximum `spill_after` of a sink that writes its rows to the log.
     pub(super) spill_after_max: usize,
-    /// One sink, one topic: there is no other to leave a part to.
+    /// Whether there is only one sink with one topic: no other needs a share.
     pub(super) undivided: bool,
-    /// More than one sink: each has its part.
+    /// Whether there are several sinks: each has its share.
     pub(super) several: bool,
 }
 
 impl Settings {
-    /// The bound of the memory, and the part of it that rows leave to what gives memory back.
+    /// The bound of the memory, and the part of it that rows leave free for work that frees memory.
     #[must_use]
     pub fn buffer(&self) -> (usize, usize) {
         let ceilings = Ceilings::of(self, &self.codecs(), 0);
@@ -109,14 +109,14 @@ impl Settings {
 }
 
 impl Ceilings {
-    /// `limit_min`: the limit so far, which never sinks.
+    /// The ceilings for these settings. `limit_min`: the limit so far, which never decreases.
     pub(super) fn of(settings: &Settings, codecs: &Codecs, limit_min: usize) -> Self {
         let largest = settings.batch_capacity_max();
         let limit = settings.buffer_bytes.max(settings.buffer_bytes_min_with(codecs)).max(limit_min);
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
         let reserve = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
         let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
-        // One batch while all else is full: what that holds may give its memory back only then.
+        // One batch fits while everything else is full: the others may free their memory only then.
         let place = reserve - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
         let batch = largest + BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
@@ -132,14 +132,14 @@ impl Ceilings {
             reserve,
             stay,
             stay_beyond: (append / 4 * 3).min(append - logged * batch),
-            // What is over is in the log alone before memory is full; the encoders have theirs.
+            // Rows beyond it are in the log alone before memory is full; the encoders' memory is set aside.
             spill_after_max: append.saturating_sub(codecs.memory()) / (2 * logged.max(1)),
             undivided: matches!(*others, [only] if only.fixed_topic),
             several: others.len() > 1,
         }
     }
 
-    /// A sink's settings within them.
+    /// A sink's settings, limited to the ceilings.
     pub(super) fn of_sink(&self, sink: &SinkSettings) -> SinkSettings {
         SinkSettings { spill_after: sink.spill_after.min(self.spill_after_max), ..sink.clone() }
     }

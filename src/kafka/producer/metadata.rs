@@ -1,4 +1,4 @@
-//! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
+//! Results of the wire client for the producer: topics and their leaders, producer ids, whether Kafka is reachable.
 
 use super::Producer;
 use super::batch::Batch;
@@ -11,7 +11,7 @@ use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Fresh metadata. Topics of which the producer knows nothing are ignored.
+    /// Takes fresh metadata. Topics unknown to the producer are ignored.
     pub fn on_metadata(&mut self, topics: &[TopicMetadata], now: Monotonic) {
         for metadata in topics {
             for sink in 0..self.sinks.len() {
@@ -33,12 +33,12 @@ impl Producer {
                 }
             }
         }
-        // One that is missing, and wanted no more, is still missing.
+        // A missing topic that is wanted no more stays missing.
         let is_there = metadata.error == 0 && !metadata.leaders.is_empty();
         let topic = &mut self.topics[index];
         topic.view.answered();
         if topic.wants_metadata() {
-            // Not there, or not all of it: asked again, but not at once.
+            // The topic is missing or incomplete: metadata is requested again, but not at once.
             let bounds = (self.settings.backoff_min, self.settings.backoff_max);
             let (until, attempts) = topic.view.retry_at(bounds, 0.8 + 0.4 * self.rng.f64(), now);
             let code = metadata.error;
@@ -51,7 +51,7 @@ impl Producer {
         }
     }
 
-    /// Kafka has no such topic: whether that has been so for as long as the sink waits.
+    /// Notes that Kafka has no such topic. Returns whether that has lasted for the sink's timeout.
     fn is_unknown_for_long(&mut self, index: u32, now: Monotonic) -> bool {
         let topic = &mut self.topics[index];
         let timeout = self.sinks[topic.sink].settings.unknown_topic_timeout;
@@ -80,10 +80,10 @@ impl Producer {
         self.may_place(index);
     }
 
-    /// Notes the leaders; partitions beyond the list have none. `epochs`: theirs, where they are told.
+    /// Notes the leaders; partitions beyond the list have none. `epochs`: their epochs, where reported.
     pub(super) fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
         let topic = &mut self.topics[index];
-        // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
+        // With acks=1 a new leader may not know the producer, and would take any of its batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;
         let more = leaders.len().saturating_sub(topic.partitions.len());
         topic.with_partitions(leaders.len());
@@ -103,7 +103,7 @@ impl Producer {
                 self.dispatcher.slow_partitions -= u64::from(was_slow);
                 let partition = &mut self.topics[key];
                 if partition.work.is_some() {
-                    // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
+                    // A fault of the old leader need not affect this one; nor does the partition wait its turn there.
                     partition.window.end_pause();
                     self.make_ready(key);
                     if let Some(old) = old {
@@ -115,15 +115,15 @@ impl Producer {
         }
     }
 
-    /// Kafka takes nothing for this topic: rows that no partition has yet are refused. Rows in partitions hear it from
+    /// Handles that Kafka takes nothing for this topic: rows without a partition are refused. Rows in partitions get the error from
     /// their leader.
     fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
         self.refuse_topic(index, code, now);
         self.refuse_unplaced(index);
     }
 
-    /// Refuses rows without a partition that are in memory, if their topic takes none. What is not in the log yet goes there
-    /// first: its answer says so, and its dead letter must outlive a crash. It hears it from the next metadata.
+    /// Refuses rows without a partition that are in memory, if their topic takes none. Rows that are not in the log yet go there
+    /// first: they are acknowledged on that, and their dead letter must outlive a crash. The next metadata refuses them.
     pub(super) fn refuse_unplaced(&mut self, index: u32) {
         let Some(code) = self.topics[index].view.refuses() else { return };
         let is_staged = |batch: &mut Batch| batch.in_log.is_staged(batch.count);
@@ -132,7 +132,7 @@ impl Producer {
         }
     }
 
-    /// New rows are refused at the door for a while; then one may try again.
+    /// Refuses a topic's new rows for a while; then one may try again.
     pub(super) fn refuse_topic(&mut self, index: u32, code: i16, now: Monotonic) {
         let topic = &mut self.topics[index];
         let is_new = topic.view.refuse(code, now.after(self.settings.forbidden_for));
@@ -142,7 +142,7 @@ impl Producer {
         }
     }
 
-    /// A producer id that was asked for. Partitions that already work under an older one go on with it.
+    /// Takes a requested producer id. Partitions that already use an older one continue with it.
     pub fn on_producer_id(&mut self, token: u64, id: i64, epoch: i16) {
         let Some(index) = usize::try_from(token).ok().filter(|index| *index < self.sinks.len()) else { return };
         let sink = &mut self.sinks[index];
@@ -154,8 +154,8 @@ impl Producer {
         self.wake(|topic| topic.sink == index);
     }
 
-    /// A connection to Kafka stands, or none does any more. While none does, nothing is cut and no request is made: batches grow, and
-    /// what is in them may make room.
+    /// Sets whether any connection to Kafka is established. While none is, nothing is cut and no request is made: batches grow, and
+    /// their rows may make room.
     pub fn on_reachable(&mut self, reachable: bool) {
         self.cluster.reachable = reachable;
         if reachable {

@@ -12,12 +12,12 @@
 //!           ─▶ its tickets come out of `drain_completions`
 //! ```
 //!
-//! Rows of a sink with a disk buffer go by way of the log: staged before they are placed or cut, cut there before
-//! they are sent (`logging`), let go of and read back where memory is short (`refill`, `backlog`), taken over by the
+//! Rows of a sink with a disk buffer go through the log: staged before they are placed or cut, cut there before
+//! they are sent (`logging`), removed from memory and read back where memory is short (`refill`, `backlog`), taken over by the
 //! next process (`restore`).
 //!
-//! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
-//! used again, and idle partitions hold none of them.
+//! No row causes an allocation in the steady state: buffers, ticket lists and the state of busy partitions are
+//! reused, and idle partitions hold none of them.
 
 mod acked;
 mod answer;
@@ -118,37 +118,37 @@ use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Batches of one partition that may be in flight: as many as Kafka keeps in order.
+/// Maximum number of batches of one partition in flight: as many as Kafka keeps in order.
 pub const IN_FLIGHT_MAX: usize = window::WINDOW;
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Larger than `record_bytes_max`.
+    /// The row is larger than `record_bytes_max`.
     TooLarge,
     /// Kafka has no topics of this name.
     TopicInvalid,
-    /// Kafka has had no such topic for longer than the sink waits for it.
+    /// The topic has not existed for longer than the sink waits for it.
     TopicUnknown,
-    /// Kafka said that we may not write there.
+    /// Kafka forbids writing to the topic.
     TopicForbidden,
-    /// One topic more than `topics_max`, or partitions beyond [`crate::limits::PARTITIONS_OF_CLUSTER_MAX`].
+    /// The topic exceeds `topics_max`, or its partitions exceed [`crate::limits::PARTITIONS_OF_CLUSTER_MAX`].
     TooManyTopics,
 }
 
-/// What the producer needs from the wire client. Each is asked for once, and again only after a long time without a
+/// Requests of the producer to the wire client. Each is made once, and again only after a long time without a
 /// result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Metadata of a topic: [`Producer::on_metadata`].
     Metadata(Rc<str>),
-    /// No more metadata of this topic: nothing goes there any more.
+    /// No more metadata of this topic: no rows go there any more.
     Forget(Rc<str>),
     /// A producer id, under this token: [`Producer::on_producer_id`].
     ProducerId(u64),
-    /// Fresh metadata of the topics already asked for: some leader is not where it was.
+    /// Fresh metadata of the topics already requested: some leader has moved.
     Refresh,
-    /// What a partition's log has: [`Producer::on_asked`]. Until the answer nothing of this partition is sent.
+    /// A question to a partition's log: [`Producer::on_asked`]. Until the answer nothing of this partition is sent.
     Ask(Question),
 }
 
@@ -164,28 +164,28 @@ struct Key {
 struct Sink {
     settings: SinkSettings,
     stats: SinkStats,
-    /// Memory of its batches; and of those of them that waited for room in the log, or behind rows that the log alone has,
-    /// when that last counted.
+    /// Memory of the sink's batches; `waiting`: memory of those that waited for room in the log, or after rows in the log alone,
+    /// when last counted.
     memory: usize,
     waiting: usize,
-    /// Memory of the tickets of its rows that are on the disk alone.
+    /// Memory of the tickets of the sink's rows that are on disk alone.
     owed: usize,
     pacer: Pacer,
     /// Partitions that have loaded cuts though memory had no room for them, one for each leader.
     beyond: Vec<Permit>,
-    /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
+    /// The producer id for new batches (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
-    /// A timer to drop what is too old runs.
+    /// Whether a timer to drop expired rows is set.
     swept: bool,
-    /// While the machine is short of memory: what it may hold.
+    /// The sink's memory limit while the machine is short of memory.
     shed_above: Option<usize>,
     topics: HashMap<Rc<str>, u32, RandomState>,
     /// The topic of the last row: a sink with a fixed topic never hashes.
     last: u32,
-    /// Batches that linger, in the order in which their linger ends.
+    /// Lingering batches, in the order in which their linger ends.
     lingering: VecDeque<(Monotonic, Key)>,
-    /// Where [`Sinks`] has listed it.
+    /// The lists of [`Sinks`] that the sink is on.
     listed: u8,
 }
 
@@ -215,7 +215,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
-    /// The machine is short of memory.
+    /// Whether the machine is short of memory.
     is_short: bool,
     sinks: Sinks,
     topics: Topics,
@@ -228,17 +228,17 @@ pub struct Producer {
     /// Rows, cuts and ends on their way to the log.
     logging: Logging,
     loader: Loader,
-    /// Batches that Kafka refused for good and their sinks keep.
+    /// Permanently refused batches of sinks that keep them.
     rejected: RejectedBatches,
-    /// Some sink takes no more than its share of what drains.
+    /// Whether some sink takes no more than its share of what drains.
     paces: bool,
-    /// The wall clock of the last poll.
+    /// The wall-clock time of the last poll.
     wall: WallMs,
     rng: fastrand::Rng,
 }
 
 impl Producer {
-    /// A producer without rows.
+    /// Creates a producer without rows.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let memory = Memory::new(&settings);
@@ -264,7 +264,7 @@ impl Producer {
         }
     }
 
-    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due. `partition`: where it stands, if it does.
+    /// Ends a batch: its rows leave the ledger's "buffered", its tickets are due. `partition`: the partition, if it has one.
     fn end(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, outcome: Outcome) {
         let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
@@ -288,12 +288,12 @@ impl Producer {
         self.outbox.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }
 
-    /// Answers that are due, batch by batch in the order in which Kafka settled them.
+    /// Drains the due acknowledgements, batch by batch in the order in which Kafka settled them.
     pub fn drain_completions(&mut self, mut f: impl FnMut(Run, Outcome)) {
         self.drain_landed(|run, outcome, _| f(run, outcome));
     }
 
-    /// What the wire client should get for the producer.
+    /// Drains the producer's requests to the wire client.
     pub fn drain_wants(&mut self, mut f: impl FnMut(Want)) {
         self.outbox.wants.drain(..).for_each(&mut f);
         if std::mem::take(&mut self.outbox.refresh) {
@@ -321,37 +321,37 @@ impl Producer {
         self.memory.pool.used()
     }
 
-    /// The bound of that memory: `buffer_bytes`, or the least that the sinks need if that is more.
+    /// The bound of that memory: `buffer_bytes`, or the sinks' minimum if that is more.
     #[must_use]
     pub const fn buffer_bytes_max(&self) -> usize {
         self.memory.ceilings.limit
     }
 
-    /// The part of it that rows leave to what gives memory back.
+    /// The part of that bound that rows leave free for work that frees memory.
     #[must_use]
     pub const fn buffer_bytes_reserved(&self) -> usize {
         self.memory.ceilings.limit - self.memory.ceilings.append
     }
 
-    /// Memory kept for later.
+    /// Memory of unused buffers.
     #[must_use]
     pub const fn unused_bytes(&self) -> usize {
         self.memory.pool.unused_bytes()
     }
 
-    /// Memory in use and memory kept for later: never above [`Self::buffer_bytes_max`].
+    /// Memory in use and of unused buffers: never above [`Self::buffer_bytes_max`].
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         self.memory.pool.total()
     }
 
-    /// Requests without an answer.
+    /// Unanswered requests.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
         self.dispatcher.in_flight()
     }
 
-    /// Topics that are held for a sink.
+    /// The number of topics held for a sink.
     ///
     /// # Panics
     /// If there is no such sink.
@@ -360,7 +360,7 @@ impl Producer {
         self.sinks[usize::from(sink.0)].topics.len()
     }
 
-    /// The same, each with its partitions (0: not known) and the memory of its records in bytes.
+    /// The topics held for a sink, each with its number of partitions (0: not known) and the memory of its records in bytes.
     ///
     /// # Panics
     /// If there is no such sink.
@@ -376,7 +376,7 @@ impl Producer {
     }
 }
 
-/// Whether a refusal of a batch is about its topic: then the topic counts as refused for a while.
+/// Whether a batch's refusal is about its topic: then the topic counts as refused for a while.
 const fn is_about_topic(code: i16) -> bool {
     matches!(code, FORBIDDEN | INVALID_TOPIC)
 }

@@ -1,4 +1,4 @@
-//! What an operator wants to be told of topics, once when it begins. Rare: nothing here is on the way of a row.
+//! News of topics for the operator, once when a condition begins. Rare: not on the path of a row.
 
 use std::rc::Rc;
 
@@ -6,10 +6,10 @@ use super::Producer;
 use crate::kafka::types::SinkId;
 use crate::limits::NEWS_MAX;
 
-/// Metadata errors in a row before a topic is called unknown: one that is made when it is asked for takes a moment.
+/// Consecutive metadata errors before a topic is reported unknown: creation on request takes a moment.
 pub(super) const UNKNOWN_AFTER: u32 = 3;
 
-/// Something about a topic of a sink.
+/// News about a topic of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Kafka has not known the topic (or has no leader for it) several times in a row; rows wait.
@@ -30,7 +30,7 @@ pub enum News {
         /// Kafka's error code.
         code: i16,
     },
-    /// A topic that was unknown is there.
+    /// A topic that was unknown exists now.
     Known {
         /// The topic's sink.
         sink: SinkId,
@@ -59,7 +59,7 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
-    /// The sink goes to another cluster than before, or than when an earlier process wrote its rows down.
+    /// The sink goes to another cluster than before, or than when an earlier process wrote its rows to the log.
     OtherCluster {
         /// The sink.
         sink: SinkId,
@@ -67,10 +67,10 @@ pub enum News {
         topic: Rc<str>,
         /// The id of the cluster before.
         from: Rc<str>,
-        /// The id of this one.
+        /// The id of the new cluster.
         to: Rc<str>,
     },
-    /// A partition lacks what it had acknowledged.
+    /// A partition lacks records that it had acknowledged.
     Lost {
         /// The topic's sink.
         sink: SinkId,
@@ -78,18 +78,18 @@ pub enum News {
         topic: Rc<str>,
         /// The partition.
         partition: u32,
-        /// The records that are lost at least; 0: not known yet.
+        /// The minimum number of lost records; 0: not known yet.
         records: u64,
     },
     /// Brokers end the connection on requests of this size.
     TooLarge {
-        /// Its sink, or that of one of its batches.
+        /// The sink of the request, or of one of its batches.
         sink: SinkId,
-        /// The topic of that.
+        /// The topic of that batch.
         topic: Rc<str>,
         /// Bytes of the batches in the request.
         bytes: usize,
-        /// Whether requests are smaller from now on: it was more than one record.
+        /// Whether requests are smaller from now on: this one had more than one record.
         can_be_smaller: bool,
     },
     /// Rows were sent again although Kafka may have them.
@@ -106,7 +106,7 @@ pub enum News {
 }
 
 impl News {
-    /// The sink.
+    /// The sink of the news.
     pub const fn sink_mut(&mut self) -> &mut SinkId {
         match self {
             Self::Unknown { sink, .. }
@@ -123,12 +123,12 @@ impl News {
 }
 
 impl Producer {
-    /// News since the last time.
+    /// Drains the news.
     pub fn drain_news(&mut self, f: impl FnMut(News)) {
         self.outbox.news.drain(..).for_each(f);
     }
 
-    /// Notes something about a topic.
+    /// Adds news about a topic.
     pub(super) fn tell(&mut self, topic: u32, news: impl FnOnce(SinkId, Rc<str>) -> News) {
         if self.outbox.news.len() < NEWS_MAX {
             let topic = &self.topics[topic];

@@ -1,4 +1,4 @@
-//! The numbers that rows of a batch have in the log: runs of a lane, by the first row of the batch that has them. Rows
+//! The numbers of a batch's rows in the log: runs of a lane, by the first row of the batch that has them. Rows
 //! that are not in the log have none.
 
 use super::row_log::RowRun;
@@ -19,7 +19,7 @@ struct Span {
     first: u64,
 }
 
-/// Bytes of a span: what the memory account charges.
+/// Bytes of a span on the memory account.
 pub(super) const NUMBER_BYTES: usize = std::mem::size_of::<Span>();
 
 /// The numbers of a batch's rows.
@@ -29,12 +29,12 @@ pub(super) struct Numbers(Vec<Span>);
 impl Numbers {
     pub(super) const EMPTY: Self = Self(Vec::new());
 
-    /// Rows come in order.
+    /// Adds the number of a row; rows are added in order.
     pub(super) fn push(&mut self, row: u32, Number { lane, number }: Number) {
         self.add(row, lane, number, 1);
     }
 
-    /// The same for several.
+    /// Adds the consecutive numbers of several rows.
     pub(super) fn add(&mut self, row: u32, lane: u64, first: u64, count: u32) {
         if let Some(last) = self.0.last_mut()
             && (last.lane, last.row + last.count, last.first + u64::from(last.count)) == (lane, row, first)
@@ -54,12 +54,12 @@ impl Numbers {
         (within < span.count).then(|| Number { lane: span.lane, number: span.first + u64::from(within) })
     }
 
-    /// Lanes and runs of all of them.
+    /// Lanes and runs of all numbers.
     pub(super) fn runs(&self) -> impl Iterator<Item = (u64, RowRun)> + '_ {
         self.0.iter().map(|span| (span.lane, RowRun { first: span.first, count: u64::from(span.count) }))
     }
 
-    /// Up to which row they go.
+    /// One past the last row with a number.
     pub(super) fn rows(&self) -> u32 {
         self.0.last().map_or(0, |span| span.row + span.count)
     }
@@ -68,7 +68,7 @@ impl Numbers {
         self.0.is_empty()
     }
 
-    /// The runs from a place on, as far as they are of one lane: the lane and where the next one's begin.
+    /// The runs of one lane from a place on; returns that lane and the place where the next lane's begin.
     pub(super) fn runs_from(&self, place: usize, runs: &mut Vec<RowRun>) -> Option<(u64, usize)> {
         runs.clear();
         let lane = self.0.get(place)?.lane;
@@ -88,7 +88,7 @@ impl Numbers {
         self.0.capacity()
     }
 
-    /// Empty again; its memory stays.
+    /// Empties the list; its memory stays.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,29 +1,29 @@
 //! Requests that are larger than a broker takes (`socket.request.max.bytes`): it ends the connection at their first bytes, without
-//! a word. Where it does so several times in a row with the same batch before it, requests are made smaller: half as large if
-//! several batches share one, and a batch that has one to itself is split as for MESSAGE_TOO_LARGE. What follows gathers no more
-//! than that, until the process ends.
+//! an answer. If it does so several times in a row with the same batch in its oldest unanswered request, requests are made smaller:
+//! half as large if several batches share one; a batch that has one to itself is split as for MESSAGE_TOO_LARGE. Later batches
+//! gather no more than that, until the process ends.
 //!
-//! It is a guess, so nothing is given up for it: a record that has a request to itself is sent again and again.
+//! The cause is a guess, so no record is given up for it: one that has a request to itself is sent again and again.
 
 use super::batch::Batch;
 use super::dispatch::Request;
 use super::news::News;
 use super::{Key, Producer};
 
-/// Ends in a row after which a request is taken to be too large.
+/// Consecutive ends of the connection after which a request is considered too large.
 const HUNG_UP_MAX: u8 = 3;
 
-/// No broker refuses so little: requests and batches are made no smaller than this, in bytes.
+/// Minimum size of requests and batches, in bytes; no broker refuses requests this small.
 const BYTES_MIN: usize = 4096;
 
 impl Producer {
-    /// A broker has ended the connection with this request before it: [`Producer::on_failed`] follows.
+    /// Notes that a broker ended the connection while this was its oldest unanswered request: [`Producer::on_failed`] follows.
     pub fn on_hung_up(&mut self, id: u64) {
         self.dispatcher.hung_up(id);
     }
 
     /// Whether the only batch of a request must be split, since brokers do not take it. Requests of several are smaller from
-    /// now on, and so are batches to come.
+    /// now on, and so are later batches.
     pub(super) fn is_too_large(&mut self, request: &Request) -> bool {
         let (mut bytes, mut plain_len, mut count, mut most) = (0, 0, 0, 0);
         for entry in &request.entries {
@@ -36,7 +36,7 @@ impl Producer {
             return false;
         };
         let (is_alone, can_be_smaller) = (request.entries.len() == 1, count > 1);
-        // Of a single record that is told once.
+        // For a single record this is reported once.
         if !can_be_smaller && most > HUNG_UP_MAX {
             return false;
         }
@@ -57,8 +57,7 @@ impl Producer {
         is_alone && can_be_smaller
     }
 
-    /// Splits what would be cut next of a partition, gathered before it was known that brokers do not take as much. `false`: what
-    /// is undone goes first.
+    /// Splits a partition's next batch if it was gathered before the brokers' limit was known. `false`: undone batches go first.
     pub(super) fn split_oversized(&mut self, key: Key) -> bool {
         let most = self.cluster.batch_bytes_max;
         let is_oversized = |batch: &Batch| batch.plain_len > most && batch.count > 1;
@@ -66,7 +65,7 @@ impl Producer {
             if !self.topics[key].window.is_empty() {
                 return false;
             }
-            // Where memory is short it is cut as it is, and split when it is refused.
+            // While memory is short the batch is cut unchanged, and split when it is refused.
             let fits = self.topics[key].uncut().is_some_and(|batch| self.can_split(batch));
             if !fits || !self.split(key) {
                 return true;

@@ -1,4 +1,4 @@
-//! Whose answers wait for rows that the log alone has: on the account of the pool, and bounded.
+//! Pending tickets of rows that are in the log alone: charged to the pool, and bounded.
 
 use std::collections::VecDeque;
 
@@ -24,10 +24,10 @@ impl Span {
     }
 }
 
-/// Bytes that a span is charged with: its list may have room for twice as many.
+/// Bytes charged for a span: its list may have room for twice as many.
 pub(super) const OWED_BYTES: usize = 2 * std::mem::size_of::<Span>();
 
-/// Spans that a list has room for before it is worth making it smaller.
+/// Capacity, in spans, up to which a list is not shrunk.
 const KEPT: usize = 64;
 
 /// The tickets of rows of one lane, by number.
@@ -35,12 +35,12 @@ const KEPT: usize = 64;
 pub(super) struct Owed(VecDeque<Span>);
 
 impl Owed {
-    /// What it is charged with.
+    /// Bytes charged for the list.
     pub(super) fn memory(&self) -> usize {
         self.0.len() * OWED_BYTES
     }
 
-    /// Adds a row behind all others.
+    /// Adds a row after all others.
     pub(super) fn push(&mut self, number: u64, ticket: Ticket) {
         match self.0.back_mut() {
             Some(last) if last.takes(number, ticket) => last.run.count += 1,
@@ -64,14 +64,14 @@ impl Owed {
         Some(ticket)
     }
 
-    /// Takes out those of rows before this number.
+    /// Takes out the tickets of rows before this number.
     pub(super) fn take_before(&mut self, number: u64, tickets: &mut Tickets) {
         while let Some(first) = self.0.front().map(|first| first.number).filter(|first| *first < number) {
             tickets.push(self.take(first));
         }
     }
 
-    /// Takes out those of a run of rows.
+    /// Takes out the tickets of a run of rows.
     pub(super) fn take_run(&mut self, run: RowRun, tickets: &mut Tickets) {
         let mut rest = Self::default();
         while let Some(number) = self.0.front().map(|first| first.number) {
@@ -94,7 +94,7 @@ impl Owed {
 }
 
 impl Producer {
-    /// Notes that what a topic's rows on the disk alone are owed has changed its size.
+    /// Notes that the pending tickets of a topic's rows on disk alone changed their size.
     pub(super) fn owed_resized(&mut self, topic: u32, before: usize, after: usize) {
         let topic = &mut self.topics[topic];
         let sink = &mut self.sinks[topic.sink];

@@ -1,5 +1,5 @@
-//! While a backlog on the disk drains, a sink takes half of what drained lately: publishers that send flat out would keep
-//! it from ever getting smaller. Where nothing drains there is nothing to wait for, and rows go to the disk.
+//! While a backlog on disk drains, a sink takes half of its recent drain rate: publishers at full speed would otherwise keep
+//! it from shrinking. If nothing drains, waiting is useless, and rows go to the disk.
 
 use super::timers::Timer;
 use super::{Keep, Producer};
@@ -7,12 +7,12 @@ use crate::kafka::types::SinkId;
 use crate::limits::{PACE_FLOOR_ROWS, PACE_LOOK, PACE_LOOKS, PACED_BACKLOG_ROWS};
 use crate::runtime::seam::Monotonic;
 
-/// What a sink may take.
+/// A sink's current limit.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    /// [`super::SinkStats::appended`] up to which nobody waits; `u64::MAX`: it does not pace.
+    /// [`super::SinkStats::appended`] up to which rows are taken; `u64::MAX`: the sink is not paced.
     to: u64,
-    /// Rows that had left by the last look, and how many did before each of the last ones.
+    /// Rows that had left by the last sample; `drained`: rows that left in each of the last samples.
     left: u64,
     drained: [u64; PACE_LOOKS],
     looks: usize,
@@ -32,7 +32,7 @@ impl Pacer {
         self.to != u64::MAX
     }
 
-    /// A look at what has left and been taken, one for each [`PACE_LOOK`]. `backlog`: rows that are on the disk alone.
+    /// Samples the rows that have left and were taken, once per [`PACE_LOOK`]. `backlog`: rows that are on disk alone.
     fn look(&mut self, left: u64, appended: u64, backlog: u64) {
         self.drained[self.looks % PACE_LOOKS] = left.saturating_sub(std::mem::replace(&mut self.left, left));
         self.looks += 1;
@@ -44,7 +44,7 @@ impl Pacer {
 }
 
 impl Producer {
-    /// Looks at what sinks with a disk have drained. Once for each [`PACE_LOOK`], not for a row.
+    /// Samples the drain of sinks with a disk. Once per [`PACE_LOOK`], not per row.
     pub(super) fn pace(&mut self, now: Monotonic) {
         if now < self.agenda.pace_at {
             return;
@@ -56,7 +56,7 @@ impl Producer {
             if sink.settings.keep == Keep::Memory {
                 continue;
             }
-            // What is too old, or makes room, goes without Kafka.
+            // Rows that expire, or make room, leave without Kafka.
             let left = sink.stats.delivered + sink.stats.refused + sink.stats.handed_over;
             let backlog = self.spilled_rows(SinkId::of(index));
             let sink = &mut self.sinks[index];
@@ -66,7 +66,7 @@ impl Producer {
                 self.agenda.timers.set(self.agenda.pace_at, Timer::Sink(index));
             }
             if was_pacing {
-                // Who waits for it is asked again.
+                // Waiting rows are tried again.
                 self.memory.pool.refund(0);
             }
         }

@@ -1,8 +1,8 @@
-//! Kafka works at one request of a connection at a time, and with acks=all that includes waiting for followers: a
-//! partition with a frozen follower would keep all others of that broker waiting. So the first channel asks for
-//! little patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with
-//! more, until a batch of it is answered at once again. Partitions with a replica on the same follower go with it;
-//! otherwise each of them would keep a request of the first channel waiting in its turn.
+//! Kafka handles one request of a connection at a time, and with acks=all that includes waiting for followers: a
+//! partition with a frozen follower would delay all others of that broker. So the first channel asks for
+//! little patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice moves to the second channel, with
+//! more, until a batch of it is answered at once again. Partitions with a replica on the same follower move with it;
+//! otherwise each of them would delay a request of the first channel in its turn.
 //!
 //! Patience of a partition: 0 is the first channel; 1 the second with `acks_timeout`; each further one doubles that.
 
@@ -14,16 +14,16 @@ use crate::kafka::types::{NodeId, ProduceResult};
 /// 500 ms, 1 s, 2 s: later requests wait as long, so no more.
 const PATIENCE_MAX: u8 = 3;
 
-/// Batches taken on the second channel, none of them soon, after which a partition tries the first one.
+/// Batches taken on the second channel, none of them quickly, after which a partition tries the first one.
 const TRIED_AFTER: u8 = 64;
 
 /// All in-sync replicas.
 const ACKS_ALL: i16 = -1;
 
 impl Producer {
-    /// A batch was answered 7: its partition gets more patience, once for all that was asked with this one. On the first
-    /// channel only a batch that is late for the second time tells: a follower may pause, and the second channel is no place for
-    /// who need not be there.
+    /// Gives the partition of a batch that was answered 7 more patience, once for all requests made with this one. On the first
+    /// channel only the second late batch in a row counts: a follower may pause briefly, and partitions should not use the second
+    /// channel without need.
     pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
         let partition = &mut self.topics[entry.key];
         if asked_with == 0 && !entry.again {
@@ -36,9 +36,9 @@ impl Producer {
         }
     }
 
-    /// Suspects the followers of a partition that was answered 7 again on the first channel, except those that other
-    /// partitions of the same request were in time with: partitions with a replica on all suspects need patience as well.
-    /// A wrong suspicion costs little: those partitions take the other connection until their next batch is answered.
+    /// Suspects the followers of a partition that was answered 7 again on the first channel, except those of other
+    /// partitions of the same request that were in time: partitions with a replica on all suspects need patience as well.
+    /// A wrong suspicion costs little: those partitions use the other connection until their next batch is answered.
     pub(super) fn suspect_followers(&mut self, request: &Request, results: &[ProduceResult]) {
         let code = |this: &Self, i, entry| this.result(i, entry, results).map(|result| result.error);
         let mut in_time: Vec<NodeId> = Vec::new();
@@ -78,9 +78,9 @@ impl Producer {
         }
     }
 
-    /// A batch was answered 0. Only its first sending shows how long followers take: a repeated one has been with
-    /// them since. A partition that was answered within the first channel's patience goes back there; now and then so
-    /// does one that was not, as other partitions in its requests may be the slow ones.
+    /// Takes an answer 0. Only the first sending of a batch shows how long followers take: when it is repeated, they have it
+    /// already. A partition that was answered within the first channel's patience returns there; periodically so
+    /// does one that was not, since other partitions in its requests may be the slow ones.
     pub(super) fn taken(&mut self, entry: Entry, asked_with: u8, in_time: bool) {
         let partition = &mut self.topics[entry.key];
         if entry.again || asked_with == 0 || partition.patience != asked_with {

@@ -1,28 +1,27 @@
-//! Rows and cuts of an earlier process that are read back beyond what memory should hold: of one partition for each leader.
+//! Rows and cuts of an earlier process that are read back beyond the memory limit: of one partition for each leader.
 
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
-/// A partition has read rows or loaded cuts though memory had no room for them.
+/// The permit of a partition that has read rows or loaded cuts though memory had no room for them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Permit {
     leader: NodeId,
     key: Key,
-    /// The last batch that was read under it; 0: none yet.
+    /// The last batch read under the permit; 0: none yet.
     last: u64,
-    /// Its batches up to that, and undone ones of an earlier process, as they were last counted.
+    /// The partition's batches up to that one, and an earlier process's undone ones, when last counted.
     undone: usize,
-    /// When it is given up, unless one of these is done.
+    /// The time at which the permit ends, unless one of these batches is done.
     until: Monotonic,
 }
 
 impl Producer {
-    /// Whether a partition that has nothing to send may read rows, or load its cuts, though memory has no room for them: what
-    /// fills it may wait behind just these, and cannot leave it before. One partition of a sink and leader at a time, until
-    /// its batches are done, or none of them has been for as long as a request may take. One that has lost its leader keeps
-    /// no other waiting.
+    /// Whether a partition that has nothing to send may read rows, or load its cuts, though memory has no room for them: the rows that
+    /// fill memory may wait for just these. One partition of a sink and leader at a time, until its batches are done, or none of them
+    /// has been for as long as a request may take. A partition that has lost its leader delays no other.
     pub(super) fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
         let Some(leader) = self.topics[key].leader else { return false };
         let patience = self.settings.request_timeout;
@@ -46,7 +45,7 @@ impl Producer {
         if free && !permits.iter().any(|permit| permit.key == key) {
             let until = now.after(patience);
             permits.push(Permit { leader, key, last: 0, undone: 0, until });
-            // Who waits for it looks again then.
+            // Waiting partitions look again then.
             self.agenda.timers.set(until, Timer::Partition(key));
         }
         self.sinks[sink].beyond = permits;

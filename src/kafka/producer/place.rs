@@ -1,4 +1,4 @@
-//! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
+//! Placing rows in partitions: directly from a publish, or out of the batches of rows without a partition.
 
 use super::append::{NewRow, hash_of};
 use super::batch::{Batch, Bounds, Source, push};
@@ -42,7 +42,7 @@ impl Producer {
         }
         let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
         let undone = partition.window.len();
-        // What is saved at a stop gets its numbers then: where younger rows get theirs before, older ones do so first.
+        // Rows saved at a stop get their numbers then: where a younger row gets its number before, older ones must get theirs first.
         let first = matches!(kind, Kind::Fresh(_)) && sink.settings.keep == Keep::HybridSaved;
         let older = first && work.log_those_before(undone, number as i32);
         let pushed = push(&mut work.queue, undone, &mut self.memory.pool, bounds, new, ripe_at);
@@ -88,7 +88,7 @@ impl Producer {
         }
     }
 
-    /// A row without a partition goes to the log: those before it that memory alone has do so first, or they would get
+    /// Makes rows in memory alone go to the log, since a younger row without a partition goes there: otherwise they would get
     /// higher numbers when they are placed.
     fn log_those_before(&mut self, index: u32) {
         let is_memory = |batch: &Batch| batch.in_log.kind == Kind::Memory;
@@ -114,7 +114,7 @@ impl Producer {
         self.mark_older_dirty(index, UNPLACED);
     }
 
-    /// Puts a topic with held rows that can be placed on the list of those.
+    /// Puts a topic with held rows that can be placed on the list of such topics.
     pub(super) fn may_place(&mut self, index: u32) {
         let topic = &mut self.topics[index];
         topic.end_restoring();
@@ -128,7 +128,7 @@ impl Producer {
         }
     }
 
-    /// Places held rows, as far as memory goes and one turn should take.
+    /// Places held rows, as far as memory and the work of one turn allow.
     pub(super) fn place_held(&mut self, now: Monotonic) {
         self.agenda.behind = false;
         if self.agenda.placing.is_empty() {
@@ -148,12 +148,12 @@ impl Producer {
                 }
             }
             let topic = &mut self.topics[*index];
-            // A topic that has begun to grow comes again when its placed rows are done.
+            // A topic that has begun to grow is listed again when its placed rows are done.
             topic.unplaced.placing = topic.has_placeable();
             topic.unplaced.placing
         });
         self.agenda.behind = budget == 0 && !topics.is_empty();
-        // The next one first: a topic with a large backlog must not keep the others waiting.
+        // The next topic goes first: one with a large backlog must not keep the others waiting.
         if !topics.is_empty() {
             topics.rotate_left(1);
         }
@@ -175,14 +175,14 @@ impl Producer {
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
-            // What is not in the log yet stays.
+            // Rows that are not in the log yet stay.
             let placeable = if batch.in_log.is_logged() { batch.in_log.numbers.rows() } else { batch.count };
             while *budget > 0 {
                 if place.count >= placeable {
                     stalled = place.count < batch.count;
                     break;
                 }
-                // Our own bytes: they parse.
+                // The producer's own bytes always parse.
                 let Some(Ok(record)) = records.next() else { break };
                 let mut notes = batch.notes_of(place.count);
                 notes.terms.hash = notes.terms.hash.filter(|_| keeps_hash);
@@ -237,7 +237,7 @@ impl Producer {
         }
         self.topics[index].turns.was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
-        // It has waited long enough: no linger, unless more of its kind is on its way from the disk.
+        // The row has waited long enough: no linger, unless more of its kind is being read from disk.
         let topic = &self.topics[index];
         let linger = self.sinks[topic.sink].settings.linger;
         let ripe_at = if topic.unplaced.backlogs.is_empty() { now } else { now.after(linger) };
@@ -247,8 +247,8 @@ impl Producer {
         true
     }
 
-    /// Whether a row that the log has is better left where it is: its partition has no leader, and such rows stay in memory
-    /// once they are in a partition. Half of what the sink may have there is for rows that can be sent.
+    /// Whether a row in the log is better left there: its partition has no leader, and such rows stay in memory
+    /// once they are in a partition. Half of the sink's memory is for rows that can be sent.
     fn waits_for_leader(&self, index: u32, hash: Option<u32>) -> bool {
         let topic = &self.topics[index];
         let sink = &self.sinks[topic.sink];
@@ -262,10 +262,10 @@ impl Producer {
             }
     }
 
-    /// Whether older rows of the partition that a row goes to are in the log alone.
+    /// Whether older rows of a row's partition are in the log alone.
     fn waits_behind(&self, index: u32, hash: Option<u32>, batch: &Batch, row: u32) -> bool {
         let topic = &self.topics[index];
-        // Without a hash it has no order.
+        // A row without a hash has no order.
         let Some(hash) = hash.filter(|_| topic.backlogged > 0) else { return false };
         let number = murmur2::partition_of(hash, topic.view.count);
         let unread = topic.partitions.get(number).and_then(|partition| partition.backlog()?.unread());

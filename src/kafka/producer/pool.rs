@@ -1,5 +1,5 @@
-//! Memory of one producer: buffers of batches by size, used again; and the account of all that is in use. What has not been used
-//! for a while is let go of ([`Pool::release`]).
+//! Memory of one producer: reusable batch buffers by size, and the account of all memory in use. Buffers unused for a while
+//! are freed ([`Pool::release`]).
 
 use std::rc::Rc;
 
@@ -12,16 +12,16 @@ use crate::limits::{UNUSED_BUFFERS_KEPT_BYTES, UNUSED_BUFFERS_RELEASED_BYTES};
 /// Smallest buffer of a batch.
 pub(super) const BUFFER_MIN: usize = 1024;
 
-/// Charged for every batch beside its buffer: its place in a queue, header, shared count, a small list of tickets.
+/// Charge for every batch beside its buffer: its place in a queue, header, shared count, a small list of tickets.
 pub(super) const BATCH_COST: usize = 1024;
 
 /// Spans that a small list of tickets has room for; they are within [`BATCH_COST`].
 const SPANS_SMALL: usize = 24;
 
-/// Lists of tickets kept for later, of each kind.
+/// Maximum number of unused ticket lists, of each kind.
 const TICKETS_KEPT: usize = 64;
 
-/// Entries of a list of deadlines or hashes that is kept for later.
+/// Maximum length of an unused list of deadlines or hashes.
 const TERMS_KEPT: usize = 64;
 
 /// Buffers of 2^10 to 2^31 bytes.
@@ -32,23 +32,23 @@ const CLASSES: usize = 32;
 pub(super) struct Pool {
     /// Free buffers, by the logarithm of their capacity.
     free: [Vec<Vec<u8>>; CLASSES],
-    /// Of each size, how many were free at every moment since the last look.
+    /// Buffers of each size that were free at every moment since the last check.
     unused: [usize; CLASSES],
     free_bytes: usize,
-    /// Given back while the wire client or the kernel still held them.
+    /// Buffers given back while the wire client or the kernel still held them.
     lent: Vec<Rc<Vec<u8>>>,
     small: Vec<Tickets>,
     large: Vec<Tickets>,
-    /// The same of these.
+    /// Large ticket lists that were free at every moment since the last check.
     large_unused: usize,
     expiries: Vec<Expiries>,
     hashes: Vec<Hashes>,
     numbers: Vec<Numbers>,
     used: usize,
     limit: usize,
-    /// How often memory has come back.
+    /// How often memory was given back.
     freed: u64,
-    /// Batches that were opened.
+    /// Number of batches opened.
     batches: u64,
 }
 
@@ -72,7 +72,7 @@ impl Pool {
         }
     }
 
-    /// A higher bound; a lower one changes nothing.
+    /// Raises the bound; a lower one changes nothing.
     pub(super) fn raise_limit(&mut self, limit: usize) {
         self.limit = self.limit.max(limit);
     }
@@ -82,23 +82,23 @@ impl Pool {
         self.used
     }
 
-    /// How often memory has come back.
+    /// How often memory was given back.
     pub(super) const fn freed(&self) -> u64 {
         self.freed
     }
 
-    /// What names a new batch.
+    /// The serial of a new batch.
     pub(super) const fn next_serial(&mut self) -> u64 {
         self.batches += 1;
         self.batches
     }
 
-    /// Bytes in use and bytes kept for later.
+    /// Bytes in use and bytes of unused buffers.
     pub(super) const fn total(&self) -> usize {
         self.used + self.free_bytes
     }
 
-    /// Puts memory that lies elsewhere on the account; free buffers make way for it.
+    /// Charges memory outside of the pool; free buffers make way for it.
     pub(super) fn charge(&mut self, bytes: usize) {
         self.used += bytes;
         if self.total() > self.limit {
@@ -112,7 +112,7 @@ impl Pool {
         self.used = self.used.saturating_sub(bytes);
     }
 
-    /// An empty buffer of at least `capacity` bytes, exactly that many if it is a fresh one.
+    /// An empty buffer of at least `capacity` bytes; a new one has exactly that many.
     pub(super) fn take(&mut self, capacity: usize) -> Vec<u8> {
         let kept = if capacity.is_power_of_two() { self.take_free(capacity.trailing_zeros() as usize) } else { None };
         let buffer = kept.unwrap_or_else(|| {
@@ -123,7 +123,7 @@ impl Pool {
         buffer
     }
 
-    /// The free buffer of a size that was used last.
+    /// The most recently used free buffer of a size.
     fn take_free(&mut self, class: usize) -> Option<Vec<u8>> {
         let free = self.free.get_mut(class)?;
         let buffer = free.pop()?;
@@ -132,7 +132,7 @@ impl Pool {
         Some(buffer)
     }
 
-    /// The free large list of tickets that was used last, if it is short enough.
+    /// The most recently used free large list of tickets, if it is short enough.
     fn take_large(&mut self, extra_max: usize) -> Option<Tickets> {
         let tickets = self.large.pop_if(|tickets| extra(tickets) <= extra_max)?;
         self.large_unused = self.large_unused.min(self.large.len());
@@ -140,7 +140,7 @@ impl Pool {
         Some(tickets)
     }
 
-    /// Lets go of free buffers, large ones first, until `more` bytes have room.
+    /// Frees unused buffers, large ones first, until `more` bytes have room.
     fn trim(&mut self, more: usize) {
         for class in (0..CLASSES).rev() {
             while self.total() + more > self.limit && self.take_free(class).is_some() {}
@@ -148,18 +148,18 @@ impl Pool {
         while self.total() + more > self.limit && self.take_large(usize::MAX).is_some() {}
     }
 
-    /// Whether more is kept for later than always may be.
+    /// Whether more is unused than may always be kept.
     pub(super) const fn keeps_much(&self) -> bool {
         self.free_bytes > UNUSED_BUFFERS_KEPT_BYTES
     }
 
-    /// Bytes kept for later.
+    /// Bytes of unused buffers.
     pub(super) const fn unused_bytes(&self) -> usize {
         self.free_bytes
     }
 
-    /// Lets go of what nothing has used since the look before, as long as much is kept, large buffers first; some of it, as the system
-    /// takes its time for each page. Whether that was all: then the next look begins.
+    /// Frees buffers that nothing has used since the last check, while much is unused, large ones first; a part per call, since the
+    /// system takes its time for each page. Returns whether that was all: then the next check begins.
     pub(super) fn release(&mut self) -> bool {
         let least = UNUSED_BUFFERS_KEPT_BYTES.max(self.free_bytes.saturating_sub(UNUSED_BUFFERS_RELEASED_BYTES));
         for class in (0..CLASSES).rev() {
@@ -195,7 +195,7 @@ impl Pool {
         }
     }
 
-    /// Takes a shared buffer back: at once, or when the last other holder lets go of it.
+    /// Takes a shared buffer back: at once, or when the last other holder drops it.
     pub(super) fn give_shared(&mut self, buffer: Rc<Vec<u8>>) {
         match Rc::try_unwrap(buffer) {
             Ok(buffer) => self.give(buffer),
@@ -203,7 +203,7 @@ impl Pool {
         }
     }
 
-    /// Collects what was lent and has come free.
+    /// Collects lent buffers that have become free.
     pub(super) fn sweep(&mut self) {
         if self.lent.is_empty() {
             return;
@@ -224,22 +224,22 @@ impl Pool {
         self.small.pop().unwrap_or_else(|| Tickets::with_capacity(SPANS_SMALL))
     }
 
-    /// An empty list of deadlines; who takes it charges for it.
+    /// An empty list of deadlines; the caller charges for it.
     pub(super) fn take_expiries(&mut self) -> Expiries {
         self.expiries.pop().unwrap_or_default()
     }
 
-    /// An empty list of hashes, the same.
+    /// An empty list of hashes; the caller charges for it.
     pub(super) fn take_hashes(&mut self) -> Hashes {
         self.hashes.pop().unwrap_or_default()
     }
 
-    /// An empty list of numbers, the same.
+    /// An empty list of numbers; the caller charges for it.
     pub(super) fn take_numbers(&mut self) -> Numbers {
         self.numbers.pop().unwrap_or_default()
     }
 
-    /// Takes it back, off the account already.
+    /// Takes a list of numbers back, refunded already.
     pub(super) fn give_numbers(&mut self, mut numbers: Numbers) {
         if (1..=TERMS_KEPT).contains(&numbers.capacity()) && self.numbers.len() < TICKETS_KEPT {
             numbers.clear();
@@ -247,7 +247,7 @@ impl Pool {
         }
     }
 
-    /// Takes both back, refunded already. Long ones are let go.
+    /// Takes both lists back, refunded already. Long ones are freed.
     pub(super) fn give_terms(&mut self, mut expiries: Expiries, mut hashes: Hashes) {
         if (1..=TERMS_KEPT).contains(&expiries.capacity()) && self.expiries.len() < TICKETS_KEPT {
             expiries.clear();
@@ -273,7 +273,7 @@ impl Pool {
     }
 }
 
-/// What a list costs beyond [`BATCH_COST`].
+/// The cost of a list beyond [`BATCH_COST`].
 pub(super) fn extra(tickets: &Tickets) -> usize {
     (tickets.capacity() * SPAN_BYTES).saturating_sub(SPANS_SMALL * SPAN_BYTES)
 }
@@ -317,7 +317,7 @@ mod tests {
         taken.into_iter().for_each(|buffer| pool.give(buffer));
         assert!(pool.keeps_much() && pool.release(), "all have been used since the last look");
         assert_eq!(pool.unused_bytes(), 20 * BUFFER);
-        // Three at a time are.
+        // Three buffers at a time are.
         let taken: Vec<_> = (0..3).map(|_| pool.take(BUFFER)).collect();
         taken.into_iter().for_each(|buffer| pool.give(buffer));
         let kept = std::iter::repeat_with(|| (pool.release(), pool.unused_bytes() / BUFFER)).take(5);

@@ -1,10 +1,10 @@
-//! A topic that was deleted and recreated: another topic id (Metadata v10, Kafka 2.8), or fewer partitions where brokers
+//! A topic that was deleted and recreated: another topic id (Metadata v10, Kafka 2.8), or fewer partitions if brokers
 //! give no ids.
 //!
-//! What the old one held is gone with it, and so is what it knew of us. What is cut keeps its identity, so that an attempt
-//! that reaches the new topic late is known again; one batch goes first until it is answered. A partition with nothing
-//! cut begins a new epoch. Rows of partitions that are no more are placed anew, before all that waits, once their
-//! requests are answered; by the rule for growth the new count holds when the rows of the others are done.
+//! The old topic's records are gone with it, and so is its state of the producer. Cut batches keep their identity, so that an
+//! attempt that reaches the new topic late is recognized; one batch goes first until it is answered. A partition without cut
+//! batches begins a new epoch. Rows of partitions that are gone are placed again, before all waiting rows, once their
+//! requests are answered; as with growth, the new count applies when the rows of the other partitions are done.
 
 use std::collections::VecDeque;
 
@@ -22,8 +22,8 @@ use crate::record::HEADER_LEN;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// A topic has `count` partitions and this id (0: the broker gives none). `false`: the answer is older than what is
-    /// known, since partitions of one topic never get fewer.
+    /// Takes Kafka's answer that a topic has `count` partitions and this id (0: the broker gives none). `false`: the answer is older
+    /// than the known state, since partitions of one topic never get fewer.
     pub(super) fn topic_id(&mut self, index: u32, id: u128, count: usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index];
         let left = topic.partitions_with_spooled();
@@ -36,8 +36,8 @@ impl Producer {
         true
     }
 
-    /// An earlier start has left rows for partitions that the topic with this id does not have, as its cuts say that
-    /// it is: they are of the topic before, and stay in the lanes of its partitions until they are cut again. `false`: one
+    /// Handles rows that an earlier process left for partitions which the topic with this id does not have. If its cuts name this
+    /// id, the rows are of the topic before, and stay in the lanes of its partitions until they are cut again. `false`: one
     /// of those cuts is in such a partition, so the answer is older.
     fn left_behind(&mut self, index: u32, id: u128, count: usize) -> bool {
         let topic = &mut self.topics[index];
@@ -67,13 +67,13 @@ impl Producer {
                 self.count_unknown(key);
             }
             if !self.leave(key, now) {
-                // What it asked the old log it asks the new one.
+                // The question to the old log is put to the new one.
                 self.make_ready(key);
             }
         }
     }
 
-    /// Without an id nobody knows whether the partition is gone: what may be there may come to be there twice.
+    /// Counts rows that may be there twice, since without an id it is unknown whether the partition is gone.
     fn count_unknown(&mut self, key: Key) {
         if !self.is_gone(key) {
             return;
@@ -86,7 +86,7 @@ impl Producer {
         self.topics[key.topic].view.is_gone(key.partition)
     }
 
-    /// Takes the rows of a partition that is no more back to those without a partition. `false`: it is there, or a request
+    /// Returns the rows of a partition that is gone to those without a partition. `false`: it exists, or a request
     /// is unanswered, or there are none.
     pub(super) fn leave(&mut self, key: Key, now: Monotonic) -> bool {
         if !self.is_gone(key) {
@@ -148,7 +148,7 @@ impl Producer {
         true
     }
 
-    /// A batch of which some rows are placed is replaced by one of the others: something has to go before those.
+    /// Replaces a partly placed batch by one of the rows that are not placed: other rows have to precede those.
     pub(super) fn end_half_placed(&mut self, index: u32) {
         let topic = &mut self.topics[index];
         if topic.unplaced.place.count == 0 {
@@ -161,7 +161,7 @@ impl Producer {
         }
     }
 
-    /// The rows of a batch from `place` on as one that takes rows, and is not cut.
+    /// The rows of a batch from `place` on, as an uncut batch that takes rows.
     fn open_again(&mut self, index: u32, old: Batch, place: Place) -> Option<Batch> {
         let mut made = VecDeque::with_capacity(1);
         let hint = (old.plain_len + HEADER_LEN, old.tickets.spans());
@@ -178,7 +178,7 @@ impl Producer {
         self.memory.codecs.forget_plain();
         let new = made.pop_front();
         if new.as_ref().map_or(0, |batch| batch.count) != old.count - place.count {
-            // Our own bytes: they parse. Should they not, nothing else can be done with them.
+            // The producer's own bytes always parse. If they do not, they are unusable.
             if let Some(part) = new {
                 part.discard(&mut self.memory.pool);
             }

@@ -1,4 +1,4 @@
-//! Between memory and the log: rows that have come back from it, and rows that memory lets go because the log has them.
+//! Rows between memory and the log: rows read back from the log, and rows that leave memory because the log has them.
 
 use std::collections::VecDeque;
 
@@ -15,11 +15,11 @@ use crate::kafka::types::SinkId;
 use crate::limits::LOADED_BYTES_PER_POLL;
 use crate::runtime::seam::Monotonic;
 
-/// Batches that a partition has ready to be cut before more is read for it.
+/// Uncut batches of a partition in memory, from which on no more is read for it.
 const READY_BATCHES: usize = 2;
 
 impl Producer {
-    /// Notes that a partition of a topic, or its rows without one, has something in the log that is not in memory.
+    /// Notes that a partition of a topic, or its rows without one, has rows or cuts in the log that are not in memory.
     pub(super) fn note_spooled(&mut self, index: u32, partition: i32) {
         let lane = self.topics[index].lane_mut(partition);
         if lane.is_some_and(|lane| !std::mem::replace(&mut lane.listed, true)) {
@@ -27,7 +27,7 @@ impl Producer {
         }
     }
 
-    /// Reads back what memory has room for. Whether there is more to do at once.
+    /// Reads back what memory has room for. Returns whether there is more to do at once.
     pub(super) fn refill(&mut self, now: Monotonic, log: &mut dyn RowLog) -> bool {
         if self.loader.spooling.is_empty() {
             return false;
@@ -45,7 +45,7 @@ impl Producer {
             }
             stays
         });
-        // The next one first, as when rows are placed.
+        // The next place goes first, as when rows are placed.
         if budget == 0 && !places.is_empty() {
             places.rotate_left(1);
         }
@@ -56,8 +56,8 @@ impl Producer {
     }
 
     /// Whether memory may take more of a sink from the log. `idle`: the caller has nothing to send. Rows that wait for
-    /// room in the log do not count, nor do those behind rows that the log alone has: both are over when more is read and
-    /// sent, so they may keep nobody from that.
+    /// room in the log do not count, nor do those queued after rows that are in the log alone: both end only when more is read and
+    /// sent, so they must not prevent it.
     fn may_refill(&self, sink: usize, idle: bool) -> bool {
         let sink = &self.sinks[sink];
         let (spill_after, batch) = (sink.settings.spill_after, sink.settings.batch_bytes);
@@ -69,13 +69,13 @@ impl Producer {
     }
 
     /// Whether rows that are read may stay in memory until Kafka has them ([`super::memory::Memory::may_stay`]). While the log takes
-    /// no rows they may in any case, as those that wait for it cannot leave memory before others are sent.
+    /// no rows they always may, since rows that wait for the log cannot leave memory before others are sent.
     fn may_read(&self, bytes: usize, within: bool) -> bool {
         self.memory.may_stay(bytes, within) || self.logging.unwritten.waits()
     }
 
-    /// Whether the next batch of a partition may be cut, and stay in memory until Kafka has it: in the place of that, rows can be in
-    /// the log alone, where they go when this poll ends. What cannot leave memory always may.
+    /// Whether the next batch of a partition may be cut, and stay in memory until Kafka has it: otherwise its rows can be in
+    /// the log alone, to which they leave when this poll ends. A batch that cannot leave memory always may be cut.
     pub(super) fn may_stay(&mut self, key: Key) -> bool {
         let sink = &self.sinks[self.topics[key.topic].sink];
         let within = sink.memory <= sink.settings.spill_after;
@@ -93,7 +93,7 @@ impl Producer {
         false
     }
 
-    /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
+    /// Asks for the metadata and producer id needed before anything of a topic is read. `false`: not known yet.
     fn is_known(&mut self, index: u32, now: Monotonic) -> bool {
         let topic = &self.topics[index];
         let (known, sink) = (topic.view.count > 0, topic.sink);
@@ -106,12 +106,12 @@ impl Producer {
         known && self.cluster.reachable
     }
 
-    /// Whether the partition has anything left.
+    /// Refills a partition. Returns whether it has rows or cuts left in the log.
     fn refill_partition(&mut self, key: Key, budget: &mut usize, now: Monotonic, log: &mut dyn RowLog) -> bool {
         if self.topics[key].spooled.is_none() {
             return false;
         }
-        // One that has begun to load a cut ends that, whatever else holds: others wait for it.
+        // A partly loaded cut is always finished: others wait for it.
         let half = self.loader.loading == Some(key);
         if !self.is_known(key.topic, now) && !half {
             return true;
@@ -130,10 +130,10 @@ impl Producer {
         }
         let partition = &mut self.topics[key];
         let ready = partition.uncut_count();
-        // Rows without a partition that have been read may fill the memory while they wait for older ones: nothing may keep
-        // a partition from these that has nothing else to send.
+        // Rows without a partition that were read may fill the memory while they wait for older ones of this partition: a partition
+        // with nothing else to send must always get those.
         let empty = partition.queued() == 0;
-        // What waits in memory behind a cut goes when that is loaded, and not before.
+        // Rows in memory that follow a cut can only be sent after the cut is loaded.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         let batch_bytes = self.sinks[sink].settings.batch_bytes;
         if cuts {
@@ -155,13 +155,13 @@ impl Producer {
         }
         let topic = &mut self.topics[key.topic];
         if topic.turns.restoring && !topic.turns.was_placed {
-            // Rows that this process has placed may be of the same keys, in other partitions: they are done first.
+            // Rows placed by this process may have the same keys in other partitions: they are done first.
             if topic.in_queues() > 0 {
                 return true;
             }
             topic.turns.was_placed = true;
         }
-        // While a topic grows, what has no partition yet waits for what has.
+        // While a topic grows, rows without a partition wait for those with one.
         let waits = topic.turns.restoring || !topic.waits_for_placed();
         let before = topic.unplaced.oldest().filter(|_| waits).unwrap_or(u64::MAX);
         let may = self.may_refill(sink, ready == 0)
@@ -180,8 +180,8 @@ impl Producer {
         while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
             loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut, before), budget, now, log);
         }
-        // A batch that is half read waits for the rest as a growing one waits for company, and no longer: reads that are
-        // small beside a batch would make small batches else.
+        // A partly read batch waits for its remaining rows only as long as a growing one lingers: otherwise reads that are
+        // small compared with a batch would make small batches.
         let linger = self.sinks[sink].settings.linger;
         if (loaded == Loaded::Later || *budget == 0)
             && backlog.next > begun
@@ -194,7 +194,7 @@ impl Producer {
             self.sinks.lingers(sink);
         }
         if loaded == Loaded::All {
-            // The rows queued after it wait no longer, nor do those that were read before.
+            // The rows queued after the backlog wait no longer, nor do those that were read before.
             if let Some(batch) = queue.back_mut().filter(|_| begun < backlog.end) {
                 batch.ripe_at = batch.ripe_at.min(now);
             }
@@ -218,14 +218,14 @@ impl Producer {
         true
     }
 
-    /// An idle partition keeps no state, unless a list of those to be looked at has it.
+    /// Drops the state of an idle partition, unless it is on a list of partitions to look at.
     fn rest_unless_ready(&mut self, key: Key) {
         if self.topics[key].work.as_ref().is_some_and(|work| work.queue.is_empty() && !work.queued) {
             self.rest(key);
         }
     }
 
-    /// The same for a topic's rows without a partition.
+    /// Like [`Self::refill_partition`], for a topic's rows without a partition.
     fn refill_unplaced(
         &mut self,
         index: u32,
@@ -237,7 +237,7 @@ impl Producer {
         if self.topics[index].unplaced.backlogs.is_empty() {
             return false;
         }
-        // Those of a topic that takes nothing are read to be refused.
+        // Rows of a topic that takes nothing are read so that they can be refused.
         let refuses = self.topics[index].view.refuses().is_some();
         if !(self.is_known(index, now) || refuses) || self.topics[index].waits_for_placed() {
             return true;
@@ -249,7 +249,7 @@ impl Producer {
         }
         let topic = &mut self.topics[index];
         let Some(place) = topic.unplaced.next_backlog() else { return false };
-        // What has to go before them needs the memory.
+        // Older rows must go first, and need the memory.
         let next = &topic.unplaced.backlogs[place];
         if !topic.is_turn_of(self.settings.rules, next.turn.unwrap_or(next.next)) {
             return true;
@@ -262,7 +262,7 @@ impl Producer {
         let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, bound), budget, now, log);
         *placeable |= backlog.next > before;
         if loaded == Loaded::All {
-            // The rows queued after them take their turn as well.
+            // The rows queued after the backlog take their turn as well.
             while backlog.oldest().unwrap_or(u64::MAX) <= others
                 && let Some(batch) = backlog.tail.pop_front()
             {
@@ -281,14 +281,14 @@ impl Producer {
         !self.topics[index].unplaced.backlogs.is_empty()
     }
 
-    /// Lets go of rows that the log has, where memory is short or older ones are there alone.
+    /// Removes rows from memory that the log has, if memory is short or older ones are there alone.
     pub(super) fn spill(&mut self) {
         let mut staged = std::mem::take(&mut self.logging.unwritten.staged);
         for dirty in staged.drain(..) {
             self.spill_place(dirty);
         }
         self.logging.unwritten.staged = staged;
-        // There may be room again for what was not cut, or what of it is in the log alone.
+        // There may be room again for batches that were not cut, or their rows are in the log alone now.
         self.agenda.behind |= std::mem::take(&mut self.logging.kept_back);
     }
 
@@ -309,7 +309,7 @@ impl Producer {
                     None => (None, 0, backlog),
                 }
             }
-            // Of one that is being placed some rows are elsewhere.
+            // Some rows of a partly placed batch are elsewhere.
             Err(_) => {
                 let (half, last) = (topic.unplaced.half_placed(), topic.unplaced.backlogs.pop_back());
                 (Some(&mut topic.unplaced.queue), half, last)
@@ -324,7 +324,7 @@ impl Producer {
                 Some(backlog)
             }
             (None, Some(queue)) => {
-                // What the log has not taken yet stays in memory, behind what goes.
+                // Rows that the log has not taken yet stay in memory, after those that leave.
                 let unwritten = |batch: &Batch| batch.in_log.kind == home && !batch.in_log.is_staged(batch.count);
                 let mut tail = VecDeque::new();
                 while over > 0
@@ -371,7 +371,7 @@ impl Producer {
         self.note_spooled(index, partition);
     }
 
-    /// A batch leaves memory: from now on its rows are the backlog's last.
+    /// Removes a batch from memory: its rows become the backlog's last.
     fn absorb(&mut self, index: u32, backlog: &mut Backlog, batch: Batch) {
         let runs = &mut self.logging.runs;
         let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return };
@@ -395,7 +395,7 @@ impl Producer {
         batch.discard(&mut self.memory.pool);
     }
 
-    /// Whether a sink's rows leave memory by themselves when there is too much of them.
+    /// Whether a sink's rows leave memory by themselves when they exceed its limit.
     pub(super) fn spills(&self, sink: SinkId) -> bool {
         let index = usize::from(sink.0);
         self.sinks.get(index).is_some_and(|sink| {
@@ -405,7 +405,7 @@ impl Producer {
     }
 }
 
-/// Whether a batch may leave memory: the log has all of it, in the lane of where it stands.
+/// Whether a batch may leave memory: the log has all of it, in the lane of its place.
 fn is_spillable(batch: &Batch, partition: i32) -> bool {
     batch.in_log.kind == Kind::Fresh(partition.max(UNPLACED))
         && !batch.is_closed()

@@ -1,9 +1,9 @@
-//! Batches that Kafka refuses for good, of sinks that keep them ([`super::SinkSettings::keep_rejected`]).
+//! Permanently refused batches of sinks that keep them ([`super::SinkSettings::keep_rejected`]).
 //!
-//! A rejected batch leaves its partition at once and holds up no other. Its rows stay in memory and in the sink's ledger, and
-//! in the log where they were there, until the owner of the producer has ended each of them: it is told of the batch by
-//! [`Producer::next_rejected`], reads the rows with [`Producer::read_rejected`], and says with
-//! [`Producer::end_rejected_row`] what became of them. What it does with them is its own affair.
+//! A rejected batch leaves its partition at once and delays no other. Its rows stay in memory and in the sink's ledger, and
+//! in the log if they were there, until the owner of the producer has ended each of them: it gets the batch from
+//! [`Producer::next_rejected`], reads the rows with [`Producer::read_rejected`], and reports how each ended with
+//! [`Producer::end_rejected_row`]. What it does with the rows is not the producer's concern.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ use super::tickets::Cursor;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::record::{HEADER_LEN, Headers};
 
-/// A rejected batch, as its producer names it. Never used twice.
+/// The producer's name of a rejected batch. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RejectedId(u64);
 
@@ -34,7 +34,7 @@ pub struct Rejected {
 /// A row of a rejected batch.
 #[derive(Debug)]
 pub struct RejectedRow<'a> {
-    /// Its place in the batch, from 0.
+    /// Index in the batch, from 0.
     pub row: u32,
     /// The Kafka topic that it was for.
     pub topic: &'a str,
@@ -50,16 +50,16 @@ pub struct RejectedRow<'a> {
     pub headers: Headers<'a>,
     /// Milliseconds since 1970.
     pub timestamp: i64,
-    /// Who is owed an answer. Whoever ends the row gives it.
+    /// The ticket of its publisher. The caller that ends the row acknowledges it.
     pub ticket: Option<Ticket>,
 }
 
-/// What became of a row of a rejected batch.
+/// How a row of a rejected batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectedEnd {
-    /// It is safe elsewhere.
+    /// The row is stored elsewhere.
     HandedOver,
-    /// It is given up.
+    /// The row is given up.
     Refused,
 }
 
@@ -70,17 +70,17 @@ pub(super) struct RejectedBatch {
     pub(super) partition: Option<u32>,
     pub(super) batch: Batch,
     code: i16,
-    /// Rows that have been read; their tickets come next.
+    /// Rows read so far; `tickets` is after theirs.
     read: u32,
     tickets: Cursor,
-    /// One bit for each row: it has ended.
+    /// One bit for each row: whether it has ended.
     ended: Vec<u64>,
-    /// Rows that have not.
+    /// Rows that have not ended.
     open: u32,
 }
 
 impl RejectedBatch {
-    /// Rows that have not ended and that the log does not have.
+    /// Rows that have not ended and are not in the log.
     pub(super) fn unwritten(&self) -> u64 {
         let rows = self.batch.in_log.numbers.rows()..self.batch.count;
         rows.filter(|row| !self.has_ended(*row)).count() as u64
@@ -91,13 +91,13 @@ impl RejectedBatch {
     }
 }
 
-/// Rejected batches. Their memory remains their sink's, which bounds them; the bits of [`RejectedBatch::ended`] are an eighth
-/// of a byte a row beside it.
+/// Rejected batches. Their memory stays their sink's, which bounds them; the bits of [`RejectedBatch::ended`] add an eighth
+/// of a byte per row.
 #[derive(Debug, Default)]
 pub(super) struct RejectedBatches {
     batches: BTreeMap<RejectedId, RejectedBatch>,
     begun: u64,
-    /// Not yet told of.
+    /// Batches not reported yet.
     new: VecDeque<Rejected>,
 }
 
@@ -108,7 +108,7 @@ impl RejectedBatches {
 }
 
 impl Producer {
-    /// The end of a batch that Kafka refuses for good, unless its sink keeps it.
+    /// Ends a batch that Kafka refuses permanently, unless its sink keeps it.
     pub(super) fn end_refused(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, code: i16) {
         let sink = self.topics[topic].sink;
         if !self.sinks[sink].settings.keep_rejected {
@@ -124,19 +124,19 @@ impl Producer {
         self.rejected.new.push_back(Rejected { id, sink, code });
     }
 
-    /// The oldest rejected batch that has not been told of.
+    /// The oldest rejected batch that was not reported yet.
     pub fn next_rejected(&mut self) -> Option<Rejected> {
         self.rejected.new.pop_front()
     }
 
-    /// Whether [`Producer::next_rejected`] has something to tell.
+    /// Whether [`Producer::next_rejected`] has a batch to report.
     #[must_use]
     pub fn has_rejected(&self) -> bool {
         !self.rejected.new.is_empty()
     }
 
-    /// Gives the rows of a rejected batch in order, from the first that has not been taken, until one is not taken
-    /// (`false`) or there are no more. Rows that cannot be read, which are our own bytes, are given up; `refused` gets
+    /// Passes the rows of a rejected batch in order, from the first that has not been taken, until one is not taken
+    /// (`false`) or there are no more. Rows that cannot be read, which are the producer's own bytes, are given up; `refused` gets
     /// their tickets. Returns whether all have been read.
     pub fn read_rejected(
         &mut self,
@@ -184,7 +184,7 @@ impl Producer {
         !full
     }
 
-    /// What became of a row of a rejected batch; with the last of them the batch's memory is given back.
+    /// Ends a row of a rejected batch; with the last of them the batch's memory is given back.
     pub fn end_rejected_row(&mut self, id: RejectedId, row: u32, end: RejectedEnd) {
         let Some(of) = self.rejected.batches.get_mut(&id).filter(|of| !of.has_ended(row)) else { return };
         of.ended[row as usize / 64] |= 1 << (row % 64);
@@ -213,8 +213,8 @@ impl Producer {
     }
 
     /// Whether a row of up to `row_bytes` may be appended to a sink that has a reserve
-    /// ([`super::SinkSettings::reserved`]): one that holds nothing takes a row whatever the others hold, since these may be
-    /// waiting for it to give memory back; one that holds some has its part.
+    /// ([`super::SinkSettings::reserved`]): an empty one takes a row whatever the others hold, since these may be
+    /// waiting for it to free memory; one that holds some has its part.
     #[must_use]
     pub fn has_reserve(&self, sink: SinkId, row_bytes: usize) -> bool {
         let need = HEADER_LEN + super::append::RECORD_OVERHEAD + row_bytes;
@@ -225,14 +225,14 @@ impl Producer {
                 && self.share(sink, None, need).is_ok())
     }
 
-    /// Whether a row of this topic is placed whatever else holds: one of a sink with a reserve, with none of its topic
-    /// before it.
+    /// Whether a row of this topic is placed regardless of memory limits: one of a sink with a reserve, with no other row of its
+    /// topic before it.
     pub(super) fn may_place_reserved(&self, topic: u32) -> bool {
         let topic = &self.topics[topic];
         topic.placed == 0 && self.sinks[topic.sink].settings.reserved
     }
 
-    /// Lane and number of each rejected row that has not ended, where the log has it.
+    /// Lane and number of each rejected row that has not ended and is in the log.
     #[cfg(test)]
     pub(crate) fn rejected_in_log(&self) -> Vec<(u64, u64)> {
         let open = |of: &RejectedBatch| {

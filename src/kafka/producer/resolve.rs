@@ -1,7 +1,7 @@
-//! When a round of sends has ended and something was not taken: again, split, refused, or a new epoch (P3 to P7).
+//! The end of a round of sends in which some batch was not taken: again, split, refused, or a new epoch (P3 to P7).
 //!
-//! Every path here runs with no request of the partition unanswered, and leaves no gap: what is taken back is cut
-//! anew, with sequence 0 of a higher epoch, after everything before it is done or ended.
+//! Every path here runs while no request of the partition is unanswered, and leaves no gap: taken-back batches are cut
+//! again, with sequence 0 of a higher epoch, after everything before them is done or ended.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ use crate::runtime::seam::Monotonic;
 pub(super) const SPLIT_WAITS: u32 = 8;
 
 impl Producer {
-    /// A round of a partition's sends is over, and something was not taken.
+    /// Resolves an ended round of a partition's sends in which some batch was not taken.
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
         let (rules, topic) = (self.settings.rules, &mut self.topics[key.topic]);
         let acks = self.sinks[topic.sink].settings.acks;
@@ -29,7 +29,7 @@ impl Producer {
         self.carry_out(key, resolution, now);
     }
 
-    /// Does what a window has come to.
+    /// Carries out a window's resolution.
     pub(super) fn carry_out(&mut self, key: Key, resolution: Resolution, now: Monotonic) {
         match resolution {
             Resolution::Nothing => {}
@@ -37,7 +37,7 @@ impl Producer {
             Resolution::Ask => self.make_ready(key),
             Resolution::AskAgain => {
                 self.outbox.refresh = true;
-                // It was this leader that was asked, wherever the batches went; a new one may not be known to the wire client yet.
+                // The leader was asked, wherever the batches went; a new one may not be known to the wire client yet.
                 self.pause(key, now);
             }
             Resolution::Settle(places) => self.settled(key, places),
@@ -67,7 +67,7 @@ impl Producer {
         }
     }
 
-    /// Leaves a partition alone for a while, longer each time in a row.
+    /// Pauses a partition, longer each time in a row.
     pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
         let bounds = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
@@ -75,24 +75,24 @@ impl Producer {
         self.agenda.timers.set(until, Timer::Partition(key));
     }
 
-    /// The oldest batch is refused for good, and nowhere (P6). What may be about one record of many is split until it is about
-    /// one.
+    /// Handles that the oldest batch is refused permanently, and is in no log (P6). A refusal that may be about one record of many
+    /// splits the batch until it is about one.
     fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
             return;
         }
-        // It is not there, nor are the cuts after it that memory does not have yet: they do not go before what is
+        // The batch is not there, nor are the cuts after it that are not loaded yet: they must not precede the batches that are
         // taken back.
         self.void_all_restored(key, false);
         let partition = &self.topics[key];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
-        // What was damaged here is not made into batches that look whole.
+        // A batch damaged here is not made into batches that look whole.
         if first.count > 1 && is_about_records(code) && (code != CORRUPT || is_whole(first)) {
             let sink = self.topics[key.topic].sink;
-            // Not for ever: better a moment above the bound than a partition that waits for itself. But its own sink's
-            // rejected batches are waited for: they give their memory back by themselves. Those of another sink may be
-            // waiting for a topic that never comes.
+            // The wait is bounded: exceeding the memory bound briefly is better than a partition that waits for itself. But the sink's
+            // own rejected batches are waited for, since they free memory by themselves. Those of another sink may wait for a topic
+            // that never appears.
             if (partition.window.attempts() < SPLIT_WAITS || self.rejected_of(sink).next().is_some())
                 && !self.can_split(first)
             {
@@ -116,10 +116,10 @@ impl Producer {
         self.raise_epoch(key, now);
     }
 
-    /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
+    /// Takes back the undone batches. The next cut of this partition is sequence 0 of the next epoch, and is sent
     /// alone until it is answered 0. After the last epoch: a new producer id.
     pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
-        // Cuts of an earlier process that memory does not have yet would be loaded before what is taken back.
+        // Cuts of an earlier process that are not loaded yet would be loaded before the batches that are taken back.
         if !self.topics[key].window.is_empty() {
             self.void_all_restored(key, false);
         }
@@ -130,14 +130,14 @@ impl Producer {
         self.logging.ends.void_from(partition, 0);
         sink.stats.epochs_raised += 1;
         let Some(spent) = partition.window.take_back(self.settings.rules) else { return };
-        // Unless another partition has got the sink a new one already.
+        // Unless another partition has already caused a new one for the sink.
         if sink.identity.is_some_and(|identity| identity.id == spent) {
             sink.identity = None;
             self.ask_producer_id(sink_index, now);
         }
     }
 
-    /// Replaces the first batch of a partition by two halves, closed. `false`: it cannot be read (and is as it was).
+    /// Replaces the first batch of a partition by two halves, closed. `false`: it cannot be read (and is unchanged).
     pub(super) fn split(&mut self, key: Key) -> bool {
         let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
@@ -154,7 +154,7 @@ impl Producer {
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
             let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.in_log.kind };
-            // What was cut once expires no more.
+            // Rows that were cut once do not expire any more.
             let notes = if partition.window.is_empty() { first.notes_of(i) } else { first.notes_of_cut(i) };
             let new = (&record, ticket, notes);
             // The first half takes no more rows once the second begins.
@@ -168,14 +168,14 @@ impl Producer {
             batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         self.memory.codecs.forget_plain();
-        // Our own bytes: they parse. Should they not, nothing is made of them.
+        // The producer's own bytes always parse. If they do not, the halves are dropped.
         if halves.iter().map(|batch| batch.count).sum::<u32>() != first.count {
             for batch in halves {
                 batch.discard(&mut self.memory.pool);
             }
             return false;
         }
-        // The caller takes back all of them.
+        // The caller takes back all batches.
         self.logging.ends.void_from(partition, 0);
         let Some(work) = partition.work.as_mut() else { return false };
         let Some(whole) = work.queue.pop_front() else { return false };
@@ -190,10 +190,10 @@ impl Producer {
         true
     }
 
-    /// Whether the halves of a batch have room beside it. What splits many batches at once is a topic's whole traffic
-    /// being refused; then they take turns.
+    /// Whether the halves of a batch have room beside it. Many batches are split at once when all traffic of a topic is
+    /// refused; then they take turns.
     pub(super) fn can_split(&self, batch: &Batch) -> bool {
-        // Powers of two, both of them.
+        // Both halves have a power of two.
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
         let plain = if self.memory.codecs.is_empty() { 0 } else { batch.plain_len };
@@ -202,7 +202,7 @@ impl Producer {
 }
 
 fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, count: u32) -> usize {
-    // Bytes of a record beside its tail, nearly: it is a hint.
+    // Approximate bytes of a record beside its tail: a hint.
     records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
 }
 

@@ -1,6 +1,6 @@
-//! Takes over what an earlier process has left in the log: registered before the first poll, loaded when Kafka is
-//! there. Cuts first, each under the identity that it has, as batches that may be in Kafka already (P4 to P6 settle
-//! them); then the rest.
+//! Takes over the rows and cuts that an earlier process left in the log: registered before the first poll, loaded once Kafka is
+//! reachable. Cuts first, each under its identity, as batches that may be in Kafka already (P4 to P6 settle them); then the
+//! other rows.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -25,9 +25,9 @@ use crate::record::Stamp;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Takes over what an earlier process has left in the log; before the first poll, and before rows are taken. Its
+    /// Takes over the rows and cuts that an earlier process left in the log; before the first poll, and before rows are taken. The
     /// cuts are sent again under their own identities, before anything else of their partitions; all other live rows
-    /// go under this process's. Lanes of sinks that no longer exist are left alone.
+    /// are sent under this process's. Lanes of sinks that no longer exist are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
         let mut homes: HashMap<u64, (u32, i32), RandomState> = HashMap::default();
         for lane in &lanes {
@@ -51,7 +51,7 @@ impl Producer {
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
             if let Ok(number) = usize::try_from(partition) {
-                // An answer with a lower offset is of another log: the topic was recreated since.
+                // An answer with a lower offset comes from another log: the topic was recreated since.
                 let place = &mut self.topics[index].partitions[number];
                 place.log_next = place.log_next.max(landed);
             }
@@ -81,7 +81,7 @@ impl Producer {
         self.cluster.elsewhere.sort_unstable();
         self.cluster.elsewhere.dedup();
         for lane in lanes {
-            // What a stop saves is written behind what is younger (`hybrid-saved`): such rows take turns by their numbers.
+            // Rows saved at a stop are written after younger ones (`hybrid-saved`): such rows take turns by their numbers.
             if let Some((index, 0..)) = homes.get(&lane.lane).copied()
                 && self.sinks[self.topics[index].sink].settings.keep == Keep::Disk
             {
@@ -90,14 +90,14 @@ impl Producer {
         }
     }
 
-    /// So many restored rows of a sink may be in Kafka already, and no cut says so any more. They are sent, and counted.
+    /// Counts restored rows of a sink that may be in Kafka already, though no cut records it any more. They are sent again.
     pub fn outcome_unknown(&mut self, sink: SinkId, rows: u64) {
         if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
             sink.stats.outcome_unknown += rows;
         }
     }
 
-    /// Counts rows of a sink that an earlier process left and that are lost, with their segment.
+    /// Counts rows of a sink that an earlier process left and that are lost with their segment.
     pub fn lost_before(&mut self, sink: SinkId, rows: u64) {
         if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
             sink.stats.recovered += rows;
@@ -124,7 +124,7 @@ impl Producer {
         self.note_spooled(index, partition);
     }
 
-    /// Loads a partition's cuts, one after the other, whole. [`Loaded::All`]: it has none any more.
+    /// Loads a partition's cuts, one after the other, whole. [`Loaded::All`]: none is left.
     pub(super) fn load_cuts(&mut self, key: Key, budget: &mut usize, log: &mut dyn RowLog) -> Loaded {
         loop {
             let partition = &mut self.topics[key];
@@ -138,7 +138,7 @@ impl Producer {
                 self.void_restored(key, false);
                 continue;
             }
-            // One at a time, or many that are half read might fill the memory.
+            // One at a time: many partly read cuts might fill the memory.
             if self.loader.loading.is_some_and(|other| other != key)
                 || is_batch && (undone >= WINDOW || (undone > 0 && identity != Some(own)))
             {
@@ -155,7 +155,7 @@ impl Producer {
                 Some(Loaded::All) => self.loaded_cut(key),
                 Some(other) => {
                     let spooled = self.topics[key].spooled.as_ref();
-                    // Nothing of it is in memory: it holds nobody up.
+                    // Nothing of the cut is in memory, so it delays no other.
                     if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
                         self.loader.loading = None;
                     }
@@ -166,7 +166,7 @@ impl Producer {
         }
     }
 
-    /// `None`: the cut cannot be read as it was.
+    /// Reads more of a partition's first cut. `None`: the cut cannot be read as it was.
     fn read_cut(
         &mut self,
         index: u32,
@@ -191,13 +191,13 @@ impl Producer {
             let before = *next;
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
-                // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
+                // Without room for a batch of any size none is begun: new rows leave that much free.
                 short = part.is_empty() && !self.memory.may_place(self.memory.ceilings.batch);
                 if gap || short {
                     return false;
                 }
                 let (pool, notes) = (&mut self.memory.pool, Notes::of_logged(lane, &row));
-                // As it was sent, or Kafka would be thought to remember who wrote it.
+                // The batch is rebuilt as it was sent: with timestamps, Kafka would be assumed to remember its writer.
                 let pushed = if timeless {
                     let new = (&row.record, row.ticket, notes, keeps_time);
                     push_without_timestamp(part, pool, bounds, new, Monotonic(0))
@@ -237,7 +237,7 @@ impl Producer {
         let before = batch.memory();
         batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         if !cut.is_batch() {
-            // Behind what was cut before them and is taken back, and before all else.
+            // These rows go after the batches that were cut before them and are taken back, and before all others.
             let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
             batch.in_log.old = true;
             let (after, undone) = (batch.memory(), partition.window.len());
@@ -253,19 +253,19 @@ impl Producer {
         let new = NewBatch { serial, count, newest, old: true, group: Some(taken.group) };
         let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
         let place = partition.window.len();
-        // It may have been sent, and it may be there.
+        // The batch may have been sent, and may be there.
         let follows = partition.window.restored(new, stamp, self.settings.rules.is_forgettable(newest, wall.0));
         batch.in_log.cut = Some(taken);
         (batch.in_log.old, batch.in_log.begins) = (true, !follows);
         let after = batch.memory();
         work.queue.insert(place, batch);
-        // The topic has been recreated since: its log may have taken a younger one and never seen this (P4 does not hold).
+        // The topic has been recreated since: its log may have taken a younger batch and never seen this one (P4 does not hold).
         let is_recreated = cut.topic_id != 0 && cut.topic_id != topic.view.id;
         if is_recreated && (place > 0 || any_more) {
             partition.window.goes_apart();
         }
         if is_recreated && partition.acked.last.is_none() {
-            // The end of the log that an earlier process saw may have been the old log's: this may be before that in
+            // The end of the log that an earlier process saw may have been the old log's: this batch may be before that offset in
             // the new one.
             partition.log_next = Some(0);
         }
@@ -273,8 +273,8 @@ impl Producer {
         self.make_ready(key);
     }
 
-    /// A cut that is not in memory cannot be sent as it was: it is void, and its rows, those that can be read, are cut
-    /// anew. `unclear`: they may be there, and nobody will know.
+    /// Voids a cut that is not in memory and cannot be sent as it was: its readable rows are cut again. `unclear`: they may be
+    /// there, with no way to know.
     fn void_restored(&mut self, key: Key, unclear: bool) {
         self.unload(key);
         let cut = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.pop_front());
@@ -284,7 +284,7 @@ impl Producer {
         }
     }
 
-    /// What is loaded of a partition's first cut is let go.
+    /// Drops the loaded part of a partition's first cut.
     fn unload(&mut self, key: Key) {
         self.loader.loading = self.loader.loading.filter(|other| *other != key);
         let Some(spooled) = self.topics[key].spooled.as_deref_mut() else { return };
@@ -298,7 +298,7 @@ impl Producer {
     }
 
     fn void_cut(&mut self, key: Key, cut: &RestoredCut, unclear: bool) {
-        // What is no batch is void from the start, and nowhere.
+        // A cut that is no batch is void from the start, and in no log of Kafka's.
         if !cut.is_batch() {
             return;
         }
@@ -308,7 +308,7 @@ impl Producer {
         }
     }
 
-    /// The rows of a cut that is void go back to where they came from.
+    /// Returns the rows of a void cut to their origin.
     fn take_back(&mut self, key: Key, cut: &RestoredCut) {
         let topic = &mut self.topics[key.topic];
         let partition = &mut topic.partitions[key.partition as usize];
@@ -325,9 +325,8 @@ impl Producer {
         self.note_spooled(key.topic, UNPLACED);
     }
 
-    /// What was cut before them is cut again, and so are the cuts that were never loaded, the youngest first, as with
-    /// those that are loaded (`void_from`). Their rows go back to where they came from, unless rows that follow them
-    /// have lower numbers.
+    /// Voids a partition's cuts that were never loaded, the youngest first as for loaded ones (`void_from`), since the batches before
+    /// them are cut again. Their rows return to their origin, unless rows that follow them have lower numbers.
     pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
         let batches = |spooled: &Spooled| spooled.cuts.iter().filter(|cut| cut.is_batch()).count();
         while let Some(place) = self.topics[key].spooled.as_deref().and_then(|spooled| batches(spooled).checked_sub(1))
@@ -351,8 +350,8 @@ impl Producer {
         }
     }
 
-    /// Their partition is no more: all cuts that were never loaded are void, and their rows go back to where they came from.
-    /// Returned are, in order, those that go before others of their lane with lower numbers.
+    /// Voids all cuts of a partition that is gone and that were never loaded; their rows return to their origin.
+    /// Returned are, in order, those that precede others of their lane with lower numbers.
     pub(super) fn void_for_good(&mut self, key: Key, unclear: bool) -> VecDeque<Backlog> {
         self.unload(key);
         let mut first = VecDeque::new();

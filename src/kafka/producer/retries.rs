@@ -1,17 +1,17 @@
 //! The number of retries that a sink allows ([`super::SinkSettings::retries`]). A batch that was sent once more than that is
-//! refused with what it was answered last, as if Kafka had refused it for good: only when its log has shown that no attempt
-//! is in it (P6). What was never sent, as no broker could be reached, is not a try.
+//! refused with its last error, as if Kafka had refused it permanently, but only once its log has shown that no attempt
+//! is in it (P6). A batch that was never sent, as no broker could be reached, has used no retry.
 
 use super::Producer;
 use super::dispatch::Entry;
 use super::error::Verdict;
 
-/// Tries of a batch that has been given up once. Where the log did not tell whether it is there, it is sent on without a
-/// limit: to give it up again would only store it once more each time.
+/// The `tries` of a batch that has been given up once. If the log did not show whether it is there, it is sent again without a
+/// limit: giving it up again would only store it once more each time.
 const GIVEN_UP: u32 = u32::MAX;
 
 impl Producer {
-    /// A verdict, or the end of the retries. Batches end in order: the oldest one first.
+    /// The verdict, or [`Verdict::GivenUp`] after the last retry. Batches end in order, the oldest first.
     pub(super) fn within_retries(&mut self, entry: Entry, verdict: Verdict, code: i16) -> Verdict {
         let maybe_there = match verdict {
             Verdict::Again { maybe_there, .. } => maybe_there,

@@ -1,4 +1,4 @@
-//! The way out: what memory alone has of sinks that are saved goes to the log.
+//! Shutdown: rows in memory alone of sinks that are saved go to the log.
 
 use std::collections::VecDeque;
 
@@ -13,9 +13,9 @@ use crate::record::compression::Codecs;
 use crate::record::{BatchHeader, BatchView, Stamp};
 
 impl Producer {
-    /// Writes what memory alone has of sinks that keep their rows as [`Keep::HybridSaved`] to the log, what is cut with
-    /// its cut. For an orderly stop, after the last poll that was to send something. `false`: the log does not take all
-    /// of it now; again when it may.
+    /// Writes the rows in memory alone of sinks with [`Keep::HybridSaved`] to the log, cut ones with their
+    /// cut. For an orderly stop, after the last poll that sends. `false`: the log does not take all
+    /// of it now; the caller repeats it when it may.
     pub fn save(&mut self, log: &mut dyn RowLog) -> bool {
         if !self.flush_ended(log) || !self.save_rejected(log) {
             return false;
@@ -30,7 +30,7 @@ impl Producer {
         self.stage(log) && self.logging.unwritten.none_aside()
     }
 
-    /// Rejected rows that memory alone has are rows of their sink: the next process sends them once more, and they
+    /// Saves rejected rows in memory alone as rows of their sink: the next process sends them once more, and they
     /// are refused again. Rows are written in one piece, so those among them that have ended are ended in the log as
     /// well.
     fn save_rejected(&mut self, log: &mut dyn RowLog) -> bool {
@@ -61,9 +61,9 @@ impl Producer {
         self.save_place(index, UNPLACED, log)
     }
 
-    /// Batches that younger rows of their partition have overtaken on their way to the log: they were undone then, and were
-    /// taken back since. By its numbers they are the youngest, so a cut that is no batch says of each that it goes first; and
-    /// of those again of which the stop before has said so.
+    /// Saves batches that younger rows of their partition have overtaken on their way to the log: the batches were undone then, and
+    /// were taken back since. By their numbers they are the youngest, so for each a cut that is no batch records that it goes first;
+    /// the same is repeated for those that the previous stop recorded.
     fn save_overtaken(&mut self, key: Key, log: &mut dyn RowLog) -> Result<(), NotNow> {
         let stamp = Stamp { producer_id: NO_BATCH, epoch: 0, sequence: 0 };
         for place in self.topics[key].window.len()..self.overtaken_end(key) {
@@ -113,7 +113,8 @@ impl Producer {
         undone
     }
 
-    /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.
+    /// Saves the rows of a place. Rows queued after rows in the log alone are not always on their way there: partitions that are gone
+    /// leave some.
     fn save_place(&mut self, index: u32, partition: i32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         let place = Dirty { topic: index, partition, anywhere: true };
         let of = usize::try_from(partition).ok().and_then(|number| self.topics[index].partitions.get(number));
@@ -135,7 +136,7 @@ impl Producer {
         Ok(())
     }
 
-    /// What is undone is sent when its cut is on the disk, and has just got one.
+    /// Notes the groups of the undone batches' new cuts: they are sent when their cuts are durable.
     fn note_groups(&mut self, Dirty { topic, partition, .. }: Dirty) {
         let topic = &mut self.topics[topic];
         let partition = usize::try_from(partition).ok().and_then(|number| topic.partitions.get_mut(number));
@@ -147,7 +148,7 @@ impl Producer {
         }
     }
 
-    /// Rows of a batch from one on, closed or not.
+    /// Saves the rows of a batch from `from` on; the batch may be closed.
     pub(super) fn save_rows(
         &mut self,
         index: u32,
@@ -159,7 +160,7 @@ impl Producer {
         let lane = self.lane(index, home, log)?;
         let topic = &mut self.topics[index];
         let least = topic.turns.least_of(home);
-        // Our own bytes: they can be read.
+        // The producer's own bytes can always be read.
         let Some(rows) = rows_from(batch, (from, lane, least), &mut self.logging.scratch, &mut self.memory.codecs)
         else {
             return Ok(());
@@ -205,7 +206,7 @@ impl Producer {
     }
 }
 
-/// Rows of a batch from one on, to be written down.
+/// The rows of a batch from one on, as new rows for the log.
 fn rows_from<'a>(
     batch: &'a Batch,
     (row, lane, least): (u32, u64, u64),

@@ -1,15 +1,15 @@
 //! Shares of the memory: the most that a topic with rows that do not leave may keep from the others.
 //!
-//! Where memory is plenty there is nothing to ask. Where it is not, a sink may hold that part of what is free which is
-//! free of the whole (`free² / whole`): with three quarters free, three quarters of that. One that is dead comes to 38 %
+//! While memory is plentiful, shares do not matter. Otherwise a sink may hold that part of the free memory which is the free
+//! part of the whole (`free² / whole`): with three quarters free, three quarters of that. A dead sink reaches 38 %
 //! of the memory, and however many die one after the other, the n-th leaves about an (n + 1)-th. In the same way the
 //! topics of a sink divide what it may still take, so a sink with thousands of dead topics counts as one for the
 //! others. The partitions of a topic do so too, for rows with a key that determines the partition: otherwise one
-//! partition with a frozen leader would take all that its topic may, and hold up the publishers of the others. A
-//! sink, topic or partition that holds nothing may always take a row that there is room for. Nothing is set aside,
-//! and nobody has to say which is dead. Where rows leave memory for the disk, the tickets that they leave in memory,
-//! of publishers that wait for an answer, are divided in the same way; they may take half of what the sink keeps in
-//! memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
+//! partition with a frozen leader would take all that its topic may, and delay the publishers of the others. An empty
+//! sink, topic or partition may always take a row that there is room for. Nothing is reserved, and no sink is marked as dead.
+//! If rows leave memory for the disk, the tickets that they leave in memory, of publishers that wait for an acknowledgement,
+//! are divided in the same way; they may take half of the sink's memory. A single sink with one fixed topic of one partition
+//! has all of the memory.
 
 use super::batch::Pushed;
 use super::partition::{Partition, Work};
@@ -20,35 +20,35 @@ use crate::kafka::types::SinkId;
 use crate::limits::part_of;
 use crate::record::murmur2;
 
-/// A topic of a sink, by its place in the producer. It may become another topic's once it has no rows.
+/// A topic of a sink, by its index in the producer. The index may be another topic's once the topic has no rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicId(pub(super) u32);
 
-/// What a row waits for that may go to its topic but not yet.
+/// The limit that delays a row which may go to its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Full {
     /// The memory of all sinks.
     Memory,
-    /// The part of this sink.
+    /// The sink's share.
     Sink(SinkId),
-    /// The part of this topic.
+    /// The topic's share.
     Topic(TopicId),
-    /// The part of this topic's partition, by its index.
+    /// The share of the topic's partition, by its index.
     Partition(TopicId, u32),
-    /// The queue of a file of dead letters, which is not the producer's.
+    /// The queue of a dead-letter file, which is not the producer's.
     Letters(u16),
-    /// The spool, which is not either.
+    /// The spool, which is not the producer's.
     Spool,
-    /// The part of the spool that this sink may fill.
+    /// The sink's share of the spool.
     SpoolShare(SinkId),
 }
 
 impl Producer {
-    /// Whether the parts of a sink and a topic have room for a row of up to `row_bytes`. `topic` is what
-    /// [`Producer::check`] said; asked beside [`Producer::has_room`].
+    /// Whether the shares of a sink and a topic have room for a row of up to `row_bytes`. `topic` is the result of
+    /// [`Producer::check`]; asked beside [`Producer::has_room`].
     ///
     /// # Errors
-    /// What the row must wait for.
+    /// The limit that the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
         if self.is_plenty(row_bytes) {
             return Ok(());
@@ -68,7 +68,7 @@ impl Producer {
         let free = self.memory.free();
         let (held, part) = if self.memory.ceilings.several { (state.memory, part_of(free, whole)) } else { (0, free) };
         let rest = part.saturating_sub(held);
-        // A fixed topic is its sink: their part is one.
+        // A fixed topic's share is its sink's.
         let topic = topic.filter(|_| !state.settings.fixed_topic);
         let of_topic = topic.and_then(|id| self.topics.get(id.0)).map_or(0, |topic| topic.memory);
         let within = match (held, of_topic) {
@@ -86,13 +86,13 @@ impl Producer {
         }
     }
 
-    /// Whether a sink takes nothing for now, as what it has on the disk is to drain: room that there is.
+    /// Whether a sink with room takes nothing for now, so that its rows on disk can drain.
     #[must_use]
     pub fn is_held_back(&self, sink: SinkId) -> bool {
         self.sinks.get(usize::from(sink.0)).is_some_and(|sink| !sink.pacer.takes(sink.stats.appended))
     }
 
-    /// The same for the tickets of rows that are on the disk alone.
+    /// Like [`Self::share`], for the tickets of rows that are on disk alone.
     fn share_of_owed(&self, sink: SinkId, topic: Option<TopicId>) -> Result<(), Full> {
         let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
         let topic = topic.filter(|_| !state.settings.fixed_topic);
@@ -106,15 +106,15 @@ impl Producer {
         }
     }
 
-    /// Whether so little is held that any row is within its parts, and no sink takes less than arrives.
+    /// Whether so little memory is held that any row is within its shares, and no sink takes less than arrives.
     #[must_use]
     pub const fn is_plenty(&self, row_bytes: usize) -> bool {
         !self.paces
             && 8 * (self.memory.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.memory.ceilings.append
     }
 
-    /// Whether the part of the partition that a row goes to by its hash ([`super::Target`]) has room for it; asked after
-    /// [`Producer::share`], where memory is not plenty.
+    /// Whether the share of a row's partition, given by its hash ([`super::Target`]), has room for it; asked after
+    /// [`Producer::share`] while memory is not plentiful.
     ///
     /// # Errors
     /// The partition.
@@ -131,7 +131,7 @@ impl Producer {
         Err(Full::Partition(id, partition))
     }
 
-    /// Whether a partition's part of what its topic may still take has room.
+    /// Whether a partition has room in its share of the memory that its topic may still take.
     fn is_within(&self, key: Key, row_bytes: usize) -> bool {
         let Some(topic) = self.topics.get(key.topic) else { return true };
         let partition = topic.partitions.get(key.partition as usize);
@@ -149,7 +149,7 @@ impl Producer {
         held == 0 || held + row_bytes + BUFFER_MIN + BATCH_COST <= part_of(rest, part)
     }
 
-    /// What a topic may hold, and how much of that it does not hold.
+    /// A topic's share, and the free part of it.
     fn part_of_topic(&self, topic: &Topic) -> (usize, usize) {
         let whole = self.memory.ceilings.append;
         let free = self.memory.free();
@@ -166,7 +166,7 @@ impl Producer {
         (part, part.saturating_sub(topic.memory))
     }
 
-    /// Whether a row of up to `row_bytes` that waits for this need wait no longer: it is worth asking again.
+    /// Whether a row of up to `row_bytes` that waits for this limit should be tried again.
     #[must_use]
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
         let room = self.memory.may_take(row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST));
@@ -175,20 +175,20 @@ impl Producer {
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),
             Full::Topic(id) => self.topics.get(id.0).is_none_or(|topic| {
                 let sink = SinkId::of(topic.sink);
-                // Without rows it is not the topic that is full: what is, the next answer says.
+                // A topic without rows is not full: the next answer names the limit.
                 (topic.memory == 0 && topic.owed == 0) || self.share(sink, Some(id), row_bytes).is_ok()
             }),
             Full::Partition(TopicId(topic), partition) => self.is_within(Key { topic, partition }, row_bytes),
         }
     }
 
-    /// How often memory has come free: as long as it is the same, nobody who waits has to be asked again.
+    /// How often memory was freed: while it is the same, no waiting row has to be tried again.
     #[must_use]
     pub const fn freed(&self) -> u64 {
         self.memory.pool.freed()
     }
 
-    /// Notes that a batch of a topic has come, gone or changed its size.
+    /// Notes that a batch of a topic was added, removed or resized.
     pub(super) fn resized(&mut self, topic: u32, before: usize, after: usize) {
         let topic = &mut self.topics[topic];
         let sink = &mut self.sinks[topic.sink];
@@ -199,7 +199,7 @@ impl Producer {
 }
 
 impl Topic {
-    /// Notes that a row was put into one of its batches.
+    /// Notes that a row was added to one of the sink's batches.
     pub(super) fn took(&mut self, sink: &mut Sink, pushed: &Pushed) {
         sink.stats.buffered_bytes += pushed.len as u64;
         self.memory += pushed.memory;
@@ -208,7 +208,7 @@ impl Topic {
 }
 
 impl Sink {
-    /// What the tickets of its rows on the disk alone may take, and how much of that they do not.
+    /// The sink's limit for tickets of rows on disk alone, and the free part of it.
     fn part_of_owed(&self) -> (usize, usize) {
         let whole = self.settings.spill_after / 2;
         (whole, whole.saturating_sub(self.owed))

@@ -1,23 +1,23 @@
-//! While the machine is short of memory, sinks that allow it ([`super::SinkSettings::sheds`]) hold no more than they did when that
-//! began: the oldest rows make room for younger ones, whole batches at a time. What is cut stays, as Kafka may have it.
+//! While the machine is short of memory, sinks that allow it ([`super::SinkSettings::sheds`]) hold no more than they did when the
+//! shortage began: the oldest rows make room for younger ones, whole batches at a time. Cut batches stay, as Kafka may have them.
 
 use super::batch::Batch;
 use super::{Key, Producer};
 
-/// Batches that a sink may hold at least: one that is full, and one that fills.
+/// Minimum number of batches that a sink may hold: a full one and a growing one.
 const BATCHES_MIN: usize = 2;
 
-/// Where a batch stands that may go.
+/// The place of a batch that may be dropped.
 #[derive(Clone, Copy)]
 enum Place {
-    /// In the topic's line for partitions, at this place.
+    /// At this index among the topic's batches without a partition.
     Unplaced(u32, usize),
-    /// The first of a partition that is not cut.
+    /// The first uncut batch of a partition.
     Partition(Key),
 }
 
 impl Producer {
-    /// Says whether the machine is short of memory.
+    /// Sets whether the machine is short of memory.
     pub fn mind_memory(&mut self, is_short: bool) {
         if !is_short && !std::mem::replace(&mut self.is_short, is_short) {
             return;
@@ -36,7 +36,7 @@ impl Producer {
         }
     }
 
-    /// Drops the oldest batch of a sink that is not cut, if there is a younger one. `false`: there is none.
+    /// Drops the oldest uncut batch of a sink, if there is a younger one. `false`: there is none.
     fn shed_oldest(&mut self, sink: usize) -> bool {
         let mut oldest: Option<(i64, Place)> = None;
         let mut count = 0;

@@ -1,4 +1,4 @@
-//! Partitions as an operator sees them. Looked for when somebody asks.
+//! Partitions for the operator's view. Computed on request.
 
 use super::Producer;
 use super::batch::Batch;
@@ -11,25 +11,25 @@ use crate::runtime::seam::Monotonic;
 /// A partition of a topic, and its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Its number; `None`: rows of the topic that have no partition yet.
+    /// Partition index; `None`: rows of the topic that have no partition yet.
     pub partition: Option<u32>,
-    /// Its leader, if it is known.
+    /// The leader, if it is known.
     pub leader: Option<NodeId>,
-    /// Rows that are not in Kafka, as far as is known.
+    /// Rows not known to be in Kafka.
     pub rows: u64,
-    /// Those of them that are on the disk alone.
+    /// The number of those rows that are on disk alone.
     pub spilled: u64,
-    /// Memory of the others.
+    /// Memory of the others, in bytes.
     pub bytes: usize,
-    /// Batches that are cut.
+    /// Undone batches.
     pub undone: usize,
-    /// Requests without an answer.
+    /// Unanswered requests.
     pub in_flight: usize,
-    /// When the oldest row in memory was taken, milliseconds since 1970.
+    /// Time at which the oldest row in memory was taken, milliseconds since 1970.
     pub oldest_ms: Option<i64>,
     /// The offset of the last record that Kafka has acknowledged.
     pub acknowledged: Option<i64>,
-    /// What it is at, in a word.
+    /// The state, in a word.
     pub state: &'static str,
 }
 
@@ -54,7 +54,7 @@ fn rows_of<'a>(queue: impl Iterator<Item = &'a Batch>) -> (u64, usize) {
 }
 
 impl Topic {
-    /// Its rows without a partition, if there are any.
+    /// The topic's rows without a partition, if there are any.
     fn shown_unplaced(&self) -> Option<Shown> {
         let (rows, bytes) = rows_of(self.unplaced.queue.iter());
         let spilled = self.unplaced.backlogs.iter().map(|backlog| backlog.rows).sum::<u64>();

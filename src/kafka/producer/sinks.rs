@@ -1,4 +1,4 @@
-//! The sinks of a producer, and which of them have news: a turn costs what happens in it, however many sinks there are.
+//! The sinks of a producer, and lists of those with changes: the cost of a turn depends on its work, not on the number of sinks.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
@@ -6,15 +6,15 @@ use std::ops::{Index, IndexMut};
 use super::{Key, Sink};
 use crate::runtime::seam::Monotonic;
 
-/// What a sink is listed for, as bits.
+/// The lists that a sink is on, as bits.
 const CHANGED: u8 = 1;
 const LINGERS: u8 = 2;
 
-/// See the module. A sink that is borrowed to be changed by its number is listed as changed.
+/// All sinks. A sink that is borrowed mutably by its number is listed as changed.
 #[derive(Debug)]
 pub(super) struct Sinks {
     all: Vec<Sink>,
-    /// Those that may have changed since [`Sinks::take_changed`], each once.
+    /// Sinks that may have changed since [`Sinks::take_changed`], each once.
     changed: Vec<u32>,
     /// Sinks with lingering batches, each once.
     lingering: Vec<u32>,
@@ -27,7 +27,7 @@ impl Sinks {
         sinks
     }
 
-    /// One more, under the next number.
+    /// Adds a sink, under the next number.
     pub(super) fn push(&mut self, sink: Sink) {
         self.all.push(sink);
         self.note(self.all.len() - 1);
@@ -49,20 +49,19 @@ impl Sinks {
         self.all.iter()
     }
 
-    /// To change what nobody outside of the producer is shown: no sink is listed for it.
+    /// Iterates mutably for changes that are not visible outside of the producer: no sink is listed.
     pub(super) fn iter_unlisted(&mut self) -> std::slice::IterMut<'_, Sink> {
         self.all.iter_mut()
     }
 
-    /// Takes out one of those that may have changed.
+    /// Takes out one of the sinks that may have changed.
     pub(super) fn take_changed(&mut self) -> Option<u32> {
         let index = self.changed.pop()?;
         self.all[index as usize].listed &= !CHANGED;
         Some(index)
     }
 
-    /// Calls `pop` for each sink with lingering batches, with these; one that has none left then is not listed any
-    /// more.
+    /// Calls `pop` for each sink with lingering batches, with these; a sink without any left is removed from the list.
     pub(super) fn each_lingering(&mut self, mut pop: impl FnMut(&mut VecDeque<(Monotonic, Key)>)) {
         let all = &mut self.all;
         self.lingering.retain(|index| {
@@ -84,7 +83,7 @@ impl Sinks {
         }
     }
 
-    /// When the first linger is over.
+    /// The end of the first linger.
     pub(super) fn next_linger(&self) -> Option<Monotonic> {
         let fronts = self.lingering.iter().filter_map(|index| self.all[*index as usize].lingering.front());
         fronts.map(|(at, _)| *at).min()

@@ -1,4 +1,4 @@
-//! Where rows stand, in words: to find what holds them up.
+//! The state of held rows as text, to find what delays them.
 
 use std::fmt::Write;
 

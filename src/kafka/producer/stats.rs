@@ -1,24 +1,24 @@
 //! A sink's ledger and counters. Plain numbers of one core; at every instant
 //! `appended + recovered = delivered + refused + expired + dropped + rotten + handed_over + buffered_rows`.
 
-/// One sink's counters. Rows unless they say otherwise.
+/// One sink's counters; of rows unless stated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinkStats {
     /// Rows taken.
     pub appended: u64,
-    /// Rows that an earlier process has left in the log.
+    /// Rows that an earlier process left in the log.
     pub recovered: u64,
-    /// Rows that Kafka has.
+    /// Rows in Kafka.
     pub delivered: u64,
-    /// Rows that Kafka refused for good.
+    /// Rows that Kafka refused permanently.
     pub refused: u64,
-    /// Rows dropped because their time was over before they were cut.
+    /// Rows dropped because they expired before they were cut.
     pub expired: u64,
     /// Rows in the log alone that made room for younger ones.
     pub dropped: u64,
-    /// Rows that the log cannot give back any more.
+    /// Rows that can no longer be read from the log.
     pub rotten: u64,
-    /// Rows of rejected batches that are safe elsewhere.
+    /// Rows of rejected batches that are stored elsewhere.
     pub handed_over: u64,
     /// Rows held now, in memory or in the log.
     pub buffered_rows: u64,
@@ -36,33 +36,33 @@ pub struct SinkStats {
     pub retries: u64,
     /// Answers with a Kafka error.
     pub errors: u64,
-    /// Batches in requests that got no answer.
+    /// Batches in unanswered requests.
     pub batches_unanswered: u64,
     /// Batches split because Kafka refused them whole.
     pub splits: u64,
-    /// Rows written without a time, as Kafka did not take theirs.
+    /// Rows written without a timestamp, since Kafka did not take theirs.
     pub without_timestamp: u64,
     /// Topics found to have been recreated.
     pub topics_recreated: u64,
-    /// Rows of partitions that went with that, placed again.
+    /// Rows of partitions that were lost by that, placed again.
     pub repartitioned: u64,
-    /// Looks (ten a second) at which it took half of what drained, as a backlog stood.
+    /// Samples (ten per second) at which the sink took half of what drained, since it had a backlog.
     pub paced: u64,
     /// Epochs raised on a partition.
     pub epochs_raised: u64,
-    /// Times that Kafka was asked what a partition's log holds.
+    /// Questions to Kafka about a partition's log.
     pub asked: u64,
     /// Rows sent again although an earlier attempt may have been appended and Kafka can no longer tell: they may be
-    /// twice in the log.
+    /// in the log twice.
     pub outcome_unknown: u64,
-    /// Times that Kafka's log turned out to lack what it had acknowledged (a lost leader at `acks` other than all).
+    /// Times that Kafka's log turned out to lack acknowledged records (a lost leader at `acks` other than all).
     pub acknowledged_lost: u64,
-    /// Rows among that, as far as offsets show it: the true number may be higher.
+    /// Rows lost in this way, as far as offsets show it: the true number may be higher.
     pub acknowledged_lost_records: u64,
 }
 
 impl SinkStats {
-    /// Adds those of another producer.
+    /// Adds another producer's counters.
     pub const fn add(&mut self, other: &Self) {
         let Self {
             appended,

@@ -1,4 +1,4 @@
-//! Who is owed an answer for the rows of a batch: runs of consecutive tickets, in the order of the rows.
+//! The tickets of a batch's rows: runs of consecutive tickets, in the order of the rows.
 
 use crate::kafka::types::{Run, Ticket};
 
@@ -16,7 +16,7 @@ impl Span {
         self.count < u32::MAX
             && match ticket {
                 None => !self.owed,
-                // Numbers of a session wrap.
+                // A session's numbers wrap.
                 Some(ticket) => {
                     self.owed && self.session == ticket.session && self.first.wrapping_add(self.count) == ticket.number
                 }
@@ -24,7 +24,7 @@ impl Span {
     }
 }
 
-/// Bytes of a span: what the memory account charges.
+/// Bytes of a span on the memory account.
 pub(super) const SPAN_BYTES: usize = std::mem::size_of::<Span>();
 
 /// The tickets of a batch's rows.
@@ -36,7 +36,7 @@ impl Tickets {
         Self(Vec::with_capacity(spans))
     }
 
-    /// Adds the next row's.
+    /// Adds the ticket of the next row.
     pub(super) fn push(&mut self, ticket: Option<Ticket>) {
         if let Some(last) = self.0.last_mut().filter(|last| last.takes(ticket)) {
             last.count += 1;
@@ -48,12 +48,12 @@ impl Tickets {
         });
     }
 
-    /// Whether anybody of these waits for an answer.
+    /// Whether one of the sessions that `of` selects waits for an acknowledgement.
     pub(super) fn any(&self, of: impl Fn(u64) -> bool) -> bool {
         self.0.iter().any(|span| span.owed && of(span.session))
     }
 
-    /// Bytes by which the next row's ticket makes it grow.
+    /// Bytes by which the list grows with the next row's ticket.
     pub(super) fn growth(&self, ticket: Option<Ticket>) -> usize {
         let full = self.0.len() == self.0.capacity();
         if full && !self.0.last().is_some_and(|last| last.takes(ticket)) {
@@ -79,19 +79,19 @@ impl Tickets {
         self.0.clear();
     }
 
-    /// The answers owed, as runs.
+    /// The pending tickets, as runs.
     pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.runs_at().map(|(_, run)| run)
     }
 
-    /// The same, each with the place of its first row in the batch.
+    /// Like [`Self::runs`], each run with the place of its first row in the batch.
     pub(super) fn runs_at(&self) -> impl Iterator<Item = (u32, Run)> + '_ {
         let spans = self.0.iter().scan(0, |row, span| Some((std::mem::replace(row, *row + span.count), span)));
         let owed = spans.filter(|(_, span)| span.owed);
         owed.map(|(row, span)| (row, Run { session: span.session, first: span.first, count: span.count }))
     }
 
-    /// The ticket of the row that `cursor` stands on, which it steps over.
+    /// The ticket of the row at `cursor`, which advances.
     pub(super) fn next(&self, cursor: &mut Cursor) -> Option<Ticket> {
         let span = self.0.get(cursor.span)?;
         let number = span.first.wrapping_add(cursor.within);

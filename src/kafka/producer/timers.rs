@@ -1,4 +1,4 @@
-//! Deadlines of the producer beside linger: backoff, throttling, wishes that were not met. Few, so a heap.
+//! Deadlines of the producer other than linger: backoff, throttling, unanswered requests to the owner. There are few, so a heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,12 +8,12 @@ use crate::kafka::types::NodeId;
 use crate::limits::{UNUSED_BUFFERS_LOOK, UNUSED_BUFFERS_PAUSE};
 use crate::runtime::seam::Monotonic;
 
-/// What has come due. A timer is only a reason to look: the look compares with the state as it is by then.
+/// The subject of a timer. A timer only causes a check, which compares with the state at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// A partition's backoff.
     Partition(Key),
-    /// A topic's metadata, or the end of its being refused.
+    /// A topic's metadata, or the end of its refusal.
     Topic(u32),
     /// A sink's producer id.
     Sink(usize),
@@ -21,9 +21,9 @@ pub(super) enum Timer {
     Sweep(usize),
     /// A broker's throttling.
     Node(NodeId),
-    /// Ends of logs that could not be told.
+    /// Ends of logs that could not be reported.
     Ends,
-    /// Buffers kept for later.
+    /// Unused buffers.
     Unused,
 }
 
@@ -76,7 +76,7 @@ impl Producer {
         }
     }
 
-    /// Sets a timer for a look at the buffers that are kept for later, if they are many and none is set.
+    /// Sets a timer to check the unused buffers, if they are many and none is set.
     pub(super) fn watch_unused(&mut self, now: Monotonic) {
         if !self.memory.watched && self.memory.pool.keeps_much() {
             self.memory.watched = true;
@@ -84,9 +84,9 @@ impl Producer {
         }
     }
 
-    /// Lets go of all buffers that are kept for later but for a few: nothing comes any more.
+    /// Frees all but a few unused buffers, when no more rows are expected.
     pub fn release_all_unused(&mut self) {
-        // Those that nothing has used since the last look, then the others.
+        // First the buffers that nothing has used since the last check, then the others.
         for _ in 0..2 {
             while !self.memory.pool.release() {}
         }
@@ -111,14 +111,14 @@ impl Producer {
         }
     }
 
-    /// Sets a timer for the end of a topic's being refused, unless one is set.
+    /// Sets a timer for the end of a topic's refusal, unless one is set.
     pub(super) fn wait_for_refusal(&mut self, index: u32, now: Monotonic) {
         if let Some(at) = self.topics[index].view.refusal_timer(now) {
             self.agenda.timers.set(at, Timer::Topic(index));
         }
     }
 
-    /// Asks for a topic's metadata, unless that has been done and not been too long ago.
+    /// Requests a topic's metadata, unless that was done recently.
     pub(super) fn ask_metadata(&mut self, index: u32, now: Monotonic) {
         let topic = &mut self.topics[index];
         let until = now.after(self.settings.ask_again);
@@ -128,7 +128,7 @@ impl Producer {
         }
     }
 
-    /// Asks for a sink's producer id, unless that has been done and not been too long ago.
+    /// Requests a sink's producer id, unless that was done recently.
     pub(super) fn ask_producer_id(&mut self, index: usize, now: Monotonic) {
         let sink = &mut self.sinks[index];
         if sink.asked_until.is_none() {
@@ -148,11 +148,11 @@ impl Producer {
 
     /// Puts the partitions that waited for a broker on the list again.
     pub(super) fn wake_node(&mut self, id: NodeId) {
-        // They are still marked as queued.
+        // The partitions are still marked as queued.
         self.dispatcher.wake(id, &mut self.agenda.ready);
     }
 
-    /// When [`Producer::poll`] is due at the latest; [`Monotonic::NEVER`] if nothing waits for time to pass.
+    /// The latest time for the next [`Producer::poll`]; [`Monotonic::NEVER`] if nothing waits for a time.
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if self.agenda.behind {

@@ -1,4 +1,4 @@
-//! One topic of one sink: its partitions, and its rows that have none yet.
+//! One topic of one sink: its partitions, and its rows without one.
 
 use std::rc::Rc;
 
@@ -17,26 +17,26 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Rc<str>,
-    /// Its sink's index.
+    /// The sink's index.
     pub(super) sink: usize,
-    /// Another sink has a topic of this name: their batches never share a request (P7).
+    /// Whether another sink has a topic of this name: their batches never share a request (P7).
     pub(super) shared: bool,
-    /// It has been forgotten; its place is free.
+    /// Whether the topic is forgotten; its place is free.
     pub(super) vacant: bool,
-    /// When it was last given a row.
+    /// Time of the last new row.
     pub(super) used_at: Monotonic,
-    /// Memory of its batches, placed and unplaced.
+    /// Memory of the batches, placed and unplaced.
     pub(super) memory: usize,
-    /// Memory of the tickets of its rows that are on the disk alone.
+    /// Memory of the tickets of rows that are on disk alone.
     pub(super) owed: usize,
     pub(super) view: TopicView,
-    /// At least as many as it is known to have.
+    /// Partitions, at least as many as the topic is known to have.
     pub(super) partitions: Vec<Partition>,
     /// Rows in partitions.
     pub(super) placed: u64,
     /// Partitions with rows in the log alone.
     pub(super) backlogged: u32,
-    /// Where rows without a key go, batch by batch.
+    /// The partition of rows without a key, batch by batch.
     pub(super) sticky: usize,
     pub(super) unplaced: Unplaced,
     pub(super) turns: Turns,
@@ -62,15 +62,15 @@ impl Topic {
         }
     }
 
-    /// The incarnation by which its rows have their partitions, if all have them by the same. While a change of the
-    /// count is pending, they do not: the id may be that of a recreated topic already, which never had that many.
+    /// The incarnation by which the rows have their partitions, if all have them by the same. While a change of the
+    /// count is pending, they do not: the id may already be a recreated topic's, which never had that count.
     pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Known<'a> {
         let is_settled = !self.turns.restoring && self.view.is_settled();
         let count = if is_settled { self.view.count } else { 0 };
         Known { cluster, topic_id: self.view.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
     }
 
-    /// The lane of a partition, or of the rows that have none. `None`: there is no such partition.
+    /// The lane of a partition, or of the rows without one. `None`: there is no such partition.
     pub(super) fn lane_mut(&mut self, home: i32) -> Option<&mut Lane> {
         match usize::try_from(home) {
             Ok(number) => self.partitions.get_mut(number).map(|partition| &mut partition.lane),
@@ -78,14 +78,14 @@ impl Topic {
         }
     }
 
-    /// Makes partitions up to this count.
+    /// Creates partitions up to this count.
     pub(super) fn with_partitions(&mut self, count: usize) {
         if self.partitions.len() < count {
             self.partitions.resize_with(count, Partition::default);
         }
     }
 
-    /// The promise of a batch of this topic, as the log takes it; its rows are some of a lane.
+    /// The promise of a batch of this topic, for the log; its rows are of one lane.
     pub(super) fn new_cut<'a>(
         &'a self,
         cluster: &'a str,
@@ -107,7 +107,7 @@ impl Topic {
         }
     }
 
-    /// How many partitions it has at the least, by those that have something in the log alone.
+    /// The minimum number of partitions, by those with rows or cuts in the log alone.
     pub(super) fn partitions_with_spooled(&self) -> usize {
         self.partitions.iter().rposition(|partition| partition.spooled.is_some()).map_or(0, |last| last + 1)
     }
@@ -118,12 +118,12 @@ impl Topic {
         self.view.count > 0 && !waits && self.unplaced.is_empty()
     }
 
-    /// Whether rows in memory could get partitions, once it is known.
+    /// Whether rows in memory could get partitions, once the topic is known.
     pub(super) fn has_placeable(&self) -> bool {
         !self.waits_for_placed() && !self.unplaced.queue.is_empty()
     }
 
-    /// The partition of a row without a key: the same one as long as its batch grows.
+    /// The partition of a row without a key: the same one while its batch grows.
     pub(super) fn sticky_partition(&mut self, fits: impl Fn(&Batch) -> bool, rng: &mut fastrand::Rng) -> usize {
         let growing = |partition: &Partition| partition.last_uncut().is_some_and(&fits);
         if self.sticky >= self.view.count || !self.partitions.get(self.sticky).is_some_and(growing) {
@@ -133,7 +133,7 @@ impl Topic {
         self.sticky
     }
 
-    /// How much stands before a new row of a partition: without a leader more than anything.
+    /// The number of batches before a new row of a partition; without a leader the maximum.
     fn load(&self, partition: usize) -> usize {
         let partition = &self.partitions[partition];
         if partition.leader.is_some() { partition.queued() } else { usize::MAX }

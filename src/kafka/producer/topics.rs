@@ -1,4 +1,4 @@
-//! All topics of a producer, by their places. The place of one that has been forgotten is the next new one's.
+//! All topics of a producer, by index. The index of a forgotten topic is the next new one's.
 
 use std::ops::{Index, IndexMut, Range};
 
@@ -7,25 +7,25 @@ use super::partition::Partition;
 use super::topic::Topic;
 use crate::runtime::seam::Monotonic;
 
-/// All topics of a producer, by their places.
+/// All topics of a producer, by index.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,
-    /// Places that are free.
+    /// Free indices.
     pub(super) vacant: Vec<u32>,
-    /// Partitions of all of them, as far as brokers have told of them.
+    /// Number of partitions of all topics, as reported by brokers.
     pub(super) partitions: usize,
-    /// When idle ones were looked for last.
+    /// Time of the last search for idle topics.
     pub(super) looked_for_idle: Monotonic,
 }
 
 impl Topics {
-    /// Topics that are known.
+    /// The number of known topics.
     pub(super) const fn known(&self) -> usize {
         self.all.len() - self.vacant.len()
     }
 
-    /// All places, free ones too.
+    /// All indices, free ones included.
     pub(super) const fn places(&self) -> Range<u32> {
         0..self.all.len() as u32
     }
@@ -51,14 +51,14 @@ impl Topics {
         self.all.get_mut(index as usize)
     }
 
-    /// A place for a new topic.
+    /// Adds a topic, and returns its index.
     pub(super) fn add(&mut self, mut topic: Topic) -> u32 {
         let Some(index) = self.vacant.pop() else {
             self.all.push(topic);
             return self.all.len() as u32 - 1;
         };
         let place = &mut self[index];
-        // As many as there were: an old timer may name any of them.
+        // The number of partitions stays: an old timer may name any of them.
         topic.partitions = std::mem::take(&mut place.partitions);
         *place = topic;
         index

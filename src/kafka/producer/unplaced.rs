@@ -1,4 +1,4 @@
-//! A topic's rows that have no partition: those that came before it was known or while it grows, and those of partitions
+//! A topic's rows without a partition: rows that arrived before the topic was known or while it grows, and rows of partitions
 //! that are gone.
 
 use std::collections::VecDeque;
@@ -12,18 +12,18 @@ use super::tickets::Cursor;
 /// A topic's rows without a partition.
 #[derive(Debug, Default)]
 pub(super) struct Unplaced {
-    /// Those in memory, oldest first; none of these batches is ever cut.
+    /// Batches in memory, oldest first. None of them is ever cut.
     pub(super) queue: VecDeque<Batch>,
-    /// How far the first of them has been placed.
+    /// How much of the first batch has been placed.
     pub(super) place: Place,
-    /// Those that are in the log alone, behind the others.
+    /// Rows in the log alone, after the others.
     pub(super) backlogs: VecDeque<Backlog>,
     pub(super) lane: Lane,
-    /// Whether their topic is on the list of those with rows that can be placed.
+    /// Whether the topic is on the list of those with rows that can be placed.
     pub(super) placing: bool,
 }
 
-/// How far a batch of rows without a partition has been placed.
+/// How much of a batch of rows without a partition has been placed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub(super) bytes: usize,
@@ -36,12 +36,12 @@ impl Unplaced {
         self.queue.is_empty() && self.backlogs.is_empty()
     }
 
-    /// Batches at the front of which some rows have been placed, and are elsewhere.
+    /// Number of partly placed batches at the front: 0 or 1.
     pub(super) fn half_placed(&self) -> usize {
         usize::from(self.place.count > 0)
     }
 
-    /// Whether some of them are in the lane of a partition, or may be: it was theirs, and is gone.
+    /// Whether some rows are, or may be, in the lane of a partition that is gone.
     pub(super) fn has_moved(&self) -> bool {
         let is_own = |lane: u64| Some(lane) == self.lane.number;
         let is_moved = |batch: &Batch| match batch.in_log.kind {
@@ -62,18 +62,18 @@ impl Unplaced {
         }
     }
 
-    /// The same of those in the log alone.
+    /// The number of the oldest row in the log alone, if it has one.
     pub(super) fn oldest_in_log(&self) -> Option<u64> {
         self.backlogs.iter().filter_map(Backlog::oldest).min()
     }
 
-    /// The backlog that is read next: the one with the oldest rows, of whatever lane they are.
+    /// The backlog that is read next: the one with the oldest rows, of any lane.
     pub(super) fn next_backlog(&self) -> Option<usize> {
         let oldest = |place: &usize| self.backlogs[*place].oldest().unwrap_or(u64::MAX);
         (0..self.backlogs.len()).min_by_key(oldest)
     }
 
-    /// The queue for a new row: after those in the log alone, of the same lane.
+    /// The queue for a new row: after the rows in the log alone, of the same lane.
     pub(super) fn queue_for_new(&mut self) -> &mut VecDeque<Batch> {
         let lane = self.lane.number;
         let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
@@ -86,7 +86,7 @@ impl Unplaced {
         }
     }
 
-    /// The rows of a cut that is void, before all others but those of older ones.
+    /// Puts the rows of a void cut before all others except those of older void cuts.
     pub(super) fn put_void(&mut self, void: Backlog) {
         let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
         let place = self.backlogs.iter().take_while(older).count();
@@ -95,12 +95,12 @@ impl Unplaced {
 
     /// Puts the rows of a partition that is gone, which are in the log alone, among those without one: younger rows
     /// that wait in memory go after them. Those may be of other such partitions too, which have rows in the log
-    /// alone: so it takes turns with those, by its numbers.
+    /// alone: so the backlog takes turns with those, by its numbers.
     pub(super) fn put_before_younger(&mut self, mut backlog: Backlog) {
         let from = backlog.oldest().unwrap_or(u64::MAX);
         let (first, mut unknown) = (self.backlogs.is_empty(), false);
-        // What has no number has come last; but beside what is in the log alone it is of a partition that is no more, from
-        // before that was written.
+        // Batches without a number are the latest; but beside rows in the log alone, such a batch is of a partition that is gone, from
+        // before those rows were written.
         let is_younger = |batch: &Batch| {
             unknown |= first && batch.in_log.first().is_none();
             unknown || batch.in_log.first().is_some_and(|number| number > from)
@@ -119,8 +119,8 @@ impl Unplaced {
     }
 
     /// Puts the rows of a partition that is gone, which are in memory, among those without one: before them, but
-    /// after those that an earlier process has left without a partition and that are older. Others of the partition,
-    /// in the log alone, follow and have numbers from `behind` on, maybe lower ones. `true`: some come after rows
+    /// after older ones that an earlier process left without a partition. Other rows of the partition,
+    /// in the log alone, follow and have numbers from `behind` on, maybe lower ones. `true`: some are after rows
     /// that are in the log alone.
     pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>, behind: Option<u64>) -> bool {
         let oldest = self.oldest_in_log().filter(|_| restoring).unwrap_or(u64::MAX);

@@ -1,5 +1,5 @@
-//! Rows of publishers that another instance serves by now. They publish them again there, and late rows from here would break their order: rows in no batch that
-//! has been cut are dropped, and nobody is answered.
+//! Rows of publishers that another instance serves now. They publish the rows again there, and late rows from here would break
+//! their order: rows in no cut batch are dropped without an acknowledgement.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::batch::Batch;
 use crate::kafka::types::SinkId;
 
 impl Producer {
-    /// Drops rows of a sink that are in memory alone and in no batch that has been cut, if their ticket is of a
+    /// Drops rows of a sink that are in memory alone and in no cut batch, if their ticket is of a
     /// session that `goes`. Looks at all of the sink's batches: not for every turn. Returns how many rows were dropped.
     pub fn withdraw(&mut self, sink: SinkId, goes: impl Fn(u64) -> bool) -> u64 {
         let mut all = 0;
@@ -42,7 +42,7 @@ impl Producer {
         all
     }
 
-    /// Drops such rows of the batches of a queue that stand at `from` or later.
+    /// Drops such rows of the batches of a queue from `from` on.
     fn withdraw_of(
         &mut self,
         index: u32,

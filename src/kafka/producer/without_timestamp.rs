@@ -1,9 +1,9 @@
-//! INVALID_TIMESTAMP (32): Kafka refuses records with a time too far from its own clock. They are written without a
-//! time (−1) instead, which it always takes; the time of receipt goes into a header.
+//! INVALID_TIMESTAMP (32): Kafka refuses records with a timestamp too far from its own clock. They are written without a
+//! timestamp (−1) instead, which Kafka always takes; the time of receipt goes into a header.
 //!
-//! All records of the batch: which of them Kafka minds depends on its clock and on settings of the topic that we do not
-//! know, and one record a round trip is too slow to find out. For a while, batches that are no younger than the refused
-//! one lose their time before they are cut, or each would cost a round trip and an epoch.
+//! All records of the batch are: which of them Kafka refuses depends on its clock and on settings of the topic that Forebay
+//! does not know, and one record per round trip is too slow to find out. For a while, batches that are no younger than the
+//! refused one lose their timestamps before they are cut; otherwise each would cost a round trip and an epoch.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,26 +18,26 @@ use crate::kafka::types::Ticket;
 use crate::record::{HEADER_LEN, Record, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// The header with the time of receipt of a record that Kafka would not take with its timestamp: milliseconds since 1970, in digits.
+/// The header with the time of receipt of a record written without its timestamp: milliseconds since 1970, in digits.
 pub const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
-/// Bytes by which a record grows, nearly.
+/// Approximate bytes by which a record grows.
 const GROWTH: usize = 36;
-/// How long Kafka's refusal counts for later batches.
+/// How long Kafka's refusal applies to later batches.
 const HOLDS: Duration = Duration::from_secs(60);
-/// How much younger than the refused batch one may be and still count as no younger.
+/// How much younger than the refused batch a batch may be and still count as no younger.
 const NEARLY_MS: i64 = 60_000;
 
-/// What was refused last.
+/// The last refusal for a timestamp.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
     until: Monotonic,
-    /// Age of its newest record; negative where that was ahead of our clock.
+    /// Age of the batch's newest record; negative if its timestamp was ahead of this machine's clock.
     age_ms: i64,
 }
 
 impl Producer {
-    /// The oldest batch of a partition was refused for its times, and is nowhere: it is cut again without them. `false`: it
-    /// has none.
+    /// Handles that the oldest batch of a partition was refused for its timestamps, and is in no log: it is cut again without them.
+    /// `false`: it has none.
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;
         let topic = &self.topics[key.topic];
@@ -47,7 +47,7 @@ impl Producer {
         let refused = Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp };
         let wait = partition.window.attempts() < SPLIT_WAITS && !self.has_room_without_time(first);
         self.topics[key.topic].view.timestamps_refused = Some(refused);
-        // Not for ever, as when a batch is split.
+        // The wait is bounded, as when a batch is split.
         if wait {
             self.raise_epoch(key, now);
             self.back_off(key, now);
@@ -60,14 +60,14 @@ impl Producer {
         done
     }
 
-    /// Whether a batch can be written anew beside itself.
+    /// Whether there is memory to rewrite a batch.
     fn has_room_without_time(&self, batch: &Batch) -> bool {
         let need = 2 * (batch.plain_len + GROWTH * batch.count as usize + HEADER_LEN) + BATCH_COST;
         self.memory.fits(need)
     }
 
-    /// Removes the times of the next batch to cut if Kafka would refuse them; returns whether it has. Without memory
-    /// for that the batch goes as it is, and Kafka refuses it.
+    /// Removes the timestamps of the next batch to cut if Kafka would refuse them; returns whether it has. Without memory
+    /// for that the batch is sent unchanged, and Kafka refuses it.
     pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
         let topic = &mut self.topics[key.topic];
         let Some(refused) = topic.view.timestamps_refused else { return false };
@@ -86,7 +86,7 @@ impl Producer {
         no_younger && self.take_time_away(key, place)
     }
 
-    /// Writes a batch anew. `false`: it cannot be read, and is as it was.
+    /// Rewrites a batch without timestamps. `false`: it cannot be read, and is unchanged.
     fn take_time_away(&mut self, key: Key, place: usize) -> bool {
         let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
@@ -109,7 +109,7 @@ impl Producer {
         new.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         self.memory.codecs.forget_plain();
         if new.count != old.count {
-            // Our own bytes: they parse. Should they not, nothing is made of them.
+            // The producer's own bytes always parse. If they do not, the new batch is dropped.
             new.discard(&mut self.memory.pool);
             return false;
         }
@@ -125,7 +125,7 @@ impl Producer {
     }
 }
 
-/// [`push`] without the record's time, which goes into a header.
+/// Like [`push`], without the record's timestamp, which goes into a header.
 pub(super) fn push_without_timestamp(
     queue: &mut VecDeque<Batch>,
     pool: &mut Pool,

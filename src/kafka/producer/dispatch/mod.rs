@@ -1,5 +1,5 @@
-//! Which requests go to which broker: batches of all partitions of a broker that are due share a request (P8), at most one
-//! of each partition (P7); each channel of a broker has room for some. No rows, no windows: sizes and names in, requests out.
+//! Distribution of batches to requests and brokers: due batches of all partitions of a broker share a request (P8), at most one
+//! of each partition (P7); each channel of a broker has a limit. No rows, no windows: sizes and names in, requests out.
 
 mod node;
 
@@ -15,7 +15,7 @@ use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
-/// Lists of entries kept for requests to come.
+/// Maximum number of unused lists of entries.
 const SPARE_MAX: usize = 1024;
 
 /// A batch in a request.
@@ -23,26 +23,26 @@ const SPARE_MAX: usize = 1024;
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) serial: u64,
-    /// It had been sent before.
+    /// Whether the batch had been sent before.
     pub(super) again: bool,
-    /// Which of the topics of this name it was meant for (see `Topic::life`).
+    /// The life of the topic that the batch was sent to (see `Topic::life`).
     pub(super) life: u32,
-    /// The leader's epoch as it was known then; -1: it was not.
+    /// The leader's epoch as known then; -1: not known.
     pub(super) leader_epoch: i32,
 }
 
-/// A request without an answer.
+/// An unanswered request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) node: NodeId,
-    /// Of its partitions, all of them (see `patience`).
+    /// Patience of all its partitions (see `patience`).
     pub(super) patience: u8,
     pub(super) entries: Vec<Entry>,
-    /// A broker has ended the connection with it before it.
+    /// Whether a broker ended the connection while this was its oldest unanswered request.
     pub(super) hung_up: bool,
 }
 
-/// Where a request goes, and how: batches of another patience wait otherwise, so they go apart.
+/// The way of a request, with its patience: batches of different patience wait differently, so they are in different requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) node: NodeId,
@@ -55,12 +55,12 @@ impl Route {
     }
 }
 
-/// What batches of one request have in common.
+/// Common terms of all batches of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestTerms {
     pub(super) route: Route,
     pub(super) acks: i16,
-    /// The sink, where its topic is also another sink's.
+    /// The sink, if its topic is also another sink's.
     pub(super) only: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct RequestTerms {
 #[derive(Clone, Copy, Debug)]
 struct Load {
     terms: RequestTerms,
-    /// Its place among the requests of this poll.
+    /// Index among the requests of this poll.
     out: usize,
     bytes: usize,
 }
@@ -77,16 +77,16 @@ struct Load {
 #[derive(Debug)]
 pub(super) struct Over {
     pub(super) request: Request,
-    /// Whether it was answered as soon as the first channel expects.
+    /// Whether it was answered within the time that the first channel expects.
     pub(super) in_time: bool,
-    /// The broker asked for a rest until then.
+    /// The end of the pause that the broker asked for.
     pub(super) throttled_until: Option<Monotonic>,
 }
 
-/// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
+/// Maximum throttle time honored: an absurd one must not silence a broker for weeks.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
-/// The requests to all brokers: who is due, who waits, and what is under way.
+/// The requests to all brokers: due batches, waiting partitions, and unanswered requests.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     rules: &'static dyn Rules,
@@ -119,29 +119,29 @@ impl Dispatcher {
         }
     }
 
-    /// Requests without an answer.
+    /// The number of unanswered requests.
     pub(super) fn in_flight(&self) -> usize {
         self.requests.len()
     }
 
-    /// A broker has ended the connection with this request before it.
+    /// Notes that a broker ended the connection while this was its oldest unanswered request.
     pub(super) fn hung_up(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.hung_up = true;
         }
     }
 
-    /// Requests of several batches have no more bytes than this from now on.
+    /// Lowers the maximum size, in bytes, of requests with several batches.
     pub(super) fn narrow(&mut self, bytes: usize) {
         self.request_bytes_max = self.request_bytes_max.min(bytes);
     }
 
-    /// A poll begins: its requests are new ones.
+    /// Begins a poll, with new requests.
     pub(super) fn begin(&mut self) {
         self.loads.clear();
     }
 
-    /// Each partition may add a batch: requests that have one of it take no more.
+    /// Begins a wave: each partition may add a batch, and requests that have one of it take no more.
     pub(super) fn begin_wave(&mut self) {
         if self.rules.takes_one_batch_per_partition() {
             self.loads.clear();
@@ -152,13 +152,13 @@ impl Dispatcher {
         self.nodes.iter_mut().find(|node| node.id == id)
     }
 
-    /// Whether a request could be given to a broker.
+    /// Whether a broker has room for a request.
     pub(super) fn has_room(&self, route: Route, now: Monotonic) -> bool {
         let node = self.nodes.iter().find(|node| node.id == route.node);
         node.is_none_or(|node| node.has_room(route.is_slow(), self.requests_per_node_max, now))
     }
 
-    /// The request of this wave that a batch goes into. `None`: the broker has enough to do.
+    /// The request of this wave that a batch goes into. `None`: the broker has no room.
     pub(super) fn request_for(
         &mut self,
         terms: RequestTerms,
@@ -192,7 +192,7 @@ impl Dispatcher {
         Some(self.loads.len() - 1)
     }
 
-    /// Adds a batch to a request of this wave. Whether it is the first one there.
+    /// Adds a batch to a request of this wave. Returns whether it is the first one there.
     pub(super) fn add(&mut self, load: usize, entry: Entry, batch: ProduceBatch, out: &mut [ProduceRequest]) -> bool {
         let load = &mut self.loads[load];
         load.bytes += batch.bytes.len();
@@ -211,7 +211,7 @@ impl Dispatcher {
         true
     }
 
-    /// A request is over: its channel has room for another, for which those wait that are moved to `ready`. `answer`: its
+    /// Ends a request: its channel has room for another, and the partitions that wait for it are moved to `ready`. `answer`: its
     /// results and `throttle_ms`, if there was one.
     pub(super) fn over(
         &mut self,
@@ -239,14 +239,14 @@ impl Dispatcher {
         Some(Over { request, in_time, throttled_until })
     }
 
-    /// A rest that a broker asked for may be over: those that waited for it are moved to `ready`.
+    /// Handles the end of a throttle pause: the partitions that waited for it are moved to `ready`.
     pub(super) fn wake(&mut self, id: NodeId, ready: &mut Vec<Key>) {
         if let Some(node) = self.node_mut(id) {
             node.channels.iter_mut().for_each(|channel| ready.append(&mut channel.waiting));
         }
     }
 
-    /// Keeps the list of a request that is over for another one.
+    /// Keeps the entry list of an ended request for reuse.
     pub(super) fn keep(&mut self, mut entries: Vec<Entry>) {
         entries.clear();
         if self.spare.len() < SPARE_MAX {

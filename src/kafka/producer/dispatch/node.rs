@@ -1,5 +1,5 @@
-//! A broker as the dispatcher sees it: two channels (connections), the partitions that wait for room on each, and how
-//! long answers usually take.
+//! A broker as the dispatcher sees it: two channels (connections), the partitions that wait for room on each, and the
+//! usual time of an answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use super::Key;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
-/// What the first channel asks for at least.
+/// Minimum timeout that the first channel asks for.
 const SERVICE_MIN: Duration = Duration::from_millis(20);
 
-/// How often the time that an answer seldom exceeds a broker may wait for followers, on the first channel. To be wrong
+/// Factor on the usual maximum of an answer's time that a broker may wait for followers, on the first channel. A wrong guess
 /// costs a batch that is sent twice.
 const FOLLOWERS: u32 = 2;
 
@@ -20,27 +20,27 @@ const FOLLOWERS: u32 = 2;
 pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) throttled_until: Monotonic,
-    /// First and second.
+    /// The first and the second channel.
     pub(super) channels: [Channel; 2],
-    /// From giving out a request to its answer, on the first channel.
+    /// Time from sending a request to its answer, on the first channel.
     round: Usual,
-    /// The same without what it waited behind others: followers take no longer.
+    /// The same without the wait for earlier requests: followers take no longer.
     service: Usual,
 }
 
-/// One of its connections.
+/// One of the broker's connections.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
-    /// When the requests without an answer were given out, oldest first.
+    /// Send times of the unanswered requests, oldest first.
     sent: VecDeque<Monotonic>,
-    /// Partitions that wait until it has room.
+    /// Partitions that wait for room.
     pub(super) waiting: Vec<Key>,
-    /// When it was last answered, and when it was last answered 7: requests under way then had waited for that one.
+    /// Time of the last answer; `held`: of the last answer 7, for which the requests then in flight had waited.
     answered: Monotonic,
     held: Monotonic,
 }
 
-/// How long an answer usually takes: mean and deviation, smoothed as TCP does it (RFC 6298).
+/// The usual time of an answer: mean and deviation, smoothed as TCP does it (RFC 6298).
 #[derive(Clone, Copy, Debug, Default)]
 struct Usual {
     mean: Duration,
@@ -59,7 +59,7 @@ impl Usual {
 }
 
 impl Node {
-    /// Until answers have come they are taken to need as long as followers may.
+    /// Until the first answers, their time is assumed to be the time that followers may take.
     pub(super) fn new(id: NodeId, acks_timeout: Duration) -> Self {
         let usual = Usual { mean: acks_timeout, deviation: Duration::ZERO };
         Self {
@@ -71,7 +71,7 @@ impl Node {
         }
     }
 
-    /// Whether another request may be given to a channel. On the first none is put behind one that takes longer than usual:
+    /// Whether another request may be given to a channel. On the first, none is queued after one that takes longer than usual:
     /// it would wait there, and its partitions with it.
     pub(super) fn has_room(&self, slow: bool, max: usize, now: Monotonic) -> bool {
         let channel = &self.channels[usize::from(slow)];
@@ -79,8 +79,8 @@ impl Node {
         channel.sent.len() < max && now >= self.throttled_until && !channel.sent.front().is_some_and(late)
     }
 
-    /// How long the next request may wait for followers. Behind others, less: they may be held by the same follower, one
-    /// after the other.
+    /// How long the next request may wait for followers; less if it is queued after others, since the same follower may hold them
+    /// all, one after the other.
     pub(super) fn acks_timeout(&self, patience: u8, base: Duration) -> Duration {
         match patience {
             0 => {
@@ -91,18 +91,18 @@ impl Node {
         }
     }
 
-    /// What followers take of it only if something is wrong.
+    /// The time that followers exceed only if something is wrong.
     fn service_max(&self) -> Duration {
         (FOLLOWERS * self.service.most()).max(SERVICE_MIN)
     }
 
-    /// A request is on its way.
+    /// Notes that a request was sent.
     pub(super) fn sent(&mut self, slow: bool, now: Monotonic) {
         self.channels[usize::from(slow)].sent.push_back(now);
     }
 
-    /// A channel's oldest request has come to its end. Answers of a channel come in order. Whether it was answered as soon as the
-    /// first channel expects.
+    /// Ends a channel's oldest request; answers of a channel arrive in order. Returns whether it was answered within the time that
+    /// the first channel expects.
     pub(super) fn over(&mut self, slow: bool, end: End, now: Monotonic) -> bool {
         let in_time = self.service_max();
         let channel = &mut self.channels[usize::from(slow)];
@@ -122,13 +122,13 @@ impl Node {
     }
 }
 
-/// How a request ended, for what is usual.
+/// How a request ended, for the usual time of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Answered, and nothing in it had to wait too long for followers.
     Taken,
-    /// Answered 7.
+    /// Answered, and no batch in it waited too long for followers.
     Held,
-    /// Without an answer, or one that came sooner because the followers had the batch before.
+    /// Unanswered, or answered sooner because the followers had the batch before.
     Other,
 }
