@@ -1,4 +1,4 @@
-//! The answers to Metadata and InitProducerId, read where they lie, bounded by their own bytes.
+//! The answers to Metadata and InitProducerId, read in place, bounded by their own bytes.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use crate::limits::{PARTITIONS_OF_CLUSTER_MAX, PARTITIONS_OF_TOPIC_MAX};
 /// LEADER_NOT_AVAILABLE.
 pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 
-/// The most brokers that are believed: no cluster has more.
+/// The maximum number of brokers accepted: no cluster has more.
 const BROKERS_MAX: usize = 10_000;
 
 /// A broker as metadata advertises it.
@@ -26,20 +26,20 @@ pub(super) struct Advertised {
 /// A Metadata answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Metadata {
-    /// How long the client is asked to pause, in ms.
+    /// The pause requested of the client, in ms.
     pub(super) throttle_ms: i32,
-    /// The live brokers, by node id. A broker with an address that makes no sense is left out.
+    /// The live brokers, by node id. A broker with an invalid address is left out.
     pub(super) brokers: Vec<Advertised>,
     /// The cluster's id, if it has one.
     pub(super) cluster: Option<Rc<str>>,
-    /// Metadata of each topic asked for, in the order asked; `None` for a topic that the answer does not mention.
+    /// Metadata of each requested topic, in the order requested; `None` for a topic that the answer does not have.
     pub(super) topics: Vec<Option<TopicMetadata>>,
 }
 
 /// An InitProducerId answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProducerIdAnswer {
-    /// How long the client is asked to pause, in ms.
+    /// The pause requested of the client, in ms.
     pub(super) throttle_ms: i32,
     /// Error code.
     pub(super) error: i16,
@@ -64,7 +64,7 @@ pub(super) fn read_producer_id(reader: &mut Reader<'_>) -> Read<ProducerIdAnswer
     Ok(answer)
 }
 
-/// Reads a Metadata answer, header already read. `asked` is sorted; topics that are not in it are passed over.
+/// Reads a Metadata answer, header already read. `asked` is sorted; topics that are not in it are skipped.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -115,8 +115,8 @@ fn read_brokers(reader: &mut Reader<'_>) -> Read<Vec<Advertised>> {
     Ok(brokers)
 }
 
-/// Reads one topic; returns it with its place in `asked`. `left`: partitions of all topics that may still come; a topic with more counts as
-/// one that cannot be used.
+/// Reads one topic; returns it with its index in `asked`. `left`: the remaining limit of partitions of all topics; a topic with more counts
+/// as unusable.
 fn read_topic(
     reader: &mut Reader<'_>,
     version: i16,
@@ -137,7 +137,7 @@ fn read_topic(
     let (mut seen, mut leader_epochs) = (vec![false; count], vec![-1; count]);
     for _ in 0..told {
         let (index, leader, epoch, holders) = read_partition(reader, version)?;
-        // A leader can be spoken to only if it is alive.
+        // A leader can be reached only if it is alive.
         let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         if let Some(first) = seen.get_mut(index)
@@ -154,8 +154,8 @@ fn read_topic(
     if error == 0 && is_beyond {
         error = INVALID_PARTITIONS;
     }
-    // A topic that is just being created may show some of its partitions only, and none has no place for a row: the count would send keys
-    // elsewhere than it will a moment later.
+    // A topic that is being created may report only some of its partitions, and one without partitions has no place for a row: by that count
+    // keys would get other partitions than a moment later.
     if error == 0 && (count == 0 || named < count) {
         error = LEADER_NOT_AVAILABLE;
     }

@@ -13,10 +13,10 @@ use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
 impl Client {
-    /// Takes a whole answer.
+    /// Takes a complete answer.
     ///
     /// # Errors
-    /// The reason why the connection is of no more use.
+    /// The reason why the connection cannot be used any more.
     pub(super) fn on_answer(&mut self, owner: Owner, frame: Frame<'_>, now: Monotonic) -> Result<(), String> {
         let Some((channel, _)) = self.channel(owner) else { return Ok(()) };
         let Some(connection) = channel.connection() else { return Ok(()) };
@@ -77,7 +77,7 @@ impl Client {
             }
             (Answer::SaslHandshake(error, mechanisms), _) => self.on_handshake(owner, error, &mechanisms, now),
             (Answer::SaslAuthenticate(answer), _) => self.on_authenticated(owner, answer, now),
-            // `read` returns the kind that was asked for.
+            // `read` returns the kind that was requested.
             _ => return Err("answer of another kind".to_owned()),
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Client {
         let (brokers, bootstrap) = (&self.brokers, &self.bootstrap);
         self.shared.trouble_over(|gone| !bootstrap.contains(gone) && !brokers.values().any(|broker| broker == gone));
         let topics: Vec<TopicMetadata> = metadata.topics.into_iter().flatten().collect();
-        // The event comes before the requests that it gives back: the producer should know where to send them.
+        // The event precedes the requests that it gives back: the producer should know the new leaders.
         let place = self.shared.effects.len();
         for way in self.ways() {
             self.follow(way, &topics, now);
@@ -127,7 +127,7 @@ impl Client {
         let channel = entry.get_mut();
         let Some(endpoint) = self.brokers.get(&way.node) else {
             let queue = std::mem::take(&mut channel.queue);
-            // An established connection may still bring answers; it goes when it has none to bring.
+            // An established connection may still deliver answers; it is closed when none is pending.
             if channel.channel.ready_ref().is_none_or(|connection| connection.in_flight() == 0) {
                 entry.remove().channel.down(now, &mut self.shared);
             }
@@ -137,12 +137,12 @@ impl Client {
         let moved = channel.channel.endpoint != *endpoint;
         channel.channel.endpoint.clone_from(endpoint);
         if moved && channel.channel.ready_ref().is_none() {
-            // Nothing was sent on it: waiting requests stay, and go the new way.
+            // Nothing was sent on the connection: waiting requests stay, and use the new one.
             channel.channel.down(now, &mut self.shared);
             channel.channel.backoff.reset();
         }
         if channel.queue.iter().any(|request| is_misplaced(request, topics)) {
-            // All requests go back, or later ones would overtake.
+            // All requests are given back: otherwise later ones would overtake.
             let queue = std::mem::take(&mut channel.queue);
             self.give_back(queue.into_iter());
         }

@@ -1,4 +1,4 @@
-//! The calls that this client makes, the versions it speaks of each, and how it settles on one with a broker
+//! The calls that this client makes, its supported versions of each, and how a version is settled with a broker
 //! (ApiVersions, KIP-35 and KIP-511).
 
 use super::wire::{Malformed, Read, Reader};
@@ -31,13 +31,13 @@ pub(super) enum Call {
     DescribeProducers = 61,
 }
 
-/// UNSUPPORTED_VERSION: the broker does not know the version of the request.
+/// UNSUPPORTED_VERSION: the broker does not support the version of the request.
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 
-/// From this version on Produce and Fetch name topics by id and not by name (KIP-516).
+/// The first version of Produce and Fetch that names topics by id and not by name (KIP-516).
 pub(super) const BY_ID: i16 = 13;
 
-/// The version that ApiVersions is asked in at first; v0 follows if the broker does not know it (KIP-511).
+/// The first version of ApiVersions to try; v0 follows if the broker does not support it (KIP-511).
 pub(super) const API_VERSIONS: i16 = 3;
 
 impl Call {
@@ -51,17 +51,17 @@ impl Call {
         version >= self.versions().2
     }
 
-    /// Whether an answer's header has tagged fields. ApiVersions answers never have: the asker may not know yet what
-    /// the broker speaks (KIP-511).
+    /// Whether an answer's header has tagged fields. ApiVersions answers never have: the client may not know the broker's versions yet
+    /// (KIP-511).
     pub(super) fn has_flexible_answer_header(self, version: i16) -> bool {
         self != Self::ApiVersions && self.is_flexible(version)
     }
 
-    /// The versions that this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes where no id is
-    /// known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka
-    /// 0.11 to 4.x is within; DescribeProducers came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; after SaslHandshake 0
-    /// the bytes of the exchange would travel without Kafka's headers. OffsetFetch and OffsetCommit 10 name topics by id, which a group's commits have no need of;
-    /// OffsetCommit below 2 is of ZooKeeper's time, and OffsetFetch 0 too.
+    /// The supported versions. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 is used if no id is
+    /// known. Metadata below 4 cannot choose whether a topic is created (the mock cluster of librdkafka 2.0 supports no other), above 12 is not needed. Apache
+    /// Kafka 0.11 to 4.x is within; DescribeProducers came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) has no leader epoch; after SaslHandshake 0
+    /// the bytes of the exchange would be sent without Kafka's headers. OffsetFetch and OffsetCommit 10 name topics by id, which a group's commits do not need;
+    /// OffsetCommit below 2 is for offsets in ZooKeeper, as is OffsetFetch 0.
     ///
     /// Returns the oldest and the newest version, and the first one with flexible encoding (KIP-482).
     const fn versions(self) -> (i16, i16, i16) {
@@ -141,7 +141,7 @@ impl Versions {
 pub(super) enum Negotiated {
     /// The highest common versions, and a throttle time in ms.
     Settled(Versions, i32),
-    /// The broker does not know the version of the request: ask again with v0.
+    /// The broker does not support the version of the request: ask again with v0.
     AskV0,
     /// The broker answered with this error.
     Refused(i16),
@@ -156,13 +156,13 @@ pub(super) enum Negotiated {
 pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<Negotiated> {
     let error = reader.i16()?;
     if error == UNSUPPORTED_VERSION && version > 0 {
-        // The rest is in the encoding of v0, whatever was asked.
+        // The rest is in the encoding of v0, whatever the request's version.
         return Ok(Negotiated::AskV0);
     }
     if error != 0 {
         return Ok(Negotiated::Refused(error));
     }
-    // The first three are needed; without the others the client works, and cannot ask what a log holds, or log in.
+    // The first three are required; without the others the client works, but cannot ask about a log, or log in.
     let apis = [
         Call::Produce,
         Call::Metadata,

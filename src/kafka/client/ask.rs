@@ -1,11 +1,11 @@
-//! Questions to a partition's leader about the batches in its log (P5): DescribeProducers says what was appended last under our producer
-//! id; the log itself, read from where it was last known up to the high watermark, says what is replicated, and what became of an id that
+//! Questions to a partition's leader about the batches in its log (P5). DescribeProducers shows the last batch appended under the producer
+//! id; the log itself, read from its last known end up to the high watermark, shows what is replicated, and what became of an id that
 //! the partition no longer knows.
 //!
-//! They have a connection of their own to the broker, made when there is something to ask and closed when there is not: a question that
-//! waits after a Produce, or at a frozen leader, holds up neither metadata nor other brokers. Every question is answered once: a step that
-//! gets no answer in time, or a connection that fails, is [`LogSays::Again`], and trying again is the producer's. Bounds: `queued_max`
-//! questions wait for a broker, [`IN_FLIGHT_MAX`] are under way at once, and each reads at most [`READ_BYTES_MAX`].
+//! Questions use their own connection to the broker, opened while there are any and closed afterwards: a question that waits at a frozen
+//! leader delays neither metadata nor other brokers, and none waits for a Produce. Every question is answered once: a step that
+//! gets no answer in time, or a connection that fails, is [`LogSays::Again`], and the producer retries. Bounds: `queued_max`
+//! questions wait for a broker, [`IN_FLIGHT_MAX`] are in flight at once, and each reads at most [`READ_BYTES_MAX`].
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,11 +21,11 @@ use crate::kafka::fetch::{EARLIEST, LATEST, OffsetAsk};
 use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
-/// Questions under way at once to one broker: bounds the answers that may be on their way.
+/// Maximum number of questions in flight to one broker: bounds the answers that may be in transit.
 const IN_FLIGHT_MAX: usize = 4;
-/// Bytes that one Fetch asks for.
+/// Bytes requested by one Fetch.
 const FETCH_BYTES: i32 = 1024 * 1024;
-/// Bytes of a log that are read for one question.
+/// Maximum bytes of a log read for one question.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// OFFSET_OUT_OF_RANGE.
@@ -38,7 +38,7 @@ pub(super) struct AskChannel {
     queue: VecDeque<Box<Search>>,
 }
 
-/// A question that is being answered, and how far.
+/// A question that is being answered, and its progress.
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) question: Question,
@@ -49,15 +49,15 @@ pub(super) struct Search {
     pub(super) at: i64,
     read_bytes: usize,
     found: Option<i32>,
-    /// Whether records are gone that may have been ours.
+    /// Whether records are gone that may have been the producer's.
     holes: bool,
-    /// Whether the log ends before what was acknowledged: it was truncated, or recreated.
+    /// Whether the log ends before the acknowledged end: it was truncated, or recreated.
     behind: bool,
-    /// Whether the search began again where the log begins.
+    /// Whether the search began again at the beginning of the log.
     restarted: bool,
 }
 
-/// The next thing to ask.
+/// The next step of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Producers,
@@ -76,10 +76,10 @@ enum State {
     Unknown,
     /// One of the batches is the last that was appended.
     There,
-    /// None of the batches is there, by what the leader knows. It may have forgotten the id since, and have learned of it again by a late
+    /// None of the batches is there, by the leader's knowledge. It may have forgotten the id since, and learned of it again from a late
     /// request.
     NotThere(LogSays),
-    /// A producer with this higher epoch has fenced ours.
+    /// The id has this higher epoch: the question's is fenced.
     Fenced(i16),
 }
 
@@ -107,12 +107,12 @@ impl Search {
         }
     }
 
-    /// The request of the search's next step, with call and version. `None`: the broker does not know the call.
+    /// The request of the search's next step, with call and version. `None`: the broker does not support the call.
     pub(super) fn request(&self, head: Head<'_>, versions: Versions) -> Option<(Call, i16, Vec<u8>)> {
         let (topic, partition) = (&self.question.topic, self.question.partition);
         let of = |leader_epoch, at| [OffsetAsk { topic: Rc::clone(topic), partition, leader_epoch, at }];
         let step = match self.step {
-            // Older brokers cannot say it; batches that are in the log are found there too.
+            // Older brokers do not support it; batches that are in the log are found there too.
             Step::Producers if versions.describe_producers.is_none() => self.reading(),
             Step::EpochStart if versions.offset_for_leader_epoch.is_none() => Step::End,
             step => step,
@@ -144,22 +144,22 @@ impl Search {
         })
     }
 
-    /// The step with which reading the log begins.
+    /// The first step of reading the log.
     const fn reading(&self) -> Step {
         if self.question.from.is_some() { Step::Tail } else { Step::Start }
     }
 
-    /// Takes the answer to the step at hand. Returns what the log says, or `None` and goes on to the next step.
+    /// Takes the answer to the current step. Returns the log's answer, or `None` and continues with the next step.
     pub(super) fn take(&mut self, answer: LogAnswer) -> Option<LogSays> {
         match answer {
             LogAnswer::Error(OUT_OF_RANGE) if !self.restarted && !self.question.last_sequences.is_empty() => {
-                // The log begins after the offset that is asked for, or ends before it: its beginning tells which.
+                // The log begins after the requested offset, or ends before it: its beginning shows which.
                 self.step = Step::Start;
                 (self.restarted, self.behind) = (true, self.question.from.is_some());
                 None
             }
             LogAnswer::EpochStart(Some(at)) => Some(LogSays::Ends { at }),
-            // The broker knows nothing of epochs, or does not tell us: the end of the log is the next best.
+            // The broker does not support epochs, or denies the answer: the end of the log is the next best.
             LogAnswer::EpochStart(None) => self.ask_for_end(),
             LogAnswer::Error(code)
                 if self.step == Step::EpochStart && matches!(refused(code), LogSays::CannotTell(_)) =>
@@ -179,7 +179,7 @@ impl Search {
         None
     }
 
-    /// Settles most questions by what the leader itself knows.
+    /// Answers most questions from the leader's own knowledge.
     fn state_known(&mut self, known: Option<(i32, i32)>) -> Option<LogSays> {
         let question = &self.question;
         let ours = i32::from(question.epoch);
@@ -194,7 +194,7 @@ impl Search {
                 State::There
             }
             Some((epoch, last)) if epoch == ours && last == before => State::NotThere(LogSays::Next { known: true }),
-            // Nothing of our epoch was ever appended, and nothing should have been.
+            // Nothing of this epoch was ever appended, and nothing should have been.
             Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => {
                 State::NotThere(LogSays::Next { known: true })
             }
@@ -211,7 +211,7 @@ impl Search {
     }
 
     fn start_known(&mut self, start: i64) -> Option<LogSays> {
-        // The rest of the log may have it all the same; if not, nothing is known to be missing.
+        // The rest of the log may have the batch; if not, no gap is known.
         self.holes = start > self.question.from.unwrap_or(0);
         self.at = start;
         self.step = Step::Tail;
@@ -236,7 +236,7 @@ impl Search {
         (!moved).then_some(LogSays::Again)
     }
 
-    /// The result when everything up to the high watermark has been read.
+    /// The answer once everything up to the high watermark has been read.
     fn whole_read(&self, high_watermark: i64) -> LogSays {
         if let Some(last_sequence) = self.found {
             let oldest = self.question.last_sequences.first() == Some(&last_sequence);
@@ -244,7 +244,7 @@ impl Search {
             let sure = !self.behind || oldest;
             return if sure { LogSays::There { last_sequence } } else { LogSays::CannotTell(WhyNot::OtherLog) };
         }
-        // A new leader's high watermark may lag behind what was acknowledged.
+        // A new leader's high watermark may lag behind acknowledged records.
         let lags = !self.behind && self.question.from.is_some_and(|from| high_watermark < from);
         match self.state {
             // The batch is at the leader, and not replicated yet.
@@ -261,22 +261,22 @@ impl Search {
     }
 }
 
-/// The result for an error code.
+/// The answer for an error code.
 const fn refused(code: i16) -> LogSays {
     match code {
         // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED.
         29 | 31 => LogSays::CannotTell(WhyNot::Forbidden),
         // INVALID_TOPIC_EXCEPTION, UNSUPPORTED_VERSION, INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT.
         17 | 35 | 42 | 43 => LogSays::CannotTell(WhyNot::Refused),
-        // These are: the leader has moved, the topic is not there now, and all others.
+        // Try again: the leader has moved, the topic does not exist now, and all other codes.
         _ => LogSays::Again,
     }
 }
 
 impl Client {
-    /// Asks a partition's leader what its log has, over a connection without any Produce. [`ClientEvent::Asked`] comes once for every
-    /// question. [`LogSays::Again`] comes at once if the broker is not in the metadata (which is asked for again), or too many questions
-    /// wait for it.
+    /// Asks a partition's leader about its log, over a connection without any Produce. [`ClientEvent::Asked`] is sent once for every
+    /// question; [`LogSays::Again`] at once if the broker is not in the metadata (which is requested again), or if the queue is
+    /// full.
     pub fn ask(&mut self, question: Question, now: Monotonic) {
         let node = question.node;
         let Some(endpoint) = self.brokers.get(&node) else {
@@ -316,7 +316,7 @@ impl Client {
         }
     }
 
-    /// Ends the oldest question after an answer that makes no sense: asking it again would end the same way.
+    /// Ends the oldest question after an answer that makes no sense: another attempt would end the same way.
     pub(super) fn unreadable(&mut self, node: NodeId) {
         let Some(connection) = self.ask_channels.get_mut(&node).and_then(|ask| ask.channel.connection()) else {
             return;
@@ -346,7 +346,7 @@ impl Client {
         not_spoken.into_iter().for_each(|token| self.asked(token, LogSays::CannotTell(WhyNot::NotSpoken)));
     }
 
-    /// Returns all questions of a failed connection to be asked again.
+    /// Answers all questions of a failed connection with [`LogSays::Again`].
     pub(super) fn lose_ask(&mut self, node: NodeId, now: Monotonic) {
         let Some(ask) = self.ask_channels.get_mut(&node) else { return };
         let connection = ask.channel.fail(&mut self.shared, now);
@@ -364,7 +364,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// When a channel for questions has something to do.
+    /// The next deadline of the channels for questions.
     pub(super) fn ask_deadline(&self) -> Monotonic {
         let deadline = |ask: &AskChannel| {
             let mut at = due(&ask.channel);

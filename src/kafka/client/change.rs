@@ -1,4 +1,4 @@
-//! Changes of the settings while the client runs. Requests under way keep their connection and their deadline.
+//! Changes of the settings while the client runs. Requests in flight keep their connection and their deadline.
 
 use super::settings::Settings;
 use super::{CLIENT_ID_BYTES_MAX, Client};
@@ -20,10 +20,10 @@ pub(super) fn bounded(mut settings: Settings) -> (Settings, Vec<Endpoint>) {
 
 impl Client {
     /// Uses other settings from the next step on: the next request, the next connection. Brokers that could not be reached
-    /// are tried again at once, and a connection that is only being made to find the cluster gives way to the new list.
+    /// are tried again at once, and a connection that is only being opened to find the cluster gives way to the new list.
     ///
-    /// Another bootstrap list is asked at once which cluster it leads to. Mostly it is another way to the same one; another
-    /// one is taken as [`super::cluster`] says.
+    /// Another bootstrap list is asked at once for its cluster. Usually it is another way to the same one; another
+    /// cluster is handled as [`super::cluster`] describes.
     pub fn change(&mut self, settings: Settings, now: Monotonic) {
         let (settings, bootstrap) = bounded(settings);
         let before = std::mem::replace(&mut self.shared.settings, settings);

@@ -1,10 +1,10 @@
 //! The identity of the cluster. Producer IDs, sequence numbers, epochs and offsets belong to a cluster: another one that answers under the
-//! same address (rebuilt, a name that points elsewhere) gives out the same producer IDs again, and would take our records for another
+//! same address (rebuilt, a name that points elsewhere) issues the same producer IDs again, and would mistake the records for another
 //! producer's, answer 0 and drop them. So no request goes to a broker of a cluster that is not the known one.
 //!
-//! Metadata decides which cluster is the known one. Every other connection begins with the question which cluster its broker
-//! belongs to: a process that listens where another one did has a new connection. Brokers that give no cluster ID
-//! (Metadata below 2) are believed.
+//! Metadata decides which cluster is the known one. Every other connection begins with a request for its broker's cluster: a process that
+//! listens where another one did has a new connection. Brokers that give no cluster ID
+//! (Metadata below 2) are trusted.
 
 use std::rc::Rc;
 
@@ -12,18 +12,18 @@ use super::{Client, Owner};
 use crate::kafka::types::ClientEvent;
 use crate::runtime::seam::Monotonic;
 
-/// The first version of Metadata that tells the cluster ID.
+/// The first version of Metadata with the cluster ID.
 const TELLS_CLUSTER: i16 = 2;
 
 impl Client {
-    /// Takes a connection that may be used, and asks for the cluster that it leads to where that matters.
+    /// Takes a usable connection, and requests its broker's cluster where that matters.
     ///
     /// # Errors
-    /// The question could not be sent.
+    /// The request could not be sent.
     pub(super) fn introduce(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
         let is_known = self.cluster.is_some();
         let Some((channel, shared)) = self.channel(owner) else { return Ok(()) };
-        // A login that is being renewed is on a connection that was asked before.
+        // A renewed login is on a connection that was checked before.
         if channel.ready_ref().is_some() {
             return Ok(());
         }
@@ -36,10 +36,10 @@ impl Client {
         connection.ask_metadata(Vec::new(), false, shared, now)
     }
 
-    /// Lets requests follow.
+    /// Opens the connection to requests.
     fn establish(&mut self, owner: Owner, now: Monotonic) {
         if owner == Owner::Metadata {
-            // The first answer names the cluster, before any producer ID comes from it.
+            // The first answer names the cluster, before any producer ID is issued by it.
             self.topics.unanswered(&[], now);
         }
         let Some((channel, shared)) = self.channel(owner) else { return };
@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// Takes the cluster that a broker says it belongs to. A broker of another cluster is not used: metadata is requested again, over a new
+    /// Takes the cluster that a broker reports. A broker of another cluster is not used: metadata is requested again, over a new
     /// connection.
     pub(super) fn on_introduced(&mut self, owner: Owner, cluster: Option<Rc<str>>, now: Monotonic) {
         let other = self.cluster.as_ref().zip(cluster).filter(|(known, other)| *known != other);
@@ -58,15 +58,15 @@ impl Client {
         };
         let why = format!("it belongs to the Kafka cluster {other}, not to {known}");
         if self.metadata.ready_ref().is_some() {
-            // The bootstrap list decides, not the brokers that the known cluster has named.
+            // The bootstrap list decides, not the brokers that the known cluster has advertised.
             (self.candidate, self.tried) = (0, 0);
             self.let_go_of_metadata(now);
         }
         self.fail(owner, &why, now);
     }
 
-    /// Begins with a cluster that was not known or is another one than before. All connections lead to the one before: requests that they
-    /// were given fail, and then the change is reported.
+    /// Begins with a cluster that was not known or differs from the known one. All connections lead to the previous one: their requests
+    /// fail, and then the change is reported.
     pub(super) fn begin_cluster(&mut self, id: Rc<str>, now: Monotonic) {
         if let Some(before) = self.cluster.replace(Rc::clone(&id)) {
             tracing::error!(from = %before, to = %id, "another Kafka cluster answers under the same addresses");

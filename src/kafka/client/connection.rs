@@ -1,5 +1,5 @@
-//! One established connection: requests out with correlation ids, answers in, in order. It owns no socket; it knows what was asked and
-//! until when an answer may come.
+//! One established connection: requests out with correlation ids, answers in, in order. It owns no socket; it knows the unanswered requests
+//! and their deadlines.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -26,19 +26,19 @@ use crate::outward::{Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::Outgoing;
 
-/// The longest throttle time that is believed. Apache Kafka's own are seconds.
+/// Maximum throttle time honored. Apache Kafka's own are seconds.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
-/// Round trips that an answer may take beside the least silence: one for the answer, and some that TCP may lose.
+/// Round trips that an answer may take beyond the minimum silence: one for the answer, and some that TCP may lose.
 const ROUND_TRIPS: u32 = 4;
 
 /// The result of sending a request, with the reason if it cannot be sent.
 type Sent = Result<(), String>;
 
-/// The reason for a broker that does not know the calls of a login.
+/// The reason for a broker that does not support the calls of a login.
 const NO_SASL: &str = "it does not support SASL as Kafka 1.0 and later do";
 
-/// The subject of a request: what is needed to read its answer, or to report that there is none.
+/// A request as far as it is needed to read its answer, or to report that there is none.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// ApiVersions.
@@ -76,7 +76,7 @@ pub(super) enum Answer {
     Log(LogAnswer, i32),
     /// The answer to a request of the consumer.
     Fetch(FetchAnswer, i32),
-    /// The answer to SaslHandshake: an error code, and the mechanisms that the broker takes.
+    /// The answer to SaslHandshake: an error code, and the mechanisms that the broker supports.
     SaslHandshake(i16, String),
     /// The answer to SaslAuthenticate.
     SaslAuthenticate(Authenticated),
@@ -107,7 +107,7 @@ struct Waiting {
     api: Call,
     version: i16,
     patience: Duration,
-    /// The part of that which is not for the bytes of the request.
+    /// The part of the patience that is not for the bytes of the request.
     grace: Duration,
     asked: Asked,
 }
@@ -115,29 +115,29 @@ struct Waiting {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// The name of the connection.
+    /// The connection's name.
     pub(super) link: LinkId,
-    /// Bytes of an answer that is not complete yet.
+    /// Bytes of an incomplete answer.
     pub(super) frames: Frames,
     /// The settled versions; `None` while they are being settled.
     pub(super) versions: Option<Versions>,
-    /// How far the login is.
+    /// The state of the login.
     pub(super) standing: Standing,
     next_correlation: i32,
     waiting: VecDeque<Waiting>,
-    /// When the broker began to work at the oldest request.
+    /// Time at which the broker began to handle the oldest request.
     head_since: Monotonic,
-    /// Until when the broker asks for a pause (KIP-219).
+    /// End of the pause that the broker asks for (KIP-219).
     pub(super) throttled_until: Monotonic,
-    /// How often in a row a connection of this channel was closed for its silence: each doubles the time that a peer may be silent.
+    /// Consecutive connections of this channel that were closed for silence: each doubles the time that a peer may be silent.
     silences: u32,
     /// The time that the first answer took: at least one round trip.
     round_trip: Duration,
-    /// Bytes of all requests so far.
+    /// Bytes of all requests sent so far.
     handed: u64,
     /// How many of these bytes the peer's kernel had when the oldest request was overdue.
     taken: Option<u64>,
-    /// When that number was last seen to have grown.
+    /// Time at which `taken` last grew.
     moved_at: Monotonic,
 }
 
@@ -164,7 +164,7 @@ impl Connected for Connection {
         }
     }
 
-    /// When the oldest request, or the task of a login, has waited too long.
+    /// The time at which the oldest request, or the task of a login, has waited too long.
     fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
             Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
@@ -195,12 +195,12 @@ impl Connected for Connection {
 }
 
 impl Connection {
-    /// The number of requests that wait for an answer.
+    /// The number of unanswered requests.
     pub(super) fn in_flight(&self) -> usize {
         self.waiting.len()
     }
 
-    /// The Produce request that the broker works at, if it is one.
+    /// The id of the oldest unanswered request if it is a Produce.
     pub(super) fn produce_before_it(&self) -> Option<u64> {
         match self.waiting.front()?.asked {
             Asked::Produce(id, _) => Some(id),
@@ -208,7 +208,7 @@ impl Connection {
         }
     }
 
-    /// When another request may be sent, with `in_flight_max` in flight at most; `NEVER`: an answer has to come first.
+    /// The earliest time for another request, with `in_flight_max` in flight at most; `NEVER`: an answer has to arrive first.
     pub(super) fn send_at(&self, in_flight_max: usize) -> Monotonic {
         if self.standing.holds_requests() || self.in_flight() >= in_flight_max {
             return Monotonic::NEVER;
@@ -216,31 +216,31 @@ impl Connection {
         self.throttled_until
     }
 
-    /// When the login needs renewal, or the connection replacement.
+    /// The time at which the login needs renewal, or the connection replacement.
     pub(super) fn renew_at(&self) -> Monotonic {
         self.standing.renew_at(self.in_flight(), self.throttled_until)
     }
 
-    /// How long the peer may be silent on a request, beside the time that the request itself needs: short at first, and longer each time
-    /// that it turned out to be too short, so that a frozen broker costs little and a slow one is waited for.
+    /// How long the peer may be silent on a request, beyond the time that the request itself needs: short at first, and longer each time
+    /// that proved too short, so that a frozen broker costs little and a slow one is waited for.
     fn grace(&self, shared: &Shared, most: Duration) -> Duration {
         let first = shared.settings.silence_min + ROUND_TRIPS * self.round_trip;
         first.saturating_mul(1 << self.silences.min(16)).min(most)
     }
 
-    /// Requests that wait for an answer, oldest first, for reporting that none will come.
+    /// The unanswered requests, oldest first, to report that no answer will arrive.
     pub(super) fn into_unanswered(self) -> impl Iterator<Item = Asked> {
         self.waiting.into_iter().map(|waiting| waiting.asked)
     }
 
-    /// Asks for the versions.
+    /// Asks for the broker's versions.
     pub(super) fn ask_versions(&mut self, version: i16, shared: &mut Shared, now: Monotonic) -> Sent {
         let frame = request::api_versions(self.head(shared), version);
         let grace = self.grace(shared, shared.settings.outward.connect_timeout);
         self.send_small(frame, (Call::ApiVersions, version), Asked::ApiVersions, grace, shared, now)
     }
 
-    /// Asks the broker to log us in by this mechanism.
+    /// Asks the broker for a login by this mechanism.
     pub(super) fn ask_handshake(&mut self, mechanism: &'static str, shared: &mut Shared, now: Monotonic) -> Sent {
         let version = self.versions.and_then(|versions| versions.sasl_handshake).ok_or(NO_SASL)?;
         let frame = request::sasl_handshake(self.head(shared), version, mechanism);
@@ -289,7 +289,7 @@ impl Connection {
         let on_the_wire = Duration::from_millis(bytes as u64 * 1000 / u64::from(by.link_bytes_s_min.max(1)));
         let grace = self.grace(shared, by.request_timeout).saturating_add(timeout);
         if request.acks == 0 {
-            // No answer will come, so nothing waits; the correlation id is used up all the same.
+            // A request with acks=0 has no answer, so nothing waits; it uses a correlation id all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
             let patience = (grace, on_the_wire);
@@ -303,7 +303,7 @@ impl Connection {
     /// Sends the next step of a search, which the connection keeps until the answer.
     ///
     /// # Errors
-    /// The search, if the broker does not know the call, or it cannot be encoded.
+    /// The search, if the broker does not support the call, or it cannot be encoded.
     pub(super) fn ask_log(
         &mut self,
         search: Box<Search>,
@@ -319,7 +319,7 @@ impl Connection {
     /// Sends a request of a member of a group, which the connection keeps until the answer.
     ///
     /// # Errors
-    /// The request with the name of the call, if the broker does not know that, or it cannot be encoded.
+    /// The request with the name of the call, if the broker does not support it, or it cannot be encoded.
     pub(super) fn ask_member(
         &mut self,
         request: Box<Request>,
@@ -336,7 +336,7 @@ impl Connection {
         self.send_small(Some(frame), (call, version), Asked::Member(request), grace, shared, now).or(Ok(()))
     }
 
-    /// Whether a request is under way that the broker answers when other members have come.
+    /// Whether a request is in flight that the broker answers only when other members have joined.
     pub(super) fn is_held(&self) -> bool {
         let held = |asked: &Asked| matches!(asked, Asked::Member(request) if !coordinator_request::held(&request.ask).is_zero());
         self.waiting.iter().any(|waiting| held(&waiting.asked))
@@ -345,7 +345,7 @@ impl Connection {
     /// Sends a request of the consumer.
     ///
     /// # Errors
-    /// The request, if the broker does not know the call.
+    /// The request, if the broker does not support the call.
     pub(super) fn ask_fetch(
         &mut self,
         call: FetchCall,
@@ -359,7 +359,7 @@ impl Connection {
         self.send_small(Some(frame), (api, version), asked, grace, shared, now).or(Ok(()))
     }
 
-    /// The longest answer that the oldest request, a Fetch, may have; `None`: it is none.
+    /// The maximum length of the answer to the oldest request, if that is a Fetch; `None`: it is not.
     pub(super) fn fetch_bytes_max(&self) -> Option<usize> {
         match &self.waiting.front()?.asked {
             Asked::Fetch(call) => match &call.ask {
@@ -375,7 +375,7 @@ impl Connection {
         matches!(self.waiting.front().map(|waiting| &waiting.asked), Some(Asked::Fetch(_)))
     }
 
-    /// Notes that a part of an answer to a Fetch has come: as long as a link carries what it is expected to carry, a broker that sends is
+    /// Notes that a part of an answer to a Fetch has arrived: while a link carries at least its expected rate, a broker that sends is
     /// not silent.
     pub(super) fn heard(&mut self, link_bytes_s_min: u32, now: Monotonic) {
         let Some(bytes_max) = self.fetch_bytes_max() else { return };
@@ -386,16 +386,16 @@ impl Connection {
         }
     }
 
-    /// Takes off the oldest request, after an answer that makes no sense.
+    /// Removes the oldest request, after an answer that makes no sense.
     pub(super) fn give_up(&mut self) -> Option<Asked> {
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 
-    /// Reads the answer to the oldest request, and returns how many bytes there were after its end. Nothing changes until
+    /// Reads the answer to the oldest request, and returns the number of bytes after its end. Changes nothing until
     /// [`Connection::answered`].
     ///
     /// # Errors
-    /// [`Malformed`]: also if nothing was asked, or something else.
+    /// [`Malformed`]: also if no request is unanswered, or the answer is to another one.
     pub(super) fn read(&self, frame: &[u8]) -> Read<(Answer, usize)> {
         let head = self.waiting.front().ok_or(Malformed("answer without a question"))?;
         let (correlation, rest) = frame.split_first_chunk().ok_or(Malformed("frame shorter than its header"))?;
@@ -440,7 +440,7 @@ impl Connection {
         Ok((answer, reader.extra()))
     }
 
-    /// Takes off the oldest request, which has its answer.
+    /// Removes the oldest request, which has its answer.
     pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
         self.throttled_until = self.throttled_until.max(now.after(throttle));
@@ -473,7 +473,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Notes a request that waits for its answer. `on_the_wire`: how long the request's bytes may need.
+    /// Notes an unanswered request. `on_the_wire`: how long the request's bytes may need.
     fn wait(
         &mut self,
         (api, version): (Call, i16),
@@ -491,7 +491,7 @@ impl Connection {
     }
 }
 
-/// Correlation ids go round below 2^31: some brokers log them, and a negative one looks like a fault.
+/// The next correlation id. Ids wrap below 2^31: some brokers log them, and a negative one looks like a fault.
 fn following(correlation: i32) -> i32 {
     correlation.checked_add(1).unwrap_or(0)
 }

@@ -1,9 +1,9 @@
-//! Requests of members of consumer groups. Each member has a connection of its own to its group's coordinator: the broker answers JoinGroup
-//! and SyncGroup only when the others have come, and everything else on the connection waits for that. Which broker it is, is asked over the
-//! connection for metadata.
+//! Requests of members of consumer groups. Each member has its own connection to its group's coordinator: the broker answers JoinGroup
+//! and SyncGroup only when the other members have joined, and everything else on the connection waits for that. The connection for
+//! metadata asks which broker it is.
 //!
-//! Every request has one answer; a connection that fails, or a coordinator that has moved, is [`Says::NoAnswer`], and asking again is the
-//! member's. A member asks one thing of each kind at a time, which bounds the queue; [`QUEUED_MAX`] does so in any case.
+//! Every request has one answer; a connection that fails, or a coordinator that has moved, is [`Says::NoAnswer`], and the member
+//! retries. A member makes one request of each kind at a time, which bounds the queue; [`QUEUED_MAX`] does so in any case.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,16 +16,16 @@ use crate::kafka::types::ClientEvent;
 use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
-/// Requests of a member that wait for its connection; one more has no answer.
+/// Maximum number of requests of a member that wait for its connection; one more gets no answer.
 const QUEUED_MAX: usize = 16;
 
-/// Requests of a member under way at once.
+/// Maximum number of requests of a member in flight.
 const IN_FLIGHT_MAX: usize = 8;
 
 /// The members of the client.
 #[derive(Debug, Default)]
 pub(super) struct Coordinators {
-    /// Questions for a coordinator that were not asked yet, by the member's number.
+    /// FindCoordinator requests not sent yet, by the member's number.
     wanted: BTreeMap<u32, Request>,
     /// Connections, by the member's number.
     pub(super) channels: BTreeMap<u32, MemberChannel>,
@@ -39,17 +39,17 @@ pub(super) struct MemberChannel {
 }
 
 impl Coordinators {
-    /// Takes out a question for a coordinator.
+    /// Takes out a FindCoordinator request.
     pub(super) fn take_wanted(&mut self) -> Option<Box<Request>> {
         self.wanted.pop_first().map(|(_, request)| Box::new(request))
     }
 
-    /// Puts back a question after the metadata connection failed.
+    /// Puts back a FindCoordinator request after the metadata connection failed.
     pub(super) fn unanswered(&mut self, request: Request) {
         self.wanted.entry(request.member).or_insert(request);
     }
 
-    /// When the next question for a coordinator is due.
+    /// The time of the next FindCoordinator request.
     pub(super) fn next_due(&self) -> Monotonic {
         if self.wanted.is_empty() { Monotonic::NEVER } else { Monotonic(0) }
     }
@@ -59,7 +59,7 @@ impl Coordinators {
         self.channels.keys().copied().map(Owner::Member)
     }
 
-    /// When a connection has something to do.
+    /// The next deadline of a member's connection.
     pub(super) fn deadline(&self) -> Monotonic {
         let deadline = |way: &MemberChannel| {
             let mut at = due(&way.channel);
@@ -76,8 +76,8 @@ impl Coordinators {
 }
 
 impl Client {
-    /// Asks the coordinator of a member's group, or who that is. [`ClientEvent::Member`] comes once for every request:
-    /// [`Says::NoAnswer`] at once while no coordinator was found.
+    /// Sends a request to the coordinator of a member's group, or looks the coordinator up. [`ClientEvent::Member`] is sent once for every
+    /// request: [`Says::NoAnswer`] at once while no coordinator is known.
     pub fn ask_coordinator(&mut self, request: Request, now: Monotonic) {
         let member = request.member;
         if matches!(request.ask, Ask::Coordinator) {
@@ -121,7 +121,7 @@ impl Client {
         self.tell_member(request, told.says);
     }
 
-    /// Has a member's connection lead to this broker from now on. Requests to another one have no answer.
+    /// Makes a member's connection lead to this broker. Requests to another one get no answer.
     fn move_channel(&mut self, member: u32, endpoint: Endpoint, now: Monotonic) {
         match self.coordinators.channels.get(&member) {
             None => {
@@ -139,13 +139,13 @@ impl Client {
         }
     }
 
-    /// Whether the broker answers nothing on a member's connection before other members have come.
+    /// Whether the broker answers nothing on a member's connection until other members have joined.
     fn is_held(&self, member: u32) -> bool {
         let connection = self.coordinators.channels.get(&member).and_then(|way| way.channel.ready_ref());
         connection.is_some_and(Connection::is_held)
     }
 
-    /// Closes a member's connection without a failure: its requests have no answer.
+    /// Closes a member's connection without a failure: its requests get no answer.
     fn break_off(&mut self, member: u32, now: Monotonic) {
         let Some(way) = self.coordinators.channels.get_mut(&member) else { return };
         let connection = way.channel.down(now, &mut self.shared);
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// Lets go of a member's connection after a failure, or after its broker has closed it, as it was idle.
+    /// Drops a member's connection after a failure, or after its broker has closed it as idle.
     pub(super) fn lose_member(&mut self, member: u32, is_idle: bool, now: Monotonic) {
         let Some(way) = self.coordinators.channels.get_mut(&member) else { return };
         let connection = if is_idle {
@@ -193,7 +193,7 @@ impl Client {
         not_spoken.into_iter().for_each(|(request, call)| self.tell_member(&request, Says::NotSpoken(call)));
     }
 
-    /// Asks for the coordinators that are wanted, over the connection for metadata.
+    /// Sends the pending FindCoordinator requests over the connection for metadata.
     pub(super) fn pump_coordinators(&mut self, now: Monotonic) {
         let in_flight_max = self.shared.settings.in_flight_max;
         let mut not_spoken = Vec::new();

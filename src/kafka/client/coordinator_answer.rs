@@ -1,4 +1,4 @@
-//! The answers to a group's member, read where they lie, bounded by their own bytes.
+//! The answers to a group's member, read in place, bounded by their own bytes.
 
 use std::rc::Rc;
 
@@ -20,11 +20,11 @@ const MEMBER_ID_REQUIRED: i16 = 79;
 /// An answer to a member.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// What the member is told.
+    /// The answer for the member.
     pub(super) says: Says,
-    /// The broker that coordinates, if that was asked and told.
+    /// The coordinator, if that was requested and reported.
     pub(super) coordinator: Option<Endpoint>,
-    /// How long the client is asked to pause, in ms.
+    /// The pause requested of the client, in ms.
     pub(super) throttle_ms: i32,
 }
 
@@ -104,7 +104,7 @@ fn read_coordinator(reader: &mut Reader<'_>, version: i16) -> Read<Result<Endpoi
     found(error, endpoint)
 }
 
-/// Reads node id, host and port; `None`: an address that makes no sense, as there is with an error.
+/// Reads node id, host and port; `None`: an invalid address, as sent with an error.
 fn read_broker(reader: &mut Reader<'_>) -> Read<Option<Endpoint>> {
     reader.i32()?;
     let (host, port) = (reader.string()?, reader.i32()?);
@@ -219,7 +219,7 @@ fn read_committed(reader: &mut Reader<'_>, asked: &[Offset]) -> Read<Says> {
     codes.map(Says::Committed).ok_or(Malformed("partition without an answer"))
 }
 
-/// The place of a partition among those that were asked for, which are sorted.
+/// The index of a partition among the requested ones, which are sorted.
 fn place<T>(asked: &[T], at: impl Fn(&T) -> &TopicPartition, name: &[u8], partition: i32) -> Option<usize> {
     let order = |of: &TopicPartition| of.topic.as_bytes().cmp(name).then(of.partition.cmp(&partition));
     asked.binary_search_by(|of| order(at(of))).ok()

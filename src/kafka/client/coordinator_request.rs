@@ -20,12 +20,12 @@ use super::api::Call;
 use super::request::{self, Head, frame, name as topic_name};
 use crate::kafka::coordination::{Ask, Given, Identity, Names, Offset, Request, TopicPartition};
 
-/// From this version on a broker knows static members: JoinGroup; Heartbeat, LeaveGroup and SyncGroup; OffsetCommit.
+/// The first version with static members: of JoinGroup; of Heartbeat, LeaveGroup and SyncGroup; of OffsetCommit.
 pub(super) const STATIC_JOIN: i16 = 5;
 const STATIC: i16 = 3;
 const STATIC_COMMIT: i16 = 7;
 
-/// The call that a question is.
+/// The call of a request.
 pub(super) const fn call(ask: &Ask) -> Call {
     match ask {
         Ask::Coordinator => Call::FindCoordinator,
@@ -40,7 +40,7 @@ pub(super) const fn call(ask: &Ask) -> Call {
     }
 }
 
-/// The call's name, for people.
+/// The call's name, for messages.
 pub(super) const fn name(call: Call) -> &'static str {
     match call {
         Call::FindCoordinator => "FindCoordinator",
@@ -188,7 +188,7 @@ fn commit(head: Head<'_>, version: i16, by: &Identity, places: &[Offset]) -> Opt
     frame(head, Call::OffsetCommit, version, &body)
 }
 
-/// LeaveGroup for this member id and, where the broker knows static members, instance id.
+/// LeaveGroup for this member id and, if the broker supports static members, instance id.
 fn leave(head: Head<'_>, version: i16, by: &Identity, (who, instance): (&str, Option<&str>)) -> Option<Vec<u8>> {
     let body = LeaveGroupRequest::default().with_group_id(group(by));
     let body = if version >= STATIC {

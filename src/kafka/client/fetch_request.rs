@@ -1,4 +1,4 @@
-//! The consumer's requests, and questions about offsets, encoded by kafka-protocol.
+//! The consumer's requests, and requests for offsets, encoded by kafka-protocol.
 
 use std::rc::Rc;
 
@@ -12,14 +12,14 @@ use super::api::{BY_ID, Call, Versions};
 use super::request::{Head, frame, name};
 use crate::kafka::fetch::{Fetch, FetchAsk, FetchCall, OffsetAsk, Purpose};
 
-/// The first version of Fetch that has sessions (KIP-227), and the first that says which leader is meant (KIP-320).
+/// The first version of Fetch that has sessions (KIP-227), and the first with the leader's epoch (KIP-320).
 const SESSIONS: i16 = 7;
 const LEADER_EPOCH: i16 = 9;
-/// The first version of ListOffsets that says which leader is meant, and the first with isolation.
+/// The first version of ListOffsets with the leader's epoch, and the first with isolation.
 const OFFSETS_LEADER_EPOCH: i16 = 4;
 const OFFSETS_ISOLATION: i16 = 2;
 
-/// The frame of a call, in the version that was settled for it. `None`: the broker does not know the call.
+/// The frame of a call, in its settled version. `None`: the broker does not support the call.
 pub(super) fn encode(head: Head<'_>, call: &FetchCall, versions: Versions) -> Option<(Call, i16, Vec<u8>)> {
     match &call.ask {
         FetchAsk::Fetch(fetch) => {
@@ -118,7 +118,7 @@ pub(super) fn epoch_ends(head: Head<'_>, version: i16, asks: &[OffsetAsk]) -> Op
             .with_partitions(asks.iter().map(partition).collect())
     });
     let body = OffsetForLeaderEpochRequest::default().with_topics(topics.collect());
-    // The replica id is that of a consumer; v2 has no such field.
+    // The replica id is a consumer's; v2 has no such field.
     let body = if version >= 3 { body.with_replica_id((-1).into()) } else { body };
     frame(head, Call::OffsetForLeaderEpoch, version, &body)
 }

@@ -1,4 +1,4 @@
-//! The answers to Fetch, ListOffsets and OffsetForLeaderEpoch, read where they lie. Of records only the place is noted.
+//! The answers to Fetch, ListOffsets and OffsetForLeaderEpoch, read in place. Of records only the range is noted.
 
 use crate::kafka::fetch::{Fetched, FetchedPartition, OffsetAsk, OffsetFound};
 
@@ -68,7 +68,7 @@ fn read_aborted(reader: &mut Reader<'_>) -> Read<Vec<(i64, i64)>> {
     Ok(aborted)
 }
 
-/// Reads the answer to ListOffsets or OffsetForLeaderEpoch; one offset for each partition that was asked for, in that order, and the throttle
+/// Reads the answer to ListOffsets or OffsetForLeaderEpoch; one offset for each requested partition, in that order, and the throttle
 /// time in ms.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
-//! The consumer's channels: one for each broker and purpose. A broker may hold a Fetch until it has records, so a Fetch delays neither metadata nor
-//! Produce. Every call gets one answer; to retry is the consumer's task. A channel without calls keeps its connection for [`KEPT`]; the one for
-//! offsets closes it at once.
+//! The consumer's channels: one for each broker and purpose. A broker may hold a Fetch until it has records, so a Fetch delays neither
+//! metadata nor Produce. Every call gets one answer; the consumer retries. A channel without calls keeps its connection for [`KEPT`]; the
+//! one for offsets closes it at once.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,9 +14,9 @@ use crate::kafka::fetch::{FetchAnswer, FetchAsk, FetchCall, FetchFailure, Fetche
 use crate::kafka::types::ClientEvent;
 use crate::runtime::seam::Monotonic;
 
-/// Calls under way at once on a way.
+/// Maximum number of calls in flight on a way.
 const IN_FLIGHT_MAX: usize = 4;
-/// How long a connection is kept that nothing is asked over.
+/// How long an unused connection is kept.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// A way, and the calls that wait for it.
@@ -24,12 +24,12 @@ const KEPT: Duration = Duration::from_secs(60);
 pub(super) struct FetchChannel {
     pub(super) channel: Channel,
     queue: VecDeque<FetchCall>,
-    /// When it was last of use.
+    /// Time of the last use.
     used_at: Monotonic,
 }
 
 impl FetchChannel {
-    /// When it is not worth keeping any more.
+    /// The time at which the connection counts as unused.
     fn unused_at(&self, purpose: Purpose) -> Monotonic {
         match self.queue.is_empty() {
             true if self.channel.is_idle() && purpose == Purpose::Offsets => self.used_at,
@@ -40,8 +40,8 @@ impl FetchChannel {
 }
 
 impl Client {
-    /// Sends a request of the consumer to a broker. [`ClientEvent::Fetch`] comes once for each. [`FetchFailure::Lost`] comes at once if the
-    /// broker is not in the metadata (which is asked for again), or too many calls wait for it.
+    /// Sends a request of the consumer to a broker. [`ClientEvent::Fetch`] is sent once for each; [`FetchFailure::Lost`] at once if the
+    /// broker is not in the metadata (which is requested again), or if the queue is full.
     pub fn fetch(&mut self, call: FetchCall, now: Monotonic) {
         let (id, way) = (call.id, call.way);
         let Some(endpoint) = self.brokers.get(&way.node) else {
@@ -89,7 +89,7 @@ impl Client {
         self.shared.event(ClientEvent::Fetch { id, result: Ok(answer) });
     }
 
-    /// Ends the oldest call of a way, the answer to which cannot be used.
+    /// Ends the oldest call of a way, after an unusable answer.
     pub(super) fn fetch_unusable(&mut self, way: ReadWay, failure: FetchFailure) {
         let connection = self.fetch_channels.get_mut(&way).and_then(|fetching| fetching.channel.connection());
         if let Some(connection) = connection
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// The longest answer that a connection may bring now.
+    /// The longest answer accepted on a connection now.
     pub(super) fn answer_bytes_max(&mut self, owner: Owner) -> usize {
         let most = self.shared.settings.answer_bytes_max;
         let connection = self
@@ -109,7 +109,7 @@ impl Client {
         connection.flatten().unwrap_or(most)
     }
 
-    /// Dials, or sends waiting calls; closes a connection that nobody needs.
+    /// Dials, or sends waiting calls; closes a connection that no call needs.
     pub(super) fn pump_fetch(&mut self, way: ReadWay, now: Monotonic) {
         let Some(fetching) = self.fetch_channels.get_mut(&way) else { return };
         if fetching.channel.dial_at() <= now && !fetching.queue.is_empty() {
@@ -135,7 +135,7 @@ impl Client {
     pub(super) fn lose_fetch(&mut self, way: ReadWay, is_idle: bool, now: Monotonic) {
         let Some(fetching) = self.fetch_channels.get_mut(&way) else { return };
         if is_idle && fetching.queue.is_empty() {
-            // A broker closes connections that have been idle long.
+            // A broker closes connections that were idle for a while.
             fetching.channel.pause(&mut self.shared, now);
             return;
         }
@@ -155,7 +155,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// When a way has something to do.
+    /// The next deadline of the ways.
     pub(super) fn fetch_deadline(&self) -> Monotonic {
         let deadline = |(way, fetching): (&ReadWay, &FetchChannel)| {
             let mut at = due(&fetching.channel).min(fetching.unused_at(way.purpose));
@@ -176,7 +176,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// Keeps a topic's metadata fresh no longer, unless a sink wants it ([`Client::want_metadata`]).
+    /// Stops keeping a topic's metadata fresh, unless a sink wants it ([`Client::want_metadata`]).
     pub fn unwatch_topic(&mut self, topic: &str) {
         self.topics.unwatch(topic);
     }
@@ -193,7 +193,7 @@ impl FetchAsk {
 }
 
 impl Fetched {
-    /// Takes the frame, with as many bytes before it as were not counted.
+    /// Takes the frame, with the number of bytes before it.
     fn give(&mut self, (frame, before): (Vec<u8>, usize)) {
         for partition in &mut self.partitions {
             for range in [&mut partition.topic, &mut partition.records] {

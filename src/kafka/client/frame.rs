@@ -1,4 +1,4 @@
-//! Answers out of a stream: four bytes of length, then that many bytes. A frame that lies whole in the bytes just read is handed on in
+//! Answers out of a stream: four bytes of length, then that number of bytes. A frame that is complete in the bytes just read is passed on in
 //! place; only a torn one is gathered. An idle connection holds no buffer.
 
 use std::borrow::Cow;
@@ -8,10 +8,10 @@ use super::wire::Malformed;
 
 /// The smallest answer: a correlation id.
 const ANSWER_BYTES_MIN: usize = 4;
-/// A gathering buffer above this is given back once it is empty.
+/// A gathering buffer above this size is freed once it is empty.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
-/// A whole frame, without its length: in place, or given away, with `before` bytes before it.
+/// A complete frame, without its length: borrowed, or owned, with `before` bytes before it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     bytes: Cow<'a, [u8]>,
@@ -27,13 +27,13 @@ impl Deref for Frame<'_> {
 }
 
 impl Frame<'_> {
-    /// The bytes, and how many of them stand before the frame.
+    /// The bytes, and the number of them before the frame.
     pub(super) fn into_owned(self) -> (Vec<u8>, usize) {
         (self.bytes.into_owned(), self.before)
     }
 }
 
-/// Where a whole frame is.
+/// The place of a complete frame.
 enum Whole<'input> {
     InPlace(&'input [u8]),
     Torn,
@@ -49,11 +49,11 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Returns the next complete frame out of what was gathered and `input`, which is moved on past the bytes used. `None`: more bytes are
+    /// Returns the next complete frame out of the gathered bytes and `input`, which advances past the bytes used. `None`: more bytes are
     /// needed, and `input` is empty.
     ///
     /// # Errors
-    /// A length below four or above `answer_bytes_max`. It is seen with the fourth byte, before anything is gathered.
+    /// A length below four or above `answer_bytes_max`. It is detected with the fourth byte, before anything is gathered.
     pub(super) fn next<'a, 'input: 'a>(
         &'a mut self,
         input: &mut &'input [u8],
@@ -67,7 +67,7 @@ impl Frames {
         Ok(Some(Frame { bytes: Cow::Borrowed(bytes), before: 4 }))
     }
 
-    /// Does the same, and gives a frame away that was gathered: a large one is not copied.
+    /// Like [`Frames::next`], but returns a gathered frame as owned: a large one is not copied.
     ///
     /// # Errors
     /// As [`Frames::next`].
@@ -86,7 +86,7 @@ impl Frames {
         })
     }
 
-    /// The length of the next frame, if enough of it has come to know it.
+    /// The length of the next frame, if its length field has arrived.
     pub(super) fn announced(&self, input: &[u8]) -> Option<usize> {
         let torn = if self.done { &[][..] } else { &self.torn };
         let mut length = torn.iter().chain(input).copied();
@@ -126,12 +126,12 @@ impl Frames {
         Ok(Some(Whole::Torn))
     }
 
-    /// Takes bytes from `input` until `torn` has `wanted` of them. The buffer grows with the bytes that really came, not with the announced
+    /// Takes bytes from `input` until `torn` has `wanted` of them. The buffer grows with the bytes received, not with the announced
     /// length.
     fn gather(&mut self, input: &mut &[u8], wanted: usize) {
         let missing = wanted.saturating_sub(self.torn.len()).min(input.len());
         let (taken, rest) = input.split_at(missing);
-        // From the half on there is room for the rest, and for no more.
+        // From half of the frame on, room is reserved for exactly the rest.
         if 2 * (self.torn.len() + missing) >= wanted {
             self.torn.reserve_exact(wanted.saturating_sub(self.torn.len()));
         }
@@ -141,7 +141,7 @@ impl Frames {
 }
 
 fn checked_length(bytes: [u8; 4], answer_bytes_max: usize) -> Result<usize, Malformed> {
-    /// The beginning of a TLS alert: its type, and the first byte of all its versions.
+    /// The beginning of a TLS alert: its type, and the first byte of every version.
     const ALERT: [u8; 2] = [0x15, 3];
     if bytes.starts_with(&ALERT) && usize::from(ALERT[0]) << 24 > answer_bytes_max {
         return Err(Malformed("it answers with a TLS alert; if its listener wants TLS, add [kafka.NAME.tls]"));

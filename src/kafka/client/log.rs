@@ -1,5 +1,5 @@
-//! The answers about a partition's log (DescribeProducers, ListOffsets, OffsetForLeaderEpoch, Fetch), read in place. Only the headers are looked at of the
-//! batches that a Fetch brings: whether they are compressed makes no difference.
+//! The answers about a partition's log (DescribeProducers, ListOffsets, OffsetForLeaderEpoch, Fetch), read in place. Only the headers of
+//! a Fetch's batches are read: compression makes no difference.
 
 use super::api::{BY_ID, Call};
 use super::ask::Search;
@@ -13,24 +13,24 @@ pub(super) enum LogAnswer {
     Error(i16),
     /// DescribeProducers: epoch and last sequence of the producer id, if the partition knows it.
     Producer(Option<(i32, i32)>),
-    /// ListOffsets: where the log begins, or ends.
+    /// ListOffsets: the beginning of the log, or its end.
     Start(i64),
-    /// OffsetForLeaderEpoch: where the leader's epoch begins; `None`: the leader's log does not know.
+    /// OffsetForLeaderEpoch: the beginning of the leader's epoch; `None`: the leader's log does not know it.
     EpochStart(Option<i64>),
     /// Fetch: a summary of the batches.
     Tail(Tail),
 }
 
-/// A summary of the batches that a Fetch brought.
+/// A summary of the batches of a Fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// The offset after the last record that consumers may see.
+    /// The offset after the last record visible to consumers.
     pub(super) high_watermark: i64,
-    /// The offset after the last complete batch; the one that was asked for, if there is none.
+    /// The offset after the last complete batch; the requested one, if there is none.
     pub(super) next: i64,
-    /// The youngest of the batches asked for that the Fetch has, by its last sequence.
+    /// The youngest of the question's batches in the Fetch, by its last sequence.
     pub(super) found: Option<i32>,
-    /// Whether some offsets are missing: compaction has been there.
+    /// Whether some offsets are missing, because of compaction.
     pub(super) gap: bool,
     /// Bytes of records.
     pub(super) bytes: usize,
@@ -101,7 +101,7 @@ fn start(reader: &mut Reader<'_>, version: i16) -> Read<LogAnswer> {
     Ok(if error == 0 { LogAnswer::Start(offset.max(0)) } else { LogAnswer::Error(error) })
 }
 
-/// The end of the largest epoch that is not above the one asked for; the error code stood before.
+/// The end of the largest epoch that is not above the requested one; the error code was read before.
 fn epoch_start(reader: &mut Reader<'_>, error: i16) -> Read<LogAnswer> {
     reader.i32()?; // that epoch
     let end = reader.i64()?;
@@ -126,7 +126,7 @@ fn tail(reader: &mut Reader<'_>, version: i16, search: &Search) -> Read<LogAnswe
     Ok(if error == 0 { LogAnswer::Tail(scan(records, high_watermark, search)?) } else { LogAnswer::Error(error) })
 }
 
-/// Looks at the headers of the batches; the last one may be cut short.
+/// Reads the headers of the batches; the last one may be cut short.
 fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
     let from = search.at;
     let mut tail = Tail { high_watermark, next: from, found: None, gap: false, bytes: records.len() };

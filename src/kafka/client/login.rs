@@ -1,8 +1,8 @@
-//! Logins by SASL (KIP-43, KIP-152), renewed before the session expires (KIP-368). The exchange itself is [`crate::secure::sasl`]'s; here
-//! it travels in SaslHandshake and SaslAuthenticate.
+//! Logins by SASL (KIP-43, KIP-152), renewed before the session expires (KIP-368). The exchange itself is [`crate::secure::sasl`]'s;
+//! SaslHandshake and SaslAuthenticate carry it.
 //!
-//! A login is a step of making a connection, between ApiVersions and the first request. A renewal waits until the requests in flight are
-//! answered, then takes place on the same connection, and new requests wait for it alone: nothing fails and nothing is reordered.
+//! A login is a step of opening a connection, between ApiVersions and the first request. A renewal waits until the requests in flight are
+//! answered, then takes place on the same connection, and only new requests wait for it: nothing fails and nothing is reordered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ const ILLEGAL_STATE: i16 = 34;
 /// SASL_AUTHENTICATION_FAILED.
 const AUTHENTICATION_FAILED: i16 = 58;
 
-/// The share of its life after which a login is renewed, besides a part of [`RENEW_SPREAD`] drawn by chance.
+/// The fraction of its life after which a login is renewed, plus a random part of [`RENEW_SPREAD`].
 const RENEW_FROM: f64 = 0.85;
 const RENEW_SPREAD: f64 = 0.1;
-/// The least time between two logins: brokers refuse to be asked more often (KIP-368).
+/// The minimum time between two logins: brokers refuse more frequent ones (KIP-368).
 const RENEW_MIN: Duration = Duration::from_secs(1);
-/// How long it takes until all connections with withdrawn credentials are replaced.
+/// Time within which all connections with withdrawn credentials are replaced.
 const WITHDRAW: Duration = Duration::from_secs(60);
-/// How much of a broker's error text is reported.
+/// Maximum bytes of a broker's error text that are reported.
 const REASON_BYTES_MAX: usize = 256;
 
 /// The content of an answer to SaslAuthenticate.
@@ -47,11 +47,11 @@ enum Renewal {
     /// The login is renewed on the same connection.
     #[default]
     LogIn,
-    /// A new connection replaces this one: the credentials are others.
+    /// A new connection replaces this one: the credentials have changed.
     Replace,
 }
 
-/// How far the login of a connection is.
+/// The state of a connection's login.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub(super) login: Option<Box<Login>>,
@@ -61,15 +61,15 @@ pub(super) struct Standing {
     credentials: Option<Arc<Credentials>>,
     /// The time at which the login needs renewal, and the way.
     renewal: Option<(Monotonic, Renewal)>,
-    /// Whether that time has come: nothing more is sent before the renewal.
+    /// Whether the renewal is due: nothing more is sent before it.
     is_due: bool,
 }
 
-/// A login under way.
+/// A login in progress.
 #[derive(Debug)]
 pub(super) struct Login {
     exchange: Exchange,
-    /// The ticket of a task that the login waits for, and how long that may take.
+    /// The ticket of a task that the login waits for, and its deadline.
     awaits: Option<(u64, Monotonic)>,
 }
 
@@ -84,12 +84,12 @@ impl Standing {
         self.is_due || self.login.is_some()
     }
 
-    /// When the task of a login has taken too long.
+    /// The deadline of the login's task.
     pub(super) fn deadline(&self) -> Monotonic {
         self.login.as_ref().and_then(|login| login.awaits).map_or(Monotonic::NEVER, |(_, deadline)| deadline)
     }
 
-    /// When [`Client::renew`] has something to do, with `in_flight` requests in flight.
+    /// The time at which [`Client::renew`] has work, with `in_flight` requests in flight.
     pub(super) fn renew_at(&self, in_flight: usize, throttled_until: Monotonic) -> Monotonic {
         match self.renewal {
             Some((at, _)) if self.login.is_none() && !self.is_due => at,
@@ -105,7 +105,7 @@ impl Standing {
         (self.is_due && in_flight == 0 && throttled_until <= now).then_some(renewal)
     }
 
-    /// Plans the replacement of an established connection, if its credentials or its certificates are not those of the settings any more.
+    /// Schedules the replacement of an established connection if its credentials or certificates differ from the settings.
     pub(super) fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
         let is_other = self.credentials != wanted.sasl || self.tls != wanted.outward.tls;
         if self.login.is_none() && is_other {
@@ -113,14 +113,14 @@ impl Standing {
         }
     }
 
-    /// Notes a login that lasts for `lifetime_ms`; 0: for ever.
+    /// Notes a login that lasts for `lifetime_ms`; 0: without end.
     fn logged_in(&mut self, lifetime_ms: i64, rng: &mut fastrand::Rng, now: Monotonic) {
         self.credentials = self.login.take().map(|login| Arc::clone(login.exchange.credentials()));
         self.is_due = false;
         let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
         self.renewal = (!lifetime.is_zero()).then(|| {
             let part = RENEW_FROM + RENEW_SPREAD * rng.f64();
-            // A life that no clock reaches the end of needs no fraction of it.
+            // The fraction is applied to at most a year: longer lives need none.
             let life = lifetime.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(part);
             (now.after(life.max(RENEW_MIN)), Renewal::LogIn)
         });
@@ -128,10 +128,10 @@ impl Standing {
 }
 
 impl Client {
-    /// Logs in, where the settings say so: the versions are settled, or a login needs renewal.
+    /// Logs in if the settings require it: after the versions are settled, or when a login needs renewal.
     ///
     /// # Errors
-    /// The broker knows no SASL.
+    /// The broker does not support SASL.
     pub(super) fn log_in(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
         let Some((channel, shared)) = self.channel(owner) else { return Ok(()) };
         let Some(credentials) = shared.settings.sasl.clone() else {
@@ -145,7 +145,7 @@ impl Client {
         connection.ask_handshake(mechanism, shared, now)
     }
 
-    /// Takes the broker's answer whether it agrees to the mechanism.
+    /// Takes the broker's answer to the choice of the mechanism.
     pub(super) fn on_handshake(&mut self, owner: Owner, error: i16, mechanisms: &str, now: Monotonic) {
         if error != 0 {
             return self.refused(owner, Some(error), &handshake_refused(error, mechanisms), now);
@@ -153,7 +153,7 @@ impl Client {
         self.exchange(owner, now, Exchange::begin);
     }
 
-    /// Takes the broker's answer to the last message: it goes on, or refuses us.
+    /// Takes the broker's answer to the last message: it continues, or refuses the login.
     pub(super) fn on_authenticated(&mut self, owner: Owner, answer: Authenticated, now: Monotonic) {
         let Authenticated { error, why, message, lifetime_ms } = answer;
         if error != 0 {
@@ -226,7 +226,7 @@ impl Client {
         channel.connection()?.standing.login.as_deref_mut()
     }
 
-    /// Gives up a refused login: lets go of its connection, and tries again more and more rarely.
+    /// Ends a refused login: drops its connection, and retries with growing backoff.
     fn refused(&mut self, owner: Owner, code: Option<i16>, why: &str, now: Monotonic) {
         let Some((channel, shared)) = self.channel(owner) else { return };
         let credentials = channel.connection().and_then(|connection| connection.standing.login.take());
@@ -250,7 +250,7 @@ impl Client {
                     self.fail(owner, &why, now);
                 }
             }
-            // Nothing has failed: the next connection is made at once, if it is needed.
+            // Nothing has failed: the next connection is opened at once, if it is needed.
             Some(Renewal::Replace) => drop(channel.down(now, shared)),
         }
     }
@@ -266,7 +266,7 @@ impl Client {
     }
 }
 
-/// The reason why SaslHandshake was answered with an error, in words; `mechanisms` are those that the broker takes.
+/// The reason for an error of SaslHandshake, in words; `mechanisms` are those that the broker supports.
 #[must_use]
 pub fn handshake_refused(error: i16, mechanisms: &str) -> String {
     match error {
@@ -276,7 +276,7 @@ pub fn handshake_refused(error: i16, mechanisms: &str) -> String {
     }
 }
 
-/// The reason why SaslAuthenticate was answered with an error: the broker's words, and those about a token.
+/// The reason for an error of SaslAuthenticate: the broker's words, and those about a token.
 #[must_use]
 pub fn authentication_refused(error: i16, why: &str, of_token: Option<&str>) -> String {
     let why = match (why, error) {
@@ -291,7 +291,7 @@ pub fn authentication_refused(error: i16, why: &str, of_token: Option<&str>) -> 
     }
 }
 
-/// Reads the answer to SaslHandshake 1: the error code, and the mechanisms that the broker takes.
+/// Reads the answer to SaslHandshake 1: the error code, and the mechanisms that the broker supports.
 ///
 /// # Errors
 /// [`super::wire::Malformed`].
@@ -321,7 +321,7 @@ pub(super) fn read_authenticate(reader: &mut Reader<'_>, version: i16) -> Read<A
     Ok(Authenticated { error, why, message, lifetime_ms })
 }
 
-/// The broker's words, fit for a log: bounded, without control characters.
+/// The broker's error text, made safe for a log: bounded, without control characters.
 fn told(words: &[u8]) -> String {
     let words = &words[..words.len().min(REASON_BYTES_MAX)];
     String::from_utf8_lossy(words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -1,30 +1,30 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
-//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for the partitions with
-//! slow followers, one for Fetch to each broker that is read from, one more to a broker as long as there are questions about its logs, and one
-//! for each member of a consumer group: Kafka works at one request of a connection at a time, so metadata must never wait after a Produce that
-//! waits for followers, nor other partitions. The client promises:
+//! One connection for metadata and producer ids, one for Produce to each leader, a second one for partitions with slow followers, one for
+//! Fetch to each broker that is read from, one more to a broker while there are questions about its logs, and one for each member of a
+//! consumer group: Kafka handles one request of a connection at a time, so neither metadata nor other partitions must ever wait for a Produce
+//! that waits for followers. The client promises:
 //!
-//! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all requests that the
-//!   channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
-//! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
-//!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
+//! - **Order.** Produce requests to one broker over one channel are sent in the order given. When a connection fails, all unanswered requests
+//!   of the channel fail with it, oldest first, sent or unsent, so that none overtakes another.
+//! - **One cluster.** A broker reports its cluster on each new connection before anything else is sent. When the
+//!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] reports it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
-//! - **Reachable.** A connection that a broker ends is made again, and only an attempt that fails is told of; where nothing else is
-//!   asked, a broker is asked now and then whether it answers.
-//! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
-//!   if that did not help, and metadata asked from another broker. Failed connections
-//!   and refused questions come again with backoff, exponential with ± 20 % of chance.
-//! - **Bounds.** An answer is judged by its length before it is gathered, and by its counts before anything is reserved;
-//!   queues have the bounds of [`Settings`]; topics are as many as the caller wants, and producer ids too.
+//! - **Reachable.** A connection that a broker ends is opened again, and only a failed attempt is reported; a broker without other
+//!   requests is probed from time to time.
+//! - **No endless waits.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
+//!   if that did not help, and metadata requested from another broker. Failed connections
+//!   and refused questions are retried with exponential backoff, ± 20 %.
+//! - **Bounds.** An answer's length is checked before it is gathered, and its counts before anything is reserved;
+//!   queues have the bounds of [`Settings`]; the caller bounds the numbers of topics and producer ids.
 //!
-//! With acks=0 Kafka answers nothing: [`ClientEvent::Produced`] (error 0, offset -1) comes when the bytes are handed
-//! over, and says no more than that.
+//! With acks=0 Kafka sends no answer: [`ClientEvent::Produced`] (error 0, offset -1) is sent when the bytes are handed
+//! over, and means no more than that.
 //!
 //! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
 //! questions, `coordinator` the members of groups, `fetching` the consumer's channels, `fetch_request` and `fetched` their bytes, `login` SASL;
 //! `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
-//! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
+//! and `upkeep` keep the channels going, `change` applies other settings, `cluster` ensures that all channels lead to one cluster.
 
 mod answer;
 mod answers;
@@ -78,12 +78,12 @@ const TOPIC_BYTES_MAX: usize = 249;
 /// The longest client id sent.
 const CLIENT_ID_BYTES_MAX: usize = 249;
 
-/// Effects that the client wants.
+/// Effects requested by the client.
 pub type Effect = outward::Effect<ClientEvent>;
 
 /// The channel to one broker.
 type Channel = outward::Channel<Connection>;
-/// The state that all channels share.
+/// The state shared by all channels.
 type Shared = outward::Shared<Connection>;
 
 /// The channel that a connection or a resolution belongs to.
@@ -101,7 +101,7 @@ enum Owner {
     Fetch(ReadWay),
 }
 
-/// A way to a broker for Produce: there are two, so that a partition that waits for followers holds up only its like.
+/// A way to a broker for Produce: there are two, so that partitions that wait for followers delay only each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Way {
     node: NodeId,
@@ -115,7 +115,7 @@ struct ProduceChannel {
     channel: Channel,
     /// Requests that no connection has been given yet.
     queue: VecDeque<ProduceRequest>,
-    /// When metadata is asked again whether the broker still leads the waiting partitions, while it cannot be reached.
+    /// The time at which metadata is next requested while the broker cannot be reached, to see whether it still leads the waiting partitions.
     recheck_at: Monotonic,
 }
 
@@ -129,7 +129,7 @@ pub struct Client {
     metadata: Channel,
     /// A counter through the brokers and the bootstrap list.
     candidate: usize,
-    /// Candidates tried since metadata last came.
+    /// Candidates tried since the last metadata.
     tried: usize,
     /// The cluster's id, once it is known.
     cluster: Option<Rc<str>>,
@@ -143,7 +143,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that does nothing before [`Client::start`]. `seed`: of its jitter and of the place in the bootstrap list at which it
+    /// Creates a client that does nothing before [`Client::start`]. `seed`: of its jitter and of the place in the bootstrap list at which it
     /// begins; shards should differ.
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
@@ -169,13 +169,13 @@ impl Client {
         }
     }
 
-    /// Counts of its connections so far.
+    /// Counters of the client's connections.
     #[must_use]
     pub fn stats(&self) -> outward::Stats {
         self.shared.stats
     }
 
-    /// Begins with the bootstrap list.
+    /// Starts with the bootstrap list.
     pub fn start(&mut self, now: Monotonic) {
         self.started = true;
         self.pump_metadata(now);
@@ -199,7 +199,7 @@ impl Client {
         }
     }
 
-    /// Takes a connection that is established, with its layer ready where it has one.
+    /// Takes an established connection, with its TLS layer ready if it has one.
     pub fn on_connected(&mut self, link: LinkId, now: Monotonic) {
         let Some(owner) = self.shared.owner(link) else { return };
         if let Some((channel, shared)) = self.channel(owner)
@@ -210,7 +210,7 @@ impl Client {
         }
     }
 
-    /// Takes bytes that came in. They are not kept, except for a torn answer's.
+    /// Takes received bytes. They are not kept, except a torn answer's.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) {
         let Some(owner) = self.shared.owner(link) else { return };
         // The frames leave their connection while the answers are handled.
@@ -254,7 +254,7 @@ impl Client {
         self.pump(owner, now);
     }
 
-    /// Takes the end of a connection, or a failure to make one.
+    /// Takes the end of a connection, or a failed attempt to open one.
     pub fn on_closed(&mut self, link: LinkId, why: &Ended, now: Monotonic) {
         let Some(owner) = self.shared.take_link(link) else { return };
         let Some((channel, shared)) = self.channel(owner) else { return };
@@ -271,15 +271,15 @@ impl Client {
         }
     }
 
-    /// Handles everything that is due by now; cheap when nothing is. `unacked`: how many bytes given to a connection its peer's kernel does
-    /// not have yet; a connection on which bytes still move does not count as silent.
+    /// Handles everything that is due by now; cheap if nothing is. `unacked`: the number of bytes given to a connection that its peer's kernel
+    /// does not have yet; a connection on which bytes still move does not count as silent.
     pub fn on_time(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         if self.started && self.next_deadline() <= now {
             self.upkeep(unacked, now);
         }
     }
 
-    /// When [`Client::on_time`] has something to do.
+    /// The time at which [`Client::on_time`] has work.
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if !self.started {
@@ -292,8 +292,8 @@ impl Client {
     }
 
     /// Sends a Produce request to its broker, after those before it, over a connection that is opened when needed.
-    /// `ProduceFailed { sent: false }` comes at once if the broker is not in the metadata (which is asked for again: wait
-    /// for it, or a while, before the next try), or too many requests wait for it.
+    /// `ProduceFailed { sent: false }` is sent at once if the broker is not in the metadata (which is requested again: the caller waits
+    /// for it, or a while, before the next try), or if the queue is full.
     pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
         let (id, way) = (request.id, Way { node: request.node, slow: request.slow });
         let Some(endpoint) = self.brokers.get(&way.node) else {
@@ -315,8 +315,8 @@ impl Client {
         self.pump_produce(way, now);
     }
 
-    /// Asks for metadata of a topic: at once, or when its backoff ends if it was asked lately; the answer is [`ClientEvent::Metadata`].
-    /// From then on it is kept fresh, and asked again by itself while it is not complete (error, partition without leader), until
+    /// Requests metadata of a topic: at once, or after its backoff if it was requested recently; the answer is [`ClientEvent::Metadata`].
+    /// From then on it is kept fresh, and requested again automatically while it is incomplete (error, partition without leader), until
     /// [`Client::forget_topic`]. May create the topic.
     pub fn want_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
@@ -333,13 +333,13 @@ impl Client {
         self.topics.forget(topic);
     }
 
-    /// Asks for a producer id (idempotent, without transactions) until one comes: [`ClientEvent::ProducerId`].
+    /// Requests a producer id (idempotent, without transactions) until one arrives: [`ClientEvent::ProducerId`].
     pub fn want_producer_id(&mut self, token: u64, now: Monotonic) {
         self.producer_ids.want(token, now);
         self.pump_metadata(now);
     }
 
-    /// Asks for all known topics again (a leader has moved): at once, or when the backoff of each topic ends.
+    /// Requests metadata of all known topics again (a leader has moved): at once, or after the backoff of each topic.
     pub fn refresh_metadata(&mut self, now: Monotonic) {
         self.topics.refresh(now);
         self.pump_metadata(now);
@@ -351,7 +351,7 @@ impl Client {
         self.shared.is_connected()
     }
 
-    /// Ends the client: brokers that were reported are not reported again.
+    /// Ends the client: brokers reported as unreachable are not reported again.
     pub fn end(mut self, into: &mut Vec<Effect>) {
         self.shared.trouble_over(|_| true);
         self.take_effects(into);
@@ -386,7 +386,7 @@ impl Client {
 }
 
 impl Client {
-    /// Where a broker listens, as metadata says it.
+    /// A broker's address, by metadata.
     #[must_use]
     pub fn address_of(&self, node: NodeId) -> Option<String> {
         self.brokers.get(&node).map(ToString::to_string)

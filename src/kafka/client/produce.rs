@@ -1,5 +1,5 @@
 //! Produce, encoded and decoded by hand. The request is on the hot path: its batches go to the socket in place, so only the bytes around
-//! them are made here. The answer is read in place.
+//! them are built here. The answer is read in place.
 
 use std::rc::Rc;
 
@@ -12,11 +12,11 @@ use crate::runtime::seam::Chunk;
 /// The `base_offset` of a result until the answer names its partition.
 const UNANSWERED: i64 = i64::MIN;
 
-/// The longest topic name that goes on the wire: i16 in the classic encoding (Kafka itself takes 249 bytes).
+/// The longest topic name on the wire: i16 in the classic encoding (Kafka itself takes 249 bytes).
 const NAME_BYTES_MAX: usize = i16::MAX as usize;
 
-/// A Produce request as chunks: `[length, header, first partition's head][batch][next head][batch]…[tail]`, and how
-/// many bytes that is. `None` if it is too large for the protocol (2 GiB, or a topic name of 32 KiB).
+/// A Produce request as chunks: `[length, header, first partition's head][batch][next head][batch]…[tail]`, and the
+/// number of bytes. `None` if it is too large for the protocol (2 GiB, or a topic name of 32 KiB).
 pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) -> Option<(Vec<Chunk>, usize)> {
     let (flexible, by_id) = (Call::Produce.is_flexible(version), version >= BY_ID);
     let mut body = Body { flexible, by_id, chunks: Vec::new(), open: Vec::new(), bytes: 0 };
@@ -50,7 +50,7 @@ fn same_topic(a: &ProduceBatch, b: &ProduceBatch) -> bool {
     Rc::ptr_eq(&a.topic, &b.topic) || a.topic == b.topic
 }
 
-/// The chunks so far, and the one that is being written.
+/// The chunks so far, and the one being written.
 struct Body {
     flexible: bool,
     by_id: bool,
@@ -79,7 +79,7 @@ impl Body {
         self.count(batches.len())?;
         for batch in batches {
             self.open.extend_from_slice(&batch.partition.to_be_bytes());
-            // Records are counted like an array of bytes: i32, or uvarint of length + 1.
+            // The length of records is encoded as that of a byte array: i32, or uvarint of length + 1.
             self.count(batch.bytes.len())?;
             self.close_chunk();
             self.bytes += batch.bytes.len();
@@ -136,7 +136,7 @@ impl Body {
 /// time in ms.
 ///
 /// # Errors
-/// [`Malformed`], also if a partition is missing, answered twice, or was never asked.
+/// [`Malformed`], also if a partition is missing, answered twice, or was not in the request.
 pub(super) fn read_answer(
     reader: &mut Reader<'_>,
     version: i16,
@@ -151,7 +151,7 @@ pub(super) fn read_answer(
             base_offset: UNANSWERED,
         })
         .collect();
-    // Brokers may answer in another order, but mostly do not: the search starts where the last one ended.
+    // Brokers may answer in another order, but usually do not: the search starts where the last one ended.
     let (mut missing, mut expected) = (results.len(), 0);
     for _ in 0..reader.array(2)? {
         let (id, name) = if version >= BY_ID { (reader.u128()?, &[][..]) } else { (0, reader.string()?) };
@@ -193,7 +193,7 @@ fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, i16, i64)
         }
         reader.nullable_string()?;
     }
-    // From v10 the tags name the new leader (KIP-951); metadata says it too.
+    // From v10 the tags name the new leader (KIP-951); metadata has it too.
     reader.tags()?;
     Ok(answer)
 }

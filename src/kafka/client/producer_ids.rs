@@ -1,4 +1,4 @@
-//! Producer ids that were asked for and have not come yet.
+//! Requested producer ids that have not arrived yet.
 
 use std::collections::BTreeMap;
 
@@ -12,37 +12,37 @@ struct Wish {
     backoff: Backoff,
 }
 
-/// The open questions, by the asker's token: a handful (one for each sink).
+/// The open requests, by the caller's token: a handful (one for each sink).
 #[derive(Debug, Default)]
 pub(super) struct ProducerIds {
     wishes: BTreeMap<u64, Wish>,
 }
 
 impl ProducerIds {
-    /// Asks for a producer id. Asking again before it comes changes nothing.
+    /// Requests a producer id. Another request before it arrives changes nothing.
     pub(super) fn want(&mut self, token: u64, now: Monotonic) {
         self.wishes.entry(token).or_insert(Wish { due: now, asking: false, backoff: Backoff::default() });
     }
 
-    /// When the next producer id has to be asked for.
+    /// The time of the next request.
     pub(super) fn next_due(&self) -> Monotonic {
         self.wishes.values().filter(|wish| !wish.asking).map(|wish| wish.due).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Takes out a question that is due; from now on it counts as asked.
+    /// Takes out a request that is due; from now on it counts as sent.
     pub(super) fn take_due(&mut self, now: Monotonic) -> Option<u64> {
         let (token, wish) = self.wishes.iter_mut().find(|(_, wish)| !wish.asking && wish.due <= now)?;
         wish.asking = true;
         Some(*token)
     }
 
-    /// Ends a question that was answered. `false`: nobody waits for it.
+    /// Ends a request that was answered. `false`: there is no such request.
     pub(super) fn granted(&mut self, token: u64) -> bool {
         self.wishes.remove(&token).is_some()
     }
 
-    /// Notes an error as the answer. Whatever the error is (not loaded yet, no permission yet), asking goes on: without an id nothing can
-    /// be delivered. Returns whether this is the first refusal in a row.
+    /// Notes an error as the answer. Whatever the error is (not loaded yet, no permission yet), the request is repeated: without an id nothing
+    /// can be delivered. Returns whether this is the first refusal in a row.
     pub(super) fn refused(&mut self, token: u64, bounds: Bounds, rng: &mut fastrand::Rng, now: Monotonic) -> bool {
         let Some(wish) = self.wishes.get_mut(&token) else { return false };
         let first = wish.backoff.is_fresh();
@@ -51,7 +51,7 @@ impl ProducerIds {
         first
     }
 
-    /// Makes a question due again, as the connection is gone.
+    /// Makes a request due again, as the connection is gone.
     pub(super) fn unanswered(&mut self, token: u64, now: Monotonic) {
         if let Some(wish) = self.wishes.get_mut(&token) {
             wish.asking = false;

@@ -18,7 +18,7 @@ use super::api::{BY_ID, Call};
 /// The head of a request: its sender, and its number on the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
-    /// A number that counts up on each connection.
+    /// The request's number, which increments on each connection.
     pub(super) correlation: i32,
     /// The client's name in the broker's logs and quotas.
     pub(super) client_id: &'a str,
@@ -29,7 +29,7 @@ pub(super) fn api_versions(head: Head<'_>, version: i16) -> Option<Vec<u8>> {
     let body = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("forebay"))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    // Before v3 there is no software name; kafka-protocol refuses to leave a value out.
+    // Before v3 there is no software name; kafka-protocol refuses to omit a value.
     let body = if version >= 3 { body } else { ApiVersionsRequest::default() };
     frame(head, Call::ApiVersions, version, &body)
 }
@@ -40,7 +40,7 @@ pub(super) fn metadata(head: Head<'_>, version: i16, topics: &[Rc<str>], create:
         .iter()
         .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from(topic.to_string())))))
         .collect();
-    // Below version 4 the broker decides on that alone.
+    // Below version 4 the broker alone decides on that.
     let body =
         MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create || version < 4);
     frame(head, Call::Metadata, version, &body)
@@ -56,7 +56,7 @@ pub(super) fn init_producer_id(head: Head<'_>, version: i16) -> Option<Vec<u8>> 
     frame(head, Call::InitProducerId, version, &body)
 }
 
-/// SaslHandshake: asks whether the broker takes this mechanism.
+/// SaslHandshake: asks whether the broker supports this mechanism.
 pub(super) fn sasl_handshake(head: Head<'_>, version: i16, mechanism: &'static str) -> Option<Vec<u8>> {
     let body = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
     frame(head, Call::SaslHandshake, version, &body)
@@ -75,7 +75,7 @@ pub(super) fn describe_producers(head: Head<'_>, version: i16, topic: &str, part
     frame(head, Call::DescribeProducers, version, &body)
 }
 
-/// Fetch of one partition up to its high watermark, outside of any session, without waiting for more; the topic is named by name, or from version 13 on by id.
+/// Fetch of one partition up to its high watermark, outside of any session, without waiting for more; the topic goes by name, from version 13 on by id.
 pub(super) fn fetch(
     head: Head<'_>,
     version: i16,
@@ -109,7 +109,7 @@ pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from(topic.to_owned()))
 }
 
-/// A frame of length, header and body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
+/// A frame of length, header and body. `None` if kafka-protocol cannot encode it, which no input of the client causes.
 pub(super) fn frame<B: Encodable>(head: Head<'_>, api: Call, version: i16, body: &B) -> Option<Vec<u8>> {
     let header = RequestHeader::default()
         .with_request_api_key(api.key())

@@ -9,44 +9,44 @@ use crate::secure::sasl::Credentials;
 /// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Brokers to ask first: `host:port`, `[v6]:port`. Entries that cannot be read are left out (the configuration has refused them
+    /// Brokers to ask first: `host:port`, `[v6]:port`. Entries that cannot be parsed are left out (the configuration has refused them
     /// before).
     pub bootstrap: Vec<String>,
     /// Settings of the connections to brokers. ApiVersions and the login are part of `connect_timeout`.
     pub outward: outward::Settings,
-    /// Our name in the brokers' logs and quotas; cut to 249 bytes.
+    /// The client's name in the brokers' logs and quotas; cut to 249 bytes.
     pub client_id: String,
-    /// How long a broker may be silent on a request at the most: since it was sent or, after others, since the answer before. A Produce
-    /// request is given its own `timeout_ms` and the time its bytes need on top.
+    /// The longest that a broker may be silent on a request: since it was sent or, after others, since the previous answer. A Produce
+    /// request gets its own `timeout_ms` and the time its bytes need in addition.
     pub request_timeout: Duration,
-    /// How long a broker may be silent at first, beside some round trips: doubles with each connection in a row that was closed for its
+    /// How long a broker may be silent at first, plus some round trips: doubles with each consecutive connection that was closed for
     /// silence.
     pub silence_min: Duration,
-    /// The least time between two questions about one topic.
+    /// The minimum time between two requests for one topic's metadata.
     pub metadata_min_age: Duration,
-    /// The age at which metadata is asked for again (± 20 %).
+    /// The age at which metadata is requested again (± 20 %).
     pub metadata_max_age: Duration,
-    /// How long nothing may be asked of a broker before it is asked whether it answers.
+    /// How long a broker may be without requests before it is probed.
     pub health_check_interval: Duration,
     /// Wait after the first failed InitProducerId; doubles (± 20 %).
     pub retry_backoff_min: Duration,
-    /// Longest wait before a question is asked again.
+    /// Longest wait before a request is repeated.
     pub retry_backoff_max: Duration,
-    /// How often metadata is asked for topics with leaders that cannot be reached (± 20 %).
+    /// Interval of metadata requests for topics with unreachable leaders (± 20 %).
     pub recheck: Duration,
-    /// The largest answer taken, in bytes; a larger one closes the connection.
+    /// Maximum size of an accepted answer, in bytes; a larger one closes the connection.
     pub answer_bytes_max: usize,
-    /// Requests on one connection that wait for an answer; more wait here.
+    /// Maximum number of unanswered requests on one connection; more wait in the queue.
     pub in_flight_max: usize,
-    /// Produce requests that wait here for one broker (not connected, throttled, window full); one more fails at once.
-    /// The producer's window of five for each partition keeps well below.
+    /// Maximum number of queued Produce requests for one broker (not connected, throttled, window full); one more fails at once.
+    /// The producer's window of five for each partition stays well below.
     pub queued_max: usize,
-    /// Bytes a second that a link is expected to carry at least: bounds the time that a large request may take before the client looks
+    /// Minimum rate expected of a link, in bytes per second: bounds the time of a large request before the client checks
     /// whether its bytes still move.
     pub link_bytes_s_min: u32,
-    /// Credentials to log in with; `None`: the brokers want no SASL.
+    /// Credentials to log in with; `None`: the brokers require no SASL.
     pub sasl: Option<Arc<Credentials>>,
-    /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
+    /// Whether a wanted topic may be created by requesting its metadata (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
 }
 
@@ -81,7 +81,7 @@ impl AsRef<outward::Settings> for Settings {
 }
 
 impl Settings {
-    /// Bounds of the waits while metadata of a topic is not complete.
+    /// Bounds of the waits while metadata of a topic is incomplete.
     pub(super) fn metadata(&self) -> Bounds {
         Bounds { min: self.metadata_min_age, max: self.retry_backoff_max.max(self.metadata_min_age) }
     }

@@ -1,5 +1,5 @@
-//! Wanted topics, and when to ask (again) for metadata of each. Questions that are due together go in one request; the topics of one answer
-//! come due together again.
+//! Wanted topics, and the times at which metadata of each is requested (again). Topics that are due together share a request; the topics of
+//! one answer become due together again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,32 +13,32 @@ use crate::runtime::seam::Monotonic;
 /// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).
 const TOPICS_PER_REQUEST: usize = 1000;
 
-/// The time between two requests, the later of which has all that has come due meanwhile: topics that are asked again and again (they do
-/// not exist, or have no leader) come due apart, and share their requests.
+/// The minimum time between two requests; the later one has all topics that became due meanwhile. Topics that are requested repeatedly
+/// (they do not exist, or have no leader) become due separately, and share their requests.
 const APART: Duration = Duration::from_millis(100);
-/// Requests for news (a topic that is asked for the first time, a leader that has moved) that need not be apart from those before them, if
-/// there were none for a while.
+/// Number of requests for news (a topic requested for the first time, a leader that has moved) that need no minimum distance from those
+/// before them, if there were none for a while.
 const AT_ONCE: u32 = 32;
 
-/// INVALID_TOPIC_EXCEPTION: no asking will help.
+/// INVALID_TOPIC_EXCEPTION: asking again does not help.
 pub(super) const INVALID_TOPIC: i16 = 17;
 
 #[derive(Debug)]
 struct Topic {
-    /// When to ask; the topic stands in `Topics::due` under this time, unless it is being asked for.
+    /// Time of the next request; the topic is in `Topics::due` under this time, unless it is being requested.
     due: Monotonic,
-    /// The time before which the topic is not asked for again, even if it is wanted.
+    /// The time before which the topic is not requested again, even if it is wanted.
     not_before: Monotonic,
-    /// Whether the topic is in a request that has no answer yet.
+    /// Whether the topic is in an unanswered request.
     asking: bool,
-    /// Whether the topic was wanted since it was last complete: asking may create it.
+    /// Whether the topic was wanted since it was last complete: the request may create it.
     create: bool,
-    /// Who asks for it.
+    /// The users of the topic.
     by: By,
     backoff: Backoff,
 }
 
-/// Who asks for a topic: sinks that write it, sources that read it, or both.
+/// The users of a topic: sinks that write it, sources that read it, or both.
 #[derive(Clone, Copy, Debug, Default)]
 struct By {
     sinks: bool,
@@ -50,10 +50,10 @@ struct By {
 pub(super) struct Topics {
     known: BTreeMap<Rc<str>, Topic>,
     due: BTreeSet<(Monotonic, Rc<str>)>,
-    /// When to ask for the brokers even if no topic is due.
+    /// The time to request the brokers even if no topic is due.
     cluster_due: Monotonic,
     cluster_not_before: Monotonic,
-    /// When another request is [`APART`] from the last one, and from all that were for news.
+    /// The earliest time for another request, [`APART`] from the last one; `news_apart_at`: for one with news.
     apart_at: Monotonic,
     news_apart_at: Monotonic,
     /// Whether some of the due topics are news.
@@ -61,7 +61,7 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    /// A state in which nothing is wanted; the brokers are due at once.
+    /// Creates a state in which nothing is wanted; the brokers are due at once.
     pub(super) fn new() -> Self {
         Self {
             known: BTreeMap::new(),
@@ -74,13 +74,13 @@ impl Topics {
         }
     }
 
-    /// Wants a topic for a sink: it is asked for as soon as its backoff allows, and made if it is not there.
+    /// Wants a topic for a sink: it is requested as soon as its backoff allows, and created if it does not exist.
     pub(super) fn want(&mut self, name: &Rc<str>, now: Monotonic) {
         let topic = self.ask(name, now);
         (topic.create, topic.by.sinks) = (true, true);
     }
 
-    /// Wants a topic for a source: asking does not create it.
+    /// Wants a topic for a source: the request does not create it.
     pub(super) fn watch(&mut self, name: &Rc<str>, now: Monotonic) {
         self.ask(name, now).by.sources = true;
     }
@@ -126,7 +126,7 @@ impl Topics {
         }
     }
 
-    /// Makes all topics due again, as soon as each topic's backoff allows: everything that is known may be wrong.
+    /// Makes all topics due again, as soon as each topic's backoff allows: all known metadata may be wrong.
     pub(super) fn refresh(&mut self, now: Monotonic) {
         for (name, topic) in &mut self.known {
             ask_at(&mut self.due, name, topic, now);
@@ -135,14 +135,14 @@ impl Topics {
         self.has_news = true;
     }
 
-    /// Makes a topic due again: what is known of it may be wrong.
+    /// Makes a topic due again: its known metadata may be wrong.
     pub(super) fn recheck(&mut self, name: &Rc<str>, now: Monotonic) {
         if let Some(topic) = self.known.get_mut(name) {
             ask_at(&mut self.due, name, topic, now);
         }
     }
 
-    /// When something is due, and may be asked.
+    /// The time at which something is due, and may be requested.
     pub(super) fn next_due(&self) -> Monotonic {
         let due = self.due.first().map_or(self.cluster_due, |(due, _)| self.cluster_due.min(*due));
         let at_once = u64::try_from(((AT_ONCE - 1) * APART).as_nanos()).unwrap_or(u64::MAX);
@@ -162,7 +162,7 @@ impl Topics {
         let mut create = None;
         let mut names = Vec::new();
         for (_, name) in self.due.iter().take_while(|(due, _)| *due <= now) {
-            // One flag serves a whole request: topics with another flag than the first wait for the next one.
+            // One flag applies to a whole request: topics with another flag than the first wait for the next one.
             let Some(topic) = self.known.get_mut(name) else { continue };
             if *create.get_or_insert(topic.create) == topic.create {
                 topic.asking = true;
@@ -178,12 +178,12 @@ impl Topics {
             }
         }
         names.sort_unstable();
-        // The brokers come with every answer.
+        // Every answer has the brokers.
         self.cluster_due = Monotonic::NEVER;
         Some((names, create.unwrap_or(false)))
     }
 
-    /// Takes an answer. Topics that are not complete (an error, a partition without leader, not mentioned) are asked again by themselves,
+    /// Takes an answer. Incomplete topics (an error, a partition without leader, missing) are requested again automatically,
     /// with backoff; the rest at `metadata_max_age`.
     pub(super) fn answered(
         &mut self,
@@ -195,7 +195,7 @@ impl Topics {
     ) {
         let old = jittered(by.metadata_max_age, rng);
         let pause = jittered(by.metadata_min_age, rng).max(by.metadata_min_age);
-        // A broker is asked whether it answers, if nothing else is asked before.
+        // A broker is probed, if nothing else is requested before.
         self.cluster_due = now.after(old.min(by.health_check_interval));
         self.cluster_not_before = now.after(pause);
         for (name, answer) in asked.iter().zip(answers) {
@@ -217,7 +217,7 @@ impl Topics {
         }
     }
 
-    /// Makes the topics of a request without answer due again, and the brokers, on the next connection as soon as it is established.
+    /// Makes the topics of an unanswered request due again, and the brokers, on the next connection as soon as it is established.
     pub(super) fn unanswered(&mut self, asked: &[Rc<str>], now: Monotonic) {
         (self.cluster_due, self.apart_at) = (now, now);
         for name in asked {
@@ -237,7 +237,7 @@ impl Topics {
     }
 }
 
-/// Moves a topic's question forward to `now`, or to where its backoff ends. A topic that is being asked for is left alone.
+/// Moves a topic's request forward to `now`, or to the end of its backoff. A topic that is being requested is left alone.
 fn ask_at(due: &mut BTreeSet<(Monotonic, Rc<str>)>, name: &Rc<str>, topic: &mut Topic, now: Monotonic) {
     let at = now.max(topic.not_before);
     if !topic.asking && at < topic.due {

@@ -10,21 +10,21 @@ use crate::outward::{Endpoint, LinkId, jittered};
 use crate::runtime::seam::Monotonic;
 
 impl Client {
-    /// Fails requests that never saw a connection.
+    /// Fails requests that were never given to a connection.
     pub(super) fn give_back(&mut self, requests: impl Iterator<Item = ProduceRequest>) {
         for request in requests {
             self.shared.event(ClientEvent::ProduceFailed { id: request.id, sent: false });
         }
     }
 
-    /// Lets go of a channel's connection after a failure, reports it to its requests and to an operator, and waits.
+    /// Drops a channel's connection after a failure, reports it to its requests and to an operator, and backs off.
     pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
         self.tell_trouble(owner, why);
         self.lose(owner, why, now);
         self.shared.tell_unreachable();
     }
 
-    /// Lets go of a connection that a broker has ended, which need not be a failure.
+    /// Drops a connection that a broker has ended, which need not be a failure.
     pub(super) fn lose(&mut self, owner: Owner, why: &str, now: Monotonic) {
         let Some((channel, _)) = self.channel(owner) else { return };
         tracing::debug!(broker = %channel.endpoint, "connection to a Kafka broker failed: {why}");
@@ -38,7 +38,7 @@ impl Client {
         }
     }
 
-    /// Reports trouble of a channel. The first failure in a row is worth an operator's look; the others are the same news. A refused login
+    /// Reports trouble of a channel. Only the first failure in a row is reported to the operator. A refused login
     /// and TLS have events of their own.
     fn tell_trouble(&mut self, owner: Owner, why: &str) {
         let Some((channel, shared)) = self.channel(owner) else { return };
@@ -61,17 +61,17 @@ impl Client {
     }
 
     fn lose_metadata(&mut self, is_idle: bool, now: Monotonic) {
-        // A broker closes connections that have been idle: that is no failure.
+        // A broker closes idle connections: that is no failure.
         self.shared.stats.failures += u64::from(!is_idle);
         self.tried += usize::from(!is_idle);
-        // The next candidate comes soon; a whole round of failures makes the wait longer.
+        // The next candidate is tried soon; a whole round of failures makes the wait longer.
         let connection = if !is_idle && self.tried.is_multiple_of(self.candidates().count()) {
             self.metadata.fail(&mut self.shared, now)
         } else {
             self.metadata.pause(&mut self.shared, now)
         };
         self.metadata_unanswered(connection, now);
-        // A broker has gone: what is known may be wrong.
+        // A broker is gone: known metadata may be wrong.
         self.topics.refresh(now);
     }
 
@@ -91,8 +91,8 @@ impl Client {
         }
     }
 
-    /// Asks again and again whether a broker still leads the partitions of the requests that wait for it, while it cannot be reached: for
-    /// those topics and no others.
+    /// Requests metadata repeatedly while a broker cannot be reached, to see whether it still leads the partitions of waiting requests: for
+    /// those topics only.
     fn recheck(&mut self, way: Way, now: Monotonic) {
         let Some(channel) = self.channels.get_mut(&way) else { return };
         if channel.is_shut() && channel.recheck_at <= now {
@@ -106,7 +106,7 @@ impl Client {
     fn lose_produce(&mut self, way: Way, is_idle: bool, now: Monotonic) {
         let Some(channel) = self.channels.get_mut(&way) else { return };
         if is_idle && channel.queue.is_empty() {
-            // A broker closes connections that have been idle long; the next request opens them again.
+            // A broker closes connections that were idle for a while; the next request opens them again.
             channel.channel.pause(&mut self.shared, now);
             return;
         }
@@ -138,7 +138,7 @@ impl Client {
                 continue;
             }
             let endpoint = channel.endpoint.clone();
-            // A broker that is silent here is silent to metadata as well: that is asked elsewhere, and at once.
+            // A broker that is silent here is silent to metadata as well: that is requested elsewhere, at once.
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
                 self.let_go_of_metadata(now);
             }
@@ -168,7 +168,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// Closes idle connections to a broker that is silent: they may be dead as well. New ones are made when they are needed.
+    /// Closes idle connections to a broker that is silent: they may be dead as well. New ones are opened when needed.
     fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
         for ProduceChannel { channel, queue, .. } in self.channels.values_mut() {
             if channel.endpoint == *endpoint && queue.is_empty() && channel.is_idle() {
@@ -212,7 +212,7 @@ impl Client {
                 return;
             }
         }
-        // The questions follow the one for the cluster (`cluster`).
+        // The requests follow the one for the cluster (`cluster`).
         while connection.send_at(in_flight_max) <= now
             && let Some(token) = self.producer_ids.take_due(now)
         {
@@ -285,7 +285,7 @@ impl Client {
     fn next_candidate(&mut self) -> Option<Endpoint> {
         let count = self.candidates().count();
         let first = self.candidate.checked_rem(count)?;
-        // An endpoint that is silent to Produce is not the first to be tried; after that all have their turn.
+        // An endpoint that is silent to Produce is not tried first; after that all have their turn.
         let in_turn = (first..count).chain(0..first);
         let speaks = |at: &usize| {
             let candidate = self.candidates().nth(*at);
@@ -301,13 +301,13 @@ impl Client {
 }
 
 impl ProduceChannel {
-    /// Whether something waits, and the broker could not be reached since it was last of use.
+    /// Whether requests wait, and the broker could not be reached since it last answered.
     fn is_shut(&self) -> bool {
         !self.queue.is_empty() && !self.channel.backoff.is_fresh() && self.channel.ready_ref().is_none()
     }
 }
 
-/// When a channel is overdue, or its login needs renewal.
+/// The time at which a channel is overdue, or its login needs renewal.
 pub(super) fn due(channel: &Channel) -> Monotonic {
     channel.deadline().min(channel.ready_ref().map_or(Monotonic::NEVER, Connection::renew_at))
 }

@@ -1,9 +1,9 @@
 //! A reader of answers: a cursor over borrowed bytes that trusts no count. Every length is compared with the rest of the frame before
-//! anything is taken or reserved, so an answer can never cost more memory than its own bytes.
+//! anything is taken or reserved, so an answer never costs more memory than its own bytes.
 //!
 //! `flexible` is KIP-482: compact strings and arrays (uvarint of length + 1, 0 for null), tagged fields after each struct.
 
-/// An answer without what its version must have. The connection is closed: after it nothing can be trusted.
+/// An answer that violates its version's format. The connection is closed: nothing after it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub(crate) fn skip(&mut self, count: usize) -> Read<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(Malformed("ends early"))?;
         self.rest = rest;
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads bytes with a length before them; `None` for null.
+    /// Reads length-prefixed bytes; `None` for null.
     pub(crate) fn nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
         let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
         match length {
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         Ok(numbers.iter().map(|bytes| i32::from_be_bytes(*bytes)))
     }
 
-    /// Passes over the tagged fields that end a struct (nothing in the classic encoding).
+    /// Skips the tagged fields that end a struct (nothing in the classic encoding).
     pub(crate) fn tags(&mut self) -> Read<()> {
         if self.flexible {
             let count = self.uvarint()?;
@@ -143,12 +143,12 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    /// Ends the answer. Some services have bytes after that.
+    /// Ends the answer. Some services send bytes after it.
     pub(crate) fn end(&mut self) {
         self.extra = self.rest.len();
     }
 
-    /// How many bytes there were after the end.
+    /// The number of bytes after the end.
     pub(crate) fn extra(self) -> usize {
         self.extra
     }
