@@ -1,5 +1,5 @@
-//! A scripted minimal Kafka cluster for tests: whole request frames in, answer frames out, encoded by kafka-protocol, so
-//! that our own decoders are held against somebody else's encoders. No socket, no clock.
+//! A scripted minimal Kafka cluster for tests: complete request frames in, answer frames out, encoded by kafka-protocol, so
+//! that the client's decoders are tested against independent encoders. No socket, no clock.
 
 mod groups;
 pub(crate) mod sasl;
@@ -29,38 +29,38 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// What is to go wrong with one request.
+/// A fault of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
     /// No answer; the connection stays.
     Silence,
-    /// The connection is closed. What was asked is done (`true`) or not.
+    /// The connection is closed. The request is carried out (`true`) or not.
     Close(bool),
-    /// These bytes in place of the answer's frame.
+    /// These bytes are sent in place of the answer's frame.
     Bytes(Vec<u8>),
-    /// This Kafka error code, in every place where one can stand.
+    /// This Kafka error code is sent, in every place for one.
     Error(i16),
-    /// Answered as usual, with this throttle time in ms.
+    /// The normal answer is sent, with this throttle time in ms.
     Throttle(i32),
 }
 
-/// How a broker takes connections.
+/// A broker's behavior towards connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As it should.
+    /// The broker works normally.
     Serve,
     /// Connections are refused.
     Refuse,
-    /// Connections are never made nor refused.
+    /// Connections are neither established nor refused.
     Blackhole,
-    /// Connections are made; nothing is ever answered.
+    /// Connections are established; no request is ever answered.
     Frozen,
 }
 
-/// What a broker has been asked for.
+/// A request as a broker received it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
-    /// In this version.
+    /// Version.
     ApiVersions(i16),
     /// Version, topics, allow_auto_topic_creation.
     Metadata(i16, Vec<String>, bool),
@@ -72,7 +72,7 @@ pub(crate) enum Seen {
     DescribeProducers(i16),
     /// Version.
     ListOffsets(i16),
-    /// Version, the leader's epoch as the client knows it, the epoch asked for.
+    /// Version, the client's epoch of the leader, the requested epoch.
     OffsetForLeaderEpoch(i16, i32, i32),
     /// Version, offset.
     Fetch(i16, i64),
@@ -82,7 +82,7 @@ pub(crate) enum Seen {
     SaslAuthenticate(i16),
 }
 
-/// Every partition's log, in any answer.
+/// The log of every partition, in any answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeLog {
     /// Producer id, epoch, last sequence.
@@ -91,7 +91,7 @@ pub(crate) struct FakeLog {
     pub(crate) high_watermark: i64,
     /// Base offset and bytes of each batch.
     pub(crate) batches: Vec<(i64, Vec<u8>)>,
-    /// Where each leader epoch begins.
+    /// The offset at which each leader epoch begins.
     pub(crate) epochs: BTreeMap<i32, i64>,
     /// Producer id and first offset of each aborted transaction.
     pub(crate) aborted: Vec<(i64, i64)>,
@@ -100,18 +100,18 @@ pub(crate) struct FakeLog {
 /// A broker.
 #[derive(Debug)]
 pub(crate) struct FakeBroker {
-    /// Where it listens.
+    /// Listening address.
     pub(crate) address: SocketAddr,
     /// The host that metadata advertises.
     pub(crate) host: String,
     pub(crate) mode: Mode,
     /// Version ranges by API key.
     pub(crate) speaks: BTreeMap<i16, (i16, i16)>,
-    /// What goes wrong with the next request of a key, oldest first.
+    /// Faults of the next requests by API key, oldest first.
     pub(crate) faults: Vec<(ApiKey, Fault)>,
     /// All requests, in order of arrival.
     pub(crate) seen: Vec<Seen>,
-    /// What SaslHandshake and SaslAuthenticate are answered with, oldest first. None of them: this broker wants no SASL.
+    /// The SASL server that answers SaslHandshake and SaslAuthenticate; `None`: the broker requires no SASL.
     pub(crate) sasl: Option<Box<dyn sasl::SaslServer>>,
 }
 
@@ -127,10 +127,10 @@ pub(crate) struct FakeTopic {
 pub(crate) struct FakeCluster {
     pub(crate) brokers: BTreeMap<i32, FakeBroker>,
     pub(crate) topics: BTreeMap<String, FakeTopic>,
-    /// Topics that are asked for with leave to create them come to be, with this many partitions on the first broker.
+    /// Number of partitions, led by the first broker, of topics created on request; `None`: none is created.
     pub(crate) creates: Option<usize>,
     pub(crate) log: FakeLog,
-    /// How often all topics were made anew: their ids change with it.
+    /// How often all topics were recreated: their ids change with it.
     pub(crate) life: u128,
     /// Brokers that belong to another cluster, and its id.
     pub(crate) others: BTreeMap<i32, &'static str>,
@@ -140,19 +140,19 @@ pub(crate) struct FakeCluster {
     next_offset: i64,
 }
 
-/// What comes back for a frame.
+/// The reply to a frame.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Reply {
     /// These bytes.
     Bytes(Vec<u8>),
     /// Nothing.
     Nothing,
-    /// The connection's end.
+    /// The end of the connection.
     Close,
 }
 
 impl FakeCluster {
-    /// A broker that speaks what Apache Kafka 4 speaks; `host` as metadata says it, on the address's port.
+    /// Adds a broker that supports the versions of Apache Kafka 4; metadata advertises it as `host`, on the address's port.
     pub(crate) fn add_broker(&mut self, node: i32, address: &str, host: &str) {
         let speaks = BTreeMap::from([
             (0, (3, 13)),
@@ -194,12 +194,12 @@ impl FakeCluster {
         self.brokers.get_mut(&node).expect("a broker of this id")
     }
 
-    /// The node that listens there.
+    /// The node with this listening address.
     pub(crate) fn at(&self, address: SocketAddr) -> Option<i32> {
         self.brokers.iter().find(|(_, broker)| broker.address == address).map(|(node, _)| *node)
     }
 
-    /// Answers one request, without its length field. Panics at what Kafka would not take: this is a test.
+    /// Answers one request, without its length field. Panics at a request that Kafka would not take.
     pub(crate) fn answer(&mut self, node: i32, frame: &[u8]) -> Reply {
         let mut bytes = Bytes::copy_from_slice(frame);
         let key = ApiKey::try_from(i16::from_be_bytes([frame[0], frame[1]])).expect("an API key");
@@ -275,7 +275,7 @@ impl FakeCluster {
         let first = self.brokers.keys().next().copied().unwrap_or(-1);
         let topics = asked.iter().map(|name| {
             if let (Some(partitions), true, false) = (self.creates, create, self.topics.contains_key(name)) {
-                // As in Kafka: the first answer says that it is not there yet.
+                // As in Kafka: the first answer reports that the topic does not exist yet.
                 self.topics.insert(name.clone(), FakeTopic { error: 0, leaders: vec![first; partitions] });
                 return fake_topic(name, &FakeTopic { error: 5, leaders: Vec::new() });
             }
@@ -351,12 +351,12 @@ impl FakeCluster {
                     .with_error_code(error)
                     .with_base_offset(if error == 0 { self.next_offset } else { -1 })
                     .with_log_start_offset(0);
-                // New leaders come in a tag from v10 on (KIP-951), which the client passes over.
+                // New leaders are sent in a tag from v10 on (KIP-951), which the client skips.
                 let hint = LeaderIdAndEpoch::default().with_leader_id(BrokerId(7)).with_leader_epoch(3);
                 partitions.push(if version >= 10 && error != 0 { answer.with_current_leader(hint) } else { answer });
                 self.next_offset += 1;
             }
-            // Kafka keeps its own order.
+            // Kafka answers in an order of its own.
             partitions.reverse();
             topics.push(
                 TopicProduceResponse::default()
@@ -403,7 +403,7 @@ impl FakeCluster {
         assert_eq!(request.replica_id.0, -1);
         self.broker(node).seen.push(Seen::ListOffsets(version));
         let partition = |asked: &ListOffsetsPartition| {
-            // Its records have no times: the first one is young enough for any.
+            // The records have no timestamps: the first one is young enough for any.
             let offset = if asked.timestamp == -1 { self.log.high_watermark } else { self.log.start };
             ListOffsetsPartitionResponse::default()
                 .with_partition_index(asked.partition_index)
@@ -419,7 +419,7 @@ impl FakeCluster {
         Some((encoded(&body, version), version))
     }
 
-    /// As `LeaderEpochFileCache.endOffsetFor` has it.
+    /// The end of an epoch, as `LeaderEpochFileCache.endOffsetFor` computes it.
     fn epoch_end(
         &mut self,
         node: i32,
@@ -451,14 +451,14 @@ impl FakeCluster {
         Some((encoded(&body, version), version))
     }
 
-    /// One batch in each answer, and the beginning of the next one. There are no sessions.
+    /// Answers with one batch, and the beginning of the next one. There are no sessions.
     fn fetch(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
         self.must_speak(node, 1, version);
         let request = FetchRequest::decode(bytes, version).expect("Fetch");
         assert_eq!(request.session_id, 0);
         self.broker(node).seen.push(Seen::Fetch(version, request.topics[0].partitions[0].fetch_offset));
         let answer = |asked_for: &FetchTopic| {
-            // By id there is one log only: that of topic `a`.
+            // There is only one log by id: that of topic `a`.
             let other = version >= 13 && asked_for.topic_id.as_u128() != self.id_of("a");
             let partition = |asked: &FetchPartition| {
                 let partition = self.fetched(asked, error);
@@ -504,7 +504,7 @@ impl FakeCluster {
             .with_records(Some(Bytes::from(records)))
     }
 
-    /// The id of a topic by this name.
+    /// The id of a topic by its name.
     pub(crate) fn id_of(&self, name: &str) -> u128 {
         (self.life << 64) + name.bytes().fold(1, |id, byte| (id << 7) ^ u128::from(byte))
     }

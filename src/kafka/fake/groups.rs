@@ -1,4 +1,4 @@
-//! Groups of the scripted cluster: one member, whom everything is granted.
+//! Groups of the scripted cluster: one member, which is granted everything.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -13,7 +13,7 @@ use kafka_protocol::protocol::{Decodable, StrBytes};
 use super::{FakeCluster, encoded};
 
 impl FakeCluster {
-    /// The answer to a call of a group's member.
+    /// Answers a call of a group's member.
     pub(super) fn group(
         &mut self,
         node: i32,

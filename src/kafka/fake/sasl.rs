@@ -1,4 +1,4 @@
-//! Logins to a fake broker: honest servers of PLAIN and SCRAM, and one that lies.
+//! Logins to a fake broker: correct servers of PLAIN and SCRAM, and one that lies.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,11 +11,11 @@ use ring::{digest, hmac, pbkdf2};
 
 use super::{FakeCluster, Seen, encoded};
 
-/// The server's part of logins, for all connections of a broker: its caller logs in one at a time.
+/// The server's part of logins, for all connections of a broker: only one client logs in at a time.
 pub(crate) trait SaslServer: std::fmt::Debug {
-    /// Error code, for this mechanism.
+    /// Returns the error code for this mechanism.
     fn handshake(&mut self, mechanism: &str) -> i16;
-    /// Error code, message, bytes, lifetime in ms.
+    /// Returns error code, message, bytes, lifetime in ms.
     fn authenticate(&mut self, message: &[u8]) -> (i16, Option<String>, Vec<u8>, i64);
 }
 
@@ -26,7 +26,7 @@ fn refuses() -> Answer {
     (58, Some("Authentication failed: Invalid username or password".to_owned()), Vec::new(), 0)
 }
 
-/// PLAIN, of one user.
+/// A PLAIN server with one user.
 #[derive(Debug)]
 pub(crate) struct PlainServer {
     pub(crate) password: &'static str,
@@ -44,28 +44,28 @@ impl SaslServer for PlainServer {
     }
 }
 
-/// What is wrong with what a server says.
+/// A lie of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     Nothing,
     Signature,
     NoSignature,
     Nonce,
-    /// The first message ends after this many bytes.
+    /// The first message is cut after this many bytes.
     Cut(usize),
     Iterations(u32),
-    /// It refuses in mid-exchange.
+    /// The server refuses in mid-exchange.
     Refusal,
-    /// It says that all is well, and nothing else, at once.
+    /// The server reports success at once, without a proof.
     AllIsWell,
 }
 
-/// SCRAM-SHA-512, of one user.
+/// A SCRAM-SHA-512 server with one user.
 #[derive(Debug)]
 pub(crate) struct ScramServer {
     pub(crate) password: &'static str,
     pub(crate) lie: Lie,
-    /// The client's first message without its header, and ours.
+    /// The client's first message without its header, and the server's.
     exchange: Option<(String, String)>,
 }
 
@@ -130,7 +130,7 @@ impl FakeCluster {
         let mechanism = SaslHandshakeRequest::decode(bytes, version).expect("SaslHandshake").mechanism.to_string();
         let broker = self.broker(node);
         broker.seen.push(Seen::SaslHandshake(version, mechanism.clone()));
-        // ILLEGAL_SASL_STATE, where no SASL is wanted.
+        // ILLEGAL_SASL_STATE if no SASL is required.
         let error = broker.sasl.as_mut().map_or(34, |server| server.handshake(&mechanism));
         let taken = ["PLAIN", "SCRAM-SHA-512"].map(StrBytes::from_static_str).to_vec();
         let body = SaslHandshakeResponse::default().with_error_code(error).with_mechanisms(taken);

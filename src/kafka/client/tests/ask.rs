@@ -1,4 +1,4 @@
-//! Tests of asking a log, against a scripted cluster: the result for each state of log and leader, and failures on the way.
+//! Tests of questions to a log, against a scripted cluster: the answer for each state of log and leader, and failures on the way.
 
 use super::world::{World, name, request, world};
 use crate::kafka::fake::{Fault, Mode, Seen};
@@ -54,7 +54,7 @@ fn batch(base: i64, producer_id: i64, epoch: i16, sequence: i32) -> (i64, Vec<u8
     (base, bytes)
 }
 
-/// Others' batches from 100 on; then ours, the first two of three.
+/// Others' batches from 100 on; then the producer's, the first two of three.
 fn with_log() -> World {
     let mut world = world().up();
     let log = &mut world.cluster.log;
@@ -77,13 +77,13 @@ fn what_the_leader_knows_of_the_id_comes_first() {
         assert_eq!(says(&mut world, question), expected, "{epoch} {last}");
     }
     assert!(!world.cluster.broker(1).seen.iter().any(|seen| matches!(seen, Seen::Fetch(..))), "no more was needed");
-    // Nothing comes before the first batch of an epoch.
+    // No batch precedes the first of an epoch.
     world.cluster.log.producers = vec![(7, 1, 12)];
     let first = Question { first_sequence: 0, last_sequences: vec![2], ..question(Some(100)) };
     assert_eq!(says(&mut world, first), LogSays::Next { known: true });
 }
 
-/// A late request has taught the leader of us again (decision 0087): its log knows better.
+/// The leader has learned of the producer again from a late request (decision 0087): its log knows better.
 #[test]
 fn what_a_leader_knows_that_may_have_forgotten_the_id_is_looked_up_in_its_log() {
     let mut world = with_log();
@@ -134,7 +134,7 @@ fn a_log_that_ends_before_what_is_known_is_read_from_its_beginning() {
     world.cluster.log.batches[0].1[..8].copy_from_slice(&90i64.to_be_bytes());
     world.cluster.log.batches[0].1[23..27].copy_from_slice(&12i32.to_be_bytes());
     assert_eq!(says(&mut world, other), LogSays::Lost);
-    // The log has no gap; but it begins after the offset that is asked for.
+    // The log has no gap; but it begins after the requested offset.
     let other = Question { producer_id: 77, ..question(Some(80)) };
     assert_eq!(says(&mut world, other), LogSays::CannotTell(WhyNot::Retained));
 }
@@ -171,7 +171,7 @@ fn every_version_that_a_broker_may_speak() {
         speaks.insert(2, (1, (version - 3).min(6)));
         assert_eq!(says(&mut world, question(None)), LogSays::There { last_sequence: 12 }, "{version}");
     }
-    // Without DescribeProducers only batches that are found are known; without Fetch only what the leader knows.
+    // Without DescribeProducers only batches that are found are known; without Fetch only the leader's knowledge.
     let mut world = with_log();
     world.cluster.broker(1).speaks.remove(&61);
     assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 });
@@ -223,7 +223,7 @@ fn where_the_log_ends_is_one_step() {
     assert_eq!(says(&mut world, end.clone()), LogSays::Ends { at: 112 });
     let seen = world.cluster.broker(1).seen.clone();
     assert!(matches!(seen[..], [.., Seen::ApiVersions(_), Seen::Metadata(..), Seen::ListOffsets(_)]), "{seen:?}");
-    // OFFSET_NOT_AVAILABLE: a new leader that does not know yet what is replicated (KIP-207).
+    // OFFSET_NOT_AVAILABLE: a new leader that does not know yet how much is replicated (KIP-207).
     world.cluster.broker(1).faults.push((ApiKey::ListOffsets, Fault::Error(78)));
     assert_eq!(says(&mut world, end), LogSays::Again);
 }
@@ -241,7 +241,7 @@ fn a_log_is_read_by_the_topics_id_where_that_is_known() {
         seen.iter().filter_map(version).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(fetched(&mut world), [12, 13].into());
-    // The topic is recreated, and has grown past the known offset already: its records are another topic's.
+    // The topic is recreated, and has already grown past the known offset: its records are another topic's.
     world.cluster.life = 1;
     assert_eq!(says(&mut world, by_id()), LogSays::Again, "fresh metadata will tell the new id");
 }

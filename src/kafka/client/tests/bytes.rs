@@ -1,4 +1,4 @@
-//! Tests of the bytes against kafka-protocol's encoders, version by version; and of answers that nobody sane would send.
+//! Tests of the bytes against kafka-protocol's encoders, version by version; and of absurd answers.
 
 use std::rc::Rc;
 
@@ -244,7 +244,7 @@ fn produce_answers_of_every_version() {
         assert!(read_produced(&bytes, version, &batches[1..]).is_err());
         assert!(read_produced(&bytes, version, &[&batches[..], &[batch("c", 0, 1)]].concat()).is_err());
         assert!(read_produced(&bytes, version, &[&batches[..], &[batch("a", 0, 1)]].concat()).is_err());
-        // An answer that is cut anywhere is not complete. Bytes that follow it are passed over.
+        // An answer that is cut anywhere is incomplete. Bytes after its end are skipped.
         for cut in 0..bytes.len() {
             assert!(read_produced(&bytes[..cut], version, &batches).is_err(), "v{version} cut at {cut}");
         }
@@ -431,7 +431,7 @@ fn api_versions_of_every_version() {
     assert_eq!(read_api_versions(&refused, 0), Ok(Negotiated::Refused(35)), "or it would be asked for ever");
 }
 
-/// Reads `bytes` as everything. Whatever it says, no decoder may panic or take memory beyond what the bytes explain.
+/// Reads `bytes` as each kind of answer. No decoder may panic or take more memory than the bytes justify.
 fn read_as_anything(bytes: &[u8]) {
     let batches = produce_answer(12).0;
     for version in 3..=13 {

@@ -1,4 +1,4 @@
-//! Tests of settings that change while the client runs: they are used from the next step on, and nothing under way suffers.
+//! Tests of settings that change while the client runs: they apply from the next step on, and requests in flight are unaffected.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ fn each_setting_can_be_changed() {
     for (name, other) in others() {
         let changed = story_of(settings(), Some(other.clone()));
         assert_ne!(changed, story_of(settings(), None), "{name} has no effect");
-        // The place in the list at which the client begins is a matter of chance only at the beginning.
+        // The client's place in the list is random only at the beginning.
         if name != "bootstrap" {
             assert_eq!(changed, story_of(other, None), "{name}");
         }
     }
 }
 
-/// A wrong address is corrected: no wait that the old one caused is sat out.
+/// A wrong address is corrected: the wait that it caused ends at once.
 #[test]
 fn a_corrected_bootstrap_list_is_tried_at_once() {
     let hour = Duration::from_secs(3600);
@@ -53,7 +53,7 @@ fn a_corrected_bootstrap_list_is_tried_at_once() {
     }
 }
 
-/// No such wait is sat out on the way to the brokers that Produce goes to either.
+/// Such a wait also ends at once on the way to the brokers for Produce.
 #[test]
 fn a_wait_ends_with_the_change_that_shortens_it() {
     let hour = Duration::from_secs(3600);
@@ -127,7 +127,7 @@ fn finding_k1_nothing_meant_for_one_cluster_is_sent_to_another() {
     }
 }
 
-/// The broker that leads is rebuilt while the connection for metadata stays: its own connection tells.
+/// The leader is rebuilt while the connection for metadata stays: its own connection shows it.
 #[test]
 fn finding_k1_every_connection_says_which_cluster_it_leads_to() {
     let mut world = world_of(settings()).up();
@@ -151,7 +151,7 @@ fn finding_k1_every_connection_says_which_cluster_it_leads_to() {
     assert_eq!(produced(&world.cluster.broker(2).seen), 1);
 }
 
-/// A log of another cluster is not asked either what the known one's holds.
+/// A log of another cluster is not asked about the known one's batches either.
 #[test]
 fn finding_k1_no_log_of_another_cluster_is_asked() {
     let mut world = world_of(settings()).up();
@@ -164,7 +164,7 @@ fn finding_k1_no_log_of_another_cluster_is_asked() {
     place(&events, |event| matches!(event, ClientEvent::Asked { says: LogSays::Again, .. }));
 }
 
-/// A producer id that is asked for comes from the cluster that was reported.
+/// A requested producer id is issued by the reported cluster.
 #[test]
 fn finding_k1_no_producer_id_comes_before_the_news_of_its_cluster() {
     let mut world = world_of(settings()).up();

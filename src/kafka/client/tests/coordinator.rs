@@ -64,7 +64,7 @@ fn commits() -> Vec<Offset> {
     [(at("t", 0), 10), (at("t", 2), 20), (at("u", 0), 0)].map(place).to_vec()
 }
 
-/// A request as kafka-protocol reads it.
+/// A request, as kafka-protocol decodes it.
 fn sent<B: Decodable>(ask: Ask, version: i16) -> B {
     let call = coordinator_request::call(&ask);
     let head = Head { correlation: 11, client_id: "us" };
@@ -148,7 +148,7 @@ fn requests_of_every_version() {
     }
 }
 
-/// An answer in the bytes of kafka-protocol, read by ours; every shorter one must be malformed, and none may panic.
+/// Reads an answer encoded by kafka-protocol; every shorter one must be malformed, and none may panic.
 fn read<B: Encodable>(ask: Ask, version: i16, body: &B) -> Result<Told, Malformed> {
     let mut bytes = BytesMut::new();
     body.encode(&mut bytes, version).expect("an answer");
@@ -336,7 +336,7 @@ fn deletions_of_every_version() {
     }
 }
 
-/// The answers that came to member 4, by token.
+/// The answers to member 4, by token.
 fn told(world: &mut World) -> Vec<(u64, Says)> {
     let mine = |event| match event {
         ClientEvent::Member(answer) => Some((answer.token, answer.says)),
@@ -359,7 +359,7 @@ fn found() -> World {
     world
 }
 
-/// Which nodes were asked for what, in order: calls of groups only.
+/// The calls of groups that each node received, in order.
 fn seen(world: &World) -> Vec<i16> {
     world.asked.iter().map(|(_, key)| *key).filter(|key| (8..=14).contains(key)).collect()
 }
@@ -375,12 +375,12 @@ fn a_member_has_a_connection_of_its_own_to_its_coordinator() {
     assert_eq!(told(&mut world), [(2, Says::Alive), (3, Says::Committed(vec![0; 3])), (4, counts)]);
     let made: Vec<String> = world.connects()[before..].iter().map(|(_, to)| to.to_string()).collect();
     assert_eq!(made, ["10.0.0.2:9092"], "one");
-    // JoinGroup waits for the others, and nothing but it: metadata and Produce go on.
+    // Only JoinGroup waits for the other members: metadata and Produce continue.
     world.cluster.broker(2).faults.push((ApiKey::JoinGroup, Fault::Silence));
     ask(&mut world, 5, join());
     world.produce(super::world::request(1, 2, &[("a", 1)]));
     assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Produced { id: 1, .. })));
-    // Leaving does not wait for it.
+    // LeaveGroup does not wait for it.
     ask(&mut world, 6, Ask::Leave);
     assert_eq!(told(&mut world), [(5, Says::NoAnswer), (6, Says::Left)]);
     world.client.end_member(4, world.now);
@@ -400,12 +400,12 @@ fn every_request_is_answered_once_whatever_happens() {
     world.cluster.broker(1).faults.push((ApiKey::FindCoordinator, Fault::Error(15)));
     ask(&mut world, 2, Ask::Coordinator);
     assert_eq!(told(&mut world), [(2, Says::Refused(15))]);
-    // The broker that was asked goes: another one is.
+    // The asked broker goes away: another one is asked.
     world.cluster.broker(1).faults.push((ApiKey::FindCoordinator, Fault::Close(false)));
     ask(&mut world, 3, Ask::Coordinator);
     world.run(Duration::from_secs(5));
     assert_eq!(told(&mut world), [(3, Says::Coordinator)]);
-    // The coordinator closes the connection, never answers, or answers with something else.
+    // The coordinator closes the connection, never answers, or sends another answer.
     let silence = (Fault::Silence, Duration::from_secs(3));
     for (token, (fault, time)) in
         (4..).zip([(Fault::Close(true), Duration::ZERO), silence, (Fault::Bytes(vec![0, 0, 0, 1, 9]), Duration::ZERO)])
@@ -416,7 +416,7 @@ fn every_request_is_answered_once_whatever_happens() {
         assert_eq!(told(&mut world), [(token, Says::NoAnswer)]);
         world.run(Duration::from_secs(2));
     }
-    // It cannot be reached: the request fails with the attempt, and a later one is tried.
+    // The coordinator cannot be reached: the request fails with the attempt, and a later one is tried.
     world.cut(2);
     world.cluster.broker(2).mode = Mode::Refuse;
     ask(&mut world, 10, Ask::Heartbeat);
@@ -426,7 +426,7 @@ fn every_request_is_answered_once_whatever_happens() {
     ask(&mut world, 11, Ask::Heartbeat);
     world.run(Duration::from_secs(2));
     assert_eq!(told(&mut world), [(11, Says::Alive)]);
-    // Another broker coordinates now: what the old one was asked has no answer.
+    // Another broker coordinates now: requests to the old one get no answer.
     world.cluster.broker(2).faults.push((ApiKey::Heartbeat, Fault::Silence));
     ask(&mut world, 12, Ask::Heartbeat);
     world.cluster.coordinator = Some(1);
@@ -435,11 +435,11 @@ fn every_request_is_answered_once_whatever_happens() {
     world.cluster.broker(2).mode = Mode::Refuse;
     ask(&mut world, 14, Ask::Heartbeat);
     assert_eq!(told(&mut world), [(14, Says::Alive)]);
-    // More than a member asks at once.
+    // More requests than a member makes at once.
     world.cluster.broker(1).faults.push((ApiKey::Heartbeat, Fault::Silence));
     (0..40).for_each(|n| ask(&mut world, 100 + n, Ask::Heartbeat));
     assert!(told(&mut world).iter().all(|(_, says)| *says == Says::NoAnswer));
-    // A broker that knows no groups.
+    // A broker that does not support groups.
     let mut world = self::world();
     world.cluster.broker(1).speaks.retain(|key, _| !(8..=14).contains(key));
     let mut world = world.up();

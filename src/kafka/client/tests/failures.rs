@@ -1,4 +1,4 @@
-//! Tests of failures: brokers away, silent, lying, moved; and how long the client takes to notice.
+//! Tests of failures: brokers that are unreachable, silent, lying, moved; and how long the client takes to notice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn kafka_away_from_the_start() {
     }
     assert!(gaps.len() > 25, "{}", gaps.len());
     assert!(gaps[10] != gaps[11], "jitter");
-    // The broker comes: everything wanted comes with it.
+    // The broker appears: everything wanted arrives with it.
     world.cluster.broker(1).mode = Mode::Serve;
     world.run(Duration::from_millis(1300));
     let events = world.take_events();
@@ -72,7 +72,7 @@ fn kafka_away_from_the_start() {
 fn every_way_of_being_away_is_noticed_in_time() {
     let names = Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() };
     let address = Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() };
-    // A connection that is made and then silent is given 1, 2, 4 s and then `connect_timeout`.
+    // A connection that is established and then silent is given 1, 2, 4 s and then `connect_timeout`.
     for (settings, mode, hangs, first) in [
         (&names, Mode::Serve, true, 4_999),
         (&address, Mode::Blackhole, false, 4_999),
@@ -95,7 +95,7 @@ fn every_way_of_being_away_is_noticed_in_time() {
     }
 }
 
-/// Finding E88: an address that swallows packets does not take the others' time.
+/// Finding E88: an address that drops packets does not use up the others' time.
 #[test]
 fn finding_e88_the_addresses_of_a_name_share_the_time_of_an_attempt() {
     let mut world = world_of(Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() });
@@ -170,7 +170,7 @@ fn a_lost_connection_gives_everything_back_in_order() {
     world.client.produce(request(3, 1, &[("b", 0)]), world.now);
     world.settle();
     assert_eq!(failed(&world.take_events()), [(2, true), (3, true)]);
-    // Requests that come now wait for the new connection, and are answered.
+    // New requests wait for the new connection, and are answered.
     world.produce(request(4, 1, &[("b", 0)]));
     assert!(world.take_events().is_empty());
     world.run(Duration::from_millis(61));
@@ -213,7 +213,7 @@ fn a_slow_broker_that_answers_is_not_a_silent_one() {
     for id in 1..=5 {
         world.produce(request(id, 1, &[("b", 0)]));
     }
-    // The fifth answer comes after 5 s, each of them within 1.5 s of the one before.
+    // The fifth answer arrives after 5 s, each of them within 1.5 s of the previous one.
     world.run(Duration::from_secs(6));
     let events = world.take_events();
     let produced = events.iter().filter(|event| matches!(event, ClientEvent::Produced { .. })).count();
@@ -290,7 +290,7 @@ fn an_answer_that_nobody_asked_for_closes_the_connection() {
     world.settle();
     assert!(world.net.contains(&(world.now, Net::Close(link))));
     assert_eq!(reachable(&world.take_events()), [false]);
-    // Late bytes of the connection are nobody's.
+    // Late bytes of the connection are ignored.
     world.client.on_bytes(link, &[0, 0, 0, 5, 0, 0, 0, 9, 0], world.now);
     world.client.on_closed(link, &Ended::Lost("late".into()), world.now);
     world.settle();
@@ -413,8 +413,8 @@ fn too_much_for_one_broker_fails_at_once() {
 
 #[test]
 fn a_connect_storm_is_impossible() {
-    // Brokers that take a connection, negotiate, and close at the first real request: the worst case for a client
-    // that takes a made connection for a success.
+    // Brokers that accept a connection, negotiate, and close at the first real request: the worst case for a client
+    // that counts an established connection as a success.
     let mut world = world().up();
     let connects = world.connects().len();
     for step in 0..2000u64 {
@@ -425,14 +425,14 @@ fn a_connect_storm_is_impossible() {
         world.client.produce(request(step, 1, &[("b", 0)]), world.now);
         world.run(Duration::from_millis(10));
     }
-    // 20 s. Produce: about one a second. Metadata: candidates every 50 ms, each round longer, up to 1 s.
+    // 20 s. Produce: about one per second. Metadata: candidates every 50 ms, each round longer, up to 1 s.
     let connects = world.connects().len() - connects;
     assert!(connects < 100, "{connects} connections in 20 s");
     let World { events, .. } = world;
     assert!(failed(&events).iter().all(|(id, _)| *id != u64::MAX));
 }
 
-/// Events about brokers for an operator: unreachable ones with the reason, and those that are of use again.
+/// Events about brokers for an operator: unreachable ones with the reason, and those that work again.
 fn brokers(events: &[ClientEvent]) -> Vec<String> {
     let broker = |event: &ClientEvent| match event {
         ClientEvent::BrokerUnreachable(broker) => {
@@ -446,7 +446,7 @@ fn brokers(events: &[ClientEvent]) -> Vec<String> {
     events.iter().filter_map(broker).collect()
 }
 
-/// Finding K6: brokers end idle connections. They are made again, and nothing is reported.
+/// Finding K6: brokers end idle connections. They are opened again, and nothing is reported.
 #[test]
 fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
     let mut world = world().up();
@@ -462,7 +462,7 @@ fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
         assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Produced { id: 2, .. })));
     }
     assert_eq!(world.client.stats().failures, 0);
-    // An attempt that fails is another matter.
+    // A failed attempt, in contrast, is reported.
     for node in [1, 2] {
         world.cluster.broker(node).mode = Mode::Refuse;
     }
@@ -473,7 +473,7 @@ fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
     let events = world.take_events();
     assert_eq!(reachable(&events), [false]);
     assert_eq!(brokers(&events).len(), 2, "both were tried, each is told of once: {events:?}");
-    // A broker that ends each connection whatever is asked is of no use either.
+    // A broker that ends each connection at any request is unusable too.
     world.cluster.broker(1).mode = Mode::Serve;
     world.run(Duration::from_secs(2));
     assert_eq!(reachable(&world.take_events()), [true]);
@@ -484,7 +484,7 @@ fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
     assert!(reachable(&events).starts_with(&[false]) && !brokers(&events).is_empty(), "{events:?}");
 }
 
-/// Finding R6: a cluster that freezes while nothing is asked of it.
+/// Finding R6: a cluster that freezes while it gets no requests.
 #[test]
 fn finding_r6_a_frozen_cluster_is_found_while_idle() {
     let mut world = world().up();
@@ -501,7 +501,7 @@ fn finding_r6_a_frozen_cluster_is_found_while_idle() {
     assert!(asked < 15, "{asked} questions in 78 s");
 }
 
-/// Finding R6: new partitions are known a minute after they were made.
+/// Finding R6: new partitions are known a minute after their creation.
 #[test]
 fn finding_r6_new_partitions_are_known_within_72_seconds() {
     let mut world = world().up();
@@ -514,7 +514,7 @@ fn finding_r6_new_partitions_are_known_within_72_seconds() {
     assert!(world.take_events().iter().any(grown));
 }
 
-/// Finding K5: an address that cannot be reached from here is reported with the broker and the reason, once, and so is its end.
+/// Finding K5: an unreachable address is reported with the broker and the reason, once, and so is the end of the trouble.
 #[test]
 fn finding_k5_a_broker_at_a_wrong_address_is_told_of() {
     let mut world = world();

@@ -1,4 +1,4 @@
-//! The consumer's ways: requests that brokers of every version read, answers, and failures on the way.
+//! The consumer's ways: requests that brokers of every version can read, answers, and failures on the way.
 
 use super::world::{Net, World, name, request, world};
 use crate::kafka::fake::{Fault, Mode, Seen};
@@ -59,7 +59,7 @@ fn offsets(id: u64, node: i32, at: &[i64]) -> FetchCall {
     FetchCall { id, way, is_fresh: false, ask: FetchAsk::Offsets(at.iter().map(ask).collect(), true) }
 }
 
-/// The one answer to each of these calls that there is so far.
+/// The answers to these calls so far, at most one each.
 fn answers(world: &mut World) -> Vec<(u64, Result)> {
     let answer = |event: ClientEvent| match event {
         ClientEvent::Fetch { id, result } => Some((id, result)),
@@ -169,7 +169,7 @@ fn a_fetch_that_waits_holds_up_nobody_else() {
     assert!(events.iter().any(|event| matches!(event, ClientEvent::ProducerId { token: 3, .. })), "{events:?}");
     assert!(events.iter().any(|event| matches!(event, ClientEvent::Produced { id: 9, .. })), "{events:?}");
     assert!(events.iter().any(|event| matches!(event, ClientEvent::Fetch { id: 2, result: Ok(_) })), "{events:?}");
-    // It has its time to wait, and a while to answer; then it is lost.
+    // The call has its wait time, and a while for the answer; then it is lost.
     world.run(Duration::from_millis(1400));
     assert!(answers(&mut world).is_empty());
     world.run(Duration::from_secs(10));
@@ -216,7 +216,7 @@ fn a_large_answer_has_the_time_that_its_bytes_need() {
     world.client.fetch(call, world.now);
     world.settle();
     let (link, _) = *world.asked.last().expect("a request");
-    // A tenth each second, then silence.
+    // A tenth per second, then silence.
     for piece in frame.chunks(60_000).take(8) {
         world.client.on_bytes(link, piece, world.now);
         world.run(Duration::from_millis(1000));
@@ -269,7 +269,7 @@ fn every_byte_of_an_answer_may_be_wrong() {
         for at in 0..len.min(140) {
             let mut world = with_log();
             world.cluster.broker(1).speaks.insert(1, (4, version));
-            // What the fake answers, with one byte changed.
+            // The fake's answer, with one byte changed.
             let call = call(&world, 1);
             world.cluster.broker(1).faults.push((ApiKey::Fetch, Fault::Silence));
             world.client.fetch(call, world.now);

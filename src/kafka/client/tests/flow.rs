@@ -113,7 +113,7 @@ fn results_stand_in_the_order_of_the_batches() {
     let mut world = world();
     world.cluster.add_topic("a", &[1, 1, 1]);
     let mut world = world.up();
-    // The fake answers topics and partitions the other way round.
+    // The fake answers topics and partitions in reverse order.
     world.produce(request(9, 1, &[("a", 0), ("a", 2), ("a", 1), ("b", 0)]));
     let [ClientEvent::Produced { results, .. }] = &world.take_events()[..] else { panic!() };
     let order: Vec<_> = results.iter().map(|r| (&*r.topic, r.partition, r.base_offset)).collect();
@@ -128,7 +128,7 @@ fn pipelined_up_to_the_bound_and_in_order() {
     for id in 1..=8 {
         world.produce(request(id, 1, &[("b", 0)]));
     }
-    // The first request is never answered, so the answers to later ones are out of order: the connection goes.
+    // The first request is never answered, so the answers to later ones are out of order: the connection is closed.
     let events = world.take_events();
     let failed: Vec<_> = events
         .iter()
@@ -198,7 +198,7 @@ fn a_topic_that_is_created_by_asking() {
     world.settle();
     let topics = metadata_events(&world.take_events());
     assert_eq!(topics, [TopicMetadata { name: name("new"), error: 5, ..Default::default() }]);
-    // The client asks for it again by itself.
+    // The client requests it again automatically.
     world.run(Duration::from_millis(121));
     let topics = metadata_events(&world.take_events());
     let leaders = vec![Some(NodeId(1)); 3];
@@ -281,7 +281,7 @@ fn metadata_has_an_age() {
     let mut world = world().up();
     let before = asked(&mut world, 1).len();
     world.run(Duration::from_millis(47_900));
-    // The broker is asked for the brokers alone: whether it answers.
+    // The probe asks the broker for the brokers alone.
     assert_eq!(asked(&mut world, 1)[before..], [const { (Vec::new(), false) }; 3]);
     world.run(Duration::from_millis(24_200));
     // Both topics in one request, and a refresh creates nothing.
@@ -394,7 +394,7 @@ fn a_batch_meant_for_a_topic_that_was_made_anew_is_refused_by_id() {
     assert_eq!((&*results[0].topic, results[0].error), ("a", 100));
 }
 
-/// Finding K9: topics that do not exist come due apart, each by its own backoff, and are asked for together all the same.
+/// Finding K9: topics that do not exist become due separately, each by its own backoff, and still share requests.
 #[test]
 fn finding_k9_missing_topics_share_their_requests() {
     let mut world = world().up();
@@ -409,7 +409,7 @@ fn finding_k9_missing_topics_share_their_requests() {
     assert!(requests.len() <= 101, "{} requests in 10 s", requests.len());
     let topics: usize = requests.iter().map(|(topics, _)| topics.len()).sum();
     assert!((8_000..16_000).contains(&topics), "each about once a second: {topics}");
-    // A topic that is wanted meanwhile waits for the next request, and no longer.
+    // A topic that is wanted meanwhile waits only for the next request.
     world.client.want_metadata(&name("new"), world.now);
     world.run(Duration::from_millis(101));
     assert!(asked(&mut world, 1).iter().any(|(topics, _)| topics.contains(&"new".to_owned())));

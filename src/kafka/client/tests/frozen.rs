@@ -1,5 +1,5 @@
-//! Tests of a broker that takes connections and bytes and answers nothing: how soon the client leaves it, what it gives up with it, and
-//! that a slow line does not count as a frozen one.
+//! Tests of a broker that accepts connections and bytes and answers nothing: how soon the client leaves it, which requests fail with it,
+//! and that a slow link does not count as a frozen broker.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn up() -> World {
     world
 }
 
-/// Acts as the producer: gives failed requests again to the leader of that time, as long as the test runs.
+/// Acts as the producer: sends failed requests again to the current leader, while the test runs.
 fn persist(world: &mut World, next: &mut u64, leader: &mut i32, time: Duration) -> Option<Monotonic> {
     let end = world.now.after(time);
     while world.now < end {
@@ -45,7 +45,7 @@ fn persist(world: &mut World, next: &mut u64, leader: &mut i32, time: Duration) 
 
 #[test]
 fn its_partitions_are_with_the_new_leader_soon_after_there_is_one() {
-    // The client leaves the broker whenever the election comes.
+    // The client leaves the broker whenever the election is over.
     for elected_ms in [500, 2_000, 9_000, 9_700, 14_000, 31_000] {
         let mut world = up();
         world.cluster.broker(1).mode = Mode::Frozen;
@@ -101,7 +101,7 @@ fn a_long_freeze_is_no_storm_of_connections() {
 #[test]
 fn a_cluster_that_takes_its_time_is_waited_for_in_the_end() {
     let mut world = up();
-    // A connection for records needs two answers within `connect_timeout`.
+    // A connection for Fetch needs two answers within `connect_timeout`.
     world.work = Duration::from_secs(2);
     let (mut next, mut leader) = (10, 1);
     world.produce(request(next, leader, &[("b", 0)]));
@@ -114,7 +114,7 @@ fn the_second_channel_is_a_connection_of_its_own() {
     let links = world.wires.len();
     world.produce(ProduceRequest { slow: true, ..request(10, 1, &[("b", 0)]) });
     assert_eq!(world.wires.len(), links + 1);
-    // The broker falls silent, and the first request goes on.
+    // The broker falls silent, and the first request continues.
     world.cluster.broker(1).faults =
         vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
     world.produce(ProduceRequest { slow: true, ..request(11, 1, &[("b", 0)]) });
@@ -132,7 +132,7 @@ fn a_request_whose_bytes_still_move_is_not_cut() {
     let mut large = request(10, 2, &[("a", 1)]);
     large.batches[0].bytes = std::rc::Rc::new(vec![0; 1024 * 1024]);
     world.produce(large);
-    // 10 KiB a second, far below what a line is expected to carry.
+    // 10 KiB per second, far below the expected rate of a link.
     let mut left = 1024 * 1024;
     while left > 0 {
         world.unacked.insert(link, left);
@@ -140,7 +140,7 @@ fn a_request_whose_bytes_still_move_is_not_cut() {
         left = left.saturating_sub(10 * 1024);
         assert!(world.take_events().iter().all(|event| !matches!(event, ClientEvent::ProduceFailed { .. })), "{left}");
     }
-    // All bytes have arrived, and no answer comes.
+    // All bytes have arrived, and no answer follows.
     world.unacked.insert(link, 0);
     world.run(Duration::from_secs(4));
     let failed = |event: &ClientEvent| matches!(event, ClientEvent::ProduceFailed { id: 10, sent: true });

@@ -30,7 +30,7 @@ fn scram(password: &str) -> Settings {
     with(Mechanism::Scram(Hash::Sha512), password)
 }
 
-/// A cluster in which each broker wants such a login.
+/// A cluster in which each broker requires such a login.
 pub(super) fn wants<S: SaslServer + 'static>(mut world: World, server: impl Fn() -> S) -> World {
     for node in [1, 2] {
         world.cluster.broker(node).sasl = Some(Box::new(server()));
@@ -94,7 +94,7 @@ fn every_version_that_brokers_speak() {
     }
 }
 
-/// X62: nothing is sent to a server that does not prove itself, and it is not asked in a busy loop.
+/// X62: nothing is sent to a server that does not prove itself, and it is not retried in a busy loop.
 #[test]
 fn a_server_that_lies_gets_no_request() {
     let lies = [
@@ -126,7 +126,7 @@ fn a_server_that_lies_gets_no_request() {
     }
 }
 
-/// X65: a refused login is tried again with backoff, and at once with a new secret.
+/// X65: a refused login is retried with backoff, and at once with a new secret.
 #[test]
 fn refused_logins_wait_longer_and_longer_and_a_new_password_holds_at_once() {
     let mut world = started(wants(world_of(scram("wrong")), || ScramServer::new(PASSWORD, Lie::Nothing)));
@@ -146,7 +146,7 @@ fn refused_logins_wait_longer_and_longer_and_a_new_password_holds_at_once() {
     assert!(keys(&world).ends_with(&[3]));
 }
 
-/// A server that takes a token at the third attempt.
+/// A server that accepts a token at the third attempt.
 #[derive(Debug)]
 struct BearerServer(Rc<Cell<usize>>);
 
@@ -171,7 +171,7 @@ fn a_login_after_one_that_was_refused_says_so() {
     let attempts = Rc::default();
     let world = world_of(Settings { sasl: Some(Arc::new(of)), ..settings() });
     let mut world = started(wants(world, || BearerServer(Rc::clone(&attempts))));
-    // Two logins are refused, the third is taken; it is renewed before its hour is over.
+    // Two logins are refused, the third is accepted; it is renewed before its hour is over.
     world.run(Duration::from_secs(3_500));
     let of = |task: &Task| match task {
         Task::Token { is_refused, .. } => *is_refused,
@@ -213,7 +213,7 @@ fn what_is_never_prepared_is_not_waited_for_for_ever() {
     assert!(keys(&world).ends_with(&[3]));
 }
 
-/// X70: `Debug` text may end up in logs by mistake.
+/// X70: `Debug` text may accidentally end up in logs.
 #[test]
 fn nothing_shows_the_password() {
     let mut world = wants(world_of(scram(PASSWORD)), || ScramServer::new("another", Lie::Nothing));

@@ -1,4 +1,4 @@
-//! Tests of the client against the fake cluster, on a clock that only the test moves.
+//! Tests of the client against the fake cluster, on a clock that only the test advances.
 
 mod ask;
 mod bytes;

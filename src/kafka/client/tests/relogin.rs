@@ -1,4 +1,4 @@
-//! Tests of logins that are renewed while requests are under way (KIP-368), and of credentials that are replaced.
+//! Tests of logins that are renewed while requests are in flight (KIP-368), and of credentials that are replaced.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use crate::outward::{self, LinkId, News};
 use crate::secure::sasl::Mechanism;
 use crate::secure::{Authorities, Outgoing, OutgoingSettings};
 
-/// TLS that is the same for the same name.
+/// TLS settings that are equal for equal names.
 fn outgoing(name: &str) -> Arc<Outgoing> {
     let params = rcgen::CertificateParams::new([]).expect("names");
     // One CA for all: no certificate is verified here.
@@ -84,7 +84,7 @@ fn a_login_is_renewed_between_requests_and_nothing_fails() {
     assert_eq!((world.client.stats().failures, world.client.stats().replaced), (0, 0));
 }
 
-/// X64: five batches are under way when the time for the login comes. Kafka ends a connection on which anything comes between SaslHandshake
+/// X64: five batches are in flight when the login is due. Kafka ends a connection on which anything arrives between SaslHandshake
 /// and the last SaslAuthenticate, or after a login that is overdue.
 #[test]
 fn requests_in_flight_are_answered_first() {
@@ -107,7 +107,7 @@ fn requests_in_flight_are_answered_first() {
     assert!(answered >= 25 && world.client.stats().logins >= 4, "{answered} {:?}", world.client.stats());
 }
 
-/// X64: a login is renewed never twice in a second.
+/// X64: a login is never renewed twice within a second.
 #[test]
 fn never_twice_in_a_second() {
     for lifetime_ms in [1, 100, 900] {
@@ -142,7 +142,7 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     world.run(Duration::from_secs(1));
     world.take_events();
     let answered = {
-        // Numbers go on where they were.
+        // Request ids continue.
         let mut answered = 0;
         for id in 1_000..1_600 {
             world.produce(request(id, 1, &[("b", 0)]));
@@ -162,13 +162,13 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     assert_eq!((world.client.stats().failures, world.client.stats().logins_refused), (0, 0));
 }
 
-/// Settings with TLS that is the same for the same name.
+/// Settings with TLS that is equal for equal names.
 fn by_tls(name: &str) -> Settings {
     let of = with(Mechanism::Plain, "pw");
     Settings { outward: outward::Settings { tls: Some(outgoing(name)), ..of.outward }, ..of }
 }
 
-/// Connections are replaced for other TLS, too, with and without a login; and not for a reload that brings nothing new.
+/// Connections are replaced for other TLS, too, with and without a login; and not for a reload without changes.
 #[test]
 fn connections_made_with_other_certificates_are_replaced() {
     for sasl in [None, with(Mechanism::Plain, "pw").sasl] {

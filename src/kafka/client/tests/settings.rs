@@ -1,4 +1,4 @@
-//! Tests that each setting is used: the same story with another value goes another way.
+//! Tests that each setting has an effect: the same story differs with another value.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(super) fn settings() -> Settings {
     Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() }
 }
 
-/// The story of a client as the network sees it, with times: requests answered, a quarter of an hour without work, then a broker that
+/// The story of a client as the network sees it, with times: requests answered, a quarter of an hour without requests, then a broker that
 /// refuses connections, one that is silent on a request, one that cannot be reached.
 fn story(settings: Settings) -> String {
     story_of(settings, None)
@@ -65,7 +65,7 @@ fn each_setting_is_used() {
     assert!(unused.is_empty(), "without effect: {unused:?}");
 }
 
-/// Finding E86: how often a topic that does not exist is asked for within ten seconds.
+/// Finding E86: how often a missing topic is requested within ten seconds.
 #[test]
 fn finding_e86_metadata_has_a_least_age() {
     let asked = |at_first: Settings, then: Option<Settings>| {
@@ -85,7 +85,7 @@ fn finding_e86_metadata_has_a_least_age() {
     assert!((3..=4).contains(&asked(settings(), Some(older))));
 }
 
-/// Finding E105: how often brokers are asked for while nothing else is.
+/// Finding E105: how often brokers are probed while there are no other requests.
 #[test]
 fn finding_e105_a_broker_is_asked_whether_it_answers() {
     let asked = |settings: Settings| {
@@ -100,7 +100,7 @@ fn finding_e105_a_broker_is_asked_whether_it_answers() {
     assert_eq!(asked(Settings { health_check_interval: Duration::from_secs(40), ..settings() }), 2);
 }
 
-/// A broker that froze while nothing was asked does not count as reachable.
+/// A broker that froze without requests does not count as reachable.
 #[test]
 fn finding_e105_a_frozen_broker_is_noticed_while_nothing_is_sent() {
     let mut world = world_of(settings()).up();

@@ -1,4 +1,4 @@
-//! A seeded storm: brokers come and go, freeze, lie, move, throttle, while requests are given. Whatever happens, each
+//! A seeded storm: brokers start, stop, freeze, lie, move and throttle while requests are sent. In every case each
 //! request ends exactly once, batches of one partition never overtake each other on a broker, and the client never spins.
 
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ fn storm(seed: u64) {
             11 => world.client.want_producer_id(id, world.now),
             _ => {
                 fates.insert(id, Fate::Open);
-                // There are two channels, each with a partition of its own, as the producer has it.
+                // There are two channels, each with a partition of its own, as with the producer.
                 let slow = rng.u8(..4) == 0;
                 let topic = if slow { "c" } else { "a" };
                 let request = ProduceRequest { slow, ..request(id, node, &[(topic, node - 1)]) };
@@ -82,7 +82,7 @@ fn storm(seed: u64) {
         world.run(Duration::from_millis(rng.u64(..50)));
         take_fates(&mut fates, world.take_events());
     }
-    // The storm is over: in the end everything is answered, and the client is of use.
+    // The storm is over: in the end everything is answered, and the client works.
     for node in [1, 2] {
         world.cluster.broker(node).mode = Mode::Serve;
         world.cluster.broker(node).faults.clear();

@@ -12,7 +12,7 @@ use crate::outward::{Ended, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::sasl::{Helper, Task};
 
-/// A call of the network that the client has wanted.
+/// A network call requested by the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Net {
     Resolve(String),
@@ -37,19 +37,19 @@ pub(super) struct World {
     /// Tasks that were done.
     pub(super) prepared: Vec<Task>,
     helper: Helper,
-    /// Open connections: the node, and the bytes of a request that is not whole.
+    /// Open connections: the node, and the bytes of an incomplete request.
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
     /// The API key of each request, and its connection.
     pub(super) asked: Vec<(LinkId, i16)>,
     /// All bytes that were sent to brokers.
     pub(super) sent: Vec<u8>,
-    /// Bytes of a piece in which answers are delivered.
+    /// Size of the pieces in which answers are delivered, in bytes.
     pub(super) piece: usize,
-    /// Bytes that the far end's kernel does not have.
+    /// Number of bytes that the far end's kernel does not have.
     pub(super) unacked: BTreeMap<LinkId, usize>,
-    /// How long a broker works at each request of a connection, one after the other.
+    /// Service time of each request of a connection, one after the other.
     pub(super) work: Duration,
-    /// Answers under way, by the time of their arrival.
+    /// Answers in transit, by the time of their arrival.
     late: BTreeMap<(Monotonic, LinkId), Vec<u8>>,
 }
 
@@ -124,7 +124,7 @@ impl World {
         self.settle();
     }
 
-    /// Carries everything to and fro until nothing more happens.
+    /// Carries all bytes in both directions until nothing more happens.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut effects = Vec::new();
@@ -137,7 +137,7 @@ impl World {
         panic!("the client never comes to rest");
     }
 
-    /// Lets time pass, stopping wherever the client wants it. After each stop nothing may be due any more: a deadline
+    /// Lets time pass, stopping at each deadline of the client. After each stop nothing may be due any more: a deadline
     /// that stays in the past would spin.
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
@@ -176,7 +176,7 @@ impl World {
         std::mem::take(&mut self.events)
     }
 
-    /// When connections were asked for, and where to.
+    /// The times and addresses of connection attempts.
     pub(super) fn connects(&self) -> Vec<(Monotonic, SocketAddr)> {
         let connect = |(at, net): &(Monotonic, Net)| match net {
             Net::Connect(to) => Some((*at, *to)),

@@ -1,9 +1,9 @@
-//! Rules P5 and P6: when Kafka is asked what its log holds, and what each answer leads to.
+//! Rules P5 and P6: when Kafka's log is asked, and the consequence of each answer.
 
 use super::hand::{HOUR_MS, Hand, identities, identity, settings, topic, values};
 use crate::kafka::types::{LogSays, NodeId, Outcome, ProduceRequest, Run};
 
-/// A window of five that got no answer, and then nothing but 45.
+/// A full window without answers, and then only answers 45.
 fn only_45() -> (Hand, Vec<ProduceRequest>) {
     let mut hand = Hand::proven(settings());
     let window = hand.five();
@@ -41,7 +41,7 @@ fn what_the_log_has_is_delivered_and_the_rest_goes_again() {
     assert_eq!((stats.epochs_raised, stats.outcome_unknown, stats.acknowledged_lost), (0, 0, 0));
 }
 
-/// The leader has moved since the batches were sent, and the new one cannot tell yet.
+/// The leader has moved since the batches were sent, and the new one cannot answer yet.
 #[test]
 fn a_new_leader_that_says_not_now_is_asked_again() {
     let (mut hand, window) = only_45();
@@ -58,7 +58,7 @@ fn a_new_leader_that_says_not_now_is_asked_again() {
     assert_eq!(hand.delivered().len(), 1 + window.len());
 }
 
-/// Forgotten since it said 45: whichever batch comes first is taken.
+/// The leader has forgotten the producer since its answer 45: it takes whichever batch comes first.
 #[test]
 fn one_goes_alone_to_a_log_that_has_forgotten_the_id() {
     let (mut hand, window) = only_45();
@@ -70,7 +70,7 @@ fn one_goes_alone_to_a_log_that_has_forgotten_the_id() {
     assert_eq!(identities(&hand.poll()), identities(&window[1..]));
 }
 
-/// Its log has said so once: it is no longer one in which nothing was ever acknowledged.
+/// The log has answered once: it is no longer one in which nothing was ever acknowledged.
 #[test]
 fn what_a_log_has_shown_stands_before_what_is_asked_next() {
     let mut hand = Hand::new(settings());
@@ -127,7 +127,7 @@ fn a_fenced_identity_goes_above_the_epoch_that_fences_it() {
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().outcome_unknown), (0, 0));
 }
 
-/// A batch without an answer, refused with 10 when it was sent again.
+/// An unanswered batch that was refused with 10 when it was sent again.
 fn refused_in_doubt() -> Hand {
     let mut hand = Hand::proven(settings());
     hand.append("t", None);
@@ -171,7 +171,7 @@ fn a_refusal_of_what_was_never_in_doubt_is_not_asked_about() {
     assert_eq!((hand.stats().refused, hand.stats().asked), (1, 0));
 }
 
-/// A batch without an answer that Kafka may have forgotten by the time that it is sent again.
+/// An unanswered batch that Kafka may have forgotten by the time it is sent again.
 fn late() -> (Hand, ProduceRequest) {
     let mut hand = Hand::proven(settings());
     hand.append("t", None);

@@ -1,5 +1,5 @@
-//! Kafka answers nothing, and sinks have a log with room: rows are taken however long that lasts, since what cannot leave memory leaves
-//! room for the largest record.
+//! Kafka answers nothing, and sinks have a log with room: rows are taken however long that lasts, since rows that cannot leave memory
+//! leave room for the largest record.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::kafka::producer::{AnsweredOn, Keep, Row, Settings, SinkSettings, Targ
 use crate::kafka::types::{ProduceRequest, SinkId, Ticket};
 use crate::record::murmur2::murmur2;
 
-/// The shape of a producer and of what is published to it.
+/// The settings of a producer and of the rows published to it.
 #[derive(Clone, Debug)]
 struct Case {
     sinks: u16,
-    /// Sinks beside these that keep their rows in memory, with a topic that Kafka does not have.
+    /// Number of additional sinks that keep their rows in memory, with a topic that does not exist.
     in_memory: u16,
     partitions: usize,
     nodes: usize,
@@ -43,7 +43,7 @@ impl Case {
         Settings { buffer_bytes: self.buffer_bytes, sinks: sinks.collect(), ..Settings::default() }
     }
 
-    /// Whether a message has room in all of these sinks, which then take it.
+    /// Publishes a message to these sinks if it has room in all of them. Returns whether it had.
     fn publish(&self, hand: &mut Hand, sinks: impl Iterator<Item = u16> + Clone, key: u32) -> bool {
         let (key, value) = (key.to_string(), vec![7; self.value]);
         let hash = Some(murmur2(key.as_bytes()).cast_unsigned());
@@ -86,20 +86,20 @@ impl Case {
         hand
     }
 
-    /// Publishes to all sinks while Kafka answers nothing: requests fail one after the other, and go out again.
+    /// Publishes to all sinks while Kafka answers nothing: requests fail one after the other, and are sent again.
     fn run(&self) {
         let mut hand = self.hand();
-        // Those of memory fill first.
+        // The sinks in memory fill first.
         for sink in self.sinks..self.sinks + self.in_memory {
             (0..).take_while(|key| self.publish(&mut hand, sink..=sink, *key)).for_each(drop);
         }
         let mut under_way = Vec::new();
-        // Twice the memory, whatever it is.
+        // Twice the memory, whatever its size.
         let rows = (2 * hand.producer.buffer_bytes_max() / self.value) as u32;
         let a_time = (BATCH / self.value).max(1) as u32;
         for number in 1..rows {
             let mut tries = 0;
-            // Sinks one by one: the room is that of one record of the largest.
+            // Sinks one by one: there is room for one record of the largest.
             for sink in 0..self.sinks {
                 while !self.publish(&mut hand, sink..=sink, number) {
                     under_way.append(&mut hand.poll_synced());
@@ -117,13 +117,13 @@ impl Case {
                 hand.wait_ms(1);
             }
             if number % (64 * a_time) == 0 {
-                // The connection has been silent for too long.
+                // The connection was silent for too long.
                 under_way
                     .drain(..)
                     .for_each(|request: ProduceRequest| hand.producer.on_failed(request.id, true, hand.now));
             }
         }
-        // Kafka is back, and has all of it.
+        // Kafka is back, and gets all rows.
         answer_all(&mut hand, under_way);
         for sink in 0..self.sinks {
             let stats = hand.producer.stats(SinkId(sink));
@@ -157,7 +157,7 @@ const LEAST: Case = Case {
     value: 8_000,
 };
 
-/// One partition, the least memory, and records of an eighth of a batch: the batches under way took all of it.
+/// One partition, the minimum memory, and records of an eighth of a batch: the batches in flight used all of it.
 #[test]
 fn batches_under_way_leave_room_for_rows() {
     LEAST.run();

@@ -1,4 +1,4 @@
-//! Another cluster in place of the known one: nothing goes there as it went to the old one.
+//! Another cluster in place of the known one: nothing is sent to it as it was to the old one.
 
 use super::hand::{Hand, SINK, identities, identity, settings, topic, values};
 use super::logged::{disk, known};
@@ -26,7 +26,7 @@ fn in_old(settings: Settings) -> Hand {
     hand
 }
 
-/// Cluster "new" answers, and gives out the producer id that the old one gave.
+/// Cluster "new" answers, and issues the producer id that the old one issued.
 fn rebuilt(hand: &mut Hand, leaders: &[i32]) {
     hand.producer.on_cluster("new", hand.now);
     assert!(hand.poll_synced().is_empty(), "nothing goes there under the old id");
@@ -73,7 +73,7 @@ fn finding_k1_open_batches_begin_anew_in_another_cluster() {
     assert_eq!(told(&mut hand), [other_cluster()]);
 }
 
-/// A partition that has nothing open goes on at sequence 0, too, and its offsets begin again.
+/// A partition with nothing open continues at sequence 0, too, and its offsets begin again.
 #[test]
 fn finding_k1_what_comes_after_the_change_begins_anew() {
     for settings in [settings(), disk()] {
@@ -90,7 +90,7 @@ fn finding_k1_what_comes_after_the_change_begins_anew() {
     }
 }
 
-/// An answer that a partition waited for from the old cluster's log is none from the new one's.
+/// The old cluster's answer to a partition's question does not count as the new one's.
 #[test]
 fn finding_k1_questions_to_the_old_cluster_are_dropped() {
     let mut hand = in_old(settings());
@@ -132,7 +132,7 @@ fn finding_k1_rows_of_partitions_that_another_cluster_lacks_get_others() {
     }
 }
 
-/// Cuts of the log are void, and their rows are cut again: a start in the new cluster sends those as they are.
+/// Cuts of the log are void, and their rows are cut again: a process in the new cluster sends those unchanged.
 #[test]
 fn finding_k1_cuts_in_the_log_are_void_in_another_cluster() {
     let mut hand = in_old(disk());
@@ -157,7 +157,7 @@ fn finding_k1_cuts_in_the_log_are_void_in_another_cluster() {
     assert_eq!(told(&mut hand), []);
 }
 
-/// Rows that an earlier process left are of the cluster that answered first, and the cluster is another one then.
+/// Rows of an earlier process are of the cluster that answered first; then the cluster is replaced.
 #[test]
 fn finding_k1_cuts_of_an_earlier_start_are_void_when_the_cluster_changes_behind_it() {
     for loaded in [false, true] {

@@ -1,4 +1,4 @@
-//! Where rules meet that were made apart: who waits is looked at again, and what is held stays below its bound.
+//! Interactions of independent rules: waiting partitions are looked at again, and held memory stays below its bound.
 
 use super::hand::{Hand, SINK, settings, topic};
 use crate::kafka::producer::{Row, Settings, SinkSettings, Terms};
@@ -32,7 +32,7 @@ fn what_stands_behind_an_expired_batch_does_not_wait_for_something_else_to_happe
     assert!(hand.producer.next_deadline() > hand.now, "nothing more to do");
 }
 
-/// One partition at broker 0 that has just asked what its log holds; the question's token.
+/// One partition at broker 0 that has just asked its log, and the question's token.
 fn asking(hand: &mut Hand) -> u64 {
     hand.append("t", None);
     let request = hand.one();
@@ -62,7 +62,7 @@ fn a_partition_whose_topic_is_made_anew_while_it_asks_asks_again() {
     hand.producer.on_metadata(&[with_id("t", 1, &[0])], hand.now);
     let token = asking(&mut hand);
     hand.producer.on_metadata(&[with_id("t", 2, &[0])], hand.now);
-    // The old log's answer is nothing any more.
+    // The old log's answer is ignored.
     hand.producer.on_asked(token, LogSays::Lost, hand.now);
     hand.wait_ms(1_500);
     assert!(hand.poll().is_empty());
@@ -93,7 +93,7 @@ fn batches_that_lose_their_time_stay_below_the_bound() {
         }
     }
     hand.producer.on_reachable(true);
-    // Refused for their times while they have some; then nobody answers for a while.
+    // Rows are refused for their timestamps while they have some; then no request is answered for a while.
     let mut held = Vec::new();
     for step in 0..60 {
         for request in hand.poll() {

@@ -1,5 +1,5 @@
-//! A process that is killed again and again, by seeds: whatever was answered as stored is in Kafka once, in the order of its
-//! key; the log takes what it likes and syncs when it likes.
+//! A process that is killed repeatedly, by seeds: every row acknowledged as stored is in Kafka once, in the order of its
+//! key; the log takes rows and syncs at random.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Quest
 use crate::record::BatchView;
 use crate::runtime::seam::WallMs;
 
-/// What a partition knows of a producer: its epoch, and its last batches by first and last sequence and base offset.
+/// A partition's state of a producer: its epoch, and its last batches by first and last sequence and base offset.
 type Known = (i16, VecDeque<(i32, i32, i64)>);
 
 #[derive(Default)]
@@ -162,7 +162,7 @@ fn one_seed(seed: u64) -> (u64, u64) {
                     id += 1;
                     hand = hand.killed(spool(seed), id);
                     recovered += hand.stats().recovered;
-                    // What was on its way may still arrive.
+                    // Requests in transit may still arrive.
                     late.retain(|_| rng.bool());
                     ghosts.append(&mut late);
                 }
@@ -186,7 +186,7 @@ fn one_seed(seed: u64) -> (u64, u64) {
         let requests = hand.poll();
         ledger(&hand, seed);
         late.extend(requests);
-        // Answers come in order, some of them later.
+        // Answers arrive in order, some of them later.
         while !late.is_empty() && (calm || rng.u8(..3) > 0) {
             let request = late.remove(0);
             let mut results = Vec::new();

@@ -1,4 +1,4 @@
-//! Message Expiry Interval: what has not been cut by then is never sent, its publisher is answered, the books balance.
+//! Message Expiry Interval: rows not cut by then are never sent, their publishers are acknowledged, the counters balance.
 
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ fn what_waits_too_long_goes_while_kafka_is_away_and_its_memory_with_it() {
     hand.wait_ms(9_000);
     append(&mut hand, 1);
     hand.poll();
-    // The odd ones went with the others: nobody looks at single rows while they wait, before the sink's time is over.
+    // The expired odd rows stayed with the others: single rows are not checked while they wait, before the sink's limit is reached.
     assert_eq!(hand.stats().buffered_rows, 201);
     assert!(hand.producer.next_deadline() <= hand.now.after(Duration::from_secs(1)));
     hand.wait_ms(1_000);
@@ -190,7 +190,7 @@ fn what_waits_too_long_goes_while_kafka_is_away_and_its_memory_with_it() {
     assert_eq!(values(&request), ["row 300"]);
     hand.answer(&request, 0);
     balanced(&hand);
-    // With nothing left to look at, the timer ends.
+    // The timer ends when nothing is left to check.
     hand.wait_ms(20_000);
     hand.poll();
     hand.wait_ms(20_000);
@@ -231,7 +231,7 @@ fn a_sink_without_it_sets_no_timer() {
     assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
 }
 
-/// Rows 2 and 4 stand in the log alone. Row 3 was too old before they left memory, and the log has not heard of it.
+/// Rows 2 and 4 are in the log alone. Row 3 expired before they left memory, and its end is not in the log yet.
 fn one_gone_amid_two() -> Hand {
     let mut settings = disk();
     settings.sinks[0].spill_after = 1;
@@ -240,7 +240,7 @@ fn one_gone_amid_two() -> Hand {
     hand.number += 1;
     append(&mut hand, 3);
     hand.wait_ms(1_000);
-    // It takes the three rows and nothing more.
+    // The log takes the three rows and nothing more.
     hand.log.takes = Some(2);
     assert!(hand.poll().is_empty());
     assert_eq!((hand.stats().expired, hand.producer.spilled_rows(SINK)), (1, 2));
@@ -248,7 +248,7 @@ fn one_gone_amid_two() -> Hand {
     hand
 }
 
-/// Kafka takes what it is sent; the values of that.
+/// Answers all requests with success; returns the values sent.
 fn go_on(hand: &mut Hand) -> Vec<String> {
     let mut sent = Vec::new();
     for _ in 0..10 {

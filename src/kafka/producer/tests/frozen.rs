@@ -1,5 +1,5 @@
-//! A follower that is frozen, at a broker that works at one request of a connection at a time and waits for followers as
-//! long as it may: how long partitions wait that have no replica there.
+//! A frozen follower, at a broker that handles one request of a connection at a time and waits for followers up to the
+//! request's timeout: the waiting time of partitions without a replica there.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::runtime::seam::Monotonic;
 
 const HIT: usize = 20;
 const SAFE: usize = 4;
-/// The time of the broker for a request when its followers are there.
+/// Service time of a request in ms while its followers respond.
 const SERVICE_MS: u64 = 2;
-/// More than that, and what may be under way before it.
+/// Wait in ms after which a row counts as late: the service time, and that of requests which may be in flight before it.
 const LATE_MS: u64 = 12;
 
 /// One topic of one partition each, all led by broker 0.
@@ -21,7 +21,7 @@ fn name(number: usize) -> String {
     if number < HIT { format!("hit{number}") } else { format!("safe{}", number - HIT) }
 }
 
-/// `hit` has a replica on broker 2, `safe` on broker 1; a broker that is asked knows so, or nothing.
+/// Metadata: `hit` has a replica on broker 2, `safe` on broker 1; replicas are reported only if `replicas_known`.
 fn metadata(number: usize, replicas_known: bool) -> TopicMetadata {
     let follower = if number < HIT { 2 } else { 1 };
     let replicas: Vec<Box<[NodeId]>> = vec![Box::new([NodeId(0), NodeId(follower)])];
@@ -30,18 +30,18 @@ fn metadata(number: usize, replicas_known: bool) -> TopicMetadata {
 
 struct World {
     hand: Hand,
-    /// Requests of each lane; of the head, once it is begun, its end and whether the follower is late for it.
+    /// Requests of each channel; of the first, once begun, its end and whether the follower is late for it.
     lanes: [VecDeque<ProduceRequest>; 2],
     ends: [Option<(Monotonic, bool)>; 2],
-    /// How long broker 2, which is in sync, takes to have a batch.
+    /// How long broker 2, which is in sync, takes to replicate a batch, in ms.
     follower_ms: u64,
     /// When each row was appended, and whether it is of `safe`.
     rows: Vec<(Monotonic, bool)>,
     /// How long rows of `safe` waited, in ms.
     waits: Vec<u64>,
-    /// The longest that the first lane was asked to wait while it was slow, in ms.
+    /// The longest timeout of a request on the first channel while the follower was slow, in ms.
     asked_ms: i32,
-    /// The most partitions that used the second lane at once.
+    /// The largest number of partitions that used the second channel at once.
     most_slow: u64,
 }
 
@@ -72,7 +72,7 @@ impl World {
         world
     }
 
-    /// A row a millisecond to one of `safe`, and one in five to one of `hit`.
+    /// Appends a row per millisecond to one of `safe`, and every fifth to one of `hit`.
     fn run(&mut self, ms: usize) {
         for step in 0..ms {
             self.append(HIT + step % SAFE);
@@ -105,7 +105,7 @@ impl World {
         self.hand.append(&name(number), None);
     }
 
-    /// The connection's oldest request is answered when its time has come, and only then is the next one begun.
+    /// Answers a connection's oldest request when its time has come, and only then begins the next.
     fn serve(&mut self, lane: usize) {
         let now = self.hand.now;
         if let Some(request) = self.lanes[lane].front()
@@ -148,11 +148,11 @@ fn a_frozen_follower_keeps_the_first_lane_once_and_briefly() {
     world.follower_ms = u64::MAX;
     world.run(3_000);
     assert_eq!(world.hand.producer.slow_partitions(), HIT as u64);
-    // Of the twenty, as many as were under way together.
+    // 20 ms for each of the requests that were in flight together.
     assert!(world.longest() <= 80 && world.late() <= 80, "{} late, {} ms", world.late(), world.longest());
-    // What was answered 7 has not taught the first lane patience.
+    // Answers 7 have not raised the first channel's timeout.
     assert_eq!(world.asked_ms, 20);
-    // The leader has taken it out of the ISR.
+    // The leader has removed the follower from the ISR.
     world.follower_ms = 0;
     world.waits.clear();
     world.run(6_000);

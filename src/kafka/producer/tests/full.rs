@@ -1,4 +1,4 @@
-//! A log that is full: rows that wait for room in it hold up neither those that make room nor those of others.
+//! A full log: rows that wait for room in it delay neither entries that make room nor the rows of others.
 
 use super::hand::{Hand, SINK, topic};
 use super::logged::disk;
@@ -19,8 +19,8 @@ fn append(hand: &mut Hand, key: &str) {
     hand.append_value("t", Some(key), value.as_bytes());
 }
 
-/// Rows until the log has far more than memory may; from then on it takes none for which none has ended, and more come
-/// than the producer may hold of what it reads back.
+/// Appends rows until the log has far more than memory may; from then on it takes a row only for each one that has ended, and more are
+/// appended than the producer may hold of the rows that it reads back.
 fn fill(hand: &mut Hand, keys: usize) {
     for number in 0..400 {
         append(hand, &format!("key {}", number % keys));
@@ -37,7 +37,7 @@ fn overfill(hand: &mut Hand, keys: usize) {
     hand.poll_synced();
 }
 
-/// Kafka takes everything: all of it arrives, once, that of a key in its order.
+/// Kafka takes everything: all rows arrive once, in the order of their key.
 fn drain(hand: &mut Hand) {
     let mut read: Vec<(Option<Vec<u8>>, u32)> = Vec::new();
     for round in 0.. {
@@ -159,7 +159,7 @@ fn very_many_topics_with_cuts_of_an_earlier_start_and_rows_behind_them_all_get_t
     let value = vec![b'x'; 400];
     let large = Settings { buffer_bytes: 64 << 20, ..disk() };
     let mut hand = Hand::new(large);
-    // Two batches of nine rows each, one of them cut; of every other topic one more.
+    // Two batches of nine rows each, one of them cut; one more of every other topic.
     for batch in 0..3 {
         for name in names.iter().step_by(1 + batch / 2) {
             (0..9).for_each(|_| hand.append_value(name, None, &value));
@@ -192,7 +192,7 @@ fn very_many_topics_with_cuts_of_an_earlier_start_and_rows_behind_them_all_get_t
         taken += 1;
     }
     for round in 0.. {
-        // Whoever publishes takes what memory there is.
+        // Other publishers take the free memory.
         for name in names.iter().cycle().skip(round * 7).take(60) {
             if round < 200 && hand.producer.has_room(value.len() + 200) {
                 hand.append_value(name, None, &value);

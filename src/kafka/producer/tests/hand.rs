@@ -1,4 +1,4 @@
-//! A producer in the hand: rows in, requests out, answers as the test wishes them.
+//! A producer under manual control: rows in, requests out, answers chosen by the test.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ pub(crate) struct Hand {
     pub(crate) producer: Producer,
     pub(crate) now: Monotonic,
     pub(crate) number: u32,
-    /// Age of the rows that are appended.
+    /// Age of appended rows, in ms.
     pub(crate) age_ms: i64,
     pub(crate) wants: Vec<Want>,
     pub(crate) done: Vec<(Run, Outcome)>,
-    /// Where each of those stands: topic, partition, offset of the first row.
+    /// The place of each of those: topic, partition, offset of the first row.
     pub(crate) places: Vec<Option<(String, u32, Option<i64>)>>,
     pub(crate) log: HandLog,
 }
 
-/// One sink, no linger, the smallest batches, no jitter worth the name.
+/// Settings with one sink, no linger, the smallest batches, and negligible jitter.
 pub(crate) fn settings() -> Settings {
     let sink = SinkSettings { linger: Duration::ZERO, batch_bytes: 4096, record_bytes_max: 8192, ..Default::default() };
     Settings { buffer_bytes: 1 << 20, sinks: vec![sink], ..Settings::default() }
@@ -102,7 +102,7 @@ impl Hand {
         out
     }
 
-    /// Polls, makes durable what the log has, and polls again.
+    /// Polls, makes the log durable, and polls again.
     pub(crate) fn poll_synced(&mut self) -> Vec<ProduceRequest> {
         let mut out = self.poll();
         self.log.sync();
@@ -110,7 +110,7 @@ impl Hand {
         out
     }
 
-    /// The process is killed and starts again; Kafka gives it another producer id.
+    /// Kills the process and starts the next one; Kafka gives it another producer id.
     pub(crate) fn killed(self, settings: Settings, id: i64) -> Self {
         let (log, lanes, cuts) = self.log.crash();
         let mut hand = Self { log, now: self.now, number: self.number, age_ms: self.age_ms, ..Self::new(settings) };
@@ -119,7 +119,7 @@ impl Hand {
         hand
     }
 
-    /// The first rows of a lane that are in the log alone, up to the last.
+    /// The first run of a lane that is in the log alone, up to the last row.
     pub(crate) fn on_disk(&self, lane: u64) -> Option<RowRun> {
         let topics = self.producer.topics.iter();
         let mut backlogs = topics
@@ -128,13 +128,13 @@ impl Hand {
         Some(RowRun { first: backlog.unread()?, count: backlog.end - backlog.next })
     }
 
-    /// Rows of a lane that may go to make room.
+    /// Rows of a lane that may be dropped to make room.
     pub(crate) fn droppable(&self, lane: u64) -> Vec<RowRun> {
         let rows = self.producer.droppable(|_| true);
         rows.lanes().filter(|(of, _)| *of == lane).flat_map(|(_, runs)| runs).copied().collect()
     }
 
-    /// These rows go to make room.
+    /// Drops these rows to make room.
     pub(crate) fn drop_rows(&mut self, lane: u64, run: RowRun) {
         self.producer.dropped(&[(lane, run)].into_iter().collect(), &mut |_, _| Vec::new());
     }
@@ -148,7 +148,7 @@ impl Hand {
         asked.remove(0)
     }
 
-    /// What was asked of logs.
+    /// Takes the questions to logs.
     pub(crate) fn take_questions(&mut self) -> Vec<Question> {
         let mut asked = Vec::new();
         self.wants.retain(|want| match want {
@@ -195,7 +195,7 @@ impl Hand {
         self.produced(request.id, &results(request, error));
     }
 
-    /// The same; the wire client has let go of the bytes by then, as it does.
+    /// Like [`Self::answer`]; the request's bytes are dropped first, as the wire client does.
     pub(crate) fn answer_and_drop(&mut self, request: ProduceRequest, error: i16) {
         let (id, results) = (request.id, results(&request, error));
         drop(request);
@@ -218,7 +218,7 @@ impl Hand {
         *self.producer.stats(SINK)
     }
 
-    /// Rows answered as delivered, in the order of the answers.
+    /// Rows acknowledged as delivered, in the order of the acknowledgements.
     pub(crate) fn delivered(&self) -> Vec<u32> {
         let done = self.done.iter().filter(|(_, outcome)| *outcome == Outcome::Delivered);
         done.flat_map(|(run, _)| run.first..run.first + run.count).collect()
@@ -232,7 +232,7 @@ pub(crate) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
     (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence)
 }
 
-/// The same of several requests.
+/// Like [`identity`], of several requests.
 pub(crate) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
     requests.iter().map(identity).collect()
 }
@@ -259,7 +259,7 @@ pub(crate) fn values(request: &ProduceRequest) -> Vec<String> {
 fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {
     let result = |batch: &ProduceBatch| {
         let (view, _) = BatchView::parse(&batch.bytes).expect("a batch");
-        // As if the log held this producer's records and a thousand before them.
+        // The offset is as if the log held this producer's records and a thousand before them.
         let (epoch, sequence) = (view.header().producer_epoch, view.header().base_sequence);
         let offset = if epoch < 0 { -1 } else { 1000 + i64::from(epoch) * 1_000_000 + i64::from(sequence) };
         let base_offset = if error == 0 { offset } else { -1 };

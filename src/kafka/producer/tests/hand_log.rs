@@ -1,5 +1,5 @@
-//! A log in memory: groups become durable by hand, a crash leaves what was. It holds the producer to its side: rows of a
-//! cut live and are in no other; no sixth cut of a partition, none of another identity beside an open one; every row and
+//! A log in memory: groups become durable under the test's control, a crash keeps the durable ones. It checks the producer's part:
+//! rows of a cut live and are in no other; no sixth cut of a partition, none of another identity beside an open one; every row and
 //! every cut ends once.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) struct Kept {
     pub(crate) bytes: Rc<[u8]>,
     pub(crate) expires: Monotonic,
     pub(crate) hash: Option<u32>,
-    /// The cut that it is in.
+    /// The row's cut.
     pub(crate) cut: Option<u64>,
     pub(crate) order: u64,
 }
@@ -39,34 +39,34 @@ pub(crate) struct State {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HandLog {
     pub(crate) state: State,
-    /// As it is at the end of each group that is not durable yet.
+    /// The state at the end of each group that is not durable yet.
     groups: BTreeMap<u64, State>,
     synced: State,
     gathering: u64,
     pub(crate) durable: u64,
-    /// Calls that are still taken; `None`: all.
+    /// Number of calls that are still taken; `None`: all.
     pub(crate) takes: Option<u32>,
-    /// Ends of rows without a cut are not taken.
+    /// Whether ends of rows without a cut are refused.
     pub(crate) no_row_ends: bool,
-    /// Reads that are put off.
+    /// Number of reads that are postponed.
     pub(crate) later: u32,
-    /// Reads that are still answered; `None`: all.
+    /// Number of reads that are still answered; `None`: all.
     pub(crate) reads: Option<u32>,
-    /// Rows of which the bytes are gone.
+    /// Rows with unreadable bytes.
     pub(crate) rotten: Vec<(u64, u64)>,
-    /// Rows handed back.
+    /// Number of rows read back.
     pub(crate) read: u64,
     pub(crate) dones: Vec<(u64, i64)>,
-    /// A start finds where the last of them landed.
+    /// Whether the next process finds the offset of the last acknowledged batch.
     pub(crate) keeps_landed: bool,
-    /// Rows that may live: more are not taken. And sinks of which none are.
+    /// Maximum number of live rows; more are refused. And sinks for which all rows are refused.
     pub(crate) rows_max: Option<usize>,
     pub(crate) full_of: Vec<SinkId>,
-    /// Answers owed for rows of an earlier process.
+    /// Pending tickets of an earlier process's rows.
     pub(crate) tickets: BTreeMap<(u64, u64), Ticket>,
-    /// Whether a new process learns what was known of topics.
+    /// Whether the next process finds the known incarnations of topics.
     pub(crate) keeps_known: bool,
-    /// The most bytes that rows came with at once, in total.
+    /// The largest total of bytes of rows in one call.
     pub(crate) largest: usize,
 }
 
@@ -75,7 +75,7 @@ impl HandLog {
         Self { gathering: 1, ..Self::default() }
     }
 
-    /// What was taken so far becomes durable.
+    /// Makes everything taken so far durable.
     pub(crate) fn sync(&mut self) {
         self.end_group();
         self.durable = self.gathering - 1;
@@ -83,20 +83,20 @@ impl HandLog {
         self.groups.clear();
     }
 
-    /// What was taken so far is one group, which is not durable yet.
+    /// Ends a group with everything taken so far, which is not durable yet.
     pub(crate) fn end_group(&mut self) {
         self.groups.insert(self.gathering, self.state.clone());
         self.gathering += 1;
     }
 
-    /// The oldest group that is not durable becomes so.
+    /// Makes the oldest group durable that is not yet.
     pub(crate) fn sync_one(&mut self) {
         if let Some((group, state)) = self.groups.pop_first() {
             (self.durable, self.synced) = (group, state);
         }
     }
 
-    /// What a start finds.
+    /// The state that the next process finds.
     pub(crate) fn crash(self) -> (Self, Vec<RestoredLane>, Vec<RestoredCut>) {
         let state = self.synced;
         let lanes = (0u64..).zip(&state.lanes).filter_map(|(lane, (sink, topic, partition))| {
@@ -269,7 +269,7 @@ impl RowLog for HandLog {
             None => {}
         }
         let mut any = false;
-        // A few at a time, as blocks are.
+        // A few rows at a time, as with blocks.
         for ((_, number), kept) in self.state.live.range((lane, from)..(lane, end)).take(7) {
             if self.rotten.contains(&(lane, *number)) {
                 let rotten = ReadBack::Rotten(RowRun { first: *number, count: 1 });

@@ -1,4 +1,4 @@
-//! Where rows come to stand, held against what a log would have at those offsets.
+//! Reported places of rows, checked against the log's records at those offsets.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn asked(settings: Settings) -> Settings {
     Settings { receipts: true, ..settings }
 }
 
-/// What is in Kafka: values by topic, partition and offset.
+/// Records in Kafka: values by topic, partition and offset.
 #[derive(Default)]
 struct Logs {
     rows: HashMap<(String, u32, i64), Vec<u8>>,
@@ -22,7 +22,7 @@ struct Logs {
 }
 
 impl Logs {
-    /// Appends a request's batches, others' records before each, and answers it.
+    /// Appends a request's batches, with others' records before each, and answers it.
     fn take(&mut self, hand: &mut Hand, request: &ProduceRequest) {
         let mut results = Vec::new();
         for batch in &request.batches {
@@ -45,7 +45,7 @@ impl Logs {
         hand.produced(request.id, &results);
     }
 
-    /// Every answered row is where it is said to be. How many were, with and without an offset.
+    /// Checks that every acknowledged row is at its reported place. Returns how many were, with and without an offset.
     fn check(&self, hand: &Hand) -> (usize, usize) {
         let (mut with, mut without) = (0, 0);
         for ((run, _), place) in hand.done.iter().zip(&hand.places) {
@@ -69,7 +69,7 @@ impl Logs {
     }
 }
 
-/// A row that nobody waits for.
+/// Appends a row without a ticket.
 fn append_without_ticket(hand: &mut Hand) {
     let row = Row { key: None, value: Some(b"nobody's"), headers: std::iter::empty(), timestamp: hand.wall() };
     assert!(hand.producer.has_room(200));
@@ -117,7 +117,7 @@ fn what_a_younger_batch_settles_has_no_offset() {
     hand.answer(&window[2], 0);
     let place = |offset| Some(("t".to_owned(), 0, offset));
     assert_eq!(hand.places, [place(None), place(None), place(Some(1003))]);
-    // Too late to be of use.
+    // The answer is too late to be useful.
     hand.answer(&window[0], 0);
     assert_eq!(hand.places.len(), 3);
 }
@@ -179,7 +179,7 @@ fn rows_that_expire_stand_nowhere_and_the_others_move_up() {
 #[test]
 fn halves_of_a_split_batch_have_their_own() {
     let mut settings = asked(settings());
-    // A younger batch would be out of order.
+    // With a larger window, a younger batch would be out of order.
     settings.sinks[0].max_inflight = 1;
     let mut hand = Hand::proven(settings);
     let mut logs = Logs::default();

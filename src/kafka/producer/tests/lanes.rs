@@ -1,4 +1,4 @@
-//! Partitions with slow followers go over the second channel of their broker, and hold nobody else.
+//! Partitions with slow followers use the second channel of their broker, and delay no others.
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
 use crate::kafka::producer::Settings;
@@ -59,14 +59,14 @@ fn who_is_answered_7_goes_over_the_second_lane_until_it_is_in_time() {
     assert_eq!((partitions(&first), first.slow, first.timeout_ms), (vec![0, 1], false, 20));
     hand.wait_ms(20);
     answer(&mut hand, &first, [7, 0]);
-    // That may be a pause: again at once, on the same lane.
+    // The first answer 7 may be a pause: the batch is sent again at once, on the same channel.
     assert_eq!(hand.producer.slow_partitions(), 0);
     let second = hand.one();
     assert_eq!((partitions(&second), second.slow, identity(&second)), (vec![0], false, identity(&first)));
     hand.wait_ms(20);
     answer(&mut hand, &second, [7, 0]);
     assert_eq!(hand.producer.slow_partitions(), 1);
-    // At once, and with the same identity; the other goes on as before.
+    // The batch is sent at once, with the same identity; the other partition continues as before.
     hand.append("t", Some(other()));
     let mut out = hand.poll();
     out.sort_by_key(|request| request.slow);
@@ -75,7 +75,7 @@ fn who_is_answered_7_goes_over_the_second_lane_until_it_is_in_time() {
     assert_eq!((partitions(slow), slow.slow, slow.timeout_ms), (vec![0], true, 500));
     assert_eq!(identity(slow), identity(&first));
     hand.answer(fast, 0);
-    // Answered 7 once more: more patience, up to a bound.
+    // After another answer 7: more patience, up to a bound.
     let mut last = out.remove(1);
     let mut patience = Vec::new();
     for _ in 0..4 {
@@ -87,10 +87,10 @@ fn who_is_answered_7_goes_over_the_second_lane_until_it_is_in_time() {
         patience.push(last.timeout_ms);
     }
     assert_eq!(patience, [1_000, 2_000, 2_000, 2_000]);
-    // What is sent again has been with the followers all the while: its answer proves nothing.
+    // The followers already have a batch that is sent again: its answer proves nothing.
     answer(&mut hand, &last, [0, 0]);
     assert_eq!(hand.producer.slow_partitions(), 1);
-    // Each batch that is taken at its first sending is one step back.
+    // Each batch taken at its first sending lowers patience by one step.
     for timeout_ms in [2_000, 1_000, 500] {
         hand.append("t", Some("a"));
         let request = hand.poll().remove(0);
@@ -117,7 +117,7 @@ fn a_partition_is_never_on_both_lanes() {
         requests.push(hand.one());
     }
     hand.wait_ms(100);
-    // The first is answered 7, the second 0 (so both are there): the third is still on the first lane.
+    // The first is answered 7, the second 0 (so both are there): the third is still on the first channel.
     hand.answer(&requests[0], 7);
     hand.answer(&requests[1], 0);
     hand.append("t", Some("a"));
@@ -126,7 +126,7 @@ fn a_partition_is_never_on_both_lanes() {
     hand.answer(&requests[2], 0);
     let next = hand.one();
     assert!(next.slow);
-    // And the way back.
+    // The way back to the first channel.
     hand.append("t", Some("a"));
     let second = hand.one();
     assert!(second.slow);

@@ -1,4 +1,4 @@
-//! What a sink chooses: acks, and the partitioner.
+//! Choices of a sink: acks, and the partitioner.
 
 use super::hand::{Hand, SINK, identity, settings, topic};
 use crate::kafka::producer::{AnsweredOn, Partitioner, Settings};
@@ -20,7 +20,7 @@ fn at_leader_the_answer_is_the_leaders_and_what_a_lost_one_took_along_is_counted
     hand.answer(&request, 0);
     hand.poll();
     assert_eq!(hand.done.last().map(|done| done.1), Some(Outcome::Delivered));
-    // The new leader has not got what the old one acknowledged.
+    // The new leader lacks the batch that the old one acknowledged.
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 45);
@@ -33,7 +33,7 @@ fn at_leader_the_answer_is_the_leaders_and_what_a_lost_one_took_along_is_counted
     assert_eq!((hand.stats().delivered, hand.stats().refused, hand.stats().buffered_rows), (3, 0, 0));
 }
 
-/// With fewer than all replicas a new leader may never have heard of us, and would take any of our batches first.
+/// With fewer than all replicas a new leader may not know the producer, and would take any of its batches first.
 #[test]
 fn at_leader_one_batch_goes_alone_to_a_leader_that_is_new() {
     for acks in [1, -1] {
@@ -52,7 +52,7 @@ fn at_leader_one_batch_goes_alone_to_a_leader_that_is_new() {
     }
 }
 
-/// What the old leader says after that proves nothing of the new one.
+/// Later answers of the old leader prove nothing about the new one.
 #[test]
 fn at_leader_a_late_answer_of_the_old_one_changes_nothing_about_that() {
     for acks in [1, -1] {
@@ -78,18 +78,18 @@ fn with_acks_0_batches_are_not_numbered() {
         hand.append("t", None);
         let request = hand.one();
         assert_eq!((request.acks, identity(&request)), (0, (-1, -1, -1)));
-        // Handed over is all that there is to know.
+        // With acks=0, only that the bytes were handed over is known.
         hand.answer(&request, 0);
     }
     assert_eq!(hand.stats().delivered, 8);
     assert_eq!(hand.stats().buffered_rows, 0);
 }
 
-/// The partitions that forty rows of `keys` keys go to, and in how many batches.
+/// The partitions of forty rows with `keys` different keys, and their number of batches.
 fn spread(partitioner: Partitioner, keys: usize) -> (Vec<i32>, usize) {
     let mut hand = Hand::new(with(|settings| settings.sinks[0].partitioner = partitioner));
     hand.producer.on_producer_id(u64::from(SINK.0), 7, 0);
-    // Held at first: no metadata yet.
+    // The rows are held at first: no metadata yet.
     for n in 0..40 {
         hand.append("t", Some(&format!("key {}", n % keys)));
     }

@@ -1,4 +1,4 @@
-//! Topics that are deleted and recreated again and again, by seeds: nothing lost, nothing twice, order of a key.
+//! Topics that are deleted and recreated repeatedly, by seeds: no row lost, none twice, order of a key.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,10 +12,10 @@ use crate::record::BatchView;
 /// First and last sequence, base offset.
 type Taken = (i32, i32, i64);
 
-/// A partition that works at what it gets at once.
+/// A partition that handles requests at once.
 #[derive(Default)]
 struct Log {
-    /// Key, value, and when it was appended among all records of all partitions.
+    /// Key, value, and position in the order of all records of all partitions.
     records: Vec<(Option<Vec<u8>>, Vec<u8>, u64)>,
     /// Id and epoch of the only producer, and its last five batches.
     known: Option<((i64, i16), VecDeque<Taken>)>,
@@ -23,24 +23,24 @@ struct Log {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// By name; what is asked in one turn goes to one topic.
+    /// By name; all requests of one turn go to one topic.
     Name,
-    /// By name; one batch of a window may hear the old topic, the next one the new.
+    /// By name; one batch of a window may be answered by the old topic, the next one by the new.
     NameTorn,
     /// By id (Produce 13), in the same way.
     IdTorn,
 }
 
-/// A cluster that deletes and makes "t" anew, with what its old logs held.
+/// A cluster that deletes and recreates "t", with the records of its old logs.
 struct Model {
     logs: Vec<Log>,
     appended: u64,
     id: u128,
     count: usize,
     there: bool,
-    /// How it is written to, and whether it is recreated between two requests of a turn.
+    /// How the topic is written to, and whether it is recreated between two requests of a turn.
     way: Way,
-    /// Values by key in the order in which they were appended, one list for each life of the topic.
+    /// Values by key in the order in which they were appended, one map for each life of the topic.
     lives: Vec<BTreeMap<String, Vec<(u64, String)>>>,
 }
 
@@ -65,7 +65,7 @@ impl Model {
         if self.there { metadata(self.id, self.count) } else { gone() }
     }
 
-    /// Error code and base offset.
+    /// Appends a batch; returns error code and base offset.
     fn produce(&mut self, partition: i32, bytes: &[u8]) -> (i16, i64) {
         let Some(log) = self.logs.get_mut(partition as usize) else { return (3, -1) };
         let (view, _) = BatchView::parse(bytes).expect("a batch");
@@ -99,7 +99,7 @@ impl Model {
         (0, offset)
     }
 
-    /// What a log says of what it holds; nothing is ever taken from it.
+    /// The log's answer to a question; records are never removed from it.
     fn says(&self, question: &Question) -> LogSays {
         let Some(log) = self.logs.get(question.partition as usize) else { return LogSays::Again };
         let behind = question.from.is_some_and(|from| from > log.records.len() as i64);
@@ -116,7 +116,7 @@ impl Model {
         }
     }
 
-    /// All that a poll gave out, in order; some answers are lost.
+    /// Carries the requests of a poll, in order; some answers are lost.
     fn carry(&mut self, hand: &mut Hand, requests: Vec<ProduceRequest>, rng: &mut fastrand::Rng) {
         for request in requests {
             let mut results = Vec::new();
@@ -152,7 +152,7 @@ fn seeds() {
     assert!(moved > 100, "too few rows ever lost their partition: {moved}");
 }
 
-/// How many rows were placed anew.
+/// Runs one seed; returns how many rows were placed again.
 fn one_seed(seed: u64) -> u64 {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut hand = Hand::new(Settings { seed, ..settings() });
@@ -163,7 +163,7 @@ fn one_seed(seed: u64) -> u64 {
     let mut key_of_row = Vec::new();
     for step in 0..400 {
         hand.wait_ms(rng.u64(..100));
-        // The last hundred steps are for coming to rest.
+        // The last hundred steps have no faults.
         if step < 300 {
             for _ in 0..rng.usize(..4) {
                 let key = format!("key {}", rng.u8(..6));
@@ -201,12 +201,12 @@ fn one_seed(seed: u64) -> u64 {
     assert_eq!((stats.delivered, stats.refused), (stats.appended, 0), "seed {seed}");
     assert_eq!(hand.producer.buffered_bytes(), 0, "seed {seed}: memory");
     model.end();
-    // Every row was in some life of the topic; in each, a key's rows came once and in order.
+    // Every row was in some life of the topic; in each, a key's rows are there once and in order.
     let mut found = BTreeSet::new();
     for life in &model.lives {
         for (key, rows) in life {
             let numbers: Vec<u32> = rows.iter().map(|(_, v)| v["row ".len()..].parse().expect("a number")).collect();
-            // By name the new topic may take the younger first: then the older follows it.
+            // By name, the new topic may take the younger row first; then the older follows it.
             let in_order = numbers.is_sorted_by(|a, b| a < b) || way == Way::NameTorn;
             assert!(in_order, "seed {seed}, {key}: {numbers:?}");
             assert!(numbers.iter().all(|n| key_of_row[*n as usize] == *key), "seed {seed}");

@@ -1,4 +1,4 @@
-//! Rows of disk sinks: staged, cut, sent and ended by way of the log.
+//! Rows of disk sinks: staged, cut, sent and ended through the log.
 
 use super::hand::{Hand, SINK, identities, identity, settings, topic, values};
 use crate::kafka::producer::row_log::Fate;
@@ -40,7 +40,7 @@ fn a_cut_is_sent_when_it_is_durable_and_not_before() {
     assert!(hand.log.state.live.is_empty());
 }
 
-/// The log takes nothing until they are too old; then there is nothing that a sync would be for.
+/// The log takes nothing until the rows have expired; then no sync is needed for them.
 #[test]
 fn rows_that_expire_before_they_are_written_are_answered_without_a_group() {
     let mut settings = disk();
@@ -70,7 +70,7 @@ fn rows_and_their_cut_stand_in_one_group_and_five_are_cut_in_one_poll() {
     hand.log.sync();
     let requests = hand.poll();
     assert_eq!(requests.len(), 5);
-    // Done before the sixth.
+    // The answer arrives before the sixth batch.
     hand.answer(&requests[0], 0);
     assert!(hand.poll().is_empty());
     assert_eq!((hand.log.dones.len(), hand.log.state.cuts.len()), (2, 5));
@@ -103,7 +103,7 @@ fn a_batch_of_memory_does_not_overtake_one_whose_cut_is_not_on_the_disk_yet() {
     let mut hand = Hand::proven(settings);
     hand.append_value("t", None, &[b'x'; 7900]);
     let large = hand.one();
-    // Memory has enough: this one goes to the log, and is cut there.
+    // Memory has enough: this row goes to the log, and is cut there.
     hand.append("t", None);
     assert!(hand.poll().is_empty() && hand.poll().is_empty());
     assert_eq!(hand.log.state.cuts.len(), 1);
@@ -177,7 +177,7 @@ fn an_answer_at_stored_waits_for_its_own_rows_only() {
     assert_eq!(hand.delivered(), [0, 1]);
 }
 
-/// Kafka takes nothing for the topic, and says so before the row is in the log.
+/// Kafka takes nothing for the topic, and reports it before the row is in the log.
 #[test]
 fn a_split_batch_is_cut_anew_and_only_the_refused_row_ends() {
     let mut hand = known(disk());

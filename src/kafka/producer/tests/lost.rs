@@ -1,4 +1,5 @@
-//! What Kafka acknowledged and has lost: seen by offsets, counted once, told, and never a reason to settle what is not there.
+//! Acknowledged records that Kafka has lost: detected by offsets, counted once, reported, and never a reason to settle a batch that is
+//! not there.
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
 use super::logged::{disk, known};
@@ -41,7 +42,7 @@ fn an_offset_below_what_was_acknowledged_shows_a_loss_and_how_much_at_least() {
     hand.append("t", None);
     let request = hand.one();
     at(&mut hand, &request, 1001);
-    // 1001, 1002 and 1010 are gone; what stood between them is others'.
+    // 1001, 1002 and 1010 are gone; the records between them are others'.
     assert_eq!(counted(&hand), (1, 3, 0));
     let lost = News::Lost { sink: SINK, topic: "t".into(), partition: 0, records: 3 };
     assert_eq!(told(&mut hand), [lost]);
@@ -63,11 +64,11 @@ fn an_answer_from_another_log_settles_its_own_batch_only() {
     hand.answer(&window[3], 3);
     hand.answer(&window[4], 45);
     assert_eq!(hand.delivered(), [0, 2, 3]);
-    // The rest goes again, the oldest alone: a log that had it would say 0. This one does not expect it.
+    // The rest is sent again, the oldest alone: a log that had it would answer 0. This one does not expect it.
     let again = hand.one();
     assert_eq!(identity(&again), identity(&window[0]));
     hand.answer(&again, 45);
-    // All under the next epoch, oldest first: as they are, the next 0 would settle row 1.
+    // All are cut under the next epoch, oldest first: unchanged, the next answer 0 would settle row 1.
     hand.wait_ms(2_000);
     let first = hand.one();
     assert_eq!(identity(&first), (7, 1, 0));
@@ -82,8 +83,8 @@ fn an_answer_from_another_log_settles_its_own_batch_only() {
     assert_eq!(counted(&hand), (1, 1, 2), "those answered 3 may be there, as far as the code tells");
 }
 
-/// The same, where others have filled the new log beyond the offset that was known: what the topic (3) or the log (29) has just
-/// said that it does not have is not there by the word of a younger batch (decision 0086).
+/// Decision 0024's interleaving, but others have filled the new log beyond the known offset: a batch that the topic (3) or the log (29)
+/// has just reported missing is not settled by the answer to a younger batch (decision 0086).
 #[test]
 fn an_answer_settles_nothing_that_its_log_cannot_have() {
     for code in [3, 29, 19, 5, 45] {
@@ -103,12 +104,12 @@ fn an_answer_settles_nothing_that_its_log_cannot_have() {
         assert_eq!((identity(&first), values(&first)), ((7, 1, 0), vec!["row 1".to_owned()]));
         at(&mut hand, &first, 6_000);
         assert_eq!(hand.stats().buffered_rows, 0);
-        // As far as the code tells it may have been appended, and gone with its topic.
+        // By its code, the attempt may have been appended, and be gone with its topic.
         assert_eq!(counted(&hand), (0, 0, u64::from(code == 3)));
     }
 }
 
-/// The log may have had it all the same (a broker that had not heard of the topic yet says 3, too): no loss, and not twice.
+/// The log may have had the batch all the same (a broker that did not know the topic yet answers 3, too): no loss, and not twice.
 #[test]
 fn a_batch_that_is_there_before_a_younger_one_is_no_loss() {
     let mut hand = Hand::proven(settings());
@@ -121,7 +122,7 @@ fn a_batch_that_is_there_before_a_younger_one_is_no_loss() {
     assert_eq!((hand.delivered(), counted(&hand)), (vec![0, 2, 3, 4, 5, 1], (0, 0, 0)));
 }
 
-/// What an earlier attempt may have appended is there by the word of a younger batch, whatever a later attempt was answered (P4).
+/// A batch that an earlier attempt may have appended is settled by a younger batch's answer, whatever a later attempt's answer (P4).
 #[test]
 fn an_answer_settles_what_an_earlier_attempt_may_have_appended() {
     let mut hand = Hand::proven(settings());
@@ -135,7 +136,7 @@ fn an_answer_settles_what_an_earlier_attempt_may_have_appended() {
     assert_eq!(hand.delivered(), [0, 1, 2]);
 }
 
-/// The same, where metadata tells of the new topic before the answer comes.
+/// The same, but metadata reports the new topic before the answer arrives.
 #[test]
 fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
     let mut hand = Hand::proven(settings());
@@ -149,7 +150,7 @@ fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
     assert_eq!(hand.delivered(), [0, 2]);
     window[2..].iter().for_each(|request| hand.answer(request, 100));
     hand.wait_ms(2_000);
-    // It was there after all: the new log has taken both.
+    // The batch was there after all: the new log has taken both.
     let again = hand.one();
     assert_eq!((values(&again), again.batches[0].topic_id), (vec!["row 1".to_owned()], 2));
     assert_eq!(identity(&again), identity(&window[0]));
@@ -164,7 +165,7 @@ fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
     assert_eq!(hand.stats().acknowledged_lost, 0, "the deleted topic was the operator's to delete");
 }
 
-/// The leader's last word on the producer is a younger batch, and says nothing of the older ones (decision 0087).
+/// The leader's last batch of the producer is a younger one, which proves nothing about the older ones (decision 0087).
 #[test]
 fn where_a_younger_batch_was_taken_first_the_log_is_read() {
     let mut hand = Hand::proven(settings());
@@ -199,7 +200,7 @@ fn what_the_asking_shows_is_counted_once_and_the_next_offset_says_how_much() {
     let anew = hand.one();
     at(&mut hand, &anew, 1000);
     assert_eq!(counted(&hand), (1, 2, 0));
-    // Others have filled it up: one message at least.
+    // Others have filled the log: at least one message is lost.
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 45);
@@ -237,7 +238,7 @@ fn what_only_an_earlier_start_has_seen_taken_is_not_told_as_lost() {
         assert_eq!(identity(&again), (7, 0, sequence));
         hand.answer(&again, 45);
     }
-    // Kafka may just have forgotten the producer of long ago.
+    // Kafka may simply have forgotten a producer of long ago.
     hand.log_says(LogSays::Lost);
     hand.wait_ms(100);
     let anew = hand.poll_synced().remove(0);
@@ -250,7 +251,7 @@ fn what_only_an_earlier_start_has_seen_taken_is_not_told_as_lost() {
 #[test]
 fn what_was_in_memory_alone_between_two_cuts_is_not_told_as_lost() {
     let mut hand = with_three_open();
-    // As if a hybrid sink had not written it down.
+    // As if a hybrid sink had not written the cut to the log.
     let (cut, lane) = hand.log.state.cuts.iter().nth(1).map(|(cut, (of, ..))| (*cut, of.lane)).expect("a cut");
     assert_eq!(hand.log.state.cuts.remove(&cut).expect("it").0.sequence, 2);
     hand.log.state.live.remove(&(lane, 2));
@@ -282,7 +283,7 @@ fn what_this_start_has_seen_taken_is_told_as_lost_also_of_cuts_that_it_found() {
     assert_eq!(counted(&hand), (1, 0, 0));
 }
 
-/// The topic before refused row 1 and was gone; the one after it took row 2 as its first. Then the process ended.
+/// The previous topic refused row 1 and was deleted; the next one took row 2 as its first. Then the process ended.
 #[test]
 fn a_start_does_not_settle_cuts_of_the_topic_before_by_younger_ones() {
     let made = |id: u128| TopicMetadata { id, ..topic("t", &[0]) };
@@ -336,7 +337,7 @@ fn a_new_leader_of_an_idle_partition_is_asked_where_its_log_ends() {
     assert!(hand.producer.next_deadline() <= hand.now);
     hand.log_says(LogSays::Ends { at: 1001 });
     assert_eq!(counted(&hand), (1, 2, 0));
-    // Its sequences have a gap there.
+    // The batch's sequences have a gap there.
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 45);
@@ -349,7 +350,7 @@ fn a_new_leader_of_an_idle_partition_is_asked_where_its_log_ends() {
 
 #[test]
 fn an_end_is_asked_for_only_where_it_can_tell_something() {
-    // At acks=all; long after; where something was acknowledged since.
+    // The exceptions: acks=all; a long time later; after an acknowledgement since.
     let mut hand = Hand::proven(settings());
     hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
     assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
@@ -380,7 +381,7 @@ fn acknowledged(hand: &mut Hand, base_offset: i64) {
     at(hand, &request, base_offset);
 }
 
-/// At broker 0 under epoch 5, rows at 2000, 2002, … 2018: another producer's stand between them.
+/// At broker 0 under epoch 5, rows at 2000, 2002, … 2018: another producer's records are between them.
 fn interleaved() -> Hand {
     let mut hand = Hand::proven(at_leader());
     led(&mut hand, 0, 5);
@@ -401,7 +402,7 @@ fn what_a_lost_leader_took_with_it_is_counted_exactly_while_rows_flow() {
     led(&mut hand, 1, 6);
     let asked = the_question(&mut hand);
     assert_eq!((asked.node.0, asked.leader_epoch, asked.last_sequences.len()), (1, 6, 0));
-    // Others have filled the log behind 2020 before us: the offsets show nothing.
+    // Others have filled the log after 2020 before this producer: the offsets show nothing.
     acknowledged(&mut hand, 2500);
     acknowledged(&mut hand, 2501);
     assert_eq!(counted(&hand), (0, 0, 0));
@@ -410,7 +411,7 @@ fn what_a_lost_leader_took_with_it_is_counted_exactly_while_rows_flow() {
     let lost = News::Lost { sink: SINK, topic: "t".into(), partition: 0, records: 7 };
     assert_eq!(told(&mut hand), [lost]);
     acknowledged(&mut hand, 2502);
-    // The next leader lacks what both had acknowledged.
+    // The next leader lacks the records that both had acknowledged.
     led(&mut hand, 2, 7);
     let asked = the_question(&mut hand);
     hand.producer.on_asked(asked.token, LogSays::Ends { at: 2004 }, hand.now);
@@ -419,7 +420,7 @@ fn what_a_lost_leader_took_with_it_is_counted_exactly_while_rows_flow() {
 
 #[test]
 fn what_other_signs_have_counted_is_not_counted_again() {
-    // An offset, then the epoch.
+    // An offset shows the loss first, then the epoch.
     let mut hand = interleaved();
     led(&mut hand, 1, 6);
     let asked = the_question(&mut hand);
@@ -427,7 +428,7 @@ fn what_other_signs_have_counted_is_not_counted_again() {
     assert_eq!(counted(&hand), (1, 5, 0), "2010 to 2018");
     hand.producer.on_asked(asked.token, LogSays::Ends { at: 2005 }, hand.now);
     assert_eq!(counted(&hand), (1, 7, 0));
-    // The sequence, then the epoch; and the other way round.
+    // The sequence shows the loss first, then the epoch; and the other way round.
     for epoch_first in [false, true] {
         let mut hand = interleaved();
         led(&mut hand, 1, 6);
@@ -466,17 +467,17 @@ fn what_a_deposed_leader_acknowledges_late_is_asked_for_again() {
 
 #[test]
 fn in_doubt_an_acknowledgement_is_not_counted() {
-    // The same broker under a newer epoch, of which metadata told later than it wrote.
+    // The same broker under a newer epoch, which metadata reported later than the broker wrote.
     let mut hand = interleaved();
     led(&mut hand, 0, 6);
     assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
-    // What the new leader has acknowledged itself is there, wherever it stands.
+    // Records that the new leader has acknowledged itself are there, at any offset.
     led(&mut hand, 1, 7);
     let asked = the_question(&mut hand);
     acknowledged(&mut hand, 2021);
     hand.producer.on_asked(asked.token, LogSays::Ends { at: 2019 }, hand.now);
     assert_eq!(counted(&hand), (0, 0, 0));
-    // Of the topic before there is nothing to count.
+    // Nothing is counted for the previous topic.
     led(&mut hand, 2, 8);
     let asked = the_question(&mut hand);
     let made = |id: u128| TopicMetadata { id, ..topic("t", &[2]) };
@@ -484,7 +485,7 @@ fn in_doubt_an_acknowledgement_is_not_counted() {
     hand.producer.on_metadata(&[made(2)], hand.now);
     hand.producer.on_asked(asked.token, LogSays::Ends { at: 0 }, hand.now);
     assert_eq!(counted(&hand), (0, 0, 0));
-    // At acks=all nobody is asked.
+    // At acks=all no leader is asked.
     let mut hand = Hand::proven(settings());
     led(&mut hand, 0, 5);
     acknowledged(&mut hand, 1001);

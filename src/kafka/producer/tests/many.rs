@@ -1,4 +1,4 @@
-//! Finding U1: a poll costs what happens in it, however many sinks there are.
+//! Finding U1: the cost of a poll depends on its work, not on the number of sinks.
 
 use super::hand::{Hand, SINK, settings, topic};
 use crate::kafka::types::SinkId;
@@ -23,7 +23,7 @@ fn finding_u1_sinks_without_news_are_not_visited() {
     assert_eq!(changed(&mut hand), [], "nothing has happened");
     hand.append("t", None);
     assert_eq!(changed(&mut hand), [SINK]);
-    // Its linger is the only one that is looked at, and is forgotten when it is over.
+    // The sink's linger is the only one checked, and is forgotten when it is over.
     let ends = hand.producer.next_deadline();
     assert!(hand.producer.sinks.next_linger().is_none_or(|at| at == ends));
     hand.wait_ms(1_000);

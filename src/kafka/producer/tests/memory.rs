@@ -1,4 +1,4 @@
-//! The bound on memory, and that buffers are used again.
+//! The bound on memory, and reuse of buffers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) fn row(value: &'static [u8]) -> Row<'static, NoHeaders> {
     Row { key: None, value: Some(value), headers: std::iter::empty(), timestamp: WallMs(1_790_000_000_000) }
 }
 
-/// Appends rows of all sizes, of many sessions and keys, to all sinks, until there is no room. Returns what was sent.
+/// Appends rows of all sizes, of many sessions and keys, to all sinks, until there is no room. Returns the requests.
 fn fill(hand: &mut Hand, rng: &mut fastrand::Rng, topics: u32, limit: usize) -> Vec<ProduceRequest> {
     let mut sent = Vec::new();
     let sinks = 3;
@@ -69,7 +69,7 @@ fn bounded(seed: u64) {
         for number in 0..topics {
             hand.producer.on_metadata(&[topic(&format!("t{number}"), &vec![0; partitions])], hand.now);
         }
-        // All of it comes out, though every row may now need a batch of its own.
+        // All rows are sent, though every row may now need a batch of its own.
         let mut turns = 0;
         while hand.producer.buffered_rows() > 0 {
             turns += 1;
@@ -98,7 +98,7 @@ fn the_bound_holds_whatever_comes_and_everything_comes_back() {
     }
 }
 
-/// Buffers of a burst are given back some time after it, and then nothing wakes an idle producer for them.
+/// Buffers of a burst are freed some time after it; after that no timer wakes an idle producer for them.
 #[test]
 fn an_idle_producer_gives_the_memory_of_a_burst_back() {
     let mut hand = Hand::proven(Settings { buffer_bytes: 32 << 20, ..settings() });

@@ -1,4 +1,4 @@
-//! What is told of topics, and told once.
+//! News of topics, each reported once.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn a_topic_is_unknown_after_some_answers_and_is_told_of_once_and_when_it_comes()
     assert_eq!(news(&mut hand), [News::Known { sink: SINK, topic: "t".into() }]);
 }
 
-/// Finding K7: a topic that did not come in time, and had its rows refused for it, does not exist because of that.
+/// Finding K7: a topic that did not appear in time, and had its rows refused for it, is not created by that.
 #[test]
 fn finding_k7_a_topic_that_never_came_is_not_told_of_as_available() {
     let mut timed = settings();
@@ -47,7 +47,7 @@ fn finding_k7_a_topic_that_never_came_is_not_told_of_as_available() {
     assert_eq!(hand.stats().refused, 1);
     let unknown = News::Unknown { sink: SINK, topic: "t".into(), code: 3 };
     assert_eq!(news(&mut hand), [unknown, News::Refused { sink: SINK, topic: "t".into(), code: 3 }]);
-    // Now it comes.
+    // Now the topic appears.
     hand.wait_ms(31_000);
     hand.append("t", None);
     hand.poll();

@@ -1,4 +1,4 @@
-//! A backlog gets smaller beside publishers that send flat out.
+//! A backlog shrinks while publishers send at full speed.
 
 use super::hand::{Hand, SINK, topic};
 use super::logged::disk;
@@ -6,7 +6,7 @@ use crate::kafka::types::ProduceRequest;
 
 const BACKLOG: u64 = 20_000;
 
-/// Publishers offer twice what Kafka takes: rows taken and drained in this many rounds of 10 ms.
+/// Publishers offer twice Kafka's rate; returns rows taken and drained in this many rounds of 10 ms.
 fn flat_out(hand: &mut Hand, rounds: u32, drains: bool) -> (u64, u64) {
     let (taken, drained) = (hand.stats().appended, hand.stats().delivered);
     let mut open: Vec<ProduceRequest> = Vec::new();
@@ -52,7 +52,7 @@ fn a_backlog_that_drains_halves_what_is_taken_until_it_is_gone() {
     flat_out(&mut hand, 20, true);
     let (taken, drained) = flat_out(&mut hand, 100, true);
     assert!(drained > 5_000, "{drained}");
-    // Half of it, or the floor of ten rows a round.
+    // The limit is half of the drain, or the floor of ten rows per round.
     assert!(taken <= drained / 2 + 100 * 10 + 200, "{taken} taken, {drained} drained");
     let before = hand.stats().paced;
     assert!(before > 0);
@@ -69,7 +69,7 @@ fn what_does_not_drain_is_not_paced() {
     let mut hand = with_backlog();
     let (taken, _) = flat_out(&mut hand, 20, false);
     assert_eq!((taken, hand.stats().paced), (20 * 200, 0));
-    // Nor does what has stopped to drain go on being so.
+    // A sink that has stopped draining is not paced any more either.
     flat_out(&mut hand, 30, true);
     let (taken, _) = flat_out(&mut hand, 150, false);
     assert!(taken > 40 * 200, "{taken}");

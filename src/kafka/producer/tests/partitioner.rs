@@ -11,7 +11,7 @@ fn by_client() -> Settings {
     settings
 }
 
-/// A row of this client; its value is the client's name.
+/// Appends a row of this client; its value is the client's name.
 fn append(hand: &mut Hand, client: &str, key: &str) {
     let row = Row {
         key: Some(key.as_bytes()),
@@ -24,7 +24,7 @@ fn append(hand: &mut Hand, client: &str, key: &str) {
     hand.producer.append_with(SINK, "t", row, None, terms, hand.now);
 }
 
-/// Every row of these requests is where its client belongs among `count`; how many there are.
+/// Checks that every row of these requests is in its client's partition of `count`; returns their number.
 fn check(requests: &[ProduceRequest], count: usize) -> usize {
     let mut rows = 0;
     for request in requests {

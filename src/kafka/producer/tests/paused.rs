@@ -1,4 +1,4 @@
-//! A paused sink: nothing new is cut, what is cut is finished, and all the rest follows in order; and how old it gets.
+//! A paused sink: nothing new is cut, cut batches are finished, and all other rows follow in order; and the age of its rows.
 
 use super::hand::{Hand, SINK, identity, settings, values};
 use crate::kafka::producer::SinkSettings;
@@ -27,7 +27,7 @@ fn a_paused_sink_finishes_what_is_cut_and_nothing_more() {
     hand.append("t", None);
     hand.wait_ms(1_000);
     assert!(hand.poll().is_empty());
-    // What was cut is sent again, as it was.
+    // The cut batch is sent again, unchanged.
     hand.answer(&under_way, 6);
     hand.producer.on_metadata(&[super::hand::topic("t", &[0])], hand.now);
     hand.wait_ms(5_000);
@@ -61,7 +61,7 @@ fn the_oldest_row_is_the_first_that_is_not_done() {
     let request = hand.one();
     hand.answer(&request, 0);
     assert_eq!(oldest(&hand), None);
-    // One of a topic that nobody knows yet.
+    // A row of a topic that is not known yet.
     hand.append("elsewhere", None);
     assert_eq!(oldest(&hand), Some(hand.wall().0));
 }

@@ -46,7 +46,7 @@ fn unanswered_without_id() -> (Hand, ProduceRequest) {
     (hand, request)
 }
 
-/// A key that belongs to this partition.
+/// A key of this partition.
 fn key_of(wanted: usize, partitions: usize) -> &'static str {
     const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
     KEYS.into_iter().find(|key| partition(key.as_bytes(), partitions) == wanted).expect("a key")
@@ -57,7 +57,7 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     let mut hand = proven(settings(), 4);
     let key = key_of(3, 4);
     let first = hand.number;
-    // Two batches cut, one that gathers, one row in a partition that stays.
+    // Two cut batches, one growing, one row in a partition that stays.
     let mut cut = Vec::new();
     for _ in 0..2 {
         hand.append("t", Some(key));
@@ -72,7 +72,7 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
     assert_eq!(hand.stats().repartitioned, 0, "a request of that partition is unanswered");
     hand.append("t", Some(key));
-    // The one that stays goes on; everything else waits for it.
+    // The partition that stays continues; everything else waits for it.
     let stays = hand.one();
     assert_eq!((stays.batches[0].partition, values(&stays).len()), (0, 1));
     hand.answer(&stays, 0);
@@ -97,7 +97,7 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     assert_eq!(answered, (0..hand.number).collect::<Vec<_>>());
 }
 
-/// UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER: whatever the old topic's last word was.
+/// UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER: whatever the old topic's last answer was.
 #[test]
 fn what_is_cut_keeps_its_identity_and_an_idle_partition_begins_an_epoch() {
     [3, 6].into_iter().for_each(what_is_cut_keeps_its_identity);
@@ -146,7 +146,7 @@ fn an_answer_from_before_the_growth_changes_nothing() {
     hand.append("t", Some(key_of(3, 4)));
     let request = hand.one();
     assert_eq!(request.batches[0].partition, 3);
-    // From a broker that does not know yet.
+    // The metadata is from a broker that does not know the new topic yet.
     hand.producer.on_metadata(&[metadata(1, 2)], hand.now);
     hand.answer(&request, 0);
     hand.append("t", Some(key_of(3, 4)));
@@ -195,7 +195,7 @@ fn a_backlog_that_is_half_placed_keeps_its_order() {
     assert_eq!(hand.producer.buffered_bytes(), 0);
 }
 
-/// Counted when its log could not be asked, and not cut again when its topic turns out to be another.
+/// The batch was counted when its log could not be asked, and is not cut again when its topic turns out to be another.
 #[test]
 fn what_was_counted_is_not_counted_again_when_the_topic_is_made_anew() {
     let (mut hand, _) = unanswered_without_id();

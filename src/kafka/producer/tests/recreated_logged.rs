@@ -1,4 +1,4 @@
-//! Topics recreated while their rows are in the log: those of partitions that are gone keep the order of their keys.
+//! Topics recreated while their rows are in the log: rows of partitions that are gone keep the order of their keys.
 
 use super::hand::{Hand, read, values};
 use super::logged::disk;
@@ -30,7 +30,7 @@ fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_l
     hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
     let first = hand.poll_synced().remove(0);
     hand.answer(&first, 0);
-    // One row of each in memory, on its way, and two in the log alone.
+    // One row of each in memory, in flight, and two in the log alone.
     let [second, third] = keys();
     let requests = [second, third].map(|key| {
         hand.append("t", Some(key));
@@ -44,7 +44,7 @@ fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_l
         }
     }
     hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
-    // The one leaves when the other has.
+    // The second partition's rows leave when the first's have left.
     requests.iter().for_each(|request| hand.answer(request, 3));
     hand.append("t", Some(second));
     hand.append("t", Some(third));
@@ -69,7 +69,7 @@ fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_l
     }
 }
 
-/// The answer waits for the row, wherever it stands by the time that the log takes it.
+/// The acknowledgement waits for the row, wherever it is when the log takes it.
 #[test]
 fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is_there() {
     let mut hand = Hand::new(disk());
@@ -84,7 +84,7 @@ fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is
     hand.append("t", Some(keys()[0]));
     hand.poll();
     hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
-    // Groups become durable; it is in none of them.
+    // Groups become durable; the row is in none of them.
     for _ in 0..3 {
         hand.poll_synced();
     }
@@ -96,8 +96,8 @@ fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is
     assert_eq!(hand.delivered(), [0, 1]);
 }
 
-/// A batch of a partition that is gone, cut by an earlier process, has waited for nobody; rows that the process has
-/// left without a partition are older, and go first all the same, or others of its keys would go before it.
+/// A batch of a partition that is gone, cut by an earlier process, has waited for no other; rows that the process
+/// left without a partition are older, and still go first: otherwise others of its keys would precede it.
 #[test]
 fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one() {
     let mut hand = Hand::new(disk());
@@ -105,7 +105,7 @@ fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one()
     hand.append("t", Some(still));
     hand.poll_synced();
     hand.producer.on_producer_id(0, 7, 0);
-    // The first has no leader: its rows are not cut.
+    // The first partition has no leader: its rows are not cut.
     let all = metadata(1, 4);
     let leaders = [None, Some(NodeId(0)), Some(NodeId(0)), Some(NodeId(0))];
     hand.producer.on_metadata(&[TopicMetadata { leaders: leaders.into(), ..all.clone() }], hand.now);
@@ -135,7 +135,7 @@ fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one()
     assert_eq!((of_key(gone), hand.stats().buffered_rows), (vec!["row 2".to_owned(), "row 3".to_owned()], 0));
 }
 
-/// Rows that memory alone has may come after rows of a partition that is gone: later rows go to the log after those,
+/// Rows in memory alone may follow rows of a partition that is gone: later rows are written to the log after those,
 /// and not before them.
 #[test]
 fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_rows() {
@@ -171,8 +171,8 @@ fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_r
     assert_eq!(sent, ["row 1", "row 2", "row 3"]);
 }
 
-/// The next process finds the partition again, and one row in its lane. The rows that came after it, by the number of
-/// partitions in between, are in no other partition's lane, or both would be sent at once.
+/// The next process finds the partition again, and one row in its lane. The rows after it, placed by the number of
+/// partitions in between, are in no other partition's lane: otherwise both would be sent at once.
 #[test]
 fn what_comes_while_a_row_of_a_partition_that_is_gone_waits_stays_behind_it_after_a_restart() {
     let mut hand = Hand::new(disk());
@@ -227,7 +227,7 @@ fn after_a_restart_an_offset_that_is_too_low_shows_that_the_topic_was_recreated(
     let below = |request: &crate::kafka::types::ProduceRequest, error, base_offset| {
         [ProduceResult { topic: "t".into(), partition: request.batches[0].partition, error, base_offset }]
     };
-    // The new log has the second one and nothing else.
+    // The new log has the second batch and nothing else.
     hand.producer.on_produced(again[0].id, &below(&again[0], 45, -1), 0, hand.now);
     for _ in 0..50 {
         hand.wait_ms(1_000);
@@ -246,7 +246,7 @@ fn after_a_restart_an_offset_that_is_too_low_shows_that_the_topic_was_recreated(
     assert_eq!(hand.stats().buffered_rows, 2);
 }
 
-/// Some may be in memory though they wait for older ones of another such partition, which are in the log alone.
+/// Some rows may be in memory though they wait for older ones of another such partition, which are in the log alone.
 #[test]
 fn rows_of_partitions_that_are_gone_leave_memory_to_those_that_go_before_them() {
     let mut settings = disk();
@@ -262,7 +262,7 @@ fn rows_of_partitions_that_are_gone_leave_memory_to_those_that_go_before_them() 
         hand.append_value("t", Some(third), &[3; 1_000]);
         hand.poll_synced();
     }
-    // What the log does not take stays in memory.
+    // Rows that the log does not take stay in memory.
     hand.log.takes = Some(0);
     (0..20).for_each(|_| hand.append_value("t", Some(second), &[2; 1_000]));
     hand.poll();

@@ -1,4 +1,4 @@
-//! Rules P5 to P7: what cannot be told, refusals, new epochs.
+//! Rules P5 to P7: logs that give no answer, refusals, new epochs.
 
 use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
 use crate::kafka::producer::{News, Refusal, Want};
@@ -119,8 +119,7 @@ fn a_batch_that_is_whole_here_is_sent_again_twenty_times_and_then_rejected() {
     assert_eq!(hand.stats().delivered, 2, "others go on");
 }
 
-/// Finding K2: Kafka before 2.4 answers 2 to a batch with a record that it does not take, for as long as it is asked. The others
-/// arrive.
+/// Finding K2: Kafka before 2.4 always answers 2 to a batch with a record that it does not take. The others arrive.
 #[test]
 fn finding_k2_one_record_that_is_never_taken_costs_no_other() {
     let mut hand = Hand::proven(settings());
@@ -149,7 +148,7 @@ fn finding_k2_one_record_that_is_never_taken_costs_no_other() {
     assert!(hand.now.since(begun).as_secs() < 60);
 }
 
-/// Finding K3: a broker ends the connection on a request that is too large for it, again and again.
+/// Finding K3: a broker repeatedly ends the connection on a request that is too large for it.
 #[test]
 fn finding_k3_a_request_on_which_connections_end_is_halved() {
     let mut large = settings();
@@ -170,7 +169,7 @@ fn finding_k3_a_request_on_which_connections_end_is_halved() {
                 hand.answer(&request, 0);
             }
         }
-        // None of it is there, the log says.
+        // The log answers that none of it is there.
         for question in hand.take_questions() {
             hand.producer.on_asked(question.token, LogSays::Next { known: true }, hand.now);
         }
@@ -180,7 +179,7 @@ fn finding_k3_a_request_on_which_connections_end_is_halved() {
     assert_eq!(hand.delivered(), (0..46).collect::<Vec<_>>());
     assert!((6..=9).contains(&ends), "three for 40 kB, three for 20 kB: {ends}");
     assert_eq!(hand.stats().outcome_unknown, 0);
-    // What comes later gathers no more than that.
+    // Later batches gather no more than that.
     let ends_before = ends;
     (0..40).for_each(|_| hand.append_value("t", None, &[b'x'; 1_000]));
     for _ in 0..20 {
@@ -193,7 +192,7 @@ fn finding_k3_a_request_on_which_connections_end_is_halved() {
     assert_eq!((hand.stats().buffered_rows, ends), (0, ends_before));
 }
 
-/// Finding K3: one record cannot be made smaller, and nothing is given up for a guess.
+/// Finding K3: one record cannot be made smaller, and is not given up for a guess.
 #[test]
 fn finding_k3_one_record_is_sent_again_and_again() {
     let mut large = settings();
@@ -338,7 +337,7 @@ fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
         hand.answer(&request, 29);
     }
     assert!(hand.producer.agenda.timers.len() <= before + 1, "{} timers", hand.producer.agenda.timers.len());
-    // The first one's time is over, the last one's not.
+    // The first row has expired, the last one has not.
     hand.wait_ms(29_000);
     hand.poll();
     assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicForbidden));
@@ -347,7 +346,7 @@ fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
     assert!(hand.producer.check(SINK, "t", 10).is_ok());
 }
 
-/// A log that was recreated, unseen, takes any batch first: that the oldest is not there says nothing of the younger.
+/// A log that was recreated unnoticed takes any batch first: the absence of the oldest proves nothing about the younger ones.
 #[test]
 fn what_follows_a_refused_batch_is_not_cut_anew_while_it_may_be_there() {
     for there in [false, true] {

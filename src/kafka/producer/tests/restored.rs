@@ -1,4 +1,4 @@
-//! After a crash: what the log had is sent as it was or anew, and nothing of it is lost or twice.
+//! After a crash: rows of the log are sent unchanged or cut again, and none is lost or twice.
 
 use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
@@ -56,7 +56,7 @@ fn a_cut_older_than_an_hour_is_asked_for_first() {
     assert!(hand.log.state.live.is_empty(), "it was there");
 }
 
-/// The start before may have kept the sink otherwise: what memory alone had may be what the leader knows last.
+/// The earlier process may have had another `keep` for the sink: the leader's last batch may have been in memory alone.
 #[test]
 fn whether_a_cut_is_there_is_read_from_the_log() {
     let mut hand = known(disk());
@@ -157,7 +157,7 @@ fn rows_in_lanes_of_partitions_that_went_before_the_crash_are_placed_anew() {
     (0..12).for_each(|number| hand.append("t", Some(&format!("key {number}"))));
     hand.poll_synced();
     assert_eq!(hand.log.state.lanes.iter().filter(|(.., partition)| *partition > 0).count(), 2);
-    // Made anew with one partition: a first batch is cut for it, and goes alone.
+    // The topic is recreated with one partition: a first batch is cut for it, and sent alone.
     hand.producer.on_metadata(&[metadata(6, 1)], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
     hand.poll_synced();
@@ -210,7 +210,7 @@ fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
     let mut hand = hand.killed(disk(), 8);
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    // Kafka remembers by the times of records.
+    // Kafka remembers by the timestamps of records.
     assert!(hand.poll().is_empty());
     let asked = hand.take_questions();
     assert_eq!((asked.len(), asked[0].producer_id, asked[0].epoch), (1, 7, 1));
@@ -219,7 +219,7 @@ fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
     assert_eq!(again.batches[0].bytes, timeless.batches[0].bytes);
 }
 
-/// A message of QoS 2 of an earlier process; its client waits for the answer.
+/// A message of QoS 2 of an earlier process; its client waits for the acknowledgement.
 #[test]
 fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
     use crate::kafka::producer::row_log::{Ended, RowLog, RowRun};
@@ -252,8 +252,8 @@ fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
     }
 }
 
-/// Little may be in memory, and three cuts of each of three partitions were sent before the crash. Returns a start that knows
-/// their leaders: the first partition that is loaded has room, the second one goes beyond it.
+/// Memory is small, and three cuts of each of three partitions were sent before the crash. Returns a process that knows
+/// their leaders: the first loaded partition has room, the second one exceeds it.
 fn three_of_each(leaders: [i32; 3]) -> Hand {
     let mut settings = disk();
     settings.sinks[0].spill_after = 1;
@@ -281,8 +281,7 @@ fn three_of_each(leaders: [i32; 3]) -> Hand {
     hand
 }
 
-/// Polls, and answers the partition that is `well`: whether it has been sent anything. The others get NOT_ENOUGH_REPLICAS, for
-/// ever.
+/// Polls, and answers partition `well`. Returns whether it has been sent anything. The others always get NOT_ENOUGH_REPLICAS.
 fn goes_on(hand: &mut Hand, well: i32) -> bool {
     let mut any = false;
     for request in hand.poll_synced() {

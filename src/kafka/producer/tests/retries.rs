@@ -4,7 +4,7 @@ use super::hand::{Hand, SINK, identity, settings, values};
 use crate::kafka::producer::{Settings, SinkSettings};
 use crate::kafka::types::{LogSays, Outcome, Run, WhyNot};
 
-/// NOT_ENOUGH_REPLICAS: nothing was appended. REQUEST_TIMED_OUT: at the leader it was.
+/// NOT_ENOUGH_REPLICAS: nothing was appended. REQUEST_TIMED_OUT: the leader has appended.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const TIMED_OUT: i16 = 7;
 
@@ -36,7 +36,7 @@ fn finding_t19_a_batch_is_refused_when_its_retries_are_used_up() {
     assert_eq!((hand.stats().refused, hand.stats().delivered, hand.stats().buffered_rows), (1, 2, 0));
 }
 
-/// No broker could be reached: that is no attempt.
+/// No broker could be reached: this does not count as an attempt.
 #[test]
 fn finding_t19_what_was_not_sent_is_no_attempt() {
     let mut hand = Hand::proven(with(0));
@@ -51,7 +51,7 @@ fn finding_t19_what_was_not_sent_is_no_attempt() {
     assert_eq!((hand.stats().refused, hand.stats().delivered), (0, 2));
 }
 
-/// P6 holds for what is given up, too: it may be there, so its log is asked.
+/// P6 holds for a batch that is given up, too: it may be there, so its log is asked.
 #[test]
 fn finding_t19_the_log_says_whether_it_is_there() {
     for (says, refused) in [(LogSays::There { last_sequence: 1 }, 0), (LogSays::Next { known: true }, 1)] {
@@ -66,7 +66,7 @@ fn finding_t19_the_log_says_whether_it_is_there() {
     }
 }
 
-/// To give it up again and again would store it once more each time.
+/// Giving the batch up again and again would store it once more each time.
 #[test]
 fn finding_t19_where_the_log_does_not_tell_it_is_sent_on() {
     let mut hand = Hand::proven(with(0));
@@ -84,7 +84,7 @@ fn finding_t19_where_the_log_does_not_tell_it_is_sent_on() {
     assert!(hand.take_questions().is_empty());
 }
 
-/// The second one has had as many attempts, and goes when it is the oldest.
+/// The second batch has had as many attempts, and is given up when it is the oldest.
 #[test]
 fn finding_t19_the_oldest_batch_ends_first() {
     let mut hand = Hand::proven(with(1));
@@ -108,7 +108,7 @@ fn finding_t19_the_oldest_batch_ends_first() {
     assert_eq!((hand.stats().refused, hand.stats().delivered), (2, 2), "it was taken after all");
 }
 
-/// Finding E102: what is cut stays, the oldest of the rest makes room, and the youngest comes.
+/// Finding E102: cut rows stay, the oldest of the rest makes room, and the youngest is taken.
 #[test]
 fn finding_e102_a_sink_that_sheds_grows_no_more_while_memory_is_short() {
     let sink = SinkSettings { sheds: true, ..settings().sinks.remove(0) };

@@ -193,7 +193,7 @@ fn a_retriable_error_sends_all_undone_again_in_order_with_the_same_identity() {
     assert!(hand.poll().is_empty(), "backoff");
     hand.now = hand.producer.next_deadline();
     let again = hand.poll();
-    // Four, and the one that had not been cut goes after them.
+    // Four batches, and the one that had not been cut is after them.
     assert_eq!(identities(&again[..4]), identities(&window[1..]));
     assert_eq!(again.len(), 5);
     assert_eq!(identity(&again[4]), (7, 0, 6));
@@ -238,7 +238,7 @@ fn late_answers_of_what_a_younger_one_has_settled_are_nothing() {
 
 #[test]
 fn where_45_is_all_that_was_said_the_unsent_rest_is_sent_before_judging() {
-    // A broker with room for two requests: the round is cut in half by that alone.
+    // A broker with room for two requests: that alone cuts the round in half.
     let mut narrow = settings();
     narrow.requests_per_node_max = 2;
     let mut hand = Hand::proven(narrow);

@@ -1,4 +1,4 @@
-//! What an orderly stop writes down of sinks that go to memory first, and what the next process makes of it.
+//! Rows that an orderly stop saves of sinks that go to memory first, and how the next process handles them.
 
 use super::hand::{Hand, identities, topic, values};
 use super::logged::{disk, known};
@@ -6,7 +6,7 @@ use crate::kafka::producer::row_log::RestoredCut;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
 use crate::kafka::types::{LogSays, ProduceRequest, SinkId};
 
-/// Of the rows in memory only the first are in no need of the log.
+/// Settings under which only the first rows in memory need no log.
 fn saved() -> Settings {
     let mut settings = disk();
     settings.sinks[0].keep = Keep::HybridSaved;
@@ -15,7 +15,7 @@ fn saved() -> Settings {
     settings
 }
 
-/// Stops it and starts it again.
+/// Stops the process and starts the next one.
 fn again(mut hand: Hand, settings: Settings) -> Hand {
     assert!(hand.producer.save(&mut hand.log));
     hand.log.sync();
@@ -86,7 +86,7 @@ fn lingering() -> Settings {
     settings
 }
 
-/// Two more rows come, and all of that waits no longer.
+/// Appends two more rows, and ends the linger of all.
 fn two_more_rows(hand: &mut Hand) -> ProduceRequest {
     hand.append("t", None);
     hand.append("t", None);
@@ -94,7 +94,7 @@ fn two_more_rows(hand: &mut Hand) -> ProduceRequest {
     hand.one()
 }
 
-/// Five rows, more than memory is to keep.
+/// Appends five rows, more than memory may keep.
 fn append_large_rows(hand: &mut Hand) {
     let large = "x".repeat(3000);
     (0..5).for_each(|_| hand.append_value("t", None, format!("row {} {large}", hand.number).as_bytes()));
@@ -118,7 +118,7 @@ fn assert_in_order(mut hand: Hand, polls: u32, rows: std::ops::Range<u32>) {
 #[test]
 fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     let (mut hand, request, settings) = three_rows_under_way();
-    // Two halves of it, closed; and after them enough to fill memory.
+    // The batch becomes two closed halves; enough rows after them fill memory.
     hand.answer_and_drop(request, 10);
     hand.producer.on_reachable(false);
     append_large_rows(&mut hand);
@@ -127,7 +127,7 @@ fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     assert_in_order(again(hand, settings), 9, 0..8);
 }
 
-/// D13. While they were in flight they needed no number in the log, and younger rows got theirs. After the last epoch they
+/// D13. While the rows were in flight they needed no number in the log, and younger rows got theirs. After the last epoch they
 /// have no identity either.
 #[test]
 fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
@@ -147,13 +147,13 @@ fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
         hand.answer_and_drop(request, 10);
         hand.poll_synced();
         assert_eq!(hand.log.state.live.len(), written, "those before them are in memory alone");
-        // And once more, as it begins.
+        // Once more, at the beginning of the process.
         let hand = again(again(hand, settings.clone()), settings);
         assert_in_order(hand, 30, 0..8);
     }
 }
 
-/// More of them than a partition may have in flight.
+/// More batches than a partition may have in flight.
 #[test]
 fn any_number_of_batches_that_are_taken_back_goes_before_younger_rows() {
     let mut settings = lingering();
@@ -175,7 +175,7 @@ fn any_number_of_batches_that_are_taken_back_goes_before_younger_rows() {
     assert_in_order(again(hand, settings), 100, 1..26);
 }
 
-/// The cut before theirs is void, and so is theirs before it has been read back. Another stop comes before they are sent, or
+/// The cut before theirs is void, and so is theirs before it has been read back. Another stop happens before they are sent, or
 /// none does.
 #[test]
 fn what_a_stop_has_saved_behind_younger_rows_stays_before_these_when_its_cut_is_void() {
@@ -197,7 +197,7 @@ fn what_a_stop_has_saved_behind_younger_rows_stays_before_these_when_its_cut_is_
         assert_eq!(values(&first), ["row 1", "row 2"]);
         hand.answer_and_drop(first, 10);
         hand.poll_synced();
-        // It may have been there before: its log says no.
+        // The batch may have been there before: its log denies it.
         for question in hand.take_questions() {
             hand.producer.on_asked(question.token, LogSays::Next { known: true }, hand.now);
         }

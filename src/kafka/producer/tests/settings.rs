@@ -1,4 +1,4 @@
-//! Each setting of a sink is used: the same story with another value goes another way.
+//! Each setting of a sink has an effect: the same story differs with another value.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
 use crate::record::BatchView;
 use crate::record::compression::Codec;
 
-/// What Kafka and the publisher see, and when: rows of text, three at a time, to three partitions; the later
+/// The story as seen by Kafka and the publisher, with times: rows of text, three at a time, to three partitions; the later
 /// batches are not answered.
 fn story(sink: &SinkSettings) -> String {
     let mut of = settings();

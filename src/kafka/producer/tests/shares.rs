@@ -1,4 +1,4 @@
-//! A topic or sink with rows that do not leave keeps its part of the memory, and no more.
+//! A topic or sink with rows that cannot leave keeps its share of the memory, and no more.
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use crate::kafka::producer::{Full, Refusal, Row, Settings};
@@ -7,7 +7,7 @@ use crate::record::murmur2;
 
 const ROW: usize = 1_000;
 
-/// What topics and sinks hold is what their batches take.
+/// Checks that the memory of topics and sinks is that of their batches.
 pub(super) fn check_account(hand: &Hand) {
     let mut of_sinks = vec![0; hand.producer.sinks.len()];
     for topic in hand.producer.topics.iter() {
@@ -26,7 +26,7 @@ fn of_two_sinks() -> Settings {
     settings
 }
 
-/// Appends rows of a topic until something is full, and says what.
+/// Appends rows of a topic until a limit is reached, and returns it.
 fn fill(hand: &mut Hand, sink: SinkId, name: &str) -> Full {
     for number in 0..10_000 {
         let known = hand.producer.check(sink, name, ROW + 100).expect("no refusal");
@@ -137,7 +137,7 @@ fn a_fixed_topic_has_the_part_of_its_sink() {
     assert!((42..=55).contains(&used(&hand)), "{}", used(&hand));
 }
 
-/// Appends rows with a key until its partition is full, or `most` of them. How many.
+/// Appends rows with a key until its partition is full, or `most` of them. Returns how many.
 fn fill_key(hand: &mut Hand, name: &str, key: &str, most: u32) -> (u32, Option<Full>) {
     for number in 0..most {
         let known = hand.producer.check(SINK, name, ROW + 100).expect("no refusal");
@@ -156,7 +156,7 @@ fn fill_key(hand: &mut Hand, name: &str, key: &str, most: u32) -> (u32, Option<F
     (most, None)
 }
 
-/// One partition's leader is frozen: it holds its part, and the others of the topic flow.
+/// One partition's leader is frozen: the partition holds its share, and the topic's others proceed.
 fn one_frozen(settings: Settings, most_used: usize) {
     let mut hand = Hand::proven(settings);
     hand.producer.on_metadata(&[topic("t", &[1, 0, 0, 0])], hand.now);
@@ -204,7 +204,7 @@ fn a_frozen_partition_holds_its_part_and_the_others_flow() {
     one_frozen(of_two_sinks(), 20);
 }
 
-/// More memory is there at once; what was given stays.
+/// More memory applies at once; memory that was given stays.
 #[test]
 fn memory_grows_and_is_not_taken_back() {
     let mut hand = Hand::proven(settings());

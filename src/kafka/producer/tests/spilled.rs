@@ -1,4 +1,4 @@
-//! Rows that memory has no room for stand in the log alone and come back in their order.
+//! Rows that memory has no room for are in the log alone and are read back in order.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn tight() -> Settings {
 
 #[test]
 fn ten_times_the_memory_is_taken_while_kafka_is_away_and_sent_in_order() {
-    // The memory may change meanwhile.
+    // The memory limit may change meanwhile.
     for (partitions, keys, then) in [(1, 1, 64), (3, 8, 64), (3, 8, 8), (3, 8, 128)] {
         let mut hand = Hand::new(tight());
         hand.append("t", Some("key 0"));
@@ -101,7 +101,7 @@ fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
     assert_eq!((sent, hand.stats().buffered_rows, hand.stats().rotten), (490, 0, 0));
 }
 
-/// Until it is durable that they have ended the log reads them, and those before them may have come to stand behind.
+/// Until the end of rows is durable the log still returns them, and rows before them may have moved after them.
 #[test]
 fn what_is_dropped_is_not_sent_while_the_log_still_reads_it() {
     use crate::kafka::producer::row_log::RowRun;
@@ -171,7 +171,7 @@ fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
 }
 
-/// Rows of two sessions in turn, which wait for Kafka, until their sink takes no more or `most` have come.
+/// Takes rows of two sessions in turn, which wait for Kafka, until their sink takes no more or `most` are taken.
 fn taken_in_turns(hand: &mut Hand, most: u32) -> Result<u32, Full> {
     for number in 0..most {
         let known = hand.producer.check(SINK, "t", 1_100).expect("it may go there");
@@ -206,11 +206,11 @@ fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
     taken_in_turns(&mut hand, 2_000).expect("half of what may be in memory");
     let (spilled, used) = (hand.producer.spilled_rows(SINK), hand.producer.buffered_bytes());
     assert!(spilled > 1_500 && used > 24 * usize::try_from(spilled).expect("some"), "{spilled} rows, {used} bytes");
-    // All of it is given back with the rows.
+    // All of the memory is given back with the rows.
     drain(&mut hand);
     hand.poll();
     assert_eq!((hand.delivered().len(), hand.producer.buffered_bytes()), (2_000, 0));
-    // Nor does a row that goes to make room leave its answer behind.
+    // A row that is dropped to make room leaves no ticket either.
     let mut hand = Hand::new(settings);
     taken_in_turns(&mut hand, 1_000).expect("room");
     let (disk, before) = (hand.on_disk(0).expect("rows on the disk"), hand.producer.buffered_bytes());
@@ -258,14 +258,14 @@ fn rows_on_the_disk_alone_hear_that_kafka_refuses_their_topic() {
     }
 }
 
-/// D9. Rows that had no partition when they were stored stay in memory when they get one: those of partitions without a
+/// D9. Rows without a partition when they were stored stay in memory once they get one: rows of partitions without a
 /// leader must leave room for the others.
 #[test]
 fn partitions_without_a_leader_hold_no_other_topic_up() {
     let mut hand = Hand::new(tight());
     for number in 0..300u32 {
         let value = format!("{number} {}", "x".repeat(1000));
-        // Of three partitions by their keys, and of another topic.
+        // Rows of three partitions by their keys, and of another topic.
         hand.append_value(&format!("dark-{}", number % 6), Some(&format!("key {}", number % 8)), value.as_bytes());
         hand.append_value("light", Some("key"), value.as_bytes());
         hand.poll_synced();
@@ -290,8 +290,8 @@ fn partitions_without_a_leader_hold_no_other_topic_up() {
     assert_eq!((sent(&mut hand), hand.stats().buffered_rows), (300, 0));
 }
 
-/// N13. A batch grew no more once a later row went to the log; when that row left memory, the batch seemed to grow
-/// again, which held it back, and with it all later ones.
+/// N13. A batch did not grow any more once a later row went to the log; when that row left memory, the batch seemed to grow
+/// again, which delayed it and all later ones.
 #[test]
 fn a_batch_is_full_for_good_though_what_came_behind_it_leaves_memory() {
     let mut settings = tight();
@@ -320,8 +320,7 @@ fn a_batch_is_full_for_good_though_what_came_behind_it_leaves_memory() {
     assert_eq!((sent, hand.stats().buffered_rows), (vec![1, 2, 3], 0));
 }
 
-/// Rows without a partition are read back to be copied into one: what is read leaves room for that, however much memory
-/// there is.
+/// Rows without a partition are read back to be copied into one: they leave room for that, whatever the size of memory.
 #[test]
 fn rows_of_several_topics_that_are_read_back_leave_room_to_place_them() {
     for buffer_bytes in (0..100 * 1024).step_by(512) {

@@ -1,4 +1,4 @@
-//! Gathering by broker (P8), placement, growth, topics that are not there, answers at the door.
+//! Gathering by broker (P8), placement, growth, missing topics, refusals of new rows.
 
 use std::time::Duration;
 
@@ -192,7 +192,7 @@ fn rows_of_a_topic_that_never_comes_are_refused_and_then_those_at_the_door() {
     hand.poll();
     assert_eq!(hand.done, [(Run { session: 1, first: 0, count: 2 }, Outcome::Refused(3))]);
     assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicUnknown));
-    // Now and then one finds out whether it is there by now.
+    // Periodically one row checks whether the topic exists by now.
     hand.wait_ms(31_000);
     hand.poll();
     assert!(hand.producer.check(SINK, "t", 10).is_ok());
@@ -369,7 +369,7 @@ fn idle_topics_make_room_and_come_back_under_a_higher_epoch() {
     assert_eq!(hand.delivered(), [0, 8]);
 }
 
-/// What a broker says of partitions has a bound for the cluster; topics that are known go on.
+/// A broker's reported partitions have a bound for the cluster; known topics continue.
 #[test]
 fn finding_w3_partitions_of_a_cluster_are_bounded() {
     use crate::kafka::producer::Refusal;

@@ -1,5 +1,4 @@
-//! What goes wrong with rows that the log has, and concerns nobody else: cuts that are void, rows that cannot be read,
-//! rows of memory among rows of the log.
+//! Failures with rows in the log that must not affect others: void cuts, unreadable rows, rows in memory among rows of the log.
 
 use super::hand::{Hand, topic, values};
 use super::logged::{disk, known};
@@ -7,7 +6,7 @@ use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{NodeId, Outcome, TopicMetadata};
 use crate::record::murmur2;
 
-/// A topic of which some partitions have a leader.
+/// Metadata of a topic in which some partitions have a leader.
 fn led(name: &str, led: &[bool]) -> TopicMetadata {
     let leaders = led.iter().map(|led| led.then_some(NodeId(0))).collect();
     TopicMetadata { leaders, ..topic(name, &[]) }
@@ -21,7 +20,7 @@ fn key(partition: usize) -> &'static str {
         .expect("one")
 }
 
-/// Answers all there is until nothing comes; the rows that were sent.
+/// Answers all requests until there are none; returns the rows sent.
 fn drain(hand: &mut Hand) -> Vec<String> {
     let mut sent = Vec::new();
     for _ in 0..20 {
@@ -132,7 +131,7 @@ fn a_cut_that_is_half_read_when_its_leader_goes_holds_no_other_partition() {
         let mut hand = hand_again(&hand);
         hand.poll();
         hand.producer.on_metadata(&[topic("t", &[0, 0])], hand.now);
-        // Reads that end amid the first cut.
+        // Reads end amid the first cut.
         hand.log.reads = Some(later);
         hand.poll();
         hand.producer.on_metadata(&[led("t", &[false, true])], hand.now);
@@ -145,7 +144,7 @@ fn a_cut_that_is_half_read_when_its_leader_goes_holds_no_other_partition() {
     }
 }
 
-/// A start from what the log has, again and again.
+/// A process started from the log's state, repeatable.
 fn hand_again(hand: &Hand) -> Hand {
     let (log, lanes, cuts) = hand.log.clone().crash();
     let mut again = Hand { log, now: hand.now, number: hand.number, ..Hand::new(disk()) };

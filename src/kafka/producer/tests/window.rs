@@ -1,4 +1,4 @@
-//! `max_inflight`: how many batches of a partition may be unanswered.
+//! `max_inflight`: the maximum number of unanswered batches of a partition.
 
 use super::hand::{Hand, settings};
 

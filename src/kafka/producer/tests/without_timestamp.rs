@@ -1,4 +1,4 @@
-//! INVALID_TIMESTAMP: cut again without times, the time of receipt in a header.
+//! INVALID_TIMESTAMP: cut again without timestamps, the time of receipt in a header.
 
 use super::hand::{Hand, identity, settings, values};
 use crate::kafka::types::{LogSays, ProduceRequest};
@@ -38,7 +38,7 @@ fn the_batch_goes_again_without_times_and_keeps_them_in_a_header() {
     hand.answer(&again, 0);
     let stats = hand.stats();
     assert_eq!((stats.without_timestamp, stats.refused, stats.delivered), (3, 0, 4));
-    // The next ones are not asked about: they lose their times at once, for a while.
+    // The next batches are not tried first: they lose their timestamps at once, for a while.
     let next = hand.one();
     assert_eq!(times(&next)[0].0, -1);
     hand.answer(&next, 0);
@@ -80,7 +80,7 @@ fn compressed_batches_too_and_what_is_refused_without_a_time_is_refused() {
     let (view, _) = BatchView::parse(&again.batches[0].bytes).expect("a batch");
     assert_eq!((view.codec(), view.header().max_timestamp, view.header().records_count), (Ok(Codec::Lz4), -1, 40));
     assert_eq!(values(&again), values(&request));
-    // A server that knows no mercy: halved down to single records, which are refused.
+    // A server that refuses always: the batch is halved down to single records, which are refused.
     hand.answer(&again, 32);
     for _ in 0..200 {
         hand.wait_ms(1_100);

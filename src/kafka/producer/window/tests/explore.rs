@@ -1,4 +1,4 @@
-//! All that can happen to a window in eight actions, against the log of `log.rs`; and that this finds each rule that is broken.
+//! Explores all sequences of eight actions on a window, against the log of `log.rs`; and checks that this detects each broken rule.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::world::{Action, Mode, Scenario, World};
 use crate::rules::{AfterRound, KEPT, Round, Rules, SentBefore};
 
-/// Actions of a path where least can happen at a time; one less else.
+/// Actions of a path in the scenario with the fewest possible actions; one less otherwise.
 const DEPTH: usize = 8;
 
-/// This many actions before the end of a path it is also checked what follows if all goes well from there.
+/// Actions before the end of a path from which on a healed continuation is checked as well.
 const HEALED_BEFORE: usize = 2;
 
 const SCENARIOS: &[Scenario] = &[
@@ -24,7 +24,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { max_inflight: 5, old: false, logged: false, restored: (0, 0), truncates: false, recreates: false },
 ];
 
-/// What was seen on all paths.
+/// The modes and outcomes seen on all paths.
 #[derive(Default)]
 struct Seen {
     paths: u64,
@@ -32,7 +32,7 @@ struct Seen {
     actions: BTreeSet<String>,
 }
 
-/// Every path of up to `depth` actions; the first one on which something does not hold.
+/// Explores every path of up to `depth` actions; returns the first one that violates an invariant.
 fn explore(world: &World, depth: usize, seen: &mut Seen, path: &mut Vec<Action>) -> Result<(), String> {
     seen.modes.insert(world.mode());
     if depth == HEALED_BEFORE {
@@ -86,7 +86,7 @@ macro_rules! wrong {
     };
 }
 
-// As in `sim/wrong.rs`: those that the window keeps.
+// As in `sim/wrong.rs`: the rules that the window keeps.
 wrong! {
     WindowOfTen { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight } }
     FirstInCompany { fn is_proven(&self, _: u64, _: u64) -> bool { true } }

@@ -1,23 +1,23 @@
 //! A partition's log as Kafka keeps it for an idempotent producer (KIP-98; `ProducerStateManager`, `ProducerAppendInfo`),
-//! written from that alone.
+//! written from that description alone.
 
 use crate::kafka::types::{LogSays, WhyNot};
 
-/// Batches that it remembers of a producer.
+/// Number of batches that the log remembers of a producer.
 const REMEMBERED: usize = 5;
 
-/// A batch as it is sent.
+/// A batch as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) id: i64,
     pub(super) epoch: i16,
     pub(super) first: i32,
     pub(super) last: i32,
-    /// What it carries.
+    /// The batch's row.
     pub(super) row: u32,
 }
 
-/// What a broker answers.
+/// A broker's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Offset(i64),
@@ -28,7 +28,7 @@ pub(super) enum Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionLog {
     batches: Vec<Sent>,
-    /// The batches before this place have been forgotten: no producer of theirs is remembered.
+    /// Index up to which batches are forgotten: no producer of theirs is remembered.
     forgotten: usize,
 }
 
@@ -37,7 +37,7 @@ impl PartitionLog {
         self.batches.iter().filter(|batch| batch.row == row).count()
     }
 
-    /// Rows as a reader meets them for the first time.
+    /// Whether rows are in order by their first occurrence.
     pub(super) fn is_in_order(&self) -> bool {
         let mut most = None;
         self.batches.iter().enumerate().all(|(at, batch)| {
@@ -70,12 +70,12 @@ impl PartitionLog {
         Said::Offset(offset(self.batches.len() - 1))
     }
 
-    /// Kafka forgets its producers, as it does by the age of their records.
+    /// Forgets all producers, as Kafka does by the age of their records.
     pub(super) fn forget(&mut self) {
         self.forgotten = self.batches.len();
     }
 
-    /// All from this place on is lost, with what was known by it.
+    /// Truncates the log to this length, with the state of the producers.
     pub(super) fn truncate(&mut self, to: usize) {
         self.batches.truncate(to);
         self.forgotten = self.forgotten.min(to);
@@ -85,8 +85,8 @@ impl PartitionLog {
         self.batches.len()
     }
 
-    /// What it says of batches of this identity. `from`: the offset that it was known to go on at. What comes before that is in
-    /// another log, which says nothing of the older ones (`WhyNot::OtherLog`).
+    /// The log's answer about batches of this identity. `from`: its known end. A batch before that is in another log, which proves
+    /// nothing about the older ones (`WhyNot::OtherLog`).
     pub(super) fn says(&self, (id, epoch): (i64, i16), first: i32, lasts: &[i32], from: Option<i64>) -> LogSays {
         let mine = |batch: &&Sent| (batch.id, batch.epoch) == (id, epoch) && lasts.contains(&batch.last);
         if let Some(place) = self.batches.iter().rposition(|batch| mine(&batch)) {
@@ -105,7 +105,7 @@ impl PartitionLog {
     }
 }
 
-/// Two records a batch.
+/// The offset of a batch; each has two records.
 fn offset(place: usize) -> i64 {
     2 * i64::try_from(place).expect("a few batches")
 }

@@ -1,5 +1,4 @@
-//! A window, the rows that wait for it and the log before it. Each action is one thing that can happen; the
-//! invariants are checked after each.
+//! A window, its waiting rows and the log. Each action is one possible event; the invariants are checked after each.
 
 use std::collections::VecDeque;
 
@@ -13,55 +12,55 @@ use crate::record::Stamp;
 use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// What runs begin with.
+/// The initial state of runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scenario {
     pub(super) max_inflight: usize,
-    /// Timestamps that Kafka may forget a producer by, and it does at some time.
+    /// Whether the timestamps are ones that Kafka may forget a producer by; then it does at some time.
     pub(super) old: bool,
-    /// Batches are cut through the spool.
+    /// Whether batches are cut through the spool.
     pub(super) logged: bool,
-    /// Batches that an earlier process has cut and sent, and how many of them the log took. The last is not loaded.
+    /// Number of batches that an earlier process has cut and sent, and how many of them the log took. The last is not loaded.
     pub(super) restored: (u32, u32),
-    /// The log loses something.
+    /// Whether the log is truncated.
     pub(super) truncates: bool,
-    /// The topic is recreated, and written to by name: a request that was lost may reach the new one.
+    /// Whether the topic is recreated, and written to by name: a lost request may reach the new one.
     pub(super) recreates: bool,
 }
 
-/// One thing that can happen.
+/// One possible event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// The oldest request reaches the log, and its answer comes back.
     Process,
-    /// Its answer does not.
+    /// The oldest request reaches the log, and its answer is lost.
     LoseAnswer,
-    /// It is not carried out, which the broker says (19).
+    /// The oldest request is not carried out, which the broker reports (19).
     NotNow,
-    /// It is not carried out, and no answer comes.
+    /// The oldest request is not carried out, and no answer arrives.
     LoseRequest,
-    /// It is refused (10).
+    /// The oldest request is refused (10).
     Refuse,
-    /// The question is answered as it is.
+    /// The question is answered correctly.
     Answer,
-    /// "Not now".
+    /// The question is answered "not now".
     AnswerNotNow,
-    /// The log does not tell.
+    /// The log gives no answer to the question.
     Silence,
-    /// What is in the spool is synced.
+    /// The spool is synced.
     Sync,
-    /// The rest of what an earlier process has left is loaded.
+    /// The remaining cuts of an earlier process are loaded.
     Load,
     Forget,
     /// The log loses all but this many batches.
     Truncate(usize),
-    /// The topic is recreated, and metadata says so.
+    /// The topic is recreated, and metadata reports it.
     Recreate,
-    /// The same, and the request that was lost last has reached the new topic by then.
+    /// The topic is recreated, and the last lost request has reached the new one before metadata reports it.
     RecreateLate,
 }
 
-/// Modes as the window's documentation has them.
+/// Modes, as in the window's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
     Open,
@@ -90,9 +89,9 @@ pub(super) struct World {
     scenario: Scenario,
     rules: &'static dyn Rules,
     window: PartitionWindow,
-    /// Rows of an earlier process that are not loaded.
+    /// The row of an earlier process's batch that is not loaded.
     unloaded: Option<u32>,
-    /// Rows that were cut by an earlier process.
+    /// Number of rows that were cut by an earlier process.
     old_rows: u32,
     queue: VecDeque<u32>,
     undone: VecDeque<Cut>,
@@ -106,12 +105,12 @@ pub(super) struct World {
     settled: Vec<u32>,
     rejected: Vec<u32>,
     unknown: u64,
-    /// The log was asked and did not tell.
+    /// Whether the log was asked and gave no answer.
     silent: bool,
     forgotten: bool,
     truncated: bool,
     recreated: bool,
-    /// The request that was lost last.
+    /// The last lost request.
     late: Option<Sent>,
 }
 
@@ -181,7 +180,7 @@ impl World {
         }
     }
 
-    /// What can happen now.
+    /// The actions possible now.
     pub(super) fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         if !self.in_flight.is_empty() {
@@ -266,7 +265,7 @@ impl World {
         self.check()
     }
 
-    /// The oldest request is over. `verdict`: unless it is what the log says.
+    /// Ends the oldest request. `verdict`: overrides the log's answer.
     fn answered(&mut self, processed: bool, verdict: Option<Verdict>) -> Result<(), String> {
         let Cut { serial, sent, .. } = self.in_flight.pop_front().ok_or("nothing is in flight")?;
         let said = processed.then(|| self.log.append(sent));
@@ -283,7 +282,7 @@ impl World {
         self.settle(settled.unwrap_or(0..0))
     }
 
-    /// As the producer does it (`lost`).
+    /// Notes an offset as the producer does (`lost`).
     fn note_offset(&mut self, serial: u64, offset: i64) {
         let Some(place) = self.window.place_of(serial) else { return };
         if self.log_next.is_some_and(|next| offset < next) {
@@ -410,7 +409,7 @@ impl World {
         Ok(())
     }
 
-    /// What is undone may go to another log than what was settled.
+    /// Whether the undone batches may go to another log than the settled ones.
     fn has_other_log(&self) -> bool {
         self.truncated || self.recreated
     }
@@ -432,7 +431,7 @@ impl World {
         Ok(())
     }
 
-    /// From now on all goes well: all rows so far are delivered or rejected before long.
+    /// Continues without faults: all rows so far must soon be delivered or rejected.
     pub(super) fn heal(mut self) -> Result<(), String> {
         let rows = self.next_row;
         for _ in 0..60 {
