@@ -242,7 +242,7 @@ pub enum ClientEvent {
         id: u64,
         /// One result per batch.
         results: Vec<ProduceResult>,
-        /// How long the broker wants to be sent nothing.
+        /// Throttle time: how long the broker asks for a pause, in ms.
         throttle_ms: i32,
     },
     /// A Produce request got no answer (never sent, connection lost, timed out). `sent`: some of its bytes may have reached

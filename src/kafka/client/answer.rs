@@ -171,7 +171,7 @@ fn read_topic(
 
 /// Reads one partition: index, leader (a negative node id for none), its epoch (-1: not given), and the nodes with a replica.
 fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, i32, Box<[NodeId]>)> {
-    reader.i16()?; // error code: the leader says it as well
+    reader.i16()?; // error code: the leader reports it as well
     let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));
     let epoch = if version >= 7 { reader.i32()? } else { -1 };
     let replicas = reader.i32s()?.map(NodeId).collect();

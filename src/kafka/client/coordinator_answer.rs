@@ -93,7 +93,7 @@ fn read_coordinator(reader: &mut Reader<'_>, version: i16) -> Read<Result<Endpoi
     let count = reader.array(13)?;
     let mut first = None;
     for _ in 0..count {
-        reader.string()?; // the group's name: one was asked for
+        reader.string()?; // the group's name: only one was requested
         let endpoint = read_broker(reader)?;
         let error = reader.i16()?;
         reader.nullable_string()?;
@@ -170,7 +170,7 @@ fn read_offsets(reader: &mut Reader<'_>, version: i16, asked: &[TopicPartition])
     let groups = if version >= 8 { reader.array(4)? } else { 1 };
     for _ in 0..groups {
         if version >= 8 {
-            reader.string()?; // the group's name: one was asked for
+            reader.string()?; // the group's name: only one was requested
         }
         for _ in 0..reader.array(6)? {
             let name = reader.string()?;
@@ -242,7 +242,7 @@ fn read_left(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
 fn read_deleted(reader: &mut Reader<'_>) -> Read<Says> {
     let mut error = 0;
     for _ in 0..reader.array(4)? {
-        reader.string()?; // the group's name: one was asked for
+        reader.string()?; // the group's name: only one was requested
         error = reader.i16()?;
         reader.tags()?;
     }

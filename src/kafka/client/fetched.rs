@@ -32,7 +32,7 @@ pub(super) fn read_fetch(reader: &mut Reader<'_>, version: i16, frame_bytes: usi
             }
             let aborted = read_aborted(reader)?;
             if version >= 11 {
-                reader.i32()?; // preferred replica, which is for those who say where they are
+                reader.i32()?; // preferred replica, for clients that name their rack
             }
             let records = reader.nullable_bytes()?.unwrap_or_default();
             let end = frame_bytes.checked_sub(reader.rest().len()).ok_or(Malformed("ends early"))?;

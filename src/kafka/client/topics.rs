@@ -53,7 +53,7 @@ pub(super) struct Topics {
     /// The time to request the brokers even if no topic is due.
     cluster_due: Monotonic,
     cluster_not_before: Monotonic,
-    /// The earliest time for another request, [`APART`] from the last one; `news_apart_at`: for one with news.
+    /// The earliest time for another request, [`APART`] from the last one; `news_apart_at`: the same, counted over the requests with news.
     apart_at: Monotonic,
     news_apart_at: Monotonic,
     /// Whether some of the due topics are news.

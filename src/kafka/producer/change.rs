@@ -8,8 +8,8 @@ use super::{Producer, Sink};
 use crate::kafka::types::SinkId;
 
 impl Producer {
-    /// Changes the settings of some sinks; the next unused number is a new sink. For a known sink,
-    /// `keep`, `answered_on`, `acks` and `partitioner` stay unchanged: rows that it holds depend on them.
+    /// Changes the settings of some sinks; the next unused number is a new sink. For a known sink, `keep`, `answered_on`, `acks`,
+    /// `partitioner`, `keep_rejected` and `reserved` stay unchanged: rows that it holds depend on them.
     pub fn change_sinks(&mut self, changes: impl IntoIterator<Item = (SinkId, SinkSettings)>) {
         let mut resumed = Vec::new();
         for (sink, settings) in changes {

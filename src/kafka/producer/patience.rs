@@ -11,7 +11,7 @@ use super::dispatch::{Entry, Request};
 use super::error::TIMED_OUT;
 use crate::kafka::types::{NodeId, ProduceResult};
 
-/// 500 ms, 1 s, 2 s: later requests wait as long, so no more.
+/// Maximum patience: 500 ms, 1 s, 2 s. Later requests wait as long, so it is not higher.
 const PATIENCE_MAX: u8 = 3;
 
 /// Batches taken on the second channel, none of them quickly, after which a partition tries the first one.
@@ -22,8 +22,8 @@ const ACKS_ALL: i16 = -1;
 
 impl Producer {
     /// Gives the partition of a batch that was answered 7 more patience, once for all requests made with this one. On the first
-    /// channel only the second late batch in a row counts: a follower may pause briefly, and partitions should not use the second
-    /// channel without need.
+    /// channel only a batch that is late for the second time counts: a follower may pause briefly, and partitions should not use the
+    /// second channel without need.
     pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
         let partition = &mut self.topics[entry.key];
         if asked_with == 0 && !entry.again {

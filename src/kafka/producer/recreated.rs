@@ -36,9 +36,9 @@ impl Producer {
         true
     }
 
-    /// Handles rows that an earlier process left for partitions which the topic with this id does not have. If its cuts name this
-    /// id, the rows are of the topic before, and stay in the lanes of its partitions until they are cut again. `false`: one
-    /// of those cuts is in such a partition, so the answer is older.
+    /// Handles rows that an earlier process left for partitions which the topic with this id does not have, though it is the topic of
+    /// that process's cuts: the rows are of the topic before, and stay in the lanes of its partitions until they are cut again.
+    /// `false`: a cut in such a partition has this id, so the answer is older.
     fn left_behind(&mut self, index: u32, id: u128, count: usize) -> bool {
         let topic = &mut self.topics[index];
         let more = topic.partitions.get(count..).unwrap_or_default();

@@ -193,7 +193,7 @@ impl Producer {
     /// Whether the halves of a batch have room beside it. Many batches are split at once when all traffic of a topic is
     /// refused; then they take turns.
     pub(super) fn can_split(&self, batch: &Batch) -> bool {
-        // Both halves have a power of two.
+        // The capacity of each half is a power of two.
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
         let plain = if self.memory.codecs.is_empty() { 0 } else { batch.plain_len };

@@ -350,7 +350,7 @@ impl Producer {
         }
     }
 
-    /// Voids all cuts of a partition that is gone and that were never loaded; their rows return to their origin.
+    /// Voids all cuts of a gone partition that were never loaded; their rows return to their origin.
     /// Returned are, in order, those that precede others of their lane with lower numbers.
     pub(super) fn void_for_good(&mut self, key: Key, unclear: bool) -> VecDeque<Backlog> {
         self.unload(key);

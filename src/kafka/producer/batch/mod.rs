@@ -403,7 +403,7 @@ impl Batch {
     }
 }
 
-/// What [`push`] did.
+/// The result of [`push`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pushed {
     /// Whether a new batch was opened.

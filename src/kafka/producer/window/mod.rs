@@ -177,7 +177,7 @@ pub(super) struct NewBatch {
     pub(super) group: Option<u64>,
 }
 
-/// What to do next.
+/// The next step of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send the undone batch at this place.
