@@ -106,7 +106,7 @@ impl Producer {
 }
 
 impl Partition {
-    /// Handles that the log was replaced by another: known offsets are the old one's.
+    /// Begins with another log: known offsets are the old one's.
     pub(super) fn begin_other_log(&mut self) {
         self.log_next = Some(0);
         self.window.began_other_log();

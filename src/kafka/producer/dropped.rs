@@ -49,7 +49,7 @@ impl Producer {
         self.loader.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
-    /// Handles that the keeper of the log has ended these rows of [`Producer::droppable`] to make room. Rows before them in memory
+    /// Removes rows of [`Producer::droppable`] that the keeper of the log has ended to make room. Rows before them in memory
     /// alone (`Keep::Hybrid`) are dropped as well: a partition keeps its latest rows.
     pub fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
         if rows.is_empty() {

@@ -99,8 +99,8 @@ impl Producer {
         (acked.lacking, acked.ended) = (false, false);
     }
 
-    /// Handles that none of the undone batches is there, and yet Kafka does not expect them: it lacks records that it had
-    /// acknowledged. Unless an earlier process may have got that acknowledgement, or the window is apart: then a younger batch
+    /// Handles a log that has none of the undone batches and does not expect them either: it lacks records that it had acknowledged.
+    /// Unless an earlier process may have got that acknowledgement, or the window is apart: then a younger batch
     /// may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
         let partition = &mut self.topics[key];

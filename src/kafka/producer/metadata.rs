@@ -115,7 +115,7 @@ impl Producer {
         }
     }
 
-    /// Handles that Kafka takes nothing for this topic: rows without a partition are refused. Rows in partitions get the error from
+    /// Handles a topic for which Kafka takes nothing: its rows without a partition are refused. Rows in partitions get the error from
     /// their leader.
     fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
         self.refuse_topic(index, code, now);

@@ -75,7 +75,7 @@ impl Producer {
         self.agenda.timers.set(until, Timer::Partition(key));
     }
 
-    /// Handles that the oldest batch is refused permanently, and is in no log (P6). A refusal that may be about one record of many
+    /// Handles the permanent refusal of the oldest batch, which is in no log (P6). A refusal that may be about one record of many
     /// splits the batch until it is about one.
     fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {

@@ -99,7 +99,7 @@ impl Topic {
         };
     }
 
-    /// Handles that all rows with a partition are done: the next count applies, and rows go to the lanes of partitions.
+    /// Ends the wait for rows with a partition, all of which are done: the next count applies, and rows go to the lanes of partitions.
     pub(super) fn end_placed(&mut self) {
         self.view.grow();
         if self.turns.moved == Moved::Placed || !self.unplaced.has_moved() {

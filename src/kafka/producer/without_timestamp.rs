@@ -36,8 +36,7 @@ pub(super) struct Refused {
 }
 
 impl Producer {
-    /// Handles that the oldest batch of a partition was refused for its timestamps, and is in no log: it is cut again without them.
-    /// `false`: it has none.
+    /// Cuts the oldest batch of a partition again without timestamps: it was refused for them, and is in no log. `false`: it has none.
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;
         let topic = &self.topics[key.topic];

@@ -97,7 +97,7 @@ struct Undone {
     flight: Flight,
     /// Whether the batch has been sent since it was cut.
     sent: bool,
-    /// Whether an attempt since the cut may have been appended without an answer.
+    /// Whether an attempt since the cut may have been appended although no answer confirmed it.
     maybe_there: bool,
     /// Whether Kafka does not remember a producer by the batch's timestamps: the batch is sent alone (P2).
     alone: bool,
@@ -484,8 +484,8 @@ impl PartitionWindow {
         self.attempts = 0;
     }
 
-    /// Handles that the topic was found recreated: the new one does not know the identity. Returns whether a new epoch begins, as
-    /// nothing is undone under this one. A question to the old log is put to the new one.
+    /// Handles a recreated topic, which does not know the identity. Returns whether a new epoch begins, as nothing is undone under
+    /// this one. A question to the old log is put to the new one.
     ///
     /// If topics are addressed by name, a late request may reach the new topic, which takes any of these batches first: if more than
     /// one was sent, an answer proves nothing about the older ones.
@@ -511,7 +511,7 @@ impl PartitionWindow {
         self.undone.iter_mut().map(Undone::count_unknown).sum()
     }
 
-    /// Makes the undone batches be sent again without a pause, once.
+    /// Skips the pause before the undone batches are sent again, once.
     pub(super) const fn retry_at_once(&mut self) {
         self.at_once = true;
     }

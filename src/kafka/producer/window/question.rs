@@ -170,7 +170,7 @@ impl PartitionWindow {
         behind.then(|| self.undone.len().checked_sub(1)).flatten().map(|place| (place, false))
     }
 
-    /// Handles that none of the undone batches is in the log. `next`: whether the log takes them unchanged, and if so, whether it
+    /// Handles a log that has none of the undone batches. `next`: whether the log takes them unchanged, and if so, whether it
     /// still knows the identity.
     fn not_there(&mut self, why: Why, next: Option<bool>, acks: i16, rules: &dyn Rules) -> Resolution {
         self.undone.iter_mut().for_each(|batch| batch.maybe_there = false);
