@@ -37,7 +37,7 @@ pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 /// The first version of Produce and Fetch that names topics by id and not by name (KIP-516).
 pub(super) const BY_ID: i16 = 13;
 
-/// The first version of ApiVersions to try; v0 follows if the broker does not support it (KIP-511).
+/// The version of ApiVersions that is tried first; v0 follows if the broker does not support it (KIP-511).
 pub(super) const API_VERSIONS: i16 = 3;
 
 impl Call {

@@ -38,7 +38,7 @@ type Sent = Result<(), String>;
 /// The reason for a broker that does not support the calls of a login.
 const NO_SASL: &str = "it does not support SASL as Kafka 1.0 and later do";
 
-/// A request as far as it is needed to read its answer, or to report that there is none.
+/// The data of a request that is needed to read its answer, or to report that there is none.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// ApiVersions.

@@ -56,7 +56,7 @@ pub(super) struct Acked {
     pub(super) counted_under: Option<i32>,
     /// Records of that loss that were counted without knowing which.
     pub(super) guessed: u64,
-    /// The epoch about the beginning of which its leader was asked, and the time until which that question is open.
+    /// The leader epoch in the open question about its beginning, and the time until which that question is open.
     pub(super) open: Option<(i32, Monotonic)>,
     /// Whether the question must be repeated after its answer: a deposed leader has acknowledged something since.
     pub(super) ask_again: bool,

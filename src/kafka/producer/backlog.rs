@@ -39,7 +39,7 @@ pub(super) struct Backlog {
     pub(super) tail: VecDeque<Batch>,
     /// Whether the rows are counted as rows of a partition.
     pub(super) placed: bool,
-    /// Whether reading the backlog has just begun.
+    /// Whether the backlog was just created.
     pub(super) fresh: bool,
     /// Whether the backlog has the rows of a void cut, and no others.
     pub(super) void: bool,

@@ -34,7 +34,7 @@ pub(super) struct Expiries {
 /// Bytes of a span on the memory account.
 pub(super) const EXPIRY_BYTES: usize = std::mem::size_of::<Span>();
 
-/// A waiting row is dropped at most this fraction of `expire_after` late; and the lower bound of the interval.
+/// A waiting row is dropped at most `expire_after / SWEEPS` late; and the bounds of that time.
 const SWEEPS: u32 = 8;
 const SWEEP_MIN: Duration = Duration::from_millis(100);
 const SWEEP_MAX: Duration = Duration::from_secs(10);

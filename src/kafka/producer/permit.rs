@@ -20,8 +20,8 @@ pub(super) struct Permit {
 
 impl Producer {
     /// Whether a partition that has nothing to send may read rows, or load its cuts, though memory has no room for them: the rows that
-    /// fill memory may wait for just these. One partition of a sink and leader at a time, until its batches are done, or none of them
-    /// has been for as long as a request may take. A partition that has lost its leader delays no other.
+    /// fill memory may wait for just these, and cannot leave it before. One partition of a sink and leader at a time, until its batches
+    /// are done, or none of them has been for as long as a request may take. A partition that has lost its leader delays no other.
     pub(super) fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
         let Some(leader) = self.topics[key].leader else { return false };
         let patience = self.settings.request_timeout;
