@@ -1,4 +1,4 @@
-//! The thread of bindings: what it is made with, and which shard has which bridge.
+//! The thread of bindings: its settings, and the shard of each bridge.
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::shard::session_of_bridge;
 
 use super::check::{Line, Verdict};
 
-/// Name of the file of messages that applications have refused, below the data directory.
+/// The file of messages that applications have refused, below the data directory.
 const LETTERS: &str = "binding-dead-letters.jsonl";
 /// Bounds of the file: 256 MiB in all.
 const LETTERS_BYTES_MAX: u64 = 64 << 20;
@@ -83,12 +83,12 @@ impl Bindings {
         self.thread.set(all(config));
     }
 
-    /// The way to the thread.
+    /// The channel to the thread.
     pub(super) fn app(&self) -> App {
         self.thread.app()
     }
 
-    /// Its numbers.
+    /// The thread's counters.
     pub(super) fn numbers(&self) -> Arc<dapr::Numbers> {
         self.thread.numbers()
     }

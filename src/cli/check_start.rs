@@ -1,5 +1,5 @@
-//! Checks for `forebay check` by the service's own code: files that it reads when it starts, and how much memory the configuration may
-//! take.
+//! Checks for `forebay check` by the service's own code: the files that it reads when it starts, and the memory that the
+//! configuration may take.
 
 use super::check::{Line, Verdict};
 use super::edge;

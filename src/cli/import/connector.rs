@@ -12,7 +12,7 @@ use super::notes::Notes;
 
 /// The port of a host without one.
 const PORT: u16 = 9092;
-/// EMQX's defaults that are not ours.
+/// EMQX's defaults that differ from ours.
 const METADATA_AGE_MIN: &str = "3s";
 const SOCKET_BUFFER: &str = "1MiB";
 const KEEP_ALIVE: &str = "none";

@@ -42,7 +42,7 @@ async fn send(
     *request.uri_mut() = format!("/{route}").parse().unwrap_or_default();
     let headers = request.headers_mut();
     let mut put = |name: &'static str, value: &[u8]| {
-        // What HTTP cannot say of a topic is left out.
+        // Characters that HTTP does not allow in a header leave the topic out.
         HeaderValue::from_bytes(value).into_iter().for_each(|value| drop(headers.insert(name, value)));
     };
     put(header::HOST.as_str(), address.to_string().as_bytes());
@@ -57,7 +57,7 @@ async fn send(
     let exchange = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
-        // The application may still be writing: its answer is heard to its end.
+        // The application may still be writing: its answer is read to its end.
         let _ = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX).await;
         Ok(status)
     };
