@@ -122,7 +122,7 @@ struct Set {
     is_fetching: bool,
     /// The time of the next fetch.
     next: Instant,
-    /// When a fetch was last tried for a missing key.
+    /// When a fetch was last tried.
     tried: Option<Instant>,
     /// The time from which on the set is too old; `None`: there is no file.
     stale: Option<Instant>,

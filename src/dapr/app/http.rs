@@ -42,7 +42,7 @@ async fn send(
     *request.uri_mut() = format!("/{route}").parse().unwrap_or_default();
     let headers = request.headers_mut();
     let mut put = |name: &'static str, value: &[u8]| {
-        // Characters that HTTP does not allow in a header leave the topic out.
+        // A topic with characters that HTTP does not allow in a header is left out.
         HeaderValue::from_bytes(value).into_iter().for_each(|value| drop(headers.insert(name, value)));
     };
     put(header::HOST.as_str(), address.to_string().as_bytes());
