@@ -134,7 +134,7 @@ struct Written {
     cpu_s: Option<f64>,
 }
 
-/// Writes all records as they are due.
+/// Writes all records when they are due.
 fn write(settings: &Settings, producer: &mut Producer, run: u64, count: u64) -> anyhow::Result<Written> {
     let mut acknowledged: Vec<u64> = Vec::with_capacity(count as usize);
     let cpu_s = || settings.pid.map(process::read).transpose().map(|reading| reading.map(|reading| reading.cpu_s));
@@ -258,7 +258,7 @@ impl Program {
         Ok(Self { process, output })
     }
 
-    /// Ends it, and takes what it had.
+    /// Ends the program, and takes its records.
     fn end(&mut self) -> anyhow::Result<Vec<Had>> {
         self.process.0.stdin = None;
         let mut had = Vec::new();

@@ -31,13 +31,13 @@ pub(crate) struct Outcome {
     pub(crate) timeline: Vec<Sample>,
 }
 
-/// Whether the run can be trusted, and what was wrong with what came through.
+/// Whether the run can be trusted, and the faults of the messages that arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) passed: bool,
     /// The first line of every summary.
     pub(crate) headline: String,
-    /// Deliveries to subscribers that were owed and did not come.
+    /// Missing deliveries to subscribers.
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,
@@ -57,7 +57,7 @@ pub(crate) struct Verdict {
     pub(crate) notes: Vec<String>,
 }
 
-/// Counts of the whole run, and its times.
+/// Counts and durations of the whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) connections: u64,

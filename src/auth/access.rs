@@ -13,7 +13,7 @@ const MEMO_BYTES_MAX: usize = 512;
 /// The access of a session's last connection. A session restored from an earlier process knows only the name of its `auth`.
 #[derive(Debug)]
 pub struct Access {
-    /// The name of the `[auth.NAME]` that admitted it.
+    /// The name of the `[auth.NAME]` that admitted the client.
     auth: Box<str>,
     by: By,
     /// The policy; `None`: the client has not connected since this process began.
@@ -58,7 +58,7 @@ impl Access {
         }
     }
 
-    /// The name of the `[auth.NAME]` that admitted it.
+    /// The name of the `[auth.NAME]` that admitted the client.
     #[must_use]
     pub fn auth(&self) -> &str {
         &self.auth
@@ -119,7 +119,7 @@ impl Access {
         grants.roles().filter(|role| policy.role(role).is_none()).collect()
     }
 
-    /// Whether its client may publish that.
+    /// Whether the client may publish to a topic.
     #[inline]
     pub fn may_publish(&mut self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
         let topic = wanted.topic;
@@ -176,7 +176,7 @@ impl Access {
         self.policy.as_ref().is_some_and(|policy| policy.settings().is_denial_acknowledged)
     }
 
-    /// Whether its client is not told that it was denied something for lack of permission.
+    /// Whether the client gets no hint that an action was denied for lack of permission.
     #[must_use]
     pub fn hides_denials(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.settings().hides_denials)
@@ -221,12 +221,12 @@ impl Access {
         self.exchange = None;
     }
 
-    /// Gives back what is only for speed.
+    /// Frees memory that only saves time.
     pub fn rest(&mut self) {
         self.granted = String::new();
     }
 
-    /// The bytes of it that others chose the number of.
+    /// The memory that grows with a client's input, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.auth.len() + self.grants.as_ref().map_or(0, |grants| grants.bytes())

@@ -13,7 +13,7 @@ pub struct Limits {
     pub connects_s: u32,
     /// Bytes of packets in a second.
     pub bytes_s: u64,
-    /// Bytes of client identifier, user name and will that one session keeps.
+    /// Bytes of client identifier, user name and will of one session.
     pub session_bytes: u64,
     /// Bytes of a will: topic, payload and properties.
     pub will_bytes: u64,
@@ -29,7 +29,7 @@ impl Limits {
         self.connections > 0 || self.connects_s > 0 || self.has_rates()
     }
 
-    /// Whether what its users publish is counted.
+    /// Whether the rate of its users' publishes is bounded.
     #[must_use]
     pub fn has_rates(&self) -> bool {
         self.messages_s > 0 || self.bytes_s > 0

@@ -27,7 +27,7 @@ impl Pace {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
     }
 
-    /// Whether some of it is used up still.
+    /// Whether some of the burst is still used up.
     #[must_use]
     pub fn is_used(&self, now: Monotonic) -> bool {
         self.0.load(Ordering::Relaxed) > now.0

@@ -8,7 +8,7 @@ use super::policy::Policy;
 /// Whether a client may do something, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Permission<'a> {
-    /// Whether it may.
+    /// Whether the client may do it.
     pub is_granted: bool,
     /// The rule that decides.
     pub by: Basis<'a>,
@@ -72,7 +72,7 @@ impl Policy {
         }
     }
 
-    /// Whether a client may do that with the topics that a filter matches, and what grants all or some of it.
+    /// Whether a client may do something with the topics that a filter matches, and the source of the grant of all or some of them.
     #[must_use]
     pub fn subscription<'a>(
         &'a self,
@@ -193,7 +193,7 @@ mod tests {
         ] {
             assert_eq!(publish(&grants, topic), decision, "{topic}");
         }
-        // Lists in a token are all that is granted.
+        // Lists in a token grant all that it has.
         let grants = with_roles(Some(json!({ "pub": ["x"] })), &["sensor"]);
         assert_eq!(publish(&grants, "plant/c1/y"), "false claim None");
     }

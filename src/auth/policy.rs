@@ -65,7 +65,7 @@ pub struct Settings {
     pub name: String,
     /// The methods, in the order in which they are tried.
     pub chain: Vec<Method>,
-    /// The field of a client certificate that says who the client is.
+    /// The field of a client certificate with the identity.
     pub certificate_identity: IdentityField,
     /// The accepted tokens.
     pub jwt: Option<jwt::Settings>,
@@ -96,9 +96,9 @@ pub struct Settings {
 pub struct Role {
     /// ROLE.
     pub name: String,
-    /// Filters of what may be published to.
+    /// Filters of topics that may be published to.
     pub publish: Vec<String>,
-    /// Filters of what may be subscribed to.
+    /// Filters that may be subscribed to.
     pub subscribe: Vec<String>,
     /// Filters of topics with messages of the past that the role may ask for, if `subscribe` grants the topics.
     pub replay: Vec<String>,
@@ -183,7 +183,7 @@ impl Admission {
         Self { policy, identity: None, client_id: None, expires_s: None, grants: None, by: By::Nothing, data: None }
     }
 
-    /// Whether it may use a client identifier.
+    /// Whether the client may use a client identifier.
     #[must_use]
     pub fn allows_client_id(&self, client_id: &str) -> bool {
         let is_own = self.client_id.as_deref().is_none_or(|only| only == client_id);
@@ -202,7 +202,7 @@ impl Admission {
         &self.policy.settings.limits
     }
 
-    /// Whether it is refused where there is a session of its client identifier that belongs to another identity.
+    /// Whether the client is refused if a session of its client identifier belongs to another identity.
     #[must_use]
     pub fn refuses_foreign_sessions(&self) -> bool {
         self.policy.settings.foreign_takeover == Takeover::Refuse
@@ -306,7 +306,7 @@ impl Policy {
         self.tokens.as_ref()
     }
 
-    /// The users of its password file, if it has one.
+    /// The users of the password file, if there is one.
     #[must_use]
     pub fn users(&self) -> Option<&Users> {
         self.users.as_ref()

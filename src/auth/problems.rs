@@ -13,7 +13,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Adds what is wrong with a line, counted from 1.
+    /// Adds the problem with a line, counted from 1.
     pub(super) fn add(&mut self, line: u32, why: impl Display) {
         if self.named.len() < NAMED_MAX {
             self.named.push(format!("line {line} {why}"));

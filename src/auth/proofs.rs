@@ -50,7 +50,7 @@ impl Proofs {
         proof
     }
 
-    /// Whether it was right before.
+    /// Whether the proof was added before.
     pub fn knows(&mut self, proof: &Proof, now: Instant) -> bool {
         self.age(now);
         if self.young.contains(proof) {

@@ -65,7 +65,7 @@ impl Question {
         }
     }
 
-    /// Whether a core answers it in a microsecond or two.
+    /// Whether a core answers the question in a microsecond or two.
     pub(super) fn is_quick(&self) -> bool {
         match &*self.what {
             What::Password { stored, .. } => stored.is_quick(),

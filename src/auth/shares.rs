@@ -75,7 +75,7 @@ impl Meter {
         self.connects.try_take(cost, burst, now)
     }
 
-    /// Whether it would be the same if it began anew.
+    /// Whether no rate is used up.
     fn is_idle(&self, now: Monotonic) -> bool {
         [&self.messages, &self.bytes, &self.connects].iter().all(|pace| !pace.is_used(now))
     }

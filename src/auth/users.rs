@@ -79,7 +79,7 @@ impl Users {
         self.by_name.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no users.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
@@ -157,7 +157,7 @@ pub fn hashing_for(text: &str, user: &str) -> Option<Hashing> {
         return Some(*own);
     }
     let count = |how: Hashing| users.iter().filter(|(_, of)| of.word() == how.word()).count();
-    // The newest of the most frequent kind has the cost that is wanted now.
+    // The newest user of the most frequent kind has the wanted cost.
     let newest = ["argon2id", "scram", "pbkdf2", "sha512"].into_iter();
     let newest = newest.filter_map(|word| users.iter().rev().map(|(_, how)| *how).find(|how| how.word() == word));
     newest.rev().max_by_key(|how| count(*how))

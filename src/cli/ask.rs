@@ -20,7 +20,7 @@ const JSON: &str = "application/json";
 const NO_CONTENT: u16 = 204;
 /// The status of an answer that asks for a token.
 const UNAUTHORIZED: u16 = 401;
-/// Fields of an event that its line shows in places of their own.
+/// Fields of an event with a fixed place in its line.
 const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
 /// Events, a line each, the oldest first.

@@ -96,7 +96,7 @@ fn failed(path: &Path, error: &std::io::Error) -> ReloadRefused {
     cannot_be_written(path, error)
 }
 
-/// Reads a file as it is now.
+/// Reads a file's current content.
 fn read(path: &Path) -> Result<Original, ReloadRefused> {
     let said = |error: std::io::Error| ReloadRefused::NotNow(format!("{} cannot be read: {error}", path.display()));
     let bytes = std::fs::metadata(path).map_err(said)?.len();
@@ -107,7 +107,7 @@ fn read(path: &Path) -> Result<Original, ReloadRefused> {
     Original::read(path).map_err(said)
 }
 
-/// Replaces a file, unless somebody else has changed it.
+/// Replaces a file, unless it was changed meanwhile.
 fn replace(path: &Path, original: &Original, text: &str) -> std::io::Result<()> {
     if Original::read(path)?.text() != original.text() {
         return Err(std::io::Error::other("somebody else has changed it at the same time"));
@@ -167,7 +167,7 @@ fn list(settings: &Settings, search: Option<&str>, (from, limit): (usize, usize)
     })
 }
 
-/// Writes a password file after a look at what it would be.
+/// Writes a password file after checking its new content.
 fn write(path: &Path, original: &Original, text: &str) -> Result<String, ReloadRefused> {
     Users::parse_alone(text).map_err(|all| mistakes(path, all))?;
     replace(path, original, text).map_err(|error| failed(path, &error))?;

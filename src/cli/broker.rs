@@ -30,7 +30,7 @@ use crate::shard::sources::RetainedMessages;
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
 const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
-/// The error of OffsetCommit for a group that has members, where the request names none.
+/// The error of OffsetCommit for a group with members, if the request names none.
 const UNKNOWN_MEMBER_ID: i16 = 25;
 
 /// The wait before Kafka is asked again.
@@ -40,7 +40,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Prepared {
     /// Retained messages, as packets.
     pub(super) retained: Vec<Vec<u8>>,
-    /// The logs of sessions of all slots, if there is one instance.
+    /// The logs of the sessions of all slots, without `[broker.link]`.
     pub(super) logs: Vec<TakenLog>,
 }
 

@@ -70,7 +70,7 @@ fn check_one(about: &str, loaded: Result<Vec<Expiry>, Vec<String>>, lines: &mut 
     }
 }
 
-/// Expiries as `/metrics` shows them.
+/// Expiries for `/metrics`.
 #[derive(Debug, Default)]
 pub(super) struct Expiries(Mutex<Vec<Expiry>>);
 

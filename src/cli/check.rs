@@ -29,7 +29,7 @@ use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
-/// The operations of a broker that does not tell them.
+/// The operations of a broker that does not return them.
 pub(super) const NOT_TOLD: i32 = i32::MIN;
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that the cluster is asked to create, with validation only, for its answer.
@@ -158,7 +158,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     Checked { text, status: if works { EXIT_DONE } else { EXIT_FAILED } }
 }
 
-/// Says what each rule reads and feeds, and in which parts of it a message can make it fail.
+/// Reports the inputs and destinations of each rule, and the parts of it that can fail.
 fn of_rules(config: &Config, lines: &mut Vec<Line>) {
     for rule in &config.rules {
         let Some(program) = rule.program.as_deref() else { continue };
@@ -496,7 +496,7 @@ fn beyond(sink: &Sink, max: u64) -> Option<(bool, String)> {
     Some((is_record, keys.join(", ")))
 }
 
-/// The size of a sink's request that no broker would take, if it has one.
+/// The size of a sink's request that no broker would take, if there is one.
 fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     let (is_record, keys) = beyond(sink, max.saturating_sub(REQUEST_HEAD_BYTES))?;
     let what = if is_record {

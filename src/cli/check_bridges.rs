@@ -24,7 +24,7 @@ const CLIENT_ID_END: &str = "-check";
 const READ_FOR: Duration = Duration::from_millis(50);
 /// The longest wait for a remote's answer to the SUBSCRIBE, from the beginning on, beyond `connect_timeout`.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// Kinds of errors of a read for which nothing has come.
+/// Kinds of errors of a read without bytes.
 const NOTHING_YET: [ErrorKind; 3] = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
 /// DISCONNECT of every version.
 const DISCONNECT: [u8; 2] = [0xE0, 0];
@@ -122,7 +122,7 @@ struct Wire {
     link: LinkId,
     stream: TcpStream,
     layer: Option<Box<dyn Layer>>,
-    /// Packets that have not come whole.
+    /// Bytes of an incomplete packet.
     torn: Vec<u8>,
 }
 

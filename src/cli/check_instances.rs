@@ -24,7 +24,7 @@ const SHARES: &str = "forebay-share-";
 const MIN: &str = "group.min.session.timeout.ms";
 const MAX: &str = "group.max.session.timeout.ms";
 
-/// Looks at the group of instances, if this cluster has it.
+/// Examines the group of instances, if this cluster has it.
 pub(super) fn of_instances(config: &Config, cluster: usize, lines: &mut Vec<Line>) {
     let Some(broker) = config.broker.as_ref().filter(|broker| broker.cluster == cluster && broker.link.is_some())
     else {
@@ -151,7 +151,7 @@ fn of_group(group: &str, described: Option<&DescribedGroup>) -> (Verdict, String
     (Verdict::Ok, format!("group {group}: {text}"))
 }
 
-/// Whether the brokers allow a session of this length, as far as they tell.
+/// Whether the brokers allow a session of this length, as far as they return their bounds.
 fn of_bounds(session: Duration, told: &HashMap<String, String>) -> (Verdict, String) {
     let bound = |name: &str| told.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
     let said = |name: &str, bound: Duration, instead: &str| {

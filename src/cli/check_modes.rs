@@ -13,7 +13,7 @@ use crate::control::Tokens;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_ENTER: u32 = 0o001;
-/// Files and directories that are looked at in one directory.
+/// The most files and directories that are examined below one directory.
 const LOOKED_AT_MAX: usize = 100_000;
 
 /// A line for each directory of the service, and each file with secrets, that is open to others.

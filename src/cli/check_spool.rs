@@ -47,7 +47,7 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Checks what an earlier process has left, whether it has a place, and what of it is damaged.
+/// Checks the rows of an earlier process, whether they belong to a shard, and their damage.
 fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     let shown = root.display();
     // A running service writes there: a scan would find unfinished groups.
@@ -139,7 +139,7 @@ fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
     (Verdict::Warning, text)
 }
 
-/// The place of a sink's rows, and what an acknowledgement means by that.
+/// The place of a sink's rows, and the meaning of its acknowledgements there.
 fn keeps(sink: &Sink) -> String {
     let spill = sink.spill_after >> 10;
     let kept = match sink.buffer {

@@ -28,7 +28,7 @@ fn value(given: &Value, standing: Option<&Value>, shown: &Value) -> Option<Value
         (Value::Array(given), Value::Array(shown)) => {
             let standing = standing.and_then(Value::as_array).filter(|all| all.len() == shown.len());
             let item = |(place, given): (usize, &Value)| {
-                // Items move where one before them is removed.
+                // Items move when one before them is removed.
                 let equal = shown.iter().position(|shown| is_same(given, shown));
                 let place = equal.unwrap_or(place);
                 let of_place = standing.and_then(|all| all.get(place));

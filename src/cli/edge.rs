@@ -227,7 +227,7 @@ impl EdgeFiles {
         self.told = told;
     }
 
-    /// Puts other contents into force.
+    /// Replaces the contents in force.
     pub(super) fn replace(&mut self, with: Edge) {
         self.expiries.show(&with);
         self.key_sets.want(&with);
@@ -239,7 +239,7 @@ impl EdgeFiles {
         self.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap_or(self.looked_at);
     }
 
-    /// The contents of the files, if they differ from those in force and are the same as one look before.
+    /// The contents of the files, if they differ from those in force and are the same as at the last read.
     pub(super) fn look(&mut self, config: &Config) -> Option<Result<Edge, Vec<String>>> {
         const AGAIN_AFTER: Duration = Duration::from_secs(2);
         let wait = if self.seen.is_some() { AGAIN_AFTER } else { LOOK_EVERY };

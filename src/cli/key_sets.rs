@@ -67,7 +67,7 @@ impl KeySets {
     }
 }
 
-/// Ages as `/metrics` shows them.
+/// Ages for `/metrics`.
 #[derive(Debug, Default)]
 pub(super) struct Ages(Mutex<Vec<(String, PathBuf)>>);
 

@@ -30,7 +30,7 @@ const NOBODY: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 /// Kafka's errors after which the record may have been written: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND.
 const MAYBE_WRITTEN: [i16; 2] = [7, 20];
 
-/// Results of a letter, as the API has them.
+/// Results of a letter, by their names in the API.
 const TAKEN: &str = "taken";
 const REFUSED: &str = "refused";
 const UNKNOWN: &str = "unknown";
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Sends a letter that is named.
+    /// Sends one letter by its place.
     fn named(&mut self, log: &mut Log<'_>, place: LetterPlace, wanted: &LettersToSend) -> Result<(), String> {
         let LetterPlace { partition, offset } = place;
         let not_sent = |why: &str| LetterSent { partition, offset, ..outcome(NOT_SENT, why) };

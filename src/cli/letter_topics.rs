@@ -24,7 +24,7 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const SHOWN_BYTES_MAX: usize = 1 << 10;
 const HEADER_BYTES_MAX: usize = 256;
 const HEADERS_MAX: usize = 32;
-/// The same of one letter that is shown as a whole.
+/// The bounds for one letter that is shown as a whole.
 const WHOLE_BYTES_MAX: usize = 16 << 20;
 
 /// The destinations of a configuration's dead letters.
@@ -111,7 +111,7 @@ pub(super) fn found(
     }
 }
 
-/// Letters of a partition that were read, and which ones there are before them.
+/// Letters of a partition that were read, and the offsets before them.
 #[derive(Debug, Default)]
 struct Window {
     partition: i32,
@@ -126,7 +126,7 @@ struct Window {
 }
 
 impl Window {
-    /// Whether all that was read is shown, and there is more.
+    /// Whether all letters that were read are shown, and there are more.
     fn is_used_up(&self) -> bool {
         self.letters.is_empty() && self.from > self.first
     }
@@ -189,7 +189,7 @@ fn newest(mut windows: Vec<Window>, limit: usize, is_wanted: impl Fn(&DeadLetter
 /// Takes records as letters.
 struct Reader<'a> {
     partition: i32,
-    /// Bytes of a key or value that are kept.
+    /// The most bytes of a key or value that are stored.
     bytes_max: usize,
     sent: &'a SentAgain,
     until: Instant,
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!((places_of(&found), found.before), (vec![], BTreeMap::from([(0, 10), (1, 1)])));
     }
 
-    /// Pages of any length show all of them once, each partition from its end.
+    /// Pages of any length show each letter once, each partition from its end.
     #[test]
     fn pages_show_each_letter_once() {
         for seed in 0..100 {

@@ -13,10 +13,10 @@ use super::check::{TOPIC_FORBIDDEN, UNKNOWN_TOPIC, address};
 use crate::config::Cluster;
 use crate::kafka::consumer::{Batches, Record};
 
-/// Times of ListOffsets that stand for the first record that is there, and for the next that comes.
+/// Times of ListOffsets for the first record, and for the next one.
 pub(super) const EARLIEST: i64 = -2;
 pub(super) const LATEST: i64 = -1;
-/// Bytes of records that are asked for of one partition, and how long a broker may wait for them.
+/// The bytes of records that are requested from one partition, and the longest wait of a broker for them.
 const FETCH_BYTES: i32 = 1 << 20;
 const FETCH_WAIT_MS: i32 = 500;
 /// The last version of Fetch that names topics.
@@ -135,7 +135,7 @@ impl<'a> Log<'a> {
         Ok(Self { cluster, name, id, brokers, leaders, connections: BTreeMap::new() })
     }
 
-    /// The numbers of its partitions.
+    /// The numbers of the topic's partitions.
     pub(super) fn partitions(&self) -> impl ExactSizeIterator<Item = i32> + '_ {
         self.leaders.keys().copied()
     }

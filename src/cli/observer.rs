@@ -68,7 +68,7 @@ struct Look {
     /// The sample of the last statistics.
     told: Sample,
     states: Vec<State>,
-    /// Clusters that have not been reached since the process began, until that is reported.
+    /// Whether each cluster has not been reached since the process began and that is not reported yet.
     unheard: Vec<bool>,
     trimmer: Trimmer,
     /// When clients were first seen to be accepted: before that shards may have sent nothing to Kafka.

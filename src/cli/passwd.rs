@@ -51,7 +51,7 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
 
-/// Writes the file with another line in the place of the user's, or after all others.
+/// Writes the file with the user's line replaced, or appended if there is none.
 fn write((file, before): (&Path, Option<&Original>), user: &str, line: Option<&str>) -> Result<(), String> {
     let text = users::with_line(before.map(Original::text).unwrap_or_default(), user, line);
     let written = before.map_or_else(|| files::make(file, text.as_bytes()), |original| original.replace(&text));

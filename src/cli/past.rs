@@ -21,7 +21,7 @@ use crate::rule::record_fields::Around as FactsAround;
 use crate::rule::template::MessageContext;
 use crate::shard::sources::PastMessages;
 
-/// Records that are read where nothing else is asked for.
+/// The default number of records that are read.
 const LIMIT: u32 = 1_000;
 /// The most messages that are shown; of each the most outputs, and of each of these the most bytes.
 const EXAMPLES_MAX: usize = 5;

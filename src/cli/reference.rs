@@ -114,7 +114,7 @@ fn events() -> String {
     text
 }
 
-/// Compares the text between the marks of a document with the program's own, or writes it there.
+/// Compares the text between the marks of a document with the program's own, or writes the latter there.
 fn document(path: &str, reference: &str) {
     const BEGIN: &str = "<!-- generated from the code; FOREBAY_BLESS=1 cargo test --lib reference rewrites it -->\n";
     const END: &str = "<!-- end -->\n";

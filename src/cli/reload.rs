@@ -26,7 +26,7 @@ pub(super) struct Reload {
     text: Text,
     /// The parts of the configuration beside the text; and the meaning of variables' indexes since the process began.
     beside: Beside,
-    /// Changes by the API that are not in the file, in the order in which they came.
+    /// Changes by the API that are not in the file, in their order.
     edits: Vec<Edit>,
     /// Components that a sidecar has brought. They are stored nowhere: after a restart the sidecar brings them again.
     brought: Vec<Brought>,
@@ -72,7 +72,7 @@ impl Proposal {
         self.edits.iter().map(ToString::to_string).collect()
     }
 
-    /// Writes the file, if it has new contents, and keeps the old ones beside it.
+    /// Writes the file, if it has new contents, and stores the old ones beside it.
     pub(super) fn write(&self) -> Result<(), ReloadRefused> {
         let Some(Write { path, before, after }) = self.write.as_ref().filter(|write| write.before != write.after)
         else {

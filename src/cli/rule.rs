@@ -119,7 +119,7 @@ fn past(options: &RuleTestArgs, topic: &str, config: &Config) -> Result<Tried, S
     Ok(Tried { text, notes: String::new(), is_good })
 }
 
-/// The name of a rule that is only tried.
+/// The name of a rule on trial.
 pub(super) const TRIED: &str = "test";
 
 /// Whether a statement can be compiled.

@@ -12,7 +12,7 @@ use crate::rule::record_fields;
 use crate::rule::template::MessageContext;
 use crate::rule::value::Value;
 
-/// Fields with their values, as JSON has them.
+/// Fields with their values as JSON.
 #[derive(Debug, Default)]
 pub(super) struct MadeFacts {
     fields: Vec<(Field, Json)>,
@@ -111,7 +111,7 @@ impl MadeFacts {
         Ok(())
     }
 
-    /// Adds what was not given.
+    /// Adds the fields that were not given.
     fn fill_up(&mut self, kind: Kind, program: &Program, now_ms: i64) {
         let source = program.sources().first().map(|source| from_text(&source.name)).unwrap_or_default();
         let name = kind.event.map_or_else(|| source.clone(), |event| event.value().to_owned());
@@ -149,7 +149,7 @@ impl MadeFacts {
         }
     }
 
-    /// Gives them as rules see them, with what sinks see beside the output, and key and time of rows that name none.
+    /// Calls `each` with the facts for rules, the message's context for sinks, and key and time of rows that set none.
     pub(super) fn with<R>(&self, each: impl FnOnce(&Facts<'_>, &MessageContext<'_>, Defaults<'_>) -> R) -> R {
         let values = self.fields.iter().zip(&self.texts).map(|((field, value), text)| (*field, of_json(value, text)));
         let fields: Vec<_> = values.collect();

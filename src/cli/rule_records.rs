@@ -17,7 +17,7 @@ pub(super) struct TriedRule<'a> {
     pub(super) program: &'a Program,
     /// The sinks of a rule of a configuration.
     pub(super) sinks: Option<RuleSinks<'a>>,
-    /// Whether an output and its records are one JSON object.
+    /// Whether an output and its records are printed as one JSON object.
     pub(super) json: bool,
 }
 

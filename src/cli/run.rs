@@ -185,7 +185,7 @@ struct Service {
     shards: Vec<ShardThread>,
     slots: Arc<Slots>,
     peers: Arc<Peers>,
-    /// The part of an instance among others.
+    /// The membership of an instance among others.
     part: Option<Part>,
     heard: Receiver<Event>,
     tell: Sender<Event>,
@@ -466,7 +466,7 @@ impl Service {
         }
     }
 
-    /// Sends the same letter to every shard, whatever else is in its mailbox.
+    /// Sends the same letter to every shard, even if its mailbox is full.
     fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
         self.tell_each(|_| letter())
     }

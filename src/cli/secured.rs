@@ -10,7 +10,7 @@ use crate::secure::Outgoing;
 pub(super) struct Secured {
     socket: TcpStream,
     layer: Box<dyn Layer>,
-    /// Bytes that have come and were not read.
+    /// Bytes that were received and not read.
     plain: Vec<u8>,
 }
 

@@ -99,7 +99,7 @@ impl SentAgain {
         }
     }
 
-    /// Whether there is no room for more.
+    /// Whether there is no room for more ranges.
     pub(super) fn is_full(&self) -> bool {
         let count = |of: &OfTopic| of.partitions.values().map(Vec::len).sum::<usize>();
         self.others.iter().map(count).sum::<usize>() + count(&self.own) >= SENT_RANGES_MAX

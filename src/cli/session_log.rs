@@ -29,7 +29,7 @@ const TAKE_OVER_MAX: Duration = Duration::from_secs(300);
 /// The time for which a deleted key's tombstone is kept, in ms.
 const TOMBSTONES_MS: u64 = 600_000;
 
-/// Partitions of the topic until there were slots.
+/// Partitions of the topic in versions without slots.
 const PARTITIONS_BEFORE: usize = 127;
 
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -122,7 +122,7 @@ pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, bro
     }
 }
 
-/// Looks at the settings of the topic, as far as the cluster tells them.
+/// Checks the settings of the topic, as far as the cluster returns them.
 fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>, String> {
     let mut wrong = Vec::new();
     let mut setting = |name: &'static str| admin.topic_text(topic, name);

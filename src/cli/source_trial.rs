@@ -49,7 +49,7 @@ impl Found {
     }
 }
 
-/// Looks at a source over a new connection to its cluster.
+/// Examines a source over a new connection to its cluster.
 pub(super) fn try_source(config: &Config, source: &Source) -> Found {
     let cluster = &config.clusters[source.cluster];
     let mut found = Found::default();
@@ -241,7 +241,7 @@ fn of_newer(source: &Source, described: &consumer_group_describe_response::Descr
     of_topics(source, described.members.len(), topics.map(|topic| topic.0.to_string()))
 }
 
-/// Looks at what the members of a group read.
+/// Examines the topics that the members of a group read.
 fn of_topics(source: &Source, members: usize, topics: impl IntoIterator<Item = String>) -> (Verdict, String) {
     let group = &source.group;
     let read: BTreeSet<&str> = source.routes().map(|(kafka, _)| kafka).collect();

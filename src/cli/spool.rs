@@ -44,7 +44,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }
     let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
-    // Whether the folders go together is reported where the service would ask, too.
+    // A mismatch of the folders is reported as the service would report it.
     let refused = Found::look(&options.folder).err();
     if let Some(refused) = &refused {
         text += &format!("The next start would fail: {refused}\n\n");
@@ -103,7 +103,7 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     for (number, len) in listed.segments.iter().rev() {
         let read = match survey(&disk, *number, *len, ends.get(number).copied()) {
             Ok(read) => read,
-            // Whether the next process needs it is reported below.
+            // Whether the next process needs the folder is reported below.
             Err(error) => {
                 sound = false;
                 segments.push(json!({ "segment": number, "bytes": len, "error": disk.refused(&error) }));

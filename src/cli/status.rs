@@ -8,7 +8,7 @@ use super::lists::{age, shown, yes_or_no};
 
 /// Kinds of parts with a state: their key in the answer, and the noun for one of them.
 const PARTS: [(&str, &str); 4] = [("sinks", "sink"), ("sources", "source"), ("rules", "rule"), ("bridges", "bridge")];
-/// States of parts that are as they should be.
+/// The good states of parts.
 const GOOD: [&str; 2] = ["running", "connected"];
 
 /// The service as a whole. Returns the text, and whether it is ready and healthy.

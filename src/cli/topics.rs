@@ -171,7 +171,7 @@ pub(super) fn request(
     Ok(created.collect())
 }
 
-/// The shape of a new topic as the cluster tells it.
+/// The shape of a new topic, as the cluster returned it.
 fn made((partitions, replication_factor): (i32, i16)) -> String {
     if partitions < 1 {
         return String::new();

@@ -32,7 +32,7 @@ fn held(sample: &Sample, clusters: usize) -> u64 {
     shards + (0..clusters).map(of).sum::<u64>()
 }
 
-/// Numbers of a shard that can stand for much memory that no number of bytes tells.
+/// Numbers of a shard that can mean much memory without a count of bytes.
 const THINGS: [S; 4] = [S::Sessions, S::Subscriptions, S::CopiesQueued, S::CopiesInFlight];
 /// The least count of these that is looked at.
 const THINGS_MIN: u64 = 1_000;

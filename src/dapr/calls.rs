@@ -31,14 +31,14 @@ struct Calls {
     app: Application,
 }
 
-/// The file of dead letters, which begins with the first of them, and those that are not on the disk.
+/// The file of dead letters, which is opened with the first letter, and the letters that are not on disk.
 #[derive(Default)]
 struct Letters {
     to: Option<std::sync::mpsc::Sender<Letter>>,
     waiting: Arc<Mutex<VecDeque<oneshot::Sender<()>>>>,
 }
 
-/// Calls for as long as it is polled, and the service runs.
+/// Calls the application while it is polled, and the service runs.
 pub(super) async fn run(mut told: UnboundedReceiver<Told>, shared: Arc<Shared>) {
     let app = Application::new(Arc::clone(&shared));
     let calls = Calls { shared, topics: Mutex::default(), places: Mutex::default(), letters: Mutex::default(), app };
@@ -189,7 +189,7 @@ impl Calls {
         self.shared.ask(Ask::Called { bridge, ticket, bytes, is_over }).await;
     }
 
-    /// Writes a message to the file of dead letters, and waits until it is on the disk.
+    /// Writes a message to the file of dead letters, and waits until it is on disk.
     async fn write(&self, call: &Call, why: &str) {
         let line = letter(call, why);
         loop {

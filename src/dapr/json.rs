@@ -1,4 +1,4 @@
-//! The body of a request of the bindings API, and the text of its data as it is published.
+//! The body of a request of the bindings API, and the text of its data in a publish.
 
 use std::collections::BTreeMap;
 

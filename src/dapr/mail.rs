@@ -25,7 +25,7 @@ pub enum Ask {
         ticket: Option<(u64, u32)>,
         /// The value of [`Call::bytes`].
         bytes: usize,
-        /// Whether the remote is told that the message has arrived.
+        /// Whether the message is acknowledged to the remote.
         is_over: bool,
     },
     /// Subscribe: the application wants the messages of a binding.
@@ -59,9 +59,9 @@ pub struct Create {
     pub payload: Vec<u8>,
     /// The QoS, 0 to 2.
     pub qos: u8,
-    /// Whether the remote is to retain it.
+    /// Whether the remote retains the message.
     pub retain: bool,
-    /// Takes what became of it.
+    /// The callback for the outcome.
     pub answer: Answer,
 }
 
@@ -75,7 +75,7 @@ impl Answer {
         Self(Box::new(with))
     }
 
-    /// Says what became of the message.
+    /// Reports the outcome of the message.
     pub fn say(self, outcome: Outcome) {
         self.0(outcome);
     }

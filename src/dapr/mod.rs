@@ -78,7 +78,7 @@ pub struct Gives {
 pub struct Takes {
     /// The path that is called, without the first `/`.
     pub route: String,
-    /// Whether the application is asked first if it wants messages.
+    /// Whether the application is asked first whether it wants messages.
     pub is_asked: bool,
     /// Retries of a message that the application refuses; `None`: without end.
     pub retries: Option<u32>,
@@ -121,7 +121,7 @@ pub enum NotBrought {
     Wrong(String),
 }
 
-/// Takes what has become of a component, once it is in force.
+/// Takes the outcome for a component, once it is in force.
 pub type BroughtAnswer = Box<dyn FnOnce(Result<(), NotBrought>) + Send>;
 
 /// Takes a component into the configuration. It does not block.
@@ -132,9 +132,9 @@ pub const SOCKETS: [(&str, &str); 2] = [("mqtt.sock", "bindings.mqtt"), ("mqtt3.
 
 /// The connection of a sidecar.
 pub struct Sidecar {
-    /// Sockets that it connects to, each with the type of its components.
+    /// Sockets that the sidecar connects to, each with the type of its components.
     pub sockets: Vec<(&'static str, UnixListener)>,
-    /// Takes the components that it brings.
+    /// Takes the components that the sidecar brings.
     pub bring: Bring,
 }
 
@@ -144,7 +144,7 @@ pub const HAS_GRPC: bool = cfg!(feature = "grpc");
 /// The address of the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Whether it is called by gRPC.
+    /// Whether the application is called by gRPC.
     pub is_grpc: bool,
     /// The host; an IPv6 address is in brackets.
     pub host: String,
@@ -245,7 +245,7 @@ impl Shared {
         Arc::clone(&self.bindings.borrow())
     }
 
-    /// Asks a shard, however long its mailbox is full.
+    /// Sends a request to a shard, waiting while its mailbox is full.
     async fn ask(&self, mut ask: Ask) {
         while let Err(back) = (self.post)(ask) {
             ask = back;
@@ -253,7 +253,7 @@ impl Shared {
         }
     }
 
-    /// Publishes a message, and says what became of it within [`CREATED_WITHIN`], or a little later.
+    /// Publishes a message, and returns its outcome within [`CREATED_WITHIN`], or a little later.
     async fn create(&self, bridge: usize, topic: String, payload: Vec<u8>, (qos, retain): (u8, bool)) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, mut told) = oneshot::channel();
@@ -293,7 +293,7 @@ fn bound(address: Option<SocketAddr>) -> Result<Option<TcpListener>, (io::Error,
     listener.map(Some).map_err(|error| (error, address.to_string()))
 }
 
-/// Serves what connects to a listener, if there is one, for as long as it is polled.
+/// Serves the connections of a listener, if there is one, while it is polled.
 async fn served<F: Future<Output = ()>>(
     listener: Option<TcpListener>,
     serve: impl FnOnce(tokio::net::TcpListener) -> F,

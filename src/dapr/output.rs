@@ -78,5 +78,5 @@ pub(super) fn registered(shared: &Shared) -> Vec<Registered> {
     all
 }
 
-/// The version of the runtime, as the metadata of the API has it.
+/// The version of the runtime in the metadata of the API.
 pub(super) const VERSION: &str = concat!("forebay-", env!("CARGO_PKG_VERSION"));

@@ -32,13 +32,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 type Answer = Response<Bytes>;
 
-/// Serves for as long as it is polled.
+/// Serves while it is polled.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let accept = || async { listener.accept().await.map(|(socket, _)| socket) };
     accept_all(accept, |socket| connection(socket, Arc::clone(&shared))).await;
 }
 
-/// Serves all connections, [`CONNECTIONS_MAX`] at a time, for as long as it is polled.
+/// Serves all connections, [`CONNECTIONS_MAX`] at a time, while it is polled.
 pub(super) async fn accept_all<S, A: Future<Output = io::Result<S>>, F: Future<Output = ()> + Send + 'static>(
     accept: impl Fn() -> A,
     serve: impl Fn(S) -> F,

@@ -18,7 +18,7 @@ pub enum Verdict<'a> {
     Refuse(Malformed, Option<Version>),
 }
 
-/// Looks at all bytes that a connection has sent so far.
+/// Parses all bytes that a connection has sent so far.
 #[must_use]
 pub fn look(bytes: &[u8]) -> Verdict<'_> {
     let frame = match frame::next_connect(bytes, CONNECT_BYTES_MAX) {

@@ -370,7 +370,7 @@ pub enum SeenBy {
 }
 
 impl Kind {
-    /// Whether all shards see it.
+    /// Whether all shards see the event's subject.
     #[must_use]
     pub const fn seen_by_all(self) -> Option<SeenBy> {
         match self {
@@ -459,7 +459,7 @@ pub struct Event {
     pub shard: Option<u64>,
     /// A hash of the event's kind and subject, for kinds with many subjects: few events of each are reported.
     pub(super) subject: Option<u64>,
-    /// The second of its teller's clock, for bounds.
+    /// The second of the teller's clock, for bounds.
     pub(super) second: u64,
     /// The fields one after the other: name, kind of the value, value.
     fields: Vec<u8>,
@@ -566,7 +566,7 @@ impl Event {
         self
     }
 
-    /// Whether the fields are those of another event, but for how long it took, of which each shard has its own measure.
+    /// Whether the fields are those of another event, but for the duration, which each shard measures by itself.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         let lasts = |(name, _): &(Field, Kept<'_>)| *name != Field::OutageMs;
@@ -598,7 +598,7 @@ impl Event {
         }
     }
 
-    /// Whether what a field asks is so.
+    /// The value of a yes-or-no field; `None`: the event does not have it.
     #[must_use]
     pub fn flag(&self, field: Field) -> Option<bool> {
         match self.of(field)? {
@@ -631,7 +631,7 @@ impl Event {
 /// The log target of connection events.
 const CONNECTIONS: &str = "forebay::connections";
 
-/// Whether clients that come and go are in the log.
+/// Whether connection events are logged.
 pub(super) fn are_connections_logged() -> bool {
     tracing::enabled!(target: CONNECTIONS, tracing::Level::DEBUG)
 }
@@ -670,7 +670,7 @@ mod tests {
         assert!(event.says_the_same(&event.clone()) && !event.says_the_same(&other));
     }
 
-    /// Thousands of clients that came and went are kept.
+    /// Thousands of connection events are stored.
     #[test]
     fn a_client_that_comes_is_a_small_event() {
         let event = Event::now(Kind::ClientConnected).with(Field::Client, "a client id of 24 bytes.");

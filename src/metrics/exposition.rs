@@ -58,7 +58,7 @@ pub enum Type {
 pub struct Buckets<'a> {
     /// Upper bounds, inclusive, ascending.
     pub bounds: &'a [f64],
-    /// Values up to each bound, and all of them at the end.
+    /// The number of values up to each bound, and of all values at the end.
     pub cumulative: &'a [u64],
     /// Sum of the values.
     pub sum: f64,

@@ -40,7 +40,7 @@ impl Histogram {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
-    /// Takes over what another one of the same bounds has counted.
+    /// Takes over the counts of another histogram with the same bounds.
     fn take_over(&self, from: &Self) {
         for (to, from) in self.buckets.iter().zip(&from.buckets) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Histogram {
         self.sum.store(sum, Ordering::Relaxed);
     }
 
-    /// Adds it to others of its kind.
+    /// Adds the histogram to others of its kind.
     fn merge_into(&self, merged: &mut Merged) {
         let mut total = 0;
         for (to, from) in merged.cumulative.iter_mut().zip(&self.buckets) {

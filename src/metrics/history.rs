@@ -10,7 +10,7 @@ use crate::limits::{HISTORY_BYTES_MAX, HISTORY_MINUTES, HISTORY_SECONDS};
 /// A thing with series: the service, or a sink, source, rule or cluster by its place in the configuration.
 pub type Object = (Kind, usize);
 
-/// Series that there is memory for.
+/// The most series that fit into the memory.
 const COLUMNS_MAX: usize = HISTORY_BYTES_MAX / (size_of::<f32>() * (HISTORY_SECONDS + HISTORY_MINUTES));
 /// The time between two values of the slow ring, in seconds.
 const MINUTE_S: f64 = 60.0;
@@ -82,7 +82,7 @@ impl History {
         Some(values)
     }
 
-    /// Columns for objects that have none, while there is memory.
+    /// Gives columns to objects that have none, while there is memory.
     fn give_columns(&mut self, objects: &[Object]) {
         for object in objects {
             let count = kept(object.0).count();

@@ -136,7 +136,7 @@ pub struct ToPublish {
     pub payload: Vec<u8>,
     /// QoS: 0, 1 or 2.
     pub qos: u8,
-    /// Whether it is retained.
+    /// Whether the message is retained.
     pub retain: bool,
     /// Message Expiry Interval, in seconds; `None`: the message does not expire.
     pub expiry_s: Option<u32>,
@@ -202,7 +202,7 @@ pub struct TracedPacket {
 /// The contents of a PUBLISH of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedContent {
-    /// The beginning of its payload.
+    /// The beginning of the payload.
     pub payload: Vec<u8>,
     /// Bytes of the whole payload.
     pub payload_bytes: usize,
@@ -363,7 +363,7 @@ pub struct SourcePartition {
     pub position: Option<i64>,
     /// Records beyond that one, as far as is known.
     pub lag: Option<u64>,
-    /// Records that are not over, and those after them.
+    /// Records that are open, and those after them.
     pub open: usize,
     /// Messages without subscribers among them.
     pub parked: usize,
@@ -451,7 +451,7 @@ pub struct RemoteGrants {
     pub session_present: bool,
     /// Keep-alive in seconds; 0: off.
     pub keep_alive_s: u16,
-    /// Messages of QoS 1 and 2 that may be on their way to it.
+    /// The most messages of QoS 1 and 2 in flight to the remote.
     pub in_flight_max: u16,
     /// The highest QoS that the remote takes.
     pub maximum_qos: u8,
@@ -459,11 +459,11 @@ pub struct RemoteGrants {
     pub packet_bytes_max: Option<u32>,
     /// The time for which the remote keeps the session without a connection, in seconds; `None`: for ever, or not known.
     pub session_expiry_s: Option<u32>,
-    /// Whether it takes RETAIN.
+    /// Whether the remote supports RETAIN.
     pub retain_available: bool,
     /// Whether filters may have wildcards.
     pub wildcards_available: bool,
-    /// Whether it has shared subscriptions.
+    /// Whether the remote supports shared subscriptions.
     pub shared_available: bool,
 }
 
@@ -503,7 +503,7 @@ pub struct Client {
     pub subscriptions: usize,
     /// The subscriptions, where one client was asked for.
     pub filters: Option<Vec<Filter>>,
-    /// Messages that it has been sent and not acknowledged.
+    /// Messages that were sent to the client and not acknowledged.
     pub unacknowledged: Waiting,
     /// Messages that wait.
     pub queued: Waiting,
@@ -557,7 +557,7 @@ pub struct Replay {
 pub struct Subscription {
     /// Client identifier.
     pub client_id: String,
-    /// The name of its `[auth.NAME]`, if it has one.
+    /// The name of the client's `[auth.NAME]`, if it has one.
     pub auth: Option<String>,
     /// Whether the client is connected.
     pub connected: bool,
@@ -650,7 +650,7 @@ pub struct Retained {
     pub topic: String,
     /// The QoS at which it was published.
     pub qos: u8,
-    /// Bytes of its payload.
+    /// Bytes of the payload.
     pub payload_bytes: usize,
     /// The payload, where one message was asked for.
     pub payload: Option<Vec<u8>>,
@@ -658,7 +658,7 @@ pub struct Retained {
     pub age_s: u64,
     /// The time until it expires, in seconds; `None`: it does not expire.
     pub expires_in_s: Option<u64>,
-    /// Whether it survives a restart.
+    /// Whether the message survives a restart.
     pub stored: bool,
 }
 
@@ -715,13 +715,13 @@ pub struct SlotTable {
     pub name: String,
     /// Generation of the group of instances; `None`: this instance is alone.
     pub generation: Option<i32>,
-    /// Whether nothing was heard of the group for too long, so that no client is welcomed.
+    /// Whether the group was silent for too long, so that no client is welcomed.
     pub is_silent: bool,
     /// Whether this instance gives its slots to others, or has given them away.
     pub is_drained: bool,
     /// The instances, in order of their names.
     pub instances: Vec<InstanceOfBroker>,
-    /// Slots that nobody serves for now.
+    /// Slots without an instance for now.
     pub nobody: Vec<u16>,
 }
 

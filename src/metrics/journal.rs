@@ -95,7 +95,7 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Ring {
     events: VecDeque<(u64, Event)>,
-    /// The number of the last that has made room.
+    /// The number of the last event that has made room.
     gone: u64,
 }
 
@@ -166,7 +166,7 @@ struct OfAll {
 }
 
 impl OfAll {
-    /// Whether an event says anything new.
+    /// Whether an event reports something new.
     fn is_new(&mut self, of_all: SeenBy, event: &Event) -> bool {
         let about = |event: &Event| {
             let fields = [Field::Kafka, Field::Broker, Field::Sink, Field::Topic];
@@ -312,7 +312,7 @@ impl Journal {
         }
     }
 
-    /// The memory of an event is for the next client that comes or goes.
+    /// Offers an event's memory to the next connection event.
     fn is_over(&self, event: Event) {
         let _ = self.over.push(event);
     }
@@ -351,7 +351,7 @@ impl Journal {
         self.say_bounded(event.about(Some(subject), second), |kept| &mut kept.of_others);
     }
 
-    /// Says it if these bounds admit it.
+    /// Reports an event if these bounds admit it.
     fn say_bounded(&self, event: Event, bounds: impl FnOnce(&mut Kept) -> &mut Bounds) {
         let is_admitted = {
             let mut kept = self.kept();

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(found(of, &[&full[..], &without].concat()), (900, 0.95));
     }
 
-    /// The hierarchy of version 1, where the limit of a group that has none is a number beyond all memory.
+    /// In version 1 of the hierarchy, the limit of a group without one is a number beyond all memory.
     #[test]
     fn the_lowest_limit_on_the_way_up_counts_in_version_1_too() {
         const NONE: &str = "9223372036854771712";

@@ -324,7 +324,7 @@ impl Kind {
         }
     }
 
-    /// The name of its histogram, if it has one.
+    /// The name of the kind's histogram, if it has one.
     #[must_use]
     pub const fn histogram(self) -> Option<&'static str> {
         match self {
@@ -340,7 +340,7 @@ impl Kind {
         self.series().len() + if self.histogram().is_some() { BUCKETS } else { 0 }
     }
 
-    /// The values of one of this kind, in the order of its series.
+    /// Appends the values of one thing of this kind, in the order of its series.
     pub fn values(self, step: &Step<'_>, index: usize, into: &mut Vec<f64>) {
         into.extend(self.series().iter().map(|series| (series.of)(step, index)));
         let buckets = match self {

@@ -378,7 +378,7 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a bridge, all of them on the shard that has its session.
+    /// Numbers of a bridge, all on the shard that has its session.
     BridgeMetric, BRIDGE, [
     State, Internal, "bridge_state", "How it stands.";
     Connected, Gauge, "bridge_connected", "1: the remote has accepted the bridge.";

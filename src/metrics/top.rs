@@ -67,7 +67,7 @@ impl Sketch {
         self.places = self.entries.iter().enumerate().map(|(place, entry)| (entry.name.clone(), place)).collect();
     }
 
-    /// Whether there is no name.
+    /// Whether there are no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -12,10 +12,10 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use super::{Clients, files};
 
-/// Certificates that the other end may send, its own among them.
+/// The most certificates that the other end may send, its own among them.
 pub(super) const CERTIFICATES_MAX: usize = 8;
 
-/// Refuses a chain that is too long, before anything of it is computed.
+/// Refuses a chain that is too long, before any signature is computed.
 pub(super) fn check_length(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
     if intermediates.len() >= CERTIFICATES_MAX {
         return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));

@@ -4,7 +4,7 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 pub(super) const OID: u8 = 0x06;
 
-/// The contents of a value with this tag, and what follows it.
+/// The contents of a value with this tag, and the bytes after it.
 pub(super) fn enter(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (found, contents, rest) = any(der)?;
     (found == tag).then_some((contents, rest))

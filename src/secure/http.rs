@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Authorities, Outgoing, OutgoingSettings, Url};
 
-/// The head of an answer, and its fields.
+/// The largest head of an answer in bytes, and the most fields.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 100;
 
@@ -138,7 +138,7 @@ impl fmt::Display for Late {
 
 impl std::error::Error for Late {}
 
-/// The first of its addresses that takes a connection.
+/// Connects to the first address that accepts.
 fn connect(url: &Url, step: Duration, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (url.host.as_str(), url.port).to_socket_addrs()? {
@@ -302,7 +302,7 @@ mod tests {
         let url = Url::parse(&format!("https://{}/keys", listener.local_addr().unwrap())).unwrap();
         let dripping = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // The head of a handshake record of 16 KiB, of which one byte comes at a time.
+            // The head of a handshake record of 16 KiB, sent byte by byte.
             let mut bytes = [22, 3, 3, 64, 0, 2].into_iter().chain(std::iter::repeat(0));
             while stream.write_all(&[bytes.next().unwrap_or_default()]).is_ok() {
                 std::thread::sleep(Duration::from_millis(5));

@@ -52,7 +52,7 @@ impl CertificateId {
         (&self.issuer, &self.serial)
     }
 
-    /// Whether one of these lists names it.
+    /// Whether one of these lists names the certificate.
     pub(super) fn is_in(&self, crls: &[CertRevocationList<'static>]) -> bool {
         let mut of_issuer = crls.iter().filter(|crl| *crl.issuer() == *self.issuer);
         // A list that cannot be read counts as naming every certificate.
@@ -144,7 +144,7 @@ fn emails(certificate: &[u8]) -> Result<Vec<String>, &'static str> {
         if kind != ALTERNATIVE_NAMES {
             continue;
         }
-        // Whether it is critical may stand in between.
+        // The optional criticality is in between.
         if value.first() != Some(&OCTETS) {
             value = der::skip(value).ok_or(UNREADABLE)?;
         }

@@ -71,7 +71,7 @@ pub struct Pair {
 pub struct Clients {
     /// PEM: the CAs of their certificates.
     pub ca: PathBuf,
-    /// Whether there must be a certificate.
+    /// Whether a certificate is required.
     pub is_required: bool,
     /// Certificates that are not accepted any more.
     pub crl: Option<PathBuf>,
@@ -88,7 +88,7 @@ pub struct OutgoingSettings {
     pub identity: Option<OwnCertificate>,
     /// The name that certificates must have; `None`: the host name by which the broker is addressed.
     pub server_name: Option<String>,
-    /// Whether it is looked at.
+    /// Whether the name is checked.
     pub is_name_checked: bool,
 }
 

@@ -47,7 +47,7 @@ impl Mechanism {
         all.into_iter().find(|mechanism| mechanism.name() == name)
     }
 
-    /// Whether it sends the secret as it is, so that anyone who can read the connection can log in.
+    /// Whether the mechanism sends the secret in the clear, so that anyone who can read the connection can log in.
     #[must_use]
     pub const fn shows_the_secret(self) -> bool {
         !matches!(self, Self::Scram(_))

@@ -90,7 +90,7 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     probe(there.unwrap_or(Path::new(".")))
 }
 
-/// Makes a file in a folder, and takes it away.
+/// Creates a file in a folder, and removes it.
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join(format!(".forebay-probe-{}", std::process::id()));
     OpenOptions::new().write(true).create_new(true).open(&probe)?;

@@ -163,7 +163,7 @@ impl<T: FnMut(Told), S: Fn(&Arc<TokenEndpoint>) -> io::Result<()>> Keeper<T, S> 
         (self.tell)(held.take(granted, since, now));
     }
 
-    /// Starts the fetches that are due, and forgets what is not used any more.
+    /// Starts the fetches that are due, and forgets unused tokens.
     fn keep(&mut self, now: Instant) {
         self.held.retain(|held| !held.is_idle(now));
         for held in self.held.iter_mut().filter(|held| held.due_at(now).is_some_and(|due| due <= now)) {

@@ -24,7 +24,7 @@ pub struct Wanted {
     pub auth: String,
     /// The URL, and the file.
     pub remote: Remote,
-    /// Keys of other algorithms are not used.
+    /// The accepted algorithms: keys of others are not used.
     pub algorithms: Vec<jwt::Algorithm>,
 }
 
@@ -184,7 +184,7 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
         }
     }
 
-    /// Drops what is too old, and starts the fetches that are due.
+    /// Removes sets that are too old, and starts the fetches that are due.
     fn keep(&mut self, now: Instant) {
         for mut set in std::mem::take(&mut self.sets) {
             self.drop_stale(&mut set, now);

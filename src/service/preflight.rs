@@ -105,7 +105,7 @@ impl Host {
         self.open_files.map_or(usize::MAX, |has| usize::try_from(kept(has, shards) / 2).unwrap_or(usize::MAX))
     }
 
-    /// Decides what shards use, and lists what is wrong.
+    /// Decides the shards' I/O driver, and lists the findings.
     #[must_use]
     pub fn examine(&self, shards: usize, choice: IoChoice) -> Verdict {
         let mut findings = if choice == IoChoice::Epoll { Vec::new() } else { self.lacks_of_ring(shards) };

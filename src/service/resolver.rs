@@ -21,7 +21,7 @@ pub struct Question {
     pub host: String,
     /// Port, passed through.
     pub port: u16,
-    /// Gets what was found.
+    /// The callback for the addresses.
     pub answer: Answer,
 }
 

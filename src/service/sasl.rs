@@ -13,7 +13,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<Prepared, String>) + Send>;
 pub struct Question {
     /// The computation or fetch to do.
     pub task: Task,
-    /// Gets what came of it.
+    /// The callback for the result.
     pub answer: Answer,
 }
 

@@ -17,7 +17,7 @@ use super::ledger::{Copy, Heard, Hurt, Ledger, Log, Sample};
 use crate::flow::judge::Verdict;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Consequences of a fault come within this time in which nothing is hurt.
+/// The time without faults in which consequences of a fault may still appear, in ns.
 const AFTERMATH_NS: u64 = 20 * SECOND_NS;
 /// The age in ns up to which a connection's acknowledgements may not have been read, or not be on disk yet.
 const ACKNOWLEDGED_NS: u64 = 2_500_000_000;
@@ -79,7 +79,7 @@ struct Judge<'a> {
     verdict: Verdict,
 }
 
-/// Copies of one record, as indices into what its subscriber got.
+/// Copies of one record, as indices into its subscriber's copies.
 type Copies = HashMap<(u32, i64), Vec<usize>>;
 
 impl Judge<'_> {

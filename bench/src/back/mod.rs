@@ -146,7 +146,7 @@ impl Run<'_> {
         self.wait_still()
     }
 
-    /// Writes at the rate until the time is over, or the order comes.
+    /// Writes at the rate until the time is over, or the end is ordered.
     fn write(&mut self, producers: &mut [Producer]) -> anyhow::Result<()> {
         let orders = self.settings.control.then(orders::listen).transpose()?;
         let mut timeline =

@@ -191,7 +191,7 @@ fn sink(words: &str) -> anyhow::Result<(Started, SocketAddr)> {
     listening(sink, words, None)
 }
 
-/// Starts a program of ours and reads where it listens.
+/// Starts a program of ours and reads its address from its output.
 pub(crate) fn listening(
     mut command: Command,
     words: &str,

@@ -34,7 +34,7 @@ impl Protocol {
         Self { batch, fan_out: Vec::new(), subscribers: 0 }
     }
 
-    /// Takes what a socket gave.
+    /// Takes the bytes of a socket.
     #[inline]
     pub(crate) fn bytes(&mut self, peer: &mut Peer, bytes: &[u8]) -> std::io::Result<Asks> {
         if peer.tail.is_empty() {

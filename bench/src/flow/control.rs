@@ -42,7 +42,7 @@ impl Control {
         self.input.as_fd()
     }
 
-    /// Whether `end` was said.
+    /// Whether `end` was ordered.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }

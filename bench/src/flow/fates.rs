@@ -36,7 +36,7 @@ pub(crate) struct Part {
     /// The suffixes of the topics after the first one's name; of the form `a` of the changing rule, then of its form `b`.
     pub(crate) topics: &'static [&'static str],
     pub(crate) is_due: fn(&Message) -> bool,
-    /// Letters of a message that comes again after a crash are written again.
+    /// Whether a message that is sent again after a crash has its letters written again.
     pub(crate) may_double: bool,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Forms<'a> {
         *seen |= if *seen == 0 { 1 << record.log } else { TWICE };
     }
 
-    /// Judges all that stand once in each part of the changing rule.
+    /// Judges all messages that are once in each part of the changing rule.
     pub(crate) fn end(self, verdict: &mut Verdict) {
         let parts: Vec<usize> = (0..PARTS.len()).filter(|part| PARTS[*part].topics.len() == 2).collect();
         for (client, messages) in self.seen.iter().enumerate() {

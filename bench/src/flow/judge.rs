@@ -32,7 +32,7 @@ pub(crate) struct Rules {
     /// Doubles are counted, not judged: the service was killed.
     pub(crate) may_double: bool,
     pub(crate) key: Key,
-    /// Messages of one QoS have an order, and those of another one may overtake them.
+    /// Whether only messages of one QoS have an order: those of another one may overtake them.
     pub(crate) by_qos: bool,
     /// The most messages without an answer of a client.
     pub(crate) window: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Fault {
     pub(crate) examples: Vec<String>,
 }
 
-/// The end of it.
+/// The judgement of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) counts: BTreeMap<String, u64>,
@@ -317,7 +317,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Judges what CONNACK said about sessions.
+/// Judges the sessions that CONNACK reported.
 pub(crate) fn sessions(clients: &[Told], verdict: &mut Verdict) {
     for (index, told) in clients.iter().enumerate() {
         verdict.count("sessions forgotten", told.forgotten);
@@ -329,7 +329,7 @@ pub(crate) fn sessions(clients: &[Told], verdict: &mut Verdict) {
     }
 }
 
-/// Names of what is counted for each QoS.
+/// Names of the counts for each QoS.
 const COUNTED: [&str; 11] = [
     "sent",
     "answered",

@@ -23,7 +23,7 @@ struct Run {
     told: Vec<Told>,
     rows: Vec<Row>,
     rules: Rules,
-    /// Offsets before the first record, and added to the end of partition 0 beyond what is there.
+    /// Offsets before the first record, and missing ones added to the end of partition 0.
     begin: i64,
     missing: i64,
 }

@@ -15,11 +15,11 @@ pub(crate) struct Link {
     pub(crate) client: Client,
     /// `None`: there is no connection, and none is being made.
     pub(crate) socket: Option<TcpStream>,
-    /// Counts the sockets, so that a late event of an old one is known.
+    /// The number of the socket, by which a late event of an old one is recognised.
     pub(crate) generation: u32,
     /// Whether connect() is still in progress.
     pub(crate) connecting: bool,
-    /// Stands in the queue of clients that have something to do.
+    /// Whether the client is in the queue of clients with work.
     pub(crate) queued: bool,
     /// The wait before the next attempt to connect.
     pub(crate) backoff_ms: u64,
@@ -95,7 +95,7 @@ impl Link {
         self.writable = true;
     }
 
-    /// Writes what the client has put.
+    /// Writes the client's pending packets.
     pub(crate) fn flush(&mut self) -> Io {
         let Some(socket) = self.socket.as_mut() else { return Io::Closed };
         let client = &mut self.client;

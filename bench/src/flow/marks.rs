@@ -49,7 +49,7 @@ impl Marks {
     pub(crate) fn answer(&mut self, now_ns: u64, waited_ns: u64, client: u32, generation: u32) {
         let number = self.spans.len();
         let Some(span) = self.spans.last_mut().filter(|span| span.generation == generation) else { return };
-        // The clock of what was read just before the mark is a little older.
+        // Answers that were read just before the mark have a slightly older time.
         let now_ns = now_ns.max(span.last_ns);
         span.first_ns.get_or_insert(now_ns);
         span.longest_ns = span.longest_ns.max(now_ns.saturating_sub(span.last_ns));

@@ -34,7 +34,7 @@ pub(crate) struct Header {
 pub(crate) enum Wrong {
     /// The bytes are not a payload, or one of another run.
     Foreign,
-    /// Begins like one of ours and is not what was sent.
+    /// The payload begins like one of this run and is not what was sent.
     Altered,
 }
 

@@ -5,7 +5,7 @@
 pub(crate) struct Weights(Vec<u32>);
 
 impl Weights {
-    /// Reads `count` whole numbers with colons between, at least one of them above 0.
+    /// Parses `count` whole numbers, separated by colons, at least one of them above 0.
     pub(crate) fn parse(text: &str, count: usize) -> Result<Self, String> {
         let parts: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
         match parts {
@@ -48,7 +48,7 @@ impl Weights {
 pub(crate) struct Plan {
     /// Decides every draw.
     pub(crate) seed: u64,
-    /// Marks this run's messages, so that those of another are known for foreign.
+    /// The mark of this run's messages, by which those of another run are recognised.
     pub(crate) run: u32,
     /// Messages in all, spread evenly over the clients.
     pub(crate) messages: u64,

@@ -24,7 +24,7 @@ pub(crate) struct Told {
     pub(crate) marks: Vec<u8>,
     /// Connections that were accepted.
     pub(crate) connections: u64,
-    /// Connections that it broke itself.
+    /// Connections that the client broke itself.
     pub(crate) broken: u64,
     /// Connections that the server or the network ended.
     pub(crate) dropped: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Told {
     pub(crate) forgotten: u64,
     /// Sessions among them that were lost against the promise.
     pub(crate) sessions_lost: u64,
-    /// Times that it claimed a session which it cannot have.
+    /// Sessions that the server claimed and cannot have.
     pub(crate) sessions_claimed: u64,
     /// Messages that were sent again, and the number of messages that had been sent by the last time.
     pub(crate) again: HashMap<u64, u64>,

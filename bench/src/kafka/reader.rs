@@ -118,7 +118,7 @@ impl Reader {
         leader.and_then(|leader| self.brokers.get_mut(leader)).context("a partition without a leader")
     }
 
-    /// Learns a topic's leaders, and connects to them.
+    /// Finds a topic's leaders, and connects to them.
     fn find(&mut self, topic: &str) -> anyhow::Result<()> {
         let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);

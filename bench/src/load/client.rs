@@ -44,13 +44,13 @@ pub(crate) struct Client {
     pub(crate) index: u32,
     pub(crate) state: State,
     pub(crate) writable: bool,
-    /// Stands in the queue of clients that have something to do.
+    /// Whether the client is in the queue of clients with work.
     pub(crate) queued: bool,
     /// The earliest time of the next message, in a closed loop with think time.
     pub(crate) not_before_ns: u64,
     socket: Option<TcpStream>,
     pub(crate) layer: Option<Box<Layer>>,
-    /// Counts the sockets, so that a late event of an old one is recognised.
+    /// The number of the socket, by which a late event of an old one is recognised.
     pub(crate) generation: u32,
     /// Bytes that the socket did not take.
     out: Vec<u8>,
@@ -180,7 +180,7 @@ impl Client {
         Io::Done(written)
     }
 
-    /// Writes what is kept.
+    /// Writes the pending bytes.
     pub(crate) fn flush(&mut self) -> Io {
         let Some(socket) = &mut self.socket else { return Io::Closed };
         let mut written = 0;
@@ -195,7 +195,7 @@ impl Client {
         if self.out.is_empty() { Io::Done(written) } else { Io::Blocked }
     }
 
-    /// Reads once from the socket, as the network has it.
+    /// Reads once from the socket: bytes of the network, before the layer.
     pub(crate) fn read(&mut self, input: &mut [u8]) -> Io {
         let Some(socket) = &mut self.socket else { return Io::Closed };
         loop {

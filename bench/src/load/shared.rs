@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// Marks client ids and payloads.
     pub(crate) run: u32,
-    /// Messages are remembered one by one, for the judge of what is in Kafka.
+    /// Whether each message's fate is stored, for the judge of Kafka.
     pub(crate) told: bool,
     /// The most deliveries of one message.
     pub(crate) fan: u64,

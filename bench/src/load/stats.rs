@@ -27,9 +27,9 @@ pub(crate) struct Stats {
     /// Messages whose answer carried a code of 0x80 or more.
     pub(crate) refused: u64,
     pub(crate) subscriptions_refused: u64,
-    /// Answers that match nothing that is open.
+    /// Answers without an open message.
     pub(crate) unmatched: u64,
-    /// Deliveries that are not what was sent, and deliveries of another run.
+    /// Deliveries that differ from what was sent, and deliveries of another run.
     pub(crate) altered: u64,
     pub(crate) foreign: u64,
     /// QoS 1 and 2 messages that were open when their connection was lost.

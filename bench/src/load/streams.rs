@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-/// Numbers that may be missing at a time before they are only counted.
+/// The most missing numbers that are remembered; more are only counted.
 const MISSING_MAX: usize = 1 << 20;
 
 /// The messages of one publisher at one receiver.
@@ -20,7 +20,7 @@ struct Stream {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
     by_publisher: Vec<Stream>,
-    /// Numbers that were jumped over and have not come since.
+    /// Numbers that were skipped and have not come since.
     missing: HashSet<(u32, u64)>,
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,

@@ -48,7 +48,7 @@ pub(crate) fn of(shared: &Shared, stats: &Stats, clients: &[&Client]) -> Verdict
     verdict
 }
 
-/// Writes the headline by what is in the verdict.
+/// Writes the headline for the verdict.
 pub(crate) fn settle(verdict: &mut Verdict, unread: u64) {
     let wrong = [
         (verdict.lost, "lost"),

@@ -110,7 +110,7 @@ impl Watch {
         self.counts = Counts::of(shared);
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if one is due.
     pub(crate) fn sample(&mut self, shared: &Shared, lately: &Receiver<Histogram<u64>>) {
         if self.last.elapsed() >= SAMPLE {
             self.take(shared, lately);

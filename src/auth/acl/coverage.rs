@@ -38,7 +38,7 @@ impl<B> Coverage<B> {
         }
     }
 
-    /// Rules that grant, and nothing else of them.
+    /// Adds rules of which only the grants count.
     pub(super) fn grants<'r>(
         &mut self,
         rules: impl Iterator<Item = &'r Rule>,

@@ -123,7 +123,7 @@ impl Grants {
         self.is_all
     }
 
-    /// Whether what they say depends on the topic alone.
+    /// Whether the rules depend on the topic alone.
     #[must_use]
     pub fn is_of_topic(&self) -> bool {
         self.rules.iter().all(Given::is_of_topic)

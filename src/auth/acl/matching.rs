@@ -89,7 +89,7 @@ pub(super) fn covers(rule: &Rule, names: Names<'_>, filter: &str) -> bool {
     filter.next().is_none()
 }
 
-/// Whether there is a topic that both the rule is for and the filter matches.
+/// Whether a topic exists that both the rule and the filter match.
 pub(super) fn overlaps(rule: &Rule, names: Names<'_>, filter: &str) -> bool {
     if is_of_system(&rule.filter) != is_of_system(filter) {
         return false;

@@ -120,7 +120,7 @@ impl Client<'_> {
 /// wildcard in its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
-    /// Whether it may.
+    /// Whether the client may do it.
     pub is_granted: bool,
     /// The rule that decided.
     pub by: Option<&'a Rule>,
@@ -158,7 +158,7 @@ impl Acl {
         self.users.keys().map(|name| &**name)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -183,7 +183,7 @@ impl Acl {
         coverage.end().0
     }
 
-    /// Adds what the rules say of an action with a filter to `coverage`.
+    /// Adds the rules' part of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,

@@ -35,7 +35,7 @@ impl RoleRules {
         if client.is_safe() { self.0.decide(Names::of(client), action, topic) } else { None }
     }
 
-    /// Adds what it says of an action with a filter to `coverage`.
+    /// Adds the role's part of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,

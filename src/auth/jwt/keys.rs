@@ -98,13 +98,13 @@ impl Key {
         self.print
     }
 
-    /// Whether it is checked in a microsecond.
+    /// Whether a check with this key takes about a microsecond.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.algorithm == Algorithm::Hs256
     }
 
-    /// Whether it has signed this token.
+    /// Whether the key has signed this token.
     #[must_use]
     pub fn verifies(&self, token: &Token<'_>) -> bool {
         let Some(signature) = token.signature() else { return false };
@@ -177,13 +177,13 @@ impl Keys {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whether a key of this print is among them.
+    /// Whether a key has this print.
     #[must_use]
     pub fn has(&self, print: u64) -> bool {
         self.all.iter().any(|key| key.print == print)

@@ -34,7 +34,7 @@ pub struct Settings {
     pub issuer: Option<String>,
     /// Accepted values of `aud`, of which a token must have one; empty: `aud` is not checked.
     pub audience: Vec<String>,
-    /// Keys of other algorithms are not used.
+    /// The accepted algorithms: keys of others are not used.
     pub algorithms: Vec<Algorithm>,
     /// The largest accepted difference between the clocks of the issuer and of this machine.
     pub leeway: Duration,
@@ -225,7 +225,7 @@ impl Tokens {
         Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false), term }
     }
 
-    /// Whether a token has named a key that is not there, since this was last asked.
+    /// Whether a token has named a missing key since the last call.
     #[must_use]
     pub fn has_missed(&self) -> bool {
         self.has_missed.swap(false, Ordering::Relaxed)

@@ -36,7 +36,7 @@ impl<'a> Token<'a> {
         (header.len() > TOKEN_BYTES_MAX || object(header).is_some()).then_some(token)
     }
 
-    /// The whole of it.
+    /// The whole token.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -41,7 +41,7 @@ pub(super) struct Head {
     pub(super) local_topic: Option<String>,
 }
 
-/// Reads what other things have to know of an action before it is made.
+/// Reads the members of an action that other objects depend on.
 pub(super) fn head(thing: &Thing<'_>) -> Head {
     let text = |key: &str| thing.members.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
     Head {

@@ -40,10 +40,10 @@ impl Thing<'_> {
 
 /// The type of consumers from Kafka.
 pub(super) const CONSUMER: &str = "kafka_consumer";
-/// The type of producers to Kafka, and its name of before EMQX 5.3.
+/// The type of producers to Kafka, and its name before EMQX 5.3.
 pub(super) const PRODUCER: &str = "kafka_producer";
 const PRODUCER_OF_OLD: &str = "kafka";
-/// Members of objects of several lists, and what they list.
+/// Members of objects of several lists, and the kinds of their items.
 const LISTS: [(&str, Kind); 4] =
     [("rules", Kind::Rule), ("actions", Kind::Action), ("connectors", Kind::Connector), ("sources", Kind::Source)];
 /// The section of an export that has the rules.

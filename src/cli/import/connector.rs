@@ -23,7 +23,7 @@ const AZURE_USER: &str = "$ConnectionString";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
-    /// Whether TLS and a login by PLAIN are there without being asked for.
+    /// Whether TLS and a login by PLAIN are in force by default.
     is_hosted: bool,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Block {
     /// The imported object, for notes and the comment above the block.
     about: String,
     entries: Vec<Entry>,
-    /// Whether it is a part of the block before it.
+    /// Whether the block is a part of the block before it.
     is_part: bool,
     is_off: bool,
 }
@@ -70,7 +70,7 @@ impl Block {
         Self { is_part: true, ..self }
     }
 
-    /// Makes a comment of it.
+    /// Makes a comment of the block.
     pub(super) fn turn_off(&mut self) {
         self.is_off = true;
     }
@@ -87,7 +87,7 @@ impl Block {
         self.entries.push(Entry { key: key.to_owned(), value: value.into(), is_off: false });
     }
 
-    /// Sets a text of several lines as it stands.
+    /// Sets a text of several lines, unchanged.
     pub(super) fn set_lines(&mut self, key: &str, text: &str) {
         let is_plain = |c: char| c == '\n' || c == '\t' || !c.is_control();
         let literal = text.contains('\n') && text.chars().all(is_plain);

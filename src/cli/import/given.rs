@@ -123,7 +123,7 @@ impl<'j> Given<'j> {
         self.notes.add(&format!("{}: {}{key}", self.about, self.path), what);
     }
 
-    /// Reads a member that has no counterpart, and notes why, if there is something in it.
+    /// Reads a member that has no counterpart, and notes why, if it is set.
     pub(super) fn leave_out(&self, key: &str, why: impl std::fmt::Display) {
         let is_empty = |value: &Value| match value {
             Value::String(text) => text.is_empty(),

@@ -99,9 +99,9 @@ struct Clusters {
 /// An action, and its destination.
 struct Plan<'t, 'j> {
     thing: &'t Thing<'j>,
-    /// The name of its sink.
+    /// The name of the action's sink.
     sink: String,
-    /// The name of its cluster.
+    /// The name of the sink's cluster.
     kafka: String,
     is_enabled: bool,
     /// A topic filter of messages that go to the action without a rule.

@@ -9,7 +9,7 @@ use super::names::Names;
 use super::notes::Notes;
 use super::template::translate;
 
-/// The beginning of a group's name where the source has none of its own.
+/// The prefix of the default group's name.
 const GROUP_PREFIX: &str = "emqx-kafka-consumer-";
 const FETCH_BYTES: &str = "896KiB";
 /// The default payload of a mapping of topics.

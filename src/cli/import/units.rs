@@ -1,4 +1,4 @@
-//! Durations and sizes as EMQX writes them, in our form.
+//! Durations and sizes of EMQX, in our form.
 
 use serde_json::Value;
 

@@ -59,7 +59,7 @@ impl<'y> Bindings<'y> {
     }
 }
 
-/// The texts of a list, or of one that stands for it.
+/// The texts of a list, or a single text.
 fn texts(node: &Node) -> Vec<String> {
     let text = |node: &Node| if let Value::Text(text) = &node.value { Some(text.clone()) } else { None };
     text(node).map_or_else(|| node.items().iter().filter_map(text).collect(), |one| vec![one])
@@ -132,7 +132,7 @@ fn convert(file: &str, text: &str) -> Result<Imported, String> {
     Ok(Imported { text, notes: notes.into_text() })
 }
 
-/// Calls `each` for members that are not among these.
+/// Calls `each` for members that are not in `known`.
 fn named(node: &Node, known: &[&str], each: impl Fn(&str)) {
     if let Value::Map(entries) = &node.value {
         entries.iter().filter(|(key, _)| !known.contains(&key.as_str())).for_each(|(key, _)| each(key));

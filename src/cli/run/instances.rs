@@ -14,7 +14,7 @@ use crate::shard::instances::ToGroup;
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::session_log::TakenLog;
 
-/// The part of this instance among the others.
+/// The membership of this instance among the others.
 #[derive(Debug)]
 pub(super) struct Part {
     takers: Takers,

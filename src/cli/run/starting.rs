@@ -58,7 +58,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     sandbox::restrict_files(&folders)
 }
 
-/// Shards are pinned to the CPUs that this process may use, if there is one for each.
+/// Settings of the runtime. Shards are pinned to the CPUs that this process may use, if there is one for each.
 pub(super) fn runtime_settings(config: &Config) -> runtime::Settings {
     let shards = config.service.shards;
     let pin = config.service.pin.then(runtime::cpus).filter(|cpus| cpus.len() >= shards);

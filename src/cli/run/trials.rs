@@ -236,7 +236,7 @@ fn shown_findings(lines: Vec<(Verdict, String)>) -> (bool, Vec<Finding>) {
     (works, lines.into_iter().map(finding).collect())
 }
 
-/// Looks for what a source needs, and makes messages of the newest records.
+/// Examines a source's requirements, and makes messages of the newest records.
 fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
     let source_trial::Found { lines, records } = source_trial::try_source(config, source);
     let (works, findings) = shown_findings(lines);

@@ -124,7 +124,7 @@ async fn connected(app: &Application, address: &Address) -> Result<http2::SendRe
 /// `Lost` says why a request has no answer of the application.
 #[derive(Debug)]
 struct Lost {
-    /// Whether the application may know of it.
+    /// Whether the application may have received the request.
     is_sent: bool,
     why: String,
 }

@@ -9,7 +9,7 @@ use super::super::serve::TOKEN;
 use super::super::{Address, Call, Takes};
 use super::{Application, Failed, WITHIN, traceparent};
 
-/// The body of an answer, which nobody reads.
+/// The longest body of an answer; it is read and ignored.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn wants(app: &Application, address: &Address, takes: &Takes) -> Result<(), Failed> {

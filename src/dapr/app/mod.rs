@@ -42,7 +42,7 @@ impl Failed {
 /// The application, if there is one.
 pub(super) struct Application {
     shared: Arc<Shared>,
-    /// Whether it could not be reached when that was last tried.
+    /// Whether the application could not be reached at the last attempt.
     is_away: Mutex<bool>,
     #[cfg(feature = "grpc")]
     grpc: grpc::Kept,
@@ -58,7 +58,7 @@ impl Application {
         }
     }
 
-    /// Asks whether it wants the messages of a binding.
+    /// Asks the application whether it wants the messages of a binding.
     pub(super) async fn wants(&self, component: &str, takes: &Takes) -> Result<(), Failed> {
         let address = self.address()?;
         #[cfg(feature = "grpc")]
@@ -69,7 +69,7 @@ impl Application {
         http::wants(self, address, takes).await
     }
 
-    /// Hands it a message, or its sidecar.
+    /// Gives the application, or its sidecar, a message.
     pub(super) async fn take(&self, call: &Call, takes: &Takes) -> Result<(), Failed> {
         #[cfg(feature = "grpc")]
         if call.binding.is_brought {
@@ -110,7 +110,7 @@ impl Application {
     }
 }
 
-/// The headers of a call that name its trace.
+/// The header value of a call that names its trace.
 fn traceparent() -> String {
     format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
 }

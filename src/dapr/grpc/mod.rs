@@ -44,7 +44,7 @@ const REQUESTS_MAX: usize = 256;
 
 type Answer = http::Response<Body>;
 
-/// Serves Dapr's API for as long as it is polled.
+/// Serves Dapr's API while it is polled.
 pub(super) async fn serve_api(listener: TcpListener, shared: Arc<Shared>) {
     let reporter = HealthReporter::new();
     reporter.set_serving::<DaprServer<Api>>().await;

@@ -102,7 +102,7 @@ fn refused(status: u16, reason: &str) -> LayerError {
     LayerError { fault: LayerFault::Upgrade(status), what: what.into() }
 }
 
-/// Masks that nobody can foresee (RFC 6455, 10.3), some at a time.
+/// Unpredictable masks (RFC 6455, 10.3), drawn several at a time.
 #[derive(Debug)]
 pub(super) struct Masks {
     pool: [u8; POOL_BYTES],

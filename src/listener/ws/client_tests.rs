@@ -9,7 +9,7 @@ use super::frame;
 use super::tests::{Pipe, give, settings};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-/// The key of RFC 6455, 1.3, and what it becomes.
+/// The key of RFC 6455, 1.3, and its accept value.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 

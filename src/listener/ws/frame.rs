@@ -45,7 +45,7 @@ pub(super) struct Reader {
     /// The other end is a server, so its frames have no masks.
     is_unmasked: bool,
     header: [u8; HEADER_BYTES_MAX],
-    /// Bytes of it that have come.
+    /// Bytes of the header that have arrived.
     have: usize,
     /// The frame that is being read, and how many bytes of its payload are missing.
     frame: Option<(Kind, u64)>,
@@ -119,12 +119,12 @@ impl Reader {
         self.closed.is_some()
     }
 
-    /// Bytes that are kept because a frame is not whole.
+    /// Bytes that are stored because a frame is not whole.
     pub(super) fn held(&self) -> usize {
         self.control.capacity()
     }
 
-    /// Looks at the bytes of a header that are there, each as soon as it can be judged.
+    /// Checks the bytes of a header that have arrived, each as early as possible.
     fn header(&mut self) -> Result<(), Violation> {
         let [first, second, ..] = self.header;
         let (is_last, kind) = (first & 0x80 != 0, first & 0x0f);

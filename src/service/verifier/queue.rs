@@ -154,7 +154,7 @@ impl Queue {
         }
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
         let slow = self.lines.get(&from).map_or(0, |line| line.slow.len());
-        // Clients behind a Unix socket are not told apart.
+        // Clients of a Unix socket cannot be told apart.
         if from.is_some() && slow >= self.bounds.of_address {
             return self.refused.push_back(task.answer);
         }
@@ -197,7 +197,7 @@ impl Queue {
         self.is_closed
     }
 
-    /// Gives a question to a thread, unless it is too late for it, or it was taken back.
+    /// Takes out a question for a thread, unless its deadline is over, or it was taken back.
     fn take(&mut self, number: u64, now: Instant) -> Option<Entry> {
         let entry = self.remove(number)?;
         if entry.task.until <= now {
@@ -251,7 +251,7 @@ impl Queue {
         self.fresh.is_empty() && self.refused.is_empty()
     }
 
-    /// Whether nothing is left of what was asked.
+    /// Whether no question is pending.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -107,7 +107,7 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
         (1..=4).map(|host| steps.ask("guess", "guess", &format!("2001:db8::{host}")).unwrap()).collect();
     steps.look();
     assert!(steps.heard().is_none());
-    // Whether the answer of one more is known has to be looked at first.
+    // One more question is looked at before it is refused: its answer might be known.
     let _more = steps.ask("one more", "guess", "2001:db8::5").unwrap();
     steps.look();
     assert!(matches!(steps.heard(), Some(("one more", None))));
@@ -125,7 +125,7 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
     assert!(steps.ask("large", &"x".repeat(90), "192.0.2.3").is_none());
     drop((guesses, others, newest));
     while steps.step() {}
-    // Bytes count in the same way, and what is too large for all never fits.
+    // Bytes count in the same way, and a question above the bound of all never fits.
     let heavy = [0; 2].map(|_| steps.ask("heavy", &"x".repeat(45), "192.0.2.66").unwrap());
     let light = steps.ask("light", &"x".repeat(50), "192.0.2.3").unwrap();
     assert_eq!(waiting(), Waiting { questions: 2, bytes: 95 });

@@ -25,7 +25,7 @@ const CONNECTING_MAX: usize = 128;
 const CONTROL: u64 = u64::MAX;
 const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 1_000;
-/// Writes of one client before others have their turn.
+/// Writes of one client before the others have their turn.
 const WRITES_A_TURN: usize = 16;
 
 /// The result of a run.
@@ -200,7 +200,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Follows what was ordered.
+    /// Carries out the orders.
     fn ordered(&mut self) -> anyhow::Result<()> {
         let Some(control) = &mut self.control else { return Ok(()) };
         let orders = control.read()?;
@@ -264,7 +264,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes what a client may send.
+    /// Writes the packets that a client may send.
     fn pump(&mut self, index: u32) {
         let now_ns = self.now_ns();
         for _ in 0..WRITES_A_TURN {

@@ -35,7 +35,7 @@ pub(crate) struct Worked {
     pub(crate) clients: Vec<Client>,
     /// CPU seconds of the thread.
     pub(crate) cpu_s: f64,
-    /// Seconds in which it could have run and had no CPU.
+    /// The time in seconds in which the thread was runnable and had no CPU.
     pub(crate) waited_s: f64,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Worker<'a> {
                 unfinished += clients.len() as u64 - u64::from(first);
             }
         }
-        // Subscribers come first, so that nothing is published before they are there.
+        // Subscribers come first, so that they are there before the first publish.
         let role = |index: &u32| shared.groups[usize::from(clients[*index as usize].group)].group.role;
         let mut order: Vec<u32> = (0..clients.len() as u32).filter(|index| role(index) != Role::Connect).collect();
         order.sort_by_key(|index| role(index) != Role::Subscribe);

@@ -233,7 +233,7 @@ impl Parse<'_> {
         }
     }
 
-    /// Adds to the run, or ends it.
+    /// Adds answers to the run, or ends it.
     #[inline]
     fn note(&mut self, since_ns: u64, count: u64) {
         if since_ns == self.run.since_ns {

@@ -9,11 +9,11 @@ use crate::load::client::{Client, Io, State};
 use crate::load::scenario::Role;
 use crate::load::shared::{Phase, Prepared};
 
-/// Writes of one client before others have their turn.
+/// Writes of one client before the others have their turn.
 const WRITES_A_TURN: usize = 16;
 
 impl Worker<'_> {
-    /// Writes what a client may send.
+    /// Writes the messages that a client may send.
     pub(super) fn pump(&mut self, index: u32) {
         for _ in 0..WRITES_A_TURN {
             let client = &mut self.clients[index as usize];
