@@ -70,7 +70,7 @@ impl Stored {
     /// Reads a stored password.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Why it is not a stored password, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix("SCRAM-SHA-256$") {
             return scram(rest);

@@ -61,7 +61,7 @@ fn a_chain_ends_with_the_first_yes_or_no() {
     }
 }
 
-/// X27: an unknown user costs what a known one does, and hears the same.
+/// X27: an unknown user costs as much as a known one, and gets the same answer.
 #[test]
 fn an_unknown_user_is_refused_after_the_same_work() {
     let dir = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ fn files_are_named_where_they_are_wrong() {
     assert!(problems[1].contains("acl: No such file"), "{problems:?}");
 }
 
-/// X34: clients with a line that has gone or changed are found; the others are not concerned.
+/// X34: clients with a removed or changed line are found; other clients are not affected.
 #[test]
 fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     let dir = tempfile::tempdir().unwrap();
@@ -271,7 +271,7 @@ fn with_token<'a>(username: &'a str, token: &'a str, wall_ms: i64) -> Claim<'a> 
     Claim { username: Some(username), password: Some(token.as_bytes()), certificate: None, wall_ms }
 }
 
-/// X23: what each method leaves to the next one.
+/// X23: which credentials each method leaves to the next one.
 #[test]
 fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -341,7 +341,7 @@ fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_aga
     assert!(ask(&two, &token, WALL_MS).answer_known().is_ok());
 }
 
-/// X40: what a token says comes first, then the file; without one the token says all.
+/// X40: a token's claim comes first, then the file; without a file the token alone decides.
 #[test]
 fn a_token_says_what_its_bearer_may_touch() {
     let dir = tempfile::tempdir().unwrap();

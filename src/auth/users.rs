@@ -38,7 +38,7 @@ impl Users {
     /// Reads a file. `key`: the key of its decoys.
     ///
     /// # Errors
-    /// Which lines are wrong and why.
+    /// The lines that are wrong, and why.
     pub(super) fn parse(text: &str, key: Key) -> Result<Self, Vec<String>> {
         let mut problems = Problems::default();
         let mut by_name = HashMap::new();

@@ -464,7 +464,7 @@ fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -
     found
 }
 
-/// How a cluster creates topics, by the settings of one of its brokers.
+/// The way in which a cluster creates topics, by the settings of one of its brokers.
 fn making(cluster: &Cluster, told: &HashMap<String, String>) -> Making {
     let value = |name: &str| told.get(name).map_or("?", String::as_str);
     match value(AUTO_CREATE) {

@@ -20,7 +20,7 @@ use crate::shard::layer_of_bridge;
 
 /// The end of the client ID.
 const CLIENT_ID_END: &str = "-check";
-/// How long a read waits for bytes before timers are looked at.
+/// The longest wait of a read for bytes before timers are checked.
 const READ_FOR: Duration = Duration::from_millis(50);
 /// The longest wait for a remote's answer to the SUBSCRIBE, from the beginning on, beyond `connect_timeout`.
 const ANSWER_MAX: Duration = Duration::from_secs(20);

@@ -156,7 +156,7 @@ fn cluster<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Cluster, St
 /// Parses a place.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// Why the text is not a place, in words.
 pub(super) fn since(text: &str) -> Result<Since, String> {
     const FORM: &str = "write earliest, a time as in 2026-11-26T10:00:00Z, or an age as in -1h";
     match config::place_in_log(text) {

@@ -125,7 +125,7 @@ pub(super) const TRIED: &str = "test";
 /// Whether a statement can be compiled.
 ///
 /// # Errors
-/// What is wrong with it, with its place.
+/// Why it cannot, with the place of the mistake.
 pub(super) fn compiles(sql: &str) -> Result<(), String> {
     Program::compile(sql, TRIED).map(drop).map_err(|error| error.show(sql))
 }

@@ -156,7 +156,7 @@ impl Address {
     /// Reads the URL of an application: `http://HOST[:PORT]`, or `grpc://HOST:PORT`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the URL is refused.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("{url:?} is not like \"http://127.0.0.1:8000\" or \"grpc://127.0.0.1:9000\"");
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;

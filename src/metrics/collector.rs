@@ -17,7 +17,7 @@ pub use super::exposition::Labels;
 /// All shards' boards, and the names of their places.
 #[derive(Debug, Default)]
 pub struct Boards {
-    /// One for each shard.
+    /// The boards, one for each shard.
     pub shards: Vec<Arc<Board>>,
     /// The sinks, in the order of the configuration.
     pub sinks: Vec<Item>,
@@ -76,7 +76,7 @@ impl Boards {
         self.read().iter().map(|values| age_s(values[metric as usize], now)).fold(0.0, f64::max)
     }
 
-    /// One snapshot of each shard.
+    /// Reads one snapshot of each shard.
     #[must_use]
     pub fn read(&self) -> Vec<Vec<u64>> {
         self.shards.iter().map(|board| board.read()).collect()

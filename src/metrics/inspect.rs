@@ -696,7 +696,7 @@ pub trait Shards: Send + Sync {
     /// Parses a place in a log: `earliest`, `latest`, a time (RFC 3339), an age as in `-1h`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the text is not a place.
     fn place(&self, text: &str) -> Result<SeekTo, String>;
     /// Sends a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;

@@ -90,7 +90,7 @@ impl Step<'_> {
         if seconds > 0.0 { grown as f64 / seconds } else { f64::NAN }
     }
 
-    /// The same of numbers of the shards.
+    /// The growth per second of numbers of the shards, in sum.
     fn shards_per_s(&self, metrics: &[M]) -> f64 {
         self.per_s(|sample| metrics.iter().map(|metric| sample.place(*metric as usize)).sum())
     }

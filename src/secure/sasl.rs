@@ -358,7 +358,7 @@ mod tests {
         assert_ne!(sent(other.begin()), first.as_bytes(), "a nonce is never used twice");
     }
 
-    /// X63: `token_file` is read anew.
+    /// X63: `token_file` is read at each login.
     #[test]
     fn a_token_is_read_at_each_login() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -287,7 +287,7 @@ fn application_protocols() {
     assert_eq!(fault(&mut Pipe::new(&newest, &old, "mqtt.example.org", 100)), LayerFault::NothingInCommon);
 }
 
-/// X10: chain, time and CRL of client certificates; what each is told and counted as.
+/// X10: chain, time and CRL of client certificates; the alert and the counter of each refusal.
 #[test]
 fn client_certificates() {
     let (ca, other) = (Ca::new(), Ca::new());

@@ -20,7 +20,7 @@ impl Url {
     /// Parses a URL that is safe to fetch keys and secrets from.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the URL is refused.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let url = Self::with_port(text, 80)?;
         let is_local = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -33,7 +33,7 @@ impl Url {
     /// Parses any URL; `port_default`: the port of `http` where the URL has none.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why it is not a URL.
     pub fn with_port(text: &str, port_default: u16) -> Result<Self, &'static str> {
         let (is_tls, rest) = match text.split_once("://") {
             Some(("https", rest)) => (true, rest),

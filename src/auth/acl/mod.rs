@@ -141,7 +141,7 @@ impl Acl {
     /// Reads a file.
     ///
     /// # Errors
-    /// Which lines are wrong and why.
+    /// The lines that are wrong, and why.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         file::parse(text)
     }

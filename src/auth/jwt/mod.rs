@@ -30,7 +30,7 @@ pub const KEYS_TRIED_MAX: usize = 4;
 pub struct Settings {
     /// The source of the keys.
     pub keys: Source,
-    /// What `iss` must be.
+    /// The required `iss`.
     pub issuer: Option<String>,
     /// Accepted values of `aud`, of which a token must have one; empty: `aud` is not checked.
     pub audience: Vec<String>,
@@ -209,7 +209,7 @@ impl Tokens {
     /// Reads the keys from the contents of a file.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// Why the file has no usable keys.
     pub fn new(settings: &Settings, file: &[u8]) -> Result<Self, String> {
         let keys = match settings.keys {
             Source::JwksFile(_) | Source::JwksUrl(_) => Keys::parse(file, &settings.algorithms)?,

@@ -191,7 +191,7 @@ fn batches(block: &mut Block, given: &Given<'_>) {
     }
 }
 
-/// Where records are stored, and the meaning of an acknowledgement.
+/// Sets the place of records, and the meaning of an acknowledgement.
 fn buffer(block: &mut Block, given: &Given<'_>) -> Buffer {
     let part = given.part("buffer");
     let mode = match part.text("mode") {

@@ -65,7 +65,7 @@ impl Block {
         Self { header: format!("[{}]", path.join(".")), ..Self::listed("", about) }
     }
 
-    /// The same block as a part of the one before it.
+    /// Makes the block a part of the one before it.
     pub(super) fn part(self) -> Self {
         Self { is_part: true, ..self }
     }

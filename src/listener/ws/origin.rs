@@ -1,4 +1,4 @@
-//! Which web pages may connect. Only browsers send an origin, so a request without one passes.
+//! Web pages that may connect. Only browsers send an origin, so a request without one passes.
 
 use std::net::IpAddr;
 
