@@ -1,5 +1,5 @@
-//! Trials of a source: its topics, its rights, its group, and the messages of the newest records. `forebay check` and `POST
-//! /api/v1/sources/NAME/test` run them; they change nothing.
+//! Trials of a source: its topics, its rights, its group, and the messages of the newest records. `forebay check` and
+//! `POST /api/v1/sources/NAME/test` run them; they change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

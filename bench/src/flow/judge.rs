@@ -1,12 +1,12 @@
 //! The clients' acknowledgements against the records in Kafka. No I/O; the rules are those of `tests/python/checker.py`:
 //!
 //! - **I1** a message that was acknowledged with success (QoS 1: PUBACK, QoS 2: PUBREC) is there; QoS 0 where the client lost no
-//! connection.
+//!   connection.
 //! - **I2** a QoS 2 message is there once; QoS 0 at most once; QoS 1 twice only if it was sent again.
-//! - **I3** in each partition the first copies of one client's messages stand in the order of sending (at a level that may
-//!   lose: of those that were sent once, as the first copy of another may be what was lost).
+//! - **I3** in each partition the first copies of one client's messages are in the order of sending (at a level that may lose:
+//!   only of messages that were sent once, as the first copy of another may be lost).
 //! - **I4** no record is invented or altered: each value is byte for byte one that was sent, under its key.
-//! - **I3** no further copy stands behind a message that was first sent after the copy's last sending, but for a window.
+//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window.
 //! - **I4** a message that was refused, and sent once, is not there.
 //! - **S** a session lasts as long as it is promised, and no longer.
 //! - **P** a key sits in the partition that Kafka's Java producer chooses.

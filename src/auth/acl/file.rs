@@ -1,6 +1,7 @@
-//! Access control lists in mosquitto's format: `user NAME`, `topic [read|write|readwrite|deny|replay] FILTER`, `pattern
-//! [read|write|readwrite|deny|replay] FILTER`, and comments. `replay` is our own. Files are read as mosquitto reads them, but for
-//! a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be one, and substitutes the name all the same.
+//! Access control lists in mosquitto's format: `user NAME`, `topic [read|write|readwrite|deny|replay] FILTER`,
+//! `pattern [read|write|readwrite|deny|replay] FILTER`, and comments. `replay` is our own. Files are read as mosquitto reads
+//! them, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be one, and substitutes the name
+//! all the same.
 
 use super::super::problems::Problems;
 use super::{Acl, Grant, Rule, Rules};
