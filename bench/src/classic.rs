@@ -99,7 +99,7 @@ pub(crate) fn publish(settings: &Publish) -> anyhow::Result<Value> {
 pub(crate) fn idle(settings: &Idle) -> anyhow::Result<Value> {
     let idle = |clients| Group { name: "idle".into(), role: Role::Idle, clients, keep_alive: 0, ..Group::default() };
     let endpoints = endpoints(settings.target, &settings.transport)?;
-    // One first, so that tables that grow once are not charged to the connections.
+    // A run with one connection first, so that tables that grow once are not charged to the connections.
     run(idle(1), Duration::from_millis(500), endpoints.clone(), Some(settings.pid))?;
     let before = crate::process::read(settings.pid)?;
     let seconds = Duration::from_secs(settings.seconds);
@@ -124,7 +124,7 @@ fn run(group: Group, duration: Duration, endpoints: Endpoints, pid: Option<u32>)
     run_as(load::new_run(), group, [duration, Duration::from_secs(60)], endpoints, pid)
 }
 
-/// A scenario of one group. `run`: its mark; the same one gives clients the same identifiers. Duration and drain.
+/// A scenario of one group. `run`: its mark; the same mark gives clients the same identifiers. Duration and drain.
 ///
 /// # Errors
 /// As [`load::run`]; a verdict that is not good.

@@ -1,7 +1,7 @@
 //! `follow`: records written into Kafka at a rate, and the time from each one's acknowledgement until a consumer has it: a subscriber of a
 //! source, or a program that reads Kafka itself.
 //!
-//! All times are of CLOCK_MONOTONIC, which is Java's `System.nanoTime()` on Linux, so that of another process compares.
+//! All times are of CLOCK_MONOTONIC, which is Java's `System.nanoTime()` on Linux, so that times of another process compare.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -60,13 +60,13 @@ pub(crate) struct Settings {
     pid: Option<u32>,
 }
 
-/// A record's number, and when a consumer had it.
+/// A record's number, and when a consumer received it.
 type Had = (u64, u64);
-/// Of a PUBLISH: the number in its payload, its packet identifier, its length.
+/// The number in a PUBLISH's payload, its packet identifier, its length.
 type Message = (u64, Option<[u8; 2]>, usize);
 
 /// # Errors
-/// Kafka's, the consumer's; records that did not come.
+/// The errors of Kafka or the consumer; missing records.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
     let mut producer = Producer::new(&settings.kafka, &settings.topic)?;
     let run = u64::from(load::new_run() >> 1) << 32;
@@ -126,15 +126,15 @@ fn report<'a>(settings: &Settings, acknowledged: &[u64], had: impl Iterator<Item
     }))
 }
 
-/// What was written.
+/// The records that were written.
 struct Written {
     /// When each record was acknowledged.
     acknowledged: Vec<u64>,
-    /// CPU of the process that is watched, from the first measured record to half a second after the last one.
+    /// CPU of the watched process, from the first measured record to half a second after the last one.
     cpu_s: Option<f64>,
 }
 
-/// Writes all records as they are due.
+/// Writes all records when they are due.
 fn write(settings: &Settings, producer: &mut Producer, run: u64, count: u64) -> anyhow::Result<Written> {
     let mut acknowledged: Vec<u64> = Vec::with_capacity(count as usize);
     let cpu_s = || settings.pid.map(process::read).transpose().map(|reading| reading.map(|reading| reading.cpu_s));
@@ -166,7 +166,7 @@ fn write(settings: &Settings, producer: &mut Producer, run: u64, count: u64) -> 
     Ok(Written { acknowledged, cpu_s })
 }
 
-/// A connection with a subscription.
+/// Makes a connection with a subscription.
 fn subscribe(target: SocketAddr, filter: &str, qos: u8) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(target)?;
     stream.set_nodelay(true)?;
@@ -193,7 +193,7 @@ fn subscribe(target: SocketAddr, filter: &str, qos: u8) -> anyhow::Result<TcpStr
     Ok(stream)
 }
 
-/// Notes each message as it comes, and acknowledges what came together at once; until `seen` is set to the end of numbers.
+/// Notes each message as it comes, and acknowledges messages of one read at once; until `seen` is set to the end of numbers.
 fn receive(mut stream: TcpStream, run: u64, count: u64, seen: &AtomicU64) -> anyhow::Result<Vec<Had>> {
     let mut had: Vec<Had> = Vec::with_capacity(count as usize);
     let (mut input, mut out, mut end) = (vec![0; 1 << 20], Vec::new(), 0);
@@ -219,14 +219,14 @@ fn receive(mut stream: TcpStream, run: u64, count: u64, seen: &AtomicU64) -> any
         end -= begin;
         stream.write_all(&out)?;
         out.clear();
-        // What waits for the last of them says the end by the highest number.
+        // The waiting thread ends this one with the highest number.
         if seen.fetch_max(ours, Ordering::Relaxed) == u64::MAX {
             return Ok(had);
         }
     }
 }
 
-/// The first PUBLISH (3.1.1). `None`: not all of it is there.
+/// The first PUBLISH (3.1.1). `None`: the packet is not whole.
 fn message(bytes: &[u8]) -> anyhow::Result<Option<Message>> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     let Some((length, used)) = wire::read_variable(rest)? else { return Ok(None) };
@@ -240,7 +240,7 @@ fn message(bytes: &[u8]) -> anyhow::Result<Option<Message>> {
     Ok(Some((u64::from_be_bytes(*number), id, 1 + used + length)))
 }
 
-/// A program that reads Kafka itself.
+/// A program that reads Kafka.
 struct Program {
     process: Started,
     output: BufReader<std::process::ChildStdout>,
@@ -258,7 +258,7 @@ impl Program {
         Ok(Self { process, output })
     }
 
-    /// Ends it, and takes what it had.
+    /// Ends the program, and takes its records.
     fn end(&mut self) -> anyhow::Result<Vec<Had>> {
         self.process.0.stdin = None;
         let mut had = Vec::new();

@@ -1,4 +1,4 @@
-//! `kept`: sessions that are kept without their clients, what waits for them, and how it comes when they return.
+//! `kept`: kept sessions without their clients, their queued messages, and the delivery when the clients return.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -46,10 +46,10 @@ pub(crate) struct Settings {
     transport: transport::Settings,
 }
 
-/// One phase: so long, or until its messages are sent.
+/// One phase: a duration, or until its messages are sent.
 struct Phase<'a> {
     settings: &'a Settings,
-    /// The same for all phases, so that clients have the same names.
+    /// The mark, the same for all phases, so that clients have the same names.
     run: u32,
 }
 
@@ -77,7 +77,7 @@ impl Phase<'_> {
     }
 }
 
-/// What the process has used when it is idle: a message may have been answered before there is a copy of it in each queue.
+/// The reading of the process when it is idle: a message may have been answered before each queue has its copy.
 fn at_rest(pid: u32) -> anyhow::Result<process::Reading> {
     let mut before = process::read(pid)?;
     for _ in 0..240 {
@@ -92,11 +92,11 @@ fn at_rest(pid: u32) -> anyhow::Result<process::Reading> {
 }
 
 /// # Errors
-/// As [`load::run`]; deliveries that do not come.
+/// As [`load::run`]; missing deliveries.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
     let batches = settings.sessions.div_ceil(settings.at_once.max(1));
     let first = settings.filter.first().map_or("kept/all", String::as_str);
-    // Each has its own mark: a group's number in the scenario is 0 in all of them.
+    // Each group has its own mark: its number in the scenario is always 0.
     let run = load::new_run();
     let phase = |batch: u32| Phase { settings, run: run.wrapping_add(batch) };
     let before = process::read(settings.pid)?;

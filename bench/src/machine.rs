@@ -1,4 +1,4 @@
-//! The machine that a run was taken on.
+//! The machine of a run.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// See the module. What cannot be read is left empty.
+/// See the module. Unreadable values are left empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,

@@ -1,4 +1,4 @@
-//! What a run has shown: the JSON that is written (`bench/README.md` documents its schema) and what reports are made from.
+//! The result of a run: the JSON that is written (`bench/README.md` documents its schema), from which reports are made.
 
 use base64::Engine;
 use hdrhistogram::Histogram;
@@ -25,19 +25,19 @@ pub(crate) struct Outcome {
     pub(crate) machine: Machine,
     pub(crate) verdict: Verdict,
     pub(crate) totals: Totals,
-    /// By kind: `connect`, `puback`, `pubcomp`, `delivery`, `kafka_readable`.
+    /// Latencies by kind: `connect`, `puback`, `pubcomp`, `delivery`, `kafka_readable`.
     pub(crate) latency: std::collections::BTreeMap<String, Latency>,
     pub(crate) processes: Vec<Process>,
     pub(crate) timeline: Vec<Sample>,
 }
 
-/// Whether the run can be trusted, and what was wrong with what came through.
+/// Whether the run can be trusted, and the faults of the messages that arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) passed: bool,
     /// The first line of every summary.
     pub(crate) headline: String,
-    /// Deliveries to subscribers that were owed and did not come.
+    /// Missing deliveries to subscribers.
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,
@@ -51,13 +51,13 @@ pub(crate) struct Verdict {
     pub(crate) protocol_errors: u64,
     /// Messages that were due and never sent (open loop).
     pub(crate) unsent: u64,
-    /// What the judge found in Kafka; `null`: Kafka was not read.
+    /// The findings of the judge in Kafka; `null`: Kafka was not read.
     pub(crate) kafka: Option<serde_json::Value>,
-    /// What else a reader has to know, such as that the generator was the limit.
+    /// Warnings for the reader, such as that the generator was the limit.
     pub(crate) notes: Vec<String>,
 }
 
-/// Counts of the whole run, and its times.
+/// Counts and durations of the whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) connections: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Totals {
     pub(crate) answered: u64,
     pub(crate) received: u64,
     pub(crate) expected: u64,
-    /// First message to last answer, seconds.
+    /// The time from the first message to the last answer, in seconds.
     pub(crate) wall_s: f64,
     pub(crate) sent_per_s: f64,
     pub(crate) received_per_s: f64,
@@ -94,28 +94,28 @@ pub(crate) struct Process {
     pub(crate) rss_bytes_end: u64,
     pub(crate) voluntary_switches: u64,
     pub(crate) involuntary_switches: u64,
-    /// `null`: not counted.
+    /// System calls; `null`: not counted.
     pub(crate) system_calls: Option<u64>,
     pub(crate) system_calls_per_message: Option<f64>,
 }
 
-/// A moment of the run.
+/// A sample of the run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// Seconds from the start of the load; negative while connections are made.
     pub(crate) s: f64,
     pub(crate) connected: u64,
-    /// A second, since the sample before.
+    /// Rates per second since the sample before.
     pub(crate) sent_per_s: f64,
     pub(crate) answered_per_s: f64,
     pub(crate) received_per_s: f64,
     pub(crate) connects_per_s: f64,
     pub(crate) behind: u64,
-    /// Answers and deliveries since the sample before, microseconds; 0: there were none.
+    /// Latency of answers and deliveries since the sample before, in microseconds; 0: there were none.
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
-    /// By process: share of one core in use, and resident bytes.
+    /// By process: the share of one core in use, and resident bytes.
     pub(crate) cpu: Vec<f64>,
     pub(crate) rss_bytes: Vec<u64>,
 }
@@ -138,13 +138,13 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// `None`: nothing was recorded.
+    /// The latencies of a histogram; `None`: it is empty.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         if histogram.is_empty() {
             return None;
         }
         let at = |quantile| histogram.value_at_quantile(quantile);
-        // Steps get finer towards 100 %: half the rest each time, in five parts.
+        // Steps get finer towards 100 %: half of the rest each time, in five parts.
         let mut curve = vec![(0.0, histogram.min())];
         let (mut from, mut rest) = (0.0_f64, 1.0_f64);
         while rest * histogram.len() as f64 >= 1.0 && rest > 1e-6 {

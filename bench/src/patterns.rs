@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use crate::load::scenario::{Group, LONG_KEEP_ALIVE_S, QosMix, Role, Scenario};
 use crate::load::span::Span;
 
-/// One of them.
+/// A pattern of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Pattern {
     /// 100 connections, QoS 0, 16 messages a write.
@@ -104,7 +104,7 @@ impl Pattern {
             Self::T1 => ("one publisher, 1,000 subscribers, QoS 0", fan_out(1_000, 2_000, 0)),
             Self::T2 => ("one publisher, 1,000 subscribers, QoS 1", fan_out(1_000, 500, 1)),
             Self::T3 | Self::T5 => {
-                // As fast as they are answered, they would be faster than one subscriber reads.
+                // At full speed they would be faster than one subscriber reads.
                 let publishers =
                     Group { topic: "fan/in/{client}".into(), rate: 40_000.0, ..one(1_000, 200_000, 16, 16, 1) };
                 let is_kept = self == Self::T5;

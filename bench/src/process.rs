@@ -1,4 +1,4 @@
-//! What a process has used, read from `/proc`; and its system calls, counted by perf where that may be done.
+//! The cost of a process, read from `/proc`; and its system calls, counted by perf if that is permitted.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use anyhow::Context;
 pub(crate) struct Reading {
     /// User and system CPU of all its threads, in seconds (resolution: one clock tick, 10 ms).
     pub(crate) cpu_s: f64,
-    /// Of which in user mode.
+    /// The part of it in user mode.
     pub(crate) user_s: f64,
     /// Resident memory in bytes.
     pub(crate) rss_bytes: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Reading {
 /// Reads a process.
 pub(crate) fn read(pid: u32) -> anyhow::Result<Reading> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process to measure")?;
-    // The command stands in parentheses and may hold spaces: count fields behind the last one.
+    // The command is in parentheses and may have spaces: fields are counted after the last parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).context("stat field");
     let page_bytes = rustix::param::page_size() as u64;
@@ -41,7 +41,7 @@ pub(crate) fn read(pid: u32) -> anyhow::Result<Reading> {
 fn switches(pid: u32) -> std::io::Result<[u64; 2]> {
     let mut sums = [0; 2];
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread that has ended meanwhile counts no more.
+        // A thread that has ended meanwhile is not counted.
         let status = std::fs::read_to_string(task?.path().join("status")).unwrap_or_default();
         for (sum, name) in sums.iter_mut().zip(["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"]) {
             let found = status.lines().find_map(|line| line.strip_prefix(name));
@@ -51,8 +51,8 @@ fn switches(pid: u32) -> std::io::Result<[u64; 2]> {
     Ok(sums)
 }
 
-/// Counts a process's system calls with `perf stat`, which needs root or a low `perf_event_paranoid`; where that cannot be
-/// had, with `strace -c`, which slows the process down.
+/// Counts a process's system calls with `perf stat`, which needs root or a low `perf_event_paranoid`; otherwise with `strace -c`,
+/// which slows the process down.
 pub(crate) struct SystemCalls {
     child: Child,
     by_perf: bool,
@@ -61,7 +61,7 @@ pub(crate) struct SystemCalls {
 const EVENT: &str = "raw_syscalls:sys_enter";
 
 impl SystemCalls {
-    /// Starts to count. `None`: neither program can be run.
+    /// Starts counting. `None`: neither program can be run.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let pid = pid.to_string();
         let by_perf = perf(&["true"]).output().is_ok_and(|done| done.status.success());
@@ -70,12 +70,12 @@ impl SystemCalls {
             command.args(["-f", "-c", "-p", &pid]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
-        // Neither says when it has begun.
+        // Neither program reports when it has begun.
         std::thread::sleep(std::time::Duration::from_millis(300));
         Some(Self { child, by_perf })
     }
 
-    /// Ends it. `None`: it could not count.
+    /// Ends counting. `None`: the program could not count.
     pub(crate) fn end(mut self) -> Option<u64> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).ok()?;
@@ -100,7 +100,7 @@ fn counted_by_perf(text: &str) -> Option<u64> {
     }
 }
 
-/// The fourth column of the line `total`.
+/// Parses the fourth column of the line `total`.
 fn counted_by_strace(text: &str) -> Option<u64> {
     let line = text.lines().rev().find(|line| line.ends_with(" total"))?;
     line.split_whitespace().nth(3)?.parse().ok()

@@ -99,7 +99,7 @@ pub(crate) struct One {
 }
 
 impl One {
-    /// Runs it. `false`: the verdict is bad.
+    /// Runs the scenario. `false`: the verdict is bad.
     ///
     /// # Errors
     /// As [`load::run`].
@@ -139,7 +139,7 @@ impl One {
     }
 }
 
-/// Runs it. `false`: the verdict is bad.
+/// Runs the scenario. `false`: the verdict is bad.
 ///
 /// # Errors
 /// As [`load::run`]; files that cannot be read or written.

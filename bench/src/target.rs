@@ -1,4 +1,4 @@
-//! The command line's part that says what is loaded, from where, and who is watched.
+//! Options of the command line for the target, the generator, and the watched processes.
 
 use anyhow::Context;
 use clap::Args;
@@ -38,7 +38,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// # Errors
-    /// A name that cannot be resolved, a process that is not there, files that cannot be read.
+    /// A name that cannot be resolved, a missing process, files that cannot be read.
     pub(crate) fn terms(&self) -> anyhow::Result<Terms> {
         let mut watched = Vec::new();
         for text in &self.pid {

@@ -1,4 +1,4 @@
-//! The command line's part that says how clients connect.
+//! Options of the command line for the transport.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What clients speak where they are not told otherwise.
+    /// The transport of clients without one of their own.
     pub(crate) fn kind(&self) -> Kind {
         match (self.tls, self.websocket.is_some()) {
             (false, false) => Kind::Tcp,
@@ -55,7 +55,7 @@ impl Settings {
         self.websocket.as_deref().unwrap_or("/mqtt")
     }
 
-    /// How to connect to HOST:PORT.
+    /// The transport to HOST:PORT.
     ///
     /// # Errors
     /// Files that cannot be read; TLS without an authority.
@@ -66,7 +66,7 @@ impl Settings {
     /// A listener of its own kind at HOST:PORT.
     ///
     /// # Errors
-    /// The same; a name that cannot be resolved.
+    /// As [`Self::to`]; a name that cannot be resolved.
     pub(crate) fn endpoint(&self, kind: Kind, authority: &str, path: &str) -> anyhow::Result<Endpoint> {
         Ok(Endpoint { address: resolve(authority)?, transport: self.as_kind(kind, authority, path)? })
     }

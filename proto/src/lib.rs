@@ -1,5 +1,6 @@
-//! Generates the Rust of `src/dapr/proto/*.proto`, without `protoc`, and the definitions as gRPC's reflection has them. The result is in the
-//! repository, so that a build needs neither this nor its dependencies. `FOREBAY_BLESS=1 cargo test -p forebay-proto` writes it anew.
+//! Generates the Rust of `src/dapr/proto/*.proto`, without `protoc`, and the definitions for gRPC's reflection. The result is in
+//! the repository, so that a build needs neither this nor its dependencies. `FOREBAY_BLESS=1 cargo test -p forebay-proto`
+//! regenerates it.
 
 #[cfg(test)]
 mod tests {
@@ -9,7 +10,7 @@ mod tests {
     use prost::Message as _;
 
     const PROTO: [&str; 2] = ["dapr.proto", "components.proto"];
-    /// What reflection has of the second one: a set of its definition alone.
+    /// The file for reflection of the second definition alone.
     const REFLECTED: &str = "components.bin";
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a session's client may do: its identity, and the rules that hold for it.
+//! The access of a session's client: its identity, and the rules that hold for it.
 
 use std::sync::Arc;
 
@@ -7,30 +7,29 @@ use super::enhanced::Exchange;
 use super::policy::{Admission, By, Policy, Refusal};
 use super::shares::Place;
 
-/// A topic that is longer is looked up each time.
+/// The longest topic in bytes that is remembered; a longer one is looked up each time.
 const MEMO_BYTES_MAX: usize = 512;
 
-/// The access of a session's last connection. A session that an earlier process has left only knows the name of its
-/// `auth`.
+/// The access of a session's last connection. A session restored from an earlier process knows only the name of its `auth`.
 #[derive(Debug)]
 pub struct Access {
-    /// The name of the `[auth.NAME]` that admitted it.
+    /// The name of the `[auth.NAME]` that admitted the client.
     auth: Box<str>,
     by: By,
-    /// `None`: it has not connected since the start.
+    /// The policy; `None`: the client has not connected since this process began.
     policy: Option<Arc<Policy>>,
-    /// What the token of its last connection says that it may touch.
+    /// The grants of the last connection's token.
     grants: Option<Arc<Grants>>,
-    /// The last topic that it was granted: devices mostly publish to one.
+    /// The last topic that was granted: devices mostly publish to one.
     granted: String,
-    /// Its place among the kept sessions of its user, where these are bounded.
+    /// The session's place among the kept sessions of its user, where these are bounded.
     place: Option<Box<Place>>,
-    /// It authenticates again: the exchange, and until when it may go on.
+    /// The exchange of a client that authenticates again, and its deadline.
     exchange: Option<Box<(Exchange, u64)>>,
 }
 
 impl Access {
-    /// Of a client that has just been admitted.
+    /// The access of a client that has just been admitted.
     #[must_use]
     pub fn new(admission: &Admission) -> Self {
         let policy = Arc::clone(&admission.policy);
@@ -59,68 +58,68 @@ impl Access {
         }
     }
 
-    /// The name of the `[auth.NAME]` that admitted it.
+    /// The name of the `[auth.NAME]` that admitted the client.
     #[must_use]
     pub fn auth(&self) -> &str {
         &self.auth
     }
 
-    /// Its place among the kept sessions of its user.
+    /// Whether the session has a place among the kept sessions of its user.
     #[must_use]
     pub fn has_place(&self) -> bool {
         self.place.is_some()
     }
 
-    /// Gives it this place, or none; the one that it had.
+    /// Replaces the place, or removes it. Returns the one before.
     pub fn replace_place(&mut self, place: Option<Box<Place>>) -> Option<Box<Place>> {
         std::mem::replace(&mut self.place, place)
     }
 
-    /// What it was admitted by.
+    /// The credential by which the client was admitted.
     #[must_use]
     pub fn by(&self) -> &By {
         &self.by
     }
 
-    /// What admitted it; `None`: not known, for a session of an earlier process.
+    /// The credential by which the client was admitted; `None`: not known, for a session of an earlier process.
     #[must_use]
     pub fn known_by(&self) -> Option<&By> {
         self.policy.as_ref().map(|_| &self.by)
     }
 
-    /// The auth that admitted it has another name.
+    /// Changes the name of the auth that admitted the client.
     pub fn rename(&mut self, auth: &str) {
         self.auth = auth.into();
     }
 
-    /// Other rules hold from now on.
+    /// Replaces the policy.
     pub fn renew(&mut self, policy: &Arc<Policy>) {
         self.policy = Some(Arc::clone(policy));
         self.granted = String::new();
     }
 
-    /// [`Access::renew`] for a session without its client. For one of an earlier process it is not known what its
-    /// token granted: it waits for its client.
+    /// [`Access::renew`] for a session without its client. A session of an earlier process has to wait for its client: what its
+    /// token granted is not known.
     pub fn renew_away(&mut self, policy: &Arc<Policy>) {
         if self.policy.is_some() {
             self.renew(policy);
         }
     }
 
-    /// What the token of its last connection says that it may touch.
+    /// The grants of the last connection's token.
     #[must_use]
     pub fn grants(&self) -> Option<&Arc<Grants>> {
         self.grants.as_ref()
     }
 
-    /// Roles of its token that are not configured: they grant nothing.
+    /// The token's roles that are not configured: they grant nothing.
     #[must_use]
     pub fn unknown_roles(&self) -> Vec<&str> {
         let (Some(policy), Some(grants)) = (&self.policy, &self.grants) else { return Vec::new() };
         grants.roles().filter(|role| policy.role(role).is_none()).collect()
     }
 
-    /// Whether its client may publish that.
+    /// Whether the client may publish to a topic.
     #[inline]
     pub fn may_publish(&mut self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
         let topic = wanted.topic;
@@ -140,14 +139,14 @@ impl Access {
         is_granted
     }
 
-    /// What decides whether its client may publish that, for people.
+    /// What decides whether the client may publish to a topic, for people.
     #[must_use]
     pub fn decides(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> Option<String> {
         let policy = self.policy.as_ref()?;
         Some(policy.decides(self.grants.as_deref(), Client { identity, client_id }, wanted))
     }
 
-    /// The same for an action with a filter.
+    /// Like [`Access::decides`], for an action with a filter.
     #[must_use]
     pub fn decides_filter(&self, identity: Option<&str>, client_id: &str, wanted: (Action, &str)) -> Option<String> {
         let policy = self.policy.as_ref()?;
@@ -155,7 +154,7 @@ impl Access {
         Some(by.map_or_else(|| "no rule grants any topic that it matches".to_owned(), |by| policy.words(by)))
     }
 
-    /// Whether its client may do that with the topics that a filter matches. A session of an earlier process is checked when its client is
+    /// Whether the client may subscribe to, or replay, a filter. A session of an earlier process is checked when its client is
     /// back.
     #[must_use]
     pub fn subscription(&self, identity: Option<&str>, client_id: &str, wanted: (Action, &str)) -> Subscription {
@@ -163,8 +162,8 @@ impl Access {
         policy.subscription(self.grants.as_deref(), Client { identity, client_id }, wanted).0
     }
 
-    /// Whether its client may be sent that. A session of an earlier process is checked when its client is back: until
-    /// then its messages wait.
+    /// Whether the client may receive a message. A session of an earlier process is checked when its client is back: until then
+    /// its messages wait.
     #[must_use]
     pub fn may_receive(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
         let policy = self.policy.as_ref();
@@ -177,14 +176,14 @@ impl Access {
         self.policy.as_ref().is_some_and(|policy| policy.settings().is_denial_acknowledged)
     }
 
-    /// Whether its client is not told that it was denied something for lack of permission.
+    /// Whether the client gets no hint that an action was denied for lack of permission.
     #[must_use]
     pub fn hides_denials(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.settings().hides_denials)
     }
 
-    /// Begins an exchange by which its client authenticates again: the data of the server's AUTH. It may go on until then, by
-    /// the clock of the caller. `None`: one has begun already.
+    /// Begins an exchange by which the client authenticates again. Returns the data of the server's AUTH. The exchange may go on
+    /// until `until`, by the clock of the caller. `None`: one has begun already.
     pub fn begin(&mut self, data: Option<&[u8]>, until: u64) -> Option<Result<Vec<u8>, Refusal>> {
         let (None, Some(method), Some(policy)) = (&self.exchange, self.by.authentication_method(), &self.policy) else {
             return None;
@@ -196,7 +195,7 @@ impl Access {
         }))
     }
 
-    /// Ends it: the data of the server's last AUTH. Its client must be who it was. `None`: none has begun.
+    /// Ends the exchange. Returns the data of the server's last AUTH. The client must be who it was. `None`: none has begun.
     pub fn finish(
         &mut self,
         data: Option<&[u8]>,
@@ -217,17 +216,17 @@ impl Access {
         Some(finished)
     }
 
-    /// Its connection is gone, and its exchange with it.
+    /// Forgets the exchange: the connection is gone.
     pub fn forget_exchange(&mut self) {
         self.exchange = None;
     }
 
-    /// Gives back what is only for speed.
+    /// Frees memory that only saves time.
     pub fn rest(&mut self) {
         self.granted = String::new();
     }
 
-    /// The bytes of it that others chose the number of.
+    /// The memory that grows with a client's input, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.auth.len() + self.grants.as_ref().map_or(0, |grants| grants.bytes())

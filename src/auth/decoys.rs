@@ -1,5 +1,6 @@
-//! The answer, and the delay, for a client with a name in no line of the password file: it must look the same as for
-//! a wrong password. A name always gets the same form, and each form is as frequent among names as among the lines of the file.
+//! The answer, and its delay, for a user name without a line in the password file: both must look the same as for a wrong
+//! password. A name always gets the same form of password, and each form is as frequent among unknown names as among the lines of
+//! the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +15,11 @@ pub const KEY_FILE: &str = "decoy-key";
 /// Bytes of a key's file that are read.
 const KEY_BYTES_MAX: u64 = 4 << 10;
 
-/// What decoys depend on beside the name. Who knows it can tell which names are unknown.
+/// The secret from which decoys are derived, with the name. With it one could tell which names are unknown.
 pub(super) struct Key(hmac::Key);
 
 impl Key {
-    /// Of a file, whatever it holds; another one each time where there is none, as for a command.
+    /// The key in a file, whatever its contents; a random one without a file, as for a command.
     pub(super) fn of(file: Option<&Path>) -> Self {
         let read = file.and_then(|file| {
             let len = std::fs::metadata(file).ok()?.len();
@@ -38,7 +39,7 @@ impl Key {
     }
 }
 
-/// Things, each as often as it occurs.
+/// Values with their frequencies.
 #[derive(Debug)]
 struct Shares<T>(Vec<(T, u64)>);
 
@@ -51,7 +52,7 @@ impl<T: Ord> Shares<T> {
 }
 
 impl<T> Shares<T> {
-    /// The one that a number stands for. Lines that come and go move few of the numbers.
+    /// The value that a number selects. Lines that are added or removed change the value of few numbers.
     fn of_number(&self, number: u64) -> Option<&T> {
         let total: u64 = self.0.iter().map(|(_, count)| count).sum();
         let place = (u128::from(number) * u128::from(total)) >> u64::BITS;
@@ -63,10 +64,10 @@ impl<T> Shares<T> {
     }
 }
 
-/// The stored passwords that stand in for those of names without a line.
+/// The stored passwords for names without a line.
 pub(super) struct Decoys {
     key: Key,
-    /// What passwords are compared with.
+    /// The passwords that are compared.
     passwords: Shares<Arc<Stored>>,
     /// Iterations and bytes of salt that SCRAM tells.
     scram: Shares<(u32, usize)>,
@@ -79,19 +80,19 @@ impl std::fmt::Debug for Decoys {
 }
 
 impl Decoys {
-    /// For the lines of a file.
+    /// Makes decoys for the lines of a file.
     pub(super) fn new<'a>(key: Key, lines: impl IntoIterator<Item = &'a Stored> + Clone) -> Self {
         let passwords = Shares::of(lines.clone().into_iter().map(|stored| Arc::new(stored.decoy())));
         let scram = lines.into_iter().filter_map(Stored::scram);
         Self { key, passwords, scram: Shares::of(scram.map(|record| (record.iterations, record.salt.len()))) }
     }
 
-    /// What a password of this name is compared with; `None`: there are no lines.
+    /// The password that an unknown name's password is compared with; `None`: the file has no lines.
     pub(super) fn password(&self, name: &str) -> Option<&Arc<Stored>> {
         self.passwords.of_number(number(&self.key.of_name("password", name)))
     }
 
-    /// Salt and iterations that this name is told.
+    /// The salt and iterations that are sent for an unknown name.
     pub(super) fn scram(&self, name: &str) -> (Vec<u8>, u32) {
         let made = self.key.of_name("salt", name);
         let terms = self.scram.of_number(number(&self.key.of_name("scram", name)));
@@ -125,7 +126,7 @@ mod tests {
         Key::of(Some(&file))
     }
 
-    /// Of a file with two forms as many unknown names take long as known ones do, and always the same ones.
+    /// With a file of two forms, as many unknown names take long as known ones do, and always the same ones.
     #[test]
     fn finding_s13_unknown_names_have_the_forms_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -138,7 +139,7 @@ mod tests {
         let quick_ones = all.iter().filter(|quick| **quick).count();
         assert!((800..1_200).contains(&quick_ones), "{quick_ones} of 4000, not a quarter");
         assert!(!decoys.password("user").unwrap().matches(b"one"));
-        // The same after a start, and for nearly all when a user comes.
+        // The decoys are the same after a restart, and for nearly all names when a user is added.
         let again = Decoys::new(key(dir.path()), lines);
         assert!(all.iter().zip(0..).all(|(known, n)| *known == is_quick(&again, n)));
         let more = Decoys::new(key(dir.path()), lines.into_iter().chain([&slow]));
@@ -147,7 +148,7 @@ mod tests {
         assert!(Decoys::new(key(dir.path()), []).password("user").is_none());
     }
 
-    /// SCRAM: rare terms are not a sign of a known user.
+    /// SCRAM: rare iterations are not a sign of a known user.
     #[test]
     fn finding_s13_unknown_names_are_told_the_terms_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(Decoys::new(key(dir.path()), []).scram("dave").1, SCRAM_ITERATIONS);
     }
 
-    /// Who knows lines of the file does not know the key.
+    /// The key does not follow from the lines of the file.
     #[test]
     fn finding_s13_the_key_is_that_of_its_file_and_not_of_the_lines() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! Enhanced authentication (MQTT 5, section 4.12): the method `SCRAM-SHA-256`, in which a client proves that it knows its
-//! password without sending it. Two messages of the client, two of ours; a few hashes on the core that reads the client.
+//! password without sending it. Two messages each way; a few hashes on the core that reads the client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::policy::{Admission, By, Method, Policy, Refusal};
 /// The name of the method.
 pub const SCRAM: &str = "SCRAM-SHA-256";
 
-/// An exchange that has begun: the client's last message is awaited.
+/// An exchange in progress: the client's last message is awaited.
 pub struct Exchange {
     policy: Arc<Policy>,
-    /// Who it is, and the print of its line; `None`: there is no such user. The exchange is completed all the same.
+    /// The user, and the print of its line; `None`: there is no such user. The exchange is completed all the same.
     user: Option<(Box<str>, u64)>,
     scram: server::Exchange,
 }
@@ -30,17 +30,17 @@ impl fmt::Debug for Exchange {
 }
 
 impl Policy {
-    /// Begins the exchange that a client asks for by an Authentication Method: it, and the data of the server's AUTH.
+    /// Begins the exchange for a client's Authentication Method. Returns it with the data of the server's AUTH.
     ///
     /// # Errors
-    /// The method is not in the chain, or the data is not its first message.
+    /// The method is not in the chain, or the data is not a valid first message.
     pub fn begin(self: &Arc<Self>, method: &str, data: Option<&[u8]>) -> Result<(Exchange, Vec<u8>), Refusal> {
         let users = self.users().filter(|_| method == SCRAM && self.settings().chain.contains(&Method::Scram));
         let users = users.ok_or(Refusal::Method)?;
         let opening = Opening::parse(data.unwrap_or_default()).map_err(refusal)?;
         let nonce = password::random::<18>().map_err(|_| Refusal::Exchange("no random numbers"))?;
         let name = opening.user();
-        // Always made: a user that is known must not be answered sooner.
+        // A decoy is always derived: a known user must not be answered sooner.
         let (salt, iterations) = users.decoys().scram(name);
         let user = users.get(name).and_then(|user| Some((user.print, user.stored.scram()?)));
         let nothing = [0; KEY_BYTES];
@@ -53,16 +53,16 @@ impl Policy {
 }
 
 impl Exchange {
-    /// The Authentication Method that it is of.
+    /// The exchange's Authentication Method.
     #[must_use]
     pub fn method(&self) -> &'static str {
         SCRAM
     }
 
-    /// The client's last message: who it is, with the server's last message.
+    /// Takes the client's last message. Returns the admission, with the server's last message.
     ///
     /// # Errors
-    /// It does not prove that it knows the password of a user.
+    /// The client does not prove that it knows the password of a user.
     pub fn finish(self, data: Option<&[u8]>) -> Result<Admission, Refusal> {
         let last = self.scram.answer(data.unwrap_or_default()).map_err(refusal)?;
         let (name, print) = self.user.ok_or(Refusal::Credentials)?;
@@ -72,7 +72,7 @@ impl Exchange {
 }
 
 impl By {
-    /// The Authentication Method that it was.
+    /// The Authentication Method by which the client was admitted.
     #[must_use]
     pub fn authentication_method(&self) -> Option<&'static str> {
         matches!(self, Self::Scram(_)).then_some(SCRAM)

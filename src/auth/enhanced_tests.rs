@@ -21,7 +21,7 @@ fn policy(dir: &Path, chain: &[Method]) -> Arc<Policy> {
     Arc::new(Policy::load(&settings).unwrap())
 }
 
-/// The server's first message, and what came of the whole exchange.
+/// The server's first message, and the outcome of the whole exchange.
 fn exchange(policy: &Arc<Policy>, user: &str, password: &str) -> (String, Result<Admission, Refusal>) {
     let (first, message) = First::new(Hash::Sha256, user, "nonce".to_owned());
     let (exchange, told) = policy.begin(SCRAM, Some(message.as_bytes())).unwrap();
@@ -35,7 +35,7 @@ fn exchange(policy: &Arc<Policy>, user: &str, password: &str) -> (String, Result
     (String::from_utf8(told).unwrap(), result)
 }
 
-/// Salt and iterations that a name is told.
+/// The salt and iterations that are sent for a name.
 fn told(policy: &Arc<Policy>, user: &str) -> String {
     let (told, _) = exchange(policy, user, "guess");
     told.split_once(',').unwrap().1.to_owned()
@@ -86,9 +86,9 @@ fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
     assert!(before.starts_with("s=") && before.len() == known.len() && before.ends_with(",i=4096"), "{before} {known}");
     assert_eq!(told(&policy, "dave"), before);
     assert_ne!(told(&policy, "eve"), before);
-    // A user with a hash of another form cannot log in so.
+    // A user with a hash of another form cannot log in by SCRAM.
     assert!(told(&policy, "carol").ends_with(",i=4096"));
-    // The same after a restart, and when users come, as `forebay passwd` adds them, and go.
+    // The terms are the same after a restart, and when users are added, as by `forebay passwd`, or removed.
     let file = dir.path().join("passwords");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}frank:{}\n", password::scram_of(b"x").unwrap())).unwrap();
@@ -100,7 +100,7 @@ fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever a client says last, it is admitted only if it has the keys.
+    /// No random last message is a proof: only a client with the keys is admitted.
     #[test]
     fn no_bytes_are_a_proof(last in prop::collection::vec(any::<u8>(), 0..120), name in "ada|bob|dave") {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Who may connect, and what may be touched: password files, tokens, chains of methods, access control lists. No socket, no thread and no
-//! clock is named here; what takes long is handed out as a [`Question`].
+//! Authentication and authorization: password files, tokens, chains of methods, access control lists. No socket, no thread and no
+//! clock is named here; slow checks are handed out as a [`Question`].
 
 mod access;
 pub mod acl;

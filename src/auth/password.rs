@@ -1,4 +1,4 @@
-//! A stored password, in the forms that a password file may have: mosquitto's, argon2id, and SCRAM's.
+//! A stored password, in the forms of a password file: mosquitto's, argon2id, and SCRAM's.
 //!
 //! | form | costs a core |
 //! |---|---|
@@ -22,24 +22,24 @@ use crate::secure::Secret;
 use crate::secure::scram::server::{KEY_BYTES, Record};
 use crate::secure::scram::{Derivation, Hash};
 
-/// What one check may cost at most: about half a second of a core, and 64 MiB.
+/// The bounds of one check: about half a second of a core, and 64 MiB.
 const ITERATIONS_MAX: u32 = 1_000_000;
 const MEMORY_KIB_MAX: u32 = 64 << 10;
 const PASSES_MAX: u32 = 10;
 const LANES_MAX: u32 = 16;
 const SALT_BYTES_MAX: usize = 1_024;
-/// mosquitto's SHA-512 in both of its forms.
+/// The length of mosquitto's SHA-512 in both of its forms.
 const SHA512_BYTES: usize = 64;
 const SHA256_BYTES: usize = 32;
-/// What `forebay passwd` writes: OWASP's first choice for argon2id.
+/// The cost of `forebay passwd`: OWASP's first choice for argon2id.
 const MEMORY_KIB: u32 = 19 << 10;
 const PASSES: u32 = 2;
 pub(super) const SALT_BYTES: usize = 16;
-/// What the standard asks for at least (RFC 7677, section 4): small devices derive the key themselves.
+/// The standard's minimum (RFC 7677, section 4): small devices derive the key themselves.
 pub(super) const SCRAM_ITERATIONS: u32 = 4_096;
-/// What a new `$7$` costs where no other line says: 50 ms of a core.
+/// The cost of a new `$7$` where no other line sets it: 50 ms of a core.
 const PBKDF2_ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
-/// mosquitto before 2.1 takes no other.
+/// The length of the salt: mosquitto before 2.1 takes no other.
 const SHA512_SALT_BYTES: usize = 12;
 
 /// A password as its file stores it.
@@ -48,7 +48,7 @@ pub struct Stored {
     form: Form,
     salt: Vec<u8>,
     hash: Vec<u8>,
-    /// The keys of SCRAM: that of the client, hashed, and that of the server.
+    /// The keys of SCRAM: the client's key, hashed, and the server's key.
     keys: Option<Box<[[u8; KEY_BYTES]; 2]>>,
 }
 
@@ -67,10 +67,10 @@ impl fmt::Debug for Stored {
 }
 
 impl Stored {
-    /// Reads one.
+    /// Reads a stored password.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Why it is not a stored password, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix("SCRAM-SHA-256$") {
             return scram(rest);
@@ -111,7 +111,7 @@ impl Stored {
         Ok(self)
     }
 
-    /// Whether it is the hash of this password. Takes up to half a second: not for a thread that serves devices.
+    /// Whether this is the hash of `password`. Takes up to half a second: not for a thread that serves devices.
     #[must_use]
     pub fn matches(&self, password: &[u8]) -> bool {
         let computed = match self.form {
@@ -147,13 +147,13 @@ impl Stored {
         computed.ct_eq(&self.hash).into()
     }
 
-    /// Whether a check is so quick that a core may do it: that of a random password of 160 bits.
+    /// Whether a check is quick enough for a core that serves devices: that of a random password of 160 bits.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.form == Form::Sha512
     }
 
-    /// How it is stored.
+    /// The kind of hash.
     #[must_use]
     pub const fn hashing(&self) -> Hashing {
         match self.form {
@@ -164,7 +164,7 @@ impl Stored {
         }
     }
 
-    /// What an exchange by SCRAM needs, if it has that form.
+    /// The data for an exchange by SCRAM, if the password has that form.
     #[must_use]
     pub fn scram(&self) -> Option<Record<'_>> {
         let (Form::Scram { iterations }, Some(keys)) = (self.form, &self.keys) else { return None };
@@ -172,14 +172,14 @@ impl Stored {
         Some(Record { salt: &self.salt, iterations: iterations.get(), stored, server })
     }
 
-    /// One that costs the same to check and that no password fits: unknown users are answered as late as known ones. Equal for
-    /// those that cost the same.
+    /// A stored password with the same cost that matches no password: unknown users are answered as late as known ones. Decoys of
+    /// the same cost are equal.
     #[must_use]
     pub fn decoy(&self) -> Self {
         Self { form: self.form, salt: vec![0; self.salt.len()], hash: vec![0; self.hash.len()], keys: None }
     }
 
-    /// All of it as bytes: what a proof of a password is for.
+    /// Gives all bytes of the stored password to `with`: a proof of a password depends on them.
     pub(super) fn identify(&self, mut with: impl FnMut(&[u8])) {
         with(format!("{:?}", self.form).as_bytes());
         with(&self.salt);
@@ -187,7 +187,7 @@ impl Stored {
     }
 }
 
-/// How a new password is stored.
+/// A kind of hash for new passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hashing {
     /// `$argon2id$`, for passwords that a person has chosen.
@@ -199,12 +199,12 @@ pub enum Hashing {
         /// Iterations.
         iterations: NonZeroU32,
     },
-    /// With what SCRAM needs.
+    /// `SCRAM-SHA-256$`, with the keys of SCRAM.
     Scram,
 }
 
 impl Hashing {
-    /// Its word.
+    /// The kind's name.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -215,7 +215,7 @@ impl Hashing {
         }
     }
 
-    /// The one with this word, at its usual cost.
+    /// The kind with this name, at its usual cost.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
         let all = [Self::Argon2id, Self::Sha512, Self::Pbkdf2 { iterations: PBKDF2_ITERATIONS }, Self::Scram];
@@ -223,7 +223,7 @@ impl Hashing {
     }
 }
 
-/// A new one, as a field of a password file.
+/// Hashes a password, as a field of a password file.
 ///
 /// # Errors
 /// As [`argon2id_of`] and [`scram_of`].
@@ -236,7 +236,7 @@ pub fn hashed(how: Hashing, password: &[u8]) -> Result<String, String> {
     }
 }
 
-/// A new one for a password that a person has chosen, as a field of a password file.
+/// Hashes a password that a person has chosen, as a field of a password file.
 ///
 /// # Errors
 /// The system gives no random numbers.
@@ -251,7 +251,7 @@ pub fn argon2id_of(password: &[u8]) -> Result<String, String> {
     Ok(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${hash}"))
 }
 
-/// A new one for a password of 160 random bits, which cannot be guessed however quick a guess is.
+/// Hashes a password of 160 random bits, which cannot be guessed however quick a guess is.
 ///
 /// # Errors
 /// The system gives no random numbers.
@@ -263,7 +263,7 @@ pub fn sha512_of(password: &[u8]) -> Result<String, String> {
     Ok(format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(context.finish())))
 }
 
-/// A new one that mosquitto before 2.1 reads, too.
+/// Hashes a password so that mosquitto before 2.1 reads it, too.
 fn pbkdf2_of(password: &[u8], iterations: NonZeroU32) -> Result<String, String> {
     let salt: [u8; SHA512_SALT_BYTES] = random()?;
     let mut hash = [0; SHA512_BYTES];
@@ -271,7 +271,7 @@ fn pbkdf2_of(password: &[u8], iterations: NonZeroU32) -> Result<String, String> 
     Ok(format!("$7${iterations}${}${}", STANDARD.encode(salt), STANDARD.encode(hash)))
 }
 
-/// A new one with which a client can log in by SCRAM, in PostgreSQL's form.
+/// Hashes a password for logins by SCRAM, in PostgreSQL's form.
 ///
 /// # Errors
 /// The system gives no random numbers; or the password is not ASCII: clients normalize others before they derive keys from
@@ -351,7 +351,7 @@ fn scram(rest: &str) -> Result<Stored, String> {
 mod tests {
     use super::*;
 
-    /// The password of all is `secret`. Written by mosquitto_passwd 2.0.11 (`-H sha512`, and its default) and by argon2-cffi 25
+    /// Hashes of the password `secret`. Written by mosquitto_passwd 2.0.11 (`-H sha512`, and its default) and by argon2-cffi 25
     /// (the second with a salt and a hash as long as mosquitto's); the last by Python's hashlib, after RFC 5803.
     const KNOWN: &[&str] = include!("password_vectors.rs");
 

@@ -1,4 +1,4 @@
-//! What a client may touch, and what says so: what its token brings along, then its roles, then the access control list.
+//! A client's permissions, and their source: its token's claim, then its roles, then the access control list.
 
 use std::path::Path;
 
@@ -8,28 +8,28 @@ use super::policy::Policy;
 /// Whether a client may do something, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Permission<'a> {
-    /// Whether it may.
+    /// Whether the client may do it.
     pub is_granted: bool,
-    /// What says so.
+    /// The rule that decides.
     pub by: Basis<'a>,
 }
 
-/// What decides.
+/// The source of a decision.
 #[derive(Clone, Copy, Debug)]
 pub enum Basis<'a> {
-    /// The rule of this number in the token's claim, from 1; `None`: its lists, which do not have the topic.
+    /// The rule of this number in the token's claim, from 1; `None`: the claim's lists, which do not have the topic.
     Claim(Option<usize>),
     /// A rule of this role.
     Role(&'a str, &'a Rule),
-    /// A line of the access control list; `None`: no line grants it.
+    /// A line of the access control list; `None`: no line grants the action.
     Line(Option<&'a Rule>),
     /// There is no access control list.
     NoList,
 }
 
 impl Policy {
-    /// Whether a client may do that. Without an access control list everything is granted, except to a client with a
-    /// token that lists what it may touch: it gets no more than that.
+    /// Whether a client may do something. Without an access control list everything is granted, except to a client with a token
+    /// that lists its grants: it gets no more than these.
     #[must_use]
     pub fn permission<'a>(
         &'a self,
@@ -52,13 +52,13 @@ impl Policy {
         said(decision.is_granted, Basis::Line(decision.by))
     }
 
-    /// What decides whether a client may do that, for people.
+    /// The source of the decision whether a client may do something, for people.
     #[must_use]
     pub fn decides(&self, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> String {
         self.words(self.permission(grants, client, wanted).by)
     }
 
-    /// What decides, for people.
+    /// The source of a decision, for people.
     #[must_use]
     pub fn words(&self, by: Basis<'_>) -> String {
         let file = || self.settings().acl_file.as_deref().unwrap_or_else(|| Path::new("")).display();
@@ -72,7 +72,7 @@ impl Policy {
         }
     }
 
-    /// Whether a client may do that with the topics that a filter matches, and what grants all or some of it.
+    /// Whether a client may do something with the topics that a filter matches, and the source of the grant of all or some of them.
     #[must_use]
     pub fn subscription<'a>(
         &'a self,
@@ -186,14 +186,14 @@ mod tests {
             ("x", "true claim Some(1)"),
             ("plant/c1/deny", "false claim Some(2)"),
             ("plant/c1/y", "true sensor: publish plant/%c/#"),
-            // A role is asked before the list.
+            // Roles are asked before the list.
             ("plant/c1/secret", "true sensor: publish plant/%c/#"),
             ("listed", "true line Some(2)"),
             ("elsewhere", "false line None"),
         ] {
             assert_eq!(publish(&grants, topic), decision, "{topic}");
         }
-        // Lists in a token are all that is granted.
+        // Lists in a token grant all that it has.
         let grants = with_roles(Some(json!({ "pub": ["x"] })), &["sensor"]);
         assert_eq!(publish(&grants, "plant/c1/y"), "false claim None");
     }
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(said(None, "c1", "listed/a"), "Granted line 2");
     }
 
-    /// The past is granted by words of its own, and where everything is.
+    /// The past is granted by `replay`, and where everything is granted.
     #[test]
     fn the_past_is_granted_where_it_is_named() {
         let said = |policy: &Policy, grants: Option<&Grants>, filter: &str| {

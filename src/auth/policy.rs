@@ -1,4 +1,4 @@
-//! `[auth.NAME]`: a chain of methods, the files that it needs, and what it says to a CONNECT.
+//! `[auth.NAME]`: a chain of methods, the contents of its files, and its judgement of a CONNECT.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,9 +18,9 @@ use super::password::Stored;
 use super::question::Question;
 use super::users::Users;
 
-/// The longest password that is compared, if nothing else is configured, in bytes.
+/// The default of the longest password in bytes.
 const PASSWORD_BYTES_DEFAULT: usize = 1 << 10;
-/// The largest file that is read.
+/// The largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// A way for a client to prove its identity.
@@ -38,7 +38,7 @@ pub enum Method {
     Anonymous,
 }
 
-/// Which client identifiers an identity may use.
+/// The client identifiers that an identity may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientIds {
     /// Any.
@@ -49,10 +49,10 @@ pub enum ClientIds {
     Prefix,
 }
 
-/// What becomes of a kept session that belongs to another identity.
+/// What happens to a kept session that belongs to another identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Takeover {
-    /// It ends, its will is sent, and the new client begins without one.
+    /// The session ends, its will is sent, and the new client begins without one.
     Replace,
     /// The new client is refused.
     Refuse,
@@ -65,29 +65,29 @@ pub struct Settings {
     pub name: String,
     /// The methods, in the order in which they are tried.
     pub chain: Vec<Method>,
-    /// The field of a client certificate that says who the client is.
+    /// The field of a client certificate with the identity.
     pub certificate_identity: IdentityField,
-    /// Which tokens are accepted.
+    /// The accepted tokens.
     pub jwt: Option<jwt::Settings>,
     /// Users and the hashes of their passwords.
     pub password_file: Option<PathBuf>,
     /// The longest password that is compared, in bytes.
     pub password_bytes_max: usize,
-    /// File of the key by which unknown users are answered; `None`, or where it is not there: another key each time.
+    /// The file of the key for the answers to unknown users; `None`, or the file does not exist: a new key each time.
     pub decoy_key: Option<PathBuf>,
-    /// What may be touched; `None`: everything.
+    /// The file of the permissions; `None`: everything is granted.
     pub acl_file: Option<PathBuf>,
-    /// What tokens can grant by name.
+    /// The roles that tokens can name.
     pub roles: Vec<Role>,
-    /// Which client identifiers an identity may use.
+    /// The client identifiers that an identity may use.
     pub client_ids: ClientIds,
-    /// What becomes of a kept session that belongs to another identity.
+    /// What happens to a kept session that belongs to another identity.
     pub foreign_takeover: Takeover,
-    /// A publish of a 3.x client that is not granted is acknowledged and dropped; otherwise its connection is closed.
+    /// Whether a 3.x client's publish without permission is acknowledged and dropped; otherwise its connection is closed.
     pub is_denial_acknowledged: bool,
-    /// A client that is denied something is not told that it was for lack of permission.
+    /// Whether a client gets no hint that an action was denied for lack of permission.
     pub hides_denials: bool,
-    /// What one user may hold.
+    /// The limits of one user.
     pub limits: Limits,
 }
 
@@ -96,15 +96,15 @@ pub struct Settings {
 pub struct Role {
     /// ROLE.
     pub name: String,
-    /// Filters of what may be published to.
+    /// Filters of topics that may be published to.
     pub publish: Vec<String>,
-    /// Filters of what may be subscribed to.
+    /// Filters that may be subscribed to.
     pub subscribe: Vec<String>,
     /// Filters of topics with messages of the past that the role may ask for, if `subscribe` grants the topics.
     pub replay: Vec<String>,
 }
 
-/// What a CONNECT brings.
+/// The credentials in a CONNECT.
 #[derive(Clone, Copy, Default)]
 pub struct Claim<'a> {
     /// User name.
@@ -113,33 +113,33 @@ pub struct Claim<'a> {
     pub password: Option<&'a [u8]>,
     /// The client certificate in DER, verified.
     pub certificate: Option<&'a [u8]>,
-    /// What time it is, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub wall_ms: i64,
 }
 
-/// Who a client is: what its connection is admitted as.
+/// The identity and grants of an admitted connection.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// The settings and files by which it was admitted.
+    /// The settings and files by which the client was admitted.
     pub policy: Arc<Policy>,
-    /// `None`: it is anonymous.
+    /// The identity; `None`: the client is anonymous.
     pub identity: Option<Box<str>>,
-    /// The only client identifier that it may use.
+    /// The only client identifier that the client may use.
     pub client_id: Option<Box<str>>,
-    /// Until when, in seconds since 1970.
+    /// The end of the admission, in seconds since 1970.
     pub expires_s: Option<u64>,
-    /// What its token says that it may touch.
+    /// The grants of the client's token.
     pub grants: Option<Arc<Grants>>,
-    /// What it was admitted by.
+    /// The credential by which the client was admitted.
     pub by: By,
-    /// What the server says last in an exchange, for CONNACK.
+    /// The server's last message of an exchange, for CONNACK.
     pub data: Option<Box<[u8]>>,
 }
 
-/// What a client was admitted by, as far as that can end.
+/// The credential by which a client was admitted, as far as it can be withdrawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Nothing: it is anonymous.
+    /// None: the client is anonymous.
     Nothing,
     /// A line of the password file.
     Line(u64),
@@ -147,9 +147,9 @@ pub enum By {
     Scram(u64),
     /// A certificate.
     Certificate(Arc<CertificateId>),
-    /// A token that the key of this print has signed.
+    /// A token that was signed by the key of this print.
     Token(u64),
-    /// The control plane, which ends its connection.
+    /// The control plane, which ends the connection itself.
     Operator,
 }
 
@@ -177,32 +177,32 @@ impl Settings {
 }
 
 impl Admission {
-    /// Of a client that has not said who it is.
+    /// The admission of a client without credentials.
     #[must_use]
     pub fn anonymous(policy: Arc<Policy>) -> Self {
         Self { policy, identity: None, client_id: None, expires_s: None, grants: None, by: By::Nothing, data: None }
     }
 
-    /// Whether it may use a client identifier.
+    /// Whether the client may use a client identifier.
     #[must_use]
     pub fn allows_client_id(&self, client_id: &str) -> bool {
         let is_own = self.client_id.as_deref().is_none_or(|only| only == client_id);
         is_own && self.policy.allows_client_id(self.identity.as_deref(), client_id)
     }
 
-    /// The client identifier of a client that brings none, where only one would do.
+    /// The client identifier for a client that sends none, if it may use only one.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref().or_else(|| self.policy.client_id_of(self.identity.as_deref()))
     }
 
-    /// What its user may hold.
+    /// The limits of the client's user.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.policy.settings.limits
     }
 
-    /// Whether it is refused where there is a session of its client identifier that belongs to another identity.
+    /// Whether the client is refused if a session of its client identifier belongs to another identity.
     #[must_use]
     pub fn refuses_foreign_sessions(&self) -> bool {
         self.policy.settings.foreign_takeover == Takeover::Refuse
@@ -214,37 +214,37 @@ impl Admission {
 pub enum Refusal {
     /// User name or password are wrong, or there is no such user.
     Credentials,
-    /// It has none, and needs some.
+    /// The client has no credentials, and needs some.
     NoCredentials,
-    /// Its certificate does not say who it is: why.
+    /// Its certificate has no usable identity: why.
     Certificate(&'static str),
     /// Its Authentication Method is not accepted.
     Method,
-    /// A message of its exchange is not what it must be: why.
+    /// A message of its exchange is wrong: why.
     Exchange(&'static str),
     /// Its token is not accepted.
     Token(jwt::Fault),
 }
 
-/// What a policy says.
+/// The judgement of a policy.
 #[derive(Debug)]
 pub enum Judgement {
-    /// It is this client.
+    /// The client is admitted.
     Admit(Admission),
     /// The client is not admitted.
     Refuse(Refusal),
-    /// That takes a while to find out: the answer to the question says.
+    /// The decision takes a while: the answer to the question is the decision.
     Ask(Question),
 }
 
-/// Settings with what their files hold. Read-only, shared by all shards, replaced as a whole.
+/// Settings with the contents of their files. Read-only, shared by all shards, replaced as a whole.
 pub struct Policy {
     settings: Settings,
     tokens: Option<Tokens>,
     users: Option<Users>,
     acl: Option<Acl>,
     roles: HashMap<String, RoleRules>,
-    /// Of settings and files: whether a reload brings something new; and the same without the name.
+    /// A hash of settings and files, by which a reload finds changes; and one without the name.
     print: u64,
     nameless_print: u64,
 }
@@ -294,19 +294,19 @@ impl Policy {
         &self.settings.name
     }
 
-    /// What it was made of.
+    /// The settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Which tokens it accepts, if any.
+    /// The accepted tokens, if any.
     #[must_use]
     pub fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
     }
 
-    /// The users of its password file, if it has one.
+    /// The users of the password file, if there is one.
     #[must_use]
     pub fn users(&self) -> Option<&Users> {
         self.users.as_ref()
@@ -318,14 +318,14 @@ impl Policy {
         self.print == other.print
     }
 
-    /// The same but for the name.
+    /// Whether two policies differ in the name at most.
     #[must_use]
     pub fn is_same_but_for_the_name(&self, other: &Self) -> bool {
         self.nameless_print == other.nameless_print
     }
 
-    /// What becomes of a client that brings this. Each method admits, refuses, or does not apply; the first that applies
-    /// decides, and if none does the client is refused.
+    /// Judges a client by its credentials. Each method admits, refuses, or does not apply; the first that applies decides, and if
+    /// none does the client is refused.
     #[must_use]
     pub fn judge(self: &Arc<Self>, claim: Claim<'_>) -> Judgement {
         let admission = |identity: Option<&str>, by| Admission {
@@ -383,7 +383,7 @@ impl Policy {
         }
     }
 
-    /// Whether a password is right. One that is too long is wrong, after the same work, and is not kept for it.
+    /// The question whether a password is right. One that is too long is wrong, after the same work, and is not stored for it.
     fn password(self: &Arc<Self>, admission: Option<Admission>, stored: &Arc<Stored>, password: &[u8]) -> Question {
         if password.len() > self.settings.password_bytes_max {
             return Question::password(self, None, stored, &[]);
@@ -391,8 +391,8 @@ impl Policy {
         Question::password(self, admission, stored, password)
     }
 
-    /// Whether a client that was admitted by an earlier state of this would still be admitted. Whether a certificate was revoked
-    /// its listener knows.
+    /// Whether a client that was admitted by an earlier state of this auth would still be admitted. Revoked certificates are the
+    /// listener's to check.
     #[must_use]
     pub fn still_admits(&self, identity: Option<&str>, by: &By) -> bool {
         let is_in = |method| self.settings.chain.contains(&method);
@@ -410,9 +410,9 @@ impl Policy {
         }
     }
 
-    /// Whether an identity was a user of the password file, which does not have it any more: nobody can come back as it. `by`: what it was
-    /// admitted by; `None`: that is not known, as it has not connected since a start. Who was admitted by a certificate or a token, or may have
-    /// been, can come with another one.
+    /// Whether an identity was a user of the password file and is not any more, so that no client can connect as it. `by`: its
+    /// credential; `None`: not known, as its client has not connected since this process began. A client admitted by a
+    /// certificate or a token, or possibly so, can come with another one.
     #[must_use]
     pub fn has_removed(&self, identity: Option<&str>, by: Option<&By>) -> bool {
         let is_in = |method| self.settings.chain.contains(&method);
@@ -426,7 +426,7 @@ impl Policy {
         has_file && was_in_file && identity.is_some_and(|name| !is_user(name))
     }
 
-    /// Whether an identity may use a client identifier. A name that has one of the separators would be the prefix of another.
+    /// Whether an identity may use a client identifier. A name with one of the separators would be the prefix of another.
     #[must_use]
     pub fn allows_client_id(&self, identity: Option<&str>, client_id: &str) -> bool {
         let Some(identity) = identity else { return self.settings.client_ids == ClientIds::Any };
@@ -441,13 +441,13 @@ impl Policy {
         }
     }
 
-    /// The client identifier of a client that brings none, where only one would do.
+    /// The client identifier for a client that sends none, if it may use only one.
     #[must_use]
     pub fn client_id_of<'a>(&self, identity: Option<&'a str>) -> Option<&'a str> {
         identity.filter(|_| self.settings.client_ids != ClientIds::Any)
     }
 
-    /// Its access control list, if it has one.
+    /// The access control list, if there is one.
     #[must_use]
     pub fn acl(&self) -> Option<&Acl> {
         self.acl.as_ref()
@@ -460,8 +460,8 @@ impl Policy {
     }
 }
 
-/// The keys of a set that is fetched, as far as there is a copy: it may not have been fetched yet, or be too old. A copy that is
-/// damaged counts as none: the next fetch, which a start begins with, brings a good one.
+/// The keys of a fetched set, from its copy: there may be none yet, or one that is too old. A damaged copy counts as none: the
+/// next fetch, with which a process begins, brings a good one.
 fn fetched(jwt: &jwt::Settings, copy: &Path, print: &mut DefaultHasher) -> Tokens {
     if !copy.exists() {
         return Tokens::without_keys(jwt);
@@ -476,7 +476,7 @@ fn fetched(jwt: &jwt::Settings, copy: &Path, print: &mut DefaultHasher) -> Token
     })
 }
 
-/// What a file holds, if there is one. What is wrong with it goes to `problems`.
+/// Reads a file, if one is configured. Its problems go to `problems`.
 fn file<T>(
     path: Option<&Path>,
     parse: impl Fn(&[u8]) -> Result<T, Vec<String>>,

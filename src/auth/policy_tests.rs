@@ -22,7 +22,7 @@ fn policy(dir: &Path, chain: &[Method]) -> Arc<Policy> {
     Arc::new(Policy::load(&Settings { password_file: Some(file), ..settings(chain) }).unwrap())
 }
 
-/// Who it is in the end, and whether it had to be asked for.
+/// The identity in the end, and whether a question had to be asked.
 fn judged(
     policy: &Arc<Policy>,
     username: Option<&str>,
@@ -48,7 +48,7 @@ fn a_chain_ends_with_the_first_yes_or_no() {
         (Some("slow"), Some("secret"), Ok(Some("slow")), Ok(Some("slow"))),
         (Some("slow"), Some("one"), Err(Credentials), Err(Credentials)),
         (Some("quick"), None, Err(Credentials), Err(Credentials)),
-        // Removed from the file, it is not admitted as an anonymous client.
+        // A user that was removed from the file is not admitted as an anonymous client.
         (Some("carol"), Some("one"), Err(Credentials), Err(Credentials)),
         (Some("carol"), None, Err(Credentials), Err(Credentials)),
         (None, Some("one"), Err(NoCredentials), Err(NoCredentials)),
@@ -61,7 +61,7 @@ fn a_chain_ends_with_the_first_yes_or_no() {
     }
 }
 
-/// X27: an unknown user costs what a known one does, and hears the same.
+/// X27: an unknown user costs as much as a known one, and gets the same answer.
 #[test]
 fn an_unknown_user_is_refused_after_the_same_work() {
     let dir = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ fn files_are_named_where_they_are_wrong() {
     assert!(problems[1].contains("acl: No such file"), "{problems:?}");
 }
 
-/// X34: clients with a line that has gone or changed are found; the others are not concerned.
+/// X34: clients with a removed or changed line are found; other clients are not affected.
 #[test]
 fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,14 +124,14 @@ fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
             && again.still_admits(Some("quick"), &By::Line(record))
             && again.still_admits(None, &By::Nothing)
     );
-    // Another password, then no such user.
+    // The user gets another password, then is removed.
     let after = policy(dir.path(), &[Method::Password]);
     assert!(!before.is_same(&after) && !after.still_admits(Some("quick"), &By::Line(record)));
     assert!(after.still_admits(Some("slow"), &By::Line(after.users().unwrap().get("slow").unwrap().print)));
     assert!(!after.still_admits(None, &By::Nothing) && !after.still_admits(Some("carol"), &By::Line(1)));
 }
 
-/// Finding S3, S11: a user that was in the file and is not any more. A user never seen in it may have logged in by another method.
+/// Finding S3, S11: a user that was removed from the file is found. A user never seen in it may have logged in by another method.
 #[test]
 fn finding_s3_s11_a_user_that_the_file_had_is_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ fn finding_s3_s11_a_user_that_the_file_had_is_removed() {
         (&[Method::Password, Method::Certificate], Some("carol"), Some(&line), true),
         (&[Method::Password], Some("carol"), Some(&By::Token(1)), false),
         (&[Method::Password], None, Some(&By::Nothing), false),
-        // Another method is in force: that removes nobody.
+        // Another method is in force: that removes no user.
         (&[Method::Certificate], Some("carol"), Some(&line), false),
         (&[Method::Anonymous], None, None, false),
     ] {
@@ -166,7 +166,7 @@ fn client_ids_of_an_identity() {
         (Some("a"), "a/1", false, true),
         (Some("a"), "ab", false, false),
         (Some("a"), "b", false, false),
-        // Would be within `a`.
+        // The client identifier would be within `a`.
         (Some("a:b"), "a:b", true, false),
         (None, "a", false, false),
     ] {
@@ -183,7 +183,7 @@ fn client_ids_of_an_identity() {
     );
 }
 
-/// X26: what a remembered proof opens.
+/// X26: what a remembered proof is good for.
 #[test]
 fn a_proof_is_for_one_auth_one_hash_and_one_password() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ fn a_proof_is_for_one_auth_one_hash_and_one_password() {
         let proof = proofs.of(&ask(name, hash, password));
         assert!(!proofs.knows(&proof, now), "{name} {password}");
     }
-    // It is forgotten when it has not been used for a day.
+    // A proof is forgotten when it has not been used for a day.
     let hours = |hours: u64| now + Duration::from_secs(hours * 3600 + 1);
     assert!(proofs.knows(&known, hours(12)), "the old ones become young by being used");
     assert!(proofs.knows(&known, hours(24)));
@@ -239,14 +239,14 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
     assert!(access.may_publish(None, "c", publish("a")));
     access.renew(&load("topic write b\n"));
     assert!(!access.may_publish(None, "c", publish("a")), "remembered, and not granted any more");
-    // One that has not connected since the start may do nothing.
+    // A session that has not connected since the start may do nothing.
     assert!(!Access::restored("devices").may_publish(None, "c", publish("b")));
 }
 
 /// 2026-11-21.
 const WALL_MS: i64 = 1_795_219_200_000;
 
-/// With these keys, and `quick` and `slow` in a password file.
+/// A policy with these keys, and `quick` and `slow` in a password file.
 fn with_tokens(dir: &Path, chain: &[Method], keys: &[serde_json::Value]) -> Arc<Policy> {
     let file = dir.join("jwks.json");
     std::fs::write(&file, set(keys)).unwrap();
@@ -271,7 +271,7 @@ fn with_token<'a>(username: &'a str, token: &'a str, wall_ms: i64) -> Claim<'a> 
     Claim { username: Some(username), password: Some(token.as_bytes()), certificate: None, wall_ms }
 }
 
-/// X23: what each method leaves to the next one.
+/// X23: which credentials each method leaves to the next one.
 #[test]
 fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -286,14 +286,14 @@ fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
     assert_eq!(admission.expires_s, Some(1_795_219_210));
     assert!(policy.still_admits(Some("ada"), &admission.by));
     assert!(matches!(policy.judge(with_token("quick", "one", WALL_MS)), Judgement::Admit(_)));
-    // A token that is no good is not tried as a password.
+    // An invalid token is not tried as a password.
     let unsigned = token.rsplit_once('.').unwrap().0.to_owned() + ".";
     let refused = match policy.judge(with_token("quick", &unsigned, WALL_MS)) {
         Judgement::Ask(question) => question.answer().map(|_| ()),
         other => panic!("{other:?}"),
     };
     assert_eq!(refused, Err(Refusal::Token(jwt::Fault::Signature)));
-    // With other keys, clients admitted by the old one are not admitted any more.
+    // With other keys, clients admitted by the old key are not admitted any more.
     let turned = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None)]);
     assert!(!turned.is_same(&policy) && !turned.still_admits(Some("ada"), &admission.by));
     let both = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None), signer.jwk(None)]);
@@ -323,25 +323,25 @@ fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_aga
         proofs.knows(&proof, now)
     };
     assert!(knows(&policy, &token, WALL_MS + 5_000) && !knows(&policy, &other, WALL_MS));
-    // Another key, another auth.
+    // Another key, then another auth.
     let turned = with_tokens(dir.path(), &[Method::Jwt], &[Signer::eddsa().jwk(None)]);
     assert!(!knows(&turned, &token, WALL_MS));
     let renamed = Settings { name: "others".to_owned(), ..policy.settings().clone() };
     let renamed = Arc::new(Policy::load(&renamed).unwrap());
     assert!(!knows(&renamed, &token, WALL_MS));
-    // Known, it is taken without the signature; not when it has expired.
+    // A known token is taken without its signature; not when it has expired.
     let forged = format!("{}.AAAA", token.rsplit_once('.').unwrap().0);
     assert!(ask(&policy, &forged, WALL_MS).answer().is_err());
     assert_eq!(ask(&policy, &forged, WALL_MS).answer_known().unwrap().identity.as_deref(), Some("ada"));
     let late = ask(&policy, &token, WALL_MS + 10_000).answer_known();
     assert_eq!(late.map(|_| ()), Err(Refusal::Token(jwt::Fault::Expired)));
-    // Where several keys could be meant, it is computed again.
+    // Where several keys match, the signature is computed again.
     let two = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None), Signer::eddsa().jwk(None)]);
     assert!(ask(&two, &forged, WALL_MS).answer_known().is_err());
     assert!(ask(&two, &token, WALL_MS).answer_known().is_ok());
 }
 
-/// X40: what a token says comes first, then the file; without one the token says all.
+/// X40: a token's claim comes first, then the file; without a file the token alone decides.
 #[test]
 fn a_token_says_what_its_bearer_may_touch() {
     let dir = tempfile::tempdir().unwrap();
@@ -380,7 +380,7 @@ fn a_token_says_what_its_bearer_may_touch() {
             assert_eq!(said, granted, "{topic} {acl:?}");
         }
     }
-    // The condition holds each time, remembered topic or not.
+    // The condition is checked each time, remembered topic or not.
     let mut conditional = access(&with, Some(&rules));
     for qos in [QoS::AtLeastOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
         assert_eq!(conditional.may_publish(Some("ada"), "c", wanted("file", qos)), qos == QoS::AtLeastOnce);
@@ -391,7 +391,7 @@ fn a_token_says_what_its_bearer_may_touch() {
     assert_eq!(question.answer().map(|_| ()), Err(Refusal::Token(jwt::Fault::Acl)));
 }
 
-/// A copy of a key set that is damaged counts as none: a start goes on, and the next fetch brings another one.
+/// A damaged copy of a key set counts as none: startup goes on, and the next fetch brings another one.
 #[test]
 fn finding_l5_a_damaged_copy_of_a_key_set_counts_as_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -420,13 +420,13 @@ fn finding_l5_a_damaged_copy_of_a_key_set_counts_as_none() {
     assert_eq!(keys(), 0, "too long");
     std::fs::write(&remote.file, &good).unwrap();
     assert_eq!(keys(), 1);
-    // A file that the configuration names is a mistake in it.
+    // A damaged file that the configuration names is a mistake in the configuration.
     settings.jwt.as_mut().unwrap().keys = jwt::Source::JwksFile(remote.file.clone());
     std::fs::write(&remote.file, "{}").unwrap();
     assert!(Policy::load(&settings).is_err());
 }
 
-/// Unknown users take as long as known ones do: some of them one time, some the other, and each always the same.
+/// Unknown users take as long as known ones do: some one time, some the other, and each always the same.
 #[test]
 fn finding_s13_an_unknown_user_of_a_mixed_file_may_take_long() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! What is wrong with the lines of a file: all of it, as far as somebody reads that.
+//! The problems with the lines of a file, up to a number that somebody reads.
 
 use std::fmt::Display;
 
-/// Lines that are named; the others are counted.
+/// The most lines that are named; the others are counted.
 const NAMED_MAX: usize = 20;
 
 /// The problems of a file's lines.
@@ -13,7 +13,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Adds what is wrong with a line, counted from 1.
+    /// Adds the problem with a line, counted from 1.
     pub(super) fn add(&mut self, line: u32, why: impl Display) {
         if self.named.len() < NAMED_MAX {
             self.named.push(format!("line {line} {why}"));
@@ -22,10 +22,10 @@ impl Problems {
         }
     }
 
-    /// What was read, if nothing is wrong.
+    /// Returns `read` if there are no problems.
     ///
     /// # Errors
-    /// All that is.
+    /// All problems.
     pub(super) fn or<T>(mut self, read: T) -> Result<T, Vec<String>> {
         if self.named.is_empty() {
             return Ok(read);

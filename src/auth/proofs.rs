@@ -1,7 +1,7 @@
-//! Passwords and signatures that were right: a device that reconnects costs a microsecond, not 18 ms.
+//! Remembered proofs of right passwords and signatures: a device that reconnects costs a microsecond, not 18 ms.
 //!
-//! Kept is a keyed hash over the name of the `auth`, the stored hash and the password, or the key and the token, each with
-//! its length. A changed password, another `auth`, or another process has another one.
+//! A proof is a keyed hash over the name of the `auth`, the stored hash and the password, or the key and the token, each with its
+//! length. A changed password, another `auth`, or another process gives another proof.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use ring::hmac;
 use super::password;
 use super::question::Question;
 
-/// In each of two generations.
+/// The most proofs in each of two generations.
 const PROOFS_MAX: usize = 100_000;
 /// A proof is forgotten after one to two of these.
 const GENERATION: Duration = Duration::from_secs(12 * 3600);
@@ -28,7 +28,7 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// None yet.
+    /// Makes an empty store.
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -37,7 +37,7 @@ impl Proofs {
         Ok(Self { key, young: HashSet::new(), old: HashSet::new(), since: now })
     }
 
-    /// What proves that the password of a question is right.
+    /// The proof that the password or token of a question is right.
     #[must_use]
     pub fn of(&self, question: &Question) -> Proof {
         let mut context = hmac::Context::with_key(&self.key);
@@ -50,7 +50,7 @@ impl Proofs {
         proof
     }
 
-    /// Whether it was right before.
+    /// Whether the proof was added before.
     pub fn knows(&mut self, proof: &Proof, now: Instant) -> bool {
         self.age(now);
         if self.young.contains(proof) {
@@ -63,7 +63,7 @@ impl Proofs {
         is_old
     }
 
-    /// It is right.
+    /// Adds the proof of a right answer.
     pub fn add(&mut self, proof: Proof, now: Instant) {
         self.age(now);
         self.young.insert(proof);

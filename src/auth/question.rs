@@ -1,4 +1,4 @@
-//! What takes too long for a core that serves devices: a slow hash, a signature.
+//! Checks that take too long for a core that serves devices: a slow hash, a signature.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::password::Stored;
 use super::policy::{Admission, By, Policy, Refusal};
 use crate::secure::Secret;
 
-/// Something that has to be computed on a thread that serves no devices.
+/// A check for a thread that serves no devices.
 pub struct Question {
     auth: Arc<Policy>,
     what: Box<What>,
@@ -17,7 +17,7 @@ pub struct Question {
 enum What {
     /// Whether a password is right.
     Password {
-        /// Who the client is if it is; `None`: an unknown user, refused when as much work has been done.
+        /// The client's admission if the check succeeds; `None`: an unknown user, refused after as much work.
         admission: Option<Admission>,
         stored: Arc<Stored>,
         password: Secret,
@@ -36,7 +36,7 @@ impl fmt::Debug for Question {
     }
 }
 
-/// What came of a [`Question`].
+/// The outcome of a [`Question`].
 pub type Answer = Result<Admission, Refusal>;
 
 impl Question {
@@ -56,7 +56,7 @@ impl Question {
         Self { auth: Arc::clone(auth), what: Box::new(What::Token { token, keys, wall_ms }) }
     }
 
-    /// What it holds of what the client has sent, in bytes.
+    /// The bytes of the client that the question holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &*self.what {
@@ -65,7 +65,7 @@ impl Question {
         }
     }
 
-    /// Whether a core answers it in a microsecond or two.
+    /// Whether a core answers the question in a microsecond or two.
     pub(super) fn is_quick(&self) -> bool {
         match &*self.what {
             What::Password { stored, .. } => stored.is_quick(),
@@ -81,8 +81,8 @@ impl Question {
         self.work_out(false)
     }
 
-    /// The same where it is known already that the password or the signature is right. What a token says is looked at
-    /// again: its time may be over.
+    /// Answers a question with a password or signature that is known to be right. A token's claims are checked again: it may have
+    /// expired.
     ///
     /// # Errors
     /// There is no such user; the token is not accepted any more.
@@ -114,7 +114,7 @@ impl Question {
         }
     }
 
-    /// All that the outcome depends on, but for the time.
+    /// Gives all bytes on which the outcome depends to `with`, but for the time.
     pub(super) fn identify(&self, mut with: impl FnMut(&[u8])) {
         with(self.auth.name().as_bytes());
         match &*self.what {

@@ -1,6 +1,6 @@
-//! What one user may use, on all shards together: connections, kept sessions, CONNECTs, messages and bytes in a second. Counted only
-//! where `[auth.NAME.limits]` bounds it; the table is touched when a client connects, when its connection or its session ends, and when
-//! its will is published, and a read of such a client costs an atomic subtraction or two.
+//! One user's use of the limits, on all shards together: connections, kept sessions, CONNECTs, messages and bytes in a second.
+//! Counted only where `[auth.NAME.limits]` sets a bound; the table is locked when a client connects, when its connection or its
+//! session ends, and when its will is published, and a read of such a client costs an atomic subtraction or two.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,14 +12,14 @@ use crate::runtime::seam::Monotonic;
 
 use super::pace::Pace;
 
-/// Each has a lock of its own.
+/// The number of stripes, each with a lock of its own.
 const STRIPES: usize = 64;
-/// The burst above a rate: as much as comes in this time.
+/// The burst above a rate: the units of this time.
 const BURST_NS: u64 = 1_000_000_000;
 /// Users of a stripe that are never swept.
 const SWEEP_MIN: usize = 64;
 
-/// Whose share it is: a user of an `auth`, or a client identifier of those without a name.
+/// The owner of a share: a user of an `auth`, or the client identifier of an anonymous client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     auth: Box<str>,
@@ -28,13 +28,13 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Of a client that has just been admitted.
+    /// The owner of a client that has just been admitted.
     #[must_use]
     pub fn of(admission: &Admission, client_id: &str) -> Self {
         Self::new(admission.policy.name(), admission.identity.as_deref(), client_id)
     }
 
-    /// A user of this `auth`, or a client identifier of those without a name.
+    /// A user of this `auth`, or the client identifier of an anonymous client.
     #[must_use]
     pub fn new(auth: &str, identity: Option<&str>, client_id: &str) -> Self {
         Self { auth: auth.into(), is_named: identity.is_some(), name: identity.unwrap_or(client_id).into() }
@@ -56,32 +56,32 @@ struct Meter {
 }
 
 impl Meter {
-    /// So much has come. When the next may come, if not now.
+    /// Charges messages and bytes. Returns the time of the next read, if not now.
     fn charge(&self, limits: &Limits, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
         let messages = charge(&self.messages, messages, u64::from(limits.messages_s), now);
         charge(&self.bytes, bytes, limits.bytes_s, now).max(messages)
     }
 
-    /// When the next may come, if not now.
+    /// The time of the next read, if not now.
     fn next(&self, limits: &Limits, now: Monotonic) -> Option<Monotonic> {
         let of = |pace: &Pace, rate: u64| if rate == 0 { None } else { pace.take(0, BURST_NS, now) };
         of(&self.messages, u64::from(limits.messages_s)).max(of(&self.bytes, limits.bytes_s))
     }
 
-    /// One more CONNECT. False: there have been as many as may be.
+    /// Counts one more CONNECT. False: the rate is used up.
     fn connect(&self, limits: &Limits, now: Monotonic) -> bool {
         let Some(cost) = BURST_NS.checked_div(u64::from(limits.connects_s)) else { return true };
         let burst = BURST_NS.max(cost * u64::from(Limits::CONNECTS_AT_ONCE));
         self.connects.try_take(cost, burst, now)
     }
 
-    /// Whether it would be the same if it began anew.
+    /// Whether no rate is used up.
     fn is_idle(&self, now: Monotonic) -> bool {
         [&self.messages, &self.bytes, &self.connects].iter().all(|pace| !pace.is_used(now))
     }
 }
 
-/// What one user has.
+/// One user's use.
 #[derive(Debug, Default)]
 struct Held {
     connections: u32,
@@ -89,7 +89,7 @@ struct Held {
     meter: Arc<Meter>,
 }
 
-/// Takes `count` of what may come `rate` times a second; when there is room again, if not now.
+/// Takes `count` units of a rate per second. Returns the time at which there is room again, if not now.
 fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monotonic> {
     if rate == 0 || count == 0 {
         return None;
@@ -102,12 +102,12 @@ fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monoto
 #[derive(Debug, Default)]
 struct Stripe {
     held: HashMap<Owner, Held>,
-    /// At this number of users those that hold nothing and owe nothing are removed.
+    /// The number of users at which those that hold nothing and have no rate used up are removed.
     sweep_at: usize,
 }
 
 impl Stripe {
-    /// What a user has, which may be nothing yet.
+    /// The use of a user, which may be nothing yet.
     fn of(&mut self, owner: &Owner, now: Monotonic) -> &mut Held {
         if self.held.len() >= self.sweep_at {
             let is_needed = |held: &Held| held.connections > 0 || held.sessions > 0 || !held.meter.is_idle(now);
@@ -118,7 +118,7 @@ impl Stripe {
     }
 }
 
-/// All that are bounded and hold something, or have used up some of their rates.
+/// All bounded users that hold something, or have used up some of their rates.
 #[derive(Debug)]
 pub struct Shares {
     stripes: [Mutex<Stripe>; STRIPES],
@@ -133,13 +133,13 @@ impl Default for Shares {
 /// A bound that keeps a user from one more connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// There are as many as may be.
+    /// The number of connections.
     Connections,
-    /// It has connected as often as it may for now.
+    /// The rate of CONNECTs.
     Connects,
 }
 
-/// A kept session that is counted, for as long as this lives.
+/// A kept session, counted until this is dropped.
 #[derive(Debug)]
 pub struct Place {
     all: Arc<Shares>,
@@ -160,10 +160,10 @@ impl Shares {
         self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more connection, not counting one that this one takes over.
+    /// Counts one more connection, without the one that this one takes over.
     ///
     /// # Errors
-    /// Which bound it meets.
+    /// The bound that is reached.
     pub fn enter(
         self: &Arc<Self>,
         owner: Owner,
@@ -186,7 +186,7 @@ impl Shares {
         Ok(Share { all: Arc::clone(self), owner, limits, meter })
     }
 
-    /// One more kept session. `None`: there are `max` already.
+    /// Counts one more kept session. `None`: there are `max` already.
     pub fn keep(self: &Arc<Self>, owner: Owner, max: u32) -> Option<Place> {
         let mut stripe = self.stripe(&owner);
         if stripe.held.get(&owner).is_some_and(|held| held.sessions >= max) {
@@ -197,18 +197,18 @@ impl Shares {
         Some(Place { all: Arc::clone(self), owner })
     }
 
-    /// Charges a user for a message of this size that it published without a connection: a will. Its connections are
-    /// left unread until that is paid.
+    /// Charges a user for a message of this size that it published without a connection: a will. Its connections are not read
+    /// until that is paid.
     pub fn charge(&self, owner: &Owner, limits: &Limits, bytes: usize, now: Monotonic) {
         let _ = self.stripe(owner).of(owner, now).meter.charge(limits, 1, bytes, now);
     }
 
-    /// Takes back what an owner has. What it has used up of its rates stays until that is over: an owner that returns goes on from there.
+    /// Takes back an owner's use. The used part of its rates stays until its time is over: an owner that returns goes on from there.
     fn leave(&self, owner: &Owner, what: impl Fn(&mut Held)) {
         let mut stripe = self.stripe(owner);
         if let Some(held) = stripe.held.get_mut(owner) {
             what(held);
-            // There is no clock here: of one that was never used that is known.
+            // Without a clock, only a meter that was never used is known to be idle.
             if held.connections == 0 && held.sessions == 0 && held.meter.is_idle(Monotonic(0)) {
                 stripe.held.remove(owner);
             }
@@ -217,19 +217,19 @@ impl Shares {
 }
 
 impl Share {
-    /// Whose it is.
+    /// The share's owner.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    /// So much has come. When the next may come, if not now.
+    /// Charges messages and bytes. Returns the time of the next read, if not now.
     #[must_use]
     pub fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
         self.meter.charge(&self.limits, messages, bytes, now)
     }
 
-    /// When the next may come, if not now.
+    /// The time of the next read, if not now.
     #[must_use]
     pub fn next(&self, now: Monotonic) -> Option<Monotonic> {
         self.meter.next(&self.limits, now)
@@ -311,9 +311,9 @@ mod tests {
                 now = share.charge(5, 10, now).map_or(now, |until| until.max(now));
             }
         }
-        // A second's worth at once, and the last read before the pause.
+        // One second's burst, and the last read before the pause.
         assert!((1_000..=1_110).contains(&sent), "{sent} messages in 10 s at 100 a second");
-        // Bytes bound, too: 5,000 at once wait for four seconds.
+        // Bytes are bounded, too: 5,000 at once wait for four seconds.
         now = now.after(std::time::Duration::from_secs(3600));
         let until = a.charge(1, 5_000, now).expect("too many");
         assert_eq!(until.since(now).as_secs(), 4);
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(free.charge(1_000_000, usize::MAX, now), None);
     }
 
-    /// Finding S3, S8: a client that reconnects still owes what it owed, for as long as before.
+    /// Finding S3, S8: a client that reconnects still has its debt, for the same time.
     #[test]
     fn finding_s3_s8_a_new_connection_is_no_new_rate() {
         const S: u64 = 1_000_000_000;
@@ -332,11 +332,11 @@ mod tests {
             let now = Monotonic(9 * S + ms * 1_000_000);
             if let Ok(share) = all.enter(owner("ada"), limits, false, now) {
                 connects += 1;
-                // As a device that waits until it is read again.
+                // The device waits until it is read again.
                 if share.charge(0, 0, now).is_none() && share.meter.messages.try_take(S / 10, S, now) {
                     sent += 1;
                 }
-                // And one that leaves a will each time.
+                // This client leaves a will each time.
                 all.charge(&owner("bob"), &limits, 1, now);
             }
         }
@@ -344,7 +344,7 @@ mod tests {
         let bob = all.enter(owner("bob"), limits, false, Monotonic(19 * S)).unwrap();
         assert!(bob.charge(5, 1, Monotonic(19 * S)).is_some(), "its wills are paid by its connections");
         drop(bob);
-        // What is paid is forgotten.
+        // A debt that is paid is forgotten.
         let held = |all: &Shares| all.stripes.iter().map(|stripe| stripe.lock().unwrap().held.len()).sum::<usize>();
         for number in 0..200_000 {
             let now = Monotonic(20 * S + number * 10 * S);

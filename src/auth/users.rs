@@ -1,4 +1,4 @@
-//! A password file: mosquitto's, as it is. A line is `user:hash`; empty lines and lines that begin with `#` are passed over.
+//! mosquitto's password file. A line is `user:hash`; empty lines and lines that begin with `#` are skipped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ pub struct Users {
     decoys: Decoys,
 }
 
-/// One of them.
+/// A user of the file.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The hash of the password.
     pub stored: Arc<Stored>,
-    /// A hash of the line, which changes with the password. The same in every version and on every machine, as instances compare them.
+    /// A hash of the line, which changes with the password: the same in every version and on every machine, as instances compare them.
     pub print: u64,
 }
 
 impl Users {
-    /// Reads a file by itself, with decoys of another key each time.
+    /// Reads a file by itself, with decoys of a new key each time.
     ///
     /// # Errors
     /// As [`Users::parse`].
@@ -35,10 +35,10 @@ impl Users {
         Self::parse(text, Key::of(None))
     }
 
-    /// Reads a file. `key`: of its decoys.
+    /// Reads a file. `key`: the key of its decoys.
     ///
     /// # Errors
-    /// Which lines are wrong and why.
+    /// The lines that are wrong, and why.
     pub(super) fn parse(text: &str, key: Key) -> Result<Self, Vec<String>> {
         let mut problems = Problems::default();
         let mut by_name = HashMap::new();
@@ -68,18 +68,18 @@ impl Users {
         self.by_name.get(name)
     }
 
-    /// What unknown users are compared with and told.
+    /// The decoys of unknown users.
     pub(super) fn decoys(&self) -> &Decoys {
         &self.decoys
     }
 
-    /// How many there are.
+    /// The number of users.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no users.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
@@ -89,7 +89,7 @@ impl Users {
 /// Whether a password file can have a user of this name.
 ///
 /// # Errors
-/// It cannot: why, in words.
+/// Why it cannot, in words.
 pub fn check_name(name: &str) -> Result<(), String> {
     if is_identity(name) && !name.starts_with('#') && !name.contains(':') {
         return Ok(());
@@ -109,7 +109,7 @@ pub fn has(text: &str, user: &str) -> bool {
     text.lines().any(|line| is_of(line, user))
 }
 
-/// The text of a file with another line in the place of the user's, or after all others; `None`: without the user's.
+/// The file's text with the user's line replaced, or appended if there is none; `None`: with the user's line removed.
 #[must_use]
 pub fn with_line(text: &str, user: &str, mut line: Option<&str>) -> String {
     let mut changed = String::with_capacity(text.len() + line.map_or(0, str::len) + 1);
@@ -126,7 +126,7 @@ pub fn with_line(text: &str, user: &str, mut line: Option<&str>) -> String {
     changed
 }
 
-/// What a file has, for people.
+/// The contents of a file, for people.
 #[derive(Debug, Default)]
 pub struct Listed {
     /// Users in their order, with how the password of each is stored.
@@ -135,7 +135,7 @@ pub struct Listed {
     pub problems: Vec<String>,
 }
 
-/// The users of a file. Lines that are wrong do not hide the others.
+/// The users of a file. Wrong lines do not hide the others.
 #[must_use]
 pub fn listed(text: &str) -> Listed {
     let mut problems = Problems::default();
@@ -149,7 +149,7 @@ pub fn listed(text: &str) -> Listed {
     Listed { users, problems: problems.or(()).err().unwrap_or_default() }
 }
 
-/// How a user's password is stored, or that of most users; `None`: there is none.
+/// The kind of hash of a user's password, or of most users' if there is no such user; `None`: the file has none.
 #[must_use]
 pub fn hashing_for(text: &str, user: &str) -> Option<Hashing> {
     let users = listed(text).users;
@@ -157,7 +157,7 @@ pub fn hashing_for(text: &str, user: &str) -> Option<Hashing> {
         return Some(*own);
     }
     let count = |how: Hashing| users.iter().filter(|(_, of)| of.word() == how.word()).count();
-    // The newest of the most frequent kind has the cost that is wanted now.
+    // The newest user of the most frequent kind has the wanted cost.
     let newest = ["argon2id", "scram", "pbkdf2", "sha512"].into_iter();
     let newest = newest.filter_map(|word| users.iter().rev().map(|(_, how)| *how).find(|how| how.word() == word));
     newest.rev().max_by_key(|how| count(*how))

@@ -1,4 +1,4 @@
-//! The number on `/metrics` of connections that found no descriptor.
+//! The number of connections that found no descriptor, for `/metrics`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) const REFUSED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// A source that asks the shards.
+/// The source of the number: it asks the shards' heartbeats.
 #[derive(Debug)]
 pub(super) struct AcceptNumbers(pub(super) Vec<Arc<Heartbeat>>);
 

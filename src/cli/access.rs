@@ -73,7 +73,7 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(Zeroizing::new(token.trim_ascii().to_vec()))
 }
 
-/// The client that brings the token, as a CONNECT with it is judged; or why it is refused.
+/// The client that brings the token, judged as a CONNECT with it is; or why it is refused.
 ///
 /// # Errors
 /// The token cannot be judged.
@@ -122,7 +122,7 @@ fn not_fetched(policy: &Policy) -> String {
     }
 }
 
-/// The client in question, and what it brings along.
+/// The client in question, with its identity and grants.
 struct Asker {
     identity: Option<String>,
     client_id: String,
@@ -254,7 +254,7 @@ mod tests {
             ),
             "{said}"
         );
-        // Finding M5: the reason why a pattern does not grant it.
+        // Finding M5: the output says why a pattern does not grant the action.
         for action in ["publish", "subscribe"] {
             let said = ask_from("ada/1", Some("ada"), &[], action, "dev/ada/1/up").unwrap().text;
             assert!(said.starts_with("denied") && said.contains("; its client ID contains /, + or #"), "{said}");

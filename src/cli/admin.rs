@@ -1,5 +1,5 @@
-//! One connection to a Kafka broker for questions of people: blocking, one request at a time, every step with a bound on
-//! its time. The service does not use it; `forebay check` and `forebay topics` do.
+//! A blocking connection to a Kafka broker for administration: one request at a time, every step with a bound on its time. The
+//! service does not use it; `forebay check` and `forebay topics` do.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// `TOPIC` and `BROKER` as types of resources.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// The last version of Metadata that tells which operations on the cluster are allowed; all up to here name topics.
+/// The last version of Metadata that has the allowed operations on the cluster; all up to here name topics.
 const METADATA_VERSION_MAX: i16 = 10;
 
 const CLOSED: &str = "it closed the connection";
@@ -44,7 +44,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// The stage's word in JSON.
+    /// The stage's name in JSON.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -76,7 +76,7 @@ impl Admin {
     /// Connects to the first bootstrap broker that answers.
     ///
     /// # Errors
-    /// The reason why each of them does not answer.
+    /// Why none of them answers.
     pub(super) fn connect(cluster: &Cluster) -> Result<Self, Vec<String>> {
         let mut why = Vec::new();
         for broker in &cluster.bootstrap {
@@ -104,7 +104,7 @@ impl Admin {
         Self::connect_in_stages(cluster, broker).map_err(|(_, why)| why)
     }
 
-    /// Connects to one broker and asks it for the brokers of its cluster: `ID at HOST:PORT`.
+    /// Connects to one broker and returns the brokers of its cluster: `ID at HOST:PORT`.
     ///
     /// # Errors
     /// The stage that failed, and why.
@@ -115,7 +115,7 @@ impl Admin {
         Ok(metadata.brokers.iter().map(member).collect())
     }
 
-    /// Adds a cure to an error of a broker that wants SASL: it answers ApiVersions, and closes the connection at the next request.
+    /// Adds a cure to the error of a broker that requires SASL: it answers ApiVersions, and closes the connection at the next request.
     pub(super) fn sasl_missing(&self, cluster: &Cluster, why: String) -> String {
         if cluster.sasl.is_some() || !why.ends_with(CLOSED) {
             return why;
@@ -140,7 +140,7 @@ impl Admin {
         let client_id = StrBytes::from(cluster.client_id.clone());
         let (broker, versions) = (broker.to_owned(), HashMap::new());
         let mut admin = Self { stream, client_id, correlation: 0, versions, broker };
-        // Version 0 is understood by every broker there is.
+        // Every broker understands version 0.
         let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
             if error.contains("TLS") {
                 // A certificate is refused after the handshake.
@@ -205,7 +205,7 @@ impl Admin {
         }
     }
 
-    /// The brokers, and these topics as they are: the question creates none.
+    /// The brokers, and the metadata of these topics: the request creates none.
     pub(super) fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse, String> {
         let Some(version) = self.version::<MetadataRequest>(METADATA_VERSION_MAX).filter(|version| *version >= 4)
         else {
@@ -221,7 +221,7 @@ impl Admin {
         self.ask_at(&request, version)
     }
 
-    /// How many partitions a topic has.
+    /// The number of partitions of a topic.
     ///
     /// # Errors
     /// Why it cannot be used: it does not exist, or may not be seen.
@@ -235,17 +235,17 @@ impl Admin {
         }
     }
 
-    /// Settings of a broker by name, as far as it tells them; `None`: it tells none.
+    /// The values of a broker's settings, as far as the cluster returns them; `None`: it returns none.
     pub(super) fn broker_settings(&mut self, node: i32, names: &[&'static str]) -> Option<HashMap<String, String>> {
         self.settings(BROKER, node.to_string(), names)
     }
 
-    /// A number among the settings of a topic; `None`: the cluster does not tell (it wants `DESCRIBE_CONFIGS` on the topic).
+    /// The number in a setting of a topic; `None`: the cluster does not return it (it requires `DESCRIBE_CONFIGS` on the topic).
     pub(super) fn topic_setting(&mut self, topic: &str, name: &'static str) -> Option<u64> {
         self.topic_text(topic, name)?.parse().ok()
     }
 
-    /// A setting of a topic as text; `None`: the cluster does not tell.
+    /// The text of a setting of a topic; `None`: the cluster does not return it.
     pub(super) fn topic_text(&mut self, topic: &str, name: &'static str) -> Option<String> {
         self.settings(TOPIC, topic.to_owned(), &[name])?.remove(name)
     }
@@ -281,7 +281,7 @@ impl Admin {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// The failure, in words that name the broker. The connection is of no more use then.
+    /// The failure, in words that name the broker. The connection is unusable then.
     pub(super) fn ask_at<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
         self.correlation += 1;
         let asked = self.send(request, version).and_then(|()| self.receive());
@@ -314,7 +314,7 @@ impl Admin {
         self.stream.read_exact(&mut length).map_err(|error| said(&error))?;
         let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
         let length = length.ok_or("the response has an invalid length")?;
-        // The buffer grows with the bytes that come, not with the announced length.
+        // The buffer grows with the received bytes, not with the announced length.
         let mut answer = Vec::new();
         let read = (&mut self.stream).take(length as u64).read_to_end(&mut answer).map_err(|error| said(&error))?;
         if read < length { Err(CLOSED.to_owned()) } else { Ok(answer.into()) }

@@ -1,4 +1,4 @@
-//! `forebay events`, and what all commands have in common that ask a running service at `/api/v1`, for people to read.
+//! `forebay events`, and the requests to `/api/v1` of all commands that ask a running service, for people to read.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -16,11 +16,11 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// The type of a body.
 const JSON: &str = "application/json";
-/// The status of an answer without a body: it is done.
+/// The status of an answer without a body: success.
 const NO_CONTENT: u16 = 204;
 /// The status of an answer that asks for a token.
 const UNAUTHORIZED: u16 = 401;
-/// Fields of an event that its line shows in places of their own.
+/// Fields of an event with a fixed place in its line.
 const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
 /// Events, a line each, the oldest first.
@@ -34,13 +34,13 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     }
     let mut events: Vec<&Value> = answer["events"].as_array().into_iter().flatten().collect();
     if options.since.is_none() {
-        // The events came the newest first.
+        // The API returns the newest events first.
         events.reverse();
     }
     Ok(events.into_iter().map(event_line).collect())
 }
 
-/// The events that are asked for; `below`: `/stream`, or nothing.
+/// The path of the wanted events; `below`: `/stream`, or nothing.
 pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
     let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, source, .. } = options;
     let mut path = format!("/api/v1/events{below}?limit={}", options.limit);
@@ -67,7 +67,7 @@ pub(super) fn event_line(event: &Value) -> String {
     format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
 }
 
-/// Has the service read its configuration file again: what it applies, and what needs a restart.
+/// Has the service read its configuration file again. Returns the applied changes, and those that need a restart.
 ///
 /// # Errors
 /// Everything that is wrong with the file, or the reason why there is no answer.
@@ -78,7 +78,7 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
     Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, options.dry_run) })
 }
 
-/// What a reload or a change does, a line each.
+/// The effects of a reload or a change, a line each.
 pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
     let mut out = String::new();
     let applied = if is_dry_run { "would be applied" } else { "applied" };
@@ -141,8 +141,8 @@ pub(super) fn escaped(value: &str) -> String {
     value.bytes().map(byte).collect()
 }
 
-/// A name as a segment of a path. `.` and `..` are steps of a path to whatever is on the way (RFC 3986, 5.2.4): they have a `~` before them, and so has what
-/// could be taken for that.
+/// A name as a segment of a path. `.` and `..` would be resolved on the way (RFC 3986, 5.2.4): they are prefixed with `~`, and so
+/// is a name that could be mistaken for a prefixed one.
 pub(super) fn segment(name: &str) -> String {
     let is_step = matches!(name.trim_start_matches('~'), "." | "..");
     format!("{}{}", if is_step { "~" } else { "" }, escaped(name))
@@ -158,7 +158,7 @@ pub(super) fn get_slowly(from: &AskArgs, path: &str) -> Result<Value, String> {
     change(from, "GET", path, Some((JSON, "")))
 }
 
-/// Posts JSON. The answer may take as long as the trial of a cluster does.
+/// Posts JSON. The answer may take as long as the trial of a cluster.
 pub(super) fn post(from: &AskArgs, path: &str, body: &Value) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;
     let body = body.to_string();
@@ -171,7 +171,7 @@ pub(super) fn change(from: &AskArgs, method: &str, path: &str, body: Option<(&st
     answered(&endpoint, exchange(&endpoint, method, path, body))
 }
 
-/// The JSON of an answer, or what is wrong in its problem document.
+/// The JSON of an answer, or the error of its problem document.
 fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Value, String> {
     let (status, body) = answer.map_err(|error| endpoint.unanswered(&error))?;
     if status == NO_CONTENT {
@@ -199,7 +199,7 @@ pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str, body: Optio
     )
 }
 
-/// Sends a request and returns status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
+/// Sends a request and returns status and body. HTTP 1.0, so that the body is not chunked and ends with the connection (RFC 1945, 7.2.2).
 fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<(&str, &str)>) -> io::Result<(u16, String)> {
     let is_long = body.is_some() || method != "GET";
     let mut stream = endpoint.connect(TIMEOUT, if is_long { TRIAL_TIMEOUT } else { TIMEOUT })?;

@@ -1,7 +1,7 @@
-//! The files that `[auth.NAME]` names, read and changed for the control plane: users of the password file, and the list of what may be touched.
+//! The files of `[auth.NAME]`, read and changed for the control plane: users of the password file, and permissions.
 //!
-//! One change at a time. A file is read, changed, read again before it is replaced, and keeps its owner and permissions; what it would be is checked
-//! before, as a file with a wrong line is not taken.
+//! One change at a time. A file is read, changed, read again before it is replaced, and keeps its owner and permissions; the new
+//! content is checked first, as a file with a wrong line is refused.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ use crate::mqtt::topic;
 /// The largest password file that is changed, and the longest text of permissions that is shown, in bytes.
 const USERS_BYTES_MAX: usize = 64 << 20;
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Characters that a password has at least for a hash that is quick to check: nobody guesses it.
+/// The fewest characters of a password with a hash that is quick to check: it cannot be guessed.
 const QUICK_CHARS_MIN: usize = 32;
 
-/// Held by who changes a file.
+/// The lock of all changes of these files.
 static WRITES: Mutex<()> = Mutex::new(());
 
 /// Every `[auth.NAME]`, for the control plane.
@@ -54,10 +54,10 @@ pub(super) fn folders(config: &Config) -> impl Iterator<Item = PathBuf> + '_ {
     files.filter_map(|file| file.parent().map(Path::to_owned))
 }
 
-/// Answers a question about the files of an auth, or carries out a wish.
+/// Answers a question about the files of an auth, or changes them.
 ///
 /// # Errors
-/// It is not done.
+/// Why it is not done.
 pub(super) fn answer(config: &Config, name: &str, ask: AuthAsk) -> Result<AuthTold, ReloadRefused> {
     let unknown = || ReloadRefused::Unknown(format!("there is no [auth.{name}] in the configuration"));
     let settings = config.auth.iter().find(|auth| auth.name == name).ok_or_else(unknown)?;
@@ -96,7 +96,7 @@ fn failed(path: &Path, error: &std::io::Error) -> ReloadRefused {
     cannot_be_written(path, error)
 }
 
-/// Reads a file as it is now.
+/// Reads a file's current content.
 fn read(path: &Path) -> Result<Original, ReloadRefused> {
     let said = |error: std::io::Error| ReloadRefused::NotNow(format!("{} cannot be read: {error}", path.display()));
     let bytes = std::fs::metadata(path).map_err(said)?.len();
@@ -107,7 +107,7 @@ fn read(path: &Path) -> Result<Original, ReloadRefused> {
     Original::read(path).map_err(said)
 }
 
-/// Replaces a file, unless somebody else has changed it.
+/// Replaces a file, unless it was changed meanwhile.
 fn replace(path: &Path, original: &Original, text: &str) -> std::io::Result<()> {
     if Original::read(path)?.text() != original.text() {
         return Err(std::io::Error::other("somebody else has changed it at the same time"));
@@ -132,7 +132,7 @@ fn permissions_file(settings: &Settings) -> Result<(&Path, Original), ReloadRefu
     Ok((path, original))
 }
 
-/// What is wrong with lines of a file: `line N …`.
+/// The mistakes in a file: `line N …`.
 fn mistakes(path: &Path, all: Vec<String>) -> ReloadRefused {
     ReloadRefused::Mistakes(all.into_iter().map(|what| mistake(path, what)).collect())
 }
@@ -167,7 +167,7 @@ fn list(settings: &Settings, search: Option<&str>, (from, limit): (usize, usize)
     })
 }
 
-/// Writes a password file after a look at what it would be.
+/// Writes a password file after checking its new content.
 fn write(path: &Path, original: &Original, text: &str) -> Result<String, ReloadRefused> {
     Users::parse_alone(text).map_err(|all| mistakes(path, all))?;
     replace(path, original, text).map_err(|error| failed(path, &error))?;
@@ -178,7 +178,7 @@ fn write(path: &Path, original: &Original, text: &str) -> Result<String, ReloadR
 fn original(path: &Path, tag: Option<&str>) -> Result<Original, ReloadRefused> {
     let original = read(path)?;
     if tag.is_some_and(|tag| tag != etag(original.text())) {
-        // Its lines have hashes, which are shown to nobody.
+        // The lines have hashes, which are shown to no client.
         let why = format!("{} has changed since it was read; read it again", path.display());
         return Err(ReloadRefused::Changed(why));
     }
@@ -269,7 +269,7 @@ fn unknown_users(settings: &Settings, acl: &Acl) -> Option<String> {
     edge::unknown_users(settings, |name| known.contains(name), acl)
 }
 
-/// What a list says to a client.
+/// The decisions of an access control list about a client.
 fn said(acl: &Acl, tried: &AccessTried) -> String {
     let client = Client { identity: tried.user.as_deref(), client_id: &tried.client_id };
     let of_filter = match tried.action {

@@ -6,7 +6,7 @@ use super::args::BansArgs;
 use super::ask::{change, get, post, table, text};
 use super::lists::shown;
 
-/// Lists bans, or makes or ends one.
+/// Lists bans, or creates or ends one.
 ///
 /// # Errors
 /// The reason why it is not done, or why there is no answer, in words that name the address.

@@ -1,4 +1,4 @@
-//! The thread of bindings: what it is made with, and which shard has which bridge.
+//! The thread of bindings: its settings, and the shard of each bridge.
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::shard::session_of_bridge;
 
 use super::check::{Line, Verdict};
 
-/// Name of the file of messages that applications have refused, below the data directory.
+/// The file of messages that applications have refused, below the data directory.
 const LETTERS: &str = "binding-dead-letters.jsonl";
 /// Bounds of the file: 256 MiB in all.
 const LETTERS_BYTES_MAX: u64 = 64 << 20;
@@ -47,7 +47,7 @@ impl Bindings {
         let (known, post, slots) = (Arc::clone(&sessions), post.clone(), Arc::clone(slots));
         let post = move |ask: dapr::Ask| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            // Bindings are told of after their shards.
+            // The thread gets the bindings after the shards.
             let place = known.get(ask.bridge()).map_or(Place::Here(0), |session| slots.place(session));
             let Place::Here(shard) = place else { return Err(ask) };
             match post.send(shard, Mail::Binding(ask)) {
@@ -76,25 +76,25 @@ impl Bindings {
         Ok(Some(bindings))
     }
 
-    /// Takes the bindings of a configuration that all shards have, or will have before they have letters.
+    /// Sets the bindings of a configuration that all shards have, or will have before they get mail.
     pub(super) fn set(&self, config: &Config) {
         let sessions = config.bridges.iter().map(session_of_bridge).collect();
         *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions;
         self.thread.set(all(config));
     }
 
-    /// The way to the thread.
+    /// The channel to the thread.
     pub(super) fn app(&self) -> App {
         self.thread.app()
     }
 
-    /// Its numbers.
+    /// The thread's counters.
     pub(super) fn numbers(&self) -> Arc<dapr::Numbers> {
         self.thread.numbers()
     }
 }
 
-/// The sockets of a directory, each with the type of its components and its file.
+/// Opens the sockets of a directory, each with the type of its components and its file.
 fn listen(dir: &Path, mode: u32) -> Result<Vec<(&'static str, UnixListener, SocketFile)>, String> {
     let failed = |path: &Path, error: std::io::Error| {
         format!("components cannot listen on {}: {error}; sockets in [dapr] names its directory", path.display())
@@ -129,7 +129,7 @@ fn settings(config: &Config, of: &Dapr) -> dapr::Settings {
     }
 }
 
-/// Says what each component means, and where components of a sidecar are.
+/// Reports each component's bridge, and the sockets for components of a sidecar.
 pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
     if let Some(dir) = config.dapr.as_ref().and_then(|dapr| dapr.sockets.as_ref()) {
         let names = dapr::SOCKETS.map(|(name, kind)| format!("{kind} ({name})")).join(" and ");

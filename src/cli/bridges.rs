@@ -1,4 +1,4 @@
-//! `forebay bridges`: the bridges of a running service, and one with what its remote has granted, and its filters, and what can be done with it.
+//! `forebay bridges`: the bridges of a running service, one bridge with its remote's grants and its filters, and the actions on it.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ const BRIDGES: [&str; 9] =
     ["BRIDGE", "STATE", "FOR", "REMOTE", "RECEIVED", "QUEUED", "UNACKNOWLEDGED", "OLDEST", "DESCRIPTION"];
 const FILTERS: [&str; 5] = ["IN", "FILTER", "STATE", "QOS", "GRANTED"];
 
-/// Shows bridges, or one of them, or does something with it. The text, and whether all is well.
+/// Shows bridges or one of them, or acts on one. Returns the text, and whether all is well.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -67,7 +67,7 @@ fn row(bridge: &Value) -> [String; 9] {
     ]
 }
 
-/// A line with the reason why a bridge is not connected, if there is one. The remote may have chosen its words.
+/// A line with the reason why a bridge is not connected, if there is one. The remote may have chosen the text.
 fn reason(bridge: &Value) -> String {
     if bridge["reason"].is_null() {
         return String::new();
@@ -107,7 +107,7 @@ fn one(bridge: &Value) -> String {
     out
 }
 
-/// What the remote has granted.
+/// The grants of the remote.
 fn granted(of: &Value) -> String {
     let or = |name: &str, none: &str| if of[name].is_null() { none.to_owned() } else { text(&of[name]) };
     let rows = [

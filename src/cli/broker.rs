@@ -1,5 +1,5 @@
-//! What a start with `[broker]` needs of Kafka before clients are accepted: its topics, a place in each of their partitions, and what is
-//! retained.
+//! Preparations of `[broker]` in Kafka before clients are accepted: its topics, committed offsets in each of their partitions,
+//! and retained messages.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,24 +27,24 @@ use crate::metrics::journal::Journal;
 use crate::shard::session_log::TakenLog;
 use crate::shard::sources::RetainedMessages;
 
-/// The last versions of these requests that name a topic, and a group that has no members.
+/// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
 const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
-/// The error of OffsetCommit for a group that has members, where the request names none.
+/// The error of OffsetCommit for a group with members, if the request names none.
 const UNKNOWN_MEMBER_ID: i16 = 25;
 
 /// The wait before Kafka is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a start has found in Kafka, for each shard.
+/// The result of the preparations, for each shard.
 pub(super) struct Prepared {
     /// Retained messages, as packets.
     pub(super) retained: Vec<Vec<u8>>,
-    /// The logs of sessions of all slots, if there is one instance.
+    /// The logs of the sessions of all slots, without `[broker.link]`.
     pub(super) logs: Vec<TakenLog>,
 }
 
-/// Prepares until that is done; `done` is told what was found. What is in the way is reported once.
+/// Prepares until that succeeds, then calls `done` with the result. Each obstacle is reported once.
 pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Prepared) -> bool) {
     let Some(broker) = &config.broker else { return };
     let mut said = String::new();
@@ -65,10 +65,10 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
     let _ = done(prepared);
 }
 
-/// Creates topics that are missing, has the group begin where it has no place yet, takes the logs of sessions over, and reads what is retained.
+/// Creates missing topics, commits first offsets of the group, takes over the logs of sessions, and reads retained messages.
 ///
 /// # Errors
-/// What is in the way, in words: it may pass.
+/// The obstacle, in words: it may pass.
 fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepared, String> {
     let cluster = &config.clusters[broker.cluster];
     let mut admin = Admin::reach(cluster)?;
@@ -79,7 +79,7 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
         metadata.topics.iter().filter(|topic| topic.error_code == UNKNOWN_TOPIC).filter_map(name).collect();
     if !missing.is_empty() {
         create(cluster, broker, &missing, metadata.brokers.len())?;
-        // The brokers learn of them one after the other.
+        // The brokers learn of the new topics one after the other.
         return Err(format!("topics are being created: {}", missing.join(", ")));
     }
     sessions?;
@@ -94,7 +94,8 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
         ));
     }
     begin(cluster, broker, &mut admin, &metadata)?;
-    // The process that had them ends, and copies no more retained messages. Among others, an instance has those that their group gives it.
+    // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
+    // from the group instead.
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
@@ -132,8 +133,8 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
     if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
 }
 
-/// Commits the end of each partition of a topic in which the group has no place at all: what was written before is for nobody. Partitions that
-/// were added later begin at their first record.
+/// Commits the end of each partition of a topic in which the group has no committed offset at all: earlier messages have no
+/// subscribers. Partitions that were added later begin at their first record.
 fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<(), String> {
     let group = broker.group();
     let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
@@ -186,8 +187,8 @@ fn refusal(answer: &OffsetCommitResponse) -> Option<i16> {
     errors.into_iter().find(|error| *error != 0)
 }
 
-/// Has the group forget the instance's member, which this process replaces: one that was killed is a member until its session is over. LeaveGroup names a
-/// static member by its instance id alone (KIP-345, version 3).
+/// Removes the instance's old member from the group, which this process replaces: a killed member stays until its session times
+/// out. LeaveGroup names a static member by its instance ID alone (KIP-345, version 3).
 fn end_member(coordinator: &mut Admin, group: &str, instance: &str) -> Result<(), String> {
     let version = coordinator.needs::<LeaveGroupRequest>((3, i16::MAX), "LeaveGroup 3")?;
     let member =
@@ -198,16 +199,16 @@ fn end_member(coordinator: &mut Admin, group: &str, instance: &str) -> Result<()
     coordinator.ask_at(&request, version).map(drop)
 }
 
-/// What a broker coordinates.
+/// The kind of a coordinator.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Coordinates {
-    /// A consumer group.
+    /// Coordinates a consumer group.
     Group = 0,
-    /// A transactional id.
+    /// Coordinates a transactional ID.
     Transactions = 1,
 }
 
-/// A connection to the broker that coordinates a group, or a transactional id.
+/// A connection to the coordinator of a group, or of a transactional ID.
 pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: &mut Admin) -> Result<Admin, String> {
     let version = admin.needs::<FindCoordinatorRequest>((of as i16, 3), "FindCoordinator")?;
     let request = FindCoordinatorRequest::default().with_key(StrBytes::from(key.to_owned())).with_key_type(of as i8);
@@ -220,7 +221,7 @@ pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: 
     Admin::connect_to(cluster, &format!("{host}:{}", answer.port))
 }
 
-/// The topics in which the group has a place.
+/// The topics in which the group has committed offsets.
 fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<BTreeSet<String>, String> {
     let version = coordinator.needs::<OffsetFetchRequest>((0, OFFSET_FETCH_VERSION_MAX), "OffsetFetch")?;
     let of_topic = |topic: &&MetadataResponseTopic| {

@@ -24,7 +24,7 @@ pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
 /// Days left at which a certificate is reported again.
 const STEPS: [i64; 3] = [1, 7, WARN_BEFORE_S / 86_400];
 
-/// The step at which a certificate is: the days that it has left at most; 0: it has expired; `None`: it has longer.
+/// The warning step of a certificate: an upper bound of its days left; 0: it has expired; `None`: it is valid for longer.
 pub(super) fn step(expiry: &Expiry) -> Option<i64> {
     let left = expiry.left();
     if left <= 0 { Some(0) } else { STEPS.into_iter().find(|days| left < days * 86_400) }
@@ -70,7 +70,7 @@ fn check_one(about: &str, loaded: Result<Vec<Expiry>, Vec<String>>, lines: &mut 
     }
 }
 
-/// Expiries as `/metrics` shows them.
+/// Expiries for `/metrics`.
 #[derive(Debug, Default)]
 pub(super) struct Expiries(Mutex<Vec<Expiry>>);
 

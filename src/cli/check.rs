@@ -1,5 +1,5 @@
-//! `forebay check`: would the service work? Reads the configuration, does everything that `forebay run` does up to serving, connects to
-//! each cluster and looks at each sink's topic: one line each. Creates no topic and keeps nothing that it writes.
+//! `forebay check`: would the service work? Reads the configuration, does everything that `forebay run` does before serving,
+//! connects to each cluster and looks at each sink's topic: one line each. Creates no topic and removes the files that it writes.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -29,12 +29,12 @@ use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
-/// The operations of a broker that does not tell them.
+/// The operations of a broker that does not return them.
 pub(super) const NOT_TOLD: i32 = i32::MIN;
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
-/// A topic that is asked for as if to create it, for the cluster's answer.
+/// A topic that the cluster is asked to create, with validation only, for its answer.
 const PROBE: &str = "forebay-check";
-/// The most that a request has beside one batch, in bytes.
+/// The most bytes of a request beside one batch.
 const REQUEST_HEAD_BYTES: u64 = 1024;
 pub(super) const TOPIC_FORBIDDEN: i16 = 29;
 
@@ -43,12 +43,12 @@ const AUTO_CREATE: &str = "auto.create.topics.enable";
 const PARTITIONS: &str = "num.partitions";
 const FACTOR: &str = "default.replication.factor";
 const IN_SYNC: &str = "min.insync.replicas";
-/// The largest request that a broker takes, in bytes.
+/// The setting of a broker with the largest request that it takes, in bytes.
 const REQUEST_BYTES_MAX: &str = "socket.request.max.bytes";
 /// Settings that `check` asks one broker for, in one request.
 const BROKER_SETTINGS: [&str; 5] = [AUTO_CREATE, PARTITIONS, FACTOR, IN_SYNC, REQUEST_BYTES_MAX];
 
-/// An address has a listening process.
+/// The cure for an address with a listening process.
 const IN_USE: &str =
     "is in use: by this service if it is running, otherwise by another process; `bind` sets the address";
 
@@ -73,7 +73,7 @@ pub(super) struct Line {
 }
 
 impl Verdict {
-    /// The verdict's word in JSON.
+    /// The verdict's name in JSON.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -97,7 +97,7 @@ impl fmt::Display for Line {
 /// The handling of a missing topic by a cluster.
 enum Making {
     Makes(String),
-    /// The cluster would try to create the topic, and fail, or nobody could write to it.
+    /// The cluster would try to create the topic, and fail, or no client could write to it.
     Fails(String),
     Refuses,
     NotTold,
@@ -108,7 +108,7 @@ enum Making {
 pub struct Checked {
     /// The text for standard output.
     pub text: String,
-    /// 0: it would work, 1: it would not, 2: the configuration is wrong.
+    /// The exit status. 0: it would work, 1: it would not, 2: the configuration is wrong.
     pub status: u8,
 }
 
@@ -147,7 +147,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     let (sources, rules, bridges) = (config.sources.len(), config.rules.len(), config.bridges.len());
     let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules, bridges];
     let names = ["listener", "Kafka cluster", "sink", "source", "rule", "bridge"].into_iter().zip(counts);
-    // Most have none of these.
+    // Most configurations have none of these.
     let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule" | "bridge") || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host, Kafka and remotes of bridges were not checked (--offline)" } else { "" };
@@ -158,7 +158,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     Checked { text, status: if works { EXIT_DONE } else { EXIT_FAILED } }
 }
 
-/// Says what each rule reads and feeds, and in which parts of it a message can make it fail.
+/// Reports the inputs and destinations of each rule, and the parts of it that can fail.
 fn of_rules(config: &Config, lines: &mut Vec<Line>) {
     for rule in &config.rules {
         let Some(program) = rule.program.as_deref() else { continue };
@@ -385,7 +385,7 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Reports addresses that could not be listened on. One that is in use may be in use by the service itself.
+/// Reports addresses that could not be listened on. The service itself may be using them.
 fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
     let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind.clone()));
     let control = config.control.bind.map(|bind| ("control", Bind::Tcp(bind)));
@@ -415,7 +415,7 @@ fn of_path(path: &Path) -> Option<(Verdict, String)> {
         return Some((Verdict::Warning, IN_USE.to_owned()));
     }
     match fs::symlink_metadata(path) {
-        // A process that ended has left the socket: the service replaces it.
+        // A leftover socket of a process that ended: the service replaces it.
         Ok(there) if there.file_type().is_socket() => None,
         Ok(_) => Some((Verdict::Problem, "cannot listen: there is a file that is not a socket".to_owned())),
         Err(_) => {
@@ -436,7 +436,7 @@ fn brokers(metadata: &MetadataResponse) -> String {
     format!("{} {}: {}", brokers.len(), if brokers.len() == 1 { "broker" } else { "brokers" }, brokers.join(", "))
 }
 
-/// Reasons why bootstrap brokers do not answer. The brokers that the cluster names are tried by their own names.
+/// Why bootstrap brokers do not answer. The brokers that the cluster names are tried by their own names.
 fn silent(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<String> {
     let named: Vec<_> = metadata.brokers.iter().map(address).collect();
     let others = cluster.bootstrap.iter().filter(|broker| *broker != answered && !named.contains(broker));
@@ -449,7 +449,7 @@ pub(super) fn address(broker: &MetadataResponseBroker) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Brokers that the cluster names and that do not answer there; produce requests would go to them.
+/// Brokers that the cluster advertises at addresses where they do not answer; produce requests would go to them.
 fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for broker in &metadata.brokers {
@@ -464,7 +464,7 @@ fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -
     found
 }
 
-/// How a cluster creates topics, by the settings of one of its brokers.
+/// The way in which a cluster creates topics, by the settings of one of its brokers.
 fn making(cluster: &Cluster, told: &HashMap<String, String>) -> Making {
     let value = |name: &str| told.get(name).map_or("?", String::as_str);
     match value(AUTO_CREATE) {
@@ -496,7 +496,7 @@ fn beyond(sink: &Sink, max: u64) -> Option<(bool, String)> {
     Some((is_record, keys.join(", ")))
 }
 
-/// The size of a sink's request that no broker would take, if it has one.
+/// The size of a sink's request that no broker would take, if there is one.
 fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     let (is_record, keys) = beyond(sink, max.saturating_sub(REQUEST_HEAD_BYTES))?;
     let what = if is_record {
@@ -548,7 +548,7 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
     of_fixed(topic, found, making, matches!(sink.acknowledge, Acknowledge::Replicated | Acknowledge::Stored))
 }
 
-/// Checks a topic that is fixed and not made from the message; `safe`: its records have to survive the loss of a disk.
+/// Checks a topic with a fixed name; `safe`: its records have to survive the loss of a disk.
 fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making, safe: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(found) = found else {
@@ -611,8 +611,8 @@ fn of_topic(topic: &str, found: &MetadataResponseTopic, safe: bool) -> (Verdict,
     (Verdict::Ok, text)
 }
 
-/// The size of a sink's batches or records that the topic would not take, if it has one. Compressed batches are smaller by nobody knows how
-/// much.
+/// The size of a sink's batches or records that the topic would not take, if there is one. The size of compressed batches cannot
+/// be known beforehand.
 fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> Option<String> {
     if found.error_code != 0 || sink.compression != Compression::None {
         return None;

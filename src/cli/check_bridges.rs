@@ -1,6 +1,7 @@
-//! Findings about bridges, for `forebay check` and `POST /api/v1/bridges/NAME/test`: what each remote grants, or why it does not. The remote is asked by the client that bridges have, under
-//! another client ID and with a session that ends with the connection. Nothing is acknowledged and nothing taken from anybody: without
-//! `share`, and without retained messages.
+//! Findings about bridges, for `forebay check` and `POST /api/v1/bridges/NAME/test`: the grants of each remote, or why there are
+//! none. The remote is asked by the client that bridges have, under another client ID and with a session that ends with the
+//! connection. No message is acknowledged or taken from another subscriber: filters are without `share`, and without retained
+//! messages.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -19,11 +20,11 @@ use crate::shard::layer_of_bridge;
 
 /// The end of the client ID.
 const CLIENT_ID_END: &str = "-check";
-/// How long a read waits for bytes before timers are looked at.
+/// The longest wait of a read for bytes before timers are checked.
 const READ_FOR: Duration = Duration::from_millis(50);
-/// How long a remote may take to answer the SUBSCRIBE, from the beginning on, beyond `connect_timeout`.
+/// The longest wait for a remote's answer to the SUBSCRIBE, from the beginning on, beyond `connect_timeout`.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// Kinds of errors of a read for which nothing has come.
+/// Kinds of errors of a read without bytes.
 const NOTHING_YET: [ErrorKind; 3] = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
 /// DISCONNECT of every version.
 const DISCONNECT: [u8; 2] = [0xE0, 0];
@@ -42,7 +43,7 @@ pub(super) fn of_bridges(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// What the remote of a bridge grants, or why it does not. The configuration has the names of the instance in place.
+/// The grants of a bridge's remote, or why there are none. The configuration has the names of the instance in place.
 pub(super) fn try_bridge(config: &Config, bridge: &Bridge) -> Vec<(Verdict, String)> {
     match Asking::new(bridge, config.mqtt.packet_bytes_max).and_then(Asking::run) {
         Ok((granted, standings)) => said(bridge, &granted, &standings).collect(),
@@ -50,7 +51,7 @@ pub(super) fn try_bridge(config: &Config, bridge: &Bridge) -> Vec<(Verdict, Stri
     }
 }
 
-/// What a remote grants, in lines.
+/// A remote's grants, in lines.
 fn said(bridge: &Bridge, granted: &Granted, standings: &[Standing]) -> impl Iterator<Item = (Verdict, String)> {
     let mut lines = vec![(Verdict::Ok, format!("{}: {}", bridge.url.shown(), of_connection(granted)))];
     if !bridge.outs.is_empty() {
@@ -91,7 +92,7 @@ fn said(bridge: &Bridge, granted: &Granted, standings: &[Standing]) -> impl Iter
     lines.into_iter()
 }
 
-/// What CONNACK grants.
+/// The grants of CONNACK.
 fn of_connection(granted: &Granted) -> String {
     let bridge = if granted.is_bridge { " as a bridge" } else { "" };
     let mut text = format!("connected with MQTT {}{bridge}", granted.version.as_str());
@@ -121,11 +122,11 @@ struct Wire {
     link: LinkId,
     stream: TcpStream,
     layer: Option<Box<dyn Layer>>,
-    /// Packets that have not come whole.
+    /// Bytes of an incomplete packet.
     torn: Vec<u8>,
 }
 
-/// The question to one remote.
+/// A trial of one remote.
 struct Asking<'b> {
     bridge: &'b Bridge,
     client: Client,
@@ -242,7 +243,7 @@ impl<'b> Asking<'b> {
                 Err(error) => Err(std::io::Error::other(error.what)),
             },
         };
-        // An end is seen at the next read.
+        // The next read returns the error.
         drop(written);
     }
 
@@ -284,7 +285,7 @@ impl<'b> Asking<'b> {
         Ok(())
     }
 
-    /// Gives the client CONNACK, and each packet that is for it. Messages are passed over.
+    /// Gives the client CONNACK, and each packet that is for it. Messages are skipped.
     fn packets(&mut self) -> Result<(), String> {
         let now = self.now();
         let Some(wire) = &mut self.wire else { return Ok(()) };
@@ -333,7 +334,7 @@ fn wanted(bridge: &Bridge) -> Vec<Wanted> {
     all
 }
 
-/// Those of the bridge's client, under another client ID, with a session that ends with the connection.
+/// The settings of the bridge's client, under another client ID, with a session that ends with the connection.
 fn settings(bridge: &Bridge, tls: Option<Arc<Outgoing>>, packet_bytes_max: u32) -> Settings {
     let client_id = match bridge.client_id.as_str() {
         "" => String::new(),

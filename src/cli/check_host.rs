@@ -1,5 +1,5 @@
-//! Checks of this host for `forebay check`: what `forebay run` would find before it serves. Folders are probed with a file that is removed
-//! at once; nothing else is written.
+//! Checks of this host for `forebay check`: the conditions that `forebay run` needs before it serves. Folders are probed with a
+//! file that is removed at once; nothing else is written.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::service::dead_letters::may_write;
 use crate::service::log;
 use crate::service::preflight::{Finding, Host, IoChoice};
 
-/// This host, how shards ask its kernel for input and output, and what is the matter with it.
+/// This host, the I/O driver of its shards, and the findings about it.
 pub(super) fn examine(config: &Config) -> (Host, IoDriver, Vec<Finding>) {
     let choice = config.service.io;
-    // Where no ring is wanted, none is tried: some hosts report processes that do.
+    // Without the wish for a ring, none is tried: some hosts report processes that do.
     let ring = if choice == IoChoice::Epoll { Ok(()) } else { runtime::probe() };
     let host = Host::read(ring.map_err(|error| error.to_string()));
     let verdict = host.examine(config.service.shards, choice);

@@ -1,5 +1,5 @@
-//! Lines about the group of instances for `forebay check`, with `[broker.link]`: whether this client may join it, and whether the brokers allow
-//! `session_timeout`; and about the groups of shared subscriptions: whether this client may join and delete such.
+//! Lines about the group of instances for `forebay check`, with `[broker.link]`: whether this client may join it, and whether the
+//! brokers allow `session_timeout`; and about the groups of shared subscriptions: whether this client may join and delete them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const SHARES: &str = "forebay-share-";
 const MIN: &str = "group.min.session.timeout.ms";
 const MAX: &str = "group.max.session.timeout.ms";
 
-/// Looks at the group of instances, if this cluster has it.
+/// Examines the group of instances, if this cluster has it.
 pub(super) fn of_instances(config: &Config, cluster: usize, lines: &mut Vec<Line>) {
     let Some(broker) = config.broker.as_ref().filter(|broker| broker.cluster == cluster && broker.link.is_some())
     else {
@@ -38,12 +38,12 @@ pub(super) fn of_instances(config: &Config, cluster: usize, lines: &mut Vec<Line
     lines.push(Line { verdict, about: "broker.link".to_owned(), text });
 }
 
-/// Asks for what changes nothing: a heartbeat of nobody, and the end of a group that is not there.
+/// Sends requests that change nothing: a heartbeat of an unknown member, and the deletion of a group that does not exist.
 ///
 /// # Errors
 /// A broker cannot be asked, in words.
 fn look_at_shares(cluster: &Cluster, broker: &Broker) -> Result<(Verdict, String), String> {
-    // No share has this text.
+    // No shared subscription has this text.
     let group = GroupId(StrBytes::from(broker.group_of_share("forebay check")));
     let mut admin = Admin::reach(cluster)?;
     let mut coordinator = match coordinator(cluster, group.as_str(), Coordinates::Group, &mut admin) {
@@ -61,7 +61,7 @@ fn look_at_shares(cluster: &Cluster, broker: &Broker) -> Result<(Verdict, String
     Ok(of_shares(reads, end.results.first().map_or(0, |result| result.error_code)))
 }
 
-/// What the answers to these two questions say.
+/// The line for the answers to these two requests.
 fn of_shares(reads: i16, deletes: i16) -> (Verdict, String) {
     let named = format!("groups of shared subscriptions ({SHARES}…)");
     let grant = |operations: &str| {
@@ -121,7 +121,7 @@ fn forbidden(group: &str) -> (Verdict, String) {
     (Verdict::Problem, text)
 }
 
-/// What Kafka says of the group.
+/// The line for Kafka's description of the group.
 fn of_group(group: &str, described: Option<&DescribedGroup>) -> (Verdict, String) {
     let Some(described) = described else {
         return (Verdict::Warning, format!("group {group}: the cluster did not report it"));
@@ -129,7 +129,7 @@ fn of_group(group: &str, described: Option<&DescribedGroup>) -> (Verdict, String
     let operations = described.authorized_operations;
     match described.error_code {
         GROUP_FORBIDDEN => return forbidden(group),
-        // A group that is not there yet: newer versions of Kafka do not tell its operations.
+        // The group does not exist yet: newer versions of Kafka do not return its operations.
         0 | GROUP_UNKNOWN => {}
         error => return (Verdict::Warning, format!("group {group}: the cluster answered with error {error}")),
     }
@@ -151,7 +151,7 @@ fn of_group(group: &str, described: Option<&DescribedGroup>) -> (Verdict, String
     (Verdict::Ok, format!("group {group}: {text}"))
 }
 
-/// Whether the brokers allow a session of this length, as far as they tell.
+/// Whether the brokers allow a session of this length, as far as they return their bounds.
 fn of_bounds(session: Duration, told: &HashMap<String, String>) -> (Verdict, String) {
     let bound = |name: &str| told.get(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
     let said = |name: &str, bound: Duration, instead: &str| {

@@ -1,5 +1,5 @@
-//! Checks of permissions for `forebay check`: files of the service that other users of this machine may read or change, and files that hold
-//! secrets.
+//! Checks of file permissions for `forebay check`: files of the service that other users of this machine may read or change, and
+//! files with secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,10 +13,10 @@ use crate::control::Tokens;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_ENTER: u32 = 0o001;
-/// Files and directories that are looked at in one directory.
+/// The most files and directories that are examined below one directory.
 const LOOKED_AT_MAX: usize = 100_000;
 
-/// A line for each directory of the service's, and each file with secrets, that is open to others.
+/// A line for each directory of the service, and each file with secrets, that is open to others.
 pub(super) fn of_modes(config: &Config, lines: &mut Vec<Line>) {
     let mut warn = |about: &str, text| lines.push(Line { verdict: Verdict::Warning, about: about.to_owned(), text });
     let data_dir = &config.service.data_dir;
@@ -53,8 +53,8 @@ pub(super) fn of_modes(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Files that hold secrets, or the messages of clients. Files of `[kafka.NAME]` and of tokens have their warning where the configuration is
-/// read.
+/// Files with secrets, or with messages of clients. Files of `[kafka.NAME]` and of tokens have their warning where the
+/// configuration is read.
 fn secrets(config: &Config) -> Vec<(&'static str, &Path)> {
     let mut files: Vec<(&str, &Path)> = Vec::new();
     for auth in &config.auth {

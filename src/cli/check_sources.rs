@@ -1,5 +1,5 @@
-//! Lines about sources for `forebay check`. All that can be said without Kafka has been checked with the configuration: templates, topics in
-//! two sources, circles.
+//! Lines about sources for `forebay check`. Templates, topics in two sources and circles are checked with the configuration,
+//! without Kafka.
 
 use super::check::{Line, Verdict};
 use crate::config::Config;
@@ -8,7 +8,7 @@ use crate::rule::record::RecordTemplate;
 /// The most topics of a source that are named.
 const NAMED_MAX: usize = 8;
 
-/// Adds a line for each source: what it reads, and where that goes.
+/// Adds a line for each source: its topics, and the destinations of its messages.
 pub(super) fn of_sources(config: &Config, lines: &mut Vec<Line>) {
     for source in &config.sources {
         let mut routes: Vec<String> = source.routes().take(NAMED_MAX).map(|(kafka, mqtt)| route(kafka, mqtt)).collect();

@@ -1,5 +1,5 @@
-//! Checks of the disk buffer for `forebay check`: whether its folder may be written, whether its file system keeps its word, whether there
-//! is room, whether its segments have a place; and of each sink where its rows are kept.
+//! Checks of the disk buffer for `forebay check`: whether its folder is writable, whether its file system syncs for real, whether
+//! it has room, whether its segments belong to a shard; and where each sink's rows are stored.
 
 use std::fs;
 use std::io;
@@ -47,10 +47,10 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Checks what an earlier process has left, whether it has a place, and what of it is damaged.
+/// Checks the rows of an earlier process, whether they belong to a shard, and their damage.
 fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     let shown = root.display();
-    // A running service is writing there: half of what would be read is unfinished.
+    // A running service writes there: a scan would find unfinished groups.
     let lock = FolderLock::share(&config.service.data_dir);
     match &lock {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -73,7 +73,7 @@ fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     looked.unwrap_or_else(|why| vec![(Verdict::Problem, why)])
 }
 
-/// The line about what the service would take up when it starts.
+/// The line about the rows that the service would find when it starts.
 fn of_start(config: &Config, root: &Path, found: &Found, reports: &[(&FoundShard, Report)]) -> (Verdict, String) {
     let (shown, rows, shards) = (root.display(), found.live_rows(), found.shards.len());
     if shards > 0 && shards != config.service.shards && rows > 0 && config.spool.is_some() {
@@ -90,7 +90,7 @@ fn of_start(config: &Config, root: &Path, found: &Found, reports: &[(&FoundShard
     (Verdict::Ok, format!("{shown}{id} holds {records} and {kept} for the next start"))
 }
 
-/// The damage that the service would find, folder by folder, and go on without.
+/// The damage that the service would find and skip, folder by folder.
 fn damaged(found: &Found, reports: &[(&FoundShard, Report)]) -> Vec<(Verdict, String)> {
     let files = found.mended.damaged().map(|path| format!("{} is damaged; the start writes it again", path.display()));
     let mut said: Vec<String> = files.collect();
@@ -104,13 +104,13 @@ fn damaged(found: &Found, reports: &[(&FoundShard, Report)]) -> Vec<(Verdict, St
     said.into_iter().map(|text| (Verdict::Warning, text)).collect()
 }
 
-/// The folder itself, or the nearest one above it that exists.
+/// The folder itself, or its nearest ancestor that exists.
 fn nearest(folder: &Path) -> PathBuf {
     let there = folder.ancestors().find(|folder| folder.is_dir());
     there.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Bytes that the spool may take there: those that are free, and those of its own segments.
+/// The bytes that the spool may use there: free ones, and those of its own segments.
 fn room(there: &Path, root: &Path) -> io::Result<u64> {
     let told = statvfs(there)?;
     let mut own = 0;
@@ -139,7 +139,7 @@ fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
     (Verdict::Warning, text)
 }
 
-/// The place of a sink's rows, and what an acknowledgement means by that.
+/// The place of a sink's rows, and the meaning of its acknowledgements there.
 fn keeps(sink: &Sink) -> String {
     let spill = sink.spill_after >> 10;
     let kept = match sink.buffer {

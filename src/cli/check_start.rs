@@ -1,5 +1,5 @@
-//! Checks for `forebay check` by the service's own code: files that it reads when it starts, and how much memory the configuration may
-//! take.
+//! Checks for `forebay check` by the service's own code: the files that it reads when it starts, and the memory that the
+//! configuration may take.
 
 use super::check::{Line, Verdict};
 use super::edge;
@@ -32,7 +32,7 @@ pub(super) fn of_start(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Reports anything else that would keep the service from starting, where no line says so.
+/// Reports any other reason that would keep the service from starting, without a line of its own.
 pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
     if lines.iter().all(|line| line.verdict < Verdict::Problem)
         && let Err(problems) = edge::load(config)

@@ -1,8 +1,8 @@
-//! What of the keys of a part has to be written down: those that change, and those that are written down already.
+//! Which keys of a part have to be written: those that change, and those that are written already.
 
 use serde_json::{Map, Value};
 
-/// The keys that `given` changes of what is `shown`, and, as they stand, those of the text that it leaves as they are.
+/// The keys of `given` that change `shown`, and the unchanged keys that are in the text already, as written there.
 pub(super) fn keys(
     given: &Map<String, Value>,
     standing: &Map<String, Value>,
@@ -28,7 +28,7 @@ fn value(given: &Value, standing: Option<&Value>, shown: &Value) -> Option<Value
         (Value::Array(given), Value::Array(shown)) => {
             let standing = standing.and_then(Value::as_array).filter(|all| all.len() == shown.len());
             let item = |(place, given): (usize, &Value)| {
-                // Items move where one before them is removed.
+                // Items move when one before them is removed.
                 let equal = shown.iter().position(|shown| is_same(given, shown));
                 let place = equal.unwrap_or(place);
                 let of_place = standing.and_then(|all| all.get(place));
@@ -45,7 +45,7 @@ fn value(given: &Value, standing: Option<&Value>, shown: &Value) -> Option<Value
     })
 }
 
-/// Whether two values mean the same: null is what is not given, and one item is a list of it.
+/// Whether two values mean the same: null is an absent key, and one item is a list of it.
 pub(super) fn is_same(a: &Value, b: &Value) -> bool {
     let given = |of: &Map<String, Value>| of.iter().filter(|(_, value)| !value.is_null()).count();
     match (a, b) {
@@ -82,7 +82,7 @@ mod tests {
             of(given, standing.clone(), shown.clone()),
             json!({ "filters": "a", "topic": "t", "acks": 1.0, "linger": "9ms" })
         );
-        // What is not given has its default, whether it stands or not; what nobody shows is given.
+        // Absent keys have their defaults, shown or not; unknown keys are kept.
         let given = json!({ "topic": "u", "tls": {}, "lingr": 1 });
         assert_eq!(of(given, standing, shown), json!({ "topic": "u", "tls": {}, "lingr": 1 }));
     }

@@ -1,4 +1,5 @@
-//! `forebay config file`, `forebay config put` and `forebay config part`: the configuration file of a running service, and what is written of one part.
+//! `forebay config file`, `forebay config put` and `forebay config part`: the configuration file of a running service, and the
+//! written keys of one part.
 
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::config::keys_as_text;
 /// The type of a body.
 const TOML: &str = "application/toml";
 
-/// What the file holds, and a note with its tag.
+/// The content of the file, and a note with its tag.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address; there is no file, or no previous content.
@@ -38,7 +39,7 @@ pub(super) fn file_text(answer: &Value, as_json: bool, previous: bool) -> Result
     Ok((text(&answer["text"]), format!("{name}: its tag is {}", text(&answer["etag"]))))
 }
 
-/// The keys of a part that are written, as they stand below its header.
+/// The written keys of a part, as they stand below its header.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address; there is no such part.
@@ -53,7 +54,7 @@ pub fn part(options: &ConfigPartArgs) -> Result<String, String> {
     keys_as_text(section, keys)
 }
 
-/// Replaces the file, or says what that would do.
+/// Replaces the file, or returns the effects of that.
 ///
 /// # Errors
 /// As [`file`]; all that is wrong with the new content, a line each.

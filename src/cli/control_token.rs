@@ -1,6 +1,6 @@
-//! The token that each process makes for users who may read `data_dir`: without `control.tokens_file`, changes by the API need it, and the
-//! command line sends it by itself. Each process makes another one, so that a copy which got out is soon worth nothing. Beside it is the
-//! address where the service answers, which the configuration may have changed since, or has left to the kernel.
+//! The token of a process, for users who may read `data_dir`: without `control.tokens_file`, changes by the API need it, and the
+//! command line sends it by itself. Each process makes a new one, so that a leaked copy is soon worth nothing. Beside it is the
+//! address of the control plane, which the configuration may have changed since, or has left to the kernel.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -33,10 +33,10 @@ pub(super) fn make(config: &Config) -> Result<Option<Arc<OwnToken>>, String> {
     Ok(Some(Arc::new(OwnToken::new(&token, file))))
 }
 
-/// The token of the service that has this data directory, as far as this user may read it.
+/// The token of the service with this data directory, if this user may read it.
 ///
 /// # Errors
-/// Those of `open` and `read`.
+/// The errors of `open` and `read`.
 pub(super) fn read(data_dir: &Path) -> io::Result<String> {
     let text = std::fs::read_to_string(path(data_dir))?;
     let token = text.trim();
@@ -53,7 +53,7 @@ pub(super) fn serves_at(config: &Config, address: SocketAddr) -> Result<(), Stri
     files::replace(&file, format!("{address}\n").as_bytes()).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// The address that the service with this data directory has written, if it is still there: another service may be by now, or none.
+/// The address that the service with this data directory has written, if there is one: by now another service may be there, or none.
 pub(super) fn served_at(data_dir: &Path) -> Option<SocketAddr> {
     const WAIT: Duration = Duration::from_secs(1);
     let address = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! The threads that write dead-letter files: one for each file, which begins with the first sink, or with the bridge, that uses it.
+//! The threads that write dead-letter files: one for each file, which begins with the first sink or bridge that uses it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::service::dead_letters::{self, Answer, Letter, Ways};
 use crate::service::sandbox;
 use crate::shard::mail::Mail;
 
-/// The threads that run, and the ways to them.
+/// The running threads, and their channels.
 pub(super) struct DeadLetterFiles {
-    /// Mail, by which the shards hear of their letters.
+    /// The mail by which the shards get the counts of written letters.
     post: Post<Mail>,
     started: HashMap<PathBuf, Sender<Letter>>,
     by_sink: Vec<Option<Sender<Letter>>>,
-    /// Those of bridges, each by its place in the configuration.
+    /// The channels of bridges, each by its place in the configuration.
     of_bridges: HashMap<(usize, PathBuf), Sender<Letter>>,
 }
 
@@ -26,7 +26,7 @@ impl DeadLetterFiles {
         Self { post, started: HashMap::new(), by_sink: Vec::new(), of_bridges: HashMap::new() }
     }
 
-    /// Opens the files that have come since the last time. Returns the ways to them.
+    /// Opens the files that are new since the last call. Returns the channels to the threads.
     ///
     /// # Errors
     /// A file cannot be opened, in words for a person.
@@ -43,7 +43,7 @@ impl DeadLetterFiles {
             }
             let post = self.post.clone();
             let answer = move |shard, sink, count| {
-                // The mailbox may be full; nobody waits for this in a shard that has ended.
+                // The mailbox may be full; a shard that has ended needs no count.
                 post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
             };
             let to = start(file, &format!("sink {}", sink.name), Arc::new(answer))?;
@@ -73,7 +73,7 @@ impl DeadLetterFiles {
     }
 }
 
-/// Opens a file, and starts its thread. `of`: what has it.
+/// Opens a file, and starts its thread. `of`: the owner of the file.
 fn start(file: &DeadLettersFile, of: &str, answer: Answer) -> Result<Sender<Letter>, String> {
     let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
     dead_letters::start(settings, answer).map_err(|e| {

@@ -14,7 +14,7 @@ const SENT_MAX: usize = 1_000;
 /// Characters of a value in a list.
 const SHOWN_MAX: usize = 60;
 
-/// Lists, shows or sends. `false`: not all were taken.
+/// Lists, shows or sends letters. `false`: not all were taken.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address; or why it is not done.
@@ -171,7 +171,7 @@ fn send(options: &LettersSendArgs) -> Result<(String, bool), String> {
     Ok((sent(&all, not_noted.as_deref()), is_good))
 }
 
-/// What became of letters, a line each, and how many there are of each result.
+/// The result of each letter, a line each, and the number of each result.
 fn sent(all: &[Value], not_noted: Option<&str>) -> String {
     if all.is_empty() {
         return "none: all of them were sent again before, or there is none\n".to_owned();

@@ -1,5 +1,5 @@
-//! The key by which unknown users are answered. It lasts as long as `data_dir`: another one would tell a client that asks twice for a name
-//! that it is unknown.
+//! The key of the answers to unknown users. It lives as long as `data_dir`: with a new key, a client that asks twice for a name
+//! would learn that the name is unknown.
 
 use std::io;
 

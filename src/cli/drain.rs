@@ -1,4 +1,4 @@
-//! `forebay drain`: an instance of `[broker]` gives its slots to the others, and stays without until that is ended.
+//! `forebay drain`: an instance of `[broker]` gives its slots to the others, and gets none until the drain is ended.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::out::complain;
 
 const PATH: &str = "/api/v1/broker/drain";
 
-/// How often the service is asked how far it is.
+/// The time between two questions about the progress.
 const ASKED_EVERY: Duration = Duration::from_millis(250);
 
 /// Drains an instance, or ends its drain. Returns the last line, and whether the others have all clients.
@@ -50,7 +50,7 @@ pub fn drain(options: &DrainArgs) -> Result<(String, bool), String> {
     }
 }
 
-/// How many slots the instance has that was asked.
+/// The number of slots of the instance that was asked.
 fn slots(answer: &Value) -> usize {
     let instances = answer["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
     let own = instances.iter().find(|of| of["name"] == answer["name"]);
@@ -75,7 +75,7 @@ fn clients(answer: &Value, key: &str) -> String {
     counted(answer[key].as_u64().unwrap_or_default(), "client")
 }
 
-/// A number with its thing, thousands apart, as in `12,034 clients`.
+/// A number and its noun, with thousands separated, as in `12,034 clients`.
 fn counted(number: u64, thing: &str) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -18,7 +18,7 @@ use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};
 use super::key_sets::KeySets;
 
-/// The time between two looks at the files.
+/// The time between two reads of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Reads all files.
@@ -65,8 +65,8 @@ fn keep<T>(loaded: Result<T, Vec<String>>, about: &str, problems: &mut Vec<Strin
     loaded.map(Arc::new).map_err(|all| problems.extend(all.into_iter().map(named))).ok()
 }
 
-/// Reads all files again for a running service: an expired certificate is a mistake then, if there was a better one. Files that have not
-/// changed keep their loaded contents.
+/// Reads all files again for a running service: an expired certificate is a mistake then, if the one in force is better.
+/// Unchanged files keep their loaded contents.
 pub(super) fn load_again(config: &Config, running: &Edge) -> Result<Edge, Vec<String>> {
     let loaded = load(config)?;
     let expired = |expiry: &&Expiry| !expiry.is_of_ca && expiry.left() <= 0;
@@ -161,7 +161,7 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Users of the access control list that nobody can log in as: a typing error, or users that were removed.
+/// Users of the access control list as which no client can log in: a typing error, or users that were removed.
 pub(super) fn unknown_users(
     settings: &crate::auth::Settings,
     is_known: impl Fn(&str) -> bool,
@@ -184,7 +184,7 @@ pub(super) fn unknown_users(
     (!unknown.is_empty()).then(|| format!("{rules} has rules for users that {passwords} does not have: {named}{more}"))
 }
 
-/// The contents in force, and the time of the next look at the files.
+/// The contents in force, and the time of the next read of the files.
 pub(super) struct EdgeFiles {
     pub(super) in_force: Edge,
     pub(super) expiries: Arc<Expiries>,
@@ -193,8 +193,7 @@ pub(super) struct EdgeFiles {
     /// Reports of certificates that expire soon: file, time, and step.
     told: Vec<(PathBuf, i64, i64)>,
     looked_at: Instant,
-    /// The contents when they were last looked at and had changed: taken if they are the same at the next look, as a file may be half
-    /// written.
+    /// The changed contents of the last read: they are applied if the next read finds the same, as a file may be half written.
     seen: Option<Result<Edge, Vec<String>>>,
 }
 
@@ -228,19 +227,19 @@ impl EdgeFiles {
         self.told = told;
     }
 
-    /// Puts other contents into force.
+    /// Replaces the contents in force.
     pub(super) fn replace(&mut self, with: Edge) {
         self.expiries.show(&with);
         self.key_sets.want(&with);
         (self.in_force, self.seen) = (with, None);
     }
 
-    /// Looks at the next opportunity: a file has changed for certain.
+    /// Reads the files at the next opportunity: one has certainly changed.
     pub(super) fn look_soon(&mut self) {
         self.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap_or(self.looked_at);
     }
 
-    /// The contents of the files, if they differ from those in force and are the same as one look before.
+    /// The contents of the files, if they differ from those in force and are the same as at the last read.
     pub(super) fn look(&mut self, config: &Config) -> Option<Result<Edge, Vec<String>>> {
         const AGAIN_AFTER: Duration = Duration::from_secs(2);
         let wait = if self.seen.is_some() { AGAIN_AFTER } else { LOOK_EVERY };
@@ -279,7 +278,7 @@ impl EdgeFiles {
         None
     }
 
-    /// How long the next look can wait.
+    /// The time until the next read.
     pub(super) fn next_look(&self) -> Duration {
         if self.seen.is_some() { Duration::from_secs(2) } else { LOOK_EVERY }
     }
@@ -290,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    /// A service's files, looked at again whenever a test says so.
+    /// A service's files, read again whenever a test asks for it.
     struct Files {
         dir: tempfile::TempDir,
         config: Config,
@@ -319,7 +318,7 @@ mod tests {
             std::fs::write(self.dir.path().join("acl"), rules).unwrap();
         }
 
-        /// The contents taken at the next look, which is due.
+        /// The contents that are applied at the next read, which is due.
         fn look(&mut self) -> Option<Result<Edge, Vec<String>>> {
             self.files.look_soon();
             self.files.look(&self.config)

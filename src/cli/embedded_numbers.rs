@@ -10,7 +10,7 @@ use crate::metrics::spec::{Kind, Spec};
 #[derive(Debug)]
 pub(super) struct EmbeddedNumbers(pub(super) Arc<Counters>);
 
-/// The name, kind and unit on `/metrics`, where these are not the counter's own.
+/// The name, kind and unit on `/metrics`, where they differ from the counter's own.
 fn shown(name: &'static str) -> (&'static str, Kind, f64) {
     match name {
         "embedded_connections_open" => ("embedded_connections", Kind::Gauge, 1.0),

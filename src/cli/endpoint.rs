@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     tls: Option<Arc<ClientConfig>>,
     /// The token that requests carry, if there is one.
     token: Option<Zeroizing<String>>,
-    /// The token is that of the environment, and not the service's own.
+    /// Whether the token is from the environment, and not the service's own.
     is_given: bool,
     /// The file of the service's own token.
     token_file: PathBuf,
@@ -43,19 +43,19 @@ pub(super) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Endpoint {
-    /// The endpoint of the service that these options name: an address that means all of a machine's becomes one of this machine's.
+    /// The endpoint of the service that these options name: an unspecified address becomes loopback.
     ///
     /// # Errors
     /// The service has no control plane, or the configuration cannot be read.
     pub(super) fn of(from: &AskArgs) -> Result<Self, String> {
         let load = || from.load().map_err(|problems| problems.to_string());
         let (bind, config) = match from.control {
-            // The configuration, where it is named, knows whether the endpoint has TLS.
+            // The configuration, if it is named, says whether the endpoint has TLS.
             Some(ControlBind::At(address)) => (Some(address), from.names_config().then(load).transpose()?),
             Some(ControlBind::Off) => (None, None),
             None => {
                 let config = load()?;
-                // Another address in the file waits for a restart; port 0 is the kernel's to fill in.
+                // A changed address in the file waits for a restart, and the kernel fills in port 0.
                 let running = config.control.bind.and_then(|_| control_token::served_at(&config.service.data_dir));
                 (running.or(config.control.bind), Some(config))
             }
@@ -81,7 +81,7 @@ impl Endpoint {
         self.token.as_ref().map(|token| token.as_str())
     }
 
-    /// The cure where the service wants a token, or another one.
+    /// The cure where the service requires a token, or another one.
     pub(super) fn token_needed(&self) -> String {
         let file = self.token_file.display();
         let why = match (&self.token, self.is_given) {

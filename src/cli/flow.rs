@@ -8,7 +8,7 @@ use super::lists::shown;
 
 const FLOW: [&str; 6] = ["FROM", "RULE", "TO", "KAFKA TOPIC OR BROKER", "CLUSTER", "PER SECOND AT THE END"];
 
-/// The ways of messages, a line each, and below them why something on them does not run.
+/// The ways of messages, a line each, and below them why a place on them does not run.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -48,7 +48,7 @@ fn row(way: &Value) -> [String; 6] {
     [from, of("rule"), of("to"), of("at"), shown(cluster), rate]
 }
 
-/// A place with its state, where it has one that is not as it should be.
+/// A place with its state, if that is not the usual one.
 fn named(step: &Value) -> String {
     let (kind, name) = (step["kind"].as_str().unwrap_or_default(), shown(&step["name"]));
     let name = if ["source", "in", "out"].contains(&kind) { format!("{kind} {name}") } else { name };

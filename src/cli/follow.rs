@@ -9,10 +9,10 @@ use super::args::{AskArgs, EventsArgs};
 use super::ask::{self, TIMEOUT};
 use super::endpoint::Endpoint;
 
-/// How long the stream may be silent: the service sends a comment every 15 s where there is no event.
+/// The longest silence of a stream: the service sends a comment every 15 s without an event.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Who has ended a stream.
+/// The side that has ended a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The reader of the output.

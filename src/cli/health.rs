@@ -1,5 +1,5 @@
-//! The watchdog's thread: looks at the shards every two seconds, keeps the answer of `/healthz`, and tells systemd that the service works
-//! as long as all shards do.
+//! The watchdog's thread: checks the shards every two seconds, stores the answer of `/healthz`, and tells systemd that the
+//! service works while all shards do.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Watch(Arc<Mutex<Option<String>>>);
 
 impl Watch {
-    /// The health as the thread saw it last: the shard that is stalled.
+    /// The health at the thread's last check: the shard that is stalled.
     pub(super) fn health(&self) -> Box<Health> {
         let verdict = Arc::clone(&self.0);
         Box::new(move || verdict.lock().unwrap_or_else(PoisonError::into_inner).clone())

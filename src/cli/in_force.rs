@@ -14,7 +14,7 @@ use crate::rule::template::{Template, Variable};
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, OutgoingSettings, OwnCertificate};
 
-/// The whole configuration. Values that templates took out of the environment may be secret: the variable's name is shown in their place.
+/// The whole configuration. Values that templates took from the environment may be secret: the variable's name is shown in their place.
 pub(super) fn of(config: &Config) -> Value {
     let mut all = Map::new();
     all.insert("service".into(), config.service.shown().into());
@@ -37,13 +37,13 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("delivery".into(), config.delivery.shown().into());
     all.insert("retained".into(), config.retained.shown().into());
     let environment = environment();
-    // Those of the broker are not in the file.
+    // The broker's sinks are not in the file.
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed && sink.of_broker.is_none());
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
     let sources = config.sources.iter().filter(|source| !source.is_removed && !source.is_of_broker);
     let rules = config.rules.iter().filter(|rule| !rule.is_removed);
     all.insert("rule".into(), rules.map(|of| rule(of, &environment)).collect());
-    // Those of components are not in the file.
+    // The bridges of components are not in the file.
     let bridges = config.bridges.iter().filter(|bridge| !bridge.is_removed && bridge.binding.is_none());
     let bridges = bridges.map(|of| (of.name.clone(), bridge(config, of, &environment)));
     all.insert("bridge".into(), Value::Object(bridges.collect()));
@@ -53,7 +53,7 @@ pub(super) fn of(config: &Config) -> Value {
     Value::Object(all)
 }
 
-/// The keys of one part; `None`: there is none of that name.
+/// The keys of one part; `None`: there is no part of that name.
 pub(super) fn part(config: &Config, part: Part, name: &str) -> Option<Map<String, Value>> {
     let environment = environment();
     let keys = match part {
@@ -95,7 +95,7 @@ fn control_tls(tls: &secure::Settings) -> Value {
     })
 }
 
-/// The keys of `[telemetry]`. Headers may be secret: they are named only.
+/// The keys of `[telemetry]`. Headers may be secret: only their names are shown.
 fn telemetry(of: &crate::telemetry::Settings) -> Value {
     let headers = of.headers.iter().map(|(name, _)| (name.clone(), "(redacted)".into()));
     json!({
@@ -174,7 +174,7 @@ fn tls(of: &crate::secure::Settings) -> Value {
         "crl_expired": clients.map(|clients| if clients.is_expired_crl_refused { "refuse" } else { "use" }),
         "tickets": of.tickets,
     });
-    // The file knows no null.
+    // TOML has no null.
     if let Value::Object(keys) = &mut shown {
         keys.retain(|_, value| !value.is_null());
     }
@@ -253,7 +253,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
     });
-    // Without the key in the file it is the MQTT topic of the message for rows of rules, too.
+    // Without the key in the file it is the MQTT topic of the message, for rows of rules, too.
     let is_topic = |key: &Option<Template>| key.as_ref().is_some_and(|key| key.as_single() == Some(&Variable::Topic));
     if of.fed.as_ref().is_some_and(|fed| is_topic(&fed.key)) {
         more["key"] = Value::Null;
@@ -326,7 +326,7 @@ fn broker(config: &Config, of: &crate::config::Broker, environment: &BTreeMap<St
     shown.into()
 }
 
-/// A bridge. Its password is not shown, and neither is what the URL may have of it.
+/// A bridge. Its password is not shown, nor one in the URL.
 fn bridge(config: &Config, of: &crate::config::Bridge, environment: &BTreeMap<String, String>) -> Value {
     let text = |template: &Template| hidden(&template.to_string(), environment);
     let one_in = |of: &crate::config::BridgeIn| {
@@ -471,7 +471,7 @@ mod tests {
                     let ca = Authorities::System;
                     &outgoing_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
                 }
-                // These are not there by default, or shown with the cluster.
+                // These sections are absent by default, or shown with the cluster.
                 "spool" => &Value::Object(
                     crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool").shown(),
                 ),

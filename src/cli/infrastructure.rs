@@ -1,4 +1,4 @@
-//! `forebay listeners`, `forebay clusters` and `forebay spool status`: where messages come in, the Kafka clusters that they go to, and where they wait.
+//! `forebay listeners`, `forebay clusters` and `forebay spool status`: the listeners, the Kafka clusters, and the spool.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const SPOOL: [&str; 10] = [
     "DAMAGED PLACES",
 ];
 
-/// Listeners, a line each; or one is changed.
+/// Lists the listeners, a line each; or changes one.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -53,7 +53,8 @@ pub fn listeners(options: &ListenersArgs) -> Result<String, String> {
     Ok(table(&[LISTENERS.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>()))
 }
 
-/// Kafka clusters, a line each; or one is shown, changed, or tried: how far connections to its brokers come. The text, and whether all is well.
+/// Lists the Kafka clusters, a line each; or shows, changes or tries one: how far connections to its brokers get. Returns the
+/// text, and whether all is well.
 ///
 /// # Errors
 /// As [`listeners`].
@@ -99,7 +100,7 @@ fn shown(from: &AskArgs, path: &str) -> Result<String, String> {
     Ok(table(&[CLUSTERS.map(str::to_owned)].into_iter().chain(all.iter().map(row)).collect::<Vec<_>>()))
 }
 
-/// The spool, a line for each shard and one for all.
+/// The spool, a line for each shard and one for their sum.
 ///
 /// # Errors
 /// As [`listeners`].

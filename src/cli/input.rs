@@ -1,4 +1,4 @@
-//! Input of commands.
+//! Input of commands: files and standard input.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 /// The text of a file, or of standard input where the name is `-`.
 ///
 /// # Errors
-/// It cannot be read, or is not UTF-8; in words.
+/// The input cannot be read, or is not UTF-8; in words.
 pub(super) fn text_of(file: &Path) -> Result<String, String> {
     let read = if file == Path::new("-") {
         let mut text = String::new();

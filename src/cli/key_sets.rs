@@ -1,4 +1,4 @@
-//! Key sets by URL: the wanted ones, reports about them, and their age.
+//! Key sets by URL: the configured ones, reports about them, and their age.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,7 +57,7 @@ impl KeySets {
         self.thread.want(wanted);
     }
 
-    /// Has key sets fetched in which tokens have missed a key.
+    /// Fetches key sets again in which a token's key was missing.
     pub(super) fn refresh_missed(&self, edge: &Edge) {
         for policy in edge.auth.iter().flatten() {
             if policy.tokens().is_some_and(Tokens::has_missed) {
@@ -67,7 +67,7 @@ impl KeySets {
     }
 }
 
-/// Ages as `/metrics` shows them.
+/// Ages for `/metrics`.
 #[derive(Debug, Default)]
 pub(super) struct Ages(Mutex<Vec<(String, PathBuf)>>);
 

@@ -1,5 +1,6 @@
-//! Records of dead letters sent again: written to the Kafka topic that each was for, or that its source reads, over a connection of its own. One at a
-//! time, and each answer is that of all in-sync replicas. What Kafka refuses stays a letter, and makes no other one.
+//! Sends records of dead letters again: writes each to the Kafka topic that it was for, or that its source reads, over a
+//! connection of its own. One record at a time, each acknowledged by all in-sync replicas. A record that Kafka refuses stays a
+//! letter, and makes no second one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +20,9 @@ use crate::record::{Builder, HEADER_LEN, Row, Stamp, murmur2, stamp};
 use crate::runtime::seam::WallMs;
 use crate::shard::dead_letters::{SENT_AGAIN_HEADER, Said, Writer, is_own, reason};
 
-/// How long one request goes on. A question that Kafka does not answer has the cluster's own time.
+/// The longest time of one request. A single request to Kafka has the cluster's own timeout.
 const SENT_WITHIN: Duration = Duration::from_secs(30);
-/// Letters that are in memory at a time, in records and bytes; one may be larger.
+/// The most letters in memory at a time, in records and in bytes; one may be larger.
 const HELD_MAX: u64 = 100;
 const HELD_BYTES_MAX: usize = 8 << 20;
 /// A batch without a producer's identity.
@@ -29,7 +30,7 @@ const NOBODY: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 /// Kafka's errors after which the record may have been written: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND.
 const MAYBE_WRITTEN: [i16; 2] = [7, 20];
 
-/// Results of a letter, as the API has them.
+/// Results of a letter, by their names in the API.
 const TAKEN: &str = "taken";
 const REFUSED: &str = "refused";
 const UNKNOWN: &str = "unknown";
@@ -69,13 +70,13 @@ pub(super) fn send(
     Ok(run.done)
 }
 
-/// A letter that was read, to be sent.
+/// A letter that was read, ready to send.
 #[derive(Debug)]
 struct Letter {
     offset: i64,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    /// The record's own.
+    /// The record's own headers.
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     said: Said,
 }
@@ -119,16 +120,16 @@ struct Run<'a> {
     config: &'a Config,
     cluster: &'a Cluster,
     sent: SentAgain,
-    /// The topics that records are for.
+    /// The destination topics of the records.
     to: BTreeMap<String, Log<'a>>,
     done: LettersSent,
     until: Instant,
-    /// Why nothing more is sent.
+    /// Why sending has stopped.
     broken: Option<String>,
 }
 
 impl<'a> Run<'a> {
-    /// Sends a letter that is named.
+    /// Sends one letter by its place.
     fn named(&mut self, log: &mut Log<'_>, place: LetterPlace, wanted: &LettersToSend) -> Result<(), String> {
         let LetterPlace { partition, offset } = place;
         let not_sent = |why: &str| LetterSent { partition, offset, ..outcome(NOT_SENT, why) };
@@ -195,7 +196,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Why nothing more is sent; `None`: it is.
+    /// Why sending has stopped; `None`: it goes on.
     fn why_not(&self) -> Option<String> {
         let is_late = Instant::now() >= self.until;
         let late = is_late.then(|| format!("the time of one request is over: {} s", SENT_WITHIN.as_secs()));
@@ -246,7 +247,8 @@ fn outcome(result: &'static str, why: &str) -> LetterSent {
     LetterSent { result, why: Some(why.to_owned()), ..LetterSent::default() }
 }
 
-/// The topic that a letter's record may go to, and its sink: what is in the topic of dead letters may be of anybody who can write there.
+/// The topic that a letter's record may go to, and its sink. The check is necessary as any client with write access can put
+/// letters into the dead-letter topic.
 fn allowed<'c>(config: &'c Config, cluster: &Cluster, said: &Said) -> Result<(String, Option<&'c Sink>), String> {
     let (writer, name, topic) = said.destination()?;
     let is_here = |at: usize| config.clusters.get(at).is_some_and(|one| one.name == cluster.name);
@@ -268,7 +270,7 @@ fn allowed<'c>(config: &'c Config, cluster: &Cluster, said: &Said) -> Result<(St
     Ok((topic.to_owned(), Some(sink)))
 }
 
-/// The partition of a record: the one that it was for, else by its key as Java's producer does, else any.
+/// The partition of a record: its original one, else by its key as Java's producer does, else any.
 fn partition_for(letter: &Letter, there: &[i32]) -> i32 {
     if let Some(own) = letter.said.kafka_partition.filter(|own| there.contains(own)) {
         return own;
@@ -280,7 +282,7 @@ fn partition_for(letter: &Letter, there: &[i32]) -> i32 {
     there.get(place).copied().unwrap_or(0)
 }
 
-/// A batch with the record, compressed as its sink does.
+/// A batch with the record, compressed as the sink does.
 fn batch(letter: &Letter, sink: Option<&Sink>) -> Vec<u8> {
     let count = letter.said.sent_again.saturating_add(1).to_string();
     let own = letter.headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));

@@ -18,16 +18,16 @@ use crate::shard::dead_letters::{Said, Writer, is_own};
 
 /// Records that are read for one page.
 const READ_MAX: u64 = 1_000;
-/// How long reading goes on. A question that Kafka does not answer has the cluster's own time.
+/// The longest time of reading. A single request to Kafka has the cluster's own timeout.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// What a list shows of a key or value, and of a header, in bytes; and how many headers.
+/// The most bytes of a key, a value and a header that a list shows; and the most headers.
 const SHOWN_BYTES_MAX: usize = 1 << 10;
 const HEADER_BYTES_MAX: usize = 256;
 const HEADERS_MAX: usize = 32;
-/// The same of one letter that is shown as a whole.
+/// The bounds for one letter that is shown as a whole.
 const WHOLE_BYTES_MAX: usize = 16 << 20;
 
-/// Where the dead letters of a configuration go.
+/// The destinations of a configuration's dead letters.
 pub(super) fn places(config: &Config) -> LetterPlaces {
     let mut topics: BTreeMap<(String, String), LetterTopic> = BTreeMap::new();
     let mut files: BTreeMap<String, LetterFile> = BTreeMap::new();
@@ -72,7 +72,7 @@ pub(super) fn cluster_of<'c>(config: &'c Config, kafka: &str, topic: &str) -> Op
 /// The time since which letters are wanted.
 ///
 /// # Errors
-/// It is none; in words.
+/// The text is not a time; in words.
 pub(super) fn since_of(ask: &LettersAsk) -> Result<Since, String> {
     match &ask.wanted {
         LettersWanted::Newest { since: Some(text), .. } => since(text),
@@ -111,22 +111,22 @@ pub(super) fn found(
     }
 }
 
-/// Letters of a partition that were read, and which ones there are before them.
+/// Letters of a partition that were read, and the offsets before them.
 #[derive(Debug, Default)]
 struct Window {
     partition: i32,
-    /// In the order of their offsets.
+    /// Letters in the order of their offsets.
     letters: Vec<DeadLetter>,
     /// The first offset that was read.
     from: i64,
-    /// The first offset that is there, or wanted.
+    /// The first offset that exists, or is wanted.
     first: i64,
-    /// The letters before this offset come next.
+    /// The next letters are before this offset.
     before: i64,
 }
 
 impl Window {
-    /// Whether all that was read is shown, and there is more.
+    /// Whether all letters that were read are shown, and there are more.
     fn is_used_up(&self) -> bool {
         self.letters.is_empty() && self.from > self.first
     }
@@ -169,10 +169,10 @@ fn windows(
     Ok(windows)
 }
 
-/// The newest letters of all partitions that are wanted, and where to go on. Each partition gives its own in the order of their offsets.
+/// The newest wanted letters of all partitions, and where to go on. Each partition has its letters in the order of their offsets.
 fn newest(mut windows: Vec<Window>, limit: usize, is_wanted: impl Fn(&DeadLetter) -> bool) -> LettersFound {
     let mut letters = Vec::new();
-    // What follows those that are used up is not known.
+    // The letters before a used-up window are not known.
     windows.iter_mut().filter(|window| window.letters.is_empty()).for_each(|window| window.before = window.from);
     while letters.len() < limit && !windows.iter().any(Window::is_used_up) {
         let newest = windows.iter_mut().filter(|window| !window.letters.is_empty());
@@ -189,7 +189,7 @@ fn newest(mut windows: Vec<Window>, limit: usize, is_wanted: impl Fn(&DeadLetter
 /// Takes records as letters.
 struct Reader<'a> {
     partition: i32,
-    /// Bytes of a key or value that are kept.
+    /// The most bytes of a key or value that are stored.
     bytes_max: usize,
     sent: &'a SentAgain,
     until: Instant,
@@ -278,17 +278,17 @@ mod tests {
         assert_eq!((places_of(&some), some.before), (vec![(0, 12), (1, 5)], BTreeMap::from([(0, 12), (1, 5)])));
     }
 
-    /// Older letters of a partition may be newer than those of another one: the page ends where they are not known.
+    /// Older letters of a partition may be newer than those of another one: the page ends where they are unknown.
     #[test]
     fn a_page_ends_where_a_partition_has_more_that_was_not_read() {
         let found = newest(vec![window(0, (10, 0), &[7, 9]), window(1, (0, 0), &[1, 2])], 10, |_| true);
         assert_eq!((places_of(&found), found.before), (vec![(0, 11), (0, 10)], BTreeMap::from([(0, 10), (1, 2)])));
-        // Nothing is left where nothing was read, as offsets have gaps: the next page goes on before it.
+        // A window without letters was still read, as offsets have gaps: the next page goes on before it.
         let found = newest(vec![window(0, (10, 0), &[]), window(1, (0, 0), &[1])], 10, |_| true);
         assert_eq!((places_of(&found), found.before), (vec![], BTreeMap::from([(0, 10), (1, 1)])));
     }
 
-    /// Pages of any length show all of them once, each partition from its end.
+    /// Pages of any length show each letter once, each partition from its end.
     #[test]
     fn pages_show_each_letter_once() {
         for seed in 0..100 {

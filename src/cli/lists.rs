@@ -1,11 +1,12 @@
-//! `forebay clients`, `subscriptions`, `shares` and `retained`: clients and the messages queued for them, who gets messages, and retained messages.
+//! `forebay clients`, `subscriptions`, `shares` and `retained`: clients and their queued messages, subscriptions, shared
+//! subscriptions and retained messages.
 
 use serde_json::{Value, json};
 
 use super::args::{ClientAction, ClientsArgs, ListArgs, RetainedAction, RetainedArgs, SharesArgs, SubscriptionsArgs};
 use super::ask::{change, escaped, get, segment, table, text};
 
-/// Rows that are asked for at a time: the most that a page has.
+/// The rows of one request: the most of a page.
 const PAGE_ROWS: usize = 1_000;
 
 /// Clients, a line each; or one, with its subscriptions.
@@ -48,7 +49,7 @@ const RETAINED: [&str; 5] = ["TOPIC", "BYTES", "QOS", "AGE", "EXPIRES IN"];
 const SUBSCRIPTIONS_OF: [&str; 6] = ["FILTER", "CLIENT", "AUTH", "CONNECTED", "QOS", "MAY READ"];
 const SUBSCRIPTIONS: [&str; 6] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER", "REPLAY"];
 
-/// Which of several clients with an identifier is meant.
+/// The query that selects one of several clients with an identifier.
 fn which(options: &ClientsArgs) -> String {
     options.auth.as_ref().map(|auth| format!("?auth={}", escaped(auth))).unwrap_or_default()
 }
@@ -112,7 +113,7 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// How far a replay is.
+/// The progress of a replay.
 fn replay(of: &Value) -> String {
     match of["state"].as_str() {
         Some(state) => format!("{state}, {} of {} partitions live", of["partitions_live"], of["partitions"]),
@@ -187,7 +188,7 @@ pub fn retained(options: &RetainedArgs) -> Result<String, String> {
     })
 }
 
-/// A list of the service, as much of it as was asked for.
+/// A list of the service, up to the wanted number of rows.
 struct List {
     name: &'static str,
     rows: Vec<Value>,
@@ -236,7 +237,7 @@ impl List {
     }
 }
 
-/// A text that a client chose: no character of it moves the reader's cursor.
+/// A text that a client chose, without characters that move the reader's cursor.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

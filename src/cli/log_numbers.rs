@@ -20,7 +20,7 @@ pub(super) const DELETED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// A source that asks these threads.
+/// The source of the numbers: the log's threads.
 #[derive(Debug)]
 pub(super) struct LogNumbers;
 

@@ -13,33 +13,33 @@ use super::check::{TOPIC_FORBIDDEN, UNKNOWN_TOPIC, address};
 use crate::config::Cluster;
 use crate::kafka::consumer::{Batches, Record};
 
-/// Times of ListOffsets that stand for the first record that is there, and for the next that comes.
+/// Times of ListOffsets for the first record, and for the next one.
 pub(super) const EARLIEST: i64 = -2;
 pub(super) const LATEST: i64 = -1;
-/// Bytes of records that are asked for of one partition, and how long a broker may wait for them.
+/// The bytes of records that are requested from one partition, and the longest wait of a broker for them.
 const FETCH_BYTES: i32 = 1 << 20;
 const FETCH_WAIT_MS: i32 = 500;
 /// The last version of Fetch that names topics.
 const FETCH_VERSION_MAX: i16 = 12;
 
-/// Where reading begins.
+/// The place at which reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
-    /// As many records before the end as are wanted.
+    /// The wanted number of records before the end.
     Newest,
-    /// The first record that is there.
+    /// The first record of the partition.
     Earliest,
     /// The first record with this timestamp, in ms, or a later one.
     Time(i64),
 }
 
-/// Which records are wanted.
+/// The wanted records.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) topic: &'a str,
     pub(super) since: Since,
-    /// How many at most. Each partition gives a fair part of them.
+    /// The most records in all, shared among the partitions.
     pub(super) limit: u64,
 }
 
@@ -51,7 +51,7 @@ pub(super) trait Taker {
     fn take(&mut self, partition: i32, record: &Record<'_>);
 }
 
-/// A partition, and which offsets of it are meant: those that there were when reading began, or some of them.
+/// A partition, and the wanted offsets: those that existed when reading began, or some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) partition: i32,
@@ -66,8 +66,8 @@ impl Part {
     }
 }
 
-/// Gives a topic's records to `taker`, partition by partition, and returns how many partitions there are. Records that come meanwhile are not
-/// read.
+/// Gives a topic's records to `taker`, partition by partition. Returns the number of partitions. Records that are written
+/// meanwhile are not read.
 ///
 /// # Errors
 /// Why the records cannot be read, in words.
@@ -95,7 +95,7 @@ pub(super) fn read(wanted: &Wanted<'_>, taker: &mut impl Taker) -> Result<usize,
 pub(super) enum Unusable {
     /// The cluster has no such topic.
     Missing(String),
-    /// The cluster cannot be asked, or does not let it be used.
+    /// The cluster cannot be asked, or does not permit it.
     Failed(String),
 }
 
@@ -113,11 +113,11 @@ impl From<Unusable> for String {
     }
 }
 
-/// `Log` is a topic as one asker reads and writes it: over one connection to each broker that leads some of its partitions.
+/// A topic for reading and writing, over one connection to each broker that leads some of its partitions.
 pub(super) struct Log<'a> {
     cluster: &'a Cluster,
     name: TopicName,
-    /// The topic's ID, as 32 hexadecimal digits; all zeros: the brokers do not tell it.
+    /// The topic's ID, as 32 hexadecimal digits; all zeros: the brokers do not report it.
     pub(super) id: String,
     brokers: Brokers,
     leaders: BTreeMap<i32, BrokerId>,
@@ -128,14 +128,14 @@ impl<'a> Log<'a> {
     /// Finds the partitions of a topic and their leaders.
     ///
     /// # Errors
-    /// It cannot be used.
+    /// The topic cannot be used.
     pub(super) fn open(cluster: &'a Cluster, topic: &str) -> Result<Self, Unusable> {
         let (brokers, leaders, id) = places(cluster, topic)?;
         let name = TopicName(StrBytes::from(topic.to_owned()));
         Ok(Self { cluster, name, id, brokers, leaders, connections: BTreeMap::new() })
     }
 
-    /// The numbers of its partitions.
+    /// The numbers of the topic's partitions.
     pub(super) fn partitions(&self) -> impl ExactSizeIterator<Item = i32> + '_ {
         self.leaders.keys().copied()
     }
@@ -155,23 +155,23 @@ impl<'a> Log<'a> {
         self.leaders.get(&partition).and_then(|leader| self.connections.remove(leader));
     }
 
-    /// The offsets of a partition since then.
+    /// The offsets of a partition from `since` on.
     ///
     /// # Errors
-    /// The leader does not tell.
+    /// The leader does not return them.
     pub(super) fn part(&mut self, partition: i32, since: Since) -> Result<Part, String> {
         let (admin, name) = self.leader(partition)?;
         let mut at = |time| offset_at(admin, name, partition, time);
         let (earliest, end) = (at(EARLIEST)?, at(LATEST)?);
         let first = match since {
             Since::Newest | Since::Earliest => earliest,
-            // None is so late.
+            // No record is that late.
             Since::Time(ms) => Some(at(ms)?).filter(|first| *first >= 0).unwrap_or(end),
         };
         Ok(Part { partition, first, end })
     }
 
-    /// Gives at most `quota` records of a part.
+    /// Gives at most `quota` records of a part to `taker`.
     ///
     /// # Errors
     /// Why they cannot be read, in words.
@@ -181,7 +181,7 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Partitions, each with the number of records that it gives: those with few leave more to the others.
+/// Partitions, each with its share of the records: small partitions leave more to the others.
 fn shared_out(mut parts: Vec<Part>, limit: u64) -> Vec<(Part, u64)> {
     parts.sort_by_key(|part| (part.len(), part.partition));
     let (mut left, mut others) = (limit, parts.len() as u64);
@@ -241,7 +241,7 @@ fn connected<'c>(
     connections.get_mut(&broker).ok_or_else(|| "no connection".to_owned())
 }
 
-/// Gives at most `quota` records of a partition. Those of transactions that were aborted are passed over.
+/// Gives at most `quota` records of a partition to `taker`. Records of aborted transactions are skipped.
 fn read_part(
     admin: &mut Admin,
     topic: &TopicName,
@@ -269,7 +269,7 @@ fn read_part(
             left -= 1;
         }
         let next = batches.next_offset();
-        // Behind an open transaction nothing is handed out.
+        // No record after the start of an open transaction is returned.
         if next <= from {
             break;
         }
@@ -278,7 +278,7 @@ fn read_part(
     Ok(())
 }
 
-/// The offset at a time, [`EARLIEST`] or [`LATEST`]; -1: no record is of that time or a later one.
+/// The offset at a time, [`EARLIEST`] or [`LATEST`]; -1: no record is as late.
 pub(super) fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
     let version = admin.needs::<ListOffsetsRequest>((1, 5), "ListOffsets")?;
     let asked = ListOffsetsPartition::default()

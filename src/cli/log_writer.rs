@@ -1,4 +1,5 @@
-//! Writes a batch to a partition over a connection for questions of people: with acks=all, so an answer without an error is that of all in-sync replicas.
+//! Writes a batch to a partition over an administrative connection: with acks=all, so that an answer without an error is that of
+//! all in-sync replicas.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::admin::Admin;
 const VERSION_MIN: i16 = 3;
 const VERSION_MAX: i16 = 12;
 
-/// Why there is no answer of the partition, in words.
+/// Why the partition has not answered, in words.
 #[derive(Debug)]
 pub(super) enum NotWritten {
     /// The batch is not written.
@@ -29,7 +30,7 @@ impl NotWritten {
     }
 }
 
-/// Writes a batch. `timeout`: how long the broker may wait for followers. The answer may have an error code.
+/// Writes a batch. `timeout`: the longest wait of the broker for followers. The answer may have an error code.
 ///
 /// # Errors
 /// The partition has not answered.

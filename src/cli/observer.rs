@@ -1,5 +1,5 @@
-//! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and reports sinks
-//! that make no progress and, once a minute, the numbers of each. Gives memory back to the system when a burst is over.
+//! The observer's thread: takes events out of the shards' queue, samples the boards once a second, and reports sinks that make no
+//! progress and, once a minute, each sink's numbers. Gives memory back to the system after a burst.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::trimmer::Trimmer;
 /// The time between two reports of a sink's numbers.
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
 
-/// The running thread. Events that it has not reported are reported when it is stopped.
+/// The running thread. Unreported events are reported when it is stopped.
 #[derive(Debug)]
 pub(super) struct Observer {
     thread: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
@@ -62,16 +62,16 @@ impl Drop for Observer {
 /// The state of the thread from one look to the next.
 struct Look {
     shown: Shown,
-    /// The view at the last look.
+    /// The view at the last sample.
     view: Arc<View>,
     sampled: Option<Instant>,
-    /// The sample that the last statistics were made from.
+    /// The sample of the last statistics.
     told: Sample,
     states: Vec<State>,
-    /// Clusters that have not been reached since the process began, until that is reported.
+    /// Whether each cluster has not been reached since the process began and that is not reported yet.
     unheard: Vec<bool>,
     trimmer: Trimmer,
-    /// When clients were first seen to be accepted: before that shards may have asked nothing of Kafka.
+    /// When clients were first seen to be accepted: before that shards may have sent nothing to Kafka.
     ready: Option<Instant>,
 }
 
@@ -84,16 +84,16 @@ impl Look {
         Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), ready: None }
     }
 
-    /// Takes the current view: there may be more sinks and clusters.
+    /// Updates the view: there may be more sinks and clusters.
     fn look_again(&mut self) {
         self.view = self.shown.view();
         self.states.resize(self.view.described.sinks.len(), State::Running);
-        // The shards alone report those.
+        // The shards report clusters that were added.
         self.unheard.resize(self.view.described.clusters.len(), false);
         self.told = self.told.grown(self.view.boards.layout());
     }
 
-    /// How long until the next sample.
+    /// The time until the next sample.
     fn left(&self, now: Instant) -> Duration {
         self.sampled.map_or(EVERY, |last| EVERY.saturating_sub(now.duration_since(last)))
     }
@@ -167,7 +167,7 @@ impl Look {
         }
     }
 
-    /// Reports a cluster that was never reached: it cannot be lost, so no shard reports it. What holds up a start is reported by the start.
+    /// Reports a cluster that was never reached: it cannot be lost, so no shard reports it. Startup reports its own obstacles.
     fn tell_unheard(&mut self, sample: &Sample) {
         if self.ready.is_none() && !self.view.ready.load(Ordering::Acquire) {
             return;
@@ -187,7 +187,7 @@ impl Look {
     fn tell_states(&mut self, span: &Span) {
         let (journal, described) = (&self.view.journal, &self.view.described);
         for (index, sink) in described.sinks.iter().enumerate() {
-            // A paused sink does what it was told to do.
+            // A paused sink makes no progress by intent.
             let state = if sink.is_paused { State::Running } else { span.state(index, sink.cluster) };
             let before = std::mem::replace(&mut self.states[index], state);
             let kafka = described.clusters[sink.cluster].name.as_str();

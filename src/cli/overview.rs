@@ -1,4 +1,4 @@
-//! Facts about sinks, sources, clusters and listeners for the control plane that are not numbers: from the configuration.
+//! Descriptions of sinks, sources, clusters and listeners for the control plane, from the configuration.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Parts of the configuration of a running service are changed: what the commands for sinks, sources, rules and bridges have in common.
+//! Changes of parts of a running service's configuration: the common code of the commands for sinks, sources, rules and bridges.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -9,19 +9,19 @@ use super::ask::{self, changed};
 /// The longest file of a part's keys that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is done with a part.
+/// The change of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Pause,
     Resume,
     Put,
-    /// `discard` allows messages that wait to be lost.
+    /// `discard`: messages that wait may be lost.
     Delete {
         discard: bool,
     },
 }
 
-/// Changes the part at a path of the API; what has changed, in words or as JSON.
+/// Changes the part at a path of the API. Returns the changes, in words or as JSON.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address; what is wrong with the keys.
@@ -42,7 +42,7 @@ pub(super) fn change(from: &AskArgs, options: &ChangeArgs, path: &str, how: How)
     Ok(if from.json { format!("{answer:#}\n") } else { changed(&answer, options.dry_run) })
 }
 
-/// A text, from a file or standard input.
+/// The text of a file or of standard input.
 pub(super) fn read(file: &Path) -> Result<String, String> {
     let mut keys = String::new();
     let read = if file == Path::new("-") {

@@ -51,14 +51,14 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
 
-/// Writes the file with another line in the place of the user's, or after all others.
+/// Writes the file with the user's line replaced, or appended if there is none.
 fn write((file, before): (&Path, Option<&Original>), user: &str, line: Option<&str>) -> Result<(), String> {
     let text = users::with_line(before.map(Original::text).unwrap_or_default(), user, line);
     let written = before.map_or_else(|| files::make(file, text.as_bytes()), |original| original.replace(&text));
     written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Asks for a password: twice from a terminal, which does not show it; else the first line of standard input.
+/// Asks for a password: twice on a terminal, without echo; else the first line of standard input.
 pub(super) fn ask() -> Result<Zeroizing<String>, String> {
     let input = io::stdin();
     if !input.is_terminal() {
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Finding S1: a link that somebody has planted beside the file, or in its place, leads nowhere.
+    /// Finding S1: a planted link beside the file, or in its place, is not followed.
     #[test]
     fn finding_s1_a_planted_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ mod tests {
         passwd(&options(&file, "bob")).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
-        // The link is in the file's own place, to a file and to nothing.
+        // The link replaces the file itself, and leads to a file or to nothing.
         for leads_to in [target.clone(), dir.path().join("nothing")] {
             fs::remove_file(&file).unwrap();
             std::os::unix::fs::symlink(&leads_to, &file).unwrap();

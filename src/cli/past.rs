@@ -1,5 +1,5 @@
-//! Rules on past records: what a rule makes of the records of a Kafka topic, and where another one makes something else. Nothing is published,
-//! written or committed.
+//! Rules on past records: the outputs of a rule for the records of a Kafka topic, and their differences from another rule's.
+//! Nothing is published, written or committed.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use crate::rule::record_fields::Around as FactsAround;
 use crate::rule::template::MessageContext;
 use crate::shard::sources::PastMessages;
 
-/// Records that are read where nothing else is asked for.
+/// The default number of records that are read.
 const LIMIT: u32 = 1_000;
-/// Messages that are shown; of each the first outputs, and of each of these the first bytes.
+/// The most messages that are shown; of each the most outputs, and of each of these the most bytes.
 const EXAMPLES_MAX: usize = 5;
 const OUTPUTS_MAX: usize = 5;
 const OUTPUT_BYTES_MAX: usize = 2 << 10;
@@ -41,7 +41,7 @@ pub(super) struct Past {
     there: Option<Side>,
 }
 
-/// What all messages have, as records do not tell it.
+/// The client fields of all messages, as records do not have them.
 #[derive(Debug)]
 struct Client {
     id: String,
@@ -51,7 +51,7 @@ struct Client {
 }
 
 impl Past {
-    /// What is asked for, by the names of this configuration.
+    /// The trial that is asked for, by the names of this configuration.
     ///
     /// # Errors
     /// What cannot be used, in words.
@@ -83,7 +83,7 @@ impl Past {
         })
     }
 
-    /// Reads the records. `goes_on` is told how many it has so far, and says whether the answer is still wanted; `None`: it is not.
+    /// Reads the records. `goes_on` gets the number of records so far, and returns whether the answer is still wanted; `None`: it is not.
     ///
     /// # Errors
     /// Why they cannot be read, in words.
@@ -112,7 +112,7 @@ impl Past {
     }
 }
 
-/// A statement, or that of a rule of the configuration; `names`: of both keys.
+/// Compiles a statement, or that of a rule of the configuration; `names`: the names of both keys.
 fn program(
     config: &Config,
     (sql, rule): (Option<&str>, Option<&str>),
@@ -128,10 +128,10 @@ fn program(
     }
 }
 
-/// The rule of a name.
+/// The rule with a name.
 ///
 /// # Errors
-/// There is none.
+/// There is no such rule.
 pub(super) fn named<'c>(config: &'c Config, name: &str) -> Result<&'c config::Rule, String> {
     let rules = || config.rules.iter().filter(|rule| !rule.is_removed);
     rules().find(|rule| rule.name == name).ok_or_else(|| {
@@ -153,10 +153,10 @@ fn cluster<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Cluster, St
     }
 }
 
-/// The place that a text means.
+/// Parses a place.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// Why the text is not a place, in words.
 pub(super) fn since(text: &str) -> Result<Since, String> {
     const FORM: &str = "write earliest, a time as in 2026-11-26T10:00:00Z, or an age as in -1h";
     match config::place_in_log(text) {
@@ -194,15 +194,15 @@ fn topic_from(text: &str) -> Result<RecordTemplate, String> {
 #[derive(Debug)]
 struct Side {
     program: Arc<Program>,
-    /// The source that it names: then it is tried on records, and not on messages.
+    /// The source that the rule names: the rule is then tried on records, and not on messages.
     source: Option<Arc<OfSource>>,
     counts: PastCounts,
-    /// Of the message at hand: what became of it, and each output as a line.
+    /// The fate of the current message, and each output as a line.
     fate: Fate,
     outputs: Vec<u8>,
 }
 
-/// A source that a rule names, as far as its records show it.
+/// A source that a rule names, with the settings that its records show.
 #[derive(Debug)]
 struct OfSource {
     event: String,
@@ -220,7 +220,7 @@ enum Fate {
 
 impl Side {
     fn new(config: &Config, program: Arc<Program>) -> Self {
-        // A source that is not there yet has its records as they are.
+        // A source that does not exist yet shows its records as they are.
         let source = program.sources().first().map(|named| {
             let known = config.sources.iter().find(|source| !source.is_removed && *source.name == *named.name);
             let encodings = known.map(|source| (source.key_encoding, source.value_encoding));
@@ -286,7 +286,7 @@ fn cut(output: &str) -> String {
     }
 }
 
-/// The rules at work.
+/// A run of the rules.
 struct Run<G> {
     messages: PastMessages,
     client: Client,
@@ -309,7 +309,7 @@ impl<G: Fn(u64) -> bool> Taker for Run<G> {
         let Self { messages, client, here, there, machine, began_ms, arena, result, .. } = self;
         result.records += 1;
         let now_ms = if record.timestamp < 0 { *began_ms } else { record.timestamp };
-        // Both rules have the same time and the same chance.
+        // Both rules get the same time and the same random number.
         let around = machine.around(now_ms, fastrand::u64(..));
         let mut from = String::new();
         for side in std::iter::once(&mut *here).chain(there.iter_mut().map(|(there, _)| there)) {
@@ -360,9 +360,9 @@ impl<G: Fn(u64) -> bool> Taker for Run<G> {
     }
 }
 
-/// Counts how two rules differ for a message. `true`: they do not.
+/// Counts how two rules differ for a message. Returns whether they agree.
 fn compare(here: &Side, there: &Side, against: &mut PastAgainst) -> bool {
-    // What is not matched has no output, like what is filtered.
+    // An unmatched message has no output, like a filtered one.
     let kind = |side: &Side| match side.fate {
         Fate::Passed => Ok(true),
         Fate::Filtered | Fate::NotMatching => Ok(false),

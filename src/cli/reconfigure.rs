@@ -1,5 +1,5 @@
-//! A change of the configuration on its way to the shards: each gets it by mail, with a board that has a place for every metric, and
-//! reports when it works with it. Then the control plane shows the new boards.
+//! A change of the configuration on its way to the shards: each gets it by mail, with a board that has a place for every metric,
+//! and reports when it has applied it. Then the control plane shows the new boards.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::shard::mail::{Mail, Reconfiguration};
 
 use super::{overview, spool_shares};
 
-/// A change that some shards do not have yet.
+/// A change that some shards have not applied yet.
 pub(super) struct Reconfiguring {
-    /// The configuration that is in force once all shards have it, and the boards that they write then.
+    /// The configuration that is in force once all shards have it, and their boards from then on.
     pub(super) config: Arc<Config>,
     pub(super) boards: Arc<Boards>,
     dead_letters: Ways,
     /// New listeners' sockets, by shard; and their addresses.
     sockets: Vec<Vec<Listener>>,
     pub(super) listening: Vec<Bind>,
-    /// How many shards have not reported that they have it.
+    /// The number of shards that have not reported yet.
     left: usize,
     pub(super) edge: Edge,
 }

@@ -114,7 +114,7 @@ fn events() -> String {
     text
 }
 
-/// Compares the text between the marks of a document with the program's own, or writes it there.
+/// Compares the text between the marks of a document with the program's own, or writes the latter there.
 fn document(path: &str, reference: &str) {
     const BEGIN: &str = "<!-- generated from the code; FOREBAY_BLESS=1 cargo test --lib reference rewrites it -->\n";
     const END: &str = "<!-- end -->\n";
@@ -135,7 +135,7 @@ fn the_metrics_of_the_document_are_the_programs() {
     document("docs/METRICS.md", &metrics());
 }
 
-/// What rules can call.
+/// Every function of rules.
 fn functions() -> String {
     let mut text = String::new();
     for family in Family::ALL {
@@ -151,7 +151,7 @@ fn functions() -> String {
     text
 }
 
-/// What rules know of messages, records and events, in ascending order.
+/// Every field of messages, records and events, in ascending order.
 fn fields() -> String {
     let mut text = String::new();
     let events = rule::event::Event::ALL.iter().map(|event| (event.from(), event.fields()));

@@ -1,5 +1,5 @@
-//! Reloads: from one configuration to the next, which is what the file has now, or the result of a change by the API. Keys that can change
-//! while the service runs are applied, the rest is named.
+//! Reloads: from one configuration to the next, which is the file's current content, or the result of a change by the API. Keys
+//! that can change while the service runs are applied, the others are reported.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,19 +24,19 @@ pub(super) struct Reload {
     config: Config,
     /// The text that it was read from.
     text: Text,
-    /// The parts of the configuration beside the text; and what indexes of variables have meant since the process began.
+    /// The parts of the configuration beside the text; and the meaning of variables' indexes since the process began.
     beside: Beside,
-    /// Changes by the API that are not in the file, in the order in which they came.
+    /// Changes by the API that are not in the file, in their order.
     edits: Vec<Edit>,
-    /// Components that a sidecar has brought. They are nowhere else: after a start it brings them again.
+    /// Components that a sidecar has brought. They are stored nowhere: after a restart the sidecar brings them again.
     brought: Vec<Brought>,
 }
 
-/// Another configuration that has been checked.
+/// A new configuration that has been checked.
 pub(super) struct Proposal {
     pub(super) change: Change,
     pub(super) warnings: Vec<String>,
-    /// Other parts that are written with an edit, so that they stay as they are.
+    /// Other parts that are written with an edit, so that they stay unchanged.
     pub(super) also: Vec<String>,
     /// Whether an edit has added a part.
     pub(super) is_new: bool,
@@ -49,12 +49,12 @@ pub(super) struct Proposal {
 /// The file that a change writes.
 struct Write {
     path: PathBuf,
-    /// Its content as it was read.
+    /// The content as it was read.
     before: String,
     after: String,
 }
 
-/// Who proposes a change.
+/// The origin of a proposal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     /// An operator who may write the file, or a sidecar on this machine.
@@ -72,7 +72,7 @@ impl Proposal {
         self.edits.iter().map(ToString::to_string).collect()
     }
 
-    /// Writes the file, if it has new contents, and keeps the old ones beside it.
+    /// Writes the file, if it has new contents, and stores the old ones beside it.
     pub(super) fn write(&self) -> Result<(), ReloadRefused> {
         let Some(Write { path, before, after }) = self.write.as_ref().filter(|write| write.before != write.after)
         else {
@@ -100,7 +100,7 @@ pub(super) fn cannot_be_written(path: &Path, error: &io::Error) -> ReloadRefused
 }
 
 impl Reload {
-    /// The state at the beginning. `config` and `text`: as they were read with `args`, before the service put real addresses into it.
+    /// The initial state. `config` and `text`: as they were read with `args`, before the service filled in real addresses.
     pub(super) fn new(args: &RunArgs, config: &Config, text: Text) -> Self {
         let mut config = config.clone();
         config.share_dead_letters_file();
@@ -116,7 +116,7 @@ impl Reload {
 
     /// Proposes a content of the file.
     fn propose_content(&self, text: Text, by: By) -> Result<Proposal, ReloadRefused> {
-        // The file is resolved alone first: a mistake in it has its place there.
+        // The file is resolved alone first, for the places of its mistakes.
         let alone = self.resolve(&text, &[])?;
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
@@ -125,15 +125,15 @@ impl Reload {
             return Err(ReloadRefused::Mistakes(replaced.into_iter().map(Mistake::from).collect()));
         }
         let edits = self.standing(&text, &self.edits)?;
-        // It is the result where no change of the API stands: a large file takes long to resolve.
+        // Without changes by the API that is the result: a large file takes long to resolve.
         let wanted = if edits.is_empty() { alone } else { self.resolve(&text, &edits)? };
         let mut proposal = self.proposal(wanted, (text, edits), None, by)?;
         proposal.warnings.extend(moved.iter().map(ToString::to_string));
         Ok(proposal)
     }
 
-    /// Proposes a text in the place of the file. `tag`: of the content that it replaces; `None`: the text is only checked. Changes by the API that
-    /// are not in it stay.
+    /// Proposes a text in the place of the file. `tag`: the tag of the content that it replaces; `None`: the text is only
+    /// checked. Changes by the API that are not in it stay.
     pub(super) fn propose_text(&self, text: String, tag: Option<&str>) -> Result<Proposal, ReloadRefused> {
         let path = self.file()?;
         let now = config::read(Some(&path)).map_err(|problems| ReloadRefused::NotNow(problems.to_string()))?;
@@ -141,7 +141,7 @@ impl Reload {
             return Err(changed(&path, &now.text, &text));
         }
         let wanted = Text { name: now.name.clone(), text };
-        // This comes before anything that the text names is opened.
+        // The check is done before any file that the text names is opened.
         let standard = if is_toml(&now) { &now } else { &self.text };
         if let Some(section) = config::of_machine(standard, &wanted) {
             let file = path.display();
@@ -163,7 +163,7 @@ impl Reload {
         Ok(proposal)
     }
 
-    /// The file as it is now.
+    /// The current content of the file.
     pub(super) fn shown_file(&self) -> Result<ConfigFile, ReloadRefused> {
         let path = match self.file() {
             Ok(path) => path,
@@ -197,11 +197,11 @@ impl Reload {
         let mut bindings = proposal.change.config.bridges.iter().filter(|bridge| !bridge.is_removed);
         let is_it =
             |bridge: &config::Bridge| bridge.binding.as_ref().is_some_and(|of| of.component == brought.component);
-        // What says why it is not among them is there too.
+        // The reason why the binding is missing is among these.
         if bindings.any(is_it) { Ok(proposal) } else { Err(several(proposal.change.waiting.clone())) }
     }
 
-    /// The options, and what sidecars have brought.
+    /// The options, and the components of sidecars.
     fn overrides(&self) -> Overrides {
         Overrides { brought: self.brought.clone(), ..self.args.overrides() }
     }
@@ -210,7 +210,7 @@ impl Reload {
         config::exposes_a_login(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
     }
 
-    /// Proposes a configuration, which is that of a text with edits. The API may not have a login shown to others.
+    /// Proposes a configuration, which is the result of a text with edits. The API may not send a login to another host.
     fn proposal(
         &self,
         wanted: Config,
@@ -275,7 +275,7 @@ impl Reload {
         }
     }
 
-    /// Records why a change that the API asked for is not made: the client has been told, and nothing is wrong with the service.
+    /// Records why a change of the API is refused: the client gets the reason, and the service has no fault.
     pub(super) fn change_refused(why: &ReloadRefused, journal: &Journal) {
         journal.say(Event::now(Kind::ChangeRefused).with(Field::Reason, why.to_string()));
     }
@@ -283,7 +283,7 @@ impl Reload {
     /// Notes a change that the shards have, or need not have.
     pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
         let Proposal { change, text, edits, brought, .. } = proposal;
-        // The event is logged at the more talkative of the two levels.
+        // The event is logged at the more verbose of the two levels.
         let quieter = change.config.log.level < self.config.log.level;
         if !quieter {
             self.apply_level(&change.config);
@@ -336,7 +336,7 @@ pub(super) fn several(whats: Vec<String>) -> ReloadRefused {
     ReloadRefused::Mistakes(whats.into_iter().map(Mistake::from).collect())
 }
 
-/// The file is another one than was to be replaced.
+/// The file is not the one that the change replaces.
 pub(super) fn changed(path: &Path, now: &str, wanted: &str) -> ReloadRefused {
     let difference = difference(now, wanted);
     ReloadRefused::Changed(format!(

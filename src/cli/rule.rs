@@ -1,4 +1,4 @@
-//! `forebay rule`: a rule is tried on messages that are given with it or on past ones, or explained. None of it needs a service.
+//! `forebay rule`: tries a rule on given messages or past ones, or explains it. No service is needed.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -31,15 +31,15 @@ use crate::shard::trial::RuleSinks;
 /// The result of a trial.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tried {
-    /// For standard output.
+    /// The text for standard output.
     pub text: String,
-    /// For standard error: warnings, failures, messages without an output.
+    /// The text for standard error: warnings, failures, messages without an output.
     pub notes: String,
     /// Whether nothing has failed.
     pub is_good: bool,
 }
 
-/// Evaluates a rule: of the configuration, if there is one, or as it is given.
+/// Evaluates a rule: of the configuration, if there is one, or the given statement.
 ///
 /// # Errors
 /// The rule or a message cannot be used, in words.
@@ -90,7 +90,7 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
     Ok(tried)
 }
 
-/// The rule that is named, if one is.
+/// The rule of the configuration that is named, if one is.
 fn rule_of<'c>(config: Option<&'c Config>, of: &RuleOfArgs) -> Result<Option<&'c Rule>, String> {
     of.rule.as_deref().zip(config).map(|(name, config)| past::named(config, name)).transpose()
 }
@@ -119,18 +119,18 @@ fn past(options: &RuleTestArgs, topic: &str, config: &Config) -> Result<Tried, S
     Ok(Tried { text, notes: String::new(), is_good })
 }
 
-/// The name of a rule that is only tried.
+/// The name of a rule on trial.
 pub(super) const TRIED: &str = "test";
 
 /// Whether a statement can be compiled.
 ///
 /// # Errors
-/// What is wrong with it, with its place.
+/// Why it cannot, with the place of the mistake.
 pub(super) fn compiles(sql: &str) -> Result<(), String> {
     Program::compile(sql, TRIED).map(drop).map_err(|error| error.show(sql))
 }
 
-/// Evaluates a statement for a message, for the admin API. `rule`: the one that it is the statement of, with its sinks.
+/// Evaluates a statement for a message, for the admin API. `rule`: the rule of the statement, with its sinks.
 ///
 /// # Errors
 /// The statement or the message cannot be used, in words.
@@ -158,7 +158,7 @@ pub(super) fn try_sql(ask: &RuleAsk, rule: Option<(&Config, &Rule)>) -> Result<R
     Ok(trial)
 }
 
-/// What rules know of this machine and process.
+/// The facts of this machine and process for rules.
 pub(super) fn machine() -> Machine {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let variables = std::env::vars_os().filter_map(readable);
@@ -204,7 +204,7 @@ pub fn explain(options: &RuleExplainArgs, config: Option<&Config>) -> Result<Str
     Ok(text)
 }
 
-/// What a rule is tried on.
+/// The input of a trial.
 #[derive(Debug)]
 enum Tries {
     Message(Box<Made>),
@@ -305,7 +305,7 @@ impl Made {
         let flag = |value: &Value| value.as_bool().ok_or_else(|| wanted("true or false"));
         match name {
             "topic" => self.topic = text(&value)?,
-            // A payload that is no text is JSON.
+            // A payload that is not a string is JSON text.
             "payload" => self.payload = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
             "clientid" => self.client_id = text(&value)?,
             "username" => self.username = if value.is_null() { None } else { Some(text(&value)?) },

@@ -12,27 +12,27 @@ use crate::rule::record_fields;
 use crate::rule::template::MessageContext;
 use crate::rule::value::Value;
 
-/// Fields with their values, as JSON has them.
+/// Fields with their values as JSON.
 #[derive(Debug, Default)]
 pub(super) struct MadeFacts {
     fields: Vec<(Field, Json)>,
-    /// Objects, arrays and numbers with a point, as text.
+    /// Texts of objects, arrays and fractional numbers.
     texts: Vec<String>,
 }
 
-/// What a rule is tried on, if it is no message.
+/// The kind of the trial's input, if it is not a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     table: Table,
-    /// Many of them, in a word.
+    /// The plural of the kind.
     what: &'static str,
-    /// The field that `--payload` is.
+    /// The field that `--payload` sets.
     payload: Field,
     event: Option<Event>,
 }
 
 impl Kind {
-    /// What a rule is tried on: what `--event`, or else the message, names, or what the rule is for; `None`: messages.
+    /// The kind of the trial's input, named by `--event`, by the message, or by the rule; `None`: messages.
     pub(super) fn of(program: &Program, named: Option<&str>) -> Result<Option<Self>, String> {
         let event = match named {
             None => None,
@@ -105,13 +105,13 @@ impl MadeFacts {
             return Err(format!("{} have no field `{name}`; they have {}", kind.what, known.join(", ")));
         };
         self.fields.retain(|(of, _)| of != field);
-        // A value that is no text is JSON, which is text to a rule.
+        // A value that is not a string is JSON, which rules see as text.
         let is_text = *field == kind.payload && !value.is_string();
         self.fields.push((*field, if is_text { Json::from(value.to_string()) } else { value }));
         Ok(())
     }
 
-    /// Adds what was not given.
+    /// Adds the fields that were not given.
     fn fill_up(&mut self, kind: Kind, program: &Program, now_ms: i64) {
         let source = program.sources().first().map(|source| from_text(&source.name)).unwrap_or_default();
         let name = kind.event.map_or_else(|| source.clone(), |event| event.value().to_owned());
@@ -149,7 +149,7 @@ impl MadeFacts {
         }
     }
 
-    /// Gives them as rules see them, with what sinks see beside the output, and key and time of rows that name none.
+    /// Calls `each` with the facts for rules, the message's context for sinks, and key and time of rows that set none.
     pub(super) fn with<R>(&self, each: impl FnOnce(&Facts<'_>, &MessageContext<'_>, Defaults<'_>) -> R) -> R {
         let values = self.fields.iter().zip(&self.texts).map(|((field, value), text)| (*field, of_json(value, text)));
         let fields: Vec<_> = values.collect();

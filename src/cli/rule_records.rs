@@ -17,12 +17,12 @@ pub(super) struct TriedRule<'a> {
     pub(super) program: &'a Program,
     /// The sinks of a rule of a configuration.
     pub(super) sinks: Option<RuleSinks<'a>>,
-    /// Whether an output and its records are one JSON object.
+    /// Whether an output and its records are printed as one JSON object.
     pub(super) json: bool,
 }
 
 impl TriedRule<'_> {
-    /// Appends an output as a line of JSON, and the records that come of it.
+    /// Appends an output as a line of JSON, and its records.
     ///
     /// # Errors
     /// A part of the output cannot be written: the rule fails for the message.
@@ -106,7 +106,7 @@ fn message_as_text(made: &Published) -> String {
     text
 }
 
-/// Text as it is, all else in base64.
+/// Valid text as it is, other bytes in base64.
 fn bytes(of: &[u8]) -> String {
     match Content::from(of.to_vec()) {
         Content::Text(text) => text,

@@ -1,4 +1,4 @@
-//! `forebay rules`: the rules of a running service, or one of them, and what can be done with it.
+//! `forebay rules`: the rules of a running service, or one of them, and the actions on it.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::part::{How, change};
 const RULES: [&str; 10] =
     ["RULE", "STATE", "FROM", "SINKS", "REPUBLISHES TO", "PASSED", "FILTERED", "FAILED", "PER SECOND", "DESCRIPTION"];
 
-/// Shows rules, or one of them, or does something with it.
+/// Shows rules or one of them, or acts on one.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.

@@ -1,4 +1,4 @@
-//! `forebay run`: from a configuration to a running service, and back to nothing.
+//! `forebay run`: from a configuration to a running service, and to its end.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,10 +80,10 @@ use super::verifier_numbers::VerifierNumbers;
 /// The reason why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
-/// How long sources may take to stop, within the grace of the drain: open messages are waited for, then committed, and each group is left.
+/// The longest stop of sources, within the grace of the drain: open messages are awaited, then committed, and each group is left.
 const SOURCES_END_WITHIN: Duration = Duration::from_secs(12);
 
-/// How often the main thread makes sure that every shard is still there.
+/// The time between two checks that every shard is still alive.
 const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
 /// An event for the main thread.
@@ -93,9 +93,9 @@ enum Event {
     KeySet,
     Reload(Wish),
     WouldBe(WouldBe),
-    /// A look at the configuration in force and its origin.
+    /// A request to inspect the configuration in force and its origin.
     Look(Box<dyn FnOnce(&Reload) + Send>),
-    /// What `[broker]` needs of Kafka is there.
+    /// The preparations of `[broker]` in Kafka are done.
     Prepared(broker::Prepared),
     /// The log of a slot that was taken over, or that was not wanted any more.
     Taken(u16, Option<TakenLog>),
@@ -126,7 +126,7 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     if let (Err(error), true) = (&outcome, json) {
         tracing::error!("{error}");
     }
-    // Queued lines go out before the last one.
+    // Queued lines are written before the last one.
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,8 +143,8 @@ fn logged(args: &RunArgs, config: Config, text: Text, rules: &'static dyn Rules)
     Service::start(config, rules, reload)?.serve()
 }
 
-/// Ends the process at a panic, in every build profile: a core in a doubtful state must not acknowledge anything, and whatever watches over
-/// the process starts it again.
+/// Aborts the process at a panic, in every build profile: a core in a doubtful state must not acknowledge anything, and the
+/// supervisor restarts the process.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -161,10 +161,10 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     reload: Reload,
-    /// A change that some shards do not have yet; and whether another one was asked for meanwhile.
+    /// A change that some shards do not have yet; and whether another one was requested meanwhile.
     reconfiguring: Option<Reconfiguring>,
     reload_again: bool,
-    /// The steps that follow once they have it.
+    /// The steps after that.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
     edge: EdgeFiles,
@@ -185,7 +185,7 @@ struct Service {
     shards: Vec<ShardThread>,
     slots: Arc<Slots>,
     peers: Arc<Peers>,
-    /// The part of an instance among others.
+    /// The membership of an instance among others.
     part: Option<Part>,
     heard: Receiver<Event>,
     tell: Sender<Event>,
@@ -217,7 +217,7 @@ impl Service {
         let listeners = bind_listeners(&config)?;
         let links = bind_link(&mut config)?;
         let mqtt = listeners.binds();
-        // The kernel has chosen a port in the place of 0: the listener has it as its name on all pages.
+        // The kernel has chosen a port in the place of 0: the listener is shown with it everywhere.
         config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
         let config = Arc::new(config);
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
@@ -390,7 +390,7 @@ impl Service {
                 wait = wait.min(topics.next().saturating_duration_since(Instant::now()));
             }
             match self.heard.recv_timeout(wait) {
-                // A shard with a failed ring is silent. Its clients have nowhere else to go.
+                // A shard with a failed ring is silent, and its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(shard) = self.shards.iter().position(ShardThread::is_finished) {
                         return Err(format!("shard {shard} ended unexpectedly"));
@@ -458,7 +458,7 @@ impl Service {
         drained
     }
 
-    /// Has the first shard publish topics that have changed. If its mailbox is full, others come in a while.
+    /// Has the first shard publish the topics that have changed. If its mailbox is full, the next update is published.
     fn publish_sys_topics(&self, topics: &mut SysTopics) {
         let changed = topics.changed(&self.shown.view().boards, Instant::now());
         if !changed.is_empty() {
@@ -466,7 +466,7 @@ impl Service {
         }
     }
 
-    /// Sends the same letter to every shard, whatever else is in its mailbox.
+    /// Sends the same letter to every shard, even if its mailbox is full.
     fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
         self.tell_each(|_| letter())
     }

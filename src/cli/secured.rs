@@ -10,12 +10,12 @@ use crate::secure::Outgoing;
 pub(super) struct Secured {
     socket: TcpStream,
     layer: Box<dyn Layer>,
-    /// Bytes that have come and were not read.
+    /// Bytes that were received and not read.
     plain: Vec<u8>,
 }
 
 impl Secured {
-    /// Does the handshake.
+    /// Runs the handshake.
     ///
     /// # Errors
     /// The reason why it fails, in the words of the layer.
@@ -36,7 +36,7 @@ impl Secured {
         }
     }
 
-    /// Gives bytes of the wire to the layer, and sends its answer. Returns whether it has become ready.
+    /// Gives received bytes to the layer, and sends its answer. Returns whether the layer has become ready.
     fn open(&mut self, wire: &mut [u8]) -> io::Result<bool> {
         let mut answer = Vec::new();
         let opened = self.layer.open(wire, &mut self.plain, &mut answer);
@@ -46,7 +46,7 @@ impl Secured {
         sent.map(|()| facts.is_some())
     }
 
-    /// Reads the next bytes; none at the end of the stream.
+    /// Reads the next bytes; empty at the end of the stream.
     fn wire(&mut self) -> io::Result<Vec<u8>> {
         let mut wire = vec![0; 32 << 10];
         loop {

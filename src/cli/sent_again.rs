@@ -1,5 +1,5 @@
-//! Which dead letters were sent again: ranges of offsets, by topic and partition, in a file of the data directory. A letter is noted once Kafka has its
-//! record, so a crash forgets those of one request at most.
+//! Which dead letters were sent again: ranges of offsets, by topic and partition, in a file of the data directory. A letter is
+//! noted once Kafka has its record, so a crash loses the notes of one request at most.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::limits::SENT_RANGES_MAX;
 /// The file in the data directory.
 const FILE: &str = "sent-again.json";
 
-/// First and last offset of letters in a row.
+/// The first and last offset of consecutive letters.
 type Range = (i64, i64);
 
-/// What was sent again of one topic.
+/// The letters of one topic that were sent again.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfTopic {
     kafka: String,
     topic: String,
-    /// The topic's ID: a topic that is deleted and created again has other letters.
+    /// The topic's ID: a recreated topic has other letters.
     id: String,
-    /// In order, without overlaps.
+    /// The ranges, in order, without overlaps.
     partitions: BTreeMap<i32, Vec<Range>>,
 }
 
@@ -33,7 +33,7 @@ struct Content {
     topics: Vec<OfTopic>,
 }
 
-/// The note, as far as it is about one topic; the rest is kept as it is.
+/// The part of the file about one topic; the rest stays unchanged.
 #[derive(Debug)]
 pub(super) struct SentAgain {
     file: PathBuf,
@@ -42,10 +42,10 @@ pub(super) struct SentAgain {
 }
 
 impl SentAgain {
-    /// Reads the note about a topic of a cluster.
+    /// Reads the notes about a topic of a cluster.
     ///
     /// # Errors
-    /// The file cannot be read, or is not as this program writes it; in words.
+    /// The file cannot be read, or is not in this program's format; in words.
     pub(super) fn read(data_dir: &Path, (kafka, topic, id): (&str, &str, &str)) -> Result<Self, String> {
         let file = data_dir.join(FILE);
         let content: Content = files::read_json(&file)?;
@@ -62,7 +62,7 @@ impl SentAgain {
         self.range_with(partition, offset).is_some()
     }
 
-    /// The first offset from this one on that was not sent again.
+    /// The first offset, from `offset` on, that was not sent again.
     pub(super) fn first_unsent(&self, partition: i32, offset: i64) -> i64 {
         self.range_with(partition, offset).map_or(offset, |(_, last)| last + 1)
     }
@@ -99,13 +99,13 @@ impl SentAgain {
         }
     }
 
-    /// Whether there is no room for more.
+    /// Whether there is no room for more ranges.
     pub(super) fn is_full(&self) -> bool {
         let count = |of: &OfTopic| of.partitions.values().map(Vec::len).sum::<usize>();
         self.others.iter().map(count).sum::<usize>() + count(&self.own) >= SENT_RANGES_MAX
     }
 
-    /// Writes it.
+    /// Writes the file.
     ///
     /// # Errors
     /// The file cannot be written; in words. The old one stays then.
@@ -164,7 +164,7 @@ mod tests {
         assert!(note.has(3, 7) && !note.has(0, 7) && !note.is_full());
         note.forget_before(3, 8);
         assert!(!note.has(3, 7));
-        // The topic was deleted and created again.
+        // The topic was recreated.
         assert!(!SentAgain::read(dir.path(), ("main", "dead", "9")).expect("a note").has(3, 7));
         std::fs::write(dir.path().join(FILE), "{").expect("written");
         assert!(SentAgain::read(dir.path(), OF).expect_err("damaged").contains(FILE));

@@ -1,4 +1,4 @@
-//! The log of kept sessions in Kafka, before a shard has it: its topic is made and checked, and a partition of it is taken over
+//! The log of kept sessions in Kafka, before a shard has it: creates and checks its topic, and takes over a partition of it
 //! ([`crate::replica`]). Blocking, with the client of `forebay check`.
 
 use std::time::{Duration, Instant};
@@ -18,18 +18,18 @@ use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
 use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, Taken};
 
-/// The last version of InitProducerId that needs no more than there is here.
+/// The last version of InitProducerId without two-phase commit.
 const INIT_VERSION_MAX: i16 = 5;
-/// What Kafka wants to know of transactions; there are none.
+/// The transaction timeout that Kafka requires; there are no transactions.
 const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
-/// How long a broker may wait for followers.
+/// The longest wait of a broker for followers.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long taking over a log may last: half of the time for which tombstones are kept, so that none is missed.
+/// The longest takeover of a log: half of the time for which tombstones are kept, so that none is missed.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(300);
-/// How long a deleted key's tombstone is kept, ms.
+/// The time for which a deleted key's tombstone is kept, in ms.
 const TOMBSTONES_MS: u64 = 600_000;
 
-/// Partitions of the topic until there were slots.
+/// Partitions of the topic in versions without slots.
 const PARTITIONS_BEFORE: usize = 127;
 
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -39,24 +39,24 @@ const TOMBSTONES: &str = "delete.retention.ms";
 const IN_SYNC_MIN: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 
-/// A log that is wanted.
+/// A log to take over.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The topic.
     pub topic: &'a str,
-    /// The log: a partition.
+    /// The log's partition.
     pub log: u16,
     /// The instance's name, for people.
     pub instance: &'a str,
 }
 
-/// Makes the topic of logs if it is missing and `create` allows it, and looks whether it is what a log needs. Returns what an operator should know
-/// of it, in words.
+/// Creates the topic of logs if it is missing and `create` allows it, and checks its settings. Returns a warning for the
+/// operator, in words.
 ///
 /// # Errors
-/// What is in the way, with the command that mends it. It may pass: the topic is being created.
+/// The obstacle, with the command that removes it. It may pass: the topic is being created.
 pub fn prepare_topic(
     cluster: &Cluster,
     topic: &str,
@@ -92,10 +92,10 @@ pub fn prepare_topic(
     check(&mut admin, topic, found.partitions.first().map_or(1, |partition| partition.replica_nodes.len()))
 }
 
-/// Makes the topic, with replicas on as many brokers as there are, at most.
+/// Creates the topic, with replicas on at most all brokers.
 ///
 /// # Errors
-/// Why the cluster does not make it.
+/// Why the cluster does not create it.
 pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, brokers: usize) -> Result<(), String> {
     let replicas = replicas.min(u16::try_from(brokers).unwrap_or(replicas)).max(1);
     let in_sync = replicas.saturating_sub(1).max(1).to_string();
@@ -122,7 +122,7 @@ pub(super) fn make(cluster: &Cluster, topic: &str, logs: u16, replicas: u16, bro
     }
 }
 
-/// Looks at the settings of the topic, as far as the cluster tells them.
+/// Checks the settings of the topic, as far as the cluster returns them.
 fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>, String> {
     let mut wrong = Vec::new();
     let mut setting = |name: &'static str| admin.topic_text(topic, name);
@@ -163,11 +163,11 @@ fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>,
     Ok(told)
 }
 
-/// Takes a log over: no process that had it before can write it any more. Its segments, and the note beside them, are in `store`, which holds
-/// nothing before.
+/// Takes a log over: no earlier owner can write it any more. Its segments, and the note beside them, are written to `store`,
+/// which is empty before.
 ///
 /// # Errors
-/// What is in the way, in words. It may pass; the store has to be made anew.
+/// The obstacle, in words. It may pass; the store has to be replaced.
 pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String> {
     let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
@@ -206,7 +206,7 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
     }
 }
 
-/// A connection to the leader of the log, and the topic's id.
+/// A connection to the leader of the log, and the topic's ID.
 fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Result<(Admin, u128), String> {
     let found = metadata.topics.first().ok_or("the cluster says nothing of the topic")?;
     if found.error_code != 0 {
@@ -219,7 +219,7 @@ fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Res
     Ok((Admin::connect_to(cluster, &address(broker))?, found.topic_id.as_u128()))
 }
 
-/// InitProducerId with a transactional id: its producer id, and the next epoch.
+/// Sends InitProducerId with a transactional ID. Returns its producer ID, and the next epoch.
 fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16), String> {
     let version = coordinator.needs::<InitProducerIdRequest>((0, INIT_VERSION_MAX), "InitProducerId")?;
     let request = InitProducerIdRequest::default()
@@ -239,7 +239,7 @@ fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16
     }
 }
 
-/// Writes a batch with acks=all: error code, and offset of its first record.
+/// Writes a batch with acks=all. Returns the error code, and the offset of the first record.
 fn produce(leader: &mut Admin, topic: &TopicName, partition: i32, batch: Vec<u8>) -> Result<(i16, i64), String> {
     let told = log_writer::write(leader, topic, partition, batch, PRODUCE_TIMEOUT).map_err(NotWritten::why)?;
     Ok((told.error_code, told.base_offset))

@@ -1,5 +1,6 @@
-//! The logs of sessions of an instance with `[broker]`, before its shards have them: each slot has one, a partition of one topic. A process that is alone takes
-//! over all of them at its start ([`take_over`]), an instance among others those that the group gives it ([`Takers`]).
+//! The logs of an instance's sessions with `[broker]`, before its shards have them: each slot has one, a partition of one topic.
+//! A lone process takes over all of them when it starts ([`take_over`]), an instance among others those of its assigned slots
+//! ([`Takers`]).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -18,13 +19,13 @@ use super::admin::Admin;
 use super::check::UNKNOWN_TOPIC;
 use super::session_log::{self, Wanted};
 
-/// Logs that are taken over at a time: each is some ten requests, one after the other.
+/// The most logs that are taken over at a time: each takes some ten requests, one after the other.
 const AT_A_TIME: u16 = 16;
 
-/// Makes the topic if it is missing, and looks whether it is what the logs need.
+/// Creates the topic if it is missing, and checks its settings.
 ///
 /// # Errors
-/// What is in the way, in words. It may pass: the topic is being created.
+/// The obstacle, in words. It may pass: the topic is being created.
 pub(super) fn prepare(cluster: &Cluster, broker: &Broker) -> Result<(), String> {
     let Broker { sessions, replicas, create_topics, .. } = broker;
     let told = session_log::prepare_topic(cluster, sessions, SLOTS, *replicas, *create_topics)?;
@@ -32,10 +33,10 @@ pub(super) fn prepare(cluster: &Cluster, broker: &Broker) -> Result<(), String> 
     Ok(())
 }
 
-/// Makes the topic if it is missing. Returns whether it was, for `forebay topics create`.
+/// Creates the topic if it is missing. Returns whether it was, for `forebay topics create`.
 ///
 /// # Errors
-/// What is in the way, in words.
+/// The obstacle, in words.
 pub(super) fn make(cluster: &Cluster, broker: &Broker) -> Result<bool, String> {
     let Broker { sessions, replicas, .. } = broker;
     let (is_missing, brokers) = missing(cluster, sessions)?;
@@ -52,10 +53,10 @@ fn missing(cluster: &Cluster, topic: &str) -> Result<(bool, usize), String> {
     Ok((metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC), metadata.brokers.len()))
 }
 
-/// Whether a start would find the topic as it has to be, and in words how it is.
+/// Checks the topic as a process does when it starts. Returns its description in words.
 ///
 /// # Errors
-/// What is in the way, in words.
+/// The obstacle, in words.
 pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String> {
     let Broker { sessions, replicas, create_topics, .. } = broker;
     let (is_missing, _) = missing(cluster, sessions)?;
@@ -70,14 +71,14 @@ pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String>
 /// Takes over the logs of all slots, several at a time. Returns them in the order of the slots.
 ///
 /// # Errors
-/// What is in the way, in words. It may pass.
+/// The obstacle, in words. It may pass.
 pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> Result<Vec<TakenLog>, String> {
     let cluster = &config.clusters[broker.cluster];
     let next = AtomicU16::new(0);
     let take_some = || {
         let slots = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|slot| *slot < SLOTS));
         let taken: Result<Vec<TakenLog>, String> = slots.map(|slot| take(cluster, broker, slot)).collect();
-        // The other threads begin no more.
+        // The other threads take no further log.
         taken.inspect_err(|_| next.store(SLOTS, Ordering::Relaxed))
     };
     let taken: Result<Vec<Vec<TakenLog>>, String> = std::thread::scope(|scope| {
@@ -101,20 +102,21 @@ fn take(cluster: &Cluster, broker: &Broker, slot: u16) -> Result<TakenLog, Strin
     Ok(TakenLog { taken, parts, slot })
 }
 
-/// The wait before a log is tried again, at first and at most.
+/// The wait before a log is tried again: the first, and the longest.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
-/// How often it is said what is in the way.
+/// The time between two reports of an obstacle.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
 
-/// Takes over logs while the instance serves others: on threads of its own, [`AT_A_TIME`] at most, each until it has the log or nobody wants it any more.
+/// Takes over logs while the instance serves other slots: on threads of its own, [`AT_A_TIME`] at most, each until it has the log
+/// or the log is not wanted any more.
 #[derive(Clone)]
 pub(super) struct Takers(Arc<Shared>);
 
 struct Shared {
     journal: Arc<Journal>,
-    /// Hears of each log that was asked for, once; `None`: it was not wanted any more.
+    /// Called once for each requested log; `None`: it was not wanted any more.
     done: Box<dyn Fn(u16, Option<TakenLog>) + Send + Sync>,
     state: Mutex<State>,
 }
@@ -134,12 +136,12 @@ impl fmt::Debug for Takers {
 }
 
 impl Takers {
-    /// `done` hears of each slot that was asked for, with its log, or with nothing if that was not wanted any more.
+    /// Makes takers. `done` is called once for each requested slot, with its log, or with `None` if that was not wanted any more.
     pub(super) fn new(journal: Arc<Journal>, done: impl Fn(u16, Option<TakenLog>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared { journal, done: Box::new(done), state: Mutex::default() }))
     }
 
-    /// Has the log of a slot taken over, which is not being taken over already.
+    /// Takes over the log of a slot, unless that has begun already.
     pub(super) fn take(&self, slot: u16, config: &Arc<Config>) {
         let mut state = self.0.state();
         state.wanted.insert(slot);
@@ -151,7 +153,7 @@ impl Takers {
         }
     }
 
-    /// A slot's log is not wanted any more, whether it is being taken over or not.
+    /// Cancels the takeover of a slot's log, if there is one.
     pub(super) fn want_no_more(&self, slot: u16) {
         self.0.state().wanted.remove(&slot);
     }
@@ -177,7 +179,7 @@ impl Shared {
         }
     }
 
-    /// `None`: the log is not wanted any more.
+    /// Takes a log over, trying again and again. `None`: the log is not wanted any more.
     fn take_until_over(&self, config: &Config, broker: &Broker, slot: u16) -> Option<TakenLog> {
         let mut wait = AGAIN_MIN;
         while self.state().wanted.contains(&slot) {

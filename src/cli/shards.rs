@@ -1,4 +1,4 @@
-//! The control plane's way to ask shards: by mail.
+//! The control plane's requests to shards, by mail.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Shards for ByMail {
             return Ok(true);
         }
         let is_sent = self.post.send(0, Mail::ToGroup(ToGroup::Drain(drains))).is_ok();
-        // The first shard says that a drain is over. A balancer is to hear of one that begins before any client is sent away.
+        // The first shard reports that a drain is over. A balancer must learn of a drain before any client is sent away.
         if is_sent && drains {
             self.peers.leaves(true);
         }
@@ -127,7 +127,7 @@ impl Shards for ByMail {
     }
 
     fn test_client(&self, socket: OwnedFd, user: &str) -> bool {
-        // It moves on to the shard of its client identifier.
+        // The client moves on to the shard of its client identifier.
         self.post.send(0, Mail::TestClient(socket, user.into())).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! `forebay sinks`: the sinks of a running service, one with its partitions, and what can be done with it. `forebay histograms`.
+//! `forebay sinks`: the sinks of a running service, one sink with its partitions, and the actions on it. `forebay histograms`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ const PARTITIONS: [&str; 8] =
     ["TOPIC", "PARTITION", "STATE", "LEADER", "WAITING", "IN FLIGHT", "OLDEST", "ACKNOWLEDGED OFFSET"];
 const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST", "P99 AT MOST"];
 
-/// Shows sinks, or one of them, or does something with it.
+/// Shows sinks or one of them, or acts on one.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address; what is wrong with the keys.
@@ -124,7 +124,7 @@ fn one(options: &SinksArgs, path: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// States of a partition, the worst first: that of a partition is the worst that a shard has of it.
+/// States of a partition, the worst first: a partition's state is the worst of all shards.
 const WORST: [&str; 8] =
     ["refused", "no_leader", "no_partition", "backing_off", "sent_again", "sending", "waiting", "idle"];
 
@@ -189,7 +189,7 @@ fn letters(answer: &Value) -> String {
     if out.is_empty() { "there are none\n".to_owned() } else { out }
 }
 
-/// Histograms, a line each: between which bounds values lie is all that they tell.
+/// Histograms, a line each: the bounds between which values lie.
 ///
 /// # Errors
 /// As [`sinks`].
@@ -211,7 +211,7 @@ pub fn histograms(options: &HistogramsArgs) -> Result<String, String> {
     Ok(table(&head.into_iter().chain(rows).collect::<Vec<_>>()))
 }
 
-/// The bound below which this part of the values is.
+/// The bound below which this share of the values lies.
 fn bound(of: &Value, part: f64) -> String {
     let counts: Vec<u64> = of["counts"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     let total: u64 = counts.iter().sum();

@@ -1,5 +1,5 @@
-//! What is in the way of a source: its topics, its rights, its group, and what it would make of the newest records. `forebay check` and
-//! `POST /api/v1/sources/NAME/test` look, and change nothing.
+//! Trials of a source: its topics, its rights, its group, and the messages of the newest records. `forebay check` and
+//! `POST /api/v1/sources/NAME/test` run them; they change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,20 +26,20 @@ pub(super) const READ: i32 = 1 << 3;
 pub(super) const GROUP_FORBIDDEN: i16 = 30;
 pub(super) const GROUP_UNKNOWN: i16 = 69;
 
-/// Partitions that are looked into; and how many of the newest offsets of each.
+/// The most partitions that are read; and the number of the newest offsets of each.
 const PARTITIONS_MAX: usize = 32;
 const RECORDS_MAX: i64 = 5;
-/// The first version of DescribeGroups that tells which operations are allowed.
+/// The first version of DescribeGroups that has the allowed operations.
 pub(super) const GROUP_OPERATIONS_SINCE: i16 = 3;
-/// What members of consumer groups call their protocol, and the assignor of this program.
+/// The protocol type of consumer groups, and the assignor of this program.
 const PROTOCOL_TYPE: &str = "consumer";
 const ASSIGNOR: &str = "range";
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) lines: Vec<(Verdict, String)>,
-    /// Topic and number of a partition, and what becomes of one of its newest records.
+    /// Topic and number of a partition, and the outcome of one of its newest records.
     pub(super) records: Vec<(String, i32, RecordTrial)>,
 }
 
@@ -49,7 +49,7 @@ impl Found {
     }
 }
 
-/// Looks at a source over a new connection to its cluster.
+/// Examines a source over a new connection to its cluster.
 pub(super) fn try_source(config: &Config, source: &Source) -> Found {
     let cluster = &config.clusters[source.cluster];
     let mut found = Found::default();
@@ -66,10 +66,10 @@ pub(super) fn try_source(config: &Config, source: &Source) -> Found {
     found
 }
 
-/// Looks at everything over this connection.
+/// Examines everything over this connection.
 ///
 /// # Errors
-/// The connection is of no more use.
+/// The connection is unusable.
 fn look(config: &Config, source: &Source, admin: &mut Admin, found: &mut Found) -> Result<(), String> {
     let mut topics: Vec<&str> = source.routes().map(|(kafka, _)| kafka).collect();
     topics.sort_unstable();
@@ -85,7 +85,7 @@ fn look(config: &Config, source: &Source, admin: &mut Admin, found: &mut Found) 
     Ok(())
 }
 
-/// Looks at a topic. `is_made`: the start makes it.
+/// Examines a topic. `is_made`: the service creates it when it starts.
 fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>, is_made: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(told) = told else {
@@ -122,7 +122,7 @@ fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>, is_made: bool) ->
     (Verdict::Ok, format!("{named}: partitions {partitions}, {read}"))
 }
 
-/// Looks at the group: whether this client may use it, and who is in it.
+/// Examines the group: whether this client may use it, and its members.
 fn of_group((cluster, source): (&Cluster, &Source), admin: &mut Admin, found: &mut Found) -> Result<(), String> {
     let group = &source.group;
     if group.is_empty() {
@@ -171,7 +171,7 @@ fn of_group((cluster, source): (&Cluster, &Source), admin: &mut Admin, found: &m
     let answer = coordinator.ask_at(&request, version)?;
     if let Some(described) = answer.groups.first() {
         let is_free = described.members.is_empty() && described.protocol_type.is_empty();
-        // Kafka shows members of the consumer protocol (KIP-848), and those of both kinds in one group, to another question.
+        // Members of the consumer protocol (KIP-848), and those of groups with both kinds, are returned by another request.
         let newer = match coordinator.version::<ConsumerGroupDescribeRequest>(i16::MAX).filter(|_| is_free) {
             Some(version) => {
                 let request =
@@ -241,7 +241,7 @@ fn of_newer(source: &Source, described: &consumer_group_describe_response::Descr
     of_topics(source, described.members.len(), topics.map(|topic| topic.0.to_string()))
 }
 
-/// Looks at what the members of a group read.
+/// Examines the topics that the members of a group read.
 fn of_topics(source: &Source, members: usize, topics: impl IntoIterator<Item = String>) -> (Verdict, String) {
     let group = &source.group;
     let read: BTreeSet<&str> = source.routes().map(|(kafka, _)| kafka).collect();

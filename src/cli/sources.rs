@@ -1,4 +1,4 @@
-//! `forebay sources`: the sources of a running service, one with its partitions, and what can be done with it.
+//! `forebay sources`: the sources of a running service, one source with its partitions, and the actions on it.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ const RECORDS: [&str; 5] = ["RECORD", "MQTT TOPIC", "QOS", "RETAIN", "PAYLOAD"];
 /// Characters of a payload in a table.
 const PAYLOAD_CHARACTERS_MAX: usize = 60;
 
-/// Shows sources, or one of them, or does something with it. The text, and whether all is well.
+/// Shows sources or one of them, or acts on one. Returns the text, and whether all is well.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -38,7 +38,7 @@ fn seek(options: &SourcesArgs, path: &str) -> Result<String, String> {
     Ok(if options.from.json { format!("{answer:#}\n") } else { partitions() })
 }
 
-/// The place that is sought.
+/// The place to seek to.
 fn place(options: &SourcesArgs) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("to".to_owned(), json!(options.to));
@@ -123,14 +123,14 @@ fn reason(of: &Value, name: &Value) -> String {
     of["reason"].as_str().map(|why| format!("{}: {why}\n", text(name))).unwrap_or_default()
 }
 
-/// Has the service try a part of its configuration: the outcome, and whether nothing is in the way.
+/// Has the service try a part of its configuration. Returns the outcome, and whether nothing is in the way.
 pub(super) fn trial(from: &AskArgs, path: &str, shown: fn(&Value) -> String) -> Result<(String, bool), String> {
     let answer = post(from, path, &json!({}))?;
     let text = if from.json { format!("{answer:#}\n") } else { shown(&answer) };
     Ok((text, answer["works"] == true))
 }
 
-/// What was looked at in a trial, a line each.
+/// The findings of a trial, a line each.
 pub(super) fn findings(answer: &Value) -> String {
     let line = |finding: &Value| {
         let verdict = text(&finding["verdict"]);
@@ -160,7 +160,7 @@ fn tried(answer: &Value) -> String {
     out + &format!("\n{}", table(&head.into_iter().chain(records.iter().map(row)).collect::<Vec<_>>()))
 }
 
-/// A text that others have chosen, as much of it as a line takes: no character of it moves the reader's cursor.
+/// A text from elsewhere, cut to a line's length, without characters that move the reader's cursor.
 fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
     let mut shown: String = text.chars().take(PAYLOAD_CHARACTERS_MAX).map(plain).collect();

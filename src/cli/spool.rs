@@ -1,4 +1,4 @@
-//! `forebay spool inspect`: the contents of a folder of segments, by the reader that the service uses. Nothing is changed.
+//! `forebay spool inspect`: the contents of a folder of segments, by the service's own reader. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,10 +16,10 @@ use crate::runtime::{FolderLock, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{CutHead, Damage, Entry, Rot, Surveyed, survey};
 
-/// `forebay spool discard`: returns its message, and whether something was deleted.
+/// Runs `forebay spool discard`. Returns its message, and whether something was deleted.
 ///
 /// # Errors
-/// The reason why it stopped. Messages that were reported as gone before that are gone.
+/// The reason why it stopped. Messages that were reported as deleted before that are deleted.
 pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
     files::keep_private();
     data_dir::discard(&options.folder, &options.sink, options.yes)
@@ -28,7 +28,7 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
 /// The contents of the folder, as text, and whether it is sound.
 ///
 /// # Errors
-/// The reason why it is not looked at, or cannot be read.
+/// The reason why the folder is refused, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
     let shards = match of_shards(&options.folder) {
@@ -44,7 +44,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }
     let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
-    // Whether the folders go together is reported where the service would ask, too.
+    // A mismatch of the folders is reported as the service would report it.
     let refused = Found::look(&options.folder).err();
     if let Some(refused) = &refused {
         text += &format!("The next start would fail: {refused}\n\n");
@@ -63,7 +63,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
 }
 
-/// A directory without segments is the spool of a service that has written nothing yet, or something else.
+/// Why a directory without segments is refused: it is the spool of a service that has written nothing yet, or something else.
 fn not_a_spool(folder: &Path) -> Result<(), String> {
     let is_spool = |folder: &Path| folder.join(data_dir::MANIFEST).is_file();
     if is_spool(folder) || folder.parent().is_some_and(is_spool) {
@@ -80,7 +80,7 @@ fn not_a_spool(folder: &Path) -> Result<(), String> {
     })
 }
 
-/// Keeps the service out while a folder is read: its lock is that of the data directory.
+/// Locks the service out while a folder is read, by the lock of the data directory.
 fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
     let data_dir = folder.parent().filter(|root| root.ends_with("spool")).and_then(Path::parent);
     Ok([FolderLock::share(folder)?, data_dir.map(FolderLock::share).transpose()?.flatten()])
@@ -97,13 +97,13 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
         }
         _ => failed(error),
     })?;
-    // From the newest back: each segment's header says where the one before it ends.
+    // From the newest back: each segment's header has the end of the one before it.
     let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
     let mut partition = Offsets::default();
     for (number, len) in listed.segments.iter().rev() {
         let read = match survey(&disk, *number, *len, ends.get(number).copied()) {
             Ok(read) => read,
-            // Whether the next process needs it is reported below.
+            // Whether the next process needs the folder is reported below.
             Err(error) => {
                 sound = false;
                 segments.push(json!({ "segment": number, "bytes": len, "error": disk.refused(&error) }));
@@ -218,7 +218,7 @@ impl Offsets {
     }
 }
 
-/// What the service would take up from the folder, and whether that is all of it.
+/// The rows that the service would find in the folder, and whether the folder is complete.
 fn whole(folder: &Path, shard: usize) -> (Value, bool) {
     let found = FoundShard::look(folder, shard).and_then(|found| Ok((found.report()?, found)));
     let (report, found) = match found {
@@ -287,7 +287,7 @@ fn described(cut: &CutHead, rows: u64) -> Value {
     })
 }
 
-/// An entry's kind, as the document names it.
+/// The name of an entry's kind in the document.
 fn kind(entry: &Entry<'_>) -> String {
     let name = match entry {
         Entry::Rows(_) => "rows",
@@ -317,7 +317,7 @@ fn kind(entry: &Entry<'_>) -> String {
     name.to_owned()
 }
 
-/// An entry in one line. The contents of rows and sessions are left out: they may be nobody's to read.
+/// An entry in one line. The contents of rows and sessions are left out: they may be confidential.
 fn line(entry: &Entry<'_>) -> String {
     let said = match entry {
         Entry::Rows(rows) => {

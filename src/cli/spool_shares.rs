@@ -4,7 +4,7 @@ use crate::config::{Buffer, Config, Spool};
 use crate::metrics::collector::Boards;
 use crate::metrics::spec::SinkMetric;
 
-/// The spool that is in force once `wanted` is: its sizes are those of this process.
+/// The spool after a reload with `wanted`: its sizes are those of this process.
 pub(super) fn reloaded(running: &Config, wanted: &Config) -> Option<Spool> {
     let (Some(spool), Some(wanted)) = (running.spool, wanted.spool) else { return running.spool };
     let changed = spool.reloaded(wanted);
@@ -12,7 +12,7 @@ pub(super) fn reloaded(running: &Config, wanted: &Config) -> Option<Spool> {
     Some(Spool { sink_bytes_max, ..changed })
 }
 
-/// A line for a share that gets smaller, and one for each sink that holds more than the new one. `running`: as the shards have it.
+/// A line for a share that gets smaller, and one for each sink that holds more than its new one. `running`: the shards' configuration.
 pub(super) fn change(running: &Config, wanted: &Config, boards: &Boards) -> Vec<String> {
     let (Some(before), Some(after)) = (running.spool, reloaded(running, wanted)) else { return Vec::new() };
     if after.sink_bytes_max >= before.sink_bytes_max {

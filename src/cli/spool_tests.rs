@@ -16,7 +16,7 @@ use crate::spool::{
 
 const BYTES: u64 = 16 << 10;
 
-/// Files in a folder; every call is done when it returns.
+/// Files in a folder; every call is complete when it returns.
 struct Files<'a>(&'a Path, Vec<Completion>);
 
 impl Disk for Files<'_> {
@@ -144,7 +144,7 @@ fn a_sound_folder_is_told_and_left_as_it_is() {
         assert!(human.contains(words), "{words}: {human}");
     }
     assert!(human.ends_with("\nNo damage found.\n"), "{human}");
-    // None of these are words for an operator.
+    // Words that are not for operators.
     for word in ["uncut", "fate", "lane", "rot", "torn", "cut", "partition=-1"] {
         assert!(!human.contains(word), "{word}: {human}");
     }
@@ -189,7 +189,7 @@ fn a_folder_in_use_is_refused() {
     assert!(inspect(&nowhere).is_err());
 }
 
-/// `/etc` is not sound: it is no spool. The data directory is nearly one.
+/// `/etc` is refused: it is not a spool. The data directory is nearly one.
 #[test]
 fn what_is_not_a_spool_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();

@@ -46,7 +46,7 @@ pub(super) fn human(report: &Value) -> String {
     out + if report["sound"].as_bool() == Some(true) { "\nNo damage found.\n" } else { "\nDAMAGED.\n" }
 }
 
-/// Appends what the service would find when it starts.
+/// Appends the rows that the service would find when it starts.
 fn start(start: &Value, out: &mut String) {
     let mut line = |text: String| *out += &format!("  {text}\n");
     if let Some(error) = start["error"].as_str() {

@@ -6,10 +6,10 @@ use crate::config::Config;
 
 use super::args::VERSION;
 
-/// Sinks and clusters that have a line of their own; the rest are counted.
+/// The most sinks and clusters with a line of their own; the others are counted.
 const LINES_MAX: usize = 20;
 
-/// Version, file, data directory, clusters and sinks, before anything is opened.
+/// Logs version, file, data directory, clusters and sinks, before anything is opened.
 pub(super) fn starting(config: &Config, file: Option<&Path>) {
     let file = file.map_or_else(|| "none: defaults".to_owned(), |file| file.display().to_string());
     let data_dir = std::path::absolute(&config.service.data_dir).unwrap_or_else(|_| config.service.data_dir.clone());

@@ -1,4 +1,4 @@
-//! `forebay status` and `forebay log-level`: a running service as a whole, and what it logs.
+//! `forebay status` and `forebay log-level`: a running service as a whole, and its log level.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,12 @@ use super::args::{AskArgs, LogLevelArgs};
 use super::ask::{change, get, table, text};
 use super::lists::{age, shown, yes_or_no};
 
-/// Kinds of parts that have a state: what they are in the answer, and one of them in words.
+/// Kinds of parts with a state: their key in the answer, and the noun for one of them.
 const PARTS: [(&str, &str); 4] = [("sinks", "sink"), ("sources", "source"), ("rules", "rule"), ("bridges", "bridge")];
-/// States of parts that are as they should be.
+/// The good states of parts.
 const GOOD: [&str; 2] = ["running", "connected"];
 
-/// The service as a whole. The text, and whether it is ready and healthy.
+/// The service as a whole. Returns the text, and whether it is ready and healthy.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -52,7 +52,7 @@ fn whole(answer: &Value) -> String {
     out
 }
 
-/// The log level, after it was set where one is named.
+/// The log level, set first if one is named.
 ///
 /// # Errors
 /// As [`status`].

@@ -7,7 +7,7 @@ use crate::control::Tokens;
 /// A new token for its user, and its line for the file. The token itself is stored nowhere.
 ///
 /// # Errors
-/// The system gives no random numbers, or the name is no name.
+/// The system gives no random numbers, or the name is invalid.
 pub fn token(options: &TokenArgs) -> Result<String, String> {
     let (name, role) = (&options.name, &options.role);
     if name.is_empty() || name.contains(char::is_whitespace) || name.starts_with('#') {

@@ -1,4 +1,4 @@
-//! `forebay top` and `forebay topics match`: the topics and clients with the most publishes, and who gets the messages of a topic.
+//! `forebay top` and `forebay topics match`: the topics and clients with the most publishes, and the receivers of a topic's messages.
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::args::{MatchArgs, TopArgs, TopBy, TopOf};
 use super::ask::{escaped, get, table, text};
 use super::lists::shown;
 
-/// The most, a line each.
+/// The topics or clients with the highest counts, a line each.
 ///
 /// # Errors
 /// The reason why there is no answer, in words that name the address.
@@ -39,13 +39,13 @@ fn word(of: impl ValueEnum) -> String {
     of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// A rate with as many digits as say something.
+/// A rate with its significant digits.
 fn rate(value: &Value) -> String {
     let rate = value.as_f64().unwrap_or_default();
     if rate == 0.0 || rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.2}") }
 }
 
-/// Who gets the messages of a topic.
+/// The receivers of a topic's messages.
 ///
 /// # Errors
 /// As [`top`].

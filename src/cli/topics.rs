@@ -1,4 +1,4 @@
-//! `forebay topics create`: creates the topics of the sinks and sources that do not exist yet, one line each.
+//! `forebay topics create`: creates the missing topics of the sinks and sources, one line each.
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
@@ -10,14 +10,14 @@ use super::out::say;
 use super::session_logs;
 use crate::config::{Cluster, Config};
 
-/// The setting that says what becomes of old records of a topic, and its word for keeping the newest of each key.
+/// The setting with the treatment of a topic's old records, and its value that keeps the newest of each key.
 pub(super) const CLEANUP_POLICY: &str = "cleanup.policy";
 pub(super) const COMPACT: &str = "compact";
 const TOPIC_ALREADY_EXISTS: i16 = 36;
-/// Errors that are not due to the way of asking: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
+/// Errors that do not depend on the request's form: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
 /// INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
 const WOULD_FAIL: [i16; 6] = [17, 37, 38, 39, 40, 44];
-/// From this version on, -1 stands for the cluster's own number of partitions and replication factor.
+/// The first version in which -1 stands for the cluster's own number of partitions and replication factor.
 const VERSION_WITH_DEFAULTS: i16 = 4;
 
 /// The shape of new topics. `None`: the cluster's default.
@@ -80,7 +80,7 @@ pub fn create(config: &Config, shape: Shape) -> bool {
     done
 }
 
-/// `compacted`: one that keeps the newest record of each key.
+/// Creates topics in one cluster. `compacted`: a topic that keeps the newest record of each key.
 fn create_in(cluster: &Cluster, (topics, compacted): (&[&str], Option<&str>), shape: Shape) -> Result<bool, String> {
     let mut all = true;
     let topic = |name: &&str| new_topic(name, shape, Some(*name) == compacted);
@@ -119,14 +119,14 @@ pub(super) struct Created {
 }
 
 impl Created {
-    /// Why it does not exist.
+    /// Why the topic does not exist.
     pub(super) fn refused(&self) -> Option<&str> {
         self.failed.as_ref().filter(|(error, _)| *error != TOPIC_ALREADY_EXISTS).map(|(_, why)| why.as_str())
     }
 }
 
-/// The reason why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it
-/// would, or does not say, or this client may not ask.
+/// The reason why the cluster would not create such a topic on demand, found by a request with validation only. `None`: it would,
+/// or does not say, or this client may not ask.
 pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
     let created = request(cluster, vec![new_topic(topic, Shape::default(), false)], true).ok()?.into_iter().next()?;
     let (_, why) = created.failed.filter(|(error, _)| WOULD_FAIL.contains(error))?;
@@ -144,7 +144,7 @@ pub(super) fn request(
             if cluster.name == crate::config::EMBEDDED { "; the embedded log runs with the service" } else { "" };
         format!("cannot be reached: {}{embedded}", why.join("; "))
     })?;
-    // The controller creates topics. Another broker hands the request on, from Kafka 3.3 on.
+    // The controller creates topics. Other brokers forward the request, from Kafka 3.3 on.
     let metadata = admin.metadata(&[])?;
     let controller = metadata.brokers.iter().find(|broker| broker.node_id == metadata.controller_id);
     if let Some(controller) = controller {
@@ -171,7 +171,7 @@ pub(super) fn request(
     Ok(created.collect())
 }
 
-/// The shape of a new topic as the cluster tells it.
+/// The shape of a new topic, as the cluster returned it.
 fn made((partitions, replication_factor): (i32, i16)) -> String {
     if partitions < 1 {
         return String::new();

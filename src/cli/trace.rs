@@ -22,7 +22,7 @@ pub fn trace(options: &TraceArgs) -> Result<String, String> {
     }
     let wanted = json!({ "client_id": client, "auth": auth, "filter": topic, "seconds": seconds });
     let begun = post(from, "/api/v1/traces", &wanted)?;
-    // It ends with this process.
+    // The trace ends with this process.
     let path = format!("/api/v1/traces/{}/stream?end=true", text(&begun["id"]));
     match follow::stream(from, &path, line)? {
         follow::Ended::Reader => Ok(String::new()),

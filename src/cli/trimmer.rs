@@ -1,5 +1,4 @@
-//! The trimmer gives free memory back to the system when a burst is over. The allocator by itself keeps memory that lies below something in
-//! use.
+//! The trimmer gives free memory back to the system after a burst. The allocator by itself keeps memory below blocks in use.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crate::runtime::trim_heap;
 
 /// The least time between two returns of memory: a shard that allocates meanwhile waits for one.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The most by which the held bytes may go down from one look to the next and still count as steady.
+/// The most by which the held bytes may fall between two looks and still count as steady.
 const STEADY_BYTES: u64 = 1 << 20;
 
 /// Numbers of a shard that are in bytes and can be large.
@@ -33,11 +32,11 @@ fn held(sample: &Sample, clusters: usize) -> u64 {
     shards + (0..clusters).map(of).sum::<u64>()
 }
 
-/// Numbers of a shard that can stand for much memory that no number of bytes tells.
+/// Numbers of a shard that can mean much memory without a count of bytes.
 const THINGS: [S; 4] = [S::Sessions, S::Subscriptions, S::CopiesQueued, S::CopiesInFlight];
 /// The least count of these that is looked at.
 const THINGS_MIN: u64 = 1_000;
-/// How many looks in a row the held bytes have to be steady before that counts as the end of a long burst.
+/// The number of consecutive looks with steady held bytes that count as the end of a long burst.
 const STEADY_LOOKS: u32 = 5;
 
 /// The load of the shards.
@@ -66,14 +65,14 @@ impl Load {
     }
 }
 
-/// The memory that is held, and how much more is resident, from one look to the next.
+/// The held memory, and the resident memory beyond it, from one look to the next.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     held: u64,
-    /// The peak since memory was last given back. A return during a burst leaves all that the burst needs, and the resident memory then says nothing of the
-    /// need after it.
+    /// The peak since memory was last given back. A return during a burst leaves all that the burst needs, and the resident
+    /// memory then tells nothing of the need after it.
     peak: Load,
-    /// How many looks in a row the held bytes have not gone down.
+    /// The number of consecutive looks without a fall of the held bytes.
     steady: u32,
     /// The least resident memory beyond the held bytes since memory was last given back.
     beyond: Option<u64>,
@@ -98,8 +97,8 @@ impl Trimmer {
         }
     }
 
-    /// Whether much more is resident than is held, compared with before, and the held bytes do not go down any more. A burst shorter than a
-    /// second shows as well: not in the bytes held at a look, but in those that stay resident.
+    /// Whether resident memory far exceeds held memory, compared with before, and the held bytes have stopped falling. A burst
+    /// shorter than a second counts as well: it does not show in the held bytes, but in the resident ones.
     fn is_due(&mut self, load: Load, resident: u64, now: Instant) -> bool {
         let held = load.held;
         let is_steady = held + STEADY_BYTES >= std::mem::replace(&mut self.held, held);
@@ -126,8 +125,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Looks once a second at held and resident memory; returns the looks that gave memory back, which was all that was not held but 20
-    /// MiB.
+    /// Looks once a second at held and resident memory. Returns the looks that gave memory back, which was all that was not held
+    /// but 20 MiB.
     fn due(looks: impl IntoIterator<Item = (u64, u64)>) -> Vec<usize> {
         let (mut trimmer, start) = (Trimmer::default(), Instant::now());
         let looks = looks.into_iter().enumerate();

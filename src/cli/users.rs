@@ -96,7 +96,7 @@ fn put(options: &UsersPutArgs) -> Result<String, String> {
     Ok(format!("{said}stored as {}\n{}", text(&answer["hash"]), done(&answer)))
 }
 
-/// What came of a changed file.
+/// The outcome of a changed file.
 fn done(answer: &Value) -> String {
     match answer["not_in_force"].as_str() {
         Some(why) => format!("it is written and not in force yet: {why}\n"),
@@ -149,7 +149,7 @@ fn put_permissions(options: &PermissionsPutArgs) -> Result<String, String> {
     Ok(checked(&answer))
 }
 
-/// What a text would do.
+/// The effects of a new text.
 fn checked(answer: &Value) -> String {
     let rules = answer["rules"].as_u64().unwrap_or_default();
     let mut out = format!("{rules} rule{}\n", if rules == 1 { "" } else { "s" });

@@ -22,7 +22,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Spec {
     Spec { name, label: None, help, kind: Kind::Gauge }
 }
 
-/// A source that asks the queue.
+/// The source of the numbers: the verifiers' queue.
 pub(super) struct VerifierNumbers(pub(super) Verifiers);
 
 impl fmt::Debug for VerifierNumbers {

@@ -1,5 +1,5 @@
-//! Calls of the application: one for each message of a remote, those of one topic one after the other, and again until it takes the message
-//! or the retries are over.
+//! Calls of the application: one for each message of a remote, the messages of one topic one after the other, each repeated until
+//! the application takes it or the retries are over.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,15 +15,15 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::time::rfc3339;
 use crate::service::dead_letters::{self, Letter};
 
-/// Between two attempts with one message.
+/// The wait between two attempts with one message.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Between two attempts to reach the application.
+/// The wait between two attempts to reach the application.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// `Calls` holds the messages that wait for the application.
+/// The messages that wait for the application.
 struct Calls {
     shared: Arc<Shared>,
-    /// Messages of each topic of a bridge. A topic that is here has a task.
+    /// Messages of each topic of a bridge. A topic in the map has a task.
     topics: Mutex<HashMap<(usize, String), VecDeque<Call>>>,
     /// Room for calls, of each bridge.
     places: Mutex<HashMap<usize, Arc<Semaphore>>>,
@@ -31,14 +31,14 @@ struct Calls {
     app: Application,
 }
 
-/// The file of dead letters, which begins with the first of them, and those that are not on the disk.
+/// The file of dead letters, which is opened with the first letter, and the letters that are not on disk.
 #[derive(Default)]
 struct Letters {
     to: Option<std::sync::mpsc::Sender<Letter>>,
     waiting: Arc<Mutex<VecDeque<oneshot::Sender<()>>>>,
 }
 
-/// Calls for as long as it is polled, and the service runs.
+/// Calls the application while it is polled, and the service runs.
 pub(super) async fn run(mut told: UnboundedReceiver<Told>, shared: Arc<Shared>) {
     let app = Application::new(Arc::clone(&shared));
     let calls = Calls { shared, topics: Mutex::default(), places: Mutex::default(), letters: Mutex::default(), app };
@@ -78,7 +78,7 @@ impl Calls {
         call
     }
 
-    /// Takes other bindings. The application is asked whether it wants those that are new.
+    /// Takes other bindings. The application is asked whether it wants the messages of new ones.
     fn bindings(self: &Arc<Self>, bindings: Vec<Bound>) {
         self.shared.numbers.show(bindings.iter().map(|(_, _, binding)| &*binding.component));
         let before = self.shared.bindings.send_replace(Arc::new(bindings.clone()));
@@ -116,7 +116,7 @@ impl Calls {
         self.shared.ask(Ask::Wanted { bridge }).await;
     }
 
-    /// Has the application take a message, whatever that takes.
+    /// Gives the application a message, with retries.
     async fn deliver(&self, call: Call) {
         let Some(takes) = call.binding.takes.clone() else { return self.over(call, true).await };
         let places = lock(&self.places).get(&call.bridge).cloned();
@@ -140,11 +140,11 @@ impl Calls {
                 Failed::Late | Failed::Refused(_) => Of::CallRefused,
             };
             self.shared.numbers.count(&call.binding.component, count);
-            // An application that has died, or is not there yet, has refused nothing. A message that kills it is one that it refuses.
+            // An application that has died, or is not there yet, has refused nothing. A message that kills it repeatedly counts as refused.
             let is_first_break = matches!(failed, Failed::Broken(_)) && !has_broken;
             if is_first_break || matches!(failed, Failed::Away) {
                 has_broken |= is_first_break;
-                // One that is just dying still takes connections.
+                // A dying application still accepts connections.
                 tokio::time::sleep(AGAIN_AFTER).await;
                 continue;
             }
@@ -158,7 +158,7 @@ impl Calls {
         self.failed(call, &takes, &why).await;
     }
 
-    /// The application has refused a message for good.
+    /// Handles a message that the application has refused for good.
     async fn failed(&self, call: Call, takes: &Takes, why: &str) {
         let (fate, count) = match takes.on_failure {
             OnFailure::File | OnFailure::Topic(_) => ("dead_letter", Of::Letter),
@@ -189,13 +189,13 @@ impl Calls {
         self.shared.ask(Ask::Called { bridge, ticket, bytes, is_over }).await;
     }
 
-    /// Writes a message to the file of dead letters, and waits until it is on the disk.
+    /// Writes a message to the file of dead letters, and waits until it is on disk.
     async fn write(&self, call: &Call, why: &str) {
         let line = letter(call, why);
         loop {
             let (tell, told) = oneshot::channel();
             match self.post(line.clone(), tell) {
-                // The file's thread tries again until the disk takes it.
+                // The file's thread tries again until the disk takes the letter.
                 Ok(()) => return drop(told.await),
                 Err(error) => {
                     tracing::error!(%error, file = %self.shared.settings.letters.path.display(), "dead letters of bindings cannot be written; trying again");
@@ -222,7 +222,7 @@ impl Calls {
         }
         lock(&waiting).push_back(tell);
         if let Some(to) = &letters.to {
-            // Its thread lives as long as this sender.
+            // The file's thread lives as long as this sender.
             let _ = to.send(Letter { shard: 0, sink: 0, line });
         }
         Ok(())

@@ -1,11 +1,11 @@
-//! The body of a request of the bindings API, and the text of its data as it is published.
+//! The body of a request of the bindings API, and the text of its data in a publish.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The body of a request. Other members are passed over, as Dapr does.
+/// The body of a request. Other members are ignored, as in Dapr.
 #[derive(Debug, Deserialize)]
 pub(super) struct Body<'b> {
     pub(super) operation: Option<String>,
@@ -15,7 +15,7 @@ pub(super) struct Body<'b> {
 }
 
 impl Body<'_> {
-    /// The data as it is published: `null` where there is none.
+    /// The payload for the data: `null` where there is none.
     pub(super) fn payload(&self) -> Vec<u8> {
         self.data.map_or_else(|| b"null".to_vec(), |data| compact(data.get()))
     }
@@ -39,7 +39,7 @@ fn compact(json: &str) -> Vec<u8> {
     out
 }
 
-/// JSON without white space between its parts. What is no JSON stays as it is.
+/// JSON without white space between its parts. Other data stays unchanged.
 #[cfg(feature = "grpc")]
 pub(super) fn normal(data: &[u8]) -> Vec<u8> {
     serde_json::from_slice::<&RawValue>(data).map_or_else(|_| data.to_vec(), |data| compact(data.get()))

@@ -1,34 +1,34 @@
-//! What shards and the thread of bindings send each other.
+//! Mail between the shards and the thread of bindings.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::Binding;
 
-/// `Ask` is what the thread of bindings wants of the shard that has a bridge.
+/// A request of the thread of bindings to the shard that has a bridge.
 #[derive(Debug)]
 pub enum Ask {
-    /// To publish a message to the remote.
+    /// Publish a message to the remote.
     Create(Create),
-    /// To publish a message no more, or to say what is known of it: its time is over.
+    /// Stop publishing a message, or report its outcome so far: its time is over.
     Withdraw {
         /// The bridge's place in the configuration.
         bridge: usize,
         /// The message's number.
         number: u64,
     },
-    /// To take what has become of a call.
+    /// Take the outcome of a call.
     Called {
         /// The bridge's place in the configuration.
         bridge: usize,
         /// The message's place in its session: the session's number, and the message's there; `None`: it was of QoS 0.
         ticket: Option<(u64, u32)>,
-        /// What [`Call::bytes`] has said.
+        /// The value of [`Call::bytes`].
         bytes: usize,
-        /// Whether the remote is told that the message has arrived.
+        /// Whether the message is acknowledged to the remote.
         is_over: bool,
     },
-    /// To subscribe: the application wants the messages of a binding.
+    /// Subscribe: the application wants the messages of a binding.
     Wanted {
         /// The bridge's place in the configuration.
         bridge: usize,
@@ -51,21 +51,21 @@ impl Ask {
 pub struct Create {
     /// The bridge's place in the configuration.
     pub bridge: usize,
-    /// Its number, of all messages that applications have published.
+    /// The message's number among all that applications have published.
     pub number: u64,
-    /// Its topic at the remote.
+    /// The topic at the remote.
     pub topic: String,
-    /// Its payload.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// Its QoS, 0 to 2.
+    /// The QoS, 0 to 2.
     pub qos: u8,
-    /// Whether the remote is to retain it.
+    /// Whether the remote retains the message.
     pub retain: bool,
-    /// Takes what became of it.
+    /// The callback for the outcome.
     pub answer: Answer,
 }
 
-/// `Answer` takes what became of a message, and does not block.
+/// A callback for the outcome of a message. It does not block.
 pub struct Answer(Box<dyn FnOnce(Outcome) + Send>);
 
 impl Answer {
@@ -75,7 +75,7 @@ impl Answer {
         Self(Box::new(with))
     }
 
-    /// Says what became of the message.
+    /// Reports the outcome of the message.
     pub fn say(self, outcome: Outcome) {
         self.0(outcome);
     }
@@ -87,14 +87,14 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What became of a message for a remote.
+/// The outcome of a message for a remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The remote has acknowledged it; of QoS 0: it was written to the connection.
+    /// The remote has acknowledged the message; at QoS 0: it was written to the connection.
     Done,
-    /// The remote does not have it, and will not get it.
+    /// The remote does not have the message, and will not get it.
     Failed(String),
-    /// The remote may have it.
+    /// The remote may have the message.
     Unknown(String),
 }
 
@@ -103,26 +103,26 @@ pub enum Outcome {
 pub struct Call {
     /// The bridge's place in the configuration.
     pub bridge: usize,
-    /// Its name.
+    /// The bridge's name.
     pub name: String,
-    /// What it has beyond a bridge.
+    /// The binding of the bridge.
     pub binding: Arc<Binding>,
     /// The message's topic.
     pub topic: String,
-    /// Its payload.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// Its place in its session; `None`: it is of QoS 0.
+    /// The message's place in its session; `None`: it is of QoS 0.
     pub ticket: Option<(u64, u32)>,
-    /// What it counts for.
+    /// The bytes that the message counts for.
     pub bytes: usize,
 }
 
-/// `App` is the way to the application.
+/// The channel to the application.
 #[derive(Clone)]
 pub struct App(Arc<dyn Fn(Call) -> bool + Send + Sync>);
 
 impl App {
-    /// Hands messages to this function, which does not block. False: nobody takes them any more.
+    /// Passes messages to this function, which does not block. It returns false when messages are not taken any more.
     #[must_use]
     pub fn new(with: impl Fn(Call) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(with))

@@ -1,17 +1,18 @@
 //! Dapr's bindings: an application publishes to a remote by HTTP or gRPC, and is called for each message of a remote; or a sidecar of Dapr does
 //! both for it, and has bindings here as its pluggable components.
 //!
-//! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. What is here knows neither:
-//! it serves and calls HTTP and gRPC on a thread of its own, and exchanges letters with the shards that have the bridges.
+//! The documents that describe bindings are read elsewhere ([`crate::config`]), and the remotes are those of bridges. This module
+//! knows neither: it serves and calls HTTP and gRPC on a thread of its own, and exchanges mail with the shards that have the
+//! bridges.
 //!
 //! | file | |
 //! |---|---|
 //! | `serve` | the HTTP API |
 //! | `grpc` | the gRPC API, and components of a sidecar, with the feature of that name |
-//! | `output` | what applications publish, however they ask |
-//! | `mail` | what shards and the thread send each other |
+//! | `output` | publishes of applications, by either API |
+//! | `mail` | mail between the shards and the thread |
 //! | `calls` | messages of remotes for the application: order, retries, dead letters |
-//! | `app` | the way to the application, by HTTP or gRPC |
+//! | `app` | calls of the application, by HTTP or gRPC |
 //! | `proto` | the messages of gRPC |
 
 mod app;
@@ -46,18 +47,18 @@ use crate::metrics::journal::Journal;
 use crate::secure::Secret;
 use crate::service::dead_letters;
 
-/// `Binding` is what a Dapr component has beyond the bridge that it is.
+/// The properties of a Dapr component beyond those of its bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// Name of the component, by which the application knows it.
     pub component: String,
-    /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
+    /// The type: `bindings.mqtt` or `bindings.mqtt3`.
     pub kind: &'static str,
-    /// Whether a sidecar has brought it: it is called then in the place of the application.
+    /// Whether a sidecar has brought it: the sidecar is then called in the place of the application.
     pub is_brought: bool,
-    /// What the application may publish by it; `None`: it is no output binding, or another connection is.
+    /// The output binding; `None`: there is none, or on another connection.
     pub gives: Option<Gives>,
-    /// How the application is called; `None`: it is no input binding, or another connection is.
+    /// The input binding; `None`: there is none, or on another connection.
     pub takes: Option<Takes>,
 }
 
@@ -75,79 +76,79 @@ pub struct Gives {
 /// The input of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Takes {
-    /// Path that is called, without the first `/`.
+    /// The path that is called, without the first `/`.
     pub route: String,
-    /// Whether the application is asked first if it wants messages.
+    /// Whether the application is asked first whether it wants messages.
     pub is_asked: bool,
     /// Retries of a message that the application refuses; `None`: without end.
     pub retries: Option<u32>,
-    /// Most calls at a time.
+    /// The most calls at a time.
     pub concurrency: NonZeroUsize,
-    /// What becomes of a message that is refused after all retries.
+    /// The treatment of a message that is refused after all retries.
     pub on_failure: OnFailure,
 }
 
-/// What becomes of a message that the application has refused after all retries.
+/// The treatment of a message that the application has refused after all retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It is written to the file of dead letters, and acknowledged then.
+    /// The message is written to the file of dead letters, then acknowledged.
     File,
-    /// It is published to this topic of the remote, and acknowledged when the remote has it.
+    /// The message is published to this topic of the remote, and acknowledged when the remote has it.
     Topic(String),
-    /// It is acknowledged, and gone.
+    /// The message is acknowledged and dropped.
     Drop,
-    /// It is not acknowledged: the remote has it still.
+    /// The message is not acknowledged: the remote still has it.
     Keep,
 }
 
-/// `Brought` is a component that a sidecar has brought: what its document says, with secrets in their places.
+/// A component that a sidecar has brought: the contents of its document, with secrets filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brought {
-    /// Its name.
+    /// The name.
     pub component: String,
-    /// Its type: `bindings.mqtt` or `bindings.mqtt3`.
+    /// The type: `bindings.mqtt` or `bindings.mqtt3`.
     pub kind: &'static str,
-    /// Its metadata. Every value may be secret.
+    /// The metadata. Every value may be secret.
     pub properties: BTreeMap<String, Secret>,
 }
 
 /// Why a component is not in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotBrought {
-    /// Another change is under way, or the service is starting still.
+    /// Another change is under way, or the service is still starting.
     Busy(String),
-    /// Something is wrong with it.
+    /// The component is invalid.
     Wrong(String),
 }
 
-/// Takes what has become of a component, once it is in force.
+/// Takes the outcome for a component, once it is in force.
 pub type BroughtAnswer = Box<dyn FnOnce(Result<(), NotBrought>) + Send>;
 
-/// `Bring` has a component taken into the configuration, and does not block.
+/// Takes a component into the configuration. It does not block.
 pub type Bring = Arc<dyn Fn(Brought, BroughtAnswer) + Send + Sync>;
 
-/// The sockets of components, and the name that each has: a component `bindings.NAME` of a sidecar is one of that type here.
+/// The sockets of components, and their types: a component `bindings.NAME` of a sidecar is one of that type here.
 pub const SOCKETS: [(&str, &str); 2] = [("mqtt.sock", "bindings.mqtt"), ("mqtt3.sock", "bindings.mqtt3")];
 
-/// `Sidecar` is the way to a sidecar.
+/// The connection of a sidecar.
 pub struct Sidecar {
-    /// Sockets that it connects to, each with the type of its components.
+    /// Sockets that the sidecar connects to, each with the type of its components.
     pub sockets: Vec<(&'static str, UnixListener)>,
-    /// Takes the components that it brings.
+    /// Takes the components that the sidecar brings.
     pub bring: Bring,
 }
 
 /// Whether this build has gRPC.
 pub const HAS_GRPC: bool = cfg!(feature = "grpc");
 
-/// Where the application is called.
+/// The address of the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Whether it is called by gRPC.
+    /// Whether the application is called by gRPC.
     pub is_grpc: bool,
-    /// Its host; an IPv6 address is in brackets.
+    /// The host; an IPv6 address is in brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
 }
 
@@ -155,7 +156,7 @@ impl Address {
     /// Reads the URL of an application: `http://HOST[:PORT]`, or `grpc://HOST:PORT`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the URL is refused.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("{url:?} is not like \"http://127.0.0.1:8000\" or \"grpc://127.0.0.1:9000\"");
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -188,30 +189,30 @@ impl fmt::Display for Address {
     }
 }
 
-/// A binding in force: the place of its bridge in the configuration, the name of that, and what it has beyond a bridge.
+/// A binding in force: its bridge's place in the configuration, its bridge's name, and its other properties.
 pub type Bound = (usize, String, Arc<Binding>);
 
-/// What the thread of bindings is told.
+/// A message to the thread of bindings.
 #[derive(Debug)]
 enum Told {
     Call(Call),
     Bindings(Vec<Bound>),
 }
 
-/// `Settings` of the thread.
+/// Settings of the thread.
 #[derive(Debug)]
 pub struct Settings {
     /// ID of the application.
     pub app_id: Option<String>,
-    /// Where the HTTP API is served.
+    /// The address of the HTTP API.
     pub http: Option<SocketAddr>,
-    /// Where the gRPC API is served.
+    /// The address of the gRPC API.
     pub grpc: Option<SocketAddr>,
     /// The application.
     pub app: Option<Address>,
-    /// What requests must have.
+    /// The token that requests must have.
     pub api_token: Option<Secret>,
-    /// What the application is sent.
+    /// The token that the application is sent.
     pub app_token: Option<Secret>,
     /// The longest body of a request.
     pub body_bytes_max: usize,
@@ -219,13 +220,13 @@ pub struct Settings {
     pub letters: dead_letters::Settings,
 }
 
-/// The way to the shard that has a bridge.
+/// Sends mail to the shard that has a bridge.
 ///
 /// # Errors
-/// Its mailbox is full.
+/// The shard's mailbox is full.
 pub type Post = Arc<dyn Fn(Ask) -> Result<(), Ask> + Send + Sync>;
 
-/// What all tasks of the thread share.
+/// The state that all tasks of the thread share.
 struct Shared {
     settings: Settings,
     post: Post,
@@ -244,7 +245,7 @@ impl Shared {
         Arc::clone(&self.bindings.borrow())
     }
 
-    /// Asks a shard, however long its mailbox is full.
+    /// Sends a request to a shard, waiting while its mailbox is full.
     async fn ask(&self, mut ask: Ask) {
         while let Err(back) = (self.post)(ask) {
             ask = back;
@@ -252,7 +253,7 @@ impl Shared {
         }
     }
 
-    /// Publishes a message, and says what became of it within [`CREATED_WITHIN`], or a little later.
+    /// Publishes a message, and returns its outcome within [`CREATED_WITHIN`], or a little later.
     async fn create(&self, bridge: usize, topic: String, payload: Vec<u8>, (qos, retain): (u8, bool)) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, mut told) = oneshot::channel();
@@ -276,12 +277,12 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a request waits for the remote.
+/// The longest wait of a request for the remote.
 pub const CREATED_WITHIN: Duration = Duration::from_secs(10);
-/// What a message of gRPC may have beside its payload.
+/// The most bytes of a gRPC message beside its payload.
 #[cfg(feature = "grpc")]
 const MORE_BYTES: usize = 64 << 10;
-/// Before a shard with a full mailbox is asked again.
+/// The wait before a shard with a full mailbox is asked again.
 const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
 /// A listener at an address, if there is one.
@@ -292,7 +293,7 @@ fn bound(address: Option<SocketAddr>) -> Result<Option<TcpListener>, (io::Error,
     listener.map(Some).map_err(|error| (error, address.to_string()))
 }
 
-/// Serves what connects to a listener, if there is one, for as long as it is polled.
+/// Serves the connections of a listener, if there is one, while it is polled.
 async fn served<F: Future<Output = ()>>(
     listener: Option<TcpListener>,
     serve: impl FnOnce(tokio::net::TcpListener) -> F,
@@ -319,7 +320,7 @@ async fn served_by_grpc(
     served(listener, |listener| grpc::serve_api(listener, Arc::clone(shared))).await;
 }
 
-/// Nobody is served: the configuration has neither address nor sockets for a build without gRPC.
+/// Serves nothing: a build without gRPC is configured with neither address nor sockets.
 #[cfg(not(feature = "grpc"))]
 async fn served_by_grpc(_: Option<TcpListener>, _: Vec<(&'static str, UnixListener)>, _: &Arc<Shared>) {
     std::future::pending().await
@@ -337,7 +338,7 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Binds at once, and serves and calls on a thread of its own.
+    /// Binds the sockets, then serves and calls on a thread of its own.
     ///
     /// # Errors
     /// An address cannot be bound, or the thread cannot be made; and the address.
@@ -384,7 +385,7 @@ impl Bindings {
         Ok(Self { tell, numbers, http: http_addr, grpc: grpc_addr, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The way to the application.
+    /// The channel to the application.
     #[must_use]
     pub fn app(&self) -> App {
         let tell = self.tell.clone();
@@ -397,19 +398,19 @@ impl Bindings {
         let _ = self.tell.send(Told::Bindings(bindings));
     }
 
-    /// Where the HTTP API is served.
+    /// The address of the HTTP API.
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
         self.http
     }
 
-    /// Where the gRPC API is served.
+    /// The address of the gRPC API.
     #[must_use]
     pub fn grpc(&self) -> Option<SocketAddr> {
         self.grpc
     }
 
-    /// Its numbers.
+    /// The thread's counters.
     #[must_use]
     pub fn numbers(&self) -> Arc<Numbers> {
         Arc::clone(&self.numbers)

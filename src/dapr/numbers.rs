@@ -11,8 +11,8 @@ const fn counter(name: &'static str, label: (&'static str, &'static str), help: 
     Spec { name, label: Some(label), help, kind: Kind::Counter }
 }
 
-/// How many numbers there are. The type of [`Numbers`] does not ask [`NUMBERS`] for its length: with optimizations the compiler (1.95) then finds
-/// a cycle by way of `counter`.
+/// The length of [`NUMBERS`], as a literal: if the type of [`Numbers`] asked for it, the compiler (1.95) would find a cycle
+/// through `counter` with optimizations.
 const COUNT: usize = 9;
 
 /// The numbers, in the order of [`Of`].
@@ -44,7 +44,7 @@ pub const NUMBERS: [Spec; COUNT] = [
     counter("binding_failed_messages", ("fate", "kept"), "Not acknowledged: the remote has it still."),
 ];
 
-/// One of [`NUMBERS`].
+/// The index of one of [`NUMBERS`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Of {
     CreateDone,
@@ -71,7 +71,7 @@ impl Numbers {
         }
     }
 
-    /// Has these bindings shown from now on, and no others.
+    /// Shows these bindings from now on, and no others.
     pub(super) fn show<'a>(&self, bindings: impl Iterator<Item = &'a str>) {
         let mut all = lock(&self.0);
         let mut before = std::mem::take(&mut *all);

@@ -1,4 +1,4 @@
-//! What applications publish, however they ask for it. What is refused is said as Dapr says it.
+//! Publishes of applications, by either API. Refusals are in Dapr's words.
 
 use super::numbers::Of;
 use super::{Bound, Outcome, Shared};
@@ -7,10 +7,10 @@ use crate::mqtt::topic::valid_name;
 /// The operation of a binding.
 pub(super) const CREATE: &str = "create";
 
-/// Publishes a message by the binding of this name, if the operation is `create`. `topic`: what the message itself names.
+/// Publishes a message by the binding of this name, if the operation is `create`. `topic`: the topic in the message itself.
 ///
 /// # Errors
-/// Why the message was not published, or that nobody knows.
+/// Why the message was not published, or that its outcome is not known.
 pub(super) async fn publish(
     shared: &Shared,
     name: &str,
@@ -50,12 +50,12 @@ pub(super) async fn publish(
     said
 }
 
-/// What Dapr says of a message that an application could not publish.
+/// Dapr's words for a message that an application could not publish.
 pub(super) fn failed(name: &str, why: &str) -> String {
     format!("error invoking output binding {name}: {why}")
 }
 
-/// A component, as the metadata of the API has it.
+/// A component in the metadata of the API.
 #[derive(Debug)]
 pub(super) struct Registered {
     pub(super) name: String,
@@ -78,5 +78,5 @@ pub(super) fn registered(shared: &Shared) -> Vec<Registered> {
     all
 }
 
-/// The version of the runtime, as the metadata of the API has it.
+/// The version of the runtime in the metadata of the API.
 pub(super) const VERSION: &str = concat!("forebay-", env!("CARGO_PKG_VERSION"));

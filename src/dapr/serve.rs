@@ -1,4 +1,4 @@
-//! Dapr's HTTP API, as far as it is about bindings. Its answers are Dapr's, word for word.
+//! Dapr's HTTP API for bindings. Its answers are Dapr's, word for word.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,24 +21,24 @@ use crate::secure::Secret;
 
 /// The header of tokens.
 pub(super) const TOKEN: &str = "dapr-api-token";
-/// Connections at a time; others wait to be accepted.
+/// The most connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
-/// A request's head.
+/// The longest head of a request, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
 pub(super) const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const BODY_WITHIN: Duration = Duration::from_secs(30);
-/// Before another attempt to accept, when there was no descriptor.
+/// The wait before another attempt to accept, when there was no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 type Answer = Response<Bytes>;
 
-/// Serves for as long as it is polled.
+/// Serves while it is polled.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let accept = || async { listener.accept().await.map(|(socket, _)| socket) };
     accept_all(accept, |socket| connection(socket, Arc::clone(&shared))).await;
 }
 
-/// Serves all connections, [`CONNECTIONS_MAX`] at a time, for as long as it is polled.
+/// Serves all connections, [`CONNECTIONS_MAX`] at a time, while it is polled.
 pub(super) async fn accept_all<S, A: Future<Output = io::Result<S>>, F: Future<Output = ()> + Send + 'static>(
     accept: impl Fn() -> A,
     serve: impl Fn(S) -> F,
@@ -95,7 +95,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
     }
 }
 
-/// The answer to who is not to be here: a page of another site, or someone without the token.
+/// The refusal of a stranger: a page of another site, or a client without the token.
 fn stranger(shared: &Shared, path: &str, headers: &HeaderMap) -> Option<Answer> {
     if headers.contains_key(header::ORIGIN) {
         return Some(failed(StatusCode::FORBIDDEN, "ERR_FORBIDDEN", "requests of pages (Origin) are not served"));
@@ -109,7 +109,7 @@ fn stranger(shared: &Shared, path: &str, headers: &HeaderMap) -> Option<Answer> 
     (!is_free).then(|| text(StatusCode::UNAUTHORIZED, INVALID_TOKEN))
 }
 
-/// What Dapr says to who has not the token.
+/// Dapr's words for a client without the token.
 pub(super) const INVALID_TOKEN: &str = "invalid api token";
 
 /// Whether a request has the token.
@@ -198,7 +198,7 @@ fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// A part of a path in which `%` and two hexadecimal digits stand for a byte.
+/// Decodes a part of a path, in which `%` and two hexadecimal digits stand for a byte.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,24 +1,24 @@
-//! Reads the first packet of a connection and says what becomes of it. Bytes in, a verdict out; no socket.
+//! Reads the first packet of a connection and decides on it. Bytes in, a verdict out; no socket.
 //!
-//! Only CONNECT may come first [MQTT-3.1.0-1]. Until it is whole the connection holds no session and costs its bytes
-//! alone, bounded by [`CONNECT_BYTES_MAX`](crate::limits::CONNECT_BYTES_MAX).
+//! Only CONNECT may come first [MQTT-3.1.0-1]. Until it is whole the connection has no session and costs its bytes alone, bounded
+//! by [`CONNECT_BYTES_MAX`](crate::limits::CONNECT_BYTES_MAX).
 
 use crate::limits::CONNECT_BYTES_MAX;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::{Malformed, decode, frame};
 
-/// What the first bytes of a connection are.
+/// The verdict on the first bytes of a connection.
 #[derive(Debug)]
 pub enum Verdict<'a> {
     /// Not whole yet.
     Wait,
     /// A CONNECT of this many bytes; more may follow it in the same slice.
     Connect(Box<Connect<'a>>, usize),
-    /// Not a CONNECT, or one that breaks the standard; and in which version its sender can be told, if in any.
+    /// Not a CONNECT, or one that breaks the standard; and the protocol version of the refusal, if the client understands one.
     Refuse(Malformed, Option<Version>),
 }
 
-/// Looks at all bytes that a connection has sent so far.
+/// Parses all bytes that a connection has sent so far.
 #[must_use]
 pub fn look(bytes: &[u8]) -> Verdict<'_> {
     let frame = match frame::next_connect(bytes, CONNECT_BYTES_MAX) {

@@ -1,7 +1,7 @@
-//! The PROXY protocol: what a TCP proxy says of the connection that it relays, before the first byte of it. Bytes in, a
-//! header out; no socket. Version 1 is a line of text, version 2 is binary with fields behind the addresses (TLVs),
-//! which are skipped. Source: the HAProxy project's "The PROXY protocol, versions 1 & 2" (2020/03/05); its sections are
-//! named beside the checks.
+//! The PROXY protocol: a TCP proxy's header about the connection that it relays, before the connection's first byte. Bytes in, a
+//! header out; no socket. Version 1 is a line of text, version 2 is binary with fields after the addresses (TLVs), which are
+//! skipped. Source: the HAProxy project's "The PROXY protocol, versions 1 & 2" (2020/03/05); its sections are named beside the
+//! checks.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,15 +10,15 @@ use crate::limits::PROXY_V2_BYTES_MAX;
 
 /// The longest header of version 1, with its CRLF (section 2.1).
 pub const V1_BYTES_MAX: usize = 107;
-/// What version 2 begins with (section 2.2): no protocol that a listener may meet begins so.
+/// The first bytes of version 2 (section 2.2): no protocol that a listener may meet begins like this.
 pub const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of version 2 before its addresses.
 const V2_HEAD: usize = 16;
 
-/// What a listener expects before the first packet.
+/// The header that a listener expects before the first packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expect {
-    /// No header: one is not a CONNECT, and is refused.
+    /// No header: the connection begins with its first packet, and a header is refused.
     #[default]
     Nothing,
     /// A header of version 1.
@@ -32,10 +32,10 @@ pub enum Expect {
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its length in bytes; what follows is the device's.
+    /// The header's length in bytes; the device's bytes follow.
     pub len: usize,
-    /// Where the device is. `None`: the proxy does not say (UNKNOWN, LOCAL, a family without ports), and the address of
-    /// the socket stands.
+    /// The device's address. `None`: the header has none (UNKNOWN, LOCAL, a family without ports), and the address of the socket
+    /// counts.
     pub source: Option<SocketAddr>,
 }
 
@@ -49,10 +49,10 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Looks at all bytes that a connection has sent so far. `None`: not whole yet.
+/// Parses the bytes received so far. `None`: the header is not whole yet.
 ///
 /// # Errors
-/// [`Malformed`], with the first byte that no header could have there.
+/// [`Malformed`], as soon as a byte is received that no header has there.
 pub fn look(expect: Expect, bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(first) = bytes.first() else { return Ok(None) };
     match (expect, first) {
@@ -65,7 +65,7 @@ pub fn look(expect: Expect, bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
 }
 
-/// Section 2.1.
+/// Parses a header of version 1 (section 2.1).
 fn v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let start = b"PROXY ";
     let shared = start.len().min(bytes.len());
@@ -73,7 +73,7 @@ fn v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         return Err(Malformed("not the word PROXY"));
     }
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
-    // The first carriage return or line feed ends the line, or nothing does: a verdict is never taken back.
+    // The first carriage return or line feed decides: a verdict is never taken back.
     let end = window.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let end = match end.map(|at| (at, &window[at..])) {
         Some((at, [b'\r', b'\n', ..])) => at,
@@ -85,7 +85,7 @@ fn v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     Ok(Some(Header { len: end + 2, source: v1_source(line)? }))
 }
 
-/// The line behind `PROXY `.
+/// The source address in the line after `PROXY `.
 fn v1_source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     let (family, rest) = line.split_once(' ').unwrap_or((line, ""));
     if family == "UNKNOWN" {
@@ -112,13 +112,14 @@ fn v1_source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
     Ok(Some(SocketAddr::new(source, port)))
 }
 
-/// Decimal, without leading zeros.
+/// Parses a decimal port without leading zeros.
 fn port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
 }
 
-/// Looks at all bytes of a connection that begins with a header of version 2 of at most `max` bytes (section 2.2). `None`: not whole yet.
+/// Parses the bytes of a connection that begins with a header of version 2 of at most `max` bytes (section 2.2). `None`: the
+/// header is not whole yet.
 ///
 /// # Errors
 /// As [`look`].
@@ -168,8 +169,8 @@ pub fn tlvs(header: &[u8]) -> &[u8] {
     header.get(V2_HEAD + addresses(family)..).unwrap_or_default()
 }
 
-/// Appends a header of version 2 with these TLVs after the addresses, of which the destination is left open. False, and nothing appended: it would be longer
-/// than a header can be.
+/// Appends a header of version 2 with these TLVs after the addresses; the destination is left open. Returns false and appends
+/// nothing if the header would be too long.
 pub fn write_v2(source: Option<SocketAddr>, tlvs: &[u8], out: &mut Vec<u8>) -> bool {
     let mut ends = Vec::with_capacity(36);
     let family = match source.map(|source| source.ip()) {
@@ -198,7 +199,7 @@ pub fn write_v2(source: Option<SocketAddr>, tlvs: &[u8], out: &mut Vec<u8>) -> b
     true
 }
 
-/// Source address and port of the two families that have them; the destination's stand between.
+/// Source address and port of the two families that have them; the destination's fields are between the two.
 fn v2_source(family: u8, header: &[u8]) -> Option<SocketAddr> {
     let port = |at: usize| Some(u16::from_be_bytes([*header.get(at)?, *header.get(at + 1)?]));
     match family {
@@ -214,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    /// A header of version 2: version and command, family and transport, addresses and what follows them.
+    /// A header of version 2: version and command, family and transport, addresses and TLVs.
     fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let len = u16::try_from(rest.len()).unwrap();
         [&V2_SIGNATURE[..], &[command, family], &len.to_be_bytes(), rest].concat()
@@ -234,7 +235,7 @@ mod tests {
         format!("PROXY {family} {} {to} {} 1883\r\n", source.ip(), source.port()).into_bytes()
     }
 
-    /// Each with what the proxy says of the source.
+    /// Headers, each with its source.
     fn well_formed() -> Vec<(Vec<u8>, Option<SocketAddr>)> {
         let (v4, v6) = ("203.0.113.7:4711".parse().unwrap(), "[2001:db8::7]:65535".parse().unwrap());
         let longest = format!("PROXY UNKNOWN {}\r\n", "f".repeat(V1_BYTES_MAX - 16)).into_bytes();
@@ -251,9 +252,9 @@ mod tests {
             (binary_of(v6, b""), Some(v6)),
             (binary_of(v4, &[4, 0, 1, 0, 0xEE, 0, 2, 1, 2]), Some(v4)),
             (binary_of(v4, &[0; PROXY_V2_BYTES_MAX - 28]), Some(v4)),
-            // Relayed from datagrams: the address is as true.
+            // A connection relayed from datagrams: the address is valid all the same.
             (binary(0x21, 0x12, &[203, 0, 113, 7, 9, 9, 9, 9, 0x12, 0x67, 0, 0]), Some(v4)),
-            // Health checks of the proxy's own.
+            // The proxy's own health checks.
             (binary(0x20, 0x00, b""), None),
             (binary(0x20, 0x11, &[1; 12]), None),
             (binary(0x20, 0x11, b""), None),
@@ -321,7 +322,7 @@ mod tests {
     fn what_is_malformed_is_refused_with_the_byte_that_makes_it_so() {
         for (what, bytes) in MALFORMED {
             assert!(look(Expect::Any, bytes).is_err(), "{what}");
-            // Those that are cut off here are cut at that byte; a line is judged when it ends.
+            // Headers that become malformed here do so at that byte; a line is judged at its end.
             if bytes[0] == b'\r' {
                 assert_eq!(look(Expect::Any, &bytes[..bytes.len() - 1]), Ok(None), "{what}");
             }
@@ -367,7 +368,7 @@ mod tests {
             prop_assert_eq!(look(Expect::Any, &header), Ok(whole));
         }
 
-        /// Whatever comes: no panic, no length beyond the bytes, and a verdict within the bound that more bytes do not change.
+        /// Random bytes cause no panic, no length beyond the bytes, and a verdict within the bound that more bytes do not change.
         #[test]
         fn any_bytes_get_a_verdict_that_stands(
             start in 0..4usize, rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n')], 0..300),

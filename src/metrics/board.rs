@@ -13,19 +13,19 @@ use super::spec::Layout;
 pub struct Board {
     version: AtomicU64,
     values: Box<[AtomicU64]>,
-    /// Counted where they stand: no ledger needs them to be of one turn.
+    /// The histograms, updated in place: no ledger needs them to be of one turn.
     pub histograms: Histograms,
 }
 
 impl Board {
-    /// A board of this layout, all zero.
+    /// A board of this layout, with zeros.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         let values = (0..layout.len()).map(|_| AtomicU64::new(0)).collect();
         Self { version: AtomicU64::new(0), values, histograms: Histograms::new(layout) }
     }
 
-    /// Publishes a turn's numbers: those at these places, as the others are what they were. One writer only: the shard that owns the board.
+    /// Publishes a turn's numbers at these places; the others have not changed. One writer only: the shard that owns the board.
     pub fn publish(&self, values: &[u64], places: impl IntoIterator<Item = usize>) {
         debug_assert_eq!(values.len(), self.values.len());
         let version = self.version.load(Ordering::Relaxed);

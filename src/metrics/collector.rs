@@ -1,4 +1,4 @@
-//! From boards to the page that `/metrics` answers with.
+//! From boards to the page of `/metrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use super::time::now_ms;
 
 pub use super::exposition::Labels;
 
-/// All shards' boards with the names that their places stand for.
+/// All shards' boards, and the names of their places.
 #[derive(Debug, Default)]
 pub struct Boards {
-    /// One for each shard.
+    /// The boards, one for each shard.
     pub shards: Vec<Arc<Board>>,
     /// The sinks, in the order of the configuration.
     pub sinks: Vec<Item>,
-    /// The clusters, likewise.
+    /// The clusters, in the order of the configuration.
     pub clusters: Vec<Item>,
-    /// The listeners, likewise.
+    /// The listeners, in the order of the configuration.
     pub listeners: Vec<Item>,
-    /// The sources, likewise.
+    /// The sources, in the order of the configuration.
     pub sources: Vec<Item>,
-    /// The rules, likewise.
+    /// The rules, in the order of the configuration.
     pub rules: Vec<Item>,
-    /// The bridges, likewise.
+    /// The bridges, in the order of the configuration.
     pub bridges: Vec<Item>,
 }
 
-/// A sink, cluster or listener.
+/// A sink, cluster, listener, source, rule or bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its name, or the address of a listener.
+    /// The name, or the address of a listener.
     pub name: String,
-    /// It is not in the configuration any more, and has series only while it holds something: records, or connections.
+    /// Whether it is gone from the configuration: it has series only while it holds something, records or connections.
     pub is_removed: bool,
 }
 
@@ -49,7 +49,7 @@ impl From<&str> for Item {
 }
 
 impl Boards {
-    /// Where the numbers stand.
+    /// The layout of the boards.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout {
@@ -69,33 +69,33 @@ impl Boards {
         self.read().iter().any(|values| values[place] > 0)
     }
 
-    /// The greatest age of all shards, in seconds, that a number of [`Kind::Age`] says.
+    /// The greatest age in seconds among all shards, of a number of [`Kind::Age`].
     #[must_use]
     pub fn oldest_s(&self, metric: ShardMetric) -> f64 {
         let now = now_ms();
         self.read().iter().map(|values| age_s(values[metric as usize], now)).fold(0.0, f64::max)
     }
 
-    /// One snapshot of each shard.
+    /// Reads one snapshot of each shard.
     #[must_use]
     pub fn read(&self) -> Vec<Vec<u64>> {
         self.shards.iter().map(|board| board.read()).collect()
     }
 }
 
-/// A number that stands on no board.
+/// A number that is not on a board.
 #[derive(Clone, Debug)]
 pub struct Number {
-    /// What it is.
+    /// The metric.
     pub spec: Spec,
-    /// Its labels, mostly none.
+    /// The labels, mostly none.
     pub labels: Labels,
     /// The number.
     pub value: f64,
 }
 
 impl Number {
-    /// One of a table, without labels.
+    /// A number of a table's row, without labels.
     #[must_use]
     pub fn of(spec: &Spec, value: u64) -> Self {
         Self { spec: *spec, labels: Labels::new(), value: value as f64 }
@@ -104,14 +104,14 @@ impl Number {
 
 /// Numbers of other threads (the process, the embedded log): read at each scrape.
 pub trait Extra: Send + Sync + fmt::Debug {
-    /// All of them.
+    /// Returns all numbers.
     fn read(&self) -> Vec<Number>;
 }
 
-/// Numbers of one kind of thing: their table, the first one's place on a board, the label, and the names of what has series.
+/// Numbers of one kind of thing: their table, the first one's place on a board, the label, and the names of things with series.
 type Group<'a> = (&'a [Spec], usize, &'static str, &'a [Option<&'a str>]);
 
-/// The page.
+/// Renders the page.
 #[must_use]
 pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> String {
     let mut page = Page::new(format);
@@ -119,7 +119,7 @@ pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> Stri
     page.finish()
 }
 
-/// All metrics, in any form.
+/// Writes all metrics in any form.
 pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Exposition) {
     let layout = boards.layout();
     let snapshots = boards.read();
@@ -162,20 +162,20 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
     histograms(page, boards, &listeners, &clusters);
     let mut begun = "";
     for Number { spec, labels, value } in extra.iter().flat_map(|extra| extra.read()) {
-        // One family for all that follow each other.
+        // Consecutive numbers with one name are one family.
         let name = if begun == spec.name { spec.full_name() } else { begin(page, &spec) };
         begun = spec.name;
         page.sample(&name, &labels, spec.label, value.into());
     }
 }
 
-/// The histograms alone, in any form.
+/// Writes the histograms alone in any form.
 pub fn write_histograms(boards: &Boards, page: &mut impl Exposition) {
     let listeners = shown(&boards.listeners, |_| false);
     histograms(page, boards, &listeners, &shown(&boards.clusters, |_| false));
 }
 
-/// The names of what has series, each in its place: of what is in the configuration, and of what was and holds something.
+/// The names of things with series, each at its place: configured ones, and removed ones that hold something.
 fn shown(items: &[Item], holds: impl Fn(usize) -> bool) -> Vec<Option<&str>> {
     let names = items.iter().enumerate().map(|(place, item)| {
         let is_shown = !item.is_removed || holds(place);
@@ -184,7 +184,7 @@ fn shown(items: &[Item], holds: impl Fn(usize) -> bool) -> Vec<Option<&str>> {
     names.collect()
 }
 
-/// Begins a row's family; its full name.
+/// Begins a row's family. Returns its full name.
 fn begin(page: &mut impl Exposition, spec: &Spec) -> String {
     let name = spec.full_name();
     let of = match spec.kind {
@@ -204,7 +204,7 @@ fn labels(shard: usize, key: &'static str, name: &str) -> Labels {
     labels
 }
 
-/// A table: for each of its rows a sample for each shard and name.
+/// Writes a table: for each of its rows a sample for each shard and name.
 fn group(
     page: &mut impl Exposition,
     table: &[Spec],
@@ -238,13 +238,13 @@ fn group(
     }
 }
 
-/// What a place of [`Kind::Age`] says.
+/// The age of a number of [`Kind::Age`].
 fn age_s(since_ms: u64, now_ms: i64) -> f64 {
     let since = i64::try_from(since_ms).ok().filter(|since| *since > 0);
     since.map_or(0.0, |since| now_ms.saturating_sub(since).max(0) as f64 / 1e3)
 }
 
-/// One family of counters, a label for the row of a table.
+/// Writes one family of counters, with a label for the row of a table.
 fn labelled(
     page: &mut impl Exposition,
     (name, help): (&str, &str),
@@ -269,7 +269,7 @@ fn labelled(
     }
 }
 
-/// All histograms, the shards of each added up.
+/// Writes all histograms, each summed over the shards.
 fn histograms(page: &mut impl Exposition, boards: &Boards, listeners: &[Option<&str>], clusters: &[Option<&str>]) {
     for (row, spec) in HISTOGRAMS.iter().enumerate() {
         let of: Vec<Option<Labels>> = match spec.per {

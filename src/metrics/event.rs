@@ -1,5 +1,4 @@
-//! Every event: its name, how severe it is, which fields it has. The one list that the log, `/api/v1/events` and
-//! `docs/API.md` are made from.
+//! Every event: its name, its severity, its fields. The log, `/api/v1/events` and `docs/API.md` are made from this one list.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,19 +8,19 @@ use serde_json::Value;
 
 use crate::limits::{EVENTS_KEPT_MAX, EVENTS_OF_CLIENTS_KEPT_MAX};
 
-/// How severe an event is; the log's levels.
+/// The severity of an event; the log's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// What an operator wants to know.
+    /// Information for an operator.
     Info,
-    /// Something is wrong and is coped with.
+    /// Something is wrong, and the service copes with it.
     Warn,
     /// Something is lost or stops.
     Error,
 }
 
 impl Severity {
-    /// All, the least severe first.
+    /// All severities, the least severe first.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
 
     /// The word in JSON.
@@ -35,17 +34,17 @@ impl Severity {
     }
 }
 
-/// What an event is about. Each class has a ring of its own, so that frequent events do not push out rare ones.
+/// The class of an event. Each class has a ring of its own, so that frequent events do not push out rare ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Class {
     /// An administrator has changed something, or tried to.
     Administration,
-    /// The service and what it talks to come and go.
+    /// The service, or a system that it is connected to, has come or gone.
     Lifecycle,
-    /// Something did not work.
+    /// Something has failed.
     Error,
-    /// A client did what is refused, or has lost something: any of them can cause many.
+    /// A client has done something that is refused, or has lost something: any client can cause many.
     Client,
     /// A client has come or gone. Not in the log, unless it is asked for.
     Connection,
@@ -54,9 +53,9 @@ pub enum Class {
 }
 
 impl Class {
-    /// How many there are.
+    /// The number of classes.
     pub const COUNT: usize = Self::ALL.len();
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 6] =
         [Self::Administration, Self::Lifecycle, Self::Error, Self::Client, Self::Connection, Self::Statistics];
 
@@ -73,7 +72,7 @@ impl Class {
         }
     }
 
-    /// Events of it that `/api/v1/events` can show; the oldest makes room.
+    /// The most events of the class that `/api/v1/events` can show; the oldest makes room.
     #[must_use]
     pub const fn kept_max(self) -> usize {
         match self {
@@ -88,11 +87,11 @@ impl Class {
 pub struct EventSpec {
     /// Its name: `kind` in JSON, `event` in the log.
     pub name: &'static str,
-    /// How severe.
+    /// The severity.
     pub severity: Severity,
-    /// What about.
+    /// The class.
     pub class: Class,
-    /// The fields that it has beside `shard`.
+    /// The fields beside `shard`.
     pub fields: &'static [Field],
     /// One sentence: the log line's message.
     pub help: &'static str,
@@ -108,9 +107,9 @@ macro_rules! events {
         }
 
         impl Kind {
-            /// How many there are.
+            /// The number of kinds.
             pub const COUNT: usize = [$(Kind::$variant),*].len();
-            /// All of them.
+            /// All kinds.
             pub const ALL: [Self; Self::COUNT] = [$(Kind::$variant),*];
         }
 
@@ -244,23 +243,23 @@ events! {
 
 macro_rules! fields {
     ($($variant:ident, $type:ident, $name:ident, $help:literal;)*) => {
-        /// What an event may say beside its kind.
+        /// A field of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field {
             $(#[doc = $help] $variant,)*
         }
 
         impl Field {
-            /// All of them.
+            /// All fields.
             pub const ALL: &[Self] = &[$(Field::$variant),*];
 
-            /// Its name in JSON and in the log.
+            /// The field's name in JSON and in the log.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($name),)* }
             }
 
-            /// What it says.
+            /// The field's meaning.
             #[must_use]
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)* }
@@ -268,7 +267,7 @@ macro_rules! fields {
         }
 
         impl Event {
-            /// Writes it as a line of the log, with the fields that it has; connections at debug, under a name of their own.
+            /// Writes the event as a line of the log, with its fields; connections at debug, under a name of their own.
             pub(super) fn log(&self) {
                 let is_connection = self.kind.spec().class == Class::Connection;
                 if is_connection && !are_connections_logged() {
@@ -361,17 +360,17 @@ fields! {
     Token, text, token, "Name of the token that was used.";
 }
 
-/// What all shards see of a thing that is not a shard's own.
+/// What an event of a thing that all shards see reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenBy {
-    /// How it is, until another event says otherwise.
+    /// A state, which lasts until another event reports a new one.
     State,
-    /// A change, which may come again.
+    /// A change, which may happen again.
     Change,
 }
 
 impl Kind {
-    /// Whether all shards see it.
+    /// Whether all shards see the event's subject.
     #[must_use]
     pub const fn seen_by_all(self) -> Option<SeenBy> {
         match self {
@@ -390,14 +389,14 @@ impl Kind {
         }
     }
 
-    /// Its row of the list.
+    /// The kind's row of the list.
     #[must_use]
     pub fn spec(self) -> &'static EventSpec {
         &EVENTS[self as usize]
     }
 }
 
-/// What a field says.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said<'a> {
     /// A number.
@@ -432,7 +431,7 @@ impl From<String> for Said<'_> {
     }
 }
 
-/// The same within an event.
+/// A field's value within an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept<'a> {
     Number(u64),
@@ -440,29 +439,29 @@ enum Kept<'a> {
     Text(&'a str),
 }
 
-/// Kinds of a field's value, as one byte: a number has 8 more, a text its length in 4 and itself.
+/// Kinds of a field's value, as one byte: a number has 8 bytes more, a text its length in 4 and its bytes.
 const NUMBER: u8 = 0;
 const FALSE: u8 = 1;
 const TRUE: u8 = 2;
 const TEXT: u8 = 3;
 
-/// Room for the fields of a client that comes or goes: thousands of these are kept.
+/// Room for the fields of a connection event: thousands of these are stored.
 const FIELDS_BYTES: usize = 96;
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What.
+    /// The kind.
     pub kind: Kind,
-    /// When, milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at_ms: u64,
-    /// On which shard, if on one.
+    /// The shard, if the event is of one.
     pub shard: Option<u64>,
-    /// A hash of the event's kind and subject, where subjects may be many: few events of each are reported.
+    /// A hash of the event's kind and subject, for kinds with many subjects: few events of each are reported.
     pub(super) subject: Option<u64>,
-    /// The second of its teller's clock, for bounds.
+    /// The second of the teller's clock, for bounds.
     pub(super) second: u64,
-    /// Its fields one after the other: name, kind of the value, value.
+    /// The fields one after the other: name, kind of the value, value.
     fields: Vec<u8>,
 }
 
@@ -492,21 +491,21 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl Event {
-    /// An event of now, without fields.
+    /// An event of the present moment, without fields.
     #[must_use]
     pub fn now(kind: Kind) -> Self {
         let fields = Vec::with_capacity(FIELDS_BYTES);
         Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, fields }
     }
 
-    /// The same in the memory of an event that is over.
+    /// Like [`Event::now`], in the memory of an event that is not needed any more.
     #[must_use]
     pub(super) fn again(mut self, kind: Kind) -> Self {
         self.fields.clear();
         Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, ..self }
     }
 
-    /// With this field.
+    /// Adds a field.
     #[must_use]
     pub fn with<'a>(mut self, field: Field, said: impl Into<Said<'a>>) -> Self {
         match said.into() {
@@ -520,7 +519,7 @@ impl Event {
         self
     }
 
-    /// With this field, as it is written: without memory of its own.
+    /// Adds a field in its displayed form, without memory of its own.
     #[must_use]
     pub fn shown(mut self, field: Field, said: Option<impl fmt::Display>) -> Self {
         if let Some(said) = said {
@@ -545,7 +544,7 @@ impl Event {
         self.fields[at..at + 4].copy_from_slice(&length.to_le_bytes());
     }
 
-    /// With this field, if there is something to say.
+    /// Adds a field, if it has a value.
     #[must_use]
     pub fn maybe<'a>(self, field: Field, said: Option<impl Into<Said<'a>>>) -> Self {
         match said {
@@ -554,27 +553,27 @@ impl Event {
         }
     }
 
-    /// About this, in this second.
+    /// Sets the subject and the second.
     #[must_use]
     pub(super) fn about(self, subject: Option<u64>, second: u64) -> Self {
         Self { subject, second, ..self }
     }
 
-    /// On no shard alone.
+    /// Marks the event as one of all shards.
     #[must_use]
     pub fn of_all_shards(mut self) -> Self {
         self.shard = None;
         self
     }
 
-    /// Whether the fields are those of another event, but for how long it took, of which each shard has its own measure.
+    /// Whether the fields are those of another event, but for the duration, which each shard measures by itself.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         let lasts = |(name, _): &(Field, Kept<'_>)| *name != Field::OutageMs;
         self.kept().filter(lasts).eq(other.kept().filter(lasts))
     }
 
-    /// On this shard.
+    /// Sets the shard.
     #[must_use]
     pub fn on(mut self, shard: usize) -> Self {
         self.shard = Some(shard as u64);
@@ -599,7 +598,7 @@ impl Event {
         }
     }
 
-    /// Whether what a field asks is so.
+    /// The value of a yes-or-no field; `None`: the event does not have it.
     #[must_use]
     pub fn flag(&self, field: Field) -> Option<bool> {
         match self.of(field)? {
@@ -616,7 +615,7 @@ impl Event {
         Fields(&self.fields)
     }
 
-    /// Its fields, as JSON.
+    /// The fields, as JSON.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
         self.kept().map(|(field, kept)| {
             let value = match kept {
@@ -629,10 +628,10 @@ impl Event {
     }
 }
 
-/// What connections are in the log under.
+/// The log target of connection events.
 const CONNECTIONS: &str = "forebay::connections";
 
-/// Whether clients that come and go are in the log.
+/// Whether connection events are logged.
 pub(super) fn are_connections_logged() -> bool {
     tracing::enabled!(target: CONNECTIONS, tracing::Level::DEBUG)
 }
@@ -671,7 +670,7 @@ mod tests {
         assert!(event.says_the_same(&event.clone()) && !event.says_the_same(&other));
     }
 
-    /// Thousands of clients that came and went are kept.
+    /// Thousands of connection events are stored.
     #[test]
     fn a_client_that_comes_is_a_small_event() {
         let event = Event::now(Kind::ClientConnected).with(Field::Client, "a client id of 24 bytes.");

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 /// Label names with their values.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// Which format.
+/// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
@@ -15,7 +15,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What an `Accept` header prefers (RFC 9110, 12.5.1). OpenMetrics has to be asked for by name.
+    /// The format that an `Accept` header prefers (RFC 9110, 12.5.1). OpenMetrics has to be named there.
     #[must_use]
     pub fn accepted(accept: Option<&str>) -> Self {
         let quality = |wanted: &[&str]| {
@@ -42,10 +42,10 @@ impl Format {
     }
 }
 
-/// What a family is.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Only grows; samples have the suffix `_total`.
+    /// A number that only grows; samples have the suffix `_total`.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -58,27 +58,27 @@ pub enum Type {
 pub struct Buckets<'a> {
     /// Upper bounds, inclusive, ascending.
     pub bounds: &'a [f64],
-    /// Values up to each bound, and all of them at the end.
+    /// The number of values up to each bound, and of all values at the end.
     pub cumulative: &'a [u64],
     /// Sum of the values.
     pub sum: f64,
 }
 
 impl Buckets<'_> {
-    /// How many values there are.
+    /// The number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.cumulative.last().copied().unwrap_or_default()
     }
 }
 
-/// A form that metrics are written in, family by family.
+/// A writer of metrics, family by family.
 pub trait Exposition {
     /// Begins a family; `name` is without `_total`.
     fn family(&mut self, name: &str, help: &str, of: Type);
-    /// One sample of the family that was begun last.
+    /// Writes one sample of the family that was begun last.
     fn sample(&mut self, name: &str, labels: &Labels, extra: Option<(&str, &str)>, value: Amount);
-    /// One histogram of the family that was begun last.
+    /// Writes one histogram of the family that was begun last.
     fn histogram(&mut self, name: &str, labels: &Labels, buckets: Buckets<'_>);
 }
 
@@ -87,7 +87,7 @@ pub trait Exposition {
 pub enum Amount {
     /// A count, exact.
     Whole(u64),
-    /// Anything else.
+    /// Any other number.
     Real(f64),
 }
 
@@ -117,7 +117,7 @@ impl Display for Amount {
 pub struct Page {
     text: String,
     format: Format,
-    /// What the family that was begun last is.
+    /// The type of the family that was begun last.
     of: Type,
 }
 
@@ -128,7 +128,7 @@ impl Page {
         Self { text: String::with_capacity(64 << 10), format, of: Type::Gauge }
     }
 
-    /// The whole page.
+    /// Ends the page and returns it.
     #[must_use]
     pub fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
@@ -171,7 +171,7 @@ impl Exposition for Page {
 
     fn histogram(&mut self, name: &str, labels: &Labels, buckets: Buckets<'_>) {
         for (bound, count) in buckets.bounds.iter().zip(buckets.cumulative) {
-            // OpenMetrics wants a float here, and both take one.
+            // OpenMetrics requires a float here, and both formats accept one.
             self.line(name, "_bucket", labels, Some(("le", &format!("{bound:?}"))), count);
         }
         self.line(name, "_bucket", labels, Some(("le", "+Inf")), buckets.count());

@@ -1,18 +1,18 @@
-//! Histograms of a shard: one writer, read at any time, no lock. Merged over the shards when they are scraped.
+//! Histograms of a shard: one writer, read at any time, no lock. They are merged over the shards when they are scraped.
 //!
-//! A histogram is not part of a snapshot: no ledger needs it. So it is counted in place, with relaxed loads and stores that
-//! cost what plain memory costs, and a turn does not copy it.
+//! Histograms are not part of a snapshot, as no ledger needs them. They are updated in place, with relaxed loads and stores that
+//! cost no more than plain memory, and a turn does not copy them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::spec::Layout;
 
-/// What values are measured in.
+/// The unit of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Microseconds, shown in seconds.
     Micros,
-    /// A number of things, shown as it is.
+    /// A number of things, shown unchanged.
     Count,
 }
 
@@ -30,7 +30,7 @@ const BYTES: &[u64] = &[256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One more than bounds.
+    /// The buckets: one more than bounds.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
@@ -40,7 +40,7 @@ impl Histogram {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
-    /// Takes over what another one of the same bounds has counted.
+    /// Takes over the counts of another histogram with the same bounds.
     fn take_over(&self, from: &Self) {
         for (to, from) in self.buckets.iter().zip(&from.buckets) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Histogram {
         self.sum.store(sum, Ordering::Relaxed);
     }
 
-    /// Adds it to others of its kind.
+    /// Adds the histogram to others of its kind.
     fn merge_into(&self, merged: &mut Merged) {
         let mut total = 0;
         for (to, from) in merged.cumulative.iter_mut().zip(&self.buckets) {
@@ -77,14 +77,14 @@ impl Histogram {
 pub struct Merged {
     /// Upper bounds; the last bucket has none.
     pub bounds: &'static [u64],
-    /// For each bound how many values are not above it, and at the end how many there are.
+    /// For each bound the number of values up to it, and at the end the number of all values.
     pub cumulative: Vec<u64>,
     /// The sum of all values.
     pub sum: u64,
 }
 
 impl Merged {
-    /// Adds up. There is at least one.
+    /// Sums histograms, of which there is at least one.
     #[must_use]
     pub fn of<'a>(all: impl Iterator<Item = &'a Histogram>) -> Option<Self> {
         let mut merged: Option<Self> = None;
@@ -97,16 +97,16 @@ impl Merged {
     }
 }
 
-/// What a publisher's acknowledgement waits for: values of the label `acknowledge`. Where a message matches sinks of several
-/// levels, the last of these is the one it has waited for.
+/// Levels of a publisher's acknowledgement: values of the label `acknowledge`. Where a message matches sinks of several levels,
+/// the last of these is the one that it has waited for.
 pub const LEVELS: [&str; 4] = ["received", "stored", "leader", "replicated"];
 
 /// An index into [`LEVELS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// In memory.
+    /// The message is in memory.
     Received,
-    /// In the spool.
+    /// The message is in the spool.
     Stored,
     /// The partition's leader has it.
     Leader,
@@ -114,7 +114,7 @@ pub enum Level {
     Replicated,
 }
 
-/// What a histogram is kept for.
+/// The things that have a histogram each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Per {
     /// Each listener, and each level of acknowledgement.
@@ -132,9 +132,9 @@ pub struct HistogramSpec {
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
-    /// What its values are.
+    /// The unit of its values.
     pub unit: Unit,
-    /// What it is kept for.
+    /// The things that have one each.
     pub per: Per,
     bounds: &'static [u64],
 }
@@ -195,12 +195,12 @@ pub const HISTOGRAMS: [HistogramSpec; 7] = [
 /// The histograms of one shard.
 #[derive(Debug)]
 pub struct Histograms {
-    /// In the order of [`HISTOGRAMS`], each with one for each thing that it is kept for.
+    /// The histograms in the order of [`HISTOGRAMS`], with one for each thing.
     all: [Vec<Histogram>; HISTOGRAMS.len()],
 }
 
 impl Histograms {
-    /// For this layout, all empty.
+    /// Empty histograms for this layout.
     #[must_use]
     pub fn new(layout: Layout) -> Self {
         let made = |spec: &HistogramSpec| {
@@ -214,26 +214,26 @@ impl Histograms {
         Self { all: std::array::from_fn(|index| made(&HISTOGRAMS[index])) }
     }
 
-    /// Takes over what those of a smaller layout have counted: what they are kept for keeps its place.
+    /// Takes over the counts of a smaller layout: things keep their places.
     pub fn take_over(&self, from: &Self) {
         for (to, from) in self.all.iter().zip(&from.all) {
             to.iter().zip(from).for_each(|(to, from)| to.take_over(from));
         }
     }
 
-    /// Those of one row.
+    /// The histograms of one row.
     #[must_use]
     pub fn of(&self, row: usize) -> &[Histogram] {
         &self.all[row]
     }
 
-    /// From a PUBLISH to its answer.
+    /// The time from a PUBLISH to its acknowledgement.
     #[must_use]
     pub fn publish_ack(&self, listener: usize, level: Level) -> &Histogram {
         &self.all[0][listener * LEVELS.len() + level as usize]
     }
 
-    /// From a Produce request to its response.
+    /// The time from a Produce request to its response.
     #[must_use]
     pub fn produce(&self, cluster: usize) -> &Histogram {
         &self.all[1][cluster]
@@ -251,7 +251,7 @@ impl Histograms {
         &self.all[3][cluster]
     }
 
-    /// A sync of the spool.
+    /// The time of a sync of the spool.
     #[must_use]
     pub fn sync(&self) -> &Histogram {
         &self.all[4][0]

@@ -1,6 +1,6 @@
-//! The history: what the dashboard plots of the last minutes by second, and of the last day by minute, in memory.
+//! The history: values for the dashboard's plots of the last minutes by second, and of the last day by minute, in memory.
 //!
-//! Counters are not kept but their rates, so that a value means the same wherever it stands, and a restart is a gap.
+//! Rates are stored instead of counters, so that a value means the same wherever it is, and a restart is a gap.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,12 +10,12 @@ use crate::limits::{HISTORY_BYTES_MAX, HISTORY_MINUTES, HISTORY_SECONDS};
 /// A thing with series: the service, or a sink, source, rule or cluster by its place in the configuration.
 pub type Object = (Kind, usize);
 
-/// Series that there is memory for.
+/// The most series that fit into the memory.
 const COLUMNS_MAX: usize = HISTORY_BYTES_MAX / (size_of::<f32>() * (HISTORY_SECONDS + HISTORY_MINUTES));
-/// Between two values of the slow ring.
+/// The time between two values of the slow ring, in seconds.
 const MINUTE_S: f64 = 60.0;
 
-/// What is kept.
+/// The stored history.
 #[derive(Debug, Default)]
 pub struct History {
     /// The first column of each object that has some.
@@ -35,7 +35,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// A moment. Columns that are new have no values before it.
+    /// Adds the values of a moment. New columns have no values before it.
     fn add(&mut self, at_ms: i64, columns: usize, longest: usize, mut value: impl FnMut(usize) -> f32) {
         if self.at_ms.len() >= longest {
             self.at_ms.pop_front();
@@ -50,23 +50,23 @@ impl Ring {
     }
 }
 
-/// A part of the history.
+/// An excerpt of the history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// When values were taken, milliseconds since 1970: each stands for the time since the one before.
+    /// The times of the values, in milliseconds since 1970: each value covers the time since the one before.
     pub at_ms: Vec<i64>,
     /// For each series its values at these times; NaN: there is none.
     pub values: Vec<Vec<f32>>,
 }
 
-/// What a kind of thing keeps: the places of its values.
+/// The indexes of the stored series of a kind.
 fn kept(kind: Kind) -> impl Iterator<Item = usize> {
     let series = kind.series().iter().enumerate().filter(|(_, series)| series.kept).map(|(place, _)| place);
     series.chain(kind.series().len()..kind.width())
 }
 
 impl History {
-    /// Takes a reading. The values of these objects since the one before, one after the other; `None`: it is the first.
+    /// Takes a reading. Returns the values of these objects since the reading before, one after the other; `None`: it is the first.
     pub fn add(&mut self, now: Reading, at_ms: i64, objects: &[Object]) -> Option<Vec<f64>> {
         self.give_columns(objects);
         let then = self.last.replace(now.clone());
@@ -82,7 +82,7 @@ impl History {
         Some(values)
     }
 
-    /// Columns for objects that have none, while there is memory.
+    /// Gives columns to objects that have none, while there is memory.
     fn give_columns(&mut self, objects: &[Object]) {
         for object in objects {
             let count = kept(object.0).count();
@@ -99,8 +99,8 @@ impl History {
         self.first.contains_key(&object)
     }
 
-    /// Series of an object, after a time: empty, if it has no history yet. A histogram's name stands for all its buckets. `None`: it has no
-    /// series of one of the names.
+    /// The series of an object after a time: empty, if it has no history yet. A histogram's name stands for all its buckets.
+    /// `None`: a name is not one of its series.
     #[must_use]
     pub fn part(&self, object: Object, names: &[&str], by_minute: bool, since_ms: i64) -> Option<Part> {
         let ring = if by_minute { &self.minutes } else { &self.seconds };
@@ -117,7 +117,7 @@ impl History {
     }
 }
 
-/// Where the columns of a series, or of a histogram, are among those of their object.
+/// The columns of a series, or of a histogram, among those of their object.
 fn places(kind: Kind, name: &str) -> Option<std::ops::Range<usize>> {
     let mut names = kind.series().iter().filter(|series| series.kept).map(|series| series.name);
     let count = names.clone().count();
@@ -184,7 +184,7 @@ mod tests {
             Self { boards, values: vec![0; layout.len()], begin: Instant::now() }
         }
 
-        /// `received` publishes, of which the sink has taken half, `s` seconds after the start.
+        /// A reading of `received` publishes, of which the sink has taken half, `s` seconds after the start.
         fn at(&mut self, s: u64, received: u64) -> Reading {
             let layout = self.boards.layout();
             self.values[ShardMetric::PublishesQos1 as usize] = received;

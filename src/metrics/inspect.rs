@@ -1,5 +1,5 @@
-//! What the control plane asks of a shard, and what it is told. Questions go by mail; a shard answers each in one turn and
-//! looks at a bounded number of things for it, so that a long list is asked for in parts.
+//! Questions of the control plane to a shard, and the answers. Questions go by mail; a shard answers each in one turn and
+//! examines a bounded number of things for it, so that a long list takes several questions.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -10,16 +10,16 @@ use super::top::Weighed;
 /// Sessions or topics that a shard looks at for one question.
 pub const LOOKED_AT_MAX: usize = 8_192;
 
-/// A question, or a wish.
+/// A question or a request.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// Clients, from a position on.
     Clients {
         /// The first position to look at.
         from: u32,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
-        /// Which of them.
+        /// The wanted clients.
         wanted: WantedClients,
     },
     /// One client.
@@ -28,22 +28,22 @@ pub enum Ask {
     Disconnect(NamedClient),
     /// End a client's connection and session.
     Forget(NamedClient),
-    /// When the oldest record of each sink in memory was taken.
+    /// Ask for the time of the oldest record in memory of each sink.
     Oldest,
     /// Kafka topics in memory, from a position on.
     Topics {
         /// The first position to look at.
         from: u32,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
-        /// Only those of this sink, by its number in the configuration.
+        /// Only topics of this sink, by its number in the configuration.
         sink: Option<usize>,
     },
     /// Partitions that a sink writes to, from a position on.
     Partitions {
         /// The first position to look at.
         from: u32,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
         /// The sink, by its number in the configuration.
         sink: usize,
@@ -52,29 +52,29 @@ pub enum Ask {
     Subscriptions {
         /// The first position to look at.
         from: u64,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
-        /// Only those that get messages of this topic. One that is not valid is answered with [`Told::Done`].
+        /// Only subscriptions that get messages of this topic. An invalid topic is answered with [`Told::Done`].
         topic: Option<String>,
-        /// Only those to this topic filter. Likewise.
+        /// Only subscriptions with this topic filter. An invalid filter is answered with [`Told::Done`].
         filter: Option<String>,
     },
-    /// Shared subscriptions that the shard has something of, in the order of their numbers.
+    /// Shared subscriptions with members or messages on the shard, in the order of their numbers.
     Shares {
         /// The first number to look at.
         from: u32,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
-        /// Only those with this text in their name or topic filter.
+        /// Only shared subscriptions with this text in their name or topic filter.
         search: Option<String>,
     },
     /// Retained messages with topics that a filter matches, without their payloads.
     Retained {
-        /// It. One that is not valid is answered with [`Told::Done`].
+        /// The filter. An invalid one is answered with [`Told::Done`].
         filter: String,
         /// The first topic to look at; empty: from the beginning.
         from: String,
-        /// At most this many.
+        /// The most rows.
         limit: usize,
     },
     /// The retained message of a topic.
@@ -83,47 +83,47 @@ pub enum Ask {
     ForgetRetained(String),
     /// Sources that have a partition or their membership on the shard.
     Sources {
-        /// Only this one, by its number in the configuration, with what its group has committed.
+        /// Only this source, by its number in the configuration, with the offsets that its group has committed.
         source: Option<usize>,
-        /// At most this many partitions of each.
+        /// The most partitions of each source.
         limit: usize,
     },
-    /// Read partitions of a source from another place on. Asked of the shard with its membership.
+    /// Read partitions of a source from another place on. For the shard with its membership.
     Seek(Box<Seek>),
     /// Bridges that have their session on the shard.
     Bridges {
-        /// Only this one, by its number in the configuration, with its filters.
+        /// Only this bridge, by its number in the configuration, with its filters.
         bridge: Option<usize>,
     },
-    /// What clients publish most.
+    /// The topics or clients with the most publishes.
     Top {
-        /// Of what.
+        /// Topics or clients.
         of: TopOf,
-        /// By what.
+        /// The measure.
         by: TopBy,
     },
-    /// Sinks and rules that a message of this topic would go to. One that is not valid is answered with [`Told::Done`].
+    /// Sinks and rules that a message of this topic would go to. An invalid topic is answered with [`Told::Done`].
     Matching(String),
-    /// Begin a trace. Asked of all shards.
+    /// Begin a trace. For all shards.
     Trace(Box<TraceOf>),
-    /// Take the packets of the trace with this number that wait on the shard.
+    /// Take the pending packets of the trace with this number from the shard.
     Traced(u64),
     /// End the trace with this number.
     EndTrace(u64),
     /// Publish a message.
     Publish(Box<ToPublish>),
-    /// Disconnect clients that are banned, of the sessions from a position on.
+    /// Disconnect banned clients, of the sessions from a position on.
     EndBanned(u32),
 }
 
-/// The clients that are asked for: those that fit all of it.
+/// Conditions for clients, all of which have to be met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedClients {
-    /// Only those with this text in their client identifier, user name, auth or address, in whatever case.
+    /// Only clients with this text in their client identifier, user name, auth or address, in any case.
     pub search: Option<String>,
-    /// Only those that are connected, or that are not.
+    /// Only clients that are connected, or that are not.
     pub connected: Option<bool>,
-    /// Only those that are connected to this listener, by its number in the configuration.
+    /// Only clients that are connected to this listener, by its number in the configuration.
     pub listener: Option<usize>,
 }
 
@@ -134,11 +134,11 @@ pub struct ToPublish {
     pub topic: String,
     /// Payload.
     pub payload: Vec<u8>,
-    /// 0, 1 or 2.
+    /// QoS: 0, 1 or 2.
     pub qos: u8,
-    /// Whether it is retained.
+    /// Whether the message is retained.
     pub retain: bool,
-    /// Message Expiry Interval, in seconds; `None`: it has none.
+    /// Message Expiry Interval, in seconds; `None`: the message does not expire.
     pub expiry_s: Option<u32>,
     /// Content Type.
     pub content_type: Option<String>,
@@ -148,40 +148,40 @@ pub struct ToPublish {
     pub username: Option<String>,
 }
 
-/// What became of a message to publish.
+/// The outcome of a message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ordered {
-    /// All have it that match it.
+    /// All matching destinations have the message.
     Taken,
-    /// Nobody matches it.
+    /// The message matches nothing.
     Unmatched,
-    /// A sink or a rule refuses it: nobody has it.
+    /// A sink or a rule refuses the message: no destination has it.
     Refused,
-    /// There is no room: nobody has it.
+    /// There is no room: no destination has the message.
     NoRoom,
-    /// It cannot be a message, for this reason.
+    /// The message is invalid, for this reason.
     Invalid(String),
 }
 
-/// A trace that is asked for: of one client, or of messages with topics that a filter matches.
+/// A trace to begin: of one client, or of messages with topics that a filter matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceOf {
-    /// Its number.
+    /// The trace's number.
     pub id: u64,
     /// The client.
     pub client: Option<NamedClient>,
-    /// The topic filter. One that is not valid is answered with [`Told::Done`].
+    /// The topic filter. An invalid one is answered with [`Told::Done`].
     pub filter: Option<String>,
-    /// How long it goes on.
+    /// The trace's duration.
     pub lasts: Duration,
 }
 
 /// A packet of a trace. It has no password, no data of AUTH and no user name that is a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedPacket {
-    /// When it was taken or sent, milliseconds since 1970.
+    /// When it was received or sent, milliseconds since 1970.
     pub at_ms: i64,
-    /// It was sent to the client; otherwise the client has sent it.
+    /// Whether it was sent to the client; otherwise the client has sent it.
     pub to_client: bool,
     /// Client identifier, and the name of its `[auth.NAME]`, if it has one.
     pub client: (String, Option<String>),
@@ -191,26 +191,26 @@ pub struct TracedPacket {
     pub packet_id: Option<u16>,
     /// Topic of a PUBLISH.
     pub topic: Option<String>,
-    /// Reason code, and what the standard calls it.
+    /// The reason code, and its name in the standard.
     pub reason: Option<(u8, &'static str)>,
-    /// What else it says, in words.
+    /// Its other contents, in words.
     pub details: String,
-    /// What is in a PUBLISH.
+    /// The contents of a PUBLISH.
     pub content: Option<TracedContent>,
 }
 
-/// What is in a PUBLISH of a trace.
+/// The contents of a PUBLISH of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedContent {
-    /// The beginning of its payload.
+    /// The beginning of the payload.
     pub payload: Vec<u8>,
     /// Bytes of the whole payload.
     pub payload_bytes: usize,
-    /// Its properties, in words.
+    /// The properties, in words.
     pub properties: String,
 }
 
-/// What a list of the most is of.
+/// The subject of a list of the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopOf {
     /// Topics.
@@ -221,7 +221,7 @@ pub enum TopOf {
     Unmatched,
 }
 
-/// What the most are counted by.
+/// The measure of a list of the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopBy {
     /// Messages.
@@ -230,79 +230,79 @@ pub enum TopBy {
     Bytes,
 }
 
-/// One client, as it is asked for.
+/// The name of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedClient {
     /// Client identifier.
     pub client_id: String,
-    /// The name of its `[auth.NAME]`, empty: it has none. `None`: whichever it is.
+    /// The name of its `[auth.NAME]`, empty: it has none. `None`: any.
     pub auth: Option<String>,
 }
 
 /// A part of a list.
 #[derive(Clone, Debug)]
 pub struct Part<T, At = u32> {
-    /// What was found.
+    /// The rows.
     pub rows: Vec<T>,
-    /// Where to go on; `None`: that was all of the shard.
+    /// The position of the next part; `None`: the shard has no more.
     pub next: Option<At>,
 }
 
-/// What a shard says.
+/// A shard's answer.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// To [`Ask::Clients`].
+    /// The answer to [`Ask::Clients`].
     Clients(Part<Client>),
-    /// To [`Ask::Client`].
+    /// The answer to [`Ask::Client`].
     Client(Option<Box<Client>>),
-    /// To a question about one client: several have this identifier, with these `auth`.
+    /// The answer to a question about one client if several have this identifier, with these `auth`.
     SeveralClients(Vec<String>),
-    /// To [`Ask::Oldest`]: milliseconds since 1970 by the sink's number in the configuration; `None`: it has none.
+    /// The answer to [`Ask::Oldest`]: milliseconds since 1970 by the sink's number in the configuration; `None`: it has none.
     Oldest(Vec<Option<i64>>),
-    /// To [`Ask::Topics`].
+    /// The answer to [`Ask::Topics`].
     Topics(Part<Topic>),
-    /// To [`Ask::Partitions`].
+    /// The answer to [`Ask::Partitions`].
     Partitions(Part<Partition>),
-    /// To [`Ask::Subscriptions`].
+    /// The answer to [`Ask::Subscriptions`].
     Subscriptions(Part<Subscription, u64>),
-    /// To [`Ask::Shares`].
+    /// The answer to [`Ask::Shares`].
     Shares(Part<Share>),
-    /// To [`Ask::Retained`].
+    /// The answer to [`Ask::Retained`].
     Retained(Part<Retained, String>),
-    /// To [`Ask::RetainedOf`].
+    /// The answer to [`Ask::RetainedOf`].
     RetainedOf(Option<Box<Retained>>),
-    /// To [`Ask::Sources`].
+    /// The answer to [`Ask::Sources`].
     Sources(Vec<SourceOnShard>),
-    /// To [`Ask::Bridges`].
+    /// The answer to [`Ask::Bridges`].
     Bridges(Vec<BridgeOnShard>),
-    /// To [`Ask::Top`].
+    /// The answer to [`Ask::Top`].
     Top(TopOnShard),
-    /// To [`Ask::Matching`]: the numbers in the configuration of sinks, and of rules.
+    /// The answer to [`Ask::Matching`]: the numbers in the configuration of sinks, and of rules.
     Matching(Vec<usize>, Vec<usize>),
-    /// To [`Ask::EndBanned`]: how many were disconnected, and where to go on; `None`: that was all of the shard.
+    /// The answer to [`Ask::EndBanned`]: the number of disconnected clients, and the next position; `None`: the shard has no more.
     Ended(usize, Option<u32>),
-    /// To [`Ask::Publish`].
+    /// The answer to [`Ask::Publish`].
     Ordered(Ordered),
-    /// To [`Ask::Traced`]: packets in order, and how many were left out since the last time.
+    /// The answer to [`Ask::Traced`]: packets in order, and the number of packets that were left out since the last answer.
     Traced(Vec<TracedPacket>, u64),
-    /// To [`Ask::Seek`]: how many partitions are sought; `None`: the source reads nothing.
+    /// The answer to [`Ask::Seek`]: the number of partitions that are sought; `None`: the source reads nothing.
     Sought(Option<usize>),
-    /// To the wishes: whether there was something to do.
+    /// The answer to other requests: whether there was something to do.
     Done(bool),
 }
 
-/// What clients of a shard publish most.
+/// The topics or clients with the most publishes on a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopOnShard {
     /// The topics, or clients as `AUTH\0CLIENT_ID`: no client has a U+0000 in its identifier.
     pub names: Vec<Weighed>,
-    /// The milliseconds in which a steady rate makes the weights that there are.
+    /// The time in milliseconds in which a steady rate makes the present weights.
     pub window_ms: u64,
-    /// Of how many about one is counted.
+    /// The sampling: about one of this many publishes is counted.
     pub every: u32,
 }
 
-/// A wish to read elsewhere.
+/// A request to read from another place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seek {
     /// The source's number in the configuration.
@@ -328,27 +328,27 @@ pub enum SeekTo {
     Offset(i64),
 }
 
-/// What a shard has of a source.
+/// A shard's part of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceOnShard {
     /// The source's number in the configuration.
     pub source: usize,
-    /// Its membership, on the shard that has it.
+    /// The source's membership, on the shard that has it.
     pub membership: Option<Membership>,
     /// The partitions that the shard reads.
     pub partitions: Vec<SourcePartition>,
-    /// How many of them are left out.
+    /// The number of partitions that are left out.
     pub more: usize,
-    /// Why one of them is not read.
+    /// Why a partition is not read.
     pub stopped: Option<String>,
 }
 
-/// A source's place in its group.
+/// A source's membership in its group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// Why the group cannot be joined, or takes no commits.
     pub trouble: Option<String>,
-    /// Topic and number of the source's partitions, and what the group has committed there.
+    /// Topic and number of the source's partitions, and the offsets that the group has committed there.
     pub committed: Vec<(String, i32, Option<i64>)>,
 }
 
@@ -357,38 +357,38 @@ pub struct Membership {
 pub struct SourcePartition {
     /// Kafka topic.
     pub topic: String,
-    /// Its number.
+    /// The partition's number.
     pub partition: i32,
-    /// The offset of the next record that is read; `None`: where reading begins is not known yet.
+    /// The offset of the next record to read; `None`: not known yet.
     pub position: Option<i64>,
     /// Records beyond that one, as far as is known.
     pub lag: Option<u64>,
-    /// Records that are not over, and those after them.
+    /// Records that are open, and those after them.
     pub open: usize,
-    /// Those of them that nobody has subscribed to.
+    /// Messages without subscribers among them.
     pub parked: usize,
-    /// What it is at.
+    /// The state.
     pub state: &'static str,
-    /// Why it is not read.
+    /// Why the partition is not read.
     pub reason: Option<String>,
 }
 
-/// What a shard has of a bridge.
+/// A shard's part of a bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeOnShard {
     /// The bridge's number in the configuration.
     pub bridge: usize,
-    /// What it is at.
+    /// The state.
     pub state: BridgeState,
-    /// For how long it has had its connection, or has had none, in seconds.
+    /// The time since the connection was made or lost, in seconds.
     pub since_s: u64,
-    /// Why it is not connected, or not with all of its filters.
+    /// Why the bridge is not connected, or not with all of its filters.
     pub reason: Option<String>,
-    /// The last failure to connect, or loss of the connection, and how long ago that was, in seconds.
+    /// The last failure to connect, or loss of the connection, and its age in seconds.
     pub trouble: Option<(String, u64)>,
-    /// What the remote has granted, while it is connected.
+    /// The remote's grants, while the bridge is connected.
     pub granted: Option<RemoteGrants>,
-    /// The filters that the remote is asked for, where one bridge was asked for.
+    /// The filters that the bridge subscribes to, where one bridge was asked for.
     pub filters: Vec<BridgeFilter>,
     /// Messages of QoS 1 and 2 that the remote has been sent and has not acknowledged.
     pub unacknowledged: Waiting,
@@ -396,85 +396,85 @@ pub struct BridgeOnShard {
     pub queued: Waiting,
     /// Bytes of the queued messages.
     pub queued_bytes: usize,
-    /// How many bytes of them may wait.
+    /// The most bytes that may be queued.
     pub queued_bytes_max: usize,
     /// Messages that the remote was sent for the first time, by each `out` in the order of the configuration.
     pub sent: Vec<u64>,
 }
 
-/// What a bridge is at. As a number it stands on the boards.
+/// The state of a bridge; the boards have it as a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BridgeState {
-    /// No attempt to connect has ended since there was a connection.
+    /// No attempt to connect has ended since the last connection.
     #[default]
     Connecting,
     /// Messages go both ways.
     Connected,
-    /// The same, and the remote refuses some of the filters.
+    /// The bridge is connected, and the remote refuses some of the filters.
     Partial,
-    /// The remote does not want the bridge, or TLS has failed.
+    /// The remote refuses the bridge, or TLS has failed.
     Refused,
     /// There is no connection to the remote.
     Unreachable,
-    /// The configuration says so.
+    /// The bridge is paused by the configuration.
     Paused,
 }
 
 impl BridgeState {
     const ALL: [Self; 6] =
         [Self::Connecting, Self::Connected, Self::Partial, Self::Refused, Self::Unreachable, Self::Paused];
-    /// Their words, in the order of their numbers.
+    /// The states' names, in the order of their numbers.
     pub const WORDS: [&'static str; 6] = ["connecting", "connected", "partial", "refused", "unreachable", "paused"];
 
-    /// The state with a number.
+    /// The state with this number.
     #[must_use]
     pub fn of(number: u64) -> Self {
         let at = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
         at.copied().unwrap_or_default()
     }
 
-    /// The state in a word.
+    /// The state's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::WORDS[self as usize]
     }
 }
 
-/// What a remote has granted.
+/// The grants of a remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteGrants {
     /// The protocol's version, as people write it.
     pub protocol: &'static str,
-    /// The remote takes the client for another broker, before 5.0.
+    /// The remote treats the client as another broker, before 5.0.
     pub is_bridge: bool,
-    /// The remote had what it knew of the client.
+    /// The remote had a session of the client.
     pub session_present: bool,
     /// Keep-alive in seconds; 0: off.
     pub keep_alive_s: u16,
-    /// Messages of QoS 1 and 2 that may be on their way to it.
+    /// The most messages of QoS 1 and 2 in flight to the remote.
     pub in_flight_max: u16,
-    /// The highest QoS that it takes.
+    /// The highest QoS that the remote takes.
     pub maximum_qos: u8,
-    /// The largest packet that it takes, in bytes; `None`: it has not said.
+    /// The largest packet that the remote takes, in bytes; `None`: it has not set a bound.
     pub packet_bytes_max: Option<u32>,
-    /// For how long it keeps the session without a connection, in seconds; `None`: for ever, or nobody knows.
+    /// The time for which the remote keeps the session without a connection, in seconds; `None`: for ever, or not known.
     pub session_expiry_s: Option<u32>,
-    /// Whether it takes RETAIN.
+    /// Whether the remote supports RETAIN.
     pub retain_available: bool,
     /// Whether filters may have wildcards.
     pub wildcards_available: bool,
-    /// Whether it has shared subscriptions.
+    /// Whether the remote supports shared subscriptions.
     pub shared_available: bool,
 }
 
-/// A filter that a remote is asked for.
+/// A filter that a bridge subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeFilter {
     /// The filter, `$share/NAME/` included.
     pub filter: String,
-    /// The QoS that is asked for.
+    /// The requested QoS.
     pub qos: u8,
-    /// The QoS that is granted; or why the filter is refused. `None`: the remote has not answered.
+    /// The granted QoS; or why the filter is refused. `None`: the remote has not answered.
     pub standing: Option<Result<u8, &'static str>>,
 }
 
@@ -483,33 +483,33 @@ pub struct BridgeFilter {
 pub struct Client {
     /// Client identifier.
     pub client_id: String,
-    /// The name of the `[auth.NAME]` that has admitted it; `None`: nothing had to.
+    /// The name of the `[auth.NAME]` that has admitted the client; `None`: its listener has none.
     pub auth: Option<String>,
     /// User name of the present or last connection.
     pub username: Option<String>,
-    /// The client's connection; `None`: it is away.
+    /// The client's connection; `None`: the client is offline.
     pub connection: Option<Connection>,
     /// The protocol's version, as people write it.
     pub protocol: &'static str,
-    /// For how long the session stays without a connection, in seconds; `None`: for ever.
+    /// The time for which the session stays without a connection, in seconds; `None`: for ever.
     pub session_expiry_s: Option<u32>,
     /// Whether the session is on disk.
     pub stored: bool,
     /// Publishes of the connection without an answer.
     pub unanswered: usize,
-    /// QoS 2 packet identifiers that are open.
+    /// Open QoS 2 packet identifiers.
     pub open_packet_ids: usize,
-    /// How many subscriptions it has.
+    /// The number of subscriptions.
     pub subscriptions: usize,
-    /// They, where one client was asked for.
+    /// The subscriptions, where one client was asked for.
     pub filters: Option<Vec<Filter>>,
-    /// Messages that it has been sent and not acknowledged.
+    /// Messages that were sent to the client and not acknowledged.
     pub unacknowledged: Waiting,
     /// Messages that wait.
     pub queued: Waiting,
     /// Bytes of the queued messages.
     pub queued_bytes: usize,
-    /// How many bytes of them may wait.
+    /// The most bytes that may be queued.
     pub queued_bytes_max: usize,
 }
 
@@ -518,9 +518,9 @@ pub struct Client {
 pub struct Waiting {
     /// The number of messages.
     pub messages: usize,
-    /// How many there may be at a time.
+    /// The most messages at a time.
     pub messages_max: usize,
-    /// How long ago the oldest came, in seconds, as far as that is remembered.
+    /// The age of the oldest message in seconds, if it is known.
     pub oldest_s: Option<u64>,
 }
 
@@ -537,16 +537,16 @@ pub struct Filter {
     pub retain_handling: u8,
     /// Subscription Identifier.
     pub identifier: Option<u32>,
-    /// Its replay, where one client was asked for and it has one.
+    /// The subscription's replay, where one client was asked for and it has one.
     pub replay: Option<Replay>,
 }
 
 /// Records of the past that a subscription is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// Whether it has a place among those that read; otherwise it waits for one.
+    /// Whether it is one of the running replays; otherwise it waits for a place.
     pub reads: bool,
-    /// The partitions that are known of its topics.
+    /// The known partitions of its topics.
     pub partitions: usize,
     /// Partitions that have been read up to the live messages.
     pub live: usize,
@@ -557,7 +557,7 @@ pub struct Replay {
 pub struct Subscription {
     /// Client identifier.
     pub client_id: String,
-    /// The name of its `[auth.NAME]`, if it has one.
+    /// The name of the client's `[auth.NAME]`, if it has one.
     pub auth: Option<String>,
     /// Whether the client is connected.
     pub connected: bool,
@@ -567,39 +567,39 @@ pub struct Subscription {
     pub may_read: Option<bool>,
 }
 
-/// What a shard has of a shared subscription.
+/// A shard's part of a shared subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Its number: the same on all shards.
+    /// The number: the same on all shards.
     pub number: u32,
     /// Share name.
     pub name: String,
     /// Topic filter.
     pub filter: String,
-    /// How a member is chosen, as the configuration has it.
+    /// The strategy that chooses a member, by its name in the configuration.
     pub strategy: &'static str,
     /// Sessions that are members.
     pub members: usize,
-    /// Those that are connected.
+    /// Connected members.
     pub online: usize,
-    /// Those for which messages are on disk.
+    /// Members with messages on disk.
     pub kept: usize,
     /// Messages that wait for a member, and their bytes.
     pub queued: (usize, usize),
-    /// How long ago the oldest of these came, in seconds.
+    /// The age of the oldest of these messages, in seconds.
     pub oldest_s: Option<u64>,
 }
 
 /// A client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The client's address, as a proxy says it where there is one.
+    /// The client's address; behind a proxy, the one that the proxy reports.
     pub peer: Option<SocketAddr>,
     /// The listener's number in the configuration.
     pub listener: usize,
-    /// The instance that it came in by, if that is another one.
+    /// The front of the connection, if that is another instance.
     pub front: Option<String>,
-    /// It is not being read for now.
+    /// Whether reading is paused.
     pub paused: bool,
 }
 
@@ -616,20 +616,20 @@ pub struct Topic {
     pub buffered_bytes: usize,
 }
 
-/// What a shard has of a partition that a sink writes to.
+/// A shard's part of a partition that a sink writes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Kafka topic.
     pub topic: String,
-    /// Its number; `None`: records of the topic that have no partition yet.
+    /// The partition's number; `None`: records of the topic that have no partition yet.
     pub partition: Option<u32>,
-    /// The node ID of its leader, and its address as far as that is known.
+    /// The node ID of the leader, and its address if it is known.
     pub leader: Option<(i32, Option<String>)>,
     /// Records that are not in Kafka, as far as is known.
     pub records: u64,
-    /// Those of them that are on the disk alone.
+    /// Spilled rows among them: those in the log alone.
     pub spilled: u64,
-    /// Memory of the others.
+    /// Memory of the resident ones.
     pub bytes: usize,
     /// Batches that have their place in the log of the partition.
     pub batches: usize,
@@ -639,7 +639,7 @@ pub struct Partition {
     pub oldest_ms: Option<i64>,
     /// The offset of the last record that Kafka has acknowledged.
     pub acknowledged: Option<i64>,
-    /// What it is at.
+    /// The state.
     pub state: &'static str,
 }
 
@@ -648,25 +648,25 @@ pub struct Partition {
 pub struct Retained {
     /// The topic of the message.
     pub topic: String,
-    /// The QoS that it was published at.
+    /// The QoS at which it was published.
     pub qos: u8,
-    /// Bytes of its payload.
+    /// Bytes of the payload.
     pub payload_bytes: usize,
     /// The payload, where one message was asked for.
     pub payload: Option<Vec<u8>>,
-    /// Since when it has been retained in this process, in seconds.
+    /// The time since it was retained in this process, in seconds.
     pub age_s: u64,
-    /// When it expires, in seconds; `None`: never.
+    /// The time until it expires, in seconds; `None`: it does not expire.
     pub expires_in_s: Option<u64>,
-    /// Whether it survives a restart.
+    /// Whether the message survives a restart.
     pub stored: bool,
 }
 
-/// The way to ask shards.
+/// The channel to the shards.
 pub trait Shards: Send + Sync {
-    /// How many there are.
+    /// The number of shards.
     fn count(&self) -> usize;
-    /// How many shared subscriptions the process has.
+    /// The number of the process's shared subscriptions.
     fn shared_subscriptions(&self) -> usize;
     /// The shard that has the retained message of a topic, or a source of this name.
     fn owner(&self, of: &str) -> usize;
@@ -674,7 +674,7 @@ pub trait Shards: Send + Sync {
     fn instance_of(&self, _client_id: &str) -> Option<String> {
         None
     }
-    /// Who serves which slot of `[broker]`; `None`: there is none.
+    /// The instances of `[broker]` and their slots; `None`: there is no `[broker]`.
     fn slots(&self) -> Option<SlotTable> {
         None
     }
@@ -689,53 +689,54 @@ pub trait Shards: Send + Sync {
     fn drain(&self, _drains: bool, _dry_run: bool) -> Result<bool, String> {
         Err("there is no [broker]".to_owned())
     }
-    /// The shard that has a client, by its identifier. For a client that is not here, any shard.
+    /// The shard that has a client, by its identifier. For a client of another instance, any shard.
     fn home(&self, client_id: &str) -> usize {
         self.owner(client_id)
     }
-    /// The place in a log that a text means: `earliest`, `latest`, a time (RFC 3339), an age as in `-1h`.
+    /// Parses a place in a log: `earliest`, `latest`, a time (RFC 3339), an age as in `-1h`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the text is not a place.
     fn place(&self, text: &str) -> Result<SeekTo, String>;
-    /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
+    /// Sends a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;
-    /// Gives a shard one end of a pair of sockets, on which a client of the dashboard speaks WebSocket, as this user. `false`: as above.
+    /// Gives a shard one end of a pair of sockets, on which a client of the dashboard speaks WebSocket, as this user. `false`: as
+    /// in [`Shards::ask`].
     fn test_client(&self, socket: OwnedFd, user: &str) -> bool {
         let _ = (socket, user);
         false
     }
 }
 
-/// Who serves which slot of `[broker]`, as this instance knows.
+/// The instances of `[broker]` and their slots, as far as this instance knows.
 #[derive(Clone, Debug, Default)]
 pub struct SlotTable {
     /// Name of this instance.
     pub name: String,
-    /// Generation of the group of instances; `None`: this one is alone.
+    /// Generation of the group of instances; `None`: this instance is alone.
     pub generation: Option<i32>,
-    /// Whether nothing was heard of the group for too long, so that no client is welcomed.
+    /// Whether the group was silent for too long, so that no client is welcomed.
     pub is_silent: bool,
     /// Whether this instance gives its slots to others, or has given them away.
     pub is_drained: bool,
     /// The instances, in order of their names.
     pub instances: Vec<InstanceOfBroker>,
-    /// Slots that nobody serves for now.
+    /// Slots without an instance for now.
     pub nobody: Vec<u16>,
 }
 
 /// An instance of `[broker]`.
 #[derive(Clone, Debug, Default)]
 pub struct InstanceOfBroker {
-    /// Its name.
+    /// The instance's name.
     pub name: String,
-    /// Where others connect to it, for their clients.
+    /// The address for links of other instances.
     pub link: Option<String>,
-    /// Where clients find it.
+    /// The address for clients.
     pub server: Option<String>,
-    /// The slots that it serves. Of this instance: those that it has taken over.
+    /// The slots that it serves. Of this instance: the slots that it has taken over.
     pub slots: Vec<u16>,
 }
 
-/// Takes what a shard says. Called on the shard: it must not block.
+/// Takes a shard's answer. Called on the shard: it must not block.
 pub type Answer = Box<dyn FnOnce(Told) + Send>;

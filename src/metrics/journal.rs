@@ -1,12 +1,13 @@
-//! Events on their way out: from a shard through a bounded queue, from there to the log and into rings that
-//! `/api/v1/events` reads, one for each [`Class`].
+//! Events on their way out: from a shard through a bounded queue, from there to the log and into the rings of `/api/v1/events`,
+//! one for each [`Class`].
 //!
-//! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted. No more than
-//! [`EVENTS_PER_KIND_PER_S`] of a kind leave a shard within a second, nor come together from all of them, and of one subject, a client or an
-//! address or a sink, no more than [`EVENTS_PER_SUBJECT_PER_MIN`] within a minute, where there may be many ([`Teller::tell_of`]).
+//! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted. At most
+//! [`EVENTS_PER_KIND_PER_S`] of a kind leave a shard within a second, and at most as many are taken from all shards. Of one
+//! subject, a client or an address or a sink, at most [`EVENTS_PER_SUBJECT_PER_MIN`] are reported within a minute, for kinds with
+//! many subjects ([`Teller::tell_of`]).
 //!
-//! Clients that come and go are all reported ([`Teller::tell_connection`]), however many at once: they have a queue of their own, where the oldest
-//! event makes room, and events that are over lend their memory to the next.
+//! Clients that come and go are all reported ([`Teller::tell_connection`]), however many at once: they have a queue of their own,
+//! where the oldest event makes room, and events that are not needed any more lend their memory to the next.
 //!
 //! The lock of the rings is taken by ordinary threads only.
 
@@ -30,7 +31,7 @@ use crate::limits::{
 /// Brokers with a series, at most.
 const BROKERS_SHOWN_MAX: usize = 256;
 
-/// See [`Journal::troubles`].
+/// The metric of [`Journal::troubles`].
 pub const BROKER_UNREACHABLE: Spec = Spec {
     name: "kafka_broker_unreachable",
     label: None,
@@ -72,19 +73,19 @@ pub struct Journal {
     dropped: AtomicU64,
     failed_reloads: AtomicU64,
     kept: Mutex<Kept>,
-    /// Who calls [`Journal::collect`], and sleeps while there is nothing.
+    /// The thread that calls [`Journal::collect`], and sleeps while there is nothing.
     collector: OnceLock<Thread>,
-    /// For what events are about; the seed changes with each start.
+    /// The hasher of subjects; its seed is new in each process.
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// The number of the last event; that of the first is 1.
+    /// The number of the last event; the first event has 1.
     last: u64,
     rings: [Ring; Class::COUNT],
     of_all: OfAll,
-    /// By the clock of the shards, and by that of the other threads.
+    /// The bounds by the shards' clock, and those by the other threads' clock.
     of_shards: Bounds,
     of_others: Bounds,
     left_out: u64,
@@ -94,12 +95,12 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Ring {
     events: VecDeque<(u64, Event)>,
-    /// The number of the last that has made room.
+    /// The number of the last event that has made room.
     gone: u64,
 }
 
 impl Kept {
-    /// One more. What had to make room for it.
+    /// Adds an event. Returns the one that had to make room for it.
     fn add(&mut self, event: Event) -> Option<Event> {
         self.last += 1;
         let class = event.kind.spec().class;
@@ -117,7 +118,7 @@ impl Kept {
     }
 }
 
-/// How many events have been told: of each kind within a second, of each subject within a minute.
+/// Counts of reported events: of each kind within a second, of each subject within a minute.
 #[derive(Debug)]
 struct Bounds {
     second: u64,
@@ -133,9 +134,9 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Whether one more may be told. The subject is looked at first: one that is told of all the time does not take the second of others.
+    /// Whether one more event may be reported. The subject is checked first: one with frequent events does not use up the second of others.
     fn admit(&mut self, kind: Kind, subject: Option<u64>, second: u64) -> bool {
-        // One shard's clock may be a moment behind another's.
+        // One shard's clock may be slightly later than another's.
         if second > self.second {
             (self.second, self.said) = (second, [0; Kind::COUNT]);
         }
@@ -158,14 +159,14 @@ impl Bounds {
     }
 }
 
-/// What was said last of each thing that all shards see: a cluster, a topic.
+/// The last event of each thing that all shards see: a cluster, a topic.
 #[derive(Debug, Default)]
 struct OfAll {
     said: VecDeque<Event>,
 }
 
 impl OfAll {
-    /// Whether an event says anything new.
+    /// Whether an event reports something new.
     fn is_new(&mut self, of_all: SeenBy, event: &Event) -> bool {
         let about = |event: &Event| {
             let fields = [Field::Kafka, Field::Broker, Field::Sink, Field::Topic];
@@ -177,7 +178,7 @@ impl OfAll {
             self.said.pop_front();
         }
         let new = before.is_none_or(|before| {
-            // A change may come again; shards find one within moments of each other.
+            // A change may happen again; shards find the same one within moments of each other.
             let again = of_all == SeenBy::Change && event.at_ms.saturating_sub(before.at_ms) > CHANGE_MS;
             again || before.kind != event.kind || !before.says_the_same(event)
         });
@@ -186,9 +187,9 @@ impl OfAll {
     }
 }
 
-/// Things that are remembered; what is forgotten is said again.
+/// The most things that are remembered; a forgotten one is reported again.
 const OF_ALL_MAX: usize = 4_096;
-/// How long shards take at most to find the same change.
+/// The longest time in which shards find the same change, in ms.
 const CHANGE_MS: u64 = 10_000;
 
 /// A broker that cannot be used.
@@ -202,32 +203,32 @@ pub struct Trouble {
     pub reason: String,
 }
 
-/// What is asked of the rings. Everything that is `None` is passed.
+/// A query of the rings. `None`: any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Events with a greater number.
     pub since: u64,
     /// Events with a smaller number.
     pub before: Option<u64>,
-    /// That happened then or later, in milliseconds since 1970.
+    /// Only events from this time on, in milliseconds since 1970.
     pub from_ms: Option<u64>,
-    /// That happened before then.
+    /// Only events before this time.
     pub until_ms: Option<u64>,
-    /// Of this kind.
+    /// Only this kind.
     pub kind: Option<Kind>,
-    /// Of this class; without it, of all but connections, unless a kind or a client is asked for.
+    /// Only this class; `None`: all but connections, unless a kind or a client is given.
     pub class: Option<Class>,
-    /// At least so severe.
+    /// Only this severity and higher ones.
     pub severity: Option<Severity>,
-    /// With this sink.
+    /// Only events with this sink.
     pub sink: Option<String>,
-    /// With this source.
+    /// Only events with this source.
     pub source: Option<String>,
-    /// With this client.
+    /// Only events with this client.
     pub client: Option<String>,
-    /// With this auth; empty: without one.
+    /// Only events with this auth; empty: without one.
     pub auth: Option<String>,
-    /// The newest first, as far as `limit` goes; otherwise the oldest.
+    /// The newest first, up to `limit`; otherwise the oldest.
     pub newest_first: bool,
     /// The most events to return.
     pub limit: Option<usize>,
@@ -255,16 +256,16 @@ impl Filter {
     }
 }
 
-/// A part of the rings.
+/// An excerpt of the rings.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// Events with their numbers, in the order that was asked for.
     pub events: Vec<(u64, Event)>,
-    /// What to ask `since` for next.
+    /// The `since` of the next query.
     pub last: u64,
-    /// From this number on there is everything of the classes that were asked for.
+    /// The first number from which on no event of the wanted classes is missing.
     pub oldest: u64,
-    /// There is more that fits, behind `limit`.
+    /// Whether `limit` has cut matching events off.
     pub is_cut: bool,
 }
 
@@ -285,7 +286,7 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// From a shard: queued, or dropped and counted. Wakes the collector, which is a system call if it sleeps.
+    /// Queues an event of a shard, or drops and counts it. Wakes the collector, which is a system call if it sleeps.
     fn push(&self, event: Event) {
         if self.queue.push(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -293,8 +294,8 @@ impl Journal {
         self.wake();
     }
 
-    /// From a shard, a client that has come or gone: the oldest of these makes room. The collector looks once a second, and is woken where
-    /// that would be too late, or is to log them.
+    /// Queues a connection event of a shard; the oldest of these makes room. The collector looks once a second, and is woken
+    /// where that would be too late, or if connections are logged.
     fn push_connection(&self, event: Event) {
         if let Some(oldest) = self.connections.force_push(event) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -311,28 +312,28 @@ impl Journal {
         }
     }
 
-    /// The memory of an event is for the next client that comes or goes.
+    /// Offers an event's memory to the next connection event.
     fn is_over(&self, event: Event) {
         let _ = self.over.push(event);
     }
 
-    /// An event of now, without fields.
+    /// An event of the present moment, without fields.
     fn blank(&self, kind: Kind) -> Event {
         self.over.pop().map_or_else(|| Event::now(kind), |over| over.again(kind))
     }
 
-    /// A hash of what an event is about.
+    /// A hash of an event's subject.
     fn subject(&self, kind: Kind, of: impl Hash) -> u64 {
         self.hasher.hash_one((kind as usize, of))
     }
 
-    /// Names the thread that collects, and parks while there is nothing. The first one counts.
+    /// Sets the thread that collects, and parks while there is nothing. The first call counts.
     pub fn collected_by(&self, thread: Thread) {
-        // What was queued before nobody was woken for.
+        // Earlier events were queued without a thread to wake.
         self.collector.get_or_init(|| thread).unpark();
     }
 
-    /// From an ordinary thread: at once.
+    /// Reports an event of an ordinary thread at once.
     pub fn say(&self, event: Event) {
         event.log();
         if event.kind == Kind::ReloadFailed {
@@ -344,13 +345,13 @@ impl Journal {
         }
     }
 
-    /// The same of something that others can cause: no more than shards may tell of it.
+    /// Reports an event that outsiders can cause, within the bounds that shards have.
     pub fn say_of(&self, event: Event, of: impl Hash) {
         let (subject, second) = (self.subject(event.kind, of), event.at_ms / 1_000);
         self.say_bounded(event.about(Some(subject), second), |kept| &mut kept.of_others);
     }
 
-    /// Says it if these bounds admit it.
+    /// Reports an event if these bounds admit it.
     fn say_bounded(&self, event: Event, bounds: impl FnOnce(&mut Kept) -> &mut Bounds) {
         let is_admitted = {
             let mut kept = self.kept();
@@ -363,9 +364,10 @@ impl Journal {
         }
     }
 
-    /// Takes what the shards have queued. What is so for all shards is said once, by the first of them that finds it.
+    /// Takes the queued events of the shards. An event that is the same for all shards is reported once, by the first of them
+    /// that finds it.
     pub fn collect(&self) {
-        // What comes meanwhile is for the next time.
+        // Later events are for the next call.
         for _ in 0..CONNECTION_EVENTS_QUEUED_MAX {
             let Some(event) = self.connections.pop() else { break };
             self.say(event);
@@ -382,7 +384,7 @@ impl Journal {
         }
     }
 
-    /// Brokers that cannot be used, as was said last of each: what was said longest ago first.
+    /// Brokers that cannot be used, by the last report about each: the oldest report first.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
         let trouble = |event: &Event| {
@@ -398,13 +400,13 @@ impl Journal {
         self.kept().of_all.said.iter().filter_map(trouble).collect()
     }
 
-    /// A part of what is kept.
+    /// An excerpt of the stored events.
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
         let kept = self.kept();
         let classes = Class::ALL.into_iter().filter(|class| filter.has_class(*class));
         let rings: Vec<&Ring> = classes.map(|class| &kept.rings[class as usize]).collect();
-        // One more of each than is asked for says whether there is more.
+        // One more event than wanted tells whether there are more.
         let wanted = filter.limit.map_or(usize::MAX, |limit| limit + 1);
         let fits = |(number, event): &&(u64, Event)| filter.fits(*number, event);
         let mut found: Vec<&(u64, Event)> = Vec::new();
@@ -435,7 +437,7 @@ impl Journal {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Nothing that could panic runs under the lock, so a poisoned one is as good as another.
+    /// Locks the rings. No code that could panic runs under the lock, so a poisoned one is as good as another.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -468,19 +470,20 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Of this shard.
+    /// The teller of this shard.
     #[must_use]
     pub fn new(journal: Arc<Journal>, shard: usize) -> Self {
         Self { journal, shard, bounds: Bounds::default(), suppressed: 0 }
     }
 
-    /// Tells of something, unless too much of its kind has been told in this second (of any clock that goes on): then
-    /// `more`, which says the rest, is not even called.
+    /// Reports an event, unless too many of its kind have been reported in this second (of any monotonic clock): then `more`,
+    /// which adds the fields, is not even called.
     pub fn tell(&mut self, kind: Kind, second: u64, more: impl FnOnce(Event) -> Event) {
         self.tell_bounded(kind, second, None, more);
     }
 
-    /// The same of something that one of many has to do with, a client or an address or a sink: so that it does not hide the others.
+    /// Like [`Teller::tell`], for an event of one subject among many, a client or an address or a sink: so that it does not hide
+    /// the others.
     pub fn tell_of(&mut self, kind: Kind, second: u64, of: impl Hash, more: impl FnOnce(Event) -> Event) {
         let subject = self.journal.subject(kind, of);
         self.tell_bounded(kind, second, Some(subject), more);
@@ -494,12 +497,12 @@ impl Teller {
         self.journal.push(more(Event::now(kind).on(self.shard).about(subject, second)));
     }
 
-    /// A client has come or gone.
+    /// Reports that a client has come or gone.
     pub fn tell_connection(&self, kind: Kind, more: impl FnOnce(Event) -> Event) {
         self.journal.push_connection(more(self.journal.blank(kind).on(self.shard)));
     }
 
-    /// How many were left out.
+    /// The number of events that were left out.
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
         self.suppressed
@@ -565,7 +568,7 @@ mod tests {
         assert_eq!(ids(Filter { from_ms: Some(2_000), until_ms: Some(3_000), ..Filter::default() }), [2]);
     }
 
-    /// What a device does all the time takes neither the place of what an administrator has done nor that of other devices.
+    /// Frequent events of one device take the place neither of an administrator's events nor of other devices'.
     #[test]
     fn finding_f9_one_that_is_misconfigured_hides_nothing() {
         let journal = Arc::new(Journal::default());
@@ -580,7 +583,7 @@ mod tests {
             for _ in 0..1_000 {
                 (0..6).for_each(|client| denied(client, second));
             }
-            // It comes behind six that are faster.
+            // This device comes after six faster ones.
             if second == 30 {
                 denied(98, second);
             }
@@ -609,7 +612,7 @@ mod tests {
         assert_eq!(journal.read()[2].value as usize, 80 - quota, "the others are counted");
     }
 
-    /// 50,000 clients come back at once: the newest of them are there, and nothing else is gone.
+    /// 50,000 clients come back at once: the newest of them are there, and no other event is gone.
     #[test]
     fn finding_r5_clients_that_come_and_go_take_no_room_of_others() {
         let journal = Arc::new(Journal::default());
@@ -683,7 +686,7 @@ mod tests {
         let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
         let [said, dropped, left_out, stored, failed] = numbers[..] else { panic!("{numbers:?}") };
         assert_eq!((said + left_out, dropped, stored, failed), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said, 0));
-        // Finding F14: what an alert goes by.
+        // Finding F14: the number that an alert watches.
         [Kind::ReloadFailed, Kind::Reloaded].into_iter().for_each(|kind| journal.say(Event::now(kind)));
         assert_eq!(journal.read()[4].value as u64, 1);
     }

@@ -1,5 +1,5 @@
-//! The lag of each sink: how long ago the oldest record was taken that is not in Kafka. Shards are asked once a second while
-//! a sink holds records, and what they said ages by itself.
+//! The lag of each sink: the age of the oldest record that is not in Kafka. Shards are asked once a second while a sink holds
+//! records, and their answers age by themselves.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use super::collector::{Extra, Number};
 use super::spec::{Kind, Spec};
 use super::time::now_ms;
 
-/// What it is called.
+/// The metric.
 pub const LAG: Spec = Spec {
     name: "sink_lag_seconds",
     label: None,
@@ -22,11 +22,11 @@ pub struct Lag(Mutex<Vec<Sink>>);
 #[derive(Debug, Default)]
 struct Sink {
     name: String,
-    /// It holds records.
+    /// Whether the sink holds records.
     holds: bool,
-    /// When the oldest was taken that each shard has in memory, milliseconds since 1970.
+    /// When the oldest record in memory of each shard was taken, milliseconds since 1970.
     oldest: Vec<Option<i64>>,
-    /// Where all its records are on the disk alone, none of which is in memory to be looked at: about as old as this.
+    /// An estimate while all its records are on disk, so that none in memory has a time: about as old as this.
     since: Option<i64>,
 }
 
@@ -35,7 +35,7 @@ impl Lag {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These are the sinks now, and whether they hold records. Whether any does.
+    /// Sets the present sinks, and whether they hold records. Returns whether any does.
     pub fn begin(&self, sinks: impl Iterator<Item = (String, bool)>) -> bool {
         let now = now_ms();
         let mut known = self.sinks();
@@ -56,14 +56,14 @@ impl Lag {
         count > 0
     }
 
-    /// What a shard said.
+    /// Takes a shard's answer.
     pub fn told(&self, shard: usize, oldest: &[Option<i64>]) {
         for (sink, oldest) in self.sinks().iter_mut().zip(oldest).filter(|(sink, _)| sink.holds) {
             if shard >= sink.oldest.len() {
                 sink.oldest.resize(shard + 1, None);
             }
             sink.oldest[shard] = *oldest;
-            // What is left after that one was taken later.
+            // The remaining records were taken later.
             sink.since = sink.since.max(*oldest);
         }
     }
@@ -116,7 +116,7 @@ mod tests {
         assert!(numbers.len() == 2 && numbers[0].value >= 7.0 && numbers[0].labels == [("sink", "a".to_owned())]);
     }
 
-    /// Nothing of it in memory: as far as is known.
+    /// No record is in memory: the age is an estimate.
     #[test]
     fn records_that_are_on_the_disk_alone_have_an_age() {
         let lag = lag([true, false]);

@@ -1,5 +1,5 @@
-//! The memory that the process may take, and whether it runs short, for sinks with `memory_overload_protection`: one fact for the whole
-//! process, updated once a second.
+//! The memory that the process may use, and whether it runs short, for sinks with `memory_overload_protection`: one fact for the
+//! whole process, updated once a second.
 
 use std::fs;
 use std::path::Path;
@@ -9,14 +9,14 @@ use super::process::kib;
 
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
 
-/// Whether more than the watermark was in use at the last look; never, if nobody looks.
+/// Whether more than the watermark was in use at the last look; false without looks.
 #[must_use]
 pub fn is_short_of_memory() -> bool {
     IS_SHORT.load(Ordering::Relaxed)
 }
 
-/// Looks whether more than this part of the memory is in use: of the machine, or of a control group of the process.
-/// `None`: nobody wants to know. Returns whether the answer is another one than before.
+/// Checks whether more than this share of the memory is in use: of the machine, or of a control group of the process. `None`: no
+/// check. Returns whether the answer has changed.
 pub fn look(watermark: Option<f64>) -> bool {
     let is_short = watermark.is_some_and(|watermark| used(Path::new("/")) > watermark);
     IS_SHORT.swap(is_short, Ordering::Relaxed) != is_short
@@ -30,7 +30,7 @@ struct Group {
     used: u64,
 }
 
-/// The memory in bytes that the process may take, and what limits it: a control group or the machine. `None`: neither is known.
+/// The memory in bytes that the process may use, and its limit's origin: a control group or the machine. `None`: neither is known.
 #[must_use]
 pub fn memory() -> Option<(u64, &'static str)> {
     memory_of(Path::new("/"))
@@ -42,14 +42,14 @@ fn memory_of(root: &Path) -> Option<(u64, &'static str)> {
     groups.chain(machine).min()
 }
 
-/// The part of the memory that is in use, from 0 to 1: of the machine or of a control group, whichever is more.
+/// The share of the memory that is in use, from 0 to 1: of the machine or of a control group, whichever is more.
 fn used(root: &Path) -> f64 {
     let part = |(limit, used): (u64, u64)| used as f64 / limit as f64;
     let groups = groups(root).into_iter().map(|group| (group.limit, group.used));
     groups.chain(of_machine(root)).map(part).fold(0.0, f64::max)
 }
 
-/// Memory of the machine, and how much of it is in use, in bytes. Page cache that can be dropped is not in use.
+/// Memory of the machine, and the part of it in use, in bytes. Page cache that can be dropped is not in use.
 fn of_machine(root: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let total = kib(&text, "MemTotal:")?.checked_mul(1_024).filter(|total| *total > 0)?;
@@ -126,7 +126,7 @@ mod tests {
         assert!((0.0..=1.0).contains(&used(Path::new("/"))));
     }
 
-    /// systemd's `MemoryMax` stands at the unit's group, and another one may stand above it.
+    /// systemd's `MemoryMax` is set on the unit's group, and its ancestors may have another limit.
     #[test]
     fn the_lowest_limit_on_the_way_up_counts() {
         let of = "1:name=systemd:/elsewhere\n0::/a.slice/b.service\n";
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(found(of, &[&full[..], &without].concat()), (900, 0.95));
     }
 
-    /// The hierarchy of version 1, where the limit of a group that has none is a number beyond all memory.
+    /// In version 1 of the hierarchy, the limit of a group without one is a number beyond all memory.
     #[test]
     fn the_lowest_limit_on_the_way_up_counts_in_version_1_too() {
         const NONE: &str = "9223372036854771712";
@@ -155,7 +155,7 @@ mod tests {
             ("memory/memory.usage_in_bytes", "5000"),
         ];
         assert_eq!(found(of, &[&own[..], &docker].concat()), (2_000, 0.9));
-        // In a container that sees its own group as the root, and its path as the machine has it.
+        // A container sees its own group as the root, and its path as the machine has it.
         let inside = [("memory/memory.limit_in_bytes", "3000"), ("memory/memory.usage_in_bytes", "2400")];
         assert_eq!(found(of, &inside), (3_000, 0.8));
     }

@@ -1,8 +1,8 @@
-//! Counters of a core, and how the control plane reads them.
+//! Counters of a core, and their path to the control plane.
 //!
-//! A shard counts in plain `u64`s that nobody else sees. Once a turn, if anything moved, it copies them onto its
-//! [`board::Board`]: atomics guarded by a version number, so a reader gets one turn's values whole, never half of one
-//! turn and half of the next, and the writer never waits. `/metrics` reads boards; it never reads a shard.
+//! A shard counts in plain `u64`s of its own. Once a turn, if a number has changed, it copies them onto its [`board::Board`]:
+//! atomics guarded by a version number, so a reader gets one turn's values whole, never half of one turn and half of the next,
+//! and the writer never waits. `/metrics` reads boards; it never reads a shard.
 
 pub mod board;
 pub mod collector;

@@ -10,7 +10,7 @@ const fn spec(name: &'static str, kind: Kind, help: &'static str) -> Spec {
     Spec { name, label: None, help, kind }
 }
 
-/// What the kernel says, under the names that every Prometheus client library uses, and the build.
+/// Numbers of the kernel, under the names that every Prometheus client library uses, and the build.
 pub const PROCESS: [Spec; 8] = [
     spec("build_info", Kind::Gauge, "Always 1; the label `version` has the version."),
     spec(
@@ -26,7 +26,7 @@ pub const PROCESS: [Spec; 8] = [
     spec("process_max_fds", Kind::Gauge, "Limit of open file descriptors; 0: none."),
 ];
 
-/// The process since its start.
+/// The process since it began.
 #[derive(Debug)]
 pub struct Process {
     started_s: f64,
@@ -34,7 +34,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process that starts now, and how its shards ask the kernel.
+    /// A process that begins now. `io`: the I/O driver of its shards.
     #[must_use]
     pub fn start(io: &'static str) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -56,7 +56,8 @@ impl Extra for Process {
     }
 }
 
-/// CPU time of this process, in seconds. Of /proc/self/stat: utime and stime stand 12th and 13th behind the name, in hundredths of a second on every Linux.
+/// CPU time of this process, in seconds. In /proc/self/stat, utime and stime are the 12th and 13th fields after the name, in
+/// hundredths of a second on every Linux.
 #[must_use]
 pub fn cpu_s() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -65,7 +66,7 @@ pub fn cpu_s() -> f64 {
     ticks as f64 / 100.0
 }
 
-/// Resident memory of this process, bytes; 0 where the kernel does not say.
+/// Resident memory of this process in bytes; 0 where the kernel does not report it.
 #[must_use]
 pub fn resident_bytes() -> u64 {
     resident_in(&fs::read_to_string("/proc/self/status").unwrap_or_default())
@@ -75,14 +76,14 @@ fn resident_in(status: &str) -> u64 {
     kib(status, "VmRSS:").unwrap_or(0) << 10
 }
 
-/// A line of /proc/self/status or /proc/meminfo, in KiB; `None`: there is none.
+/// The value of a line of /proc/self/status or /proc/meminfo, in KiB; `None`: there is no such line.
 #[must_use]
 pub fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// The one that reads them is counted, too.
+/// The number of open descriptors, with the one that reads them.
 fn open_fds() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64)
 }

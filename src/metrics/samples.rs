@@ -1,4 +1,4 @@
-//! The boards, looked at once a second: from them come rates over the last seconds, and whether a sink goes on.
+//! Samples of the boards, once a second: from them come rates over the last seconds, and whether a sink makes progress.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use super::spec::{BridgeMetric, ClusterMetric, Layout, RuleMetric, SinkMetric, S
 
 /// The span of rates, and the time after which a sink that holds messages and settles none is called stalled.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// How often the boards are looked at.
+/// The time between two samples.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// All numbers of a moment, summed over the shards.
@@ -21,7 +21,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The boards as they are now.
+    /// Samples the boards.
     #[must_use]
     pub fn of(boards: &Boards, at: Instant) -> Self {
         let layout = boards.layout();
@@ -32,19 +32,19 @@ impl Sample {
         Self { at, values, layout }
     }
 
-    /// The same in a layout with more in it: what is new was 0.
+    /// The sample in a larger layout: new numbers are 0.
     #[must_use]
     pub fn grown(&self, layout: Layout) -> Self {
         Self { at: self.at, values: self.layout.grown(&self.values, layout), layout }
     }
 
-    /// Where its numbers stand.
+    /// The sample's layout.
     #[must_use]
     pub const fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// When it was taken.
+    /// When the sample was taken.
     #[must_use]
     pub const fn at(&self) -> Instant {
         self.at
@@ -99,10 +99,10 @@ impl Sample {
     }
 }
 
-/// How a sink does.
+/// The state of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// What comes is settled, or nothing comes.
+    /// Records are settled, or there are none.
     Running,
     /// Messages wait, and none was settled within [`WINDOW`].
     Stalled,
@@ -122,7 +122,7 @@ impl State {
     }
 }
 
-/// A number of a moment and how it got there.
+/// The numbers of a moment, and their change up to it.
 #[derive(Clone, Debug)]
 pub struct Span {
     /// The oldest sample of the window.
@@ -132,7 +132,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Growth of something in a second.
+    /// Growth per second.
     #[must_use]
     pub fn per_s(&self, of: impl Fn(&Sample) -> u64) -> f64 {
         let seconds = self.now.at.duration_since(self.then.at).as_secs_f64();
@@ -140,7 +140,7 @@ impl Span {
         if seconds > 0.0 { (grown as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
     }
 
-    /// How a sink of this cluster does.
+    /// The state of a sink of this cluster.
     #[must_use]
     pub fn state(&self, sink: usize, cluster: usize) -> State {
         let (then, now) = (&self.then, &self.now);
@@ -148,7 +148,7 @@ impl Span {
         if now.cluster(cluster, ClusterMetric::Reachable) == 0 {
             return State::Unreachable;
         }
-        // What waited then waits still, if nothing was settled since.
+        // Records that waited then still wait, if none was settled since.
         let stands = buffered(then) > 0 && buffered(now) > 0 && then.settled(sink) == now.settled(sink);
         if stands && now.at.duration_since(then.at) >= WINDOW { State::Stalled } else { State::Running }
     }
@@ -161,18 +161,18 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Adds one; those that the window does not need any more are forgotten.
+    /// Adds a sample; samples that the window does not need any more are removed.
     pub fn add(&self, sample: Sample) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = sample.at.checked_sub(WINDOW);
-        // The oldest one kept is as old as the window, or older.
+        // The oldest stored sample is as old as the window, or older.
         while kept.get(1).is_some_and(|second| begin.is_some_and(|begin| second.at <= begin)) {
             kept.pop_front();
         }
         kept.push_back(sample);
     }
 
-    /// From the oldest sample of the window to now.
+    /// The span from the oldest sample of the window to now.
     #[must_use]
     pub fn span(&self, boards: &Boards) -> Span {
         let now = Sample::of(boards, Instant::now());
@@ -208,7 +208,7 @@ mod tests {
             Self { boards, values: vec![0; layout.len()], start: Instant::now() }
         }
 
-        /// Both shards have these numbers, `s` seconds after the start.
+        /// A sample in which both shards have these numbers, `s` seconds after the start.
         fn at(&mut self, s: u64, [matched, delivered, reachable]: [u64; 3]) -> Sample {
             let layout = self.boards.layout();
             self.values[layout.sink(0, SinkMetric::Matched)] = matched;

@@ -1,4 +1,4 @@
-//! What the dashboard plots: rates, gauges and percentiles, worked out of two readings of the boards.
+//! Series for the dashboard's plots: rates, gauges and percentiles, computed from two readings of the boards.
 
 use super::collector::Boards;
 use super::histogram::{Histogram, Merged};
@@ -9,14 +9,14 @@ use super::spec::{
     SourceMetric as O,
 };
 
-/// Everything that is read at one moment.
+/// All numbers of one moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The boards.
     pub sample: Sample,
     /// Lag of each sink, in seconds.
     pub lags: Vec<f64>,
-    /// How each sink, source, rule, cluster and bridge stands: a place in a list of words.
+    /// The state of each sink, source, rule, cluster and bridge: an index into a list of words.
     pub states: [Vec<usize>; 5],
     acks: Vec<u64>,
     produce: Vec<Vec<u64>>,
@@ -32,7 +32,7 @@ const ACKS: usize = 0;
 const PRODUCE: usize = 1;
 
 impl Reading {
-    /// Of these boards, of which `sample` was taken just now.
+    /// A reading of these boards, of which `sample` was taken just now.
     #[must_use]
     pub fn new(boards: &Boards, sample: Sample, lags: Vec<f64>, states: [Vec<usize>; 5]) -> Self {
         let of = |row: usize, index: Option<usize>| -> Vec<u64> {
@@ -56,7 +56,7 @@ impl Reading {
 }
 
 impl Reading {
-    /// The same in a layout with more in it.
+    /// The reading in a larger layout.
     #[must_use]
     pub fn grown(&self, layout: Layout) -> Self {
         Self { sample: self.sample.grown(layout), ..self.clone() }
@@ -69,12 +69,12 @@ pub fn bounds() -> Vec<f64> {
     super::histogram::TIMES.iter().map(|micros| *micros as f64 / 1e6).collect()
 }
 
-/// Two readings, and how many of each thing there are.
+/// Two readings, with the numbers of things.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// The earlier.
+    /// The earlier reading.
     pub then: &'a Reading,
-    /// The later.
+    /// The later reading.
     pub now: &'a Reading,
 }
 
@@ -90,7 +90,7 @@ impl Step<'_> {
         if seconds > 0.0 { grown as f64 / seconds } else { f64::NAN }
     }
 
-    /// The same of numbers of the shards.
+    /// The growth per second of numbers of the shards, in sum.
     fn shards_per_s(&self, metrics: &[M]) -> f64 {
         self.per_s(|sample| metrics.iter().map(|metric| sample.place(*metric as usize)).sum())
     }
@@ -103,7 +103,7 @@ impl Step<'_> {
         sum_of_sinks(&self.now.sample, |sample, sink| sample.sink(sink, metric)) as f64
     }
 
-    /// Growth of one thing for each of another.
+    /// Growth of one number divided by the growth of another.
     fn mean(&self, sum: impl Fn(&Sample) -> u64, count: impl Fn(&Sample) -> u64) -> f64 {
         let grown = |of: &dyn Fn(&Sample) -> u64| of(&self.now.sample).saturating_sub(of(&self.then.sample));
         let (sum, count) = (grown(&sum), grown(&count));
@@ -148,7 +148,8 @@ fn grown(then: &[u64], now: &[u64]) -> [u64; BUCKETS] {
     std::array::from_fn(|place| in_bucket(now, place).saturating_sub(in_bucket(then, place)))
 }
 
-/// The value in seconds that this part of the values is not above, as if each bucket's were spread evenly over it. NaN: there are none.
+/// The value in seconds that this share of the values does not exceed, with the values of a bucket spread evenly over it. NaN:
+/// there are no values.
 #[must_use]
 pub fn percentile(counts: &[u64; BUCKETS], part: f64) -> f64 {
     let bounds = super::histogram::TIMES;
@@ -169,7 +170,7 @@ pub fn percentile(counts: &[u64; BUCKETS], part: f64) -> f64 {
     bounds[bounds.len() - 1] as f64 / 1e6
 }
 
-/// What series are of.
+/// The kind of thing that has series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The service as a whole.
@@ -186,12 +187,12 @@ pub enum Kind {
     Bridge,
 }
 
-/// One of them.
+/// A series.
 #[derive(Clone, Copy, Debug)]
 pub struct Series {
-    /// Its name; the ending is its unit.
+    /// The name; its ending is the unit.
     pub name: &'static str,
-    /// It has a history.
+    /// Whether it has a history.
     pub kept: bool,
     of: fn(&Step<'_>, usize) -> f64,
 }
@@ -309,7 +310,8 @@ const BRIDGE: &[Series] = &[
 ];
 
 impl Kind {
-    /// Its series. Those of the service, and of clusters, are followed by the [`BUCKETS`] of their histogram, in values a second.
+    /// The series of the kind. Those of the service, and of clusters, are followed by the [`BUCKETS`] of their histogram, in
+    /// values per second.
     #[must_use]
     pub const fn series(self) -> &'static [Series] {
         match self {
@@ -322,7 +324,7 @@ impl Kind {
         }
     }
 
-    /// The name of its histogram, if it has one.
+    /// The name of the kind's histogram, if it has one.
     #[must_use]
     pub const fn histogram(self) -> Option<&'static str> {
         match self {
@@ -332,13 +334,13 @@ impl Kind {
         }
     }
 
-    /// How many values it has: series and buckets.
+    /// The number of values: series and buckets.
     #[must_use]
     pub const fn width(self) -> usize {
         self.series().len() + if self.histogram().is_some() { BUCKETS } else { 0 }
     }
 
-    /// The values of one of this kind, in the order of its series.
+    /// Appends the values of one thing of this kind, in the order of its series.
     pub fn values(self, step: &Step<'_>, index: usize, into: &mut Vec<f64>) {
         into.extend(self.series().iter().map(|series| (series.of)(step, index)));
         let buckets = match self {

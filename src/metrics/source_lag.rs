@@ -1,4 +1,4 @@
-//! The lag of each partition of sources: the shards that read some are asked once a second.
+//! The lag of each partition of sources: the shards that read them are asked once a second.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,10 +6,10 @@ use super::collector::{Extra, Number};
 use super::inspect::SourceOnShard;
 use super::spec::{Kind, Spec};
 
-/// Partitions that have a series at most; `source_lag_records` has the sum of all.
+/// The most partitions with a series; `source_lag_records` has the sum of all.
 pub const PARTITIONS_MAX: usize = 1_000;
 
-/// What it is called.
+/// The metric.
 pub const PARTITION_LAG: Spec = Spec {
     name: "source_partition_lag_records",
     label: None,
@@ -29,7 +29,7 @@ impl SourceLag {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a shard said; `name` knows the names of sources.
+    /// Takes a shard's answer; `name` returns the names of sources.
     pub fn told<'a>(&self, shard: usize, found: Vec<SourceOnShard>, name: impl Fn(usize) -> Option<&'a str>) {
         let mut rows = Vec::new();
         for of in found {
@@ -45,7 +45,7 @@ impl SourceLag {
         shards[shard] = rows;
     }
 
-    /// No shard reads anything.
+    /// Clears all lags: no shard reads anything.
     pub fn none(&self) {
         self.shards().clear();
     }
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(numbers.len(), PARTITIONS_MAX);
         assert_eq!((numbers[0].value, numbers[999].value), (0.0, 999.0));
         assert_eq!(numbers[7].labels[2], ("partition", "7".to_owned()));
-        // What a shard says takes the place of what it said before; sources that nobody knows have none.
+        // A shard's answer replaces its answer before; sources without a name are left out.
         lag.told(1, on_shard(0..1), |_| Some("s"));
         lag.told(0, on_shard(5..6), |_| None);
         assert_eq!(lag.read().len(), 1);

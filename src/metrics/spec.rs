@@ -1,22 +1,22 @@
-//! Every metric: its name, labels, what it counts, and its place on the board. The one table that `/metrics` is made from.
+//! Every metric: its name, its labels, its meaning, and its place on the board. The one table from which `/metrics` is made.
 
-/// What a number means to Prometheus.
+/// The kind of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// A number that only grows.
     Counter,
-    /// Only grows; counted in milliseconds, shown in seconds.
+    /// A number that only grows, counted in milliseconds and shown in seconds.
     CounterMillis,
     /// Goes up and down.
     Gauge,
-    /// Since when something is so, in milliseconds since 1970; 0: it is not. Shown as a gauge of the seconds since then, which grow while
-    /// an idle shard writes nothing.
+    /// The time since when something is so, in milliseconds since 1970; 0: it is not. Shown as a gauge of the seconds since then,
+    /// which grow while an idle shard writes nothing.
     Age,
-    /// On the board only: a histogram shows it.
+    /// A number on the board only: a histogram shows it.
     Internal,
 }
 
-/// One metric of a table. Rows with the same name stand together: they are one family, and their labels differ.
+/// One metric of a table. Consecutive rows with the same name are one family, and their labels differ.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// Name without the `forebay_` prefix (and without `_total`, which is added to counters).
@@ -30,7 +30,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Its name on `/metrics`, without `_total`. What describes the process has the names that every client library uses.
+    /// The name on `/metrics`, without `_total`. Numbers of the process have the names that every client library uses.
     #[must_use]
     pub fn full_name(&self) -> String {
         if self.name.starts_with("process_") { self.name.to_owned() } else { format!("forebay_{}", self.name) }
@@ -48,7 +48,7 @@ macro_rules! table {
         }
 
         impl $enum {
-            /// How many there are.
+            /// The number of rows.
             pub const COUNT: usize = [$($enum::$variant),*].len();
         }
 
@@ -288,8 +288,8 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a listener on a shard. `received = matched + unmatched + refused` at every snapshot; wills came in
-    /// with their CONNECT and are in none of them.
+    /// Numbers of a listener on a shard. `received = matched + unmatched + refused` at every snapshot; wills arrive with their
+    /// CONNECT and are in none of them.
     ListenerMetric, LISTENER, [
     Open, Gauge, "listener_connections", "Open client connections.";
     Received, Counter, "listener_publishes_received", "PUBLISH packets received; duplicates of QoS 2 are not counted.";
@@ -338,8 +338,7 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. At every snapshot as much has come in as has gone out: [`SinkMetric::IN`],
-    /// [`SinkMetric::OUT`].
+    /// Numbers of a sink on a shard. At every snapshot the sums of [`SinkMetric::IN`] and [`SinkMetric::OUT`] are equal.
     SinkMetric, SINK, [
     Matched, Counter, "sink_records_in"{source = "publish"}, "Records that the sink took, by source: from a publish or will.";
     Recovered, Counter, "sink_records_in"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
@@ -379,7 +378,7 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a bridge, all of them on the shard that has its session.
+    /// Numbers of a bridge, all on the shard that has its session.
     BridgeMetric, BRIDGE, [
     State, Internal, "bridge_state", "How it stands.";
     Connected, Gauge, "bridge_connected", "1: the remote has accepted the bridge.";
@@ -424,7 +423,7 @@ table!(
 ]);
 
 table!(
-    /// Publishes that a sink refused for good, by reason: they are in none of the sink's other numbers. Values of the label
+    /// Publishes that a sink refused permanently, by reason: they are in none of the sink's other numbers. Values of the label
     /// `reason` of [`REFUSALS_NAME`].
     RefusalReason, REFUSALS, [
     UserPropertyMissing, Counter, "user_property_missing", "A template asks for a user property that the message does not have.";
@@ -478,8 +477,8 @@ table!(
 ]);
 
 table!(
-    /// Responses of a Kafka cluster with an error, by code: values of the label `error` of [`ERRORS_NAME`]. What has no row
-    /// of its own is counted in the last.
+    /// Responses of a Kafka cluster with an error, by code: values of the label `error` of [`ERRORS_NAME`]. Codes without a row
+    /// of their own are counted in the last.
     KafkaError, ERRORS, [
     CorruptMessage, Counter, "CORRUPT_MESSAGE", "2: damaged in transit; sent again.";
     UnknownTopic, Counter, "UNKNOWN_TOPIC_OR_PARTITION", "3: does not exist, or not yet; held.";
@@ -551,7 +550,7 @@ impl KafkaError {
 impl ShardMetric {
     /// One side of a shard's ledger of copies: each message is counted once for each session or shared subscription that gets it.
     pub const COPIES_IN: [Self; 3] = [Self::CopiesRouted, Self::CopiesRecovered, Self::CopiesTaken];
-    /// The other: it was sent at QoS 0, acknowledged, or handed over, it waits, or it was dropped.
+    /// The other side: copies that were sent at QoS 0, acknowledged, or handed over, that wait, or that were dropped.
     pub const COPIES_OUT: [Self; 18] = [
         Self::CopiesSentQos0,
         Self::CopiesAcknowledged,
@@ -579,7 +578,7 @@ impl ShardMetric {
 impl SinkMetric {
     /// One side of a sink's ledger.
     pub const IN: [Self; 2] = [Self::Matched, Self::Recovered];
-    /// The other: what was taken is delivered, or has failed, or waits. A new end of a row joins [`Self::FAILED`].
+    /// The other side: rows that are delivered, have failed, or wait. A new end of a row joins [`Self::FAILED`].
     pub const OUT: [Self; 8] = [
         Self::Delivered,
         Self::Refused,
@@ -595,21 +594,21 @@ impl SinkMetric {
         [Self::Refused, Self::Expired, Self::DeadLettered, Self::DroppedOldest, Self::DroppedCorrupt];
 }
 
-/// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, each cluster's
+/// The places of numbers on a board: the shard's numbers, then each sink's, each cluster's, each listener's, each cluster's
 /// errors, and each sink's refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// How many sinks.
+    /// The number of sinks.
     pub sinks: usize,
-    /// How many clusters.
+    /// The number of clusters.
     pub clusters: usize,
-    /// How many listeners.
+    /// The number of listeners.
     pub listeners: usize,
-    /// How many sources.
+    /// The number of sources.
     pub sources: usize,
-    /// How many rules.
+    /// The number of rules.
     pub rules: usize,
-    /// How many bridges.
+    /// The number of bridges.
     pub bridges: usize,
 }
 
@@ -620,13 +619,13 @@ impl Layout {
         self.first_bridge() + self.bridges * BridgeMetric::COUNT
     }
 
-    /// Never: a shard always has numbers.
+    /// Always false: a shard always has numbers.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         false
     }
 
-    /// Parts of the board, each the numbers of one kind of thing one after the other: where they begin and end.
+    /// Parts of the board, with the numbers of one kind of thing one after the other: where they begin and end.
     const fn parts(self) -> [(usize, usize); 9] {
         [
             (0, self.first_sink()),
@@ -641,10 +640,10 @@ impl Layout {
         ]
     }
 
-    /// The values of a board of this layout in a larger one: what is new is 0.
+    /// The values of a board of this layout in a larger one: new numbers are 0.
     ///
     /// # Panics
-    /// If the other is not at least as large, for every kind of thing.
+    /// If `to` is not at least as large, for every kind of thing.
     #[must_use]
     pub fn grown(self, values: &[u64], to: Self) -> Vec<u64> {
         let mut grown = vec![0; to.len()];

@@ -9,7 +9,7 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A time in milliseconds since 1970 as RFC 3339 has it: UTC, to the millisecond. The calendar is Howard Hinnant's
+/// A time in milliseconds since 1970 in the form of RFC 3339: UTC, to the millisecond. The calendar is Howard Hinnant's
 /// `civil_from_days`.
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
@@ -27,7 +27,7 @@ pub fn rfc3339(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// The reverse: any RFC 3339 time, with its offset, as milliseconds since 1970. The calendar is Howard Hinnant's `days_from_civil`.
+/// Parses any RFC 3339 time, with its offset, to milliseconds since 1970. The calendar is Howard Hinnant's `days_from_civil`.
 #[must_use]
 pub fn from_rfc3339(text: &str) -> Option<i64> {
     let told: toml::value::Datetime = text.trim().parse().ok()?;

@@ -1,12 +1,12 @@
-//! The names that occur most: a Space-Saving sketch (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data
-//! Streams", 2005) over samples, and how many things stand between two samples.
+//! The most frequent names: a Space-Saving sketch (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k
+//! Elements in Data Streams", 2005) over samples, and the distance between samples.
 
 use std::collections::HashMap;
 
 use crate::limits::{TOP_ENTRIES_MAX, TOP_NAME_BYTES_MAX, TOP_SAMPLES_EVERY_MAX};
 
-/// How long a sample takes at most is bounded by how long one has to be followed by none, in microseconds for each message in it: a shard
-/// spends less than half a percent of its time on samples.
+/// The bound on the time for samples: each sample is followed by this time without one, in microseconds for each message in it,
+/// so that a shard spends less than half a percent of its time on samples.
 const REST_US: u64 = 256;
 
 /// A name with its weight.
@@ -14,22 +14,22 @@ const REST_US: u64 = 256;
 struct Entry {
     name: Box<str>,
     weight: u64,
-    /// How much of the weight may be another name's, which had the place before.
+    /// The part of the weight that may be of another name, which had the place before.
     over: u64,
 }
 
 /// A name of a sketch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weighed {
-    /// The name. One that is longer than [`TOP_NAME_BYTES_MAX`] is cut.
+    /// The name. One longer than [`TOP_NAME_BYTES_MAX`] is cut.
     pub name: String,
-    /// Its weight: never less than it was given, but for what was halved.
+    /// The weight: never less than was added, but for halving.
     pub weight: u64,
-    /// How much of it may be others'.
+    /// The part of the weight that may be of other names.
     pub over: u64,
 }
 
-/// The heaviest names, as far as [`TOP_ENTRIES_MAX`] places tell: each name with more than that part of the whole weight is there.
+/// The heaviest names, in [`TOP_ENTRIES_MAX`] places: each name with more than a place's share of the whole weight is among them.
 #[derive(Debug, Default)]
 pub struct Sketch {
     entries: Vec<Entry>,
@@ -37,7 +37,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// Adds weight to a name. Where there is no place, the lightest name loses its own.
+    /// Adds weight to a name. If there is no free place, the lightest name loses its own.
     pub fn add(&mut self, name: &str, weight: u64) {
         let name = &name[..name.floor_char_boundary(TOP_NAME_BYTES_MAX)];
         if let Some(place) = self.places.get(name) {
@@ -58,7 +58,7 @@ impl Sketch {
         *lightest = Entry { name: name.into(), weight: over + weight, over };
     }
 
-    /// Halves all weights. Names without any lose their places.
+    /// Halves all weights. Names without any weight are removed.
     pub fn halve(&mut self) {
         self.entries.retain_mut(|entry| {
             (entry.weight, entry.over) = (entry.weight / 2, entry.over / 2);
@@ -67,7 +67,7 @@ impl Sketch {
         self.places = self.entries.iter().enumerate().map(|(place, entry)| (entry.name.clone(), place)).collect();
     }
 
-    /// Whether there is no name.
+    /// Whether there are no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -83,13 +83,13 @@ impl Sketch {
     }
 }
 
-/// Which of many things is a sample. Their distance is random around a mean that follows the load: where little happens, each is one. So no
-/// pattern of the load stands out, and samples cost a bounded part of the time.
+/// Selects the samples among many things. Their distance is random around a mean that follows the load: at low load each thing is
+/// one. So no pattern of the load stands out, and samples cost a bounded part of the time.
 #[derive(Debug)]
 pub struct Sampler {
-    /// How many things are left up to the next sample, with it.
+    /// The number of things up to the next sample, inclusive.
     left: u32,
-    /// How many things the next sample stands for.
+    /// The number of things that the next sample stands for.
     gap: u32,
     /// The mean of that.
     every: u32,
@@ -105,14 +105,14 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Counts one thing. True: it is a sample, and [`Sampler::taken`] follows.
+    /// Counts one thing. Returns whether it is a sample, and [`Sampler::taken`] follows.
     #[inline]
     pub fn is_due(&mut self) -> bool {
         self.left -= 1;
         self.left == 0
     }
 
-    /// How many things the sample at hand stands for.
+    /// The number of things that the current sample stands for.
     #[must_use]
     pub fn stands_for(&self) -> u64 {
         self.gap.into()
@@ -124,7 +124,7 @@ impl Sampler {
         self.every
     }
 
-    /// A sample of this many messages was taken.
+    /// Notes that a sample of this many messages was taken.
     pub fn taken(&mut self, messages: u64, now_us: u64) {
         let (since, rest) = (now_us.saturating_sub(self.last_us), REST_US * messages.max(1));
         self.last_us = now_us;
@@ -149,7 +149,7 @@ mod tests {
         let mut exact: HashMap<String, u64> = HashMap::new();
         let mut all = 0;
         for n in 0..200_000 {
-            // A third are ten names, the rest are names that come once or twice.
+            // A third of the names are one of ten, the others occur once or twice.
             let name = if n % 3 == 0 {
                 format!("hot/{}", random.u32(..10))
             } else {
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((of.name.len(), of.weight), (TOP_NAME_BYTES_MAX, 2));
     }
 
-    /// Two clients that take turns: whatever the distance of samples, both are seen alike.
+    /// Two clients take turns: whatever the distance of samples, both are counted alike.
     #[test]
     fn samples_follow_the_load_and_no_pattern() {
         let mut sampler = Sampler::default();
@@ -215,7 +215,7 @@ mod tests {
         let all: u64 = weights.iter().sum();
         assert!(all.abs_diff(1_000_000) <= 2 * u64::from(TOP_SAMPLES_EVERY_MAX), "{all}");
         assert!(weights[0].abs_diff(weights[1]) < all / 8, "{weights:?}");
-        // Where little happens each is a sample.
+        // At low load each thing is a sample.
         for _ in 0..100 {
             now_us += 100_000;
             if sampler.is_due() {

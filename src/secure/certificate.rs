@@ -1,4 +1,4 @@
-//! What a certificate says of itself: how long it is valid, and for which names.
+//! Fields of a certificate: its validity, and its names.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use webpki::EndEntityCert;
 
 use super::der::{SEQUENCE, enter, skip};
 
-/// The time from which on a certificate is not valid, in seconds since 1970. `None`: it cannot be read.
+/// The end of a certificate's validity, in seconds since 1970. `None`: it cannot be read.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (certificate, _) = enter(certificate, SEQUENCE)?;
     let (mut rest, _) = enter(certificate, SEQUENCE)?;
-    // The version is left out by the first one.
+    // Certificates of the first version leave the version out.
     if rest.first() == Some(&VERSION) {
         rest = skip(rest)?;
     }
-    // Serial number, algorithm, issuer; then when it begins, and when it ends.
+    // Serial number, algorithm, issuer; then the beginning and the end of the validity.
     let (validity, _) = enter(skip(skip(skip(rest)?)?)?, SEQUENCE)?;
     time(skip(validity)?)
 }
@@ -28,7 +28,7 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Both forms end with `MMDDHHMMSSZ` (RFC 5280, 4.1.2.5); the years of the short one are 1950 to 2049.
+/// Parses a time. Both forms end with `MMDDHHMMSSZ` (RFC 5280, 4.1.2.5); the years of the short one are 1950 to 2049.
 fn time(der: &[u8]) -> Option<i64> {
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<i64>().ok();
     let (year, rest) = match *der.first()? {
@@ -51,7 +51,7 @@ fn time(der: &[u8]) -> Option<i64> {
     Some((days - 719_468) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// Why a certificate cannot be used, for people. What webpki finds has no words of its own.
+/// Why a certificate cannot be used, for people. webpki's errors have no words of their own.
 pub(super) fn why(error: &CertificateError) -> String {
     let CertificateError::Other(OtherError(other)) = error else { return error.to_string() };
     match other.downcast_ref::<webpki::Error>() {
@@ -69,8 +69,8 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     certificate.valid_dns_names().map(str::to_ascii_lowercase).collect()
 }
 
-/// Chooses a certificate by the name that the client asks for: an exact one before a wildcard of one label, otherwise the
-/// first in the configuration.
+/// Chooses a certificate by the name that the client asks for: an exact match before a wildcard of one label, otherwise the first
+/// in the configuration.
 #[derive(Debug)]
 pub(super) struct ByName {
     first: Arc<CertifiedKey>,
@@ -82,7 +82,7 @@ impl ByName {
         Self { first, names: HashMap::new() }
     }
 
-    /// One more; a name that an earlier one has stays with that.
+    /// Adds a certificate; a name that an earlier certificate has stays with that.
     pub(super) fn add(&mut self, key: &Arc<CertifiedKey>) {
         for name in key.cert.first().map(names).unwrap_or_default() {
             self.names.entry(name).or_insert_with(|| Arc::clone(key));
@@ -90,7 +90,7 @@ impl ByName {
     }
 
     fn choose(&self, name: &str) -> &Arc<CertifiedKey> {
-        // A name of any length comes from the client: nothing is built for one that cannot be known.
+        // The client chooses the name, at any length: no string is built for one that cannot be known.
         let exact = self.names.get(name);
         let wildcard = || self.names.get(&format!("*.{}", name.split_once('.')?.1));
         exact.or_else(|| wildcard().filter(|_| name.len() < 256)).unwrap_or(&self.first)

@@ -1,5 +1,5 @@
-//! What is asked of a client's certificate: chain, time, key use and CRL as rustls checks them, after a bound on the number
-//! of certificates, each of which may cost signatures to check.
+//! Verification of client certificates: chain, time, key use and CRL as rustls checks them, after a bound on the number of
+//! certificates, each of which may cost signatures to check.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use super::{Clients, files};
 
-/// Certificates that the other end may send, its own among them.
+/// The most certificates that the other end may send, its own among them.
 pub(super) const CERTIFICATES_MAX: usize = 8;
 
-/// Refuses a chain that is too long, before anything of it is computed.
+/// Refuses a chain that is too long, before any signature is computed.
 pub(super) fn check_length(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
     if intermediates.len() >= CERTIFICATES_MAX {
         return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
@@ -66,14 +66,14 @@ impl ClientCertVerifier for Bounded {
     }
 }
 
-/// What a listener that asks for certificates has read for it.
+/// The verifier of client certificates, and the contents of its files.
 pub(super) struct Asking {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     pub(super) cas: Vec<CertificateDer<'static>>,
     pub(super) crls: Vec<CertificateRevocationListDer<'static>>,
 }
 
-/// The verifier for these settings, and the contents of the files.
+/// Makes the verifier for these settings, and reads its files.
 pub(super) fn asking(clients: &Clients, provider: &Arc<CryptoProvider>) -> Result<Asking, String> {
     let shown = clients.ca.display();
     let cas = files::certificates(&clients.ca, "client_ca_file")?;
@@ -84,7 +84,7 @@ pub(super) fn asking(clients: &Clients, provider: &Arc<CryptoProvider>) -> Resul
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let crls = clients.crl.as_deref().map_or_else(|| Ok(Vec::new()), files::crls)?;
     if clients.crl.is_some() {
-        // Of a device's own certificate: intermediate CAs often have no CRL.
+        // Only the device's own certificate is checked against the CRLs: intermediate CAs often have none.
         builder = builder.with_crls(crls.iter().cloned()).only_check_end_entity_revocation();
         if clients.is_expired_crl_refused {
             builder = builder.enforce_revocation_expiration();

@@ -1,16 +1,16 @@
-//! As much of DER (X.690) as a certificate's fields need that rustls does not show.
+//! DER (X.690), as far as fields of a certificate need it that rustls does not show.
 
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 pub(super) const OID: u8 = 0x06;
 
-/// The contents of a value with this tag, and what follows it.
+/// The contents of a value with this tag, and the bytes after it.
 pub(super) fn enter(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (found, contents, rest) = any(der)?;
     (found == tag).then_some((contents, rest))
 }
 
-/// A value's tag and contents, and what follows it.
+/// Splits off a value: its tag, its contents, and the bytes after it.
 pub(super) fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&len, rest) = rest.split_first()?;
@@ -26,7 +26,7 @@ pub(super) fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, contents, rest))
 }
 
-/// What follows a value.
+/// The bytes after a value.
 pub(super) fn skip(der: &[u8]) -> Option<&[u8]> {
     any(der).map(|(.., rest)| rest)
 }

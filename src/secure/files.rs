@@ -1,4 +1,4 @@
-//! Certificates, keys and CRLs out of PEM files. Each problem names its file and says what to do.
+//! Certificates, keys and CRLs in PEM files. Each problem names its file and its cure.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 use super::Secret;
 
-/// Nothing that is meant to be read here is longer.
+/// The largest file that is read, in bytes.
 const BYTES_MAX: u64 = 16 << 20;
 
 fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {
@@ -22,7 +22,7 @@ fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// All of one kind in a file; at least one.
+/// All items of one kind in a file; at least one.
 fn all<T: PemObject>(path: &Path, key: &str, kind: &str) -> Result<Vec<T>, String> {
     let bytes = read(path, key)?;
     let shown = path.display();
@@ -41,10 +41,10 @@ fn parsed<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, PemError> {
     T::pem_slice_iter(pem).collect()
 }
 
-/// How a key store of Java is made PEM, if it is one.
+/// The command that converts a Java key store to PEM, if the bytes are one.
 fn store(bytes: &[u8]) -> Option<&'static str> {
     const JKS: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
-    /// PKCS #12 and certificates in DER alike.
+    /// The first byte of PKCS #12 and of certificates in DER alike.
     const SEQUENCE: u8 = 0x30;
     if bytes.starts_with(&JKS) {
         return Some(
@@ -62,7 +62,7 @@ pub(super) fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<
     all(path, key, "certificate")
 }
 
-/// The same out of a text.
+/// The certificates in a text.
 pub(super) fn certificates_in(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = parsed(pem.as_bytes()).map_err(|error| format!("{key} is not PEM: {error}"))?;
     if found.is_empty() { Err(format!("{key} has no certificate (`-----BEGIN CERTIFICATE-----`)")) } else { Ok(found) }
@@ -77,7 +77,7 @@ pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     key_of(&bytes).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// The same out of a text.
+/// The key in a text.
 pub(super) fn key_in(pem: &Secret) -> Result<PrivateKeyDer<'static>, String> {
     key_of(pem.expose()).map_err(|why| format!("the key: {why}"))
 }

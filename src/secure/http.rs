@@ -1,5 +1,6 @@
-//! Requests over HTTP 1.0 from ordinary threads (RFC 1945): one connection each, with a bound on the time of each step, of the
-//! whole, and on what is read. Redirects are not followed, so nothing is sent to a host that the configuration does not name.
+//! HTTP 1.0 requests from ordinary threads (RFC 1945): one connection each, with bounds on the time of each step, on the whole
+//! time, and on the size of the answer. Redirects are not followed, so nothing is sent to a host that the configuration does not
+//! name.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,11 +12,11 @@ use zeroize::Zeroizing;
 
 use super::{Authorities, Outgoing, OutgoingSettings, Url};
 
-/// The head of an answer, and its fields.
+/// The largest head of an answer in bytes, and the most fields.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 100;
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
     /// The server.
@@ -24,35 +25,35 @@ pub struct Request<'r> {
     pub path: &'r str,
     /// Header fields beside `Host`, `User-Agent` and `Content-Length`.
     pub fields: &'r [(&'r str, &'r str)],
-    /// Posted; `None`: it is a GET.
+    /// The body of a POST; `None`: the request is a GET.
     pub body: Option<&'r [u8]>,
 }
 
-/// What an exchange may take.
+/// The bounds of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connecting, and each read and write.
+    /// The time of connecting, and of each read and write.
     pub step: Duration,
-    /// All of it.
+    /// The time of the whole exchange.
     pub whole: Duration,
     /// The body of the answer, in bytes.
     pub body: usize,
 }
 
-/// What the server says.
+/// A server's answer.
 #[derive(Debug)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
-    /// The body, or why it cannot be used. It may have a secret in it.
+    /// The body, or why it cannot be used. It may contain a secret.
     pub body: Result<Zeroizing<Vec<u8>>, String>,
 }
 
 impl Answer {
-    /// The body, if the server has done what was asked.
+    /// The body of a successful answer.
     ///
     /// # Errors
-    /// In words for a person.
+    /// Why there is none, in words for a person.
     pub fn ok(self) -> Result<Zeroizing<Vec<u8>>, String> {
         match self.status {
             200 => self.body,
@@ -62,10 +63,10 @@ impl Answer {
     }
 }
 
-/// Asks, and waits for the answer. `ca_file`: the CAs of the server, otherwise those of this machine.
+/// Sends a request and waits for its answer. `ca_file`: the CAs of the server, otherwise those of this machine.
 ///
 /// # Errors
-/// In words for a person.
+/// Why there is no answer, in words for a person.
 pub fn ask(request: &Request<'_>, ca_file: Option<&PathBuf>, bounds: Bounds) -> Result<Answer, String> {
     let until = Instant::now() + bounds.whole;
     let url = request.url;
@@ -80,7 +81,7 @@ pub fn ask(request: &Request<'_>, ca_file: Option<&PathBuf>, bounds: Bounds) -> 
     exchange(tls.stream(&url.host, socket)?, request, bounds)
 }
 
-/// A socket with a bound on each step and on the whole. It lies below TLS, as the other end chooses how many steps a
+/// A socket with a bound on the time of each step and of the whole. It is below TLS, as the other end chooses how many steps a
 /// handshake takes.
 struct Bounded {
     socket: TcpStream,
@@ -89,8 +90,8 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// `bounded` takes one step of `call`, which `set` gives its time. A step that is cut short by the end of the whole
-    /// fails for the whole.
+    /// Takes one step of `call`, with the timeout that `set` sets. A step that is cut short by the end of the whole exchange
+    /// fails for that.
     fn bounded<T>(
         &self,
         set: impl FnOnce(&TcpStream, Option<Duration>) -> io::Result<()>,
@@ -125,7 +126,7 @@ impl Write for Bounded {
     }
 }
 
-/// The whole has taken too long.
+/// The whole exchange has taken too long.
 #[derive(Debug)]
 struct Late;
 
@@ -137,7 +138,7 @@ impl fmt::Display for Late {
 
 impl std::error::Error for Late {}
 
-/// The first of its addresses that takes a connection.
+/// Connects to the first address that accepts.
 fn connect(url: &Url, step: Duration, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (url.host.as_str(), url.port).to_socket_addrs()? {
@@ -161,7 +162,7 @@ fn said(error: &io::Error) -> String {
     }
 }
 
-/// The bytes of a request. HTTP 1.0, so that the answer's body comes as it is.
+/// The bytes of a request. HTTP 1.0, so that the answer's body is not chunked.
 fn written(request: &Request<'_>) -> Zeroizing<Vec<u8>> {
     let Request { url, path, fields, body } = request;
     let method = if body.is_some() { "POST" } else { "GET" };
@@ -192,7 +193,7 @@ fn exchange(mut stream: impl Read + Write, request: &Request<'_>, bounds: Bounds
             Ok(0) => break true,
             Ok(count) => answer.extend_from_slice(&piece[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The other end has hung up without TLS' end of stream: the length says whether all of it is there.
+            // The server has closed the connection without TLS' end of stream: the length tells whether the body is whole.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break false,
             Err(error) => return Err(said(&error)),
         }
@@ -249,7 +250,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { step: Duration::from_secs(10), whole: Duration::from_secs(20), body: 1 << 10 };
 
-    /// A server that does this with its only connection, once it has been asked.
+    /// A server that runs `then` with its only connection, once the request has arrived.
     fn server(then: impl FnOnce(TcpStream) + Send + 'static) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
@@ -286,22 +287,22 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        // Long enough for the first bytes, whatever else runs.
+        // Long enough for the first bytes on a busy machine.
         let whole = Duration::from_secs(2);
         assert_eq!(post(&url, Bounds { whole, ..BOUNDS }).unwrap_err(), "no whole answer in time");
-        // The last step waits when the whole ends.
+        // The last step is still waiting when the whole time is over.
         let url = server(|mut stream| drop((stream.write_all(b"x"), std::thread::sleep(Duration::from_secs(3)))));
         assert_eq!(post(&url, Bounds { whole, ..BOUNDS }).unwrap_err(), "no whole answer in time");
     }
 
-    /// Neither a handshake that drips nor an answer that does outlasts the whole.
+    /// Neither a handshake nor an answer that drips byte by byte outlasts the whole time.
     #[test]
     fn finding_s7_a_handshake_that_drips_ends_with_the_whole() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("https://{}/keys", listener.local_addr().unwrap())).unwrap();
         let dripping = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // The head of a handshake record of 16 KiB, of which one byte comes at a time.
+            // The head of a handshake record of 16 KiB, sent byte by byte.
             let mut bytes = [22, 3, 3, 64, 0, 2].into_iter().chain(std::iter::repeat(0));
             while stream.write_all(&[bytes.next().unwrap_or_default()]).is_ok() {
                 std::thread::sleep(Duration::from_millis(5));

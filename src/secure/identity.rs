@@ -1,4 +1,4 @@
-//! Who a client certificate is for. One field says so: names are compared as a whole and never matched.
+//! The identity in a client certificate. One field has it: names are compared as a whole and never matched.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use webpki::{CertRevocationList, EndEntityCert};
 
 use super::der;
 
-/// An identity is not longer, in bytes.
+/// The longest identity, in bytes.
 const IDENTITY_BYTES_MAX: usize = 256;
 
 /// Whether a name can be an identity: 1 to 256 bytes without control characters.
@@ -17,22 +17,22 @@ pub fn is_identity(name: &str) -> bool {
     (1..=IDENTITY_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-/// The field that says who it is.
+/// The field that has the identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityField {
     /// The common name of the subject.
     CommonName,
     /// The DNS name among the subject's alternative names.
     DnsName,
-    /// The URI among them.
+    /// The URI among the alternative names.
     Uri,
-    /// The e-mail address among them.
+    /// The e-mail address among the alternative names.
     Email,
     /// SHA-256 of the certificate, in lower-case hexadecimal digits.
     Fingerprint,
 }
 
-/// What names a certificate in a list of revoked ones.
+/// Issuer and serial number of a certificate, by which a list of revoked ones names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateId {
     issuer: Box<[u8]>,
@@ -40,7 +40,7 @@ pub struct CertificateId {
 }
 
 impl CertificateId {
-    /// Of the certificate of this issuer with this serial number, both in DER without tag and length.
+    /// The ID of the certificate of this issuer with this serial number, both in DER without tag and length.
     #[must_use]
     pub fn new(issuer: &[u8], serial: &[u8]) -> Self {
         Self { issuer: issuer.into(), serial: serial.into() }
@@ -52,18 +52,18 @@ impl CertificateId {
         (&self.issuer, &self.serial)
     }
 
-    /// Whether one of these lists names it.
+    /// Whether one of these lists names the certificate.
     pub(super) fn is_in(&self, crls: &[CertRevocationList<'static>]) -> bool {
         let mut of_issuer = crls.iter().filter(|crl| *crl.issuer() == *self.issuer);
-        // A list that cannot be read names everything.
+        // A list that cannot be read counts as naming every certificate.
         of_issuer.any(|crl| crl.find_serial(&self.serial).map_or(true, |found| found.is_some()))
     }
 }
 
-/// Who a certificate is for. It has been verified before.
+/// The identity in a certificate that has been verified.
 ///
 /// # Errors
-/// It does not say so in exactly one place, or not in a way that can be used.
+/// The certificate does not have it in exactly one place, or the value cannot be used.
 pub fn identify(certificate: &[u8], field: IdentityField) -> Result<(String, Arc<CertificateId>), &'static str> {
     let whole = CertificateDer::from(certificate);
     let parsed = EndEntityCert::try_from(&whole).map_err(|_| "the client certificate cannot be read")?;
@@ -88,7 +88,7 @@ fn one(mut names: impl Iterator<Item = String>) -> Result<String, &'static str> 
     if names.next().is_some() { Err("the client certificate has several such names") } else { Ok(first) }
 }
 
-/// The common names of a subject: sets of an attribute each, mostly, the last one the most specific (RFC 5280, 4.1.2.4).
+/// The common names of a subject, which is a list of sets, mostly of one attribute each; the last is the most specific (RFC 5280, 4.1.2.4).
 fn common_names(mut subject: &[u8]) -> Result<Vec<String>, &'static str> {
     /// 2.5.4.3
     const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
@@ -144,7 +144,7 @@ fn emails(certificate: &[u8]) -> Result<Vec<String>, &'static str> {
         if kind != ALTERNATIVE_NAMES {
             continue;
         }
-        // Whether it is critical may stand in between.
+        // The optional criticality is in between.
         if value.first() != Some(&OCTETS) {
             value = der::skip(value).ok_or(UNREADABLE)?;
         }
@@ -172,7 +172,7 @@ mod tests {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Forebay");
-        // A map: a second one of the same type would replace the first.
+        // The library's names are a map: a second one of the same type would replace the first.
         names.iter().for_each(|name| params.distinguished_name.push(DnType::CommonName, *name));
         params.subject_alt_names = sans;
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
@@ -205,13 +205,13 @@ mod tests {
         assert_eq!(name(&certificate(&["a"], vec![]), Email), Err("the client certificate has no such name"));
         let several = certificate(&["a"], vec![email("a@b.example"), dns("b.example"), email("a@c.example")]);
         assert_eq!(name(&several, Email), Err("the client certificate has several such names"));
-        // Cut anywhere, it is not read, and nothing panics.
+        // Cut at any byte, the certificate is not read, and nothing panics.
         for len in 0..of.len() {
             assert!(emails(&of[..len]).is_err(), "{len}");
         }
     }
 
-    /// Where the extension is critical, as in a certificate without a subject.
+    /// The extension may be critical, as in a certificate without a subject.
     #[test]
     fn critical_names_are_names() {
         let mut params = CertificateParams::default();
@@ -251,7 +251,7 @@ mod tests {
         let names = common_names(&[attribute(b"a"), attribute(b"b")].concat()).unwrap();
         assert_eq!(names, ["a", "b"]);
         assert!(one(names.into_iter()).is_err());
-        // Cut anywhere, it is not read, and nothing panics.
+        // Cut at any byte, the attribute is not read, and nothing panics.
         let whole = attribute(b"abc");
         for len in 1..whole.len() {
             assert!(common_names(&whole[..len]).is_err(), "{len}");

@@ -1,5 +1,4 @@
-//! An end of a TLS connection, without buffers of its own: records are opened where they lie, and only what has not come
-//! whole is kept.
+//! An end of a TLS connection, without buffers of its own: records are decrypted in place, and only incomplete ones are kept.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,30 +8,30 @@ use rustls::{CertificateError, CommonState, Error, HandshakeKind, ProtocolVersio
 
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-/// Plain bytes of one record.
+/// The most plain bytes of one record.
 const RECORD_MAX: usize = 16 * 1024;
-/// What a record adds to them, at most: header, type, tag, and the nonce of TLS 1.2.
+/// The most bytes that a record adds: header, type, tag, and the nonce of TLS 1.2.
 const RECORD_OVERHEAD: usize = 64;
 
 /// The server's end, or the client's.
 pub(super) trait End: Send + Sized {
-    /// What a connection is made of.
+    /// The configuration of a connection.
     type Config: Send;
     type Data;
 
-    /// Begins, with the first bytes that have come.
+    /// Begins a connection with its first bytes.
     fn start(config: &Self::Config, wire: &[u8]) -> Result<Self, LayerError>;
-    /// rustls' step, which is the same for both ends.
+    /// rustls' step, the same for both ends.
     fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn state(&self) -> &CommonState;
-    /// What an error is, in the words of this end.
+    /// An error in the words of this end.
     fn said(error: &Error) -> String;
 }
 
 /// One end of a TLS connection.
 pub(super) struct TlsLayer<E: End> {
     config: E::Config,
-    /// Made by the first call.
+    /// The connection, created by the first call.
     conn: Option<Box<E>>,
     /// The start of a record or of a message of the handshake.
     tail: Vec<u8>,
@@ -54,7 +53,7 @@ impl<E: End> TlsLayer<E> {
         Self { config, conn: None, tail: Vec::new(), is_ready: false, has_ended: false, has_closed: false, took }
     }
 
-    /// Opens what is whole in `wire`; gives the length of that.
+    /// Decrypts the whole records of `wire`. Returns their length.
     fn take(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>) -> Result<usize, Error> {
         let Some(conn) = &mut self.conn else { return Ok(0) };
         let mut used = 0;
@@ -81,7 +80,7 @@ impl<E: End> TlsLayer<E> {
                     self.has_ended = true;
                     return Ok(wire.len());
                 }
-                // Neither has early data to offer, which is off.
+                // Neither end has early data, which is off.
                 Ok(_) => false,
                 Err(error) => {
                     self.alert(answer);
@@ -95,8 +94,8 @@ impl<E: End> TlsLayer<E> {
         }
     }
 
-    /// The alert that rustls sends after an error. It must not read what came in any more, which it does once it has nothing to
-    /// send: it would take the buffer for the one before.
+    /// Writes the alert that rustls sends after an error. rustls must not read the received bytes again, as it does when it has
+    /// nothing to send: it would take the buffer for the one before.
     fn alert(&mut self, answer: &mut Vec<u8>) {
         let Some(conn) = &mut self.conn else { return };
         while conn.state().wants_write() {
@@ -108,8 +107,8 @@ impl<E: End> TlsLayer<E> {
         }
     }
 
-    /// Brings rustls to where it takes plain bytes, and lets `with` write there. It is always shown what is kept: it
-    /// remembers places in that.
+    /// Drives rustls until it takes plain bytes, and lets `with` write there. rustls is always shown the kept bytes: it remembers
+    /// offsets into them.
     fn write<T>(
         &mut self,
         wire: &mut Vec<u8>,
@@ -192,7 +191,7 @@ impl<E: End> Layer for TlsLayer<E> {
 
     fn close(&mut self, wire: &mut Vec<u8>) {
         if self.is_ready && !std::mem::replace(&mut self.has_closed, true) {
-            // Where it fails there is nothing left to say.
+            // The connection ends either way.
             let _ = self.write(wire, |traffic, wire| {
                 let from = wire.len();
                 wire.resize(from + RECORD_OVERHEAD, 0);

@@ -1,5 +1,5 @@
-//! Secrets, what is computed with them, and TLS: certificates and keys from files, and the layer between a socket and a
-//! shard. No socket is named here.
+//! Secrets and computations with them, and TLS: certificates and keys from files, and the layer between a socket and a shard. No
+//! socket is named here.
 //!
 //! rustls with ring (decision 0110): versions 1.2 and 1.3, cipher suites with forward secrecy only; no
 //! renegotiation, no compression, no early data.
@@ -33,10 +33,10 @@ mod tests;
 
 use std::path::PathBuf;
 
-/// From here on the kernel writes no core dump of this process, whatever the limits and settings of the machine, and no other
-/// process of its user may read its memory: there are keys and passwords in it. Root may still attach a debugger.
+/// Forbids core dumps of this process from here on, whatever the limits and settings of the machine, and reads of its memory by
+/// other processes of its user: there are keys and passwords in it. Root may still attach a debugger.
 pub fn keep_out_of_dumps() {
-    // It cannot fail for this value; a process that may be dumped still works.
+    // The call cannot fail for this value; a process that may be dumped still works.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
@@ -45,13 +45,13 @@ pub fn keep_out_of_dumps() {
 pub struct Settings {
     /// Certificate chains with their keys. The first is for clients that name no server, or an unknown one.
     pub certificates: Vec<Pair>,
-    /// Version 1.2 is accepted, too.
+    /// Whether version 1.2 is accepted, too.
     pub is_1_2_allowed: bool,
     /// Application protocols beside the first one.
     pub alpn: Vec<String>,
-    /// HTTP is spoken over it at first: that protocol is `http/1.1`, and otherwise `mqtt`.
+    /// Whether the connection begins with HTTP: the first protocol is then `http/1.1` instead of `mqtt`.
     pub is_web: bool,
-    /// Which clients must have a certificate, and from which CAs.
+    /// The clients that must have a certificate, and the CAs of these.
     pub clients: Option<Clients>,
     /// Whether clients get a ticket to resume their session with.
     pub tickets: bool,
@@ -66,12 +66,12 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// What is asked of clients.
+/// The requirements on client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
     /// PEM: the CAs of their certificates.
     pub ca: PathBuf,
-    /// Whether there must be a certificate.
+    /// Whether a certificate is required.
     pub is_required: bool,
     /// Certificates that are not accepted any more.
     pub crl: Option<PathBuf>,
@@ -82,22 +82,22 @@ pub struct Clients {
 /// `[kafka.NAME.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingSettings {
-    /// Who vouches for the brokers.
+    /// The CAs of the brokers' certificates.
     pub ca: Authorities,
     /// Our certificate, where brokers ask for one.
     pub identity: Option<OwnCertificate>,
-    /// The name that certificates must have; `None`: that by which the broker was asked for.
+    /// The name that certificates must have; `None`: the host name by which the broker is addressed.
     pub server_name: Option<String>,
-    /// Whether it is looked at.
+    /// Whether the name is checked.
     pub is_name_checked: bool,
 }
 
-/// A certificate chain that we show, and its key.
+/// Our certificate chain, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnCertificate {
-    /// Those in files.
+    /// A chain and key in files.
     Files(Pair),
-    /// These, in PEM.
+    /// A chain and key in PEM.
     Text {
         /// Our own certificate first.
         certificate: String,
@@ -107,7 +107,7 @@ pub enum OwnCertificate {
 }
 
 impl OwnCertificate {
-    /// Its files, if it is in some.
+    /// The files, if it is in files.
     #[must_use]
     pub fn files(&self) -> Option<&Pair> {
         match self {
@@ -120,10 +120,10 @@ impl OwnCertificate {
 /// CAs that are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorities {
-    /// Those of this machine.
+    /// The CAs of this machine.
     System,
-    /// Those in a PEM file.
+    /// The CAs in a PEM file.
     File(PathBuf),
-    /// These, in PEM.
+    /// CAs in PEM.
     Text(String),
 }

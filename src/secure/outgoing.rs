@@ -1,4 +1,4 @@
-//! TLS of connections that we make: all of its files, taken whole or not at all.
+//! TLS of outgoing connections: all of its files, taken whole or not at all.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -28,12 +28,12 @@ use super::layer::{End, TlsLayer, said};
 use super::server::{Expiry, expiry, pair_in, pair_of};
 use super::{Authorities, OutgoingSettings, OwnCertificate, files};
 
-/// TLS towards the brokers of a cluster. Shared by all shards; a connection keeps the one that it began with.
+/// TLS of connections to the brokers of a cluster. Shared by all shards; a connection keeps the one that it began with.
 pub struct Outgoing {
     config: Arc<ClientConfig>,
     server_name: Option<String>,
     expiries: Vec<Expiry>,
-    /// Of settings and all files: whether a reload brings something new.
+    /// A hash of settings and all files, by which a reload finds changes.
     print: u64,
 }
 
@@ -50,7 +50,7 @@ impl PartialEq for Outgoing {
 }
 
 impl Outgoing {
-    /// What it says of a peer that ends its connection in the middle of the handshake.
+    /// The error for a peer that ends its connection in the middle of the handshake.
     pub const HUNG_UP: &str = "it closed the connection during the TLS handshake; this port may be one without TLS";
 
     /// Reads and checks all files.
@@ -86,20 +86,20 @@ impl Outgoing {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
             None => builder.with_no_client_auth(),
         };
-        // Connections are few and long; a resumed one would not look at certificates again.
+        // Connections are few and long; a resumed one would not check certificates again.
         config.resumption = Resumption::disabled();
         let server_name = settings.server_name.clone();
         Ok(Self { config: Arc::new(config), server_name, expiries, print: print.finish() })
     }
 
-    /// The layer of a connection to a host. It fails at once where no certificate can have the host's name.
+    /// The layer of a connection to a host. The layer fails at once if no certificate can have the host's name.
     #[must_use]
     pub fn layer(&self, host: &str) -> Box<dyn Layer> {
         let name = server_name(self.server_name.as_deref().unwrap_or(host));
         Box::new(TlsLayer::<UnbufferedClientConnection>::new((Arc::clone(&self.config), name)))
     }
 
-    /// A connection for an ordinary thread.
+    /// A TLS stream for an ordinary thread.
     ///
     /// # Errors
     /// No certificate can have the host's name.
@@ -109,7 +109,7 @@ impl Outgoing {
         Ok(StreamOwned::new(connection, socket))
     }
 
-    /// Until when its certificates are valid.
+    /// The expiry of its certificates.
     #[must_use]
     pub fn expiries(&self) -> &[Expiry] {
         &self.expiries
@@ -148,7 +148,7 @@ fn verifier(
     let (cas, from) = match &settings.ca {
         Authorities::System => {
             let found = rustls_native_certs::load_native_certs().certs;
-            // Some machines have a few that no library takes any more.
+            // Some machines have a few CAs that no library accepts any more.
             roots.add_parsable_certificates(found.iter().cloned());
             (found, None)
         }
@@ -176,12 +176,13 @@ fn verifier(
     Ok(Verifier { accepted, provider: Arc::clone(provider) })
 }
 
-/// Which servers are accepted.
+/// The accepted servers.
 #[derive(Debug)]
 enum Accepted {
-    /// Chain, time, key use and name as rustls checks them, after a bound on the number of certificates; or all but the name.
+    /// Servers with a valid chain, time, key use and name as rustls checks them, after a bound on the number of certificates; or
+    /// all but the name.
     Trusted { inner: Arc<WebPkiServerVerifier>, is_name_checked: bool },
-    /// The one that has this certificate. Its name, issuer and time do not matter.
+    /// The server with this certificate. Its name, issuer and time do not matter.
     Pinned(CertificateDer<'static>),
 }
 
@@ -208,7 +209,7 @@ impl ServerCertVerifier for Verifier {
             Accepted::Trusted { inner, is_name_checked } => (inner, *is_name_checked),
         };
         match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last.
+            // The name is checked last.
             Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) if !is_name_checked => {
                 Ok(ServerCertVerified::assertion())
             }
@@ -263,11 +264,11 @@ impl End for UnbufferedClientConnection {
     }
 }
 
-/// Why the certificate of a broker was refused, and what to do.
+/// Why the certificate of a broker was refused, and the cure.
 fn refused(why: &CertificateError) -> String {
     use CertificateError as C;
     match why {
-        // Another CA of the same name makes a signature that does not fit.
+        // A second CA of the same name results in a wrong signature.
         C::UnknownIssuer | C::BadSignature => {
             "its certificate is not signed by a CA that is trusted: ca_file names the CAs".to_owned()
         }
@@ -287,7 +288,7 @@ fn refused(why: &CertificateError) -> String {
     }
 }
 
-/// Kinds of names: an address is not a DNS name, though it may be written as one.
+/// The kinds of names: an address is not a DNS name, though it may be written as one.
 const IP_ADDRESS: &str = "the IP address";
 const DNS_NAME: &str = "the DNS name";
 
@@ -304,7 +305,7 @@ fn presented_name(name: &str) -> String {
     format!("{kind} {}", inner.trim_matches('"'))
 }
 
-/// What the alert of a broker means, as far as that is known.
+/// The meaning of a broker's alert, as far as it is known.
 fn alerted(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let hint = match alert {

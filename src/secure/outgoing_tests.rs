@@ -1,4 +1,4 @@
-//! The client's end against our own server's end, in memory; and the errors where they do not come together.
+//! The client's end against our own server's end, in memory; and the errors of failed handshakes.
 
 use std::fs;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Side {
         Self { layer, ready: None, plain: Vec::new(), failed: None }
     }
 
-    /// Takes bytes in pieces; what it answers.
+    /// Takes bytes in pieces. Returns the answer.
     fn take(&mut self, wire: &[u8], split: usize) -> Vec<u8> {
         let mut answer = Vec::new();
         let pieces = if wire.is_empty() { vec![Vec::new()] } else { wire.chunks(split).map(<[u8]>::to_vec).collect() };
@@ -56,7 +56,7 @@ impl Side {
     }
 }
 
-/// The handshake, and all that follows from it.
+/// Runs the handshake, and all that follows from it.
 fn shake(client: Box<dyn Layer>, server: Box<dyn Layer>, split: usize) -> (Side, Side) {
     let (mut client, mut server) = (Side::new(client), Side::new(server));
     assert!(client.layer.is_costly());
@@ -74,7 +74,7 @@ fn server(ca: &Ca, with: impl FnOnce(&mut super::Settings)) -> Box<dyn Layer> {
     Server::load(&settings).unwrap_or_else(|problems| panic!("{problems:?}")).layer()
 }
 
-/// A server that takes this one version.
+/// A server of this one version.
 fn server_of(ca: &Ca, version: &'static rustls::SupportedProtocolVersion) -> Box<dyn Layer> {
     let pair = ca.issue("one-version", &[HOST], |_| {});
     let chain = CertificateDer::pem_file_iter(&pair.certificate).expect("PEM").map(Result::unwrap).collect();
@@ -117,7 +117,7 @@ fn both_ends_come_together_however_the_wire_is_cut() {
     }
 }
 
-/// What the client says: its fault, and words.
+/// The client's error: fault, and words.
 fn client_says(client: Box<dyn Layer>, server: Box<dyn Layer>) -> (LayerFault, String) {
     let (client, _) = shake(client, server, 1_000);
     let error = client.failed.expect("it fails");
@@ -150,7 +150,7 @@ fn a_broker_that_is_not_the_one_is_refused_and_why() {
         assert_eq!(found, fault, "{said}");
         assert!(said.contains(words), "{said}");
     }
-    // Without its name, and by another name; but never without the CA or the time.
+    // Without a name, and with another name; but never without the CA or outside the time.
     let chain = load(&OutgoingSettings { is_name_checked: false, ..settings(&ca) });
     let named = load(&OutgoingSettings { server_name: Some("broker.example".to_owned()), ..settings(&ca) });
     for outgoing in [&chain, &named] {
@@ -160,7 +160,7 @@ fn a_broker_that_is_not_the_one_is_refused_and_why() {
     for server in [server(&other, |_| {}), of("e", &[HOST], expired)] {
         client_says(chain.layer(HOST), server);
     }
-    // Finding K11: an address that the certificate has as a DNS name is not the same.
+    // Finding K11: an address that the certificate has as a DNS name does not match.
     let as_name: fn(&mut rcgen::CertificateParams) = |params| {
         let name = "127.0.0.1".try_into().expect("text");
         params.subject_alt_names = vec![rcgen::SanType::DnsName(name)];
@@ -187,7 +187,7 @@ fn certificates_of_our_own() {
     let asking = || server(&ca, |settings| settings.clients = Some(ca.clients()));
     let (client, server) = shake(with(Some(ca.issue("forebay", &["forebay"], |_| {}))), asking(), 7);
     assert!(client.failed.is_none() && server.ready.is_some(), "{:?} {:?}", client.failed, server.failed);
-    // With TLS 1.3 the server looks when the client has finished.
+    // With TLS 1.3 the server checks the certificate after the client has finished.
     let (client, server) = shake(with(None), asking(), 1_000);
     assert_eq!(server.failed.expect("refused").fault, LayerFault::CertificateMissing);
     let said = client.failed.expect("refused").what;

@@ -1,5 +1,5 @@
-//! Logging in to Kafka by SASL: PLAIN, SCRAM and OAUTHBEARER as exchanges of bytes, sans-I/O. How the bytes travel, and
-//! what Kafka says besides, is not known here.
+//! Logins to Kafka by SASL: PLAIN, SCRAM and OAUTHBEARER as exchanges of bytes, sans-I/O. The transport of the bytes, and Kafka's
+//! error codes, are not known here.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use super::scram::{Challenge, Derivation, Expected, First, Hash, Keys};
 use super::{Secret, TokenEndpoint};
 
-/// Derived keys that are remembered: more than the clusters and users of any process.
+/// The most derived keys that are remembered: more than the clusters and users of any process.
 const KEYS_MAX: usize = 64;
 /// The longest token that is read, in bytes.
 const TOKEN_BYTES_MAX: usize = 64 << 10;
 
-/// How to log in.
+/// A SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// User name and password, as they are.
@@ -29,7 +29,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Its name on the wire and in the configuration.
+    /// The mechanism's name on the wire and in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,14 +47,14 @@ impl Mechanism {
         all.into_iter().find(|mechanism| mechanism.name() == name)
     }
 
-    /// Whether it sends the secret as it is, so that anyone who can read the connection can log in.
+    /// Whether the mechanism sends the secret in the clear, so that anyone who can read the connection can log in.
     #[must_use]
     pub const fn shows_the_secret(self) -> bool {
         !matches!(self, Self::Scram(_))
     }
 }
 
-/// Who logs in, and by what.
+/// The credentials of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The SASL mechanism.
@@ -63,13 +63,13 @@ pub struct Credentials {
     pub user: String,
     /// Password; empty with OAUTHBEARER.
     pub password: Secret,
-    /// Where the token is, with OAUTHBEARER.
+    /// The source of the token, with OAUTHBEARER.
     pub token: Option<TokenFrom>,
     /// SASL extensions of OAUTHBEARER.
     pub extensions: Vec<(String, String)>,
 }
 
-/// Where the token of OAUTHBEARER comes from.
+/// The source of OAUTHBEARER's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenFrom {
     /// A file, which is read at each login.
@@ -78,21 +78,21 @@ pub enum TokenFrom {
     Endpoint(Arc<TokenEndpoint>),
 }
 
-/// What takes too long for a thread that serves devices: for [`Helper`].
+/// Work that takes too long for a thread that serves devices: for [`Helper`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// The keys of a password.
     Derive(Derivation),
-    /// The token. `is_refused`: the last login was refused, so another one is better than the last.
+    /// Get the token. `is_refused`: the last login was refused, so a new token is better than the last.
     Token {
-        /// From here.
+        /// The source.
         from: TokenFrom,
-        /// See above.
+        /// Whether the last login was refused.
         is_refused: bool,
     },
 }
 
-/// What came of a [`Task`].
+/// The result of a [`Task`].
 #[derive(Clone, Debug)]
 pub enum Prepared {
     /// The keys.
@@ -101,14 +101,14 @@ pub enum Prepared {
     Token(Secret),
 }
 
-/// What is next in an exchange.
+/// The next step of an exchange.
 #[derive(Debug)]
 pub enum Next {
     /// Send these bytes, and give the answer to [`Exchange::answered`].
     Send(Vec<u8>),
-    /// Have this done, and give the result to [`Exchange::prepared`].
+    /// Have this task done, and give the result to [`Exchange::prepared`].
     Prepare(Task),
-    /// We are logged in, and the server has proved itself where the mechanism can.
+    /// The login is complete, and the server has proved itself where the mechanism can.
     Done,
 }
 
@@ -119,7 +119,7 @@ pub struct Exchange {
     step: Step,
     /// The login before this one was refused.
     is_refused: bool,
-    /// What an OAUTHBEARER server says of a token that it refuses.
+    /// An OAUTHBEARER server's reason for refusing a token.
     refusal: Option<String>,
 }
 
@@ -130,7 +130,7 @@ enum Step {
     AwaitsServerFirst(First),
     AwaitsKeys(Challenge),
     AwaitsServerFinal(Expected),
-    /// One answer more, and what it says does not matter.
+    /// One more answer is awaited; its contents do not matter.
     AwaitsAnswer,
     Over,
 }
@@ -142,25 +142,25 @@ impl Exchange {
         Self { credentials, step: Step::New, is_refused: false, refusal: None }
     }
 
-    /// The same behind one that was refused, or was not.
+    /// A login after one that was refused, or was not.
     #[must_use]
     pub fn again(credentials: Arc<Credentials>, is_refused: bool) -> Self {
         Self { is_refused, ..Self::new(credentials) }
     }
 
-    /// By what.
+    /// The credentials.
     #[must_use]
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
     }
 
-    /// What the server said of the token beside its error.
+    /// The server's reason for refusing the token, beside its error.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// The server agrees to the mechanism.
+    /// Begins: the server has agreed to the mechanism.
     ///
     /// # Errors
     /// This machine has no random numbers.
@@ -183,10 +183,10 @@ impl Exchange {
         Ok(next)
     }
 
-    /// The task is done.
+    /// Takes the result of a task.
     ///
     /// # Errors
-    /// It failed, or nothing was to be done.
+    /// The task failed, or none was pending.
     pub fn prepared(&mut self, prepared: Result<Prepared, String>) -> Result<Next, String> {
         let (step, message) = match (std::mem::replace(&mut self.step, Step::Over), prepared?) {
             (Step::AwaitsKeys(challenge), Prepared::Keys(keys)) => {
@@ -202,10 +202,10 @@ impl Exchange {
         Ok(Next::Send(message))
     }
 
-    /// The server has answered, and not with an error.
+    /// Takes the server's answer, which is not an error.
     ///
     /// # Errors
-    /// What is wrong with its answer, in words.
+    /// What is wrong with the answer, in words.
     pub fn answered(&mut self, message: &[u8]) -> Result<Next, String> {
         match std::mem::replace(&mut self.step, Step::Over) {
             Step::AwaitsServerFirst(first) => {
@@ -215,7 +215,7 @@ impl Exchange {
                 Ok(Next::Prepare(task))
             }
             Step::AwaitsServerFinal(expected) => expected.server_final(message).map(|()| Next::Done),
-            // RFC 7628, section 3.2.3: it tells what is wrong, and refuses when that is acknowledged.
+            // RFC 7628, section 3.2.3: the server gives its reason, and refuses when that is acknowledged.
             Step::AwaitsAnswer if self.credentials.mechanism == Mechanism::OauthBearer && !message.is_empty() => {
                 if self.refusal.is_some() {
                     return Err("the broker neither takes the token nor refuses it".to_owned());
@@ -224,19 +224,19 @@ impl Exchange {
                 self.step = Step::AwaitsAnswer;
                 Ok(Next::Send(vec![1]))
             }
-            // Who was told why not is not logged in, whatever the next answer is.
+            // After a refusal the login fails, whatever the next answer is.
             Step::AwaitsAnswer if self.refusal.is_none() => Ok(Next::Done),
             _ => Err("the broker says something that is not its turn to say".to_owned()),
         }
     }
 }
 
-/// RFC 4616.
+/// The message of PLAIN (RFC 4616).
 fn plain(of: &Credentials) -> Vec<u8> {
     [b"\0", of.user.as_bytes(), b"\0", of.password.expose()].concat()
 }
 
-/// RFC 7628, with KIP-342's extensions.
+/// The message of OAUTHBEARER (RFC 7628), with KIP-342's extensions.
 fn bearer(token: &Secret, extensions: &[(String, String)]) -> Vec<u8> {
     let mut message = [b"n,,\x01auth=Bearer ", token.expose(), b"\x01"].concat();
     for (name, value) in extensions {
@@ -246,15 +246,15 @@ fn bearer(token: &Secret, extensions: &[(String, String)]) -> Vec<u8> {
     message
 }
 
-/// Does [`Task`]s, on an ordinary thread, and remembers the keys that it has derived.
+/// Does [`Task`]s, on an ordinary thread, and remembers derived keys.
 #[derive(Debug, Default)]
 pub struct Helper {
-    /// The latest ones first.
+    /// Derived keys, the most recently used first.
     known: VecDeque<(Derivation, Arc<Keys>)>,
 }
 
 impl Helper {
-    /// Does it, and waits for as long as that takes.
+    /// Does a task, and waits for as long as that takes.
     ///
     /// # Errors
     /// Why it cannot be done, in words that name the file.
@@ -286,7 +286,7 @@ fn read_token(path: &Path) -> Result<Secret, String> {
     token_of(bytes.trim_ascii().to_vec()).ok_or_else(wrong)
 }
 
-/// These bytes, if they can be sent as a token.
+/// The bytes as a token, if they can be sent as one.
 pub(super) fn token_of(bytes: Vec<u8>) -> Option<Secret> {
     let is_token = !bytes.is_empty() && bytes.len() <= TOKEN_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic);
     is_token.then(|| Secret::new(bytes))
@@ -358,7 +358,7 @@ mod tests {
         assert_ne!(sent(other.begin()), first.as_bytes(), "a nonce is never used twice");
     }
 
-    /// X63: `token_file` is read anew.
+    /// X63: `token_file` is read at each login.
     #[test]
     fn a_token_is_read_at_each_login() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -14,19 +14,19 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 
-/// Fewer iterations make a password easy to guess for who overhears an exchange (RFC 7677, section 4); Kafka itself
-/// stores none with fewer.
+/// The fewest accepted iterations: with fewer, a password is easy to guess from an overheard exchange (RFC 7677, section 4);
+/// Kafka itself stores none with fewer.
 pub const ITERATIONS_MIN: u32 = 4_096;
-/// More are a server's attempt to keep us busy: this many take a tenth of a second or two.
+/// The most accepted iterations: more are a server's attempt to keep us busy. This many take a tenth of a second or two.
 pub const ITERATIONS_MAX: u32 = 200_000;
-/// No server's message is longer.
+/// The longest message of a server, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4_096;
 const SALT_BYTES_MAX: usize = 1_024;
-/// The GS2 header: no channel binding, no authorization identity; and the same in base64.
+/// The GS2 header: no channel binding, no authorization identity; and its base64.
 const GS2: &str = "n,,";
 const GS2_BASE64: &str = "biws";
 
-/// Which hash.
+/// The hash of the mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
     /// SCRAM-SHA-256.
@@ -58,7 +58,7 @@ impl Hash {
     }
 }
 
-/// The client's first message is out.
+/// The state after the client's first message.
 #[derive(Debug)]
 pub struct First {
     hash: Hash,
@@ -68,7 +68,7 @@ pub struct First {
 }
 
 impl First {
-    /// The first message. `nonce`: printable ASCII without commas, never used before.
+    /// Makes the first message. `nonce`: printable ASCII without commas, never used before.
     #[must_use]
     pub fn new(hash: Hash, user: &str, nonce: String) -> (Self, String) {
         let user = user.replace('=', "=3D").replace(',', "=2C");
@@ -77,10 +77,10 @@ impl First {
         (Self { hash, nonce, bare }, message)
     }
 
-    /// Takes the server's first message, which says what to derive.
+    /// Takes the server's first message, which has salt and iterations.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// What is wrong with the message, in words.
     pub fn server_first(self, message: &[u8]) -> Result<Challenge, String> {
         let server_first = text(message)?;
         let mut fields = server_first.split(',');
@@ -111,7 +111,7 @@ impl First {
     }
 }
 
-/// The exchange after the server has sent salt and iterations.
+/// The state after the server's first message.
 #[derive(Debug)]
 pub struct Challenge {
     hash: Hash,
@@ -122,13 +122,13 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// The derivation that the proof needs.
+    /// The derivation of the keys for the proof.
     #[must_use]
     pub fn derivation(&self, password: &Secret) -> Derivation {
         Derivation::new(self.hash, password.clone(), self.salt.clone(), self.iterations)
     }
 
-    /// The client's last message, and what the server has to answer.
+    /// Makes the client's last message, and the answer that the server must give.
     #[must_use]
     pub fn answer(self, keys: &Keys) -> (Expected, String) {
         let sign = |key: &[u8]| hmac::sign(&hmac::Key::new(self.hash.hmac(), key), self.auth_message.as_bytes());
@@ -139,17 +139,17 @@ impl Challenge {
     }
 }
 
-/// The client's last message is out.
+/// The state after the client's last message.
 #[derive(Debug)]
 pub struct Expected {
     signature: Vec<u8>,
 }
 
 impl Expected {
-    /// The server's last message.
+    /// Takes the server's last message.
     ///
     /// # Errors
-    /// It refuses, or does not prove that it knows the password.
+    /// The server refuses, or does not prove that it knows the password.
     pub fn server_final(&self, message: &[u8]) -> Result<(), String> {
         let message = text(message)?;
         let first = message.split(',').next().unwrap_or_default();
@@ -165,7 +165,7 @@ impl Expected {
     }
 }
 
-/// What makes a password into keys.
+/// The derivation of keys from a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derivation {
     hash: Hash,
@@ -175,13 +175,13 @@ pub struct Derivation {
 }
 
 impl Derivation {
-    /// Of a password that is compared with a stored key.
+    /// A derivation for a password that is compared with a stored key.
     #[must_use]
     pub fn new(hash: Hash, password: Secret, salt: Vec<u8>, iterations: u32) -> Self {
         Self { hash, password, salt, iterations }
     }
 
-    /// The keys. Takes 1 ms for 4,096 iterations, up to 100 ms for the most: not for a thread that serves devices.
+    /// Derives the keys. Takes 1 ms for 4,096 iterations, up to 100 ms for the most: not for a thread that serves devices.
     #[must_use]
     pub fn keys(&self) -> Keys {
         let mut salted = Zeroizing::new(vec![0; self.hash.digest().output_len()]);
@@ -193,20 +193,20 @@ impl Derivation {
     }
 }
 
-/// What is derived from a password.
+/// The keys that are derived from a password.
 pub struct Keys {
     client: Zeroizing<Vec<u8>>,
     server: Zeroizing<Vec<u8>>,
 }
 
 impl Keys {
-    /// What a server keeps of the client's key.
+    /// The form of the client's key that a server stores.
     #[must_use]
     pub fn stored(&self, hash: Hash) -> digest::Digest {
         digest::digest(hash.digest(), &self.client)
     }
 
-    /// What a server keeps of those of SCRAM-SHA-256: of the client's key its hash, and its own.
+    /// The keys that a server stores for SCRAM-SHA-256: the client's key, hashed, and its own.
     #[must_use]
     pub fn kept(&self) -> ([u8; server::KEY_BYTES], [u8; server::KEY_BYTES]) {
         let mut kept = ([0; server::KEY_BYTES], [0; server::KEY_BYTES]);

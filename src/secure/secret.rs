@@ -6,7 +6,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// See the module. Clones share the bytes, so that there is one place to be zeroed.
+/// A secret (see the module). Clones share the bytes, so that there is one place to zero.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
@@ -17,7 +17,7 @@ impl Secret {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
-    /// What a file of it says: without the line end that editors and `echo` add.
+    /// The secret in a file's bytes: without the line end that editors and `echo` add.
     #[must_use]
     pub fn of_file(bytes: Vec<u8>) -> Self {
         let bytes = Zeroizing::new(bytes);
@@ -25,7 +25,7 @@ impl Secret {
         Self::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
     }
 
-    /// The bytes, for what is computed or sent.
+    /// The bytes, for computing or sending.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -21,30 +21,30 @@ use super::certificate::{ByName, not_after, why};
 use super::layer::{End, TlsLayer, said};
 use super::{CertificateId, Pair, Secret, Settings, client, files};
 
-/// The application protocol that is always offered: one of these.
+/// The first application protocol of a listener: one of these.
 const MQTT: &[u8] = b"mqtt";
 const HTTP: &[u8] = b"http/1.1";
-/// A record's type: all connections begin with a handshake.
+/// A record's type: every connection begins with a handshake.
 const HANDSHAKE: u8 = 0x16;
 
-/// Until when a file's certificates are valid: the first that ends.
+/// The expiry of a file's certificates: that of the first to expire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
     /// The file.
     pub file: PathBuf,
     /// Seconds since 1970.
     pub at: i64,
-    /// These are CAs of the other end's certificates.
+    /// Whether these are CAs of the other end's certificates.
     pub is_of_ca: bool,
 }
 
-/// TLS as a listener offers it. Shared by all shards; a connection keeps the one that it began with.
+/// TLS of a listener. Shared by all shards; a connection keeps the one that it began with.
 pub struct Server {
     config: Arc<ServerConfig>,
     expiries: Vec<Expiry>,
-    /// Client certificates that are not accepted any more.
+    /// The revoked client certificates.
     crls: Vec<CertRevocationList<'static>>,
-    /// Of settings and all files: whether a reload brings something new.
+    /// A hash of settings and all files, by which a reload finds changes.
     print: u64,
 }
 
@@ -81,7 +81,7 @@ impl Server {
         let verifier = settings.clients.as_ref().and_then(|clients| {
             let client::Asking { verifier, cas, crls } = client::asking(clients, &provider).map_err(&mut keep).ok()?;
             crls.iter().for_each(|crl| print.write(crl));
-            // The verifier has read them all.
+            // The verifier has read all of them.
             revoked.extend(crls.iter().filter_map(|crl| OwnedCertRevocationList::from_der(crl).ok()).map(Into::into));
             cas.iter().for_each(|ca| print.write(ca));
             expiries.extend(expiry(&clients.ca, &cas, true));
@@ -112,13 +112,13 @@ impl Server {
         Ok(Self { config: Arc::new(config), expiries, crls: revoked, print: print.finish() })
     }
 
-    /// A connection's layer: nothing but a pointer until its first byte comes.
+    /// A connection's layer: no more than a pointer until its first byte arrives.
     #[must_use]
     pub fn layer(&self) -> Box<dyn Layer> {
         Box::new(TlsLayer::<UnbufferedServerConnection>::new(Arc::clone(&self.config)))
     }
 
-    /// For connections that are not a shard's.
+    /// The configuration for connections that are not a shard's.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
@@ -130,7 +130,7 @@ impl Server {
         certificate.is_in(&self.crls)
     }
 
-    /// Until when its certificates are valid.
+    /// The expiry of its certificates.
     #[must_use]
     pub fn expiries(&self) -> &[Expiry] {
         &self.expiries
@@ -144,7 +144,7 @@ impl Server {
 }
 
 impl Expiry {
-    /// Seconds that are left; negative: since when it is over.
+    /// The time left in seconds; negative: the time since the expiry.
     #[must_use]
     pub fn left(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -170,7 +170,7 @@ pub(super) fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<Cer
     })
 }
 
-/// The same, of texts.
+/// Makes a certified key of texts.
 pub(super) fn pair_in(
     (certificate, key): (&str, &Secret),
     provider: &Arc<CryptoProvider>,
@@ -216,7 +216,7 @@ impl End for UnbufferedServerConnection {
     }
 }
 
-/// What came in the place of TLS.
+/// The protocol that was spoken instead of TLS, in words.
 fn other_protocol(bytes: &[u8]) -> &'static str {
     const HTTP: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"PUT "];
     if bytes.first() == Some(&0x10) {

@@ -41,7 +41,7 @@ impl Ca {
         self.dir.path().join(name)
     }
 
-    /// `NAME.pem` and `NAME.key`, changed by `with`.
+    /// Issues `NAME.pem` and `NAME.key`; `with` changes the parameters.
     pub(super) fn issue(&self, name: &str, names: &[&str], with: impl FnOnce(&mut CertificateParams)) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
@@ -99,17 +99,17 @@ fn load(settings: &Settings) -> Server {
     Server::load(settings).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-/// A client and a layer with a wire between them that is cut into pieces.
+/// A client and a layer, connected by a wire that is cut into pieces.
 struct Pipe {
     client: ClientConnection,
     layer: Box<dyn Layer>,
     split: usize,
     ready: Option<Facts>,
-    /// What the shard has got.
+    /// The bytes that the shard has received.
     plain: Vec<u8>,
-    /// What the client has got.
+    /// The bytes that the client has received.
     heard: Vec<u8>,
-    /// How the client ended.
+    /// The client's error, if it failed.
     client_error: Option<rustls::Error>,
 }
 
@@ -135,7 +135,7 @@ impl Pipe {
         }
     }
 
-    /// All that either side has to say, until both are silent.
+    /// Passes bytes both ways, until both sides are silent.
     fn run(&mut self) -> Result<(), LayerError> {
         loop {
             let mut wire = Vec::new();
@@ -176,7 +176,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
         for split in [1, 2, 5, 100, 1_000, 1 << 20] {
             let mut pipe = Pipe::new(&server, &client, "mqtt.example.org", split);
             assert!(pipe.layer.is_costly() && pipe.layer.held() == 0);
-            // What the client has to say at once comes with its last flight.
+            // The client's first bytes come with its last flight.
             pipe.client.writer().write_all(b"at once").expect("into memory");
             pipe.run().expect("it goes on");
             let facts = pipe.ready.take().expect("ready");
@@ -193,7 +193,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
             }
             assert!(pipe.plain == [b"at once".as_slice(), &long].concat());
             assert_eq!(pipe.layer.held(), 0, "nothing is kept when all has come");
-            // X14: the end of their stream alone, and ours.
+            // X14: the end of the client's stream alone, and ours.
             pipe.client.send_close_notify();
             pipe.run().expect("it goes on");
             assert!(pipe.layer.has_ended());
@@ -252,7 +252,7 @@ fn certificates_are_chosen_by_name() {
     ] {
         let mut pipe = Pipe::new(&server, &Arc::new(ca.client(None)), name, 1 << 20);
         let (run, sent) = (pipe.run(), pipe.client.peer_certificates().map(|all| all[0].to_vec()));
-        // A name that no certificate has: the client refuses what it gets, which is the first.
+        // A name that no certificate has: the client refuses the first certificate, which it is sent.
         let sent = sent.or_else(|| run.is_err().then(|| pem(&ca.path("server.pem"))));
         assert_eq!(sent, Some(pem(&ca.path(&format!("{file}.pem")))), "{name}");
     }
@@ -287,7 +287,7 @@ fn application_protocols() {
     assert_eq!(fault(&mut Pipe::new(&newest, &old, "mqtt.example.org", 100)), LayerFault::NothingInCommon);
 }
 
-/// X10: chain, time and CRL of client certificates; what each is told and counted as.
+/// X10: chain, time and CRL of client certificates; the alert and the counter of each refusal.
 #[test]
 fn client_certificates() {
     let (ca, other) = (Ca::new(), Ca::new());
@@ -348,7 +348,7 @@ fn client_certificates() {
             }
         }
     }
-    // A chain of many certificates is refused before any of them is looked at.
+    // A chain of too many certificates is refused before any of them is checked.
     let long = ca.path("long.pem");
     let certificate = fs::read_to_string(&good.certificate).expect("PEM");
     fs::write(&long, certificate.repeat(9)).expect("written");
@@ -374,7 +374,7 @@ fn what_is_not_tls_is_named_and_gets_no_answer() {
         assert_eq!((error.fault, answer.len()), (LayerFault::OtherProtocol, 0));
         assert!(error.what.contains(words), "{}", error.what);
     }
-    // A message of a handshake that does not begin one.
+    // A handshake message other than ClientHello.
     let mut answer = Vec::new();
     let wire = b"\x16\x03\x01\x00\x04\x10\x00\x00\x00";
     let opened = server.layer().open(&mut wire.to_vec(), &mut Vec::new(), &mut answer);
@@ -382,8 +382,8 @@ fn what_is_not_tls_is_named_and_gets_no_answer() {
     assert_eq!(answer.first(), Some(&0x15), "an alert");
 }
 
-/// X75: handshakes and records that are cut, changed, doubled and left out, with our own bytes between them. Nothing but a
-/// refusal or a proper end may come of it.
+/// X75: handshakes and records that are cut, changed, doubled and left out, with our own bytes between them. The outcome is a
+/// refusal or a proper end.
 #[test]
 fn no_bytes_of_a_client_can_do_harm() {
     let ca = Ca::new();
@@ -426,7 +426,7 @@ fn no_bytes_of_a_client_can_do_harm() {
                     Ok(facts) => pipe.ready = pipe.ready.take().or(facts),
                     Err(_) => failed = true,
                 }
-                // As a shard may, at any time before an end.
+                // A shard may send at any time before an end.
                 if pipe.ready.is_some() && !failed && pipe.layer.seal(b"from us", &mut answer).is_err() {
                     failed = true;
                 }

@@ -1,4 +1,4 @@
-//! Tokens by client credentials (RFC 6749, section 4.4): an identity provider gives them for an ID and a secret.
+//! Tokens by client credentials (RFC 6749, section 4.4): an identity provider issues them for an ID and a secret.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::sasl::token_of;
 use super::{Secret, Url};
 
 const BOUNDS: Bounds = Bounds { step: Duration::from_secs(5), whole: Duration::from_secs(20), body: 128 << 10 };
-/// How long a token lasts if the answer does not say.
+/// The lifetime of a token without one in the answer, in seconds.
 const LIFE_DEFAULT_S: u64 = 60;
-/// No token is used for longer without asking again.
+/// The longest time for which a token is used, in seconds.
 const LIFE_MAX_S: u64 = 24 * 3_600;
 /// The longest secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 4 << 10;
-/// RFC 6749, section 5.2. Other words of a server are not repeated: it could send the secret back.
+/// Error codes of RFC 6749, section 5.2. Other texts of a server are not repeated: it could send the secret back.
 const ERRORS: [&str; 6] = [
     "invalid_request",
     "invalid_client",
@@ -29,27 +29,27 @@ const ERRORS: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// Where tokens are requested, and the client ID to request them with.
+/// The endpoint that issues tokens, and the client ID for its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenEndpoint {
     /// The URL of the endpoint.
     pub url: Url,
-    /// Our name there.
+    /// Our client ID.
     pub client_id: String,
-    /// File of the secret. It is read at each fetch.
+    /// The file of the secret, read at each fetch.
     pub secret_file: PathBuf,
     /// The scope of the token; `None`: the provider's default.
     pub scope: Option<String>,
-    /// The CAs of its certificate; `None`: those of this machine.
+    /// The CAs of the endpoint's certificate; `None`: those of this machine.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A token, and how long it lasts from the time when it was asked for.
+/// A token, and its lifetime from the time of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// The token.
     pub token: Secret,
-    /// How long the token is valid.
+    /// The lifetime of the token.
     pub life: Duration,
 }
 
@@ -60,7 +60,7 @@ struct Answer {
     expires_in: Option<Seconds>,
 }
 
-/// Some providers write the number as a string.
+/// A lifetime in seconds; some providers write the number as a string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Seconds {
@@ -74,7 +74,7 @@ struct Refusal {
 }
 
 impl TokenEndpoint {
-    /// Asks for a token, and waits for it: up to 20 seconds.
+    /// Requests a token, and waits for it: up to 20 seconds.
     ///
     /// # Errors
     /// Why there is none, in words that name the URL and never a secret.
@@ -84,7 +84,7 @@ impl TokenEndpoint {
 
     fn granted(&self) -> Result<Granted, String> {
         let secret = self.secret()?;
-        // RFC 6749, section 2.3.1: every provider has to understand this way.
+        // RFC 6749, section 2.3.1: every provider has to support HTTP Basic.
         let mut pair = Zeroizing::new(escaped(self.client_id.as_bytes()).to_string());
         pair.push(':');
         pair.push_str(&escaped(secret.expose()));
@@ -122,7 +122,7 @@ impl TokenEndpoint {
     }
 }
 
-/// Percent-encoded, but for what never has to be.
+/// Percent-encodes all but unreserved characters.
 fn escaped(bytes: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(3 * bytes.len()));
     for byte in bytes {
@@ -141,9 +141,9 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
     ERRORS.into_iter().find(|known| *known == refusal.error)
 }
 
-/// RFC 6749, section 5.1.
+/// Reads the answer (RFC 6749, section 5.1).
 fn read(body: &[u8]) -> Result<Granted, String> {
-    // An error of the parser may repeat what it has read.
+    // The parser's error might repeat the token.
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "its answer is no JSON that has a token")?;
     if answer.token_type.is_some_and(|of| !of.eq_ignore_ascii_case("bearer")) {
         return Err("the token that it gives is no bearer token".to_owned());
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(refusal(b"s3cret"), None);
     }
 
-    /// A provider that gives this answer to its only connection; what it is asked with is in the file.
+    /// A provider that gives this answer to its only connection, and writes the request to the file `asked`.
     fn provider(answer: &str, dir: &std::path::Path) -> TokenEndpoint {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/token", listener.local_addr().expect("an address"));

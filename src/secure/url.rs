@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// `https://host[:port]/path`; `http` to this machine only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
-    /// Over TLS.
+    /// Whether it is `https`.
     pub is_tls: bool,
     /// Name or address, without brackets.
     pub host: String,
@@ -17,10 +17,10 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads one that is safe to fetch keys and secrets from.
+    /// Parses a URL that is safe to fetch keys and secrets from.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the URL is refused.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let url = Self::with_port(text, 80)?;
         let is_local = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -30,10 +30,10 @@ impl Url {
         Ok(url)
     }
 
-    /// Reads any; `port_default`: of `http`, where it names none.
+    /// Parses any URL; `port_default`: the port of `http` where the URL has none.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why it is not a URL.
     pub fn with_port(text: &str, port_default: u16) -> Result<Self, &'static str> {
         let (is_tls, rest) = match text.split_once("://") {
             Some(("https", rest)) => (true, rest),
@@ -65,7 +65,7 @@ impl Url {
         Ok(Self { is_tls, host: host.to_owned(), port, target })
     }
 
-    /// Host and port, as `Host` of a request has them.
+    /// Host and port, as in the `Host` of a request.
     #[must_use]
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -1,6 +1,6 @@
-//! Files of dead letters: JSON lines that are appended, synced and only then answered, on an ordinary thread for each
-//! file, since a disk blocks and a core must not. A file that has its size is renamed (`name.1`, `name.2`, …), the oldest
-//! goes. A disk that fails is tried again every second; until then nobody is answered, and who fills the queues waits.
+//! Files of dead letters: JSON lines that are appended, synced and only then acknowledged, on an ordinary thread for each file,
+//! since a disk blocks and a core must not. A file that has reached its size is renamed (`name.1`, `name.2`, …), and the oldest
+//! is deleted. A failed write is tried again every second; until then no letter is acknowledged, and senders to full queues wait.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -16,50 +16,50 @@ use crate::files;
 
 /// Letters of one sync, at most.
 const GROUP_MAX: usize = 1_024;
-/// Wait before a write that failed is tried again.
+/// The wait before a failed write is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Wait before a shard with a full mailbox gets its message again.
+/// The wait before a shard with a full mailbox gets its message again.
 const TELL_AGAIN: Duration = Duration::from_millis(1);
 
-/// Where a sink's letters go, and how much of them is kept.
+/// A sink's file of letters, with its bounds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The file that is written; older ones stand beside it.
+    /// The current file; older ones are beside it.
     pub path: PathBuf,
-    /// Bytes after which it is followed by a new one. A longer letter has a file to itself.
+    /// The size in bytes after which a new file begins. A longer letter has a file to itself.
     pub bytes_max: u64,
-    /// Files kept, the present one among them; at least 1.
+    /// The number of files, with the current one; at least 1.
     pub files: u32,
 }
 
 /// A line for a file.
 #[derive(Debug)]
 pub struct Letter {
-    /// The shard that waits for it.
+    /// The shard that waits for the letter.
     pub shard: usize,
-    /// Its sink's place in the configuration; sinks may share a file. A bridge's file is for that bridge alone: see [`Ways::bridges`].
+    /// The sink's place in the configuration; sinks may share a file. A bridge's file is for that bridge alone: see [`Ways::bridges`].
     pub sink: usize,
     /// The line, with its end.
     pub line: Vec<u8>,
 }
 
-/// The ways to the files; `None`: no letters go to one.
+/// The channels to the files; `None`: there is no file.
 #[derive(Clone, Debug, Default)]
 pub struct Ways {
-    /// Of each sink, by its place in the configuration.
+    /// The channel of each sink, by its place in the configuration.
     pub sinks: Vec<Option<Sender<Letter>>>,
-    /// Of each bridge. A letter has the number there that the bridge's shard has given to this use of the file.
+    /// The channel of each bridge. A letter has the number there that the bridge's shard has given to this use of the file.
     pub bridges: Vec<Option<Sender<Letter>>>,
 }
 
-/// Called on the file's thread: this many letters of a shard and a sink, the oldest first, are on the disk. `false`:
-/// the shard's mailbox is full; it is called again, with the number by then.
+/// Called on the file's thread: this many letters of a shard and a sink, the oldest first, are on disk. `false`: the shard's
+/// mailbox is full; it is called again, with the number by then.
 pub type Answer = Arc<dyn Fn(usize, usize, u32) -> bool + Send + Sync>;
 
 /// Letters that were deleted with the oldest file, of all files of the process.
 static DELETED: AtomicU64 = AtomicU64::new(0);
 
-/// How many letters have been deleted with the oldest file, read or not.
+/// The number of letters that were deleted with the oldest file, read or not.
 #[must_use]
 pub fn deleted() -> u64 {
     DELETED.load(Ordering::Relaxed)
@@ -76,10 +76,10 @@ pub fn start(settings: Settings, answer: Answer) -> io::Result<Sender<Letter>> {
     Ok(post)
 }
 
-/// Whether a file could be opened for letters; makes no file and no folder.
+/// Checks that a file could be opened for letters; creates no file and no folder.
 ///
 /// # Errors
-/// What stands in the way.
+/// The obstacle.
 pub fn may_write(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return files::open(path, OpenOptions::new().append(true)).map(drop);
@@ -90,7 +90,7 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     probe(there.unwrap_or(Path::new(".")))
 }
 
-/// Makes a file in a folder, and takes it away.
+/// Creates a file in a folder, and removes it.
 fn probe(folder: &Path) -> io::Result<()> {
     let probe = folder.join(format!(".forebay-probe-{}", std::process::id()));
     OpenOptions::new().write(true).create_new(true).open(&probe)?;
@@ -117,11 +117,11 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usiz
                 owed.tell(answer);
                 continue;
             }
-            // Every shard has ended: nobody waits for the owed answers.
+            // Every shard has ended: the pending acknowledgements are not needed.
             Err(RecvTimeoutError::Disconnected) => return,
         };
         group.extend(letters.try_iter().take(GROUP_MAX - 1));
-        // Those of one shard need not stand together; their order among themselves is that of the queue.
+        // The letters of one shard need not be adjacent; their order is that of the queue.
         let mut from = 0;
         while from < group.len() {
             match log.write(&group[from..]) {
@@ -141,8 +141,8 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usiz
     }
 }
 
-/// Letters that are on the disk without their shard knowing it yet, by shard and sink: numbers only, so a shard with
-/// a mailbox that stays full holds up no other, and nothing grows.
+/// Letters on disk that are not acknowledged yet, by shard and sink: numbers only, so a shard with a full mailbox holds up no
+/// other, and nothing grows.
 #[derive(Default)]
 struct Owed(BTreeMap<(usize, usize), u32>);
 
@@ -152,13 +152,13 @@ impl Owed {
     }
 }
 
-/// One file and its elders.
+/// A file and its predecessors.
 struct Log {
     settings: Settings,
     file: File,
     /// Bytes that are known to be good.
     len: u64,
-    /// Its name is on the disk.
+    /// Whether the directory entry is on disk.
     named: bool,
 }
 
@@ -173,8 +173,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Its bytes, once its last line has an end. What stands behind the last line's end is a line that somebody has edited or put there, and gets
-    /// its end; or it is a letter that a crash has torn, for which nobody was answered, and goes.
+    /// The file's length, once its last line has an end. An unended line that somebody has edited or put there gets its end; a
+    /// letter that a crash has torn, which was not acknowledged, is removed.
     fn end_last_line(&mut self) -> io::Result<u64> {
         let (whole, len) = (self.whole_lines()?, self.file.metadata()?.len());
         if whole == len {
@@ -185,7 +185,7 @@ impl Log {
         self.file.read_exact(&mut first)?;
         self.file.seek(SeekFrom::Start(whole))?;
         let line = io::BufReader::new((&self.file).take(len - whole));
-        // All letters are objects, and nothing else begins as one and is none.
+        // All letters are objects, and only a torn one begins as one and is not.
         let is_torn = first == *b"{" && serde_json::from_reader::<_, serde::de::IgnoredAny>(line).is_err();
         let (file, bytes) = (self.settings.path.display(), len - whole);
         if is_torn {
@@ -216,7 +216,7 @@ impl Log {
         Ok(0)
     }
 
-    /// Writes and syncs as many letters as fit into the present file, or into the next one; how many that were.
+    /// Writes and syncs as many letters as fit into the current file, or into the next one. Returns their number.
     fn write(&mut self, letters: &[Letter]) -> io::Result<usize> {
         let Some(first) = letters.first() else { return Ok(0) };
         self.look_after()?;
@@ -227,7 +227,7 @@ impl Log {
             self.sync_folder()?;
             self.named = true;
         }
-        // An earlier attempt may have left a part.
+        // A failed attempt may have left a part.
         self.file.set_len(self.len)?;
         let mut buffer = Vec::new();
         let mut count = 0;
@@ -245,7 +245,7 @@ impl Log {
         Ok(count)
     }
 
-    /// Somebody may have moved the file away, or deleted it: then its name is written anew. One that was emptied in place
+    /// Checks the file's name: if somebody has moved or deleted the file, a new one is created. A file that was emptied in place
     /// goes on at its end.
     fn look_after(&mut self) -> io::Result<()> {
         let own = self.file.metadata()?;
@@ -260,7 +260,7 @@ impl Log {
             }
             return Ok(());
         }
-        // What an attempt that failed left there was not answered, and is written again.
+        // The bytes of a failed attempt were not acknowledged, and are written again.
         if own.len() > self.len {
             self.file.set_len(self.len)?;
         }
@@ -273,7 +273,7 @@ impl Log {
         Ok(())
     }
 
-    /// Every step of it may fail, and is then taken again.
+    /// Rotates the files. Every step may fail, and is then repeated.
     fn rotate(&mut self) -> io::Result<()> {
         let elder = |number: u32| {
             let mut name = self.settings.path.clone().into_os_string();
@@ -281,7 +281,7 @@ impl Log {
             PathBuf::from(name)
         };
         match self.settings.files {
-            // An earlier attempt came so far.
+            // An earlier attempt has done this step.
             _ if !self.settings.path.exists() => {}
             0 | 1 => {
                 let lost = lines_of(&self.settings.path);
@@ -289,7 +289,7 @@ impl Log {
                 self.count_deleted(lost);
             }
             files => {
-                // The oldest is about to be overwritten, if there is one before it.
+                // The oldest file is about to be overwritten, if there is one before it.
                 let oldest = elder(files - 1);
                 if oldest.exists() && (files == 2 || elder(files - 2).exists()) {
                     let lost = lines_of(&oldest);
@@ -322,7 +322,7 @@ impl Log {
     }
 }
 
-/// How many lines a file has; none if it cannot be read.
+/// The number of lines of a file; 0 if it cannot be read.
 fn lines_of(path: &Path) -> u64 {
     let Ok(mut file) = File::open(path) else { return 0 };
     let (mut piece, mut lines) = (vec![0; 64 * 1024], 0);
@@ -332,7 +332,7 @@ fn lines_of(path: &Path) -> u64 {
     lines
 }
 
-/// Opens a file for this process alone: two that wrote it would cut each other's lines and rename each other's files.
+/// Opens a file for this process alone: two writers would cut each other's lines and rename each other's files.
 fn open(path: &Path) -> io::Result<File> {
     let file = files::open(path, OpenOptions::new().read(true).append(true).create(true))?;
     match file.try_lock() {
@@ -403,7 +403,7 @@ mod tests {
         assert!(deleted() >= before + 3, "1111, 2222 and 3333 went");
     }
 
-    /// Between two steps of a rotation that failed, and where somebody has tidied up.
+    /// Files are missing between two steps of a failed rotation, and where somebody has tidied up.
     #[test]
     fn a_file_that_is_not_there_is_no_reason_to_write_no_more() {
         for files in [1, 3] {
@@ -426,7 +426,7 @@ mod tests {
         write_all(&mut log, &["1111"]);
         std::fs::rename(&path, path.with_file_name("by-hand")).unwrap();
         write_all(&mut log, &["2222"]);
-        // With a new one put in its place, as logrotate does with `create`.
+        // A new file is put in its place, as logrotate does with `create`.
         std::fs::rename(&path, path.with_file_name("again")).unwrap();
         std::fs::write(&path, "").unwrap();
         write_all(&mut log, &["3333"]);
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(read("dead.jsonl"), "4444\n");
     }
 
-    /// Finding S1: a link that somebody has planted is not followed, at a start or later.
+    /// Finding S1: a planted link is not followed, when the thread starts or later.
     #[test]
     fn finding_s1_a_planted_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
@@ -520,7 +520,7 @@ mod tests {
             let mut log = log(&path, 1 << 20, 2);
             write_all(&mut log, &["next"]);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{there}\nnext\n"));
-            // Also in a file that somebody puts in its place while the service runs.
+            // The same holds for a file that somebody puts in its place while the service runs.
             std::fs::rename(&path, folder.path().join("by-hand")).unwrap();
             std::fs::write(&path, there).unwrap();
             write_all(&mut log, &["later"]);

@@ -1,6 +1,6 @@
-//! Tokens for logins to Kafka, from identity providers. An ordinary thread keeps one token for each endpoint, for all shards: it
-//! is fetched when a login first needs it, again when 80 % of its life are over as long as logins use it, and when a
-//! broker has refused it. Each fetch is a thread of its own, so a slow provider does not delay other logins.
+//! Tokens for logins to Kafka, from identity providers. An ordinary thread has one token for each endpoint, for all shards: it is
+//! fetched when a login first needs it, again at 80 % of its life while logins use it, and when a broker has refused it. Each
+//! fetch is a thread of its own, so a slow provider does not delay other logins.
 
 use std::io;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use super::sasl::Answer;
 use crate::secure::sasl::Prepared;
 use crate::secure::token_endpoint::{Granted, TokenEndpoint};
 
-/// A token is renewed when this share of its life is over.
+/// The share of its life after which a token is renewed.
 const RENEW_AT: f64 = 0.8;
-/// And not before this.
+/// The earliest renewal of a token.
 const RENEW_MIN: Duration = Duration::from_secs(1);
-/// The longest wait after failures; and how long a token that a broker refuses is kept at least.
+/// The longest wait after failures; and the shortest time before a token that a broker refuses is replaced.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// A token that no login has asked for in this time is forgotten, unless it is still in use.
+/// The time after which a token without logins is forgotten, unless it is still in use.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
-/// A login needs a token.
+/// A login's request for a token.
 pub(super) struct Asked {
     pub(super) endpoint: Arc<TokenEndpoint>,
-    /// The last login was refused.
+    /// Whether the last login was refused.
     pub(super) is_refused: bool,
     pub(super) answer: Answer,
 }
 
-/// What came of a fetch.
+/// The outcome of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// There is a token.
+    /// The token is fetched.
     Fetched,
-    /// There is none, or no new one: why. `is_first`: of failures in a row.
+    /// There is no token, or no new one: why. `is_first`: whether it is the first failure in a row.
     Failed {
-        /// In words that name the endpoint.
+        /// The reason, in words that name the endpoint.
         why: String,
-        /// See above.
+        /// Whether it is the first failure in a row.
         is_first: bool,
     },
 }
@@ -47,7 +47,7 @@ enum News {
     Fetched(Arc<TokenEndpoint>, Result<Granted, String>),
 }
 
-/// The way to the thread.
+/// The channel to the thread.
 pub(super) struct Tokens(Sender<News>);
 
 impl Tokens {
@@ -84,16 +84,16 @@ fn start_with(
     Ok(Tokens(news))
 }
 
-/// What is known of an endpoint.
+/// The state of an endpoint.
 struct Held {
     endpoint: Arc<TokenEndpoint>,
     token: Option<Token>,
-    /// When the fetch under way was begun.
+    /// When the fetch in progress was begun.
     fetching: Option<Instant>,
-    /// In a row, and why the last one failed.
+    /// The number of failures in a row, and the reason of the last one.
     failures: u32,
     why: String,
-    /// Not fetched earlier than then.
+    /// The earliest time of the next fetch.
     next: Instant,
     asked: Instant,
     waiting: Vec<Answer>,
@@ -101,9 +101,9 @@ struct Held {
 
 struct Token {
     granted: Granted,
-    /// When it was asked for.
+    /// When it was requested.
     since: Instant,
-    /// A login has been given it.
+    /// Whether a login has used it.
     is_used: bool,
 }
 
@@ -142,7 +142,7 @@ impl<T: FnMut(Told), S: Fn(&Arc<TokenEndpoint>) -> io::Result<()>> Keeper<T, S> 
         });
         let held = &mut self.held[place];
         held.asked = now;
-        // A broker that refuses everything does not have the provider asked all the time.
+        // A broker that refuses every token must not cause requests all the time.
         let is_old = |token: &Token| now >= token.since + AGAIN_AFTER;
         let may_fetch = held.fetching.is_some() || held.failures == 0;
         if asked.is_refused && may_fetch && held.token.as_ref().is_some_and(is_old) {
@@ -163,7 +163,7 @@ impl<T: FnMut(Told), S: Fn(&Arc<TokenEndpoint>) -> io::Result<()>> Keeper<T, S> 
         (self.tell)(held.take(granted, since, now));
     }
 
-    /// Starts the fetches that are due, and forgets what is not used any more.
+    /// Starts the fetches that are due, and forgets unused tokens.
     fn keep(&mut self, now: Instant) {
         self.held.retain(|held| !held.is_idle(now));
         for held in self.held.iter_mut().filter(|held| held.due_at(now).is_some_and(|due| due <= now)) {
@@ -184,14 +184,14 @@ impl Held {
         Self { endpoint, token: None, fetching: None, failures: 0, why, next: now, asked: now, waiting: Vec::new() }
     }
 
-    /// What a login is told.
+    /// The answer to a login.
     fn answer(&mut self, now: Instant) -> Result<Prepared, String> {
         let token = self.token.as_mut().filter(|token| token.is_valid(now)).ok_or_else(|| self.why.clone())?;
         token.is_used = true;
         Ok(Prepared::Token(token.granted.token.clone()))
     }
 
-    /// What came of a fetch: the logins that wait are answered.
+    /// Takes the outcome of a fetch, and answers the waiting logins.
     fn take(&mut self, granted: Result<Granted, String>, since: Instant, now: Instant) -> Told {
         let told = match granted {
             Ok(granted) => {
@@ -201,7 +201,7 @@ impl Held {
                 Told::Fetched
             }
             Err(why) => {
-                // 1 s, 2 s, 4 s, … half a minute.
+                // The wait is 1 s, 2 s, 4 s, … half a minute.
                 self.next = now + AGAIN_AFTER.min(Duration::from_secs(1 << self.failures.min(5)));
                 self.failures += 1;
                 self.why.clone_from(&why);
@@ -219,7 +219,7 @@ impl Held {
         self.fetching.is_none() && (!self.waiting.is_empty() || self.token.as_ref().is_some_and(is_in_use))
     }
 
-    /// When there is something to do for it; `None`: it waits for its fetch.
+    /// The time of the endpoint's next action; `None`: its fetch is awaited.
     fn due_at(&self, now: Instant) -> Option<Instant> {
         match self.fetching {
             Some(_) => None,
@@ -228,7 +228,7 @@ impl Held {
         }
     }
 
-    /// When it is forgotten, if no login asks.
+    /// The time at which it is forgotten, if no login asks.
     fn idle_at(&self) -> Instant {
         let end = self.token.as_ref().map(|token| token.since + token.granted.life);
         end.unwrap_or(self.asked).max(self.asked + FORGET_AFTER)

@@ -1,4 +1,4 @@
-//! On times that the test makes up; and with a provider that lies, is slow and dies.
+//! The test's own clock; and a provider that lies, is slow and dies.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ impl World {
         Self { keeper: Keeper { held: Vec::new(), tell, start }, told, started, now: Instant::now() }
     }
 
-    /// A login asks; what it is told, if that is soon.
+    /// A login asks. Returns the receiver of its answer.
     fn ask(&mut self, is_refused: bool) -> Receiver<Result<String, String>> {
         let (answer, answers) = channel();
         let answer: Answer = Box::new(move |said: Result<Prepared, String>| {
@@ -51,7 +51,7 @@ impl World {
                 Prepared::Token(token) => String::from_utf8(token.expose().to_vec()).expect("text"),
                 Prepared::Keys(_) => panic!("no token"),
             });
-            // Some tests do not listen.
+            // Some tests drop the receiver.
             let _ = answer.send(said);
         });
         self.keeper.asked(Asked { endpoint: endpoint("a"), is_refused, answer }, self.now);
@@ -64,7 +64,7 @@ impl World {
         self.keeper.keep(self.now);
     }
 
-    /// Time passes; how many fetches have been started in all.
+    /// Advances the time. Returns the number of fetches that have been started in all.
     fn after(&mut self, time: Duration) -> usize {
         self.now += time;
         self.keeper.keep(self.now);
@@ -75,7 +75,7 @@ impl World {
         *self.started.borrow()
     }
 
-    /// When the thread would wake up next.
+    /// The time until the thread's next wake-up.
     fn due_in(&self) -> Option<Duration> {
         let due = self.keeper.held.iter().filter_map(|held| held.due_at(self.now)).min();
         due.map(|due| due.saturating_duration_since(self.now))
@@ -113,7 +113,7 @@ fn a_token_that_no_login_uses_is_not_renewed_and_is_forgotten() {
     assert!(world.ask(false).try_recv().is_err() && world.begun() == 2, "the next login has it fetched");
 }
 
-/// X63: a provider that is away.
+/// X63: a provider that is not reachable.
 #[test]
 fn a_provider_that_fails_is_asked_more_and_more_rarely_while_the_old_token_is_used() {
     let mut world = World::new();
@@ -159,7 +159,7 @@ fn a_token_that_a_broker_refuses_is_replaced_but_not_all_the_time() {
     assert_eq!(world.ask(false).try_recv(), Ok(Ok("first".to_owned())), "for others it is good still");
     world.fetched(granted("second"));
     assert_eq!((one.recv(), other.recv()), (Ok(Ok("second".to_owned())), Ok(Ok("second".to_owned()))));
-    // Without another one it is tried again.
+    // Without a new token the old one is tried again.
     world.now += AGAIN_AFTER;
     let one = world.ask(true);
     world.fetched(Err("gone".to_owned()));

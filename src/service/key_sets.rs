@@ -1,6 +1,6 @@
-//! Key sets by URL. An ordinary thread has them fetched into files, and from there they are read like any other file
-//! that has changed; so a restart has the last ones, and an unusable one never comes into force. Each fetch is a
-//! thread of its own, so a slow server delays neither the other sets nor the end of one that is too old.
+//! Key sets by URL. An ordinary thread has them fetched into files, from which they are read like any other changed file; so a
+//! restarted process has the last ones, and an unusable one never comes into force. Each fetch is a thread of its own, so a slow
+//! server delays neither the other sets nor the removal of one that is too old.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::files;
 use crate::secure::http::{self, Bounds, Request};
 
 const BOUNDS: Bounds = Bounds { step: Duration::from_secs(5), whole: Duration::from_secs(20), body: 1 << 20 };
-/// After failures, and at least between two that tokens ask for.
+/// The longest wait after failures, and the shortest time between two fetches that tokens cause.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A key set that is wanted.
@@ -22,14 +22,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 pub struct Wanted {
     /// NAME of the `[auth.NAME]`.
     pub auth: String,
-    /// From where, and whereto.
+    /// The URL, and the file.
     pub remote: Remote,
-    /// Keys of other algorithms are not used.
+    /// The accepted algorithms: keys of others are not used.
     pub algorithms: Vec<jwt::Algorithm>,
 }
 
 impl Wanted {
-    /// What these settings want, if it is something.
+    /// The key set of these settings, if they name one.
     #[must_use]
     pub fn of(auth: &crate::auth::Settings) -> Option<Self> {
         let jwt = auth.jwt.as_ref()?;
@@ -37,7 +37,7 @@ impl Wanted {
         Some(Self { auth: auth.name.clone(), remote: remote.clone(), algorithms: jwt.algorithms.clone() })
     }
 
-    /// Since when the file has been there; `None`: it is not.
+    /// The age of the file; `None`: there is none.
     fn fetched(&self) -> Option<Duration> {
         let modified = fs::metadata(&self.remote.file).and_then(|file| file.modified()).ok()?;
         // A time stamp in the future, from a clock that was ahead, counts as new.
@@ -45,29 +45,29 @@ impl Wanted {
     }
 }
 
-/// What happened to a key set.
+/// The news of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It is in its file.
+    /// The set is in its file.
     Fetched,
-    /// It cannot be fetched: why. Said once, until it could.
+    /// The set cannot be fetched: why. Reported once, until a fetch succeeds.
     Unreachable(String),
-    /// It could not be fetched for too long: the file is gone.
+    /// The set could not be fetched for too long: the file is removed.
     Dropped,
 }
 
 enum Order {
-    /// These from now on.
+    /// Fetch these sets from now on.
     Want(Vec<Wanted>),
-    /// A token has named a key that is not there.
+    /// A token has named a key of this auth that is missing.
     Refresh(String),
-    /// What came of a fetch.
+    /// The outcome of a fetch.
     Fetched(Wanted, Result<Vec<u8>, String>),
     /// The service ends.
     End,
 }
 
-/// The way to the thread, which ends when this is dropped.
+/// The channel to the thread, which ends when this is dropped.
 pub struct KeySets(Sender<Order>);
 
 impl fmt::Debug for KeySets {
@@ -77,7 +77,7 @@ impl fmt::Debug for KeySets {
 }
 
 impl KeySets {
-    /// Drops what is too old, then starts the thread. `tell` is called there, with the name of an auth.
+    /// Removes sets that are too old, then starts the thread. `tell` is called there, with the name of an auth.
     ///
     /// # Errors
     /// The thread cannot be made.
@@ -98,13 +98,13 @@ impl KeySets {
         Ok(Self(order))
     }
 
-    /// These are wanted from now on.
+    /// Replaces the list of wanted sets.
     pub fn want(&self, wanted: Vec<Wanted>) {
-        // It ends with the service only.
+        // The thread ends with the service only.
         let _ = self.0.send(Order::Want(wanted));
     }
 
-    /// A token has named a key that the set of this auth does not have.
+    /// Fetches the set of an auth again: a token has named a key that it does not have.
     pub fn refresh(&self, auth: &str) {
         let _ = self.0.send(Order::Refresh(auth.to_owned()));
     }
@@ -118,20 +118,20 @@ impl Drop for KeySets {
 
 struct Set {
     wanted: Wanted,
-    /// A fetch is under way.
+    /// Whether a fetch is in progress.
     is_fetching: bool,
-    /// When it is fetched next.
+    /// The time of the next fetch.
     next: Instant,
-    /// When that was last tried.
+    /// When a fetch was last tried.
     tried: Option<Instant>,
-    /// Too old from then on; `None`: there is no file.
+    /// The time from which on the set is too old; `None`: there is no file.
     stale: Option<Instant>,
-    /// In a row.
+    /// Failures in a row.
     failures: u32,
 }
 
 impl Set {
-    /// When there is something to do for it; `None`: not before its fetch has ended.
+    /// The time of the set's next action; `None`: not before its fetch has ended.
     fn due(&self) -> Option<Instant> {
         let next = Some(self.next).filter(|_| !self.is_fetching);
         next.into_iter().chain(self.stale).min()
@@ -177,14 +177,14 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
         }
     }
 
-    /// At most once in half a minute, whatever tokens say.
+    /// Fetches a set early, at most once in half a minute, however many tokens name missing keys.
     fn hasten(&mut self, auth: &str, now: Instant) {
         for set in self.sets.iter_mut().filter(|set| set.wanted.auth == auth) {
             set.next = set.next.min(set.tried.map_or(now, |tried| tried + AGAIN_AFTER).max(now));
         }
     }
 
-    /// Drops what is too old, and starts the fetches that are due.
+    /// Removes sets that are too old, and starts the fetches that are due.
     fn keep(&mut self, now: Instant) {
         for mut set in std::mem::take(&mut self.sets) {
             self.drop_stale(&mut set, now);
@@ -199,7 +199,7 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
         }
     }
 
-    /// What came of a fetch. A set that is not wanted any more is not written.
+    /// Takes the outcome of a fetch. A set that is not wanted any more is not written.
     fn fetched(&mut self, wanted: &Wanted, body: Result<Vec<u8>, String>, now: Instant) {
         let Some(place) = self.sets.iter().position(|set| set.wanted == *wanted) else { return };
         let mut set = self.sets.swap_remove(place);
@@ -219,7 +219,7 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
                 (self.tell)(&set.wanted.auth, Told::Fetched);
             }
             Err(why) => {
-                // 1 s, 2 s, 4 s, … half a minute.
+                // The wait is 1 s, 2 s, 4 s, … half a minute.
                 set.next = now + AGAIN_AFTER.min(Duration::from_secs(1 << set.failures.min(5)));
                 set.failures += 1;
                 if set.failures == 1 {
@@ -240,7 +240,7 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
     }
 }
 
-/// As a whole or not at all.
+/// Writes the file as a whole or not at all.
 fn write(file: &Path, body: &[u8]) -> io::Result<()> {
     files::make_dirs(file.parent().unwrap_or(Path::new(".")))?;
     files::replace(file, body)
@@ -256,10 +256,10 @@ pub fn usable(wanted: &Wanted) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// The key set at this URL, or why there is none.
+/// Fetches the key set at this URL.
 ///
 /// # Errors
-/// In words for a person.
+/// Why there is none, in words for a person.
 pub fn fetch(remote: &Remote) -> Result<Vec<u8>, String> {
     let fields = [("Accept", "application/jwk-set+json, application/json")];
     let request = Request { url: &remote.url, path: "", fields: &fields, body: None };
@@ -280,7 +280,7 @@ mod tests {
 
     const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-    /// A server that gives these answers, one a connection; the URL.
+    /// A server that gives these answers, one a connection. Returns its URL.
     fn server(answers: Vec<String>) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/keys", listener.local_addr().unwrap())).unwrap();
@@ -294,7 +294,7 @@ mod tests {
                     asked.extend_from_slice(&bytes[..count]);
                 }
                 assert!(asked.starts_with(b"GET /keys HTTP/1.0\r\nHost: 127.0.0.1:"));
-                // It may be refused in the middle.
+                // The client may refuse the answer in the middle.
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
@@ -367,7 +367,7 @@ mod tests {
         fetcher.want(vec![wanted.clone()], Instant::now());
         let mut fetch = || {
             fetcher.sets[0].next = Instant::now();
-            // Each failure is told.
+            // Each failure is reported.
             fetcher.sets[0].failures = 0;
             carry_out(&mut fetcher, &starts);
             told.lock().unwrap().pop().unwrap()
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(fetch(), Told::Fetched);
     }
 
-    /// Finding S1: a link that somebody has planted is not followed.
+    /// Finding S1: a planted link is not followed.
     #[test]
     fn finding_s1_a_planted_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
@@ -421,7 +421,7 @@ mod tests {
         fetcher.hasten("a", tried + AGAIN_AFTER * 2);
         assert_eq!(fetcher.sets[0].next, tried + AGAIN_AFTER);
 
-        // The server is gone. The file stays until its time is over, in this process and at a start.
+        // The server is gone. The file stays until its time is over, in this process and the next.
         let mut again = |stale: Instant| {
             (fetcher.sets[0].stale, fetcher.sets[0].next) = (Some(stale), Instant::now());
             carry_out(&mut fetcher, &starts);
@@ -456,7 +456,7 @@ mod tests {
         slow.remote.file = dir.path().join("keys/slow.json");
         slow.remote.stale_max = Duration::from_secs(60);
         write(&slow.remote.file, SET.as_bytes()).unwrap();
-        // It is too old a second from now.
+        // It is too old one second from now.
         let old = SystemTime::now() - Duration::from_secs(59);
         fs::File::options().append(true).open(&slow.remote.file).unwrap().set_modified(old).unwrap();
         let quick = wanted(server(vec![ok(SET)]), dir.path());
@@ -465,7 +465,7 @@ mod tests {
         let sets = KeySets::start(vec![slow.clone(), quick], tell).unwrap();
         let next = || told.recv_timeout(Duration::from_secs(60)).unwrap();
         let (first, second) = (next(), next());
-        // Longer than any of this takes, the server of the slow set says nothing: no failure was told.
+        // The server of the slow set is silent for longer than all of this takes: no failure was reported.
         assert_eq!((first, second), (("a".to_owned(), Told::Fetched), ("slow".to_owned(), Told::Dropped)));
         assert!(!slow.remote.file.exists());
         drop((sets, silent));

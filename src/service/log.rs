@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 /// The variable that overrides `log.level`, a filter such as `info,forebay::kafka=debug`.
 pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
 
-/// How lines look.
+/// The form of the lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -26,7 +26,7 @@ static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// The filter in force.
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Lines that were lost because the writer could not keep up: nothing waits for it.
+/// The number of lines that were lost because the writer could not keep up: no thread waits for it.
 #[must_use]
 pub fn lines_dropped() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
@@ -80,7 +80,7 @@ fn replace(filter: Targets) -> Result<(), String> {
     handle.reload(filter).map_err(|error| error.to_string())
 }
 
-/// Whether a service with this level could start logging.
+/// Checks that a service with this level could start logging.
 ///
 /// # Errors
 /// The filter and what is wrong with it.

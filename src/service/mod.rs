@@ -1,4 +1,4 @@
-//! What a well-behaved service owes its host: checks before it starts, signals, the notify protocol of systemd, logs.
+//! The service as a good guest of its host: checks before it starts, signals, systemd's notify protocol, logs.
 
 pub mod dead_letters;
 pub mod kafka_tokens;

@@ -2,12 +2,12 @@
 
 use sd_notify::NotifyState;
 
-/// The service accepts devices.
+/// Reports that the service accepts devices.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Draining; `grace_s` more seconds may be needed.
+/// Reports that the service drains; `grace_s` more seconds may be needed.
 pub fn stopping(grace_s: u32) {
     let more_us = grace_s.saturating_add(5).saturating_mul(1_000_000);
     send(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(more_us)]);
@@ -19,7 +19,7 @@ pub fn watchdog_is_on() -> bool {
     sd_notify::watchdog_enabled().is_some()
 }
 
-/// The service works: systemd restarts one that has not said so for `WatchdogSec=`.
+/// Reports that the service works: systemd restarts one without such a report for `WatchdogSec=`.
 pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }

@@ -1,4 +1,4 @@
-//! What the host must offer, looked at before anything is opened, each finding with the advice that cures it.
+//! Requirements on the host, checked before anything is opened, each finding with its cure.
 
 use std::{fmt, io};
 
@@ -6,43 +6,43 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Oldest kernel of the ring: multishot receive came with 6.0, `DEFER_TASKRUN` with 6.1.
 const RING_KERNEL_MIN: (u32, u32) = (6, 1);
-/// Oldest kernel that Forebay is made for: RHEL 8's, the oldest that is still maintained. An older one is warned of, not refused: gVisor
-/// calls itself 4.4 and has all that is needed.
+/// Oldest kernel that Forebay supports: RHEL 8's, the oldest that is still maintained. An older one causes a warning, not a
+/// refusal: gVisor reports 4.4 and has all that is needed.
 const KERNEL_MIN: (u32, u32) = (4, 18);
-/// Memory an executor's rings must be able to lock.
+/// The memory that an executor's rings must be able to lock.
 const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
 /// Descriptors that the service itself needs, beside one a device.
 const OPEN_FILES_MIN: u64 = 1_024;
 
-/// The value of `service.io`: how shards do their input and output.
+/// The value of `service.io`: the I/O driver of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
-    /// By io_uring, or by epoll where this host has no ring for them.
+    /// Use io_uring, or epoll where this host has no ring for shards.
     #[default]
     Auto,
-    /// By io_uring.
+    /// Use io_uring.
     Ring,
-    /// By epoll.
+    /// Use epoll.
     Epoll,
 }
 
 /// The result of [`Host::examine`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Shards use io_uring; otherwise epoll.
+    /// Whether shards use io_uring; otherwise epoll.
     pub uses_ring: bool,
-    /// Everything that is the matter, fatal findings first.
+    /// All findings, fatal ones first.
     pub findings: Vec<Finding>,
 }
 
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The service cannot start with this.
+    /// Whether the service cannot start with this.
     pub fatal: bool,
-    /// What is the matter.
+    /// The problem.
     pub what: String,
-    /// What to do.
+    /// The cure.
     pub advice: String,
 }
 
@@ -61,18 +61,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What was read from the host; apart from the reading, so that every verdict can be tested.
+/// The facts of the host, apart from reading them, so that every verdict can be tested.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Kernel release, as `uname -r` prints it.
     pub release: String,
     /// `kernel.io_uring_disabled`; absent on kernels without it.
     pub io_uring_disabled: Option<String>,
-    /// The error of a ring with the flags that shards need; `Ok` also where `service.io` asks for none.
+    /// The error of a ring with the flags that shards need; `Ok` also where `service.io` wants none.
     pub ring: Result<(), String>,
-    /// Memory that may be locked; `None` without limit.
+    /// Memory that may be locked; `None`: without limit.
     pub memlock_bytes: Option<u64>,
-    /// Files that may be open; `None` without limit.
+    /// Files that may be open; `None`: without limit.
     pub open_files: Option<u64>,
 }
 
@@ -91,21 +91,21 @@ impl Host {
         }
     }
 
-    /// How many descriptors may be in use when a device is accepted: an eighth of all, 64 to 4,096, and eight for each shard,
-    /// is kept for connections to Kafka, segments and the control plane.
+    /// The most descriptors in use at which a device is accepted: an eighth of all, 64 to 4,096, and eight for each shard, are
+    /// reserved for connections to Kafka, segments and the control plane.
     #[must_use]
     pub fn device_descriptors(&self, shards: usize) -> u32 {
         let Some(has) = self.open_files else { return u32::MAX };
         u32::try_from(has.saturating_sub(kept(has, shards)).max(has / 2)).unwrap_or(u32::MAX)
     }
 
-    /// How many of those the control plane may have: a half, so that connections to Kafka and segments have the other.
+    /// The reserved descriptors that the control plane may use: a half, so that connections to Kafka and segments have the other.
     #[must_use]
     pub fn control_descriptors(&self, shards: usize) -> usize {
         self.open_files.map_or(usize::MAX, |has| usize::try_from(kept(has, shards) / 2).unwrap_or(usize::MAX))
     }
 
-    /// Decides what shards use, and lists what is wrong.
+    /// Decides the shards' I/O driver, and lists the findings.
     #[must_use]
     pub fn examine(&self, shards: usize, choice: IoChoice) -> Verdict {
         let mut findings = if choice == IoChoice::Epoll { Vec::new() } else { self.lacks_of_ring(shards) };
@@ -175,13 +175,13 @@ impl Host {
     }
 }
 
-/// Why a shard cannot start, with what may be done about it. Locked memory is allowed to a user, not to a process: what other processes of
-/// the user have locked cannot be told beforehand.
+/// Why a shard cannot start, with the cure. The limit of locked memory is for a user, not a process: the amount that the user's
+/// other processes have locked is not known beforehand.
 #[must_use]
 pub fn shard_failed(index: usize, shards: usize, error: &io::Error) -> String {
     let limit = getrlimit(Resource::Memlock).current;
     let is_out_of_memory = error.raw_os_error() == Some(libc::ENOMEM) || error.kind() == io::ErrorKind::OutOfMemory;
-    // glommio puts words of its own around the kernel's.
+    // glommio wraps the kernel's words in its own.
     let is_out_of_memory = is_out_of_memory || error.to_string().contains("Cannot allocate memory");
     match limit {
         Some(bytes) if is_out_of_memory => format!(
@@ -201,7 +201,7 @@ fn kept(has: u64, shards: usize) -> u64 {
 fn raised(resource: Resource) -> Option<u64> {
     let now = getrlimit(resource);
     if now.current != now.maximum {
-        // Not being allowed to is no error: what holds then is the soft limit.
+        // Missing permission is no error: the soft limit stays in force then.
         let _ = setrlimit(resource, Rlimit { current: now.maximum, maximum: now.maximum });
     }
     getrlimit(resource).current
@@ -237,8 +237,8 @@ mod tests {
         assert_eq!(unlimited.examine(64, IoChoice::Auto).findings, []);
     }
 
-    /// Where no ring can be had, shards use epoll; one warning says why, what it costs and what would help. Who asks for a ring
-    /// is refused, who asks for epoll hears nothing.
+    /// Without a usable ring, shards use epoll; one warning has the reason, the cost and the cure. With `ring` the service is
+    /// refused, with `epoll` there is no warning.
     #[test]
     fn without_a_ring_there_is_epoll() {
         let lacks = [

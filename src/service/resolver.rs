@@ -1,14 +1,13 @@
-//! Host names to addresses on ordinary threads: `getaddrinfo` blocks, a core must not. One thread for each name that is
-//! being looked up, so that a name server that keeps silent about one cluster keeps nobody from reaching another; who
-//! asks for a name that is being looked up already waits for that same answer.
+//! Resolves host names on ordinary threads: `getaddrinfo` blocks, a core must not. Each name has a thread while it is looked up,
+//! so that a silent name server of one cluster delays no other; further questions about a name wait for the same answer.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Sender, channel};
 
-/// Names that are looked up at a time; one more is told to come again. Far more than the brokers of a cluster that are
-/// not known by address.
+/// The most names that are looked up at a time; the answer to one more is to try again. Far more than the brokers of a cluster
+/// that are not known by address.
 const NAMES_MAX: usize = 64;
 
 /// Addresses, or the error's text.
@@ -22,14 +21,14 @@ pub struct Question {
     pub host: String,
     /// Port, passed through.
     pub port: u16,
-    /// Gets what was found.
+    /// The callback for the addresses.
     pub answer: Answer,
 }
 
 enum News {
     Asked(Question),
     Found((String, u16), Found),
-    /// Nobody is left to ask.
+    /// All senders are dropped.
     Over,
 }
 

@@ -1,5 +1,6 @@
-//! What a process that serves has no need for is taken from it: writing anywhere but to its own folders, and starting programs
-//! (Landlock); system calls by which an intruder would go further (seccomp). What the kernel cannot do is left out, and said.
+//! The sandbox takes privileges from a serving process that it does not need: writing anywhere but to its own folders, and
+//! starting programs (Landlock); system calls that an intruder would use (seccomp). Restrictions that the kernel does not support
+//! are left out, and reported.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ use landlock::{
 };
 use seccompiler::{SeccompAction, SeccompFilter, apply_filter_all_threads};
 
-/// Everything that is asked for was in the kernel when Landlock could do this; an older one does less.
+/// The first version of Landlock with all restrictions that are wanted; an older one has some of them.
 const LANDLOCK: ABI = ABI::V5;
 
-/// Calls that a process that serves does not make. Rings are made at the start.
+/// Calls that a serving process does not make. Rings are created when it starts.
 const DENIED: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -41,14 +42,14 @@ const DENIED: &[i64] = &[
     libc::SYS_reboot,
 ];
 
-/// How far files are restricted.
+/// The restriction of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// As intended.
+    /// All restrictions are in force.
     Restricted,
-    /// This kernel knows only a part of it.
+    /// This kernel supports only some of them.
     InPart,
-    /// Not at all: this kernel has no Landlock, or does not let this process use it.
+    /// None: this kernel has no Landlock, or does not let this process use it.
     Free,
 }
 
@@ -64,16 +65,16 @@ impl Files {
     }
 }
 
-/// What was restricted.
+/// The restriction in force.
 static FILES: OnceLock<Files> = OnceLock::new();
 
-/// How far this process is restricted; `None`: it is not to be.
+/// The restriction of this process; `None`: none was wanted.
 #[must_use]
 pub fn files() -> Option<Files> {
     FILES.get().copied()
 }
 
-/// Behind an error of a file: that the sandbox may be why. Else empty.
+/// A hint, for an error of a file, that the sandbox may be the cause; empty if it cannot.
 #[must_use]
 pub fn hint(error: &io::Error) -> &'static str {
     let is_restricted = files().is_some_and(|files| files != Files::Free);
@@ -84,13 +85,13 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// From here on this thread, and those that it starts, write and create files only below `folders` and start no programs. Reading
-/// stays free: names of hosts and renewed certificates are read from anywhere. Folders that do not exist are passed over.
+/// Restricts this thread, and the threads that it starts: they write and create files only below `folders` and start no programs.
+/// Reading stays free: names of hosts and renewed certificates are read from anywhere. Folders that do not exist are skipped.
 ///
-/// Linux 6.18 cannot restrict threads that run already, so this comes before the first of them.
+/// Linux 6.18 cannot restrict running threads, so this comes before the first of them.
 ///
 /// # Errors
-/// The kernel refuses what it says it can do.
+/// The kernel refuses a restriction that it claims to support.
 pub fn restrict_files(folders: &[PathBuf]) -> Result<(), String> {
     let files =
         restrict(folders).map_err(|error| format!("sandbox: {error}; `service.sandbox = false` starts without it"))?;
@@ -112,7 +113,7 @@ fn restrict(folders: &[PathBuf]) -> Result<Files, RulesetError> {
     let mut rules = Ruleset::default().handle_access(denied)?.create()?;
     let granted = folders.iter().map(|folder| (folder.as_path(), own)).chain([(Path::new("/dev"), devices)]);
     for (folder, access) in granted {
-        // What is not there cannot be named to the kernel.
+        // A missing folder cannot be named to the kernel.
         let Ok(folder) = PathFd::new(folder) else { continue };
         rules = rules.add_rule(beneath(folder, access))?;
     }
@@ -127,7 +128,7 @@ fn beneath(folder: PathFd, access: BitFlags<AccessFs>) -> PathBeneath<PathFd> {
     PathBeneath::new(folder, access).set_compatibility(landlock::CompatLevel::BestEffort)
 }
 
-/// From here on no thread of this process can make the calls that a process that serves has no need for: EPERM.
+/// Denies all threads of this process the calls that a serving process does not need: EPERM.
 ///
 /// # Errors
 /// The kernel has no seccomp filters, or does not let this process use them.
@@ -159,7 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("own")).unwrap();
         fs::write(dir.path().join("foreign"), "").unwrap();
-        // A process of its own: there is no way back.
+        // A child process is used: there is no way out of the sandbox.
         let test = "service::sandbox::tests::inside";
         let mut child = Command::new(std::env::current_exe().unwrap());
         let output = child.args(["--exact", "--ignored", test]).env(FOLDER, dir.path()).output().unwrap();
@@ -205,7 +206,7 @@ mod tests {
         assert!(hint(&ErrorKind::PermissionDenied.into()).contains("sandbox"));
     }
 
-    /// What the kernel says to a namespace that is none (otherwise EINVAL), and to a program.
+    /// The kernel's errors for an invalid namespace (otherwise EINVAL), and for a program.
     fn denied_calls() -> [i32; 2] {
         let null = fs::File::open("/dev/null").unwrap();
         let space = rustix::thread::move_into_link_name_space(null.as_fd(), None).expect_err("a namespace");

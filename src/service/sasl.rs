@@ -1,5 +1,5 @@
-//! What logging in to Kafka needs and a core must not do, on one ordinary thread: keys are derived from passwords, which
-//! takes up to tenths of a second, and tokens are read from files. Those of identity providers: [`super::kafka_tokens`].
+//! Work of logins to Kafka that a core must not do, on one ordinary thread: keys are derived from passwords, which takes up to
+//! tenths of a second, and tokens are read from files. Tokens of identity providers: [`super::kafka_tokens`].
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
@@ -9,11 +9,11 @@ use crate::secure::sasl::{Helper, Prepared, Task, TokenFrom};
 
 pub(super) type Answer = Box<dyn FnOnce(Result<Prepared, String>) + Send>;
 
-/// A task; `answer` is called on another thread. A connection has one at a time, so there are not many.
+/// A task; `answer` is called on another thread. A connection has one at a time, so there are few.
 pub struct Question {
     /// The computation or fetch to do.
     pub task: Task,
-    /// Gets what came of it.
+    /// The callback for the result.
     pub answer: Answer,
 }
 

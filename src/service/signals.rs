@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Stop; the name of the signal.
@@ -17,7 +17,7 @@ pub enum Signal {
     Reload,
 }
 
-/// From here on SIGHUP does not end the process. Until [`watch`] is called it has no effect.
+/// Ignores SIGHUP from here on until [`watch`] is called, so that it does not end the process.
 ///
 /// # Errors
 /// The handler cannot be installed.

@@ -1,6 +1,6 @@
-//! Passwords are compared with their hashes, and signatures checked, on threads of their own: that takes up to half a second,
-//! and no core that serves devices waits for it. What was right before is answered first, so guesses with slow hashes do not
-//! delay known clients.
+//! Compares passwords with their hashes, and checks signatures, on threads of their own: that takes up to half a second, and no
+//! core that serves devices waits for it. Remembered proofs are answered first, so guesses with slow hashes do not delay known
+//! clients.
 
 mod queue;
 
@@ -16,15 +16,15 @@ use crate::auth::{Answer, Proofs, Question};
 pub use self::queue::Bounds;
 use self::queue::{Next, Queue};
 
-/// A question with the way back for its answer.
+/// A question with the callback for its answer.
 pub struct Task {
-    /// What is asked.
+    /// The question.
     pub question: Question,
     /// The client's address.
     pub from: Option<IpAddr>,
-    /// After this the answer is not waited for.
+    /// The deadline, after which the answer is not needed.
     pub until: Instant,
-    /// Takes the answer; `None`: others came, and there is no room any more.
+    /// Takes the answer; `None`: the question was dropped to make room for others.
     pub answer: Box<dyn FnOnce(Option<Answer>) + Send>,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Task {
     }
 }
 
-/// The way to the threads.
+/// The handle of the threads.
 #[derive(Clone)]
 pub struct Verifiers(Arc<Threads>);
 
@@ -47,7 +47,7 @@ struct Shared {
     proofs: Mutex<Proofs>,
 }
 
-/// A question that was asked. It is taken back when this is dropped: nobody waits for its answer any more.
+/// A pending question. Dropping this takes the question back: its answer is not needed any more.
 pub struct Asked {
     shared: Arc<Shared>,
     number: u64,
@@ -65,10 +65,10 @@ impl Drop for Asked {
     }
 }
 
-/// What waits, for metrics.
+/// Pending questions, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Questions.
+    /// The number of questions.
     pub questions: usize,
     /// Bytes of their passwords and tokens.
     pub bytes: usize,
@@ -88,7 +88,7 @@ impl Verifiers {
         Ok(verifiers)
     }
 
-    /// The queue without anybody who answers: see [`Verifiers::next`].
+    /// A queue without threads that answer: see [`Verifiers::next`].
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -98,7 +98,7 @@ impl Verifiers {
         Ok(Self(Arc::new(Threads(Arc::new(shared)))))
     }
 
-    /// Asks. `None`: as many wait as may, of this address or of all.
+    /// Queues a question. `None`: the bound of this address or of all is reached.
     #[must_use]
     pub fn ask(&self, task: Task) -> Option<Asked> {
         let shared = &self.0.0;
@@ -107,7 +107,7 @@ impl Verifiers {
         Some(Asked { shared: Arc::clone(shared), number })
     }
 
-    /// The question that is next to be answered, for a simulation in place of the threads.
+    /// The next question to answer, for a simulation in place of the threads.
     #[must_use]
     pub fn next(&self) -> Option<Task> {
         let mut queue = self.0.0.queue();
@@ -120,7 +120,7 @@ impl Verifiers {
         }
     }
 
-    /// What waits at present.
+    /// The pending questions.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
         self.0.0.queue().waiting()
@@ -149,7 +149,7 @@ impl Shared {
         }
     }
 
-    /// The next check to do. `None`: nobody will ask any more.
+    /// The next check to do. `None`: all handles are dropped.
     fn wait(&self) -> Option<Next> {
         let mut queue = self.queue();
         loop {
@@ -170,7 +170,7 @@ impl Shared {
                 let proof = self.proofs().of(&task.question);
                 if !self.proofs().knows(&proof, Instant::now()) {
                     self.queue().look_later(number, task, proof);
-                    // Another thread may have found nothing to do meanwhile.
+                    // Another thread may have gone to sleep meanwhile.
                     return self.news.notify_one();
                 }
                 if self.queue().done(number) {

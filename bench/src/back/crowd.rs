@@ -1,4 +1,4 @@
-//! The subscribers' sockets: a thread each, which connects again and again until the run is over.
+//! The subscribers' sockets: a thread each, which connects again and again until the run ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::ledger::Heard;
 use super::subscriber::{Manner, State, Subscriber};
 
-/// What all threads of a run look at.
+/// State that all threads of a run share.
 pub(crate) struct Shared {
     pub(crate) start: Instant,
-    /// Where the service is now.
+    /// The current address of the service.
     pub(crate) target: Mutex<SocketAddr>,
-    /// All come, stay, and acknowledge at once.
+    /// Subscribers connect, stay connected, and acknowledge at once.
     pub(crate) calm: AtomicBool,
-    /// The run is over.
+    /// The run has ended.
     pub(crate) over: AtomicBool,
     /// Subscribers that have had a SUBACK.
     pub(crate) subscribed: AtomicUsize,
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// How often a thread looks whether something is due.
+/// The time between two looks for work of a thread.
 const TICK: Duration = Duration::from_millis(15);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -75,7 +75,7 @@ pub(crate) fn live(manner: Manner, seed: u64, shared: &Shared) -> Heard {
     subscriber.heard
 }
 
-/// One connection, until either side ends it. What the server may not say is noted.
+/// Runs one connection until either side ends it. Violations of the protocol by the server are noted.
 fn stay(subscriber: &mut Subscriber, mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TICK))?;
@@ -109,7 +109,7 @@ fn stay(subscriber: &mut Subscriber, mut stream: TcpStream, shared: &Shared) -> 
         };
         let (before, was_subscribed) = (subscriber.heard.copies.len(), subscriber.subscribed);
         if let Err(error) = subscriber.hear(&bytes[..count], shared.now_ns()) {
-            // DISCONNECT is a stop's; the rest no server may say.
+            // DISCONNECT is from a stopping server; any other error is a violation.
             if !error.to_string().starts_with("DISCONNECT") {
                 subscriber.heard.violations.push(format!("{error:#}"));
             }

@@ -1,15 +1,15 @@
-//! Records of Kafka against the copies that subscribers got, and the groups' committed offsets against both. No I/O. `docs/internals/FAULTS.md`
-//! has the rules in full:
+//! Records of Kafka against the copies of subscribers, and the groups' committed offsets against both. No I/O.
+//! `docs/internals/FAULTS.md` has the rules in full:
 //!
 //! - **K1** each record reached each subscriber with a filter that matches, unless another member of the group had the record.
 //! - **K2** each subscriber gets the first copies of a partition's records in order.
 //! - **K3** copies are repeated only after a fault or the end of a connection, not once acknowledged and committed, and in bounds.
 //! - **K4** each message is a record of Kafka, byte for byte, with its topic and the lower QoS, and its subscriber asked for it.
 //! - **K5** no committed offset is above a record that a subscriber with a session that is not kept has not acknowledged.
-//! - **K6** committed offsets do not go back.
-//! - **K7** at the end they are the ends of the logs.
-//! - **K8** Kafka has all records that were written: else there is nothing to judge by.
-//! - **S** a kept session is there, and another one is not.
+//! - **K6** committed offsets never decrease.
+//! - **K7** at the end, committed offsets are the ends of the logs.
+//! - **K8** Kafka has all written records: otherwise there is nothing to judge by.
+//! - **S** a kept session is resumed, and a clean one is not.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,18 +17,18 @@ use super::ledger::{Copy, Heard, Hurt, Ledger, Log, Sample};
 use crate::flow::judge::Verdict;
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Consequences of a fault come within this time in which nothing is hurt.
+/// The time without faults in which consequences of a fault may still appear, in ns.
 const AFTERMATH_NS: u64 = 20 * SECOND_NS;
-/// A connection's last acknowledgements may not have been read, or not be on the disk yet.
+/// The age in ns up to which a connection's acknowledgements may not have been read, or not be on disk yet.
 const ACKNOWLEDGED_NS: u64 = 2_500_000_000;
-/// Time after a session's end in which its messages may reach the next session.
+/// The time after a session's end in which its messages may reach the next session, in ns.
 const GIVEN_BACK_NS: u64 = 2 * SECOND_NS;
-/// Time after which an acknowledged and committed record is not repeated: for subscribers without and with a kept session.
+/// The time in ns after which an acknowledged and committed record is not repeated: for subscribers without and with a kept session.
 const OVER_NS: u64 = 5 * SECOND_NS;
 const OVER_KEPT_NS: u64 = 30 * SECOND_NS;
-/// After a member's end its last commit may still be on its way.
+/// The time after a member's end in which its last commit may still arrive, in ns.
 const LAST_COMMIT_NS: u64 = 300_000_000;
-/// Name of a fault in which a broker may say again what was committed before.
+/// The name of a fault after which a broker may return older committed offsets.
 const OF_BROKERS: &str = "broker";
 
 /// Judges a run.
@@ -46,7 +46,7 @@ pub(crate) fn judge(ledger: &Ledger) -> Verdict {
     judge.verdict
 }
 
-/// Records that another member had, by log, partition and offset: those that it printed and that were committed at its end.
+/// Records of other members, by log, partition and offset: those that a member printed and that were committed at its end.
 fn had(ledger: &Ledger) -> HashSet<(usize, u32, i64)> {
     let mut had = HashSet::new();
     for member in &ledger.members {
@@ -59,7 +59,7 @@ fn had(ledger: &Ledger) -> HashSet<(usize, u32, i64)> {
     had
 }
 
-/// Does a topic match a filter? (5.0 §4.7; no topic here begins with `$`.)
+/// Whether a topic matches a filter (5.0 §4.7; no topic here begins with `$`).
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
@@ -79,7 +79,7 @@ struct Judge<'a> {
     verdict: Verdict,
 }
 
-/// Copies of one record, as indices into what its subscriber got.
+/// Copies of one record, as indices into its subscriber's copies.
 type Copies = HashMap<(u32, i64), Vec<usize>>;
 
 impl Judge<'_> {
@@ -87,7 +87,7 @@ impl Judge<'_> {
         self.verdict.count(name, by);
     }
 
-    /// K8. A record that the producer sent again may be there twice, or behind younger ones, each time under an offset of its own.
+    /// Judges K8. A record that the producer sent again may be in the log twice, or after younger ones, each time at an offset of its own.
     fn truth(&mut self, index: usize) {
         let log = &self.ledger.logs[index];
         let mut numbers: HashMap<&str, HashSet<u64>> = HashMap::new();
@@ -119,7 +119,7 @@ impl Judge<'_> {
         self.count("records that other members had", others);
     }
 
-    /// K6 and K7.
+    /// Judges K6 and K7.
     fn commits(&mut self, index: usize) {
         let (ledger, log) = (self.ledger, &self.ledger.logs[index]);
         let mut highest = vec![-1; log.partitions.len()];
@@ -182,13 +182,14 @@ impl Judge<'_> {
         self.offsets(heard, log, &copies);
     }
 
-    /// Can this be a message that was for a session that has just ended, and that the next one gets once it is known that nobody had it?
+    /// Whether the copy can be of a message of a session that has just ended: the next session gets it once its delivery is known
+    /// to have failed.
     fn is_given_back(&self, heard: &Heard, copy: &Copy) -> bool {
         let former = copy.connection.checked_sub(1).and_then(|former| heard.ends_ns.get(former as usize));
         !heard.kept && former.is_some_and(|end_ns| self.calm_ns(*end_ns, copy.at_ns) <= GIVEN_BACK_NS)
     }
 
-    /// K4. `true`: the copy is a record's.
+    /// Judges K4. `true`: the copy is a record's.
     fn content(&mut self, heard: &Heard, log: &Log, copy: &Copy) -> bool {
         let Some(fact) = log.fact(copy.partition, copy.offset) else {
             self.verdict.fault("K4: no record of Kafka", || place(heard, copy));
@@ -206,7 +207,7 @@ impl Judge<'_> {
         true
     }
 
-    /// K1.
+    /// Judges K1.
     fn missing(&mut self, heard: &Heard, log: &Log, copies: &Copies) {
         for (partition, (begin, facts)) in (0..).zip(&log.partitions) {
             for (fact, offset) in facts.iter().zip(*begin..) {
@@ -225,9 +226,9 @@ impl Judge<'_> {
         }
     }
 
-    /// K3.
+    /// Judges K3.
     fn again(&mut self, heard: &Heard, copies: &Copies) {
-        // When a committed offset above it was first seen, by record; and repeated copies, as (time, partition).
+        // The first sample with a committed offset above the record, by record; and repeated copies, as (time, partition).
         let committed = self.first_committed(heard.log, copies);
         let mut anew: Vec<(u64, u32)> = Vec::new();
         for (record, of_record) in copies {
@@ -261,7 +262,7 @@ impl Judge<'_> {
         self.amount(heard, &anew);
     }
 
-    /// K3 bounds repeated copies, too: at each time there are at most as many as the faults before it allow.
+    /// Judges the bound of K3: at each time there are at most as many repeated copies as the faults before it allow.
     fn amount(&mut self, heard: &Heard, anew: &[(u64, u32)]) {
         let (ledger, log) = (self.ledger, &self.ledger.logs[heard.log]);
         for (partition, (begin, _)) in (0..).zip(&log.partitions) {
@@ -294,7 +295,7 @@ impl Judge<'_> {
         }
     }
 
-    /// When a sample first had a committed offset above a record of which there is more than one copy.
+    /// The first sample with a committed offset above a record, for records with more than one copy.
     fn first_committed(&self, log: usize, copies: &Copies) -> HashMap<(u32, i64), u64> {
         let mut rising: HashMap<u32, Vec<(i64, u64)>> = HashMap::new();
         for sample in self.ledger.samples.iter().filter(|sample| sample.log == log) {
@@ -314,9 +315,9 @@ impl Judge<'_> {
         found.collect()
     }
 
-    /// K5; counted only for kept sessions, as their messages may be on the disk.
+    /// Judges K5; violations of kept sessions are only counted, as their messages may be on disk.
     fn offsets(&mut self, heard: &Heard, log: &Log, copies: &Copies) {
-        // By partition: the time at which all records up to one were acknowledged, and which was the last.
+        // By partition: the time at which all records up to an offset were acknowledged, and that offset.
         let mut until: Vec<Vec<(u64, i64)>> = Vec::new();
         for (partition, (begin, facts)) in (0..).zip(&log.partitions) {
             let mut latest = (0, *begin);
@@ -347,13 +348,13 @@ impl Judge<'_> {
         }
     }
 
-    /// Can this be the consequence of a fault?
+    /// Whether this can be the consequence of a fault.
     fn is_aftermath(&self, at_ns: u64, which: impl Fn(&Hurt) -> bool) -> bool {
         let mut before = self.ledger.hurts.iter().filter(|hurt| hurt.from_ns <= at_ns && which(hurt));
         before.any(|hurt| self.calm_ns(hurt.to_ns, at_ns) <= AFTERMATH_NS)
     }
 
-    /// Time between two in which nothing was hurt.
+    /// The time between two moments without faults, in ns.
     fn calm_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
         let mut calm_ns = to_ns.saturating_sub(from_ns);
         let mut at_ns = from_ns;

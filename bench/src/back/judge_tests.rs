@@ -1,4 +1,4 @@
-//! Each kind of fault, put into a run that was right, must be found, and nothing else.
+//! Each kind of fault, injected into a correct run, must be found, and nothing else.
 
 use super::super::ledger::{Fact, Member, fingerprint};
 use super::*;
@@ -8,7 +8,7 @@ const PARTITIONS: u32 = 2;
 const RECORDS: i64 = 40;
 const BEGIN: i64 = 100;
 const KEYS: [&str; 2] = ["c0/1", "c0/2"];
-/// When a record is handed on: one each 100 ms in each partition; acknowledged 10 ms later, and committed 20 ms after that.
+/// The delivery time of a record: one each 100 ms in each partition; acknowledged 10 ms later, and committed 20 ms after that.
 fn at(offset: i64) -> u64 {
     (3_000 + 100 * (offset - BEGIN) as u64) * MS
 }
@@ -45,7 +45,7 @@ fn heard(log: &Log, index: usize, kept: bool) -> Heard {
     Heard { name, log: index, filter, qos: 1, kept, copies: copies.collect(), ..Heard::default() }
 }
 
-/// A run in which all went well: a clean subscriber (0), and one with a kept session (1).
+/// A correct run: a clean subscriber (0), and one with a kept session (1).
 fn right() -> Ledger {
     let logs = vec![log("clean"), log("kept")];
     let heard = vec![heard(&logs[0], 0, false), heard(&logs[1], 1, true)];
@@ -69,12 +69,12 @@ fn expect(ledger: &Ledger, kinds: &[&str]) -> Verdict {
     verdict
 }
 
-/// Index of a record's copy.
+/// The index of a record's copy.
 fn copy_of(heard: &Heard, partition: u32, offset: i64) -> usize {
     heard.copies.iter().position(|copy| (copy.partition, copy.offset) == (partition, offset)).unwrap()
 }
 
-/// A further copy of a record, so late, on this connection.
+/// Adds a further copy of a record, at this time, on this connection.
 fn again(ledger: &mut Ledger, subscriber: usize, offset: i64, at_ns: u64, connection: u32, dup: bool) {
     let heard = &mut ledger.heard[subscriber];
     let before = heard.copies[copy_of(heard, 0, offset)];
@@ -95,7 +95,7 @@ fn a_missing_copy_is_found_for_each_subscriber() {
         let mut ledger = right();
         let heard = &mut ledger.heard[subscriber];
         heard.copies.remove(copy_of(heard, 1, BEGIN + 7));
-        // What a clean subscriber has not acknowledged may not be committed.
+        // Records that a clean subscriber has not acknowledged may not be committed.
         let kinds = ["K1: missing", "K5: committed before it was acknowledged"];
         let verdict = expect(&ledger, &kinds[..2 - subscriber]);
         assert_eq!(verdict.faults["K1: missing"].count, 1);
@@ -120,7 +120,7 @@ fn first_copies_out_of_order_are_found() {
         let (a, b) = (copy_of(heard, 0, BEGIN + 3), copy_of(heard, 0, BEGIN + 4));
         heard.copies.swap(a, b);
         expect(&ledger, &["K2: order"]);
-        // It was for a session that has just ended, unless that session is kept.
+        // The message was for a session that has just ended, unless that session is kept.
         let heard = &mut ledger.heard[subscriber];
         heard.ends_ns.push(at(BEGIN + 3) - GIVEN_BACK_NS);
         heard.copies.iter_mut().for_each(|copy| copy.connection = 1);
@@ -154,7 +154,7 @@ fn nothing_comes_again_on_a_connection_without_a_fault() {
     expect(&ledger, &kinds);
     ledger.hurts.push(hurt(at(BEGIN + 5) - MS, at(BEGIN + 5)));
     expect(&ledger, &[]);
-    // Too long ago.
+    // The fault is too long ago.
     ledger.hurts[0] = hurt(1, 2);
     let shift = 21 * SECOND_NS;
     for heard in &mut ledger.heard {
@@ -176,7 +176,7 @@ fn what_was_not_acknowledged_when_a_connection_ended_comes_again() {
     ledger.heard[1].copies[index].acknowledged_ns = None;
     again(&mut ledger, 1, BEGIN + 5, end_ns + 4 * MS, 1, true);
     expect(&ledger, &[]);
-    // It had acknowledged it long before.
+    // The subscriber had acknowledged it long before.
     ledger.heard[1].copies[index].acknowledged_ns = Some(MS);
     ledger.heard[1].ends_ns[0] = MS + ACKNOWLEDGED_NS + 1;
     expect(&ledger, &["K3: again, and nothing had happened"]);
@@ -187,12 +187,12 @@ fn what_was_acknowledged_and_committed_never_comes_again() {
     for (subscriber, bound_ns) in [(0, OVER_NS), (1, OVER_KEPT_NS)] {
         for (beyond, kinds) in [(0, &[][..]), (1, &["K3: again, though acknowledged and committed"][..])] {
             let mut ledger = right();
-            // Both are there 30 ms after it was handed on.
+            // Both are complete 30 ms after the delivery.
             let late = at(BEGIN) + 30 * MS + bound_ns + beyond;
             ledger.hurts = vec![hurt(late - 2, late - 2)];
             again(&mut ledger, subscriber, BEGIN, late, 0, false);
             expect(&ledger, kinds);
-            // While something is hurt no time passes.
+            // During a fault no time passes.
             let late = late + SECOND_NS;
             ledger.hurts = vec![hurt(late - 2 - SECOND_NS, late - 2)];
             ledger.heard[subscriber] = right().heard.remove(subscriber);
@@ -204,7 +204,7 @@ fn what_was_acknowledged_and_committed_never_comes_again() {
 
 #[test]
 fn no_more_comes_again_than_windows_and_commits_allow() {
-    // At the fault 20 records were handed on, and 18 are committed: 5 + 2 may come again.
+    // At the fault 20 records were delivered, and 18 are committed: 5 + 2 may come again.
     for (count, kinds) in [(7, &[][..]), (8, &["K3: more again than windows and commits allow"][..])] {
         let mut ledger = right();
         let kill_ns = at(BEGIN + 19) + MS;
@@ -224,7 +224,7 @@ fn an_offset_above_what_a_clean_subscriber_has_acknowledged_is_found() {
         let index = copy_of(&ledger.heard[subscriber], 0, BEGIN + 5);
         ledger.heard[subscriber].copies[index].acknowledged_ns = Some(at(BEGIN + 5) + 31 * MS);
         let verdict = expect(&ledger, kinds);
-        // A kept session has it on the disk: that it was so is counted.
+        // A kept session has the message on disk: the case is counted.
         let counted = verdict.counts.get("offsets committed before a kept session's client had acknowledged");
         assert_eq!(counted.copied().unwrap_or(0), subscriber as u64);
     }
@@ -244,7 +244,7 @@ fn offsets_that_go_back_are_found_but_of_a_broker_that_was_hurt() {
 #[test]
 fn a_group_that_is_not_at_the_end_is_found() {
     let mut ledger = right();
-    // One before the end, as in the sample before.
+    // One less than the end, as in the sample before.
     ledger.samples.last_mut().unwrap().offsets[1] -= 1;
     expect(&ledger, &["K7: not committed to the end"]);
     let mut ledger = right();
@@ -257,12 +257,12 @@ fn records_that_another_member_had_are_not_expected_if_they_were_committed() {
     let mut ledger = right();
     ledger.heard[0].copies.retain(|copy| copy.partition != 0 || !(BEGIN + 5..BEGIN + 8).contains(&copy.offset));
     let printed: Vec<(u32, i64)> = (BEGIN + 5..BEGIN + 8).map(|offset| (0, offset)).collect();
-    // When it had ended, BEGIN + 8 was committed.
+    // At its end, BEGIN + 8 was committed.
     let ended_ns = at(BEGIN + 7) + 30 * MS - LAST_COMMIT_NS;
     ledger.members.push(Member { log: 0, printed, ended_ns });
     let verdict = expect(&ledger, &[]);
     assert_eq!(verdict.counts["records that other members had"], 3);
-    // It printed one record less, or ended before the last one was committed; or had those of another source.
+    // The member printed one record less, or ended before the last one was committed; or had records of another source.
     let kinds = ["K1: missing", "K5: committed before it was acknowledged"];
     ledger.members[0].printed.pop();
     assert_eq!(expect(&ledger, &kinds).faults["K1: missing"].count, 1);
@@ -281,19 +281,19 @@ fn kafka_must_have_what_was_written() {
     let mut ledger = right();
     ledger.logs[0].written += 1;
     expect(&ledger, &["K8: Kafka has not what was written"]);
-    // One is missing: another one is there twice.
+    // One record is missing, another one is there twice.
     let mut ledger = right();
     ledger.logs[0].partitions[1].1[3].number = 2;
     assert_eq!(expect(&ledger, &["K8: Kafka has not what was written"]).faults.len(), 1);
-    // The same as one that was not written.
+    // The missing record counts as one that was not written.
     ledger.logs[0].written -= 1;
     expect(&ledger, &["K8: Kafka has not what was written"]);
-    // One is there twice, and one less was written.
+    // One record is there twice, and one less was written.
     let mut ledger = right();
     ledger.logs[0].partitions[1].1[3..].iter_mut().for_each(|fact| fact.number -= 1);
     ledger.logs[0].written -= 1;
     assert_eq!(expect(&ledger, &[]).counts["records that the producer wrote twice"], 1);
-    // One is behind a younger one.
+    // One record is after a younger one.
     let mut ledger = right();
     let facts = &mut ledger.logs[0].partitions[1].1;
     (facts[3].number, facts[4].number) = (4, 3);

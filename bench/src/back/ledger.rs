@@ -1,4 +1,4 @@
-//! The notes of a run, as the judge takes them: records of Kafka, copies that subscribers got, committed offsets, other members.
+//! The ledger of a run, for the judge: records of Kafka, copies of subscribers, committed offsets, other members.
 //!
 //! All times are nanoseconds since the start of the run, on one clock.
 
@@ -7,13 +7,13 @@ use std::hash::{DefaultHasher, Hasher};
 /// A Kafka topic that a source reads, with its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    /// First level of the MQTT topics that its records get, and name of what was written.
+    /// First level of the MQTT topics of its records, and the name in their values.
     pub(crate) name: String,
     /// `window_messages` of its source.
     pub(crate) window: u64,
     /// Lines that were given to the producer.
     pub(crate) written: u64,
-    /// By partition: the offset of its first record of this run, and its records from there on.
+    /// By partition: the offset of the first record of this run, and the records from there on.
     pub(crate) partitions: Vec<(i64, Vec<Fact>)>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Fact {
     pub(crate) key: String,
     /// Number of the record within its key, from 0.
     pub(crate) number: u64,
-    /// [`fingerprint`] of the message that it has to be.
+    /// [`fingerprint`] of the expected message.
     pub(crate) fingerprint: u64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn fingerprint(topic: &[u8], payload: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// One PUBLISH that a subscriber handed on; a QoS 2 PUBLISH with a packet identifier that is held is not handed on.
+/// One PUBLISH that a subscriber delivered; a QoS 2 PUBLISH with a packet identifier that is held is not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) partition: u32,
@@ -59,30 +59,30 @@ pub(crate) struct Copy {
     /// Number of the subscriber's connection, from 0.
     pub(crate) connection: u32,
     pub(crate) at_ns: u64,
-    /// Just before the first PUBACK or PUBREC of it was written; `None`: it was not.
+    /// The time just before the first PUBACK or PUBREC of it was written; `None`: none was.
     pub(crate) acknowledged_ns: Option<u64>,
 }
 
-/// What one subscriber got.
+/// The messages of one subscriber.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) name: String,
-    /// Index of the log that its filter is for.
+    /// Index of the log that its filter matches.
     pub(crate) log: usize,
     pub(crate) filter: String,
-    /// Of its subscription; all records are published at QoS 2.
+    /// QoS of its subscription; all records are published at QoS 2.
     pub(crate) qos: u8,
-    /// Its session outlives connections, and is on the disk.
+    /// The session outlives connections, and is on disk.
     pub(crate) kept: bool,
-    /// In the order in which they came.
+    /// Copies in the order of arrival.
     pub(crate) copies: Vec<Copy>,
-    /// When its connections ended, by their number; the last one may not have.
+    /// The times at which its connections ended, by their number; the last one may still be open.
     pub(crate) ends_ns: Vec<u64>,
     pub(crate) sessions_lost: u64,
     pub(crate) sessions_claimed: u64,
-    /// What no server may say, in words.
+    /// Violations of the protocol by the server, in words.
     pub(crate) violations: Vec<String>,
-    /// Of QoS 2, sent again while its packet identifier was held.
+    /// QoS 2 messages that were sent again while their packet identifiers were held.
     pub(crate) held_again: u64,
     pub(crate) connects_failed: u64,
     pub(crate) broken: u64,
@@ -92,13 +92,13 @@ pub(crate) struct Heard {
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) log: usize,
-    /// When the answer was there.
+    /// When the answer arrived.
     pub(crate) at_ns: u64,
-    /// By partition; -1: none.
+    /// Committed offsets by partition; -1: none.
     pub(crate) offsets: Vec<i64>,
 }
 
-/// Another member of a group, and what it printed: its records, by partition and offset.
+/// Another member of a group, and the records that it printed, by partition and offset.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Member {
     pub(crate) log: usize,
@@ -106,23 +106,23 @@ pub(crate) struct Member {
     pub(crate) ended_ns: u64,
 }
 
-/// Something done to the service or to Kafka.
+/// A fault that was injected into the service or Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hurt {
     pub(crate) name: String,
     pub(crate) from_ns: u64,
-    /// When it was over; until then no time passes in which something has to be right again.
+    /// The end of the fault; until then no deadline runs.
     pub(crate) to_ns: u64,
 }
 
-/// All of it.
+/// The whole ledger.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) logs: Vec<Log>,
     pub(crate) heard: Vec<Heard>,
-    /// In the order of their times.
+    /// Samples in the order of their times.
     pub(crate) samples: Vec<Sample>,
     pub(crate) members: Vec<Member>,
-    /// In the order of their begins.
+    /// Faults in the order of their beginnings.
     pub(crate) hurts: Vec<Hurt>,
 }

@@ -1,8 +1,8 @@
-//! `back`: numbered records through Kafka and the service's sources to subscribers, and a verdict on what came to them and on what the groups
-//! committed.
+//! `back`: numbered records through Kafka and the service's sources to subscribers, and a verdict on the copies of the
+//! subscribers and on the committed offsets of the groups.
 //!
-//! settings (who subscribes) → produce (kcat) → subscriber, crowd (MQTT, a thread each) → offsets (OffsetFetch) → read (kcat) → judge →
-//! report. Writing, reading, MQTT and the asking for offsets are apart from the service's code: a mistake there is not repeated here.
+//! settings (subscribers) → produce (kcat) → subscriber, crowd (MQTT, a thread each) → offsets (OffsetFetch) → read (kcat) →
+//! judge → report. None of this shares code with the service: a mistake there is not repeated here.
 
 mod crowd;
 mod judge;
@@ -34,18 +34,18 @@ use settings::Source;
 
 const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at the committed offsets of a group.
+/// The time between two samples of a group's committed offsets.
 const SAMPLE_EVERY: Duration = Duration::from_millis(40);
-/// Silence after which a run is over.
+/// The silence that ends a run.
 const STILL: Duration = Duration::from_secs(2);
 
-/// Runs it. `false`: the verdict is bad.
+/// Runs the job. `false`: the verdict is bad.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     let sources = settings.sources();
     let reader = settings.reader();
     let mut begins = Vec::new();
     for source in &sources {
-        // A topic that was just made is not known to every broker yet.
+        // Not every broker knows a new topic yet.
         let since = Instant::now();
         let mut ends = reader.ends(&source.topic)?;
         while ends.is_empty() {
@@ -103,11 +103,11 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     Ok((report, verdict.passed()))
 }
 
-/// A run while it lasts.
+/// A run in progress.
 struct Run<'a> {
     settings: &'a Settings,
     sources: &'a [Source],
-    /// By source and partition: where the topic ended before.
+    /// The ends of the topic before the run, by source and partition.
     begins: Vec<Vec<i64>>,
     shared: &'a Shared,
     samples: &'a Mutex<Vec<Sample>>,
@@ -120,7 +120,7 @@ impl Run<'_> {
         Offsets::new(&self.settings.kafka, &source.group, &source.topic, self.begins[index].len())
     }
 
-    /// Works from the first subscription until no more copies come. Returns the rest, in words, if the patience ends before.
+    /// Works from the first subscription until no more copies come. Returns the missing rest, in words, if the patience ends before.
     fn drive(&mut self, subscribers: usize) -> anyhow::Result<Option<String>> {
         let begin = Instant::now();
         while self.shared.subscribed.load(Ordering::Relaxed) < subscribers {
@@ -146,7 +146,7 @@ impl Run<'_> {
         self.wait_still()
     }
 
-    /// Writes at the rate until the time is over, or the order comes.
+    /// Writes at the rate until the time is over, or the end is ordered.
     fn write(&mut self, producers: &mut [Producer]) -> anyhow::Result<()> {
         let orders = self.settings.control.then(orders::listen).transpose()?;
         let mut timeline =
@@ -181,7 +181,7 @@ impl Run<'_> {
         }
     }
 
-    /// Does what was ordered. `false`: that was the end.
+    /// Carries out the orders. `false`: the end was ordered.
     fn follow(&mut self, orders: &Receiver<anyhow::Result<Order>>) -> anyhow::Result<bool> {
         loop {
             let order = match orders.try_recv() {
@@ -220,7 +220,7 @@ impl Run<'_> {
         }
     }
 
-    /// Until the groups are where the logs end, and nothing more has come for a while.
+    /// Waits until the groups have committed the ends of the logs, and no more copies have come for a while.
     fn wait_still(&self) -> anyhow::Result<Option<String>> {
         let topics: Vec<&str> = self.sources.iter().map(|source| source.topic.as_str()).collect();
         let ends = self.settings.reader().settled_ends(&topics, Duration::from_millis(500))?;
@@ -305,7 +305,7 @@ fn write_copies(path: &Path, heard: &[Heard]) -> anyhow::Result<()> {
     Ok(file.flush()?)
 }
 
-/// What a run says at its end, in the form of `flow`'s report.
+/// The report of a run, in the form of `flow`'s report.
 fn of_run(ledger: &Ledger, verdict: &Verdict, wall_s: f64) -> Value {
     let sum = |value: fn(&Heard) -> u64| ledger.heard.iter().map(value).sum::<u64>();
     let written: u64 = ledger.logs.iter().map(|log| log.written).sum();

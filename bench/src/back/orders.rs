@@ -1,4 +1,4 @@
-//! Orders from outside, a line each on standard input: whoever hurts the service and Kafka says what is done when.
+//! Orders from outside, a line each on standard input: the script that injects faults reports them.
 
 use std::io::BufRead;
 use std::net::SocketAddr;
@@ -10,15 +10,15 @@ use anyhow::{Context, bail};
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The service was started again, and is or will be there.
+    /// The service was restarted, and is or will be at this address.
     Target(SocketAddr),
-    /// Something is about to be done.
+    /// A fault is about to be injected.
     Hurt(String),
-    /// Its end.
+    /// The fault has ended.
     Well,
-    /// Another member of the group of the source of this name has ended; what it printed.
+    /// Another member of the group of the source of this name has ended; its output is in this file.
     Member(String, PathBuf),
-    /// Nothing more is written.
+    /// No more records are written.
     End,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn parse(line: &str) -> anyhow::Result<Order> {
     })
 }
 
-/// Reads them in a thread of its own; the end of the input without `end` is one, too.
+/// Reads orders in a thread of its own; the end of the input without `end` counts as one.
 pub(crate) fn listen() -> anyhow::Result<Receiver<anyhow::Result<Order>>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new().name("orders".into()).spawn(move || {
@@ -53,7 +53,8 @@ pub(crate) fn listen() -> anyhow::Result<Receiver<anyhow::Result<Order>>> {
     Ok(receiver)
 }
 
-/// What a console consumer printed with `print.partition` and `print.offset`: partitions and offsets. A last line that is cut off is left out.
+/// Partitions and offsets in the output of a console consumer with `print.partition` and `print.offset`. An unfinished last line
+/// is left out.
 pub(crate) fn printed(text: &str) -> Vec<(u32, i64)> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let found = whole.lines().filter_map(|line| {

@@ -1,5 +1,6 @@
-//! Writes numbered records by kcat (librdkafka, acks=all, Java's partitioner): a client that Forebay has no part in. It is not idempotent, as
-//! librdkafka 2.0.2 gives up for good where leaders move ("rewound sequence number"): what it sends again may be in Kafka twice, or late.
+//! Writes numbered records by kcat (librdkafka, acks=all, Java's partitioner): a client that is independent of Forebay. It is not
+//! idempotent, as librdkafka 2.0.2 gives up for good where leaders move ("rewound sequence number"): records that it sends again
+//! may be in Kafka twice, or late.
 //!
 //! A record is a line `KEY|NAME RUN KEY NUMBER FILL`; keys are `CLASS/N`, and each has its own numbers from 0.
 
@@ -13,7 +14,7 @@ use crate::flow::plan::mix;
 /// Keys of each class.
 pub(crate) const KEYS: u64 = 8;
 
-/// What is written into one Kafka topic.
+/// A producer into one Kafka topic.
 pub(crate) struct Producer {
     name: String,
     run: u32,
@@ -21,13 +22,13 @@ pub(crate) struct Producer {
     payload_bytes: usize,
     child: Child,
     input: Option<ChildStdin>,
-    /// By class and key.
+    /// The next numbers, by class and key.
     numbers: Vec<u64>,
     pub(crate) written: u64,
     lines: Vec<u8>,
 }
 
-/// Where records go.
+/// The destination of records.
 pub(crate) struct To<'a> {
     pub(crate) kcat: &'a str,
     pub(crate) bootstrap: &'a str,
@@ -86,10 +87,10 @@ impl Producer {
         self.input.as_mut().context("kcat")?.write_all(&self.lines).context("kcat has ended")
     }
 
-    /// Waits until all is in Kafka.
+    /// Waits until all records are in Kafka.
     ///
     /// # Errors
-    /// It is not.
+    /// They are not.
     pub(crate) fn end(&mut self) -> anyhow::Result<()> {
         self.input = None;
         let status = self.child.wait()?;
@@ -115,7 +116,7 @@ pub(crate) fn value(name: &str, run: u32, key: &str, number: u64, bytes: usize) 
     value
 }
 
-/// The number in a value, if that is what was written for this key.
+/// The number in a value, if the value is one that was written for this key.
 pub(crate) fn number(value: &[u8], name: &str, run: u32, key: &str, bytes: usize) -> Option<u64> {
     let found = std::str::from_utf8(value).ok()?;
     let number = found.split(' ').nth(3)?.parse().ok()?;

@@ -94,7 +94,7 @@ pub(crate) struct Output {
     pub(crate) copies: Option<PathBuf>,
 }
 
-/// A source, as the run knows it.
+/// A source, with the run's view of it.
 pub(crate) struct Source {
     /// First level of its MQTT topics.
     pub(crate) name: &'static str,
@@ -124,7 +124,7 @@ impl Settings {
         std::iter::once(clean).chain(kept).collect()
     }
 
-    /// Who subscribes: of kept sessions a quarter each is always there, slow, breaks its connections, and stays away.
+    /// The manners of the subscribers: of kept sessions a quarter each is always connected, slow, breaks its connections, and stays away.
     pub(crate) fn manners(&self) -> Vec<Manner> {
         let clean = (0..self.clean).map(|number| Manner {
             name: format!("back-{}-clean-{number}", self.run),

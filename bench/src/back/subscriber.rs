@@ -1,5 +1,5 @@
-//! One subscriber: bytes in, bytes out, no socket. It keeps which packet identifiers of QoS 2 it has over the connections of a session, and
-//! acknowledges in the order in which messages came, each after a pause of its own.
+//! One subscriber: bytes in, bytes out, no socket. It remembers its QoS 2 packet identifiers over the connections of a session,
+//! and acknowledges messages in the order of their arrival, each after a pause of its own.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,12 +9,12 @@ use super::ledger::{Copy, Heard, fingerprint};
 use crate::flow::plan::mix;
 use crate::flow::wire;
 
-/// How it behaves.
+/// The behaviour of a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
     /// Client identifier.
     pub(crate) name: String,
-    /// Index of the log that its filter is for.
+    /// Index of the log that its filter matches.
     pub(crate) log: usize,
     pub(crate) v5: bool,
     pub(crate) kept: bool,
@@ -22,9 +22,9 @@ pub(crate) struct Manner {
     pub(crate) filter: String,
     /// Longest pause before an acknowledgement, milliseconds.
     pub(crate) slow_ms: u64,
-    /// Mean time after which it breaks its connection, milliseconds; 0: never.
+    /// Mean time after which it breaks its connection, in milliseconds; 0: never.
     pub(crate) breaks_ms: u64,
-    /// Longest absence after that, milliseconds.
+    /// Longest absence after that, in milliseconds.
     pub(crate) away_ms: u64,
 }
 
@@ -35,10 +35,10 @@ pub(crate) enum State {
     Open,
 }
 
-/// An acknowledgement that is owed.
+/// A pending acknowledgement.
 struct Due {
     at_ns: u64,
-    /// PUBACK or PUBREC.
+    /// The first byte: PUBACK or PUBREC.
     first: u8,
     id: u16,
     copy: usize,
@@ -49,13 +49,13 @@ pub(crate) struct Subscriber {
     pub(crate) manner: Manner,
     pub(crate) state: State,
     pub(crate) heard: Heard,
-    /// Has there been a SUBACK?
+    /// Whether SUBACK has arrived.
     pub(crate) subscribed: bool,
     /// Bytes for the socket.
     pub(crate) out: Vec<u8>,
     input: Vec<u8>,
     due: VecDeque<Due>,
-    /// QoS 2: identifiers of messages that were handed on and not released, and which copies they are.
+    /// QoS 2: identifiers of messages that were delivered and not released, with the indexes of their copies.
     held: HashMap<u16, usize>,
     drawn: u64,
 }
@@ -77,20 +77,20 @@ impl Subscriber {
         }
     }
 
-    /// A number below `bound`, or 0; looks random, and is the same in each run.
+    /// A pseudo-random number below `bound`, or 0; the same in each run.
     pub(crate) fn draw(&mut self, bound: u64) -> u64 {
         self.drawn = mix(self.drawn);
         self.drawn.checked_rem(bound).unwrap_or(0)
     }
 
-    /// The connection is there: CONNECT.
+    /// The connection is made: sends CONNECT.
     pub(crate) fn greet(&mut self) {
         let Manner { v5, kept, name, .. } = &self.manner;
         wire::connect(&mut self.out, *v5, name, *kept, !self.subscribed, 0);
         self.state = State::Greeting;
     }
 
-    /// The connection is gone.
+    /// The connection is lost.
     pub(crate) fn down(&mut self, now_ns: u64) {
         self.heard.ends_ns.push(now_ns);
         self.out.clear();
@@ -102,7 +102,7 @@ impl Subscriber {
     /// Takes bytes from the socket.
     ///
     /// # Errors
-    /// What no server may say: the connection must be closed.
+    /// A violation of the protocol by the server: the connection must be closed.
     pub(crate) fn hear(&mut self, bytes: &[u8], now_ns: u64) -> anyhow::Result<()> {
         self.input.extend_from_slice(bytes);
         let input = std::mem::take(&mut self.input);
@@ -208,7 +208,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Puts the acknowledgements that are due; they have to be written at once. How many there were.
+    /// Writes the acknowledgements that are due; the caller has to send them at once. Returns their number.
     pub(crate) fn acknowledge(&mut self, now_ns: u64) -> u64 {
         let before = self.due.len();
         while let Some(due) = self.due.pop_front_if(|due| due.at_ns <= now_ns) {
@@ -233,7 +233,7 @@ fn text(bytes: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
     found.ok_or_else(|| anyhow::anyhow!("a PUBLISH that is cut off"))
 }
 
-/// The first packet of `bytes`: its first byte, what is behind its length, and how long it is. `None`: not all of it is there.
+/// The first packet of `bytes`: its first byte, its body, and its whole length. `None`: the packet is not whole.
 fn packet(bytes: &[u8]) -> anyhow::Result<Option<(u8, &[u8], usize)>> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     let Some((length, used)) = wire::read_variable(rest)? else { return Ok(None) };
@@ -266,7 +266,7 @@ mod tests {
         out
     }
 
-    /// Connected and subscribed.
+    /// A subscriber that is connected and has subscribed.
     fn open(qos: u8, kept: bool, v5: bool) -> Subscriber {
         let mut subscriber = subscriber(qos, kept, v5);
         subscriber.greet();

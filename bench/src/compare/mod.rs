@@ -1,5 +1,5 @@
-//! `compare`: rounds of several servers in turn, beside a floor that is measured in the same rounds. Ratios to the floor are
-//! what carries over to another machine; absolute figures do not.
+//! `compare`: rounds of several servers in turn, beside a floor that is measured in the same rounds. Ratios to the floor carry
+//! over to another machine; absolute figures do not.
 
 mod results;
 pub(crate) mod servers;
@@ -83,7 +83,7 @@ pub(crate) struct Settings {
 /// Runs all rounds. `false`: a server lost something, or the floor moved too much to judge.
 ///
 /// # Errors
-/// Servers that do not start, or the generator's.
+/// Servers that do not start, or the generator's errors.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
     let mut servers = Vec::new();
     if !settings.no_floor {
@@ -130,20 +130,20 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
     Ok(comparison.trusted())
 }
 
-/// What is measured, apart from the servers.
+/// The measurement, apart from the servers.
 pub(crate) struct Plan {
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) rounds: usize,
     pub(crate) scale: f64,
-    /// The generator's.
+    /// CPU of the generator.
     pub(crate) cpu: Option<usize>,
     pub(crate) system_calls: bool,
 }
 
-/// Pattern by pattern, rounds of all servers in turn.
+/// Runs rounds of all servers in turn, pattern by pattern.
 ///
 /// # Errors
-/// The generator's.
+/// The generator's errors.
 pub(crate) fn rounds(servers: &[Server], plan: &Plan) -> anyhow::Result<Comparison> {
     let mut comparison = Comparison::new(plan.rounds);
     for &pattern in &plan.patterns {
@@ -164,10 +164,10 @@ pub(crate) fn rounds(servers: &[Server], plan: &Plan) -> anyhow::Result<Comparis
     Ok(comparison)
 }
 
-/// One run against one server.
+/// Runs one round against one server.
 ///
 /// # Errors
-/// The generator's.
+/// The generator's errors.
 pub(crate) fn round(
     server: &Server,
     scenario: &Scenario,

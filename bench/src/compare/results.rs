@@ -1,4 +1,4 @@
-//! What the rounds have shown: medians, ratios to the floor, and whether they can be judged.
+//! The results of the rounds: medians, ratios to the floor, and whether they can be judged.
 
 use std::fmt::Write;
 
@@ -9,34 +9,34 @@ use crate::outcome::Outcome;
 use crate::patterns::Pattern;
 use crate::text::{bytes, count, time_us};
 
-/// Past this the floor itself moved too much for ratios of CPU.
+/// The largest wobble of the floor at which ratios of CPU are judged.
 const WOBBLE_MAX: f64 = 0.25;
 
-/// All of it.
+/// The whole comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Comparison {
     pub(crate) rounds: usize,
     pub(crate) patterns: Vec<PatternResult>,
 }
 
-/// One pattern.
+/// The results of one pattern.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PatternResult {
     pub(crate) pattern: String,
     pub(crate) description: String,
-    /// How far the floor's highest round lies above its lowest; `null`: there was no floor.
+    /// The excess of the floor's highest round over its lowest; `null`: there was no floor.
     pub(crate) floor_wobble: Option<f64>,
     pub(crate) targets: Vec<TargetResult>,
 }
 
-/// One server in one pattern.
+/// The results of one server in one pattern.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TargetResult {
     pub(crate) name: String,
     /// CPU microseconds a message: each round's, and their median.
     pub(crate) rounds: Vec<f64>,
     pub(crate) cpu_us: f64,
-    /// Of the floor's median; `null`: not judged.
+    /// The ratio to the floor's median; `null`: not judged.
     pub(crate) ratio: Option<f64>,
     pub(crate) messages_per_s: f64,
     pub(crate) p50_us: Option<u64>,
@@ -54,13 +54,13 @@ impl Comparison {
         Self { rounds, patterns: Vec::new() }
     }
 
-    /// Nothing was lost, and the floor stood still.
+    /// Whether no message was lost, and the floor was steady.
     pub(crate) fn trusted(&self) -> bool {
         let failed = self.patterns.iter().flat_map(|p| &p.targets).any(|target| !target.failures.is_empty());
         !failed && self.patterns.iter().all(PatternResult::judged)
     }
 
-    /// The first line.
+    /// The headline.
     pub(crate) fn headline(&self) -> String {
         let mut faults = Vec::new();
         for pattern in &self.patterns {
@@ -130,7 +130,7 @@ impl PatternResult {
         self.floor_wobble.is_none_or(|wobble| wobble <= WOBBLE_MAX)
     }
 
-    /// What a reader must know before looking at the bars.
+    /// A warning for the reader, before the bars.
     pub(crate) fn note(&self) -> Option<String> {
         let wobble = self.floor_wobble?;
         let text = format!("the floor moved by {:.0} % between rounds", wobble * 100.0);

@@ -20,31 +20,31 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
-    /// How clients connect to it.
+    /// The transport of clients.
     pub(crate) transport: Transport,
     pub(crate) pid: u32,
-    /// Stopped with us.
+    /// Processes that are stopped on drop.
     _started: Vec<Started>,
-    /// Removed with us.
+    /// A folder that is removed on drop.
     _folder: Option<Folder>,
 }
 
-/// Where Forebay's messages go besides subscribers.
+/// Destinations of Forebay's messages besides subscribers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Behind<'a> {
-    /// All to a sink that acknowledges like this.
+    /// A sink for all messages, with this acknowledgement level.
     Sink(&'a str),
     /// Nowhere.
     Nothing,
-    /// To its disk, if they are for kept sessions.
+    /// The disk, for messages to kept sessions.
     Spool,
 }
 
-/// How clients come to a Forebay that is started here.
+/// The listener of a Forebay that is started here.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
     pub(crate) transport: &'a transport::Settings,
-    /// With TLS: certificate and key.
+    /// Certificate and key, with TLS.
     pub(crate) certificate: Option<(&'a Path, &'a Path)>,
 }
 
@@ -65,7 +65,7 @@ impl Entry<'_> {
     }
 }
 
-/// A folder that goes when this is dropped.
+/// A folder that is removed when this is dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Drop for Folder {
@@ -74,7 +74,7 @@ impl Drop for Folder {
     }
 }
 
-/// A process that ends when this is dropped.
+/// A process that is killed when this is dropped.
 pub(crate) struct Started(pub(crate) Child);
 
 impl Drop for Started {
@@ -85,7 +85,7 @@ impl Drop for Started {
 }
 
 impl Server {
-    /// From `NAME=HOST:PORT@PID`.
+    /// Parses `NAME=HOST:PORT@PID`.
     pub(super) fn running(text: &str, transport: &transport::Settings) -> anyhow::Result<Self> {
         let parts = || {
             let (name, rest) = text.split_once('=')?;
@@ -97,7 +97,7 @@ impl Server {
         Ok(Self { name: name.to_owned(), address, transport, pid, _started: Vec::new(), _folder: None })
     }
 
-    /// From `NAME=HOST:PORT=COMMAND`.
+    /// Parses `NAME=HOST:PORT=COMMAND`, and starts the command.
     pub(super) fn start(text: &str, transport: &transport::Settings, cpu: Option<usize>) -> anyhow::Result<Self> {
         let parts = || {
             let (name, rest) = text.split_once('=')?;
@@ -124,7 +124,7 @@ impl Server {
         Ok(Self { name: name.to_owned(), address, transport, pid, _started: vec![started], _folder: None })
     }
 
-    /// Forebay with one shard, and a Kafka that answers and throws away.
+    /// Starts Forebay with one shard, and a Kafka that answers and discards.
     pub(crate) fn forebay(
         name: &str,
         program: &Path,
@@ -136,7 +136,7 @@ impl Server {
         let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
         let config = folder.0.join("forebay.toml");
-        // A cluster has to have a sink.
+        // A cluster must have a sink.
         let (filter, acknowledge, spool) = match behind {
             Behind::Sink(acknowledge) => ("#", acknowledge, ""),
             Behind::Nothing => ("unused", "replicated", ""),
@@ -166,7 +166,7 @@ impl Server {
         })
     }
 
-    /// The floor, and a sink for its batches. It speaks plain TCP, whatever the others do.
+    /// Starts the floor, and a sink for its batches. It speaks plain TCP, whatever the others do.
     pub(crate) fn floor(cpu: Option<usize>) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let (sink, discard) = sink("discard listening on ")?;
@@ -184,14 +184,14 @@ impl Server {
     }
 }
 
-/// A Kafka that throws away; the address behind these words of its output.
+/// Starts a Kafka that discards. Returns the address after these words of its output.
 fn sink(words: &str) -> anyhow::Result<(Started, SocketAddr)> {
     let mut sink = Command::new(std::env::current_exe()?);
     sink.args(["kafka-sink", "--bind", "127.0.0.1:0", "--discard", "127.0.0.1:0"]);
     listening(sink, words, None)
 }
 
-/// Starts a program of ours and reads where it listens.
+/// Starts a program of ours and reads its address from its output.
 pub(crate) fn listening(
     mut command: Command,
     words: &str,
@@ -204,7 +204,7 @@ pub(crate) fn listening(
     while let Some(line) = lines.next().transpose()? {
         if let Some(address) = line.strip_prefix(words) {
             let address = address.parse()?;
-            // Whatever else it says must not fill the pipe.
+            // The rest of its output must not fill the pipe.
             std::thread::spawn(move || lines.for_each(drop));
             return Ok((started, address));
         }

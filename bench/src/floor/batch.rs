@@ -1,13 +1,13 @@
-//! One open Kafka record batch (format 2) that every message is appended to.
+//! One open Kafka record batch (format 2), to which every message is appended.
 
 use std::io::Write;
 use std::net::TcpStream;
 
-/// A batch is closed at this size: writes of 64 to 256 KiB are the cheapest.
+/// The size in bytes at which a batch is closed: writes of 64 to 256 KiB are the cheapest.
 const BYTES_MAX: usize = 128 << 10;
-/// baseOffset to recordsCount.
+/// The bytes from baseOffset to recordsCount.
 const HEADER_BYTES: usize = 61;
-/// The CRC covers what is behind it.
+/// The offset of the CRC, which covers the bytes after it.
 const CRC_AT: usize = 17;
 
 /// See the module.
@@ -95,7 +95,7 @@ mod tests {
         for number in 0..200_u32 {
             batch.push(b"dev/1", &number.to_le_bytes()).unwrap();
         }
-        // What close() would write.
+        // The values that close() would write.
         let count = batch.records;
         let mut written = batch.bytes.clone();
         let length = (written.len() - 12) as i32;

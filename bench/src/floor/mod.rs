@@ -1,6 +1,6 @@
-//! `floor`: the least that a server can do, to hold others against. One thread, one io_uring with multishot receive and
-//! provided buffers; it parses no more than it must, acknowledges at once, builds Kafka record batches and writes them to a
-//! sink that discards, or writes each message to every subscriber. It has no sessions, routes, access control or metrics.
+//! `floor`: the least work of a server, as a base for comparisons. One thread, one io_uring with multishot receive and provided
+//! buffers; it parses no more than it must, acknowledges at once, builds Kafka record batches and writes them to a sink that
+//! discards, or writes each message to every subscriber. It has no sessions, routes, access control or metrics.
 
 mod batch;
 mod protocol;

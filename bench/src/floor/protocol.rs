@@ -1,18 +1,18 @@
-//! As much of MQTT as answering takes.
+//! MQTT, as far as answers require it.
 
 use super::batch::Batch;
 
-/// What the ring keeps for one connection, apart from its socket.
+/// The ring's state of one connection, apart from its socket.
 #[derive(Default)]
 pub(crate) struct Peer {
-    /// To be sent at the end of the turn.
+    /// Bytes to send at the end of the turn.
     pub(crate) out: Vec<u8>,
     /// An incomplete packet.
     pub(crate) tail: Vec<u8>,
     v5: bool,
 }
 
-/// What a packet asks of the server.
+/// The effect of a packet on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     Nothing,
@@ -34,7 +34,7 @@ impl Protocol {
         Self { batch, fan_out: Vec::new(), subscribers: 0 }
     }
 
-    /// Takes what a socket gave.
+    /// Takes the bytes of a socket.
     #[inline]
     pub(crate) fn bytes(&mut self, peer: &mut Peer, bytes: &[u8]) -> std::io::Result<Asks> {
         if peer.tail.is_empty() {
@@ -85,7 +85,7 @@ impl Protocol {
                     rest = after;
                 }
                 if peer.v5 {
-                    // The generator sends no properties; a server must look whether there are any.
+                    // The generator sends no properties; a server must check for them.
                     let [0, after @ ..] = rest else { return Ok(Asks::Close) };
                     rest = after;
                 }
@@ -102,7 +102,7 @@ impl Protocol {
                 peer.out.extend_from_slice(connack);
             }
             8 => {
-                // QoS 0 is granted, whatever was asked.
+                // QoS 0 is granted, whatever was requested.
                 let suback: &[u8] = if peer.v5 { &[0x90, 4, *high, *low, 0, 0] } else { &[0x90, 3, *high, *low, 0] };
                 peer.out.extend_from_slice(suback);
                 return Ok(Asks::Subscribed);
@@ -114,7 +114,7 @@ impl Protocol {
     }
 }
 
-/// First byte of the first packet, and where its body begins and ends; `None`: not all of it is there.
+/// First byte of the first packet, and where its body begins and ends; `None`: the packet is not whole.
 #[inline]
 fn cut(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let first = *bytes.first()?;

@@ -14,7 +14,7 @@ use super::protocol::{Asks, Peer, Protocol};
 const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 4096;
 const GROUP: u16 = 0;
-/// What a completion is of: the highest byte of its user data, above slot and generation.
+/// The kind of a completion: the highest byte of its user data, above slot and generation.
 const ACCEPT: u64 = 1 << 56;
 const RECEIVE: u64 = 2 << 56;
 const SEND: u64 = 3 << 56;
@@ -22,7 +22,7 @@ const SEND: u64 = 3 << 56;
 /// Listens with a long queue.
 pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| format!("floor at {address}"))?;
-    // std listens with a queue of 128, which a storm of connections overflows; listening again makes it longer.
+    // std listens with a queue of 128, which a storm of connections overflows; a second call of listen makes it longer.
     rustix::net::listen(&listener, 4096)?;
     Ok(listener)
 }
@@ -32,11 +32,11 @@ struct Connection {
     generation: u32,
     open: bool,
     peer: Peer,
-    /// With the kernel, from `sent` on.
+    /// Bytes of the send in progress, from `sent` on.
     sending: Vec<u8>,
     sent: usize,
     in_flight: bool,
-    /// Has something to send at the end of the turn.
+    /// Whether there is something to send at the end of the turn.
     dirty: bool,
     subscribed: bool,
 }
@@ -185,7 +185,7 @@ impl Server {
         }
     }
 
-    /// Each message of the turn to every subscriber.
+    /// Writes each message of the turn to every subscriber.
     fn fan_out(&mut self) {
         if self.protocol.fan_out.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Orders from outside, a line each on standard input: whoever hurts the service tells the clients where it is now.
+//! Orders from outside, a line each on standard input: the script that injects faults gives the clients the service's address.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,13 +10,13 @@ use anyhow::{Context, bail};
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The service was started anew, and is or will be there.
+    /// The service was restarted, and is or will be at this address.
     Target(SocketAddr),
-    /// Its instances that can be reached now. None was started anew.
+    /// The service's instances that can be reached now. None was restarted.
     Targets(Vec<SocketAddr>),
     /// Answers are counted from here, under this name.
     Mark(String),
-    /// Nothing new is sent; the run ends when all is answered.
+    /// Nothing new is sent; the run ends when all messages are answered.
     End,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// On standard input.
+    /// Reads orders from standard input.
     pub(crate) fn new() -> anyhow::Result<Self> {
         Ok(Self::on(File::from(std::io::stdin().as_fd().try_clone_to_owned()?)))
     }
@@ -42,25 +42,25 @@ impl Control {
         self.input.as_fd()
     }
 
-    /// Whether `end` was said.
+    /// Whether `end` was ordered.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Waits until whoever gives orders has closed the input: then all that is on its way to Kafka is there.
+    /// Waits until the input is closed: then all messages on their way are in Kafka.
     ///
     /// # Errors
-    /// The input's.
+    /// The errors of the input.
     pub(crate) fn wait_closed(mut self) -> anyhow::Result<()> {
         let mut bytes = [0; 64];
         while self.input.read(&mut bytes).context("standard input")? > 0 {}
         Ok(())
     }
 
-    /// What has come, when there is something.
+    /// The orders that have arrived, without waiting.
     ///
     /// # Errors
-    /// No order, or the end of the input without `end`.
+    /// An invalid order, or the end of the input without `end`.
     pub(crate) fn read(&mut self) -> anyhow::Result<Vec<Order>> {
         let mut bytes = [0; 4096];
         let count = self.input.read(&mut bytes).context("standard input")?;

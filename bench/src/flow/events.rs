@@ -1,10 +1,10 @@
-//! Every send and every answer with its time, in a file: what a verdict can be followed back to. It outlives the service,
-//! as this process does. 24 bytes each, integers little-endian:
+//! A file of every send and every answer with its time, to investigate a verdict. It outlives the service, as this process does.
+//! 24 bytes each, integers little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 0–7 | nanoseconds since the start of the run |
-//! | 8–15 | number of the message; of a connection or a mark: the service's start, counted from 0 |
+//! | 8–15 | number of the message; of a connection or a mark: the number of the service's process, from 0 |
 //! | 16–19 | client |
 //! | 20 | kind ([`Kind`]) |
 //! | 21 | PUBLISH: QoS, and 8 if it is sent again; PUBREL: 1 if it is; an answer: its code; a connection: session present |
@@ -28,14 +28,14 @@ pub(crate) enum Kind {
     Pubrec = 5,
     Pubrel = 6,
     Pubcomp = 7,
-    /// The connection is gone.
+    /// The connection is lost.
     Lost = 14,
     /// An order from outside.
     Mark = 32,
 }
 
 impl Kind {
-    /// Of packet type 4, 5 or 7.
+    /// The kind for a packet type of 4, 5 or 7.
     pub(crate) fn of_answer(kind: u8) -> Self {
         match kind {
             4 => Self::Puback,
@@ -66,7 +66,7 @@ impl Events {
         }
     }
 
-    /// All has been put.
+    /// Writes all that is buffered.
     pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         let flushed = self.file.take().map_or(Ok(()), |mut file| file.flush());
         self.failed.take().map_or(flushed, Err).context("--events")

@@ -1,19 +1,19 @@
-//! What rules in SQL must make of each message, for `flow --ruled`: plain code for the rules of tests/faults/rules.py.
+//! The expected results of rules in SQL for each message, for `flow --ruled`: plain code for the rules of tests/faults/rules.py.
 //!
-//! - **Q1** a message stands nowhere but where its rules put it.
+//! - **Q1** a message is only where its rules put it.
 //! - **Q2** the rows of one message are all of one form of a rule that is changed meanwhile.
-//! - **Q3** who can be told that a rule rejects a message is told so.
+//! - **Q3** a publisher that gets reason codes is told that a rule rejects its message.
 
 use super::judge::{Record, Verdict};
 use super::payload;
 use super::plan::Plan;
 
-/// A message, as rules see it.
+/// A message, with the fields that rules see.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
     pub(crate) number: u64,
     pub(crate) topic: u32,
-    /// Its publisher gets reason codes.
+    /// Whether its publisher gets reason codes.
     pub(crate) is_told: bool,
 }
 
@@ -23,27 +23,27 @@ impl Message {
         Self { number, topic: plan.topic_number(client, number), is_told }
     }
 
-    /// The rule with `on_error = "reject"`, which is for one of two topics, fails for it.
+    /// Whether the rule with `on_error = "reject"`, which is for one of two topics, fails for it.
     pub(crate) const fn is_rejected(&self) -> bool {
         self.topic == 1 && self.number % 7 == 3
     }
 }
 
-/// A place for messages: Kafka topics that together have each of those that are due there.
+/// A part of the messages: Kafka topics that together have each message that is due there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
-    /// What follows the name of the first topic; of the form `a` of the changing rule, then of its form `b`.
+    /// The suffixes of the topics after the first one's name; of the form `a` of the changing rule, then of its form `b`.
     pub(crate) topics: &'static [&'static str],
     pub(crate) is_due: fn(&Message) -> bool,
-    /// Letters of a message that comes again after a crash are written again.
+    /// Whether a message that is sent again after a crash has its letters written again.
     pub(crate) may_double: bool,
 }
 
-/// The part of a sink with filters, which take one of two topics; of the other one rules alone have the messages.
+/// The part of a sink with filters, which match one of two topics; messages of the other one are in the parts of rules only.
 pub(crate) const FIRST: &str = "filtered";
 
-/// All of them.
+/// All parts.
 pub(crate) const PARTS: [Part; 9] = [
     part(FIRST, &[""], |message| message.topic == 0),
     part("first 1", &["-first-a1", "-first-b1"], |message| !message.is_rejected()),
@@ -60,15 +60,15 @@ const fn part(name: &'static str, topics: &'static [&'static str], is_due: fn(&M
     Part { name, topics, is_due, may_double: false }
 }
 
-/// What was seen of a message in the parts of the changing rule, by part: its form `a`, its form `b`, more than one row.
+/// The rows of a message in the parts of the changing rule, by part: its form `a`, its form `b`, more than one row.
 type Seen = [u8; PARTS.len()];
 
 const TWICE: u8 = 4;
 
-/// The forms in which messages stand.
+/// The forms of the messages' rows.
 pub(crate) struct Forms<'a> {
     plan: &'a Plan,
-    /// By client and number.
+    /// The rows seen, by client and number.
     seen: Vec<Vec<Seen>>,
     scratch: Vec<u8>,
 }
@@ -78,7 +78,7 @@ impl<'a> Forms<'a> {
         Self { plan, seen: vec![Vec::new(); plan.clients as usize], scratch: Vec::new() }
     }
 
-    /// A record of a part.
+    /// Takes a record of a part.
     pub(crate) fn record(&mut self, part: usize, record: &Record<'_>) {
         let read = payload::read(record.value, self.plan.run, self.plan.payload_bytes, &mut self.scratch);
         let Some((header, of)) =
@@ -94,7 +94,7 @@ impl<'a> Forms<'a> {
         *seen |= if *seen == 0 { 1 << record.log } else { TWICE };
     }
 
-    /// Judges all that stand once in each part of the changing rule.
+    /// Judges all messages that are once in each part of the changing rule.
     pub(crate) fn end(self, verdict: &mut Verdict) {
         let parts: Vec<usize> = (0..PARTS.len()).filter(|part| PARTS[*part].topics.len() == 2).collect();
         for (client, messages) in self.seen.iter().enumerate() {

@@ -1,15 +1,16 @@
-//! What the clients were told, against what stands in Kafka. No I/O; the rules are those of `tests/python/checker.py`:
+//! The clients' acknowledgements against the records in Kafka. No I/O; the rules are those of `tests/python/checker.py`:
 //!
-//! - **I1** what was answered with success (QoS 1: PUBACK, QoS 2: PUBREC) is there; QoS 0 where the client lost no connection.
-//! - **I2** QoS 2 is there once; QoS 0 once at most; QoS 1 twice only if it was sent again.
-//! - **I3** in each partition the first copies of one client's messages stand in the order of sending (at a level that may
-//!   lose: of those that were sent once, as the first copy of another may be what was lost).
-//! - **I4** nothing is invented or altered: each value is byte for byte one that was sent, under its key.
-//! - **I3** no further copy stands behind a message that was first sent after the copy's last sending, but for a window.
-//! - **I4** what was refused, and sent once, is not there.
-//! - **S** a session is there as long as it is promised, and no longer.
+//! - **I1** a message that was acknowledged with success (QoS 1: PUBACK, QoS 2: PUBREC) is there; QoS 0 where the client lost no
+//!   connection.
+//! - **I2** a QoS 2 message is there once; QoS 0 at most once; QoS 1 twice only if it was sent again.
+//! - **I3** in each partition the first copies of one client's messages are in the order of sending (at a level that may lose:
+//!   only of messages that were sent once, as the first copy of another may be lost).
+//! - **I4** no record is invented or altered: each value is byte for byte one that was sent, under its key.
+//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window.
+//! - **I4** a message that was refused, and sent once, is not there.
+//! - **S** a session lasts as long as it is promised, and no longer.
 //! - **P** a key sits in the partition that Kafka's Java producer chooses.
-//! - **R** the reader missed nothing: each partition's offsets run to its end, each once.
+//! - **R** the reader missed no record: each partition's offsets run to its end, each once.
 
 use std::collections::BTreeMap;
 
@@ -20,22 +21,22 @@ use super::plan::Plan;
 use super::told::{ABANDONED, ANEW, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, Told};
 
 const EXAMPLES_MAX: usize = 10;
-/// One for each QoS.
+/// Lines of order: one for each QoS.
 const LINES: usize = 3;
 
-/// What is judged how.
+/// The rules of the judgement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Answered and not there is counted, not judged: a level that may lose.
+    /// Acknowledged messages that are missing are counted, not judged: a level that may lose.
     pub(crate) may_lose: bool,
     /// Doubles are counted, not judged: the service was killed.
     pub(crate) may_double: bool,
     pub(crate) key: Key,
-    /// Messages of one QoS have an order, and those of another one may overtake them.
+    /// Whether only messages of one QoS have an order: those of another one may overtake them.
     pub(crate) by_qos: bool,
-    /// Most messages that a client has unanswered.
+    /// The most messages without an answer of a client.
     pub(crate) window: u64,
-    /// Only what is due there must be there, and nothing else may; otherwise all is.
+    /// The part of the messages that is due here, and nothing else; `None`: all messages.
     pub(crate) part: Option<Part>,
 }
 
@@ -50,11 +51,11 @@ pub(crate) enum Key {
     Any,
 }
 
-/// A Kafka topic as it was before the run and after it.
+/// A Kafka topic before the run and after it.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) topic: String,
-    /// For each partition the offsets where this run's records begin and end.
+    /// The range of this run's offsets in each partition.
     pub(crate) ranges: Vec<std::ops::Range<i64>>,
 }
 
@@ -68,14 +69,14 @@ pub(crate) struct Record<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// One kind of fault: how often, and ten of them.
+/// One kind of fault: its number, and ten examples.
 #[derive(Debug, Default)]
 pub(crate) struct Fault {
     pub(crate) count: u64,
     pub(crate) examples: Vec<String>,
 }
 
-/// The end of it.
+/// The judgement of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) counts: BTreeMap<String, u64>,
@@ -113,14 +114,14 @@ pub(crate) struct Judge<'a> {
     rules: Rules,
     clients: &'a mut [Told],
     logs: &'a [Log],
-    /// Index of a topic's first partition in what is kept by partition.
+    /// Index of a topic's first partition in tables by partition.
     bases: Vec<usize>,
     partitions: usize,
     next_offset: Vec<i64>,
-    /// By client, partition and line (QoS, or 0 for all): number of the newest first copy, plus one.
+    /// The number of the newest first copy plus one, by client, partition and line (QoS, or 0 for all).
     newest: Vec<u64>,
-    /// First copies behind younger messages, by client and number: the topic, by its index, and the fault. Where a message may go to one of several topics, and was sent
-    /// again, it may have an earlier copy in one that is read later.
+    /// First copies after younger messages, by client and number: the index of the topic, and the fault. Where a message may go
+    /// to one of several topics, and was sent again, it may have an earlier copy in one that is read later.
     behind: BTreeMap<(u32, u64), (usize, String)>,
     scratch: Vec<u8>,
     records: u64,
@@ -154,7 +155,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Takes a record; those of a partition come in its order, those before its range are passed over.
+    /// Takes a record; records of a partition come in their order, and those before its range are skipped.
     pub(crate) fn record(&mut self, record: &Record<'_>) {
         let log = &self.logs[record.log];
         let place = || format!("{} partition {} offset {}", log.topic, record.partition, record.offset);
@@ -204,7 +205,7 @@ impl<'a> Judge<'a> {
         }
         if first {
             let newest = &mut self.newest[line];
-            // At a level that may lose, this may be a second copy whose first is lost: then its place says nothing.
+            // At a level that may lose, this may be a second copy after a lost first one: then its place proves nothing.
             let lost_first = self.rules.may_lose && marks & RESENT != 0;
             if number < *newest && lost_first {
                 self.verdict.count("sent again, and behind later ones: a first copy was lost", 1);
@@ -234,7 +235,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// All has been read.
+    /// Ends the judgement: all records have been read.
     pub(crate) fn end(mut self) -> Verdict {
         for (log, &base) in self.logs.iter().zip(&self.bases) {
             for (partition, range) in log.ranges.iter().enumerate() {
@@ -278,7 +279,7 @@ impl<'a> Judge<'a> {
             if lost && !self.rules.may_lose {
                 verdict.fault(&format!("I1: lost at QoS {qos}"), text);
             }
-            // Sent anew as another message, as its session was forgotten: the service cannot know that it is the same.
+            // The message was sent again as a new one, as its session was forgotten: the service cannot know that both are the same.
             let anew = marks & ANEW != 0;
             let explained = anew || (qos == 1 && marks & RESENT != 0);
             if doubled && !explained && !self.rules.may_double {
@@ -316,7 +317,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Judges what CONNACK said about sessions.
+/// Judges the sessions that CONNACK reported.
 pub(crate) fn sessions(clients: &[Told], verdict: &mut Verdict) {
     for (index, told) in clients.iter().enumerate() {
         verdict.count("sessions forgotten", told.forgotten);
@@ -328,7 +329,7 @@ pub(crate) fn sessions(clients: &[Told], verdict: &mut Verdict) {
     }
 }
 
-/// Names of what is counted for each QoS.
+/// Names of the counts for each QoS.
 const COUNTED: [&str; 11] = [
     "sent",
     "answered",

@@ -1,4 +1,4 @@
-//! Each kind of fault, put into a run that was right, must be found, and nothing else.
+//! Each kind of fault, injected into a correct run, must be found, and nothing else.
 
 use super::*;
 use crate::flow::fates::Forms;
@@ -17,13 +17,13 @@ struct Row {
     number: u64,
 }
 
-/// A run in which all went well: what clients were told, and what stands in Kafka, partition by partition.
+/// A correct run: the clients' acknowledgements, and the records in Kafka, partition by partition.
 struct Run {
     plan: Plan,
     told: Vec<Told>,
     rows: Vec<Row>,
     rules: Rules,
-    /// Offsets before the first record, and added to the end of partition 0 beyond what is there.
+    /// Offsets before the first record, and missing ones added to the end of partition 0.
     begin: i64,
     missing: i64,
 }
@@ -74,7 +74,7 @@ impl Run {
         verdict
     }
 
-    /// Index of the first row of a QoS.
+    /// The index of the first row of a QoS.
     fn of_qos(&self, qos: u8) -> usize {
         self.rows.iter().position(|row| self.plan.qos(row.client, row.number) == qos).unwrap()
     }
@@ -134,7 +134,7 @@ fn doubles_are_found_unless_they_are_explained() {
         let at = run.of_qos(qos);
         run.rows.insert(at, run.rows[at].clone());
         run.expect(&[kind]);
-        // Sent again: explains QoS 1 alone.
+        // Sending again explains doubles of QoS 1 alone.
         let mut run = Run::new();
         run.rows.push(run.rows[at].clone());
         run.mark(at, ANSWERED | RESENT);
@@ -162,7 +162,7 @@ fn order_is_that_of_first_copies() {
         (run, b)
     };
     exchanged().0.expect(&["I3: order"]);
-    // Only where the first copy may be lost is a copy that was sent again excused.
+    // A late copy that was sent again is excused only where the first copy may be lost.
     for (may_lose, resent, kinds) in
         [(true, true, &[][..]), (true, false, &["I3: order"]), (false, true, &["I3: order"])]
     {
@@ -187,7 +187,7 @@ fn each_qos_may_have_an_order_of_its_own() {
         run.rows.swap(at, at + 1);
         run.expect(kinds);
     }
-    // Of one QoS they are judged as ever.
+    // Messages of one QoS are judged as usual.
     let mut run = Run::new();
     run.rules.by_qos = true;
     let kind = |row: &Row| (row.client, row.partition, run.plan.qos(row.client, row.number));
@@ -379,7 +379,7 @@ fn sessions_are_there_as_promised() {
     assert_eq!(verdict.faults["S: session lost"].count, 2);
 }
 
-/// A run of a rule that fails for a fifth of the messages, which it skips, beside one that rejects some; and the rows that it must not have.
+/// A run of a rule that fails for a fifth of the messages, which it skips, beside one that rejects some; and the rows that must not exist.
 fn ruled() -> (Run, Vec<Row>) {
     let mut run = Run::new();
     let is_due = |message: &Message| !message.is_rejected() && !message.number.is_multiple_of(5);

@@ -10,29 +10,29 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::client::{Client, State};
 
-/// A client and what carries it.
+/// A client and its socket.
 pub(crate) struct Link {
     pub(crate) client: Client,
-    /// `None`: no connection, and none under way.
+    /// `None`: there is no connection, and none is being made.
     pub(crate) socket: Option<TcpStream>,
-    /// Counts the sockets, so that a late event of an old one is known.
+    /// The number of the socket, by which a late event of an old one is recognised.
     pub(crate) generation: u32,
-    /// connect() has not come to its end.
+    /// Whether connect() is still in progress.
     pub(crate) connecting: bool,
-    /// Stands in the queue of clients that have something to do.
+    /// Whether the client is in the queue of clients with work.
     pub(crate) queued: bool,
-    /// Wait before the next attempt to connect.
+    /// The wait before the next attempt to connect.
     pub(crate) backoff_ms: u64,
-    /// When the present connection was begun, and when something was last read from it; nanoseconds of the run.
+    /// When the present connection was begun, and when bytes were last read from it; nanoseconds of the run.
     pub(crate) begun_ns: u64,
     pub(crate) heard_ns: u64,
     writable: bool,
 }
 
-/// What became of a read or a write.
+/// The outcome of a read or a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Io {
-    /// Nothing left to write, or so many bytes read.
+    /// All bytes are written, or this many were read.
     Done(usize),
     /// The socket takes or has no more for now.
     Blocked,
@@ -74,14 +74,14 @@ impl Link {
         Ok(())
     }
 
-    /// The socket is writable: does the connection stand?
+    /// The socket is writable. Returns whether the connection is made.
     pub(crate) fn stands(&mut self) -> bool {
         self.writable = true;
         self.connecting = false;
         self.socket.as_ref().is_some_and(|socket| matches!(sockopt::socket_error(socket), Ok(Ok(()))))
     }
 
-    /// How long it has waited for CONNACK or PINGRESP.
+    /// The wait for CONNACK or PINGRESP so far, in ns.
     pub(crate) fn waits_ns(&self, now_ns: u64) -> u64 {
         let since_ns = match (&self.socket, self.client.state) {
             (None, _) => None,
@@ -95,7 +95,7 @@ impl Link {
         self.writable = true;
     }
 
-    /// Writes what the client has put.
+    /// Writes the client's pending packets.
     pub(crate) fn flush(&mut self) -> Io {
         let Some(socket) = self.socket.as_mut() else { return Io::Closed };
         let client = &mut self.client;

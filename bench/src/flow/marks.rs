@@ -1,13 +1,13 @@
-//! What was answered since somebody outside did something: whether the service went on, and how soon.
+//! Answers since marks that a script has set: whether the service went on, and how soon.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// From one mark to the next.
+/// The span from one mark to the next.
 #[derive(Debug)]
 struct Span {
     name: String,
-    /// The service's start at which it began; answers of earlier ones, still in the sockets, do not count.
+    /// The service's process at the beginning; answers of earlier ones, still in the sockets, do not count.
     generation: u32,
     at_ns: u64,
     end_ns: Option<u64>,
@@ -16,7 +16,7 @@ struct Span {
     longest_ns: u64,
     answers: u64,
     clients: u64,
-    /// From a message's sending to its answer, microseconds.
+    /// The time from a message's sending to its answer, in microseconds.
     waited: Histogram<u64>,
 }
 
@@ -24,7 +24,7 @@ struct Span {
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     spans: Vec<Span>,
-    /// By client: the number of the last span in which it was answered.
+    /// The number of the last span in which a client got an answer, by client.
     answered_in: Vec<usize>,
 }
 
@@ -45,17 +45,17 @@ impl Marks {
         });
     }
 
-    /// A PUBACK or PUBREC by the service's start `generation`, so long after its message was sent.
+    /// Counts a PUBACK or PUBREC of the service's process `generation`, `waited_ns` after its message was sent.
     pub(crate) fn answer(&mut self, now_ns: u64, waited_ns: u64, client: u32, generation: u32) {
         let number = self.spans.len();
         let Some(span) = self.spans.last_mut().filter(|span| span.generation == generation) else { return };
-        // The clock of what was read just before the mark is a little older.
+        // Answers that were read just before the mark have a slightly older time.
         let now_ns = now_ns.max(span.last_ns);
         span.first_ns.get_or_insert(now_ns);
         span.longest_ns = span.longest_ns.max(now_ns.saturating_sub(span.last_ns));
         span.last_ns = now_ns;
         span.answers += 1;
-        // It grows with what it is given: thousands of marks cost little.
+        // The histogram grows with its values: thousands of marks cost little.
         let _ = span.waited.record(waited_ns / 1_000);
         let client = client as usize;
         if self.answered_in.len() <= client {
@@ -67,7 +67,7 @@ impl Marks {
         }
     }
 
-    /// The last span ends; also at the end of a run.
+    /// Ends the last span; also at the end of a run.
     pub(crate) fn close(&mut self, now_ns: u64) {
         if let Some(span) = self.spans.last_mut().filter(|span| span.end_ns.is_none()) {
             span.longest_ns = span.longest_ns.max(now_ns.saturating_sub(span.last_ns));
@@ -75,7 +75,7 @@ impl Marks {
         }
     }
 
-    /// Times in milliseconds; the first answer from the mark on, the longest silence within the span.
+    /// The report. Times in milliseconds; the first answer from the mark on, the longest silence within the span.
     pub(crate) fn report(&self) -> Value {
         let ms = |ns: u64| ns / 1_000_000;
         let spans = self.spans.iter().map(|span| {

@@ -1,7 +1,7 @@
 //! `flow`: numbered messages through the service into Kafka, and a verdict on what arrived.
 //!
-//! plan (what to send) → client (MQTT) → drive (sockets, one thread) → read (Kafka, by kcat) → judge → report. Payload format,
-//! MQTT and the reading of Kafka are written apart from the service's code: a mistake there is not repeated here.
+//! plan (messages) → client (MQTT) → drive (sockets, one thread) → read (Kafka, by kcat) → judge → report. None of this shares
+//! code with the service: a mistake there is not repeated here.
 
 mod client;
 mod control;
@@ -38,7 +38,7 @@ pub(crate) use settings::Settings;
 use timeline::{Timeline, Watched};
 use told::Told;
 
-/// Runs it. `false`: the verdict is bad.
+/// Runs the job. `false`: the verdict is bad.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     let plan = settings.plan()?;
     let kafka = settings.kafka();
@@ -87,7 +87,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     Ok((report, verdict.passed()))
 }
 
-/// Judges each part by itself. The faults of all are told, the counts of the first alone.
+/// Judges each part by itself. The verdict has the faults of all parts, and the counts of the first alone.
 fn judge_parts(
     kafka: &Kafka,
     (plan, rules): (&Plan, Rules),
@@ -119,19 +119,19 @@ fn judge_parts(
     Ok(all)
 }
 
-/// Where the records of this run end.
+/// Finds the end of this run's records.
 fn find_ends(kafka: &Kafka, logs: &mut [Log], still: Duration) -> anyhow::Result<()> {
     let topics: Vec<&str> = logs.iter().map(|log| log.topic.as_str()).collect();
     let ends = kafka.settled_ends(&topics, still)?;
     for (log, ends) in logs.iter_mut().zip(ends) {
-        // A topic, or partitions of it, may have been made meanwhile.
+        // A topic, or partitions of it, may have been created meanwhile.
         let begin = |partition| log.ranges.get(partition).map_or(0, |range: &std::ops::Range<i64>| range.start);
         log.ranges = ends.into_iter().enumerate().map(|(partition, end)| begin(partition)..end).collect();
     }
     Ok(())
 }
 
-/// Without Kafka only this can be said.
+/// The verdict without Kafka: sessions alone.
 fn unread(clients: &mut [told::Told]) -> Verdict {
     let mut verdict = Verdict::default();
     judge::sessions(clients, &mut verdict);

@@ -1,5 +1,5 @@
-//! The partition that Kafka's Java producer chooses for a key (`Utils.murmur2`, `BuiltInPartitioner`): written here anew, as
-//! the judge shares no code with what it judges.
+//! The partition that Kafka's Java producer chooses for a key (`Utils.murmur2`, `BuiltInPartitioner`): a second implementation,
+//! as the judge shares no code with the service.
 
 /// `toPositive(murmur2(key)) % partitions`.
 pub(crate) fn partition(key: &[u8], partitions: u32) -> u32 {
@@ -27,7 +27,7 @@ fn murmur2(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// From Kafka's UtilsTest.
+    /// The examples of Kafka's UtilsTest.
     #[test]
     fn as_in_java() {
         for (key, hash) in [

@@ -1,4 +1,4 @@
-//! When messages are due: all at once, or so many a second.
+//! The times at which messages are due: all at once, or at a rate.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ pub(crate) struct Pace {
     due: u64,
     sent: u64,
     begun: bool,
-    /// The most messages that were due and not sent at a time, windows full or connections gone.
+    /// The most messages that were due and not sent at a time, as windows were full or connections lost.
     pub(crate) behind_most: u64,
 }
 
@@ -22,7 +22,7 @@ impl Pace {
         Self { rate, per_write: per_write as u64, due: 0, sent: 0, begun: false, behind_most: 0 }
     }
 
-    /// Moves to `now_ns`; returns the messages that have become due, counted over all clients.
+    /// Advances to `now_ns`. Returns the messages that have become due, counted over all clients.
     pub(crate) fn advance(&mut self, now_ns: u64, sent: u64, plan: &Plan) -> Option<Range<u64>> {
         self.sent = sent;
         self.behind_most = self.behind_most.max(self.behind());
@@ -37,8 +37,8 @@ impl Pace {
         Some(std::mem::replace(&mut self.due, due)..due)
     }
 
-    /// Messages of one client that are due by now: whole writes, but for the first and the last. The first of each client
-    /// has another length, so that their writes do not fall due all at once.
+    /// Messages of one client that are due by now: whole writes, but for the first and the last. The first of each client has
+    /// another length, so that their writes do not become due all at once.
     pub(crate) fn due(&self, client: u32, plan: &Plan) -> u64 {
         let share = plan.share_of(client, self.due);
         if self.due == plan.messages || self.rate == 0 {
@@ -53,7 +53,7 @@ impl Pace {
         if self.rate == 0 { 0 } else { self.due.saturating_sub(self.sent) }
     }
 
-    /// How long nothing becomes due.
+    /// The time until the next message is due, in ns.
     pub(crate) fn wait_ns(&self) -> u64 {
         if self.rate == 0 { u64::MAX } else { 1_000_000 }
     }

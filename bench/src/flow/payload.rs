@@ -1,4 +1,4 @@
-//! A message's payload: which message it is, and bytes that show any alteration. One format for every job, and one judge.
+//! A message's payload: the identity of the message, and bytes that show any alteration. One format for every job, and one judge.
 //!
 //! | bytes | what (integers little-endian) |
 //! |---|---|
@@ -16,10 +16,10 @@ use super::plan::mix;
 /// The shortest payload.
 pub(crate) const BYTES_MIN: usize = 40;
 const MAGIC: &[u8; 4] = b"FLOW";
-/// What the fill's words differ by before they are mixed with the check (the golden ratio, as in SplitMix64).
+/// The difference of the fill's words before they are mixed with the check (the golden ratio, as in SplitMix64).
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What a payload says about itself.
+/// The header of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) run: u32,
@@ -29,21 +29,21 @@ pub(crate) struct Header {
     pub(crate) sent_ns: u64,
 }
 
-/// Why bytes are no payload of this run.
+/// Why bytes are not a payload of this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
-    /// Not one of ours, or one of another run.
+    /// The bytes are not a payload, or one of another run.
     Foreign,
-    /// Begins like one of ours and is not what was sent.
+    /// The payload begins like one of this run and is not what was sent.
     Altered,
 }
 
-/// What the check of all messages of one client and QoS has in common, so that a generator works it out once.
+/// The common part of the checks of all messages of one client and QoS, so that a generator computes it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seed(u64);
 
 impl Seed {
-    /// For payloads of `bytes` bytes.
+    /// The seed for payloads of `bytes` bytes.
     pub(crate) fn new(run: u32, client: u32, qos: u8, bytes: usize) -> Self {
         let fields = [u64::from(run) << 32 | u64::from(client), u64::from(qos) << 32 | bytes as u64];
         Self(fields.into_iter().fold(0, |sum, field| mix(sum ^ field)))
@@ -104,7 +104,7 @@ pub(crate) fn read(payload: &[u8], run: u32, bytes: usize, scratch: &mut Vec<u8>
     if payload == scratch.as_slice() { Ok(header) } else { Err(Wrong::Altered) }
 }
 
-/// When a payload of `run` was sent, without a look at the rest of it. `None`: it is of another run.
+/// When a payload of `run` was sent; the rest of the payload is not checked. `None`: it is of another run.
 pub(crate) fn sent_ns(payload: &[u8], run: u32) -> Option<u64> {
     let ours = payload.starts_with(MAGIC) && payload.get(4..8)? == run.to_le_bytes();
     ours.then_some(u64::from_le_bytes(payload.get(24..32)?.try_into().ok()?))

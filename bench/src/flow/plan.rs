@@ -1,11 +1,11 @@
-//! What is sent: drawn from a seed, so that the judge can work out anew what each message must have been.
+//! The messages of a run: drawn from a seed, so that the judge can compute each message again.
 
 /// Shares by weight, as in `1:2:1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Weights(Vec<u32>);
 
 impl Weights {
-    /// Reads `count` whole numbers with colons between, at least one of them above 0.
+    /// Parses `count` whole numbers, separated by colons, at least one of them above 0.
     pub(crate) fn parse(text: &str, count: usize) -> Result<Self, String> {
         let parts: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
         match parts {
@@ -14,7 +14,7 @@ impl Weights {
         }
     }
 
-    /// All of `count` but one have no share.
+    /// Weights of which only one of `count` is not 0.
     pub(crate) fn only(index: usize, count: usize) -> Self {
         Self((0..count).map(|at| u32::from(at == index)).collect())
     }
@@ -25,7 +25,7 @@ impl Weights {
         above.next().filter(|_| above.next().is_none()).map(|(index, _)| index)
     }
 
-    /// Has this one a share?
+    /// Whether this one has a share.
     pub(crate) fn has(&self, index: usize) -> bool {
         self.0.get(index).is_some_and(|&part| part > 0)
     }
@@ -48,7 +48,7 @@ impl Weights {
 pub(crate) struct Plan {
     /// Decides every draw.
     pub(crate) seed: u64,
-    /// Marks this run's messages, so that those of another are known for foreign.
+    /// The mark of this run's messages, by which those of another run are recognised.
     pub(crate) run: u32,
     /// Messages in all, spread evenly over the clients.
     pub(crate) messages: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub(crate) topics: u32,
     /// Name of a topic; `{client}` and `{topic}` are replaced by numbers.
     pub(crate) topic: String,
-    /// A client breaks its connection after so many messages on average; 0: never.
+    /// The mean number of messages after which a client breaks its connection; 0: never.
     pub(crate) reconnect_every: u64,
 }
 
@@ -86,12 +86,12 @@ impl Plan {
         qos(&self.qos, self.seed, client, number)
     }
 
-    /// Does this client speak 5.0?
+    /// Whether a client speaks 5.0.
     pub(crate) fn is_v5(&self, client: u32) -> bool {
         self.versions.draw(self.random(2, client, 0)) == 1
     }
 
-    /// Which of its client's topics a message goes to.
+    /// The number of the topic, among its client's, of a message.
     pub(crate) fn topic_number(&self, client: u32, number: u64) -> u32 {
         if self.topics == 1 { 0 } else { (self.random(3, client, number) % u64::from(self.topics)) as u32 }
     }
@@ -101,14 +101,14 @@ impl Plan {
         self.topic.replace("{client}", &client.to_string()).replace("{topic}", &topic.to_string())
     }
 
-    /// After how many messages a client breaks its `connection`th connection, and whether with a DISCONNECT.
+    /// The number of messages after which a client breaks its `connection`th connection, and whether with a DISCONNECT.
     pub(crate) fn break_after(&self, client: u32, connection: u64) -> Option<(u64, bool)> {
         let random = self.random(4, client, connection);
         // Drawn evenly from 1 to twice the mean.
         (self.reconnect_every > 0).then(|| (1 + random % (2 * self.reconnect_every), random >> 63 == 0))
     }
 
-    /// A number that looks random and is always the same; `purpose` keeps the draws apart.
+    /// A pseudo-random number that is always the same; `purpose` separates the draws.
     pub(crate) fn random(&self, purpose: u64, client: u32, number: u64) -> u64 {
         random(self.seed, purpose, client, number)
     }

@@ -1,5 +1,5 @@
-//! Reads Kafka through kcat (librdkafka): a client that Forebay has no part in, and no C build for whoever builds this.
-//! Lengths before key and value make its output safe for any bytes.
+//! Reads Kafka through kcat (librdkafka): a client that is independent of Forebay, and needs no C build here. Lengths before key
+//! and value make its output safe for any bytes.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -10,20 +10,20 @@ use serde_json::Value;
 
 use super::judge::Record;
 
-/// Length of a key or value that is none.
+/// The length of a missing key or value.
 const NONE: &str = "-1";
 
-/// Where the records are.
+/// The source of the records.
 #[derive(Clone, Debug)]
 pub(crate) struct Kafka {
     pub(crate) kcat: String,
-    /// `host:port`, with commas between.
+    /// `host:port`, separated by commas.
     pub(crate) bootstrap: String,
     pub(crate) patience: Duration,
 }
 
 impl Kafka {
-    /// Offsets behind the last records, by partition; none: there is no such topic. Tries again while leaders are away.
+    /// Offsets after the last records, by partition; empty: there is no such topic. Tries again while leaders are away.
     pub(crate) fn ends(&self, topic: &str) -> anyhow::Result<Vec<i64>> {
         let start = Instant::now();
         loop {
@@ -56,7 +56,7 @@ impl Kafka {
         if ends.iter().any(|&end| end < 0) { bail!("no end of a partition of {topic}: {text}") } else { Ok(ends) }
     }
 
-    /// [`Self::ends`] of several topics once nothing has come to any for `still`.
+    /// [`Self::ends`] of several topics once none has grown for `still`.
     pub(crate) fn settled_ends(&self, topics: &[&str], still: Duration) -> anyhow::Result<Vec<Vec<i64>>> {
         let look = || topics.iter().map(|topic| self.ends(topic)).collect::<anyhow::Result<Vec<_>>>();
         let mut last = look()?;
@@ -71,7 +71,7 @@ impl Kafka {
         Ok(last)
     }
 
-    /// Hands over every record of a topic; within a partition in its order.
+    /// Calls `each` with every record of a topic, in order within a partition.
     pub(crate) fn records(&self, topic: &str, log: usize, mut each: impl FnMut(&Record<'_>)) -> anyhow::Result<()> {
         let format = "%p %o %K %S %k%s\n";
         let mut child =
@@ -122,7 +122,7 @@ fn stream(child: &mut Child, log: usize, each: &mut impl FnMut(&Record<'_>)) -> 
     }
 }
 
-/// The first record of kcat's output and its length; `None`: not all of it is there.
+/// The first record of kcat's output and its length; `None`: the record is not whole.
 fn next(bytes: &[u8], log: usize) -> anyhow::Result<Option<(Record<'_>, usize)>> {
     let mut words = [""; 4];
     let mut at = 0;

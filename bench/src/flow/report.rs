@@ -1,4 +1,4 @@
-//! What a run says at its end: JSON for programs, lines for people.
+//! The report of a run: JSON for programs, lines for people.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::drive::Outcome;
 use super::judge::Verdict;
 use super::tally::Tally;
 
-/// All but the verdict.
+/// The report without the verdict.
 pub(crate) fn of_run(outcome: &Outcome, processes: Vec<Value>) -> Value {
     let tally = &outcome.tally;
     let sum = |value: fn(&super::told::Told) -> u64| outcome.clients.iter().map(|c| value(&c.told)).sum::<u64>();
@@ -58,7 +58,7 @@ fn latency(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-/// What no server may say is a fault.
+/// Adds violations of the protocol by the server as faults.
 pub(crate) fn violations(tally: &Tally, verdict: &mut Verdict) {
     let mut texts = tally.violation_texts.iter();
     for _ in 0..tally.violations {
@@ -66,7 +66,7 @@ pub(crate) fn violations(tally: &Tally, verdict: &mut Verdict) {
     }
 }
 
-/// Adds the verdict; `read`: Kafka was.
+/// Adds the verdict; `read`: whether Kafka was read.
 pub(crate) fn add_verdict(report: &mut Value, verdict: &Verdict, read: bool) {
     let fault = |fault: &super::judge::Fault| json!({ "count": fault.count, "examples": fault.examples });
     report["verdict"] = json!({
@@ -77,7 +77,7 @@ pub(crate) fn add_verdict(report: &mut Value, verdict: &Verdict, read: bool) {
     });
 }
 
-/// For people.
+/// The verdict for people.
 pub(crate) fn text(verdict: &Verdict, read: bool) -> String {
     let mut lines: Vec<String> =
         verdict.counts.iter().map(|(name, count)| format!("  {name:<40} {count:>12}")).collect();

@@ -139,10 +139,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What is sent.
+    /// The plan of the messages.
     ///
     /// # Errors
-    /// Settings that cannot be.
+    /// Impossible settings.
     pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
         if self.payload < BYTES_MIN {
             bail!("--payload: {BYTES_MIN} bytes at least, for what the judge needs");
@@ -168,7 +168,7 @@ impl Settings {
         })
     }
 
-    /// Kafka topics in which messages must be, all of them.
+    /// All Kafka topics in which messages must be.
     pub(crate) fn topics(&self) -> Vec<String> {
         if !self.ruled {
             return self.kafka_topics.clone();
@@ -198,12 +198,12 @@ impl Settings {
         Rules { may_lose, may_double, key: self.key, by_qos, window, part: None }
     }
 
-    /// Where the server is.
+    /// The addresses of the server.
     pub(crate) fn targets(&self) -> Vec<SocketAddr> {
         std::iter::once(self.target).chain(self.also.iter().copied()).collect()
     }
 
-    /// How long an answer to CONNECT or PINGREQ may take.
+    /// The longest wait for an answer to CONNECT or PINGREQ.
     pub(crate) fn silence(&self) -> Option<Duration> {
         (self.silence > 0).then(|| Duration::from_secs(self.silence))
     }

@@ -1,4 +1,4 @@
-//! What all clients together did and were told.
+//! Counts of all clients' packets and answers.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ pub(crate) struct Tally {
     pub(crate) publishes_again: u64,
     /// PUBREL packets sent again.
     pub(crate) releases_again: u64,
-    /// Messages that are done with: written (QoS 0), answered, refused or given up.
+    /// Messages that are complete: written (QoS 0), answered, refused or given up.
     pub(crate) settled: u64,
     /// Successes with "no matching subscribers" (0x10).
     pub(crate) unmatched: u64,
-    /// Reason codes of 0x80 and more in PUBACK and PUBREC.
+    /// Reason codes of 0x80 and more in PUBACK and PUBREC, with their numbers.
     pub(crate) refused: BTreeMap<u8, u64>,
     /// PUBCOMPs with a code of 0x80 or more.
     pub(crate) releases_unknown: u64,
     /// Messages given up because the server had forgotten the session.
     pub(crate) abandoned: u64,
-    /// CONNACKs that were no success, by code.
+    /// CONNACKs without success, by code.
     pub(crate) connack_refused: BTreeMap<u8, u64>,
     /// DISCONNECTs by the server, by reason.
     pub(crate) disconnects: BTreeMap<u8, u64>,
@@ -35,14 +35,14 @@ pub(crate) struct Tally {
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
     pub(crate) pong_us_max: u64,
-    /// What no server may say; ten are kept.
+    /// Violations of the protocol by the server; ten are stored.
     pub(crate) violations: u64,
     pub(crate) violation_texts: Vec<String>,
-    /// From a message's first sending to its PUBACK, PUBREC, PUBCOMP.
+    /// The time from a message's first sending to its PUBACK, PUBREC, PUBCOMP.
     pub(crate) puback: Histogram<u64>,
     pub(crate) pubrec: Histogram<u64>,
     pub(crate) pubcomp: Histogram<u64>,
-    /// PUBACK and PUBREC since the last line of the timeline.
+    /// Times to PUBACK and PUBREC since the last line of the timeline.
     pub(crate) lately: Histogram<u64>,
     pub(crate) marks: Marks,
     pub(crate) events: Events,

@@ -1,4 +1,4 @@
-//! A run over time: one JSON line a second, and the most memory that each watched process had.
+//! A run over time: one JSON line a second, and the most memory of each watched process.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,7 +13,7 @@ use crate::process::{self, Reading};
 const SAMPLE_NS: u64 = 200_000_000;
 const LINE_NS: u64 = 1_000_000_000;
 
-/// A process whose cost is taken.
+/// A watched process.
 pub(crate) struct Watched {
     name: String,
     pid: u32,
@@ -23,7 +23,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// From `PID` or `NAME=PID`.
+    /// Parses `PID` or `NAME=PID`.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let (name, pid) = text.split_once('=').unwrap_or(("server", text));
         let pid = pid.parse().with_context(|| format!("--pid {text}: expected PID or NAME=PID"))?;
@@ -31,7 +31,7 @@ impl Watched {
         Ok(Self { name: name.to_owned(), pid, first, last: first, rss_bytes_max: first.rss_bytes })
     }
 
-    /// A process that is gone, or that came back under another id, keeps its last figures.
+    /// Samples the process. One that is gone, or that came back under another id, keeps its last figures.
     fn sample(&mut self) {
         if let Ok(reading) = process::read(self.pid) {
             self.last = reading;
@@ -63,7 +63,7 @@ impl Timeline {
         Ok(Self { file: file.map(open).transpose()?.map(BufWriter::new), watched, sample_ns: 0, line_ns: LINE_NS })
     }
 
-    /// Is it time for [`Self::note`]?
+    /// Whether [`Self::note`] is due.
     pub(crate) fn is_due(&self, now_ns: u64) -> bool {
         now_ns >= self.sample_ns
     }
@@ -94,7 +94,7 @@ impl Timeline {
         Ok(())
     }
 
-    /// What the processes have cost by now.
+    /// The cost of the processes so far.
     pub(crate) fn processes(&mut self, messages: u64) -> Vec<Value> {
         self.watched.iter_mut().for_each(Watched::sample);
         self.watched.iter().map(|watched| watched.report(messages)).collect()

@@ -1,4 +1,4 @@
-//! As much of MQTT 3.1.1 and 5.0 as a publisher needs, written apart from the codec that is under test.
+//! MQTT 3.1.1 and 5.0 for a publisher, independent of the codec under test.
 
 use anyhow::bail;
 
@@ -19,7 +19,7 @@ pub(crate) fn connect(out: &mut Vec<u8>, v5: bool, client_id: &str, kept: bool, 
     out.extend_from_slice(&body);
 }
 
-/// Appends PUBLISH up to its payload of `payload_bytes`, which the caller writes behind. `packet_id`: not at QoS 0.
+/// Appends PUBLISH up to its payload of `payload_bytes`, which the caller appends. `packet_id`: not at QoS 0.
 pub(crate) fn publish(
     out: &mut Vec<u8>,
     v5: bool,
@@ -51,10 +51,10 @@ pub(crate) const PING: [u8; 2] = [0xc0, 0];
 /// DISCONNECT, normal, in 5.0 with the session's expiry as it was.
 pub(crate) const DISCONNECT: [u8; 2] = [0xe0, 0];
 
-/// What a server says.
+/// A packet of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// CONNACK: `receive_maximum` is 65,535 where it is not said.
+    /// CONNACK: `receive_maximum` is 65,535 if there is none.
     Connected { code: u8, session_present: bool, receive_maximum: u16 },
     /// PUBACK, PUBREC or PUBCOMP (type 4, 5, 7); 3.1.1 has no code: 0.
     Answer { kind: u8, packet_id: u16, code: u8 },
@@ -64,7 +64,7 @@ pub(crate) enum Heard {
     Disconnect { code: u8 },
 }
 
-/// The first packet of `bytes` and its length; `None`: not all of it is there.
+/// The first packet of `bytes` and its length; `None`: the packet is not whole.
 pub(crate) fn next(bytes: &[u8], v5: bool) -> anyhow::Result<Option<(Heard, usize)>> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     let Some((length, used)) = read_variable(rest)? else { return Ok(None) };
@@ -121,7 +121,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// A variable byte integer (5.0 §1.5.5).
+/// Appends a variable byte integer (5.0 §1.5.5).
 pub(crate) fn variable(out: &mut Vec<u8>, mut value: usize) {
     while value > 127 {
         out.push(value as u8 | 0x80);

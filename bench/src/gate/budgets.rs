@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Deserialize;
 
-/// The file.
+/// The contents of the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Budgets {
-    /// Share by which instructions may lie above their budget before the gate fails, or below it before it asks for a
-    /// lower budget.
+    /// Share by which instructions may be above their budget before the gate fails, or below it before it asks for a lower
+    /// budget.
     pub(crate) tolerance: f64,
     /// Instructions of one call, by piece.
     pub(crate) instructions: BTreeMap<String, f64>,
@@ -43,22 +43,22 @@ pub(crate) struct Line {
     what: String,
     /// Measured, budget, and the most that passes; `None`: it could not be measured.
     values: Option<(f64, f64, f64)>,
-    /// Below this the budget should be lowered.
+    /// The value below which the budget should be lowered.
     low: f64,
 }
 
 impl Line {
-    /// At most `budget`.
+    /// A value of at most `budget`.
     pub(crate) fn most(what: String, measured: f64, budget: f64) -> Self {
         Self { what, values: Some((measured, budget, budget)), low: 0.0 }
     }
 
-    /// At most `tolerance` more than `budget`.
+    /// A value of at most `tolerance` more than `budget`.
     pub(crate) fn near(what: String, measured: f64, budget: f64, tolerance: f64) -> Self {
         Self { what, values: Some((measured, budget, budget * (1.0 + tolerance))), low: budget * (1.0 - tolerance) }
     }
 
-    /// What could not be measured, or went wrong.
+    /// A value that could not be measured, or another failure.
     pub(crate) fn failed(what: String) -> Self {
         Self { what, values: None, low: 0.0 }
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::budgets::{Budgets, Line};
 
 const CALLS: u64 = 20_000;
-/// What the program's own allocation count is over.
+/// The number of calls in the program's own allocation count.
 const ALLOCATION_CALLS: u64 = 10_000;
 
 /// Measures every piece; one without a budget fails, and so does a budget without a piece.
@@ -41,7 +41,7 @@ pub(super) fn measure(budgets: &Budgets, program: Option<&Path>, lines: &mut Vec
     Ok(())
 }
 
-/// Builds the program, and the service with it, optimized (`bench/gate.toml`). Where the program is.
+/// Builds the program, and the service with it, optimized (`bench/gate.toml`). Returns the program's path.
 fn build() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "-p", "forebay", "--bench", "instructions", "--config", "bench/gate.toml"]);
@@ -53,7 +53,7 @@ fn build() -> anyhow::Result<PathBuf> {
     found.context("cargo did not say where it put `instructions`")
 }
 
-/// Counts of each piece, in their order: on all cores, as a count does not depend on what else runs.
+/// Counts of each piece, in their order: on all cores, as counts do not depend on the load.
 fn counted<'a>(program: &Path, names: &[&'a str]) -> Vec<(&'a str, anyhow::Result<(u64, u64)>)> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
@@ -94,7 +94,7 @@ fn callgrind(program: &Path, name: &str) -> anyhow::Result<(u64, u64)> {
     totals(&text?).with_context(|| format!("callgrind's output for {name}"))
 }
 
-/// Of a file of callgrind: `events: Ir Ge` names what `totals:` gives.
+/// Parses a file of callgrind: `events: Ir Ge` names the numbers of `totals:`.
 fn totals(text: &str) -> anyhow::Result<(u64, u64)> {
     let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)).map(str::split_whitespace);
     let events: Vec<&str> = line("events:").context("no events")?.collect();

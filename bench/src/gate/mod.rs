@@ -1,4 +1,4 @@
-//! `gate`: budgets that a change must keep. The light form looks only at what does not depend on how busy the machine is:
+//! `gate`: budgets that a change must keep. The light form measures only numbers that do not depend on the machine's load:
 //! instructions, locked instructions, allocations and system calls. The whole form adds ratios to the floor.
 
 mod budgets;

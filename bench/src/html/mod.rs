@@ -1,4 +1,4 @@
-//! A report: one HTML file without anything outside it, for one run or for several side by side.
+//! A report: one self-contained HTML file, for one run or for several side by side.
 
 mod parts;
 mod svg;

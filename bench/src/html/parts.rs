@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::outcome::{Outcome, Sample};
 use crate::text::{bytes, count, time_us};
 
-/// What a line of a timeline shows.
+/// The value of a line of a timeline.
 type Value = fn(&Sample) -> f64;
 
 fn micros(us: f64) -> String {
@@ -88,7 +88,7 @@ pub(super) fn plots(outcomes: &[&Outcome]) -> String {
         "Latency by percentile",
         &Plot { series: &curves, x_label: "percentile", y: micros, log: true, percentiles: true },
     );
-    // Short runs have no course worth a picture.
+    // Short runs have too few samples for a plot.
     let long: Vec<&Outcome> = outcomes.iter().copied().filter(|outcome| outcome.timeline.len() >= 4).collect();
     let over_time = |values: &[(&str, Value)]| -> Vec<Series> {
         let mut all = Vec::new();
@@ -162,7 +162,7 @@ pub(super) fn latencies(outcome: &Outcome) -> String {
     )
 }
 
-/// What the watched processes used.
+/// The cost of the watched processes.
 pub(super) fn processes(outcome: &Outcome) -> String {
     if outcome.processes.is_empty() {
         return String::new();
@@ -193,7 +193,7 @@ pub(super) fn processes(outcome: &Outcome) -> String {
     )
 }
 
-/// Everything that was checked.
+/// All checks.
 pub(super) fn verdict(outcome: &Outcome) -> String {
     let verdict = &outcome.verdict;
     let totals = &outcome.totals;
@@ -240,7 +240,7 @@ pub(super) fn machine(machine: &Machine) -> String {
     format!("<h2>Machine</h2><div class=\"box\"><table>{rows}</table></div>")
 }
 
-/// What was run.
+/// The scenario.
 pub(super) fn scenario(outcome: &Outcome) -> String {
     let text = serde_json::to_string_pretty(&outcome.scenario).unwrap_or_default();
     format!("<details><summary>The scenario</summary><pre>{}</pre></details>", escape(&text))

@@ -19,7 +19,7 @@ pub(super) struct Series {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// How values become text.
+/// The formatter of values.
 pub(super) type Label = fn(f64) -> String;
 
 /// A plot of lines.
@@ -27,9 +27,9 @@ pub(super) struct Plot<'a> {
     pub(super) series: &'a [Series],
     pub(super) x_label: &'a str,
     pub(super) y: Label,
-    /// Logarithmic; else from 0.
+    /// Whether the axis is logarithmic; otherwise it begins at 0.
     pub(super) log: bool,
-    /// x is a percentile, drawn so that 90, 99 and 99.9 % are equally far from each other.
+    /// Whether x is a percentile, drawn so that 90, 99 and 99.9 % are equally far from each other.
     pub(super) percentiles: bool,
 }
 
@@ -158,7 +158,7 @@ fn shorten(name: &str) -> String {
     if name.chars().count() <= 13 { name.to_owned() } else { name.chars().take(12).chain(['…']).collect() }
 }
 
-/// 0 % is 0, 90 % is 1, 99 % is 2.
+/// The place of a percentile: 0 % is 0, 90 % is 1, 99 % is 2.
 fn nines(percentile: f64) -> f64 {
     -(1.0 - percentile.min(99.9999) / 100.0).log10()
 }
@@ -183,7 +183,7 @@ fn log_ticks(lowest: f64, highest: f64) -> (f64, f64, Vec<f64>) {
     (10_f64.powi(from), 10_f64.powi(to), (from..=to).map(|power| 10_f64.powi(power)).collect())
 }
 
-/// For text and attributes.
+/// Escapes text for elements and attributes.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,5 +1,5 @@
-//! Kafka as a judge sees it: how long until a message can be read, and whether each is there. Built on the crate
-//! kafka-protocol, with which the service's own reading and writing of records has nothing in common.
+//! Kafka from a judge's view: the time until a message can be read, and whether each is there. Built on the crate kafka-protocol,
+//! independent of the service's own reading and writing of records.
 
 pub(crate) mod offsets;
 pub(crate) mod producer;
@@ -52,10 +52,10 @@ pub(crate) struct Judging {
 }
 
 impl Judging {
-    /// Looks where the topics end now, and starts to read from there. `None`: no Kafka was named.
+    /// Finds the ends of the topics, and starts to read from there. `None`: no Kafka was named.
     ///
     /// # Errors
-    /// A scenario that cannot be judged; Kafka's.
+    /// A scenario that cannot be judged; the errors of Kafka.
     pub(crate) fn begin(settings: &Settings, scenario: &Scenario, terms: &mut Terms) -> anyhow::Result<Option<Self>> {
         let Some(bootstrap) = &settings.kafka else { return Ok(None) };
         publishers(scenario)?;
@@ -83,10 +83,10 @@ impl Judging {
         Ok(Some(Self { settings: settings.clone(), logs, run, stop, seen, thread }))
     }
 
-    /// Waits for what was answered, adds the latencies, and lets the judge of `flow` read it all.
+    /// Waits for the acknowledged messages, adds the latencies, and has the judge of `flow` read all records.
     ///
     /// # Errors
-    /// Kafka's.
+    /// The errors of Kafka.
     pub(crate) fn end(mut self, scenario: &Scenario, finished: &mut Finished) -> anyhow::Result<()> {
         let (_, group) = publishers(scenario)?;
         let totals = &finished.outcome.totals;
@@ -155,7 +155,7 @@ fn publishers(scenario: &Scenario) -> anyhow::Result<(usize, &Group)> {
     }
 }
 
-/// The group as the judge needs to know it.
+/// The group's plan for the judge.
 fn plan(group: &Group, run: u32) -> anyhow::Result<Plan> {
     Ok(Plan {
         seed: SEED,

@@ -1,4 +1,4 @@
-//! The committed offsets of a consumer group, asked of its coordinator (FindCoordinator, OffsetFetch), also while brokers come and go.
+//! The committed offsets of a consumer group, from its coordinator (FindCoordinator, OffsetFetch), also while brokers come and go.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::reader::{Connection, name};
 // Versions that Kafka 2.1 to 4 speak.
 const FIND_COORDINATOR: i16 = 2;
 const OFFSET_FETCH: i16 = 5;
-/// A broker that is frozen answers nothing: the next one is asked.
+/// The longest wait for an answer: a frozen broker gives none, and the next one is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks for one group's offsets in one topic.
@@ -24,7 +24,7 @@ pub(crate) struct Offsets {
     topic: String,
     partitions: usize,
     coordinator: Option<Connection>,
-    /// The broker to be asked next for the coordinator.
+    /// The next broker to ask for the coordinator.
     next: usize,
 }
 
@@ -34,10 +34,10 @@ impl Offsets {
         Self { bootstrap, group: group.to_owned(), topic: topic.to_owned(), partitions, coordinator: None, next: 0 }
     }
 
-    /// What is committed, by partition; -1: nothing.
+    /// The committed offsets by partition; -1: none.
     ///
     /// # Errors
-    /// The coordinator is away, or does not answer within a second; the next call looks for it anew.
+    /// The coordinator is away, or does not answer within a second; the next call finds it again.
     pub(crate) fn committed(&mut self) -> anyhow::Result<Vec<i64>> {
         let mut coordinator = match self.coordinator.take() {
             Some(coordinator) => coordinator,

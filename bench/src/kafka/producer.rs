@@ -1,4 +1,4 @@
-//! A small Kafka producer: acks=all, one request under way, each with all that is due by then. Built on the crate kafka-protocol.
+//! A small Kafka producer: acks=all, one request in flight, with all records that are due by then. Built on the crate kafka-protocol.
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use kafka_protocol::records::{
 
 use super::reader::{Reader, name};
 
-// Kafka 2.1 to 4 speak it.
+// Kafka 2.1 to 4 support this version.
 const PRODUCE: i16 = 7;
 
 /// Writes to one topic.
@@ -24,7 +24,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// # Errors
-    /// Kafka's; there is no such topic.
+    /// The errors of Kafka; there is no such topic.
     pub(crate) fn new(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
         let mut reader = Reader::connect(bootstrap)?;
         let partitions = reader.ends(topic)?.len();
@@ -37,7 +37,7 @@ impl Producer {
     /// Writes records without keys to the next partition, and waits until they are acknowledged.
     ///
     /// # Errors
-    /// Kafka's, and the connection's.
+    /// The errors of Kafka and the connection.
     pub(crate) fn write(&mut self, values: &[Bytes], timestamp_ms: i64) -> anyhow::Result<()> {
         let partition = self.next % self.partitions;
         self.next += 1;

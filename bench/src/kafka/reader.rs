@@ -23,7 +23,7 @@ use crate::flow::judge::{Log, Record};
 const METADATA: i16 = 5;
 const LIST_OFFSETS: i16 = 5;
 const FETCH: i16 = 11;
-/// `UNKNOWN_TOPIC_OR_PARTITION` and `LEADER_NOT_AVAILABLE`: the topic may yet come.
+/// `UNKNOWN_TOPIC_OR_PARTITION` and `LEADER_NOT_AVAILABLE`: the topic may still be created.
 const NOT_YET: [i16; 2] = [3, 5];
 
 /// See the module.
@@ -42,10 +42,10 @@ impl Reader {
         Ok(Self { bootstrap: bootstrap.to_owned(), brokers, leaders: BTreeMap::new() })
     }
 
-    /// Offsets behind the last records, by partition; none: there is no such topic yet.
+    /// Offsets after the last records, by partition; empty: there is no such topic yet.
     ///
     /// # Errors
-    /// Kafka's, and the connection's.
+    /// The errors of Kafka and the connection.
     pub(crate) fn ends(&mut self, topic: &str) -> anyhow::Result<Vec<i64>> {
         self.find(topic)?;
         let leaders = self.leaders.get(topic).cloned().unwrap_or_default();
@@ -65,10 +65,10 @@ impl Reader {
         Ok(ends)
     }
 
-    /// Reads what has come to a topic since `positions`, waiting for a moment, and moves them on.
+    /// Reads the records of a topic from `positions` on, waiting for a moment, and advances `positions`.
     ///
     /// # Errors
-    /// Kafka's, and the connection's.
+    /// The errors of Kafka and the connection.
     pub(crate) fn follow(
         &mut self,
         topic: &str,
@@ -90,10 +90,10 @@ impl Reader {
         })
     }
 
-    /// Hands over the records of a log's ranges; within a partition in their order.
+    /// Calls `each` with the records of a log's ranges, in order within a partition.
     ///
     /// # Errors
-    /// Kafka's, and the connection's.
+    /// The errors of Kafka and the connection.
     pub(crate) fn records(&mut self, log: &Log, index: usize, mut each: impl FnMut(&Record<'_>)) -> anyhow::Result<()> {
         self.find(&log.topic)?;
         let mut at: Vec<i64> = log.ranges.iter().map(|range| range.start).collect();
@@ -112,13 +112,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The connection to the leader of a partition, of a topic whose ends were asked for.
+    /// The connection to the leader of a partition, of a topic after [`Self::ends`].
     pub(super) fn leader(&mut self, topic: &str, partition: usize) -> anyhow::Result<&mut Connection> {
         let leader = self.leaders.get(topic).and_then(|leaders| leaders.get(partition));
         leader.and_then(|leader| self.brokers.get_mut(leader)).context("a partition without a leader")
     }
 
-    /// Learns a topic's leaders, and connects to them.
+    /// Finds a topic's leaders, and connects to them.
     fn find(&mut self, topic: &str) -> anyhow::Result<()> {
         let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
@@ -202,7 +202,7 @@ pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
-/// A connection to one broker, on which one request is under way at a time.
+/// A connection to one broker, with one request in flight at a time.
 pub(super) struct Connection {
     stream: TcpStream,
     correlation: i32,
@@ -213,7 +213,7 @@ impl Connection {
         Self::within(address, Duration::from_secs(30))
     }
 
-    /// With so much time to connect (10 s at most), and for each answer.
+    /// Connects within `patience` (10 s at most), which bounds each answer as well.
     pub(super) fn within(address: &str, patience: Duration) -> anyhow::Result<Self> {
         let mut last = None;
         for address in address.to_socket_addrs().with_context(|| address.to_owned())? {

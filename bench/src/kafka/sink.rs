@@ -1,5 +1,5 @@
-//! `kafka-sink`: a process that speaks enough Kafka for a producer and throws the records away, so that a measurement needs
-//! no Kafka. It answers ApiVersions, Metadata (every topic exists), InitProducerId and Produce.
+//! `kafka-sink`: a process that speaks enough Kafka for a producer and discards the records, so that a measurement needs no
+//! Kafka. It answers ApiVersions, Metadata (every topic exists), InitProducerId and Produce.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// What it speaks: key, lowest and highest version. Names of topics, not their ids.
+/// Supported requests: key, lowest and highest version. They name topics, without their ids.
 const SPEAKS: [(ApiKey, i16, i16); 4] =
     [(ApiKey::Produce, 3, 11), (ApiKey::Metadata, 1, 9), (ApiKey::ApiVersions, 0, 3), (ApiKey::InitProducerId, 0, 4)];
 /// `UNSUPPORTED_VERSION`.
@@ -110,7 +110,7 @@ fn connection(mut stream: TcpStream, cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 impl Cluster {
-    /// Appends the answer to a request. `false`: it has none (acks 0).
+    /// Appends the answer to a request. `false`: there is none (acks 0).
     fn answer(&self, mut frame: Bytes, out: &mut BytesMut) -> anyhow::Result<bool> {
         let (Some(key), Some(version)) = (frame.get(..2), frame.get(2..4)) else { bail!("a request without a header") };
         let number = i16::from_be_bytes(key.try_into()?);
@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// A request as bytes, and its answer without correlation id.
+    /// Sends a request as bytes. Returns its answer without correlation id.
     fn ask<T: Decodable>(cluster: &Cluster, key: ApiKey, version: i16, request: &impl Encodable) -> T {
         let header = RequestHeader::default().with_request_api_key(key as i16).with_request_api_version(version);
         let mut bytes = BytesMut::new();

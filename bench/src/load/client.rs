@@ -1,4 +1,4 @@
-//! One connection and as little state as it needs.
+//! One connection, with little state.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,15 +24,15 @@ pub(crate) enum State {
     /// SUBSCRIBE is sent.
     Subscribing,
     Open,
-    /// All is answered; PINGREQ is sent, whose answer says that QoS 0 was read too.
+    /// All messages are answered; PINGREQ is sent, and its answer proves that QoS 0 was read too.
     Ending,
     Done,
 }
 
-/// A message of QoS 1 or 2 that is open, by packet id.
+/// An open message of QoS 1 or 2, by packet id.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
-    /// When it was due (open loop) or sent, plus one; 0: the id is free.
+    /// When the message was due (open loop) or sent, plus one; 0: the id is free.
     pub(crate) since_ns: u64,
     pub(crate) number: u64,
 }
@@ -44,13 +44,13 @@ pub(crate) struct Client {
     pub(crate) index: u32,
     pub(crate) state: State,
     pub(crate) writable: bool,
-    /// Stands in the queue of clients that have something to do.
+    /// Whether the client is in the queue of clients with work.
     pub(crate) queued: bool,
-    /// Closed loop with think time: not before this.
+    /// The earliest time of the next message, in a closed loop with think time.
     pub(crate) not_before_ns: u64,
     socket: Option<TcpStream>,
     pub(crate) layer: Option<Box<Layer>>,
-    /// Counts the sockets, so that a late event of an old one is recognised.
+    /// The number of the socket, by which a late event of an old one is recognised.
     pub(crate) generation: u32,
     /// Bytes that the socket did not take.
     out: Vec<u8>,
@@ -63,20 +63,20 @@ pub(crate) struct Client {
     /// The next message's number, and the number at which to stop.
     pub(crate) number: u64,
     pub(crate) limit: u64,
-    /// Open loop: messages that are due by now are those below this number.
+    /// The number below which messages are due, in an open loop.
     pub(crate) due: u64,
     pub(crate) next_id: u16,
     pub(crate) open: u16,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) streams: Option<Box<Streams>>,
-    /// For the judge of what is in Kafka.
+    /// The fates of the messages, for the judge of Kafka.
     pub(crate) told: Option<Box<Told>>,
 }
 
-/// What became of a read or a write.
+/// The outcome of a read or a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Io {
-    /// So many bytes; of a write: all.
+    /// This many bytes; of a write: all.
     Done(usize),
     Blocked,
     Closed,
@@ -155,7 +155,7 @@ impl Client {
         self.out.is_empty()
     }
 
-    /// Writes MQTT bytes; what the socket does not take is kept for [`Self::flush`].
+    /// Writes MQTT bytes; bytes that the socket does not take wait for [`Self::flush`].
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Io {
         if let Some(layer) = &mut self.layer {
             if layer.send(bytes, &mut self.out).is_err() {
@@ -180,7 +180,7 @@ impl Client {
         Io::Done(written)
     }
 
-    /// Writes what is kept.
+    /// Writes the pending bytes.
     pub(crate) fn flush(&mut self) -> Io {
         let Some(socket) = &mut self.socket else { return Io::Closed };
         let mut written = 0;
@@ -195,7 +195,7 @@ impl Client {
         if self.out.is_empty() { Io::Done(written) } else { Io::Blocked }
     }
 
-    /// Reads once from the socket, as the network has it.
+    /// Reads once from the socket: bytes of the network, before the layer.
     pub(crate) fn read(&mut self, input: &mut [u8]) -> Io {
         let Some(socket) = &mut self.socket else { return Io::Closed };
         loop {
@@ -209,7 +209,7 @@ impl Client {
         }
     }
 
-    /// Hands network bytes to the layer; MQTT bytes go to the tail.
+    /// Passes network bytes to the layer; MQTT bytes go to the tail.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> anyhow::Result<Io> {
         if let Some(layer) = &mut self.layer {
             layer.receive(bytes, &mut self.tail, &mut self.out)?;
@@ -217,7 +217,7 @@ impl Client {
         Ok(self.flush())
     }
 
-    /// Drops the connection; returns how many messages were open.
+    /// Drops the connection. Returns the number of open messages.
     pub(crate) fn close(&mut self) -> u64 {
         (self.socket, self.layer) = (None, None);
         self.out.clear();
@@ -242,7 +242,7 @@ impl Client {
         Some(id)
     }
 
-    /// Frees a packet id; what was open under it.
+    /// Frees a packet id. Returns the open message.
     #[inline]
     pub(crate) fn free_id(&mut self, id: u16) -> Option<Slot> {
         let slot = self.slots.get_mut(usize::from(id).wrapping_sub(1))?;

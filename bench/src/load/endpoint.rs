@@ -1,4 +1,4 @@
-//! Where clients connect, and by which transport: one place for all groups, or one for each kind of transport.
+//! Addresses and transports of clients: one for all groups, or one for each kind of transport.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::scenario::Group;
 use super::transport::Transport;
 
-/// What a scenario's `transport` may be; the words of Forebay's listeners.
+/// A scenario's `transport`, by the names of Forebay's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -47,22 +47,22 @@ pub(crate) struct Endpoint {
 /// All listeners that a run uses.
 #[derive(Clone)]
 pub(crate) struct Endpoints {
-    /// Of groups that name no transport.
+    /// The endpoint of groups without a transport.
     pub(crate) target: Endpoint,
-    /// Of the others.
+    /// The endpoints of the other groups.
     pub(crate) by_kind: Vec<(Kind, Endpoint)>,
 }
 
 impl Endpoints {
-    /// All clients to one place.
+    /// One endpoint for all clients.
     pub(crate) fn one(address: SocketAddr, transport: Transport) -> Self {
         Self { target: Endpoint { address, transport }, by_kind: Vec::new() }
     }
 
-    /// Where a group's clients connect.
+    /// The endpoint of a group's clients.
     ///
     /// # Errors
-    /// Its transport has no listener here.
+    /// The group's transport has no listener here.
     pub(super) fn of(&self, group: &Group) -> anyhow::Result<Endpoint> {
         let Some(kind) = group.transport else { return Ok(self.target.clone()) };
         let Some((_, endpoint)) = self.by_kind.iter().find(|(of, _)| *of == kind) else {
@@ -76,7 +76,7 @@ impl Endpoints {
 /// Splits `KIND=HOST:PORT` or `KIND=HOST:PORT/PATH`; without a path it is `/mqtt`.
 ///
 /// # Errors
-/// Says what was expected.
+/// The expected form, in words.
 pub(crate) fn parse(text: &str) -> anyhow::Result<(Kind, String, String)> {
     let parts = || {
         let (kind, rest) = text.split_once('=')?;

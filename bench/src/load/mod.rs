@@ -34,22 +34,22 @@ use worker::{Worked, Worker};
 
 use crate::outcome::{Latency, Outcome, SCHEMA, Totals};
 
-/// What a run is told beside its scenario.
+/// The terms of a run beside its scenario.
 pub(crate) struct Terms {
     pub(crate) endpoints: Endpoints,
     pub(crate) target_name: String,
     pub(crate) threads: usize,
-    /// CPUs for the generator's threads; none: anywhere.
+    /// CPUs for the generator's threads; empty: any.
     pub(crate) cpus: Vec<usize>,
     /// Processes to watch: name and id.
     pub(crate) watched: Vec<(String, u32)>,
     pub(crate) system_calls: bool,
     pub(crate) progress: bool,
-    /// Remember each message, for a judge.
+    /// Whether the fate of each message is stored, for a judge.
     pub(crate) told: bool,
     /// Marks payloads and client ids.
     pub(crate) run: u32,
-    /// Where the epoch of payloads is told to, once it is known.
+    /// The receiver of the payloads' epoch, once that is known.
     pub(crate) epoch: Option<mpsc::Sender<(Instant, u64)>>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn new_run() -> u32 {
 /// Runs a scenario.
 ///
 /// # Errors
-/// Connections that do not come about, or the system's.
+/// Connections that cannot be made, or the system's errors.
 pub(crate) fn run(scenario: &Scenario, terms: Terms) -> anyhow::Result<Finished> {
     raise_descriptor_limit(scenario)?;
     let machine = crate::machine::describe();
@@ -85,7 +85,7 @@ pub(crate) fn run(scenario: &Scenario, terms: Terms) -> anyhow::Result<Finished>
             handles.push(builder.spawn_scoped(scope, move || {
                 prepare_thread(cpu);
                 let result = Worker::new(shared, thread, sender).and_then(Worker::run);
-                // Without this one the others would wait for ever.
+                // Without this thread the others would wait for ever.
                 result.inspect_err(|_| shared.stop())
             })?);
         }
@@ -162,9 +162,9 @@ pub(crate) fn run(scenario: &Scenario, terms: Terms) -> anyhow::Result<Finished>
     Ok(Finished { outcome, clients: worked.into_iter().flat_map(|part| part.clients).collect() })
 }
 
-/// How long things took.
+/// Durations of a run.
 struct Times {
-    /// From the first message to the last answer or delivery.
+    /// The time from the first message to the last answer or delivery.
     wall_s: f64,
     whole_s: f64,
     /// Connects while the load ran.
@@ -229,7 +229,7 @@ fn conduct(
         }
     }
     let mut end_ns = shared.now_ns();
-    // Deliveries: until all that can come has come, or nothing comes for a while.
+    // Deliveries: until all expected ones have come, or none comes for a while.
     let (mut received, mut quiet) = (shared.sum(|c| &c.received), Instant::now());
     let owed = verdict::deliveries_at_most(shared);
     while owed > 0 && received < owed && quiet.elapsed() < Duration::from_secs(1).max(shared.scenario.drain.0 / 5) {

@@ -5,7 +5,7 @@ use crate::flow::wire;
 
 use super::scenario::{Contents, Group};
 
-/// A PUBLISH of one client, whole, in the form with a packet id and in that without.
+/// A whole PUBLISH of one client, in the form with a packet id and in that without.
 #[derive(Debug)]
 pub(crate) struct Template {
     qos0: Form,
@@ -100,7 +100,7 @@ pub(crate) fn connect(out: &mut Vec<u8>, group: &Group, client_id: &str) {
     wire::connect(&mut plain, group.version == 5, client_id, !group.clean, true, group.keep_alive);
     let Ok(Some((_, used))) = wire::read_variable(&plain[1..]) else { return };
     let mut body = plain.split_off(1 + used);
-    // Connect flags stand behind the protocol's name and level.
+    // Connect flags are after the protocol's name and level.
     body[7] |= u8::from(username.is_some()) << 7 | u8::from(password.is_some()) << 6;
     for field in [username, password].into_iter().flatten() {
         body.extend_from_slice(&(field.len() as u16).to_be_bytes());
@@ -124,7 +124,7 @@ pub(crate) fn subscribe(out: &mut Vec<u8>, v5: bool, filter: &str, qos: u8) {
     out.push(qos);
 }
 
-/// First byte, body and whole length of the first packet; `None`: not all of it is there.
+/// First byte, body and whole length of the first packet; `None`: the packet is not whole.
 ///
 /// # Errors
 /// A length of more than four bytes.

@@ -1,5 +1,5 @@
-//! What is to be done: groups of clients with their rates, sizes and topics. Read from `bench/scenarios/*.toml` or from the
-//! command line; every key is described in `bench/README.md`.
+//! The load: groups of clients with their rates, sizes and topics. Read from `bench/scenarios/*.toml` or from the command line;
+//! every key is described in `bench/README.md`.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(crate) struct Scenario {
     /// Measured time. Groups with `messages` may end earlier.
     #[serde(default = "ten_seconds")]
     pub(crate) duration: Span,
-    /// Load before it, sent and checked and left out of latencies and rates.
+    /// The load before it: sent and checked, but left out of latencies and rates.
     #[serde(default)]
     pub(crate) warmup: Span,
     /// Longest wait for answers and deliveries after the last message.
@@ -43,11 +43,11 @@ pub(crate) struct Group {
     pub(crate) clients: u32,
     /// New connections a second; 0: as fast as they are accepted.
     pub(crate) connect_rate: f64,
-    /// 3.1.1 is 4, 5.0 is 5.
+    /// Protocol version: 4 is 3.1.1, 5 is 5.0.
     pub(crate) version: u8,
-    /// 0, 1, 2, or weights such as "1:2:1".
+    /// QoS: 0, 1, 2, or weights such as "1:2:1".
     pub(crate) qos: QosMix,
-    /// Topic or filter; `{client}` is the client's number, `{client%N}` that modulo N, `{group}` the group's name.
+    /// Topic or filter; `{client}` is the client's number, `{client%N}` that number modulo N, `{group}` the group's name.
     pub(crate) topic: String,
     /// Payload bytes.
     pub(crate) payload: usize,
@@ -60,39 +60,39 @@ pub(crate) struct Group {
     pub(crate) window: u16,
     /// Messages in each write.
     pub(crate) per_write: u16,
-    /// Messages of the whole group; of subscribers, where nothing is published: those that they wait for. 0: until the time is
+    /// Messages of the whole group; of subscribers, where nothing is published: the number to wait for. 0: until the time is
     /// over.
     pub(crate) messages: u64,
     /// Pause of a client between an answer and its next message (closed loop).
     pub(crate) think: Span,
-    /// Seconds; 0: off.
+    /// Keep-alive in seconds; 0: off.
     pub(crate) keep_alive: u16,
-    /// `false`: sessions are kept (3.1.1: clean session 0; 5.0: expiry interval of an hour).
+    /// Whether sessions are clean; `false`: they are kept (3.1.1: clean session 0; 5.0: expiry interval of an hour).
     pub(crate) clean: bool,
     pub(crate) retain: bool,
-    /// Of its connections, where the command line has a `--listener` for it; else that of `--target`.
+    /// The transport of its connections, if the command line has a `--listener` for it; else that of `--target`.
     pub(crate) transport: Option<Kind>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
 }
 
-/// What a client does.
+/// The role of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     Publish,
     Subscribe,
-    /// Connects, and then sends no more than its keep-alive demands.
+    /// Connects, and then sends no more than its keep-alive requires.
     Idle,
     /// Connects, disconnects and connects again, over and over.
     Connect,
 }
 
-/// What payloads hold.
+/// The contents of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Contents {
-    /// Number, time and check of each message: what a run is judged by.
+    /// Number, time and check of each message, by which a run is judged.
     Numbered,
     /// The same bytes each time; deliveries are counted and not judged.
     Zeros,
@@ -158,7 +158,7 @@ impl Scenario {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file's, or values that cannot be.
+    /// The errors of the file, or impossible values.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
@@ -170,10 +170,10 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Names groups that have no name, and refuses what cannot be.
+    /// Names groups that have no name, and refuses impossible values.
     ///
     /// # Errors
-    /// Says which group and why.
+    /// The group, and why.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         if self.groups.is_empty() || self.groups.len() > 1_000 {
             bail!("a scenario needs between 1 and 1,000 groups");

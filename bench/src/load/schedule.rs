@@ -1,7 +1,7 @@
-//! When the writes of an open loop are due. A write's time is fixed beforehand, and latency counts from it: what a server
-//! holds up is charged to it (coordinated omission).
+//! The times at which writes of an open loop are due. A write's time is fixed beforehand, and latency counts from it: delays by
+//! the server are charged to it (coordinated omission).
 
-/// A constant rate behind a linear ramp.
+/// A constant rate after a linear ramp.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     /// Writes a second of the whole group.
@@ -36,7 +36,7 @@ mod tests {
         let flat = Schedule::new(1_000.0, 0.0);
         assert_eq!((flat.at_ns(0), flat.at_ns(1), flat.at_ns(5_000)), (0, 1_000_000, 5_000_000_000));
         let ramped = Schedule::new(1_000.0, 2.0);
-        // Half of what the full rate would have sent comes in the ramp.
+        // The ramp has half of the writes of the full rate.
         assert_eq!(ramped.at_ns(1_000), 2_000_000_000);
         assert_eq!(ramped.at_ns(250), 1_000_000_000);
         assert_eq!(ramped.at_ns(2_000), 3_000_000_000);

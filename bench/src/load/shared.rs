@@ -1,4 +1,4 @@
-//! What the threads of a run share: settings, the phase, and counters for whoever watches.
+//! State that the threads of a run share: settings, the phase, and counters for the watcher.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::flow::plan::Weights;
 pub(crate) enum Phase {
     Connecting,
     Running,
-    /// Publishers are done; deliveries may still come.
+    /// Publishers have ended; deliveries may still come.
     Stopped,
 }
 
@@ -35,16 +35,16 @@ pub(crate) struct Counters {
     pub(crate) behind: AtomicU64,
 }
 
-/// A group, with what is worked out once.
+/// A group, with derived values.
 pub(crate) struct Prepared {
     pub(crate) group: Group,
-    /// The one QoS of all its messages, if there is one.
+    /// The QoS of all its messages, if it is the same.
     pub(crate) qos: Option<u8>,
     pub(crate) weights: Weights,
-    /// Of its writes, or connects; `None`: closed loop.
+    /// The schedule of its writes, or connects; `None`: closed loop.
     pub(crate) schedule: Option<Schedule>,
     pub(crate) run: u32,
-    /// Where its clients connect.
+    /// The endpoint of its clients.
     pub(crate) endpoint: Endpoint,
 }
 
@@ -57,9 +57,9 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// Marks client ids and payloads.
     pub(crate) run: u32,
-    /// Messages are remembered one by one, for the judge of what is in Kafka.
+    /// Whether each message's fate is stored, for the judge of Kafka.
     pub(crate) told: bool,
-    /// The most deliveries that one message makes.
+    /// The most deliveries of one message.
     pub(crate) fan: u64,
     phase: AtomicU8,
     start_ns: AtomicU64,
@@ -100,7 +100,7 @@ impl Shared {
         })
     }
 
-    /// Where its groups connect, for messages.
+    /// The addresses of its groups, for people.
     pub(crate) fn addresses(&self) -> String {
         let mut addresses: Vec<String> = self.groups.iter().map(|p| p.endpoint.address.to_string()).collect();
         addresses.dedup();
@@ -133,12 +133,12 @@ impl Shared {
         self.start_ns.load(Ordering::Acquire)
     }
 
-    /// From here on latencies count.
+    /// The time from which on latencies count, in ns.
     pub(crate) fn measure_ns(&self) -> u64 {
         self.start_ns().saturating_add(self.scenario.warmup.ns())
     }
 
-    /// From here on nothing new becomes due.
+    /// The time from which on nothing new becomes due, in ns.
     pub(crate) fn end_ns(&self) -> u64 {
         self.measure_ns().saturating_add(self.scenario.duration.ns())
     }

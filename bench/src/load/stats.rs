@@ -1,4 +1,4 @@
-//! What one generator thread has counted and timed; threads are merged at the end.
+//! Counts and times of one generator thread; threads are merged at the end.
 
 use hdrhistogram::Histogram;
 
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 pub(crate) struct Latencies {
     /// CONNECT to CONNACK, with the TCP (and TLS, WebSocket) handshake before it.
     pub(crate) connect: Histogram<u64>,
-    /// PUBLISH of QoS 1 to PUBACK; in an open loop from when it was due.
+    /// PUBLISH of QoS 1 to PUBACK; in an open loop from the time when it was due.
     pub(crate) puback: Histogram<u64>,
     /// PUBLISH of QoS 2 to PUBCOMP.
     pub(crate) pubcomp: Histogram<u64>,
@@ -27,9 +27,9 @@ pub(crate) struct Stats {
     /// Messages whose answer carried a code of 0x80 or more.
     pub(crate) refused: u64,
     pub(crate) subscriptions_refused: u64,
-    /// Answers that match nothing that is open.
+    /// Answers without an open message.
     pub(crate) unmatched: u64,
-    /// Deliveries that are not what was sent, and deliveries of another run.
+    /// Deliveries that differ from what was sent, and deliveries of another run.
     pub(crate) altered: u64,
     pub(crate) foreign: u64,
     /// QoS 1 and 2 messages that were open when their connection was lost.
@@ -71,7 +71,7 @@ impl Stats {
         })
     }
 
-    /// Adds another thread's.
+    /// Adds the statistics of another thread.
     ///
     /// # Errors
     /// Histograms of other bounds.

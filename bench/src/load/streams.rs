@@ -1,18 +1,18 @@
-//! What one receiver has seen of each publisher's numbered messages: losses, doubles, disorder.
+//! Each publisher's numbered messages as one receiver sees them: losses, doubles, disorder.
 
 use std::collections::HashSet;
 
-/// Numbers that may be missing at a time before they are only counted.
+/// The most missing numbers that are remembered; more are only counted.
 const MISSING_MAX: usize = 1 << 20;
 
-/// One publisher as one receiver sees it.
+/// The messages of one publisher at one receiver.
 #[derive(Clone, Debug, Default)]
 struct Stream {
     /// One above the highest number seen.
     next: u64,
     /// Different messages seen.
     distinct: u64,
-    /// One above the highest number seen of each QoS: only within one is order promised (5.0 §4.6).
+    /// One above the highest number seen of each QoS: order is promised only within one (5.0 §4.6).
     newest: [u64; 3],
 }
 
@@ -20,11 +20,11 @@ struct Stream {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
     by_publisher: Vec<Stream>,
-    /// Numbers that were jumped over and have not come since.
+    /// Numbers that were skipped and have not come since.
     missing: HashSet<(u32, u64)>,
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,
-    /// Gaps that were too many to be remembered: doubles and late messages can no longer be distinguished.
+    /// Whether there were too many gaps to remember: doubles and late messages can no longer be distinguished.
     pub(crate) overflowed: bool,
 }
 
@@ -33,7 +33,7 @@ impl Streams {
         Self { by_publisher: vec![Stream::default(); publishers], ..Self::default() }
     }
 
-    /// A message came in. `false`: there is no such publisher.
+    /// Takes a message. `false`: there is no such publisher.
     pub(crate) fn take(&mut self, publisher: u32, qos: u8, number: u64) -> bool {
         let Some(stream) = self.by_publisher.get_mut(publisher as usize) else { return false };
         let newest = &mut stream.newest[usize::from(qos.min(2))];
@@ -61,7 +61,7 @@ impl Streams {
         true
     }
 
-    /// Different messages of a publisher that came.
+    /// The number of different messages of a publisher that came.
     pub(crate) fn distinct(&self, publisher: usize) -> u64 {
         self.by_publisher.get(publisher).map_or(0, |stream| stream.distinct)
     }

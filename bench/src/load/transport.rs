@@ -1,5 +1,5 @@
-//! What lies between MQTT and the socket: nothing, TLS (rustls), WebSocket (tungstenite), or both. All without I/O: bytes in,
-//! bytes out.
+//! Layers between MQTT and the socket: none, TLS (rustls), WebSocket (tungstenite), or both. All without I/O: bytes in, bytes
+//! out.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tungstenite::handshake::client::ClientHandshake;
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::{Message, WebSocket};
 
-/// How connections are made.
+/// The transport of connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -45,7 +45,7 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Takes MQTT bytes; appends what the socket is to send.
+    /// Takes MQTT bytes; appends the bytes for the socket.
     pub(crate) fn send(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
         match &mut self.websocket {
             Some(frames) => frames.send(bytes)?,
@@ -58,7 +58,7 @@ impl Layer {
         self.flush(out)
     }
 
-    /// Takes the socket's bytes; appends MQTT bytes, and what the socket is to send.
+    /// Takes the socket's bytes; appends MQTT bytes, and bytes for the socket.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], mqtt: &mut Vec<u8>, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut plain = Vec::new();
         match &mut self.tls {
@@ -128,7 +128,7 @@ impl Write for Pipe {
 }
 
 enum Frames {
-    /// MQTT bytes wait for the handshake's end.
+    /// The handshake, with MQTT bytes that wait for its end.
     Handshake(Option<Box<MidHandshake<ClientHandshake<Pipe>>>>, Vec<u8>),
     Open(Box<WebSocket<Pipe>>),
 }

@@ -1,4 +1,4 @@
-//! What was owed and did not come, what came twice, and the line that says so.
+//! The verdict: missing and repeated deliveries, and a line of text about them.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ pub(crate) fn of(shared: &Shared, stats: &Stats, clients: &[&Client]) -> Verdict
     verdict
 }
 
-/// Writes the headline by what is in the verdict.
+/// Writes the headline for the verdict.
 pub(crate) fn settle(verdict: &mut Verdict, unread: u64) {
     let wrong = [
         (verdict.lost, "lost"),
@@ -78,17 +78,17 @@ fn unsent(shared: &Shared, clients: &[&Client]) -> u64 {
     clients.iter().filter(owed).map(|client| client.due.saturating_sub(client.number)).sum()
 }
 
-/// Deliveries that are owed: of each subscriber (or shared subscription) all that its filter matches.
+/// The number of due deliveries: for each subscriber (or shared subscription) all messages that its filter matches.
 pub(crate) fn expected(shared: &Shared, clients: &[&Client]) -> u64 {
     receivers(shared, clients).flat_map(|(_, owed)| owed).map(|(_, sent)| sent).sum()
 }
 
-/// An upper bound of deliveries by now, for the wait at the end of a run: exact where all publishers have as many receivers.
+/// An upper bound of deliveries by now, for the wait at the end of a run: exact if all publishers have the same number of receivers.
 pub(crate) fn deliveries_at_most(shared: &Shared) -> u64 {
     shared.sum(|c| &c.sent).saturating_mul(shared.fan)
 }
 
-/// The most receivers that a publisher has; a shared subscription is one.
+/// The most receivers of a publisher; a shared subscription is one.
 pub(crate) fn fan(groups: &[Prepared]) -> u64 {
     let of = |role| groups.iter().filter(move |p| p.group.role == role).map(|p| &p.group);
     let mut filters: Vec<String> =
@@ -108,10 +108,10 @@ pub(crate) fn fan(groups: &[Prepared]) -> u64 {
     topics.map(receivers).max().unwrap_or(0)
 }
 
-/// A publisher and the messages that it sent.
+/// Publishers, each with the number of messages that it sent.
 type Owed = Vec<(usize, u64)>;
 
-/// What each receiver saw, and what it was owed; shared subscriptions as one.
+/// The messages at each receiver, and those that were due; shared subscriptions count as one.
 fn receivers<'a>(shared: &'a Shared, clients: &'a [&'a Client]) -> impl Iterator<Item = (Streams, Owed)> + 'a {
     let mut publishers = Vec::new();
     for client in clients {

@@ -1,11 +1,11 @@
-//! Which publisher a delivery is from, and which deliveries were owed.
+//! The publisher of a delivery, and the deliveries that are due.
 
 use super::scenario::{Contents, Role, Scenario};
 
 /// The publishers of a run: each has a number across all groups.
 #[derive(Debug)]
 pub(crate) struct Publishers {
-    /// By group: its run mark, and its first publisher's number. Run marks are consecutive.
+    /// The number of the first publisher of each group. Run marks of groups are consecutive.
     bases: Vec<Option<usize>>,
     first_run: u32,
     pub(crate) count: usize,
@@ -42,7 +42,7 @@ impl Publishers {
     }
 }
 
-/// Whether a filter takes a topic (5.0 §4.7); a shared subscription's prefix is passed over.
+/// Whether a filter matches a topic (5.0 §4.7); a shared subscription's prefix is ignored.
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     let filter = shared(filter).map_or(filter, |(_, filter)| filter);
     let mut levels = topic.split('/');

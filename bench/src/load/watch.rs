@@ -1,4 +1,4 @@
-//! Watches the processes and the generator while a run goes on: samples for the timeline, progress for people.
+//! Watches the processes and the generator during a run: samples for the timeline, progress for people.
 
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ const SAMPLE: Duration = Duration::from_millis(500);
 struct Watched {
     name: String,
     pid: u32,
-    /// Before the first connection.
+    /// The reading before the first connection.
     before: Reading,
-    /// When the load began, and when it ended.
+    /// The readings at the beginning and the end of the load.
     first: Reading,
     end: Reading,
     last: Reading,
@@ -91,7 +91,7 @@ impl Watch {
         })
     }
 
-    /// All connections are there; system calls are counted from here.
+    /// Notes that all connections are made; system calls are counted from here.
     pub(crate) fn connected(&mut self) -> anyhow::Result<()> {
         for watched in &mut self.watched {
             if self.system_calls {
@@ -110,14 +110,14 @@ impl Watch {
         self.counts = Counts::of(shared);
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if one is due.
     pub(crate) fn sample(&mut self, shared: &Shared, lately: &Receiver<Histogram<u64>>) {
         if self.last.elapsed() >= SAMPLE {
             self.take(shared, lately);
         }
     }
 
-    /// The load has ended.
+    /// Notes that the load has ended.
     pub(crate) fn end(&mut self, shared: &Shared, lately: &Receiver<Histogram<u64>>) {
         for watched in &mut self.watched {
             watched.counted = watched.calls.take().and_then(SystemCalls::end);
@@ -167,7 +167,7 @@ impl Watch {
         };
         self.bar.set_message(line(&sample));
         self.bar.tick();
-        // The time of connecting is in the histogram of connects; the timeline is of the load.
+        // The time of connecting is in the histogram of connects; the timeline shows the load.
         if self.start_ns.is_some() {
             self.samples.push(sample);
         }

@@ -1,15 +1,15 @@
-//! What rules come to for a subscription. mosquitto grants every one and then withholds messages; here one that could never get
-//! a message is refused.
+//! The outcome of rules for a subscription. mosquitto grants every subscription and then withholds messages; here one that could
+//! never get a message is refused.
 
 use super::matching::{Names, covers, overlaps};
 use super::{Rule, Subscription};
 
-/// Sums rules up in the order in which they are asked. `B`: what is reported of a rule.
+/// Sums up rules in the order in which they are asked. `B`: what is reported of a rule.
 #[derive(Debug)]
 pub struct Coverage<B> {
-    /// Some topics that the filter matches.
+    /// Some topics that the filter matches are denied.
     is_denied: bool,
-    /// All of them: what follows grants nothing.
+    /// All topics that the filter matches are decided: later rules grant nothing.
     is_over: bool,
     possible: Option<B>,
     covering: Option<B>,
@@ -22,13 +22,13 @@ impl<B> Default for Coverage<B> {
 }
 
 impl<B> Coverage<B> {
-    /// A rule denies all topics that the filter matches, or some.
+    /// Adds a rule that denies all topics that the filter matches, or some.
     pub(super) fn deny(&mut self, covers: bool, overlaps: bool) {
         self.is_denied |= overlaps;
         self.is_over |= covers;
     }
 
-    /// A rule grants all topics that the filter matches, or some.
+    /// Adds a rule that grants all topics that the filter matches, or some.
     pub(super) fn grant(&mut self, covers: bool, overlaps: bool, by: impl Fn() -> B) {
         if covers && !self.is_denied && self.covering.is_none() {
             self.covering = Some(by());
@@ -38,7 +38,7 @@ impl<B> Coverage<B> {
         }
     }
 
-    /// Rules that grant, and nothing else of them.
+    /// Adds rules of which only the grants count.
     pub(super) fn grants<'r>(
         &mut self,
         rules: impl Iterator<Item = &'r Rule>,
@@ -51,7 +51,7 @@ impl<B> Coverage<B> {
         }
     }
 
-    /// The outcome, and what grants all or some of it.
+    /// The outcome, and the rule that grants all or some of the topics.
     #[must_use]
     pub fn end(self) -> (Subscription, Option<B>) {
         match (self.covering, self.possible) {

@@ -1,6 +1,7 @@
-//! The file: `user NAME`, `topic [read|write|readwrite|deny|replay] FILTER`, `pattern [read|write|readwrite|deny|replay] FILTER`, and
-//! comments. `replay` is our own. Read as mosquitto reads it, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be
-//! one, and puts the name in all the same.
+//! Access control lists in mosquitto's format: `user NAME`, `topic [read|write|readwrite|deny|replay] FILTER`,
+//! `pattern [read|write|readwrite|deny|replay] FILTER`, and comments. `replay` is our own. Files are read as mosquitto reads
+//! them, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be one, and substitutes the name
+//! all the same.
 
 use super::super::problems::Problems;
 use super::{Acl, Grant, Rule, Rules};
@@ -21,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<Acl, Vec<String>> {
             "user" if rest.is_empty() => problems.add(number, "has no user name"),
             "user" => {
                 user = Some(rest);
-                // Known, with nothing that it may do.
+                // The user is known, with no rules yet.
                 acl.users.entry(rest.into()).or_default();
             }
             "topic" | "pattern" => {
@@ -56,7 +57,8 @@ impl Rules {
     }
 }
 
-/// The rest of a line after `topic` or `pattern`: an access and a filter, or a filter alone, which may have spaces only behind an access.
+/// Parses the rest of a line after `topic` or `pattern`: an access and a filter, or a filter alone, which may have spaces only
+/// after an access.
 fn granted(rest: &str) -> Result<(Grant, &str), String> {
     let (first, filter) = match rest.split_once(' ') {
         Some((first, filter)) => (Some(first), filter.trim()),

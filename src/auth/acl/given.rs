@@ -1,5 +1,5 @@
-//! Rules that a token brings along, in the two forms of EMQX: lists of what is granted, `{"pub": […], "sub": […], "all": […]}`, with a `"replay"` of our own,
-//! and a list of rules with permission, action and topic, of which the first that fits decides.
+//! Rules in a token, in the two forms of EMQX: lists of granted filters, `{"pub": […], "sub": […], "all": […]}`, with a
+//! `"replay"` of our own, and a list of rules with permission, action and topic, of which the first match decides.
 
 use serde_json::{Map, Value, json};
 
@@ -8,47 +8,47 @@ use super::{Action, Client, Coverage, Grant, Rule};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 
-/// In one token.
+/// The most rules in one token.
 const RULES_MAX: usize = 256;
 
-/// What a client wants to do.
+/// An action that a client asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The action.
     pub action: Action,
-    /// With this topic,
+    /// The topic.
     pub topic: &'a str,
-    /// this QoS,
+    /// The QoS.
     pub qos: QoS,
-    /// and RETAIN set or not.
+    /// Whether RETAIN is set.
     pub retain: bool,
 }
 
-/// One of them.
+/// One rule of a token.
 #[derive(Debug)]
 struct Given {
     is_allowed: bool,
-    /// Topic, and which actions it is about.
+    /// The topic, and the actions that the rule covers.
     rule: Rule,
-    /// `eq`: the topic itself, its wildcards are letters.
+    /// `eq`: the topic is literal, wildcards included.
     is_literal: bool,
-    /// Bit by bit, from QoS 0 on.
+    /// One bit per QoS, from QoS 0 on.
     qos: u8,
     retain: Option<bool>,
 }
 
-/// See the module; and the names of the bearer's roles.
+/// A token's rules (see the module), and the names of the bearer's roles.
 #[derive(Debug, Default)]
 pub struct Grants {
     rules: Vec<Given>,
-    /// What no rule fits is denied; else roles and the access control list are asked.
+    /// Whether an action that no rule matches is denied; otherwise roles and the access control list are asked.
     is_all: bool,
     roles: Vec<Box<str>>,
     bytes: usize,
 }
 
 impl Grants {
-    /// Reads a claim. `None`: it is not understood as a whole.
+    /// Reads a claim. `None`: some of it is not understood.
     #[must_use]
     pub fn read(claim: &Value) -> Option<Self> {
         let mut rules = Vec::new();
@@ -80,7 +80,7 @@ impl Grants {
         (rules.len() <= RULES_MAX).then_some(Self { rules, is_all, roles: Vec::new(), bytes })
     }
 
-    /// The same, of a client with these roles.
+    /// Adds the bearer's roles.
     #[must_use]
     pub fn with_roles(mut self, roles: Vec<Box<str>>) -> Self {
         self.bytes += roles.iter().map(|role| size_of::<Box<str>>() + role.len()).sum::<usize>();
@@ -88,12 +88,12 @@ impl Grants {
         self
     }
 
-    /// Names of the bearer's roles; they need not be configured.
+    /// The names of the bearer's roles; they need not be configured.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(AsRef::as_ref)
     }
 
-    /// Whether they allow it, and which rule says so, from 1; `None`: they do not say.
+    /// Whether the rules allow an action, and the number of the rule that decides, from 1; `None`: no rule decides.
     #[must_use]
     pub fn decide(&self, client: Client<'_>, wanted: Wanted<'_>) -> Option<(bool, Option<usize>)> {
         let names = Names::of(client);
@@ -101,7 +101,7 @@ impl Grants {
         fitting.map(|(given, number)| (given.is_allowed, Some(number))).or(self.is_all.then_some((false, None)))
     }
 
-    /// Adds what they say of an action with a filter to `coverage`. Whether that is all.
+    /// Adds the rules' part of an action with a filter to `coverage`. Returns whether no other rules need be asked.
     pub fn cover<B>(
         &self,
         client: Client<'_>,
@@ -123,13 +123,13 @@ impl Grants {
         self.is_all
     }
 
-    /// Whether what they say depends on the topic alone.
+    /// Whether the rules depend on the topic alone.
     #[must_use]
     pub fn is_of_topic(&self) -> bool {
         self.rules.iter().all(Given::is_of_topic)
     }
 
-    /// The memory that they take.
+    /// The memory that the grants take, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -142,7 +142,7 @@ impl Grants {
         json!({ "rules": rules, "all": self.is_all, "roles": self.roles })
     }
 
-    /// Reads what [`Grants::saved`] has made. `None`: it is not understood as a whole.
+    /// Reads the output of [`Grants::saved`]. `None`: some of it is not understood.
     #[must_use]
     pub fn restored(saved: &Value) -> Option<Self> {
         let saved = saved.as_object().filter(|saved| saved.len() == 3)?;
@@ -161,7 +161,7 @@ impl Given {
         if !topic::valid_filter(topic) {
             return None;
         }
-        // As in a pattern of the access control list: a level, compared with one level.
+        // A level as in a pattern of the access control list, compared with one level.
         let level = |level: &str| match level {
             "${clientid}" => Some("%c".to_owned()),
             "${username}" => Some("%u".to_owned()),
@@ -180,7 +180,7 @@ impl Given {
 
     fn read(rule: &Map<String, Value>) -> Option<Self> {
         const KNOWN: [&str; 5] = ["permission", "action", "topic", "qos", "retain"];
-        // A condition that is not understood would not be obeyed.
+        // An unknown condition would not be obeyed.
         if rule.keys().any(|name| !KNOWN.contains(&name.as_str())) {
             return None;
         }
@@ -212,7 +212,7 @@ impl Given {
         Self::new(is_allowed, grant, text("topic")?, qos, retain)
     }
 
-    /// A rule of a claim that says the same.
+    /// The rule in the form of a claim.
     fn saved(&self) -> Value {
         let action = match self.rule.grant {
             Grant::Write => "publish",

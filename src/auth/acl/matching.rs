@@ -1,5 +1,5 @@
-//! Whether a rule's filter fits a topic or a subscription. `%c` and `%u` are compared with one level; nothing is put
-//! together from what a client has chosen.
+//! Whether a rule's filter matches a topic or a subscription. `%c` and `%u` are compared with one level; no filter is built from
+//! names that a client has chosen.
 
 use super::{Client, Rule};
 
@@ -22,7 +22,7 @@ enum Level<'a> {
     Text(&'a str),
     One,
     Rest,
-    /// `%u` for a client without an identity: fits nothing.
+    /// `%u` for a client without an identity: matches nothing.
     Nothing,
 }
 
@@ -44,7 +44,8 @@ fn levels<'a>(rule: &'a Rule, names: Names<'a>) -> impl Iterator<Item = Level<'a
     })
 }
 
-/// `$SYS` and the like are for rules that begin with `$`, and these for nothing else [MQTT-4.7.2-1].
+/// Whether a topic or filter begins with `$`, as `$SYS`. Only rules that begin with `$` match it, and they match nothing else
+/// [MQTT-4.7.2-1].
 fn is_of_system(text: &str) -> bool {
     text.starts_with('$')
 }
@@ -56,7 +57,7 @@ pub(super) fn matches(rule: &Rule, names: Names<'_>, topic: &str) -> bool {
     }
     let mut topic = topic.split('/');
     for level in levels(rule, names) {
-        // `a/#` is for `a`, too.
+        // `a/#` matches `a`, too.
         if level == Level::Rest {
             return true;
         }
@@ -88,7 +89,7 @@ pub(super) fn covers(rule: &Rule, names: Names<'_>, filter: &str) -> bool {
     filter.next().is_none()
 }
 
-/// Whether there is a topic that both the rule is for and the filter matches.
+/// Whether a topic exists that both the rule and the filter match.
 pub(super) fn overlaps(rule: &Rule, names: Names<'_>, filter: &str) -> bool {
     if is_of_system(&rule.filter) != is_of_system(filter) {
         return false;
@@ -96,7 +97,7 @@ pub(super) fn overlaps(rule: &Rule, names: Names<'_>, filter: &str) -> bool {
     let (mut rule, mut filter) = (levels(rule, names), filter.split('/').map(Level::of));
     loop {
         match (rule.next(), filter.next()) {
-            // What is left of the other may not be anything but names: `a/%u` for a client without an identity.
+            // The other filter's remaining levels must all be names: `a/%u` for a client without an identity matches nothing.
             (Some(Level::Rest), rest) => return !rest.into_iter().chain(filter).any(|level| level == Level::Nothing),
             (rest, Some(Level::Rest)) => return !rest.into_iter().chain(rule).any(|level| level == Level::Nothing),
             (None, None) => return true,

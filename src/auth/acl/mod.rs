@@ -1,4 +1,4 @@
-//! What may be touched: an access control list as mosquitto reads it (`acl_file`). Nothing that matches is a refusal.
+//! Authorization by topic: an access control list as mosquitto reads it (`acl_file`). Without a matching rule the answer is no.
 //!
 //! For a client the rules are asked in this order: its user's denials, its user's grants, the patterns' denials, the
 //! patterns' grants. Lines before the first `user` are for clients without an identity.
@@ -16,18 +16,18 @@ pub use self::given::{Grants, Wanted};
 use self::matching::{Names, covers, matches, overlaps};
 pub use self::role::{RoleRules, check_filter};
 
-/// What a client wants to do with a topic.
+/// An action with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// PUBLISH to it, or leave a will for it.
+    /// Publish to the topic, or leave a will for it.
     Publish,
-    /// Get a message of it.
+    /// Receive a message of the topic.
     Receive,
-    /// Get its messages of the past. To get any, the client needs [`Action::Receive`], too.
+    /// Receive the topic's past messages. To get any, the client needs [`Action::Receive`], too.
     Replay,
 }
 
-/// What a rule says.
+/// The effect of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grant {
     Deny,
@@ -54,9 +54,9 @@ pub struct Rule {
     filter: Box<str>,
     /// A `pattern`: `%c` and `%u` are levels.
     is_pattern: bool,
-    /// Where it is, from 1.
+    /// The line's number in the file, from 1.
     pub line: u32,
-    /// The line.
+    /// The line's text.
     pub text: Box<str>,
 }
 
@@ -88,23 +88,24 @@ pub struct Acl {
     patterns: Rules,
 }
 
-/// Who asks.
+/// The client that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client<'a> {
-    /// Its identity; `None`: it is anonymous.
+    /// Its identity; `None`: the client is anonymous.
     pub identity: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
 }
 
 impl Client<'_> {
-    /// A name that is a wildcard would match what belongs to others (CVE-2017-7650): no pattern is for it.
+    /// Whether patterns apply to this name. A name that is a wildcard would match other clients' topics (CVE-2017-7650).
     fn is_safe(&self) -> bool {
         let has_wildcard = |name: &str| name.contains(['+', '#']);
         !has_wildcard(self.client_id) && !self.identity.is_some_and(has_wildcard)
     }
 
-    /// Why a pattern with its name grants it nothing, in words: a name with `/` is no level of a topic, and one with a wildcard is not safe.
+    /// Why patterns with this name grant nothing, in words: a name with `/` is no level of a topic, and one with a wildcard is
+    /// not safe. `None`: they apply.
     #[must_use]
     pub fn is_in_no_pattern(&self) -> Option<&'static str> {
         let is_no_level = |name: &str| name.contains(['/', '+', '#']);
@@ -115,24 +116,24 @@ impl Client<'_> {
     }
 }
 
-/// The decision of the rules, and the rule that made it; `None`: no rule matches. For a client with a wildcard in its
-/// name, patterns do not count.
+/// The decision of the rules, and the rule that made it; `None`: no rule matches. Patterns do not apply to a client with a
+/// wildcard in its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
-    /// Whether it may.
+    /// Whether the client may do it.
     pub is_granted: bool,
-    /// The rule that says so.
+    /// The rule that decided.
     pub by: Option<&'a Rule>,
 }
 
-/// What becomes of a subscription.
+/// The outcome of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// Every topic that it matches may be read.
+    /// Every topic that the filter matches may be read.
     Granted,
-    /// Some of them: each message has to be asked for when it is delivered.
+    /// Some topics may be read: each message is checked when it is delivered.
     Checked,
-    /// None of them.
+    /// No topic may be read.
     Refused,
 }
 
@@ -140,24 +141,24 @@ impl Acl {
     /// Reads a file.
     ///
     /// # Errors
-    /// Which lines are wrong and why.
+    /// The lines that are wrong, and why.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         file::parse(text)
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     #[must_use]
     pub fn len(&self) -> usize {
         let own = self.users.values().map(Rules::len).sum::<usize>();
         own + self.anonymous.len() + self.patterns.len()
     }
 
-    /// The users that it has rules for.
+    /// The users with rules of their own.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -174,7 +175,7 @@ impl Acl {
         Decision { is_granted: false, by: None }
     }
 
-    /// Whether a client may receive, or replay, what a filter matches: that behind `$share/NAME/`, if it is shared.
+    /// Whether a client may receive, or replay, the messages of a filter: of a shared one, the filter after `$share/NAME/`.
     #[must_use]
     pub fn subscription(&self, client: Client<'_>, wanted: (Action, &str)) -> Subscription {
         let mut coverage = Coverage::default();
@@ -182,7 +183,7 @@ impl Acl {
         coverage.end().0
     }
 
-    /// Adds what the rules say of an action with a filter to `coverage`.
+    /// Adds the rules' part of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,

@@ -7,7 +7,7 @@ use super::{Action, Client, Coverage, Grant, Rule, Rules, file};
 #[derive(Debug)]
 pub struct RoleRules(Rules);
 
-/// Whether this can be a filter of a role.
+/// Checks that a text can be a filter of a role.
 ///
 /// # Errors
 /// Why not, in words that quote it.
@@ -16,7 +16,7 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 }
 
 impl RoleRules {
-    /// Of valid filters.
+    /// Compiles rules from valid filters.
     #[must_use]
     pub fn new(publish: &[String], subscribe: &[String], replay: &[String]) -> Self {
         let rule = |grant, word: &str, filter: &String| {
@@ -29,13 +29,13 @@ impl RoleRules {
         Self(Rules { denials: Vec::new(), grants: publish.chain(subscribe).chain(replay).collect() })
     }
 
-    /// The rule that grants this.
+    /// The rule that grants an action.
     #[must_use]
     pub fn grant(&self, client: Client<'_>, action: Action, topic: &str) -> Option<&Rule> {
         if client.is_safe() { self.0.decide(Names::of(client), action, topic) } else { None }
     }
 
-    /// Adds what it says of an action with a filter to `coverage`.
+    /// Adds the role's part of an action with a filter to `coverage`.
     pub fn cover<'a, B>(
         &'a self,
         client: Client<'_>,

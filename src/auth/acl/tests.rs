@@ -52,7 +52,7 @@ fn a_file_is_read_as_mosquitto_reads_it() {
         (anonymous, Publish, "dev/d1/up/locked", false),
         (alice, Publish, "home/alice/x", true),
         (alice, Publish, "home/bob/x", false),
-        // Without an identity `%u` is nothing.
+        // Without an identity `%u` matches nothing.
         (anonymous, Publish, "home//x", false),
     ] {
         assert_eq!(acl.decide(who, action, topic).is_granted, granted, "{who:?} {action:?} {topic}");
@@ -146,7 +146,7 @@ fn finding_f14_all_wrong_lines_are_named() {
     assert_eq!(lines, ["1", "3", "4"], "{refused:?}");
 }
 
-/// A level that is mostly one of few, so that things meet.
+/// A level, mostly one of a few, so that filters and topics meet.
 fn level() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["a", "b", "", "me", "id"])
 }
@@ -172,7 +172,7 @@ fn filter(own: &'static [&'static str]) -> impl Strategy<Value = String> {
         .prop_filter("valid", |filter| crate::mqtt::topic::valid_filter(filter))
 }
 
-/// Written another way: by recursion, with the names put in.
+/// A second implementation of the match: recursive, with the names substituted.
 fn naive(filter: &str, topic: &str) -> bool {
     fn walk(filter: &[&str], topic: &[&str]) -> bool {
         match (filter, topic) {

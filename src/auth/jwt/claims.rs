@@ -1,4 +1,4 @@
-//! What a token says, once its signature is right.
+//! The claims of a token with a valid signature.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use super::{Fault, Settings};
 use crate::auth::acl::Grants;
 use crate::secure::is_identity;
 
-/// In one token.
+/// The most roles in one token.
 const ROLES_MAX: usize = 256;
 
-/// Who brings a token.
+/// The bearer of a token.
 #[derive(Clone, Debug)]
 pub struct Bearer {
-    /// The identity.
+    /// Its identity.
     pub identity: Box<str>,
-    /// The client identifier that the token is for, where it has to say so.
+    /// The client identifier that the token is for, if the configuration asks for one.
     pub client_id: Option<Box<str>>,
-    /// From when on it is not accepted any more, in seconds since 1970.
+    /// The time at which the token expires, in seconds since 1970.
     pub expires_s: u64,
-    /// What it may touch, where the token says so.
+    /// The token's grants, if it has any.
     pub grants: Option<Arc<Grants>>,
 }
 
-/// `now_s`: seconds since 1970.
+/// Checks the claims. `now_s`: seconds since 1970.
 pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64) -> Result<Bearer, Fault> {
     let leeway_s = settings.leeway.as_secs();
     let expires_s = time(claims, "exp")?.ok_or(Fault::NoExpiry)?.saturating_add(leeway_s);
@@ -49,14 +49,14 @@ pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64
     let acl = claims.get(&settings.acl_claim);
     let mut grants = acl.map(|acl| Grants::read(acl).ok_or(Fault::Acl)).transpose()?;
     if let Some(claim) = &settings.roles_claim {
-        // Without the claim it has no role, and what no role grants is not granted.
+        // Without the claim the bearer has no roles, and only roles grant.
         let roles = claims.get(claim).map_or_else(|| Some(Vec::new()), roles).ok_or(Fault::Roles)?;
         grants = Some(grants.unwrap_or_default().with_roles(roles));
     }
     Ok(Bearer { identity: identity.into(), client_id, expires_s, grants: grants.map(Arc::new) })
 }
 
-/// The names in a claim; `None`: it is not understood.
+/// The role names in a claim; `None`: it is not understood.
 fn roles(claim: &Value) -> Option<Vec<Box<str>>> {
     match claim {
         Value::String(one) => Some(vec![one.as_str().into()]),
@@ -83,7 +83,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Fault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = value.as_u64().or_else(|| {
         let fraction = value.as_f64().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)?;
-        // Saturates.
+        // The cast saturates.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Some(fraction as u64)
     });

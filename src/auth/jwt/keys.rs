@@ -1,4 +1,4 @@
-//! Keys that tokens are signed with: a JSON Web Key Set (RFC 7517), or a secret.
+//! The keys of signed tokens: a JSON Web Key Set (RFC 7517), or a secret.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash};
@@ -16,14 +16,14 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 use super::Fault;
 use super::token::{Header, Token};
 
-/// In one set.
+/// The most keys in one set.
 const KEYS_MAX: usize = 256;
 /// RFC 7518, 3.2: as long as the hash.
 const SECRET_BYTES_MIN: usize = 32;
 /// Bits of an RSA modulus, in bytes.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// How a token is signed.
+/// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -37,10 +37,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All that public keys are for.
+    /// All algorithms of public keys.
     pub const PUBLIC: [Self; 3] = [Self::Rs256, Self::Es256, Self::EdDsa];
 
-    /// As in `alg`.
+    /// The algorithm's name in `alg`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ enum Material {
 
 /// A key.
 pub struct Key {
-    /// `kid`; `None`: it may be meant by every token.
+    /// `kid`; `None`: the key may be the one of any token.
     id: Option<Box<str>>,
     algorithm: Algorithm,
     material: Material,
@@ -77,7 +77,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The same in every version and on every machine, as instances compare them.
+/// A hash of a key, the same in every version and on every machine, as instances compare them.
 fn print(algorithm: Algorithm, of: impl Hash) -> u64 {
     Xxh3DefaultBuilder.hash_one((algorithm.name(), of))
 }
@@ -92,19 +92,19 @@ impl Key {
         Self { id: id.map(Into::into), algorithm, material, print }
     }
 
-    /// Of the key itself: another one has another.
+    /// The key's print: different keys have different prints.
     #[must_use]
     pub fn print(&self) -> u64 {
         self.print
     }
 
-    /// Whether it is checked in a microsecond.
+    /// Whether a check with this key takes about a microsecond.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.algorithm == Algorithm::Hs256
     }
 
-    /// Whether it has signed this token.
+    /// Whether the key has signed this token.
     #[must_use]
     pub fn verifies(&self, token: &Token<'_>) -> bool {
         let Some(signature) = token.signature() else { return false };
@@ -130,10 +130,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads a JSON Web Key Set. Keys for encryption, and those of other kinds, are passed over.
+    /// Reads a JSON Web Key Set. Keys for encryption, and those of other kinds, are skipped.
     ///
     /// # Errors
-    /// It is none, has no key that can be used, too many, or one that is not public.
+    /// The JSON is not a key set, has no usable key, too many keys, or one that is not public.
     pub fn parse(json: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         let set: Map<String, Value> =
             serde_json::from_slice(json).map_err(|error| format!("is no JSON object: {error}"))?;
@@ -159,7 +159,7 @@ impl Keys {
     /// The secret in a file, its line end left out.
     ///
     /// # Errors
-    /// It is too short.
+    /// The secret is too short.
     pub fn secret(file: &[u8]) -> Result<Self, String> {
         let secret = file.strip_suffix(b"\n").unwrap_or(file);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
@@ -171,19 +171,19 @@ impl Keys {
         Ok(Self { all: vec![Arc::new(key)] })
     }
 
-    /// How many there are.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whether a key of this print is among them.
+    /// Whether a key has this print.
     #[must_use]
     pub fn has(&self, print: u64) -> bool {
         self.all.iter().any(|key| key.print == print)
@@ -194,7 +194,7 @@ impl Keys {
         self.all.iter().map(|key| key.print).collect()
     }
 
-    /// Those that a header may mean: of its `kid`, or without one, and of its algorithm.
+    /// The keys that a header may refer to: by its algorithm and its `kid`, if it has one.
     pub(super) fn of(&self, header: &Header) -> Result<Vec<Arc<Key>>, Fault> {
         let is_meant = |key: &&Arc<Key>| match (&header.key_id, &key.id) {
             (Some(wanted), Some(id)) => wanted.as_str() == &**id,
@@ -209,7 +209,7 @@ impl Keys {
     }
 }
 
-/// One key of a set; `None`: it is not for tokens, or not of a kind that is known here.
+/// Reads one key of a set; `None`: it is not for tokens, or not of a supported kind.
 fn one(key: &Map<String, Value>) -> Result<Option<Key>, String> {
     if let Some(secret) = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().find(|name| key.contains_key(**name)) {
         return Err(format!("is a private key or a secret (`{secret}`); a key set must have public keys only"));
@@ -228,7 +228,7 @@ fn one(key: &Map<String, Value>) -> Result<Option<Key>, String> {
     let is_for_signatures = text("use").is_none_or(|of| of == "sig");
     let operations = key.get("key_ops").and_then(Value::as_array);
     let verifies = operations.is_none_or(|all| all.iter().any(|of| of.as_str() == Some("verify")));
-    // RFC 9864 has a name of its own for Ed25519.
+    // RFC 9864 has a second name for Ed25519.
     let is_named = |name| name == algorithm.name() || algorithm == Algorithm::EdDsa && name == "Ed25519";
     if !is_for_signatures || !verifies || !text("alg").is_none_or(is_named) {
         return Ok(None);

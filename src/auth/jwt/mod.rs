@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519, RFC 8725): which ones are accepted, and who their bearers are.
 //!
-//! A key decides the algorithm of its signatures, never the token. What a token brings along to be judged by (`jku`, `x5u`,
-//! `jwk`) is not used, `exp` is required, and a token with `crit` is refused, as no extension is supported.
+//! The key decides the algorithm of its signatures, never the token. Keys and URLs in the token's header (`jku`, `x5u`, `jwk`)
+//! are not used, `exp` is required, and a token with `crit` is refused, as no extension is supported.
 
 mod claims;
 mod keys;
@@ -22,47 +22,47 @@ pub use self::remote::Remote;
 pub use self::token::Token;
 pub use crate::limits::TOKEN_BYTES_MAX;
 
-/// So many keys are tried for a token that names none.
+/// The most keys that are tried for a token without a `kid`.
 pub const KEYS_TRIED_MAX: usize = 4;
 
 /// `[auth.NAME.jwt]`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Where the keys are that tokens are signed with.
+    /// The source of the keys.
     pub keys: Source,
-    /// What `iss` must be.
+    /// The required `iss`.
     pub issuer: Option<String>,
-    /// One of these must be in `aud`; none: it is not looked at.
+    /// Accepted values of `aud`, of which a token must have one; empty: `aud` is not checked.
     pub audience: Vec<String>,
-    /// Keys of other algorithms are not used.
+    /// The accepted algorithms: keys of others are not used.
     pub algorithms: Vec<Algorithm>,
-    /// How far the clocks of the issuer and of this machine may be apart.
+    /// The largest accepted difference between the clocks of the issuer and of this machine.
     pub leeway: Duration,
-    /// Which field of CONNECT has the token.
+    /// The field of CONNECT that has the token.
     pub from: Field,
-    /// The claim that is the identity.
+    /// The claim with the identity.
     pub identity_claim: String,
-    /// The claim that the client identifier must be equal to.
+    /// The claim that must equal the client identifier.
     pub client_id_claim: Option<String>,
-    /// The claim that says what may be touched.
+    /// The claim with the bearer's grants.
     pub acl_claim: String,
-    /// The claim that names the bearer's roles.
+    /// The claim with the bearer's roles.
     pub roles_claim: Option<String>,
 }
 
-/// Where keys come from.
+/// A source of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Public keys: a JSON Web Key Set.
     JwksFile(PathBuf),
-    /// The same by URL.
+    /// Public keys: a JSON Web Key Set at a URL.
     JwksUrl(Remote),
-    /// One secret that issuer and service share.
+    /// One secret that the issuer and Forebay share.
     SecretFile(PathBuf),
 }
 
 impl Source {
-    /// The file.
+    /// The file of the keys.
     #[must_use]
     pub fn file(&self) -> &std::path::Path {
         match self {
@@ -83,48 +83,48 @@ pub enum Field {
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is longer than [`TOKEN_BYTES_MAX`].
+    /// The token is longer than [`TOKEN_BYTES_MAX`].
     TooLong,
-    /// Its header has no algorithm, or a member of the wrong type.
+    /// The header has no algorithm, or a member of the wrong type.
     Header,
-    /// Its header has `crit`, `jku` or `x5u`.
+    /// The header has `crit`, `jku` or `x5u`.
     Extension,
-    /// No key is for the algorithm that it names.
+    /// No key is of the header's algorithm.
     Algorithm,
-    /// There is no key of its `kid`.
+    /// No key has the header's `kid`.
     UnknownKey,
-    /// It has no `kid`, and more than [`KEYS_TRIED_MAX`] keys could be meant.
+    /// The header has no `kid`, and more than [`KEYS_TRIED_MAX`] keys match.
     ManyKeys,
     /// The signature is wrong.
     Signature,
-    /// What was signed is not a JSON object, or a claim has the wrong type.
+    /// The payload is not a JSON object, or a claim has the wrong type.
     Claims,
     /// No `exp`.
     NoExpiry,
-    /// It has expired.
+    /// The token has expired.
     Expired,
-    /// `nbf` lies ahead.
+    /// `nbf` is in the future.
     NotYet,
-    /// Another `iss`, or none.
+    /// `iss` is another one, or missing.
     Issuer,
-    /// Not one of `audience` is in `aud`.
+    /// `aud` has none of `audience`.
     Audience,
-    /// It does not say who its bearer is, or the name cannot be an identity.
+    /// The token has no identity, or not a valid one.
     Identity,
-    /// It does not say which client identifier it is for.
+    /// The token does not name its client identifier.
     ClientId,
-    /// What it says may be touched is not understood, or is too much.
+    /// The grants are not understood, or too many.
     Acl,
-    /// Its roles are neither a string nor a list of strings, or too many.
+    /// The roles are neither a string nor a list of strings, or too many.
     Roles,
-    /// This machine does not know what time it is.
+    /// The clock of this machine is not set.
     Clock,
     /// The keys were fetched longer than `stale_max` ago.
     StaleKeys,
 }
 
 impl Fault {
-    /// For the operator. The client hears only that its token has expired, or is not valid.
+    /// The reason for the operator. The client learns only that its token has expired, or is not valid.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -157,18 +157,18 @@ impl Fault {
 pub struct Tokens {
     settings: Settings,
     keys: Keys,
-    /// A token named a key that is not there.
+    /// A token had a `kid` without a key.
     has_missed: AtomicBool,
-    /// Until when the keys may be used.
+    /// The time until which the keys may be used.
     term: Term,
 }
 
-/// How long keys may be used that are fetched. Whoever uses them looks at the time itself: keys that are too old are too old
-/// even if nobody has come to take them away.
+/// The time until which fetched keys may be used. Each user of the keys checks it: keys that are too old are not used, even if
+/// they have not been removed yet.
 #[derive(Debug)]
 struct Term {
     remote: Option<Remote>,
-    /// They are too old from then on, unless the file has become newer. In ms since 1970 by the clock of this machine.
+    /// The end of the keys' validity, unless the file has become newer. In ms since 1970 by the clock of this machine.
     until_ms: AtomicI64,
 }
 
@@ -181,8 +181,8 @@ impl Term {
         Self { remote, until_ms: AtomicI64::new(i64::MIN) }
     }
 
-    /// Whether they may still be used. The file is looked at when the time that is known is over: a fetch that brings the same
-    /// keys makes it newer.
+    /// Whether the keys may still be used. The file's age is read again once the known time is over: a fetch that brings the same
+    /// keys makes the file newer.
     fn holds(&self, wall_ms: i64) -> bool {
         let Some(remote) = &self.remote else { return true };
         if wall_ms < self.until_ms.load(Ordering::Relaxed) {
@@ -206,10 +206,10 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// With the keys that a file holds.
+    /// Reads the keys from the contents of a file.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// Why the file has no usable keys.
     pub fn new(settings: &Settings, file: &[u8]) -> Result<Self, String> {
         let keys = match settings.keys {
             Source::JwksFile(_) | Source::JwksUrl(_) => Keys::parse(file, &settings.algorithms)?,
@@ -218,14 +218,14 @@ impl Tokens {
         Ok(Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false), term: Term::of(settings) })
     }
 
-    /// Without keys: they have not been fetched yet. Every token is refused.
+    /// Tokens without keys, as they have not been fetched yet: every token is refused.
     #[must_use]
     pub fn without_keys(settings: &Settings) -> Self {
         let (keys, term) = (Keys::default(), Term::of(settings));
         Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false), term }
     }
 
-    /// Whether a token has named a key that is not there, since this was last asked.
+    /// Whether a token has named a missing key since the last call.
     #[must_use]
     pub fn has_missed(&self) -> bool {
         self.has_missed.swap(false, Ordering::Relaxed)
@@ -237,7 +237,7 @@ impl Tokens {
         &self.keys
     }
 
-    /// The token of a CONNECT; `None`: what it has there is none.
+    /// The token of a CONNECT; `None`: the field is missing or not a token.
     #[must_use]
     pub fn find<'a>(&self, username: Option<&'a str>, password: Option<&'a [u8]>) -> Option<Token<'a>> {
         let field = match self.settings.from {
@@ -253,10 +253,10 @@ impl Tokens {
         self.settings.from == Field::Username
     }
 
-    /// The keys that a token may be signed with. That much is found out without computing anything.
+    /// The keys that a token may be signed with. No signature is computed for that.
     ///
     /// # Errors
-    /// Why none of them can be meant.
+    /// Why there are none.
     pub fn keys_for(&self, token: &Token<'_>) -> Result<Vec<Arc<Key>>, Fault> {
         let header = token.header()?;
         let keys = self.keys.of(&header).inspect_err(|fault| {
@@ -267,10 +267,11 @@ impl Tokens {
         if keys.len() > KEYS_TRIED_MAX { Err(Fault::ManyKeys) } else { Ok(keys) }
     }
 
-    /// Who the bearer of a token is. `keys`: the right one is among them; if there is one only and `is_known`, it is that.
+    /// Checks a token. Returns its bearer. `keys`: the right one is among them; with `is_known` and one key only, the signature
+    /// is known to be right.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// Why the token is refused.
     pub fn judge(
         &self,
         token: &Token<'_>,

@@ -1,21 +1,21 @@
-//! Where a key set is fetched from.
+//! The URL of a key set.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secure::Url;
 
-/// A key set by URL. It is fetched into a file, and taken from there.
+/// A key set at a URL. A thread fetches it into a file, from which it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remote {
-    /// From where.
+    /// The URL.
     pub url: Url,
-    /// Who vouches for the server; `None`: the CAs of this machine.
+    /// The CAs of the server's certificate; `None`: the CAs of this machine.
     pub ca_file: Option<PathBuf>,
     /// The time between two fetches.
     pub refresh: Duration,
     /// Keys that could not be fetched for this long are not accepted any more.
     pub stale_max: Duration,
-    /// The file.
+    /// The file of the fetched keys.
     pub file: PathBuf,
 }

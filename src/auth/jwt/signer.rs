@@ -11,7 +11,7 @@ pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Something that signs.
+/// A signing key.
 pub(crate) enum Signer {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
@@ -38,7 +38,7 @@ impl Signer {
         }
     }
 
-    /// Its public key, as a set has it.
+    /// The public key, as in a set.
     pub(crate) fn jwk(&self, kid: Option<&str>) -> Value {
         let public = self.public();
         let mut key = match self {
@@ -69,7 +69,7 @@ impl Signer {
     }
 }
 
-/// A set of these keys.
+/// The key set of these keys.
 pub(crate) fn set(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }

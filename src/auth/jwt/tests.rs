@@ -31,7 +31,7 @@ fn tokens(settings: &Settings, keys: &[Value]) -> Tokens {
     Tokens::new(settings, &set(keys)).unwrap()
 }
 
-/// What becomes of a password; `None`: it is no token.
+/// The judgement of a password; `None`: it is no token.
 fn judged(tokens: &Tokens, password: &str) -> Option<Result<(), Fault>> {
     bearer(tokens, password).map(|judged| judged.map(|_| ()))
 }
@@ -59,7 +59,7 @@ fn with(name: &str, value: impl Into<Value>) -> Value {
     claims
 }
 
-/// What becomes of these claims, the rest being right.
+/// The judgement of these claims, the rest being right.
 fn claimed(settings: &Settings, claims: &Value) -> Result<Bearer, Fault> {
     let signer = Signer::eddsa();
     let tokens = tokens(settings, &[signer.jwk(None)]);
@@ -68,7 +68,7 @@ fn claimed(settings: &Settings, claims: &Value) -> Result<Bearer, Fault> {
 
 #[test]
 fn the_examples_of_the_rfcs() {
-    // RFC 7515, A.1 to A.3: the same claims, signed by each.
+    // RFC 7515, A.1 to A.3: the same claims, signed by each algorithm.
     const CLAIMS: &str =
         "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     const RSA_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-\
@@ -98,7 +98,7 @@ fn the_examples_of_the_rfcs() {
         let forged = token.replace("eyJpc3MiOiJqb2Ui", "eyJpc3MiOiJqb2Ii");
         assert_eq!(judged(tokens, &forged), Some(Err(Fault::Signature)));
     }
-    // RFC 8037, A.4: what it signs is not JSON.
+    // RFC 8037, A.4: the payload is not JSON.
     let ed = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
     let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4i\
         ylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
@@ -118,10 +118,10 @@ fn what_is_no_token_is_left_to_others() {
     }
     assert_eq!(judged(&tokens, &format!("{}.e30.x", base64url("[]"))), None, "its header is no object");
     assert_eq!(tokens.find(None, None).map(|_| ()), None);
-    // These are tokens, and no good.
+    // These are tokens, but not valid.
     assert_eq!(judged(&tokens, "e30.."), Some(Err(Fault::Header)));
     assert_eq!(judged(&tokens, &format!("{header}..")), Some(Err(Fault::Signature)));
-    // In the other field nothing is looked for.
+    // The other field of CONNECT is not searched.
     let token = signer.sign(&json!({ "alg": "ES256" }), &ada());
     assert!(tokens.find(Some(&token), None).is_none());
     let by_name = Settings { from: Field::Username, ..settings() };
@@ -140,7 +140,7 @@ fn the_key_decides_the_algorithm() {
     assert_eq!(judged(&both, &ed.sign(&header("ES256", "ed"), &ada())), Some(Err(Fault::Algorithm)));
     assert_eq!(judged(&both, &ed.sign(&header("EdDSA", "ec"), &ada())), Some(Err(Fault::Algorithm)));
     assert_eq!(judged(&both, &ed.sign(&header("EdDSA", "eddy"), &ada())), Some(Err(Fault::UnknownKey)));
-    // The classic: the public key, which everybody knows, as the secret of an HMAC.
+    // The classic attack: the public key, which everybody knows, as the secret of an HMAC.
     let text = ec.jwk(Some("ec")).to_string().into_bytes();
     let public =
         base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, ec.jwk(None)["x"].as_str().unwrap());
@@ -152,7 +152,7 @@ fn the_key_decides_the_algorithm() {
         let unsigned = format!("{}.{}.", base64url(header(alg, "ec").to_string()), base64url(ada().to_string()));
         assert_eq!(judged(&both, &unsigned), Some(Err(Fault::Algorithm)), "{alg}");
     }
-    // A key with an algorithm that is not wanted counts as absent.
+    // A key of an algorithm that is not configured counts as absent.
     let only = Settings { algorithms: vec![Algorithm::EdDsa], ..settings() };
     let only = tokens(&only, &[ec.jwk(Some("ec")), ed.jwk(Some("ed"))]);
     assert_eq!(judged(&only, &ec.sign(&header("ES256", "ec"), &ada())), Some(Err(Fault::UnknownKey)));
@@ -217,7 +217,7 @@ fn the_time_is_over_half_a_minute_late() {
         ("nbf", json!(NOW + 30), None),
         ("nbf", json!(NOW + 31), Some(Fault::NotYet)),
         ("nbf", json!("never"), Some(Fault::Claims)),
-        // When it was made says nothing.
+        // The issue time is not checked.
         ("iat", json!("yesterday"), None),
     ] {
         assert_eq!(claimed(&settings(), &with(name, value.clone())).err(), fault, "{name} {value}");
@@ -225,7 +225,7 @@ fn the_time_is_over_half_a_minute_late() {
     assert_eq!(claimed(&settings(), &json!({ "sub": "ada" })).err(), Some(Fault::NoExpiry));
     let expires = |leeway| claimed(&Settings { leeway, ..settings() }, &ada()).unwrap().expires_s;
     assert_eq!((expires(Duration::ZERO), expires(Duration::from_secs(30))), (NOW + 60, NOW + 90));
-    // A machine that does not know the time judges no token.
+    // A machine without the time judges no token.
     let signer = Signer::eddsa();
     let tokens = tokens(&settings(), &[signer.jwk(None)]);
     let token = signer.sign(&json!({ "alg": "EdDSA" }), &ada());
@@ -291,7 +291,7 @@ fn a_set_of_keys_is_taken_or_says_what_is_wrong() {
         key[name] = value;
         key
     };
-    // For something else, or of a kind that came later: passed over.
+    // Keys of other uses, or of newer kinds, are skipped.
     let passed = [
         changed("use", json!("enc")),
         changed("alg", json!("ECDH-ES")),
@@ -337,7 +337,7 @@ fn roles_are_a_string_or_a_list_of_strings() {
     let settings = Settings { roles_claim: Some("roles".to_owned()), ..settings() };
     let roles = |claims: &Value| {
         claimed(&settings, claims).map(|bearer| {
-            // A token without the claim says that it has none, and is granted nothing by the lack of a list.
+            // A token without the claim has no roles, and is not granted everything because there is no list.
             let grants = bearer.grants.expect("roles");
             grants.roles().map(str::to_owned).collect::<Vec<_>>()
         })
@@ -353,7 +353,7 @@ fn roles_are_a_string_or_a_list_of_strings() {
     assert!(claimed(&without, &with("roles", "a")).unwrap().grants.is_none(), "nothing was asked for");
 }
 
-/// Keys that are too old are not accepted, though nobody has taken them away; a fetch that brings the same ones renews them.
+/// Expired keys are not accepted, even if they have not been removed yet; a fetch that brings the same ones renews them.
 #[test]
 fn finding_s7_keys_that_are_too_old_are_not_used() {
     let dir = tempfile::tempdir().unwrap();

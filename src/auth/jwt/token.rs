@@ -6,15 +6,15 @@ use serde_json::{Map, Value};
 
 use super::{Fault, TOKEN_BYTES_MAX};
 
-/// A password that is a token, whether it is any good or not.
+/// A password in the form of a token, valid or not.
 #[derive(Clone, Copy)]
 pub struct Token<'a> {
     bytes: &'a [u8],
-    /// Where the claims begin, and where the signature does.
+    /// The offsets of the claims and of the signature.
     parts: (usize, usize),
 }
 
-/// What its header says of its signature. Nothing has proven that yet.
+/// The header's statements about the signature. Nothing has proven them yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) algorithm: String,
@@ -22,7 +22,7 @@ pub(super) struct Header {
 }
 
 impl<'a> Token<'a> {
-    /// `None`: these are not three parts in base64url, of which the first is a JSON object. A password like that is one.
+    /// Parses a token. `None`: the bytes are not three parts in base64url with a JSON object first, so they are an ordinary password.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -32,11 +32,11 @@ impl<'a> Token<'a> {
             return None;
         }
         let token = Self { bytes, parts: (header.len() + 1, header.len() + claims.len() + 2) };
-        // A header that is too long by itself is not worth the memory.
+        // A header that is too long by itself is not decoded: it is not worth the memory.
         (header.len() > TOKEN_BYTES_MAX || object(header).is_some()).then_some(token)
     }
 
-    /// The whole of it.
+    /// The whole token.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -55,7 +55,7 @@ impl<'a> Token<'a> {
         Ok(Header { algorithm, key_id: text("kid").transpose()? })
     }
 
-    /// What was signed.
+    /// The signed bytes.
     pub(super) fn message(&self) -> &'a [u8] {
         &self.bytes[..self.parts.1 - 1]
     }

@@ -13,13 +13,13 @@ use super::template::translate;
 const KEY: &str = "${.clientid}";
 const VALUE: &str = "${.}";
 const TIMESTAMP: &str = "${.timestamp}";
-/// What becomes headers of any record.
+/// The template of all User Properties, which become headers.
 const USER_PROPERTIES: &str = "${pub_props.'User-Property'}";
 const BATCH_BYTES: &str = "896KiB";
 /// The most batches in flight that Kafka keeps in order.
 const IN_FLIGHT_MAX: u64 = 5;
 
-/// Where EMQX keeps records until Kafka has them.
+/// Where EMQX stores records until Kafka has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Buffer {
     Memory,
@@ -27,7 +27,7 @@ enum Buffer {
     Hybrid,
 }
 
-/// A sink, and what the rest of the configuration has to know of it.
+/// A sink, and its effects on the rest of the configuration.
 pub(super) struct Sink {
     pub(super) block: Block,
     pub(super) is_on_disk: bool,
@@ -41,7 +41,7 @@ pub(super) struct Head {
     pub(super) local_topic: Option<String>,
 }
 
-/// Reads what other things have to know of an action before it is made.
+/// Reads the members of an action that other objects depend on.
 pub(super) fn head(thing: &Thing<'_>) -> Head {
     let text = |key: &str| thing.members.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
     Head {
@@ -91,7 +91,7 @@ impl Templates<'_, '_> {
         !self.feeders.is_empty() && self.feeders.iter().all(|rule| !rule.has_column(column))
     }
 
-    /// A template with what no rule yields left out of it, and a note.
+    /// A template without the variables that no rule yields; these are noted.
     fn translated(&self, given: &Given<'_>, key: &str, template: &str) -> String {
         let translated = translate(template, |column| self.is_never(column));
         if !translated.left_out.is_empty() {
@@ -191,7 +191,7 @@ fn batches(block: &mut Block, given: &Given<'_>) {
     }
 }
 
-/// Where records are kept, and what an acknowledgement means.
+/// Sets the place of records, and the meaning of an acknowledgement.
 fn buffer(block: &mut Block, given: &Given<'_>) -> Buffer {
     let part = given.part("buffer");
     let mode = match part.text("mode") {

@@ -1,4 +1,5 @@
-//! What a JSON text of EMQX holds: answers of its API (a page, a list, one thing), objects of several lists, and the keyed form of its export.
+//! The rules, actions, sources and connectors in a JSON text of EMQX: answers of its API (a page, a list, one thing), objects of
+//! several lists, and the keyed form of its export.
 
 use std::fmt::Display;
 
@@ -15,11 +16,11 @@ pub(super) enum Kind {
     Source,
 }
 
-/// One thing.
+/// A rule, action, source or connector.
 #[derive(Clone, Debug)]
 pub(super) struct Thing<'j> {
     pub(super) kind: Kind,
-    /// `kafka_producer` and the like; empty for rules.
+    /// The type, as `kafka_producer`; empty for rules.
     pub(super) family: String,
     pub(super) name: String,
     pub(super) members: &'j Map<String, Value>,
@@ -39,15 +40,15 @@ impl Thing<'_> {
 
 /// The type of consumers from Kafka.
 pub(super) const CONSUMER: &str = "kafka_consumer";
-/// The type of producers to Kafka, and its name of before EMQX 5.3.
+/// The type of producers to Kafka, and its name before EMQX 5.3.
 pub(super) const PRODUCER: &str = "kafka_producer";
 const PRODUCER_OF_OLD: &str = "kafka";
-/// Members of objects of several lists, and what they list.
+/// Members of objects of several lists, and the kinds of their items.
 const LISTS: [(&str, Kind); 4] =
     [("rules", Kind::Rule), ("actions", Kind::Action), ("connectors", Kind::Connector), ("sources", Kind::Source)];
 /// The section of an export that has the rules.
 const RULE_ENGINE: &str = "rule_engine";
-/// What EMQX calls a producer of `kafka:NAME` today.
+/// The current name of a producer that older versions call `kafka:NAME`.
 pub(super) fn family_of(name: &str) -> &str {
     if name == PRODUCER_OF_OLD { PRODUCER } else { name }
 }
@@ -181,7 +182,7 @@ fn page(members: &Map<String, Value>) -> Option<&Value> {
     members.get("data").filter(|data| data.is_array())
 }
 
-/// What an object by itself is, by its members.
+/// The kind of a single object, by its members.
 fn kind_of(members: &Map<String, Value>) -> Option<Kind> {
     let has = |key: &str| members.contains_key(key);
     let is_consumer = members.get("type").and_then(Value::as_str) == Some(CONSUMER);

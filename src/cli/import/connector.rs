@@ -12,7 +12,7 @@ use super::notes::Notes;
 
 /// The port of a host without one.
 const PORT: u16 = 9092;
-/// EMQX's defaults that are not ours.
+/// EMQX's defaults that differ from ours.
 const METADATA_AGE_MIN: &str = "3s";
 const SOCKET_BUFFER: &str = "1MiB";
 const KEEP_ALIVE: &str = "none";
@@ -23,7 +23,7 @@ const AZURE_USER: &str = "$ConnectionString";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
-    /// Whether TLS and a login by PLAIN are there without being asked for.
+    /// Whether TLS and a login by PLAIN are in force by default.
     is_hosted: bool,
 }
 

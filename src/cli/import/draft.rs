@@ -1,4 +1,4 @@
-//! The configuration as it is being made. What Forebay refuses stays in it as a comment: [`Draft::settle`].
+//! The configuration under construction. Parts that Forebay refuses stay in it as comments: [`Draft::settle`].
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::config::{self, Problem};
 
 /// The configuration's name in problems.
 const NAME: &str = "configuration";
-/// Keys without which a block would be something else: if one cannot be had, neither can the block.
+/// Keys without which a block would mean something else: a block without one is turned off.
 const ESSENTIAL: [&str; 12] = [
     "name",
     "kafka",
@@ -39,10 +39,10 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Block {
     header: String,
-    /// The thing that it is made of, for notes and the comment in front.
+    /// The imported object, for notes and the comment above the block.
     about: String,
     entries: Vec<Entry>,
-    /// Whether it is a part of the block before it.
+    /// Whether the block is a part of the block before it.
     is_part: bool,
     is_off: bool,
 }
@@ -65,12 +65,12 @@ impl Block {
         Self { header: format!("[{}]", path.join(".")), ..Self::listed("", about) }
     }
 
-    /// The same block as a part of the one before it.
+    /// Makes the block a part of the one before it.
     pub(super) fn part(self) -> Self {
         Self { is_part: true, ..self }
     }
 
-    /// Makes a comment of it.
+    /// Makes a comment of the block.
     pub(super) fn turn_off(&mut self) {
         self.is_off = true;
     }
@@ -87,7 +87,7 @@ impl Block {
         self.entries.push(Entry { key: key.to_owned(), value: value.into(), is_off: false });
     }
 
-    /// Sets a text of several lines as it stands.
+    /// Sets a text of several lines, unchanged.
     pub(super) fn set_lines(&mut self, key: &str, text: &str) {
         let is_plain = |c: char| c == '\n' || c == '\t' || !c.is_control();
         let literal = text.contains('\n') && text.chars().all(is_plain);
@@ -127,14 +127,14 @@ impl Entry {
 /// The block and the entry that a line of the text belongs to.
 type Place = (usize, Option<usize>);
 
-/// The configuration as it is being made.
+/// The configuration under construction.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) blocks: Vec<Block>,
 }
 
 impl Draft {
-    /// The text. Whatever Forebay would refuse is a comment in it, with a note.
+    /// The text. Parts that Forebay would refuse are comments in it, with notes.
     pub(super) fn settle(mut self, notes: &Notes) -> String {
         loop {
             let (text, places) = self.render();
@@ -148,7 +148,7 @@ impl Draft {
                 let place = problem.line.checked_sub(1).and_then(|line| places.get(line)).copied().flatten();
                 is_less |= place.is_some_and(|place| self.turn_off(place, problem, notes));
             }
-            // A problem of the whole.
+            // A problem of the whole configuration.
             if !is_less {
                 notes.add(NAME, format_args!("all of it is a comment: {problems}"));
                 self.blocks.iter_mut().for_each(Block::turn_off);
@@ -157,7 +157,7 @@ impl Draft {
         }
     }
 
-    /// Makes a comment of what a problem is about. Returns whether anything has changed.
+    /// Makes a comment of the part with a problem. Returns whether anything has changed.
     fn turn_off(&mut self, (at, entry): Place, problem: &Problem, notes: &Notes) -> bool {
         let Some(block) = self.blocks.get_mut(at).filter(|block| !block.is_off) else { return false };
         let why = match &problem.hint {
@@ -177,7 +177,7 @@ impl Draft {
         true
     }
 
-    /// Makes a comment of a block and of its parts. A cluster is nothing without its parts: its login and its TLS.
+    /// Makes a comment of a block and of its parts. A cluster must not stand without its parts: its login and its TLS.
     fn turn_off_block(&mut self, at: usize) {
         let is_of_cluster = |block: &Block| block.is_part && block.header.starts_with("[kafka.");
         let first =

@@ -1,4 +1,4 @@
-//! An object of the input. It remembers which members have been read, so that none is passed over in silence.
+//! An object of the input. It remembers which members have been read, so that none is skipped in silence.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use super::notes::Notes;
 use super::units;
 
-/// An object, and what has been read of it.
+/// An object, and its members that have been read.
 pub(super) struct Given<'j> {
-    /// The thing that it belongs to, for notes.
+    /// The imported object that it belongs to, for notes.
     about: String,
-    /// The way to it within the thing, with a dot at the end; empty for the thing itself.
+    /// The path within that object, with a dot at the end; empty for the object itself.
     path: String,
     members: Option<&'j Map<String, Value>>,
     read: RefCell<BTreeSet<&'j str>>,
@@ -33,7 +33,7 @@ impl<'j> Given<'j> {
         self.members.into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
-    /// The member, if it is there and not null.
+    /// The member, unless it is missing or null.
     pub(super) fn get(&self, key: &str) -> Option<&'j Value> {
         let (key, value) = self.members?.get_key_value(key)?;
         self.read.borrow_mut().insert(key);
@@ -60,7 +60,7 @@ impl<'j> Given<'j> {
         }
     }
 
-    /// The objects of a list, each with its place; what is no object is noted.
+    /// The objects of a list, each with its index; items of other types are noted.
     pub(super) fn items(&self, key: &str) -> Vec<Given<'j>> {
         let mut items = Vec::new();
         for (at, value) in self.list(key).iter().enumerate() {
@@ -94,7 +94,7 @@ impl<'j> Given<'j> {
         self.read_as(key, "a list", |value| value.as_array().map(Vec::as_slice)).unwrap_or_default()
     }
 
-    /// A duration in our form; a number is one of `unit`s. `infinity` is none.
+    /// A duration in our form; a number counts `unit`s. `infinity` is none.
     pub(super) fn duration(&self, key: &str, unit: &str) -> Option<String> {
         self.get(key).filter(|value| value.as_str() != Some("infinity"))?;
         self.read_as(key, "a duration", |value| units::duration(value, unit))
@@ -123,7 +123,7 @@ impl<'j> Given<'j> {
         self.notes.add(&format!("{}: {}{key}", self.about, self.path), what);
     }
 
-    /// Reads a member that has no counterpart, and notes why, if there is something in it.
+    /// Reads a member that has no counterpart, and notes why, if it is set.
     pub(super) fn leave_out(&self, key: &str, why: impl std::fmt::Display) {
         let is_empty = |value: &Value| match value {
             Value::String(text) => text.is_empty(),
@@ -140,12 +140,12 @@ impl<'j> Given<'j> {
         self.notes.left_out(&self.about, &format!("{}{key}", self.path), why);
     }
 
-    /// Passes over what is no setting: states, and what follows from other members.
+    /// Skips members that are no settings: states, and values that follow from other members.
     pub(super) fn pass_over(&self, keys: &[&str]) {
         keys.iter().for_each(|key| self.mark(key));
     }
 
-    /// Passes over all members: nothing of them is in force.
+    /// Skips all members: none is in force.
     pub(super) fn pass_over_all(&self) {
         self.keys().for_each(|key| self.mark(key));
     }

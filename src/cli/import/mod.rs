@@ -1,5 +1,5 @@
-//! `forebay import`: what other products are configured with, as a configuration: rules, actions, sources and connectors of EMQX, and Zilla's binding
-//! (`zilla`). What cannot be taken over is said in notes.
+//! `forebay import`: configurations of other products, converted: rules, actions, sources and connectors of EMQX, and Zilla's
+//! binding (`zilla`). Notes say what could not be converted.
 
 mod action;
 mod collect;
@@ -91,17 +91,17 @@ fn convert(values: &[(String, Value)], passwords: &Path) -> Result<Imported, Str
 #[derive(Default)]
 struct Clusters {
     names: Names,
-    /// By family and name of the connector: the name here, and whether it is enabled.
+    /// The cluster's name here, and whether it is enabled, by family and name of the connector.
     by_connector: BTreeMap<(String, String), (String, bool)>,
     blocks: Vec<Block>,
 }
 
-/// An action, and where it goes.
+/// An action, and its destination.
 struct Plan<'t, 'j> {
     thing: &'t Thing<'j>,
-    /// The name of its sink.
+    /// The name of the action's sink.
     sink: String,
-    /// The name of its cluster.
+    /// The name of the sink's cluster.
     kafka: String,
     is_enabled: bool,
     /// A topic filter of messages that go to the action without a rule.
@@ -140,7 +140,7 @@ impl Import<'_> {
         let mut blocks = std::mem::take(&mut self.clusters.blocks);
         if sinks.iter().any(|sink| sink.is_on_disk) {
             blocks.push(Block::named(&["spool"], "records on disk"));
-            // With a disk buffer it is the default of others, too.
+            // A disk buffer would be the default of the other sinks, too.
             sinks.iter_mut().filter(|sink| !sink.is_on_disk).for_each(|sink| sink.block.set("buffer", "memory"));
         }
         blocks.extend(rules.into_iter().flat_map(|rule| rule.blocks));
@@ -204,7 +204,7 @@ impl Import<'_> {
         self.clusters.blocks.extend(made.blocks);
     }
 
-    /// The cluster of an action or source, and whether it is enabled. For a connector that is not in the input, one is made up.
+    /// The cluster of an action or source, and whether it is enabled. A connector that is not in the input gets a placeholder.
     fn cluster_of(&mut self, thing: &Thing<'_>, connector: Option<&str>) -> (String, bool) {
         let connector = connector.unwrap_or("main");
         let key = (thing.family.clone(), connector.to_owned());

@@ -13,7 +13,7 @@ const NAME_LEN_MAX: usize = 90;
 pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
-    /// The name, or the closest one that is allowed and not taken.
+    /// The name, or the closest one that is allowed and free.
     pub(super) fn give(&mut self, wanted: &str, about: &str, notes: &Notes) -> String {
         let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
         let mut name: String = wanted.chars().map(legal).take(NAME_LEN_MAX).collect();

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
-/// Notes in the order in which they are found; one that is there already is not taken again.
+/// Notes in the order in which they are found, without repetitions.
 #[derive(Debug, Default)]
 pub(super) struct Notes(RefCell<Vec<String>>);
 
@@ -32,7 +32,7 @@ impl Notes {
     }
 }
 
-/// The text with control characters escaped, but for line ends: names come from elsewhere.
+/// The text with control characters escaped, but for line ends: names come from the input.
 pub(super) fn printable(text: &str) -> String {
     let escaped = |c: char| match c {
         '\n' => "\n".to_owned(),

@@ -19,18 +19,18 @@ pub(super) type ActionKey = (String, String);
 /// The sink of an action.
 pub(super) struct Target {
     pub(super) sink: String,
-    /// Whether records may go there.
+    /// Whether the sink may get records.
     pub(super) is_enabled: bool,
 }
 
 /// A rule that was read, before its sinks are made.
 pub(super) struct Feeder {
     pub(super) blocks: Vec<Block>,
-    /// Names of its sinks.
+    /// Names of the rule's sinks.
     pub(super) sinks: Vec<String>,
     /// `None`: the statement is wrong.
     program: Option<Program>,
-    /// Whether a column has the name `timestamp` that is not the message's own.
+    /// Whether there is a column `timestamp` that is not the message's own.
     pub(super) names_a_timestamp: bool,
 }
 

@@ -9,14 +9,14 @@ use super::names::Names;
 use super::notes::Notes;
 use super::template::translate;
 
-/// The beginning of a group's name where the source has none of its own.
+/// The prefix of the default group's name.
 const GROUP_PREFIX: &str = "emqx-kafka-consumer-";
 const FETCH_BYTES: &str = "896KiB";
-/// What a mapping of topics has without saying so.
+/// The default payload of a mapping of topics.
 const PAYLOAD: &str = "${.}";
 
-/// Makes the sources of a consumer: one, but with mappings of topics that differ in QoS or payload. `kafka`: the cluster, and whether its
-/// connector is enabled.
+/// Makes the sources of a consumer: one, or several if mappings of topics differ in QoS or payload. `kafka`: the cluster, and
+/// whether its connector is enabled.
 pub(super) fn sources(thing: &Thing<'_>, names: &mut Names, kafka: (&str, bool), notes: &Notes) -> Vec<Block> {
     let about = thing.about();
     let given = Given::new(about.clone(), thing.members, notes);

@@ -4,7 +4,7 @@
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Translated {
     pub(super) text: String,
-    /// Variables that are left out, as they are written: no rule yields them.
+    /// Variables that are left out, as written: no rule yields them.
     pub(super) left_out: Vec<String>,
 }
 
@@ -17,7 +17,7 @@ pub(super) fn translate(text: &str, is_never: impl Fn(&str) -> bool) -> Translat
         rest = &rest[dollar + 1..];
         let variable = rest.strip_prefix('{').and_then(|body| body.split_once('}')).filter(|(name, _)| is_name(name));
         let Some((name, tail)) = variable else {
-            // A `$` that begins no variable is a text; two of them would be one here.
+            // A `$` that begins no variable is text, which has two of them here.
             translated.text.push_str("$$");
             continue;
         };

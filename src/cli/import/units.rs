@@ -1,11 +1,11 @@
-//! Durations and sizes as EMQX writes them, in our form.
+//! Durations and sizes of EMQX, in our form.
 
 use serde_json::Value;
 
 /// Units of time, in milliseconds, large to small.
 const TIME: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-/// Units of size, large to small: EMQX's are powers of 1024, whatever they are called.
+/// Units of size, large to small: EMQX's are powers of 1024, whatever their names.
 const SIZE: [(&str, &str, u64); 3] = [("gb", "GiB", 1 << 30), ("mb", "MiB", 1 << 20), ("kb", "KiB", 1 << 10)];
 
 /// A duration: `"5ms"`, `"1h30m"`, or a number of `unit`s.

@@ -34,7 +34,7 @@ pub fn zilla(options: &ImportZillaArgs) -> Result<Imported, String> {
 struct Bindings<'y>(&'y [(String, Node)]);
 
 impl<'y> Bindings<'y> {
-    /// Those of a whole configuration, or the file itself, if it has nothing else.
+    /// The bindings of a whole configuration; or the file itself, if it is a single binding.
     fn of(root: &'y Node) -> Self {
         match (&root.get("bindings").unwrap_or(root).value, &root.value) {
             (Value::Map(entries), _) => Self(entries),
@@ -59,7 +59,7 @@ impl<'y> Bindings<'y> {
     }
 }
 
-/// The texts of a list, or of one that stands for it.
+/// The texts of a list, or a single text.
 fn texts(node: &Node) -> Vec<String> {
     let text = |node: &Node| if let Value::Text(text) = &node.value { Some(text.clone()) } else { None };
     text(node).map_or_else(|| node.items().iter().filter_map(text).collect(), |one| vec![one])
@@ -132,14 +132,14 @@ fn convert(file: &str, text: &str) -> Result<Imported, String> {
     Ok(Imported { text, notes: notes.into_text() })
 }
 
-/// Calls `each` for members that are not among these.
+/// Calls `each` for members that are not in `known`.
 fn named(node: &Node, known: &[&str], each: impl Fn(&str)) {
     if let Value::Map(entries) = &node.value {
         entries.iter().filter(|(key, _)| !known.contains(&key.as_str())).for_each(|(key, _)| each(key));
     }
 }
 
-/// A route with a topic of its own. One that only leads elsewhere is what all others do.
+/// A route with a topic of its own. Without one it does the same as the others.
 fn route(about: &str, node: &Node, notes: &Notes) -> Option<Block> {
     named(node, &["when", "with", "exit", "guarded"], |key| notes.left_out(about, key, "it has no counterpart"));
     if node.get("guarded").is_some() {
@@ -183,7 +183,7 @@ fn route(about: &str, node: &Node, notes: &Notes) -> Option<Block> {
     Some(block.part())
 }
 
-/// A filter with `+` for each level that has a name, as in `place/{id}/#`.
+/// A filter with `+` for each named level, as in `place/{id}/#`.
 fn without_names(topic: &str) -> String {
     let level = |level: &str| if level.starts_with('{') && level.ends_with('}') { "+" } else { level }.to_owned();
     topic.split('/').map(level).collect::<Vec<_>>().join("/")
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Z2, Z6 to Z8, Z11: what is required is asked for by its name, with its line.
+    /// Z2, Z6 to Z8, Z11: missing keys are reported by name and line.
     #[test]
     fn what_is_missing_is_named() {
         let with = |from: &str, to: &str| convert("zilla.yaml", &REFERENCE.replace(from, to)).expect_err(from);
@@ -243,7 +243,7 @@ mod tests {
              servers:\n        - kafka-1.example:9092\n",
             REFERENCE.trim_end()
         );
-        // What was the top of the file is in `bindings` now.
+        // The former top level of the file is in `bindings` now.
         let mut is_binding = false;
         let text: String = text
             .lines()

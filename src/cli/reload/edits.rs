@@ -24,7 +24,7 @@ impl Reload {
         if let Some(why) = self.beside.contradicts(&changes, &edited) {
             return Err(ReloadRefused::NotNow(why));
         }
-        // Earlier changes of the same part are included that are not in the file yet.
+        // Earlier changes of the same part that are not in the file yet are included.
         let is_same = |other: &Edit| other.part == edit.part && other.name == edit.name;
         let (own, others): (Vec<Edit>, Vec<Edit>) = self.edits.iter().cloned().partition(is_same);
         let own = vec![own.iter().fold(edit.clone(), Edit::after)];
@@ -68,7 +68,7 @@ impl Reload {
         Ok(Proposal { is_new, ..self.propose_edited((text, others), Some(write), &edit)? })
     }
 
-    /// Proposes a text with edits, one of which is new. Of its warnings those are named that were not there before.
+    /// Proposes a text with edits, one of which is new. Only new warnings are reported.
     fn propose_edited(
         &self,
         (text, edits): (Text, Vec<Edit>),
@@ -87,7 +87,7 @@ impl Reload {
         Ok(Proposal { also, warnings, ..self.proposal(wanted, (text, edits), write, By::Api)? })
     }
 
-    /// The keys of a part that are written, in the file or by a change of the API. Its defaults, and keys that variables of the environment or
+    /// The written keys of a part, in the file or by a change of the API. Defaults, and keys that variables of the environment or
     /// options set, are not among them.
     pub(in crate::cli) fn written(&self, part: Part, name: &str) -> Result<Option<Map<String, Value>>, ReloadRefused> {
         let nothing = Edit::nothing(part, name);
@@ -100,7 +100,7 @@ impl Reload {
         }))
     }
 
-    /// The edit without the keys that have their value anyhow: what the API shows of a part can be sent back, and is no reason to write all of it down.
+    /// The edit without keys that have their value anyhow: a part can be sent back as the API shows it without being written in full.
     fn concise(&self, edit: Edit, shown: Option<&Map<String, Value>>) -> Result<Edit, ReloadRefused> {
         let To::Entry(given) = &edit.to else { return Ok(edit) };
         let (text, _) = self.edited(&self.text, &self.edits)?;
@@ -109,10 +109,10 @@ impl Reload {
         let mut keys = concise::keys(given, &standing, shown);
         let with = |keys: &Map<String, Value>| Edit { to: To::Entry(keys.clone()), ..edit.clone() };
         let all: Vec<Edit> = self.edits.iter().cloned().chain([with(&keys)]).collect();
-        // What is wrong with it is said of all that was given.
+        // The problems are reported for the whole edit.
         let Ok(config) = self.resolve(&self.text, &all) else { return Ok(edit) };
         let now = in_force::part(&config, edit.part, &edit.name).unwrap_or_default();
-        // A default may follow another key that changes.
+        // A default may depend on another key that changes.
         let differs = |(key, value): &(&String, &Value)| now.get(*key).is_none_or(|now| !concise::is_same(now, value));
         let lost = given.iter().filter(|(key, _)| !keys.contains_key(*key)).filter(differs);
         let lost: Vec<_> = lost.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -120,7 +120,7 @@ impl Reload {
         Ok(with(&keys))
     }
 
-    /// The configuration as it would be with these keys of a part, which need not exist. `running`: knows the address of the embedded log.
+    /// The configuration with these keys of a part, which need not exist. `running`: has the address of the embedded log.
     pub(in crate::cli) fn would_be(&self, edit: Edit, running: &Config) -> Result<Config, ReloadRefused> {
         self.refuse_files(&edit)?;
         let To::Keys(keys) = edit.to else { return Err(mistake("only keys can be tried".to_owned())) };
@@ -170,7 +170,7 @@ impl Reload {
         Ok(standing)
     }
 
-    /// Refuses a change of what the text does not have; only a cluster can have keys there and others elsewhere.
+    /// Refuses a change of a part that the text does not have; only a cluster can have some keys there and others elsewhere.
     fn refuse_foreign(&self, edit: &Edit, is_new: bool) -> Result<(), ReloadRefused> {
         if !is_new {
             return Ok(());
@@ -189,7 +189,7 @@ impl Reload {
     }
 }
 
-/// The edit with the keys alone that it changes.
+/// The edit with only the keys that it changes.
 fn changes(edit: &Edit, shown: Option<&Map<String, Value>>) -> Edit {
     match (&edit.to, shown) {
         (To::Entry(given), Some(shown)) => {
@@ -199,7 +199,7 @@ fn changes(edit: &Edit, shown: Option<&Map<String, Value>>) -> Edit {
     }
 }
 
-/// Warnings beyond those that are known. Their places are not compared: a part that goes moves the others.
+/// Warnings that are not in `known`. Their places are not compared: a removed part moves the others.
 fn beyond(all: &Problems, known: &Problems) -> Vec<String> {
     let is_digit = |char: char| char.is_ascii_digit();
     let kind = |of: &Problem| (of.key.replace(is_digit, ""), of.what.clone(), of.hint.clone());

@@ -1,4 +1,4 @@
-//! The end of a start: clients are accepted, with `[broker]` once Kafka has what that needs.
+//! The end of startup: clients are accepted, with `[broker]` after its preparations in Kafka.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::shard::router::Place;
 use crate::shard::session_log::TakenLog;
 
 impl Service {
-    /// Has clients accepted.
+    /// Accepts clients.
     pub(super) fn accept(&mut self, sys_topics: &mut Option<SysTopics>) -> Result<(), Failure> {
         self.tell_all(|| Mail::Accept)?;
         self.ready.store(true, Ordering::Release);
@@ -25,7 +25,7 @@ impl Service {
         Ok(())
     }
 
-    /// Asks Kafka for what `[broker]` needs before clients are accepted, until it has it: on a thread of its own, as Kafka may not be there.
+    /// Prepares `[broker]` in Kafka before clients are accepted, until that succeeds: on a thread of its own, as Kafka may be unreachable.
     pub(super) fn prepare_broker(&self) {
         let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
         std::thread::spawn(move || {
@@ -33,7 +33,7 @@ impl Service {
         });
     }
 
-    /// Gives each shard its part of the slots.
+    /// Gives each shard its slots.
     ///
     /// # Errors
     /// A shard has ended.
@@ -42,7 +42,7 @@ impl Service {
         let mut of_shards: Vec<Vec<TakenLog>> = (0..shards).map(|_| Vec::new()).collect();
         for log in logs {
             let shard = usize::from(log.slot) % shards;
-            // The table comes before the logs are read: a shard tells by it what another one has handed over.
+            // The table is set before the logs are read: by it a shard decides whether another one has handed the slot over.
             self.slots.set(log.slot, Place::Here(shard));
             of_shards[shard].push(log);
         }

@@ -1,4 +1,4 @@
-//! The greeting of a service once clients are accepted: events, and on a terminal where it listens and what to type next.
+//! The greeting of a service once clients are accepted: events, and on a terminal its addresses and the next commands.
 
 use super::Service;
 use crate::cli::control_token;
@@ -9,7 +9,7 @@ use crate::runtime::Bind;
 use crate::service::sandbox;
 
 impl Service {
-    /// Enters the sandbox when all threads and rings are there: what is not needed beyond that is given up.
+    /// Enters the sandbox once all threads and rings exist: privileges that are not needed any more are given up.
     pub(super) fn sandbox(&self) {
         let Some(files) = sandbox::files() else { return };
         let denied = sandbox::deny_calls();
@@ -27,7 +27,7 @@ impl Service {
         self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
     }
 
-    /// Prints the addresses and what to type next; logs the same where lines are for programs.
+    /// Prints the addresses and the next commands; logs the same where lines are for programs.
     pub(super) fn greet(&self) {
         if self.config.log.format == LogFormat::Json {
             if let Some(control) = &self.control {

@@ -1,4 +1,5 @@
-//! An instance among others: what its group gives and takes goes to the shards, and what these say to the group, which the first shard is a member of.
+//! An instance among others: passes the group's assignments to the shards, and the shards' reports to the group, of which the
+//! first shard is a member.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::shard::instances::ToGroup;
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::session_log::TakenLog;
 
-/// The part of this instance among the others.
+/// The membership of this instance among the others.
 #[derive(Debug)]
 pub(super) struct Part {
     takers: Takers,
@@ -32,7 +33,7 @@ impl Part {
 }
 
 impl Service {
-    /// Takes news of the group of instances, or what has become of a slot.
+    /// Takes news of the group of instances, or the outcome for a slot.
     ///
     /// # Errors
     /// The process is over, in words.
@@ -56,7 +57,7 @@ impl Service {
         todo.into_iter().try_for_each(|one| self.carry_out(one, None))
     }
 
-    /// Takes a log that a thread has taken over; `None`: it was not wanted any more.
+    /// Takes a log that a thread has taken over; `None`: the log is not wanted any more.
     ///
     /// # Errors
     /// A shard has ended.
@@ -78,8 +79,8 @@ impl Service {
         Ok(())
     }
 
-    /// Gives all slots to other instances, if there are any, and leaves their group. One that is alone keeps its place in the group until its session ends: it
-    /// may be back by then.
+    /// Gives all slots to other instances, if there are any, and leaves their group. A lone instance keeps its membership until
+    /// its session times out: it may be back by then.
     ///
     /// # Errors
     /// The process has to end at once, in words.
@@ -103,7 +104,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for something that concerns slots, and takes it. False: it did not come until then.
+    /// Waits for an event about slots, and takes it. Returns false at the deadline.
     fn hears_of_slots(&mut self, until: Monotonic) -> Result<bool, Failure> {
         loop {
             match self.heard.recv_timeout(until.since(boottime())) {

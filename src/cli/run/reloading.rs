@@ -1,4 +1,4 @@
-//! Reloads: of a signal, or of the control plane, which hears when the new configuration is in force.
+//! Reloads: by a signal, or by the control plane, which is answered when the new configuration is in force.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,10 +28,10 @@ use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, WouldGo};
 use crate::telemetry::{Span, TraceContext};
 
-/// The time that shards have to answer, which takes them a few turns; the main thread does nothing else meanwhile.
+/// The time for the shards' answers, which take them a few turns; the main thread does nothing else meanwhile.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A change that somebody asks for, who hears the outcome.
+/// A requested change; the requester gets the outcome.
 pub(super) struct Wish {
     wanted: Asked,
     dry_run: bool,
@@ -39,10 +39,10 @@ pub(super) struct Wish {
     answer: ReloadAnswer,
 }
 
-/// What is to change.
+/// The change that is requested.
 #[derive(Clone)]
 enum Asked {
-    /// What the control plane asks for.
+    /// A request of the control plane.
     Control(Wanted),
     /// A component that a sidecar has brought.
     Brought(Brought),
@@ -65,7 +65,7 @@ impl Wish {
 /// The way of components of a sidecar into the configuration.
 pub(super) fn bring(tell: &Sender<Event>) -> Bring {
     let tell = tell.clone();
-    // A service that is stopping takes none.
+    // A stopping service takes none.
     Arc::new(move |brought, answer| drop(tell.send(Event::Reload(Wish::brought(brought, answer)))))
 }
 
@@ -81,7 +81,7 @@ fn described(span: Span, said: &Reloaded) -> Span {
         .with("forebay.reload.needs_restart", said.needs_restart.join(", "))
 }
 
-/// The control plane's way to a reload: the main thread does it.
+/// The control plane's access to reloads: the main thread does them.
 pub(super) struct ByMainThread(pub(super) Sender<Event>);
 
 impl Reloads for ByMainThread {
@@ -143,8 +143,8 @@ pub(super) struct AfterReload {
 }
 
 impl Service {
-    /// Reads the configuration again, or changes a part of it, and sends the shards what is different. `wish`: of the control plane, which
-    /// hears the outcome; a signal's outcome is in the log.
+    /// Reads the configuration again, or changes a part of it, and sends the shards the differences. `wish`: of the control
+    /// plane, which gets the outcome; a signal's outcome is in the log.
     pub(super) fn reload(&mut self, wish: Option<Wish>) -> Result<(), Failure> {
         let dry_run = wish.as_ref().is_some_and(|wish| wish.dry_run);
         if self.reconfiguring.is_some() && wish.is_none() {
@@ -162,7 +162,7 @@ impl Service {
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let closes = proposal.change.closes.clone();
                 let (is_new, also) = (proposal.is_new, proposal.also.clone());
-                // Only the asker hears of it.
+                // Only a requester gets the number.
                 let disconnected_clients = if wish.is_some() { self.would_go(&proposal, &edge)? } else { None };
                 let said = Reloaded {
                     dry_run,
@@ -184,7 +184,7 @@ impl Service {
             }
             Err(why) => {
                 if is_brought && matches!(why, ReloadRefused::NotNow(_)) {
-                    // Its sidecar asks again.
+                    // The sidecar asks again.
                 } else if is_edit && !dry_run {
                     Reload::change_refused(&why, &self.journal);
                 } else if !dry_run {
@@ -197,7 +197,7 @@ impl Service {
         }
     }
 
-    /// Reads certificates and other files again that have changed. Nothing else of the configuration is looked at.
+    /// Reads changed certificates and other files again. The rest of the configuration is not looked at.
     pub(super) fn renew_files(&mut self) -> Result<(), Failure> {
         if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
             return Ok(());
@@ -224,7 +224,7 @@ impl Service {
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
-    /// The wanted configuration, checked; the tokens, and the contents of the files that it names.
+    /// The wanted configuration, checked; the tokens, and the contents of its files.
     fn propose(&self, wanted: Asked) -> Result<(Proposal, Option<Arc<Tokens>>, Edge), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
@@ -245,7 +245,7 @@ impl Service {
         let config = &proposal.change.config;
         let edge = edge::load_again(config, &self.edge.in_force).map_err(several)?;
         let changed = edge::changed(config, &self.edge.in_force, &edge);
-        // A listener or cluster with changed settings is named already.
+        // A listener or cluster with changed settings is reported already.
         let is_named = |what: &str| {
             let place = what.split(" (").next().unwrap_or_default();
             proposal.change.applied.iter().any(|applied| applied.split(" (").next() == Some(place))
@@ -257,7 +257,7 @@ impl Service {
         Ok((proposal, tokens, edge))
     }
 
-    /// How many clients a change disconnects; `None`: a shard has not answered in time.
+    /// The number of clients that a change disconnects; `None`: a shard has not answered in time.
     fn would_go(&self, proposal: &Proposal, edge: &Edge) -> Result<Option<u64>, Failure> {
         let now = &proposal.change.config.listeners;
         let was_there = |place: usize| self.config.listeners.get(place).is_some_and(|listener| !listener.is_removed);
@@ -283,7 +283,7 @@ impl Service {
         Ok(Some(sum))
     }
 
-    /// Applies a change: all steps that can fail are done before the shards hear of it.
+    /// Applies a change: all steps that can fail are done before any shard gets it.
     fn apply(&mut self, after: AfterReload) -> Result<(), Failure> {
         let proposal = &after.proposal;
         for warning in &proposal.warnings {

@@ -1,4 +1,4 @@
-//! The parts of a service besides the shards: a host that will do, sockets, the embedded log, the control plane.
+//! The parts of a service besides the shards: the host's checks, sockets, the embedded log, the control plane.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
-/// Refuses a host that will not do. Returns how its kernel is asked, the descriptors that devices may use, and those for the control plane.
+/// Refuses an unsuitable host. Returns the I/O driver, the descriptors for devices, and those for the control plane.
 pub(super) fn preflight(config: &Config) -> Result<(IoDriver, u32, usize), Failure> {
     let (host, io, findings) = check_host::examine(config);
     let shards = config.service.shards;
@@ -33,7 +33,7 @@ pub(super) fn preflight(config: &Config) -> Result<(IoDriver, u32, usize), Failu
     }
 }
 
-/// With `service.sandbox`, lets only the service's own folders be written from here on; missing ones are created.
+/// With `service.sandbox`, makes only the service's own folders writable from here on; missing ones are created.
 pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Failure> {
     if !config.service.sandbox {
         return Ok(());
@@ -42,23 +42,23 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     folders.extend(config.dead_letter_files().map(|file| dead_letters::folder_of(&file.path)));
     folders.extend(config.dapr.iter().filter_map(|dapr| dapr.sockets.clone()));
-    // A folder that cannot be created has its message later, with the key that names it.
+    // A folder that cannot be created is reported later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
     folders.extend(config.control.file_dirs.iter().cloned());
-    // A socket's folder is for its clients, too: the operator who makes it knows them.
+    // A socket's folder is for its clients, too: the operator who creates it knows them.
     let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
         Bind::Unix(path) => path.parent().map(Path::to_owned),
         Bind::Tcp(_) => None,
     });
     folders.extend(sockets);
-    // The API replaces the configuration file, and what `[auth.NAME]` names.
+    // The API replaces the configuration file, and the files of `[auth.NAME]`.
     folders.extend(auth_files::folders(config));
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
     sandbox::restrict_files(&folders)
 }
 
-/// Shards are pinned to the CPUs that this process may use, if there is one for each.
+/// Settings of the runtime. Shards are pinned to the CPUs that this process may use, if there is one for each.
 pub(super) fn runtime_settings(config: &Config) -> runtime::Settings {
     let shards = config.service.shards;
     let pin = config.service.pin.then(runtime::cpus).filter(|cpus| cpus.len() >= shards);
@@ -98,7 +98,7 @@ pub(super) fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
     bound.map_err(|error| reconfigure::bind_failed(&error, &moved_by.join(" or ")))
 }
 
-/// Listens for other instances, if they are to connect. A port that the kernel has chosen is noted.
+/// Listens for other instances, if they may connect. A port that the kernel has chosen is noted.
 pub(super) fn bind_link(config: &mut Config) -> Result<Option<Listeners>, Failure> {
     let shards = config.service.shards;
     let Some(link) = config.broker.as_mut().and_then(|broker| broker.link.as_mut()) else { return Ok(None) };

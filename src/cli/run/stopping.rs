@@ -52,7 +52,8 @@ impl Service {
         ))
     }
 
-    /// Has sources read no more, and their groups commit what subscribers have: these may still acknowledge what they were sent, for a while.
+    /// Stops the sources' reading, and has their groups commit the messages that subscribers have: clients may still acknowledge
+    /// deliveries, for a while.
     fn end_sources(&self, grace: Duration) -> Result<(), Failure> {
         if self.config.sources.is_empty() {
             return Ok(());
@@ -67,16 +68,16 @@ impl Service {
                     return Err(SECOND_SIGNAL.into());
                 }
                 Ok(_) => {}
-                // What is not committed comes again.
+                // Uncommitted messages come again.
                 Err(_) => break,
             }
         }
         Ok(())
     }
 
-    /// Waits for every shard's report; returns how many messages are lost to Kafka, and how many the spool keeps.
+    /// Waits for every shard's report. Returns the number of messages that are lost to Kafka, and of those in the spool.
     fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
-        // The shards keep the grace themselves; the deadline is for one that stands still.
+        // The shards keep the grace themselves; the deadline is for a stalled one.
         let deadline = Instant::now() + grace + Duration::from_secs(5);
         let (mut waiting, mut rows, mut kept) = (self.shards.len(), 0, 0);
         while waiting > 0 {

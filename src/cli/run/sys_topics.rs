@@ -1,5 +1,5 @@
-//! `$SYS/broker/…`: numbers of the service as retained messages, with mosquitto's names. Made here every [`EVERY`] from the shards' boards;
-//! a shard publishes those that have changed.
+//! `$SYS/broker/…`: numbers of the service as retained messages, with mosquitto's names. Computed every [`EVERY`] from the
+//! shards' boards; a shard publishes those that have changed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ const LOADS: [[&str; 3]; 9] = [
 /// The windows of the averages of [`LOADS`], in seconds.
 const WINDOWS_S: [f64; 3] = [60.0, 300.0, 900.0];
 
-/// Exponentially weighted averages of a counter per minute, as mosquitto has them; they begin at 0.
+/// Exponentially weighted averages of a counter per minute, as in mosquitto; they begin at 0.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     counted: u64,
@@ -60,15 +60,15 @@ impl Load {
     }
 }
 
-/// The values that were published, and the loads.
+/// The published values, and the loads.
 #[derive(Debug)]
 pub(super) struct SysTopics {
     began: Instant,
     next: Instant,
-    /// When the loads were last counted.
+    /// When the loads were last updated.
     loaded: Instant,
     loads: [Load; LOADS.len()],
-    /// The most clients that were connected at a time, as far as samples show.
+    /// The most clients that were connected at a time, according to the samples.
     most: u64,
     /// The values that were published last.
     last: BTreeMap<&'static str, String>,
@@ -80,7 +80,7 @@ impl SysTopics {
         Self { began: now, next: now, loaded: now, loads: Default::default(), most: 0, last: BTreeMap::new() }
     }
 
-    /// When the topics are due.
+    /// The time at which the topics are due.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
@@ -122,7 +122,7 @@ impl SysTopics {
             ("$SYS/broker/clients/total", total),
             ("$SYS/broker/clients/connected", connected),
             ("$SYS/broker/clients/disconnected", total - connected),
-            // These are older names of mosquitto's, which it has still and dashboards read.
+            // Older names of mosquitto's, which it still has and dashboards read.
             ("$SYS/broker/clients/active", connected),
             ("$SYS/broker/clients/inactive", total - connected),
             ("$SYS/broker/messages/stored", stored),

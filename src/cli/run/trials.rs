@@ -1,4 +1,4 @@
-//! Trials of the control plane: the main thread computes the configuration as it would be, the rest is done beside it.
+//! Trials of the control plane: the main thread computes the configuration with the edit, and other threads do the rest.
 
 use std::sync::Arc;
 
@@ -62,12 +62,12 @@ impl Trials for ByMainThread {
     }
 
     fn rule(&self, ask: RuleAsk, answer: TrialAnswer<RuleTrial>) -> bool {
-        // A rule has a bounded cost; no thread of a shard is held up by it.
+        // A rule has a bounded cost; no shard's thread is held up by it.
         if ask.rule.is_none() && ask.sinks.is_empty() {
             beside(move || answer(rule::try_sql(&ask, None).map_err(|why| several(vec![why]))));
             return true;
         }
-        // What is wrong with the statement has its place there; the configuration would only say which rule it is.
+        // A mistake in the statement is reported here with its place; the configuration would only name the rule.
         if let Err(why) = rule::compiles(&ask.sql) {
             answer(Err(several(vec![why])));
             return true;
@@ -87,7 +87,7 @@ impl Trials for ByMainThread {
     }
 
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool {
-        // Without keys it is the configuration in force.
+        // Without keys the trial is of the configuration in force.
         self.would_be(Part::Cluster, String::new(), Map::new(), move |config| match config {
             Err(why) => begun(Err(why)),
             Ok(config) => beside(move || match Past::new(&config, &ask) {
@@ -194,7 +194,7 @@ impl Trials for ByMainThread {
     }
 }
 
-/// What came of a question about letters. A topic that Kafka does not have is one that nobody has written to.
+/// The outcome of a question about letters. A topic that Kafka does not have counts as empty.
 fn of_letters<T>(done: Result<T, Unusable>) -> Result<Result<T, String>, ReloadRefused> {
     match done {
         Ok(done) => Ok(Ok(done)),
@@ -224,7 +224,7 @@ fn shown(trial: Trial) -> MessageTrial {
     MessageTrial { matches, rule, refused, topic, key, value, timestamp, headers }
 }
 
-/// Has a trial made that takes as long as the network does. Without a thread nobody answers, which the asker notices.
+/// Runs a trial that waits for the network on a thread of its own. Without a thread there is no answer, which the asker notices.
 pub(super) fn beside(trial: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("trial".into()).spawn(trial);
 }
@@ -236,7 +236,7 @@ fn shown_findings(lines: Vec<(Verdict, String)>) -> (bool, Vec<Finding>) {
     (works, lines.into_iter().map(finding).collect())
 }
 
-/// Looks for what a source needs, and makes messages of the newest records.
+/// Examines a source's requirements, and makes messages of the newest records.
 fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
     let source_trial::Found { lines, records } = source_trial::try_source(config, source);
     let (works, findings) = shown_findings(lines);

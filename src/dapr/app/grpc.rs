@@ -1,4 +1,4 @@
-//! An application that is called by gRPC. Its connection is kept, and used by all calls.
+//! An application that is called by gRPC. Its connection is reused by all calls.
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::super::serve::TOKEN;
 use super::super::{Address, Call, json, output};
 use super::{Application, Failed, WITHIN, traceparent};
 
-/// The connection, if it was made.
+/// The connection, once it was made.
 pub(super) type Kept = tokio::sync::Mutex<Option<http2::SendRequest<Body>>>;
 type Client = AppCallbackClient<Channel>;
 
@@ -46,7 +46,7 @@ pub(super) async fn take(app: &Application, address: &Address, call: &Call) -> R
     Ok(())
 }
 
-/// Has output bindings publish what an answer says. As in Dapr the message is taken, whatever becomes of that.
+/// Has output bindings publish the contents of an answer. As in Dapr the message counts as taken, whatever the outcome.
 async fn republish(app: &Application, answer: &BindingEventResponse) {
     if answer.to.is_empty() {
         return;
@@ -73,7 +73,7 @@ fn request<T>(app: &Application, message: T) -> Request<T> {
     request
 }
 
-/// Calls the application. A connection that has ended before the request was sent is made anew, once.
+/// Calls the application. A connection that has ended before the request was sent is replaced, once.
 async fn calls<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
     app: &Application,
     address: &Address,
@@ -88,7 +88,7 @@ async fn calls<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => status,
             Err(_) => {
-                // It may be the connection.
+                // The connection may be the cause.
                 *app.grpc.lock().await = None;
                 return Err(Failed::Late);
             }
@@ -103,7 +103,7 @@ async fn calls<T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
     Err(app.away(address, "it ends connections at once"))
 }
 
-/// The connection that is there, or another one.
+/// The existing connection, or a new one.
 async fn connected(app: &Application, address: &Address) -> Result<http2::SendRequest<Body>, Failed> {
     let mut kept = app.grpc.lock().await;
     if let Some(sender) = kept.as_ref().filter(|sender| !sender.is_closed()) {
@@ -124,7 +124,7 @@ async fn connected(app: &Application, address: &Address) -> Result<http2::SendRe
 /// `Lost` says why a request has no answer of the application.
 #[derive(Debug)]
 struct Lost {
-    /// Whether the application may know of it.
+    /// Whether the application may have received the request.
     is_sent: bool,
     why: String,
 }
@@ -145,7 +145,7 @@ impl tower_service::Service<http::Request<Body>> for Channel {
     type Error = Lost;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Lost>> + Send>>;
 
-    /// Always ready: a call says what is wrong.
+    /// Always ready: the call returns the error.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         Poll::Ready(Ok(()))
     }

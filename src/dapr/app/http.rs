@@ -9,7 +9,7 @@ use super::super::serve::TOKEN;
 use super::super::{Address, Call, Takes};
 use super::{Application, Failed, WITHIN, traceparent};
 
-/// The body of an answer, which nobody reads.
+/// The longest body of an answer; it is read and ignored.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn wants(app: &Application, address: &Address, takes: &Takes) -> Result<(), Failed> {
@@ -42,7 +42,7 @@ async fn send(
     *request.uri_mut() = format!("/{route}").parse().unwrap_or_default();
     let headers = request.headers_mut();
     let mut put = |name: &'static str, value: &[u8]| {
-        // What HTTP cannot say of a topic is left out.
+        // A topic with characters that HTTP does not allow in a header is left out.
         HeaderValue::from_bytes(value).into_iter().for_each(|value| drop(headers.insert(name, value)));
     };
     put(header::HOST.as_str(), address.to_string().as_bytes());
@@ -57,7 +57,7 @@ async fn send(
     let exchange = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
-        // The application may still be writing: its answer is heard to its end.
+        // The application may still be writing: its answer is read to its end.
         let _ = to_bytes(Body::new(answer.into_body()), ANSWER_BYTES_MAX).await;
         Ok(status)
     };

@@ -1,4 +1,4 @@
-//! The way to the application.
+//! The client of the application.
 
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -12,24 +12,24 @@ use tokio::net::TcpStream;
 use super::{Address, Call, Shared, Takes, lock};
 use crate::metrics::event::{Event, Field, Kind};
 
-/// A connection that takes longer is none, and so is an answer.
+/// The longest wait for a connection, and for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Why a call was not a success.
+/// Why a call has failed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The application was not reached: it knows nothing of the message.
+    /// The application was not reached: it has not received the message.
     Away,
     /// The connection broke before the answer.
     Broken(String),
     /// The answer took too long.
     Late,
-    /// The application has answered so.
+    /// The application has answered with this error.
     Refused(String),
 }
 
 impl Failed {
-    /// It, in words.
+    /// The reason, in words.
     pub(super) fn why(self) -> String {
         match self {
             Self::Away => "the application cannot be reached".to_owned(),
@@ -42,7 +42,7 @@ impl Failed {
 /// The application, if there is one.
 pub(super) struct Application {
     shared: Arc<Shared>,
-    /// Whether it could not be reached when that was last tried.
+    /// Whether the application could not be reached at the last attempt.
     is_away: Mutex<bool>,
     #[cfg(feature = "grpc")]
     grpc: grpc::Kept,
@@ -58,7 +58,7 @@ impl Application {
         }
     }
 
-    /// Asks whether it wants the messages of a binding.
+    /// Asks the application whether it wants the messages of a binding.
     pub(super) async fn wants(&self, component: &str, takes: &Takes) -> Result<(), Failed> {
         let address = self.address()?;
         #[cfg(feature = "grpc")]
@@ -69,7 +69,7 @@ impl Application {
         http::wants(self, address, takes).await
     }
 
-    /// Hands it a message, or its sidecar.
+    /// Gives the application, or its sidecar, a message.
     pub(super) async fn take(&self, call: &Call, takes: &Takes) -> Result<(), Failed> {
         #[cfg(feature = "grpc")]
         if call.binding.is_brought {
@@ -87,7 +87,7 @@ impl Application {
         self.shared.settings.app.as_ref().ok_or(Failed::Away)
     }
 
-    /// A connection of its own.
+    /// Makes a new connection.
     async fn connect(&self, address: &Address) -> Result<TcpStream, Failed> {
         let host = address.host.trim_matches(['[', ']']);
         let stream = match tokio::time::timeout(WITHIN, TcpStream::connect((host, address.port))).await {
@@ -96,7 +96,7 @@ impl Application {
             Err(_) => return Err(self.away(address, "no connection in time")),
         };
         *lock(&self.is_away) = false;
-        // What is sent is small, and waits for its answer.
+        // Requests are small, and each waits for its answer.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -110,7 +110,7 @@ impl Application {
     }
 }
 
-/// The headers of a call that name its trace.
+/// The header value of a call that names its trace.
 fn traceparent() -> String {
     format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
 }

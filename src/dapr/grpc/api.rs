@@ -10,7 +10,7 @@ use super::super::proto::runtime::{
 };
 use super::super::{Shared, output};
 
-/// `Api` is Dapr's API.
+/// Dapr's API.
 pub(super) struct Api(pub(super) Arc<Shared>);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! Components for a sidecar of Dapr: it brings their metadata by Init, calls Invoke for what its application publishes, and reads messages for
-//! its application from a stream.
+//! Components for a sidecar of Dapr: it sends their metadata by Init, calls Invoke for publishes of its application, and reads
+//! messages for its application from a stream.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -25,11 +25,11 @@ use super::streams::Stream;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::secure::Secret;
 
-/// The header by which a sidecar says which component it means: its name.
+/// The header with the name of the component that a sidecar addresses.
 const INSTANCE: &str = "x-component-instance";
-/// Another change of the configuration is waited for this long at most.
+/// The longest wait for another change of the configuration.
 const BUSY_MAX: Duration = Duration::from_secs(30);
-/// Before a busy service is asked again.
+/// The wait before a busy service is asked again.
 const BUSY_AGAIN: Duration = Duration::from_millis(50);
 /// Messages that wait until the stream takes them; each call waits for its answer.
 const QUEUED: usize = 1;
@@ -65,14 +65,14 @@ struct Known {
     ways: Vec<Way>,
 }
 
-/// `Components` are those of one type.
+/// The components of one type.
 #[derive(Clone)]
 struct Components {
     kind: &'static str,
     shared: Arc<Shared>,
-    /// Those that Init has brought since the start, and those that it has not, of which that was said.
+    /// The components that Init has brought to this process, and `None` for unknown ones that were reported.
     known: Arc<Mutex<HashMap<String, Option<Known>>>>,
-    /// One Init is done before the next begins.
+    /// The lock of Init: one is done before the next begins.
     init: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -84,7 +84,8 @@ impl Components {
         let brought = Brought { component: instance, kind: self.kind, properties: properties.collect() };
         let _turn = self.init.lock().await;
         if let Some(Some(known)) = lock(&self.known).get_mut(&brought.component) {
-            // A sidecar calls Init for each way: the other one has brought the component, for both. After a restart of the sidecar it is new.
+            // A sidecar calls Init for each direction: if the other direction has brought the component, it is there for both.
+            // After a restart of the sidecar the component is new.
             if !known.ways.contains(&way) && is_same(&known.brought, &brought) {
                 known.ways.push(way);
                 return Ok(());
@@ -94,7 +95,7 @@ impl Components {
         let in_force = |bindings: &Arc<Vec<super::super::Bound>>| {
             bindings.iter().any(|(_, _, of)| of.is_brought && of.component == brought.component)
         };
-        // The thread that has it in force ends with this one.
+        // The thread that puts it in force ends with this one.
         let _ = self.shared.bindings.subscribe().wait_for(in_force).await;
         lock(&self.known).insert(brought.component.clone(), Some(Known { brought, ways: vec![way] }));
         Ok(())
@@ -115,7 +116,7 @@ impl Components {
         }
     }
 
-    /// Makes sure that Init was called for a component since the start: a sidecar that was there before calls it only once.
+    /// Checks that Init was called for a component in this process: a sidecar that was there before calls it only once.
     fn check(&self, instance: &str) -> Result<(), Status> {
         let mut known = lock(&self.known);
         match known.get(instance) {
@@ -136,7 +137,7 @@ impl Components {
 /// Instances that are noted at most.
 const UNKNOWN_MAX: usize = 1_024;
 
-/// Whether two components are the same but for their client ID: `{uuid}` in it is another one for each way.
+/// Whether two components are the same but for their client ID: `{uuid}` in it is another one for each direction.
 fn is_same(one: &Brought, other: &Brought) -> bool {
     let rest = |of: &Brought| -> BTreeMap<String, Secret> {
         let is_rest = |name: &str| !name.eq_ignore_ascii_case("consumerID");
@@ -149,7 +150,7 @@ fn is_same(one: &Brought, other: &Brought) -> bool {
     rest(one) == rest(other)
 }
 
-/// The component that a request is about.
+/// The component that a request addresses.
 fn instance<T>(request: &Request<T>) -> Result<String, Status> {
     let header = request.metadata().get(INSTANCE).and_then(|of| of.to_str().ok());
     header.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("{INSTANCE} is missing")))

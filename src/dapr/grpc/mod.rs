@@ -1,5 +1,5 @@
-//! gRPC, as far as it is about bindings: Dapr's API for applications, by TCP, and components for a sidecar of Dapr, by Unix sockets. HTTP/2 is
-//! served by hyper, with bounds for connections and requests, and services are tonic's.
+//! gRPC for bindings: Dapr's API for applications, by TCP, and components for a sidecar of Dapr, by Unix sockets. HTTP/2 is
+//! served by hyper, with bounds on connections and requests, and services are tonic's.
 //!
 //! | file | |
 //! |---|---|
@@ -44,7 +44,7 @@ const REQUESTS_MAX: usize = 256;
 
 type Answer = http::Response<Body>;
 
-/// Serves Dapr's API for as long as it is polled.
+/// Serves Dapr's API while it is polled.
 pub(super) async fn serve_api(listener: TcpListener, shared: Arc<Shared>) {
     let reporter = HealthReporter::new();
     reporter.set_serving::<DaprServer<Api>>().await;
@@ -54,13 +54,13 @@ pub(super) async fn serve_api(listener: TcpListener, shared: Arc<Shared>) {
     let server = Server::new(routes, shared.settings.api_token.clone());
     let accept = || async {
         let (socket, _) = listener.accept().await?;
-        // An answer does not wait for the next.
+        // Answers are sent at once.
         socket.set_nodelay(true).map(|()| socket)
     };
     accept_all(accept, |socket| connection(socket, server.clone())).await;
 }
 
-/// Serves components of a type for as long as it is polled. Who may open the socket may call them: there is no token.
+/// Serves components of a type while it is polled. Every process that may open the socket may call them: there is no token.
 pub(super) async fn serve_components(listener: UnixListener, kind: &'static str, shared: Arc<Shared>) {
     let Some(routes) = component::routes(kind, &shared) else { return };
     let server = Server::new(routes, None);
@@ -68,12 +68,12 @@ pub(super) async fn serve_components(listener: UnixListener, kind: &'static str,
     accept_all(accept, |socket| connection(socket, server.clone())).await;
 }
 
-/// The longest message that is read: one with a payload as long as a packet may be.
+/// The longest message that is read: one with the largest payload of a packet.
 fn message_bytes_max(shared: &Shared) -> usize {
     shared.settings.body_bytes_max + MORE_BYTES
 }
 
-/// Serves a connection. One that asks for nothing in time ends.
+/// Serves a connection. A connection without a request in time is closed.
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: S, server: Server) {
     let has_asked = Arc::<AtomicBool>::default();
     let asks = Arc::clone(&has_asked);
@@ -99,7 +99,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: 
     }
 }
 
-/// `Server` answers the requests of all connections to an address.
+/// Answers the requests of all connections to an address.
 #[derive(Clone)]
 struct Server {
     routes: Routes,

@@ -1,4 +1,4 @@
-//! Messages for sidecars: each component has the stream that its sidecar has opened last, over which messages go and answers come back.
+//! Messages for sidecars: each component has the stream that its sidecar has opened last, with messages one way and answers the other way.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use super::super::app::Failed;
 use super::super::proto::components::{ReadRequest, ReadResponse};
 use super::super::{Call, lock};
 
-/// The longest message that a sidecar reads, in bytes; Dapr does not set what is gRPC's default. It ends its stream over a longer one, and opens
-/// no other.
+/// The longest message that a sidecar reads, in bytes: gRPC's default, which Dapr does not change. The sidecar ends its stream
+/// over a longer one, and opens no other.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// What a message may have beside topic and payload.
+/// The most bytes of a message beside topic and payload.
 const FRAME_BYTES: usize = 256;
 
-/// What the application says of a message: nothing, or why it does not have it.
+/// The application's answer to a message: nothing, or why it has not taken it.
 type Told = oneshot::Sender<Option<String>>;
 
-/// `Streams` holds the streams of all components.
+/// The streams of all components.
 #[derive(Default)]
 pub(in crate::dapr) struct Streams {
     all: Mutex<HashMap<String, Arc<Stream>>>,
@@ -41,17 +41,17 @@ impl Stream {
         Arc::new(Self { out, waiting: Mutex::new(Some(HashMap::new())) })
     }
 
-    /// Takes an answer. One to no message that waits is passed over.
+    /// Takes an answer. An answer to a message that is not pending is ignored.
     pub(super) fn answered(&self, answer: ReadRequest) {
         let mut waiting = lock(&self.waiting);
         let number = answer.message_id.parse().ok();
         let told = number.and_then(|number: u64| waiting.as_mut()?.remove(&number));
-        // Nobody waits while the service stops.
+        // The waiting task is gone while the service stops.
         told.into_iter()
             .for_each(|told| drop(told.send(answer.response_error.as_ref().map(|error| error.message.clone()))));
     }
 
-    /// Ends it. What has no answer goes over the next one.
+    /// Ends the stream. Pending messages go over the next one.
     pub(super) fn end(&self) {
         drop(lock(&self.waiting).take());
     }
@@ -62,7 +62,7 @@ impl Stream {
 }
 
 impl Streams {
-    /// Has messages of a component go over this stream from now on.
+    /// Sends messages of a component over this stream from now on.
     pub(super) fn open(&self, component: &str, stream: &Arc<Stream>) {
         lock(&self.all).insert(component.to_owned(), Arc::clone(stream));
         self.opened.notify_waiters();
@@ -78,7 +78,7 @@ impl Streams {
         loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
-            // One that is opened from here on is heard of.
+            // A stream that is opened from here on wakes this task.
             opened.as_mut().enable();
             let known = lock(&self.all).get(component).cloned();
             if let Some(stream) = known.filter(|stream| !stream.has_ended()) {
@@ -88,8 +88,8 @@ impl Streams {
         }
     }
 
-    /// Hands the application a message by way of its sidecar, and waits for as long as that takes: the sidecar knows how long a call may take, and
-    /// how often it is tried.
+    /// Sends the application a message through its sidecar, and waits for the answer without a bound: the sidecar has its own
+    /// timeouts and retries.
     pub(in crate::dapr) async fn take(&self, call: &Call) -> Result<(), Failed> {
         let bytes = call.topic.len() + call.payload.len() + FRAME_BYTES;
         if bytes > MESSAGE_BYTES_MAX {

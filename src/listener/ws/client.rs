@@ -1,4 +1,4 @@
-//! The request with which we begin a WebSocket, the answer to it, and the masks of our frames.
+//! The client's handshake of a WebSocket, with its answer, and the masks of the client's frames.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,19 +8,19 @@ use super::frame::{Mask, PROTOCOL_ERROR};
 use super::upgrade::{self, FIELDS_MAX, Fields, HEAD_BYTES_MAX};
 use crate::runtime::seam::{LayerError, LayerFault};
 
-/// What is spoken within [MQTT-6.0.0-3].
+/// The subprotocol [MQTT-6.0.0-3].
 const PROTOCOL: &str = "mqtt";
-/// The longest reason of a status that is shown to people.
+/// The longest reason of a status that is shown to people, in characters.
 const REASON_MAX: usize = 60;
 /// Bytes of masks that are made at once.
 const POOL_BYTES: usize = 256;
 
-/// Our end of a WebSocket.
+/// The client's end of a WebSocket.
 #[derive(Debug)]
 pub(super) struct Client {
     /// The request, until it is sent.
     request: Vec<u8>,
-    /// What the answer has to have in `Sec-WebSocket-Accept`.
+    /// The expected `Sec-WebSocket-Accept` of the answer.
     accept: String,
     masks: Masks,
 }
@@ -42,7 +42,7 @@ impl Client {
         Self { request: request.into_bytes(), accept: upgrade::accept(key), masks }
     }
 
-    /// The request; nothing, if it was taken before.
+    /// The request; empty if it was taken before.
     pub(super) fn request(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.request)
     }
@@ -52,7 +52,7 @@ impl Client {
         self.masks.next()
     }
 
-    /// Parses the bytes so far. Returns the length of the answer; `None`: it is not whole.
+    /// Parses the bytes so far. Returns the length of the answer; `None`: the answer is not whole.
     pub(super) fn look(&self, bytes: &[u8]) -> Result<Option<usize>, LayerError> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut fields);
@@ -89,7 +89,7 @@ impl Client {
     }
 }
 
-/// The answer is not one to the request.
+/// The error of an answer that does not match the request.
 fn wrong(what: &str) -> LayerError {
     let what = format!("the answer to the request for a WebSocket: {what}");
     LayerError { fault: LayerFault::WebSocket(PROTOCOL_ERROR), what: what.into() }
@@ -102,7 +102,7 @@ fn refused(status: u16, reason: &str) -> LayerError {
     LayerError { fault: LayerFault::Upgrade(status), what: what.into() }
 }
 
-/// Masks that nobody can foresee (RFC 6455, 10.3), some at a time.
+/// Unpredictable masks (RFC 6455, 10.3), drawn several at a time.
 #[derive(Debug)]
 pub(super) struct Masks {
     pool: [u8; POOL_BYTES],
@@ -118,7 +118,7 @@ impl Default for Masks {
 impl Masks {
     fn next(&mut self) -> Mask {
         if self.used == POOL_BYTES {
-            // The kernel always has some; and a mask that could be foreseen is still one.
+            // The kernel always has random bytes; and a predictable mask is still a mask.
             if SystemRandom::new().fill(&mut self.pool).is_err() {
                 fastrand::fill(&mut self.pool);
             }

@@ -1,4 +1,4 @@
-//! Our end of a WebSocket as a client: vectors, our own server and tungstenite's at the other end, and servers that mean harm.
+//! The client's end of a WebSocket: vectors, our own server and tungstenite's at the other end, and malicious servers.
 
 use tungstenite::Message;
 use tungstenite::handshake::HandshakeError;
@@ -9,11 +9,11 @@ use super::frame;
 use super::tests::{Pipe, give, settings};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-/// The key of RFC 6455, 1.3, and what it becomes.
+/// The key of RFC 6455, 1.3, and its accept value.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// What a layer begins with.
+/// The first bytes of a layer.
 fn begins(layer: &mut dyn Layer) -> Vec<u8> {
     let (mut plain, mut answer) = (Vec::new(), Vec::new());
     assert_eq!(layer.open(&mut [], &mut plain, &mut answer), Ok(None));
@@ -45,7 +45,7 @@ fn bytes(size: usize, seed: u8) -> Vec<u8> {
     (0..size).map(|n| (n as u8).wrapping_mul(31) ^ seed).collect()
 }
 
-/// A layer below, in the place of TLS: a byte each way, then everything is turned.
+/// A layer below, in the place of TLS: a byte each way first, then all bytes are inverted.
 #[derive(Debug, Default)]
 struct Below {
     is_client: bool,
@@ -101,7 +101,7 @@ impl Layer for Below {
     }
 }
 
-/// Both of our ends, over nothing and over another layer, whatever the pieces in which the wire has it.
+/// Both of our ends, over nothing and over another layer, however the wire is cut.
 #[test]
 fn our_own_server_at_the_other_end() {
     for (has_below, split) in [(false, 1), (false, 7), (false, usize::MAX), (true, 1), (true, 7), (true, usize::MAX)] {
@@ -189,7 +189,8 @@ fn tungstenites_server_at_the_other_end() {
     }
 }
 
-/// An answer with lines changed: `Name: value` replaces that field, `Name` leaves it out, `+Name: value` is one more, `HTTP/…` is the first line.
+/// An answer with some lines changed: `Name: value` replaces that field, `Name` leaves it out, `+Name: value` is one more,
+/// `HTTP/…` is the first line.
 fn answer(changes: &[&str]) -> String {
     let mut first = "HTTP/1.1 101 Switching Protocols".to_owned();
     let mut lines = vec![
@@ -247,7 +248,7 @@ fn answers_that_accept_and_answers_that_do_not() {
             let client = Client::with_key("a", "/mqtt", KEY, Masks::default());
             let mut layer = super::layer::of_client(client);
             begins(&mut *layer);
-            // A frame comes with the answer.
+            // The answer is followed by a frame in the same read.
             let wire = [answer(changes).as_bytes(), &[0x82, 1, 7]].concat();
             let taken = give(&mut *layer, &wire, split);
             match (wrong, taken.failed) {
@@ -261,7 +262,7 @@ fn answers_that_accept_and_answers_that_do_not() {
             }
         }
     }
-    // A reason is shown without what a terminal would obey, and not at length.
+    // A reason is shown without control characters, and cut to its bound.
     let client = Client::with_key("a", "/mqtt", KEY, Masks::default());
     let mut layer = super::layer::of_client(client);
     let reason = "x".repeat(500);
@@ -280,7 +281,7 @@ fn ready() -> Box<dyn Layer> {
 #[test]
 fn a_server_that_breaks_the_protocol_is_closed_with_the_code() {
     for (wire, code) in [
-        // A mask is a client's.
+        // Only a client's frames have masks.
         (&[0x82, 0x81, 0, 0, 0, 0, 1][..], 1002_u16),
         (&[0x82, 0x80], 1002),
         (&[0x81, 0], 1003),
@@ -297,7 +298,7 @@ fn a_server_that_breaks_the_protocol_is_closed_with_the_code() {
             let taken = give(&mut *layer, wire, split);
             let error = taken.failed.unwrap_or_else(|| panic!("{wire:x?}"));
             assert_eq!(error.fault, LayerFault::WebSocket(code), "{wire:x?}: {}", error.what);
-            // The server reads the CLOSE: it has a mask.
+            // The server reads the CLOSE, which has a mask.
             let [0x88, 0x82, first, second, _, _, high, low] = taken.answer[..] else { panic!("{:x?}", taken.answer) };
             assert_eq!([high ^ first, low ^ second], code.to_be_bytes());
         }
@@ -308,7 +309,7 @@ fn a_server_that_breaks_the_protocol_is_closed_with_the_code() {
     assert_eq!((taken.plain, taken.failed, layer.held()), (vec![1, 2, 3], None, 0), "no length is believed");
 }
 
-/// No bytes do harm: random ones, and real ones with a byte changed.
+/// Neither random bytes nor valid ones with one changed do harm.
 #[test]
 fn no_bytes_of_a_server_can_do_harm() {
     let mut random = fastrand::Rng::with_seed(7);

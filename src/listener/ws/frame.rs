@@ -1,4 +1,4 @@
-//! Frames of the other end, read from bytes as they come, and frames for it. Those of a client have masks, those of a server none.
+//! Frames of the other end, parsed as their bytes arrive, and frames for it. A client's frames have masks, a server's have none.
 
 /// Close codes (RFC 6455, 7.4.1).
 pub(super) const NORMAL: u16 = 1000;
@@ -21,7 +21,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 /// The mask of a frame of a client.
 pub(super) type Mask = [u8; 4];
 
-/// Why the connection is closed.
+/// A protocol error that closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) code: u16,
@@ -32,44 +32,44 @@ const fn violation(what: &'static str) -> Violation {
     Violation { code: PROTOCOL_ERROR, what }
 }
 
-/// What a frame has, as it is being read.
+/// The kind of the frame that is being read.
 #[derive(Debug)]
 enum Kind {
     Data,
     Control(u8),
 }
 
-/// Reads frames. What has come of a frame's payload is given at once; of its length nothing is believed and nothing reserved.
+/// A parser of frames. Payload bytes are given out as they arrive; nothing is reserved for the announced length.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// The other end is a server.
+    /// The other end is a server, so its frames have no masks.
     is_unmasked: bool,
     header: [u8; HEADER_BYTES_MAX],
-    /// Bytes of it that have come.
+    /// Bytes of the header that have arrived.
     have: usize,
     /// The frame that is being read, and how many bytes of its payload are missing.
     frame: Option<(Kind, u64)>,
     mask: Mask,
-    /// Of the mask, the byte that is next.
+    /// The index of the next byte of the mask.
     phase: usize,
-    /// A message has begun, and its last frame has not come.
+    /// A message has begun, and its last frame has not arrived.
     in_message: bool,
     /// The payload of the current control frame.
     control: Vec<u8>,
-    /// What a PONG is to say: the last of these bytes that asked for one.
+    /// The payload of the next PONG: that of the last PING.
     pong: Option<Vec<u8>>,
-    /// The other end's CLOSE has come, and is answered with this code.
+    /// The other end's CLOSE has arrived, and is answered with this code.
     closed: Option<u16>,
 }
 
 impl Reader {
-    /// A reader of what a server sends.
+    /// A parser of a server's frames.
     pub(super) fn of_server() -> Self {
         Self { is_unmasked: true, ..Self::default() }
     }
 
-    /// Takes bytes of the wire, which it changes. Appends payloads to `plain`, and what is answered to `answer`: one PONG, the
-    /// last, and the echo of CLOSE. `mask`: of each answer.
+    /// Takes bytes of the wire and unmasks them in place. Appends payloads to `plain`, and answers to `answer`: one PONG, for the
+    /// last PING, and the echo of CLOSE. `mask`: makes the mask of each answer.
     pub(super) fn take(
         &mut self,
         wire: &mut [u8],
@@ -114,17 +114,17 @@ impl Reader {
         Ok(())
     }
 
-    /// The other end has closed.
+    /// Whether the other end has closed.
     pub(super) fn has_ended(&self) -> bool {
         self.closed.is_some()
     }
 
-    /// Bytes that are kept because a frame is not whole.
+    /// Bytes that are stored because a frame is not whole.
     pub(super) fn held(&self) -> usize {
         self.control.capacity()
     }
 
-    /// Looks at the bytes of a header that are there, each as soon as it can be judged.
+    /// Checks the bytes of a header that have arrived, each as early as possible.
     fn header(&mut self) -> Result<(), Violation> {
         let [first, second, ..] = self.header;
         let (is_last, kind) = (first & 0x80 != 0, first & 0x0f);
@@ -193,7 +193,8 @@ impl Reader {
     }
 }
 
-/// The code that answers a CLOSE: its own, 1000 if it has none. Its payload is nothing, or a code and a reason in UTF-8 (RFC 6455, 5.5.1 and 8.1).
+/// The code that answers a CLOSE: its own, or 1000 if it has none. A CLOSE's payload is empty, or a code and a reason in UTF-8
+/// (RFC 6455, 5.5.1 and 8.1).
 fn answer_to_close(said: &[u8]) -> u16 {
     let Some((code, reason)) = said.split_first_chunk() else {
         return if said.is_empty() { NORMAL } else { PROTOCOL_ERROR };
@@ -210,7 +211,7 @@ fn is_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Puts a mask on, or takes it off. The phase after it.
+/// Puts a mask on, or takes it off. Returns the phase after it.
 fn change(bytes: &mut [u8], mask: Mask, phase: usize) -> usize {
     let turned: [u8; 4] = std::array::from_fn(|at| mask[(at + phase) % 4]);
     let wide = u64::from_ne_bytes(std::array::from_fn(|at| turned[at % 4]));
@@ -222,12 +223,12 @@ fn change(bytes: &mut [u8], mask: Mask, phase: usize) -> usize {
     (phase + bytes.len()) % 4
 }
 
-/// A binary frame.
+/// Appends a binary frame.
 pub(super) fn binary(bytes: &[u8], mask: Option<Mask>, wire: &mut Vec<u8>) {
     write(BINARY, bytes, mask, wire);
 }
 
-/// CLOSE with this code.
+/// Appends a CLOSE with this code.
 pub(super) fn close(code: u16, mask: Option<Mask>, wire: &mut Vec<u8>) {
     write(CLOSE, &code.to_be_bytes(), mask, wire);
 }

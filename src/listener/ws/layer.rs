@@ -1,4 +1,4 @@
-//! The layer: the request and its answer, then frames; over TLS, if that is given.
+//! The WebSocket layer: the request and its answer, then frames; over TLS, if a layer below is given.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,20 +10,20 @@ use super::frame::{self, Mask, NORMAL, Reader, Violation};
 use super::upgrade::{self, Refusal};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-/// A connection of a listener with WebSocket. `below`: TLS.
+/// The layer of an accepted connection of a listener with WebSocket. `below`: TLS.
 #[must_use]
 pub fn layer(settings: Arc<Settings>, below: Option<Box<dyn Layer>>) -> Box<dyn Layer> {
     Box::new(WebSocket::new(End::Server(settings), below))
 }
 
-/// A connection that we make to a server with WebSocket. `authority`: its host and port; `target`: path and query; neither has spaces or
-/// control characters. `below`: TLS.
+/// The layer of an outgoing connection to a server with WebSocket. `authority`: its host and port; `target`: path and query;
+/// neither has spaces or control characters. `below`: TLS.
 #[must_use]
 pub fn outgoing(authority: &str, target: &str, below: Option<Box<dyn Layer>>) -> Box<dyn Layer> {
     Box::new(WebSocket::new(End::Client(Box::new(Client::new(authority, target))), below))
 }
 
-/// The same with a key that a test knows.
+/// Like [`outgoing`], with a key that a test knows.
 #[cfg(test)]
 pub(super) fn of_client(client: Client) -> Box<dyn Layer> {
     Box::new(WebSocket::new(End::Client(Box::new(client)), None))
@@ -37,7 +37,7 @@ enum End {
 }
 
 impl End {
-    /// What we begin with; nothing, if we do not, or have begun.
+    /// The first bytes of this end; empty if it has none, or they were taken before.
     fn begin(&mut self) -> Vec<u8> {
         match self {
             Self::Server(_) => Vec::new(),
@@ -45,7 +45,8 @@ impl End {
         }
     }
 
-    /// Looks at what the other end begins with. Its length, and the client's address by a trusted proxy; `None`: it is not whole.
+    /// Parses the first bytes of the other end. Returns their length, and the client's address from a trusted proxy; `None`: they
+    /// are not whole.
     fn look(&self, head: &[u8], answer: &mut Vec<u8>) -> Result<Option<(usize, Option<IpAddr>)>, LayerError> {
         match self {
             Self::Client(client) => Ok(client.look(head)?.map(|len| (len, None))),
@@ -169,7 +170,7 @@ impl Layer for WebSocket {
 
     fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError> {
         if self.has_closed {
-            // Nothing follows a CLOSE.
+            // No frame follows a CLOSE.
             return Ok(());
         }
         if matches!(self.state, State::Head(_)) {
@@ -198,7 +199,7 @@ impl Layer for WebSocket {
         match &mut self.below {
             None => wire.append(&mut said),
             Some(below) => {
-                // Where it fails there is nothing left to say.
+                // The connection ends either way.
                 let _ = if said.is_empty() { Ok(()) } else { below.seal(&said, wire) };
                 below.close(wire);
             }

@@ -1,8 +1,8 @@
-//! Which web pages may connect. Only browsers send an origin, so a request without one passes.
+//! Web pages that may connect. Only browsers send an origin, so a request without one passes.
 
 use std::net::IpAddr;
 
-/// Scheme, host and port of an origin, or host and port of a `Host` field.
+/// Splits an origin into scheme, host and port, or a `Host` field into host and port.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     (!scheme.is_empty() && !rest.is_empty()).then_some((scheme, rest))
@@ -26,8 +26,8 @@ fn host(authority: &str) -> Option<&str> {
     (is_port && is_host && !host.is_empty()).then_some(host)
 }
 
-/// Whether a page of this origin may connect. Without a list: pages of the host that they connect to, where that is an address or
-/// `localhost`. The owner of a name can point it here (DNS rebinding).
+/// Whether a page of this origin may connect. Without a list: pages of the host that they connect to, if that is an address or
+/// `localhost`. Other names do not count, as their owner can point them here (DNS rebinding).
 pub(super) fn is_allowed(origin: &str, of_request: Option<&str>, list: &[String]) -> bool {
     let Some((_, authority)) = split(origin) else { return false };
     if !list.is_empty() {
@@ -51,7 +51,7 @@ mod tests {
             ("http://10.0.0.1", Some("10.0.0.1:8083"), &[], true),
             ("https://[::1]:9", Some("[::1]:8083"), &[], true),
             ("http://evil.example", Some("10.0.0.1:8083"), &[], false),
-            // What is rebound: the page's own name leads here.
+            // DNS rebinding: the page's own name resolves to this host.
             ("http://evil.example:8083", Some("evil.example:8083"), &[], false),
             ("http://localhost", None, &[], false),
             ("null", Some("localhost"), &[], false),

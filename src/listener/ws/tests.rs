@@ -24,7 +24,7 @@ fn layer() -> Box<dyn Layer> {
     super::layer(settings(), None)
 }
 
-/// A wire's two directions, as a stream that never waits: bytes for its end here, and bytes that this end has written.
+/// A wire's two directions, as a stream that never blocks: bytes for this end, and bytes that it has written.
 #[derive(Clone, Default)]
 pub(super) struct Pipe {
     pub(super) comes: Rc<RefCell<Vec<u8>>>,
@@ -54,7 +54,7 @@ impl Write for Pipe {
     }
 }
 
-/// What came of bytes that a layer was given in pieces.
+/// The results of bytes that a layer was given in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) ready: Option<Facts>,
@@ -95,8 +95,8 @@ fn connected(layer: &mut dyn Layer, split: usize) -> (WebSocket<Pipe>, Pipe) {
 
 const SIZES: [usize; 13] = [0, 1, 3, 125, 126, 127, 253, 254, 255, 300, 65_535, 65_536, 70_001];
 
-/// X16, X17, X19: whatever tungstenite sends, in whatever pieces, is the same bytes here; PINGs between fragments are answered; and
-/// what is sent is read by it.
+/// X16, X17, X19: bytes of tungstenite arrive unchanged, however they are cut; PINGs between fragments are answered; and
+/// tungstenite reads the bytes that are sent to it.
 /// [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-4] [3.1.1 MQTT-6.0.0-1] [3.1.1 MQTT-6.0.0-2] [3.1.1 MQTT-6.0.0-4]
 #[test]
 fn bytes_in_both_directions_however_the_wire_is_cut() {
@@ -109,7 +109,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
             let payload = bytes(size, seed);
             expected.extend_from_slice(&payload);
             client.write(Message::Binary(payload.clone().into())).expect("written");
-            // The same once more in three frames, with a PING between.
+            // The same bytes once more in three frames, with a PING between.
             let (head, tail) = payload.split_at(size / 3);
             let frame = |part: &[u8], opcode, is_last| Message::Frame(Frame::message(part.to_vec(), opcode, is_last));
             client.write(frame(head, OpCode::Data(Data::Binary), false)).expect("written");
@@ -125,7 +125,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
         assert_eq!(taken.failed, None, "{split}");
         assert!(taken.plain == expected, "{split}: {} of {}", taken.plain.len(), expected.len());
         assert!(!layer.has_ended() && layer.held() <= 125, "{}", layer.held());
-        // One PONG for what came at once, the last.
+        // Several PINGs at once are answered with one PONG, for the last.
         let mut answer = taken.answer;
         for (seed, size) in (0..).zip(SIZES) {
             layer.seal(&bytes(size, seed), &mut answer).expect("sealed");
@@ -147,7 +147,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
     }
 }
 
-/// X14: a CLOSE is answered with one, and is the end; what follows it is nothing. Ours goes out once.
+/// X14: a CLOSE is answered with one, and is the end; bytes after it are ignored. Ours goes out once.
 #[test]
 fn ends_of_both_sides() {
     let mut layer = layer();
@@ -164,7 +164,7 @@ fn ends_of_both_sides() {
     layer.close(&mut answer);
     pipe.comes.borrow_mut().extend_from_slice(&answer);
     assert!(matches!(client.read(), Ok(Message::Close(_))));
-    // Now it waits for the end of the socket.
+    // The client waits for the end of the socket.
     assert!(matches!(client.read(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock));
     assert!(pipe.comes.borrow().is_empty(), "one CLOSE");
 
@@ -187,7 +187,7 @@ fn ready() -> Box<dyn Layer> {
     layer
 }
 
-/// X18: what is not allowed, and the code that it is closed with. Each as soon as it can be seen.
+/// X18: violations of the protocol, each with its close code, as soon as it can be seen.
 /// [MQTT-6.0.0-1] [3.1.1 MQTT-6.0.0-1]
 #[test]
 fn what_breaks_the_protocol_is_closed_with_its_code() {
@@ -235,7 +235,7 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
     }
 }
 
-/// Finding M7: half a code, and a reason that is no UTF-8, are no CLOSE of RFC 6455 (5.5.1, 8.1).
+/// Finding M7: half a code, and a reason that is not UTF-8, are no CLOSE of RFC 6455 (5.5.1, 8.1).
 #[test]
 fn finding_m7_a_close_that_is_not_well_formed_is_answered_with_what_it_breaks() {
     for (said, answer) in [
@@ -247,7 +247,7 @@ fn finding_m7_a_close_that_is_not_well_formed_is_answered_with_what_it_breaks() 
         (&[0x03, 0xe8, 0xc3], 1007),
         (&[0x03, 0xe8, 0xff, b'x'], 1007),
         (&[0x0f, 0xa0, 0xed, 0xa0, 0x80], 1007),
-        // A code that may not be sent comes before its reason.
+        // A code that may not be sent is found before its reason.
         (&[0x03, 0xed, 0xff], 1002),
     ] {
         for split in [1, usize::MAX] {
@@ -260,7 +260,7 @@ fn finding_m7_a_close_that_is_not_well_formed_is_answered_with_what_it_breaks() 
     }
 }
 
-/// No bytes do harm: random ones, and real ones with a byte changed.
+/// Neither random bytes nor valid ones with one changed do harm.
 #[test]
 fn no_bytes_of_a_client_can_do_harm() {
     let mut random = fastrand::Rng::with_seed(7);
@@ -281,7 +281,7 @@ fn no_bytes_of_a_client_can_do_harm() {
     }
 }
 
-/// A request that is right, with lines changed: `Name: value` replaces that field, `Name` leaves it out, `GET …` is the first line.
+/// A valid request with some lines changed: `Name: value` replaces that field, `Name` leaves it out, `GET …` is the first line.
 fn request(changes: &[&str]) -> String {
     let mut first = "GET /mqtt HTTP/1.1";
     let mut lines = vec![
@@ -396,7 +396,7 @@ fn the_standards_own_name_is_chosen_where_it_is_offered() {
     }
 }
 
-/// X20: where a password is needed, a page of any origin may ask for it.
+/// X20: where a password is needed, pages of any origin may connect.
 #[test]
 fn any_page_may_ask_for_a_password() {
     for (any_origin, status) in [(true, "101"), (false, "403")] {
@@ -407,7 +407,7 @@ fn any_page_may_ask_for_a_password() {
     }
 }
 
-/// X21: who the client is, the last entry, and only where that is configured.
+/// X21: the client's address is the last entry of the field, and only if that is configured.
 #[test]
 fn a_proxy_says_who_the_client_is() {
     let with = |is_forwarded, field: &str| {

@@ -1,4 +1,4 @@
-//! The HTTP request with which a WebSocket begins, and the answer to it.
+//! The HTTP request that begins a WebSocket, and its answer.
 
 use std::net::IpAddr;
 
@@ -8,13 +8,13 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::{Settings, origin};
 
-/// The whole head of a request or an answer, and its fields.
+/// The largest head of a request or an answer, in bytes; and the most fields.
 pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
 pub(super) const FIELDS_MAX: usize = 64;
 /// RFC 6455, 4.2.2.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What is spoken within [MQTT-6.0.0-3] [MQTT-6.0.0-4]; the first of them that is offered. `mqttv3.1` is what clients offered before
-/// the standard.
+/// The subprotocols [MQTT-6.0.0-3] [MQTT-6.0.0-4]; the first one that is offered is chosen. `mqttv3.1` is older than the
+/// standard.
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// A request that is refused.
@@ -31,9 +31,9 @@ const fn refusal(status: u16, what: &'static str) -> Refusal {
 /// A request that is answered with 101.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// Its length; frames follow.
+    /// The request's length; frames follow.
     pub(super) len: usize,
-    /// The client's address, by a trusted proxy.
+    /// The client's address from a trusted proxy.
     pub(super) forwarded: Option<IpAddr>,
     pub(super) answer: Vec<u8>,
 }
@@ -105,12 +105,12 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     Ok(Some(Accepted { len, forwarded, answer: answer.into_bytes() }))
 }
 
-/// What proves that a request was read as one for a WebSocket (RFC 6455, 4.2.2).
+/// The proof that a request was read as one for a WebSocket (RFC 6455, 4.2.2).
 pub(super) fn accept(key: &str) -> String {
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat()))
 }
 
-/// The answer to a request that is refused.
+/// Appends the answer to a refused request.
 pub(super) fn refused(refusal: Refusal, answer: &mut Vec<u8>) {
     let (reason, more) = match refusal.status {
         403 => ("Forbidden", ""),
@@ -131,17 +131,17 @@ pub(super) fn refused(refusal: Refusal, answer: &mut Vec<u8>) {
     );
 }
 
-/// What a request is for.
+/// The target of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Target<'r> {
-    /// Host and port, if it says them: they count instead of the field `Host`.
+    /// Host and port, if the target has them: they count instead of the field `Host`.
     authority: Option<&'r str>,
     path: &'r str,
 }
 
 impl<'r> Target<'r> {
-    /// Reads the origin form, `/mqtt?a=b`, and the absolute form, `http://host:8083/mqtt?a=b`, which every server has to take (RFC 9112,
-    /// 3.2.1 and 3.2.2). Another one has an empty path.
+    /// Parses the origin form, `/mqtt?a=b`, and the absolute form, `http://host:8083/mqtt?a=b`, which every server has to accept
+    /// (RFC 9112, 3.2.1 and 3.2.2). Other forms give an empty path.
     fn of(text: &'r str) -> Self {
         const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
         let without_query = text.split('?').next().unwrap_or_default();
@@ -154,12 +154,12 @@ impl<'r> Target<'r> {
             return Self { authority: None, path: "" };
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // Without a host it is no such form.
+        // Without a host the target is not in absolute form.
         Self { authority: Some(authority), path: if authority.is_empty() { "" } else { path } }
     }
 }
 
-/// The header fields of a request or an answer. Names are compared without case; a value that is not UTF-8 fits nothing.
+/// The header fields of a request or an answer. Names are compared without case; a value that is not UTF-8 matches nothing.
 pub(super) struct Fields<'f>(pub(super) &'f [httparse::Header<'f>]);
 
 impl<'f> Fields<'f> {

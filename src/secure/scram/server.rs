@@ -1,5 +1,5 @@
-//! The server's part of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, sans-I/O. It derives nothing: what it
-//! keeps of a password is enough, and an exchange costs a core a few hashes.
+//! The server's part of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, sans-I/O. The server derives no keys: the
+//! stored ones are enough, and an exchange costs a core a few hashes.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use subtle::ConstantTimeEq as _;
 
 use super::BASE64;
 
-/// No client's message is longer: a name of 256 bytes twice, each written as three, and a nonce.
+/// The longest message of a client, in bytes: a name of 256 bytes twice, each byte written as three, and a nonce.
 const MESSAGE_BYTES_MAX: usize = 2_048;
 /// Bytes of each key.
 pub const KEY_BYTES: usize = digest::SHA256_OUTPUT_LEN;
 
-/// What a server keeps of a password.
+/// A server's record of a password.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// Random bytes that went into its derivation.
+    /// The salt of the derivation.
     pub salt: &'a [u8],
-    /// How often it was hashed.
+    /// The iterations of the derivation.
     pub iterations: u32,
     /// The hash of the client's key.
     pub stored: &'a [u8; KEY_BYTES],
@@ -30,7 +30,7 @@ pub struct Record<'a> {
 /// Why an exchange ends without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A message is not what it must be: in words.
+    /// A message is malformed: why, in words.
     Malformed(&'static str),
     /// The client does not know the password.
     WrongProof,
@@ -43,12 +43,12 @@ pub struct Opening<'a> {
     nonce: &'a str,
     /// The GS2 header, which the last message repeats.
     gs2: &'a str,
-    /// The message without it.
+    /// The message without the GS2 header.
     bare: &'a str,
 }
 
 impl<'a> Opening<'a> {
-    /// Reads it.
+    /// Parses a client's first message.
     ///
     /// # Errors
     /// [`Failure::Malformed`].
@@ -74,7 +74,7 @@ impl<'a> Opening<'a> {
         let user = user.strip_prefix("n=").and_then(name).ok_or(WRONG)?;
         let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).filter(|nonce| is_nonce(nonce));
         let nonce = nonce.ok_or(WRONG)?;
-        // To act for another user is not supported; to name oneself is nothing else.
+        // A login on behalf of another user is not supported; naming oneself is allowed.
         if !authorized.is_empty() && authorized.strip_prefix("a=").and_then(name).as_ref() != Some(&user) {
             return Err(Failure::Malformed("SCRAM with an authorization identity is not supported"));
         }
@@ -82,13 +82,13 @@ impl<'a> Opening<'a> {
         Ok(Self { user, nonce, gs2, bare })
     }
 
-    /// Who it says to be.
+    /// The user name.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The server's first message. `nonce`: printable ASCII without commas, never used before.
+    /// Makes the server's first message. `nonce`: printable ASCII without commas, never used before.
     #[must_use]
     pub fn challenge(&self, record: Record<'_>, nonce: &str) -> (Exchange, String) {
         let nonce = format!("{}{nonce}", self.nonce);
@@ -104,9 +104,9 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The server's first message is out.
+/// The state after the server's first message.
 pub struct Exchange {
-    /// What the client's last message must repeat.
+    /// The channel binding that the client's last message must repeat.
     binding: String,
     nonce: String,
     /// Both first messages.
@@ -122,10 +122,10 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// The client's last message; the server's last one, which proves that it has the record.
+    /// Takes the client's last message. Returns the server's last message, which proves that the server has the record.
     ///
     /// # Errors
-    /// It does not belong to this exchange, or the proof is wrong.
+    /// The message does not belong to this exchange, or the proof is wrong.
     pub fn answer(self, message: &[u8]) -> Result<String, Failure> {
         const WRONG: Failure = Failure::Malformed("the last SCRAM message is not valid");
         let message = text(message)?;
@@ -152,7 +152,7 @@ impl Exchange {
     }
 }
 
-/// A name in a message: `,` and `=` are written as `=2C` and `=3D`, and no other `=` may be in it.
+/// Decodes a name in a message: `,` and `=` are written as `=2C` and `=3D`, and no other `=` may be in it.
 fn name(text: &str) -> Option<Cow<'_, str>> {
     if text.is_empty() || text.contains('\0') {
         return None;

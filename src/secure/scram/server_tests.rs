@@ -11,7 +11,7 @@ const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 const CLIENT_FINAL: &str =
     "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
-/// What a server keeps of a password.
+/// A server's record of a password, with owned contents.
 struct Kept {
     salt: Vec<u8>,
     iterations: u32,
@@ -110,7 +110,7 @@ fn a_last_message_belongs_to_its_exchange() {
         (String::new(), Some("not valid")),
         (format!("{without_proof},p={}", BASE64.encode(&other)), None),
         (format!("{without_proof},p={}", BASE64.encode([0; 32])), None),
-        // What is signed is all of the message.
+        // The signature covers all of the message.
         (format!("{without_proof},x=1,p={proof}"), None),
     ] {
         match (begun().answer(message.as_bytes()), why) {
@@ -142,7 +142,7 @@ proptest! {
         salt in prop::collection::vec(any::<u8>(), 1..40), password in prop::collection::vec(any::<u8>(), 1..20),
         other in prop::collection::vec(any::<u8>(), 1..20),
     ) {
-        // The client asks for this many at least.
+        // The client accepts no fewer iterations.
         let kept = Kept::of(&password, &salt, super::super::ITERATIONS_MIN);
         let exchange = |password: &[u8]| {
             let (first, message) = First::new(Hash::Sha256, &user, nonce.clone());

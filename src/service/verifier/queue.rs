@@ -1,5 +1,5 @@
-//! Questions that wait: a line for each address, in turn, with bounds for an address and for all, in number and in bytes.
-//! Where there is no room, the address makes it that has most.
+//! Pending questions: a line for each address, in turn, with bounds for an address and for all, in number and in bytes. If there
+//! is no room, the address with most makes it.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
@@ -8,13 +8,13 @@ use super::{Address, Answer, Task, Waiting};
 use crate::auth::Proof;
 use crate::limits::{VERIFIED_BYTES_MAX, VERIFIED_MAX, VERIFIED_OF_ADDRESS_MAX};
 
-/// Where a question comes from; `None`: from this machine, by a Unix socket.
+/// The origin of a question; `None`: this machine, by a Unix socket.
 type Origin = Option<Address>;
 
-/// How much may wait.
+/// Bounds on pending questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Questions.
+    /// Questions of all addresses.
     pub all: usize,
     /// Questions of one address that take long.
     pub of_address: usize,
@@ -23,22 +23,22 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Those of the service.
+    /// The bounds of the service.
     pub const DEFAULT: Self =
         Self { all: VERIFIED_MAX, of_address: VERIFIED_OF_ADDRESS_MAX, bytes: VERIFIED_BYTES_MAX };
 }
 
-/// What a thread has to do.
+/// The next work of a thread.
 pub(super) enum Next {
     /// Look whether the answer is known.
     Look(u64, Task),
-    /// Compute it.
+    /// Compute the answer.
     Compare(u64, Task, Proof),
-    /// Say that there is no room.
+    /// Answer that there is no room.
     Refuse(Box<dyn FnOnce(Option<Answer>) + Send>),
 }
 
-/// A question that waits; its proof, once it was looked at.
+/// A pending question; its proof, once the question was looked at.
 struct Entry {
     task: Task,
     from: Origin,
@@ -46,35 +46,35 @@ struct Entry {
     proof: Option<Proof>,
 }
 
-/// What a question weighs beside the bytes that it holds.
+/// The weight of a question beside its own bytes.
 const ENTRY_BYTES: usize = 64;
 
-/// What waits of an address.
+/// The pending questions of an address.
 #[derive(Default)]
 struct Line {
     all: BTreeSet<u64>,
-    /// What they weigh, in bytes.
+    /// The weight of the questions, in bytes.
     weight: usize,
-    /// Those that were looked at.
+    /// Questions that were looked at, and have to be computed.
     slow: VecDeque<u64>,
-    /// It has a place in `turn`, and stays for as long.
+    /// Whether the line has a place in `turn`; it stays in the map while it has.
     has_turn: bool,
 }
 
-/// The questions that wait, in a line for each address.
+/// The pending questions, in a line for each address.
 pub(super) struct Queue {
     bounds: Bounds,
     entries: HashMap<u64, Entry>,
     lines: HashMap<Origin, Line>,
-    /// Those that nobody has looked at. Some were taken back.
+    /// Questions that were not looked at yet. Some were taken back.
     fresh: VecDeque<u64>,
     /// Addresses that have something slow in their line, the next first.
     turn: VecDeque<Origin>,
     /// Addresses by the weight of their lines.
     heaviest: BTreeSet<(usize, Origin)>,
-    /// Those that threads are at and that were not taken back.
+    /// Questions that threads work on and that were not taken back.
     in_hand: HashSet<u64>,
-    /// Those that made room.
+    /// Questions that were dropped to make room.
     refused: VecDeque<Box<dyn FnOnce(Option<Answer>) + Send>>,
     bytes: usize,
     last: u64,
@@ -98,7 +98,7 @@ impl Queue {
         }
     }
 
-    /// Takes a question. `None`: there is no room for it.
+    /// Queues a question. `None`: there is no room for it.
     pub(super) fn ask(&mut self, task: Task) -> Option<u64> {
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
         let weight = self.lines.get(&from).map_or(0, |line| line.weight);
@@ -118,7 +118,7 @@ impl Queue {
         Some(self.last)
     }
 
-    /// What is next at this time: what made room and what is new goes before what takes long.
+    /// The next work at this time: refusals and new questions go before slow ones.
     pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         if let Some(answer) = self.refused.pop_front() {
             return Some(Next::Refuse(answer));
@@ -137,7 +137,7 @@ impl Queue {
                 }
                 continue;
             };
-            // It has its next turn after the others.
+            // The address has its next turn after the others.
             self.turn.push_back(from);
             if let Some((proof, entry)) = self.take(number, now).and_then(|entry| Some((entry.proof?, entry))) {
                 return Some(Next::Compare(number, entry.task, proof));
@@ -146,15 +146,15 @@ impl Queue {
         None
     }
 
-    /// Takes a question that a thread was at as one that takes long: no more of an address than may. Before that nobody knows whether its
-    /// answer is known, and a client that shares an address with guessers is not refused for them.
+    /// Queues a question that a thread has looked at as a slow one, within the bound of its address. Before the look it is not
+    /// known whether the answer is known, and a client that shares an address with guessers is not refused for them.
     pub(super) fn look_later(&mut self, number: u64, task: Task, proof: Proof) {
         if !self.done(number) {
             return;
         }
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
         let slow = self.lines.get(&from).map_or(0, |line| line.slow.len());
-        // Clients behind a Unix socket are not told apart.
+        // Clients of a Unix socket cannot be told apart.
         if from.is_some() && slow >= self.bounds.of_address {
             return self.refused.push_back(task.answer);
         }
@@ -166,12 +166,12 @@ impl Queue {
         }
     }
 
-    /// A thread is not at it any more. False: it was taken back meanwhile.
+    /// Ends a thread's work on a question. Returns false if the question was taken back meanwhile.
     pub(super) fn done(&mut self, number: u64) -> bool {
         self.in_hand.remove(&number)
     }
 
-    /// Nobody waits for this answer any more.
+    /// Takes a question back: its answer is not needed any more.
     pub(super) fn take_back(&mut self, number: u64) {
         self.in_hand.remove(&number);
         self.withdraw(number);
@@ -197,7 +197,7 @@ impl Queue {
         self.is_closed
     }
 
-    /// Gives a question to a thread, unless it is too late for it, or it was taken back.
+    /// Takes out a question for a thread, unless its deadline is over, or it was taken back.
     fn take(&mut self, number: u64, now: Instant) -> Option<Entry> {
         let entry = self.remove(number)?;
         if entry.task.until <= now {
@@ -207,7 +207,7 @@ impl Queue {
         Some(entry)
     }
 
-    /// The newest of an address goes: its answer is that there is no room.
+    /// Refuses the newest question of an address: there is no room.
     fn refuse_newest(&mut self, of: Origin) {
         let newest = self.lines.get(&of).and_then(|line| line.all.last().copied());
         if let Some(entry) = newest.and_then(|number| self.withdraw(number)) {
@@ -251,7 +251,7 @@ impl Queue {
         self.fresh.is_empty() && self.refused.is_empty()
     }
 
-    /// Whether nothing is left of what was asked.
+    /// Whether no question is pending.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::{Claim, Judgement, Method, Policy, Refusal, Settings};
 
-/// Of PBKDF2 with 100,000 iterations over `secret`: tens of milliseconds.
+/// A hash by PBKDF2 with 100,000 iterations over `secret`: tens of milliseconds.
 const SLOW: &str = include_str!("../verifier_hash.txt");
 
 fn policy(dir: &std::path::Path) -> Arc<Policy> {
@@ -40,7 +40,7 @@ impl Steps {
         Self { policy: policy(dir.path()), verifiers, said, answers, _dir: dir }
     }
 
-    /// A question from an address, waited for as long as what is returned.
+    /// Asks a question from an address; dropping the result takes it back.
     fn ask(&self, name: &'static str, password: &str, from: &str) -> Option<Asked> {
         let said = self.said.clone();
         let answer = Box::new(move |answer| said.send((name, answer)).unwrap());
@@ -53,13 +53,13 @@ impl Steps {
         &self.verifiers.0.0
     }
 
-    /// One thing is done; false: there is nothing to do.
+    /// Does one step of work. Returns false if there is none.
     fn step(&self) -> bool {
         let next = self.shared().queue().next(Instant::now());
         next.map(|next| self.shared().carry_out(next)).is_some()
     }
 
-    /// All that does not take long.
+    /// Does all quick work.
     fn look(&self) {
         while !self.shared().queue().is_looked_at() {
             assert!(self.step());
@@ -70,7 +70,7 @@ impl Steps {
         self.answers.try_recv().ok()
     }
 
-    /// Whom the next slow comparison is for.
+    /// The user of the next slow comparison.
     fn next_slow(&self) -> &'static str {
         self.look();
         assert!(self.step());
@@ -78,7 +78,7 @@ impl Steps {
     }
 }
 
-/// X25, X26: what is known goes first.
+/// X25, X26: known answers go first.
 #[test]
 fn what_is_known_goes_before_what_takes_long() {
     let steps = Steps::new(Bounds::DEFAULT);
@@ -88,7 +88,7 @@ fn what_is_known_goes_before_what_takes_long() {
     steps.step();
     let (name, answer) = steps.heard().unwrap();
     assert_eq!((name, answer.unwrap().unwrap().identity.as_deref()), ("first", Some("a")));
-    // Now it is known: wrong ones that were there before do not hold it up, though they have all the places of its address.
+    // The answer is known now: wrong passwords that were there before do not hold it up, though they have all the places of its address.
     let _wrong: Vec<_> = (0..64).map(|_| steps.ask("wrong", "guess", "192.0.2.1").unwrap()).collect();
     let _again = steps.ask("again", "secret", "192.0.2.1").unwrap();
     steps.look();
@@ -98,7 +98,7 @@ fn what_is_known_goes_before_what_takes_long() {
     assert!(matches!(steps.heard(), Some(("wrong", Some(Err(Refusal::Credentials))))));
 }
 
-/// Finding S5: 64 of an address, an IPv6 network being one, and as many bytes as may be; the address that has most makes room.
+/// Finding S5: 64 questions of an address, an IPv6 network being one, and a bound on bytes; the address that has most makes room.
 #[test]
 fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
     let steps = Steps::new(Bounds { all: 6, of_address: 4, bytes: 100 });
@@ -107,7 +107,7 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
         (1..=4).map(|host| steps.ask("guess", "guess", &format!("2001:db8::{host}")).unwrap()).collect();
     steps.look();
     assert!(steps.heard().is_none());
-    // Whether the answer of one more is known has to be looked at first.
+    // One more question is looked at before it is refused: its answer might be known.
     let _more = steps.ask("one more", "guess", "2001:db8::5").unwrap();
     steps.look();
     assert!(matches!(steps.heard(), Some(("one more", None))));
@@ -116,16 +116,16 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
         steps.ask("mapped", "guess", "::ffff:192.0.2.1").unwrap(),
     ];
     assert_eq!(waiting(), Waiting { questions: 6, bytes: 30 });
-    // All places are taken: the newest of the address with most goes.
+    // All places are taken: the newest question of the address with most is refused.
     let newest = steps.ask("newest", "guess", "192.0.2.2").unwrap();
     assert_eq!(waiting(), Waiting { questions: 6, bytes: 30 });
     steps.step();
     assert!(matches!(steps.heard(), Some(("guess", None))));
-    // Whoever would have most makes no room by pushing others out.
+    // The address that would have most does not push others out.
     assert!(steps.ask("large", &"x".repeat(90), "192.0.2.3").is_none());
     drop((guesses, others, newest));
     while steps.step() {}
-    // Bytes count in the same way, and what is too large for all never fits.
+    // Bytes count in the same way, and a question above the bound of all never fits.
     let heavy = [0; 2].map(|_| steps.ask("heavy", &"x".repeat(45), "192.0.2.66").unwrap());
     let light = steps.ask("light", &"x".repeat(50), "192.0.2.3").unwrap();
     assert_eq!(waiting(), Waiting { questions: 2, bytes: 95 });
@@ -140,7 +140,7 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
     assert!(steps.shared().queue().is_empty());
 }
 
-/// Finding S5: addresses take turns, so one that has many does not hold up another one that comes later.
+/// Finding S5: addresses take turns, so one with many questions does not hold up another one that comes later.
 #[test]
 fn finding_s5_addresses_take_turns() {
     let steps = Steps::new(Bounds::DEFAULT);
@@ -161,7 +161,7 @@ fn finding_s5_addresses_take_turns() {
     assert_eq!(order.iter().filter(|name| **name == "twice").count(), 1, "{order:?}");
 }
 
-/// X25: a question behind its deadline is skipped, and so is one that was taken back, wherever it is.
+/// X25: a question after its deadline is skipped, and so is one that was taken back, wherever it is.
 #[test]
 fn who_does_not_wait_any_more_costs_nothing() {
     let steps = Steps::new(Bounds::DEFAULT);
@@ -176,7 +176,7 @@ fn who_does_not_wait_any_more_costs_nothing() {
     std::thread::sleep(Duration::from_millis(40));
     while steps.step() {}
     assert_eq!(steps.verifiers.waiting(), Waiting::default());
-    // Before it was looked at, after that, and while a thread is at it.
+    // The question is taken back before it was looked at, after that, and while a thread works on it.
     let never = Instant::now() + Duration::from_secs(600);
     drop(steps.verifiers.ask(gone(never)));
     let asked = steps.verifiers.ask(gone(never));
@@ -210,7 +210,7 @@ fn the_threads_answer() {
     all.sort_unstable();
     assert_eq!(all, [false, true, true]);
     drop(asked);
-    // They end with the last way to them.
+    // The threads end with the last handle.
     let shared = Arc::downgrade(&verifiers.0.0);
     drop(verifiers);
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What a server says, and what follows from it.
+//! Packets of a server, and their effects.
 
 use anyhow::{anyhow, bail};
 
@@ -13,7 +13,7 @@ impl Client {
     /// Takes bytes from the socket.
     ///
     /// # Errors
-    /// What the standard forbids a server to say, and a refused CONNECT: the connection must be closed.
+    /// A violation of the protocol by the server, or a refused CONNECT: the connection must be closed.
     pub(crate) fn hear(&mut self, bytes: &[u8], now_ns: u64, plan: &Plan, tally: &mut Tally) -> anyhow::Result<()> {
         if self.input.is_empty() {
             let used = self.hear_all(bytes, now_ns, plan, tally)?;
@@ -78,7 +78,7 @@ impl Client {
         Ok(())
     }
 
-    /// A kept session is there as long as the process is, with a spool for longer, and without one no longer.
+    /// Judges `session_present`. A kept session lasts as long as the process, and longer only with a spool.
     fn judge_session(&mut self, present: bool) {
         let Some(known) = self.known.filter(|_| self.manner.kept) else { return };
         let promised = known == self.generation || self.manner.spooled;
@@ -86,7 +86,7 @@ impl Client {
         self.told.sessions_claimed += u64::from(!promised && present && !self.asked_before);
     }
 
-    /// [MQTT-3.2.2-5] No session: what was under way is thrown away, or begins anew.
+    /// [MQTT-3.2.2-5] There is no session: messages in flight are given up, or sent anew.
     fn forget(&mut self, tally: &mut Tally) {
         if self.manner.insist {
             for index in 0..self.slots.len() as u16 {

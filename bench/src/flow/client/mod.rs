@@ -1,5 +1,5 @@
-//! One publisher: bytes in, bytes out, no socket. It keeps to the standard on what is sent again, in which order, and on
-//! the server's Receive Maximum (`send`); what a server says against the standard is an error (`hear`).
+//! One publisher: bytes in, bytes out, no socket. It keeps to the standard on retransmission, its order, and the server's Receive
+//! Maximum (`send`); a violation by the server is an error (`hear`).
 
 mod hear;
 mod send;
@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::told::Told;
 use super::wire;
 
-/// How clients behave; the same for all.
+/// The behaviour of all clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     /// Sessions outlive connections.
@@ -19,20 +19,20 @@ pub(crate) struct Manner {
     pub(crate) window: usize,
     /// Messages in each write.
     pub(crate) per_write: usize,
-    /// The service's sessions outlive it.
+    /// Whether the service's sessions outlive its process.
     pub(crate) spooled: bool,
-    /// What a forgotten session had open is sent once more.
+    /// Whether open messages of a forgotten session are sent once more.
     pub(crate) insist: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Without a connection.
+    /// There is no connection.
     Down,
     /// CONNECT is sent.
     Greeting,
     Open,
-    /// All is answered; a last PINGRESP is awaited, which says that QoS 0 was read too.
+    /// All messages are answered; a last PINGRESP is awaited, which proves that QoS 0 was read too.
     Ending,
     Done,
 }
@@ -40,9 +40,9 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     Free,
-    /// PUBACK or PUBREC is owed.
+    /// PUBACK or PUBREC is pending.
     Published,
-    /// PUBCOMP is owed.
+    /// PUBCOMP is pending.
     Released,
 }
 
@@ -50,13 +50,13 @@ enum Hold {
 struct Slot {
     hold: Hold,
     qos: u8,
-    /// Sent on the present connection.
+    /// Whether it was sent on the present connection.
     on_wire: bool,
-    /// Its session was forgotten: it goes again as a new message.
+    /// Whether its session was forgotten: it is sent again as a new message.
     anew: bool,
     number: u64,
     sent_ns: u64,
-    /// Order of PUBLISH and PUBREL packets: the order in which they are sent again.
+    /// Order of PUBLISH and PUBREL packets, in which they are sent again.
     order: u64,
 }
 
@@ -69,14 +69,14 @@ pub(crate) struct Client {
     /// Bytes for the socket, from `written` on.
     pub(crate) out: Vec<u8>,
     pub(crate) written: usize,
-    /// Messages that may be sent by now: those below this number.
+    /// The number below which messages are due.
     pub(crate) due: u64,
     /// The start of the service that the present connection goes to, counted from 0.
     pub(crate) generation: u32,
-    /// That of the last CONNECT, and of the last CONNACK.
+    /// Session expiry of the last CONNECT, and of the last CONNACK.
     asked: Option<u32>,
     known: Option<u32>,
-    /// Time of the last packet, and of the PINGREQ that waits for its answer; nanoseconds of the run.
+    /// Time of the last packet, and of the PINGREQ without an answer; nanoseconds of the run.
     last_out_ns: u64,
     ping_ns: Option<u64>,
     manner: Manner,
@@ -90,9 +90,9 @@ pub(crate) struct Client {
     limit: usize,
     on_wire: usize,
     order: u64,
-    /// A CONNECT to this start of the service went before, and was not answered.
+    /// Whether an earlier CONNECT to this process of the service was not answered.
     asked_before: bool,
-    /// First messages sent on this connection, after how many it breaks off, and whether with a DISCONNECT.
+    /// First messages sent on this connection, their number at which it breaks off, and whether with a DISCONNECT.
     sent_here: u64,
     break_after: Option<(u64, bool)>,
 }
@@ -135,7 +135,7 @@ impl Client {
         self.told.marks.len() as u64
     }
 
-    /// The connection stands: CONNECT.
+    /// The connection is made: sends CONNECT.
     pub(crate) fn greet(&mut self, plan: &Plan, now_ns: u64) {
         let id = format!("flow-{:08x}-{}", plan.run, self.index);
         wire::connect(&mut self.out, self.v5, &id, self.manner.kept, self.known.is_none(), self.manner.keep_alive_s);
@@ -145,12 +145,12 @@ impl Client {
         self.last_out_ns = now_ns;
     }
 
-    /// Nothing new is sent any more.
+    /// Sends nothing new from now on.
     pub(crate) fn end(&mut self) {
         self.total = self.next();
     }
 
-    /// The connection is gone.
+    /// The connection is lost.
     pub(crate) fn down(&mut self) {
         self.state = State::Down;
         self.out.clear();
@@ -161,7 +161,7 @@ impl Client {
         self.slots.iter_mut().for_each(|slot| slot.on_wire = false);
     }
 
-    /// When the PINGREQ was put that waits for its answer.
+    /// When the PINGREQ without an answer was written.
     pub(crate) fn pinged_ns(&self) -> Option<u64> {
         self.ping_ns
     }
@@ -181,7 +181,7 @@ impl Client {
         tally.pings += 1;
     }
 
-    /// Must this connection be broken off now? `true` in it: with a DISCONNECT.
+    /// Whether this connection has to be broken off now; `true` in it: with a DISCONNECT.
     pub(crate) fn wants_break(&self) -> Option<bool> {
         let (after, orderly) = self.break_after?;
         (self.state == State::Open && self.sent_here >= after && self.next() < self.total).then_some(orderly)

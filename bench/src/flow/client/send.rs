@@ -1,4 +1,4 @@
-//! What a client puts: first what it owes from before, then what is new.
+//! Packets of a client: first those to send again, then new ones.
 
 use super::super::events::Kind;
 use super::super::payload::{self, Header};
@@ -9,7 +9,7 @@ use super::super::wire;
 use super::{Client, Hold, Slot, State};
 
 impl Client {
-    /// Puts the packets of one write: what is to be sent again first. Returns how many.
+    /// Writes the packets of one write: those to send again first. Returns their number.
     pub(crate) fn fill(&mut self, now_ns: u64, plan: &Plan, tally: &mut Tally) -> usize {
         if self.state != State::Open {
             return 0;
@@ -57,7 +57,7 @@ impl Client {
     fn send_new(&mut self, now_ns: u64, plan: &Plan, tally: &mut Tally) -> usize {
         let ready = self.due.min(self.total) - self.next();
         let want = ready.min(self.manner.per_write as u64) as usize;
-        // Whole writes: not one message for each answer that comes.
+        // Only whole writes: not one message for each answer.
         if want == 0 || self.limit - self.on_wire < want.min(self.limit) {
             return 0;
         }

@@ -31,7 +31,7 @@ impl Scene {
     }
 
     fn hear(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        // Byte by byte: nothing hangs on how a stream is cut.
+        // Byte by byte: the result does not depend on how a stream is cut.
         bytes.iter().try_for_each(|byte| self.client.hear(&[*byte], 2_000, &self.plan, &mut self.tally))
     }
 
@@ -39,7 +39,7 @@ impl Scene {
         self.client.fill(1_000, &self.plan, &mut self.tally)
     }
 
-    /// First byte and packet id of what was put since the last call, in hex.
+    /// First byte and packet id of the packets since the last call, in hex.
     fn sent(&mut self) -> Vec<String> {
         let out = std::mem::take(&mut self.client.out);
         let (mut rest, mut found) = (&out[..], Vec::new());
@@ -74,7 +74,7 @@ fn what_is_owed_is_sent_again_in_order_with_dup() {
     assert_eq!(scene.sent(), ["62 2", "62 1"]);
     scene.hear(&[0x70, 2, 0, 1]).unwrap();
     scene.connect(&[0x20, 2, 1, 0]);
-    // PUBLISH and PUBREL in the order of their first sending; only then what is new.
+    // PUBLISH and PUBREL in the order of their first sending, then new messages.
     assert_eq!(scene.fill(), 3);
     assert_eq!(scene.sent(), ["3c 3", "3c 4", "62 2"]);
     assert_eq!((scene.fill(), scene.tally.publishes_again, scene.tally.releases_again), (0, 2, 1));
@@ -106,7 +106,7 @@ fn a_client_that_insists_sends_it_as_a_new_message() {
     scene.connect(&[0x20, 3, 0, 0, 0]);
     scene.sent();
     scene.fill();
-    // Ids 1 and 2 are free again: new messages.
+    // Ids 1 and 2 are free again: they are used for new messages.
     assert_eq!(scene.sent(), ["34 3", "34 4", "34 2", "34 1"], "no DUP; what was handed over is not sent again");
     assert_eq!(scene.client.told.marks[2..4], [RESENT | ANEW, RESENT | ANEW]);
     assert_eq!(scene.tally.settled, 2);
@@ -118,7 +118,7 @@ fn a_client_that_insists_sends_it_as_a_new_message() {
 
 #[test]
 fn what_connack_says_of_the_session_is_judged() {
-    // Spooled, the service was started anew, session present; lost and claimed.
+    // Spooled, the service was restarted, session present; lost and claimed.
     for (spooled, anew, present, judged) in [
         (false, false, true, (0, 0)),
         (false, false, false, (1, 0)),
@@ -135,7 +135,7 @@ fn what_connack_says_of_the_session_is_judged() {
         let told = &scene.client.told;
         assert_eq!((told.sessions_lost, told.sessions_claimed), judged, "{spooled} {anew} {present}");
     }
-    // A CONNECT that was not answered may have begun a session all the same.
+    // A CONNECT without an answer may have begun a session all the same.
     let mut scene = Scene::new("0:1:0", false);
     scene.connect(&[0x20, 2, 0, 0]);
     scene.client.generation = 1;

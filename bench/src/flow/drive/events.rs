@@ -1,4 +1,4 @@
-//! What the sockets have to say: waiting for it, and reading.
+//! Events of the sockets: waiting for them, and reading.
 
 use std::cmp::Reverse;
 
@@ -64,7 +64,7 @@ impl Driver<'_> {
         self.queue(index);
     }
 
-    /// Reads all there is. `false`: the connection has come to its end.
+    /// Reads all bytes that are there. `false`: the connection has ended.
     fn read(&mut self, index: u32, ended: bool, now_ns: u64) -> bool {
         loop {
             let link = &mut self.links[index as usize];

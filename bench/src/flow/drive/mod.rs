@@ -19,16 +19,16 @@ use crate::flow::plan::{Plan, mix};
 use crate::flow::tally::Tally;
 use crate::flow::timeline::Timeline;
 
-/// Connections being made at a time: more would overflow a listener's queue.
+/// The most connections being made at a time: more would overflow a listener's queue.
 const CONNECTING_MAX: usize = 128;
 /// Marks standard input among the sockets.
 const CONTROL: u64 = u64::MAX;
 const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 1_000;
-/// Writes of one client before others have their turn.
+/// Writes of one client before the others have their turn.
 const WRITES_A_TURN: usize = 16;
 
-/// What a run has left.
+/// The result of a run.
 pub(crate) struct Outcome {
     pub(crate) clients: Vec<Client>,
     pub(crate) tally: Tally,
@@ -36,25 +36,25 @@ pub(crate) struct Outcome {
     /// Waits to be closed.
     pub(crate) control: Option<Control>,
     pub(crate) wall_s: f64,
-    /// Of which this long after the last message was sent for the first time.
+    /// The part of it after the last message was sent for the first time.
     pub(crate) drain_s: f64,
 }
 
-/// What a run is told beside the plan.
+/// The terms of a run beside the plan.
 pub(crate) struct Terms {
     /// The server's instances.
     pub(crate) targets: Vec<SocketAddr>,
-    /// How long an answer to CONNECT or PINGREQ may take.
+    /// The longest wait for an answer to CONNECT or PINGREQ.
     pub(crate) silence: Option<Duration>,
     pub(crate) pace: Pace,
     pub(crate) timeout: Duration,
-    /// For answers once nothing new is sent.
+    /// The longest wait for answers once nothing new is sent.
     pub(crate) patience: Duration,
     pub(crate) control: Option<Control>,
     pub(crate) events: Events,
 }
 
-/// Sends the plan; ends when all is answered, or after the time-out.
+/// Sends the plan. Ends when all messages are answered, or after the time-out.
 pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Timeline) -> anyhow::Result<Outcome> {
     let (timeout, patience_ns) = (terms.timeout, terms.patience.as_nanos() as u64);
     let mut driver = Driver::new(plan, manner, terms)?;
@@ -97,7 +97,7 @@ struct Driver<'a> {
     /// Counts the service's starts.
     generation: u32,
     control: Option<Control>,
-    /// Since when nothing new is sent.
+    /// The time since when nothing new is sent.
     ended_ns: Option<u64>,
     poll: OwnedFd,
     links: Vec<Link>,
@@ -109,7 +109,7 @@ struct Driver<'a> {
     spare: Vec<u32>,
     to_connect: VecDeque<u32>,
     connecting: usize,
-    /// When a client tries to connect again.
+    /// The times at which clients try to connect again.
     later: BinaryHeap<Reverse<(u64, u32)>>,
     keep_alive_ns: u64,
     done: usize,
@@ -187,7 +187,7 @@ impl<'a> Driver<'a> {
     fn make_due(&mut self, now_ns: u64) {
         let Some(range) = self.pace.advance(now_ns, self.tally.sent_all(), self.plan) else { return };
         let clients = u64::from(self.plan.clients);
-        // At the end also those who were waiting for a whole write.
+        // At the end, clients with less than a whole write are included.
         let touched = if range.end == self.plan.messages { clients } else { (range.end - range.start).min(clients) };
         for number in range.start..range.start + touched {
             let index = (number % clients) as u32;
@@ -200,7 +200,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Follows what was ordered.
+    /// Carries out the orders.
     fn ordered(&mut self) -> anyhow::Result<()> {
         let Some(control) = &mut self.control else { return Ok(()) };
         let orders = control.read()?;
@@ -264,7 +264,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes what a client may send.
+    /// Writes the packets that a client may send.
     fn pump(&mut self, index: u32) {
         let now_ns = self.now_ns();
         for _ in 0..WRITES_A_TURN {
@@ -292,7 +292,7 @@ impl<'a> Driver<'a> {
         self.queue(index);
     }
 
-    /// The client ends its connection of its own will, and comes back at once.
+    /// The client ends its connection by itself, and connects again at once.
     fn break_off(&mut self, index: u32, orderly: bool) {
         let link = &mut self.links[index as usize];
         if orderly {
@@ -304,7 +304,7 @@ impl<'a> Driver<'a> {
         self.to_connect.push_back(index);
     }
 
-    /// The connection is gone, or did not come to stand.
+    /// The connection is lost, or was not made.
     fn lost(&mut self, index: u32, now_ns: u64) {
         let link = &mut self.links[index as usize];
         if link.client.state == State::Done {
@@ -322,7 +322,7 @@ impl<'a> Driver<'a> {
         }
         link.close();
         link.backoff_ms = (link.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
-        // Half of it by chance, so that a thousand clients do not come back at once.
+        // Half of the wait is random, so that a thousand clients do not come back at once.
         let wait_ms = link.backoff_ms / 2 + mix(now_ns ^ u64::from(index)) % (link.backoff_ms / 2 + 1);
         self.later.push(Reverse((now_ns + wait_ms * 1_000_000, index)));
     }

@@ -20,22 +20,22 @@ use super::stats::Stats;
 use super::streams::Streams;
 use crate::flow::told::Told;
 
-/// Connections being made at a time by one thread: more overflow a listener's queue.
+/// The most connections that one thread makes at a time: more overflow a listener's queue.
 const CONNECTING_MAX: usize = 128;
 const RETRY_NS: u64 = 1_000_000_000;
 const SWEEP_NS: u64 = 500_000_000;
-/// How often recent latencies are handed over.
+/// The time between two transfers of recent latencies, in ns.
 const TICK_NS: u64 = 500_000_000;
-/// Longest wait in the kernel.
+/// The longest wait in the kernel, in ns.
 const WAIT_NS_MAX: u64 = 10_000_000;
 
-/// What a thread hands back.
+/// The result of a thread.
 pub(crate) struct Worked {
     pub(crate) stats: Stats,
     pub(crate) clients: Vec<Client>,
     /// CPU seconds of the thread.
     pub(crate) cpu_s: f64,
-    /// Seconds in which it could have run and had no CPU.
+    /// The time in seconds in which the thread was runnable and had no CPU.
     pub(crate) waited_s: f64,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Worker<'a> {
     thread: usize,
     poll: OwnedFd,
     clients: Vec<Client>,
-    /// By group: the thread's clients, first and behind the last.
+    /// The range of the thread's clients, by group.
     ranges: Vec<std::ops::Range<u32>>,
     stats: Stats,
     ready: Vec<u32>,
@@ -54,10 +54,10 @@ pub(crate) struct Worker<'a> {
     connecting: usize,
     connected: u64,
     unfinished: u64,
-    /// By group: the next write (or connect) of the open loop, counted over all threads.
+    /// The next write (or connect) of the open loop, counted over all threads, by group.
     next_due: Vec<u64>,
     behind: u64,
-    /// Clients that wait: to connect again, or thinking.
+    /// Clients that wait to connect again, or think.
     later: BinaryHeap<Reverse<(u64, u32)>>,
     sweep_ns: u64,
     tick_ns: u64,
@@ -84,7 +84,7 @@ impl<'a> Worker<'a> {
                 unfinished += clients.len() as u64 - u64::from(first);
             }
         }
-        // Subscribers come first, so that nothing is published before they are there.
+        // Subscribers come first, so that they are there before the first publish.
         let role = |index: &u32| shared.groups[usize::from(clients[*index as usize].group)].group.role;
         let mut order: Vec<u32> = (0..clients.len() as u32).filter(|index| role(index) != Role::Connect).collect();
         order.sort_by_key(|index| role(index) != Role::Subscribe);
@@ -120,7 +120,7 @@ impl<'a> Worker<'a> {
     /// Works until the run is stopped.
     ///
     /// # Errors
-    /// The system's, when nothing can go on.
+    /// The system's errors, when the thread cannot go on.
     pub(crate) fn run(mut self) -> anyhow::Result<Worked> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(1024);
         while self.phase != Phase::Stopped {
@@ -199,7 +199,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The load begins: closed loops send, connecting clients of a closed loop connect.
+    /// The load begins: clients of closed loops send, or connect.
     fn wake_all(&mut self) {
         for (group, range) in self.ranges.clone().into_iter().enumerate() {
             let prepared = &self.shared.groups[group];
@@ -271,7 +271,7 @@ impl<'a> Worker<'a> {
             }
             self.connecting += 1;
             if client.connect(prepared.endpoint.address, &self.poll, index).is_err() {
-                // Refused at once, as on loopback.
+                // The connection was refused at once, as on loopback.
                 self.connecting -= 1;
                 self.stats.connects_failed += 1;
                 self.retry_later(index);
@@ -279,7 +279,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A connection is gone, or did not come about.
+    /// A connection is lost, or could not be made.
     fn lost(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         match client.state {
@@ -313,7 +313,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Keep-alive: half of it without a packet is answered by a PINGREQ.
+    /// Sends PINGREQ after half of the keep-alive without a packet.
     fn sweep(&mut self, now_ns: u64) {
         for index in 0..self.clients.len() as u32 {
             let client = &mut self.clients[index as usize];
@@ -353,7 +353,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// TCP is connected: CONNECT.
+    /// TCP is connected: sends CONNECT.
     fn greet(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         let prepared = &self.shared.groups[usize::from(client.group)];

@@ -1,4 +1,4 @@
-//! What comes back: answers, deliveries, and the ends of handshakes.
+//! Packets of the server: answers, deliveries, and the ends of handshakes.
 
 use super::Worker;
 use crate::flow::payload;
@@ -9,13 +9,13 @@ use crate::load::scenario::{Contents, Role};
 use crate::load::shared::{Phase, Shared};
 use crate::load::stats::Stats;
 
-/// A run of answers to messages that became due together: one entry in the histogram for all.
+/// Consecutive answers to messages that became due together: one entry in the histogram for all.
 struct Run {
     since_ns: u64,
     count: u64,
 }
 
-/// What a batch of packets asks of the loop.
+/// The effects of a batch of packets on the loop.
 #[derive(Default)]
 struct Asks {
     answered: bool,
@@ -46,7 +46,7 @@ impl Worker<'_> {
                     return self.lost(index);
                 }
             }
-            // A short read emptied the socket; what comes after it makes a new event.
+            // A short read emptied the socket; later bytes cause a new event.
             if !full || !self.clients[index as usize].has_socket() {
                 return;
             }
@@ -111,7 +111,7 @@ impl Worker<'_> {
         }
     }
 
-    /// A connecting client has its CONNACK: it leaves, and comes again when it is due.
+    /// A connecting client has its CONNACK: it disconnects, and connects again when it is due.
     fn reconnect(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         client.send(&crate::flow::wire::DISCONNECT);
@@ -233,7 +233,7 @@ impl Parse<'_> {
         }
     }
 
-    /// Adds to the run, or ends it.
+    /// Adds answers to the run, or ends it.
     #[inline]
     fn note(&mut self, since_ns: u64, count: u64) {
         if since_ns == self.run.since_ns {
@@ -261,7 +261,7 @@ impl Parse<'_> {
         }
         self.stats.received += 1;
         let Some(streams) = &mut client.streams else { return };
-        // The run's mark says which group sent it, and so how long it must be.
+        // The run's mark identifies the group that sent it, and so its length.
         let run = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
         let group = run.wrapping_sub(self.shared.run) as usize;
         let Some(sender) = self.shared.groups.get(group).filter(|g| g.group.contents == Contents::Numbered) else {

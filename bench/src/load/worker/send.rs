@@ -1,4 +1,4 @@
-//! Publishing: what a client may send now, built from its template and written in one go.
+//! Publishing: the messages that a client may send now, built from its template and written in one go.
 
 use std::cmp::Reverse;
 
@@ -9,11 +9,11 @@ use crate::load::client::{Client, Io, State};
 use crate::load::scenario::Role;
 use crate::load::shared::{Phase, Prepared};
 
-/// Writes of one client before others have their turn.
+/// Writes of one client before the others have their turn.
 const WRITES_A_TURN: usize = 16;
 
 impl Worker<'_> {
-    /// Writes what a client may send.
+    /// Writes the messages that a client may send.
     pub(super) fn pump(&mut self, index: u32) {
         for _ in 0..WRITES_A_TURN {
             let client = &mut self.clients[index as usize];
@@ -37,7 +37,7 @@ impl Worker<'_> {
                 return;
             };
             if count == 0 {
-                // Thinking.
+                // The client is thinking.
                 self.later.push(Reverse((client.not_before_ns, index)));
                 return;
             }
@@ -68,7 +68,7 @@ impl Worker<'_> {
         self.queue(index);
     }
 
-    /// Nothing more to send: once all is answered, a PINGREQ asks whether all was read.
+    /// The client has nothing more to send: once all messages are answered, a PINGREQ checks that all were read.
     fn finish(&mut self, index: u32, now_ns: u64) {
         let client = &mut self.clients[index as usize];
         if client.open > 0 || client.state != State::Open {
@@ -81,7 +81,7 @@ impl Worker<'_> {
         }
     }
 
-    /// An answer came: a client that thinks does so from now on.
+    /// An answer came: a client with think time thinks from now on.
     pub(super) fn answered(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         let think_ns = self.shared.groups[usize::from(client.group)].group.think.ns();
@@ -113,7 +113,7 @@ fn sendable(client: &mut Client, prepared: &Prepared, now_ns: u64, over: bool) -
     Some(count)
 }
 
-/// Appends `count` messages, fewer if packet ids run out; how many.
+/// Appends `count` messages, fewer if packet ids run out. Returns their number.
 fn put(
     client: &mut Client,
     prepared: &Prepared,

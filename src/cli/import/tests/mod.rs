@@ -12,7 +12,7 @@ fn import(values: &[Value]) -> Imported {
     convert(&named, Path::new("/etc/forebay")).unwrap()
 }
 
-/// The configuration, which `forebay check --offline` would take.
+/// The configuration, as `forebay check --offline` accepts it.
 fn valid(imported: &Imported) -> Config {
     config::parse(&imported.text, "imported").unwrap_or_else(|problems| panic!("{problems}\n{}", imported.text))
 }
@@ -121,7 +121,7 @@ fn what_is_nothing_of_emqx_is_refused() {
     }
 }
 
-/// No key is passed over in silence, wherever it is.
+/// Unknown keys are reported wherever they are.
 #[test]
 fn unknown_keys_are_named_by_their_paths() {
     let mut values = [
@@ -187,7 +187,7 @@ fn secrets_are_not_taken_over() {
     assert!(imported.notes.contains("ssl.verify: EMQX accepts any certificate"), "{}", imported.notes);
 }
 
-/// A login that there is not takes the whole cluster with it into comments or is left out with a note; it never becomes another login.
+/// A login that is not supported turns the whole cluster into comments, or is left out with a note; it never becomes another login.
 #[test]
 fn logins_are_translated() {
     let login = |authentication: Value, family: &str| {
@@ -244,7 +244,7 @@ fn a_wrong_statement_is_a_comment_with_its_place() {
     );
 }
 
-/// R3: EMQX renders what no rule yields as empty text, here it is a mistake.
+/// R3: EMQX renders variables that no rule yields as empty text, here they are a mistake.
 #[test]
 fn columns_that_no_rule_yields_are_left_out_of_templates() {
     let sql = "SELECT payload.t AS t FROM \"t/#\"";
@@ -350,7 +350,7 @@ fn names_are_made_legal_and_unique() {
     }
 }
 
-/// What is disabled with EMQX gets no record here.
+/// Parts that are disabled in EMQX get no records here.
 #[test]
 fn what_is_disabled_stays_so() {
     let mut off = action(json!({}));
@@ -376,7 +376,7 @@ fn a_local_topic_is_a_rule() {
     assert_eq!((rule.sql.as_str(), &rule.sinks[..]), ("SELECT * FROM \"t/#\"", &["my_sink".to_owned()][..]));
 }
 
-/// A consumer goes on where EMQX was, by its group; mappings of topics that differ are sources of their own.
+/// A consumer goes on at EMQX's committed offsets, by its group; mappings of topics that differ become separate sources.
 #[test]
 fn sources_keep_their_group() {
     let mapping = |kafka: &str, qos: u8| json!({ "kafka_topic": kafka, "mqtt_topic": "t/${.offset}", "qos": qos, "payload_template": "${.value}" });
@@ -405,7 +405,7 @@ fn sources_keep_their_group() {
     }
 }
 
-/// User properties become headers of any record: with `headers_from` they would be there twice.
+/// User properties become headers of any record: `headers_from` would add them twice.
 #[test]
 fn user_properties_are_headers_once() {
     let (made, imported) = sink("SELECT * FROM \"t\"", json!({ "kafka_headers": "${.pub_props.'User-Property'}" }));
@@ -413,7 +413,7 @@ fn user_properties_are_headers_once() {
     assert!(imported.notes.contains("kafka_headers: left out: user properties become headers"), "{}", imported.notes);
 }
 
-/// A login or TLS that is refused takes the cluster with it: it would be reached without.
+/// A login or TLS that is refused turns the cluster into a comment: otherwise connections would go without.
 #[test]
 fn a_cluster_is_nothing_without_its_login() {
     let mut hosted = connector();
@@ -428,7 +428,7 @@ fn a_cluster_is_nothing_without_its_login() {
     );
 }
 
-/// `console` is a comment as long as it is no key.
+/// `console` is a comment while there is no such key.
 #[test]
 fn republish_and_console_are_written() {
     let mut value = rule("SELECT * FROM \"t/#\"");

@@ -1,4 +1,4 @@
-//! For any JSON nothing panics, and the result is a valid configuration.
+//! Any JSON is converted without a panic, to a valid configuration.
 
 use std::path::Path;
 
@@ -121,7 +121,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Some value in each of a thing's members.
+/// An object with some value in each of its members.
 fn any_things() -> impl Strategy<Value = Value> {
     let members = |names: &'static [&'static str]| {
         proptest::collection::vec((proptest::sample::select(names), any_json()), 0..8).prop_map(|members| {
@@ -140,7 +140,7 @@ fn any_things() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// For any JSON nothing panics, and Forebay accepts the configuration.
+    /// Any JSON is converted without a panic, to a configuration that Forebay accepts.
     #[test]
     fn any_json_makes_a_valid_configuration(values in proptest::collection::vec(prop_oneof![any_json(), any_things()], 1..3)) {
         let dir = tempfile::tempdir().unwrap();
