@@ -91,8 +91,8 @@ impl Log {
         }
     }
 
-    /// The bytes that moves may take. After rows that the segment being written already has, moves cost nothing. In another
-    /// segment they need one of their own; the last segment available for that has to become free again at once.
+    /// The bytes that moves may take. After rows that the segment being written already has, moves cost nothing. Otherwise
+    /// they need a new segment; if it is the last one available for that, the move must free a segment at once.
     fn budget(&self, victim: u64) -> Option<Budget> {
         let bytes = self.settings.segment_bytes;
         let soft = (bytes / 16).min(GROUP_BYTES) as usize;

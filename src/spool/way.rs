@@ -182,8 +182,8 @@ impl<'a, D: Disk> Way<'a, D> {
         Ok(recovered)
     }
 
-    /// The oldest segment that the note may name if nothing was lost: when two files of later segments exist, the note names this one,
-    /// because the same thread made the second file after writing the note.
+    /// The oldest segment that the note may name if nothing was lost: when two files of later segments exist, the note names this one
+    /// or a later one, because the same thread made the second file after writing the note.
     fn noted_at_least(&self) -> Option<u64> {
         let (second, _) = self.found.iter().nth_back(1)?;
         let durable = self.chain.iter().flat_map(|(segment, looked)| {
