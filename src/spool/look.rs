@@ -159,7 +159,7 @@ pub(super) fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool,
     Ok(true)
 }
 
-/// The first bytes of a segment, with the ranges that the disk does not give.
+/// The first bytes of a segment, with the ranges that the disk cannot read.
 ///
 /// # Errors
 /// [`RecoverError::Read`].
@@ -170,7 +170,7 @@ pub(super) fn read_all(disk: &impl Disk, segment: u64, bytes: u64) -> Result<Sal
 /// The apparent contents of a segment without a header. Without the salt no checksum can be verified.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Headless {
-    /// Whether the segment held a durable group: a commit of a later group says so, or the disk does not give part of it. Otherwise damage
+    /// Whether the segment held a durable group: a commit of a later group says so, or the disk cannot read part of it. Otherwise damage
     /// looks the same as a first group cut short by power loss.
     pub(super) was_durable: bool,
     /// Approximate number of rows in the segment.

@@ -27,14 +27,14 @@ pub(super) struct Moving {
     /// Whether the last pass found unreadable data, and whether it has to wait for the disk.
     unread: bool,
     waits: bool,
-    /// Whether the disk failed to give something and may be unavailable; and when all stuck segments are tried again, in a
+    /// Whether a read failed and the disk may be unavailable; and when all stuck segments are tried again, in a
     /// log that may take nothing before that.
     failed: bool,
     again_at: Option<Monotonic>,
 }
 
 impl Moving {
-    /// Begins a pass: segments that the disk failed to give some time ago are tried again.
+    /// Begins a pass: segments with reads that failed some time ago are tried again.
     pub(super) fn begin(&mut self, now: Monotonic) {
         if self.again_at.take_if(|at| *at <= now).is_some() {
             self.stuck.clear();

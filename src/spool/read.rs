@@ -36,7 +36,7 @@ pub struct RowBack<'a> {
     pub deadline: Option<Deadline>,
     /// The value used instead of its key's hash.
     pub hash: Option<u32>,
-    /// The packet id that the row opened. It may be free again: the state's open ids tell.
+    /// The packet id that the row opened. It may be free again: the state's open ids show that.
     pub origin: Option<Origin>,
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Reader {
     segment: u64,
     start: u64,
     bytes: Vec<u8>,
-    /// A piece that the disk does not give as a whole.
+    /// A piece that the disk cannot read as a whole.
     salvage: Option<Salvage>,
     /// How far each lane was read: its rows in that segment from that number on are at that position or after it.
     cursors: HashMap<u64, Cursor, RandomState>,
@@ -265,7 +265,7 @@ impl Reader {
         Ok(self.bytes.get(from..from + len).unwrap_or_default())
     }
 
-    /// Reads as much of a piece as the disk gives.
+    /// Reads as much of a piece as the disk can read.
     fn salvaged(&mut self, disk: &impl Disk, mut salvage: Salvage) -> Result<(), ReadError> {
         self.bytes.clear();
         match salvage.read(disk) {
@@ -334,7 +334,7 @@ impl<D: Disk> Walk<'_, D> {
         Ok(Err(next))
     }
 
-    /// Notes where the search continues when the disk gives more, whatever other searches of the lane do meanwhile.
+    /// Notes where the search continues when the disk has more, whatever other searches of the lane do meanwhile.
     fn waits(&mut self, search: Search, error: ReadError) -> ReadError {
         self.reader.searches.insert((self.lane, self.number), search);
         error

@@ -1,4 +1,4 @@
-//! Salvage of bytes that the disk does not give in one piece: they are read block by block and sector by sector. Ranges
+//! Salvage of bytes that the disk cannot read in one piece: they are read block by block and sector by sector. Ranges
 //! that the disk reports as damaged become zeroes, which no checksum passes. If all reads fail, the disk may be
 //! unavailable, and nothing is concluded.
 
@@ -15,7 +15,7 @@ pub(super) struct Salvage {
     bytes: Vec<u8>,
     filled: usize,
     sectors: bool,
-    /// Ranges that the disk does not give: position and bytes.
+    /// Ranges that the disk cannot read: position and bytes.
     bad: Vec<(u64, u64)>,
 }
 

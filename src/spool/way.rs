@@ -31,7 +31,7 @@ pub(super) struct Way<'a, D> {
     broken: bool,
     /// The predecessor named by a segment that was begun and holds nothing.
     begun_behind: Option<(u64, u64)>,
-    /// Segments that the disk does not give.
+    /// Segments that the disk cannot read.
     silent: Vec<(u64, u64, RecoverError)>,
     blank: BTreeSet<u64>,
     unreadable: Vec<u64>,
@@ -135,7 +135,7 @@ impl<'a, D: Disk> Way<'a, D> {
     /// Completes recovery and returns its result.
     pub(super) fn end(mut self) -> Result<Recovered, RecoverError> {
         self.pass_noted(None);
-        // If the disk gives other segments but still not these, they are lost; if the disk was unavailable, they are not.
+        // If the disk can read other segments but still not these, they are lost; if the disk was unavailable, they are not.
         let all = self.silent.len() == self.found.len();
         for (segment, len, error) in &self.silent {
             let again = look(self.disk, self.shard, (*segment, *len), None, None);

@@ -37,7 +37,7 @@ pub(crate) const LEADER_EPOCH: i32 = 0;
 pub(crate) struct Context<'a> {
     /// The log.
     pub(crate) store: &'a Store,
-    /// The address at which this client reached us.
+    /// The address at which this client reached the log.
     pub(crate) local: SocketAddr,
     /// The client's address.
     pub(crate) peer: SocketAddr,

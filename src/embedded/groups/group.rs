@@ -96,7 +96,7 @@ pub(crate) struct Member {
     protocols: Vec<(String, Bytes)>,
     /// The member's assignment by the leader.
     pub(crate) assignment: Bytes,
-    /// The time at which the member is removed unless it is heard of before.
+    /// The time at which the member is removed unless it sends a request before.
     deadline_ms: i64,
     /// Order of joining: if the leader leaves, the member that has been in the group longest leads it.
     order: u64,

@@ -135,7 +135,7 @@ pub(super) struct Chunk {
     /// Producers with an aborted transaction at this point of the log.
     aborting: BTreeSet<i64>,
     open: Option<Open>,
-    /// Where reading can continue after a bad batch, as far as the batch tells.
+    /// Where reading can continue after a bad batch, as far as the batch shows.
     bad_end: Option<i64>,
 }
 

@@ -6,7 +6,7 @@
 //! leads, sends heartbeats, commits, and joins again whenever the group or its topics change. It promises:
 //!
 //! - **Eager.** Partitions are the member's from [`News::Assigned`] until [`News::Revoked`] (all of them) or [`News::Lost`]. It joins again
-//!   when the owner has said [`Member::revoked_done`] and all commits are answered, or when the rebalance waits no longer.
+//!   when the owner has called [`Member::revoked_done`] and all commits are answered, or when the rebalance waits no longer.
 //! - **Commits in order.** One OffsetCommit is in flight; later commits wait, the newest place of each partition. Only partitions that the
 //!   member has are committed, under the generation that assigned them. A commit that a rebalance overtakes is made after it if the
 //!   partition is still the member's.
@@ -55,7 +55,7 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug)]
 struct Coordinator {
     state: Found,
-    /// Token of the last FindCoordinator: an older request that is lost tells nothing about the coordinator found since.
+    /// Token of the last FindCoordinator: an older request that is lost says nothing about the coordinator found since.
     since: u64,
     backoff: Backoff,
 }

@@ -7,7 +7,7 @@ use crate::kafka::coordination::{Committed, Offset, TopicPartition};
 pub enum News {
     /// The member has these partitions, and no others, until [`News::Revoked`] or [`News::Lost`]. There may be none.
     Assigned(Vec<Assigned>),
-    /// The group begins a rebalance, and the member gives all its partitions back: stop them, commit, then say
+    /// The group begins a rebalance, and the member gives all its partitions back: stop them, commit, then call
     /// [`super::Member::revoked_done`]. Commits are taken until then, or until the rebalance waits no longer.
     Revoked(Vec<TopicPartition>),
     /// The membership has ended, and its partitions with it: other members may read them already, and none of them can be committed. The

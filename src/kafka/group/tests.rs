@@ -510,7 +510,7 @@ fn a_lost_connection_costs_no_rebalance() {
     world.faults.clear();
     world.run(Duration::from_secs(10));
     assert_eq!(world.take_news(), [News::TroubleOver]);
-    // An older request that is lost tells nothing about a coordinator found since.
+    // An older request that is lost says nothing about a coordinator found since.
     let mut world = self::world().up();
     world.silent = vec![Kind::Commit];
     world.member.commit(&[place("t", 0, 7)], world.now);

@@ -24,7 +24,7 @@ pub(super) enum Wrong {
     HeldNotSaid,
     /// A slot is reported as released while it is still served.
     ReleasedEarly,
-    /// The group counts as heard when an answer arrives, instead of when its request was sent.
+    /// The group counts as alive when an answer arrives, instead of when its request was sent.
     HeardAtAnswer,
     /// Lost slots are still served.
     LostServed,

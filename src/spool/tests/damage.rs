@@ -134,7 +134,7 @@ fn a_bad_sector_in_the_newest_segment_is_reported_and_its_rows_are_counted() {
         assert!(found.fate_open && !found.rot.is_empty(), "sector {sector}");
         let (rows, rotten) = drain_state(&found.state, &hurt);
         assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "sector {sector}");
-        // Nothing later tells how many rows the last groups of the two lanes had.
+        // Nothing later shows how many rows the last groups of the two lanes had.
         let nameless = count(&found.missing);
         let told = rows.len() + count(&rotten) + nameless;
         assert!(told + 4 >= expected.len() && told <= expected.len(), "sector {sector}: {told} of {}", expected.len());
