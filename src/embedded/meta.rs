@@ -4,7 +4,7 @@
 //! <dir>/LOCK                       held (flock) while the log runs
 //! <dir>/node.json                  format and cluster id
 //! <dir>/producer-ids.json          the first producer id that was never reserved
-//! <dir>/topics/<topic>.json        id, partition count, settings; a topic is there when this file is
+//! <dir>/topics/<topic>.json        id, partition count, settings; a topic exists if this file does
 //! <dir>/topics/<topic>.deleted     a topic that was deleted and still has segments to remove
 //! <dir>/partitions/<topic>-<n>/    segments
 //! ```

@@ -3,7 +3,7 @@
 //! answers and time in, requests and [`News`] out.
 //!
 //! The driver of a [`Membership`] hands each [`Membership::take_request`] to the client of its cluster, each answer to [`Membership::on_answer`], calls
-//! [`Membership::on_time`] when [`Membership::next_deadline`] is there, and takes [`Membership::take_news`] after each of these.
+//! [`Membership::on_time`] when [`Membership::next_deadline`] is reached, and takes [`Membership::take_news`] after each of these.
 //!
 //! - [`News::Take`]: take over these slots. They are this instance's until [`News::Release`] or [`News::Lost`].
 //! - [`News::Release`]: give these slots back, and call [`Membership::released`]. Only then does another instance get them.

@@ -1,6 +1,6 @@
 //! The entries of the log: what each one means, and its payload as bytes.
 //!
-//! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, given once; numbers of
+//! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, assigned once; numbers of
 //! lanes, cuts and sessions are never used twice.
 
 use crate::record::stored::{Origin, RowRun};

@@ -29,7 +29,7 @@ const HEADER_BYTES_1: usize = 64;
 /// "No segment", in a header's `previous`.
 pub(super) const NONE: u64 = u64::MAX;
 
-/// The features that this program knows, of those that have to be known.
+/// Features known to this program, among those that a reader must know.
 const FEATURES: u32 = 0;
 
 const MAGIC: [u8; 8] = *b"FBSPOOL\n";

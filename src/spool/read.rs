@@ -52,7 +52,7 @@ pub enum Read<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The rows, in order. Ends early at a record that makes no sense; the first one does.
+    /// The rows, in order. Ends early at a record that cannot be parsed; the first one always can.
     pub fn rows(&self) -> impl Iterator<Item = RowBack<'a>> + use<'a> {
         let (rows, run) = (self.rows, self.run);
         let skip = (run.first - rows.run.first) as u32;

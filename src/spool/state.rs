@@ -29,7 +29,7 @@ pub struct Lane {
     pub landed: i64,
     /// Whether the rows belong only to the process that wrote them: recovery ends the rows of earlier processes.
     pub volatile: bool,
-    /// The sink's place in [`State::sinks`].
+    /// The sink's index in [`State::sinks`].
     pub(super) sink_index: usize,
     /// Number of open cuts and open packet ids that refer to the lane.
     pub(super) named: u64,

@@ -54,7 +54,7 @@ fn a_beat_is_a_group_even_if_nothing_else_stands_in_it() {
         assert!(house.buffer.durable() >= group);
         assert!(house.buffer.is_idle());
     }
-    // The record is in a group with others.
+    // A beat shares the group of other records.
     house.disk.slow = true;
     let kept = house.buffer.keep_session(None, b"a").unwrap();
     let bytes = house.buffer.numbers().group_bytes;

@@ -8,8 +8,8 @@
 //!   [`Settings::fetch_memory`], besides one piece of a batch: no Fetch is sent if its answer could exceed that. A buffer counts until the
 //!   last reference ([`Slice`]) is gone. Records of paused partitions that were not taken make room for others, and are fetched again.
 //! - **One Fetch in flight** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken;
-//!   until all records of a broker's partitions were taken or paused, none of its partitions is fetched, because a request without some
-//!   would wait for the others while those have more.
+//!   until all records of a broker's partitions were taken or paused, none of its partitions is fetched, because a request that
+//!   leaves some out would wait for data of the others while those left out have more.
 //! - **Isolation.** An error, a batch that cannot be read, or a leader that cannot be reached affects its partition alone.
 //! - **Nothing is trusted.** An inconsistent batch is fetched once more over a new connection; then the partition stops, or skips it. A
 //!   truncated log is noticed by its epochs (KIP-320), a recreated topic by its id, a deleted offset by the broker's error: reading goes on

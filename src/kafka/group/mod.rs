@@ -1,8 +1,8 @@
 //! One member of a classic consumer group, sans-I/O: answers and `now` in, requests and [`News`] out.
 //!
 //! The owner hands each [`Member::take_request`] to [`crate::kafka::client::Client::ask_coordinator`], each
-//! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is there,
-//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins, assigns where it
+//! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is reached,
+//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins, assigns if it
 //! leads, sends heartbeats, commits, and joins again whenever the group or its topics change. It promises:
 //!
 //! - **Eager.** Partitions are the member's from [`News::Assigned`] until [`News::Revoked`] (all of them) or [`News::Lost`]. It joins again

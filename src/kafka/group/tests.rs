@@ -561,7 +561,7 @@ fn one_commit_is_under_way_and_the_newest_place_is_next() {
 
 #[test]
 fn every_error_of_a_commit() {
-    // The commit is repeated.
+    // After these codes the commit is repeated.
     for code in [14, 15, 16, 7, -1] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
@@ -571,7 +571,7 @@ fn every_error_of_a_commit() {
         assert_eq!(world.take_news(), each, "{code}");
         assert_eq!(world.kinds().contains(&Kind::Find), matches!(code, 7 | 15 | 16), "{code}");
     }
-    // The commit is not repeated, and the member stays.
+    // After these codes the commit is not repeated, and the member stays.
     for code in [3, 12, 28, 29, 30] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
@@ -589,7 +589,7 @@ fn every_error_of_a_commit() {
         world.settle();
         assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 9)])]);
     }
-    // The membership ends.
+    // After these codes the membership ends.
     for (code, why) in [(22, Lost::Generation), (25, Lost::Unknown), (110, Lost::Epoch)] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, code])));

@@ -104,7 +104,7 @@ fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
     assert!(!again.is_open());
     settle(&mut again, &mut roomy);
     assert!(again.is_open() && again.state().live_rows() == 1);
-    // Without the prepared segment the log waits while the disk is full, and goes on by itself.
+    // Without that room the log waits while the disk is full, and goes on by itself.
     let mut again = Log::new(settings(20, 3), recovered(&disk));
     disk.room = Some(0);
     settle(&mut again, &mut disk);
