@@ -1,5 +1,5 @@
-//! The report for the operator on an opened spool. Startup makes its event and counters of it, `forebay check` and `forebay spool
-//! inspect` their output.
+//! The report for the operator on an opened spool. Startup makes its event and counters of it, `forebay check` and
+//! `forebay spool inspect` their output.
 
 use std::fmt;
 
