@@ -1,4 +1,4 @@
-//! Deadlines: on the wall in the log, on the monotonic clock within the process (S9). A jump of the wall clock may
+//! Deadlines: by the wall clock in the log, by the monotonic clock within the process (S9). A jump of the wall clock may
 //! only lengthen the remaining time of a row.
 
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use crate::limits::{CLOCK_BEHIND_MS, CLOCK_SET_AFTER_MS};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// A difference between the clocks that is no jump yet: drift, and the grain of the wall clock.
+/// The largest difference between the clocks that is no jump: drift, and the granularity of the wall clock.
 const JUMP_MS: i64 = 1_000;
 
-/// Jumps that are remembered. With more, the oldest counts for all before it.
+/// The most jumps that are remembered. Beyond that, the oldest one also stands for all before it.
 const JUMPS_MAX: usize = 16;
 
-/// A jump forward: rows written before this instant of the wall clock get `by_ms` more time.
+/// A jump forward: rows written before this wall-clock time get `by_ms` more time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Jump {
     before_ms: i64,
     by_ms: i64,
 }
 
-/// Both clocks, and how they have moved against each other.
+/// Both clocks, and the jumps between them.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     now: Monotonic,
     wall: WallMs,
-    /// A wall clock before this is not set.
+    /// The earliest plausible wall-clock time: an earlier one means that the clock is not set.
     set_after: WallMs,
     jumps: Vec<Jump>,
 }
@@ -36,12 +36,12 @@ impl Clock {
         Self { now, wall: told(wall, set_after), set_after, jumps: Vec::new() }
     }
 
-    /// A wall clock before this is not set.
+    /// The earliest plausible wall-clock time: an earlier one means that the clock is not set.
     pub(super) const fn set_after(&self) -> WallMs {
         self.set_after
     }
 
-    /// Looks at both clocks, once a turn.
+    /// Reads both clocks, once a turn.
     pub(super) fn turn(&mut self, now: Monotonic, wall: WallMs) {
         let wall = told(wall, self.set_after);
         let passed = millis(now.since(self.now));
@@ -54,17 +54,17 @@ impl Clock {
             }
             self.jumps.push(Jump { before_ms: self.wall.0.saturating_add(passed), by_ms });
         }
-        // Drift is followed, so that it never adds up to a jump.
+        // The clock follows drift, so that it never adds up to a jump.
         (self.now, self.wall) = (now, wall);
     }
 
-    /// As the log keeps it: until when on the wall, and how long from now, in milliseconds.
+    /// A deadline in the log's form: the wall-clock time, and the time left from now, in milliseconds.
     pub(super) fn written(&self, expires: Monotonic) -> (i64, u64) {
         let left = expires.since(self.now);
         (self.wall.0.saturating_add(millis(left)), u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// As a row that was read back has it.
+    /// The deadline of a row that was read back.
     pub(super) fn read(&self, wall_ms: i64, left_ms: u64) -> Monotonic {
         let written_ms = wall_ms.saturating_sub(i64::try_from(left_ms).unwrap_or(i64::MAX));
         let jumped = self.jumps.iter().filter(|jump| written_ms <= jump.before_ms);
@@ -75,8 +75,8 @@ impl Clock {
     }
 }
 
-/// What the wall clock says, if it is set. Else a time before [`CLOCK_SET_AFTER_MS`] that passes as fast: what is written by
-/// it says how long, not until when.
+/// The wall-clock time, if the clock is set. Otherwise a time before [`CLOCK_SET_AFTER_MS`] that advances at the same rate:
+/// deadlines written by it have a valid remaining time, but no valid wall-clock time.
 const fn told(wall: WallMs, set_after: WallMs) -> WallMs {
     let set = wall.0 >= set_after.0 || wall.0 < CLOCK_SET_AFTER_MS;
     if set { wall } else { WallMs(wall.0 - set_after.0) }

@@ -1,4 +1,4 @@
-//! The buffer of one shard: the log, and what is known beside it.
+//! The buffer of one shard: the log, and state besides it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -29,11 +29,11 @@ pub struct Buffer {
     pub(super) next_session: u64,
     /// The log's numbers of the sinks, by cluster and sink.
     pub(super) logged: Vec<Vec<usize>>,
-    /// Whose each lane is: cluster and sink.
+    /// The owner of each lane: cluster and sink.
     pub(super) lanes: HashMap<u64, (usize, SinkId)>,
     pub(super) lists: Lists,
-    /// Tickets that wait for rows of an earlier process, by lane and number; and those rows by their packet id, which
-    /// may be another message's later.
+    /// Tickets that wait for rows of an earlier process, by lane and number; and those rows by packet id, which may belong to another
+    /// message later.
     pub(super) tickets: BTreeMap<(u64, u64), Ticket>,
     pub(super) awaited: BTreeMap<Origin, SmallVec<[(u64, u64); 2]>>,
     pub(super) numbers: Numbers,
@@ -45,36 +45,36 @@ pub struct Buffer {
     pub(super) wants_turn: bool,
     /// Whether the disk has done something since the last flush.
     has_moved: bool,
-    /// What the start has found and nobody may know yet.
+    /// The recovered state, not yet handed out.
     opening: Option<Box<Restored>>,
-    /// When the group under way was handed to the disk.
+    /// When the group in flight was handed to the disk.
     flying: Option<Monotonic>,
 }
 
 /// Numbers of a buffer. Counters begin with the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Bytes on the disk: segments there are.
+    /// Bytes of all segments on disk.
     pub bytes: u64,
-    /// The bound of that.
+    /// The bound on `bytes`.
     pub bytes_max: u64,
-    /// Bytes of live rows in them, about.
+    /// Approximate bytes of live rows in the segments.
     pub live_bytes: u64,
-    /// Segments there are.
+    /// Number of segments.
     pub segments: u64,
     /// Syncs that succeeded.
     pub syncs: u64,
-    /// What they took, together, in microseconds.
+    /// Total duration of the syncs, in microseconds.
     pub sync_us: u64,
-    /// The longest of them.
+    /// Duration of the longest sync, in microseconds.
     pub sync_max_us: u64,
     /// Groups that are durable.
     pub groups: u64,
-    /// Bytes in them.
+    /// Bytes in durable groups.
     pub group_bytes: u64,
     /// Writes and syncs that failed.
     pub failures: u64,
-    /// Nothing can be written: a group waits, and no segment can be made for it.
+    /// Whether nothing can be written: a group waits, and no segment can be created for it.
     pub stuck: bool,
     /// Bytes copied out of old segments.
     pub moved_bytes: u64,
@@ -82,17 +82,17 @@ pub struct Numbers {
     pub rows: u64,
     /// Records of sessions, their queues, queued and retained messages.
     pub kept_records: u64,
-    /// Damaged places found, at the start and since.
+    /// Damaged places found, at startup and since.
     pub rot: u64,
-    /// Bytes behind the last whole group at the start.
+    /// Bytes after the last whole group at startup.
     pub torn_bytes: u64,
-    /// Segments in which something could not be read, since the start.
+    /// Segments with unreadable data, since startup.
     pub segments_damaged: u64,
 }
 
 impl Buffer {
-    /// Takes up what lies on the disk: segments by number, with their bytes. Reads, and changes nothing. What was found is
-    /// given by [`Buffer::opened`], once it is known to be durable.
+    /// Recovers the segments on disk, given by number with their bytes. Reads, and changes nothing. [`Buffer::opened`] returns what was
+    /// found, once it is known to be durable.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -140,7 +140,7 @@ impl Buffer {
             buffer.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
         }
         if report.given_up > 0 {
-            // The group is empty: it has a place.
+            // The group is empty, so the entry fits.
             buffer.log.discard_volatile().map_err(|_| OpenError::Discard)?;
         }
         buffer.opening = Some(Box::new(Restored { report, ..restored }));
@@ -148,7 +148,8 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Has numbers and groups of a log count from after `first` on, so that those of several logs differ. Right after [`Buffer::open`].
+    /// Makes numbers and groups of a log count from after `first`, so that those of several logs differ. Call it right after
+    /// [`Buffer::open`].
     #[must_use]
     pub fn beginning_at(mut self, first: u64) -> Self {
         self.log.begin_at(first);
@@ -156,15 +157,15 @@ impl Buffer {
         self
     }
 
-    /// What the start has found, once: when the last group that it found is on the disk for certain. Before that nothing of
-    /// it may be acted on, and nobody be accepted: a power cut might still take it back.
+    /// Returns the recovered state, once: when the last group found is on the disk for certain. Before that none of it may be acted on,
+    /// and no client may be accepted: a power cut might still undo it.
     pub fn opened(&mut self) -> Option<Restored> {
         let opened = self.opening.take_if(|_| self.log.is_open())?;
         self.log.forget_idle_lanes();
         Some(*opened)
     }
 
-    /// The buffer as a cluster's producer sees it, for one poll.
+    /// The buffer for a cluster's producer, for one poll.
     pub fn view<'a, D: Disk>(
         &'a mut self,
         disk: &'a mut D,
@@ -176,7 +177,7 @@ impl Buffer {
         View { buffer: self, disk, cluster }
     }
 
-    /// Once a turn, after all that it has to keep: starts a group, if there is one and none is under way.
+    /// Starts a group, if there is one and none is in flight. Called once a turn, after everything that the turn keeps.
     pub fn flush<D: Disk>(&mut self, disk: &mut D, now: Monotonic, wall: WallMs) {
         self.clock.turn(now, wall);
         self.has_moved = self.wants_turn;
@@ -185,14 +186,14 @@ impl Buffer {
         if self.group() != group {
             self.flying = Some(now);
         }
-        // Also what has found no room in its own group.
+        // Includes records that found no room in their own group.
         if self.waiting.first().is_some_and(|first| first <= self.group()) {
             self.put_waiting();
         }
         self.look_at_room();
     }
 
-    /// Takes what the disk reports. Whether something has become durable: answers and cuts may be due.
+    /// Handles a completion that the disk reports. Returns whether something has become durable: acknowledgements and cuts may be due.
     pub fn complete<D: Disk>(&mut self, disk: &mut D, completion: Completion, now: Monotonic) -> bool {
         let before = self.durable();
         self.has_moved = true;
@@ -201,7 +202,7 @@ impl Buffer {
             let took = self.flying.map_or(0, |begun| u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX));
             self.numbers.syncs += 1;
             self.numbers.sync_us += took;
-            // The same group again.
+            // The same group is written again.
             self.flying = if ok { None } else { Some(now) };
         }
         for lane in self.log.take_retired() {
@@ -214,36 +215,36 @@ impl Buffer {
         durable != before
     }
 
-    /// A wall clock before this is not set.
+    /// The earliest plausible wall-clock time: an earlier one means that the clock is not set.
     #[must_use]
     pub const fn clock_set_after(&self) -> WallMs {
         self.clock.set_after()
     }
 
-    /// A deadline as the log keeps it: until when on the wall, and how long from now, in milliseconds.
+    /// A deadline in the log's form: the wall-clock time, and the time left from now, in milliseconds.
     #[must_use]
     pub fn deadline(&self, until: Monotonic) -> (i64, u64) {
         self.clock.written(until)
     }
 
-    /// The deadline again, from what the log has kept.
+    /// The deadline from the log's form.
     #[must_use]
     pub fn until(&self, wall_ms: i64, left_ms: u64) -> Monotonic {
         self.clock.read(wall_ms, left_ms)
     }
 
-    /// The group that is being gathered: what is kept now is in it.
+    /// The group being gathered: new rows and records go into it.
     #[must_use]
     pub const fn group(&self) -> u64 {
         self.log.group()
     }
 
-    /// Whether something must be tried again soon, whatever else happens.
+    /// Whether something must be tried again soon, even if nothing else happens.
     pub fn wants_turn(&mut self) -> bool {
         std::mem::take(&mut self.wants_turn) | self.log.moves_again()
     }
 
-    /// When the group that is being gathered begins, if it waits for that alone ([`crate::spool::Log::next_group_at`]).
+    /// When the group being gathered begins, if it waits only for that ([`crate::spool::Log::next_group_at`]).
     #[must_use]
     pub const fn next_group_at(&self) -> Option<Monotonic> {
         self.log.next_group_at()
@@ -255,7 +256,7 @@ impl Buffer {
         self.log.note_due()
     }
 
-    /// Before it is put away ([`crate::spool::Log::write_note`]).
+    /// Writes the note before the buffer is closed ([`crate::spool::Log::write_note`]).
     pub fn write_note(&mut self, disk: &mut impl Disk) {
         self.log.write_note(disk);
     }
@@ -283,13 +284,13 @@ impl Buffer {
         self.log.is_idle() && self.waiting.is_empty()
     }
 
-    /// Whether the disk refuses what it is asked.
+    /// Whether the disk fails now.
     #[must_use]
     pub const fn is_stuck(&self) -> bool {
         self.log.trouble().in_a_row > 0
     }
 
-    /// The numbers. But for [`Numbers::rows`] they change when a group begins or the disk reports something.
+    /// The numbers. Except for [`Numbers::rows`] they change only when a group begins or the disk reports a completion.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         let trouble = self.log.trouble();
@@ -309,7 +310,7 @@ impl Buffer {
         }
     }
 
-    /// Rows that could not be read back since this was last asked, by segment ([`Log::take_unreadable`]).
+    /// Takes the rows that could not be read back since the last call, by segment ([`Log::take_unreadable`]).
     pub fn take_unreadable(&mut self) -> BTreeMap<u64, u64> {
         self.log.take_unreadable()
     }
@@ -338,8 +339,8 @@ impl Buffer {
         self.unsynced.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// Adds a sink, by its number in its cluster's producer. Numbers before it without a sink here are those of
-    /// dead-letter topics, which keep their rows in memory. It has room from the next look at the log's figures on.
+    /// Adds a sink, by its number in its cluster's producer. Lower numbers without a sink here are those of dead-letter topics, which
+    /// keep their rows in memory. The sink has room from the next look at the log's figures on.
     pub fn add_sink(&mut self, cluster: usize, sink: SinkId, terms: SinkTerms) {
         if self.settings.clusters.len() <= cluster {
             self.settings.clusters.resize_with(cluster + 1, Vec::new);
@@ -355,8 +356,8 @@ impl Buffer {
         self.room.grow(cluster, usize::from(sink.0) + 1);
     }
 
-    /// Another share of the room for each sink, bytes ([`crate::spool::Log::share_of_all`]). At a start what it has been until now is not
-    /// known, and one that has used it up holds a little more.
+    /// Sets another share of the room for each sink, in bytes ([`crate::spool::Log::share_of_all`]). At startup the previous share is not
+    /// known, and a sink that has used it up holds a little more.
     pub fn set_share(&mut self, bytes: u64, keeps: bool) {
         let slack = if self.opening.is_some() { self.settings.log.segment_bytes } else { 0 };
         self.settings.log.sink_bytes_max = bytes;
@@ -364,7 +365,7 @@ impl Buffer {
         self.look_at_room();
     }
 
-    /// How far apart groups begin that are not full yet.
+    /// Sets the minimum interval between the starts of groups that are not full.
     pub const fn set_sync_interval(&mut self, interval: Duration) {
         self.log.set_sync_interval(interval);
     }

@@ -1,5 +1,5 @@
-//! With `when_full = "drop-oldest"` rows make room, but for those of open cuts, which Kafka may have. So these are bounded: of what a sink
-//! may hold, half can always go.
+//! With `when_full = "drop-oldest"` rows make room, except those of open cuts, which Kafka may have. Open cuts are bounded, so that half
+//! of a sink's share can always be dropped.
 
 use std::collections::HashMap;
 
@@ -9,11 +9,11 @@ use crate::record::stored::NO_BATCH;
 /// Rows of open cuts.
 #[derive(Debug, Default)]
 pub(super) struct CutRows {
-    /// Whether they are bounded.
+    /// Whether the rows of open cuts are bounded.
     bounded: bool,
-    /// By cut: its sink in the log, and its rows.
+    /// By cut: the number of its sink in the log, and its rows.
     open: HashMap<u64, (usize, u64)>,
-    /// Rows of each sink.
+    /// Rows of open cuts of each sink.
     rows: Vec<u64>,
 }
 
@@ -44,7 +44,7 @@ impl CutRows {
 }
 
 impl Buffer {
-    /// Whether rows make room for younger ones, which bounds open cuts.
+    /// Sets whether rows make room for younger ones, which bounds open cuts.
     pub const fn drop_oldest_when_full(&mut self, drops: bool) {
         self.cut_rows.bounded = drops;
     }
@@ -55,7 +55,7 @@ impl Buffer {
         self.logged.get(*cluster)?.get(usize::from(sink.0)).copied()
     }
 
-    /// Whether `rows` rows of a sink may be cut now: one batch always may. Each row counts with the mean size of its sink's rows.
+    /// Whether `rows` rows of a sink may be cut now; one batch always may. Each row counts with the mean size of its sink's rows.
     pub(super) fn may_cut(&self, sink: usize, producer_id: i64, rows: u64) -> bool {
         let open = self.cut_rows.of(sink);
         if !self.cut_rows.bounded || producer_id == NO_BATCH || open == 0 {
@@ -66,7 +66,7 @@ impl Buffer {
         cut <= u128::from(self.cut_bytes_max(sink))
     }
 
-    /// Half of what is a sink's in any case: of its share, or its part of the room where shares are more than there is.
+    /// Half of a sink's guaranteed bytes: of its share, or of its part of the room if the shares exceed the room.
     fn cut_bytes_max(&self, sink: usize) -> u64 {
         let sinks = self.log.state().sinks_with_rows() as u64;
         self.log.share_of(sink).min(self.log.room_for_rows() / sinks.max(1)) / 2

@@ -1,4 +1,4 @@
-//! What a log keeps beside rows, by kind, and how many there are of each.
+//! Kinds of records that a log keeps besides rows, and counts by kind.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ pub enum RecordKind {
     Session,
     /// A retained message.
     Retained,
-    /// A message that waits for a kept session; one for several sessions counts for each.
+    /// A message queued for a kept session; a message for several sessions counts for each.
     Queued,
-    /// A message that waits for a member of a shared subscription.
+    /// A message queued for a member of a shared subscription.
     Shared,
-    /// What of a session's queue is over: without it the client gets some messages again.
+    /// The progress of a session's queue: without it the client gets some messages again.
     Queue,
-    /// An exchange of a publisher: without it subscribers may get a repeat as a second message.
+    /// A publisher's exchange: without it subscribers may get a repeat as a second message.
     Exchange,
-    /// One of which not even the first byte can be read.
+    /// A record of which not even the first byte can be read.
     Unknown,
 }
 
 impl RecordKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] =
         [Self::Session, Self::Retained, Self::Queued, Self::Shared, Self::Queue, Self::Exchange, Self::Unknown];
 
-    /// Its name in metrics and in reports for programs.
+    /// The kind's name in metrics and in machine-readable reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl RecordKind {
         }
     }
 
-    /// One of it, and several, in words.
+    /// Singular and plural of the kind, in words.
     const fn words(self) -> [&'static str; 2] {
         match self {
             Self::Session => ["session", "sessions"],
@@ -54,34 +54,34 @@ impl RecordKind {
     }
 }
 
-/// Numbers of records by kind. Shown in words, those that are none left out.
+/// Numbers of records by kind. Displayed in words, without kinds of which there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([u64; RecordKind::ALL.len()]);
 
 impl Counts {
-    /// How many of a kind.
+    /// The number of records of a kind.
     #[must_use]
     pub const fn of(&self, kind: RecordKind) -> u64 {
         self.0[kind as usize]
     }
 
-    /// So many more.
+    /// Adds `count` records of a kind.
     pub const fn add(&mut self, kind: RecordKind, count: u64) {
         self.0[kind as usize] += count;
     }
 
-    /// All of another.
+    /// Adds all counts of `other`.
     pub fn add_all(&mut self, other: &Self) {
         self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
     }
 
-    /// How many of all kinds.
+    /// The number of records of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Each kind with its number.
+    /// Each kind with its count.
     pub fn iter(&self) -> impl Iterator<Item = (RecordKind, u64)> {
         RecordKind::ALL.into_iter().zip(self.0)
     }

@@ -1,18 +1,19 @@
-//! The disk buffer of one shard: what producers and sessions have to know after a crash, written into the spool's log
-//! ([`crate::spool`]). Sans-I/O: the disk is behind the log's own seam, time is given.
+//! The disk buffer of one shard: the data that producers and sessions need after a crash, written to the spool's log
+//! ([`crate::spool`]). Sans-I/O: the log has its own interface to the disk, and time is passed in.
 //!
 //! | file | |
 //! |---|---|
 //! | `core` | one [`Buffer`] for each shard: groups, completions |
-//! | `view` | the same as a cluster's producer sees it: a [`crate::kafka::producer::row_log::RowLog`] |
-//! | `room` | whether a row may be taken, asked before it is |
+//! | `view` | the buffer as a cluster's producer uses it: a [`crate::kafka::producer::row_log::RowLog`] |
+//! | `room` | whether a row may be taken, checked in advance |
 //! | `sessions` | kept sessions, their ends, released packet ids |
-//! | `restore` | what a start finds, sorted by cluster and session |
-//! | `report`, `kinds` | what an operator is told of that |
-//! | `clock` | deadlines on the wall and within the process |
+//! | `restore` | the contents of a recovered log, by cluster and session |
+//! | `report`, `kinds` | the report for the operator on that |
+//! | `clock` | deadlines by the wall clock and within the process |
 //!
-//! A turn: producers are polled with a [`View`] each, sessions write their records, then [`Buffer::flush`] once. What was
-//! taken is durable when [`Buffer::durable`] has reached the group that was being gathered ([`Buffer::group`]).
+//! A turn: producers are polled with a [`View`] each, sessions write their records, then [`Buffer::flush`] is called
+//! once. Rows and records of the turn are durable when [`Buffer::durable`] has reached the group that was being gathered
+//! ([`Buffer::group`]).
 
 mod clock;
 mod core;

@@ -1,60 +1,60 @@
-//! What an operator should know of a spool that is taken up. The start makes its event and its counters of this, and `forebay check` and
-//! `forebay spool inspect` what they say beforehand.
+//! The report for the operator on an opened spool. Startup makes its event and counters of it, `forebay check` and
+//! `forebay spool inspect` their output.
 
 use std::fmt;
 
 use super::kinds::{Counts, RecordKind};
 use crate::spool::{Damage, Recovered};
 
-/// Damaged places that are named in words; others are counted.
+/// The most damaged places that are described in words; further ones are counted.
 const NAMED_MAX: usize = 4;
 
-/// A record of a session, or of what is kept like one, that cannot be read or comes to nothing because another cannot.
+/// A record of a session (or of another kept item) that cannot be read, or is useless because another cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// The record's number.
     pub number: u64,
-    /// What it is, as far as that can be seen.
+    /// The record's kind, as far as it can be seen.
     pub kind: RecordKind,
-    /// How many are lost with it.
+    /// Number of records lost with it.
     pub count: u64,
-    /// Segment and position; `None`: it is not damaged itself.
+    /// Segment and position; `None`: the record itself is not damaged.
     pub place: Option<(u64, u64)>,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: &'static str,
 }
 
-/// The report of a spool that is taken up.
+/// The report on an opened spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Live rows found: they go to Kafka.
+    /// Live rows found, which go to Kafka.
     pub rows: u64,
     /// Cuts that may or may not be in Kafka.
     pub cuts: u64,
-    /// Rows that were given up because their sink's buffer was not to outlive the process that wrote them.
+    /// Rows that were given up because their sink's buffer does not outlive the process that wrote them.
     pub given_up: u64,
-    /// All that is damaged in the segments that a start reads.
+    /// All damage in the segments that recovery reads.
     pub damage: Vec<Damage>,
     /// Live rows without a segment or a known sink.
     pub missing: u64,
-    /// Rows in segments without a readable header, about.
+    /// Approximate number of rows in segments without a readable header.
     pub unreadable: u64,
     /// Cuts that are void because some of their rows are gone.
     pub voided: u64,
-    /// Damage may have hit what became of rows: some may be in Kafka already.
+    /// Whether damage may have hit the entries that record how rows ended: some may be in Kafka already.
     pub fate_open: bool,
-    /// Bytes of groups that were never whole: they were answered to nobody.
+    /// Bytes of groups that were never whole; none of their rows was acknowledged.
     pub torn_bytes: u64,
-    /// Records that are taken up, by kind.
+    /// Records that are kept, by kind.
     pub kept: Counts,
-    /// Those that are lost, each with its place.
+    /// Records that are lost, each with its place.
     pub unread: Vec<Unread>,
-    /// How many these are, by kind.
+    /// Number of lost records, by kind.
     pub lost: Counts,
 }
 
 impl Report {
-    /// What recovery says, without the records.
+    /// The report on the result of recovery, without the records.
     #[must_use]
     pub fn of(recovered: &Recovered) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Report {
         }
     }
 
-    /// With what was made of the records.
+    /// Adds the kept and lost records.
     pub fn add_records(&mut self, kept: Counts, unread: Vec<Unread>) {
         self.kept = kept;
         for one in &unread {
@@ -77,13 +77,13 @@ impl Report {
         self.unread = unread;
     }
 
-    /// Whether something that was durable is damaged, or not there any more.
+    /// Whether durable data is damaged or missing.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         !self.damage.is_empty() || self.fate_open || self.lost_rows() + self.voided + self.unread.len() as u64 > 0
     }
 
-    /// Rows that are lost. Those that only their drain finds damaged are not among them.
+    /// Number of lost rows, without those that only a drain finds damaged.
     #[must_use]
     pub const fn lost_rows(&self) -> u64 {
         self.missing + self.unreadable

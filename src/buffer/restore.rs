@@ -1,4 +1,4 @@
-//! What a start finds in the log, sorted by who has to know it.
+//! The contents of a recovered log, sorted by their recipients.
 
 use std::collections::BTreeMap;
 
@@ -10,60 +10,61 @@ use crate::kafka::types::SinkId;
 use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 use crate::spool::{Disk, LostRecord, RecoverError, Recovered, State, UNPLACED};
 
-/// Why a spool cannot be taken up. Nothing in it was changed.
+/// Why a spool cannot be opened. Nothing in it was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The log's own reasons.
+    /// The log cannot be recovered.
     #[error(transparent)]
     Unreadable(#[from] RecoverError),
-    /// Rows that are not to outlive the process that wrote them cannot be ended.
+    /// Rows that must not outlive the process that wrote them cannot be ended.
     #[error("records of hybrid buffers that an earlier process wrote cannot be removed")]
     Discard,
-    /// It has rows of a sink that the configuration does not have.
+    /// The log has rows of a sink that the configuration does not have.
     #[error(
         "{rows} records of sink \"{sink}\" are stored here, and the configuration has no such sink. Restore the sink until they are in Kafka (its filters may match nothing), or discard them by moving this directory away"
     )]
     UnknownSink {
         /// The sink.
         sink: Box<str>,
-        /// Its live rows.
+        /// The sink's live rows.
         rows: u64,
     },
-    /// It has rows of a sink that is kept in memory now.
+    /// The log has rows of a sink with a buffer in memory.
     #[error(
         "{rows} records of sink \"{sink}\" are stored here, and its buffer is now \"memory\". Set buffer = \"disk\" until they are in Kafka, or discard them by moving this directory away"
     )]
     NotKept {
         /// The sink.
         sink: Box<str>,
-        /// Its live rows.
+        /// The sink's live rows.
         rows: u64,
     },
 }
 
-/// Everything that an earlier process has left.
+/// Everything that earlier processes left in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
-    /// By cluster: for its producer.
+    /// The state for each cluster's producer.
     pub clusters: Vec<RestoredCluster>,
-    /// Kept sessions, by number, and what is kept like them.
+    /// Kept sessions and other kept items, by number.
     pub sessions: Vec<RestoredSession>,
-    /// Those that cannot be read.
+    /// Kept records that cannot be read.
     pub lost: Vec<LostRecord>,
-    /// For the operator.
+    /// The report for the operator.
     pub report: Report,
 }
 
-/// What a cluster's producer takes up.
+/// The state that a cluster's producer continues with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoredCluster {
     /// Lanes with live rows.
     pub lanes: Vec<RestoredLane>,
     /// Cuts that may or may not be in Kafka, oldest first.
     pub cuts: Vec<RestoredCut>,
-    /// By sink, live rows that are lost with their segment.
+    /// By sink, the number of live rows that are lost with their segment.
     pub lost: Vec<(SinkId, u64)>,
-    /// By sink, live rows that may be in Kafka already and that no cut says so of any more: they are sent again.
+    /// By sink, the number of live rows that may be in Kafka already although no cut says so any more: they are sent
+    /// again.
     pub unknown: Vec<(SinkId, u64)>,
 }
 
@@ -72,9 +73,9 @@ pub struct RestoredCluster {
 pub struct RestoredSession {
     /// The session's number.
     pub number: u64,
-    /// What was kept of it.
+    /// The session's kept payload.
     pub payload: Vec<u8>,
-    /// Its open packet ids.
+    /// The session's open packet ids.
     pub open: Vec<RestoredId>,
 }
 
@@ -83,7 +84,7 @@ pub struct RestoredSession {
 pub struct RestoredId {
     /// The id.
     pub packet_id: u16,
-    /// The sinks that have its row.
+    /// The sinks that have the message's row.
     pub rows: Vec<RestoredRow>,
 }
 
@@ -92,19 +93,20 @@ pub struct RestoredId {
 pub struct RestoredRow {
     /// Index of the cluster.
     pub cluster: usize,
-    /// The sink's number there.
+    /// The sink's number in its cluster.
     pub sink: SinkId,
-    /// Whether the row is still to come to Kafka. If not it is done: the sink owes nothing for it.
+    /// Whether the row is not in Kafka yet. Otherwise it is done, and the sink has nothing more to acknowledge.
     pub is_live: bool,
-    /// Whether the sink's answer is owed while the row is live: its level is Kafka's, not the log's.
+    /// Whether the acknowledgement is pending while the row is live, because the sink's level is Kafka's and not the
+    /// log's.
     pub is_owed: bool,
 }
 
 impl Settings {
-    /// Whether every sink that has live rows or open cuts has a place in the configuration.
+    /// Checks that every sink with live rows or open cuts is in the configuration.
     ///
     /// # Errors
-    /// The first that has none.
+    /// The first sink that is not.
     pub(super) fn check(&self, state: &State) -> Result<(), OpenError> {
         let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
         for (_, lane) in state.lasting_lanes().filter(|(_, lane)| lane.rows() > 0) {
@@ -120,11 +122,11 @@ impl Settings {
         Ok(())
     }
 
-    /// What the log has for each cluster; volatile lanes are left out.
+    /// The log's contents for each cluster, without volatile lanes.
     pub(super) fn restored(&self, recovered: &Recovered, report: &mut Report) -> Restored {
         let state = &recovered.state;
         let mut clusters = vec![RestoredCluster::default(); self.clusters.len()];
-        // Where fates are open, these are counted with their lanes.
+        // If fates are open, these rows are counted with their lanes.
         for (name, rows) in recovered.voided.iter().filter(|_| !recovered.fate_open) {
             if let Some((cluster, sink)) = self.find(name) {
                 clusters[cluster].unknown.push((sink, *rows));
@@ -133,7 +135,7 @@ impl Settings {
         for (number, lane) in state.lasting_lanes() {
             let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
             let topic = lane.topic.as_ref().to_owned();
-            // No Kafka has had such a partition: its rows get another one.
+            // No Kafka has such a partition: the rows get another one.
             let is_one = usize::try_from(lane.partition).is_ok_and(|partition| partition < PARTITIONS_OF_TOPIC_MAX);
             let partition = if is_one { lane.partition } else { UNPLACED };
             let start = lane.spans().next().map(|span| (span.segment, span.position));
@@ -183,7 +185,7 @@ impl Settings {
         Restored { clusters, ..Restored::default() }
     }
 
-    /// Counts the rows that are lost with their segment for their sinks.
+    /// Counts, for each sink, the rows that are lost with their segment.
     pub(super) fn lost(&self, recovered: &Recovered, restored: &mut Restored) {
         for (lane, run) in &recovered.missing {
             let sink = recovered.state.lane(*lane).and_then(|lane| self.find(&lane.sink));
@@ -193,10 +195,10 @@ impl Settings {
         }
     }
 
-    /// Kept sessions with their bytes, and those that are lost.
+    /// Kept sessions with their payloads, and lost records.
     ///
     /// # Errors
-    /// The disk cannot read one now, and may later.
+    /// The disk cannot read a record now, but may later.
     pub(super) fn sessions<D: Disk>(
         &self,
         disk: &D,
@@ -219,7 +221,7 @@ impl Settings {
             let (cluster, sink) = self.find(&lane.sink)?;
             let terms = &self.clusters[cluster][usize::from(sink.0)];
             let is_live = lane.lives(*number);
-            // Its rows are given up: a sink that has not written it to Kafka does not have it.
+            // The sink's rows are given up: if it has not written the row to Kafka, it does not have it.
             if is_live && lane.volatile {
                 return None;
             }

@@ -1,6 +1,6 @@
-//! Whether the spool has room for a row, asked before it is taken, so that what was taken fits. The log's figures are read
-//! once a turn; what has been promised since counts from them. Against cuts, ends and moves of the turns in which a row
-//! waits for its group nothing is set aside: what these take comes back with older rows, which it does not hold up.
+//! Whether the spool has room for a row, checked before the row is taken, so that every row taken fits. The log's figures
+//! are read once a turn; promises made since then are subtracted. Nothing is set aside for cuts, ends and moves of the
+//! turns in which a row waits for its group: their bytes come back with older rows, which the row does not delay.
 
 use super::core::Buffer;
 use super::sessions::RECORD_BYTES;
@@ -8,21 +8,21 @@ use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::RowSet;
 use crate::kafka::types::SinkId;
 
-/// What a row costs in the log beside its record, if it stands in a block of its own.
+/// Bytes that a row takes in the log besides its record, if it is in a block of its own.
 pub const ROW_COST: u64 = 192;
 
 /// Why the spool cannot take a row now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpoolFull {
-    /// It is full, for all sinks.
+    /// The spool is full, for all sinks.
     Whole,
-    /// The sink holds its share of it.
+    /// The sink has used its share of the spool.
     Sink,
-    /// There is room, but this turn's rows are as many as a group takes: again when they are on their way.
+    /// There is room, but this turn's rows fill a group already: try again when they are in flight.
     Turn,
 }
 
-/// What is promised and not yet in the log: rows and their bytes.
+/// Rows promised room that are not in the log yet, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Promised {
     rows: u64,
@@ -35,8 +35,8 @@ impl Promised {
         self.bytes += bytes;
     }
 
-    /// Takes back the promise of `rows` rows that are in the log with `bytes` bytes, which may be less than they were
-    /// promised. The promise of the others stays, whatever their sizes.
+    /// Takes back the promise of `rows` rows that are in the log with `bytes` bytes, which may be less than promised. The
+    /// promise of the other rows stays, whatever their sizes.
     fn kept(&mut self, rows: u64, bytes: u64) -> u64 {
         let rows = rows.min(self.rows);
         let part = if rows == self.rows { self.bytes } else { (bytes + rows * ROW_COST).min(self.bytes) };
@@ -46,18 +46,18 @@ impl Promised {
     }
 }
 
-/// Room, as of the last look at the log.
+/// Room as of the last reading of the log's figures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
-    /// Of that, what rows may take at once.
+    /// The part of `whole` that rows may take at once.
     turn: u64,
-    /// The log could not keep account of more, when it was last given rows: those of this cluster, which wait.
+    /// The cluster that waits because the log could not keep account of more when it was last given this cluster's rows.
     pub(super) too_many: Option<usize>,
     promised: u64,
-    /// By cluster and sink: what it may still take, what it is promised.
+    /// By cluster and sink: the bytes that it may still take, and its promises.
     sinks: Vec<Vec<(u64, Promised)>>,
-    /// Changes whenever room has come free.
+    /// A counter that changes whenever room becomes free.
     pub(super) freed: u64,
 }
 
@@ -66,7 +66,7 @@ impl Room {
         Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
     }
 
-    /// Makes room for the figures of this many sinks of a cluster.
+    /// Makes space for the figures of `sinks` sinks of a cluster.
     pub(super) fn grow(&mut self, cluster: usize, sinks: usize) {
         if self.sinks.len() <= cluster {
             self.sinks.resize_with(cluster + 1, Vec::new);
@@ -74,7 +74,7 @@ impl Room {
         self.sinks[cluster].resize(sinks, (0, Promised::default()));
     }
 
-    /// Rows of a cluster that were promised room and have not been written never will be: they have ended before.
+    /// Takes back all promises of a cluster: rows without a write by now have ended before and are never written.
     pub(super) fn all_written(&mut self, cluster: usize) {
         let mut freed = self.too_many.take_if(|of| *of == cluster).is_some();
         for (_, promised) in self.sinks.get_mut(cluster).into_iter().flatten().filter(|(_, sink)| sink.rows > 0) {
@@ -85,15 +85,15 @@ impl Room {
         self.freed += u64::from(freed);
     }
 
-    /// Whether such a row may be taken in this turn: one always may, however large.
+    /// Whether a row of this size may be taken in this turn. One row always may, however large.
     const fn fits(&self, need: u64) -> bool {
         self.promised == 0 || self.promised + need <= self.turn
     }
 
-    /// So many rows of a sink have been written.
+    /// Accounts for `rows` rows of a sink that were written.
     pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64, bytes: u64) {
         if let Some((left, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
-            // Until the log's figures are read again its room is the row's, and no longer promised.
+            // Until the log's figures are read again, the room is used by the row, and no longer promised.
             let bytes = promised.kept(rows, bytes);
             self.promised = self.promised.saturating_sub(bytes);
             self.whole = self.whole.saturating_sub(bytes);
@@ -107,7 +107,7 @@ impl Buffer {
     /// Whether rows of a sink with `row_bytes` bytes in total may be taken now.
     ///
     /// # Errors
-    /// What is full.
+    /// [`SpoolFull`] says what is full.
     pub fn admit(&self, cluster: usize, sink: SinkId, row_bytes: usize) -> Result<(), SpoolFull> {
         if !self.keeps(cluster, sink) {
             return Ok(());
@@ -125,7 +125,7 @@ impl Buffer {
         }
     }
 
-    /// A row has been taken after [`Buffer::admit`]: its room is its own until it is written.
+    /// Reserves room for a row that was taken after [`Buffer::admit`], until the row is written.
     pub fn promise(&mut self, cluster: usize, sink: SinkId, row_bytes: usize) {
         if !self.keeps(cluster, sink) {
             return;
@@ -150,7 +150,7 @@ impl Buffer {
         self.room.too_many.is_none() && self.room.promised + need <= self.room.whole && self.room.fits(need)
     }
 
-    /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
+    /// The largest payload of a kept session that there is room for now, besides the rows promised room.
     #[must_use]
     pub fn session_room(&self) -> usize {
         let (sessions, bytes) = self.waiting.sessions();
@@ -158,36 +158,38 @@ impl Buffer {
         if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
-    /// Whether what lives takes more than half of what the log can hold.
+    /// Whether live data takes more than half of what the log can hold.
     #[must_use]
     pub fn is_half_full(&self) -> bool {
         self.log.is_half_full()
     }
 
-    /// How many records have to end in a log that has no room, for it to have some.
+    /// The number of records that have to end in a full log for it to have room.
     #[must_use]
     pub fn records_to_end(&self) -> usize {
         usize::try_from(self.log.records_to_end()).unwrap_or(usize::MAX)
     }
 
-    /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
+    /// A counter that changes whenever room becomes free: while it is unchanged, nothing that waits for room has to be
+    /// tried again.
     #[must_use]
     pub const fn freed(&self) -> u64 {
         self.room.freed
     }
 
-    /// Whether there will be more room without anything being done.
+    /// Whether room will become free without further drops.
     #[must_use]
     pub fn is_freeing(&self) -> bool {
         self.log.is_freeing()
     }
 
-    /// `drop-oldest`: ends the oldest of these rows ([`crate::kafka::producer::Producer::droppable`]). Returns which.
+    /// `drop-oldest`: ends the oldest of these rows ([`crate::kafka::producer::Producer::droppable`]). Returns the dropped
+    /// rows.
     pub fn drop_oldest(&mut self, allowed: &RowSet) -> RowSet {
         self.log.drop_oldest(allowed).unwrap_or_default()
     }
 
-    /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.
+    /// Reads the log's figures. Promises to sinks that write to memory first end, because their rows may never be written.
     pub(super) fn look_at_room(&mut self) {
         let room = &mut self.room;
         let (whole, turn) = (self.log.space(), self.log.room());

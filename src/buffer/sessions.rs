@@ -1,5 +1,5 @@
-//! What is kept of sessions: each with its number, its end, and the packet ids that are free again. A record that the
-//! group being gathered has no place for goes into the next one, in order; its group is known at once, so that who waits
+//! Records of sessions: each session with its number, its end, and the released packet ids. A record that does not fit
+//! into the group being gathered goes into the next one, in order; its group is known at once, so that callers waiting
 //! for it need not ask again.
 
 use std::collections::VecDeque;
@@ -10,16 +10,16 @@ use crate::kafka::producer::AnsweredOn;
 use crate::kafka::producer::row_log::{Origin, RowRun};
 use crate::kafka::types::Ticket;
 
-/// A session that is kept from the moment its group is durable.
+/// A session that is kept once its group is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredSession {
     /// The record's number.
     pub number: u64,
-    /// The group it stands in.
+    /// The group that contains the record.
     pub group: u64,
 }
 
-/// What is written of a session.
+/// A record of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     Kept { number: u64, payload: Box<[u8]> },
@@ -27,7 +27,7 @@ pub(super) enum Record {
     Released { number: u64, packet_id: u16 },
 }
 
-/// Bytes of a record, and more.
+/// An upper bound of a record's bytes, without payload.
 pub(super) const RECORD_BYTES: u64 = 64;
 
 impl Record {
@@ -40,7 +40,7 @@ impl Record {
 }
 
 impl Record {
-    /// What has to find room beside rows: sessions, and their bytes.
+    /// The record's share of the room that is needed besides rows: sessions, and their bytes.
     fn session(&self) -> (u64, u64) {
         if matches!(self, Self::Kept { .. }) { (1, self.bytes()) } else { (0, 0) }
     }
@@ -50,33 +50,33 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     records: VecDeque<(u64, Record)>,
-    /// Bytes of those for the last group among them.
+    /// Bytes of the records for the last of their groups.
     bytes: u64,
-    /// Sessions among them, and their bytes.
+    /// Sessions among the records, and their bytes.
     sessions: (u64, u64),
-    /// The next record waits for the group behind this one, whatever room there is.
+    /// The next record waits for the group after this one, whatever room there is.
     behind: u64,
-    /// Records that found no room in their own group: the oldest of such groups, and the one that they stand in by now.
+    /// Records that found no room in their own group: the oldest of such groups, and the group that they are in now.
     late: Option<(u64, u64)>,
 }
 
 impl Waiting {
-    /// Whether there is none.
+    /// Whether no record waits.
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Sessions among them, and their bytes.
+    /// Sessions among the waiting records, and their bytes.
     pub(super) const fn sessions(&self) -> (u64, u64) {
         self.sessions
     }
 
-    /// The oldest group that one of them was to stand in.
+    /// The oldest group for which a waiting record was intended.
     pub(super) fn first(&self) -> Option<u64> {
         self.records.front().map(|(group, _)| *group)
     }
 
-    /// Up to which group all is durable that was to be, if the log's is durable up to this one.
+    /// The last group up to which all records are durable, if the log is durable up to `log`.
     pub(super) fn durable(&self, log: u64) -> u64 {
         let late = self.late.filter(|(_, stands_in)| *stands_in > log).map(|(group, _)| group);
         self.first().into_iter().chain(late).fold(log, |durable, missing| durable.min(missing - 1))
@@ -84,11 +84,11 @@ impl Waiting {
 }
 
 impl Buffer {
-    /// Keeps a session: a new one (`None`), or one that is there, with what is known of it now. It is kept when its
+    /// Keeps a session: a new one (`None`), or an existing one with its current state. The session is kept when its
     /// group is durable.
     ///
     /// # Errors
-    /// There is no room for one more; or it is larger than a group takes, and would hold up all later ones.
+    /// There is no room for another session, or the session is larger than a group takes and would delay all later ones.
     pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
         let is_too_large = self.log.has_place(RECORD_BYTES + payload.len() as u64).is_none();
         if is_too_large || payload.len() > self.session_room() {
@@ -103,7 +103,7 @@ impl Buffer {
         Ok(StoredSession { number, group })
     }
 
-    /// A session has ended, and its open packet ids with it. The group in which that stands.
+    /// Ends a session with its open packet ids. Returns the group of that record.
     pub fn end_session(&mut self, number: u64) -> u64 {
         let all = Origin { session: number, packet_id: 0 }..=Origin { session: number, packet_id: u16::MAX };
         while let Some((origin, _)) = self.awaited.range(all.clone()).next() {
@@ -113,12 +113,12 @@ impl Buffer {
         self.record(Record::Ended { number })
     }
 
-    /// The group that is being gathered, which is written even if nothing else stands in it.
+    /// Has the group being gathered written even if it contains nothing else. Returns its number.
     pub fn beat(&mut self) -> u64 {
         self.log.beat()
     }
 
-    /// Ends a record of an earlier process that cannot be read, or that belongs to nothing that can; a damaged one
+    /// Ends a record of an earlier process that cannot be read, or that belongs to an unreadable one; a damaged record
     /// sets its segment aside.
     pub fn lose(&mut self, number: u64, is_damaged: bool) {
         if is_damaged {
@@ -133,14 +133,14 @@ impl Buffer {
         self.log.state().place_of(number)
     }
 
-    /// A packet id of a session is free again: what tells the client so waits for this group.
+    /// Releases a packet id of a session. The packet that reports this to the client waits for the returned group.
     pub fn release(&mut self, number: u64, packet_id: u16) -> u64 {
         self.await_no_more(Origin { session: number, packet_id });
         self.record(Record::Released { number, packet_id })
     }
 
-    /// Notes the ticket that waits for the rows of an open packet id that an earlier process has left
-    /// ([`super::RestoredRow::is_live`]): they come back with it.
+    /// Notes the ticket that waits for the rows of an open packet id that an earlier process wrote
+    /// ([`super::RestoredRow::is_live`]): [`Buffer::owed`] returns it with those rows.
     pub fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
         let mut open = self.log.state().open_ids_of(number);
         let rows = open.find(|(id, _)| *id == packet_id).map_or(&[][..], |(_, rows)| rows);
@@ -154,7 +154,8 @@ impl Buffer {
         }
     }
 
-    /// Takes out the tickets that wait for such rows of a lane, of an earlier process, if its sink owes any answer.
+    /// Takes the tickets that wait for these rows of a lane, from an earlier process, if its sink has yet to acknowledge
+    /// them.
     pub fn owed(&mut self, lane: u64, rows: RowRun) -> Vec<Ticket> {
         if !self.owes(lane) {
             return Vec::new();
@@ -164,21 +165,22 @@ impl Buffer {
         of.iter().filter_map(|row| self.tickets.remove(row)).collect()
     }
 
-    /// Whether rows of a lane owe an answer though they are in the log: not at its own level.
+    /// Whether rows of a lane are unacknowledged while they are in the log, because their sink acknowledges at Kafka's
+    /// level.
     pub(super) fn owes(&self, lane: u64) -> bool {
         let of = self.lanes.get(&lane).and_then(|(cluster, sink)| self.terms(*cluster, *sink));
         of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }
 
     /// Puts the next `records` records, with `payloads` bytes of payload in total, into one group if a group has room
-    /// for them: after a crash all of them are there, or none.
+    /// for them: after a crash either all of them exist, or none.
     pub fn keep_together(&mut self, records: usize, payloads: usize) {
         let (bytes, most) = (records as u64 * RECORD_BYTES + payloads as u64, self.settings.log.segment_bytes / 8);
         let Some(has_place) = self.log.has_place(bytes) else { return };
         if self.waiting.is_empty() {
             self.waiting.behind = if has_place { 0 } else { self.log.group() };
         } else if self.waiting.bytes + bytes > most {
-            // The next one begins another group.
+            // The next record begins another group.
             self.waiting.bytes = most;
         }
     }
@@ -205,7 +207,7 @@ impl Buffer {
         group
     }
 
-    /// Puts the waiting records first into the new group that is being gathered.
+    /// Puts the waiting records first into the new group being gathered.
     pub(super) fn put_waiting(&mut self) {
         while let Some((group, record)) = self.waiting.records.pop_front() {
             if group > self.log.group() || !self.put_record(&record) {

@@ -1,4 +1,4 @@
-//! The buffer as the producer of one cluster sees it.
+//! The buffer as the producer of one cluster uses it.
 
 use super::core::Buffer;
 use crate::kafka::producer::Keep;
@@ -9,7 +9,7 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused};
 
-/// The buffer as one cluster's producer sees it.
+/// The buffer of one cluster's producer.
 #[derive(Debug)]
 pub struct View<'a, D> {
     pub(super) buffer: &'a mut Buffer,
@@ -17,14 +17,14 @@ pub struct View<'a, D> {
     pub(super) cluster: usize,
 }
 
-/// Lists as the log takes them, used again.
+/// Lists in the log's format, reused.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     deadlines: Vec<(u32, Deadline)>,
 }
 
-/// What the log refuses a producer that keeps its rules is refused for now: whether there is room at all was asked
-/// before the row was taken.
+/// Converts a refusal by the log. A producer that keeps its rules is only refused for now: whether there is room at all
+/// was checked before the row was taken.
 fn not_now(refused: Refused) -> NotNow {
     debug_assert!(!matches!(refused, Refused::Unknown | Refused::TooLarge), "{refused}");
     NotNow
@@ -39,7 +39,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         let volatile = terms.is_some_and(|terms| terms.keep == Keep::Hybrid);
         let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition, volatile).map_err(not_now)?;
         buffer.lanes.insert(lane, (self.cluster, sink));
-        // Rows without a partition are of none.
+        // Rows without a partition have no incarnation.
         if partition >= 0 {
             buffer.log.incarnation(lane, &of).map_err(not_now)?;
         }
@@ -48,7 +48,8 @@ impl<D: Disk> RowLog for View<'_, D> {
 
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
-        // A row of a session must follow its record, and that of a packet id the last release of the id.
+        // A session's row must follow the session's record, and a row with a packet id must follow the last release of
+        // the id.
         if !buffer.waiting.is_empty() {
             return Err(NotNow);
         }
@@ -114,7 +115,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             Fate::Void => Reason::Void,
         };
         let (lane, rows) = (ended.lane, ended.rows);
-        // Found by their reader, which says so once.
+        // The reader of the rows found the damage, and reports it only here.
         if ended.cut.is_none() && ended.fate == Fate::Rotten {
             buffer.log.end_rows(lane, rows, reason).map_err(not_now)?;
             rows.iter().for_each(|run| buffer.log.note_unreadable(lane, *run));
@@ -141,14 +142,14 @@ impl<D: Disk> RowLog for View<'_, D> {
     fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         let owes = self.buffer.owes(lane);
         let Buffer { log, clock, tickets, wants_turn, .. } = &mut *self.buffer;
-        // What is not on the disk yet is not gone; what was in a lane that is forgotten is.
+        // Rows that are not on disk yet are not gone; rows of a forgotten lane are.
         let gone = if log.state().was_lane(lane) { u64::MAX } else { 0 };
         let synced = log.state().lane(lane).map_or(gone, |lane| lane.next);
-        // The row that a failed read is about: numbers below it may be of none.
+        // The row that a failed read is about: lower numbers may be unused.
         let first = log.state().lane(lane).and_then(|lane| lane.seek(from)).map_or(from, |span| span.run.first);
         let read = match log.read(self.disk, lane, from, end.min(synced)) {
             Err(ReadError::Later) => return ReadBack::Later,
-            // The disk is away, for however long: nothing is given up for that.
+            // The disk is unavailable, for an unknown time: no rows are given up for that.
             Err(ReadError::Failed) if first < end => {
                 *wants_turn = true;
                 return ReadBack::Later;
@@ -180,7 +181,7 @@ impl<D: Disk> RowLog for View<'_, D> {
 }
 
 impl Buffer {
-    /// Accounts for rows of a lane that have been taken, with `bytes` bytes of records.
+    /// Accounts for rows of a lane that were written, with `bytes` bytes of records.
     fn kept(&mut self, lane: u64, rows: u64, bytes: u64) {
         let group = self.group();
         self.numbers.rows += rows;

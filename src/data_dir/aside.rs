@@ -1,4 +1,4 @@
-//! Segments of which something cannot be read outlive their set of folders: for somebody to look at.
+//! Keeps segments with unreadable data when their set of folders is replaced or removed, for inspection.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +9,13 @@ use super::FoundShard;
 use crate::buffer::Report;
 use crate::runtime::{segment_path, sync_folder};
 
-/// Where they are kept.
+/// The folder for these segments.
 const DAMAGED: &str = "spool.damaged";
-/// Files there, at most: they take room beside that of the spool.
+/// The most files in that folder, because they take room besides the spool.
 const FILES_MAX: usize = 8;
 
-/// Gives the damaged segments of a shard, and those that were set aside before, a second name outside their folder. What cannot be kept
-/// is said, and nothing stops for it.
+/// Gives the damaged segments of a shard, and those set aside before, a second name outside their folder. A file that cannot be kept is
+/// logged, and does not stop anything.
 pub(super) fn set_aside(data_dir: &Path, shard: &FoundShard, report: &Report) {
     let damaged = report.damage.iter().filter(|damage| damage.is_of_segment()).map(|damage| damage.segment);
     let unread = report.unread.iter().filter_map(|one| one.place).map(|(segment, _)| segment);
@@ -30,7 +30,7 @@ pub(super) fn set_aside(data_dir: &Path, shard: &FoundShard, report: &Report) {
     }
 }
 
-/// Those that were set aside before.
+/// Segments that were set aside before.
 fn earlier(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -49,7 +49,7 @@ fn keep(data_dir: &Path, shard: usize, file: &Path) -> io::Result<PathBuf> {
     let names = std::iter::once(String::new()).chain((1..).map(|again| format!("-{again}")));
     let mut paths = names.map(|again| folder.join(format!("{shard}-{stem}{again}.damaged")));
     let to = paths.find(|path| !path.exists()).unwrap_or_default();
-    // By its own name, if it is a link.
+    // The link is made to the file itself, if `file` is a symbolic link.
     fs::hard_link(fs::canonicalize(file)?, &to)?;
     sync_folder(&folder)?;
     Ok(to)

@@ -1,4 +1,4 @@
-//! Deletes what one sink has in a spool that no service uses: `forebay spool discard`.
+//! `forebay spool discard`: deletes all rows of one sink from a spool that no service uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,11 +7,11 @@ use std::path::Path;
 use super::{Files, FoundShard, lock, of_shards, settings};
 use crate::spool::Log;
 
-/// Deletes what `sink` has in the spool below `root`, or, without `yes`, says what that would be. What it says, and whether it
-/// was done.
+/// Deletes all rows of `sink` from the spool below `root` or, without `yes`, says what would be deleted. Returns the report,
+/// and whether rows were deleted.
 ///
 /// # Errors
-/// Why it cannot. What was said to be gone before that is gone.
+/// Why the deletion failed. Rows already reported as deleted are deleted.
 pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, bool), String> {
     let folders = of_shards(root)?;
     if folders.is_empty() {
@@ -20,7 +20,7 @@ pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, boo
             root.display()
         ));
     }
-    // The service's lock, where the folder stands in a data directory.
+    // Takes the service's lock if the folder is in a data directory.
     let parent = root.parent().filter(|parent| *parent != Path::new(""));
     let _lock = lock(if root.ends_with("spool") { parent.unwrap_or_else(|| Path::new(".")) } else { root })?;
     let mut rows = BTreeMap::<String, u64>::new();

@@ -1,4 +1,4 @@
-//! A shard's segments as plain files, for what happens while no shard uses them: each call is done when it returns.
+//! A shard's segments as plain files, for use while no shard has them open: each call is complete when it returns.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use crate::spool::{
     AppendError, Completion, Disk, Log, ReadError, RecoverError, Recovered, Refused, Settings, recover,
 };
 
-/// The folder of one shard, and what it has to report to its log.
+/// The folder of one shard, and the completions for its log.
 #[derive(Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
-    /// What the clock was for what is written: that of what was found, which is only put in order here.
+    /// The wall-clock time of new entries: the time of the recovered ones, which are only rearranged here.
     wall: WallMs,
     done: Vec<Completion>,
-    /// The first thing that went wrong.
+    /// The first error.
     failed: Option<io::Error>,
-    /// Why a file could last not be opened or read.
+    /// The reason of the last failure to open or read a file.
     unread: RefCell<Option<io::Error>>,
 }
 
@@ -33,15 +33,15 @@ impl Files {
         Self { folder, wall: WallMs(0), done: Vec::new(), failed: None, unread }
     }
 
-    /// With the time of what was found, milliseconds.
+    /// Sets the time of the recovered entries, milliseconds.
     pub(crate) fn written_at(self, wall_ms: i64) -> Self {
         Self { wall: WallMs(wall_ms), ..self }
     }
 
-    /// What the folder holds.
+    /// Lists the folder.
     ///
     /// # Errors
-    /// In words for a person.
+    /// The error, in words for people.
     pub(crate) fn listed(&self) -> Result<InFolder, String> {
         in_folder(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))
     }
@@ -49,31 +49,31 @@ impl Files {
     /// Segments by number, with the length of their files.
     ///
     /// # Errors
-    /// In words for a person.
+    /// The error, in words for people.
     pub(crate) fn found(&self) -> Result<BTreeMap<u64, u64>, String> {
         Ok(self.listed()?.segments.into_iter().collect())
     }
 
-    /// What a start finds; nothing is changed.
+    /// Recovers the log; nothing is changed.
     ///
     /// # Errors
-    /// In words for a person.
+    /// The error, in words for people.
     pub(crate) fn recovered(&self, shard: usize) -> Result<Recovered, String> {
         let found = self.found()?;
         recover(self, u32::try_from(shard).unwrap_or(u32::MAX), &found).map_err(|error| self.refused(&error))
     }
 
-    /// Why what is here cannot be taken up, for an operator.
+    /// Why the folder's contents cannot be recovered, for an operator.
     pub(crate) fn refused(&self, error: &RecoverError) -> String {
         let unread = self.unread.take().filter(|_| matches!(error, RecoverError::Read { .. }));
         let why = unread.map(|why| format!(" ({why})")).unwrap_or_default();
         refusal(&self.folder, error, &why)
     }
 
-    /// Writes all that was put into the log, and what that asks for.
+    /// Writes everything that was put into the log, until the log is idle.
     ///
     /// # Errors
-    /// What the disk said.
+    /// The disk's error.
     pub(crate) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
         loop {
             log.flush(self, Monotonic(0), self.wall);
@@ -91,10 +91,10 @@ impl Files {
         }
     }
 
-    /// Puts something into the log; if there is no place for it, the waiting groups are written first.
+    /// Puts an entry into the log; if there is no place for it, writes the pending groups first.
     ///
     /// # Errors
-    /// The disk's, or that it does not fit.
+    /// The disk's error, or that the entry does not fit.
     pub(crate) fn put<T>(
         &mut self,
         log: &mut Log,
@@ -173,7 +173,7 @@ impl Disk for Files {
     }
 }
 
-/// Settings of a log that is written to here and then closed: as its segments are, with room for a few more.
+/// Settings of a log that is written to here and then closed: its segments keep their size, with room for a few more.
 pub(crate) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
     Settings {
         shard: u32::try_from(shard).unwrap_or(u32::MAX),

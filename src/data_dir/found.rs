@@ -1,5 +1,5 @@
-//! What an earlier run has left in the spool, and whether the configuration has a place for it. A start asks this before it changes
-//! anything, and `forebay check` and `forebay spool inspect` ask nothing else: what they say is what the start will find.
+//! The spool that earlier processes left, and whether the configuration has a place for it. Startup checks this before it changes
+//! anything, and `forebay check` and `forebay spool inspect` use the same code, so that they report what startup will find.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,10 +13,10 @@ use crate::spool::Recovered;
 use super::files::Files;
 use super::manifest::{Manifest, Mended};
 
-/// Sinks and topics that are named in a refusal; the rest is counted.
+/// Sinks and topics named in a refusal, at most; further ones are counted.
 const NAMED_MAX: usize = 20;
 
-/// What a start would find in the folder of one shard.
+/// The contents of one shard's folder, as startup would find them.
 #[derive(Debug)]
 pub(crate) struct FoundShard {
     pub(crate) folder: PathBuf,
@@ -24,16 +24,16 @@ pub(crate) struct FoundShard {
     pub(crate) files: Files,
     /// Segments and their bytes.
     pub(crate) segments: BTreeMap<u64, u64>,
-    /// Names of segments that no files have.
+    /// Names in the folder that look like segments and are not.
     pub(crate) others: Vec<String>,
     pub(crate) recovered: Recovered,
 }
 
 impl FoundShard {
-    /// Reads what a start would read before it takes clients, but for the records of sessions and messages; changes nothing.
+    /// Reads what startup would read before it accepts clients, except the records of sessions and messages; changes nothing.
     ///
     /// # Errors
-    /// Why the start would not go on, and the cure, in words for a person.
+    /// Why startup would fail, and the cure, in words for people.
     pub(crate) fn look(folder: &Path, shard: usize) -> Result<Self, String> {
         let files = Files::new(folder);
         let listed = files.listed()?;
@@ -42,19 +42,19 @@ impl FoundShard {
         Ok(Self { folder: folder.to_owned(), shard, files, segments, others: listed.others, recovered })
     }
 
-    /// Calls back with each record that is whole.
+    /// Calls `each` with every undamaged record.
     ///
     /// # Errors
-    /// As [`FoundShard::look`].
+    /// Like [`FoundShard::look`].
     pub(super) fn records(&self, mut each: impl FnMut(u64, &[u8])) -> Result<(), String> {
         let whole = |number, found: Result<&[u8], _>| found.map_or((), |payload| each(number, payload));
         self.recovered.records(&self.files, whole).map_err(|error| self.files.refused(&error))
     }
 
-    /// Which records a start would take up.
+    /// Sorts the records into those that startup would keep and those that it would not.
     ///
     /// # Errors
-    /// As [`FoundShard::look`].
+    /// Like [`FoundShard::look`].
     pub(super) fn sorted(&self) -> Result<Sorted, String> {
         let mut sorter = Sorter::default();
         let add = |number, found: Result<&[u8], _>| sorter.add(number, found, self.recovered.state.place_of(number));
@@ -62,10 +62,10 @@ impl FoundShard {
         Ok(sorter.sorted(self.recovered.fate_open))
     }
 
-    /// All that a start would say of it.
+    /// The whole report of startup on the folder.
     ///
     /// # Errors
-    /// As [`FoundShard::look`].
+    /// Like [`FoundShard::look`].
     pub(crate) fn report(&self) -> Result<Report, String> {
         Ok(self.report_of(self.sorted()?))
     }
@@ -79,22 +79,22 @@ impl FoundShard {
     }
 }
 
-/// What the folders hold.
+/// The contents of all shards' folders.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     directory: Option<DataDirId>,
     pub(crate) shards: Vec<FoundShard>,
-    /// Files that say what the folders are, are damaged, and can be written again.
+    /// Damaged description files of the folders that can be written again.
     pub(crate) mended: Mended,
     /// Live rows by sink and topic.
     rows: BTreeMap<(String, String), u64>,
 }
 
 impl Found {
-    /// Reads what a start would read; changes nothing.
+    /// Reads what startup would read; changes nothing.
     ///
     /// # Errors
-    /// Why it would not go on, and the cure, in words for a person.
+    /// Why startup would fail, and the cure, in words for people.
     pub(crate) fn look(root: &Path) -> Result<Self, String> {
         let Some((manifest, mut mended)) = Manifest::read(root)? else { return Ok(Self::default()) };
         let mut found = Self::default();
@@ -105,7 +105,7 @@ impl Found {
         found.directory = Some(mended.settle(root, manifest.directory, named)?);
         found.mended = mended;
         for shard in &found.shards {
-            // The next start gives up what is volatile.
+            // The next process gives up volatile rows.
             for (_, lane) in shard.recovered.state.lasting_lanes() {
                 let rows = lane.rows();
                 if rows > 0 {
@@ -116,29 +116,29 @@ impl Found {
         Ok(found)
     }
 
-    /// All that a start would say of each folder.
+    /// The whole report of startup on each folder.
     ///
     /// # Errors
-    /// As [`Found::look`].
+    /// Like [`Found::look`].
     pub(crate) fn reports(&self) -> Result<Vec<(&FoundShard, Report)>, String> {
         self.shards.iter().map(|shard| Ok((shard, shard.report()?))).collect()
     }
 
-    /// The data directory's id; `None`: it has no spool.
+    /// The data directory's id; `None`: there is no spool.
     pub(crate) const fn directory(&self) -> Option<DataDirId> {
         self.directory
     }
 
-    /// Rows that go on: all but those that the next process gives up.
+    /// Number of rows that will be sent: all except those that the next process gives up.
     pub(crate) fn live_rows(&self) -> u64 {
         self.rows.values().sum()
     }
 
-    /// Where the configuration names a data directory, no other will do, and no empty one either: its volume may not be
+    /// Refuses any data directory other than the configured one, if one is configured, even an empty one: its volume may not be
     /// mounted.
     ///
     /// # Errors
-    /// That, for an operator.
+    /// The refusal, for an operator.
     pub(crate) fn refuse_other_directory(&self, config: &Config) -> Result<(), String> {
         let Some(wanted) = config.service.data_dir_id else { return Ok(()) };
         let data_dir = config.service.data_dir.display();
@@ -155,10 +155,10 @@ impl Found {
         }
     }
 
-    /// Refuses rows that the configuration has no place for, naming each and what can be done.
+    /// Refuses rows that the configuration has no place for; names each sink and topic, and the cure.
     ///
     /// # Errors
-    /// That, in words for a person.
+    /// The refusal, in words for people.
     pub(crate) fn refuse_homeless(&self, config: &Config, root: &Path) -> Result<(), String> {
         let why = |sink: &str| match buffer(config, sink) {
             _ if config.spool.is_none() => Some("[spool] is no longer configured"),

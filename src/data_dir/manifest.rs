@@ -1,7 +1,7 @@
-//! What the spool says of itself: `spool/manifest.json`, and `shard.json` in the folder of each shard. They are written
-//! before any segment, and change with the folders. With them a start knows a folder that is missing, one too many, a
-//! volume that is not mounted, and folders that belong to another data directory. One that is damaged is written again: the others and
-//! the headers of the segments say the same.
+//! The spool's description files: `spool/manifest.json`, and `shard.json` in the folder of each shard. They are written before any
+//! segment, and change with the folders. By them startup detects a folder that is missing, one too many, a volume that is not mounted, and
+//! folders that belong to another data directory. A damaged file is written again: the other files and the headers of the segments contain
+//! the same data.
 
 use std::fs;
 use std::fs::File;
@@ -14,46 +14,46 @@ use crate::config::DataDirId;
 use crate::files;
 use crate::runtime::{segments_in, sync_folder};
 
-/// In the folder of the spool.
+/// File name in the folder of the spool.
 pub(crate) const MANIFEST: &str = "manifest.json";
-/// In the folder of a shard.
+/// File name in the folder of a shard.
 const SHARD: &str = "shard.json";
-/// The format of both.
+/// The format of both files.
 const FORMAT: u64 = 1;
-/// The key of the CRC32C of all else that such a file says.
+/// The key of the CRC32C of the file's other keys.
 const CHECKSUM: &str = "crc32c";
-/// No such file is larger.
+/// The largest size of such a file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
-/// What `mkfs` puts at the root of a volume.
+/// The folder that `mkfs` creates at the root of a volume.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// `manifest.json`.
+/// The contents of `manifest.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Made at random with the first spool of a data directory, and kept from then on. `None`: no file says it.
+    /// A random id, chosen with the first spool of a data directory and kept from then on. `None`: no file has it.
     pub(crate) directory: Option<DataDirId>,
-    /// Folders, from 0 on.
+    /// Number of folders; they are numbered from 0.
     pub(crate) shards: usize,
 }
 
-/// `shard.json`.
+/// The contents of `shard.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shard {
     directory: DataDirId,
     shard: usize,
-    /// How many there are; `None`: it was written by an earlier version.
+    /// Number of shards; `None`: an earlier version wrote the file.
     shards: Option<usize>,
 }
 
-/// Files that are written again: they are damaged, and others say the same; or an earlier version wrote them without a checksum.
+/// Files to write again: they are damaged and other files have the same data, or an earlier version wrote them without a checksum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
-    /// Path, the shard of the file (`None`: the manifest), and whether it is damaged.
+    /// Path, shard of the file (`None`: the manifest), and whether the file is damaged.
     files: Vec<(PathBuf, Option<usize>, bool)>,
 }
 
 impl Mended {
-    /// The paths of those that are damaged.
+    /// The paths of the damaged files.
     pub(crate) fn damaged(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().filter(|(.., is_damaged)| *is_damaged).map(|(path, ..)| path.as_path())
     }
@@ -61,7 +61,7 @@ impl Mended {
     /// The data directory that the segments of these folders name; 0: none.
     ///
     /// # Errors
-    /// They name different ones.
+    /// The segments name different data directories.
     pub(super) fn settle<'a>(
         &mut self,
         root: &Path,
@@ -80,12 +80,11 @@ impl Mended {
                 ));
             }
         }
-        // Nothing was ever stored.
+        // Nothing was ever stored in the spool.
         Ok(directory.unwrap_or_else(DataDirId::random))
     }
 
-    /// Writes the files again. One that cannot be written stays as it is: the next process finds it so, and goes on,
-    /// too.
+    /// Writes the files again. A file that cannot be written stays as it is: the next process finds it the same way, and continues too.
     pub(super) fn write(&self, directory: DataDirId, shards: usize) -> Vec<Written<'_>> {
         let manifest = Manifest::new(directory, shards);
         let again = |path: &Path, shard: &Option<usize>| {
@@ -104,11 +103,11 @@ impl Mended {
     }
 }
 
-/// A file that was to be written again.
+/// A file that was written again, with the result.
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     pub(super) path: &'a Path,
-    /// Not only without a checksum, as an earlier version wrote it.
+    /// Whether the file is damaged, and does not only lack the checksum, as in an earlier version.
     pub(super) is_damaged: bool,
     pub(super) result: io::Result<()>,
 }
@@ -126,21 +125,21 @@ impl Manifest {
         Shard { directory, shard, shards: Some(self.shards) }
     }
 
-    /// Writes what the folder of a spool and those of its shards say. The folders are synced by the caller.
+    /// Writes the manifest of a spool. The caller syncs the folder.
     pub(super) fn write(root: &Path, directory: DataDirId, shards: usize) -> io::Result<()> {
         write(&root.join(MANIFEST), &Self::new(directory, shards).json(directory))
     }
 
-    /// Writes what the folder of a shard says.
+    /// Writes the description file of a shard's folder.
     pub(super) fn write_shard(folder: &Path, directory: DataDirId, (shard, shards): (usize, usize)) -> io::Result<()> {
         write(&folder.join(SHARD), &Self::new(directory, shards).shard(directory, shard).json())
     }
 
-    /// Reads it, and compares the folders with it. `None`: there is no spool, or one in which nothing was ever stored. What is damaged and
-    /// said elsewhere, too, is in the second part.
+    /// Reads the manifest, and compares the folders with it. `None`: there is no spool, or one in which nothing was ever stored. The
+    /// second part has the damaged files with data that is available elsewhere.
     ///
     /// # Errors
-    /// What does not fit, and the cure, for an operator.
+    /// The inconsistency, and the cure, for an operator.
     pub(super) fn read(root: &Path) -> Result<Option<(Self, Mended)>, String> {
         let shown = root.display();
         let failed = |error: io::Error| format!("spool in {shown}: {error}");
@@ -172,7 +171,7 @@ impl Manifest {
         Ok(Some((manifest, mended)))
     }
 
-    /// What the folders of the shards say, where the manifest is damaged.
+    /// The manifest from the shards' folders, if the file is damaged.
     fn of_folders(root: &Path, folders: &[usize]) -> Result<Self, String> {
         let mut manifest = Self { directory: None, shards: folders.len() };
         for number in folders {
@@ -241,7 +240,7 @@ fn number(json: &Value, name: &str) -> Option<usize> {
     json.get(name)?.as_u64().and_then(|number| usize::try_from(number).ok())
 }
 
-/// The folders of shards by number, and the names of all else; `None`: no such folder.
+/// The folders of shards by number, and the names of everything else; `None`: there is no spool folder.
 type Listed = Option<(Vec<usize>, Vec<String>)>;
 
 fn listed(root: &Path) -> io::Result<Listed> {
@@ -262,7 +261,7 @@ fn listed(root: &Path) -> io::Result<Listed> {
     Ok(Some((folders, others)))
 }
 
-/// Without a manifest only folders in which nothing ever was may be there.
+/// Checks the folders if there is no manifest: only folders in which nothing was ever stored are allowed.
 fn without(root: &Path, folders: &[usize], others: &[String]) -> Result<(), String> {
     let shown = root.display();
     for number in folders {
@@ -294,11 +293,11 @@ fn foreign_file(path: &Path, root: &Path) -> String {
     )
 }
 
-/// What a file says.
+/// The result of reading a file.
 enum Read<T> {
     Missing,
     Damaged,
-    /// And whether it has a checksum, which is right.
+    /// The contents, and whether the file has a checksum, which is correct.
     Is(T, bool),
 }
 
@@ -321,7 +320,7 @@ fn read<T>(path: &Path, parse: impl FnOnce(&Value) -> Option<T>) -> Result<Read<
     Ok(parsed.map_or(Read::Damaged, |parsed| Read::Is(parsed, json.get(CHECKSUM).is_some())))
 }
 
-/// The checksum that a file names, if it names one, and the one of what else it says.
+/// The checksum in a file, if there is one, and the correct one for its other keys.
 fn checksum(json: &Value) -> Option<(u64, u64)> {
     let said = json.get(CHECKSUM)?.as_u64().unwrap_or(u64::MAX);
     let mut rest = json.clone();
@@ -329,7 +328,7 @@ fn checksum(json: &Value) -> Option<(u64, u64)> {
     Some((said, crc32c::crc32c(rest.to_string().as_bytes()).into()))
 }
 
-/// A file's bytes; `None`: it is no file, or larger than any of these.
+/// A file's bytes; `None`: it is no regular file, or larger than any description file.
 fn small_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = fs::metadata(path)?;
     if file.is_file() && file.len() <= FILE_BYTES_MAX { fs::read(path).map(Some) } else { Ok(None) }

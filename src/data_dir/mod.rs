@@ -1,6 +1,5 @@
-//! The data directory before any shard has its part of it: locked against other processes, compared with its manifest,
-//! read whole, and with as many folders as there are shards. Nothing is changed until all of it is known and has a place in
-//! the configuration.
+//! The data directory before the shards open it: locked against other processes, compared with its manifest, read whole, and given as
+//! many folders as there are shards. Nothing is changed until all of it is known and has a place in the configuration.
 //!
 //! ```text
 //! <data_dir>/lock                   held while the service runs
@@ -11,8 +10,9 @@
 //! <data_dir>/.spool.replaced        the set that it has replaced
 //! ```
 //!
-//! A set of folders is made aside and replaces the old one by two renames. A start finds a set that is whole, whatever
-//! came between: see [`settle_renames`]. Nothing else in a data directory is ever deleted: the names of what is are nobody's but ours.
+//! A set of folders is prepared under another name and replaces the old set by two renames. Startup always finds a whole set, even
+//! after a crash in between: see [`settle_renames`]. Nothing else in a data directory is ever deleted: only Forebay uses the names of
+//! deleted files.
 
 mod aside;
 mod discard;
@@ -43,36 +43,36 @@ use crate::shard::damaged;
 
 /// A set of folders that is being made.
 const NEW: &str = ".spool.making";
-/// A set of folders that another has replaced.
+/// A set of folders that was replaced by another.
 const OLD: &str = ".spool.replaced";
-/// Names under which people put a spool aside.
+/// Names under which people set a spool aside.
 const PUT_ASIDE: [&str; 2] = ["spool.old", "spool.new"];
 
-/// The data directory is this process's, its spool is ready.
+/// The locked data directory, with its spool ready.
 #[derive(Debug)]
 pub struct DataDir {
     /// Reports that become events once the journal runs.
     pub said: Vec<Said>,
-    /// What could not be read of sessions and messages that were moved.
+    /// Counts of records of sessions and messages that could not be read when they were moved.
     pub lost: Counts,
     #[allow(dead_code, reason = "held, not read")]
     lock: FolderLock,
 }
 
-/// What a start would find in each folder of a spool, with what it would say. Changes nothing, and makes nothing.
+/// Finds what startup would find in each folder of a spool, with its report. Changes and creates nothing.
 ///
 /// # Errors
-/// Why it would not go on, and the cure, in words for a person.
+/// Why startup would fail, and the cure, in words for people.
 pub fn look(root: &Path) -> Result<Vec<(PathBuf, Report)>, String> {
     let found = Found::look(root)?;
     let reports = found.reports()?;
     Ok(reports.into_iter().map(|(shard, report)| (shard.folder.clone(), report)).collect())
 }
 
-/// Locks the data directory and makes the spool ready; may change the number of shards.
+/// Locks the data directory and prepares the spool; may change the number of shards.
 ///
 /// # Errors
-/// What is in the way, and what moves it.
+/// The obstacle, and how to remove it.
 pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
     let data_dir = config.service.data_dir.clone();
     let lock = lock(&data_dir)?;
@@ -130,7 +130,7 @@ pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
     Ok(DataDir { said, lost, lock })
 }
 
-/// A file that says what a folder is was damaged.
+/// The message for a damaged description file of a folder.
 fn mended(file: Written<'_>) -> Said {
     let why = match file.result {
         Ok(()) => {
@@ -145,7 +145,7 @@ fn mended(file: Written<'_>) -> Said {
     event.with(Field::Reason, why)
 }
 
-/// Says what has the name of a segment and is none.
+/// Logs files that have the name of a segment and are not one.
 fn tell_others(found: &Found) {
     for shard in &found.shards {
         for name in &shard.others {
@@ -154,7 +154,7 @@ fn tell_others(found: &Found) {
     }
 }
 
-/// A spool that somebody has put aside is left alone, and that is said where a new one takes its place.
+/// Logs that a spool set aside by a person is left alone, if a new one takes its place.
 fn tell_put_aside(data_dir: &Path) {
     for name in PUT_ASIDE {
         let path = data_dir.join(name);
@@ -171,7 +171,7 @@ fn tell_put_aside(data_dir: &Path) {
 /// Keeps other processes out of a data directory.
 ///
 /// # Errors
-/// In words for a person.
+/// The error, in words for people.
 pub(crate) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
     let taken = in_use::wait(io::ErrorKind::WouldBlock, in_use::ATTEMPTS, || FolderLock::take(data_dir));
     taken.map_err(|error| match error.kind() {
@@ -184,10 +184,11 @@ pub(crate) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
     })
 }
 
-/// Without `[spool]` there is nobody to keep what it has of sessions up to date: a later start must not believe it.
+/// Removes a spool that is no longer configured. Without `[spool]` its records of sessions become outdated, and a later process must
+/// not use them.
 ///
 /// # Errors
-/// In words for a person.
+/// The error, in words for people.
 fn without(data_dir: &Path, root: &Path, found: &Found) -> Result<(), String> {
     let failed = |error: io::Error| format!("spool in {}: {error}", root.display());
     if !root.try_exists().map_err(failed)? {
@@ -203,10 +204,10 @@ fn without(data_dir: &Path, root: &Path, found: &Found) -> Result<(), String> {
     removed.and_then(|()| fs::remove_dir_all(data_dir.join(OLD))).map_err(failed)
 }
 
-/// Makes a set of folders, has `fill` write into each, and replaces what is there with it.
+/// Makes a set of folders, has `fill` write into each, and replaces the existing set with it.
 ///
 /// # Errors
-/// In words for a person. Then what is there stays.
+/// The error, in words for people. The existing set stays then.
 fn make(
     data_dir: &Path,
     (directory, shards): (DataDirId, usize),
@@ -242,14 +243,14 @@ fn make(
     placed().map_err(failed)
 }
 
-/// Ends what an earlier process has begun and not ended. The new set is whole when the old one has been renamed;
-/// before that it does not count.
+/// Completes or undoes the renames of an earlier process. The new set is whole when the old one has been renamed; before that it does
+/// not count.
 ///
 /// # Errors
-/// When a rename or removal fails.
+/// A rename or removal failed.
 fn settle_renames(data_dir: &Path) -> io::Result<()> {
     let (root, new, old) = (data_dir.join("spool"), data_dir.join(NEW), data_dir.join(OLD));
-    // A link to nowhere is in the way, too.
+    // A dangling link is in the way, too.
     let there = |path: &PathBuf| match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         found => found.map(|_| true),

@@ -1,5 +1,5 @@
-//! Another number of shards, and no message waits for Kafka: kept sessions, their open packet ids and the messages that wait for
-//! them go to the shards that own their clients now, retained messages to the homes of their topics.
+//! Moves records when the number of shards changes and no message waits for Kafka: kept sessions, their open packet ids and their queued
+//! messages go to the shards that own their clients now, retained messages to the shards of their topics.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,32 +18,32 @@ use super::{Found, FoundShard, make};
 
 /// Sink, topic and partition that have had a row.
 type HadBy = (String, String, i32);
-/// Open packet ids, each with those that have had its row.
+/// Open packet ids, each with the sinks, topics and partitions that have had its row.
 pub(super) type OpenIds = Vec<(u16, Vec<HadBy>)>;
 
-/// A kept session on its way.
+/// A kept session being moved.
 #[derive(Debug, PartialEq, Eq)]
 struct Moving {
-    /// Its shard and its number there.
+    /// The session's previous shard and its number there.
     was: (usize, u64),
     payload: Vec<u8>,
     open: OpenIds,
 }
 
-/// Everything that is on its way.
+/// All records being moved.
 #[derive(Debug)]
 struct All {
-    /// By the shard that it goes to.
+    /// Sessions by their new shard.
     homes: Vec<Vec<Moving>>,
-    /// Messages that wait for sessions, and what is known of their queues; with the shard that they were on.
+    /// Messages queued for sessions, and the progress of their queues, with their previous shard.
     queued: Vec<(usize, Vec<u8>)>,
-    /// Messages for shared subscriptions, with the shard that they were on and their numbers there.
+    /// Messages for shared subscriptions, with their previous shard and their numbers there.
     for_shares: Vec<((usize, u64), Vec<u8>)>,
 }
 
 impl All {
-    /// Messages for shared subscriptions go anywhere, those of one to one shard: from there they are handed over to where members are. One
-    /// that was under way from shard to shard is the first one's as long as that has it.
+    /// Distributes messages for shared subscriptions. Those of one subscription go to one shard, any one: from there they are handed over
+    /// to the shards of its members. A message in flight between two shards belongs to the first as long as that has it.
     fn place_for_shares(&mut self) {
         let was: HashSet<_> = self.for_shares.iter().map(|(was, _)| *was).collect();
         for (of, payload) in std::mem::take(&mut self.for_shares) {
@@ -59,7 +59,7 @@ impl All {
     }
 }
 
-/// The numbers that were moved, and reports on shards with damage.
+/// The number of moved records, and reports on shards with damage.
 #[derive(Debug, Default)]
 pub(super) struct Moved<'a> {
     pub(super) sessions: usize,
@@ -68,10 +68,10 @@ pub(super) struct Moved<'a> {
     pub(super) reports: Vec<(&'a FoundShard, Report)>,
 }
 
-/// Moves all that can be read to as many shards as are configured; damaged segments are set aside.
+/// Moves everything readable to the configured number of shards; damaged segments are set aside.
 ///
 /// # Errors
-/// In words for a person; nothing has changed then.
+/// The error, in words for people; nothing has changed then.
 pub(super) fn rehome<'a>(
     config: &Config,
     data_dir: &Path,
@@ -97,7 +97,7 @@ pub(super) fn rehome<'a>(
                     moving.queued.push((found.shard, payload.to_vec()));
                 }
                 None => {
-                    // What has none was sorted out.
+                    // Records without a client were sorted out before.
                     let Some(home) = client(payload) else { return };
                     let open = open_ids(state, number);
                     moving.homes[owner(home, to)].push(Moving { was, payload: payload.to_vec(), open });
@@ -174,7 +174,7 @@ fn write(
     files.settle(&mut log)
 }
 
-/// What decides on the shard of a kept session or of a retained message: its client id, or its topic.
+/// The key that determines the shard of a kept session or of a retained message: its client id, or its topic.
 pub(super) fn client(payload: &[u8]) -> Option<&str> {
     retained_topic(payload).or_else(|| client_id(payload).ok())
 }

@@ -1,4 +1,4 @@
-//! What a start finds, over real folders: taken up, moved, refused; and ended at each step.
+//! Startup on real folders: recovered, moved, refused, and ended at each step.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::shard::router::owner;
 use crate::spool::{HEADER_BYTES, Log, NewCut, NewRows, Origin, Recovered, RowRun, Settings};
 
 thread_local! {
-    /// Steps that are still taken before the process ends.
+    /// Number of steps before the process ends.
     static STEPS: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -50,7 +50,7 @@ fn start(config: &mut Config) -> Result<DataDir, String> {
     prepare(config)
 }
 
-/// A shard's log at work.
+/// Runs work on a shard's log.
 fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
     let mut files = Files::new(&config.spool_dir().join(shard.to_string()));
     let settings = Settings {
@@ -68,7 +68,7 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
     files.settle(&mut log).unwrap();
 }
 
-/// Rows in one block; those of an open packet id if they have an origin.
+/// Rows in one block, with an open packet id if they have an origin.
 fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u64, RowRun) {
     let volatile = sink == "h";
     let sink = log.sink(sink);
@@ -87,7 +87,7 @@ fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64,
     (lane, RowRun { first: log.rows(&new).unwrap(), count: u64::from(count) })
 }
 
-/// Clients by shard: their open packet ids, and the sinks, topics and partitions that have had them.
+/// Clients by shard: their open packet ids, with the sinks, topics and partitions that have had each.
 type Homes = BTreeMap<(usize, String), rehome::OpenIds>;
 
 fn homes(config: &Config) -> Homes {
@@ -129,7 +129,7 @@ fn a_set_of_folders_is_made_and_found_again() {
     let begin = std::time::Instant::now();
     let again = start(&mut config).map(drop).unwrap_err();
     assert!(again.contains("another process") && again.contains("service.data_dir"), "{again}");
-    // A killed instance has its lock for a moment.
+    // A killed instance may hold its lock for a moment.
     assert!(begin.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     drop(first);
     shard(&config, 1, |log| {
@@ -140,7 +140,7 @@ fn a_set_of_folders_is_made_and_found_again() {
     assert_eq!(files_of(&config.service.data_dir), before, "nothing is changed");
 }
 
-/// What a start says of a spool of two shards to which `harm` was done; nothing is changed then.
+/// The message of startup on a spool of two shards after `harm`; nothing is changed then.
 fn harmed(harm: impl FnOnce(&Path)) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), 2, &format!("{SPOOL}{}", sink("a", "")));
@@ -193,7 +193,8 @@ fn a_spool_without_its_manifest_is_refused() {
     assert!(said.contains("format 2 belongs to a later version"), "{said}");
 }
 
-/// Folders in which nothing ever was may be there: somebody made them ahead. Files of others are not touched.
+/// Folders in which nothing was ever stored are allowed, because people may create them in advance. Other programs' files are not
+/// touched.
 #[test]
 fn empty_folders_are_taken_and_foreign_files_are_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -233,7 +234,7 @@ fn the_data_directory_that_is_asked_for_and_no_other() {
     assert!(!empty.path().join("data/spool").exists());
 }
 
-/// All files below, with what is in them.
+/// All files below the folder, with their contents.
 fn files_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap().flatten() {
@@ -266,7 +267,7 @@ fn with_rows_the_spools_number_of_shards_holds_and_that_is_said() {
     let number = |field| said.number(field).unwrap();
     assert_eq!([number(Field::Shards), number(Field::Configured), number(Field::Records)], [2, 4, 5]);
     drop(prepared);
-    // Rows of a hybrid buffer do not go on: they hold nothing up.
+    // Rows of a hybrid buffer do not outlive the process, so they delay nothing.
     shard(&first, 1, |log| {
         let sink = log.sink("a");
         let (lane, run) = (log.lane(sink, "t", 2, false).unwrap(), RowRun { first: 0, count: 5 });
@@ -312,7 +313,7 @@ fn sessions_move_with_their_open_ids() {
     }
 }
 
-/// Ended before each step in turn: the next process has all sessions, each with its shard.
+/// The process ends before each step in turn: the next one has all sessions, each on its shard.
 #[test]
 fn an_end_at_any_step_loses_no_session() {
     let mut steps = 0;
@@ -343,8 +344,8 @@ fn an_end_at_any_step_loses_no_session() {
     assert_eq!(steps, 6, "two folders, made, synced, old away, new in place");
 }
 
-/// Findings D1, L4 and L7: at another number of shards, too, what cannot be read stops nothing: the others move, and it is told, counted
-/// by kind and set aside.
+/// Findings D1, L4 and L7: unreadable records do not prevent a change of the number of shards either: the others are moved, and the
+/// damage is reported, counted by kind and set aside.
 #[test]
 fn finding_l4_records_that_cannot_be_read_do_not_stop_a_move_to_other_shards() {
     let dir = tempfile::tempdir().unwrap();
@@ -405,7 +406,7 @@ fn rows_without_a_place_are_refused_by_name() {
         assert_eq!(said.contains("sink \"b\""), rest.contains("'c'") || !rest.contains("[spool]"), "{said}");
         assert_eq!(files_of(&first.spool_dir()), before, "nothing was changed");
     }
-    // Another cluster is no other sink.
+    // A sink with another cluster is still the same sink.
     let moved = format!(
         "{SPOOL}[kafka.new]\nbootstrap = 'k:1'\n{}{}",
         sink("a", "kafka = 'new'"),
@@ -468,7 +469,7 @@ fn a_later_version_is_left_alone() {
     }
 }
 
-/// Finding L9: a file that says what a folder is, damaged in any bit, is written again: the others and the segments say the same.
+/// Finding L9: a folder's description file with any damaged bit is written again: the other files and the segments have the same data.
 #[test]
 fn finding_l9_damaged_manifests_are_written_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -498,7 +499,7 @@ fn finding_l9_damaged_manifests_are_written_again() {
             let mut again = config(dir.path(), 2, &rest);
             let prepared = start(&mut again).unwrap_or_else(|why| panic!("{name}, harm {number}: {why}"));
             assert_eq!(again.service.data_dir_id, id, "{name}, harm {number}");
-            // A bit that changes nothing that is said, such as in the line's end, is no damage.
+            // A changed bit without effect on the contents, such as in the line's end, is no damage.
             let told = prepared.said.iter().any(|said| said.kind == Kind::SpoolDamaged);
             drop(prepared);
             if told {
@@ -507,7 +508,7 @@ fn finding_l9_damaged_manifests_are_written_again() {
             fs::write(&path, &bytes).unwrap();
         }
     }
-    // All of them, and the segments alone know.
+    // All files are damaged, and only the segments have the data.
     for name in ["manifest.json", "0/shard.json", "1/shard.json"] {
         fs::write(root.join(name), b"{").unwrap();
     }
@@ -516,7 +517,7 @@ fn finding_l9_damaged_manifests_are_written_again() {
     assert_eq!(look(&root).unwrap().iter().map(|(_, report)| report.rows).sum::<u64>(), 5);
 }
 
-/// Finding L8: a spool that somebody has put aside by hand is left where it is.
+/// Finding L8: a spool that a person has set aside is left where it is.
 #[test]
 fn finding_l8_a_spool_that_was_put_aside_by_hand_is_not_deleted() {
     for name in ["spool.old", "spool.new"] {

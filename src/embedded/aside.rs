@@ -1,17 +1,17 @@
-//! What is damaged and keeps its bytes under another name.
+//! Sets damaged files aside under other names.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// Files of one name that are kept.
+/// The most files kept for one name.
 const ASIDE_MAX: u32 = 100;
 
-/// A name beside a file's own that nothing has: `NAME.WHY`, `NAME.WHY-1` and so on.
+/// An unused name beside the file: `NAME.WHY`, `NAME.WHY-1` and so on.
 ///
 /// # Errors
-/// [`ASIDE_MAX`] names are taken.
+/// [`ASIDE_MAX`] names are in use.
 pub(crate) fn free_name(path: &Path, why: &str) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut names = (0..ASIDE_MAX).map(|number| match number {
@@ -22,17 +22,17 @@ pub(crate) fn free_name(path: &Path, why: &str) -> io::Result<PathBuf> {
     free.ok_or_else(|| io::Error::other(format!("there are {ASIDE_MAX} files {name}.{why}: remove them")))
 }
 
-/// Gives a file such a name, and says which.
+/// Renames a file to such a name, and returns the name.
 ///
 /// # Errors
-/// As [`free_name`], and those of `rename`.
+/// Those of [`free_name`] and of `rename`.
 pub(crate) fn set_aside(path: &Path, why: &str) -> io::Result<PathBuf> {
     let to = free_name(path, why)?;
     rename(path, &to)?;
     Ok(to)
 }
 
-/// Gives a file another name, which nothing may have.
+/// Renames a file to an unused name.
 ///
 /// # Errors
 /// Those of `renameat2`.
@@ -40,7 +40,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
-/// Gives each of two files the other one's name.
+/// Exchanges the names of two files.
 ///
 /// # Errors
 /// Those of `renameat2`.

@@ -1,4 +1,5 @@
-//! The v2 record batch as a producer sent it: the checks that a broker makes. A count from the wire reserves nothing here; compressed records stay closed.
+//! The v2 record batch as a producer sent it, with the checks that a broker makes. No count from the wire reserves memory here; compressed
+//! records are not unpacked.
 
 use super::code;
 use crate::record::Records;
@@ -13,12 +14,12 @@ pub(crate) fn place(batch: &mut [u8], base_offset: i64) {
     batch[12..16].copy_from_slice(&0i32.to_be_bytes());
 }
 
-/// Why a batch was not taken: a code for the client and words for its log.
+/// Why a batch was refused: a code for the client, and words for its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Kafka error code.
     pub(crate) code: i16,
-    /// What is wrong.
+    /// The reason.
     pub(crate) reason: &'static str,
 }
 
@@ -26,7 +27,7 @@ fn refuse<T>(code: i16, reason: &'static str) -> Result<T, Refusal> {
     Err(Refusal { code, reason })
 }
 
-/// What a producer may send.
+/// The rules for a producer's batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// Largest batch, bytes.
@@ -37,8 +38,8 @@ pub(crate) struct Rules {
     pub(crate) now_ms: i64,
 }
 
-/// Checks the records of one partition in a Produce request: exactly one whole batch of magic 2 that is what it says.
-/// In Kafka's order: shape, size, CRC, then content, and all of it before duplicates are looked for.
+/// Checks the records of one partition in a Produce request: exactly one whole batch of magic 2, consistent with its header. In Kafka's
+/// order: shape, size, CRC, then content, and all of it before duplicates are looked for.
 pub(crate) fn check(records: &[u8], rules: Rules) -> Result<BatchHeader, Refusal> {
     if records.is_empty() {
         return refuse(code::INVALID_RECORD, "no record batch");

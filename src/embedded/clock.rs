@@ -1,4 +1,4 @@
-//! Wall clock, in Kafka's unit.
+//! Wall clock, in milliseconds as in Kafka.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

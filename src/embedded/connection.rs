@@ -18,9 +18,10 @@ use super::guard::HEAD_BYTES;
 use super::places::Place;
 use super::store::Store;
 
-/// What is reserved for a request before its bytes come, whatever it announces.
+/// Bytes reserved for a request before its bytes arrive, whatever length it announces.
 const FIRST_READ_BYTES: usize = 16 << 10;
-/// An answer goes out in pieces of this size, each within the stall timeout: a slow reader is not a stalled one.
+/// The size of the pieces in which an answer is sent, each within the stall timeout: a slow reader is not a stalled
+/// one.
 const WRITE_BYTES: usize = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ enum End {
     Close(#[from] Close),
 }
 
-/// An open connection, for as long as it is served: it may end at any place.
+/// An open connection, counted until it is dropped, because it may end at any point.
 struct Open<'a>(&'a Counters);
 
 impl<'a> Open<'a> {
@@ -51,7 +52,8 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Serves a connection until its end. Why it ended is logged at debug level and counted; a client sees the close.
+/// Serves a connection until its end. The reason of the end is logged at debug level and counted; a client sees the
+/// close.
 pub(crate) async fn serve(
     store: Rc<Store>,
     mut stream: TcpStream,
@@ -91,7 +93,7 @@ async fn serve_requests(
                 Ok(have) => have?,
             },
         };
-        // From its first byte on a request comes without a stop.
+        // From its first byte on, a request must arrive without a stall.
         let rest = timeout(stall, stream.read_exact(&mut length[have..]));
         rest.await.map_err(|_| End::Stalled(stall))??;
         let length = i32::from_be_bytes(length);
@@ -118,7 +120,7 @@ async fn serve_requests(
     }
 }
 
-/// Grows with what really comes.
+/// Reads a frame into a buffer that grows with the bytes that arrive.
 async fn read_frame(stream: &mut TcpStream, length: usize) -> io::Result<Bytes> {
     let mut frame = BytesMut::with_capacity(length.min(FIRST_READ_BYTES));
     let mut limited = stream.take(length as u64);

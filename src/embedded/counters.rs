@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What the embedded log has done since its start, and how much it holds.
+        /// The embedded log's activity since startup, and its current contents.
         #[derive(Debug, Default)]
         pub struct Counters { $($(#[doc = $doc])+ pub $name: AtomicU64,)+ }
 
@@ -73,17 +73,17 @@ counters! {
     recovery_files_damaged,
 }
 
-/// Adds without ordering: nobody synchronises on a counter.
+/// Adds without ordering: no thread synchronizes on a counter.
 pub(super) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
 }
 
-/// Takes back what a gauge was given.
+/// Subtracts from a gauge.
 pub(super) fn subtract(counter: &AtomicU64, value: u64) {
     counter.fetch_sub(value, Ordering::Relaxed);
 }
 
-/// Counts one and tells whether it was the first.
+/// Counts one and returns whether it was the first.
 pub(super) fn first(counter: &AtomicU64) -> bool {
     counter.fetch_add(1, Ordering::Relaxed) == 0
 }

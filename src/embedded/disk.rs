@@ -1,4 +1,4 @@
-//! The three things that can fail for good on a disk, behind one small trait, so that tests can make them fail.
+//! The three disk operations that can fail for good, behind one small trait, so that tests can make them fail.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,13 +11,13 @@ use crate::files::{self, Fresh};
 pub(crate) trait Disk: Send + Sync + 'static {
     /// Writes all bytes at a position.
     fn write(&self, file: &File, bytes: &[u8], position: u64) -> io::Result<()>;
-    /// `fdatasync`.
+    /// Calls `fdatasync`.
     fn sync_file(&self, file: &File) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// The kernel's.
+/// The disk of the kernel.
 #[derive(Debug)]
 pub(crate) struct KernelDisk;
 

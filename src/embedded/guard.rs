@@ -1,23 +1,23 @@
-//! Walks a request before kafka-protocol decodes it, so that no count from the wire is believed.
+//! Walks a request before kafka-protocol decodes it, so that no count from the wire is trusted.
 //!
 //! The generated decoders reserve a vector for whatever count an array states: a request of ten bytes may ask for
 //! hundreds of gigabytes. This walk follows the same schema over the same bytes and lets a request through only if each
 //! array's elements are really there and all of them together are at most [`ELEMENTS_MAX`].
 
-/// Array elements and tagged fields in one request, all arrays together. Ten times what a client asks that has every
-/// partition of a full log.
+/// The most array elements and tagged fields in one request, all arrays together: ten times those of a client that has
+/// every partition of a full log.
 pub(crate) const ELEMENTS_MAX: usize = 200_000;
 
-/// What a field is made of.
+/// The type of a field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// So many bytes: integers, booleans, UUIDs.
+    /// A fixed number of bytes: integers, booleans, UUIDs.
     Fixed(usize),
     /// A string, nullable or not.
     Text,
     /// A byte string with a 32-bit length, nullable or not.
     Blob,
-    /// An array of values of this many bytes each.
+    /// An array of values with a fixed number of bytes each.
     Scalars(usize),
     /// An array of strings.
     Texts,
@@ -55,9 +55,9 @@ pub(crate) struct Shape {
     /// First version with compact lengths and tagged fields (KIP-482).
     pub(crate) flexible_from: i16,
     /// Tags that the decoder interprets are those below this number. They are meant for followers and voters, which
-    /// never come here; refusing them keeps this walk and the decoder on the same bytes.
+    /// never connect here; refusing them keeps this walk and the decoder on the same bytes.
     known_tags: u32,
-    /// Whether bytes behind the last field are let pass, as Kafka does.
+    /// Whether bytes after the last field are accepted, as Kafka does.
     loose_end: bool,
     fields: &'static [Field],
 }
@@ -140,7 +140,7 @@ pub(crate) const LIST_OFFSETS: Shape = Shape {
 pub(crate) const METADATA: Shape = Shape {
     flexible_from: 9,
     known_tags: 0,
-    // librdkafka 2.16 writes "all topics" as four bytes where one belongs; read in order, it says what it means.
+    // librdkafka 2.16 writes "all topics" as four bytes instead of one; read in order, they have the intended meaning.
     loose_end: true,
     fields: &[
         field(Structs(&[since(10, Fixed(16)), field(Text)])), // topic_id, name
@@ -193,21 +193,22 @@ pub(crate) const INIT_PRODUCER_ID: Shape = Shape {
     ],
 };
 
-/// A request with bytes that do not follow its schema. The connection is closed: nothing after it can be trusted.
+/// A request with bytes that do not follow its schema. The connection is closed: nothing after the request can be
+/// trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(
-    /// What does not fit.
+    /// The reason.
     pub &'static str,
 );
 
 /// The fixed part before every request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Which request.
+    /// The request's API key.
     pub(crate) api_key: i16,
-    /// In which version.
+    /// The request's version.
     pub(crate) version: i16,
-    /// Goes back with the answer.
+    /// Correlation id, which the answer repeats.
     pub(crate) correlation_id: i32,
 }
 
@@ -215,7 +216,7 @@ pub(crate) struct Head {
 pub(crate) const HEAD_BYTES: usize = 8;
 
 impl Head {
-    /// Reads it; it looks the same in all versions.
+    /// Reads the head, which is the same in all versions.
     pub(crate) fn read(frame: &[u8]) -> Result<Head, Malformed> {
         let mut walk = Walk { rest: frame, version: 0, flexible: false, known_tags: 0, elements: 0 };
         let (api_key, version) = (walk.i16()?, walk.i16()?);
@@ -223,7 +224,7 @@ impl Head {
     }
 }
 
-/// The client's name for itself, from a frame that [`check`] let through.
+/// The client's id, from a frame that [`check`] let through.
 pub(crate) fn client_id(frame: &[u8]) -> &str {
     let text = frame.get(HEAD_BYTES..).and_then(|rest| {
         let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -242,7 +243,7 @@ pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, 
 pub(crate) fn walk(frame: &[u8], shape: &Shape, version: i16) -> Result<(usize, usize), Malformed> {
     let rest = frame.get(HEAD_BYTES..).ok_or(Malformed("no whole header"))?;
     let flexible = version >= shape.flexible_from;
-    // The client id is never compact, its tagged fields come with the flexible versions; no tag of the header is known.
+    // The client id is never compact, its tagged fields exist in the flexible versions; no tag of the header is known.
     let mut walk = Walk { rest, version, flexible: false, known_tags: 0, elements: 0 };
     walk.value(&Text)?;
     walk.flexible = flexible;
@@ -281,7 +282,7 @@ impl Walk<'_> {
         self.fixed().map(i32::from_be_bytes)
     }
 
-    /// As kafka-protocol reads it: five bytes at most, what does not fit falls off.
+    /// Reads a varint as kafka-protocol does: at most five bytes, excess bits are dropped.
     fn varint(&mut self) -> Result<u32, Malformed> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
@@ -294,7 +295,7 @@ impl Walk<'_> {
         Ok(value)
     }
 
-    /// A length or count; `None` is null.
+    /// Reads a length or count; `None` is null.
     fn count(&mut self, narrow: bool) -> Result<Option<usize>, Malformed> {
         let count = match (self.flexible, narrow) {
             (true, _) => i64::from(self.varint()?) - 1,
@@ -313,7 +314,7 @@ impl Walk<'_> {
         Ok(count)
     }
 
-    /// Every element takes a byte at least, so a count beyond the bytes left is a lie.
+    /// Accounts for `count` elements. Every element takes at least a byte, so a count beyond the bytes left is wrong.
     fn spend(&mut self, count: usize) -> Result<(), Malformed> {
         self.elements = self.elements.saturating_add(count);
         if count > self.rest.len() || self.elements > ELEMENTS_MAX {

@@ -1,17 +1,17 @@
-//! The small files beside the segments: who we are, which topics there are, which producer ids were given out.
+//! The small files beside the segments: the cluster ID, the topics, and the assigned producer ids.
 //!
 //! ```text
 //! <dir>/LOCK                       held (flock) while the log runs
 //! <dir>/node.json                  format and cluster id
 //! <dir>/producer-ids.json          the first producer id that was never reserved
-//! <dir>/topics/<topic>.json        id, partition count, settings; a topic is there when this file is
+//! <dir>/topics/<topic>.json        id, partition count, settings; a topic exists if this file does
 //! <dir>/topics/<topic>.deleted     a topic that was deleted and still has segments to remove
 //! <dir>/partitions/<topic>-<n>/    segments
 //! ```
 //!
-//! Each is replaced whole (`disk::replace_file`). A topic's directories are made before its file, so a crash in between
-//! leaves empty directories, which the next creation takes over. Deleting renames the topic's file first: from then on it is
-//! gone, and its directories go before the name can be used again, after a crash too.
+//! Each file is replaced as a whole (`disk::replace_file`). A topic's directories are created before its file, so a crash in
+//! between leaves empty directories, which the next creation takes over. Deletion renames the topic's file first: from then
+//! on the topic is gone, and its directories are removed before the name can be used again, after a crash too.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -31,28 +31,28 @@ use crate::in_use;
 use crate::kafka::topic_name;
 use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
-/// 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
+/// The format. 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
 const FORMAT: u64 = 3;
-/// The files here have some hundred bytes.
+/// The largest size of these files, which have some hundred bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
 const PARTITIONS_DIR: &str = "partitions";
-/// The longest topic name: its file, its mark of deletion and the directory of its partition 999 have names, which may have
-/// 255 bytes. Kafka takes 249.
+/// The longest topic name. Its file, its mark of deletion and the directory of its partition 999 have names of at most 255
+/// bytes. Kafka allows 249.
 pub(crate) const TOPIC_BYTES_MAX: usize = 246;
 const RETENTION_MS: &str = "retention_ms";
 const RETENTION_BYTES: &str = "retention_bytes";
 /// Producer ids are reserved on disk in blocks of this size; a crash skips the unused rest of one.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
-/// Ids from here on are never given out; a client that makes up its own may use them.
+/// The end of the assigned ids; a client that makes up its own may use higher ones.
 pub(crate) const PRODUCER_ID_END: i64 = 1 << 62;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetaError {
-    /// Another process (or another log of this one) has it.
+    /// Another process (or another log of this one) uses the directory.
     #[error(
         "the directory {} is in use by another process: stop that process, or set another `service.data_dir`",
         .0.display()
@@ -66,20 +66,20 @@ pub(crate) enum MetaError {
         /// The cause.
         error: io::Error,
     },
-    /// A file is not what this version writes.
+    /// A file is not as this version writes it.
     #[error("{}: {reason}. It was not written by this version, or was changed since; nothing was changed", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
-        /// It is whole, and of another version.
+        /// Whether the file is whole, and of another version.
         is_other_version: bool,
     },
 }
 
 impl MetaError {
-    /// It is whole, and of another version.
+    /// Whether the file is whole, and of another version.
     fn is_other_version(&self) -> bool {
         matches!(self, Self::Content { is_other_version: true, .. })
     }
@@ -90,16 +90,16 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
     move |error| MetaError::Io { path, error }
 }
 
-/// A topic as its file tells it.
+/// A topic's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicMeta {
     /// The topic's name.
     pub(crate) name: String,
-    /// Its id (KIP-516).
+    /// The topic's id (KIP-516).
     pub(crate) id: Uuid,
-    /// How many partitions.
+    /// The number of partitions.
     pub(crate) partitions: i32,
-    /// What was set for it alone.
+    /// The settings of this topic alone.
     pub(crate) config: TopicConfig,
 }
 
@@ -108,12 +108,12 @@ pub(crate) struct TopicMeta {
 pub(crate) struct MetaDir {
     dir: PathBuf,
     cluster_id: String,
-    /// Keeps the lock; the kernel lets go of it when the process ends, however it ends.
+    /// The file that holds the lock; the kernel releases it when the process ends, however it ends.
     _lock: File,
 }
 
 impl MetaDir {
-    /// Makes or opens a data directory and locks it.
+    /// Creates or opens a data directory and locks it.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<MetaDir, MetaError> {
         let is_new = !dir.exists();
         files::make_dirs(dir).map_err(at(dir))?;
@@ -136,17 +136,17 @@ impl MetaDir {
         Ok(MetaDir { dir: dir.to_owned(), cluster_id, _lock: lock })
     }
 
-    /// Given once, when the directory was made.
+    /// The cluster ID, assigned once, when the directory was created.
     pub(crate) fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
-    /// Where the segments of a partition are.
+    /// The directory of a partition's segments.
     pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
         self.dir.join(PARTITIONS_DIR).join(format!("{topic}-{index}"))
     }
 
-    /// Topics that were being deleted when the last run ended.
+    /// Topics with a deletion that an earlier process did not finish.
     pub(crate) fn deleted(&self) -> Result<Vec<String>, MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
         let mut deleted = Vec::new();
@@ -167,8 +167,8 @@ impl MetaDir {
         Ok(())
     }
 
-    /// All topics, by name, and how many of their files were damaged or missing. Such a topic is made again from the
-    /// directories of its partitions, `partitions_max` of them at most, with another ID and without settings of its own.
+    /// All topics, by name, and the number of their files that were damaged or missing. Such a topic is restored from the
+    /// directories of its partitions, at most `partitions_max` of them, with another ID and without settings of its own.
     pub(crate) fn topics(&self, disk: &dyn Disk, partitions_max: i32) -> Result<(Vec<TopicMeta>, u64), MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
         let (mut topics, mut damaged) = (Vec::new(), 0);
@@ -200,7 +200,7 @@ impl MetaDir {
         Ok((topics, damaged))
     }
 
-    /// Topics that have segments and are not among these, and how many partitions they have.
+    /// Topics that have segments and are not in `known`, and their numbers of partitions.
     fn orphans(&self, known: &[TopicMeta]) -> Result<BTreeMap<String, i32>, MetaError> {
         let dir = self.dir.join(PARTITIONS_DIR);
         let mut found: BTreeMap<String, (i32, bool)> = BTreeMap::new();
@@ -219,17 +219,17 @@ impl MetaDir {
             *partitions = (*partitions).max(i32::from(count) + 1);
             *any |= segments.next().is_some();
         }
-        // Empty ones are what a crash has left of a topic that was being made.
+        // Empty directories are left over from a topic that was being created during a crash.
         Ok(found.into_iter().filter(|(_, (_, any))| *any).map(|(name, (count, _))| (name, count)).collect())
     }
 
-    /// What [`write_topic`] needs, to be taken to another thread.
+    /// The argument for [`write_topic`], which may be called on another thread.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.clone()
     }
 }
 
-/// Makes a topic durable: its directories, then its file. For one that is there, new partitions and settings.
+/// Makes a topic durable: its directories, then its file. For an existing topic, adds partitions and changes settings.
 pub(crate) fn write_topic(disk: &dyn Disk, root: &Path, topic: &TopicMeta) -> io::Result<()> {
     if deleted_file(root, &topic.name).exists() {
         finish_deletion(disk, root, &topic.name)?;
@@ -254,7 +254,7 @@ fn deleted_file(root: &Path, topic: &str) -> PathBuf {
     root.join(TOPICS_DIR).join(format!("{topic}.deleted"))
 }
 
-/// From here on the topic is gone, whatever happens. On an error it is still there.
+/// Deletes a topic: after this it is gone, whatever happens. On an error it still exists.
 pub(crate) fn begin_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::Result<()> {
     let topics = root.join(TOPICS_DIR);
     let (file, deleted) = (topics.join(format!("{topic}.json")), deleted_file(root, topic));
@@ -266,7 +266,7 @@ pub(crate) fn begin_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::R
     })
 }
 
-/// Removes the segments of a topic that [`begin_deletion`] took out, then the last trace of it.
+/// Removes the segments of a topic that [`begin_deletion`] deleted, then its last trace.
 pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::Result<()> {
     let partitions = root.join(PARTITIONS_DIR);
     for entry in fs::read_dir(&partitions)? {
@@ -282,10 +282,10 @@ pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::
     disk.sync_dir(&root.join(TOPICS_DIR))
 }
 
-/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before, whatever
-/// became of the file: `above` are all ids that partitions know ([`PRODUCER_ID_END`] bounds those that count). A file
-/// that is missing, damaged or older than those ids says nothing of ids that were given out and not used yet; then
-/// ids begin at the time in milliseconds, which no count of blocks comes to.
+/// Reserves the next block of producer ids, durably, and returns it. An id in it was never assigned before, whatever
+/// happened to the file: `above` is the highest id that partitions know ([`PRODUCER_ID_END`] bounds those that count). A
+/// file that is missing, damaged or older than those ids does not cover ids that were assigned and not used yet; then ids
+/// begin at the time in milliseconds, which no count of blocks reaches.
 pub(crate) fn reserve_producer_ids(
     disk: &dyn Disk,
     root: &Path,
@@ -336,7 +336,7 @@ fn node_file(disk: &dyn Disk, dir: &Path) -> Result<String, MetaError> {
     let content = json!({ "format": FORMAT, "cluster_id": cluster_id }).to_string();
     let ids = dir.join(PRODUCER_IDS_FILE);
     if is_new && !ids.exists() {
-        // Before the other file: a directory that has that one has had its producer ids, too.
+        // Written before the other file: a directory with that one had its producer ids, too.
         let first = json!({ "format": FORMAT, "next": 0 }).to_string();
         replace_file(disk, dir, PRODUCER_IDS_FILE, first.as_bytes()).map_err(at(&ids))?;
     }
@@ -366,9 +366,9 @@ fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
     Ok(TopicMeta { name, id, partitions, config })
 }
 
-/// Reads a file that is small; `None`: it is another kind of file, or longer than such a file can be.
+/// Reads a small file; `None`: it is not a regular file, or longer than such a file can be.
 fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Opening a FIFO would wait for ever.
+    // Opening a FIFO would block forever.
     if !fs::metadata(path)?.is_file() {
         return Ok(None);
     }
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(MetaDir::open(&KernelDisk, dir.path()).unwrap().cluster_id(), cluster_id);
     }
 
-    /// Finding S1: a link in the place of a file that is made is not followed.
+    /// Finding S1: a link in place of a created file is not followed.
     #[test]
     fn finding_s1_a_planted_link_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
@@ -497,7 +497,7 @@ mod tests {
             assert!(block.start > above.unwrap_or(-1) && block.start >= before, "{content:?}: {block:?}");
             assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), above).unwrap().start, block.end);
         }
-        // One that is ahead of the log is believed.
+        // A file that is ahead of the log is trusted.
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(PRODUCER_IDS_FILE), "{\"format\":3,\"next\":1000}").unwrap();
         assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), Some(999)).unwrap(), 1_000..2_000);
@@ -519,7 +519,7 @@ mod tests {
         fs::write(dir.path().join("topics/b.json"), b"{\"format\":9}").unwrap();
         let error = meta.topics(&KernelDisk, 10).unwrap_err().to_string();
         assert!(error.contains("b.json") && error.contains("format"), "{error}");
-        // Finding L8: one that is damaged is set aside, and the others are there.
+        // Finding L8: a damaged file is set aside, and the others are used.
         fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
         assert_eq!(meta.topics(&KernelDisk, 10).unwrap(), (vec![topic], 1));
         assert_eq!(fs::read(dir.path().join("topics/b.json.damaged")).unwrap(), b"{}");

@@ -1,12 +1,12 @@
 //! The embedded log: a single-node Kafka-protocol log in the data directory, on an ordinary thread of its own.
 //!
-//! It is for a machine with no Kafka yet, for trying out, and for one edge box. It has no replication, no
-//! transactions, no compaction, no TLS; `docs/EMBEDDED_LOG.md` says what that means.
+//! The log is for a machine without Kafka yet, for trials, and for a single edge device. It has no replication, no
+//! transactions, no compaction, no TLS; `docs/EMBEDDED_LOG.md` explains the consequences.
 //!
-//! How a record gets in: `connection` reads a request, `guard` checks that its counts are true, `api/produce` has
-//! `batch` check what was sent and `partition` append it (`producers` tell a batch sent again), `sync` puts it on the
-//! disk with all others that came meanwhile, and only then it is answered, and visible to `api/fetch`.
-//! What is on the disk: `segment` (batches), `meta` (everything else), `recover` (both after a crash).
+//! The path of a record: `connection` reads a request, `guard` checks its counts, `api/produce` has `batch` check the
+//! batch and `partition` append it (`producers` detect a repeated batch), `sync` makes it durable together with all
+//! others that arrived meanwhile. Only then is it answered, and visible to `api/fetch`. Files on disk: `segment`
+//! (batches), `meta` (everything else), `recover` (both after a crash).
 //!
 //! Writes go to the page cache from the log's own thread, `fdatasync` is called on a second thread, and reads run on the
 //! runtime's blocking threads, so the loop waits for no disk.
@@ -56,7 +56,7 @@ use disk::{Disk, KernelDisk};
 use meta::MetaError;
 use server::{Start, Stop};
 
-/// Why the embedded log could not start; each with what to do about it.
+/// Why the embedded log could not start; each message says how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
@@ -70,17 +70,17 @@ pub enum StartError {
         /// The cause.
         error: io::Error,
     },
-    /// Another process has the directory.
+    /// Another process uses the directory.
     #[error(
         "the embedded log's directory {} is in use by another process: stop that one, or give this one a directory of \
          its own with the key `service.data_dir`",
         .0.display()
     )]
     Locked(PathBuf),
-    /// The directory cannot be read or written, or holds what was not written by this version.
+    /// The directory cannot be read or written, or has files that this version did not write.
     #[error("the embedded log cannot use its directory: {0}")]
     Directory(String),
-    /// A thread or its runtime could not be made.
+    /// A thread or its runtime could not be created.
     #[error("the embedded log cannot run: {error}")]
     Thread {
         /// The cause.
@@ -97,8 +97,8 @@ impl From<MetaError> for StartError {
     }
 }
 
-/// A running log. Dropping it without [`EmbeddedLog::stop`] ends it at once, without a last sync: everything that was
-/// answered is on the disk all the same.
+/// A running log. Dropping it without [`EmbeddedLog::stop`] ends it at once, without a last sync: every answered batch
+/// is on the disk even so.
 #[derive(Debug)]
 pub struct EmbeddedLog {
     local_addr: SocketAddr,
@@ -108,7 +108,7 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Reads the directory, binds the address and serves. Returns when clients can connect.
+    /// Reads the directory, binds the address and serves requests. Returns when clients can connect.
     pub fn start(settings: Settings) -> Result<EmbeddedLog, StartError> {
         EmbeddedLog::start_on(settings, Arc::new(KernelDisk))
     }
@@ -135,24 +135,25 @@ impl EmbeddedLog {
         }
     }
 
-    /// Where it listens.
+    /// The address that the log listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// What it has done; for `/metrics`.
+    /// The counters of the log, for `/metrics`.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
 
-    /// Stops taking connections, finishes what is in flight (within `stop_grace`), syncs, and waits for its threads.
+    /// Stops accepting connections, finishes requests in flight (within `stop_grace`), syncs, and waits for the log's
+    /// threads.
     pub fn stop(mut self) {
         self.end(Stop::Graceful);
     }
 
     fn end(&mut self, how: Stop) {
         if let Some(stop) = self.stop.take() {
-            // It may have ended by itself.
+            // The thread may have ended by itself.
             let _ = stop.send(how);
         }
         if let Some(thread) = self.thread.take()

@@ -1,4 +1,4 @@
-//! One partition: its segments, its producers, and how far it is synced. Lives on the log's thread alone.
+//! One partition: its segments, its producers, and how far it is synced. It is used only on the log's thread.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,25 +24,25 @@ use crate::spool::{BATCH_AT, put_batch};
 /// A partition as the tasks of the log's thread share it.
 pub(crate) type PartitionRef = Rc<RefCell<Partition>>;
 
-/// What became of a batch.
+/// The result of appending a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
-    /// Offset of its first record.
+    /// Offset of the first record.
     pub(crate) base_offset: i64,
-    /// It may be answered once the partition is synced up to here.
+    /// The batch may be answered once the partition is synced up to this offset.
     pub(crate) next_offset: i64,
-    /// It was there already.
+    /// Whether the batch was in the log already.
     pub(crate) duplicate: bool,
 }
 
-/// What one sync has to cover for one partition.
+/// The data that one sync has to cover for one partition.
 #[derive(Debug)]
 pub(crate) struct Unsynced {
-    /// Files, each with base offset and the length to reach.
+    /// Files, each with base offset and the length to sync.
     pub(crate) files: Vec<(i64, u64, Arc<File>)>,
     /// The directory, if it has a new entry.
     pub(crate) dir: Option<PathBuf>,
-    /// The log end that it makes visible.
+    /// The log end that the sync makes visible.
     pub(crate) next_offset: i64,
 }
 
@@ -50,62 +50,62 @@ pub(crate) struct Unsynced {
 #[derive(Debug)]
 pub(crate) struct Partition {
     name: String,
-    /// Its number within the topic.
+    /// The partition's number within the topic.
     index: u32,
     dir: PathBuf,
     segments: VecDeque<Segment>,
     producers: Producers,
     next_offset: i64,
     high_watermark: i64,
-    /// Bytes synced since the start, ever growing; what a long poll measures by.
+    /// Bytes synced since startup, never decreasing; long polls measure by it.
     bytes_synced: u64,
     failed: bool,
-    /// Its topic was deleted.
+    /// Whether the partition's topic was deleted.
     removed: bool,
-    /// Whether the syncer has it on its list.
+    /// Whether the partition is in the syncer's queue.
     queued: bool,
     waiters: Waiters,
 }
 
-/// A bound or two of a partition.
+/// Bounds of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Segments are closed at this size.
     pub(crate) segment_bytes: u64,
-    /// Producers remembered.
+    /// The most producers that are remembered.
     pub(crate) producers_max: usize,
 }
 
-/// How much of a partition is kept; `None`: all.
+/// The retention limits of a partition; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// A segment goes when its newest record is older than this.
+    /// A segment is removed when its newest record is older than this.
     pub(crate) age_ms: Option<i64>,
-    /// A segment goes when this much is left without it.
+    /// A segment is removed when this many bytes remain without it.
     pub(crate) bytes: Option<u64>,
 }
 
 /// Segments that are no longer part of the log.
 #[derive(Debug)]
 pub(crate) struct Expired {
-    /// To be synced before anything is removed: a segment that keeps the place may be new in it.
+    /// The directory, to sync before anything is removed: a segment that preserves the next offset may be new in it.
     pub(crate) dir: PathBuf,
-    /// To be removed, oldest first.
+    /// The files to remove, oldest first.
     pub(crate) files: Vec<PathBuf>,
-    /// What they hold.
+    /// Bytes of those files.
     pub(crate) bytes: u64,
 }
 
-/// What recovery found in one partition.
+/// The findings of recovery in one partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Findings {
-    /// Bytes cut off its end.
+    /// Bytes cut off the partition's end.
     pub(crate) bytes_cut: u64,
-    /// Unreadable stretches left in place.
+    /// Number of unreadable ranges left in place.
     pub(crate) holes: u64,
-    /// Files damaged, missing or under another's name.
+    /// Number of files that were damaged, missing or misnamed.
     pub(crate) files: u64,
-    /// The highest producer id in its batches, of those that this log may have given out.
+    /// The highest producer id in the partition's batches, among those that this log may have assigned.
     pub(crate) producer_id: Option<i64>,
 }
 
@@ -153,7 +153,8 @@ impl Partition {
         ))
     }
 
-    /// Appends a batch that passed [`batch::check`], or finds that it is there. `scratch` is reused between calls.
+    /// Appends a batch that passed [`batch::check`], unless it is in the log already. `scratch` is reused between
+    /// calls.
     pub(crate) fn append(
         &mut self,
         disk: &dyn Disk,
@@ -198,7 +199,8 @@ impl Partition {
         }
     }
 
-    /// Opens a new segment if the entry does not fit. Not before the last but one is synced: recovery relies on it.
+    /// Opens a new segment if the entry does not fit, but not before the last but one is synced: recovery relies on
+    /// that.
     fn roll(&mut self, disk: &dyn Disk, bounds: Bounds, bytes: usize) -> io::Result<()> {
         let full = match self.segments.back() {
             None => true,
@@ -217,12 +219,12 @@ impl Partition {
         code::STORAGE_ERROR
     }
 
-    /// Enters it on the syncer's list; `false`: it is there already.
+    /// Puts the partition into the syncer's queue; `false`: it is there already.
     pub(crate) fn enter_sync_queue(&mut self) -> bool {
         !std::mem::replace(&mut self.queued, true)
     }
 
-    /// Takes it off the list, with what has to be synced now; `None`: nothing.
+    /// Takes the partition out of the queue, with the data to sync now; `None`: nothing.
     pub(crate) fn leave_sync_queue(&mut self) -> Option<Unsynced> {
         self.queued = false;
         self.unsynced()
@@ -235,13 +237,13 @@ impl Partition {
         let tail = || self.segments.iter().rev().take(2);
         let files = tail().filter_map(|s| s.unsynced().map(|(file, len)| (s.base_offset(), len, file)));
         let dir = tail().any(Segment::is_entry_unsynced).then(|| self.dir.clone());
-        // Oldest first: the file that was closed is whole before the one after it counts.
+        // Oldest first: a closed file is whole before the file after it counts.
         let mut files: Vec<_> = files.collect();
         files.reverse();
         Some(Unsynced { files, dir, next_offset: self.next_offset })
     }
 
-    /// A sync of all this has succeeded: it becomes visible.
+    /// Notes that a sync has succeeded: its data becomes visible.
     pub(crate) fn synced(&mut self, done: &Unsynced) {
         let last = self.segments.len().saturating_sub(1);
         for (base, len, _) in &done.files {
@@ -259,8 +261,8 @@ impl Partition {
         self.waiters.wake();
     }
 
-    /// The disk failed under what is not synced: read-only from now on, for good. The kernel may have dropped the
-    /// pages that it could not write, so a later sync that succeeds would prove nothing.
+    /// Notes that the disk failed for unsynced data: the partition is read-only from now on, for good. The kernel may
+    /// have dropped the pages that it could not write, so a later successful sync would prove nothing.
     pub(crate) fn fail(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failed, true) && !self.removed {
             tracing::error!(partition = %self.name, %error, synced_up_to = self.high_watermark,
@@ -269,24 +271,24 @@ impl Partition {
         self.waiters.wake();
     }
 
-    /// Its topic is deleted: nothing is appended or read any more.
+    /// Notes that the topic is deleted: nothing is appended or read any more.
     pub(crate) fn remove(&mut self) {
         self.removed = true;
         self.waiters.wake();
     }
 
-    /// Whether its topic was deleted.
+    /// Whether the topic was deleted.
     pub(crate) fn is_removed(&self) -> bool {
         self.removed
     }
 
-    /// The producers it remembers.
+    /// The producers that the partition remembers.
     pub(crate) fn producers(&self) -> &Producers {
         &self.producers
     }
 
-    /// Takes out the oldest segments that lie beyond `limits`, and says which files have to go. If even the newest
-    /// record is too old, an empty segment keeps the place: the next record gets the offset after the last one.
+    /// Takes out the oldest segments that exceed `limits`, and returns the files to remove. If even the newest record
+    /// is too old, an empty segment preserves the next offset: the next record gets the offset after the last one.
     pub(crate) fn expire(&mut self, disk: &dyn Disk, limits: Limits, now_ms: i64) -> io::Result<Option<Expired>> {
         let is_clean = |segment: &Segment| segment.unsynced().is_none() && !segment.is_entry_unsynced();
         let mut left: u64 = self.segments.iter().map(Segment::len).sum();
@@ -317,12 +319,12 @@ impl Partition {
         Ok(Some(Expired { dir: self.dir.clone(), files, bytes }))
     }
 
-    /// Has `notify` called at the next progress (or failure).
+    /// Registers `notify` for the next progress (or failure).
     pub(crate) fn on_progress(&mut self, notify: &Rc<Notify>) {
         self.waiters.add(notify);
     }
 
-    /// Where to read an offset; `None`: nothing visible there yet. 1: the offset is outside of the log.
+    /// A plan to read from an offset; `None`: nothing visible there yet. Error 1: the offset is outside the log.
     pub(crate) fn plan_read(&self, offset: i64) -> Result<Option<ReadPlan>, i16> {
         if self.removed {
             return Err(code::UNKNOWN_TOPIC_OR_PARTITION);
@@ -349,7 +351,7 @@ impl Partition {
         Ok(None)
     }
 
-    /// Where to look for the first record at or after a time, segment by segment.
+    /// Plans to look for the first record at or after a time, segment by segment.
     pub(crate) fn plan_time(&self, timestamp: i64) -> Vec<TimePlan> {
         let plan = |segment: &Segment| {
             let start = segment.seek_time(timestamp)?;
@@ -359,16 +361,16 @@ impl Partition {
         self.segments.iter().filter_map(plan).collect()
     }
 
-    /// Where the record with the newest timestamp is. It may not be synced yet.
+    /// A plan to read the record with the newest timestamp, which may not be synced yet.
     pub(crate) fn plan_newest(&self) -> Option<NewestPlan> {
         let newest = |segment: &&Segment| segment.newest().map(|(timestamp, _)| timestamp);
-        // The first of equals: `max_by_key` takes the last.
+        // The first of equals is wanted, and `max_by_key` takes the last.
         let segment = self.segments.iter().rev().filter(|s| s.newest().is_some()).max_by_key(newest)?;
         let (_, position) = segment.newest()?;
         Some(NewestPlan { source: segment.source(), position, end: segment.len() })
     }
 
-    /// Lets go of the file of the last segment, if it has nothing to sync.
+    /// Closes the file of the last segment, if it has nothing to sync.
     pub(crate) fn close_if_clean(&mut self) -> bool {
         let clean = |segment: &&mut Segment| segment.unsynced().is_none();
         self.segments.back_mut().filter(clean).map(Segment::close).is_some()
@@ -389,17 +391,17 @@ impl Partition {
         self.next_offset
     }
 
-    /// Offset after the last synced record: what readers may see.
+    /// Offset after the last synced record, up to which readers may read.
     pub(crate) fn high_watermark(&self) -> i64 {
         self.high_watermark
     }
 
-    /// Bytes synced since the start.
+    /// Bytes synced since startup.
     pub(crate) fn bytes_synced(&self) -> u64 {
         self.bytes_synced
     }
 
-    /// Whether the disk failed under it.
+    /// Whether the disk failed under the partition.
     pub(crate) fn is_failed(&self) -> bool {
         self.failed
     }

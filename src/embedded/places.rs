@@ -1,7 +1,7 @@
-//! Which connections are open, and which of them a new one takes the place of when there are as many as may be: one that waits
-//! for a request, so that connections that only stand keep nobody out, this process's own sinks least of all. One that has
-//! never asked for anything goes first, then the one that has waited for longest, then one that waits for records. While a request
-//! is worked at its connection keeps its place.
+//! The places of open connections. When all places are taken, a new connection replaces one that waits for a request, so that idle
+//! connections keep no client out, least of all this process's own sinks. A connection that has never sent a request goes first,
+//! then the one that has waited longest, then one that waits for records. A connection keeps its place while a request is being
+//! handled.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use std::rc::Rc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
-    /// It has not asked for anything since then.
+    /// The connection has sent no request since it opened, at this time.
     New(Instant),
-    /// It waits for the next request since then.
+    /// The connection has waited for the next request since this time.
     Waits(Instant),
-    /// It waits for records since then.
+    /// The connection has waited for records since this time.
     Polls(Instant),
-    /// A request of it is worked at.
+    /// A request of the connection is being handled.
     Works,
 }
 
@@ -29,14 +29,14 @@ struct Taken {
     task: Option<AbortHandle>,
 }
 
-/// The places.
+/// The places of all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     taken: RefCell<BTreeMap<u64, Taken>>,
     next: Cell<u64>,
 }
 
-/// A connection's place, for as long as it lives.
+/// A connection's place, which it keeps until it ends.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Rc<Places>,
@@ -45,12 +45,12 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// How many are taken.
+    /// The number of places taken.
     pub(crate) fn len(&self) -> usize {
         self.taken.borrow().len()
     }
 
-    /// A place for a new connection.
+    /// Takes a place for a new connection.
     pub(crate) fn take(self: &Rc<Self>) -> Place {
         let number = self.next.replace(self.next.get() + 1);
         let state = Rc::new(Cell::new(State::New(Instant::now())));
@@ -58,14 +58,14 @@ impl Places {
         Place { places: Rc::clone(self), number, state }
     }
 
-    /// The task that ends with its place.
+    /// Sets the task that ends with its place.
     pub(crate) fn is_served_by(&self, number: u64, task: AbortHandle) {
         if let Some(taken) = self.taken.borrow_mut().get_mut(&number) {
             taken.task = Some(task);
         }
     }
 
-    /// Ends one that waits. `false`: all work.
+    /// Ends a connection that waits. `false`: all are handling requests.
     pub(crate) fn make_room(&self) -> bool {
         let mut taken = self.taken.borrow_mut();
         let waits = taken.iter().filter(|(_, taken)| taken.state.get() != State::Works && taken.task.is_some());
@@ -85,17 +85,17 @@ impl Place {
         self.number
     }
 
-    /// A request has come.
+    /// Notes that a request has arrived.
     pub(crate) fn works(&self) {
         self.state.set(State::Works);
     }
 
-    /// There is nothing to answer it with yet.
+    /// Notes that there is nothing yet to answer the request with.
     pub(crate) fn polls(&self) {
         self.state.set(State::Polls(Instant::now()));
     }
 
-    /// It was answered.
+    /// Notes that the request was answered.
     pub(crate) fn waits(&self) {
         self.state.set(State::Waits(Instant::now()));
     }

@@ -1,8 +1,8 @@
-//! What a partition remembers of idempotent producers, and what it answers to their next batch (KIP-98).
+//! A partition's state of idempotent producers, and the verdicts on their next batches (KIP-98).
 //!
-//! For each producer id: its epoch and its last five batches. That is enough to tell a batch sent again (answered with
-//! the offset it got the first time) from one that is out of order. The same notes come out of a walk over the log's
-//! batch headers, so a restart forgets nothing.
+//! For each producer id: its epoch and its last five batches. That is enough to distinguish a repeated batch (answered
+//! with its first offset) from one that is out of order. A walk over the log's batch headers restores the same state,
+//! so a restart loses nothing.
 
 use std::collections::HashMap;
 
@@ -11,22 +11,22 @@ use smallvec::SmallVec;
 use super::batch::BatchHeader;
 use super::code;
 
-/// Batches remembered for each producer: as many as Kafka's producers keep in flight.
+/// The number of batches remembered for each producer: as many as Kafka's producers keep in flight.
 const WINDOW: usize = 5;
 
-/// What to do with a batch.
+/// The verdict on a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is the next one, or its producer is not known here: append it.
+    /// The batch is the next one, or its producer is not known here: append it.
     Append,
-    /// It is there already.
+    /// The batch is in the log already.
     Duplicate {
-        /// Offset that its first record got.
+        /// Offset of its first record.
         base_offset: i64,
-        /// Offset that its last record got.
+        /// Offset of its last record.
         last_offset: i64,
     },
-    /// It cannot be taken: 45 or 47.
+    /// The batch is refused with this code: 45 or 47.
     Refuse(i16),
 }
 
@@ -42,7 +42,7 @@ struct Note {
 struct Producer {
     epoch: i16,
     last_timestamp: i64,
-    /// Oldest first; never empty, all of `epoch`.
+    /// The last batches, oldest first; never empty, all of `epoch`.
     notes: SmallVec<[Note; WINDOW]>,
 }
 
@@ -52,16 +52,16 @@ impl Producer {
     }
 }
 
-/// What DescribeProducers tells of one.
+/// A producer as DescribeProducers reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Active {
     /// Producer id.
     pub(crate) id: i64,
     /// The producer's epoch.
     pub(crate) epoch: i16,
-    /// Sequence of its last record.
+    /// Sequence of the producer's last record.
     pub(crate) last_sequence: i32,
-    /// Newest timestamp in its last batch, milliseconds.
+    /// Newest timestamp in the producer's last batch, milliseconds.
     pub(crate) last_timestamp: i64,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Remembers at most `count_max` producers; beyond it the one that wrote longest ago is forgotten.
+    /// Remembers at most `count_max` producers; beyond that, the one with the oldest last write is forgotten.
     pub(crate) fn new(count_max: usize) -> Producers {
         Producers { by_id: HashMap::new(), count_max: count_max.max(1) }
     }
@@ -84,7 +84,7 @@ impl Producers {
             return Verdict::Append;
         }
         let Some(producer) = self.by_id.get(&batch.producer_id) else {
-            // As Kafka does it: any first sequence of an unknown producer is taken.
+            // As in Kafka, any first sequence of an unknown producer is accepted.
             return Verdict::Append;
         };
         if batch.producer_epoch < producer.epoch {
@@ -106,7 +106,7 @@ impl Producers {
         if batch.base_sequence == next { Verdict::Append } else { Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE) }
     }
 
-    /// Notes a batch that now stands in the log, `batch.base_offset` being its offset there.
+    /// Notes a batch that is now in the log, at offset `batch.base_offset`.
     pub(crate) fn note(&mut self, batch: &BatchHeader) {
         if !batch.is_idempotent() {
             return;
@@ -135,7 +135,7 @@ impl Producers {
         });
     }
 
-    /// All of them, by id.
+    /// All producers, by id.
     pub(crate) fn active(&self) -> Vec<Active> {
         let active = |(id, producer): (&i64, &Producer)| {
             let last_sequence = producer.last()?.last_sequence;

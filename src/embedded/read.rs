@@ -1,7 +1,7 @@
-//! Reading batches out of segments: for a Fetch, by time for ListOffsets, and the walk that recovery does.
+//! Reads of batches from segments: for a Fetch, by time for ListOffsets, and recovery's walk.
 //!
-//! A plan is made on the log's thread from what is in memory; running it touches the disk and happens on a blocking
-//! thread. Plans own all they need, so nothing is shared in between.
+//! A plan is made on the log's thread from the state in memory; running it reads the disk, on a blocking thread. A plan
+//! owns all its data, so the threads share nothing.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::batch::{BatchHeader, HEADER_LEN, records};
 use super::segment::{Hole, INDEX_INTERVAL_BYTES, Source};
 use crate::spool::{BATCH_AT, batch_entry_bytes, claims_batch};
 
-/// What has to be read of an entry to know its batch.
+/// Bytes of an entry that must be read to know its batch.
 const HEAD_BYTES: usize = BATCH_AT + HEADER_LEN;
 
 /// Reads whole batches from one segment, beginning with the one that holds an offset.
@@ -21,22 +21,22 @@ const HEAD_BYTES: usize = BATCH_AT + HEADER_LEN;
 pub(crate) struct ReadPlan {
     /// The segment.
     pub(crate) source: Source,
-    /// At or a little before the batch.
+    /// The position of the batch, or a little before it.
     pub(crate) start: u64,
-    /// Not beyond this.
+    /// The end of the range to read.
     pub(crate) end: u64,
-    /// The offset.
+    /// The offset to begin with.
     pub(crate) offset: i64,
-    /// Whether nothing visible lies beyond `end`.
+    /// Whether nothing visible follows `end`.
     pub(crate) to_visible_end: bool,
 }
 
-/// What a [`ReadPlan`] gave.
+/// The result of a [`ReadPlan`].
 #[derive(Debug)]
 pub(crate) struct Read {
     /// Whole batches.
     pub(crate) bytes: Bytes,
-    /// Whether more was there.
+    /// Whether there were more batches.
     pub(crate) more: bool,
 }
 
@@ -58,7 +58,7 @@ fn batch_in(bytes: &[u8], source: &Source) -> Option<(BatchHeader, usize)> {
 }
 
 impl ReadPlan {
-    /// As many whole batches as fit into `bytes_max`, and the first one even if it does not, if `at_least_one`.
+    /// Reads whole batches up to `bytes_max`; with `at_least_one`, the first one even if it is larger.
     pub(crate) fn run(&self, bytes_max: usize, at_least_one: bool) -> io::Result<Read> {
         let file = self.source.open()?;
         // The batch begins within an index interval from `start`; its header is read in any case.
@@ -73,8 +73,8 @@ impl ReadPlan {
             let batch = read_batch(&file, position, &first, self.end, &self.source)?;
             return Ok(self.read(batch.into(), position + batch_entry_bytes(first.size) as u64));
         }
-        // Readers get batches end to end: each is moved to the end of the one before it, over the bytes between the
-        // two.
+        // Readers get batches end to end: each one is moved to the end of the previous one, over the bytes between
+        // them.
         let (mut to, mut at) = (0, from);
         while let Some((header, len)) = buffer.get(at..).and_then(|rest| batch_in(rest, &self.source)) {
             if to + header.size > bytes_max || at + len > buffer.len() {
@@ -94,7 +94,7 @@ impl ReadPlan {
         Read { bytes, more: !self.to_visible_end || end < self.end }
     }
 
-    /// The most it can give.
+    /// The most bytes that the plan can return.
     pub(crate) fn bytes_available(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
@@ -125,19 +125,19 @@ pub(crate) struct TimedOffset {
 pub(crate) struct TimePlan {
     /// The segment.
     pub(crate) source: Source,
-    /// Where to begin.
+    /// The position to begin at.
     pub(crate) start: u64,
-    /// Where to end.
+    /// The position to end at.
     pub(crate) end: u64,
-    /// What to step over.
+    /// The holes to step over.
     pub(crate) holes: Vec<Hole>,
     /// The time, milliseconds.
     pub(crate) timestamp: i64,
 }
 
 impl TimePlan {
-    /// Finds the first record with a timestamp that is not before the time. Compressed batches stay closed: for them
-    /// it is the first record of the batch that holds the wanted one.
+    /// Finds the first record with a timestamp at or after the time. Compressed batches are not unpacked: in such a
+    /// batch, its first record counts as the wanted one.
     pub(crate) fn run(&self) -> io::Result<Option<TimedOffset>> {
         let file = self.source.open()?;
         let mut position = self.start;
@@ -179,19 +179,19 @@ fn first_at(batch: &[u8], header: &BatchHeader, timestamp: i64) -> Option<TimedO
     Some(TimedOffset { timestamp: found.timestamp, offset })
 }
 
-/// The record with the newest timestamp in the batch at a position.
+/// A plan to read the record with the newest timestamp in the batch at a position.
 #[derive(Clone, Debug)]
 pub(crate) struct NewestPlan {
     /// The segment.
     pub(crate) source: Source,
-    /// The batch.
+    /// Position of the batch.
     pub(crate) position: u64,
-    /// Where the segment ends.
+    /// The end of the segment.
     pub(crate) end: u64,
 }
 
 impl NewestPlan {
-    /// Its timestamp and offset; of a compressed batch, the last offset.
+    /// Returns timestamp and offset; in a compressed batch, the last offset.
     pub(crate) fn run(&self) -> io::Result<Option<TimedOffset>> {
         let file = self.source.open()?;
         let header = read_header(&file, self.position, &self.source)?;
@@ -225,7 +225,7 @@ impl<'a> Window<'a> {
         Window { file, file_len, step_bytes, start: 0, buffer: Vec::new() }
     }
 
-    /// `count` bytes at a position, or `None` if the file ends before.
+    /// Returns `count` bytes at a position, or `None` if the file ends before.
     pub(crate) fn get(&mut self, position: u64, count: usize) -> io::Result<Option<&[u8]>> {
         let end = position.saturating_add(count as u64);
         if end > self.file_len {

@@ -1,10 +1,10 @@
-//! Reading a partition's directory at the start: which batches stand, where a torn tail is cut, what is rot.
+//! Recovery of a partition's directory: finds the valid batches, the torn tail to cut, and the rot.
 //!
-//! The last two segments are read whole, every checksum checked: a segment is only closed when the one before it is synced,
-//! so whatever a crash can have torn is in those two. Older segments are walked by the heads of their entries. Where that
-//! does not go on, the spool's reader looks through the whole segment. What cannot be read is a torn tail if nothing
-//! readable follows it in the last segment: it is cut off, and nothing in it was ever answered. If something readable
-//! follows, it is rot: it stays in the file, is reported, and readers step over it.
+//! The last two segments are read whole, with every checksum verified: a segment is only closed when the previous one is
+//! synced, so a crash can only have torn these two. Older segments are walked by the heads of their entries. If that stops
+//! at damage, the spool's reader scans the whole segment. Unreadable bytes are a torn tail if nothing readable follows them
+//! in the last segment: they are cut off, and nothing in them was ever answered. If something readable follows, they are
+//! rot: they stay in the file, are reported, and readers step over them.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,29 +18,29 @@ use super::read::Window;
 use super::segment::{FIRST, Segment, base_offset_of, file_name, fresh_salt, header_bytes};
 use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, is_whole, scan};
 
-/// Recovery checks every CRC of this many segments, counted from the last.
+/// The number of segments, counted from the last, in which recovery verifies every CRC.
 const VERIFIED_SEGMENTS: usize = 2;
-/// No segment is larger: `segment_bytes` is a gibibyte at most, and one batch may go beyond it.
+/// The largest size of a segment: `segment_bytes` is at most a gibibyte, and one batch may exceed it.
 const SEGMENT_BYTES_MAX: u64 = (1 << 30) + (32 << 20);
 
-/// A partition as its directory tells it.
+/// A partition as recovered from its directory.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// Its segments by offset; none if nothing was ever written.
+    /// The segments by offset; empty if nothing was ever written.
     pub(crate) segments: Vec<Segment>,
     /// Bytes cut off the end.
     pub(crate) bytes_cut: u64,
-    /// Unreadable stretches that were left where they are.
+    /// Number of unreadable ranges left in place.
     pub(crate) holes: usize,
-    /// Files that were under another's name, are missing, or cannot be read at all.
+    /// Number of files that were misnamed, are missing, or cannot be read at all.
     pub(crate) files: u64,
 }
 
-/// Reads the directory of a partition. `on_batch` sees every batch header in order. Segments that have another's name get
-/// their own back.
+/// Reads the directory of a partition. `on_batch` gets every batch header in order. Misnamed segments get their own names
+/// back.
 ///
 /// # Errors
-/// The disk's, and a segment of another version.
+/// The disk's errors, and a segment of another version.
 pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
@@ -52,7 +52,7 @@ pub(crate) fn recover(
         let entry = entry?;
         let name = entry.file_name();
         match name.to_str().and_then(base_offset_of) {
-            // A link is followed. Opening a FIFO would wait for ever.
+            // Links are followed. Opening a FIFO would block forever.
             Some(base) if std::fs::metadata(entry.path())?.is_file() => bases.push(base),
             _ => tracing::warn!(dir = %dir.display(), ?name, "not a segment; ignored"),
         }
@@ -73,7 +73,7 @@ pub(crate) fn recover(
             tracing::error!(dir = %dir.display(), offset, next_offset, "segments are missing between two others; readers skip \
                 these offsets");
         }
-        // Behind damage offsets are missing, too, and that was said.
+        // After damage offsets are missing too, which was reported.
         whole_to = (recovered.holes == holes).then(|| segment.next_offset());
         recovered.segments.push(segment);
     }
@@ -83,7 +83,7 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// Renames segments that have another segment's name according to their headers, and returns how many there were.
+/// Renames segments that have another segment's name according to their headers, and returns their number.
 fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
     let (mut renamed, mut at) = (0, 0);
     while let Some(base) = bases.get(at).copied() {
@@ -103,7 +103,7 @@ fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
             bases.swap_remove(at);
             tracing::error!(file = %to.display(), of = %place.display(), "a segment was there twice; the other one is kept under this name");
         } else {
-            // What has come here is looked at next.
+            // The segment that has come to this name is checked next.
             aside::exchange(&path, &place)?;
             tracing::error!(file = %path.display(), with = %place.display(), "two segments had changed names; changed back");
         }
@@ -111,7 +111,7 @@ fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
     Ok(renamed)
 }
 
-/// The base offset that a segment's header says; `None`: it is damaged.
+/// The base offset in a segment's header; `None`: the header is damaged.
 fn own_base(path: &Path) -> io::Result<Option<i64>> {
     let file = File::open(path)?;
     let mut bytes = vec![0; file.metadata()?.len().min(FIRST) as usize];
@@ -154,7 +154,7 @@ fn recover_segment(
         return Segment::create(disk, dir, mode.partition, base);
     }
     if salt.is_none() && segment.is_empty() && mode.last {
-        // Cut short when it was made: nothing was ever in it.
+        // The file was cut short at creation: there was never a batch in it.
         segment = Segment::empty(dir, base, Some(fresh_salt()));
         file.set_len(0)?;
         disk.write(&file, &header_bytes(mode.partition, base, segment.source().salt().unwrap_or_default()), 0)?;
@@ -175,15 +175,15 @@ fn recover_segment(
             offset = segment.next_offset(), "unreadable end of a closed segment; left in place");
     }
     if mode.verify {
-        // A process that was killed leaves batches in the page cache that were never synced. They are about to be
-        // shown to readers and answered to producers that send again: make them last first.
+        // A killed process leaves batches in the page cache that were never synced. They are about to be shown to readers
+        // and answered to producers that repeat them, so they are made durable first.
         disk.sync_file(&file)?;
     }
     segment.synced(segment.len());
     Ok(segment)
 }
 
-/// What the header says; `None`: it is damaged.
+/// The salt in the header; `None`: the header is damaged.
 fn salt(file: &File, file_len: u64, base: i64) -> io::Result<Option<u64>> {
     let mut bytes = vec![0; file_len.min(FIRST) as usize];
     file.read_exact_at(&mut bytes, 0)?;
@@ -196,7 +196,7 @@ fn salt(file: &File, file_len: u64, base: i64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Enters every batch into `segment`; its length ends at the last good one.
+/// Adds every batch to `segment`; its length ends at the last valid one.
 fn walk(
     file: &File,
     file_len: u64,
@@ -239,7 +239,7 @@ fn stands(entry: &[u8], salt: Option<u64>, position: u64) -> bool {
     }
 }
 
-/// Goes on behind something that cannot be read, entry by entry, as the spool's own recovery does.
+/// Continues after unreadable bytes, entry by entry, as the spool's own recovery does.
 fn search(
     file: &File,
     file_len: u64,
@@ -247,7 +247,7 @@ fn search(
     segment: &mut Segment,
     on_batch: &mut impl FnMut(&BatchHeader),
 ) -> io::Result<()> {
-    // A file may say that it has any length.
+    // A file may claim any length.
     let end = end_of_data(file, file_len)?.next_multiple_of(ALIGN as u64).min(file_len).min(SEGMENT_BYTES_MAX);
     let mut bytes = vec![0; end as usize];
     file.read_exact_at(&mut bytes, 0)?;
@@ -268,7 +268,7 @@ fn search(
     Ok(())
 }
 
-/// Where the last byte stands that is not 0.
+/// The end of the last nonzero byte.
 fn end_of_data(file: &File, file_len: u64) -> io::Result<u64> {
     let mut piece = vec![0; 64 << 10];
     let mut end = file_len;
@@ -284,7 +284,7 @@ fn end_of_data(file: &File, file_len: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Positions of batches in a segment with a damaged header: where a batch's own checksum is right.
+/// Positions of batches in a segment with a damaged header: those with a correct checksum of their own.
 fn unsalted(bytes: &[u8]) -> Vec<u64> {
     let (mut found, mut at) = (Vec::new(), FIRST as usize);
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -300,11 +300,11 @@ fn unsalted(bytes: &[u8]) -> Vec<u64> {
     found
 }
 
-/// Whether a batch is one that can stand here.
+/// Whether a batch is valid at this point.
 fn is_next(header: &BatchHeader, segment: &Segment, behind_damage: bool) -> bool {
     let expected = segment.next_offset();
     let offset_fits = if behind_damage {
-        // What the damage swallowed is not known; but offsets do not leap.
+        // The number of lost offsets is not known, but offsets do not leap.
         header.base_offset >= expected && header.base_offset - expected <= i64::from(i32::MAX)
     } else {
         header.base_offset == expected

@@ -1,8 +1,8 @@
 //! One segment file: a spool's header, then v2 batches, each in an entry of a spool; named by the offset of its first
 //! record, with a sparse index in memory.
 //!
-//! A segment knows nothing of topics, producers or clients. It appends, it finds the place to start reading from by
-//! offset or by time, and it remembers which of its bytes are known to be on the disk: only those may be read.
+//! A segment knows nothing of topics, producers or clients. It appends, finds the place to start reading from by offset
+//! or by time, and tracks which of its bytes are known to be on the disk: only those may be read.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,10 +14,10 @@ use super::clock;
 use super::disk::Disk;
 use crate::spool::{HEADER_BYTES, batch_entry_bytes, batch_header, seal_batch};
 
-/// Where the first batch's entry stands.
+/// Position of the first batch's entry.
 pub(crate) const FIRST: u64 = HEADER_BYTES as u64;
 
-/// One index entry for about this many bytes: 24 bytes of memory for 16 KiB on disk.
+/// Bytes between index entries, about: 24 bytes of memory for 16 KiB on disk.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
 
 #[derive(Clone, Copy, Debug)]
@@ -29,30 +29,30 @@ struct IndexEntry {
     max_timestamp_before: i64,
 }
 
-/// Bytes amid a segment that no batch can be read from. They stay in the file; readers step over them.
+/// A range within a segment that no batch can be read from. It stays in the file; readers step over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hole {
-    /// Its first byte.
+    /// The hole's first byte.
     pub(crate) start: u64,
     /// The first byte of the entry after it.
     pub(crate) end: u64,
-    /// Offset that was expected at `start`.
+    /// The offset expected at `start`.
     pub(crate) first_offset: i64,
-    /// Offset of the batch after it.
+    /// Offset of the batch after the hole.
     pub(crate) next_offset: i64,
 }
 
-/// A file to read from: open already, or by its path.
+/// A file to read from, either open or given by its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     file: Option<Arc<File>>,
     path: PathBuf,
-    /// `None`: its header is damaged.
+    /// The segment's salt; `None`: its header is damaged.
     salt: Option<u64>,
 }
 
 impl Source {
-    /// The file, opened if it is not open.
+    /// Returns the file, opening it if necessary.
     pub(crate) fn open(&self) -> io::Result<Arc<File>> {
         match &self.file {
             Some(file) => Ok(Arc::clone(file)),
@@ -60,12 +60,12 @@ impl Source {
         }
     }
 
-    /// What its entries are told by.
+    /// The salt of the segment's entries.
     pub(crate) fn salt(&self) -> Option<u64> {
         self.salt
     }
 
-    /// Where it is.
+    /// The file's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -76,22 +76,22 @@ impl Source {
 pub(crate) struct Segment {
     path: PathBuf,
     file: Option<Arc<File>>,
-    /// `None`: its header is damaged. It is read, and takes nothing more.
+    /// The segment's salt; `None`: its header is damaged. Such a segment is read, and takes no more batches.
     salt: Option<u64>,
     base_offset: i64,
     next_offset: i64,
     len: u64,
     synced_len: u64,
-    /// Whether its directory entry may still be lost.
+    /// Whether the directory entry may still be lost.
     entry_unsynced: bool,
     index: Vec<IndexEntry>,
     holes: Vec<Hole>,
     max_timestamp: i64,
-    /// Where the batch with `max_timestamp` is.
+    /// Position of the batch with `max_timestamp`.
     newest_position: u64,
 }
 
-/// `%020d.segment`, as a spool's.
+/// File name of a segment: `%020d.segment`, as in a spool.
 pub(crate) fn file_name(base_offset: i64) -> String {
     format!("{base_offset:020}.segment")
 }
@@ -103,7 +103,7 @@ pub(crate) fn base_offset_of(name: &str) -> Option<i64> {
 }
 
 impl Segment {
-    /// A segment without batches, for a file that is there (`recover` fills it) or that [`Segment::create`] makes.
+    /// A segment without batches, for an existing file (`recover` fills it) or one that [`Segment::create`] makes.
     pub(crate) fn empty(dir: &Path, base_offset: i64, salt: Option<u64>) -> Segment {
         Segment {
             path: dir.join(file_name(base_offset)),
@@ -112,7 +112,7 @@ impl Segment {
             base_offset,
             next_offset: base_offset,
             len: FIRST,
-            // A header alone needs no sync: a start makes it anew.
+            // A header alone needs no sync: recovery writes it again.
             synced_len: FIRST,
             entry_unsynced: false,
             index: Vec::new(),
@@ -122,7 +122,8 @@ impl Segment {
         }
     }
 
-    /// Makes the file of a partition, with its header. Neither that nor its directory entry is synced yet.
+    /// Creates the file of a partition's segment, with its header. Neither the file nor its directory entry is synced
+    /// yet.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, partition: u32, base_offset: i64) -> io::Result<Segment> {
         let salt = fresh_salt();
         let mut segment = Segment::empty(dir, base_offset, Some(salt));
@@ -136,8 +137,8 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Writes an entry behind the last one: a batch, its offset in place, that is not sealed yet. On an error the segment
-    /// is as before, unless even that could not be restored: then the error is [`AppendError::Unclean`].
+    /// Writes an entry after the last one: a batch with its offset, not sealed yet. On an error the segment is as before,
+    /// unless even that could not be restored: then the error is [`AppendError::Unclean`].
     pub(crate) fn append(
         &mut self,
         disk: &dyn Disk,
@@ -148,7 +149,7 @@ impl Segment {
         let salt = self.salt.ok_or_else(|| AppendError::Clean(io::Error::other("its header is damaged")))?;
         seal_batch(entry, salt, self.len);
         if let Err(error) = disk.write(&file, entry, self.len) {
-            // A part may be there (disk full): cut it off, or recovery would find it behind later batches.
+            // A part may have been written (disk full): it is cut off, or recovery would find it after later batches.
             return Err(match file.set_len(self.len) {
                 Ok(()) => AppendError::Clean(error),
                 Err(_) => AppendError::Unclean(error),
@@ -167,7 +168,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Enters the batch at `position` (the end so far) into length and index.
+    /// Adds the batch at `position` (the end so far) to length and index.
     pub(crate) fn note(&mut self, header: &BatchHeader, position: u64) {
         let due = match self.index.last() {
             None => true,
@@ -193,7 +194,8 @@ impl Segment {
         self.next_offset = header.last_offset() + 1;
     }
 
-    /// Where to start reading for an offset of this segment: at or at most [`INDEX_INTERVAL_BYTES`] before its batch.
+    /// Position to start reading from for an offset of this segment: that of its batch, or at most
+    /// [`INDEX_INTERVAL_BYTES`] before it.
     pub(crate) fn seek(&self, offset: i64) -> u64 {
         if let Some(hole) = self.holes.iter().find(|hole| (hole.first_offset..hole.next_offset).contains(&offset)) {
             return hole.end;
@@ -202,7 +204,7 @@ impl Segment {
         after.checked_sub(1).map_or(FIRST, |at| self.index[at].position)
     }
 
-    /// Where to start looking for the first record at or after a time; `None`: it is not in this segment.
+    /// Position to start looking from for the first record at or after a time; `None`: it is not in this segment.
     pub(crate) fn seek_time(&self, timestamp: i64) -> Option<u64> {
         if self.max_timestamp < timestamp {
             return None;
@@ -211,13 +213,13 @@ impl Segment {
         Some(after.checked_sub(1).map_or(FIRST, |at| self.index[at].position))
     }
 
-    /// Up to where one may read from `position` without a break: a hole, or the end of what is synced.
+    /// The position up to which one may read from `position` without a break: a hole, or the end of the synced bytes.
     pub(crate) fn readable_until(&self, position: u64) -> u64 {
         let hole = self.holes.iter().map(|hole| hole.start).find(|start| *start >= position);
         hole.unwrap_or(u64::MAX).min(self.synced_len)
     }
 
-    /// What has to reach the disk: the file and the length it has now. `None`: nothing.
+    /// The file and the length to sync; `None`: nothing to sync.
     pub(crate) fn unsynced(&self) -> Option<(Arc<File>, u64)> {
         if self.synced_len == self.len {
             return None;
@@ -225,44 +227,44 @@ impl Segment {
         self.file.as_ref().map(|file| (Arc::clone(file), self.len))
     }
 
-    /// Everything up to `len` is on the disk, directory entry included.
+    /// Notes that everything up to `len` is on the disk, directory entry included.
     pub(crate) fn synced(&mut self, len: u64) {
         self.synced_len = self.synced_len.max(len);
         self.entry_unsynced = false;
     }
 
-    /// Lets go of the file; it is opened again when needed. Only for a segment with nothing to sync.
+    /// Closes the file; it is opened again when needed. Only for a segment with nothing to sync.
     pub(crate) fn close(&mut self) {
         debug_assert_eq!(self.synced_len, self.len);
         self.file = None;
     }
 
-    /// To read from.
+    /// The segment's file, to read from.
     pub(crate) fn source(&self) -> Source {
         Source { file: self.file.clone(), path: self.path.clone(), salt: self.salt }
     }
 
-    /// Whether it holds a file open.
+    /// Whether the file is open.
     pub(crate) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Whether its directory entry may still be lost.
+    /// Whether the directory entry may still be lost.
     pub(crate) fn is_entry_unsynced(&self) -> bool {
         self.entry_unsynced
     }
 
-    /// Offset of its first record.
+    /// Offset of the first record.
     pub(crate) fn base_offset(&self) -> i64 {
         self.base_offset
     }
 
-    /// Offset after its last record.
+    /// Offset after the last record.
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }
 
-    /// Whether it takes batches.
+    /// Whether the segment takes batches.
     pub(crate) fn is_writable(&self) -> bool {
         self.salt.is_some()
     }
@@ -272,33 +274,34 @@ impl Segment {
         self.len
     }
 
-    /// Whether it has no batch.
+    /// Whether the segment has no batch.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == FIRST
     }
 
-    /// Its bytes known to be on the disk.
+    /// Bytes known to be on the disk.
     pub(crate) fn synced_len(&self) -> u64 {
         self.synced_len
     }
 
-    /// Its unreadable stretches.
+    /// The segment's holes.
     pub(crate) fn holes(&self) -> &[Hole] {
         &self.holes
     }
 
-    /// Newest timestamp and the position of its batch, if there is one with a time.
+    /// Newest timestamp and the position of its batch, if any batch has a timestamp.
     pub(crate) fn newest(&self) -> Option<(i64, u64)> {
         (self.max_timestamp >= 0).then_some((self.max_timestamp, self.newest_position))
     }
 }
 
-/// A partition's segment begins with this.
+/// The header at the beginning of a partition's segment.
 pub(crate) fn header_bytes(partition: u32, base_offset: i64, salt: u64) -> [u8; HEADER_BYTES] {
     batch_header(partition, base_offset.unsigned_abs(), salt, clock::wall_ms()).encode()
 }
 
-/// Goes into every checksum: what a publisher wrote into a payload does not pass for an entry.
+/// A random salt, which goes into every checksum, so that bytes that a publisher wrote into a payload are not taken for
+/// an entry.
 pub(crate) fn fresh_salt() -> u64 {
     fastrand::u64(..)
 }
@@ -306,8 +309,8 @@ pub(crate) fn fresh_salt() -> u64 {
 /// Why an append failed.
 #[derive(Debug)]
 pub(crate) enum AppendError {
-    /// Nothing of it is there; the segment can go on when the cause is gone (disk full).
+    /// Nothing was written; the segment can go on when the cause is gone (disk full).
     Clean(io::Error),
-    /// A part of it may be there.
+    /// A part may have been written.
     Unclean(io::Error),
 }

@@ -19,28 +19,28 @@ use super::settings::Settings;
 use super::store::{self, Store};
 use super::sync::{self, Done, SyncThread};
 
-/// How the log is to end.
+/// How the log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Finish what is in flight, sync, leave.
+    /// Finish requests in flight, sync, then end.
     Graceful,
-    /// Leave now: what is not synced is left to the kernel, as a kill would.
+    /// End now: unsynced data is left to the kernel, as in a kill.
     Abrupt,
 }
 
-/// All that the thread is started with.
+/// The arguments of the log's thread.
 pub(crate) struct Start {
     /// Settings.
     pub(crate) settings: Settings,
-    /// Bound already.
+    /// The listener, bound already.
     pub(crate) listener: StdListener,
-    /// For `/metrics`.
+    /// Counters for `/metrics`.
     pub(crate) counters: Arc<Counters>,
-    /// The disk, or a test's.
+    /// The disk, or the one of a test.
     pub(crate) disk: Arc<dyn Disk>,
-    /// Told once: ready, or why not.
+    /// Gets one message: ready, or the reason why not.
     pub(crate) ready: std::sync::mpsc::Sender<Result<(), StartError>>,
-    /// Fires, or is dropped (abrupt), when it is time to go.
+    /// Gets the way to stop; if its sender is dropped, the log ends abruptly.
     pub(crate) stop: oneshot::Receiver<Stop>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Start {
 pub(crate) fn run(start: Start) {
     let ready = start.ready.clone();
     if let Err(error) = try_run(start) {
-        // Nobody listens any more if it was ready already; then it is for the log.
+        // If the log was ready already, the receiver is gone and the error is only logged.
         if let Err(unsent) = ready.send(Err(error)) {
             tracing::error!(error = ?unsent.0.err(), "the embedded log ended");
         }
@@ -74,7 +74,7 @@ fn try_run(start: Start) -> Result<(), StartError> {
     served.map_err(thread)
 }
 
-/// The blocking threads first (they may read), then the sync thread, which ends with the store.
+/// Ends the blocking threads first (they may read), then the sync thread, which ends with the store.
 fn end(runtime: tokio::runtime::Runtime, store: Rc<Store>, sync_thread: SyncThread) {
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(store);
@@ -139,7 +139,7 @@ async fn serve(
     Ok(())
 }
 
-/// Takes connections; the bound is in `places`.
+/// Accepts connections; `places` bounds their number.
 async fn accept(
     store: &Rc<Store>,
     listener: &TcpListener,
@@ -172,7 +172,8 @@ async fn accept(
                 }
             }
             Err(error) => {
-                // Out of descriptors, most likely: the connection stays in the backlog, so do not spin on it.
+                // Most likely there are no file descriptors left: the connection stays in the backlog, and the delay
+                // avoids a busy loop.
                 tracing::warn!(%error, "embedded log: cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

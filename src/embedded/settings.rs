@@ -1,4 +1,4 @@
-//! What the embedded log can be told, its bounds, and the reasons for them.
+//! The settings of the embedded log, its bounds, and the reasons for them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,59 +7,60 @@ use std::time::Duration;
 /// Settings of the embedded log. [`Settings::new`] gives the defaults; every bound is meant for one small machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen. Port 0 takes a free one ([`super::EmbeddedLog::local_addr`] tells which).
+    /// The address to listen on. Port 0 takes a free one ([`super::EmbeddedLog::local_addr`] returns it).
     pub bind: SocketAddr,
-    /// Directory of all its data; made if it is missing, locked while in use.
+    /// The data directory; created if missing, locked while in use.
     pub dir: PathBuf,
-    /// Host and port that clients are told to connect to. `None`: the address at which the asking client reached us,
-    /// which is right on one machine and on one network, and wrong behind address translation.
+    /// Host and port that clients get as the address to connect to. `None`: the address at which the client reached the log, which is
+    /// right on one machine and on one network, and wrong behind address translation.
     pub advertised: Option<(String, u16)>,
-    /// Partitions of a topic that is made on its first use, or asked for with -1.
+    /// Partitions of a topic that is created on its first use, or requested with -1.
     pub partitions_default: i32,
-    /// Whether a metadata request may make a missing topic (if the client allows it too).
+    /// Whether a metadata request may create a missing topic (if the client allows it too).
     pub auto_create_topics: bool,
     /// A segment is closed when the next batch would make it larger than this.
     pub segment_bytes: u64,
-    /// Largest batch taken, with its header (Kafka's `max.message.bytes`); larger ones are answered with 10.
+    /// Largest batch accepted, with its header (Kafka's `max.message.bytes`); larger ones are answered with 10.
     pub message_bytes_max: usize,
-    /// Largest request taken; a larger announcement closes the connection before anything is reserved for it.
+    /// Largest request accepted; a larger announced length closes the connection before any memory is reserved for it.
     pub request_bytes_max: usize,
-    /// Most bytes of records in one Fetch answer, whatever the client asks for.
+    /// Most bytes of records in one Fetch answer, whatever the client requests.
     pub fetch_bytes_max: usize,
-    /// Requests and answers above 16 KiB share this much memory, half each, all connections together; a connection that finds none waits.
+    /// Memory that requests and answers above 16 KiB share, half each, all connections together; a connection that finds none waits.
     pub memory_bytes_max: usize,
-    /// Open connections. Beyond it a newcomer takes the place of one that waits ([`super`]'s `places`); if all are at work, it is
-    /// closed at once and counted.
+    /// The most open connections. Beyond that, a new one replaces one that waits ([`super`]'s `places`); if all are handling requests,
+    /// the new one is closed at once and counted.
     pub connections_max: usize,
-    /// Partitions of all topics together, so that nobody fills disk and memory with empty topics.
+    /// The most partitions of all topics together, so that no client fills disk and memory with empty topics.
     pub partitions_max: usize,
-    /// Partitions of one topic.
+    /// The most partitions of one topic.
     pub partitions_per_topic_max: i32,
-    /// Segment files kept open for appending; beyond it the ones longest open are closed and opened again when needed.
+    /// The most segment files kept open for appending; beyond that, those that have been open longest are closed and opened again when
+    /// needed.
     pub open_files_max: usize,
-    /// Producers remembered for each partition; beyond it the one that wrote longest ago is forgotten.
+    /// The most producers remembered for each partition; beyond that, the one with the oldest last write is forgotten.
     pub producers_per_partition_max: usize,
-    /// How old records may grow, for topics without a `retention.ms` of their own. `None`: they stay.
+    /// The age after which records expire, for topics without a `retention.ms` of their own. `None`: never.
     pub retention_age: Option<Duration>,
-    /// How large a partition may grow, for topics without a `retention.bytes` of their own. `None`: no bound.
+    /// The size that a partition may reach, for topics without a `retention.bytes` of their own. `None`: no bound.
     pub retention_bytes: Option<u64>,
-    /// How often the log looks for segments that may go.
+    /// Interval at which the log looks for expired segments.
     pub retention_interval: Duration,
-    /// Consumer groups with members.
+    /// The most consumer groups with members.
     pub groups_max: usize,
-    /// Members of one group.
+    /// The most members of one group.
     pub group_members_max: usize,
-    /// Committed offsets of all groups together.
+    /// The most committed offsets of all groups together.
     pub committed_offsets_max: usize,
-    /// A connection that says nothing for this long is closed.
+    /// Time after which a silent connection is closed.
     pub idle_timeout: Duration,
-    /// One that has not asked for anything since it was made, after this long.
+    /// Time after which a new connection without a request is closed.
     pub first_request_timeout: Duration,
-    /// How long a peer may let us wait within a request or while taking an answer.
+    /// The longest stall of a peer within a request or while it reads an answer.
     pub stall_timeout: Duration,
     /// How long [`super::EmbeddedLog::stop`] waits for requests in flight.
     pub stop_grace: Duration,
-    /// Faults that a test of this repository asks for; nothing else sets it.
+    /// Faults for tests of this repository; nothing else sets them.
     #[doc(hidden)]
     pub faults: Option<super::faults::Script>,
 }
@@ -74,9 +75,9 @@ impl Settings {
             partitions_default: 4,
             auto_create_topics: true,
             segment_bytes: 64 << 20,
-            // Kafka's own default: a client that is set up for Kafka meets the same bound here.
+            // Kafka's own default, so that a client configured for Kafka has the same bound here.
             message_bytes_max: 1_048_588,
-            // A Produce request of our own carries one batch for each due partition: sixteen at Kafka's largest size.
+            // A Produce request of Forebay carries one batch for each due partition: sixteen at Kafka's largest size.
             request_bytes_max: 16 << 20,
             fetch_bytes_max: 16 << 20,
             memory_bytes_max: 128 << 20,
@@ -85,13 +86,13 @@ impl Settings {
             partitions_per_topic_max: 1_000,
             open_files_max: 256,
             producers_per_partition_max: 1_024,
-            // Nothing goes unless somebody says so: this may be the only copy.
+            // Nothing expires unless configured: this may be the only copy.
             retention_age: None,
             retention_bytes: None,
             retention_interval: Duration::from_secs(30),
             groups_max: 1_000,
             group_members_max: 1_000,
-            // Some 200 bytes of memory each.
+            // Each offset takes some 200 bytes of memory.
             committed_offsets_max: 100_000,
             idle_timeout: Duration::from_secs(600),
             first_request_timeout: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! All topics of the log, and what is shared by the tasks on its thread: the directory, the syncer, the counters.
+//! All topics of the log, and the state shared by the tasks on its thread: the directory, the syncer, the counters.
 
 mod admin;
 
@@ -28,16 +28,16 @@ use super::topic_config::TopicConfig;
 use crate::files;
 use crate::kafka::topic_name;
 
-/// A topic as it is now: a change makes a new one of these, with the same partitions.
+/// A topic at one time: a change makes a new value, with the same partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// The topic's name.
     pub(crate) name: String,
     /// The topic's id.
     pub(crate) id: Uuid,
-    /// Its partitions, by index.
+    /// The topic's partitions, by index.
     pub(crate) partitions: Vec<PartitionRef>,
-    /// What was set for it alone.
+    /// The settings of this topic alone.
     pub(crate) config: TopicConfig,
 }
 
@@ -55,11 +55,11 @@ struct Topics {
     partitions: usize,
 }
 
-/// The log.
+/// The state of the log.
 pub(crate) struct Store {
-    /// As it was started.
+    /// The settings at startup.
     pub(crate) settings: Settings,
-    /// For `/metrics`.
+    /// Counters for `/metrics`.
     pub(crate) counters: Arc<Counters>,
     /// Group commit.
     pub(crate) syncer: Syncer,
@@ -68,26 +68,27 @@ pub(crate) struct Store {
     disk: Arc<dyn Disk>,
     meta: MetaDir,
     topics: RefCell<Topics>,
-    /// One change of the directory at a time: each looks at what came meanwhile.
+    /// Serializes changes of the directory: each checks the state that earlier ones left.
     changing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
-    /// The highest producer id that a partition knew at the start.
+    /// The highest producer id in any partition at startup.
     found_producer_id: Option<i64>,
     /// Partitions with an open file, in the order of opening.
     open_files: RefCell<VecDeque<PartitionRef>>,
     scratch: Cell<Vec<u8>>,
-    /// Memory for requests and for answers, apart: a request waits for room for its answer while it holds its own.
+    /// Memory budgets for requests and for answers, separate because a request waits for its answer's memory while it
+    /// holds its own.
     request_memory: Budget,
     answer_memory: Budget,
 }
 
-/// Bytes that all connections share.
+/// A number of bytes that all connections share.
 struct Budget {
     semaphore: Arc<Semaphore>,
     bytes_max: u32,
 }
 
-/// What fits into this is not worth waiting for.
+/// Requests and answers up to this size need no budget.
 const SMALL_BYTES: usize = 16 << 10;
 
 impl Budget {
@@ -100,13 +101,13 @@ impl Budget {
         if bytes <= SMALL_BYTES {
             return None;
         }
-        // One that is larger than everything waits until it has everything.
+        // A larger count than the whole budget waits for the whole budget.
         let count = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
         Arc::clone(&self.semaphore).acquire_many_owned(count).await.ok()
     }
 }
 
-/// The directory and the topics as they were found in it.
+/// The directory, and the topics found in it.
 pub(crate) struct Loaded {
     meta: MetaDir,
     topics: Vec<(TopicMeta, Vec<Partition>)>,
@@ -115,7 +116,7 @@ pub(crate) struct Loaded {
     offsets: (OffsetFile, Offsets),
 }
 
-/// Opens the directory and reads all partitions back.
+/// Opens the directory and recovers all partitions.
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
     let deleted = meta.deleted()?;
@@ -145,8 +146,8 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
     Ok(Loaded { meta, topics, producer_id, offsets })
 }
 
-/// The committed offsets, without those of topics that the last run began to delete and did not finish. Those of
-/// others stay, whether or not the topic is there: its file may be lost.
+/// The committed offsets, without those of topics that an earlier process began to delete and did not finish. Offsets
+/// of other topics stay even if the topic is missing, because its file may be lost.
 fn load_offsets(
     disk: &dyn Disk,
     meta: &MetaDir,
@@ -176,7 +177,7 @@ fn bounds(settings: &Settings) -> Bounds {
 }
 
 impl Store {
-    /// The log over what was loaded.
+    /// A log with the loaded state.
     pub(crate) fn new(
         settings: Settings,
         counters: Arc<Counters>,
@@ -220,18 +221,18 @@ impl Store {
         topic
     }
 
-    /// Identity of this log, as Metadata tells it.
+    /// Cluster ID of this log, as in Metadata.
     pub(crate) fn cluster_id(&self) -> &str {
         self.meta.cluster_id()
     }
 
-    /// Waits for room for a request of `bytes`; the permit is held until the request is answered. Small ones need
+    /// Waits for memory for a request of `bytes`; the permit is held until the request is answered. Small requests need
     /// none.
     pub(crate) async fn request_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.request_memory.take(bytes).await
     }
 
-    /// Waits for room for an answer of `bytes`; the permit is held until the answer is written.
+    /// Waits for memory for an answer of `bytes`; the permit is held until the answer is written.
     pub(crate) async fn answer_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.answer_memory.take(bytes).await
     }
@@ -246,12 +247,12 @@ impl Store {
         self.topics.borrow().by_id.get(&id).cloned()
     }
 
-    /// All of them, by name.
+    /// All topics, by name.
     pub(crate) fn all_topics(&self) -> Vec<Rc<Topic>> {
         self.topics.borrow().by_name.values().cloned().collect()
     }
 
-    /// Whether a topic may be made. `partitions` -1 is the default count; the count to make comes back.
+    /// Checks whether a topic may be created. `partitions` -1 is the default count; returns the count to create.
     pub(crate) fn check_new_topic(&self, name: &str, partitions: i32) -> Result<i32, Refusal> {
         let refuse = |code, reason| Err(Refusal { code, reason });
         if !topic_name::is_valid(name) || name.len() > meta::TOPIC_BYTES_MAX {
@@ -270,7 +271,7 @@ impl Store {
         Ok(count)
     }
 
-    /// Makes a topic, durably.
+    /// Creates a topic, durably.
     pub(crate) async fn create_topic(
         &self,
         name: &str,
@@ -294,14 +295,14 @@ impl Store {
         Ok(self.enter(topic, partitions))
     }
 
-    /// Does something with the directory on a thread that may wait for the disk.
+    /// Runs `work` on the directory, on a thread that may wait for the disk.
     async fn on_disk(&self, work: impl FnOnce(&dyn Disk, &Path) -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let (disk, root) = (Arc::clone(&self.disk), self.meta.root());
         let result = spawn_blocking(move || work(disk.as_ref(), &root)).await;
         result.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    /// A producer id that no one got before, across restarts and crashes.
+    /// Assigns a producer id that was never assigned before, across restarts and crashes.
     pub(crate) async fn producer_id(&self) -> Result<i64, i16> {
         let mut ids = self.producer_ids.lock().await;
         if ids.is_empty() {
@@ -319,7 +320,7 @@ impl Store {
         ids.next().ok_or(code::STORAGE_ERROR)
     }
 
-    /// Appends a sound batch and queues it for the next sync; [`Syncer::kick`] starts that.
+    /// Appends a checked batch and queues it for the next sync, which [`Syncer::kick`] starts.
     pub(crate) fn append(&self, partition: &PartitionRef, bytes: &[u8], header: &BatchHeader) -> Result<Appended, i16> {
         let was_open = partition.borrow().is_open();
         let mut scratch = self.scratch.take();
@@ -342,7 +343,7 @@ impl Store {
         result
     }
 
-    /// Keeps the number of open files bounded: the ones longest open are closed, unless they wait for a sync.
+    /// Bounds the number of open files: closes the files that have been open longest, unless they wait for a sync.
     fn opened(&self, partition: &PartitionRef) {
         let mut open = self.open_files.borrow_mut();
         open.push_back(Rc::clone(partition));

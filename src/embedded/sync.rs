@@ -1,5 +1,5 @@
-//! Group commit. One `fdatasync` a file covers everything appended since the one before, across partitions: while a
-//! group is on its way to the disk, appends gather into the next. The calls happen on a thread of their own.
+//! Group commit. One `fdatasync` of a file covers everything appended since the previous one, across partitions: while
+//! a group is in flight to the disk, appends gather in the next. The calls happen on a thread of their own.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,15 +18,15 @@ struct Job {
     items: Vec<Unsynced>,
 }
 
-/// A group that came back from the disk.
+/// A group that returned from the disk.
 pub(crate) struct Done {
     items: Vec<(Unsynced, io::Result<()>)>,
 }
 
-/// The loop's side: collects what is dirty, hands out one group at a time.
+/// The loop's side: collects dirty partitions, and sends one group at a time.
 pub(crate) struct Syncer {
     dirty: RefCell<Vec<PartitionRef>>,
-    /// The partitions of the group that is away, in its order.
+    /// The partitions of the group in flight, in its order.
     away: RefCell<Vec<PartitionRef>>,
     is_away: Cell<bool>,
     jobs: mpsc::Sender<Job>,
@@ -39,7 +39,7 @@ pub(crate) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Waits for its end.
+    /// Waits for the thread's end.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the sync thread of the embedded log panicked");
@@ -47,7 +47,7 @@ impl SyncThread {
     }
 }
 
-/// Starts the thread. Finished groups come out of the receiver; give each to [`Syncer::finish`].
+/// Starts the thread. The receiver returns finished groups; give each to [`Syncer::finish`].
 pub(crate) fn start(
     disk: Arc<dyn Disk>,
     counters: Arc<Counters>,
@@ -92,14 +92,14 @@ fn sync(disk: &dyn Disk, counters: &Counters, item: &Unsynced) -> io::Result<()>
 }
 
 impl Syncer {
-    /// Something was appended to this partition.
+    /// Notes that something was appended to this partition.
     pub(crate) fn mark(&self, partition: &PartitionRef) {
         if partition.borrow_mut().enter_sync_queue() {
             self.dirty.borrow_mut().push(Rc::clone(partition));
         }
     }
 
-    /// Sends the next group off, unless one is away or nothing is dirty.
+    /// Sends the next group, unless one is in flight or nothing is dirty.
     pub(crate) fn kick(&self) {
         if self.is_away.get() {
             return;
@@ -125,7 +125,7 @@ impl Syncer {
         }
     }
 
-    /// A group is back: what it covers becomes visible, or its partitions fail. Then the next one goes.
+    /// Handles a group that has returned: its data becomes visible, or its partitions fail. Then sends the next one.
     pub(crate) fn finish(&self, done: Done) {
         let partitions = std::mem::take(&mut *self.away.borrow_mut());
         for (partition, (item, result)) in partitions.into_iter().zip(done.items) {
@@ -138,7 +138,7 @@ impl Syncer {
         self.kick();
     }
 
-    /// Waits until nothing is dirty and no group is away.
+    /// Waits until nothing is dirty and no group is in flight.
     pub(crate) async fn settle(&self) {
         loop {
             let settled = self.settled.notified();
@@ -151,8 +151,7 @@ impl Syncer {
     }
 }
 
-/// Waits until each partition is synced up to its offset. `false` for a partition with a disk that failed before
-/// that.
+/// Waits until each partition is synced up to its offset. `false` for a partition if its disk fails first.
 pub(crate) async fn wait(targets: &[(PartitionRef, i64)]) -> Vec<bool> {
     let reached = |(partition, offset): &(PartitionRef, i64)| partition.borrow().high_watermark() >= *offset;
     for target in targets {

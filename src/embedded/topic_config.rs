@@ -1,4 +1,4 @@
-//! Settings of a topic, by their names in Kafka: the two that can be set here, and those that are what they are.
+//! Settings of a topic, by their names in Kafka: the two that can be set here, and the fixed ones.
 
 use super::batch::Refusal;
 use super::code;
@@ -10,7 +10,7 @@ pub(crate) const RETENTION_MS: &str = "retention.ms";
 /// `retention.bytes`.
 pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
 
-/// What was set for one topic; `None`: the log's own. -1: no bound.
+/// The settings of one topic; `None`: the log's default. -1: no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicConfig {
     /// `retention.ms`.
@@ -19,7 +19,7 @@ pub(crate) struct TopicConfig {
     pub(crate) retention_bytes: Option<i64>,
 }
 
-/// Type of a value, as DescribeConfigs numbers it (KIP-569).
+/// Type of a value, by its number in DescribeConfigs (KIP-569).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `true`, `false`.
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Int = 3,
     /// 64 bits.
     Long = 5,
-    /// Texts with commas.
+    /// Texts separated by commas.
     List = 7,
 }
 
@@ -39,15 +39,15 @@ pub(crate) enum Kind {
 pub(crate) struct Entry {
     /// Kafka's name.
     pub(crate) name: &'static str,
-    /// Its value now.
+    /// The current value.
     pub(crate) value: String,
-    /// The type of that.
+    /// The type of the value.
     pub(crate) kind: Kind,
-    /// Whether it was set for this topic.
+    /// Whether the value was set for this topic.
     pub(crate) is_own: bool,
-    /// What it is without being set.
+    /// The default value.
     pub(crate) default: String,
-    /// Whether it can be set at all.
+    /// Whether the setting cannot be changed.
     pub(crate) is_fixed: bool,
 }
 
@@ -56,7 +56,7 @@ const fn invalid(reason: &'static str) -> Refusal {
 }
 
 impl TopicConfig {
-    /// Sets one, or with `None` takes it back. One that cannot be set may be "set" to what it is.
+    /// Sets one setting, or resets it with `None`. A fixed setting may be "set" to its current value.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>, settings: &Settings) -> Result<(), Refusal> {
         let own = match name {
             RETENTION_MS => &mut self.retention_ms,
@@ -71,7 +71,7 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// How much is kept.
+    /// The retention limits.
     pub(crate) fn limits(&self, settings: &Settings) -> Limits {
         let bound = |own: Option<i64>, default: i64| Some(own.unwrap_or(default)).filter(|bound| *bound >= 0);
         Limits {
@@ -126,7 +126,7 @@ fn fixed(settings: &Settings) -> Vec<Entry> {
     ]
 }
 
-/// What a broker is asked for, as far as this one has it.
+/// The node's settings that clients ask a broker for, as far as this log has them.
 pub(crate) fn node_entries(settings: &Settings, node_id: i32) -> Vec<Entry> {
     let entry =
         |name, value: String, kind| Entry { name, default: value.clone(), value, kind, is_own: false, is_fixed: true };

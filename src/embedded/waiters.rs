@@ -1,10 +1,10 @@
-//! Who waits for a partition's next progress. A waiter that gave up is only a dead pointer until it is swept.
+//! Tasks that wait for a partition's next progress. A waiter that gave up is only a dead pointer until it is swept.
 
 use std::rc::{Rc, Weak};
 
 use tokio::sync::Notify;
 
-/// Waiters below this number are not swept.
+/// The number of waiters from which on they are swept.
 const SWEEP_FROM: usize = 16;
 
 /// Tasks to wake.
@@ -15,7 +15,7 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Has `notify` called at the next [`Waiters::wake`], if it still lives then.
+    /// Registers `notify` for the next [`Waiters::wake`], if it still lives then.
     pub(crate) fn add(&mut self, notify: &Rc<Notify>) {
         if self.waiting.len() >= self.sweep_at.max(SWEEP_FROM) {
             self.waiting.retain(|waiting| waiting.strong_count() > 0);
@@ -24,7 +24,7 @@ impl Waiters {
         self.waiting.push(Rc::downgrade(notify));
     }
 
-    /// Wakes all of them, once.
+    /// Wakes all waiters, once.
     pub(crate) fn wake(&mut self) {
         for notify in self.waiting.drain(..).filter_map(|waiting| waiting.upgrade()) {
             notify.notify_one();

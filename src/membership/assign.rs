@@ -1,10 +1,11 @@
-//! Which instance gets which slot: a pure function of what the members say, and of the table before.
+//! The assignment of slots to instances: a pure function of the members' metadata and of the previous table.
 //!
-//! - **Sticky.** A slot stays with the member that holds it, unless that has more than its part.
-//! - **By weight.** A member's part of the slots is that of its weight; the remainder goes to members that hold most.
-//! - **Two phases.** A slot that a living member holds is first left out; when that member does not hold it any more, it is given away.
-//! - **Few at a time.** A member gives at most [`MOVED_MAX`] slots back in a generation. Slots that nobody holds are all given at once.
-//! - **Together.** Only members that agree on number of slots and routes serve: those of the terms that most members have.
+//! - **Sticky.** A slot stays with the member that holds it, unless the member has more than its part.
+//! - **By weight.** A member's part of the slots is proportional to its weight; the remainder goes to the members that hold most.
+//! - **Two phases.** A slot that a living member holds is first left out; it is reassigned when the member does not hold it any more.
+//! - **Few at a time.** A member gives back at most [`MOVED_MAX`] slots in a generation. Slots that no member holds are all assigned at
+//!   once.
+//! - **Together.** Only members that agree on number of slots and routes serve: those with the terms that most members have.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::table::Table;
 /// The most slots that a living member gives back in a generation.
 pub(super) const MOVED_MAX: usize = 8;
 
-/// The terms that most members have; of equally many those of the first by name. `peers`: sorted by name.
+/// The terms that most members have; if several terms are equally frequent, those of the first member by name. `peers`: sorted by name.
 pub(super) fn terms(peers: &[Peer]) -> Terms {
     let mut counts = BTreeMap::<Terms, usize>::new();
     peers.iter().for_each(|peer| *counts.entry(peer.terms).or_default() += 1);
@@ -26,7 +27,7 @@ pub(super) fn terms(peers: &[Peer]) -> Terms {
     first.map_or_else(Terms::default, |peer| peer.terms)
 }
 
-/// Whether a member has a slot, as far as anybody can say. A member that has not confirmed the table before may have the slot by that table.
+/// Whether a member has a slot, as far as can be known. A member that has not confirmed the previous table may have the slot by that table.
 fn holds(peer: &Peer, slot: u16, before: &Table) -> bool {
     let is_given = || {
         let owner = before.owner(slot);
@@ -47,12 +48,13 @@ pub(super) fn assign(peers: &[Peer], before: &Table) -> Vec<Option<u16>> {
         let all = peers.iter().enumerate().filter(|(_, peer)| holds(peer, slot, before));
         *holders = all.clone().count();
         let stays = all.filter(|(_, peer)| !peer.leaving.contains(slot));
-        // Two hold it after a leader that did not know of the first gave it to the second; the first has not been heard of since.
+        // Two members hold a slot after a leader that did not know of the first assigned it to the second, and the first has not reported
+        // since.
         *owner = stays.max_by_key(|(_, peer)| (serves(peer), peer.generation, score(peer, slot))).map(|(of, _)| of);
     }
     let mut counts = vec![0; peers.len()];
     owners.iter().flatten().for_each(|owner: &usize| counts[*owner] += 1);
-    // A slot that nobody holds goes back to its owner in the table before: the slot's clients are there.
+    // A slot that no member holds goes back to its owner in the previous table, because the slot's clients are there.
     let had = |slot: u16| {
         let owner = before.owner(slot).filter(|_| is_free(&owners, &holders, slot))?;
         Some((slot, peers.iter().position(|peer| peer.instance.name == owner.name)?))
@@ -66,7 +68,7 @@ pub(super) fn assign(peers: &[Peer], before: &Table) -> Vec<Option<u16>> {
         for (of, peer) in peers.iter().enumerate() {
             let excess = counts[of].saturating_sub(parts[of]);
             let moved = excess.min(MOVED_MAX.saturating_sub(peer.leaving.len()));
-            // Where two hold a slot, one of them first has to see that it is the other's.
+            // If two members hold a slot, one of them first has to see that it belongs to the other.
             let is_sole = |slot: u16| holders[usize::from(slot)] < 2;
             let owned = (0..).zip(&owners).filter(|(slot, owner)| **owner == Some(of) && is_sole(*slot));
             let mut own: Vec<u16> = owned.map(|(slot, _)| slot).collect();
@@ -94,12 +96,12 @@ pub(super) fn assign(peers: &[Peer], before: &Table) -> Vec<Option<u16>> {
     owners.into_iter().map(|owner| owner.and_then(|of| u16::try_from(of).ok())).collect()
 }
 
-/// Whether nobody has a slot, and nobody is about to give it back.
+/// Whether no member has a slot or is about to give it back.
 fn is_free(owners: &[Option<usize>], holders: &[usize], slot: u16) -> bool {
     owners[usize::from(slot)].is_none() && holders[usize::from(slot)] == 0
 }
 
-/// How many slots each member should have; `None`: nobody serves, and all stay where they are.
+/// The number of slots that each member should have; `None`: no member serves, and all slots stay.
 fn parts(peers: &[Peer], counts: &[usize], slots: usize, serves: impl Fn(&Peer) -> bool) -> Option<Vec<usize>> {
     let weight = |peer: &Peer| if serves(peer) { usize::from(peer.weight) } else { 0 };
     let all: usize = peers.iter().map(weight).sum();
@@ -114,7 +116,7 @@ fn parts(peers: &[Peer], counts: &[usize], slots: usize, serves: impl Fn(&Peer) 
     Some(parts)
 }
 
-/// How well a slot suits a member (rendezvous hashing).
+/// A member's score for a slot (rendezvous hashing).
 fn score(peer: &Peer, slot: u16) -> u64 {
     let mut bytes = peer.instance.name.as_bytes().to_vec();
     bytes.extend_from_slice(&slot.to_be_bytes());

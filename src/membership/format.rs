@@ -1,5 +1,5 @@
-//! What members say of themselves when they join, and the assignment: the same table for all. Integers are big-endian, texts begin with their length
-//! (u16). The first byte is the version; what follows the known fields is left to later versions.
+//! The metadata of members when they join, and the assignment: the same table for all members. Integers are big-endian, texts begin with
+//! their length (u16). The first byte is the version; bytes after the known fields are left to later versions.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use super::table::{Instance, Table};
 
 const VERSION: u8 = 1;
 
-/// The owner of a slot that has none.
+/// The owner of a slot without one.
 const NOBODY: u16 = u16::MAX;
 
 /// The most instances of a broker.
 const INSTANCES_MAX: u16 = 1_000;
 
-/// What a member says of itself.
+/// The metadata of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Who it is. Its member id is not said: the coordinator tells the leader.
+    /// The instance. Its member id is not included: the coordinator reports it to the leader.
     pub instance: Instance,
-    /// Its part of the slots: as many as it has shards. 0: it gives its slots away.
+    /// The member's weight in the assignment of slots: its number of shards. 0: it gives its slots away.
     pub weight: u16,
-    /// What it must have in common with those that serve beside it.
+    /// The terms that the member must have in common with the other serving ones.
     pub terms: Terms,
-    /// Generation of the table that it knows; -1: none.
+    /// Generation of the table that the member knows; -1: none.
     pub generation: i32,
-    /// Counts its wishes for another assignment: other bytes than before make the coordinator begin a rebalance.
+    /// Counts the member's requests for another assignment: changed bytes make the coordinator begin a rebalance.
     pub wishes: u32,
-    /// The slots that it has taken, or is about to take.
+    /// The slots that the member has taken, or is about to take.
     pub held: SlotSet,
-    /// `leaving` has the slots among `held` that it is giving back.
+    /// The slots among `held` that the member is giving back.
     pub leaving: SlotSet,
 }
 
-/// What instances must agree on, or they would not be one broker.
+/// The terms that instances must agree on to be one broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Terms {
     /// The number of slots.
@@ -43,7 +43,7 @@ pub struct Terms {
 }
 
 impl Peer {
-    /// As a member's metadata.
+    /// Encodes the member's metadata.
     #[must_use]
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
@@ -58,7 +58,7 @@ impl Peer {
         bytes
     }
 
-    /// Reads a member's metadata. `None`: it is of another version, or none.
+    /// Decodes a member's metadata. `None`: it is of another version, or invalid.
     #[must_use]
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let reader = &mut Reader(bytes);
@@ -94,7 +94,7 @@ pub(super) fn encode(table: &Table) -> Vec<u8> {
     bytes
 }
 
-/// Reads an assignment. `None`: it is of another version, or makes no sense.
+/// Decodes an assignment. `None`: it is of another version, or inconsistent.
 pub(super) fn decode(bytes: &[u8]) -> Option<Table> {
     let reader = &mut Reader(bytes);
     if reader.array()? != [VERSION] {
@@ -129,7 +129,7 @@ fn put_instance(bytes: &mut Vec<u8>, instance: &Instance) {
     put_text(bytes, &instance.server);
 }
 
-/// Writes a text; the configuration bounds those of an instance.
+/// Writes a text; the configuration bounds the texts of an instance.
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).unwrap_or(0);
     bytes.extend_from_slice(&length.to_be_bytes());

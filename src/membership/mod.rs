@@ -1,18 +1,18 @@
-//! The instances of one broker: who is there, and who serves which slot. One consumer group of Kafka says so (protocol type `forebay`, static members),
-//! and nothing rests on it but speed: what a process may write is decided by the fence of each log ([`crate::replica`]). Sans-I/O: answers and time
-//! in, requests and [`News`] out.
+//! The instances of one broker, and which of them serves which slot. A consumer group of Kafka decides this (protocol type `forebay`,
+//! static members). Only speed depends on it: the fence of each log decides what a process may write ([`crate::replica`]). Sans-I/O:
+//! answers and time in, requests and [`News`] out.
 //!
 //! The driver of a [`Membership`] hands each [`Membership::take_request`] to the client of its cluster, each answer to [`Membership::on_answer`], calls
-//! [`Membership::on_time`] when [`Membership::next_deadline`] is there, and takes [`Membership::take_news`] after each of these.
+//! [`Membership::on_time`] when [`Membership::next_deadline`] is reached, and takes [`Membership::take_news`] after each of these.
 //!
-//! - [`News::Take`]: take these slots over. They are this instance's until [`News::Release`] or [`News::Lost`].
-//! - [`News::Release`]: give them back, and say [`Membership::released`]. Only then another instance gets them.
-//! - [`News::Table`]: who serves what; also for those slots that others serve.
-//! - [`News::Silent`]: the group may have gone on without this process. It makes no promise that another instance could break: no CONNACK, no rows of
-//!   routes, until an answer comes.
+//! - [`News::Take`]: take over these slots. They are this instance's until [`News::Release`] or [`News::Lost`].
+//! - [`News::Release`]: give these slots back, and call [`Membership::released`]. Only then does another instance get them.
+//! - [`News::Table`]: which instance serves each slot, including slots of other instances.
+//! - [`News::Silent`]: the group may have gone on without this process. The process makes no promise that another instance could break: no
+//!   CONNACK, no rows of routes, until an answer arrives.
 //!
-//! Files: `table` is what all members know, `format` its bytes and those that members say of themselves, `assign` who gets which slot, `protocol` the
-//! group's language, `slots` sets, `own_slots` what becomes of the slots that the group gives and takes.
+//! Files: `table` is the data that all members know, `format` its encoding and that of members' metadata, `assign` the assignment of slots,
+//! `protocol` the group's protocol, `slots` sets, `own_slots` the handling of slots that the group assigns and revokes.
 
 mod assign;
 mod format;
@@ -39,19 +39,19 @@ use crate::kafka::coordination::{Answer, Ask, Request, Says};
 use crate::kafka::group::{self, Member, Standing};
 use crate::runtime::seam::Monotonic;
 
-/// Slots that are given back are waited for this long before the group hears of those that are.
+/// How long the member waits for further slots being given back before it reports those that are.
 const RELEASING: Duration = Duration::from_secs(5);
 
-/// A member that is not in the table as what it is says so after this time, again and again.
+/// Interval at which a member that is not in the table as it should be joins again.
 const SAID_AGAIN: Duration = Duration::from_secs(1);
 
-/// Requests that are waited for, to know when the group was heard; the oldest are forgotten.
+/// The most pending requests that are tracked to know when the group last answered; the oldest are forgotten.
 const SENT_MAX: usize = 64;
 
-/// A peer is removed at most this often.
+/// The minimum interval between two removals of a peer.
 const EVICTED_AGAIN: Duration = Duration::from_secs(60);
 
-/// Before this much of the session time-out is left, the process says nothing more.
+/// When only this much of the session time-out is left, the process becomes silent.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The settings of a membership.
@@ -61,36 +61,36 @@ pub struct Settings {
     pub number: u32,
     /// The group's name.
     pub group: Rc<str>,
-    /// This instance. Its member id is empty: the coordinator gives it.
+    /// This instance. Its member id is empty: the coordinator assigns it.
     pub instance: Instance,
-    /// Its shards.
+    /// Number of shards of the instance.
     pub shards: u16,
-    /// What it must have in common with those that serve beside it.
+    /// The terms that the instance must have in common with the other serving ones.
     pub terms: Terms,
-    /// Kafka removes an instance that says nothing for this long. At least 3 s.
+    /// Time after which Kafka removes a silent instance. At least 3 s.
     pub session_timeout: Duration,
 }
 
 /// News of a membership, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Another table.
+    /// A new table.
     Table(Arc<Table>),
-    /// These slots are no longer to be served here: give them back.
+    /// These slots are no longer assigned to this instance: give them back.
     Release(SlotSet),
     /// The table gives these slots to this instance: take them over.
     Take(SlotSet),
-    /// These slots are others' already: the group has gone on without this instance. Serve them no more, at once.
+    /// These slots belong to others already, because the group has gone on without this instance. Stop serving them at once.
     Lost(SlotSet),
-    /// Whether the instance says nothing, as it has not heard of the group for too long.
+    /// Whether the instance is silent, because the group has not answered for too long.
     Silent(bool),
-    /// Another process has joined with the same name. This one is over.
+    /// Another process has joined with the same name. This membership is over.
     Fenced,
-    /// The instance cannot take part. It goes on trying; each reason is told once.
+    /// The instance cannot take part. It keeps trying; each reason is reported once.
     Trouble(String),
-    /// The trouble that was told is over.
+    /// The reported trouble is over.
     TroubleOver,
-    /// The membership is over, as it was wanted.
+    /// The membership is over, as requested.
     Left,
 }
 
@@ -100,26 +100,26 @@ pub struct Membership {
     member: Member<Slots>,
     news: VecDeque<News>,
     silence: Silence,
-    /// Since when slots are given back.
+    /// The time since which slots are being given back.
     releasing_since: Option<Monotonic>,
-    /// Whether the member has something to say that the group does not know.
+    /// Whether the member's metadata has changed since the group last got it.
     wants_rejoin: bool,
-    /// When the member joins again, as the table is not as it should be.
+    /// When the member joins again because of a wrong table.
     rejoin_at: Monotonic,
     /// Peers that were removed, and when.
     evicted: BTreeMap<Arc<str>, Monotonic>,
     /// Requests to remove peers.
     evictions: VecDeque<Request>,
-    /// Whether the own terms are not those of the table.
+    /// Whether the own terms differ from those of the table.
     is_alone: bool,
 }
 
-/// When the group was heard last (C4). `now` is what [`Membership::on_time`] is told, a clock that runs while the machine sleeps.
+/// When the group last answered (C4). `now` is the time passed to [`Membership::on_time`], of a clock that runs while the machine sleeps.
 #[derive(Debug)]
 struct Silence {
-    /// Heartbeats and SyncGroups under way, by token, and when each was sent.
+    /// Heartbeats and SyncGroups in flight, by token, and when each was sent.
     sent: BTreeMap<u64, Monotonic>,
-    /// When the newest one was sent that was answered.
+    /// When the newest answered request was sent.
     heard: Option<Monotonic>,
     after: Duration,
     is_silent: bool,
@@ -136,7 +136,8 @@ impl Silence {
 }
 
 impl Membership {
-    /// A membership that begins to join at once. `seed`: of its jitter. `now`: of a clock that runs while the machine sleeps (CLOCK_BOOTTIME).
+    /// A membership that begins to join at once. `seed` is for its jitter. `now` is of a clock that runs while the machine sleeps
+    /// (CLOCK_BOOTTIME).
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
         let Settings { number, group, instance, shards, terms, session_timeout } = settings;
@@ -146,7 +147,7 @@ impl Membership {
             instance: Some(Rc::from(&*instance.name)),
             topics: Vec::new(),
             session_timeout,
-            // A JoinGroup that waits has no heartbeats beside it: it must end well before the session does.
+            // A waiting JoinGroup has no heartbeats beside it, so it must end well before the session does.
             rebalance_timeout: session_timeout / 2,
             heartbeat_interval: Duration::from_millis(500),
             retry_backoff_max: Duration::from_millis(500),
@@ -173,7 +174,7 @@ impl Membership {
         }
     }
 
-    /// The next request for the client of the cluster; to be called until there is none.
+    /// The next request for the client of the cluster. Call it until there is none.
     pub fn take_request(&mut self, now: Monotonic) -> Option<Request> {
         if let Some(request) = self.evictions.pop_front() {
             return Some(request);
@@ -188,9 +189,10 @@ impl Membership {
         Some(request)
     }
 
-    /// Takes the answer to a request.
+    /// Handles the answer to a request.
     pub fn on_answer(&mut self, answer: &Answer, now: Monotonic) {
-        // Both show that the group had not gone on, at that time, from the table that this member has then. JoinGroup's answer does not, nor a refusal.
+        // Both answers show that the group, when the request was sent, had not gone on from the table that this member has then.
+        // JoinGroup's answer does not, nor does a refusal.
         if let Some(sent) = self.silence.sent.remove(&answer.token)
             && matches!(answer.says, Says::Alive | Says::Assignment(_))
         {
@@ -206,7 +208,7 @@ impl Membership {
         self.advance(now);
     }
 
-    /// When [`Membership::on_time`] has something to do, or a request comes due.
+    /// When [`Membership::on_time`] has something to do, or a request becomes due.
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if !self.evictions.is_empty() {
@@ -217,12 +219,12 @@ impl Membership {
         self.member.next_deadline().min(releasing).min(rejoin).min(self.silence.until())
     }
 
-    /// The next news; to be called until there are none.
+    /// The next news. Call it until there are none.
     pub fn take_news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
 
-    /// These slots are not served here any more: they were given back, or their logs are another's.
+    /// Notes that these slots are not served here any more: they were given back, or other processes have their logs.
     pub fn released(&mut self, slots: &SlotSet, now: Monotonic) {
         let own = &mut self.member.protocol_mut().own;
         if own.held.without(slots) == own.held {
@@ -237,22 +239,24 @@ impl Membership {
         self.advance(now);
     }
 
-    /// Gives all slots away, a few at a time, and gets none: the instance is about to go, or was drained. [`Membership::held`] is empty at the end.
+    /// Gives all slots away, a few at a time, and gets none: the instance is about to stop, or was drained. [`Membership::held`] is empty
+    /// at the end.
     pub fn give_up(&mut self, now: Monotonic) {
         let own = &mut self.member.protocol_mut().own;
         self.wants_rejoin |= std::mem::take(&mut own.weight) > 0;
         self.advance(now);
     }
 
-    /// Takes part in the slots again, by this many shards, after [`Membership::give_up`].
+    /// Takes slots again, with this number of shards, after [`Membership::give_up`].
     pub fn take_part(&mut self, shards: u16, now: Monotonic) {
         let own = &mut self.member.protocol_mut().own;
         self.wants_rejoin |= std::mem::replace(&mut own.weight, shards) != shards;
         self.advance(now);
     }
 
-    /// The process of a peer is gone: its connections were reset, and new ones are refused. The group is asked to remove it, once a minute at most, so that
-    /// its slots do not wait for its session's end. One that has come back is not removed, as it has another member id. Returns whether the group is asked.
+    /// Notes that the process of a peer is gone: its connections were reset, and new ones are refused. The group is asked to remove it, at
+    /// most once a minute, so that its slots do not wait for the end of its session. A peer that has come back is not removed, because it
+    /// has another member id. Returns whether the group is asked.
     pub fn peer_is_gone(&mut self, name: &str, incarnation: u128, now: Monotonic) -> bool {
         let table = Arc::clone(&self.member.protocol().table);
         let Some(peer) = table.index(name).and_then(|index| table.instance(index)) else { return false };
@@ -280,25 +284,25 @@ impl Membership {
         self.advance(now);
     }
 
-    /// Slots that are served here, or about to be.
+    /// Slots that this instance serves, or is about to serve.
     #[must_use]
     pub fn held(&self) -> SlotSet {
         self.member.protocol().own.held
     }
 
-    /// The newest table; of generation -1, and empty: there is none yet.
+    /// The newest table; one of generation -1, and empty, if there is none yet.
     #[must_use]
     pub const fn table(&self) -> &Arc<Table> {
         &self.member.protocol().table
     }
 
-    /// Until when the instance may speak, unless it hears of the group before (C4).
+    /// The time until which the instance may speak, unless the group answers before (C4).
     #[must_use]
     pub fn speaks_until(&self) -> Monotonic {
         self.silence.heard.map_or(Monotonic(0), |heard| heard.after(self.silence.after))
     }
 
-    /// Whether the instance says nothing (C4).
+    /// Whether the instance is silent (C4).
     #[must_use]
     pub const fn is_silent(&self) -> bool {
         self.silence.is_silent
@@ -325,7 +329,7 @@ impl Membership {
             self.hear(news, now);
         }
         if self.releasing_since.is_some_and(|since| now.since(since) >= RELEASING) {
-            // Others need not wait for the slowest.
+            // Other instances need not wait for the slowest slot.
             self.releasing_since = Some(now);
             self.wants_rejoin = true;
         }
@@ -349,7 +353,7 @@ impl Membership {
             group::News::Lost(group::Lost::Fenced) => self.news.push_back(News::Fenced),
             group::News::Lost(_) => {
                 let own = &mut self.member.protocol_mut().own;
-                // The generation stays: of what the table gave this member, it holds nothing any more.
+                // The generation stays: the member holds nothing any more of the slots that the table assigned to it.
                 let held = std::mem::take(&mut own.held);
                 own.leaving = SlotSet::default();
                 (self.releasing_since, self.rejoin_at) = (None, Monotonic::NEVER);
@@ -379,7 +383,7 @@ impl Membership {
         own.leaving = own.leaving.without(&lost);
         let release = own.held.without(&mine).without(&own.leaving);
         own.leaving = own.leaving.with(&release);
-        // A process that came back in the place of an earlier one is in the table as that one.
+        // A process that replaces an earlier one of the same instance is in the table as the earlier one.
         let is_told = index.and_then(|index| table.instance(index)) == Some(&own.instance);
         let agrees = (table.owners.len(), table.routes) == (own.terms.slots.into(), own.terms.routes);
         let slots = own.terms.slots;

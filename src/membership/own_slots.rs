@@ -1,5 +1,6 @@
-//! The slots of an instance among others: what the group gives it and takes from it, what has to be over before another instance may have it, and how the
-//! instance leaves. A pure state: news and time in, things to do out. The thread that has started the shards drives it, and so does the simulator.
+//! The slots of one instance among others: the slots that the group assigns and revokes, the steps before another instance may have a slot,
+//! and the instance's departure. A pure state machine: news and time in, actions out. The thread that started the shards drives it, and so
+//! does the simulator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,83 +11,83 @@ use crate::runtime::seam::Monotonic;
 /// `READY_WITHIN` bounds how long clients wait for all slots to be served.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long an instance that stops may take to give its slots away, within the grace of the drain, and how long it waits while nothing happens: the others may
-/// be about to stop, too.
+/// How long an instance that stops may take to give its slots away, within the grace of the drain, and how long it waits while nothing
+/// happens: the other instances may be stopping, too.
 pub const GIVE_UP_WITHIN: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How long leaving the group may take. Without an answer the others wait for the end of the session.
+/// How long leaving the group may take. Without an answer the other instances wait for the end of the session.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Something to do.
+/// An action for the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Do {
-    /// Take the log of this slot over. It is heard of once: [`OwnSlots::taken`].
+    /// Take over the log of this slot. The result goes to [`OwnSlots::taken`], once.
     TakeOver(u16),
-    /// The log is not wanted any more, whether that is under way or not.
+    /// The log is not wanted any more, whether or not the takeover is in progress.
     WantNoMore(u16),
     /// Give the log that was taken over to this shard.
     Give(u16, usize),
-    /// Have this shard give the slot up: [`OwnSlots::gone`].
+    /// Make this shard give up the slot, and report to [`OwnSlots::gone`].
     Release(u16, usize),
-    /// Have this shard drop the slot at once.
+    /// Make this shard drop the slot at once.
     Drop(u16, usize),
-    /// Tell the group that the slot is not served here any more.
+    /// Report to the group that the slot is not served here any more.
     Released(u16),
 }
 
-/// The slots.
+/// The slots of one instance.
 #[derive(Debug)]
 pub struct OwnSlots {
     shards: usize,
     all: BTreeMap<u16, Slot>,
-    /// Whether the table gives each slot to an instance.
+    /// Whether the table assigns every slot to an instance.
     has_all: bool,
-    /// When the group has said first who serves what.
+    /// When the first table arrived from the group.
     told_at: Option<Monotonic>,
     has_left: bool,
 }
 
-/// A slot that the group has given to this instance, or that is not over yet.
+/// A slot that the group has assigned to this instance, or that is not released completely yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    /// The shard that has it.
+    /// The shard that has the slot.
     shard: Option<usize>,
-    /// Whether its sessions are there.
+    /// Whether the slot's sessions are loaded.
     is_up: bool,
-    /// Whether the group gives it to this instance.
+    /// Whether the group assigns the slot to this instance.
     is_wanted: bool,
-    /// Whether its log is being taken over.
+    /// Whether the slot's log is being taken over.
     is_taking: bool,
-    /// Whether the group waits to hear that it is given back.
+    /// Whether the group waits for the report that the slot is given back.
     is_awaited: bool,
 }
 
 impl OwnSlots {
-    /// None of this many shards has any.
+    /// A state in which none of `shards` shards has a slot.
     #[must_use]
     pub const fn new(shards: usize) -> Self {
         Self { shards, all: BTreeMap::new(), has_all: false, told_at: None, has_left: false }
     }
 
-    /// Whether there are none, nor any that are not over yet.
+    /// Whether no slots are assigned or still being released.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whether each slot is given to an instance, and the own ones are up.
+    /// Whether every slot is assigned to an instance, and the own slots are up.
     fn are_up(&self) -> bool {
         self.has_all && self.all.values().all(|of| !of.is_wanted || of.is_up)
     }
 
-    /// Whether clients are accepted: each slot is served, and the own ones are up; or [`READY_WITHIN`] is over since the group has answered.
+    /// Whether clients are accepted: every slot is assigned and the own ones are up, or [`READY_WITHIN`] has passed since the first table.
     #[must_use]
     pub fn is_ready(&self, now: Monotonic) -> bool {
         self.told_at.is_some_and(|at| self.are_up() || now.since(at) >= READY_WITHIN)
     }
 
-    /// Takes news of the group.
+    /// Handles news of the group.
     pub fn hear(&mut self, news: &News, now: Monotonic) -> Vec<Do> {
         match news {
             News::Table(table) => {
@@ -112,7 +113,7 @@ impl OwnSlots {
     fn take(&mut self, slot: u16) -> Vec<Do> {
         let of = self.all.entry(slot).or_default();
         (of.is_wanted, of.is_awaited) = (true, false);
-        // It was lost without the group's doing, and the shard's word is on its way.
+        // The slot was lost without the group's decision, and the shard's report is still pending.
         let dropped = of.shard.take().map(|shard| Do::Drop(slot, shard));
         let takes = !std::mem::replace(&mut of.is_taking, true);
         dropped.into_iter().chain(takes.then_some(Do::TakeOver(slot))).collect()
@@ -132,7 +133,7 @@ impl OwnSlots {
         [Some(Do::WantNoMore(slot)), dropped, self.over(slot)].into_iter().flatten().collect()
     }
 
-    /// Takes the word that a log was taken over (`has_log`), or that it was not wanted any more.
+    /// Handles the end of a takeover: the log was taken over (`has_log`), or was not wanted any more.
     pub fn taken(&mut self, slot: u16, has_log: bool) -> Option<Do> {
         let of = self.all.get_mut(&slot)?;
         of.is_taking = false;
@@ -140,7 +141,7 @@ impl OwnSlots {
             return self.over(slot);
         }
         if !has_log {
-            // It was not wanted for a while.
+            // The slot was unwanted for a while.
             of.is_taking = true;
             return Some(Do::TakeOver(slot));
         }
@@ -150,24 +151,24 @@ impl OwnSlots {
         Some(Do::Give(slot, shard))
     }
 
-    /// Takes a shard's word that the sessions of a slot are there.
+    /// Handles a shard's report that the sessions of a slot are loaded.
     pub fn up(&mut self, slot: u16) {
         if let Some(of) = self.all.get_mut(&slot) {
             of.is_up = of.shard.is_some();
         }
     }
 
-    /// Takes a shard's word that a slot is given up, or that its log is another process's.
+    /// Handles a shard's report that a slot is given up, or that another process has its log.
     pub fn gone(&mut self, slot: u16) -> Option<Do> {
         let of = self.all.get_mut(&slot)?;
         of.shard.take()?;
-        // A slot that another process has fenced is free until the group gives it away again.
+        // A slot that another process has fenced is free until the group assigns it again.
         (of.is_wanted, of.is_awaited) = (false, true);
         self.over(slot)
     }
 
-    /// Forgets a slot that is not wanted, once nothing of it is here; and says so, if the group waits for that. A thread that takes its log over has to end first:
-    /// it would fence the next owner.
+    /// Forgets a slot that is not wanted, once this instance has nothing of it, and reports that if the group waits for it. A thread that
+    /// takes over the slot's log must end first: it would fence the next owner.
     fn over(&mut self, slot: u16) -> Option<Do> {
         let of = self.all.get(&slot).copied()?;
         if of.is_wanted || of.is_taking || of.shard.is_some() {
@@ -185,7 +186,8 @@ impl OwnSlots {
     }
 }
 
-/// How an instance leaves the others: it asks the group to give its slots to others ([`super::Membership::give_up`]), waits until they have them, and leaves the group.
+/// The departure of an instance: it asks the group to give its slots to other instances ([`super::Membership::give_up`]), waits until they
+/// have them, and leaves the group.
 #[derive(Debug)]
 pub struct Leaving {
     /// Whether the group was asked to forget this instance.
@@ -194,25 +196,25 @@ pub struct Leaving {
     quiet: Monotonic,
 }
 
-/// What an instance that leaves does next.
+/// The next step of an instance that leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// Wait for something that concerns slots ([`Leaving::heard`]), until then at most.
+    /// Wait for an event that concerns slots ([`Leaving::heard`]), at most until this time.
     Wait(Monotonic),
     /// Leave the group.
     Leave,
-    /// Nothing: it has left, or there was no answer in time.
+    /// Nothing: the instance has left, or the group did not answer in time.
     Over,
 }
 
 impl Leaving {
-    /// It begins, with the grace of the drain.
+    /// Begins the departure, with the grace of the drain.
     #[must_use]
     pub fn new(grace: Duration, now: Monotonic) -> Self {
         Self { has_asked: false, end: now.after(grace.min(GIVE_UP_WITHIN)), quiet: now.after(QUIET) }
     }
 
-    /// Notes that something has happened to a slot, or in the group.
+    /// Notes an event of a slot or of the group.
     pub fn heard(&mut self, now: Monotonic) {
         self.quiet = now.after(QUIET);
     }
@@ -258,7 +260,7 @@ mod tests {
         assert!(own.are_up());
         assert_eq!(own.hear(&News::Release(set(&[4])), NOW), [Do::WantNoMore(4), Do::Release(4, 0)]);
         assert_eq!(own.gone(4), Some(Do::Released(4)));
-        // One that another process has taken, the group is told of; one that the group has given away, it need not be.
+        // The group gets a report on a slot that another process has taken, but not on one that the group has reassigned.
         assert_eq!(own.gone(3), Some(Do::Released(3)));
         assert_eq!(own.hear(&News::Lost(set(&[5])), NOW), [Do::WantNoMore(5), Do::Drop(5, 0)]);
         assert_eq!((own.gone(5), own.is_empty()), (None, true));
@@ -287,14 +289,14 @@ mod tests {
         assert_eq!((leaving.step(&own, quiet), leaving.step(&own, later)), (Leave::Wait(later), Leave::Leave));
         let end = later.after(LEAVE_WITHIN);
         assert_eq!((leaving.step(&own, later), leaving.step(&own, end)), (Leave::Wait(end), Leave::Over));
-        // What happens all the time does not make it longer than it may be.
+        // Constant events do not extend the bound.
         let mut leaving = Leaving::new(grace, NOW);
         let most = NOW.after(GIVE_UP_WITHIN);
         leaving.heard(most);
         assert_eq!(leaving.step(&own, most), Leave::Leave);
         own.hear(&News::Left, NOW);
         assert_eq!(leaving.step(&own, most), Leave::Over);
-        // Without slots it leaves at once.
+        // An instance without slots leaves at once.
         assert_eq!(Leaving::new(grace, NOW).step(&OwnSlots::new(1), NOW), Leave::Leave);
     }
 
@@ -304,7 +306,7 @@ mod tests {
         own.hear(&News::Take(set(&[7])), NOW);
         assert_eq!(own.hear(&News::Release(set(&[7])), NOW), [Do::WantNoMore(7)]);
         assert_eq!(own.taken(7, true), Some(Do::Released(7)), "its log is dropped");
-        // It is wanted again before the thread has ended: the log that this has is as good as another.
+        // The slot is wanted again before the thread has ended: the thread's log is as good as another.
         own.hear(&News::Take(set(&[7])), NOW);
         own.hear(&News::Lost(set(&[7])), NOW);
         assert!(own.hear(&News::Take(set(&[7])), NOW).is_empty());
@@ -377,7 +379,7 @@ mod tests {
                     }
                 }
             }
-            // All that is under way ends.
+            // Everything in progress ends.
             while is_taking || leaving.is_some() {
                 let todo = if is_taking {
                     is_taking = false;

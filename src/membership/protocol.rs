@@ -1,4 +1,4 @@
-//! The language of the group of instances: what a member says of itself, and how its leader assigns slots.
+//! The protocol of the group of instances: a member's metadata, and the leader's assignment of slots.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -12,20 +12,21 @@ use crate::kafka::coordination::{Given, GroupMember, Names};
 use crate::kafka::group::{Assignment, Fingerprint, Lead, Protocol};
 use crate::runtime::seam::Monotonic;
 
-/// While nobody holds a slot, the leader assigns when the members have been the same for this long: they may all be starting.
+/// While no member holds a slot, the leader assigns once the members have been the same for this long, because all of them
+/// may be starting.
 pub(super) const GATHERING: Duration = Duration::from_secs(3);
 
-/// Names and incarnations.
+/// Names and incarnations of instances.
 type Processes = Vec<(Arc<str>, u128)>;
 
-/// The own part of the group.
+/// This instance's part in the group.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// What this member says of itself.
+    /// The metadata of this member.
     pub(super) own: Peer,
-    /// The newest table that is known.
+    /// The newest known table.
     pub(super) table: Arc<Table>,
-    /// Who was there when this member led last, and since when.
+    /// The members when this one last led, and since when they are the same.
     gathered: Option<(Processes, Monotonic)>,
     /// How long the members must have been the same for the first assignment.
     pub(super) gathering: Duration,
@@ -45,7 +46,7 @@ impl Slots {
     fn are_gathered(&mut self, peers: &[Peer], lead: &Lead<'_>) -> bool {
         let names: Processes =
             peers.iter().map(|peer| (Arc::clone(&peer.instance.name), peer.instance.incarnation)).collect();
-        // A coordinator that lets the first members wait does so again when others have come meanwhile.
+        // A coordinator that delays the first members does so again when others have joined meanwhile.
         let since = Monotonic(lead.now.0.saturating_sub(u64::try_from(lead.waited.as_nanos()).unwrap_or(u64::MAX)));
         match &self.gathered {
             Some((known, at)) if *known == names && *at <= since => {}

@@ -10,26 +10,26 @@ pub(super) const SLOTS_MAX: u16 = 256;
 pub struct SlotSet([u64; SLOTS_MAX as usize / 64]);
 
 impl SlotSet {
-    /// Whether a slot is in it.
+    /// Whether the set contains a slot.
     #[must_use]
     pub fn contains(&self, slot: u16) -> bool {
         self.0.get(usize::from(slot / 64)).is_some_and(|word| word & (1 << (slot % 64)) != 0)
     }
 
-    /// Adds a slot; one above the most is ignored.
+    /// Adds a slot; one beyond `SLOTS_MAX` is ignored.
     pub fn insert(&mut self, slot: u16) {
         if let Some(word) = self.0.get_mut(usize::from(slot / 64)) {
             *word |= 1 << (slot % 64);
         }
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0 == Self::default().0
     }
 
-    /// How many there are.
+    /// The number of slots in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
@@ -53,7 +53,7 @@ impl SlotSet {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
-    /// As bytes, words in order, big-endian.
+    /// Appends the set as bytes, words in order, big-endian.
     pub(super) fn encode(self, bytes: &mut Vec<u8>) {
         self.0.iter().for_each(|word| bytes.extend_from_slice(&word.to_be_bytes()));
     }

@@ -1,32 +1,33 @@
-//! The table: which instance serves which slot. The leader of the group makes it, and every member gets it whole with each assignment.
+//! The table of instances: which instance serves which slot. The leader of the group makes it, and every member gets the whole table
+//! with each assignment.
 
 use std::sync::Arc;
 
 /// An instance of the broker, as its group knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Its name: `name` of `[broker]`, and `group.instance.id` in the group.
+    /// The instance's name: `name` of `[broker]`, and `group.instance.id` in the group.
     pub name: Arc<str>,
-    /// The process: a number that it chose when it began.
+    /// The process: a random number that it chose at startup.
     pub incarnation: u128,
-    /// Where it takes connections of other instances, `host:port`; empty: nowhere.
+    /// The address for connections of other instances, `host:port`; empty: none.
     pub link: Arc<str>,
-    /// Where clients find it, `host:port`, for a Server Reference; empty: it does not say.
+    /// The address for clients, `host:port`, for a Server Reference; empty: not given.
     pub server: Arc<str>,
-    /// Its member id in the group, by which a peer can have it removed.
+    /// The instance's member id in the group, by which a peer can have it removed.
     pub member_id: Arc<str>,
 }
 
-/// Who serves which slot, since a generation of the group. Read-only: another generation is another table.
+/// The owners of the slots in one generation of the group. Read-only: another generation is another table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Generation of the group.
     pub generation: i32,
-    /// A hash of the cluster and of the routes of those that serve: an instance with others serves nobody.
+    /// A hash of the cluster and of the routes of the serving instances: an instance with others serves no clients.
     pub routes: u64,
     /// The instances, by their index in the table, sorted by name.
     pub instances: Vec<Instance>,
-    /// The owner of each slot, an index into `instances`; `None`: nobody for now. As many as there are slots.
+    /// The owner of each slot, an index into `instances`; `None`: none for now. The length is the number of slots.
     pub owners: Vec<Option<u16>>,
 }
 

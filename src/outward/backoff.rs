@@ -1,9 +1,9 @@
-//! Waiting before the next try: exponential, jittered, bounded. Jitter keeps the shards of many processes from coming
-//! back to a restarted broker in one wave.
+//! Waits between attempts: exponential, jittered, bounded. Jitter keeps the shards of many processes from reconnecting
+//! to a restarted broker in one wave.
 
 use std::time::Duration;
 
-/// Largest share of the wait that chance takes away or adds.
+/// Largest fraction of the wait that jitter subtracts or adds.
 const JITTER: f64 = 0.2;
 
 /// The bounds of one series of waits.
@@ -15,24 +15,24 @@ pub struct Bounds {
     pub max: Duration,
 }
 
-/// How many tries have failed in a row.
+/// The number of consecutive failed attempts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Whether no try has failed since the last success.
+    /// Whether no attempt has failed since the last success.
     pub fn is_fresh(self) -> bool {
         self.failures == 0
     }
 
-    /// Notes a try that worked.
+    /// Notes a successful attempt.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Notes a try that failed. Returns how long to wait: `min × 2^failures` up to `max`, ± 20 %.
+    /// Notes a failed attempt. Returns how long to wait: `min × 2^failures` up to `max`, ± 20 %.
     pub fn next(&mut self, bounds: Bounds, rng: &mut fastrand::Rng) -> Duration {
         let doubled = bounds.min.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(31);
@@ -42,7 +42,7 @@ impl Backoff {
 
 /// `wait` ± 20 %.
 pub fn jittered(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
-    // Cut to a year, so that no setting can overflow the multiplication.
+    // The wait is cut to a year, so that no setting can overflow the multiplication.
     wait.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(1.0 - JITTER + 2.0 * JITTER * rng.f64())
 }
 

@@ -1,5 +1,5 @@
-//! `Channel`: the way to one endpoint, with or without a connection. It resolves, connects to one address after the other, logs in, and
-//! waits after a failure.
+//! `Channel`: the client side of one endpoint, with or without a connection. It resolves the name, connects to one address after the
+//! other, logs in, and waits after a failure.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::secure::Outgoing;
 /// `Phase` is the state of a channel.
 #[derive(Debug)]
 enum Phase<C> {
-    /// No connection, and no attempt before this instant.
+    /// No connection, and no attempt before this time.
     Down(Monotonic),
     Resolving {
         ticket: u64,
@@ -24,7 +24,7 @@ enum Phase<C> {
         tls: Option<Arc<Outgoing>>,
         deadline: Monotonic,
     },
-    /// The connection stands; before `is_established` the protocol is logging in.
+    /// The connection is open; before `is_established` the protocol is logging in.
     Up {
         link: LinkId,
         connection: Box<C>,
@@ -32,31 +32,31 @@ enum Phase<C> {
     },
 }
 
-/// `Channel` is the way to one endpoint.
+/// `Channel` is the client side of one endpoint.
 #[derive(Debug)]
 pub struct Channel<C: Connected> {
     owner: C::Owner,
     /// Target of the next connection.
     pub endpoint: Endpoint,
     phase: Phase<C>,
-    /// When the current attempt must have led to an established connection.
+    /// The time by which the current attempt must have led to an established connection.
     due: Monotonic,
-    /// Failures in a row.
+    /// Backoff for consecutive failures.
     pub backoff: Backoff,
-    /// Connections closed in a row because the peer was silent.
+    /// Number of consecutive connections closed because the peer was silent.
     pub silences: u32,
-    /// The refusal of the last attempt, which was reported; the next attempts are made more rarely.
+    /// The refusal of the last attempt, which was reported; while there is one, attempts are less frequent.
     pub refused: Option<Refused>,
-    /// Reason of the last failure of TLS that was reported. An attempt with older settings may fail after a change of them.
+    /// The reason of the last reported failure of TLS. An attempt with old settings may still fail after they change.
     told: String,
 }
 
-/// `Refused` is what an operator has to mend before an endpoint can be used.
+/// `Refused` is a failure that an operator has to fix before an endpoint can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The login, by the peer.
+    /// The peer refused the login.
     Login,
-    /// The TLS connection, by either side.
+    /// Either side refused the TLS connection.
     Tls,
 }
 
@@ -75,7 +75,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// When a connection may be made; `NEVER` if one stands or is being made.
+    /// When a connection may be made; `NEVER` if one is open or being made.
     pub fn dial_at(&self) -> Monotonic {
         match self.phase {
             Phase::Down(until) => until,
@@ -98,10 +98,10 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Takes the answer to [`Effect::Resolve`]; one to another ticket is ignored.
+    /// Handles the answer to [`Effect::Resolve`]; the answer to another ticket is ignored.
     ///
     /// # Errors
-    /// There is no address to try: the reason.
+    /// The reason why there is no address to try.
     pub fn resolved(
         &mut self,
         ticket: u64,
@@ -116,7 +116,7 @@ impl<C: Connected> Channel<C> {
         Err("the host name has no address".to_owned())
     }
 
-    /// Goes on to the next address, as this one did not work. `false`: there is none.
+    /// Goes on to the next address, after this one failed. `false`: there is none.
     pub fn next_address(&mut self, shared: &mut Shared<C>, now: Monotonic) -> bool {
         let Phase::Connecting { rest, .. } = &mut self.phase else { return false };
         let rest = std::mem::take(rest);
@@ -127,7 +127,7 @@ impl<C: Connected> Channel<C> {
     fn try_next(&mut self, mut rest: IntoIter<SocketAddr>, shared: &mut Shared<C>, now: Monotonic) -> bool {
         let Some(address) = rest.next() else { return false };
         let link = shared.connect(self.owner, address, &self.endpoint.host);
-        // Each address left has an equal part of the time left.
+        // Each remaining address has an equal part of the remaining time.
         let parts = u32::try_from(rest.len()).unwrap_or(u32::MAX).saturating_add(1);
         let deadline = now.after(self.due.since(now) / parts);
         self.phase = Phase::Connecting { link, rest, tls: shared.settings.as_ref().tls.clone(), deadline };
@@ -158,7 +158,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Notes that the peer did what the channel is for: failures and silences end.
+    /// Notes that the peer has served its purpose: consecutive failures and silences end.
     pub fn works(&mut self, shared: &mut Shared<C>) {
         self.backoff.reset();
         self.silences = 0;
@@ -189,12 +189,12 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Whether the connection is established and no answer is outstanding.
+    /// Whether the connection is established and no request is unanswered.
     pub fn is_idle(&self) -> bool {
         self.ready_ref().is_some_and(C::is_idle)
     }
 
-    /// Whether the end of the connection may be chance: it was idle, or no attempt has failed since the channel was last of use.
+    /// Whether the connection may have ended by chance: it was idle, or no attempt has failed since the channel last worked.
     pub fn is_lost_by_chance(&self) -> bool {
         self.ready_ref().is_some_and(|connection| connection.is_idle() || self.backoff.is_fresh())
     }
@@ -233,7 +233,7 @@ impl<C: Connected> Channel<C> {
         true
     }
 
-    /// Notes a failure of TLS. The first in a row is reported, and one for another reason.
+    /// Notes a failure of TLS. The first consecutive one is reported, and one for another reason.
     pub fn tls_failed(&mut self, why: &str, shared: &mut Shared<C>) {
         shared.stats.tls_failures += 1;
         let is_first = self.refused.replace(Refused::Tls) != Some(Refused::Tls);
@@ -244,7 +244,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Notes a refused login. The first in a row is reported.
+    /// Notes a refused login. The first consecutive one is reported.
     pub fn login_refused(&mut self, login: LoginRefused, shared: &mut Shared<C>) {
         shared.stats.logins_refused += 1;
         if self.refused.replace(Refused::Login) != Some(Refused::Login) {
@@ -262,13 +262,13 @@ impl<C: Connected> Channel<C> {
         self.down(now.after(wait), shared)
     }
 
-    /// Does the same without a failure, with the shortest wait.
+    /// Like [`Channel::fail`], but without a failure, and with the shortest wait.
     pub fn pause(&mut self, shared: &mut Shared<C>, now: Monotonic) -> Option<Box<C>> {
         let wait = jittered(shared.settings.as_ref().backoff_min, &mut shared.rng);
         self.down(now.after(wait), shared)
     }
 
-    /// Does the same; the next attempt is made at `until` or later.
+    /// Closes the connection, or ends the attempt; the next attempt is made at `until` or later.
     pub fn down(&mut self, until: Monotonic, shared: &mut Shared<C>) -> Option<Box<C>> {
         shared.let_go(self.owner);
         match std::mem::replace(&mut self.phase, Phase::Down(until)) {
@@ -280,7 +280,8 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Ends the wait after a failure, and begins with the shortest one again: settings have changed. The next refusal is reported.
+    /// Ends the wait after a failure, and begins with the shortest one again, because settings have changed. The next refusal is
+    /// reported.
     pub fn retry_at(&mut self, now: Monotonic) {
         self.refused = None;
         if let Phase::Down(until) = &mut self.phase {

@@ -10,17 +10,17 @@ use crate::secure::Outgoing;
 /// `Ended` is the reason why a connection has ended, or was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// TLS failed, which mostly an operator has to mend.
+    /// TLS failed, which usually an operator has to fix.
     Tls(Cow<'static, str>),
     /// Any other reason.
     Lost(Cow<'static, str>),
 }
 
 impl Ended {
-    /// Translates an end at the seam. `in_handshake`: the TLS handshake of the connection was not over.
+    /// Converts the end of a connection. `in_handshake`: the TLS handshake of the connection was not over.
     pub fn of(closed: &Closed, in_handshake: bool) -> Self {
         match closed {
-            // A listener without TLS reacts to the first bytes of a handshake like this.
+            // A listener without TLS reacts to the first bytes of a handshake this way.
             Closed::Peer if in_handshake => Self::Tls(Outgoing::HUNG_UP.into()),
             Closed::Error(error) if in_handshake && error.kind() == ConnectionReset => {
                 Self::Tls(Outgoing::HUNG_UP.into())

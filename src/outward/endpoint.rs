@@ -25,7 +25,7 @@ impl Endpoint {
         (!host.is_empty()).then(|| Self { host: Rc::from(host), port })
     }
 
-    /// The address, where the host is a literal one.
+    /// The address, if the host is a literal one.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }

@@ -1,14 +1,14 @@
-//! `Shared`: what the channels of one client have in common.
+//! `Shared`: the state that the channels of one client share.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::{Connected, Effect, Endpoint, LinkId, News, Settings};
 
-/// `Stats` count what became of connections.
+/// `Stats` counts results of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that failed: not made, closed by the peer, silent, or closed for the bytes that came in.
+    /// Connections that failed: not made, closed by the peer, silent, or closed because of invalid bytes from the peer.
     pub failures: u64,
     /// Answers that could not be read; each closes its connection.
     pub malformed: u64,
@@ -18,15 +18,15 @@ pub struct Stats {
     pub throttles: u64,
     /// Connections closed because no answer came in time.
     pub replaced: u64,
-    /// Logins that worked, renewals among them.
+    /// Successful logins, including renewals.
     pub logins: u64,
-    /// Logins that were refused, or in which the peer did not prove itself.
+    /// Logins that were refused, or in which the peer did not authenticate itself.
     pub logins_refused: u64,
     /// Connections that failed because of TLS.
     pub tls_failures: u64,
 }
 
-/// `Shared` is what the channels of one client have in common.
+/// `Shared` is the state that the channels of one client share.
 #[derive(Debug)]
 pub struct Shared<C: Connected> {
     /// Settings of the client.
@@ -49,7 +49,7 @@ pub struct Shared<C: Connected> {
 }
 
 impl<C: Connected> Shared<C> {
-    /// Makes it without connections. `seed`: of the jitter; clients should differ.
+    /// A state without connections. `seed` is for its jitter; clients should differ.
     pub fn new(settings: C::Settings, seed: u64) -> Self {
         Self {
             settings,
@@ -71,7 +71,7 @@ impl<C: Connected> Shared<C> {
         self.effects.push(Effect::Event(event.into()));
     }
 
-    /// Owner of a connection; `None` for one that was given up.
+    /// Owner of a connection; `None` for an abandoned one.
     pub fn owner(&self, link: LinkId) -> Option<C::Owner> {
         self.links.get(&link).copied()
     }
@@ -91,14 +91,15 @@ impl<C: Connected> Shared<C> {
         self.established > 0
     }
 
-    /// Notes a failed attempt. The end of a connection is none: the attempt to replace it shows whether one can be made.
+    /// Notes a failed attempt. The end of a connection is not one: the attempt to replace it shows whether a connection
+    /// can be made.
     pub fn tell_unreachable(&mut self) {
         if !self.is_connected() && std::mem::take(&mut self.reachable) {
             self.event(News::Reachable(false));
         }
     }
 
-    /// Notes an endpoint that cannot be used. `true`: it was not reported before.
+    /// Notes an endpoint that cannot be used. `true`: this was not reported before.
     pub fn is_new_trouble(&mut self, endpoint: &Endpoint) -> bool {
         let is_new = !self.troubled.contains(endpoint);
         if is_new {
@@ -119,7 +120,7 @@ impl<C: Connected> Shared<C> {
         });
     }
 
-    /// Has something done elsewhere for a channel. Returns the ticket of the answer.
+    /// Requests an effect for a channel. Returns the ticket of the answer.
     pub fn ask(&mut self, owner: C::Owner, effect: impl FnOnce(u64) -> Effect<C::Event>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;

@@ -1,4 +1,4 @@
-//! Tests of channels of a protocol that says nothing: each rule of the room, without sockets.
+//! Tests of channels with a protocol that sends nothing: each rule of the module, without sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 struct Mute {
     silences: u32,
-    /// Until when the peer owes something.
+    /// The time by which the peer has to answer.
     owed: Option<Monotonic>,
     is_moving: bool,
 }
@@ -64,7 +64,7 @@ fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 1))
 }
 
-/// What was wanted since the last call: `?` is a ticket, `+` a connection, `-` its end.
+/// The effects since the last call: `?` is a ticket, `+` a connection, `-` its end.
 fn wanted(shared: &mut Shared<Mute>) -> Vec<String> {
     let told = |effect| match effect {
         Effect::Resolve { ticket, host, .. } => format!("?{ticket} {host}"),
@@ -82,7 +82,7 @@ fn wanted(shared: &mut Shared<Mute>) -> Vec<String> {
     std::mem::take(&mut shared.effects).into_iter().map(told).collect()
 }
 
-/// A connection to an address, by link 0.
+/// A connection to an address, with link 0.
 fn up() -> (Channel<Mute>, Shared<Mute>) {
     let (mut channel, mut shared) = (channel('a', "10.0.0.1"), shared());
     channel.dial(&mut shared, START);
@@ -99,7 +99,7 @@ fn addresses_are_tried_in_their_order_with_equal_parts_of_what_is_left() {
     assert_eq!(channel.deadline(), START.after(5000 * MS));
     let mut now = START.after(2000 * MS);
     channel.resolved(0, Ok(vec![address(3), address(1), address(2)]), &mut shared, now).expect("an address");
-    // 3 s are left for three; the second takes none of its second, so the third has two.
+    // 3 s are left for three addresses; the second uses none of its second, so the third has two.
     assert_eq!(channel.deadline(), now.after(1000 * MS));
     now = channel.deadline();
     assert_eq!(channel.overdue(), "no connection in time");

@@ -1,10 +1,10 @@
-//! The batch that grows: rows go from their borrowed slices into it once, every length written where it stays. The
-//! header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
+//! The growing batch: rows are copied into it once from their borrowed slices, and every length is written in its final
+//! place. The header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
 
 use super::{HEADER_LEN, Records, Row, Tail, at, varint};
 use crate::record::compression::{Codec, Encoder};
 
-/// A producer's identity for one batch, given at the cut.
+/// A producer's identity for one batch, assigned when it is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Producer id.
@@ -26,8 +26,8 @@ pub struct NextRecord {
     timestamp_delta: i64,
 }
 
-/// A growing v2 batch. It never asks for memory of its own accord: a row that would not fit in the capacity of the
-/// buffer is the caller's business (see [`Builder::fits`]), or the buffer grows as a `Vec` does.
+/// A growing v2 batch. It does not reserve memory in advance: the caller checks that a row fits into the buffer's
+/// capacity (see [`Builder::fits`]), or the buffer grows as a `Vec` does.
 #[derive(Debug, Default)]
 pub struct Builder {
     bytes: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty batch in `buffer`, which keeps its capacity and loses its content.
+    /// An empty batch in `buffer`, which keeps its capacity but not its contents.
     #[must_use]
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
@@ -45,19 +45,19 @@ impl Builder {
         Self { bytes: buffer, count: 0, base_timestamp: -1, max_timestamp: -1 }
     }
 
-    /// Records in it.
+    /// Number of records in the batch.
     #[must_use]
     pub const fn count(&self) -> u32 {
         self.count
     }
 
-    /// Bytes so far, header included.
+    /// Bytes of the batch, header included.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether it has no record.
+    /// Whether the batch has no record.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
@@ -69,7 +69,7 @@ impl Builder {
         self.bytes.capacity()
     }
 
-    /// Newest timestamp in it, −1 if there is none.
+    /// Newest timestamp in the batch; −1: none.
     #[must_use]
     pub const fn max_timestamp(&self) -> i64 {
         self.max_timestamp
@@ -82,7 +82,7 @@ impl Builder {
         varint::len(body as i64) + body
     }
 
-    /// The records from `consumed` bytes (of records) and `count` records on.
+    /// The records after the first `count` ones, which take `consumed` bytes.
     #[must_use]
     pub fn records_after(&self, consumed: usize, count: u32) -> Records<'_> {
         Records::new(self.record_bytes(consumed), self.count.saturating_sub(count) as i32, self.base_timestamp)
@@ -94,7 +94,7 @@ impl Builder {
         self.bytes.get(HEADER_LEN + consumed..).unwrap_or_default()
     }
 
-    /// What the records' timestamps count from.
+    /// The timestamp that the records' deltas count from.
     #[must_use]
     pub const fn base_timestamp(&self) -> i64 {
         self.base_timestamp
@@ -104,7 +104,7 @@ impl Builder {
     #[inline]
     #[must_use]
     pub const fn next(&self, timestamp: i64, tail_len: usize) -> NextRecord {
-        // Wrapping, as Java's `long` arithmetic: the reader adds with the same wrap.
+        // The subtraction wraps, as Java's `long` arithmetic does: the reader adds with the same wrap.
         let timestamp_delta = if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) };
         let body = 1 + varint::len(timestamp_delta) + varint::len(self.count as i64) + tail_len;
         NextRecord { timestamp, timestamp_delta, body, len: varint::len(body as i64) + body }
@@ -125,7 +125,7 @@ impl Builder {
         self.append_next(row, tail, self.next(row.timestamp.0, tail.len));
     }
 
-    /// The same of a row with a known [`Builder::next`].
+    /// Like [`Builder::append`], for a row with a known [`Builder::next`].
     #[inline]
     pub fn append_next<'a, H>(&mut self, row: &Row<'a, H>, tail: Tail, next: NextRecord)
     where
@@ -140,7 +140,7 @@ impl Builder {
         self.append_next_tail(tail, self.next(timestamp, tail.len()));
     }
 
-    /// The same of a row with a known [`Builder::next`].
+    /// Like [`Builder::append_tail`], for a row with a known [`Builder::next`].
     #[inline]
     pub fn append_next_tail(&mut self, tail: &[u8], next: NextRecord) {
         self.prefix(next);
@@ -149,7 +149,7 @@ impl Builder {
 
     #[inline]
     fn prefix(&mut self, next: NextRecord) {
-        // Exactly: one byte more would make a buffer grow in which the row fits.
+        // The reservation is exact: one byte more would grow a buffer in which the row fits.
         self.bytes.reserve(next.len);
         varint::put(&mut self.bytes, next.body as i64);
         self.bytes.push(0);
@@ -162,7 +162,7 @@ impl Builder {
         self.count += 1;
     }
 
-    /// Moves the content into a buffer with more room; the old one comes back.
+    /// Moves the contents into a buffer with more room; returns the old buffer.
     #[must_use]
     pub fn move_to(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         buffer.clear();
@@ -170,20 +170,20 @@ impl Builder {
         std::mem::replace(&mut self.bytes, buffer)
     }
 
-    /// Takes back the buffer, its content with it, as it stands.
+    /// Returns the buffer with its current contents.
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Closes the batch: compresses its records in place where `encoder` is given and gains by it, and patches the header
-    /// but for what [`stamp`] gives.
+    /// Closes the batch: compresses its records in place if `encoder` is given and makes them smaller, and patches the
+    /// header, except for the fields of [`stamp`].
     #[must_use]
     pub fn close(mut self, encoder: Option<&mut Encoder>) -> Vec<u8> {
         let mut codec = Codec::None;
         if let Some(encoder) = encoder {
             let written = encoder.codec();
-            // Not smaller: sent as it is. Readers look at the batch's own codec.
+            // Records that do not get smaller are sent uncompressed. Readers look at the batch's own codec.
             if let Some(compressed) = encoder.compress(&self.bytes[HEADER_LEN..]) {
                 self.bytes.truncate(HEADER_LEN);
                 self.bytes.extend_from_slice(compressed);
@@ -209,8 +209,8 @@ fn patch_header(bytes: &mut [u8], count: u32, base_timestamp: i64, max_timestamp
     put_at(bytes, at::COUNT, &count.to_be_bytes());
 }
 
-/// Cuts a closed batch: writes the producer's identity and the checksum. May be done again with another identity, as
-/// long as nobody else holds the bytes.
+/// Cuts a closed batch: writes the producer's identity and the checksum. May be repeated with another identity while no
+/// other reference to the bytes exists.
 ///
 /// # Panics
 /// If `bytes` is shorter than a header (it came from [`Builder::close`]).

@@ -1,19 +1,19 @@
-//! The fixed part of a batch: the one place that reads it, for the producer and for the embedded log.
+//! The fixed part of a batch: the only code that reads it, for the producer and for the embedded log.
 
 use super::{BatchError, HEADER_LEN, at};
 
-/// What stands before the records of a v2 batch (KIP-98): what the bytes say, not what is true.
+/// The header of a v2 batch (KIP-98), as stated in its bytes and not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     /// Offset of the first record.
     pub base_offset: i64,
-    /// Bytes of the whole batch, as it states them: at least [`HEADER_LEN`].
+    /// Bytes of the whole batch as stated: at least [`HEADER_LEN`].
     pub size: usize,
     /// Leader epoch, −1 from a producer.
     pub leader_epoch: i32,
-    /// 2, or it is no such batch.
+    /// 2; with any other value the batch is not v2.
     pub magic: i8,
-    /// CRC32C as stored, over all from the attributes on.
+    /// CRC32C as stored, over all bytes from the attributes on.
     pub crc: u32,
     /// Codec (bits 0 to 2), timestamp type (3), transactional (4), control (5), delete horizon (6).
     pub attributes: i16,
@@ -34,10 +34,10 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header at the front of `bytes`. The records need not be there; the magic may be any.
+    /// Reads the header at the front of `bytes`. The records need not follow; the magic may be any.
     ///
     /// # Errors
-    /// [`BatchError::Short`]: fewer bytes than a header. [`BatchError::Length`]: no batch has the length that it states.
+    /// [`BatchError::Short`]: fewer bytes than a header. [`BatchError::Length`]: an impossible stated length.
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
         let bytes: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(BatchError::Short)?;
         let length = usize::try_from(i32::from_be_bytes(field(bytes, at::BATCH_LENGTH)));
@@ -74,7 +74,7 @@ impl BatchHeader {
         ((self.base_sequence as i64 + self.last_offset_delta as i64) & i32::MAX as i64) as i32
     }
 
-    /// Codec number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd; more are none that is known.
+    /// Codec number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd; higher numbers are unknown.
     #[must_use]
     pub const fn codec(&self) -> i16 {
         self.attributes & 7
@@ -93,7 +93,7 @@ impl BatchHeader {
     }
 }
 
-/// A field: the places are constants, so what would not fit is seen at once.
+/// Reads a field. The positions are constants, so one out of bounds fails in every test.
 fn field<const N: usize>(bytes: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);

@@ -1,5 +1,5 @@
-//! Kafka record batches, format v2 (KIP-98): a builder that appends, a reader that borrows; and what belongs to them:
-//! [`compression`], and [`murmur2`], which chooses a key's partition as Java's producer does.
+//! Kafka record batches, format v2 (KIP-98): a builder that appends, a reader that borrows, [`compression`], and
+//! [`murmur2`], which chooses a key's partition as Java's producer does.
 //!
 //! ```text
 //!  0  base offset i64 · batch length i32 (what follows it) · partition leader epoch i32 · magic i8 = 2
@@ -11,7 +11,8 @@
 //!     tail: key length varint · key · value length varint · value · header count varint · (key, value)*
 //! ```
 //!
-//! The tail of a record depends on nothing outside of it: moving a row into another batch is a new prefix and one copy.
+//! The tail of a record depends on nothing outside the record: moving a row into another batch takes a new prefix and
+//! one copy.
 
 mod builder;
 pub mod compression;
@@ -32,7 +33,7 @@ pub use header::BatchHeader;
 pub use reader::{BatchError, BatchView, Headers, Record, Records};
 pub use row::{Row, Tail};
 
-/// The timestamp of a record that is made at this time: none (-1) while the clock is not set, or Kafka would delete the
+/// The timestamp of a record made at this time: none (-1) while the clock is not set, because Kafka would delete the
 /// record for its age. `set_after`: a clock before this is not set.
 #[must_use]
 pub const fn timestamp_at(wall: WallMs, set_after: WallMs) -> WallMs {
@@ -42,7 +43,7 @@ pub const fn timestamp_at(wall: WallMs, set_after: WallMs) -> WallMs {
 /// Length of a batch without records.
 pub const HEADER_LEN: usize = 61;
 
-/// Where a field of the header starts.
+/// Offsets of the header's fields.
 pub(crate) mod at {
     pub(crate) const BASE_OFFSET: usize = 0;
     pub(crate) const BATCH_LENGTH: usize = 8;

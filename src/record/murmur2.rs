@@ -32,7 +32,7 @@ pub fn partition(key: &[u8], partitions: usize) -> usize {
     partition_of(murmur2(key).cast_unsigned(), partitions)
 }
 
-/// The same for a hash that is known already.
+/// Like [`partition`], for a known hash.
 #[must_use]
 pub fn partition_of(hash: u32, partitions: usize) -> usize {
     ((hash & (u32::MAX >> 1)) as usize).checked_rem(partitions).unwrap_or(0)

@@ -1,5 +1,5 @@
-//! A borrowed, bounded reader of v2 batches. It trusts nothing: lengths are checked against what is there, counts are
-//! only upper bounds, and nothing is reserved on their word.
+//! A borrowed, bounded reader of v2 batches. It trusts nothing: lengths are checked against the bytes available, counts
+//! are only upper bounds, and neither reserves memory.
 
 use super::{BatchHeader, HEADER_LEN, varint};
 use crate::record::compression::Codec;
@@ -7,30 +7,30 @@ use crate::record::compression::Codec;
 /// Why bytes are not a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Fewer bytes than the header or the batch's own length asks for.
+    /// The input has fewer bytes than the header or the batch's own length requires.
     #[error("the batch is cut short")]
     Short,
-    /// A length that no batch can have.
+    /// The batch states an impossible length.
     #[error("the batch length is impossible")]
     Length,
-    /// Not format v2.
+    /// The batch is not of format v2.
     #[error("magic {0} is not 2")]
     Magic(i8),
     /// The checksum differs.
     #[error("the checksum differs")]
     Crc,
-    /// A codec that is unknown, or not built in.
+    /// The codec is unknown, or not built in.
     #[error("codec {0} is not known here")]
     Codec(i16),
-    /// A record does not add up.
+    /// A record is malformed.
     #[error("a record is malformed")]
     Record,
-    /// The records do not decompress, or to more than was allowed.
+    /// The records do not decompress, or decompress to more than allowed.
     #[error("the records do not decompress")]
     Compression,
 }
 
-/// A batch, borrowed. The header's fields are what the bytes say, not what is true.
+/// A borrowed batch. The header's fields are as stated in the bytes, and not verified.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchView<'a> {
     bytes: &'a [u8],
@@ -38,8 +38,8 @@ pub struct BatchView<'a> {
 }
 
 impl<'a> BatchView<'a> {
-    /// Takes one batch from the front of `input`; the rest comes with it. Looks at length and magic, not at the
-    /// checksum (see [`Self::check_crc`]).
+    /// Parses one batch at the front of `input`; returns it with the rest. Checks length and magic, not the checksum
+    /// (see [`Self::check_crc`]).
     ///
     /// # Errors
     /// [`BatchError::Short`], [`BatchError::Length`], [`BatchError::Magic`].
@@ -73,7 +73,7 @@ impl<'a> BatchView<'a> {
         Codec::from_number(number).ok_or(BatchError::Codec(number))
     }
 
-    /// Compares the checksum.
+    /// Verifies the checksum.
     ///
     /// # Errors
     /// [`BatchError::Crc`].
@@ -81,7 +81,7 @@ impl<'a> BatchView<'a> {
         if self.header.crc_matches(self.bytes) { Ok(()) } else { Err(BatchError::Crc) }
     }
 
-    /// What follows the header: the records, or their compressed form.
+    /// The bytes after the header: the records, or their compressed form.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN..]
@@ -108,25 +108,25 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Over uncompressed records; at most `count` of them come, and bytes behind the last are an error.
+    /// Reads uncompressed records: at most `count` of them, and bytes after the last are an error.
     #[must_use]
     pub const fn new(body: &'a [u8], count: i32, base_timestamp: i64) -> Self {
         Self { rest: body, left: count, base_timestamp }
     }
 
-    /// Those that have not been read.
+    /// The bytes of the records that have not been read.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// What their timestamps count from.
+    /// The timestamp that the records' deltas count from.
     #[must_use]
     pub const fn base_timestamp(&self) -> i64 {
         self.base_timestamp
     }
 
-    /// Bytes that have not been read.
+    /// Number of bytes that have not been read.
     #[must_use]
     pub const fn rest_len(&self) -> usize {
         self.rest.len()
@@ -144,7 +144,7 @@ impl<'a> Records<'a> {
         let key = field(&mut body)?;
         let value = field(&mut body)?;
         let headers = Headers { count: u32::try_from(varint::get_i32(&mut body)?).ok()?, rest: body };
-        // Every header is walked once here, so that [`Headers`] need not fail later.
+        // Every header is walked once here, so that [`Headers`] cannot fail later.
         let mut walk = headers.clone();
         for _ in 0..headers.count {
             walk.read()?;
@@ -181,7 +181,7 @@ fn field<'a>(input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     }
 }
 
-/// One record, borrowed.
+/// A borrowed record.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
     /// Timestamp in milliseconds since the epoch; −1: none.
@@ -194,11 +194,11 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers, in order.
     pub headers: Headers<'a>,
-    /// Key, value and headers as encoded: what [`super::Builder::append_tail`] takes.
+    /// Key, value and headers as encoded, for [`super::Builder::append_tail`].
     pub tail: &'a [u8],
 }
 
-/// A record's headers: key and value, in order, duplicates and all.
+/// A record's headers: keys and values, in order, with duplicates.
 #[derive(Clone, Debug, Default)]
 pub struct Headers<'a> {
     count: u32,
@@ -206,13 +206,13 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// The encoded headers that were not read, and how many they are: what [`Headers::from_encoded`] takes.
+    /// The encoded headers that were not read, and their number, for [`Headers::from_encoded`].
     #[must_use]
     pub const fn encoded(&self) -> (&'a [u8], u32) {
         (self.rest, self.count)
     }
 
-    /// The headers that [`Headers::encoded`] gave. Ends early at what is no header.
+    /// The headers that [`Headers::encoded`] returned. Ends early at an invalid header.
     #[must_use]
     pub const fn from_encoded((rest, count): (&'a [u8], u32)) -> Self {
         Self { count, rest }

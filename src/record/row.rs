@@ -1,27 +1,28 @@
-//! A row: what becomes one record, borrowed from wherever it lies.
+//! A row: the borrowed contents of one future record.
 
 use super::varint;
 use crate::runtime::seam::WallMs;
 
-/// One record to be, all of it borrowed. Headers keep their order and their duplicates; keys and values are any bytes.
+/// The borrowed contents of one future record. Headers keep their order and their duplicates; keys and values are any
+/// bytes.
 #[derive(Clone, Debug)]
 pub struct Row<'a, H> {
     /// Record key; `None` is Kafka's null.
     pub key: Option<&'a [u8]>,
     /// Record value; `None` is Kafka's null (a tombstone in a compacted topic).
     pub value: Option<&'a [u8]>,
-    /// Headers. Walked twice: once for the length, once for the bytes.
+    /// Headers. The iterator is walked twice: once for the length, once for the bytes.
     pub headers: H,
     /// Record timestamp; −1: none.
     pub timestamp: WallMs,
 }
 
-/// The measure of a row's tail: all of the record that depends on nothing but the row. See [`Row::measure`].
+/// The measure of a row's tail: the part of the record that depends only on the row. See [`Row::measure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Encoded bytes.
     pub len: usize,
-    /// Headers in it.
+    /// Number of headers.
     pub headers: usize,
 }
 
@@ -31,7 +32,7 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
     pub fn measure(&self) -> Tail {
         let mut len = field_len(self.key) + field_len(self.value);
         let mut headers = 0;
-        // A chain of iterators is walked faster from within.
+        // Internal iteration is faster for a chain of iterators.
         self.headers.clone().for_each(|(key, value)| {
             len += field_len(Some(key)) + field_len(Some(value));
             headers += 1;
@@ -44,7 +45,7 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
         put_field(out, self.key);
         put_field(out, self.value);
         varint::put(out, headers as i64);
-        // Most have none.
+        // Most rows have no headers.
         if headers > 0 {
             self.headers.clone().for_each(|(key, value)| {
                 put_field(out, Some(key));

@@ -1,32 +1,32 @@
-//! Rows where they are stored: what the producer, which has them stored, and the spool, which stores them, both name.
+//! Types for stored rows that the producer and the spool share.
 
 use std::collections::BTreeMap;
 
-/// The partition of a lane of rows that have none yet.
+/// The partition of a lane of rows that have no partition yet.
 pub const UNPLACED: i32 = -1;
 
-/// Producer id of a cut that is no batch: rows that were sent under no identity, and go before all others of their partition
-/// that are in no cut, whatever their numbers.
+/// Producer id of a cut that is no batch: its rows were sent under no identity, and go before all other rows of their
+/// partition that are in no cut, whatever their numbers.
 pub const NO_BATCH: i64 = -2;
 
 /// Rows of a lane with consecutive numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRun {
-    /// Number of the first.
+    /// Number of the first row.
     pub first: u64,
     /// The number of rows.
     pub count: u64,
 }
 
 impl RowRun {
-    /// The number behind the last.
+    /// The number after the last row.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.first.saturating_add(self.count)
     }
 }
 
-/// Rows of many lanes: of each, runs in order, none beside another.
+/// Rows of many lanes: for each lane, runs in order and not adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowSet(BTreeMap<u64, Vec<RowRun>>);
 
@@ -36,7 +36,7 @@ impl RowSet {
         self.0.iter().map(|(lane, runs)| (*lane, runs.as_slice()))
     }
 
-    /// The rows of a run of a lane that are among them.
+    /// The parts of a lane's run that are in the set.
     pub fn within(&self, lane: u64, run: RowRun) -> impl Iterator<Item = RowRun> + '_ {
         let runs = self.0.get(&lane).map_or(&[][..], Vec::as_slice);
         let runs = runs[runs.partition_point(|other| other.end() <= run.first)..].iter();
@@ -46,19 +46,19 @@ impl RowSet {
         })
     }
 
-    /// Whether a row is one of them.
+    /// Whether a row is in the set.
     #[must_use]
     pub fn holds(&self, lane: u64, number: u64) -> bool {
         self.within(lane, RowRun { first: number, count: 1 }).next().is_some()
     }
 
-    /// How many there are.
+    /// The number of rows in the set.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.values().flatten().map(|run| run.count).sum()
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -107,7 +107,7 @@ pub struct Known<'a> {
     pub cluster: &'a str,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
-    /// Its partitions, by which rows have theirs; 0: not known, or by different numbers.
+    /// The number of partitions, by which rows are placed; 0: not known, or rows were placed by different numbers.
     pub partitions: u32,
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::record::compression::{Codec, Codecs, Encoder};
 use crate::runtime::seam::WallMs;
 
-/// A row that owns what it says.
+/// A row that owns its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owned {
     key: Option<Vec<u8>>,
@@ -109,7 +109,8 @@ fn as_theirs(row: &Owned, index: usize) -> theirs::Record {
     }
 }
 
-/// Rows of the kind that kafka-protocol can represent: text header keys, none twice, time not going back.
+/// Rows that kafka-protocol can represent: text header keys, without duplicates, and with timestamps that do not
+/// decrease.
 fn plain_rows(count: usize, seed: u64) -> Vec<Owned> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut timestamp = 1_750_000_000_000;
@@ -235,7 +236,8 @@ proptest! {
         prop_assert_eq!((view.header().base_offset, view.header().leader_epoch), (0, -1));
     }
 
-    /// Damage is found by the checksum; where it is made to fit, the reader may say anything but must not panic.
+    /// The checksum detects damage; if the checksum is made to match, the reader may return anything but must not
+    /// panic.
     #[test]
     fn damage_never_panics(
         rows in proptest::collection::vec(row(), 1..10),

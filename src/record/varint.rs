@@ -12,7 +12,8 @@ const fn zigzag(value: i64) -> u64 {
 #[inline]
 #[must_use]
 pub const fn len(value: i64) -> usize {
-    // 7 bits a byte, rounded up; `| 1`: zero takes a byte too. A multiplication costs less than a division (of up to 64 bits both are the same).
+    // Seven bits a byte, rounded up; `| 1`: zero takes a byte too. A multiplication costs less than a division (up to 64 bits both give the
+    // same result).
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     (9 * bits + 64) / 64
 }
@@ -28,7 +29,7 @@ pub fn put(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-/// Takes a number from the front of `input`. `None`: it ends early, or is longer than ten bytes.
+/// Takes a number from the front of `input`. `None`: the input ends early, or the number is longer than ten bytes.
 #[inline]
 pub fn get(input: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
@@ -36,7 +37,7 @@ pub fn get(input: &mut &[u8]) -> Option<i64> {
         let byte = *input.get(i)?;
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            // The tenth byte holds one bit: anything above it would be lost without a word.
+            // The tenth byte holds one bit: higher bits would be lost silently.
             if i == LEN_MAX - 1 && byte > 1 {
                 return None;
             }
@@ -47,7 +48,7 @@ pub fn get(input: &mut &[u8]) -> Option<i64> {
     None
 }
 
-/// Takes a 32-bit number from the front of `input`. `None`: as [`get`], or it does not fit.
+/// Takes a 32-bit number from the front of `input`. `None`: as for [`get`], or the number does not fit.
 #[inline]
 pub fn get_i32(input: &mut &[u8]) -> Option<i32> {
     i32::try_from(get(input)?).ok()

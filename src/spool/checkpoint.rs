@@ -1,5 +1,5 @@
-//! Checkpoints: the whole state as entries, in as many parts as it takes. A small one is at the head of each segment; of
-//! a large one a part is at the head of the segment, and others at the front of the groups that follow, until it is
+//! Checkpoints: the whole state as entries, in one or more parts. A small checkpoint is at the head of each segment; of
+//! a large one, a part is at the head of the segment and others at the front of the following groups, until it is
 //! complete. A replay takes the parts for the state before the first of them, and all other entries from there on.
 
 use super::entry::{Entry, Span};
@@ -7,7 +7,7 @@ use super::format::{entry_len, first_len};
 use super::lists::{Listed, Runs, Spans};
 use super::state::{Lane, State};
 
-/// Bytes that each thing takes in a checkpoint. Of a span the most that there is, numbers of any size.
+/// Bytes that each thing takes in a checkpoint. For a span, the most possible, with numbers of any size.
 const BASE: u64 = 200;
 pub(super) const LANE: u64 = 88;
 pub(super) const INCARNATION: u64 = 64;
@@ -16,32 +16,32 @@ const SEGMENT: u64 = 40;
 pub(super) const SESSION: u64 = 48;
 pub(super) const OPENED: u64 = 40;
 pub(super) const CUT: u64 = 88;
-/// A run of an open cut, with the span that its end may break its lane's rows into.
+/// A run of an open cut, with the extra span that its end may split off in the lane.
 pub(super) const CUT_RUN: u64 = 20 + SPAN;
 
-/// Spans of one entry, so that parts can be small.
+/// Spans of one entry, at most, so that parts can be small.
 const SPANS_MAX: usize = 64;
-/// Bytes of a part beside what it says of the state.
+/// Bytes of a part besides its entries of the state.
 const PART_BYTES: u64 = (entry_len(44) + entry_len(1)) as u64;
 
-/// A checkpoint that is being written: the state as it was before its first group, and how much of it is durable.
+/// A checkpoint being written: the state as it was before its first group, and how much of it is durable.
 #[derive(Debug)]
 pub(super) struct Writing {
-    /// The segment that it begins in.
+    /// The segment in which the checkpoint begins.
     pub(super) begun: u64,
     next: [u64; 4],
     entries: Vec<u8>,
     at: usize,
     part: u32,
-    /// Bytes of groups that had been written when it began.
+    /// Bytes of groups that had been written when the checkpoint began.
     pub(super) since: u64,
 }
 
-/// A part, at the front of a group.
+/// A part of a checkpoint, at the front of a group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     to: usize,
-    /// The checkpoint is complete with it.
+    /// Whether the part completes the checkpoint.
     pub(super) last: bool,
 }
 
@@ -53,12 +53,12 @@ impl Writing {
         Self { begun, next, entries, at: 0, part: 0, since }
     }
 
-    /// Whether no part is durable: it may as well begin elsewhere.
+    /// Whether no part is durable yet: the checkpoint may begin elsewhere instead.
     pub(super) const fn is_fresh(&self) -> bool {
         self.part == 0
     }
 
-    /// Bytes of all that it says.
+    /// Bytes of the whole checkpoint.
     pub(super) const fn bytes(&self) -> u64 {
         self.entries.len() as u64
     }
@@ -89,14 +89,14 @@ impl Writing {
         Entry::CheckpointEnd { last: of.last }.put(out);
     }
 
-    /// A part is durable.
+    /// Records that a part is durable.
     pub(super) fn written(&mut self, part: Part) {
         (self.at, self.part) = (part.to, self.part + 1);
     }
 }
 
 impl State {
-    /// All of it, as entries.
+    /// Appends the whole state as entries.
     fn entries(&self, out: &mut Vec<u8>) {
         for (number, known) in &self.incarnations {
             let (number, topic_id, partitions, sink) = (*number, known.topic_id, known.partitions, known.sink);
@@ -128,7 +128,7 @@ impl State {
         }
     }
 
-    /// Bytes that a checkpoint takes, not less; and what the ends of open cuts may make of it.
+    /// Bytes that a checkpoint takes, rounded up, including what the ends of open cuts may add.
     pub(super) fn account(&self) -> u64 {
         BASE + LANE * self.lanes.len() as u64
             + INCARNATION * self.incarnations.len() as u64

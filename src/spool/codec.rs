@@ -1,6 +1,6 @@
-//! Numbers, texts and lists of a payload. The reader trusts no count: nothing is reserved beyond what is there.
+//! Numbers, texts and lists of a payload. The reader trusts no count: it reserves nothing beyond the bytes available.
 
-/// Beyond all numbers of a log.
+/// An upper bound of all numbers of a log.
 pub(super) const NUMBER_MAX: u64 = 1 << 60;
 
 /// Appends fields.
@@ -32,7 +32,7 @@ impl Out<'_> {
         self.u32(text.len() as u32).bytes(text.as_bytes())
     }
 
-    /// Seven bits a byte, low bits first.
+    /// Appends a varint: seven bits a byte, low bits first.
     pub(super) fn varint(&mut self, value: u64) -> &mut Self {
         let mut rest = value;
         while rest >= 0x80 {
@@ -43,7 +43,7 @@ impl Out<'_> {
         self
     }
 
-    /// How far `value` lies from `from`, either way.
+    /// Appends the signed distance of `value` from `from`.
     pub(super) fn delta(&mut self, value: u64, from: u64) -> &mut Self {
         let delta = value.wrapping_sub(from) as i64;
         self.varint(((delta << 1) ^ (delta >> 63)) as u64)
@@ -81,7 +81,8 @@ impl<'a> In<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A number that a log has given out, or a place in it: no log comes to larger ones, and sums of these are numbers.
+    /// A number that a log has assigned, or a position in it: no log reaches larger ones, and their sums cannot
+    /// overflow.
     pub(super) fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number < NUMBER_MAX)
     }
@@ -105,7 +106,7 @@ impl<'a> In<'a> {
             let byte = self.u8()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                // The tenth byte holds one bit: anything above it would be lost without a word.
+                // The tenth byte holds one bit: higher bits would be lost silently.
                 return (shift < 63 || byte <= 1).then_some(value);
             }
         }

@@ -1,4 +1,4 @@
-//! The way into the log for cuts and for what becomes of rows.
+//! The log's entry points for cuts and for the ends of rows.
 
 use super::checkpoint::{CUT, CUT_RUN, SPAN};
 use super::entry::{CutHead, Entry, Reason, Span};
@@ -9,15 +9,14 @@ use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
 use crate::record::stored::{NO_BATCH, RowRun, RowSet};
 
-/// Runs in one entry of [`Log::drop_oldest`], at most: many fit into a group of the smallest segment.
+/// The most runs in one entry of [`Log::drop_oldest`]: many such entries fit into a group of the smallest segment.
 const RUNS_AT_ONCE: usize = 256;
 
 impl Log {
-    /// Takes a cut. Returns its number, and the group that it stands in: its batch is sent when [`Log::durable`] has
-    /// reached that.
+    /// Takes a cut. Returns its number and its group: the batch is sent when [`Log::durable`] has reached the group.
     ///
     /// # Errors
-    /// [`Refused::Window`] and [`Refused::Identity`]: the done or end that has to stand before it is missing.
+    /// [`Refused::Window`] and [`Refused::Identity`]: a done or end that must precede the cut is missing.
     pub fn cut(&mut self, cut: &NewCut<'_>) -> Result<(u64, u64), Refused> {
         let lane = self.ahead.lanes.get_mut(&cut.lane).ok_or(Refused::Unknown)?;
         if cut.rows.is_empty() || cut.partition < 0 || cut.rows.iter().any(|run| run.end() > lane.next) {
@@ -46,7 +45,7 @@ impl Log {
         Ok((number, self.gathering))
     }
 
-    /// Kafka has a cut, and with it these rows, all that it has. `base_offset` −1: it is there, and nobody knows where.
+    /// Records that Kafka has a cut with these rows, all of its rows. `base_offset` −1: the offset is not known.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
@@ -57,7 +56,7 @@ impl Log {
         Ok(())
     }
 
-    /// A cut is void: its rows, all of them, wait for another ([`Reason::Void`]) or end with it.
+    /// Records that a cut is void: all of its rows, given here, wait for another cut ([`Reason::Void`]) or end with it.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
@@ -68,7 +67,7 @@ impl Log {
         Ok(())
     }
 
-    /// Rows that will not go to Kafka as such. They are in no open cut: that is the caller's to know.
+    /// Ends rows that will not go to Kafka as they are. The caller ensures that no open cut has them.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
@@ -76,14 +75,14 @@ impl Log {
         if !self.ahead.lanes.contains_key(&lane) {
             return Err(Refused::Unknown);
         }
-        // Each may leave a hole.
+        // Each run may leave a hole.
         let account = SPAN * rows.len() as u64;
         self.put(&Entry::EndRows { lane, reason, rows: Runs::new(rows) }, 1)?;
         self.waiting.account += account;
         Ok(())
     }
 
-    /// Ends everything that a sink has in the log, cuts too, before the service starts.
+    /// Ends all rows and cuts that a sink has in the log, before the service starts.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
@@ -104,16 +103,16 @@ impl Log {
         Ok(())
     }
 
-    /// Whether what was dropped has yet to be durable, or segments in which nothing lives have yet to be deleted: there will be more room.
+    /// Whether more room will come: drops are not durable yet, or segments in which nothing lives are not deleted yet.
     #[must_use]
     pub fn is_freeing(&self) -> bool {
         let goes = |segment: &u64| self.need(*segment) == Need::Nothing;
         self.dropping > self.durable || !self.freeing.is_empty() || self.emptied && self.on_disk.keys().any(goes)
     }
 
-    /// `drop-oldest`: of these rows, ends those that stand in the oldest segment that has any, and of the same lanes what has lower
-    /// numbers and was moved out of it. Returns what was dropped; nothing while what was dropped before is not durable, nor what does not
-    /// fit into the group. For the room to come back, what else is in that segment may have to be moved.
+    /// `drop-oldest`: of these rows, ends those in the oldest segment that has any, and rows of the same lanes with lower numbers that
+    /// were moved out of it. Returns the dropped rows; none while an earlier drop is not durable, and none that do not fit into the group.
+    /// To free the room, other data in that segment may have to be moved.
     ///
     /// # Errors
     /// [`Refused::Busy`], with nothing dropped.

@@ -1,31 +1,31 @@
-//! What a start finds damaged in the segments that it reads: each thing with its place, in words for a person.
+//! Damage that recovery finds in the segments that it reads: each case with its place and a description for people.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is damaged.
+/// The kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// Entries, that were durable. They are passed over.
+    /// Entries that were durable. They are skipped.
     Entries,
-    /// A copy of the header. Another one says the same.
+    /// A copy of the header. Another copy has the same data.
     Header,
-    /// All copies of the header: what only this segment says is lost.
+    /// All copies of the header. Data that only this segment holds is lost.
     Unreadable,
-    /// The file. It was the newest one, or the one before, or stands for records that live.
+    /// The file is missing. It was the newest one, or the one before, or holds live records.
     Gone,
-    /// The end of the file, which is not there.
+    /// The end of the file is missing.
     CutShort,
-    /// The end of the file, which is empty.
+    /// The end of the file is empty.
     Emptied,
-    /// The only checkpoint: what only it says is lost.
+    /// The only checkpoint. Data that only it holds is lost.
     Checkpoint,
-    /// The note of the newest segment: missing, damaged, or older than it can be. Whether there was more is not known.
+    /// The note of the newest segment: missing, damaged, or too old. Whether there were later groups is not known.
     Note,
 }
 
 impl What {
-    /// Its name in reports for programs.
+    /// The kind's name in machine-readable reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,44 +41,44 @@ impl What {
     }
 }
 
-/// A thing that is damaged, and where.
+/// A damaged thing, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The segment.
     pub segment: u64,
     /// The first damaged byte.
     pub position: u64,
-    /// How many; 0: that is not known.
+    /// Number of damaged bytes; 0: not known.
     pub bytes: u64,
-    /// What it is.
+    /// The kind of damage.
     pub what: What,
 }
 
 impl Damage {
-    /// The whole of a segment.
+    /// Damage of a whole segment.
     pub(super) const fn of(segment: u64, what: What) -> Self {
         Self { segment, position: 0, bytes: 0, what }
     }
 
-    /// Whether something may be lost with it. A copy of what is there is only a sign of a failing disk.
+    /// Whether data may be lost. A damaged copy of existing data is only a sign of a failing disk.
     #[must_use]
     pub const fn may_lose(&self) -> bool {
         !matches!(self.what, What::Header)
     }
 
-    /// Whether something of the segment itself may be lost.
+    /// Whether data of the segment itself may be lost.
     #[must_use]
     pub const fn is_of_segment(&self) -> bool {
         self.may_lose() && !matches!(self.what, What::Note)
     }
 }
 
-/// Damage that is found after the start, when rows are read back or records are moved.
+/// Damage found after startup, when rows are read back or records are moved.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
-    /// Places found.
+    /// Damaged places found.
     pub(super) places: u64,
-    /// Rows in them that nobody was told of, by segment.
+    /// Rows in damaged places that are not reported yet, by segment.
     pub(super) untold: BTreeMap<u64, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! When a segment or a checkpoint begins though no group needs it.
+//! When a segment or a checkpoint begins although no group needs it.
 
 use super::entry::Entry;
 use super::incarnations::Retired;
@@ -6,7 +6,7 @@ use super::lists::Runs;
 use super::log::Log;
 use crate::record::stored::RowRun;
 
-/// Bytes of an entry that a number in it takes, about, that is forgotten; and the part of a segment that they may take.
+/// Approximate bytes that a forgotten number takes in an entry; and the fraction of a segment that these numbers may take.
 const FORGOTTEN_BYTES: u64 = 12;
 const FORGOTTEN_PART: u64 = 16;
 
@@ -15,7 +15,7 @@ const FORGOTTEN_PART: u64 = 16;
 const CHECKPOINT_EVERY: u64 = 4;
 
 impl Log {
-    /// Whether a checkpoint begins with the segment that does.
+    /// Whether a checkpoint begins with the next segment.
     pub(super) fn is_due(&self) -> bool {
         let (bytes, since) = self.checkpoint;
         let small = self.state.account() <= self.settings.segment_bytes / 4;
@@ -23,8 +23,8 @@ impl Log {
         small || !self.sure || old || self.is_short() || self.keeps_larger()
     }
 
-    /// Whether segments run short: a checkpoint is to begin, and one that has begun to be complete before anything else is
-    /// written, so that those that are kept for the ones before it go.
+    /// Whether segments run short: a checkpoint must begin or, if it has begun, be complete before anything else is written, so
+    /// that segments kept for earlier checkpoints are freed.
     pub(super) fn is_short(&self) -> bool {
         self.segments_left() <= 1 + 2 * self.checkpoint_segments()
     }
@@ -36,8 +36,8 @@ impl Log {
         kept > two && self.is_short()
     }
 
-    /// Lanes that nothing needs, and that were not used since the last segment began: from now on a new one is made on request.
-    /// And incarnations that nothing needs.
+    /// Takes lanes that nothing needs and that were not used since the last segment began: from now on a request makes a new
+    /// lane. Takes incarnations that nothing needs, too.
     pub(super) fn retire(&mut self) -> Retired {
         let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
         let idle = |number: &u64| self.state.is_idle(*number) && old(number);
@@ -49,7 +49,7 @@ impl Log {
         Retired { lanes, incarnations }
     }
 
-    /// At a start: lanes that nothing needs were those of earlier processes, and go at once.
+    /// Forgets, at startup, lanes that nothing needs: they are from earlier processes.
     pub fn forget_idle_lanes(&mut self) {
         let most = (self.settings.segment_bytes / FORGOTTEN_PART / FORGOTTEN_BYTES) as usize / 2;
         let idle = |number: &u64| self.state.is_idle(*number);
@@ -66,8 +66,8 @@ impl Log {
         }
     }
 
-    /// Whether lanes that nothing needs are about to keep the log from taking rows: they go with the segments that come
-    /// next, and there may be no more rows to fill the one that is written. Looks once a group, which alone makes lanes idle.
+    /// Whether lanes that nothing needs are about to keep the log from taking rows: they are forgotten with the next segments,
+    /// and there may be no more rows to fill the current one. Checked once a group, because only groups make lanes idle.
     pub(super) fn is_crowded(&mut self) -> bool {
         if self.account_for(0, 3).is_ok() || self.looked == self.gathering {
             return false;
@@ -77,19 +77,19 @@ impl Log {
         self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
     }
 
-    /// Whether segments of a size that is no longer wanted keep rows or messages out though none live in them: what else does is
-    /// moved when a start reads others. Looks once a group.
+    /// Whether segments of an outdated size keep rows or messages out though no rows live in them: other live data in them is
+    /// moved once recovery no longer reads them. Checked once a group.
     pub(super) fn is_oversized(&mut self) -> bool {
         if std::mem::replace(&mut self.looked, self.gathering) == self.gathering {
             return false;
         }
         self.fit();
-        // A message of any size has to find room, and one for kept sessions leaves a segment free.
+        // A message of any size must find room, and one for kept sessions leaves a segment free.
         let bytes = self.settings.segment_bytes;
         self.keeps_larger() && (self.space() < bytes / 8 || self.room_of_session(0) < bytes + bytes / 4)
     }
 
-    /// Whether a larger segment than is wanted is kept for a start.
+    /// Whether a segment larger than wanted is kept for a recovery.
     fn keeps_larger(&self) -> bool {
         let wanted = self.segment_bytes_wanted;
         let larger = |segment| self.on_disk.get(&segment) > Some(&wanted);
@@ -98,7 +98,7 @@ impl Log {
 }
 
 impl Retired {
-    /// As entries.
+    /// Appends them as entries.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let runs = |numbers: &[u64]| numbers.iter().map(|first| RowRun { first: *first, count: 1 }).collect::<Vec<_>>();
         if !self.lanes.is_empty() {

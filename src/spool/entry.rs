@@ -1,6 +1,6 @@
-//! The entries: what each says, and its payload as bytes.
+//! The entries of the log: what each one means, and its payload as bytes.
 //!
-//! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, given once; numbers of
+//! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, assigned once; numbers of
 //! lanes, cuts and sessions are never used twice.
 
 use crate::record::stored::{Origin, RowRun};
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::lists::{Listed, Runs, Spans};
 use crate::record::Records;
 
-/// What an entry is. 17 to 19 are kept for queues of sessions.
+/// An entry's kind. Numbers 17 to 19 are reserved for queues of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "each is described at its variant of Entry")]
@@ -40,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, by their numbers.
+    /// All kinds, by number.
     const ALL: [Self; 23] = [
         Self::Rows,
         Self::Cut,
@@ -76,19 +76,19 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
-    /// Kafka refused them for good.
+    /// Kafka refused the rows permanently.
     Refused = 1,
-    /// They are in the dead letters.
+    /// The rows are in the dead letters.
     DeadLettered,
-    /// Their time was over.
+    /// The rows expired.
     Expired,
-    /// `drop-oldest`.
+    /// The rows were removed by `drop-oldest`.
     Dropped,
     /// The cut is void and its rows wait for another (cuts only).
     Void,
-    /// They are in the lane of a partition now.
+    /// The rows were moved to the lane of a partition.
     Placed,
-    /// Their bytes are damaged.
+    /// The bytes of the rows are damaged.
     Rotten,
 }
 
@@ -99,18 +99,19 @@ impl Reason {
     }
 }
 
-/// Until when a row may be sent. Both, because a wall clock may jump: see [`Deadline::left_ms`].
+/// A row's deadline. It has a wall-clock time and a remaining time, because a wall clock may jump: see
+/// [`Deadline::left_ms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// Wall clock, milliseconds.
+    /// The deadline by the wall clock, milliseconds.
     pub wall_ms: i64,
-    /// What was left when it was written, milliseconds.
+    /// Time left when the row was written, milliseconds.
     pub left_ms: u64,
 }
 
 impl Deadline {
-    /// What is left at a restart at this wall clock: never more than when it was written, so a clock that was set back
-    /// gives the row its whole time again, and no more.
+    /// Time left at a restart at wall-clock time `now_ms`: never more than when the row was written, so a clock that was set
+    /// back gives the row its whole time again, and no more.
     #[must_use]
     pub fn left_ms(&self, now_ms: i64) -> u64 {
         let until = u64::try_from(self.wall_ms.saturating_sub(now_ms)).unwrap_or(0);
@@ -123,17 +124,17 @@ impl Deadline {
 pub struct Rows<'a> {
     /// The lane of the rows.
     pub lane: u64,
-    /// Their numbers. Below the lane's next number: these rows were moved here.
+    /// Numbers of the rows. Numbers below the lane's next one: these rows were moved here.
     pub run: RowRun,
-    /// What the records' timestamp deltas count from.
+    /// The timestamp that the records' timestamp deltas count from.
     pub base_timestamp: i64,
-    /// Rows of QoS 2 among them, by their place in the block (from 0), which ascends.
+    /// Rows of QoS 2, by their index in the block (from 0), ascending.
     pub origins: Listed<'a, (u32, Origin)>,
-    /// Rows that expire, likewise.
+    /// Rows that expire, by index as well.
     pub deadlines: Listed<'a, (u32, Deadline)>,
-    /// What replaces a key's hash, likewise.
+    /// Values used instead of a key's hash, by index as well.
     pub hashes: Listed<'a, (u32, u32)>,
-    /// Records, format v2, end to end, in the order of their numbers. Their offset deltas mean nothing here.
+    /// Records, format v2, end to end, in the order of their numbers. Their offset deltas have no meaning here.
     pub records: &'a [u8],
 }
 
@@ -145,10 +146,10 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Numbers of rows, in an order that matters.
+/// Numbers of rows; the order counts.
 pub type RunList = SmallVec<[RowRun; 2]>;
 
-/// A batch as it goes to Kafka, without its rows: its identity.
+/// A batch's identity: the batch as it goes to Kafka, without its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CutHead {
     /// The number of the cut.
@@ -157,15 +158,15 @@ pub struct CutHead {
     pub lane: u64,
     /// The incarnation of the topic; 0: not known.
     pub incarnation: u64,
-    /// The partition it goes to; its lane may be of another, or of none.
+    /// The partition that the batch goes to; the rows' lane may be of another partition, or of none.
     pub partition: i32,
     /// Producer id.
     pub producer_id: i64,
     /// Producer epoch.
     pub epoch: i16,
-    /// Sequence of its first record.
+    /// Sequence of the first record.
     pub sequence: i32,
-    /// Its records are sent without their times.
+    /// Whether the records are sent without their timestamps.
     pub timeless: bool,
 }
 
@@ -174,7 +175,7 @@ pub struct CutHead {
 pub struct Cut {
     /// Number, lane and stamp of the cut.
     pub head: CutHead,
-    /// Its rows, in the order of its records.
+    /// The rows, in the order of the batch's records.
     pub rows: RunList,
 }
 
@@ -185,9 +186,9 @@ pub struct Span {
     pub run: RowRun,
     /// Segment.
     pub segment: u64,
-    /// Where to start looking.
+    /// The position to search from.
     pub position: u64,
-    /// Bytes that they take, about.
+    /// Approximate bytes of the rows.
     pub bytes: u64,
 }
 
@@ -198,23 +199,23 @@ pub enum Entry<'a> {
     Rows(Rows<'a>),
     /// A batch is about to be sent.
     Cut {
-        /// All but its rows.
+        /// The cut without its rows.
         cut: CutHead,
-        /// Its rows, in the order of its records.
+        /// The rows, in the order of the batch's records.
         rows: Runs<'a>,
     },
-    /// Kafka has it. The rows are named here again, so that this entry can be understood alone.
+    /// Kafka has the batch. The entry repeats the rows' numbers, so that it can be understood alone.
     Done {
         /// The cut.
         cut: u64,
         /// The lane of the cut.
         lane: u64,
-        /// Offset of its first record, −1 if it is not known.
+        /// Offset of the first record; −1: not known.
         base_offset: i64,
         /// The rows of the cut.
         rows: Runs<'a>,
     },
-    /// Rows that will not go to Kafka as such.
+    /// Rows that will not go to Kafka as they are.
     EndRows {
         /// The lane of the rows.
         lane: u64,
@@ -223,7 +224,7 @@ pub enum Entry<'a> {
         /// The numbers of the rows.
         rows: Runs<'a>,
     },
-    /// A cut that is void. With [`Reason::Void`] its rows wait for another; with any other reason they end with it.
+    /// A cut that is void. With [`Reason::Void`] its rows wait for another cut; with any other reason they end too.
     EndCut {
         /// The cut.
         cut: u64,
@@ -234,9 +235,9 @@ pub enum Entry<'a> {
         /// The rows of the cut.
         rows: Runs<'a>,
     },
-    /// A sink's topic as it is known from here on.
+    /// A sink's topic as it is known from this entry on.
     Incarnation {
-        /// Its number, from 1.
+        /// The incarnation's number, from 1.
         number: u64,
         /// Kafka's id of the topic; 0: not known.
         topic_id: u128,
@@ -249,7 +250,7 @@ pub enum Entry<'a> {
         /// The cluster's id; empty: not known.
         cluster: &'a str,
     },
-    /// A kept session as the session room writes it. A later one of the same number takes its place.
+    /// A kept session as the session room writes it. A later entry with the same number replaces it.
     Session {
         /// The session's number.
         session: u64,
@@ -261,13 +262,13 @@ pub enum Entry<'a> {
         /// The session's number.
         session: u64,
     },
-    /// An inbound packet id of QoS 2 is open (checkpoints; else rows say it).
+    /// An inbound packet id of QoS 2 is open (checkpoints only; elsewhere the rows say it).
     Opened {
         /// Session number.
         session: u64,
         /// Packet id.
         packet_id: u16,
-        /// Its rows, by lane and number.
+        /// Rows of the packet id, by lane and number.
         rows: Listed<'a, (u64, u64)>,
     },
     /// An inbound packet id is free again.
@@ -277,21 +278,21 @@ pub enum Entry<'a> {
         /// Packet id.
         packet_id: u16,
     },
-    /// The end of a group: all since the commit before it counts, or nothing of it.
+    /// The end of a group: either all entries since the previous commit count, or none of them.
     Commit {
         /// Number of the group.
         group: u64,
-        /// Where the group starts. Everything before it is durable.
+        /// Position at which the group starts. Everything before it is durable.
         start: u64,
-        /// Wall clock when it was written, milliseconds.
+        /// Wall-clock time at which the group was written, milliseconds.
         wall_ms: i64,
-        /// Entries in it, without this one.
+        /// Number of entries in the group, without this one.
         count: u32,
-        /// Checksum over their checksums.
+        /// Checksum over the entries' checksums.
         checksum: u32,
     },
-    /// A part of a checkpoint follows, up to [`Entry::CheckpointEnd`]: of the whole state, as it was before the group of its
-    /// first part.
+    /// The beginning of a checkpoint's part, which ends with [`Entry::CheckpointEnd`]. The parts hold the whole state as it
+    /// was before the group of the first part.
     Checkpoint {
         /// The segment in which the checkpoint begins.
         begun: u64,
@@ -312,33 +313,33 @@ pub enum Entry<'a> {
         lane: u64,
         /// Partition, or [`UNPLACED`](crate::record::stored::UNPLACED).
         partition: i32,
-        /// The number that its next row gets.
+        /// The number of the lane's next row.
         next: u64,
-        /// Rows with lower numbers may be in Kafka, and no entry says so.
+        /// Rows with lower numbers may be in Kafka, though no entry says so.
         open_below: u64,
-        /// Offset behind the last batch of these rows that Kafka has acknowledged; −1: not known.
+        /// Offset after the last batch of these rows that Kafka has acknowledged; −1: not known.
         landed: i64,
-        /// Its rows are of the process that wrote them alone: a start ends what an earlier one has left.
+        /// Whether the rows belong only to the process that wrote them: recovery ends the rows of earlier processes.
         volatile: bool,
         /// Sink.
         sink: &'a str,
         /// Topic.
         topic: &'a str,
     },
-    /// Where rows of a lane are (checkpoints).
+    /// Where a lane's rows are (checkpoints).
     Spans {
         /// The lane.
         lane: u64,
-        /// Which and where.
+        /// The rows' numbers and places.
         spans: Spans<'a>,
     },
-    /// A segment that holds something (checkpoints).
+    /// A segment that holds live data (checkpoints).
     Segment {
         /// The segment's number.
         segment: u64,
         /// The salt of the segment's checksums.
         salt: u64,
-        /// Where its last durable group ends.
+        /// Position at which the segment's last durable group ends.
         end: u64,
     },
     /// Location of a kept session (checkpoints).
@@ -349,15 +350,15 @@ pub enum Entry<'a> {
         segment: u64,
         /// Position of its [`Entry::Session`].
         position: u64,
-        /// Bytes of that.
+        /// Bytes of that entry.
         bytes: u64,
     },
-    /// The part is whole.
+    /// A checkpoint's part is whole.
     CheckpointEnd {
-        /// And so is the checkpoint.
+        /// Whether the checkpoint is whole too.
         last: bool,
     },
-    /// Nothing needs these lanes: the next rows of the same sink, topic and partition get other ones.
+    /// Nothing needs these lanes any more: later rows of the same sink, topic and partition get other lanes.
     LanesForgotten {
         /// Numbers of the lanes.
         lanes: Runs<'a>,
@@ -367,16 +368,17 @@ pub enum Entry<'a> {
         /// Numbers of the incarnations.
         numbers: Runs<'a>,
     },
-    /// Everything that a sink has here has ended, cuts too.
+    /// All rows and cuts of a sink have ended.
     SinkEnded {
         /// The sink's name.
         sink: &'a str,
     },
-    /// Everything in volatile lanes has ended, cuts too.
+    /// All rows and cuts in volatile lanes have ended.
     VolatileEnded,
-    /// Damage may have hit what became of rows: all that live here may be in Kafka.
+    /// Damage may have hit the entries that record how rows ended: all live rows may be in Kafka.
     FateOpen,
-    /// A Kafka batch as a partition of the embedded log holds it (see [`super::batches`]). A shard's log has none.
+    /// A Kafka batch as a partition of the embedded log holds it (see [`super::batches`]). A shard's log has no such
+    /// entries.
     Batch {
         /// The batch, format v2, its base offset in place.
         batch: &'a [u8],

@@ -1,4 +1,4 @@
-//! What stands in a segment's file: a header, then entries end to end. `docs/internals/SPOOL.md` has the tables.
+//! The format of a segment's file: a header, then entries end to end. `docs/internals/SPOOL.md` has the tables.
 //!
 //! ```text
 //! header   128 bytes  magic 8 · version u16 · header bytes u16 · shard u32 · segment u64 · salt u64 · created ms i64
@@ -24,12 +24,12 @@ pub(super) const ENTRY_HEADER_BYTES: usize = 12;
 pub const ALIGN: usize = 8;
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u16 = 2;
-/// Bytes of a header of version 1, which said nothing of its length.
+/// Bytes of a header of version 1, which did not contain its length.
 const HEADER_BYTES_1: usize = 64;
 /// "No segment", in a header's `previous`.
 pub(super) const NONE: u64 = u64::MAX;
 
-/// The features that this program knows, of those that have to be known.
+/// Features known to this program, among those that a reader must know.
 const FEATURES: u32 = 0;
 
 const MAGIC: [u8; 8] = *b"FBSPOOL\n";
@@ -37,13 +37,13 @@ const MAGIC: [u8; 8] = *b"FBSPOOL\n";
 /// A segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The shard that wrote it.
+    /// The shard that wrote the segment.
     pub shard: u32,
-    /// Its number; numbers of a shard only grow.
+    /// The segment's number; numbers of a shard only grow.
     pub segment: u64,
     /// Random; goes into every checksum.
     pub salt: u64,
-    /// Wall clock at its making, milliseconds.
+    /// Wall-clock time of creation, milliseconds.
     pub created_ms: i64,
     /// The segment that the log went on from, or [`NONE`]. Segments between the two hold nothing that counts.
     pub previous: u64,
@@ -51,20 +51,20 @@ pub struct Header {
     pub previous_end: u64,
     /// Where the last two complete checkpoints begin, the newer one first: segment (or [`NONE`]) and position.
     pub checkpoints: [(u64, u64); 2],
-    /// Bytes of this segment; 0 where it grows.
+    /// Bytes of this segment; 0: it grows.
     pub bytes: u64,
-    /// Features that a reader has to know, a bit each. So far there is none.
+    /// Features that a reader must know, a bit each. There are none yet.
     pub features: u32,
     /// Features that a reader may skip.
     pub optional_features: u32,
-    /// The data directory that it belongs to; 0: none is noted.
+    /// The data directory that the segment belongs to; 0: none is noted.
     pub data_dir_id: u128,
 }
 
-/// Why bytes are no header of ours.
+/// Why bytes are not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Too short, another magic, or a checksum that differs.
+    /// The bytes are too short, have another magic, or the checksum differs.
     #[error("no segment header, or a damaged one")]
     Damaged,
     /// A whole header of another version.
@@ -76,7 +76,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// The segment that the log went on from, and where that one's last durable group ends.
+    /// The previous segment of the log, and the position where its last durable group ends.
     #[must_use]
     pub fn goes_on_from(&self) -> Option<(u64, u64)> {
         (self.previous != NONE).then_some((self.previous, self.previous_end))
@@ -108,7 +108,7 @@ impl Header {
         out
     }
 
-    /// Reads one from the front of `bytes`.
+    /// Decodes a header from the front of `bytes`.
     ///
     /// # Errors
     /// [`HeaderError`].
@@ -120,7 +120,7 @@ impl Header {
         let whole = bytes.get(..len).and_then(|header| header.split_last_chunk());
         match whole {
             Some((header, crc)) if crc32c::crc32c(header).to_be_bytes() == *crc => {}
-            // A later version's, longer than what there is to look at.
+            // A later version's header is longer than the bytes available.
             None if version > VERSION => return Err(HeaderError::Version(version)),
             _ => return Err(HeaderError::Damaged),
         }
@@ -167,7 +167,7 @@ pub(super) fn first_len(entries: &[u8]) -> Option<usize> {
 
 pub(super) fn mark(salt: u64) -> [u8; 3] {
     let [_, a, b, c, ..] = salt.to_be_bytes();
-    // Never zero: unwritten bytes of a segment are.
+    // The mark is never zero, unlike unwritten bytes of a segment.
     [a | 1, b, c]
 }
 
@@ -177,7 +177,7 @@ fn checksum(salt: u64, position: u64, entry: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, &entry[ENTRY_HEADER_BYTES..])
 }
 
-/// Appends an entry that [`seal`] has yet to give mark and checksum.
+/// Appends an entry without mark and checksum, which [`seal`] adds.
 pub(super) fn put(out: &mut Vec<u8>, kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; ENTRY_HEADER_BYTES]);
@@ -188,8 +188,8 @@ pub(super) fn put(out: &mut Vec<u8>, kind: Kind, payload: impl FnOnce(&mut Vec<u
     out.resize(start + entry_len(len as usize), 0);
 }
 
-/// Gives the entries of a group the mark and checksums of the segment and position they go to. Returns the checksum
-/// over their checksums, which goes on from `sum`, and how many they are.
+/// Gives the entries of a group the mark and checksums of the segment and position that they go to. Returns the checksum over
+/// their checksums, continued from `sum`, and their number.
 pub(super) fn seal(entries: &mut [u8], salt: u64, position: u64, sum: u32) -> (u32, u32) {
     let (mut at, mut sum, mut count) = (0, sum, 0);
     while let Some(head) = entries.get(at..).and_then(<[u8]>::first_chunk::<ENTRY_HEADER_BYTES>) {
@@ -203,10 +203,10 @@ pub(super) fn seal(entries: &mut [u8], salt: u64, position: u64, sum: u32) -> (u
     (sum, count)
 }
 
-/// An entry as it stands in a segment, its checksum found right.
+/// An entry in a segment, with its checksum verified.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framed<'a> {
-    /// Of what kind; `None`: of one that this program does not know.
+    /// The kind; `None`: this program does not know it.
     pub(super) kind: Option<Kind>,
     /// The kind's number.
     pub(super) number: u8,
@@ -216,14 +216,14 @@ pub(super) struct Framed<'a> {
     pub(super) len: usize,
 }
 
-/// What the first bytes of an entry claim: its kind (`None`: not known) and whole length. The checksum has not been looked at.
+/// The claims of an entry's first bytes: its kind (`None`: not known) and whole length. The checksum is not verified.
 pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Option<Kind>, usize)> {
     let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     (head[5..8] == mark(salt)).then_some((Kind::from_number(head[4]), entry_len(len)))
 }
 
-/// As [`claim`], for a segment that has lost its salt: the mark is not checked.
+/// Like [`claim`], for a segment without a known salt: the mark is not checked.
 pub(super) fn unverified_claim(head: &[u8]) -> Option<(Kind, usize)> {
     let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
     let kind = Kind::from_number(head[4]).filter(|_| head[5] & 1 == 1)?;
@@ -231,7 +231,7 @@ pub(super) fn unverified_claim(head: &[u8]) -> Option<(Kind, usize)> {
     Some((kind, entry_len(len)))
 }
 
-/// The entry at the front of `bytes`, which stands at `position` of its segment.
+/// The entry at the front of `bytes`, which are at `position` of the segment.
 pub(super) fn framed(bytes: &[u8], salt: u64, position: u64) -> Option<Framed<'_>> {
     let (kind, len) = claim(bytes, salt)?;
     let entry = bytes.get(..len)?;

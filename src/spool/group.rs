@@ -1,5 +1,5 @@
-//! Group commit: all that came since the last sync goes to the disk as one group, and one sync covers it. One group is
-//! under way at a time, so everything before it is durable: that is what makes a torn tail and rot two different things.
+//! Group commit: all entries since the last sync go to the disk as one group, and one sync covers it. One group is in flight at a
+//! time, so everything before it is durable: this distinguishes a torn tail from rot.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::log::Log;
 use super::payload::parse;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Bytes of a commit's payload, and of all of it.
+/// Bytes of a commit's payload, and of the whole commit.
 pub(super) const COMMIT_PAYLOAD_BYTES: usize = 32;
 pub(super) const COMMIT_BYTES: u64 = entry_len(COMMIT_PAYLOAD_BYTES) as u64;
 
@@ -23,16 +23,16 @@ const RETRY_MAX: Duration = Duration::from_millis(800);
 /// A group of at least this many bytes does not wait for the interval: its sync is a small part of its cost.
 const GATHERED_BYTES: u64 = 64 << 10;
 
-/// What the disk refuses.
+/// Failures of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Syncs, writes and segments to be made that failed, since the start.
+    /// Failed syncs, appends and creations of segments since startup.
     pub failures: u64,
-    /// Those since anything last went well.
+    /// Consecutive failures since the last success.
     pub in_a_row: u32,
-    /// No attempt before this.
+    /// No attempt is made before this time.
     until: Monotonic,
-    /// A failure has not been given its time yet.
+    /// Whether the last failure has not been given its delay yet.
     fresh: bool,
 }
 
@@ -41,7 +41,7 @@ impl Trouble {
         (self.failures, self.in_a_row, self.fresh) = (self.failures + 1, self.in_a_row.saturating_add(1), true);
     }
 
-    /// Whether to wait. The first failure of a row is met at once, in a new segment.
+    /// Whether to wait. The first failure in a row is retried at once, in a new segment.
     fn waits(&mut self, now: Monotonic) -> bool {
         if std::mem::take(&mut self.fresh) && self.in_a_row > 1 {
             self.until = now.after((RETRY_FIRST * (1 << (self.in_a_row - 2).min(10))).min(RETRY_MAX));
@@ -54,31 +54,31 @@ impl Trouble {
     }
 }
 
-/// A group under way.
+/// A group in flight.
 #[derive(Debug)]
 pub(super) struct Flight {
     token: u64,
     /// Number of the group.
     group: u64,
     pub(super) segment: u64,
-    /// Where its entries start.
+    /// Position of the group's first entry.
     start: u64,
     pub(super) end: u64,
     salt: u64,
-    /// Where its group starts, checksum and count of what precedes its entries there: the part of a checkpoint.
+    /// Position at which the group starts; and checksum and count of the checkpoint's part that precedes its entries.
     pub(super) group_start: u64,
     before: (u32, u32),
-    /// The header of the segment that it begins; what is forgotten with it.
+    /// The header of the segment that the group begins; and the lanes and incarnations forgotten with it.
     pub(super) begins: Option<Header>,
     retired: Retired,
-    /// The part of a checkpoint at its front.
+    /// The part of a checkpoint at the group's front.
     pub(super) part: Option<Part>,
-    /// Whether an append was refused: no sync can make it good.
+    /// Whether an append was refused: no sync can repair that.
     lost: bool,
 }
 
 impl Log {
-    /// Once a turn: makes and frees segments, and starts a group if there is one and none is under way.
+    /// Creates and frees segments, and starts a group if there is one and none is in flight. Called once a turn.
     pub fn flush(&mut self, disk: &mut impl Disk, now: Monotonic, wall: WallMs) {
         self.begins_at = None;
         while let Some(segment) = self.damaged.pop_first() {
@@ -115,16 +115,16 @@ impl Log {
         self.moving.end(now);
     }
 
-    /// When the group that is being gathered begins, if it waits for nothing but the interval between groups: [`Log::flush`] is
-    /// to be called then. A sync costs about as much for one message as for a hundred, so on a fast disk groups of a few messages
-    /// each would cost more than the messages.
+    /// When the group being gathered begins, if it waits only for the interval between groups: [`Log::flush`] must be called
+    /// then. A sync costs about as much for one message as for a hundred, so on a fast disk groups of a few messages each would
+    /// cost more than the messages.
     #[must_use]
     pub const fn next_group_at(&self) -> Option<Monotonic> {
         self.begins_at
     }
 
-    /// The interval is divided as the clock is, not counted from the last group on: timers fire when a millisecond begins, and a
-    /// group that began a little later would make the next one miss its own.
+    /// Whether a group may begin. Intervals are aligned to the clock, not counted from the last group: timers fire when a
+    /// millisecond begins, and a group that began a little later would make the next one miss its own.
     fn may_begin(&mut self, now: Monotonic) -> bool {
         let interval = self.sync_interval.as_nanos() as u64;
         let full = GATHERED_BYTES.min(self.settings.segment_bytes / 16);
@@ -136,10 +136,10 @@ impl Log {
         self.begins_at.is_none()
     }
 
-    /// Makes a group of what was gathered. False: there is nothing, or it has to wait.
+    /// Makes a group of the gathered entries. False: there are none, or the group has to wait.
     fn gather(&mut self, disk: &impl Disk) -> bool {
         if !self.is_urgent() {
-            // Moves first: the state is that of the entries before this group.
+            // Moves go first, because the state is that of the entries before this group.
             let mut entries = std::mem::take(&mut self.in_flight);
             self.moves(disk, &mut entries);
             let moved = entries.len();
@@ -157,7 +157,7 @@ impl Log {
                 return true;
             }
         }
-        // A group of nothing but a part of a checkpoint. What waits was told the number of the next one.
+        // The group has nothing but a part of a checkpoint. The gathered entries go into the next group, as their callers expect.
         if !self.part_fits_here() {
             let begins = || self.writing.is_some() || self.wants_checkpoint();
             if self.ready.is_none() || !(begins() || self.is_crowded() || self.is_oversized()) {
@@ -169,13 +169,13 @@ impl Log {
         true
     }
 
-    /// Whether the disk refuses what it is asked, and how often it did.
+    /// Failures of the disk, and whether it fails now.
     #[must_use]
     pub const fn trouble(&self) -> Trouble {
         self.trouble
     }
 
-    /// Writes the group in flight: behind the last one, or at the front of the next segment.
+    /// Writes the group in flight: after the last one, or at the front of the next segment.
     fn write(&mut self, disk: &mut impl Disk, wall: WallMs) {
         let group = self.gathering - 1;
         let len = self.in_flight.len() as u64 + COMMIT_BYTES;
@@ -211,23 +211,23 @@ impl Log {
         Some((segment, end, room))
     }
 
-    /// Whether the next part of the checkpoint that is being written fits into the segment that is.
+    /// Whether the next part of the checkpoint being written fits into the current segment.
     fn part_fits_here(&self) -> bool {
         let (Some(writing), Some((_, _, room))) = (&self.writing, self.left(COMMIT_BYTES)) else { return false };
         writing.next_part(self.part_bytes(room), false).is_some()
     }
 
-    /// Whether the checkpoint that is being written has to be complete before anything else is written.
+    /// Whether the checkpoint being written must be complete before anything else is written.
     fn is_urgent(&self) -> bool {
         self.writing.is_some() && self.is_short()
     }
 
-    /// The most that a part behind other groups takes.
+    /// The most bytes that a part after other groups takes.
     fn part_bytes(&self, room: u64) -> u64 {
         if self.is_urgent() { room } else { room.min(self.settings.segment_bytes / 8) }
     }
 
-    /// Puts the next part of the checkpoint that is being written at the front of the group.
+    /// Puts the next part of the checkpoint being written at the front of the group.
     fn part(&mut self, disk: &mut impl Disk, flight: &mut Flight, most: u64, at_least_one: bool) {
         let Some(writing) = &self.writing else { return };
         flight.part = writing.next_part(most, at_least_one);
@@ -242,7 +242,8 @@ impl Log {
         }
     }
 
-    /// The header (twice: the copy is at the very end) and a part of a checkpoint, which opens the group.
+    /// Begins a segment: writes the header (twice: the copy is at the very end) and a part of a checkpoint, which opens the
+    /// group.
     fn begin(&mut self, disk: &mut impl Disk, segment: u64, wall: WallMs, group: u64) -> Flight {
         let salt = self.random.u64(..);
         let (previous, previous_end) = self.last.unwrap_or((NONE, 0));
@@ -275,7 +276,7 @@ impl Log {
         flight
     }
 
-    /// Takes what the disk reports.
+    /// Handles a completion that the disk reports.
     pub fn complete(&mut self, disk: &mut impl Disk, completion: Completion) {
         match completion {
             Completion::Created { segment, ok } => {
@@ -350,7 +351,7 @@ impl Log {
         self.trouble.over();
     }
 
-    /// The write or sync failed for good: the whole group is written again into a new segment, and its header says
+    /// Handles a write or sync that failed for good: the whole group is written again into a new segment, and its header says
     /// where the old one ends. A segment that failed at its first group holds nothing.
     fn failed(&mut self, disk: &mut impl Disk, flight: &Flight) {
         self.trouble.failed();
@@ -383,7 +384,7 @@ impl Flight {
     }
 }
 
-/// A checkpoint begins with its segment.
+/// The place of a checkpoint: it begins with its segment.
 fn checkpoint_of(segment: Option<u64>) -> (u64, u64) {
     segment.map_or((NONE, 0), |segment| (segment, HEADER_BYTES as u64))
 }
@@ -393,7 +394,7 @@ fn payload(entry: &[u8], len: usize) -> Option<&[u8]> {
     entry.get(..len)?.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + bytes)
 }
 
-/// Closes a group: marks, checksums and the commit for the place that it goes to.
+/// Closes a group: adds marks, checksums and the commit for the group's position.
 fn commit(entries: &mut Vec<u8>, flight: &Flight, wall: WallMs) {
     let (sum, before) = flight.before;
     let (checksum, count) = seal(entries, flight.salt, flight.start, sum);

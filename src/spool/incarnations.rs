@@ -1,6 +1,6 @@
-//! Incarnations: a sink's topic as it was known when rows got their partitions. The newest one of a sink's topic is that
-//! of all its live rows with a partition, as those of another number of partitions are done before the next are placed;
-//! an open cut names its own.
+//! Incarnations: a sink's topic as it was known when rows got their partitions. The newest incarnation of a sink's topic
+//! applies to all its live rows with a partition, because rows placed by another number of partitions are done before
+//! the next are placed; an open cut names its own.
 
 use crate::record::stored::Known;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use super::terms::Refused;
 /// A sink's topic as it was known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incarnation {
-    /// The sink's place in [`State::sinks`].
+    /// The sink's index in [`State::sinks`].
     pub(super) sink: usize,
     /// The topic.
     pub topic: Arc<str>,
@@ -22,12 +22,12 @@ pub struct Incarnation {
     pub cluster: Arc<str>,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
-    /// Its partitions; 0: not known, or its rows have theirs by different numbers.
+    /// The number of partitions; 0: not known, or rows were placed by different numbers.
     pub partitions: u32,
 }
 
 impl Incarnation {
-    /// Whether that may be said of it: what is not known equals anything.
+    /// Whether the incarnation matches: an unknown value matches anything.
     fn is(&self, known: &Known<'_>) -> bool {
         self.partitions == known.partitions
             && (known.topic_id == 0 || known.topic_id == self.topic_id)
@@ -39,7 +39,7 @@ impl Incarnation {
     }
 }
 
-/// What nothing needs any more: lanes and incarnations, each in order.
+/// Lanes and incarnations that nothing needs any more, each in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retired {
     pub(super) lanes: Vec<u64>,
@@ -76,10 +76,10 @@ impl State {
 }
 
 impl Log {
-    /// The number of what is known of a lane's topic, noted if it is new. 0: nothing is.
+    /// The number of the incarnation that is known of a lane's topic, written if it is new. 0: nothing is known.
     ///
     /// # Errors
-    /// [`Refused`]: not now.
+    /// [`Refused`]: not possible now.
     pub fn incarnation(&mut self, lane: u64, known: &Known<'_>) -> Result<u64, Refused> {
         if *known == Known::default() {
             return Ok(0);
@@ -112,7 +112,8 @@ impl Log {
         Ok(number)
     }
 
-    /// Incarnations that no open cut names and that are of a topic without lanes, or not its newest.
+    /// Incarnations that no open cut names and that are either of a topic without lanes or not the newest of their
+    /// topic.
     pub(super) fn retire_incarnations(&mut self) -> Vec<u64> {
         let named: BTreeSet<u64> = self.state.cuts().map(|cut| cut.head.incarnation).collect();
         let topics: BTreeSet<(usize, &str)> = self.ahead.lanes.values().map(|lane| (lane.sink, &*lane.topic)).collect();

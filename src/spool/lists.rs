@@ -7,10 +7,10 @@ use std::fmt;
 use super::codec::{In, NUMBER_MAX, Out};
 use super::entry::{Deadline, Span};
 
-/// Numbers that stand together, at most: as many rows as the largest segment has bytes.
+/// The most consecutive numbers in a run: as many as the largest segment has bytes.
 const RUN_MAX: u64 = 1 << 32;
 
-/// An item of a [`Listed`]: always as many bytes.
+/// An item of a [`Listed`], with a fixed number of bytes.
 pub(super) trait Item: Copy {
     const BYTES: usize;
     fn put(self, out: &mut Out<'_>);
@@ -73,7 +73,7 @@ pub struct Listed<'a, T> {
 }
 
 impl<'a, T> Listed<'a, T> {
-    /// These.
+    /// A list of the items given.
     #[must_use]
     pub const fn new(given: &'a [T]) -> Self {
         Self { given, coded: &[] }
@@ -94,7 +94,7 @@ impl<'a, T: Item> Listed<'a, T> {
         self.len() == 0
     }
 
-    /// One after the other.
+    /// Iterates over the items.
     pub fn iter(self) -> impl Iterator<Item = T> + 'a
     where
         T: 'a,
@@ -124,8 +124,8 @@ impl<T: Item + fmt::Debug> fmt::Debug for Listed<'_, T> {
     }
 }
 
-/// Numbers of rows. In a payload: a count, then for each run how far its first lies from the end of the one before
-/// (zigzag), and its count; all as varints.
+/// Numbers of rows. A payload has a count, then for each run the distance of its first number from the end of the
+/// previous run (zigzag), and its count; all as varints.
 #[derive(Clone, Copy)]
 pub struct Runs<'a> {
     given: &'a [RowRun],
@@ -133,20 +133,20 @@ pub struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    /// These.
+    /// A list of the runs given.
     #[must_use]
     pub const fn new(given: &'a [RowRun]) -> Self {
         Self { given, coded: &[] }
     }
 
-    /// One after the other.
+    /// Iterates over the runs.
     pub fn iter(self) -> impl Iterator<Item = RowRun> + 'a {
         let (mut coded, mut end) = (In(self.coded), 0);
         let decoded = std::iter::from_fn(move || get_run(&mut coded, &mut end));
         self.given.iter().copied().chain(decoded)
     }
 
-    /// How many rows.
+    /// The number of rows.
     #[must_use]
     pub fn rows(self) -> u64 {
         self.iter().map(|run| run.count).sum()
@@ -160,7 +160,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// All that is left of a payload.
+    /// Parses the rest of a payload.
     pub(super) fn parse(input: &mut In<'a>) -> Option<Self> {
         let coded = input.rest();
         let (mut walk, mut end) = (In(coded), 0);
@@ -194,7 +194,7 @@ impl fmt::Debug for Runs<'_> {
     }
 }
 
-/// Where rows stand. Coded like [`Runs`], each with the segment and position (both as distances) and bytes.
+/// The places of rows. Coded like [`Runs`], each with the segment and position (both as distances) and bytes.
 #[derive(Clone, Copy)]
 pub struct Spans<'a> {
     given: &'a [Span],
@@ -202,13 +202,13 @@ pub struct Spans<'a> {
 }
 
 impl<'a> Spans<'a> {
-    /// These.
+    /// A list of the spans given.
     #[must_use]
     pub const fn new(given: &'a [Span]) -> Self {
         Self { given, coded: &[] }
     }
 
-    /// One after the other.
+    /// Iterates over the spans.
     pub fn iter(self) -> impl Iterator<Item = Span> + 'a {
         let (mut coded, mut before) = (In(self.coded), (0, 0, 0));
         let decoded = std::iter::from_fn(move || get_span(&mut coded, &mut before));
@@ -224,7 +224,7 @@ impl<'a> Spans<'a> {
         }
     }
 
-    /// All that is left of a payload.
+    /// Parses the rest of a payload.
     pub(super) fn parse(input: &mut In<'a>) -> Option<Self> {
         let coded = input.rest();
         let (mut walk, mut before) = (In(coded), (0, 0, 0));

@@ -1,6 +1,5 @@
-//! The log of one shard: what it is made of, and the way in for lanes and rows. Cuts and their ends are in `cuts`, kept
-//! sessions in `sessions`, how much room there is in `room`; how groups get to the disk is in `group`, what moves out of
-//! old segments in `moving`.
+//! The log of one shard: its fields, and the entry points for lanes and rows. Cuts and their ends are in `cuts`, kept sessions in
+//! `sessions`, free room in `room`, the writing of groups in `group`, moves out of old segments in `moving`.
 
 use crate::record::stored::RowRun;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,88 +27,90 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug)]
 pub struct Log {
     pub(super) settings: Settings,
-    /// Bytes of a segment as configured. Segments that recovery finds may be larger; new ones are then made that
-    /// large until the old ones have drained, since their rows fit in no smaller one.
+    /// Bytes of a segment as configured. If recovery finds larger segments, new ones are made that large until the old ones have
+    /// drained, since their rows fit in no smaller segment.
     pub(super) segment_bytes_wanted: u64,
     pub(super) state: State,
     pub(super) ahead: Ahead,
     /// The group that is being gathered, and its number.
     pub(super) pending: Vec<u8>,
     pub(super) gathering: u64,
-    /// The group under way.
+    /// The group in flight.
     pub(super) in_flight: Vec<u8>,
     pub(super) flight: Option<Flight>,
-    /// How far apart groups begin that are not full yet; 0, as a log has it at first: as soon as no other is under way.
+    /// Minimum interval between the starts of groups that are not full; 0 (initially): a group starts as soon as no other is in
+    /// flight.
     pub(super) sync_interval: Duration,
-    /// When the last group began; when the next one does, if it waits for that.
+    /// When the last group began, and when the next one does if it waits for the sync interval.
     pub(super) began_at: Option<Monotonic>,
     pub(super) begins_at: Option<Monotonic>,
-    /// What the two will add to the state.
+    /// What the gathered group and the one in flight will add to the state.
     pub(super) waiting: Waiting,
     /// All groups up to this one are on the disk.
     pub(super) durable: u64,
     /// End of the last durable group, and whether the next group may follow it there.
     pub(super) last: Option<(u64, u64)>,
     pub(super) writable: bool,
-    /// What a start may read.
+    /// The part of the log that a recovery may read.
     pub(super) chain: Chain,
     /// The checkpoint that is being written.
     pub(super) writing: Option<Writing>,
-    /// Bytes of the last complete one, and of the groups that had been written when it began.
+    /// Bytes of the last complete checkpoint, and of the groups that had been written when it began.
     pub(super) checkpoint: (u64, u64),
     /// The group that began the segment of `last`: a lane not used since may be retired with the next segment.
     pub(super) begun: u64,
     pub(super) next_segment: u64,
     pub(super) creating: Option<u64>,
     pub(super) ready: Option<u64>,
-    /// Every segment that takes space and its bytes, those being made or deleted too.
+    /// Every segment that takes space, with its bytes, including those being created or deleted.
     pub(super) on_disk: BTreeMap<u64, u64>,
-    /// What they may take, bytes: what is configured, or, until it has drained, what a start found and the reserve.
+    /// The most bytes that the segments may take: the configured bound or, until the log has drained, what recovery found plus the
+    /// reserve.
     pub(super) bytes_max: u64,
-    /// The group that a start found unproven, until it is durable: nothing that it may be the only proof of is freed. Segments
-    /// found blank may go.
+    /// The group that recovery found unproven, until it is durable. Until then nothing is freed that the group may be the only proof
+    /// of. Blank segments may be freed.
     pub(super) rewriting: Option<u64>,
     pub(super) blank: BTreeSet<u64>,
     pub(super) freeing: BTreeSet<u64>,
-    /// The group that was gathered when lanes that nothing needs were last looked for.
+    /// The group that was gathered at the last search for lanes that nothing needs.
     pub(super) looked: u64,
-    /// Whether a segment may have become empty since that was last looked at.
+    /// Whether a segment may have become empty since the last check.
     pub(super) emptied: bool,
-    /// Segments with unreadable bytes: first those still to set aside, then those already set aside.
+    /// Segments with unreadable bytes: those not yet set aside, and those already set aside.
     pub(super) damaged: BTreeSet<u64>,
     pub(super) set_aside: BTreeSet<u64>,
-    /// What was found damaged since the start, by segment, and is not told yet.
+    /// Damage found since startup, by segment, that is not reported yet.
     pub(super) unread: Unreadable,
-    /// Segments that a failed sync left early.
+    /// Segments that the log left early after a failed sync.
     pub(super) burned: BTreeSet<u64>,
-    /// Whether what was found is whole, or a checkpoint was completed since. Before that nothing that was found is freed.
+    /// Whether recovery found everything whole, or a checkpoint was completed since. Until then no recovered segment is freed.
     pub(super) sure: bool,
-    /// Segments below this were found.
+    /// Segments below this number were there at startup.
     pub(super) first_own: u64,
     pub(super) next_token: u64,
     pub(super) random: fastrand::Rng,
     pub(super) trouble: Trouble,
-    /// For drains; and for moves, which are elsewhere in the same lanes: each keeps its place.
+    /// Readers for drains and for moves: each keeps its own position in a lane.
     pub(super) reader: Reader,
     pub(super) mover: Reader,
     pub(super) moving: Moving,
-    /// The group that rows were last dropped in.
+    /// The group in which rows were last dropped.
     pub(super) dropping: u64,
-    /// Lanes that were retired and nobody has been told of.
+    /// Retired lanes that callers do not know of yet.
     pub(super) retired: Vec<u64>,
-    /// Bytes of the groups written since the start, and those of them that were moved.
+    /// Bytes of the groups written since startup, and the moved bytes among them.
     pub(super) written_bytes: u64,
     pub(super) moved_bytes: u64,
-    /// By sink, the share that it keeps while it holds more than the one that there is now; 0: none.
+    /// By sink, the share that it keeps while it holds more than the current share; 0: none.
     pub(super) shares_kept: Vec<u64>,
-    /// What the note beside the segments says.
+    /// The contents of the note beside the segments.
     pub(super) noted: Noted,
     /// Kept for its capacity.
     pub(super) scratch: Vec<u8>,
 }
 
 impl Log {
-    /// A log that goes on from what recovery found (of an empty folder: nothing). It writes to a new segment.
+    /// A log that continues from what recovery found (nothing in an empty folder). It writes to a new segment.
     #[must_use]
     pub fn new(settings: Settings, recovered: Recovered) -> Self {
         let ahead = Ahead::new(&recovered, recovered.group + 1);
@@ -149,7 +150,7 @@ impl Log {
             (state, last, in_flight) = (found.state, found.last, found.entries);
             (durable, rewriting) = (group.saturating_sub(1), Some(group));
         }
-        // The same seed twice gives other salts: they hang on what is there, too.
+        // The salts found go into the seed, so that the same seed twice gives different salts.
         let salts = state.segments.values().fold(0, |sum: u64, held| sum.rotate_left(7) ^ held.salt);
         let next_segment = on_disk.last_key_value().map_or(0, |(last, _)| last + 1);
         let mut log = Self {
@@ -206,26 +207,27 @@ impl Log {
         log
     }
 
-    /// Has the groups of an empty log count from after `group` on, so that those of several logs differ. Before anything is gathered.
+    /// Makes the groups of an empty log count from after `group`, so that the groups of several logs differ. Call it before anything
+    /// is gathered.
     pub fn begin_at(&mut self, group: u64) {
         if self.rewriting.is_none() && self.gathering <= group {
             (self.gathering, self.durable, self.begun) = (group + 1, group, group);
         }
     }
 
-    /// Whether the group that a start has found is durable: nothing that was found may be acted on before.
+    /// Whether the group that recovery found is durable: nothing recovered may be acted on before.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.rewriting.is_none()
     }
 
-    /// What is durable.
+    /// The durable state.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// The group that is being gathered: what is taken now stands in it.
+    /// The group that is being gathered: new entries go into it.
     #[must_use]
     pub const fn group(&self) -> u64 {
         self.gathering
@@ -237,19 +239,19 @@ impl Log {
         self.durable
     }
 
-    /// Bytes of the groups written since the start.
+    /// Bytes of the groups written since startup.
     #[must_use]
     pub const fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 
-    /// Those of them that were moved out of old segments.
+    /// Bytes among [`Log::written_bytes`] that were moved out of old segments.
     #[must_use]
     pub const fn moved_bytes(&self) -> u64 {
         self.moved_bytes
     }
 
-    /// Segments with something that cannot be read, since the start.
+    /// Number of segments with unreadable data found since startup.
     #[must_use]
     pub fn segments_damaged(&self) -> usize {
         self.set_aside.len()
@@ -261,7 +263,7 @@ impl Log {
         self.pending.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Segments that take space.
+    /// Number of segments that take space.
     #[must_use]
     pub fn segments(&self) -> usize {
         self.on_disk.len()
@@ -273,21 +275,21 @@ impl Log {
         self.on_disk.values().sum()
     }
 
-    /// The most that they may take: what is configured, or, until it has drained, what a start found and a reserve.
+    /// The most bytes that the segments may take: the configured bound or, until the log has drained, what recovery found plus a
+    /// reserve.
     #[must_use]
     pub const fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
 
-    /// A sink's number in this log, for as long as it runs; made where it is new.
+    /// A sink's number in this log, valid while the log runs; a new sink gets one.
     pub fn sink(&mut self, name: &str) -> usize {
         self.state.sink(name)
     }
 
-    /// The lane of a sink, topic and partition, created if there is none. Recovery ends a `volatile` one. While a
-    /// lane that is not volatile holds rows, later rows go to it as well, since order is that of one lane. A lane
-    /// without live rows, open cuts and open packet ids is forgotten after a segment or two without use, and its
-    /// number with it: ask again for each batch.
+    /// The lane of a sink, topic and partition, created if there is none. Recovery ends a `volatile` lane. While a lane that is not
+    /// volatile holds rows, later rows go to it as well, since order holds only within one lane. A lane without live rows, open cuts
+    /// and open packet ids is forgotten after a segment or two without use, and its number with it: call this again for each batch.
     ///
     /// # Errors
     /// [`Refused::TooMany`], [`Refused::Busy`].
@@ -322,7 +324,7 @@ impl Log {
         Ok(lane)
     }
 
-    /// Whether the lane of this name that outlives the process has anything.
+    /// Whether the non-volatile lane of this name holds or awaits anything.
     fn holds(&self, sink: usize, topic: &str, partition: i32) -> bool {
         let lane = self.ahead.find(sink, topic, partition, false);
         lane.is_some_and(|number| {
@@ -331,11 +333,11 @@ impl Log {
         })
     }
 
-    /// Takes rows, all or none. Returns the number of the first; they stand in [`Log::group`].
+    /// Takes rows, all or none. Returns the number of the first row; the rows are in [`Log::group`].
     ///
     /// # Errors
-    /// [`Refused`]. Not [`Refused::Full`] or [`Refused::SinkFull`], where the rows of a turn stay within what
-    /// [`Log::room`] and [`Log::sink_room`] said at its beginning.
+    /// [`Refused`], but not [`Refused::Full`] or [`Refused::SinkFull`] if the rows of a turn stay within [`Log::room`] and
+    /// [`Log::sink_room`] as they were at the turn's beginning.
     pub fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, Refused> {
         let lane = self.ahead.lanes.get_mut(&rows.lane).ok_or(Refused::Unknown)?;
         let (first, sink) = (lane.next.max(rows.from), lane.sink);
@@ -380,15 +382,15 @@ impl Log {
         Ok(first)
     }
 
-    /// Lanes that were forgotten since this was last asked.
+    /// Takes the lanes that were forgotten since the last call.
     pub fn take_retired(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.retired)
     }
 
-    /// The first live rows of a lane from `from` on, below `end`, that stand together.
+    /// The first live rows of a lane from `from` on, below `end`, that are contiguous.
     ///
     /// # Errors
-    /// [`ReadError::Later`]: the disk has been asked. Else it cannot read them now.
+    /// [`ReadError::Later`]: the disk has been asked. Any other error: the disk cannot read them now.
     pub fn read(&mut self, disk: &impl Disk, lane: u64, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
         let segment = self.state.lane(lane).and_then(|lane| lane.seek(from)).map(|span| span.segment);
         let read = self.reader.rows(&self.state, disk, lane, from, end)?;
@@ -398,21 +400,21 @@ impl Log {
         Ok(read)
     }
 
-    /// Notes rows that could not be read, which their reader has just ended.
+    /// Counts rows that could not be read; their reader has just ended them.
     pub fn note_unreadable(&mut self, lane: u64, run: RowRun) {
         if let Some(span) = self.state.lane(lane).and_then(|lane| lane.seek(run.first)) {
             self.unread.add(span.segment, run.count);
         }
     }
 
-    /// How many damaged places were found since the start.
+    /// Number of damaged places found since startup.
     #[must_use]
     pub const fn places_unreadable(&self) -> u64 {
         self.unread.places
     }
 
-    /// What was found damaged since this was last asked: how many rows, by segment. A segment without rows has records of
-    /// sessions that cannot be read, which are in memory still.
+    /// Takes the damage found since the last call: the number of rows, by segment. A segment without rows has records of sessions
+    /// that cannot be read but are still in memory.
     pub fn take_unreadable(&mut self) -> BTreeMap<u64, u64> {
         std::mem::take(&mut self.unread.untold)
     }
@@ -420,12 +422,12 @@ impl Log {
     /// A kept session's bytes; `None`: damaged, or no such session.
     ///
     /// # Errors
-    /// As [`Log::read`].
+    /// Like [`Log::read`].
     pub fn read_session(&mut self, disk: &impl Disk, session: u64) -> Result<Option<&[u8]>, ReadError> {
         self.reader.session(&self.state, disk, session)
     }
 
-    /// Puts an entry into the group that is being gathered: of a quarter of a segment at most, the `part`th of that.
+    /// Puts an entry into the group that is being gathered, which may grow to a `part`th of a quarter of a segment.
     pub(super) fn put(&mut self, entry: &Entry<'_>, part: u64) -> Result<(), Refused> {
         let before = self.pending.len();
         entry.put(&mut self.pending);

@@ -1,5 +1,5 @@
-//! A segment as a start reads it: the copies of its header, its entries, or what it seems to hold where no header can be read. Lengths are
-//! those of the file and of the header, whichever is less.
+//! A segment as recovery reads it: the copies of its header and its entries, or its apparent contents if no header can be read. The length
+//! is the lesser of those of the file and of the header.
 
 use super::codec::In;
 use super::disk::{Disk, ReadError};
@@ -13,23 +13,23 @@ use super::recovery::RecoverError;
 use super::salvage::{self, Salvaged};
 use super::segment::{Rot, Scan, foreign_behind, scan_from};
 
-/// Bytes of a segment without a header that are read at a time, and what of them is read again with the next.
+/// Bytes of a segment without a header that are read at a time, and how many of them are read again with the next piece.
 const PIECE: u64 = 1 << 20;
 const AGAIN: u64 = 64;
 
 const _: () = assert!(ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES <= AGAIN as usize && COMMIT_BYTES <= AGAIN);
 
-/// The header of a segment, from its front or its end, and where a copy of it is damaged.
+/// The header of a segment, from its front or its end, and its damaged copies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Copies {
     pub(super) header: Option<Header>,
     pub(super) damaged: Vec<Rot>,
-    /// The copy at the end is nothing but zeroes.
+    /// Whether the copy at the end is all zeroes.
     pub(super) ends_empty: bool,
 }
 
 impl Copies {
-    /// Reads both.
+    /// Reads both copies.
     ///
     /// # Errors
     /// [`RecoverError::Version`], [`RecoverError::Features`], [`RecoverError::Read`].
@@ -39,7 +39,7 @@ impl Copies {
         if let Some(front) = copies.look(disk, segment, (0, len), &mut refused)? {
             copies.header = Some(front);
         }
-        // Of an embedded log's segment, which grows, there is none.
+        // A segment of an embedded log, which grows, has no copy at the end.
         let bytes = copies.header.map_or(len, |header| header.bytes);
         if let Some(at) = bytes.checked_sub(HEADER_BYTES as u64) {
             let back = copies.look(disk, segment, (at, len), &mut refused)?;
@@ -61,11 +61,11 @@ impl Copies {
         let mut bytes = [0; HEADER_BYTES];
         let read = match len.checked_sub(at) {
             Some(left) if left >= HEADER_BYTES as u64 => disk.read(segment, at, &mut bytes),
-            // It is cut short.
+            // The file is cut short.
             _ => Err(ReadError::Damaged),
         };
         match read {
-            // As good as damaged: there is another.
+            // A failed read counts as damage: there is another copy.
             Ok(()) | Err(ReadError::Damaged | ReadError::Failed) => {}
             Err(error) => return Err(RecoverError::Read { segment, error }),
         }
@@ -81,27 +81,27 @@ impl Copies {
     }
 }
 
-/// A segment that has been read.
+/// A segment that was read.
 pub(super) struct Looked {
     pub(super) header: Header,
     pub(super) copies: Copies,
     pub(super) bytes: Vec<u8>,
     pub(super) scan: Scan,
-    /// The parts of checkpoints in it, those that are damaged, too.
+    /// The segment's parts of checkpoints, including damaged ones.
     pub(super) parts: Vec<FoundPart>,
-    /// Positions of entries of checkpoints.
+    /// Positions of the checkpoints' entries.
     pub(super) of_checkpoints: Vec<u64>,
 }
 
 impl Looked {
-    /// Whether a group in it is known to have been durable: something follows it.
+    /// Whether a group of the segment is known to have been durable: something follows it.
     pub(super) fn has_proven(&self) -> bool {
         let is_only = self.scan.unproven == Some(HEADER_BYTES as u64) && self.scan.torn_bytes == 0;
         !self.scan.entries.is_empty() && !is_only
     }
 }
 
-/// Reads the segment in a file of `len` bytes. `None`: it has no readable header, and the note is of another segment.
+/// Reads the segment in a file of `len` bytes. `None`: the segment has no readable header, and the note is of another one.
 ///
 /// # Errors
 /// [`RecoverError`].
@@ -121,10 +121,11 @@ pub(super) fn look(
     let (bytes, bad) = read_all(disk, segment, content(len, &header))?;
     let durable = noted.map_or(0, |note| note.end_of(header.salt));
     let mut scan = scan_from(&bytes, segment, header.salt, known_end, durable);
-    // Behind the last whole group too: what cannot be read may have been one, where what was never written can be.
+    // Unreadable bytes after the last whole group count too: they may have been a group, because bytes that were never written can be
+    // read.
     let behind = bad.iter().filter(|(at, bytes)| known_end.is_none() && at + bytes > scan.end);
     scan.rot.extend(behind.map(|(position, bytes)| Rot { segment, position: *position, bytes: *bytes }));
-    // So may what no write of ours has left there.
+    // Bytes that no write of the log has left there may have been a group as well.
     if known_end.is_none()
         && scan.rot.is_empty()
         && let Some(position) = foreign_behind(&bytes, header.salt, scan.end)
@@ -139,13 +140,13 @@ pub(super) fn look(
     Ok(Some(Looked { header, copies, bytes, scan, parts, of_checkpoints }))
 }
 
-/// Where what a segment holds ends at the latest: before the copy of its header.
+/// The position where a segment's contents end at the latest: before the copy of its header.
 pub(super) fn content(len: u64, header: &Header) -> u64 {
     let bytes = if header.bytes == 0 { len } else { header.bytes };
     bytes.saturating_sub(HEADER_BYTES as u64).min(len)
 }
 
-/// Whether nothing was ever written at its front or over the copy of its header.
+/// Whether nothing was ever written at the segment's front or over the copy of its header.
 pub(super) fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool, RecoverError> {
     let front = salvage::read(disk, segment, 0, len.min(4 << 10) as usize);
     let copy = len.checked_sub(HEADER_BYTES as u64).map(|at| salvage::read(disk, segment, at, HEADER_BYTES));
@@ -158,7 +159,7 @@ pub(super) fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool,
     Ok(true)
 }
 
-/// The first bytes of a segment, and the parts of them that the disk does not give.
+/// The first bytes of a segment, with the ranges that the disk cannot read.
 ///
 /// # Errors
 /// [`RecoverError::Read`].
@@ -166,20 +167,20 @@ pub(super) fn read_all(disk: &impl Disk, segment: u64, bytes: u64) -> Result<Sal
     salvage::read(disk, segment, 0, bytes as usize).map_err(|error| RecoverError::Read { segment, error })
 }
 
-/// What a segment without a header seems to hold. Without the salt no checksum can be looked at.
+/// The apparent contents of a segment without a header. Without the salt no checksum can be verified.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Headless {
-    /// It held a durable group: a commit of a later group says so, or the disk does not give some of it. A first group that the power
-    /// cut short looks like damage otherwise.
+    /// Whether the segment held a durable group: a commit of a later group says so, or the disk cannot read part of it. Otherwise damage
+    /// looks the same as a first group cut short by power loss.
     pub(super) was_durable: bool,
-    /// Rows that were in it, about.
+    /// Approximate number of rows in the segment.
     pub(super) rows: u64,
-    /// Bytes up to the last that is not zero.
+    /// Bytes up to the last nonzero one.
     pub(super) written: u64,
 }
 
 impl Headless {
-    /// Looks through all of it, piece by piece.
+    /// Scans the whole segment, piece by piece.
     ///
     /// # Errors
     /// [`RecoverError::Read`].
@@ -192,7 +193,7 @@ impl Headless {
             let (piece, bad) = salvage::read(disk, segment, start, bytes as usize)
                 .map_err(|error| RecoverError::Read { segment, error })?;
             found.was_durable |= !bad.is_empty();
-            // Of a file that was grown most is nothing.
+            // Most of a file that was grown is empty.
             let is_empty = piece == zeroes[..piece.len()];
             if !is_empty && let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
                 found.written = start + last as u64 + 1;
@@ -206,7 +207,7 @@ impl Headless {
         Ok(found)
     }
 
-    /// What seems to stand here. `behind_row`: where the last rows end.
+    /// Notes the entry that seems to be here. `behind_row`: the position where the last rows end.
     fn entry(&mut self, position: u64, bytes: &[u8], behind_row: &mut u64) {
         let Some((kind, len)) = unverified_claim(bytes).filter(|_| position >= HEADER_BYTES as u64) else { return };
         let payload = &bytes[ENTRY_HEADER_BYTES..];

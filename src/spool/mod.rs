@@ -1,14 +1,14 @@
-//! The spool: a log of segments for each shard, that rows are in before they are answered.
+//! The spool: a log of segments for each shard, which has rows before they are acknowledged.
 //!
 //! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room`
-//! says how much more the log takes, `segments` what each segment is needed for; `group` writes everything since the
-//! last sync as one group with one sync; `due` says when a checkpoint begins; `moving` empties old segments; `read`
-//! gives rows back. Recovery: `way` goes back from the newest segment, `look` reads each, `parts` its checkpoints,
-//! `newest` the note beside them; `replay` builds the state from them, `recovery` is the result, and `damage` lists
-//! what is wrong with it. `disk` is the seam to the code that writes files. `format`, `entry`, `lists` and `payload`
-//! are what the bytes mean, `segment` the one reader of them; `state`, `spans` and `checkpoint` the fold over entries
-//! that the running log and recovery share. `batches` is what the embedded log needs to keep its partitions in the
-//! same files. `docs/internals/SPOOL.md` has the format.
+//! computes how much more the log takes, `segments` the reason to keep each segment; `group` writes everything since
+//! the last sync as one group with one sync; `due` decides when a checkpoint begins; `moving` empties old segments;
+//! `read` reads rows back. Recovery: `way` goes back from the newest segment, `look` reads each, `parts` its
+//! checkpoints, `newest` the note beside them; `replay` builds the state from them, `recovery` is the result, and
+//! `damage` lists its damage. `disk` is the interface to the code that writes files. `format`, `entry`, `lists` and
+//! `payload` define the bytes, `segment` is their only reader; `state`, `spans` and `checkpoint` are the fold over
+//! entries that the running log and recovery share. `batches` is what the embedded log needs to keep its partitions in
+//! the same files. `docs/internals/SPOOL.md` has the format.
 
 mod batches;
 mod checkpoint;

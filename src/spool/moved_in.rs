@@ -1,5 +1,4 @@
-//! Takes in what another log has held: open packet ids of a kept session after their rows have ended, in Kafka or
-//! otherwise.
+//! Takes over open packet ids of a kept session from another log after their rows have ended, in Kafka or otherwise.
 
 use super::checkpoint::OPENED;
 use super::entry::Entry;
@@ -7,11 +6,12 @@ use super::lists::Listed;
 use super::log::Log;
 use super::terms::Refused;
 
-/// The row that represents one of the other log: the first of its lane, which is gone.
+/// The row that represents a row of the other log: the first of its lane, which has ended.
 const GONE: u64 = 0;
 
 impl Log {
-    /// A packet id of a session is open; each of these sinks, topics and partitions has had its row, which lives no more.
+    /// Records that a packet id of a session is open; each of these sinks, topics and partitions has had its row, which
+    /// has ended.
     ///
     /// # Errors
     /// [`Refused`].
@@ -31,7 +31,7 @@ impl Log {
         Ok(())
     }
 
-    /// As [`Log::lane`], of a log that has no rows yet: its first number is taken.
+    /// Like [`Log::lane`], for a log that has no rows yet: the lane's first number is taken.
     fn lane_with_a_row_gone(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u64, Refused> {
         if let Some(lane) = self.ahead.find(sink, topic, partition, false) {
             return Ok(lane);

@@ -1,5 +1,5 @@
-//! What lives in an old segment is moved on when segments run short, so that a topic that Kafka does not take holds its
-//! rows and not the disk.
+//! Moves out of old segments. When segments run short, live data of an old segment is moved on, so that a topic that Kafka
+//! does not take keeps only its rows on disk, and not whole segments.
 
 use std::collections::BTreeSet;
 
@@ -13,33 +13,35 @@ use crate::runtime::seam::Monotonic;
 
 /// Moves start this many segments before rows would be refused.
 const AHEAD: u64 = 2;
-/// Bytes that are moved with a group, at most (and no more than a sixteenth of a segment).
+/// Bytes moved with a group, at most (and at most a sixteenth of a segment).
 const GROUP_BYTES: u64 = 256 << 10;
 
-/// How far moving is.
+/// The progress of moving.
 #[derive(Debug, Default)]
 pub(super) struct Moving {
-    /// The segment that is being emptied, and the lane to go on with.
+    /// The segment being emptied, and the lane to continue with.
     at: (u64, u64),
-    /// Segments that cannot be emptied, for what in them cannot be read: not tried again before the next segment begins.
+    /// Segments that cannot be emptied because some of their data cannot be read. They are not tried again before the next
+    /// segment begins.
     pub(super) stuck: BTreeSet<u64>,
-    /// Whether the last pass found such, and whether it has to wait for the disk.
+    /// Whether the last pass found unreadable data, and whether it has to wait for the disk.
     unread: bool,
     waits: bool,
-    /// The disk did not give something and may be away: when all is tried again, in a log that may take nothing before that.
+    /// Whether a read failed and the disk may be unavailable; and when all stuck segments are tried again, in a
+    /// log that may take nothing before that.
     failed: bool,
     again_at: Option<Monotonic>,
 }
 
 impl Moving {
-    /// Before a pass: what the disk did not give a while ago is tried again.
+    /// Begins a pass: segments with reads that failed some time ago are tried again.
     pub(super) fn begin(&mut self, now: Monotonic) {
         if self.again_at.take_if(|at| *at <= now).is_some() {
             self.stuck.clear();
         }
     }
 
-    /// Behind a pass.
+    /// Ends a pass.
     pub(super) fn end(&mut self, now: Monotonic) {
         if std::mem::take(&mut self.failed) {
             self.again_at.get_or_insert(now.after(UNREADABLE_AGAIN));
@@ -47,14 +49,14 @@ impl Moving {
     }
 }
 
-/// How much may be moved with the next group.
+/// The amount that may be moved with the next group.
 #[derive(Clone, Copy)]
 struct Budget {
-    /// No more is begun behind this.
+    /// Bytes after which no further move is begun.
     soft: usize,
-    /// Nothing goes beyond this.
+    /// Bytes that the moves never exceed.
     hard: usize,
-    /// All that lives in the segment, or nothing.
+    /// Whether all live data of the segment must be moved, or none.
     whole: bool,
 }
 
@@ -65,10 +67,10 @@ impl Log {
         self.moving.again_at.is_some()
     }
 
-    /// Copies some of what lives in the emptiest old segment into the group that is about to be written. Numbers stay,
-    /// so order does.
+    /// Copies some live data of the emptiest old segment into the group that is about to be written. The numbers stay, and
+    /// so does the order.
     pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
-        // Rows keep to the bound as configured, whatever a start has found.
+        // Rows keep to the bound as configured, whatever recovery found.
         if self.spare_of(self.bytes_wanted()) > SEGMENTS_RESERVED + AHEAD {
             return;
         }
@@ -79,7 +81,7 @@ impl Log {
         }
         (self.moving.unread, self.moving.waits) = (false, false);
         let all = self.move_rows(disk, victim, budget, out) && self.move_sessions(disk, victim, budget, out);
-        // A pass that found nothing, though something lives there; or not all of what has to be moved at once.
+        // The pass found nothing, though something in the segment is live, or not all of what has to be moved at once.
         let in_part = budget.whole && (!all || self.moving.unread);
         if in_part {
             out.clear();
@@ -89,8 +91,8 @@ impl Log {
         }
     }
 
-    /// What moves may take. Behind rows that the segment being written has already they cost nothing. To be put into
-    /// another one they need a segment; the last that may be had for that has to come back at once.
+    /// The bytes that moves may take. After rows that the segment being written already has, moves cost nothing. Otherwise
+    /// they need a new segment; if it is the last one available for that, the move must free a segment at once.
     fn budget(&self, victim: u64) -> Option<Budget> {
         let bytes = self.settings.segment_bytes;
         let soft = (bytes / 16).min(GROUP_BYTES) as usize;
@@ -102,7 +104,7 @@ impl Log {
         match self.spare() {
             SEGMENTS_RESERVED.. => Some(Budget { soft, hard, whole: false }),
             spare if spare + 1 == SEGMENTS_RESERVED => {
-                // With what is gathered it has to fit into one segment.
+                // The moves and the gathered entries have to fit into one segment.
                 let head = self.state.account().min(bytes / 4);
                 let fresh = bytes.saturating_sub(head + self.pending.len() as u64 + 512);
                 let held = self.state.segments.get(&victim).map_or(0, |held| held.bytes);
@@ -112,7 +114,7 @@ impl Log {
         }
     }
 
-    /// Returns whether all that can be moved was.
+    /// Moves rows. Returns whether all rows that can be moved were.
     fn move_rows(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
         while let Some((number, lane)) = self.state.lanes.range(self.moving.at.1..).next() {
             self.moving.at.1 = *number;
@@ -130,7 +132,7 @@ impl Log {
                             self.moving.waits = true;
                             return false;
                         }
-                        // What cannot be read stays, and is reported when it is drained.
+                        // Unreadable rows stay, and are reported when they are drained.
                         Ok(Read::Rotten(run)) => (at, self.moving.unread) = (run.end(), true),
                         Ok(Read::Empty) => (at, self.moving.unread) = (span.run.end(), true),
                         Err(error) => {
@@ -170,12 +172,12 @@ impl Log {
                 }
             }
         }
-        // What was passed over is looked at again.
+        // The next pass looks again at rows that were skipped.
         self.moving.at.1 = 0;
         true
     }
 
-    /// The segment that is being emptied, or the next one.
+    /// The segment being emptied, or the next one to empty.
     fn victim(&self) -> Option<u64> {
         let begun = self.moving.at.0;
         let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable(begun));
@@ -186,18 +188,18 @@ impl Log {
         }
     }
 
-    /// The most that a segment may hold for it to gain enough.
+    /// The most bytes that a segment may hold for its move to gain enough.
     fn movable(&self, segment: u64) -> u64 {
         let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
         (bytes - bytes / 16).saturating_sub(self.state.account().min(bytes / 4)) / 4 * 3
     }
 
-    /// Whether a start does not read it, so that it can be freed as soon as nothing lives in it.
+    /// Whether no recovery reads the segment, so that it can be freed as soon as nothing in it is live.
     fn is_old(&self, segment: u64) -> bool {
         self.last.is_some_and(|(last, _)| segment < last) && !self.chain.contains(segment)
     }
 
-    /// The segment that gains most; not one that is kept for a start.
+    /// The segment that gains most, except those kept for a recovery.
     fn emptiest(&self) -> Option<u64> {
         let old = self.state.segments.iter().filter(|(segment, held)| {
             held.things > 0 && self.is_old(**segment) && !self.moving.stuck.contains(segment)

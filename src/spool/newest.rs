@@ -1,10 +1,10 @@
-//! The note beside a shard's segments: which segment is the newest that has a durable group, with a third copy of its header, and up to
-//! where its groups are durable. A start that finds less than it says knows that something is gone, and one that finds no header can read
-//! the segment.
+//! The note beside a shard's segments: the newest segment that has a durable group, with a third copy of its header, and the position up to
+//! which its groups are durable. If recovery finds less than the note says, something is missing; if recovery finds no header, it can read
+//! the segment with the note.
 //!
-//! As bytes: the header, the end u64, and the CRC32C of all before it u32, both big-endian. It is written when the first group of a segment
-//! is durable, [`LAGS_MAX`] after a later one is, and at an orderly stop. It may lag behind: what is newer than it says nothing of is no
-//! damage.
+//! As bytes: the header, the end u64, and the CRC32C of all before it u32, both big-endian. The note is written when the first group of a
+//! segment is durable, [`LAGS_MAX`] after a later one is, and at an orderly stop. The note may lag: newer data that it does not mention is
+//! no damage.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::runtime::seam::Monotonic;
 
 /// Bytes of a note.
 const BYTES: usize = HEADER_BYTES + 12;
-/// How long a group is durable at most, while the log runs, before the note covers it.
+/// The longest time between a group becoming durable and the note covering it, while the log runs.
 pub(super) const LAGS_MAX: Duration = Duration::from_secs(5);
 
-/// What the note says.
+/// The contents of the note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Newest {
     pub(super) header: Header,
-    /// All before this is durable.
+    /// Everything before this position is durable.
     pub(super) end: u64,
 }
 
@@ -44,33 +44,33 @@ impl Newest {
         Some(Self { header, end: u64::from_be_bytes(*end) })
     }
 
-    /// The note, and whether there is one that cannot be read.
+    /// Reads the note. The flag is whether there is a note that cannot be read.
     pub(super) fn read(disk: &impl Disk) -> (Option<Self>, bool) {
         let bytes = disk.read_note();
         let note = bytes.as_deref().and_then(Self::decode);
         (note, bytes.is_some() && note.is_none())
     }
 
-    /// Of a segment with this salt: where all before is durable.
+    /// The position up to which a segment with this salt is durable.
     pub(super) fn end_of(&self, salt: u64) -> u64 {
         if self.header.salt == salt { self.end } else { 0 }
     }
 }
 
-/// What the log knows of the note that it has written last.
+/// What the log knows of the note that it wrote last.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
-    /// The header of the segment that is written.
+    /// The header of the segment being written.
     header: Option<Header>,
-    /// A group is durable behind the end that the note names.
+    /// Whether a group after the end that the note names is durable.
     lags: bool,
     /// When the note is written again.
     due: Option<Monotonic>,
 }
 
 impl Noted {
-    /// What a start has found. The note says as much before any segment is made. Where something is damaged it stays as it was until the
-    /// first group is durable: a start that comes before that finds the same.
+    /// The state of the note after recovery. The note is written before any segment is created. If something is damaged, the note stays as
+    /// it was until the first group is durable, so that a recovery before that finds the same.
     pub(super) fn found(newest: Option<Header>, damage: &[Damage]) -> Self {
         let lags = damage.is_empty();
         Self { header: newest, lags, due: lags.then_some(Monotonic(0)) }
@@ -78,7 +78,7 @@ impl Noted {
 }
 
 impl Log {
-    /// Takes note that a group is durable: the first of the segment with this header, or a later one.
+    /// Records that a group is durable: the first of the segment with this header, or a later one.
     pub(super) fn noted_group(&mut self, disk: &mut impl Disk, begins: Option<Header>) {
         self.noted.lags = true;
         if begins.is_some() {
@@ -87,7 +87,7 @@ impl Log {
         }
     }
 
-    /// Writes the note if that is due.
+    /// Writes the note if it is due.
     pub(super) fn keep_note(&mut self, disk: &mut impl Disk, now: Monotonic) {
         if self.noted.lags && *self.noted.due.get_or_insert(now.after(LAGS_MAX)) <= now {
             self.write_note(disk);
@@ -100,7 +100,7 @@ impl Log {
         self.noted.due
     }
 
-    /// Writes the note, unless it says already where the last durable group ends: before the log is put away.
+    /// Writes the note, unless it names the end of the last durable group already. Called before the log is closed.
     pub fn write_note(&mut self, disk: &mut impl Disk) {
         if let (Some(header), Some((_, end)), true) = (self.noted.header, self.last, self.noted.lags) {
             disk.write_note(&Newest { header, end }.encode());

@@ -1,4 +1,4 @@
-//! The parts of checkpoints that a start finds, and whether those of one are all there.
+//! The parts of checkpoints that recovery finds, and whether those of one checkpoint are complete.
 
 use std::collections::BTreeMap;
 
@@ -10,39 +10,39 @@ use super::replay::is_account;
 use super::segment::{Scan, entry_at};
 use super::segments::Chain;
 
-/// A part of a checkpoint, or what can be read of one.
+/// A part of a checkpoint, or as much of one as can be read.
 #[derive(Debug, Default)]
 pub(super) struct FoundPart {
-    /// The segment that its checkpoint begins in, and its number. `None`: its head is damaged.
+    /// The segment in which the part's checkpoint begins, and the part's number. `None`: its head is damaged.
     head: Option<(u64, u32)>,
-    /// It ends its checkpoint. `None`: its end is damaged.
+    /// Whether the part ends its checkpoint. `None`: its end is damaged.
     last: Option<bool>,
-    /// It has something that only checkpoints have.
+    /// Whether the part has an entry that only checkpoints have.
     is_account: bool,
-    /// Positions of its entries, the first and the last of all included.
+    /// Positions of the part's entries, including its head and its end.
     pub(super) entries: Vec<u64>,
 }
 
 impl FoundPart {
-    /// Its checkpoint, its number in it, and whether it is the last; `None`: something is missing in it.
+    /// The part's checkpoint, its number, and whether it is the last; `None`: something in it is missing.
     fn whole(&self) -> Option<(u64, u32, bool)> {
         let (begun, part) = self.head?;
         Some((begun, part, self.last?))
     }
 
-    /// Where its checkpoint begins, if its own head or that of what came before says so.
+    /// The segment in which the part's checkpoint begins, if its head can be read.
     pub(super) fn begun(&self) -> Option<u64> {
         self.head.map(|(begun, _)| begun)
     }
 
-    /// Whether it is the first of a checkpoint that begins in this segment: what is true before the segment's first group.
+    /// Whether the part is the first of a checkpoint that begins in this segment: the state before the segment's first group.
     pub(super) fn begins(&self, segment: u64) -> bool {
         self.head == Some((segment, 0))
     }
 }
 
-/// The parts, and the positions of all their entries: a part is at the front of its group, and no other entry among
-/// its own. A part with a gap counts as two: the entries before the gap and those after it.
+/// Returns the parts, and the positions of all their entries: a part is at the front of its group, with no other entries
+/// between its own. A part with a gap counts as two: the entries before the gap and those after it.
 pub(super) fn parts(bytes: &[u8], salt: u64, scan: &Scan) -> (Vec<FoundPart>, Vec<u64>) {
     let (mut found, mut run, mut expected) = (Vec::new(), FoundPart::default(), 0);
     for position in &scan.entries {
@@ -70,8 +70,8 @@ pub(super) fn parts(bytes: &[u8], salt: u64, scan: &Scan) -> (Vec<FoundPart>, Ve
     (found, all)
 }
 
-/// The parts of the checkpoint that begins in the last segment of the chain, the oldest, if all are there: the places of
-/// their segments in the chain, and their own in these.
+/// The parts of the checkpoint that begins in the chain's last (oldest) segment, if they are complete: each as the index of its
+/// segment in the chain and its own index in that segment.
 pub(super) fn checkpoint(chain: &[(u64, Looked)]) -> Option<Vec<(usize, usize)>> {
     let (begun, _) = chain.last()?;
     // (number, last, segment's place, place among its parts)
@@ -88,8 +88,9 @@ pub(super) fn checkpoint(chain: &[(u64, Looked)]) -> Option<Vec<(usize, usize)>>
     whole.then(|| parts.into_iter().map(|(.., segment, place)| (segment, place)).collect())
 }
 
-/// What a start may read from now on: `read` was, the newest first, and `last_part` is the last part of the checkpoint that the
-/// oldest of these begins with. The last group found is written again elsewhere, and what only it has is read no more.
+/// The segments that a later recovery may read. `read` are those read, newest first; `last_part` is the last part of the
+/// checkpoint that the oldest of them begins with. The last group found is written again elsewhere, so a segment with only that
+/// group is not read again.
 pub(super) fn chain_of(
     disk: &impl Disk,
     found: &BTreeMap<u64, u64>,
@@ -107,7 +108,7 @@ pub(super) fn chain_of(
     let proven = read.iter().skip(usize::from(only_again)).rev().map(|(segment, _)| *segment);
     let from = checkpoints[1].or(checkpoints[0]).unwrap_or(*begun);
     let before = way_back(disk, found, *begun, oldest.header.previous, from)
-        // Where the way is lost, any of them may be on it.
+        // If the way back is lost, any of the segments may be on it.
         .unwrap_or_else(|| found.range(from..*begun).map(|(segment, _)| *segment).collect());
     Chain::new(before.into_iter().chain(proven), checkpoints)
 }

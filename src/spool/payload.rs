@@ -1,4 +1,4 @@
-//! The payload of each kind of entry, written and read. `docs/internals/SPOOL.md` has the fields.
+//! Writes and reads the payload of each kind of entry. `docs/internals/SPOOL.md` has the fields.
 
 use super::codec::{In, Out};
 use super::entry::{CutHead, Entry, Kind, Reason, Rows};
@@ -7,7 +7,7 @@ use super::lists::{Listed, Runs, Spans};
 use crate::record::stored::RowRun;
 
 impl Entry<'_> {
-    /// Appends it; mark and checksum are given when its group is written.
+    /// Appends the entry; its mark and checksum are added when its group is written.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         super::format::put(out, self.kind(), |out| self.payload(&mut Out(out)));
     }
@@ -46,7 +46,7 @@ impl Entry<'_> {
         match self {
             Self::Rows(rows) => put_rows(out, rows),
             Self::Cut { cut, rows } => {
-                // Partitions are not negative: the highest bit is free.
+                // Partition numbers are not negative, so the highest bit is free.
                 let partition = cut.partition as u32 | if cut.timeless { TIMELESS } else { 0 };
                 out.u64(cut.cut).u64(cut.lane).u64(cut.incarnation).u32(partition);
                 out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32);
@@ -95,7 +95,7 @@ impl Entry<'_> {
 }
 
 impl<'a> Framed<'a> {
-    /// What it says; `None`: its kind is not known, or its payload makes no sense.
+    /// The entry; `None`: its kind is not known, or its payload cannot be parsed.
     pub(super) fn parsed(&self) -> Option<Entry<'a>> {
         parse(self.kind?, self.payload)
     }
@@ -113,13 +113,13 @@ fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
 /// Bytes of a rows entry's payload before its lists.
 pub(super) const ROWS_HEAD_BYTES: usize = 40;
 
-/// Of a lane's flags: its rows are of the process that wrote them alone. The other bits are free.
+/// Flag of a lane: its rows belong only to the process that wrote them. The other bits are free.
 const VOLATILE: u16 = 1;
 
-/// Of a cut's partition: the batch goes without its records' times.
+/// Flag in a cut's partition: the batch is sent without its records' timestamps.
 const TIMELESS: u32 = 1 << 31;
 
-/// Reads a payload. `None`: it is not of that kind, not whole, or has numbers that no log comes to.
+/// Parses a payload. `None`: it is not of that kind, not whole, or has numbers that no log reaches.
 pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let mut input = In(payload);
     let entry = match kind {
@@ -206,7 +206,7 @@ fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
     let origins = Listed::parse(origins, input)?;
     let deadlines = Listed::parse(deadlines, input)?;
     let hashes = Listed::parse(hashes, input)?;
-    // A record takes some bytes.
+    // A record takes at least a byte.
     if run.count > input.0.len() as u64 {
         return None;
     }

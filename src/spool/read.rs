@@ -1,4 +1,4 @@
-//! Reading back: rows for a drain or a move, a kept session. One buffer, which goes from piece to piece of a segment.
+//! Reads from the log: rows for a drain or a move, and kept sessions. One buffer holds the current piece of a segment.
 
 use crate::record::stored::{Origin, RowRun};
 use foldhash::fast::RandomState;
@@ -17,7 +17,7 @@ use crate::record::{Record, Records};
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
 
-/// Live rows that stand together.
+/// Live rows that are contiguous in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     rows: Rows<'a>,
@@ -25,22 +25,22 @@ pub struct Block<'a> {
     pub run: RowRun,
 }
 
-/// A row read back.
+/// A row read from the log.
 #[derive(Clone, Debug)]
 pub struct RowBack<'a> {
     /// The number of the row.
     pub number: u64,
-    /// Timestamp, key, and the encoded tail (key, value, headers): what `record` puts into a batch.
+    /// Timestamp, key, and the encoded tail (key, value, headers) that `record` puts into a batch.
     pub record: Record<'a>,
-    /// When it expires.
+    /// The row's deadline, if it expires.
     pub deadline: Option<Deadline>,
-    /// What stands in for its key's hash.
+    /// The value used instead of its key's hash.
     pub hash: Option<u32>,
-    /// The packet id that it opened. It may be free again: the state's open ids say so.
+    /// The packet id that the row opened. It may be free again: the state's open ids show that.
     pub origin: Option<Origin>,
 }
 
-/// What stands at a number.
+/// The result of reading at a number.
 #[derive(Clone, Copy, Debug)]
 pub enum Read<'a> {
     /// Rows.
@@ -52,7 +52,7 @@ pub enum Read<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The rows, in order. Ends early at a record that makes no sense; the first one does.
+    /// The rows, in order. Ends early at a record that cannot be parsed; the first one always can.
     pub fn rows(&self) -> impl Iterator<Item = RowBack<'a>> + use<'a> {
         let (rows, run) = (self.rows, self.run);
         let skip = (run.first - rows.run.first) as u32;
@@ -75,21 +75,21 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The bytes of its records.
+    /// The bytes of the block's records.
     fn bytes(&self) -> &'a [u8] {
         let skip = self.run.first - self.rows.run.first;
         let from = past(self.rows.records, skip);
         &from[..from.len() - past(from, self.run.count).len()]
     }
 
-    /// Bytes that it takes in a group, not less.
+    /// Bytes that the block takes in a group, rounded up.
     pub(super) fn len(&self) -> usize {
         let rows = &self.rows;
         let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
         entry_len(ROWS_HEAD_BYTES + lists + rows.records.len())
     }
 
-    /// Appends it to a group as rows of a lane, with the numbers that they have. Returns the number behind the last.
+    /// Appends the block to a group as rows of a lane, with their own numbers. Returns the number after the last.
     pub(super) fn put(&self, lane: u64, out: &mut Vec<u8>) -> u64 {
         let (rows, skip) = (self.rows, (self.run.first - self.rows.run.first) as u32);
         let here = |index: u32| index.checked_sub(skip).filter(|index| u64::from(*index) < self.run.count);
@@ -121,30 +121,31 @@ fn past(mut records: &[u8], count: u64) -> &[u8] {
     records
 }
 
-/// What reads.
+/// The reader of a log's rows and sessions.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     /// A piece of a segment: its number, where it starts, its bytes.
     segment: u64,
     start: u64,
     bytes: Vec<u8>,
-    /// A piece that the disk does not give whole.
+    /// A piece that the disk cannot read as a whole.
     salvage: Option<Salvage>,
-    /// How far a lane was read: its rows in that segment from that number on are at that position or after it.
+    /// How far each lane was read: its rows in that segment from that number on are at that position or after it.
     cursors: HashMap<u64, Cursor, RandomState>,
-    /// Searches for a row (its lane and number) that wait for the disk. The way may be longer than what the disk keeps at hand,
-    /// and a lane may have several readers, so each search goes on where it was.
+    /// Searches for a row (by lane and number) that wait for the disk. A search may read more than the disk keeps ready, and a
+    /// lane may have several readers, so each search continues where it stopped.
     searches: HashMap<(u64, u64), Search, RandomState>,
 }
 
-/// How far the search for a row has come.
+/// The progress of a search for a row.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     segment: u64,
     at: u64,
-    /// It believes no length before its entry's checksum is right, as the row was not found by the lengths.
+    /// Whether the search trusts no length before its entry's checksum is verified, because the lengths did not lead to the
+    /// row.
     verifies: bool,
-    /// The first number of the lane's next block, as far as that is known.
+    /// The first number of the lane's next block, if known.
     next: Option<u64>,
 }
 
@@ -161,7 +162,7 @@ impl Reader {
         self.searches.retain(|(of, _), _| *of != lane);
     }
 
-    /// The first live rows of a lane from `from` on, below `end`: those that stand in one block.
+    /// The first live rows of a lane from `from` on, below `end`, that are in one block.
     pub(super) fn rows(
         &mut self,
         state: &State,
@@ -236,7 +237,7 @@ impl Reader {
         }
     }
 
-    /// Bytes of a segment, below the end of what is durable in it; those do not change.
+    /// Bytes of a segment, below the end of its durable part, where they no longer change.
     fn piece(&mut self, disk: &impl Disk, segment: u64, end: u64, at: u64, len: usize) -> Result<&[u8], ReadError> {
         let inside =
             segment == self.segment && at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
@@ -264,7 +265,7 @@ impl Reader {
         Ok(self.bytes.get(from..from + len).unwrap_or_default())
     }
 
-    /// A piece as far as the disk gives it.
+    /// Reads as much of a piece as the disk can read.
     fn salvaged(&mut self, disk: &impl Disk, mut salvage: Salvage) -> Result<(), ReadError> {
         self.bytes.clear();
         match salvage.read(disk) {
@@ -279,7 +280,7 @@ impl Reader {
     }
 }
 
-/// The way to one row.
+/// The search for one row.
 struct Walk<'a, D> {
     reader: &'a mut Reader,
     disk: &'a D,
@@ -293,7 +294,8 @@ struct Walk<'a, D> {
 type Place = (u64, usize);
 
 impl<D: Disk> Walk<'_, D> {
-    /// From entry to entry, by the lengths that they claim, until one holds the row. `None`: it is not found so.
+    /// Goes from entry to entry by the lengths that they claim, until one holds the row. `None`: the row was not found this
+    /// way.
     fn trusting(&mut self, from: u64) -> Result<Option<Place>, ReadError> {
         let mut at = from;
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
@@ -308,8 +310,8 @@ impl<D: Disk> Walk<'_, D> {
         Ok(None)
     }
 
-    /// Finds the row as `trusting` does, but believes no length before its entry's checksum is right. Without the
-    /// row: the number of the lane's next block after it, if there is one.
+    /// Finds the row as `trusting` does, but trusts no length before its entry's checksum is verified. If the row is not found:
+    /// the number of the lane's next block after it, if there is one.
     fn verifying(&mut self, from: u64, begun: Option<Search>) -> Result<Result<Place, Option<u64>>, ReadError> {
         let (mut at, mut next) = begun.map_or((from, None), |search| (search.at, search.next));
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
@@ -332,14 +334,14 @@ impl<D: Disk> Walk<'_, D> {
         Ok(Err(next))
     }
 
-    /// The search goes on here when the disk gives more, whatever others of the lane are looked for meanwhile.
+    /// Notes where the search continues when the disk has more, whatever other searches of the lane do meanwhile.
     fn waits(&mut self, search: Search, error: ReadError) -> ReadError {
         self.reader.searches.insert((self.lane, self.number), search);
         error
     }
 
-    /// Reads an entry and checks its checksum: its length, and its numbers if it is a block of the lane; `None`: the
-    /// checksum is wrong.
+    /// Reads an entry and verifies its checksum: its length, and its numbers if it is a block of the lane; `None`: the checksum
+    /// is wrong.
     fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<RowRun>)>, ReadError> {
         let Some((len, block)) = self.peek(at)? else { return Ok(None) };
         Ok(self.whole(at, len)?.then_some((len, block)))
@@ -350,7 +352,7 @@ impl<D: Disk> Walk<'_, D> {
         self.reader.cursors.insert(self.lane, cursor);
     }
 
-    /// What an entry claims: its length, and its numbers if it is a block of the lane.
+    /// The claims of an entry: its length, and its numbers if it is a block of the lane.
     fn peek(&mut self, at: u64) -> Result<Option<(usize, Option<RowRun>)>, ReadError> {
         let (end, salt, lane) = (self.held.end, self.held.salt, self.lane);
         let bytes = end.saturating_sub(at).min((ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES) as u64) as usize;

@@ -1,5 +1,5 @@
-//! What a start finds: the last checkpoint and what came after it. Older segments are not read; their rows are, when
-//! they are drained.
+//! Recovery: reads the last checkpoint and the groups after it. Older segments are not read at startup; their rows are read
+//! when they are drained.
 
 use crate::record::stored::RowRun;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,10 @@ use super::segments::Chain;
 use super::state::State;
 use super::way::Way;
 
-/// Why a spool cannot be taken up. Nothing was changed.
+/// Why a spool cannot be recovered. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
-    /// Written by another version of Forebay.
+    /// Another version of Forebay wrote the segment.
     #[error("segment {segment}: format version {version} is not supported by this version of Forebay")]
     Version {
         /// The segment.
@@ -26,27 +26,27 @@ pub enum RecoverError {
         /// The format version of the segment.
         version: u16,
     },
-    /// It needs features that this program does not know.
+    /// The segment needs features that this program does not know.
     #[error("segment {segment}: features {features:#x} are not supported by this version of Forebay")]
     Features {
         /// The segment.
         segment: u64,
-        /// The feature bits that are not known.
+        /// The unknown feature bits.
         features: u32,
     },
-    /// It has an entry that this program does not know and must not skip.
+    /// The segment has an entry that this program does not know and must not skip.
     #[error(
         "segment {segment}: entries of kind {kind} (the first at {position}) are not supported by this version of Forebay"
     )]
     Kind {
         /// The segment.
         segment: u64,
-        /// Where it stands.
+        /// Position of the entry.
         position: u64,
         /// The kind's number.
         kind: u8,
     },
-    /// Of another shard.
+    /// The segment belongs to another shard.
     #[error("segment {segment} belongs to shard {shard}")]
     Shard {
         /// The segment.
@@ -54,7 +54,7 @@ pub enum RecoverError {
         /// The shard that wrote it.
         shard: u32,
     },
-    /// The disk cannot read it.
+    /// The disk cannot read the segment.
     #[error("segment {segment}: {error}")]
     Read {
         /// The segment.
@@ -65,7 +65,7 @@ pub enum RecoverError {
 }
 
 impl RecoverError {
-    /// The segment that it is about.
+    /// The segment that the error is about.
     #[must_use]
     pub const fn segment(&self) -> u64 {
         match self {
@@ -77,7 +77,7 @@ impl RecoverError {
         }
     }
 
-    /// What an operator can do.
+    /// What an operator can do about the error.
     #[must_use]
     pub const fn cure(&self) -> &'static str {
         match self {
@@ -96,91 +96,91 @@ impl RecoverError {
     }
 }
 
-/// A record of a session, or of what is kept like one, that a start cannot read.
+/// A record of a session (or of another kept item) that recovery cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostRecord {
     /// The record's number.
     pub number: u64,
-    /// The segment that it stood in, and where.
+    /// The segment that held the record.
     pub segment: u64,
-    /// Its position there.
+    /// The record's position in that segment.
     pub position: u64,
-    /// The first byte of its payload, by which what is kept is told apart, as far as that seems to be readable.
+    /// The first byte of the record's payload, which names its kind, if that byte seems to be readable.
     pub format: Option<u8>,
-    /// An older one of the same number can be read, and counts.
+    /// Whether an older record of the same number can be read; that one counts.
     pub has_older: bool,
 }
 
-/// What was found.
+/// The result of recovery.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Everything that the log holds.
     pub state: State,
-    /// Damage among durable bytes that were read; the rest of them counts.
+    /// Damage among durable bytes that were read; the other bytes count.
     pub rot: Vec<Rot>,
-    /// All that is damaged, those bytes among it.
+    /// All damage, including that of `rot`.
     pub damage: Vec<Damage>,
-    /// Live rows that are lost because their segment is gone or their lane has no name any more: lane and numbers.
-    /// They are no longer in the state.
+    /// Live rows that are lost because their segment is missing or their lane has no name any more: lane and numbers. The
+    /// state no longer contains them.
     pub missing: Vec<(u64, RowRun)>,
-    /// Segments that held durable groups and have no readable header: what only they say is lost.
+    /// Segments that held durable groups and have no readable header. Data that only they hold is lost.
     pub unreadable: Vec<u64>,
-    /// Rows that seem to have been in these, about.
+    /// Approximate number of rows in the unreadable segments.
     pub rows_unreadable: u64,
-    /// The segment before the newest, where its file is gone, though it is always kept. What it held is in the newest one's
-    /// checkpoint; if that is damaged too, an older one stands in and `fate_open` holds.
+    /// The segment before the newest, if its file is missing although it is always kept. The newest segment's checkpoint
+    /// covers its contents; if that is damaged too, recovery uses an older checkpoint and `fate_open` is true.
     pub predecessor_missing: Option<u64>,
-    /// Records with damaged entries in the segments that were replayed, by number. Others are found when they are
-    /// read ([`Recovered::records`]).
+    /// Records with damaged entries in the segments that were replayed, by number. Other damaged records are found when they
+    /// are read ([`Recovered::records`]).
     pub(super) lost: BTreeMap<u64, LostRecord>,
-    /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
+    /// Whether damage may have hit a cut, done or end: live rows may be in Kafka already. They are sent, and counted as
     /// `outcome_unknown`.
     pub fate_open: bool,
-    /// Open cuts of which some rows are gone: their sink and how many of their rows still live. They are void; Kafka may
-    /// have these rows, which are sent again and counted as `outcome_unknown`.
+    /// Open cuts with missing rows: the sink, and the number of rows that still live. The cuts are void; Kafka may have these
+    /// rows, which are sent again and counted as `outcome_unknown`.
     pub voided: Vec<(Arc<str>, u64)>,
-    /// Bytes of groups that were never whole. They were answered to nobody.
+    /// Bytes of groups that were never whole. None of their rows was acknowledged.
     pub torn_bytes: u64,
-    /// Segments and their bytes.
+    /// Segments and their sizes in bytes.
     pub(super) on_disk: BTreeMap<u64, u64>,
-    /// Segments that were made ready ahead and hold nothing.
+    /// Segments that were prepared in advance and hold nothing.
     pub(super) blank: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
     /// The header of the newest segment with a group that is known to be durable.
     pub(super) newest: Option<Header>,
-    /// What a start may read of it from now on.
+    /// The part of the log that a later recovery may read.
     pub(super) chain: Chain,
     /// The data directory that the newest segment names; 0: none.
     pub(crate) data_dir_id: u128,
-    /// The latest that the wall clock was when one of the groups that were read was written, milliseconds; 0: not known.
+    /// The latest wall-clock time at which one of the groups read was written, milliseconds; 0: not known.
     pub(crate) written_ms: i64,
     pub(super) group: u64,
     /// The last group, if no sync is known to have covered it.
     pub(super) unproven: Option<Unproven>,
-    /// Entries, not sealed, that end what cannot be: rows of missing segments, cuts without all of their rows.
+    /// Entries, not sealed, that end rows of missing segments and cuts without all of their rows.
     pub(super) settling: Vec<u8>,
 }
 
-/// The last group that was found: its bytes may stand in the page cache only, or seem written after a failed write. It is
-/// part of [`Recovered::state`], and the log writes it again before anything that was found may be acted on.
+/// The last group found: its bytes may be in the page cache only, or may look written after a failed write. The group is part
+/// of [`Recovered::state`], and the log writes it again before anything recovered may be acted on.
 #[derive(Clone, Debug)]
 pub(super) struct Unproven {
-    /// The state without it.
+    /// The state without the group.
     pub(super) state: State,
-    /// Where the group before it ends, which is durable.
+    /// The end of the group before, which is durable.
     pub(super) last: Option<(u64, u64)>,
-    /// Its entries, without a checkpoint and the commit.
+    /// The group's entries, without a checkpoint and the commit.
     pub(super) entries: Vec<u8>,
 }
 
 impl Recovered {
-    /// Cuts that may or may not be in Kafka, oldest first, with the identity that they are sent again with.
+    /// Cuts that may or may not be in Kafka, oldest first, with the identity under which they are sent again.
     #[must_use]
     pub fn uncertain(&self) -> Vec<Cut> {
         self.state.cuts().cloned().collect()
     }
 
-    /// Live rows of a lane that are in no uncertain cut: sent after the uncertain ones, under a new producer id.
+    /// Live rows of a lane that are in no uncertain cut. They are sent after the uncertain cuts, under a new producer id.
     #[must_use]
     pub fn uncut(&self, lane: u64) -> Vec<RowRun> {
         let mut runs: Vec<RowRun> =
@@ -198,22 +198,21 @@ impl Recovered {
         self.state.next_session + self.left_out()
     }
 
-    /// Numbers that are skipped after those that were found: where entries may be lost, the one that gave out a
-    /// number may be among them.
+    /// Numbers to skip after those found: if entries may be lost, the entry that assigned a number may be among them.
     pub(super) const fn left_out(&self) -> u64 {
         if self.fate_open { 1 << 32 } else { 0 }
     }
 
-    /// Reads rows of what was found, durable or not.
+    /// A reader of recovered rows, durable or not.
     #[must_use]
     pub fn reader(&self) -> FoundReader<'_> {
         FoundReader::new(&self.state)
     }
 
-    /// Calls back with each record of a session, or of what is kept like one, that a start finds or misses, by their numbers.
+    /// Calls `each` with every record of a session (or of another kept item) that recovery finds or misses, by number.
     ///
     /// # Errors
-    /// The disk cannot read one now, and may later.
+    /// The disk cannot read a record now, but may later.
     pub fn records<D: Disk>(
         &self,
         disk: &D,
@@ -225,7 +224,7 @@ impl Recovered {
             let (number, segment, position) = (*number, *segment, *position);
             match reader.session(&self.state, disk, number) {
                 Ok(Some(payload)) => each(number, Ok(payload)),
-                // Damaged, or its segment is gone (S7).
+                // The record is damaged, or its segment is missing (S7).
                 Ok(None) | Err(ReadError::Missing | ReadError::Damaged) => {
                     let format = format_at(disk, (segment, position), number);
                     each(number, Err(LostRecord { number, segment, position, format, has_older: false }));
@@ -237,7 +236,7 @@ impl Recovered {
     }
 }
 
-/// The format of the record that seems to stand at a place, if its head is as it was.
+/// The format of the record that seems to be at this position, if the head is intact.
 fn format_at(disk: &impl Disk, (segment, position): (u64, u64), number: u64) -> Option<u8> {
     let mut head = [0; RECORD_HEAD_BYTES];
     disk.read(segment, position, &mut head).ok()?;
@@ -247,14 +246,14 @@ fn format_at(disk: &impl Disk, (segment, position): (u64, u64), number: u64) -> 
 /// Bytes of a record's entry up to the first of its payload.
 pub(super) const RECORD_HEAD_BYTES: usize = ENTRY_HEADER_BYTES + 9;
 
-/// Number and format of the record that seems to begin here. No checksum has been looked at.
+/// Number and format of the record that seems to begin here. No checksum was verified.
 pub(super) fn record_head(bytes: &[u8]) -> Option<(u64, u8)> {
     unverified_claim(bytes).filter(|(kind, _)| *kind == Kind::Session)?;
     let (number, rest) = bytes.get(ENTRY_HEADER_BYTES..)?.split_first_chunk()?;
     Some((u64::from_be_bytes(*number), *rest.first()?))
 }
 
-/// For tools that only look at what a start would find.
+/// A reader for tools that only inspect what recovery would find.
 #[derive(Debug)]
 pub struct FoundReader<'a> {
     state: &'a State,
@@ -266,10 +265,10 @@ impl<'a> FoundReader<'a> {
         Self { state, reader: Reader::default() }
     }
 
-    /// As [`super::Log::read`].
+    /// Like [`super::Log::read`].
     ///
     /// # Errors
-    /// The disk cannot read them.
+    /// The disk cannot read the rows.
     pub fn rows(&mut self, disk: &impl Disk, lane: u64, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
         self.reader.rows(self.state, disk, lane, from, end)
     }
@@ -282,7 +281,7 @@ fn without(run: RowRun, taken: RowRun) -> impl Iterator<Item = RowRun> {
     [before, after].into_iter().filter(|run| run.count > 0)
 }
 
-/// Reads a shard's segments: their numbers and lengths in bytes. Changes nothing.
+/// Reads a shard's segments, given by number with their lengths in bytes. Changes nothing.
 ///
 /// # Errors
 /// [`RecoverError`].

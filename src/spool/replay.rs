@@ -1,5 +1,5 @@
-//! What a start makes of the segments that it has read: entry by entry, but for the last group, which is held back; and what
-//! is ended because it cannot be.
+//! Replay: makes the state of the segments that recovery has read, entry by entry, except for the last group, which is held back;
+//! and ends rows and cuts that cannot be completed.
 
 use crate::record::stored::{NO_BATCH, RowRun};
 use std::collections::BTreeSet;
@@ -16,13 +16,13 @@ use super::segment::{Rot, entry_at};
 use super::state::Lane;
 use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
-/// Rows of a gap in a lane's numbers behind damage, at most: a larger one was left out.
+/// The most rows of a gap in a lane's numbers after damage. A larger gap was a skip of numbers.
 const LOST_MAX: u64 = 1 << 16;
 
 impl Recovered {
-    /// Makes the state of what was read, the newest segment first: of the checkpoint that the oldest begins with, if `base` has its
-    /// parts, and all that came after it. Without one the first segment of a log begins with nothing, and any other with what can be
-    /// read of its checkpoint.
+    /// Builds the state from the segments read, newest first: the checkpoint that the oldest begins with, if `base` has its parts,
+    /// and all entries after it. Without `base` the first segment of a log begins with an empty state, and any other segment with
+    /// what can be read of its checkpoint.
     pub(super) fn fold(&mut self, chain: &[(u64, Looked)], base: Option<&[(usize, usize)]>) {
         let mends = base.is_none() || self.fate_open || chain.iter().any(|(_, looked)| !looked.scan.rot.is_empty());
         match base {
@@ -35,14 +35,13 @@ impl Recovered {
             None => self.begin_with_the_rest(chain),
         }
         for (segment, looked) in chain.iter().rev() {
-            // What damage has taken from an older one may stand in the checkpoint that this one begins with.
+            // Entries lost to damage in an older segment may be in the checkpoint that this one begins with.
             for part in looked.parts.iter().filter(|part| mends && part.begins(*segment)) {
                 self.mend(looked, part);
             }
             self.replay(*segment, looked);
         }
-        // A checkpoint may list a lost record: there it is found missing when it is read, and whatever follows
-        // replaces it.
+        // A checkpoint may list a lost record: reading it then reports it missing, and any later entry replaces it.
         let place = |lost: &LostRecord| self.state.place_of(lost.number);
         for lost in self.lost.values_mut() {
             lost.has_older = place(lost).is_some_and(|place| place < (lost.segment, lost.position));
@@ -80,7 +79,7 @@ impl Recovered {
         }
     }
 
-    /// Takes a part of the checkpoint that the replay begins with.
+    /// Applies a part of the checkpoint that the replay begins with.
     fn take_up(&mut self, segment: u64, looked: &Looked, part: &FoundPart) {
         for position in &part.entries {
             if let Some((entry, len)) = entry_at(&looked.bytes, looked.header.salt, *position) {
@@ -89,7 +88,7 @@ impl Recovered {
         }
     }
 
-    /// Takes all else that stands in a segment.
+    /// Applies all other entries of a segment.
     fn replay(&mut self, segment: u64, looked: &Looked) {
         let salt = looked.header.salt;
         let held = self.state.segments.entry(segment).or_default();
@@ -105,7 +104,7 @@ impl Recovered {
                 continue;
             }
             let Some((entry, len)) = entry_at(&looked.bytes, salt, *position) else { continue };
-            // What is left of a damaged part.
+            // The entry is left over from a damaged part.
             if is_account(&entry) && !matches!(entry, Entry::Opened { .. }) {
                 continue;
             }
@@ -148,8 +147,8 @@ impl Recovered {
         }
     }
 
-    /// Numbers that a lane lacks behind damage: rows that live and cannot be read. A drain finds that out and counts them. More
-    /// than a few blocks have were left out.
+    /// Adds numbers missing in a lane after damage, as rows that live and cannot be read. A drain finds them unreadable and counts
+    /// them. A gap of more than a few blocks was a skip of numbers.
     fn lost_rows(&mut self, entry: &Entry<'_>, (segment, position): (u64, u64)) {
         let (lane, end) = match entry {
             Entry::Rows(rows) => (rows.lane, rows.run.first),
@@ -168,7 +167,7 @@ impl Recovered {
         }
     }
 
-    /// The entries that are held back; before the first of them the state is noted.
+    /// The entries that are held back; the state is saved before the first of them.
     fn hold_back(&mut self, segment: u64, looked: &Looked) -> &mut Vec<u8> {
         let start = looked.scan.unproven.unwrap_or_default();
         let begins = start == HEADER_BYTES as u64;
@@ -208,7 +207,7 @@ impl Recovered {
                 || cut.rows.iter().any(|run| self.live_rows(cut.head.lane, *run) < run.count)
         };
         let void: Vec<Cut> = self.state.cuts().filter(lost).cloned().collect();
-        // The youngest first, as the producer takes them back.
+        // Youngest first, in the order in which the producer takes cuts back.
         for Cut { head, rows } in void.iter().rev() {
             let live = rows.iter().map(|run| self.live_rows(head.lane, *run)).sum();
             let sink = self.state.lane(head.lane).map(|lane| lane.sink.clone()).unwrap_or_default();
@@ -220,7 +219,7 @@ impl Recovered {
         }
     }
 
-    /// Segments that are not there though something lives in them; and no segment holds more than its file.
+    /// Reports segments that are missing though something in them is live, and limits each segment to its file's length.
     fn note_gone(&mut self) {
         let unproven = self.unproven.as_mut().map(|unproven| &mut unproven.state);
         for state in std::iter::once(&mut self.state).chain(unproven) {
@@ -250,7 +249,7 @@ impl Recovered {
     }
 }
 
-/// What only checkpoints have.
+/// Whether only checkpoints have this entry.
 pub(super) fn is_account(entry: &Entry<'_>) -> bool {
     use Entry::{CheckpointEnd, Opened, Segment, SessionAt, Spans};
     matches!(entry, Spans { .. } | Segment { .. } | SessionAt { .. } | Opened { .. } | CheckpointEnd { .. })

@@ -1,12 +1,13 @@
-//! Bytes that the disk does not give in one piece, read block by block and sector by sector. Of those that it says are
-//! damaged zeroes hold the place, which no checksum passes. Where it only fails it may be away, and nothing follows.
+//! Salvage of bytes that the disk cannot read in one piece: they are read block by block and sector by sector. Ranges
+//! that the disk reports as damaged become zeroes, which no checksum passes. If all reads fail, the disk may be
+//! unavailable, and nothing is concluded.
 
 use super::disk::{Disk, ReadError};
 
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
 
-/// A read that goes on where it was answered "later".
+/// A read that continues where it was answered "later".
 #[derive(Debug)]
 pub(super) struct Salvage {
     pub(super) segment: u64,
@@ -14,11 +15,11 @@ pub(super) struct Salvage {
     bytes: Vec<u8>,
     filled: usize,
     sectors: bool,
-    /// Parts that the disk does not give: position and bytes.
+    /// Ranges that the disk cannot read: position and bytes.
     bad: Vec<(u64, u64)>,
 }
 
-/// The bytes, and the ranges that cannot be read and are zeroes here.
+/// The bytes read, and the unreadable ranges, which are zeroes in them.
 pub(super) type Salvaged = (Vec<u8>, Vec<(u64, u64)>);
 
 impl Salvage {
@@ -27,10 +28,10 @@ impl Salvage {
         Self { segment, at, bytes, filled: 0, sectors: false, bad }
     }
 
-    /// Reads on.
+    /// Continues the read.
     ///
     /// # Errors
-    /// [`ReadError::Later`]: again. [`ReadError::Failed`]: the disk may be away.
+    /// [`ReadError::Later`]: call again. [`ReadError::Failed`]: the disk may be unavailable.
     pub(super) fn read(&mut self, disk: &impl Disk) -> Result<Salvaged, ReadError> {
         while self.filled < self.bytes.len() {
             let position = self.at + self.filled as u64;
@@ -60,10 +61,10 @@ impl Salvage {
     }
 }
 
-/// Reads bytes of a segment at a start, which waits.
+/// Reads bytes of a segment during recovery, which waits.
 ///
 /// # Errors
-/// As [`Salvage::read`].
+/// Like [`Salvage::read`].
 pub(super) fn read(disk: &impl Disk, segment: u64, at: u64, len: usize) -> Result<Salvaged, ReadError> {
     let mut bytes = vec![0; len];
     match disk.read(segment, at, &mut bytes) {

@@ -1,51 +1,51 @@
-//! The one reader of a segment's entries: what counts, what is rot, and where the torn tail begins.
+//! The only reader of a segment's entries: it finds which entries count, which bytes are rot, and where the torn tail begins.
 
 use std::ops::Range;
 
 use super::entry::Entry;
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, entry_len, framed, mark};
 
-/// Entries of kinds from here on are skipped by builds that do not know them; any other unknown kind refuses the segment.
+/// Entries of this kind or a higher one are skipped by builds that do not know them; any other unknown kind refuses the segment.
 const SKIPPED_FROM: u8 = 0x80;
 
-/// Damaged bytes below the position that is known to have been durable.
+/// Damaged bytes below the position up to which the segment is known to have been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rot {
     /// The segment.
     pub segment: u64,
-    /// The first of them.
+    /// The first damaged byte.
     pub position: u64,
     /// The length of the damaged bytes.
     pub bytes: u64,
 }
 
-/// A segment's entries, sorted out.
+/// A segment's entries after a scan.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
     /// Positions of the entries that count, in order.
     pub entries: Vec<u64>,
-    /// Where the last group that counts ends.
+    /// Position where the last group that counts ends.
     pub end: u64,
     /// Damage below `end`.
     pub rot: Vec<Rot>,
-    /// Bytes behind `end` that are not zero: a group that was never whole.
+    /// Bytes after `end` that are not zero: a group that was never whole.
     pub torn_bytes: u64,
-    /// Number of the last group, 0 without one.
+    /// Number of the last group; 0: none.
     pub group: u64,
     /// The first entry of a kind that this program does not know and must not skip: its position and kind.
     pub unknown: Option<(u64, u8)>,
-    /// Where the last group begins, if nothing after it proves that it was durable.
+    /// Position where the last group begins, if nothing after it proves that it was durable.
     pub unproven: Option<u64>,
 }
 
-/// Looks through a whole segment. `known_end`: what its successor says; without it the last whole group ends it, or
-/// what a later commit calls durable.
+/// Scans a whole segment. `known_end` is the end in its successor's header; without it the segment ends with the last whole group, or
+/// with the end that a later commit calls durable.
 #[must_use]
 pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Scan {
     scan_from(bytes, segment, salt, known_end, 0)
 }
 
-/// The same of a segment of which all before `noted` is known to be durable.
+/// Like [`scan`], for a segment in which everything before `noted` is known to be durable.
 pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>, noted: u64) -> Scan {
     let written = written(bytes);
     let mut found = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option
     let (mut unproven, mut unknown) = (None, None);
     while let Some((position, entry)) = next(bytes, salt, at..written) {
         if position != expected {
-            // Something is missing here: a group that holds this place is not whole.
+            // Bytes are missing here: a group around this position is not whole.
             (whole_from, sum, count) = (position, 0, 0);
         }
         at = position + entry.len;
@@ -65,7 +65,7 @@ pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option
         if entry.kind.is_none() && entry.number < SKIPPED_FROM {
             unknown = unknown.or(Some((position as u64, entry.number)));
         }
-        // A whole entry that says nothing that can be is damage of what wrote it.
+        // A whole entry with an impossible payload is damage caused by its writer.
         if parsed.is_some() || entry.kind.is_none() {
             found.push((position as u64, entry.len as u64));
         }
@@ -88,7 +88,7 @@ pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option
     Scan { unproven, unknown, ..sort_out(written as u64, segment, &found, end, last_group) }
 }
 
-/// The end of what is not zero: after it nothing was written. A new segment is megabytes of zeroes, so they are compared by pages.
+/// The end of the nonzero bytes: nothing was written after it. A new segment is megabytes of zeroes, so they are compared by pages.
 fn written(bytes: &[u8]) -> usize {
     const PAGE: [u8; 4096] = [0; 4096];
     let mut end = bytes.len();
@@ -115,8 +115,8 @@ fn sort_out(written: u64, segment: u64, found: &[(u64, u64)], end: u64, group: u
     scan
 }
 
-/// Bytes behind the last group that no group of ours leaves there when the power cuts it short: where its next entry would begin stands
-/// neither the mark, as far as it was written, nor nothing. More than one group may have stood there.
+/// The position of bytes after the last group that no group cut short by power loss can leave there: where its next entry would begin
+/// there is neither the mark (as far as it was written) nor nothing. More than one group may have been there.
 pub(super) fn foreign_behind(bytes: &[u8], salt: u64, end: u64) -> Option<u64> {
     let mut at = end as usize;
     loop {
@@ -124,7 +124,7 @@ pub(super) fn foreign_behind(bytes: &[u8], salt: u64, end: u64) -> Option<u64> {
         let ours = mark(salt);
         let written = head[5..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         if written < ours.len() {
-            // Cut off in the head, or never written.
+            // The entry is cut off in its head, or was never written.
             return (head[5..5 + written] != ours[..written]).then_some(at as u64);
         }
         if head[5..] != ours {
@@ -134,7 +134,7 @@ pub(super) fn foreign_behind(bytes: &[u8], salt: u64, end: u64) -> Option<u64> {
     }
 }
 
-/// The first entry that begins in `places` (a multiple of [`ALIGN`] first). Its end may lie after them, in zeroes.
+/// The first entry that begins in `places` (which starts at a multiple of [`ALIGN`]). Its end may lie after `places`, in zeroes.
 fn next(bytes: &[u8], salt: u64, places: Range<usize>) -> Option<(usize, Framed<'_>)> {
     let mut at = places.start;
     while at < places.end && at + ENTRY_HEADER_BYTES <= bytes.len() {
@@ -146,7 +146,7 @@ fn next(bytes: &[u8], salt: u64, places: Range<usize>) -> Option<(usize, Framed<
     None
 }
 
-/// The entry at a position that [`scan`] gave, with its length; `None` if its payload makes no sense.
+/// The entry at a position from [`scan`], with its length; `None`: its payload cannot be parsed.
 #[must_use]
 pub fn entry_at(bytes: &[u8], salt: u64, position: u64) -> Option<(Entry<'_>, u64)> {
     let entry = framed(bytes.get(position as usize..)?, salt, position)?;

@@ -1,4 +1,4 @@
-//! What each segment is there for. What may be deleted, what is moved and how many may still be begun all follow from this.
+//! The purpose of each segment. It determines which segments may be deleted or moved, and how many may still be begun.
 
 use std::collections::VecDeque;
 
@@ -7,34 +7,34 @@ use smallvec::SmallVec;
 use super::disk::Disk;
 use super::log::Log;
 
-/// The segments that recovery may read: those in which groups follow one another, from the beginning of the last
-/// complete checkpoint but one to the segment that is written.
+/// The segments that recovery may read: a chain of successive groups, from the beginning of the last complete checkpoint
+/// but one to the segment being written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chain {
     segments: VecDeque<u64>,
-    /// Where the last complete checkpoint begins, and the one before, which replaces it if it is damaged.
+    /// Where the last complete checkpoint begins, and the previous one, which replaces it if it is damaged.
     pub(super) complete: [Option<u64>; 2],
 }
 
-/// What keeps a segment.
+/// The reason to keep a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Rows or sessions that live in it, or will with the group under way.
+    /// Rows or sessions live in the segment, or will with the group in flight.
     Rows,
-    /// A start may read it: it goes by itself when checkpoints have been completed.
+    /// Recovery may read the segment. It is no longer needed once further checkpoints are complete.
     Start,
-    /// Recovery found it, and may have to be repeated from it if the process ends now.
+    /// Recovery found the segment, and may have to be repeated from it if the process ends now.
     Found,
-    /// It is made, or being made, for the next groups.
+    /// The segment is created, or being created, for the next groups.
     Ahead,
-    /// It is being deleted.
+    /// The segment is being deleted.
     Freeing,
-    /// Nothing.
+    /// Nothing needs the segment.
     Nothing,
 }
 
 impl Chain {
-    /// Segments in order; the newest is the one that is written.
+    /// A chain of these segments, in order; the newest is the one being written.
     pub(super) fn new(segments: impl Iterator<Item = u64>, complete: [Option<u64>; 2]) -> Self {
         Self { segments: segments.collect(), complete }
     }
@@ -47,12 +47,12 @@ impl Chain {
         self.segments.iter().copied()
     }
 
-    /// The first group of a segment is durable.
+    /// Appends a segment: its first group is durable.
     pub(super) fn goes_on(&mut self, segment: u64) {
         self.segments.push_back(segment);
     }
 
-    /// The checkpoint that begins in this segment is durable.
+    /// Records that the checkpoint that begins in this segment is durable.
     pub(super) fn completed(&mut self, begun: u64) {
         self.complete = [Some(begun), self.complete[0]];
         let from = self.complete[1].unwrap_or(0);
@@ -80,7 +80,7 @@ impl Log {
         }
     }
 
-    /// Deletes what nothing needs.
+    /// Deletes segments that nothing needs.
     pub(super) fn free_empty(&mut self, disk: &mut impl Disk) {
         if !std::mem::take(&mut self.emptied) {
             return;
@@ -94,7 +94,7 @@ impl Log {
         }
     }
 
-    /// Segments that a start may read and nothing lives in, with their bytes.
+    /// Segments in which nothing lives but which a recovery may read, with their bytes.
     pub(super) fn kept_empty(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let begun = self.flight.as_ref().filter(|flight| flight.begins.is_some()).map(|flight| flight.segment);
         let bytes = |segment| self.on_disk.get(&segment).map(|bytes| (segment, *bytes));
@@ -102,14 +102,14 @@ impl Log {
         kept.filter(|(segment, _)| self.need(*segment) == Need::Start)
     }
 
-    /// Segments that could be begun if the log may have `bytes_max` bytes; `later`: when those kept for recovery
-    /// alone are gone.
+    /// Number of segments that could be begun if the log may have `bytes_max` bytes; with `later`, once those kept only for
+    /// recovery are gone.
     pub(super) fn left_of(&self, bytes_max: u64, later: bool) -> u64 {
         let bytes = |segment: &u64| self.on_disk.get(segment).copied().unwrap_or(0);
         let ahead: u64 = self.ready.iter().chain(&self.creating).map(bytes).sum();
         let going: SmallVec<[u64; 8]> =
             if later { self.kept_empty().map(|(segment, _)| segment).collect() } else { SmallVec::new() };
-        // What failed syncs left early is not held against those that need a segment now.
+        // Segments left early after failed syncs do not count against those that need a segment now.
         let left_early = self.burned.iter().filter(|segment| !going.contains(segment)).take(2);
         let left_early: u64 = left_early.map(bytes).sum();
         let going: u64 = going.iter().map(bytes).sum();

@@ -1,4 +1,4 @@
-//! The way into the log for kept sessions and their packet ids.
+//! The log's entry points for kept sessions and their packet ids.
 
 use super::checkpoint::SESSION;
 use super::entry::Entry;
@@ -7,11 +7,11 @@ use super::log::Log;
 use super::terms::{Refused, SEGMENTS_RESERVED};
 
 impl Log {
-    /// A session is kept (`None`: a new one), or a kept one has changed. Returns its number, which is never given twice;
-    /// it is durable with [`Log::group`].
+    /// Keeps a session (`None`: a new one), or changes a kept one. Returns its number, which is never assigned twice; the session is
+    /// durable with [`Log::group`].
     ///
     /// # Errors
-    /// [`Refused`]. A change of a kept session may use the room that moves have.
+    /// [`Refused`]. A change of a kept session may use the room reserved for moves.
     pub fn session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<u64, Refused> {
         let session = number.unwrap_or(self.ahead.next_session);
         let spare = SEGMENTS_RESERVED - u64::from(number.is_some());
@@ -35,7 +35,7 @@ impl Log {
         (bytes <= most).then(|| self.pending.len() as u64 + bytes <= most)
     }
 
-    /// A session ended, and its packet ids with it.
+    /// Ends a session with its packet ids.
     ///
     /// # Errors
     /// [`Refused::Busy`].
@@ -43,8 +43,8 @@ impl Log {
         self.put(&Entry::SessionEnded { session }, 1)
     }
 
-    /// Has the group that is being gathered written, even if nothing else stands in it, and returns its number: once it is durable, the log was this
-    /// process's after the call.
+    /// Has the group being gathered written even if it contains nothing else, and returns its number: once that group is durable, this
+    /// process still owned the log after the call.
     pub fn beat(&mut self) -> u64 {
         if self.pending.is_empty() {
             Entry::LanesForgotten { lanes: Runs::new(&[]) }.put(&mut self.pending);
@@ -52,12 +52,13 @@ impl Log {
         self.gathering
     }
 
-    /// The segment of a session makes no sense, or a part of it: its file stays for somebody to look at when the segment is freed.
+    /// Marks a session's segment as damaged, because the session or part of it is invalid: the file is kept for inspection when the segment
+    /// is freed.
     pub fn set_aside(&mut self, session: u64) {
         self.damaged.extend(self.state.place_of(session).map(|(segment, _)| segment));
     }
 
-    /// A packet id is free again. PUBCOMP waits for it.
+    /// Releases a packet id. PUBCOMP waits for the group.
     ///
     /// # Errors
     /// [`Refused::Busy`].

@@ -1,5 +1,5 @@
-//! A disk in memory that keeps what was not synced apart, and loses, tears or reorders it when the power goes. For the
-//! tests of this room, of `buffer/`, and for the simulator.
+//! A simulated disk in memory: it keeps unsynced data apart, and loses, tears or reorders it at a power cut. For the tests
+//! of this folder and of `buffer/`, and for the simulator.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,39 +11,39 @@ struct File {
     durable: Vec<u8>,
     view: Vec<u8>,
     unsynced: Vec<(u64, Vec<u8>)>,
-    /// Whether its directory entry is safe.
+    /// Whether the directory entry is durable.
     created: bool,
 }
 
-/// The disk. `due` are the answers that have not been given, and when they may be.
+/// The simulated disk. `due` has the pending completions, and when each may be given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimDisk {
     files: BTreeMap<u64, File>,
     due: VecDeque<(Monotonic, Completion)>,
     syncs: BTreeMap<u64, Vec<(u64, usize)>>,
-    /// The next syncs that fail.
+    /// Number of coming syncs that fail.
     pub(crate) fail_syncs: u32,
-    /// The next appends that are refused, a part of them taken.
+    /// Number of coming appends that are refused after a part is taken.
     pub(crate) fail_appends: u32,
-    /// The next segments that cannot be made.
+    /// Number of coming segments that cannot be created.
     pub(crate) fail_creates: u32,
     pub(crate) creates: u32,
-    /// The bytes that all segments may take together: the rest of the disk is used by others.
+    /// Bytes that all segments may take together: others use the rest of the disk.
     pub(crate) room: Option<u64>,
-    /// Bytes read of each segment.
+    /// Bytes read from each segment.
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
-    /// Sectors that cannot be read, of 512 bytes each: segment and number.
+    /// Unreadable sectors of 512 bytes: segment and number.
     pub(crate) bad: BTreeSet<(u64, u64)>,
-    /// The note, and the one that a crash may bring back: that of when a segment was last asked for.
+    /// The note, and the one that a crash may bring back: the note at the time of the last request for a segment.
     pub(crate) note: Option<Vec<u8>>,
     earlier_note: Option<Vec<u8>>,
-    /// Segments of which a copy stays.
+    /// Segments of which a copy is kept.
     pub(crate) set_aside: BTreeSet<u64>,
-    /// Reads that are answered "later".
+    /// Number of reads that are answered "later".
     pub(crate) reads_later: std::cell::Cell<u32>,
     pub(crate) syncs_done: u64,
     pub(crate) answered: u64,
-    /// When what is asked for now is answered at the earliest.
+    /// The earliest time at which new requests are answered.
     pub(crate) answers_at: Monotonic,
 }
 
@@ -111,7 +111,7 @@ impl Disk for SimDisk {
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Damaged)?;
         let sectors = (segment, at / 512)..(segment, (at + into.len() as u64).div_ceil(512));
         if let Some((_, bad)) = self.bad.range(sectors).next() {
-            // What the disk gives beside it in the same piece of 64 KiB tells whether it is there.
+            // The other sectors of the same 64 KiB tell whether the disk is available at all.
             let (first, last) = (bad / 128 * 128, (bad / 128 * 128 + 128).min(file.view.len() as u64 / 512));
             let damaged = (self.bad.range((segment, first)..(segment, last)).count() as u64) < last - first;
             return Err(if damaged { ReadError::Damaged } else { ReadError::Failed });
@@ -123,18 +123,18 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
-    /// One with these segments.
+    /// A disk with these segments.
     pub(crate) fn of(files: BTreeMap<u64, Vec<u8>>) -> Self {
         let file = |bytes: Vec<u8>| File { durable: bytes.clone(), view: bytes, created: true, ..File::default() };
         Self { files: files.into_iter().map(|(number, bytes)| (number, file(bytes))).collect(), ..Self::default() }
     }
 
-    /// The next answer, with what it means for what is durable.
+    /// Takes the next completion, and makes the data that it reports durable.
     pub(crate) fn answer(&mut self) -> Option<Completion> {
         self.answer_by(Monotonic::NEVER)
     }
 
-    /// The oldest answer that may be given at this time.
+    /// Takes the oldest completion that may be given at this time.
     pub(crate) fn answer_by(&mut self, now: Monotonic) -> Option<Completion> {
         let place = self.due.iter().position(|(at, _)| *at <= now)?;
         let (_, completion) = self.due.remove(place)?;
@@ -157,12 +157,12 @@ impl SimDisk {
         Some(completion)
     }
 
-    /// When the next answer may be given.
+    /// When the next completion may be given.
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         self.due.iter().map(|(at, _)| *at).min()
     }
 
-    /// The power goes: of what was not synced, any sectors are there, and others torn at any byte.
+    /// Cuts the power: any unsynced sectors may be there, and others torn at any byte.
     pub(crate) fn power_cut(&mut self, random: &mut fastrand::Rng) {
         self.stop(random);
         self.files.retain(|_, file| file.created || random.bool());
@@ -200,8 +200,8 @@ impl SimDisk {
         }
     }
 
-    /// The process ends and the machine goes on: the kernel has what was written, but no sync has covered it, so a power cut
-    /// may still take it, through any number of kills. Writes on the ring that had not begun never happen.
+    /// Kills the process while the machine goes on: the kernel has the written data, but no sync has covered it, so a power
+    /// cut may still take it, even after several kills. Writes on the ring that had not begun never happen.
     pub(crate) fn kill(&mut self, random: &mut fastrand::Rng) {
         self.stop(random);
         for file in self.files.values_mut() {
@@ -214,7 +214,7 @@ impl SimDisk {
         }
     }
 
-    /// Nobody waits for answers any more; of the segments to be freed any may be gone.
+    /// Drops the pending completions; any of the segments being freed may be gone.
     fn stop(&mut self, random: &mut fastrand::Rng) {
         for (_, completion) in std::mem::take(&mut self.due) {
             if let Completion::Freed { segment } = completion
@@ -224,25 +224,25 @@ impl SimDisk {
             }
         }
         self.syncs.clear();
-        // Not drawn from the seed: the same seed has the same crashes, with notes and without.
+        // The choice is not drawn from the seed: the same seed has the same crashes, with notes and without.
         if random.clone().u8(..4) == 0 {
             self.note.clone_from(&self.earlier_note);
         }
         self.earlier_note.clone_from(&self.note);
     }
 
-    /// No fault that was ordered happens any more.
+    /// Removes all faults that were ordered and have not happened.
     pub(crate) fn without_faults(mut self) -> Self {
         (self.fail_syncs, self.fail_appends, self.fail_creates) = (0, 0, 0);
         self
     }
 
-    /// A segment goes, and nobody has asked for that.
+    /// Loses a segment that was not freed.
     pub(crate) fn lose(&mut self, segment: u64) {
         self.files.remove(&segment).expect("there");
     }
 
-    /// The segments that there are, and their bytes.
+    /// The existing segments, and their bytes.
     pub(crate) fn found(&self) -> BTreeMap<u64, u64> {
         self.files.iter().map(|(segment, file)| (*segment, file.view.len() as u64)).collect()
     }
@@ -252,7 +252,7 @@ impl SimDisk {
         self.files.values().map(|file| file.view.len() as u64).sum()
     }
 
-    /// A segment's bytes, to be damaged.
+    /// A segment's bytes, for tests to damage.
     pub(crate) fn bytes(&mut self, segment: u64) -> &mut Vec<u8> {
         &mut self.files.get_mut(&segment).expect("there").view
     }

@@ -1,5 +1,5 @@
-//! Where live rows stand: spans of consecutive numbers of a lane in one segment, and what that makes each segment and
-//! each sink hold.
+//! The places of live rows: spans of consecutive numbers of a lane in one segment, and the resulting totals of each
+//! segment and each sink.
 
 use crate::record::stored::RowRun;
 use smallvec::SmallVec;
@@ -7,34 +7,34 @@ use smallvec::SmallVec;
 use super::entry::Span;
 use super::state::{Lane, State};
 
-/// What was taken out: one span, nearly always.
+/// Spans that were removed: nearly always one.
 pub(super) type Taken = SmallVec<[Span; 2]>;
 
 impl Lane {
-    /// Where its live rows stand, in the order of their numbers.
+    /// The places of the lane's live rows, in the order of their numbers.
     pub fn spans(&self) -> impl Iterator<Item = &Span> {
         self.spans.values()
     }
 
-    /// How many rows live.
+    /// The number of live rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.spans.values().map(|span| span.run.count).sum()
     }
 
-    /// Number of the first live row, and the number behind the last.
+    /// Number of the first live row, and the number after the last.
     #[must_use]
     pub fn bounds(&self) -> Option<(u64, u64)> {
         Some((*self.spans.first_key_value()?.0, self.spans.last_key_value()?.1.run.end()))
     }
 
-    /// Whether that row lives.
+    /// Whether the row with this number is live.
     #[must_use]
     pub fn lives(&self, number: u64) -> bool {
         self.seek(number).is_some_and(|span| span.run.first == number)
     }
 
-    /// The live rows of such runs, which are in order: spans, in the order of their numbers.
+    /// The live rows of the given runs, which are in order: spans, in the order of their numbers.
     pub(super) fn live<'a>(&'a self, runs: &'a [RowRun]) -> impl Iterator<Item = Span> + 'a {
         runs.iter().flat_map(move |run| {
             let mut at = run.first;
@@ -46,7 +46,7 @@ impl Lane {
         })
     }
 
-    /// The first live row from this number on: its span, cut to begin there.
+    /// The first live row from this number on, as its span, cut to begin there.
     #[must_use]
     pub fn seek(&self, number: u64) -> Option<Span> {
         let before = self.spans.range(..=number).next_back().map(|(_, span)| *span);
@@ -55,7 +55,7 @@ impl Lane {
     }
 }
 
-/// The part of a span from `first` up to `end`; bytes by its share of the rows.
+/// The part of a span from `first` up to `end`, with its bytes in proportion to its rows.
 pub(super) fn part(span: Span, first: u64, end: u64) -> Span {
     let count = end - first;
     if count == span.run.count {
@@ -66,7 +66,7 @@ pub(super) fn part(span: Span, first: u64, end: u64) -> Span {
 }
 
 impl State {
-    /// Takes out what lives of a run, below `end`.
+    /// Removes the live rows of a run, below `end`.
     pub(super) fn take(&mut self, lane: u64, run: RowRun, end: u64) -> Taken {
         let (mut taken, end) = (Taken::new(), end.min(run.end()));
         while let Some(span) = self.lanes.get(&lane).and_then(|lane| lane.seek(run.first)) {
@@ -78,7 +78,7 @@ impl State {
         taken
     }
 
-    /// Takes `first..end` out of the span that `first` lies in.
+    /// Removes `first..end` from the span that contains `first`.
     fn remove_from(&mut self, lane: u64, first: u64, end: u64) -> Option<Span> {
         let spans = &mut self.lanes.get_mut(&lane)?.spans;
         let key = *spans.range(..=first).next_back()?.0;
@@ -94,7 +94,7 @@ impl State {
         Some(middle)
     }
 
-    /// Adds a span; joins it to the one before where that stands in the same segment.
+    /// Adds a span, joined to the previous one if that is contiguous in the same segment.
     pub(super) fn insert(&mut self, lane: u64, span: Span) {
         self.held(lane, &span, true);
         let Some(spans) = self.lanes.get_mut(&lane).map(|lane| &mut lane.spans) else { return };

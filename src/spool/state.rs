@@ -1,6 +1,5 @@
-//! What the log holds, as a fold over its durable entries. The running log and recovery use the same fold, so what
-//! recovery finds is what the log knew: the tests compare the two. Where rows stand is in `spans`, how it is written
-//! down whole in `checkpoint`.
+//! The log's state, as a fold over its durable entries. The running log and recovery use the same fold, so recovery finds what the log
+//! knew: the tests compare the two. The places of rows are in `spans`, the writing of the whole state in `checkpoint`.
 
 use crate::record::stored::{NO_BATCH, RowRun};
 use std::collections::BTreeMap;
@@ -22,29 +21,29 @@ pub struct Lane {
     pub topic: Arc<str>,
     /// Partition, or [`crate::record::stored::UNPLACED`].
     pub partition: i32,
-    /// The number that its next row gets.
+    /// The number of the lane's next row.
     pub next: u64,
-    /// Rows with lower numbers may be in Kafka, and no entry says so: damage may have hit it.
+    /// Rows with lower numbers may be in Kafka, though no entry says so: damage may have hit that entry.
     pub open_below: u64,
-    /// Offset behind the last batch of its rows that Kafka has acknowledged, in the lane's own partition; −1: not known.
+    /// Offset after the last batch of the lane's rows that Kafka has acknowledged, in the lane's own partition; −1: not known.
     pub landed: i64,
-    /// Its rows are of the process that wrote them alone: a start ends what an earlier one has left.
+    /// Whether the rows belong only to the process that wrote them: recovery ends the rows of earlier processes.
     pub volatile: bool,
-    /// The sink's place in [`State::sinks`].
+    /// The sink's index in [`State::sinks`].
     pub(super) sink_index: usize,
-    /// Open cuts and open packet ids that name it.
+    /// Number of open cuts and open packet ids that refer to the lane.
     pub(super) named: u64,
     /// Live rows (neither done nor ended), by the first number of each span.
     pub(super) spans: BTreeMap<u64, Span>,
 }
 
 impl Lane {
-    /// Whether the entry that had its names is damaged: nobody knows where its rows were to go.
+    /// Whether the entry that had the lane's names is damaged: the destination of its rows is not known.
     pub(super) fn is_nameless(&self) -> bool {
         self.sink.is_empty() && self.topic.is_empty()
     }
 
-    /// Live rows that may be in Kafka, though no cut says so.
+    /// Number of live rows that may be in Kafka, though no cut says so.
     #[must_use]
     pub fn open_rows(&self) -> u64 {
         let open = self.spans().take_while(|span| span.run.first < self.open_below);
@@ -52,7 +51,7 @@ impl Lane {
     }
 }
 
-/// What an entry says of a lane beside its names.
+/// A lane's attributes in an entry, without its names.
 struct NewLane {
     partition: i32,
     next: u64,
@@ -61,23 +60,23 @@ struct NewLane {
     volatile: bool,
 }
 
-/// A segment that holds something.
+/// A segment that holds live data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// The salt of the segment's checksums.
     pub salt: u64,
-    /// Where its last durable group ends.
+    /// Position at which the segment's last durable group ends.
     pub end: u64,
-    /// Live spans and sessions in it.
+    /// Number of live spans and sessions in the segment.
     pub things: u64,
-    /// Their bytes, about.
+    /// Approximate bytes of those.
     pub bytes: u64,
 }
 
 /// Rows of an open packet id, by lane and number.
 pub(super) type Opened = SmallVec<[(u64, u64); 2]>;
 
-/// How much a checkpoint has to say.
+/// Number of things that a checkpoint has to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) names: u64,
@@ -100,7 +99,7 @@ pub struct State {
     pub(super) sessions: BTreeMap<u64, (u64, u64, u64)>,
     pub(super) open: BTreeMap<(u64, u16), Opened>,
     pub(super) segments: BTreeMap<u64, Held>,
-    /// Of each sink: name, live bytes, live rows.
+    /// For each sink: name, live bytes, live rows.
     pub(super) sinks: Vec<(Arc<str>, u64, u64)>,
     pub(super) size: Size,
 }
@@ -116,7 +115,7 @@ impl State {
         self.lanes.iter().map(|(number, lane)| (*number, lane))
     }
 
-    /// Those that outlive the process that wrote them: all but the volatile ones.
+    /// Lanes that outlive the process that wrote them: all except the volatile ones.
     pub fn lasting_lanes(&self) -> impl Iterator<Item = (u64, &Lane)> {
         self.lanes().filter(|(_, lane)| !lane.volatile)
     }
@@ -127,7 +126,7 @@ impl State {
         self.lanes.get(&lane)
     }
 
-    /// Whether there was a lane of this number: nothing lived in it, and it was forgotten.
+    /// Whether a lane of this number existed and was forgotten because nothing in it was live.
     #[must_use]
     pub fn was_lane(&self, lane: u64) -> bool {
         lane < self.next_lane && !self.lanes.contains_key(&lane)
@@ -138,7 +137,7 @@ impl State {
         self.cuts.values()
     }
 
-    /// The open cuts that are batches: number, place of the sink, and number of rows.
+    /// The open cuts that are batches: number, index of the sink, and number of rows.
     pub fn cut_rows(&self) -> impl Iterator<Item = (u64, usize, u64)> {
         self.cuts.values().filter(|cut| cut.head.producer_id != NO_BATCH).filter_map(|cut| {
             let lane = self.lanes.get(&cut.head.lane)?;
@@ -146,13 +145,13 @@ impl State {
         })
     }
 
-    /// Live bytes and rows of a sink, by its place.
+    /// Live bytes and rows of a sink, by its index.
     #[must_use]
     pub fn held_by(&self, sink: usize) -> (u64, u64) {
         self.sinks.get(sink).map_or((0, 0), |(_, bytes, rows)| (*bytes, *rows))
     }
 
-    /// How many sinks have live rows.
+    /// Number of sinks with live rows.
     #[must_use]
     pub fn sinks_with_rows(&self) -> usize {
         self.sinks.iter().filter(|(.., rows)| *rows > 0).count()
@@ -175,17 +174,17 @@ impl State {
         self.sessions.len()
     }
 
-    /// Open packet ids: session, id, and its rows by lane and number. The rows may have ended meanwhile.
+    /// Open packet ids: session, ID, and its rows by lane and number. The rows may have ended meanwhile.
     pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u64, u64)])> {
         self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))
     }
 
-    /// Those of one session.
+    /// Open packet ids of one session.
     pub fn open_ids_of(&self, session: u64) -> impl Iterator<Item = (u16, &[(u64, u64)])> {
         self.open.range((session, 0)..=(session, u16::MAX)).map(|((_, id), rows)| (*id, rows.as_slice()))
     }
 
-    /// Live bytes of a sink, about.
+    /// Approximate live bytes of a sink.
     #[must_use]
     pub fn sink_bytes(&self, sink: &str) -> u64 {
         self.sinks.iter().find(|(name, ..)| **name == *sink).map_or(0, |(_, bytes, _)| *bytes)
@@ -197,7 +196,7 @@ impl State {
         self.sinks.iter().find(|(name, ..)| **name == *sink).map_or(0, |(.., rows)| *rows)
     }
 
-    /// Live bytes of all sinks, about.
+    /// Approximate live bytes of all sinks.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.sinks.iter().map(|(_, bytes, _)| bytes).sum()
@@ -209,7 +208,7 @@ impl State {
         self.sinks.iter().map(|(.., rows)| rows).sum()
     }
 
-    /// A sink's place, made where it is new.
+    /// A sink's index; a new sink gets one.
     pub(super) fn sink(&mut self, name: &str) -> usize {
         if let Some(index) = self.sinks.iter().position(|(known, ..)| **known == *name) {
             return index;
@@ -218,7 +217,7 @@ impl State {
         self.sinks.len() - 1
     }
 
-    /// Takes one durable entry that stands at this place.
+    /// Applies one durable entry at this place.
     pub(super) fn apply(&mut self, segment: u64, position: u64, len: u64, entry: &Entry<'_>) {
         match entry {
             Entry::Rows(rows) => self.rows(segment, position, len, rows),
@@ -257,7 +256,7 @@ impl State {
                 rows.iter().for_each(|row| self.opened(*session, *packet_id, row));
             }
             Entry::Released { session, packet_id } => self.released(*session, *packet_id),
-            // Of one state, however many parts it has.
+            // Every part of a checkpoint is of the same state.
             Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session, .. } => {
                 (self.next_incarnation, self.next_lane) = (*next_incarnation, *next_lane);
                 (self.next_cut, self.next_session) = (*next_cut, *next_session);
@@ -292,8 +291,8 @@ impl State {
         }
     }
 
-    /// Takes an entry of a checkpoint that is not whole, or is not the one that the fold begins with: it is true of the moment that the
-    /// fold has come to, and may be known already.
+    /// Applies an entry of a checkpoint that is not whole, or is not the one that the fold begins with: the entry is valid at the point
+    /// that the fold has reached, and may be known already.
     pub(super) fn mend(&mut self, entry: &Entry<'_>) {
         match entry {
             Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session, .. } => {
@@ -314,7 +313,7 @@ impl State {
         }
     }
 
-    /// New rows; or rows that were moved: of these only what still lives, and it lives here from now on.
+    /// Adds new rows, or moves rows: those of them that still live are here from now on.
     fn rows(&mut self, segment: u64, position: u64, len: u64, rows: &Rows<'_>) {
         let lane = self.known_lane(rows.lane);
         let (first, next, end) = (rows.run.first, lane.next, rows.run.end());
@@ -337,7 +336,7 @@ impl State {
         }
     }
 
-    /// An id of a session that is not kept, or no more, is nobody's.
+    /// Opens a packet id. IDs of sessions that are not kept (any more) are ignored.
     fn opened(&mut self, session: u64, packet_id: u16, row: (u64, u64)) {
         if !self.sessions.contains_key(&session) {
             return;
@@ -357,7 +356,7 @@ impl State {
         }
     }
 
-    /// What was refused was not taken: a repeat under its open id is a new message.
+    /// Removes refused rows from their open packet ids: they were not taken, so a repeat under the same ID is a new message.
     fn refused(&mut self, lane: u64, rows: Runs<'_>, reason: Reason) {
         if reason != Reason::Refused || self.open.is_empty() {
             return;
@@ -379,7 +378,7 @@ impl State {
         }
     }
 
-    /// Kafka has a cut, at this offset: where the log of its partition goes on, if the lane is of that.
+    /// Notes the offset at which Kafka has a cut, if the lane is of the cut's partition: its next batch follows there.
     fn landed(&mut self, cut: u64, lane: u64, base_offset: i64, rows: Runs<'_>) {
         let partition = self.cuts.get(&cut).map(|cut| cut.head.partition);
         let lane = self.lanes.get_mut(&lane).filter(|lane| Some(lane.partition) == partition);
@@ -399,7 +398,7 @@ impl State {
         }
     }
 
-    /// These numbers were given out, even if the entry that did it is lost.
+    /// Notes that these numbers were assigned, even if the entry that did so is lost.
     fn passed(&mut self, lane: u64, rows: Runs<'_>) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.next = rows.iter().fold(lane.next, |next, run| next.max(run.end()));
@@ -423,7 +422,7 @@ impl State {
         }
     }
 
-    /// Everything in some lanes has ended.
+    /// Ends all rows and cuts of the matching lanes.
     fn end_lanes(&mut self, which: impl Fn(&Lane) -> bool) {
         let lanes: Vec<u64> = self.lanes.iter().filter(|(_, lane)| which(lane)).map(|(number, _)| *number).collect();
         let cuts: Vec<u64> =
@@ -434,7 +433,7 @@ impl State {
         }
     }
 
-    /// A lane; nameless, if the entry that had its names is damaged.
+    /// A lane, created without names if the entry that had its names is damaged.
     fn known_lane(&mut self, lane: u64) -> &mut Lane {
         if !self.lanes.contains_key(&lane) {
             let new = NewLane {
@@ -482,7 +481,7 @@ impl State {
         }
     }
 
-    /// Whether nothing here needs the lane.
+    /// Whether the state does not need the lane.
     pub(super) fn is_idle(&self, lane: u64) -> bool {
         self.lanes.get(&lane).is_none_or(|lane| lane.spans.is_empty() && lane.named == 0)
     }

@@ -1,4 +1,4 @@
-//! A segment as a person looks at it: what recovery reads of it, whether or not recovery would need it.
+//! A survey of a segment for people: the same reading as in recovery, whether or not recovery would need the segment.
 
 use super::disk::Disk;
 use super::entry::Entry;
@@ -8,14 +8,14 @@ use super::newest::Newest;
 use super::recovery::RecoverError;
 use super::segment::{Rot, Scan, entry_at, scan, scan_from};
 
-/// A segment that was read, not changed.
+/// A segment that was read and not changed.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
-    /// `None`: neither copy can be read.
+    /// The header; `None`: neither copy can be read.
     pub header: Option<Header>,
-    /// What counts in it, and what is damaged. Nothing without a header.
+    /// The segment's valid entries and damage; empty without a header.
     pub scan: Scan,
-    /// It holds batches of the embedded log, and no groups.
+    /// Whether the segment holds batches of the embedded log, and no groups.
     pub batches: bool,
     /// Damaged copies of the header, in a segment that holds something.
     pub headers: Vec<Rot>,
@@ -23,7 +23,7 @@ pub struct Surveyed {
 }
 
 impl Surveyed {
-    /// Its entries that count: position, bytes, entry (`None`: its payload makes no sense).
+    /// The valid entries: position, bytes, entry (`None`: its payload cannot be parsed).
     pub fn entries(&self) -> impl Iterator<Item = (u64, u64, Option<Entry<'_>>)> {
         let salt = self.header.map_or(0, |header| header.salt);
         self.scan.entries.iter().map(move |position| match entry_at(&self.bytes, salt, *position) {
@@ -33,15 +33,15 @@ impl Surveyed {
     }
 }
 
-/// Reads segment `segment` from its file of `len` bytes. `known_end`: the end that its successor's header gives.
+/// Reads segment `segment` from its file of `len` bytes. `known_end`: the end in its successor's header.
 ///
 /// # Errors
-/// Another version, or the disk cannot read it.
+/// The segment is of another version, or the disk cannot read it.
 pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) -> Result<Surveyed, RecoverError> {
     let Copies { header, damaged, .. } = Copies::read(disk, segment, len)?;
     let note = Newest::read(disk).0.filter(|note| note.header.segment == segment);
     let header = header.or(note.map(|note| note.header));
-    // A file may be longer than its header says, and of what is without one nothing but lengths can be said.
+    // A file may be longer than its header says; of a file without a header only the length is known.
     let content = header.map_or(0, |header| content(len, &header));
     let (bytes, _) = read_all(disk, segment, content)?;
     let durable = |salt: u64| note.map_or(0, |note| note.end_of(salt));
@@ -57,7 +57,7 @@ pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) 
     Ok(Surveyed { header, scan, batches: false, headers, bytes })
 }
 
-/// Reads it as a segment of the embedded log, which has batches alone: readable batches count, the rest after them is
+/// Reads the segment as one of the embedded log, which has only batches: readable batches count, the rest after them is
 /// torn.
 fn batches(disk: &impl Disk, segment: u64, len: u64, header: Header) -> Result<Option<Surveyed>, RecoverError> {
     let mut bytes = vec![0; len as usize];

@@ -1,4 +1,4 @@
-//! The log's terms: what it is given, what it refuses, what callers know ahead of what is durable.
+//! The log's interface types: its settings, its refusals, and what callers know ahead of the durable state.
 
 use crate::record::stored::{NO_BATCH, Origin, RowRun, UNPLACED};
 use std::collections::BTreeMap;
@@ -11,92 +11,92 @@ use super::entry::Deadline;
 use super::incarnations::Incarnation;
 use super::recovery::Recovered;
 
-/// Batches of a partition that may be under way.
+/// Batches of a partition that may be in flight.
 pub const CUTS_OPEN_MAX: u32 = 5;
 
-/// Segments that rows and new sessions leave free: the one that is written, the one before it, the next one, and one to
-/// move into. Cuts, dones, ends and releases hold no segment, so with these they can go on for ever.
+/// Segments that rows and new sessions leave free: the one being written, the one before it, the next one, and one to
+/// move into. Cuts, dones, ends and releases hold no segment, so with these four they can always go on.
 pub const SEGMENTS_RESERVED: u64 = 4;
 
-/// Bytes that a block of rows takes beside its records, at most; each origin, deadline or hash 20 more.
+/// Bytes that a block of rows takes besides its records, at most; each origin, deadline or hash takes 20 more.
 pub const ROWS_OVERHEAD: u64 = 64;
 
-/// What a log is given.
+/// The settings of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The shard.
     pub shard: u32,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Segments there may be: more than [`SEGMENTS_RESERVED`].
+    /// The most segments that there may be: more than [`SEGMENTS_RESERVED`].
     pub segments_max: u64,
-    /// The most that one sink may hold of it, bytes (`spool_share`); see [`super::Log::share_of_all`].
+    /// The most bytes that one sink may hold of the log (`spool_share`); see [`super::Log::share_of_all`].
     pub sink_bytes_max: u64,
     /// The data directory, noted in each segment; 0: not known.
     pub data_dir_id: u128,
-    /// For the segments' salts, which no publisher may guess: random at each start. (What was found goes in too.)
+    /// Seed of the segments' salts, which no publisher may guess: random in each process. (Recovered salts are mixed in.)
     pub seed: u64,
 }
 
-/// Why something was not taken. Nothing of it was.
+/// Why the log refused a request. No part of it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The spool is full: `when_full` applies, for all sinks.
     #[error("the spool is full")]
     Full,
-    /// This sink holds its share: its own `when_full` applies.
+    /// This sink has used its share: its own `when_full` applies.
     #[error("the sink has used its share of the spool")]
     SinkFull,
-    /// More waits for a sync than a group may hold: again when that is done.
+    /// More entries wait for a sync than a group may hold: try again after the sync.
     #[error("a group is full and waits for its sync")]
     Busy,
-    /// It would not fit in any group.
+    /// The entry would not fit in any group.
     #[error("too large for a segment")]
     TooLarge,
-    /// Too many lanes, sessions, open packet ids and holes among the rows for the segment size. Cuts and ends: again when
-    /// others are done.
+    /// There are too many lanes, sessions, open packet ids and holes among the rows for the segment size. Cuts and ends
+    /// can be tried again after others are done.
     #[error("too much to keep account of")]
     TooMany,
-    /// Five batches of that partition are open: the oldest has to be done or ended first.
+    /// Five batches of that partition are open: the oldest must be done or ended first.
     #[error("the window of five is full")]
     Window,
     /// A batch of an earlier producer id or epoch is open.
     #[error("a batch of an earlier identity is open")]
     Identity,
-    /// It names what is not there.
+    /// The request names something that does not exist.
     #[error("it names what is not there")]
     Unknown,
 }
 
-/// Rows to be written down.
+/// Rows to write to the log.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
     /// The lane of the rows.
     pub lane: u64,
-    /// Records, format v2, end to end. Their offset deltas mean nothing.
+    /// Records, format v2, end to end. Their offset deltas have no meaning here.
     pub records: &'a [u8],
-    /// What their timestamp deltas count from.
+    /// The timestamp that the records' timestamp deltas count from.
     pub base_timestamp: i64,
     /// The number of rows.
     pub count: u32,
-    /// Open packet ids, by index of the row (0: the first of these), which ascends.
+    /// Open packet ids, by index of the row (0: the first of these), ascending.
     pub origins: &'a [(u32, Origin)],
-    /// Rows that expire, likewise.
+    /// Rows that expire, by index as well.
     pub deadlines: &'a [(u32, Deadline)],
-    /// What stands in for a key's hash, likewise.
+    /// Values used instead of a key's hash, by index as well.
     pub hashes: &'a [(u32, u32)],
-    /// The first gets this number or a higher one. Numbers that are left out are nobody's.
+    /// The lowest number that the first row may get. Numbers that are left out belong to no row.
     pub from: u64,
 }
 
-/// A cut, as the caller gives it; the log gives the number.
+/// A cut as the caller gives it; the log assigns the number.
 #[derive(Clone, Copy, Debug)]
 pub struct NewCut<'a> {
-    /// Lane of its rows.
+    /// Lane of the rows.
     pub lane: u64,
     /// The incarnation of the topic ([`super::Log::incarnation`]); 0: not known.
     pub incarnation: u64,
-    /// The partition it goes to; its rows' lane may be of another one, or of none.
+    /// The partition that the batch goes to; the rows' lane may be of another partition, or of none.
     pub partition: i32,
     /// Producer id.
     pub producer_id: i64,
@@ -104,13 +104,13 @@ pub struct NewCut<'a> {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
-    /// Its records are sent without their times.
+    /// Whether the records are sent without their timestamps.
     pub timeless: bool,
-    /// Its rows, in the order in which they stand in the batch.
+    /// The rows, in the order of the batch.
     pub rows: &'a [RowRun],
 }
 
-/// A lane, as far as callers know it.
+/// A lane as callers know it.
 #[derive(Debug)]
 pub(super) struct LaneAhead {
     pub(super) sink: usize,
@@ -118,9 +118,9 @@ pub(super) struct LaneAhead {
     pub(super) partition: i32,
     pub(super) next: u64,
     pub(super) volatile: bool,
-    /// What its rows were last placed by.
+    /// The incarnation by which the lane's rows were last placed.
     pub(super) incarnation: Option<(u64, Arc<Incarnation>)>,
-    /// The group that was being gathered when it was last asked for or used.
+    /// The group that was being gathered when the lane was last requested or used.
     pub(super) touched: u64,
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Window {
     pub(super) cuts: u32,
 }
 
-/// What was taken, durable or not, as far as callers ask about it.
+/// Entries taken, durable or not, as callers may ask about them.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     pub(super) lanes: HashMap<u64, LaneAhead, RandomState>,
@@ -143,7 +143,7 @@ pub(super) struct Ahead {
     hasher: RandomState,
     /// Lane and partition of each open cut.
     pub(super) cuts: HashMap<u64, (u64, i32), RandomState>,
-    /// The newest of each sink's topic.
+    /// The newest incarnation of each sink's topic.
     pub(super) incarnations: BTreeMap<(usize, Arc<str>), (u64, Arc<Incarnation>)>,
     pub(super) next_incarnation: u64,
     pub(super) next_lane: u64,
@@ -181,7 +181,7 @@ impl Ahead {
         std::hash::BuildHasher::hash_one(hasher, (sink, topic, partition))
     }
 
-    /// The lane of this name.
+    /// The lane with this name.
     pub(super) fn find(&self, sink: usize, topic: &str, partition: i32, volatile: bool) -> Option<u64> {
         let wanted = (sink, topic, partition, volatile);
         let same = |number: &u64| {
@@ -220,7 +220,7 @@ impl Ahead {
 
     pub(super) fn opened(&mut self, cut: u64, lane: u64, partition: i32, identity: (i64, i16)) {
         if identity.0 == NO_BATCH {
-            // In no window: closing it finds none.
+            // A cut that is no batch is in no window: closing it finds none.
             self.cuts.insert(cut, (lane, UNPLACED));
             return;
         }
@@ -235,7 +235,7 @@ impl Ahead {
         window.into_mut().cuts += 1;
     }
 
-    /// The cuts of some lanes are open no more.
+    /// Closes all open cuts of the matching lanes.
     pub(super) fn close_all(&mut self, which: impl Fn(&LaneAhead) -> bool) {
         let of = |lane: &u64| self.lanes.get(lane).is_some_and(&which);
         let cuts: Vec<u64> = self.cuts.iter().filter(|(_, (lane, _))| of(lane)).map(|(cut, _)| *cut).collect();

@@ -1,4 +1,4 @@
-//! The way back from the newest segment of a shard until a checkpoint is whole, and what a start makes of what it met there.
+//! Recovery's way back from a shard's newest segment until a checkpoint is whole, and the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +10,28 @@ use super::newest::Newest;
 use super::parts::{chain_of, checkpoint};
 use super::recovery::{RecoverError, Recovered};
 
-/// The way back through the segments of a shard, and what was met there.
+/// Recovery's way back through the segments of a shard, with what it has found so far.
 pub(super) struct Way<'a, D> {
     disk: &'a D,
     shard: u32,
     found: &'a BTreeMap<u64, u64>,
     note: Option<Newest>,
-    /// The segment that it names.
+    /// The segment that the note names.
     noted: Option<u64>,
-    /// There is one that cannot be read, or that is of another shard.
+    /// Whether there is a note that cannot be read or is of another shard.
     is_note_damaged: bool,
-    /// Segments that were read, the newest first.
+    /// Segments read, newest first.
     chain: Vec<(u64, Looked)>,
-    /// The parts of the checkpoint that the oldest of these begins with, if it is whole.
+    /// The parts of the checkpoint that the oldest segment read begins with, if it is whole.
     base: Option<Vec<(usize, usize)>>,
-    /// The next segment on the way, by the header of the one that goes on from it, and where it ends.
+    /// The next segment on the way, by the header of its successor, and the position where it ends.
     below: u64,
     known_end: Option<u64>,
-    /// A segment is missing on the way.
+    /// Whether a segment is missing on the way.
     broken: bool,
-    /// What a segment goes on from that was begun and holds nothing.
+    /// The predecessor named by a segment that was begun and holds nothing.
     begun_behind: Option<(u64, u64)>,
-    /// Segments that the disk does not give.
+    /// Segments that the disk cannot read.
     silent: Vec<(u64, u64, RecoverError)>,
     blank: BTreeSet<u64>,
     unreadable: Vec<u64>,
@@ -43,7 +43,7 @@ pub(super) struct Way<'a, D> {
 impl<'a, D: Disk> Way<'a, D> {
     pub(super) fn new(disk: &'a D, shard: u32, found: &'a BTreeMap<u64, u64>) -> Self {
         let (read, is_damaged) = Newest::read(disk);
-        // A folder that was put together by hand may have that of another one.
+        // A folder assembled by hand may have the note of another one.
         let note = read.filter(|note| note.header.shard == shard);
         Self {
             disk,
@@ -67,7 +67,7 @@ impl<'a, D: Disk> Way<'a, D> {
         }
     }
 
-    /// Reads the next older segment. Whether nothing before it has to be read.
+    /// Reads the next older segment. Returns whether no earlier segment has to be read.
     pub(super) fn step(&mut self, segment: u64, len: u64) -> Result<bool, RecoverError> {
         self.pass_noted(Some(segment));
         if segment > self.below {
@@ -76,7 +76,7 @@ impl<'a, D: Disk> Way<'a, D> {
         let known = self.known_end.filter(|_| segment == self.below);
         let looked = match look(self.disk, self.shard, (segment, len), known, self.note.as_ref()) {
             Err(error @ RecoverError::Read { error: ReadError::Failed, .. }) => {
-                // Nothing of it can be read: the others say more, unless it is the disk that cannot.
+                // The segment cannot be read at all. The other segments show whether the whole disk fails.
                 self.silent.push((segment, len, error));
                 self.unreadable.push(segment);
                 return Ok(false);
@@ -84,16 +84,17 @@ impl<'a, D: Disk> Way<'a, D> {
             looked => looked?,
         };
         let Some(mut looked) = looked else { return self.headless(segment, len, known.is_some()).map(|()| false) };
-        // Without one durable group it holds nothing, and says nothing about others; unless it is shorter than it was made.
+        // Without one durable group a segment holds nothing and proves nothing about others, unless it is shorter than it was created.
         let is_empty = looked.scan.entries.is_empty() && looked.scan.rot.is_empty() && len >= looked.header.bytes;
         if known.is_none() && is_empty {
-            // But it was begun behind one that has to be there.
+            // The segment's predecessor has to exist, though.
             self.begun_behind = self.begun_behind.or(looked.header.goes_on_from());
             return Ok(false);
         }
-        // One segment that is missing is made up for; behind another one there is no way.
+        // One missing segment can be compensated for; after a second one the way ends.
         self.broken |= !self.chain.is_empty() && segment != self.below;
-        // What came before the groups of a newer one is durable, also where that does not say how far it goes: the one between is gone.
+        // Groups before those of a newer segment are durable, even if that one does not say how far they go: the segment between is
+        // missing.
         looked.scan.unproven = looked.scan.unproven.filter(|_| self.chain.is_empty());
         (self.known_end, self.below) = (Some(looked.header.previous_end), looked.header.previous);
         self.chain.push((segment, looked));
@@ -101,7 +102,8 @@ impl<'a, D: Disk> Way<'a, D> {
         Ok(self.base.is_some() || self.below == NONE || self.chain.len() > 1 && self.broken)
     }
 
-    /// Where the newest segment by the note is not there, the way goes on from it all the same: `segment` is the next one, if there is one.
+    /// If the newest segment that the note names is missing, the way continues from it all the same. `segment` is the next one, if there is
+    /// one.
     fn pass_noted(&mut self, segment: Option<u64>) {
         let is_passed = |note: &mut Newest| segment.is_none_or(|segment| segment < note.header.segment);
         if let Some(note) = self.note.take_if(is_passed)
@@ -113,14 +115,14 @@ impl<'a, D: Disk> Way<'a, D> {
         }
     }
 
-    /// A segment that has no header: it was made ready ahead, its first group is torn, or all of it is lost.
+    /// Handles a segment without a header: it was prepared in advance, its first group is torn, or all of it is lost.
     fn headless(&mut self, segment: u64, len: u64, was_durable: bool) -> Result<(), RecoverError> {
         if !was_durable && is_blank(self.disk, segment, len)? {
             self.blank.insert(segment);
             return Ok(());
         }
         let held = Headless::read(self.disk, segment, len)?;
-        // No segment is made as short.
+        // No segment is created this short.
         if was_durable || held.was_durable || len < 2 * HEADER_BYTES as u64 {
             self.unreadable.push(segment);
             self.rows_unreadable += held.rows;
@@ -130,10 +132,10 @@ impl<'a, D: Disk> Way<'a, D> {
         Ok(())
     }
 
-    /// What was found.
+    /// Completes recovery and returns its result.
     pub(super) fn end(mut self) -> Result<Recovered, RecoverError> {
         self.pass_noted(None);
-        // A disk that gives others, and still not these, has lost them; one that was away has not.
+        // If the disk can read other segments but still not these, they are lost; if the disk was unavailable, they are not.
         let all = self.silent.len() == self.found.len();
         for (segment, len, error) in &self.silent {
             let again = look(self.disk, self.shard, (*segment, *len), None, None);
@@ -154,7 +156,7 @@ impl<'a, D: Disk> Way<'a, D> {
         }
         let is_lossy = |damage: &Damage| damage.may_lose();
         let fate_open = self.broken || gone(self.begun_behind).is_some() || self.damage.iter().any(is_lossy);
-        // What it held is in the checkpoint of the newest one.
+        // The checkpoint of the newest segment covers the missing one.
         let is_told = |segment: &u64| self.damage.iter().any(|damage| damage.segment == *segment);
         let told = predecessor_missing.filter(|segment| !is_told(segment));
         self.damage.extend(told.map(|segment| Damage::of(segment, What::Gone)));
@@ -180,8 +182,8 @@ impl<'a, D: Disk> Way<'a, D> {
         Ok(recovered)
     }
 
-    /// The segment that the note names at least, if none was lost and no file of a segment either: when there are two files of later ones,
-    /// it was written, as the second of them was made after that, by the same thread.
+    /// The oldest segment that the note may name if nothing was lost: when two files of later segments exist, the note names this one
+    /// or a later one, because the same thread made the second file after writing the note.
     fn noted_at_least(&self) -> Option<u64> {
         let (second, _) = self.found.iter().nth_back(1)?;
         let durable = self.chain.iter().flat_map(|(segment, looked)| {
@@ -192,8 +194,8 @@ impl<'a, D: Disk> Way<'a, D> {
         durable.chain([begun_behind]).flatten().filter(|segment| segment < second).max()
     }
 
-    /// Copies of headers that are damaged, in segments with groups that were durable for certain; and the end of the newest one, where
-    /// nothing else tells whether there were more groups.
+    /// Reports damaged copies of headers in segments with groups that were certainly durable, and the damaged end of the newest segment,
+    /// where nothing else shows whether there were more groups.
     fn look_at_copies(&mut self) {
         for (place, (segment, looked)) in self.chain.iter().enumerate() {
             let len = self.found.get(segment).copied().unwrap_or(0);
@@ -214,19 +216,19 @@ impl<'a, D: Disk> Way<'a, D> {
                 let (position, bytes) = (copy.position, copy.bytes);
                 Damage { segment: *segment, position, bytes, what: What::Header }
             }));
-            // Of an older one the next says where it ended.
+            // The end of an older segment is in its successor's header.
             self.damage.extend(ended.filter(|_| place == 0));
         }
     }
 
-    /// Segments and their bytes, without anything that a file has after its segment.
+    /// Segments and their bytes, without anything that a file has after its segment's end.
     fn lengths(&self) -> BTreeMap<u64, u64> {
         let known = self.chain.iter().map(|(segment, looked)| (*segment, looked.header.bytes));
         let known: BTreeMap<u64, u64> = known.filter(|(_, bytes)| *bytes > 0).collect();
         let most = known.values().copied().max();
         let bytes = |segment: &u64, len: u64| match (known.get(segment), most) {
             (Some(bytes), _) => len.min(*bytes),
-            // Nothing else in the log is as large: its header says what is its own.
+            // No other segment is as large: the header tells the segment's own length.
             (None, Some(most)) if len > most => {
                 let header = Copies::read(self.disk, *segment, len).ok().and_then(|copies| copies.header);
                 header.map_or(len, |header| if header.bytes > 0 { len.min(header.bytes) } else { len })
@@ -237,7 +239,7 @@ impl<'a, D: Disk> Way<'a, D> {
     }
 }
 
-/// The header of a segment that was read, or is now.
+/// The header of a segment, from the segments read or from the disk.
 fn header_of(disk: &impl Disk, chain: &[(u64, Looked)], (segment, len): (u64, &u64)) -> Option<Header> {
     let read = chain.iter().find(|(known, _)| *known == segment).map(|(_, looked)| looked.header);
     read.or_else(|| Copies::read(disk, segment, *len).ok()?.header)

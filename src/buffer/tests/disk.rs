@@ -1,4 +1,4 @@
-//! A disk in memory: answers come when they are asked for, what was not synced is gone when the power goes.
+//! A disk in memory: completions are given on request, and unsynced data is gone after a power cut.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -54,7 +54,7 @@ struct House {
     wall: WallMs,
 }
 
-/// What is beside a row.
+/// The attributes of a row besides its record.
 #[derive(Clone, Debug, Default)]
 struct Beside<'a> {
     origins: &'a [(u32, Origin)],
@@ -77,14 +77,14 @@ impl House {
         Ok((house, restored))
     }
 
-    /// The power goes; what was durable is taken up again.
+    /// Cuts the power, and recovers the durable state.
     fn power_cut(self, settings: Settings) -> Result<(Self, Restored), OpenError> {
         let mut disk = self.disk;
         disk.power_cut();
         Self::open(disk, settings)
     }
 
-    /// One turn: a flush, and what the disk has to say.
+    /// Runs one turn: a flush, and the disk's completions.
     fn turn(&mut self) {
         self.buffer.flush(&mut self.disk, self.now, self.wall);
         while let Some(completion) = self.disk.answer() {
@@ -92,7 +92,7 @@ impl House {
         }
     }
 
-    /// Turns until nothing waits.
+    /// Runs turns until nothing is pending.
     fn settle(&mut self) {
         for _ in 0..20 {
             self.turn();
@@ -145,7 +145,7 @@ impl House {
         self.log().cut(&cut).expect("room")
     }
 
-    /// What reading a lane says, and what it hands over: number, value, deadline, hash, ticket.
+    /// The result of reading a lane, and the rows handed over: number, value, deadline, hash, ticket.
     fn read(&mut self, lane: u64, from: u64, end: u64) -> (ReadBack, Vec<Back>) {
         let mut rows = Vec::new();
         let said = self.log().read(lane, from, end, &mut |row: LoggedRow<'_>| {

@@ -1,4 +1,4 @@
-//! What comes back after a power cut, and what refuses to.
+//! The state after a power cut, and states that are refused.
 
 use super::*;
 use crate::buffer::{RestoredId, RestoredRow};
@@ -189,7 +189,7 @@ fn an_answer_waits_for_its_row_and_not_for_another_of_the_same_id() {
     house.settle();
     let tickets = |house: &mut House| [0, 1].map(|row| house.read(lane, row, row + 1).1[0].ticket);
     assert_eq!(tickets(&mut house), [Some(ticket), None]);
-    // Read no more, but ended: the answer is due, once.
+    // The rows ended without being read again: the acknowledgement is due, once.
     assert_eq!(house.buffer.owed(lane, run(0, 2)), [ticket]);
     assert_eq!((house.buffer.owed(lane, run(0, 2)), tickets(&mut house)), (vec![], [None, None]));
 }

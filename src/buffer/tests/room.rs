@@ -1,11 +1,11 @@
-//! What is taken fits, and what does not fit is not taken.
+//! Every row taken fits, and a row that does not fit is not taken.
 
 use super::*;
 use crate::buffer::SpoolFull;
 
 const ROW: usize = 10_000;
 
-/// Writes a row that was admitted. A group that is full is no refusal: the row waits for the sync.
+/// Writes an admitted row. A full group is not a refusal: the row waits for the sync.
 fn write(house: &mut House, value: &[u8]) {
     let taken = (0..10).any(|_| {
         let taken = house.write(STORED, 0, &[value]).is_ok();
@@ -102,7 +102,7 @@ fn what_was_promised_to_rows_that_ended_unwritten_comes_back() {
 #[test]
 fn a_burst_waits_for_the_next_group_and_no_row_is_too_large_for_it() {
     let mut house = House::new();
-    // As large as a block may be.
+    // The value is as large as a block may be.
     let value = vec![b'x'; (1 << 17) - 1_000];
     let bytes = value.len() + 100;
     for _ in 0..8 {
@@ -130,6 +130,6 @@ fn what_a_large_row_was_promised_is_its_own_though_small_ones_are_written_before
     }
     house.turn();
     let room = |house: &House| (1..).find(|n| house.buffer.admit(0, STORED, n * 1_000).is_err()).unwrap();
-    // An eighth of a segment is what rows may take at once.
+    // Rows may take an eighth of a segment at once.
     assert!(room(&house) * 1_000 + large <= (1 << 17) + 2_000, "{} beside it", room(&house));
 }

@@ -1,4 +1,4 @@
-//! Records of sessions: none is refused for want of a place in the group, and their order is the one they came in.
+//! Records of sessions: none is refused because its group has no place, and they keep their order.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn a_beat_is_a_group_even_if_nothing_else_stands_in_it() {
         assert!(house.buffer.durable() >= group);
         assert!(house.buffer.is_idle());
     }
-    // It stands with what is there.
+    // A beat shares the group of other records.
     house.disk.slow = true;
     let kept = house.buffer.keep_session(None, b"a").unwrap();
     let bytes = house.buffer.numbers().group_bytes;
@@ -82,7 +82,7 @@ fn a_session_that_is_kept_again_is_one() {
 #[test]
 fn a_session_that_finds_no_room_in_its_group_is_not_called_durable_before_it_is() {
     let mut house = House::new();
-    // Nearly full of rows.
+    // The group is nearly full of rows.
     while house.buffer.session_room() > 300_000 {
         for sink in [STORED, REPLICATED, HYBRID] {
             let _ = house.write(sink, 0, &[&[b'x'; 9_000]]);
@@ -148,7 +148,7 @@ fn records_that_belong_together_are_in_one_group() {
     }
     assert!(seen.iter().all(|sessions| sessions % 2 == 0), "{seen:?}");
     assert_eq!(seen.last(), Some(&4_000));
-    // What no group has room for is written all the same.
+    // Records that fit together in no group are written all the same.
     house.buffer.keep_together(2, 200_000);
     house.buffer.keep_session(None, &[b's'; 100_000]).unwrap();
     house.buffer.keep_session(None, &[b's'; 100_000]).unwrap();

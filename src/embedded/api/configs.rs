@@ -22,7 +22,7 @@ use crate::embedded::topic_config::{Entry, TopicConfig, node_entries};
 /// Resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// Where a value comes from.
+/// The source of a value.
 const OF_TOPIC: i8 = 1;
 const OF_NODE: i8 = 4;
 const DEFAULT: i8 = 5;
@@ -62,7 +62,7 @@ fn found(context: &Context<'_>, asked: &DescribeConfigsResource) -> Result<Vec<E
             Some(topic) => Ok(topic.config.entries(settings)),
             None => refuse(code::UNKNOWN_TOPIC_OR_PARTITION, "no such topic"),
         },
-        // The empty name asks for what was set for all brokers at run time: nothing.
+        // The empty name asks for the dynamic settings of all brokers: there are none.
         (BROKER, "") => Ok(Vec::new()),
         (BROKER, node) if node.parse() == Ok(NODE_ID) => Ok(node_entries(settings, NODE_ID)),
         (BROKER, _) => refuse(code::INVALID_REQUEST, "there is one node, 1"),
@@ -94,7 +94,7 @@ pub(super) async fn alter(context: &Context<'_>, head: Head, request: AlterConfi
     let settings = &context.store.settings;
     let mut responses = Vec::with_capacity(request.resources.len());
     for asked in request.resources {
-        // What is not named goes back to its default.
+        // Settings that are not named go back to their defaults.
         let change = |_| {
             let mut config = TopicConfig::default();
             for entry in &asked.configs {

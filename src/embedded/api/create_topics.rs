@@ -1,5 +1,5 @@
-//! CreateTopics (19). Replication factor 1 or the default; settings of a topic that this log cannot honour are refused
-//! where they would change what is kept, and named in the log where they would not.
+//! CreateTopics (19). Replication factor 1 or the default. Settings that this log does not support are refused if they
+//! would change which records are kept, and otherwise named in the log.
 
 use std::collections::HashMap;
 
@@ -59,7 +59,7 @@ async fn make(context: &Context<'_>, topic: &CreatableTopic, validate_only: bool
     store.create_topic(&topic.name, partitions, own).await.map(|topic| Made { partitions, id: topic.id })
 }
 
-/// The partition count, or the number of manual assignments: 0 to n-1, each to this node alone.
+/// The requested partition count, or the number of manual assignments: 0 to n-1, each to this node alone.
 fn partitions_asked(topic: &CreatableTopic) -> Result<i32, Refusal> {
     if topic.assignments.is_empty() {
         return Ok(topic.num_partitions);

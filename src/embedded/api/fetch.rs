@@ -1,6 +1,8 @@
-//! Fetch (1): whole batches as they are stored, and a long poll that ends with the data, the time, or the log.
+//! Fetch (1): whole batches as they are stored, and a long poll that ends with data, with the time-out, or when the log
+//! stops.
 //!
-//! Every fetch is answered sessionless (session id 0, as KIP-227 allows): the client names its partitions each time.
+//! Every fetch is answered without a session (session id 0, as KIP-227 allows): the client names its partitions each
+//! time.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::embedded::partition::PartitionRef;
 use crate::embedded::read::{Read, ReadPlan};
 use crate::embedded::store::Store;
 
-/// The longest that a poll is held, whatever the client asks for.
+/// The longest time that a poll is held, whatever the client requests.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// One partition of the request.
@@ -33,10 +35,10 @@ struct Wanted {
     partition: Result<PartitionRef, i16>,
 }
 
-/// What was found in it.
+/// The result for one partition.
 struct Found {
     result: Result<Bytes, i16>,
-    /// More is there than was taken.
+    /// Whether there are more batches than were read.
     more: bool,
 }
 
@@ -63,7 +65,7 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: FetchRequ
         }
         drop((found, permit));
         let enough = synced_before + (bytes_min - bytes);
-        // Time over, or the log stops: what is there goes out.
+        // When the time is over or the log stops, the data found so far is sent.
         context.place.polls();
         let _ = timeout_at(deadline, wait_for(context, &wanted, enough)).await;
         context.place.works();
@@ -109,7 +111,7 @@ fn plan(wanted: &Wanted) -> Result<Option<ReadPlan>, i16> {
     wanted.partition.as_ref().map_err(|code| *code)?.borrow().plan_read(wanted.offset)
 }
 
-/// An upper bound of what `read` will hold, for the memory budget.
+/// An upper bound of the bytes that `read` returns, for the memory budget.
 fn expected_bytes(wanted: &[Wanted], bytes_max: usize) -> usize {
     let one = |wanted: &Wanted| match plan(wanted) {
         Ok(Some(plan)) => plan.bytes_available().min(wanted.bytes_max as u64) as usize,
@@ -118,7 +120,7 @@ fn expected_bytes(wanted: &[Wanted], bytes_max: usize) -> usize {
     wanted.iter().map(one).fold(0usize, usize::saturating_add).min(bytes_max)
 }
 
-/// Waits until the partitions have synced `enough` bytes since the start, or one of them failed, or the log stops.
+/// Waits until the partitions have synced `enough` bytes since startup, or one of them failed, or the log stops.
 async fn wait_for(context: &Context<'_>, wanted: &[Wanted], enough: u64) {
     let mut stopping = context.stopping.clone();
     loop {
@@ -137,7 +139,8 @@ async fn wait_for(context: &Context<'_>, wanted: &[Wanted], enough: u64) {
     }
 }
 
-/// Retention or deletion may have taken the file between plan and read: then it is told as what it is.
+/// Replaces a read error by the partition's own error: retention or deletion may have removed the file between plan and
+/// read.
 fn overtaken(wanted: &Wanted, found: &mut Found) {
     match (&mut found.result, plan(wanted)) {
         (Err(failed), Err(code)) => *failed = code,
@@ -168,7 +171,7 @@ fn run(plans: Vec<(Result<Option<ReadPlan>, i16>, usize)>, bytes_max: usize) -> 
             Err(code) => Found { result: Err(code), more: false },
             Ok(None) => Found { result: Ok(Bytes::new()), more: false },
             Ok(Some(_)) if left == 0 && !is_first => Found { result: Ok(Bytes::new()), more: true },
-            // The first batch of an answer goes out however large it is, or its reader would be stuck (KIP-74).
+            // The first batch of an answer is sent however large it is, or its reader could not go on (KIP-74).
             Ok(Some(plan)) => match plan.run(left.min(partition_max), is_first) {
                 Ok(Read { bytes, more }) => {
                     left = left.saturating_sub(bytes.len());

@@ -28,7 +28,7 @@ pub(super) async fn commit(context: &Context<'_>, head: Head, request: OffsetCom
     let allowed = match allowed {
         Some(allowed) => allowed,
         None if request.group_id.is_empty() => Err(code::INVALID_GROUP_ID),
-        // From outside, to a group without members.
+        // The commit is from outside, to a group without members.
         None if generation < 0 => Ok(()),
         None => Err(code::ILLEGAL_GENERATION),
     };
@@ -72,7 +72,7 @@ pub(super) async fn commit(context: &Context<'_>, head: Head, request: OffsetCom
 
 const NOTHING: Committed = Committed { offset: -1, leader_epoch: -1, metadata: String::new() };
 
-/// Topics with partition indexes as asked; `None`: all that the group has.
+/// Topics with partition indexes as requested; `None`: all places of the group.
 fn asked_or_all(
     context: &Context<'_>,
     group: &str,

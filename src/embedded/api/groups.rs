@@ -1,5 +1,5 @@
 //! JoinGroup (11), SyncGroup (14), Heartbeat (12), LeaveGroup (13): consumer groups, the classic protocol. Listed up to
-//! the last version before static membership (KIP-345), so a client that wants it learns that it is not here.
+//! the last version before static membership (KIP-345), so that a client that wants it learns that it is not supported.
 
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{

@@ -1,4 +1,4 @@
-//! ListOffsets (2): by name of the place (latest, earliest, newest record) or by time.
+//! ListOffsets (2): by a named place (latest, earliest, newest record) or by time.
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -59,7 +59,7 @@ async fn first_at(partition: &PartitionRef, timestamp: i64) -> Result<TimedOffse
         let plans = partition.borrow().plan_time(timestamp);
         let work = move || plans.iter().map(|plan| plan.run()).find_map(|found| found.transpose()).transpose();
         let found = spawn_blocking(work).await;
-        // Retention took a file between plan and read: look again.
+        // Retention removed a file between plan and read: the loop looks again.
         if matches!(found, Ok(Err(_))) && partition.borrow().log_start_offset() > start {
             continue;
         }
@@ -71,7 +71,7 @@ async fn newest(context: &Context<'_>, partition: &PartitionRef) -> Result<Timed
     let target = partition.borrow().next_offset();
     let plan = partition.borrow().plan_newest();
     let Some(plan) = plan else { return Ok(NOWHERE) };
-    // The newest record may be on its way to the disk: what is not synced is not shown.
+    // The newest record may not be synced yet: unsynced data is not shown.
     context.store.syncer.kick();
     if sync::wait(&[(partition.clone(), target)]).await != [true] {
         return Err(code::STORAGE_ERROR);

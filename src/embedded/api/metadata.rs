@@ -1,4 +1,4 @@
-//! Metadata (3): one node that leads everything. A missing topic is made if client and settings allow it.
+//! Metadata (3): one node that leads everything. A missing topic is created if client and settings allow it.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use crate::embedded::store::Topic;
 use crate::embedded::topic_config::TopicConfig;
 
 pub(super) async fn answer(context: &Context<'_>, head: Head, request: MetadataRequest) -> Result<Reply, Close> {
-    // Null asks for all; in version 0 an empty list does.
+    // Null asks for all topics; in version 0 an empty list does.
     let asked = request.topics.filter(|topics| head.version > 0 || !topics.is_empty());
     let may_create =
         context.store.settings.auto_create_topics && (head.version < 4 || request.allow_auto_topic_creation);
@@ -57,7 +57,7 @@ async fn one(context: &Context<'_>, asked: MetadataRequestTopic, may_create: boo
         Ok(_) if !may_create => code::UNKNOWN_TOPIC_OR_PARTITION,
         Ok(count) => match store.create_topic(&name, count, TopicConfig::default()).await {
             Ok(topic) => return described(&topic),
-            // Somebody else was quicker.
+            // Another request created the topic first.
             Err(refusal) => match store.topic(&name) {
                 Some(topic) => return described(&topic),
                 None => refusal.code,

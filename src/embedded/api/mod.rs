@@ -1,4 +1,4 @@
-//! One file for each request that the embedded log answers, and the door to them.
+//! The requests that the embedded log answers, one file each, and their dispatch.
 
 mod configs;
 mod create_partitions;
@@ -28,27 +28,27 @@ use super::places::Place;
 use super::shapes;
 use super::store::Store;
 
-/// The only node's id.
+/// The id of the only node.
 pub(crate) const NODE_ID: i32 = 1;
-/// The only leader epoch there ever is.
+/// The only leader epoch.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
-/// What a request's handler knows beside the request.
+/// The context of a request's handler.
 pub(crate) struct Context<'a> {
     /// The log.
     pub(crate) store: &'a Store,
-    /// The address at which this client reached us.
+    /// The address at which this client reached the log.
     pub(crate) local: SocketAddr,
     /// The client's address.
     pub(crate) peer: SocketAddr,
-    /// Its place among the connections.
+    /// The connection's place.
     pub(crate) place: &'a Place,
-    /// Becomes `true` when the log stops: long polls end.
+    /// Becomes `true` when the log stops, which ends long polls.
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Context<'_> {
-    /// Host and port that the client is to connect to.
+    /// Host and port for the client to connect to.
     fn advertised(&self) -> (String, u16) {
         match &self.store.settings.advertised {
             Some((host, port)) => (host.clone(), *port),
@@ -57,30 +57,30 @@ impl Context<'_> {
     }
 }
 
-/// How a request ends.
+/// The result of a request.
 pub(crate) enum Reply {
-    /// These bytes go back, length included; the memory that they were granted is given back after that.
+    /// An answer, length included; its memory permit is released after it is sent.
     Answer(BytesMut, Option<OwnedSemaphorePermit>),
-    /// Nothing goes back (Produce with acks=0).
+    /// No answer (Produce with acks=0).
     Nothing,
 }
 
 /// Why a connection is closed instead of answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Close {
-    /// The bytes are no request.
+    /// The bytes are not a valid request.
     #[error("malformed: {0}")]
     Malformed(String),
-    /// A request that ApiVersions does not list.
+    /// ApiVersions does not list the request in this version.
     #[error("request {0} version {1} is not served here")]
     Unsupported(i16, i16),
-    /// Produce with acks=0 has no other way to say that it failed.
+    /// A Produce with acks=0 failed, which can only be reported by closing the connection.
     #[error("a batch sent with acks=0 was refused with {0}")]
     Unanswerable(i16),
-    /// A test's script asks for it.
+    /// A test's script requires it.
     #[error("the script says so")]
     Scripted,
-    /// An answer could not be encoded: ours.
+    /// An answer could not be encoded: a fault of this program.
     #[error("answer not encoded: {0}")]
     Encode(String),
 }
@@ -91,7 +91,7 @@ impl From<Malformed> for Close {
     }
 }
 
-/// First and last version taken of each request, and its schema.
+/// First and last supported version of each request, and its schema.
 const APIS: [(ApiKey, i16, i16, Shape); 24] = [
     (ApiKey::Produce, 3, 13, guard::PRODUCE),
     (ApiKey::Fetch, 4, 17, guard::FETCH),
@@ -127,8 +127,8 @@ pub(crate) async fn answer(context: &Context<'_>, frame: Bytes) -> Result<Reply,
         return Err(unsupported);
     };
     if !(*first..=*last).contains(&head.version) {
-        // ApiVersions is the one request with a version that nobody can know beforehand: it is answered in version 0
-        // (KIP-511).
+        // ApiVersions is the only request with a version that clients cannot know in advance: it is answered in version
+        // 0 (KIP-511).
         return if *key == ApiKey::ApiVersions { versions::unsupported(head) } else { Err(unsupported) };
     }
     let body_at = guard::check(&frame, shape, head.version)?;
@@ -165,7 +165,7 @@ fn decode<T: Decodable>(mut body: Bytes, head: Head) -> Result<T, Close> {
     T::decode(&mut body, head.version).map_err(|error| Close::Malformed(error.to_string()))
 }
 
-/// Length, correlation id, tagged fields where the version has them, body.
+/// Encodes an answer: length, correlation id, tagged fields if the version has them, body.
 fn encode<T: Encodable + HeaderVersion>(head: Head, body: &T) -> Result<Reply, Close> {
     let ours = |error: &dyn std::fmt::Display| Close::Encode(error.to_string());
     let size = body.compute_size(head.version).map_err(|error| ours(&error))?;

@@ -49,7 +49,7 @@ fn append_all(store: &Store, head: Head, request: &ProduceRequest) -> Vec<Outcom
     for (at, data) in request.topic_data.iter().enumerate() {
         let topic = find_topic(store, head, data);
         for partition in &data.partition_data {
-            // Two batches of a partition in one request: Kafka refuses both, in whatever way they are packed.
+            // Kafka refuses both of two batches of a partition in one request, however they are packed.
             let twice = seen.get(&(data.name.as_str(), data.topic_id, partition.index)).is_some_and(|n| *n > 1);
             let result = if twice {
                 Err(Refusal { code: code::INVALID_RECORD, reason: "more than one batch for a partition" })
@@ -93,7 +93,7 @@ fn append(
     Ok((appended, partition.clone()))
 }
 
-/// Never a line for each message: at debug level only, and counted.
+/// Counts a refused batch, and logs it at debug level only, because there may be one for each message.
 fn refused(store: &Store, refusal: &Refusal, topic: &str, partition: i32) {
     add(&store.counters.batches_refused, 1);
     tracing::debug!(topic, partition, code = refusal.code, reason = refusal.reason, "batch refused");

@@ -1,4 +1,4 @@
-//! InitProducerId (22): a producer id that nobody got before, epoch 0.
+//! InitProducerId (22): a producer id that was never assigned before, epoch 0.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
@@ -7,7 +7,7 @@ use crate::embedded::code;
 use crate::embedded::guard::Head;
 
 pub(super) async fn answer(context: &Context<'_>, head: Head, request: InitProducerIdRequest) -> Result<Reply, Close> {
-    // A transactional producer asks for its coordinator first and learns there that this log has none.
+    // A transactional producer asks for its coordinator first, and learns then that this log has none.
     let id = match request.transactional_id {
         Some(_) => Err(code::INVALID_REQUEST),
         None => context.store.producer_id().await,

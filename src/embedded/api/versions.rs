@@ -1,4 +1,5 @@
-//! ApiVersions (18): what this log answers. What it does not serve is not listed, so that a client does not ask for it.
+//! ApiVersions (18): the requests that this log answers. Unsupported ones are not listed, so that clients do not send
+//! them.
 
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, api_versions_response::ApiVersion};
 
@@ -8,8 +9,8 @@ use crate::embedded::guard::Head;
 
 fn listed() -> Vec<ApiVersion> {
     let entry = |key: ApiKey, first: i16, last: i16| {
-        // As Apache Kafka 4 lists it (KAFKA-18659): librdkafka takes a missing Produce v0 for an old broker without
-        // compression. Whoever really sends v0 to v2 is closed.
+        // Apache Kafka 4 lists it so (KAFKA-18659): librdkafka takes a missing Produce v0 for an old broker without
+        // compression. A connection that really sends v0 to v2 is closed.
         let first = if key == ApiKey::Produce { 0 } else { first };
         ApiVersion::default().with_api_key(key as i16).with_min_version(first).with_max_version(last)
     };
@@ -21,7 +22,7 @@ pub(super) fn answer(head: Head) -> Result<Reply, Close> {
     encode(head, &ApiVersionsResponse::default().with_api_keys(listed()))
 }
 
-/// A version that we do not know is answered in version 0, with the list, so that the client can try again.
+/// An unknown version is answered in version 0, with the list, so that the client can try again.
 pub(super) fn unsupported(head: Head) -> Result<Reply, Close> {
     let body = ApiVersionsResponse::default().with_error_code(code::UNSUPPORTED_VERSION).with_api_keys(listed());
     encode(Head { version: 0, ..head }, &body)

@@ -1,4 +1,4 @@
-//! A step carried out: what is taken out of its request, and what is done to its answer.
+//! Application of a step: it removes parts from its request, and changes its answer.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -12,9 +12,9 @@ use crate::embedded::api::{self, Close, Context, Reply};
 use crate::embedded::guard::Head;
 use crate::embedded::store::Store;
 
-/// What goes back for a request that was held against the script.
+/// The reply to a request that was compared with the script.
 pub(crate) struct Scripted {
-    /// As without a script.
+    /// The reply, as without a script.
     pub(crate) reply: Reply,
     /// Whether the connection is closed after the reply.
     pub(crate) close: bool,
@@ -41,7 +41,7 @@ pub(crate) async fn answer(context: &Context<'_>, script: &Script, frame: Bytes)
             let (frame, refused) = without(context.store, frame, head, &step, *code)?;
             refuse(api::answer(context, frame).await?, head, refused)?
         }
-        // Nothing is changed by asking, but for topics that are made: those the log's settings forbid.
+        // The other requests change nothing, except for topics that are created: the log's settings forbid those.
         _ => api::answer(context, frame).await?,
     };
     let Reply::Answer(mut bytes, memory) = reply else {
@@ -75,7 +75,7 @@ pub(crate) async fn answer(context: &Context<'_>, script: &Script, frame: Bytes)
     Ok(Scripted { reply: Reply::Answer(bytes, memory), close })
 }
 
-/// A Produce request without the batches that the step is about, and the answers for those.
+/// A Produce request without the batches that the step matches, and the answers for those.
 fn without(
     store: &Store,
     mut frame: Bytes,
@@ -106,7 +106,7 @@ fn without(
     Ok((changed.freeze(), refused))
 }
 
-/// Puts the answers for what was taken out into the answer for the rest.
+/// Adds the answers for removed batches to the answer for the rest.
 fn refuse(reply: Reply, head: Head, refused: Vec<TopicProduceResponse>) -> Result<Reply, Close> {
     let Reply::Answer(bytes, memory) = reply else { return Err(Close::Scripted) };
     let mut response =
@@ -121,7 +121,7 @@ fn refuse(reply: Reply, head: Head, refused: Vec<TopicProduceResponse>) -> Resul
     Ok(Reply::Answer(framed(&bytes, ApiKey::Produce, head, &response)?, memory))
 }
 
-/// The answer with what the step says in it.
+/// The answer with the step's changes.
 fn changed(store: &Store, bytes: &BytesMut, head: Head, step: &Step) -> Result<BytesMut, Close> {
     let mut body = body(bytes, step.api, head)?;
     match step.api {
@@ -187,13 +187,13 @@ fn change_metadata(response: &mut MetadataResponse, step: &Step) {
     }
 }
 
-/// The body of an answer: behind length, correlation id, and the tagged fields where there are some.
+/// The body of an answer: the bytes after length, correlation id, and the tagged fields if there are some.
 fn body(bytes: &BytesMut, api: ApiKey, head: Head) -> Result<Bytes, Close> {
     let at = 8 + usize::from(api.response_header_version(head.version) >= 1);
     bytes.get(at..).map(Bytes::copy_from_slice).ok_or_else(|| text("no body"))
 }
 
-/// The answer with another body.
+/// Frames another body like the answer.
 fn framed(old: &BytesMut, api: ApiKey, head: Head, body: &impl Encodable) -> Result<BytesMut, Close> {
     let mut bytes = BytesMut::from(&old[..8]);
     if api.response_header_version(head.version) >= 1 {

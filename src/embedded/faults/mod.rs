@@ -1,8 +1,8 @@
-//! Faults that a test asks for: what a Kafka far away can do to a client, done by the log on purpose.
+//! Faults for tests: a log can behave on purpose as a distant Kafka can towards a client.
 //!
-//! A [`Script`] is a list of [`Step`]s. Every request is held against it in order; the first step that is about it and
-//! is not used up decides its fate, and a request that no step is about is served as ever. It is for the tests of this
-//! repository: no configuration leads here, and a log without a script pays one look at an `Option` a request.
+//! A [`Script`] is a list of [`Step`]s. Every request is compared with them in order; the first step that matches and
+//! is not used up decides its fate, and a request that no step matches is served as usual. Faults are for the tests of
+//! this repository: no configuration enables them, and a log without a script pays one look at an `Option` per request.
 
 mod apply;
 
@@ -19,40 +19,41 @@ use crate::embedded::store::Store;
 
 pub(crate) use apply::{Scripted, answer};
 
-/// What happens to a request.
+/// The fault applied to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Not carried out, and answered with this Kafka error code (Produce: the partitions that the step is about; the
-    /// others are served. Metadata: the topics. InitProducerId: the answer). Produce, Metadata and InitProducerId only.
+    /// The request is not carried out, and is answered with this Kafka error code (Produce: the partitions that the
+    /// step matches; the others are served. Metadata: the topics. InitProducerId: the answer). Produce, Metadata and
+    /// InitProducerId only.
     Error(i16),
-    /// Carried out, and answered with this code all the same (as 7 and 20 are).
+    /// The request is carried out, and still answered with this code (as 7 and 20 are).
     ErrorAfter(i16),
-    /// Carried out this much later: perhaps after its connection has been given up.
+    /// The request is carried out after this delay: perhaps after its connection was closed.
     Late(Duration),
-    /// Carried out, and answered this much later.
+    /// The request is carried out, and answered after this delay.
     AnswerLate(Duration),
-    /// Carried out and never answered; the connection stays.
+    /// The request is carried out and never answered; the connection stays.
     Silence,
-    /// Read, not carried out, and the connection closed.
+    /// The request is read but not carried out, and the connection is closed.
     Close,
-    /// Carried out; this many bytes of the answer go out (its length field is the first four), then the connection is
-    /// closed. 0: the answer is dropped.
+    /// The request is carried out; this number of bytes of the answer is sent (its length field is the first four),
+    /// then the connection is closed. 0: no byte is sent.
     CutAnswer(usize),
-    /// The answer carries another correlation id: the right one and this much.
+    /// The answer has a wrong correlation id: the correct one plus this value.
     Correlation(i32),
-    /// The answer announces this length.
+    /// The answer states this length.
     Length(i32),
-    /// These bytes stand where the answer's body should, framed as they must be.
+    /// The answer has these bytes as its body, correctly framed.
     Garbage(Vec<u8>),
-    /// The answer asks for this much patience (`throttle_time_ms`). Produce, Metadata and InitProducerId only.
+    /// The answer has this `throttle_time_ms`. Produce, Metadata and InitProducerId only.
     Throttle(i32),
-    /// Metadata that says this of where its broker is.
+    /// The Metadata answer has this address of its broker.
     Broker(String, i32),
-    /// Metadata in which no partition of its topics has a leader.
+    /// The Metadata answer has no leader for any partition of its topics.
     NoLeader,
 }
 
-/// A fault, and the requests that it is for.
+/// A fault, and the requests that it applies to.
 #[derive(Clone, Debug)]
 pub struct Step {
     api: ApiKey,
@@ -64,53 +65,53 @@ pub struct Step {
 }
 
 impl Step {
-    /// For one request of this kind: the next one.
+    /// A step for the next request of this kind.
     pub fn new(api: ApiKey, fault: Fault) -> Step {
         Step { api, topic: None, partition: None, spared: 0, times: 1, fault }
     }
 
-    /// Only for requests that name this topic (Produce, Metadata).
+    /// Limits the step to requests that name this topic (Produce, Metadata).
     #[must_use]
     pub fn of_topic(mut self, topic: &str) -> Step {
         self.topic = Some(topic.to_owned());
         self
     }
 
-    /// Only for requests that name this partition (Produce).
+    /// Limits the step to requests that name this partition (Produce).
     #[must_use]
     pub fn of_partition(mut self, partition: i32) -> Step {
         self.partition = Some(partition);
         self
     }
 
-    /// Lets that many requests by before the first.
+    /// Lets this number of requests pass before the first fault.
     #[must_use]
     pub fn spare(mut self, spared: u32) -> Step {
         self.spared = spared;
         self
     }
 
-    /// For that many requests.
+    /// Applies the step to this number of requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Step {
         self.times = times;
         self
     }
 
-    /// For all requests, until [`Script::clear`].
+    /// Applies the step to all requests, until [`Script::clear`].
     #[must_use]
     pub fn always(self) -> Step {
         self.times(u32::MAX)
     }
 
-    /// Whether it is about this topic and partition (`None`: the request names none).
+    /// Whether the step matches this topic and partition (`None`: the request names none).
     fn is_about(&self, topic: &str, partition: Option<i32>) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == topic)
             && (partition.is_none() || self.partition.is_none() || self.partition == partition)
     }
 }
 
-/// The script; its copies are one and the same. A test keeps one and gives one to [`super::Settings::faults`].
+/// The script; clones share it. A test keeps one and gives one to [`super::Settings::faults`].
 #[derive(Clone, Debug, Default)]
 pub struct Script(Arc<Mutex<State>>);
 
@@ -128,32 +129,32 @@ impl Script {
         Script::default()
     }
 
-    /// Adds a step after those that are there.
+    /// Adds a step after the existing ones.
     pub fn add(&self, step: Step) {
         self.state().steps.push(step);
     }
 
-    /// Forgets all steps: from now on all is well.
+    /// Removes all steps: no further faults occur.
     pub fn clear(&self) {
         self.state().steps.clear();
     }
 
-    /// Steps that are not used up.
+    /// Number of steps that are not used up.
     pub fn left(&self) -> usize {
         self.state().steps.len()
     }
 
-    /// Faults that have happened.
+    /// Number of faults that have happened.
     pub fn done(&self) -> u64 {
         self.state().done
     }
 
-    /// Requests of a kind that have come.
+    /// Number of requests of a kind that have arrived.
     pub fn seen(&self, api: ApiKey) -> u64 {
         self.state().seen.get(&(api as i16)).copied().unwrap_or(0)
     }
 
-    /// Length of the last answer to a request of this kind, before anything was done to it. 0: none yet.
+    /// Length of the last answer to a request of this kind, before any fault was applied. 0: none yet.
     pub fn answer_bytes(&self, api: ApiKey) -> usize {
         self.state().answer_bytes.get(&(api as i16)).copied().unwrap_or(0)
     }
@@ -187,7 +188,7 @@ impl Script {
     }
 }
 
-/// The topic's name, where a request names it by id only (Produce 13, KIP-516); empty for an id that nobody has.
+/// The topic's name, if a request names it only by id (Produce 13, KIP-516); empty for an unknown id.
 fn name_of(store: &Store, name: &str, id: Uuid) -> String {
     if id.is_nil() {
         return name.to_owned();
@@ -195,15 +196,15 @@ fn name_of(store: &Store, name: &str, id: Uuid) -> String {
     store.topic_by_id(id).map(|topic| topic.name.clone()).unwrap_or_default().to_string()
 }
 
-/// What a request is about, as far as steps can tell requests apart.
+/// The attributes of a request that steps can match.
 struct Asked {
     api: ApiKey,
-    /// Topics, and partitions where the request names them.
+    /// Topics, and partitions if the request names them.
     places: Vec<(String, Option<i32>)>,
 }
 
 impl Asked {
-    /// Reads it; `None`: not a request that this log knows.
+    /// Reads a request; `None`: this log does not know it.
     fn read(frame: &Bytes, store: &Store) -> Option<Asked> {
         let (api, version) = (frame.get(..2)?, frame.get(2..4)?);
         let api = ApiKey::try_from(i16::from_be_bytes([api[0], api[1]])).ok()?;

@@ -1,7 +1,7 @@
-//! One consumer group: who is in it, which generation it is, who waits for what (Kafka's classic group protocol).
+//! One consumer group: its members, its generation, and the requests that wait (Kafka's classic group protocol).
 //!
-//! No I/O and no clock: calls carry the time in milliseconds, and answers to requests that have to wait come out of
-//! [`Group::answers`] under the ticket that the request was given. Static membership is not here.
+//! The group has no I/O and no clock: calls carry the time in milliseconds, and answers to requests that have to wait
+//! are taken from [`Group::answers`] by the ticket that the request was given. Static membership is not supported.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,24 +9,24 @@ use bytes::Bytes;
 
 use crate::embedded::code;
 
-/// Names a request that waits for its answer.
+/// Identifies a request that waits for its answer.
 pub(crate) type Ticket = u64;
 
-/// Where a group stands; the names are those that DescribeGroups tells.
+/// The state of a group; the names are those of DescribeGroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// No members.
+    /// The group has no members.
     Empty,
-    /// Waits for its members to join again.
+    /// The group waits for its members to join again.
     PreparingRebalance,
-    /// Waits for the leader's assignment.
+    /// The group waits for the leader's assignment.
     CompletingRebalance,
-    /// Everybody has an assignment.
+    /// All members have an assignment.
     Stable,
 }
 
 impl State {
-    /// Kafka's name.
+    /// The state's name in Kafka.
     pub(crate) fn name(self) -> &'static str {
         match self {
             State::Empty => "Empty",
@@ -40,65 +40,65 @@ impl State {
 /// A JoinGroup request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Join {
-    /// Empty: a new member.
+    /// The member id; empty: a new member.
     pub(crate) member_id: String,
-    /// The id that a new member gets.
+    /// The id for a new member.
     pub(crate) fresh_id: String,
-    /// Whether a new member learns its id first and comes again (KIP-394).
+    /// Whether a new member learns its id first and joins again (KIP-394).
     pub(crate) comes_again: bool,
-    /// For DescribeGroups.
+    /// The client id, for DescribeGroups.
     pub(crate) client_id: String,
-    /// For DescribeGroups.
+    /// The client's host, for DescribeGroups.
     pub(crate) client_host: String,
-    /// A member that says nothing for this long is removed.
+    /// Session timeout: a member that is silent for this long is removed.
     pub(crate) session_ms: i64,
-    /// How long a rebalance waits for it.
+    /// The longest time that a rebalance waits for the member.
     pub(crate) rebalance_ms: i64,
-    /// `consumer`, for consumers.
+    /// The protocol type; `consumer` for consumers.
     pub(crate) protocol_type: String,
-    /// Ways to assign, most wanted first, each with the member's own data.
+    /// Assignors, in order of preference, each with the member's own data.
     pub(crate) protocols: Vec<(String, Bytes)>,
 }
 
-/// What a member that joined is told.
+/// The answer to a member that joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Joined {
     /// The generation that begins.
     pub(crate) generation: i32,
-    /// The way to assign.
+    /// The chosen assignor.
     pub(crate) protocol: String,
-    /// Who assigns.
+    /// The leader, which assigns.
     pub(crate) leader: String,
     /// The member's own id.
     pub(crate) member_id: String,
-    /// For the leader: all members with their data.
+    /// All members with their data, for the leader; otherwise empty.
     pub(crate) members: Vec<(String, Bytes)>,
 }
 
 /// An answer to a request that waited; errors are Kafka's codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// To JoinGroup; an error comes with the member's id.
+    /// The answer to JoinGroup; an error comes with the member's id.
     Join(Result<Joined, (i16, String)>),
-    /// To SyncGroup: the member's assignment.
+    /// The answer to SyncGroup: the member's assignment.
     Sync(Result<Bytes, i16>),
 }
 
 /// A member.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// For DescribeGroups.
+    /// The client id, for DescribeGroups.
     pub(crate) client_id: String,
-    /// For DescribeGroups.
+    /// The client's host, for DescribeGroups.
     pub(crate) client_host: String,
     session_ms: i64,
     rebalance_ms: i64,
     protocols: Vec<(String, Bytes)>,
-    /// What the leader gave it.
+    /// The member's assignment by the leader.
     pub(crate) assignment: Bytes,
-    /// Gone if not heard of until then.
+    /// The time at which the member is removed unless it sends a request before.
     deadline_ms: i64,
-    /// Who is in the group longest leads it if the leader goes.
+    /// Order of joining: if the leader leaves, the member that has been in the group longest leads it.
     order: u64,
     joining: Option<Ticket>,
     syncing: Option<Ticket>,
@@ -119,9 +119,9 @@ pub(crate) struct Group {
     protocol: String,
     leader: String,
     members: BTreeMap<String, Member>,
-    /// Ids that were given out and did not join yet, each with the time at which it is void.
+    /// Ids that were assigned and did not join yet, each with its expiry.
     promised: BTreeMap<String, i64>,
-    /// When a rebalance stops waiting for those who did not come.
+    /// When a rebalance stops waiting for missing members.
     deadline_ms: i64,
     joined: u64,
     members_max: usize,
@@ -146,7 +146,7 @@ impl Group {
         }
     }
 
-    /// JoinGroup. Answered at once or when everybody is there.
+    /// Handles JoinGroup. Answered at once or when all members have joined.
     pub(crate) fn join(&mut self, join: Join, ticket: Ticket, now_ms: i64) {
         if let Err(code) = self.try_join(&join, ticket, now_ms) {
             let id = if code == code::MEMBER_ID_REQUIRED { join.fresh_id } else { join.member_id };
@@ -185,7 +185,7 @@ impl Group {
         Ok(())
     }
 
-    /// Whether somebody else's wishes can be met with this one's.
+    /// Whether another member's assignors are compatible with this one's.
     fn agrees(&self, join: &Join) -> bool {
         let mut others = self.members.iter().filter(|(id, _)| **id != join.member_id).peekable();
         if others.peek().is_none() {
@@ -199,12 +199,12 @@ impl Group {
                 .any(|(name, _)| others.iter().all(|member| member.protocols.iter().any(|(other, _)| other == name)))
     }
 
-    /// Whether a known member asks again for what it has been told: its answer was lost, or it wants nothing new.
+    /// Whether a known member repeats a request with an answer: the answer was lost, or the member wants nothing new.
     fn is_repeated(&self, id: &str, join: &Join) -> bool {
         let same = self.members.get(id).is_some_and(|member| member.protocols == join.protocols);
         match self.state {
             State::CompletingRebalance => same,
-            // A leader that joins again has seen a change (new partitions) and wants to assign anew.
+            // A leader that joins again has seen a change (new partitions) and wants to reassign.
             State::Stable => same && id != self.leader,
             State::Empty | State::PreparingRebalance => false,
         }
@@ -213,7 +213,7 @@ impl Group {
     fn enter(&mut self, id: String, join: &Join, ticket: Ticket, now_ms: i64) {
         self.joined += 1;
         let known = self.members.remove(&id);
-        // A connection that was replaced: nobody reads the older answer, but nobody is to wait for it either.
+        // After a connection was replaced, the older request gets an answer too, so that it does not wait forever.
         if let Some(older) = known.as_ref().and_then(|member| member.joining) {
             self.answers.push((older, Answer::Join(Err((code::REBALANCE_IN_PROGRESS, id.clone())))));
         }
@@ -233,7 +233,7 @@ impl Group {
         self.members.insert(id, member);
     }
 
-    /// SyncGroup. Answered at once or when the leader has assigned.
+    /// Handles SyncGroup. Answered at once or when the leader has assigned.
     pub(crate) fn sync(
         &mut self,
         id: &str,
@@ -284,7 +284,7 @@ impl Group {
         self.answers.push((ticket, Answer::Sync(Ok(assignment))));
     }
 
-    /// Heartbeat: 0, or why the member has to do something.
+    /// Handles Heartbeat: returns 0, or the code of the action that the member has to take.
     pub(crate) fn heartbeat(&mut self, id: &str, generation: i32, now_ms: i64) -> i16 {
         if let Err(code) = self.check(id, generation) {
             return code;
@@ -293,7 +293,7 @@ impl Group {
         if self.state == State::PreparingRebalance { code::REBALANCE_IN_PROGRESS } else { 0 }
     }
 
-    /// LeaveGroup.
+    /// Handles LeaveGroup.
     pub(crate) fn leave(&mut self, id: &str, now_ms: i64) -> i16 {
         if self.promised.remove(id).is_some() {
             return 0;
@@ -306,14 +306,14 @@ impl Group {
         0
     }
 
-    /// Whether a commit of offsets may be taken. Generation below 0: from outside, which an empty group allows.
+    /// Whether a commit of offsets is allowed. Generation below 0: from outside, which an empty group allows.
     pub(crate) fn check_commit(&mut self, id: &str, generation: i32, now_ms: i64) -> Result<(), i16> {
         if generation < 0 && id.is_empty() {
             return if self.members.is_empty() { Ok(()) } else { Err(code::UNKNOWN_MEMBER_ID) };
         }
         self.check(id, generation)?;
         self.touch(id, now_ms);
-        // The generation has begun but nobody knows yet who owns what.
+        // The generation has begun, but the assignment is not known yet.
         if self.state == State::CompletingRebalance { Err(code::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
@@ -330,7 +330,7 @@ impl Group {
         }
     }
 
-    /// Lets time pass: silent members go, a rebalance ends without those who did not come.
+    /// Handles the passing of time: silent members are removed, a rebalance ends without missing members.
     pub(crate) fn tick(&mut self, now_ms: i64) {
         self.promised.retain(|_, void_at| *void_at > now_ms);
         let is_over = now_ms >= self.deadline_ms;
@@ -366,7 +366,7 @@ impl Group {
         self.complete_if_all_joined(now_ms);
     }
 
-    /// Everybody has to join again.
+    /// Makes all members join again.
     fn rebalance(&mut self, now_ms: i64) {
         self.state = State::PreparingRebalance;
         for ticket in self.members.values_mut().filter_map(|member| member.syncing.take()) {
@@ -405,7 +405,7 @@ impl Group {
         }
     }
 
-    /// Each member votes for the first of its wishes that all have; the most votes win.
+    /// Each member votes for its first assignor that all support; the most votes win.
     fn vote(&self) -> String {
         let mut names = self
             .members
@@ -438,17 +438,17 @@ impl Group {
         std::mem::take(&mut self.answers)
     }
 
-    /// Where it stands.
+    /// The group's state.
     pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    /// `consumer`, for consumers; empty if nobody ever joined.
+    /// The protocol type; `consumer` for consumers, empty if no member ever joined.
     pub(crate) fn protocol_type(&self) -> &str {
         &self.protocol_type
     }
 
-    /// The way to assign.
+    /// The chosen assignor.
     pub(crate) fn protocol(&self) -> &str {
         &self.protocol
     }
@@ -458,7 +458,7 @@ impl Group {
         self.members.iter().map(|(id, member)| (id.as_str(), member, member.data(&self.protocol)))
     }
 
-    /// Whether nobody is in it or about to be.
+    /// Whether the group has no members, present or about to join.
     pub(crate) fn is_idle(&self) -> bool {
         self.members.is_empty() && self.promised.is_empty()
     }

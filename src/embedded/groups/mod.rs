@@ -1,4 +1,4 @@
-//! Consumer groups: all of them, who waits for their answers, and their committed offsets.
+//! All consumer groups, their waiting requests, and their committed offsets.
 
 pub(crate) mod group;
 pub(crate) mod offsets;
@@ -19,18 +19,18 @@ use super::settings::Settings;
 use group::{Answer, Group, State, Ticket};
 use offsets::{Change, OffsetFile, Offsets, Place};
 
-/// How often time passes for groups: sessions are seconds long.
+/// Interval of [`Group::tick`]: sessions are seconds long.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The groups of the log. Lives on its thread.
+/// The groups of the log, used only on its thread.
 pub(crate) struct Groups {
     groups: RefCell<BTreeMap<String, Group>>,
     waiting: RefCell<HashMap<Ticket, oneshot::Sender<Answer>>>,
     tickets: Cell<Ticket>,
-    /// A group was made, or somebody waits for one.
+    /// Notified when a group was created, or a request waits for one.
     used: Notify,
     committed: RefCell<Offsets>,
-    /// One write at a time, entered in the order of the file.
+    /// Serializes writes, which are applied in the order of the file.
     writing: Mutex<()>,
     file: Arc<BlockingMutex<OffsetFile>>,
     disk: Arc<dyn Disk>,
@@ -41,7 +41,7 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// No group has members after a start; the offsets are those that were found.
+    /// Groups without members, as after every startup, with the recovered offsets.
     pub(crate) fn new(settings: &Settings, disk: Arc<dyn Disk>, (file, committed): (OffsetFile, Offsets)) -> Groups {
         Groups {
             groups: RefCell::default(),
@@ -63,7 +63,7 @@ impl Groups {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
     }
 
-    /// Does something with a group that is there, and hands out the answers that came of it.
+    /// Runs `work` on an existing group, and sends the resulting answers.
     pub(crate) fn with<T>(&self, name: &str, work: impl FnOnce(&mut Group, i64) -> T) -> Option<T> {
         let mut groups = self.groups.borrow_mut();
         let group = groups.get_mut(name)?;
@@ -72,7 +72,7 @@ impl Groups {
         Some(result)
     }
 
-    /// The same with a group that is made if there is room.
+    /// Like [`Groups::with`], but creates the group if there is room.
     pub(crate) fn with_new<T>(&self, name: &str, work: impl FnOnce(&mut Group, i64) -> T) -> Option<T> {
         let mut groups = self.groups.borrow_mut();
         if !groups.contains_key(name) {
@@ -89,13 +89,13 @@ impl Groups {
     fn hand_out(&self, group: &mut Group) {
         for (ticket, answer) in group.answers() {
             if let Some(waiting) = self.waiting.borrow_mut().remove(&ticket) {
-                // The client may be gone; its session will tell.
+                // The client may be gone; its session will expire then.
                 let _ = waiting.send(answer);
             }
         }
     }
 
-    /// A place to wait for an answer.
+    /// A ticket and the receiver of its answer.
     pub(crate) fn ticket(&self) -> (Ticket, oneshot::Receiver<Answer>) {
         let ticket = self.tickets.get() + 1;
         self.tickets.set(ticket);
@@ -105,8 +105,8 @@ impl Groups {
         (ticket, receiver)
     }
 
-    /// Lets time pass for all groups, for as long as the log runs; sleeps while there is none. One with nobody in it is forgotten: what it has
-    /// committed is kept elsewhere.
+    /// Ticks all groups while the log runs; sleeps while there are none. A group without members is forgotten: its committed offsets are
+    /// kept elsewhere.
     pub(crate) async fn keep_ticking(&self) {
         loop {
             let none = self.groups.borrow().is_empty() && self.waiting.borrow().is_empty();
@@ -126,7 +126,7 @@ impl Groups {
         }
     }
 
-    /// Names of all groups: those with members, and those that only have offsets. With protocol type and state.
+    /// Names of all groups, with and without members, with protocol type and state.
     pub(crate) fn list(&self) -> Vec<(String, String, State)> {
         let mut all = BTreeMap::new();
         for place in self.committed.borrow().keys() {
@@ -140,7 +140,7 @@ impl Groups {
         all.into_iter().map(|(name, (protocol_type, state))| (name, protocol_type, state)).collect()
     }
 
-    /// Whether a group has committed anything.
+    /// Whether a group has committed offsets.
     pub(crate) fn has_offsets(&self, name: &str) -> bool {
         self.offsets_of(name).next().is_some()
     }
@@ -152,17 +152,17 @@ impl Groups {
         of_group.map(|(place, _)| place.clone()).collect::<Vec<_>>().into_iter()
     }
 
-    /// What is committed; the closure gets all of it.
+    /// Passes all committed offsets to `read`.
     pub(crate) fn committed<T>(&self, read: impl FnOnce(&Offsets) -> T) -> T {
         read(&self.committed.borrow())
     }
 
-    /// Places of a group.
+    /// The places for which a group has committed offsets.
     pub(crate) fn places(&self, name: &str) -> Vec<Place> {
         self.offsets_of(name).collect()
     }
 
-    /// Commits, durably. `may_be` is asked again when it is this write's turn: the topic may have gone meanwhile.
+    /// Commits, durably. `may_be` is checked again when it is this write's turn, because the topic may have been deleted meanwhile.
     pub(crate) async fn commit(&self, mut changes: Vec<Change>, may_be: impl Fn(&Place) -> bool) -> Result<(), i16> {
         let _turn = self.writing.lock().await;
         changes.retain(|(place, committed)| committed.is_none() || may_be(place));
@@ -210,7 +210,7 @@ impl Groups {
         spawn_blocking(run).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    /// Forgets the committed offsets of a topic that is gone. If the disk refuses, the next run does it.
+    /// Forgets the committed offsets of a deleted topic. If the disk refuses, the next process does it.
     pub(crate) async fn forget_topic(&self, topic: &str) {
         let gone = |place: &&Place| place.topic == topic;
         let changes: Vec<_> = self.committed.borrow().keys().filter(gone).map(|place| (place.clone(), None)).collect();
@@ -219,7 +219,7 @@ impl Groups {
         }
     }
 
-    /// Deletes a group: nobody may be in it.
+    /// Deletes a group, which must have no members.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), i16> {
         if self.groups.borrow().get(name).is_some_and(|group| !group.is_idle()) {
             return Err(code::NON_EMPTY_GROUP);

@@ -1,13 +1,13 @@
-//! Committed offsets, on the disk: a file of small checksummed entries, the last one for a place counts. What is
-//! superseded is dropped by writing the file anew.
+//! Committed offsets on disk: a file of small checksummed entries, of which the last one for a place counts. Superseded entries
+//! are dropped when the file is rewritten.
 //!
 //! ```text
 //! entry: length of the text (u32), CRC-32C of the text (u32), text (JSON)
 //! {"g":GROUP,"t":TOPIC,"p":PARTITION,"o":OFFSET,"e":LEADER_EPOCH,"m":METADATA}   a commit
 //! {"g":GROUP,"t":TOPIC,"p":PARTITION}                                          that place is forgotten
 //! ```
-//! A commit is answered, and seen by others, when its entry is synced. A torn tail is cut off at the start, and damage
-//! amid entries costs those that it stands in.
+//! A commit is answered, and visible to others, when its entry is synced. A torn tail is cut off at startup, and damage between
+//! entries loses only the entries that it hits.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -24,12 +24,13 @@ use crate::files;
 
 const FILE: &str = "offsets.log";
 const HEAD_BYTES: usize = 8;
-/// No entry is longer: a group's name, a topic's and a client's words are below 32 KiB each, and JSON makes six of a byte.
+/// The longest entry: names of a group and a topic and a client's metadata are below 32 KiB each, and JSON may make six bytes
+/// of one.
 const ENTRY_BYTES_MAX: usize = 512 << 10;
-/// The file is written anew when it is this long and mostly superseded.
+/// The file is rewritten when it is this long and mostly superseded.
 const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
-/// Where an offset is committed for.
+/// The place that an offset is committed for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// Group.
@@ -40,24 +41,24 @@ pub(crate) struct Place {
     pub(crate) partition: i32,
 }
 
-/// What is committed there.
+/// The committed offset of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
     /// The next offset to read.
     pub(crate) offset: i64,
-    /// Leader epoch as the client told it.
+    /// Leader epoch as the client sent it.
     pub(crate) leader_epoch: i32,
-    /// The client's own words.
+    /// The client's metadata.
     pub(crate) metadata: String,
 }
 
-/// A change of one place; `None`: forgotten.
+/// A change of one place; `None`: the place is forgotten.
 pub(crate) type Change = (Place, Option<Committed>);
 
 /// All committed offsets.
 pub(crate) type Offsets = BTreeMap<Place, Committed>;
 
-/// Enters changes into the offsets.
+/// Applies changes to the offsets.
 pub(crate) fn apply(offsets: &mut Offsets, changes: Vec<Change>) {
     for (place, committed) in changes {
         match committed {
@@ -73,9 +74,9 @@ pub(crate) struct OffsetFile {
     dir: PathBuf,
     file: File,
     len: u64,
-    /// Length after the last writing anew.
+    /// Length after the last rewrite.
     compact_len: u64,
-    /// Whether a sync failed: then nothing more is believed until the log is opened again.
+    /// Whether a sync failed: then nothing more is trusted until the log is opened again.
     failed: bool,
 }
 
@@ -94,12 +95,12 @@ fn entry(place: &Place, committed: Option<&Committed>) -> Vec<u8> {
     entry
 }
 
-/// The first entry of some bytes, and its length.
+/// The first entry in some bytes, and its length.
 fn read_entry(bytes: &[u8]) -> Option<(Change, usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let length = Some(u32::from_be_bytes(*length) as usize).filter(|length| *length <= ENTRY_BYTES_MAX - HEAD_BYTES)?;
-    // Most of what is no entry shows here already.
+    // Most invalid entries fail this check already.
     let text = rest.get(..length).filter(|text| text.first() == Some(&b'{') && text.last() == Some(&b'}'))?;
     if crc32c::crc32c(text) != u32::from_be_bytes(*crc) {
         return None;
@@ -118,9 +119,9 @@ fn read_entry(bytes: &[u8]) -> Option<(Change, usize)> {
     Some(((place, committed), HEAD_BYTES + text.len()))
 }
 
-/// Reads the file back, or makes it. What cannot be read is stepped over, up to the next entry that can: then the whole file is
-/// kept under another name, and written anew with what counts. Only where nothing readable follows is it a torn tail: it is cut
-/// off, and nothing in it was ever answered.
+/// Reads the file, or creates it. Unreadable bytes are skipped, up to the next readable entry: then the whole file is kept
+/// under another name, and rewritten with the valid entries. Only if nothing readable follows is it a torn tail: it is cut off,
+/// and nothing in it was ever answered.
 pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offsets, Findings)> {
     let path = dir.join(FILE);
     let is_new = !path.exists();
@@ -154,7 +155,7 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
         opened.compact(disk, &offsets)?;
         tracing::error!(file = %aside.display(), "the damaged file of the committed offsets is kept under this name");
     }
-    // What a killed process wrote and did not sync is about to be shown.
+    // Entries that a killed process wrote and did not sync are about to be shown.
     disk.sync_file(&opened.file)?;
     if is_new {
         disk.sync_dir(dir)?;
@@ -162,11 +163,11 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
     Ok((opened, offsets, findings))
 }
 
-/// Reads entries one after the other, whatever stands between them. It holds two of the longest at most.
+/// Reads entries one after the other, whatever bytes are between them. The reader holds at most two entries of the longest size.
 struct EntryReader<'a> {
     file: &'a File,
     bytes: Vec<u8>,
-    /// Where in `bytes` the next entry may be, and where in the file `bytes` begins.
+    /// Position in `bytes` of the next possible entry, and position in the file of `bytes`.
     at: usize,
     begin: u64,
     is_whole: bool,
@@ -177,7 +178,7 @@ impl<'a> EntryReader<'a> {
         Self { file, bytes: Vec::new(), at: 0, begin: 0, is_whole: false }
     }
 
-    /// The next entry, where it begins, and its length.
+    /// The next entry, its position, and its length.
     fn next(&mut self) -> io::Result<Option<(Change, u64, u64)>> {
         loop {
             if !self.is_whole && self.bytes.len() - self.at < ENTRY_BYTES_MAX {
@@ -212,7 +213,7 @@ impl<'a> EntryReader<'a> {
 }
 
 impl OffsetFile {
-    /// Makes changes durable. An error: none of them is.
+    /// Makes changes durable. On an error none of them is.
     pub(crate) fn append(&mut self, disk: &dyn Disk, changes: &[Change]) -> io::Result<()> {
         if self.failed {
             return Err(io::Error::other("an earlier sync of the committed offsets failed"));
@@ -234,17 +235,17 @@ impl OffsetFile {
         Ok(())
     }
 
-    /// Whether it is time for [`OffsetFile::compact`].
+    /// Whether [`OffsetFile::compact`] is due.
     pub(crate) fn is_overgrown(&self) -> bool {
         !self.failed && self.len >= COMPACT_FROM_BYTES && self.len >= self.compact_len.saturating_mul(4)
     }
 
-    /// Writes the file anew with what counts. On an error the old one goes on.
+    /// Rewrites the file with the current offsets. On an error the old file stays in use.
     pub(crate) fn compact(&mut self, disk: &dyn Disk, offsets: &Offsets) -> io::Result<()> {
         let bytes: Vec<u8> = offsets.iter().flat_map(|(place, committed)| entry(place, Some(committed))).collect();
         let path = self.dir.join(FILE);
         if let Err(error) = replace_file(disk, &self.dir, FILE, &bytes) {
-            // If the name means the new file already, but not durably, neither can be trusted to be found again.
+            // If the name refers to the new file already, but not durably, neither file is certain to be found again.
             let is_old = self.file.metadata().and_then(|old| Ok(old.ino() == std::fs::metadata(&path)?.ino()));
             self.failed = !is_old.unwrap_or(false);
             return Err(error);
@@ -270,7 +271,7 @@ mod tests {
         Some(Committed { offset, leader_epoch: -1, metadata: "words".into() })
     }
 
-    /// Eight places, each committed once; where each entry begins.
+    /// Commits eight places once each; returns the position of each entry.
     fn eight(dir: &Path) -> Vec<u64> {
         let (mut file, ..) = open(&KernelDisk, dir).unwrap();
         let mut starts = vec![0];
@@ -324,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Damage of more than what is read at once, and a tail that is torn as well.
+    /// Damage longer than one read, together with a torn tail.
     #[test]
     fn finding_l2_long_damage_is_stepped_over() {
         let dir = tempfile::tempdir().unwrap();

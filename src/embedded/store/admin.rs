@@ -1,4 +1,4 @@
-//! Changes of topics, each durable before it is answered, and retention. One at a time.
+//! Changes of topics, one at a time and each durable before it is answered, and retention.
 
 use std::cell::RefCell;
 use std::io;
@@ -29,8 +29,8 @@ impl Topic {
 }
 
 impl Store {
-    /// Deletes a topic: it is gone when this returns, and its files too unless the disk refused (then they go at the
-    /// next start, or when the name is used again).
+    /// Deletes a topic. The topic is gone when this returns, and its files too unless the disk refused (then they are
+    /// removed at the next startup, or when the name is used again).
     pub(crate) async fn delete_topic(&self, name: &str) -> Result<(), Refusal> {
         let _turn = self.changing.lock().await;
         let topic = self.topic(name).ok_or(NO_TOPIC)?;
@@ -39,7 +39,7 @@ impl Store {
         begun.map_err(|error| disk_refused(name, &error))?;
         self.leave(&topic);
         tracing::info!(topic = name, id = %topic.id, "topic deleted");
-        // What is on its way to the disk gets there first: a sync of files that are gone would look like a failure.
+        // Pending syncs complete first: a sync of removed files would look like a failure.
         self.syncer.kick();
         let ends = |partition: &PartitionRef| (Rc::clone(partition), partition.borrow().next_offset());
         sync::wait(&topic.partitions.iter().map(ends).collect::<Vec<_>>()).await;
@@ -101,7 +101,7 @@ impl Store {
         Ok(())
     }
 
-    /// Changes a topic's settings. `change` gets what it has now.
+    /// Changes a topic's settings. `change` gets the current ones.
     pub(crate) async fn configure(
         &self,
         name: &str,
@@ -129,7 +129,7 @@ impl Store {
         topics.by_id.insert(topic.id, topic);
     }
 
-    /// Retention, for as long as the log runs.
+    /// Applies retention while the log runs.
     pub(crate) async fn keep_expiring(&self) {
         loop {
             tokio::time::sleep(self.settings.retention_interval).await;
@@ -145,7 +145,7 @@ impl Store {
             return;
         }
         for partition in &topic.partitions {
-            // A topic of the same name must not come to be while files are removed by their names.
+            // No topic of the same name may be created while files are removed by name.
             let _turn = self.changing.lock().await;
             let expired = partition.borrow_mut().expire(self.disk.as_ref(), limits, clock::wall_ms());
             let removed = match expired {

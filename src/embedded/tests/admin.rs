@@ -1,4 +1,4 @@
-//! What administrators do: topics deleted, widened, configured; retention; who writes.
+//! Administrators' requests: deleting, widening and configuring topics; retention; listing producers.
 
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
@@ -46,7 +46,7 @@ fn set(client: &mut Client, topic: &str, key: &str, value: Option<&str>) -> i16 
     client.call(&request, 1).responses[0].error_code
 }
 
-/// Error, and `(name, value, source)` of the settings.
+/// Returns the error, and `(name, value, source)` of the settings.
 fn configs(client: &mut Client, kind: i8, of: &str, keys: Option<Vec<&str>>) -> (i16, Vec<(String, String, i8)>) {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(kind)
@@ -64,7 +64,7 @@ fn segments(dir: &Path, partition: &str) -> usize {
     std::fs::read_dir(dir.join("partitions").join(partition)).unwrap().count()
 }
 
-/// Waits for what another thread does by itself; load makes it later, never wrong.
+/// Waits for an effect of another thread; load only delays it.
 fn eventually(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -188,7 +188,7 @@ fn settings_of_topics_are_kept_and_those_that_cannot_be_met_refused() {
     let mut client = Client::connect(log.local_addr());
     assert_eq!(value(&mut client, "retention.ms").1, "60000");
     assert_eq!(value(&mut client, "retention.bytes"), ("retention.bytes".into(), "-1".into(), 5));
-    // The older request replaces everything.
+    // The older request replaces all settings.
     for version in 0..=2 {
         let config = LegacyConfig::default().with_name(text("retention.bytes")).with_value(Some(text("9")));
         let resource = AlterConfigsResource::default()
@@ -320,7 +320,7 @@ fn the_cluster_is_described() {
     assert_eq!(client.call(&DescribeClusterRequest::default().with_endpoint_type(2), 1).error_code, 114);
 }
 
-/// Names that no file of the log could have are refused at once: an error of the disk would be tried again for ever.
+/// Names that no file of the log can have are refused at once: an error of the disk would be retried forever.
 #[test]
 fn finding_s14_topic_names_that_no_file_can_have_are_invalid() {
     let (log, _dir) = log();

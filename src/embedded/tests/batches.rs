@@ -1,4 +1,4 @@
-//! What is taken as a batch, and what each thing wrong with one is answered with.
+//! Accepted batches, and the answers to each kind of invalid one.
 
 use super::client::{Batch, seal, varint};
 use crate::embedded::batch::{Rules, check};
@@ -77,7 +77,7 @@ fn each_fault_has_its_code() {
 
 #[test]
 fn counts_that_lie_reserve_nothing_and_are_refused() {
-    // 2^31 - 1 records stated, three there: the walk ends where the bytes end.
+    // 2^31 - 1 records stated, three present: the walk ends where the bytes end.
     let mut batch = Batch::counted(3).bytes();
     batch[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
     batch[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());

@@ -1,5 +1,5 @@
-//! A small blocking Kafka client over kafka-protocol, and batches made by hand: nothing of the code under test.
-//! Shared with `tests/embedded_log.rs`.
+//! A small blocking Kafka client over kafka-protocol, and handmade batches, without any of the code under test. Shared
+//! with `tests/embedded_log.rs`.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::io::{Read, Write};
@@ -35,7 +35,7 @@ impl Client {
         Client { stream, correlation_id: 0 }
     }
 
-    /// Sends a request and does not wait.
+    /// Sends a request without waiting for the answer.
     pub fn send<R: Request>(&mut self, request: &R, version: i16) {
         self.correlation_id += 1;
         let frame = request_frame(request, version, self.correlation_id);
@@ -66,7 +66,7 @@ impl Client {
         self.receive::<R>(version)
     }
 
-    /// Whether the other side has closed.
+    /// Whether the peer has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         !matches!(self.stream.read(&mut [0; 1]), Ok(1))
     }
@@ -100,7 +100,7 @@ impl Client {
         response.responses.remove(0).partitions.remove(0)
     }
 
-    /// `(error, timestamp, offset)`.
+    /// Returns `(error, timestamp, offset)`.
     pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> (i16, i64, i64) {
         let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
         let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
@@ -159,7 +159,7 @@ pub fn produce_request(acks: i16, batches: &[(&str, i32, &[u8])]) -> ProduceRequ
         .with_topic_data(batches.iter().map(topic).collect())
 }
 
-/// Answered at once.
+/// A Fetch that is answered at once.
 pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
     let asked =
         FetchPartition::default().with_partition(partition).with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
@@ -167,7 +167,7 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
     FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![asked])
 }
 
-/// A batch in the making.
+/// A batch under construction.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub producer: (i64, i16, i32),
@@ -223,7 +223,7 @@ impl Batch {
         self.around(&records)
     }
 
-    /// The header over any bytes, as if they were records.
+    /// The header with any bytes as its records.
     pub fn around(&self, records: &[u8]) -> Vec<u8> {
         let count = self.values.len() as i32;
         let mut batch = Vec::new();
@@ -246,7 +246,7 @@ impl Batch {
     }
 }
 
-/// Puts the CRC right.
+/// Corrects the CRC.
 pub fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Disks that fail, fill up, or take their time.
+//! Disks that fail, fill up, or are slow.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use super::support::{log_on, settings};
 use crate::embedded::EmbeddedLog;
 use crate::embedded::disk::{Disk, KernelDisk};
 
-/// Syncs of segments wait while it is shut, and fail when told to. Syncs of the small files pass.
+/// A disk on which syncs of segments wait while it is shut, and fail when requested. Syncs of the small files pass.
 #[derive(Default)]
 pub(super) struct TestDisk {
     shut: Mutex<bool>,
@@ -101,7 +101,7 @@ fn one_sync_covers_all_that_came_since_the_last_one() {
     for other in &mut others {
         other.send(&produce_request(-1, &[("t", 0, &batch)]), 9);
     }
-    // All twenty are in before the first sync comes back.
+    // All twenty are appended before the first sync returns.
     let counters = log.counters();
     while counters.batches_appended.load(SeqCst) < 21 {
         std::thread::yield_now();
@@ -154,7 +154,7 @@ fn a_failed_sync_is_final_for_its_partition() {
     disk.fail_sync.store(true, SeqCst);
     assert_eq!(client.produce("bad", 0, &batch).error_code, 56);
     disk.fail_sync.store(false, SeqCst);
-    // The disk says it is well again: too late, its pages are not to be trusted.
+    // The disk works again, but its pages are not to be trusted any more.
     assert_eq!(client.produce("bad", 0, &batch).error_code, 56);
     assert_eq!(client.produce("good", 0, &batch).error_code, 0);
     assert_eq!(client.read_all("bad", 0, 0).len(), 2, "what was answered is still served");

@@ -1,4 +1,4 @@
-//! The script of faults does what it says, to the requests that it names and to no others.
+//! Tests that each scripted fault happens to the requests that its step names, and to no others.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// A log with topic `t` and nothing in its script.
+    /// A log with topic `t` and an empty script.
     fn new() -> Rig {
         let (script, dir) = (Script::new(), tempfile::tempdir().unwrap());
         let mut settings = settings(dir.path());
@@ -33,7 +33,7 @@ impl Rig {
         self.client.produce("t", 0, &Batch::of(&[b"x"]).bytes()).error_code
     }
 
-    /// Values in `t`.
+    /// Number of values in `t`.
     fn stored(&self) -> usize {
         Client::connect(self.log.local_addr()).read_all("t", 0, 0).len()
     }

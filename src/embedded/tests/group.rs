@@ -1,4 +1,4 @@
-//! The state machine of one group, with a clock of the test's own.
+//! The state machine of one group, with the test's own clock.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ fn wish(id: &str, protocols: &[&str]) -> Join {
     }
 }
 
-/// A new member, that is called `id`.
+/// A new member with the id `id`.
 fn fresh(id: &str) -> Join {
     Join { member_id: String::new(), ..wish(id, &["range"]) }
 }
@@ -102,7 +102,7 @@ fn a_silent_member_goes_and_the_rest_goes_on() {
 fn a_rebalance_does_not_wait_for_ever() {
     let mut group = two();
     group.join(fresh("c"), 7, 0);
-    // The other two are there but never join: what keeps them is their heartbeat, until the time is over.
+    // The other two are present but never join: heartbeats keep them until the time is over.
     for now_ms in (0..60_000).step_by(5_000) {
         group.heartbeat("a", 2, now_ms);
         group.heartbeat("b", 2, now_ms);

@@ -1,4 +1,4 @@
-//! Consumer groups over the wire, and their offsets on the disk.
+//! Consumer groups over the wire, and their offsets on disk.
 
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -38,7 +38,7 @@ fn commit_as(client: &mut Client, of: &str, by: (&str, i32), topic: &str, offset
     client.call(&request, version).topics[0].partitions[0].error_code
 }
 
-/// Committed offset of partition 0, or -1; and everything the group has, as `(topic, partitions)`.
+/// Committed offset of partition 0, or -1; and all places of the group, as `(topic, partitions)`.
 pub(super) fn committed(client: &mut Client, of: &str, topic: &str) -> i64 {
     let topic = OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(vec![0]);
     let request = OffsetFetchRequest::default().with_group_id(group(of)).with_topics(Some(vec![topic]));
@@ -174,7 +174,7 @@ fn groups_are_listed_and_deleted_and_deleted_topics_take_their_offsets_along() {
     }
     assert_eq!(commit(&mut client, "g", "t", 5, 6), 0);
     drop(log);
-    // As if the end had come between a topic's deletion and that of its offsets.
+    // The state after a crash between the deletion of a topic and that of its offsets.
     std::fs::rename(dir.path().join("topics/t.json"), dir.path().join("topics/t.deleted")).unwrap();
     let log = EmbeddedLog::start(settings(dir.path())).unwrap();
     let mut client = Client::connect(log.local_addr());

@@ -1,4 +1,4 @@
-//! Peers that lie: about counts, lengths, versions, tags.
+//! Hostile peers: false counts, lengths, versions, tags.
 
 use std::io::Write;
 use std::sync::atomic::Ordering::SeqCst;
@@ -44,7 +44,7 @@ fn counts_beyond_the_bytes_are_refused() {
         (3, 1, false, huge.to_vec(), guard::METADATA),
         (3, 9, true, varint.to_vec(), guard::METADATA),
         (19, 2, false, huge.to_vec(), guard::CREATE_TOPICS),
-        // As many tagged fields as a varint can say.
+        // The most tagged fields that a varint can state.
         (18, 3, true, [&[1u8, 1][..], &varint].concat(), guard::API_VERSIONS),
     ];
     let (log, _dir) = log();
@@ -72,7 +72,7 @@ fn elements_are_bounded_even_if_they_are_there() {
 
 #[test]
 fn a_tag_that_the_decoder_reads_by_itself_does_not_pass() {
-    // Fetch 12, tag 0 (cluster id) with a stated size of 0: decoder and walk would part ways after it.
+    // Fetch 12, tag 0 (cluster id) with a stated size of 0: decoder and walk would diverge after it.
     let mut body = vec![0; 4 + 4 + 4 + 4 + 1 + 4 + 4];
     body.extend_from_slice(&[1, 1, 1]);
     body.extend_from_slice(&[1, 0, 0]);
@@ -138,7 +138,7 @@ fn finding_s10_connections_that_only_stand_keep_nobody_out() {
     let mut silent = Client::connect(log.local_addr());
     assert!(is_served(&log), "the place of the one that has never asked for anything");
     assert!(silent.is_closed());
-    // That of one that has gone is free, or becomes so.
+    // The place of a closed connection is free, or becomes so.
     let newcomers = (0..2).map(|_| {
         let mut client = Client::connect(log.local_addr());
         client.metadata(&[]);
@@ -152,7 +152,7 @@ fn finding_s10_connections_that_only_stand_keep_nobody_out() {
     drop(newcomers);
 }
 
-/// Waiting for records is waiting, too.
+/// Waiting for records counts as waiting, too.
 #[test]
 fn finding_s10_connections_that_wait_for_records_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn a_stalled_request_is_given_up() {
     let mut client = Client::connect(log.local_addr());
     client.stream.write_all(&[0, 0, 1, 0, 0, 3]).unwrap();
     assert!(client.is_closed());
-    // Finding S10: within its length, too.
+    // Finding S10: the bound also applies within the length field.
     let mut client = Client::connect(log.local_addr());
     client.stream.write_all(&[0, 0]).unwrap();
     assert!(client.is_closed());
@@ -202,7 +202,7 @@ fn a_stalled_request_is_given_up() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-    /// Whatever passes the walk decodes without a panic and without an absurd reservation.
+    /// Every request that passes the walk decodes without a panic and without an absurd reservation.
     #[test]
     fn what_passes_the_guard_is_harmless(
         which in 0usize..8, version in 0i16..14, body in prop::collection::vec(prop_oneof![4 => Just(0u8), 2 => 1u8..9, 1 => any::<u8>()], 0..80),
@@ -217,7 +217,7 @@ proptest! {
         prop_assert!(Head::read(&bytes).is_ok());
         if let Ok(at) = guard::check(&bytes, &shape, version) {
             let left = decode(key, version, bytes[at..].to_vec().into());
-            // The decoder may be stricter (UTF-8, nulls), but where both succeed they have read the same bytes.
+            // The decoder may be stricter (UTF-8, nulls), but if both succeed they have read the same bytes.
             let expected = guard::walk(&bytes, &shape, version).map(|(_, left)| left);
             prop_assert!(left.is_none_or(|left| Ok(left) == expected), "{left:?} bytes left of {body:?}, key {key} version {version}");
         }

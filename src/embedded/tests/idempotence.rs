@@ -1,4 +1,4 @@
-//! `Producers` has the table row by row; here the same rows are asked over the wire, with a restart in between.
+//! `Producers` tests the table row by row; here the same rows are requested over the wire, with a restart in between.
 
 use super::client::{Batch, Client, produce_request};
 use super::support::{log, settings};
@@ -18,7 +18,7 @@ fn the_table_over_the_wire_and_over_a_restart() {
     let (log, dir) = log();
     let mut client = Client::connect(log.local_addr());
     client.metadata(&["t"]);
-    // An id that nobody gave out, any first sequence.
+    // An id that was never assigned, with any first sequence.
     for n in 0..6 {
         assert_eq!(answer(&mut client, &batch(0, 1_000 + n * 10, 10)), (0, i64::from(n) * 10));
     }
@@ -91,7 +91,7 @@ fn acks_0_and_1_know_duplicates_too() {
     let response = &response.responses[0].partition_responses[0];
     assert_eq!((response.error_code, response.base_offset), (0, 0));
     assert_eq!(client.list_offset("t", 0, -1), (0, -1, 10));
-    // With acks=0 a closed connection is the only way to say no.
+    // With acks=0, closing the connection is the only way to refuse.
     client.send(&produce_request(0, &[("t", 0, &batch(0, 50, 10))]), 9);
     assert!(client.is_closed());
 }

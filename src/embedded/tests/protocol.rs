@@ -1,4 +1,4 @@
-//! Every request in every version that is listed, and the answers' content.
+//! Every listed request in every listed version, and the contents of the answers.
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -22,7 +22,7 @@ fn api_versions_in_every_version_and_beyond() {
         let range = |key: ApiKey| response.api_keys.iter().find(|api| api.api_key == key as i16).unwrap();
         assert_eq!((range(ApiKey::Produce).min_version, range(ApiKey::Fetch).min_version), (0, 4));
     }
-    // A version from the future is answered in version 0, with 35 and the list (KIP-511).
+    // A future version is answered in version 0, with 35 and the list (KIP-511).
     client.send(&request, 4);
     let response = client.receive::<ApiVersionsRequest>(0);
     assert_eq!((response.error_code, response.api_keys.len()), (35, 24));
@@ -48,7 +48,7 @@ fn metadata_in_every_version() {
         if version >= 10 {
             assert_eq!(topic.topic_id, id);
         }
-        // All topics: an empty list in version 0, null from version 1 on, where the empty list is none.
+        // All topics: an empty list in version 0, null from version 1 on, where an empty list means none.
         let all = request.clone().with_topics(if version == 0 { Some(vec![]) } else { None });
         assert_eq!(client.call(&all, version).topics.len(), 1, "version {version}");
         if version > 0 {
@@ -152,7 +152,7 @@ fn list_offsets_in_every_version_and_by_time() {
     client.produce("t", 0, &Batch::counted(3).at(&[100, 300, 200]).bytes());
     client.produce("t", 0, &Batch::counted(2).at(&[400, 500]).bytes());
     client.produce("t", 0, &Batch::counted(2).at(&[450, 460]).bytes());
-    // Compressed: the first record of the batch stands for the one inside.
+    // In a compressed batch, its first record stands for the one that is looked for.
     client.produce("t", 0, &Batch::counted(4).at(&[600, 600, 600, 700]).attributes(3).around(b"?"));
     let by_time =
         [(0, 100, 0), (100, 100, 0), (101, 300, 1), (301, 400, 3), (455, 500, 4), (501, 600, 7), (650, 600, 7)];

@@ -1,4 +1,4 @@
-//! What a start makes of what a crash, or rot, left behind.
+//! Recovery after a crash, or with rot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn append(partition: &mut Partition, bounds: Bounds, batch: &Batch) -> Result<i6
     Ok(appended.base_offset)
 }
 
-/// Three batches of 2, 3 and 4 records in one segment; returns it and where each entry begins.
+/// Three batches of 2, 3 and 4 records in one segment; returns its path and the start of each entry.
 fn three_batches(dir: &Path) -> (PathBuf, Vec<usize>) {
     let (mut partition, _) = open(dir);
     let mut starts = vec![HEADER_BYTES];
@@ -47,7 +47,7 @@ fn three_batches(dir: &Path) -> (PathBuf, Vec<usize>) {
     (dir.join("00000000000000000000.segment"), starts)
 }
 
-/// Offsets of the batches that a reader gets, from an offset on, one read after the other.
+/// Offsets of the batches that a reader gets, from an offset on, read after read.
 fn batches_from(partition: &Partition, from: i64) -> Vec<i64> {
     let mut offset = from;
     let mut bases = Vec::new();
@@ -69,7 +69,7 @@ fn a_tail_torn_at_any_byte_is_cut_to_the_last_whole_batch() {
     let whole = fs::read(&path).unwrap();
     for cut in 0..=whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        // A header that was cut short is made anew.
+        // A header that was cut short is written again.
         let kept = starts.iter().filter(|start| **start <= cut).max().unwrap_or(&HEADER_BYTES);
         let next = [0, 2, 5, 9][starts.iter().position(|start| start == kept).unwrap()];
         let (mut partition, findings) = open(dir.path());
@@ -78,7 +78,7 @@ fn a_tail_torn_at_any_byte_is_cut_to_the_last_whole_batch() {
         assert_eq!(findings.bytes_cut, torn as u64, "cut at {cut}");
         assert_eq!(findings.holes, 0);
         assert_eq!(fs::metadata(&path).unwrap().len(), *kept as u64);
-        // It goes on from there, and what was written is read.
+        // The partition goes on from there, and new batches are read.
         append(&mut partition, BOUNDS, &Batch::counted(1)).unwrap();
         assert_eq!(batches_from(&open(dir.path()).0, next), [next]);
     }
@@ -122,7 +122,7 @@ fn an_entry_inside_a_torn_payload_is_not_taken_for_one() {
     let (path, starts) = three_batches(dir.path());
     let mut forged = Vec::new();
     put_batch(&Batch::counted(5).bytes(), &mut forged);
-    // The very offset that comes after the batch around it; what a publisher does not know is the salt.
+    // The offset is exactly the one after the surrounding batch; a publisher does not know the salt.
     place(&mut forged[BATCH_AT..], 10);
     for salt in [0, 1, u64::MAX] {
         seal_batch(&mut forged, salt, starts[3] as u64 + 80);
@@ -134,7 +134,7 @@ fn an_entry_inside_a_torn_payload_is_not_taken_for_one() {
             let (partition, findings) = open(dir.path());
             assert_eq!((partition.next_offset(), findings.holes), (9, 0), "cut at {cut}");
         }
-        // The same with the length reached, but not the bytes.
+        // The file has its full length, but not the bytes.
         let zeroed = [&whole[..whole.len() - 1_000], &[0; 1_000]].concat();
         fs::write(&path, zeroed).unwrap();
         assert_eq!(open(dir.path()).0.next_offset(), 9);
@@ -180,17 +180,17 @@ fn rot_in_a_closed_segment_is_stepped_over() {
     assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
 }
 
-/// Without the header nothing can be told by the salt: batches have checksums of their own.
+/// Without the header the salt is not known: batches have checksums of their own.
 #[test]
 fn a_segment_without_its_header_is_read_all_the_same() {
     let (dir, partition, findings, path) = with_rot(0..HEADER_BYTES);
     assert_eq!((findings.holes, partition.next_offset()), (1, 90));
     assert_eq!(batches_from(&partition, 0), (0..30).map(|n| n * 3).collect::<Vec<_>>());
-    // With a bad batch after it as well, the search goes on to the next one.
+    // With a bad batch after the header as well, the search continues to the next batch.
     let (_dir, partition, findings, _) = with_rot(0..HEADER_BYTES + 100);
     assert_eq!((findings.holes, partition.next_offset()), (2, 90));
     assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
-    // And where it is the last one: what is there stays, and the next batch goes into a new file.
+    // In the last segment, the bytes stay, and the next batch goes into a new file.
     let alone = tempfile::tempdir().unwrap();
     fs::copy(&path, alone.path().join("00000000000000000000.segment")).unwrap();
     drop((dir, partition));
@@ -258,7 +258,7 @@ fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
     assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);
 }
 
-/// The ids of producers that are known by their batches are not given out again, whatever became of the file.
+/// Ids of producers that are known by their batches are not assigned again, whatever happened to the file.
 #[test]
 fn finding_l1_producer_ids_of_the_log_are_not_given_out_again() {
     use kafka_protocol::messages::InitProducerIdRequest;
@@ -289,7 +289,7 @@ fn finding_l1_producer_ids_of_the_log_are_not_given_out_again() {
         let mut client = Client::connect(log.local_addr());
         let next = id(&mut client);
         assert!(next > given[given.len() - 1], "{next} after {given:?}");
-        // What it writes is appended: nobody is taken for it.
+        // The new producer's batch is appended: it is not taken for another producer's.
         let before = client.list_offset("t", 0, -1).2;
         let answer = client.produce("t", 0, &Batch::counted(2).by(next, 0, 0).bytes());
         assert_eq!((answer.error_code, answer.base_offset), (0, before));
@@ -312,7 +312,7 @@ fn several(dir: &Path) -> (Vec<i64>, Vec<PathBuf>) {
     (offsets, segments_of(dir))
 }
 
-/// Whatever names segments have, each has its own back, and nothing of any is lost.
+/// Whatever names segments have, each gets its own back, and no data is lost.
 #[test]
 fn finding_l8_segments_under_other_names_are_renamed_and_nothing_is_erased() {
     let count = several(tempfile::tempdir().unwrap().path()).1.len();
@@ -361,7 +361,7 @@ fn finding_l8_missing_segments_are_told() {
     assert_eq!(open(dir.path()).1.files, 1, "at each start");
 }
 
-/// The last segment with a damaged header and nothing readable after it keeps its bytes; one of zeros has none.
+/// The last segment with a damaged header and nothing readable after it keeps its bytes; one of zeros has none to keep.
 #[test]
 fn finding_l8_a_last_segment_that_cannot_be_read_is_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
@@ -378,7 +378,7 @@ fn finding_l8_a_last_segment_that_cannot_be_read_is_kept_aside() {
     assert_eq!((findings.files, findings.bytes_cut), (0, bytes.len() as u64));
 }
 
-/// Lengths that a file says and does not have cost no memory; what is no file is no segment.
+/// Lengths that a file claims and does not have cost no memory; only regular files are segments.
 #[test]
 fn finding_l10_lengths_are_not_believed_and_only_files_are_segments() {
     let dir = tempfile::tempdir().unwrap();
@@ -397,7 +397,7 @@ fn finding_l10_lengths_are_not_believed_and_only_files_are_segments() {
 
 type Wrong = Box<dyn FnOnce(&Path)>;
 
-/// Starts with something wrong; the number of files that were told.
+/// Starts a log after `wrong` was applied; returns the number of reported files.
 fn started_with(wrong: impl FnOnce(&Path)) -> (EmbeddedLog, u64, tempfile::TempDir) {
     use std::sync::atomic::Ordering::SeqCst;
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Helpers for the tests of the embedded log.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::embedded::batch::BatchHeader;
 use crate::embedded::disk::Disk;
 use crate::embedded::{EmbeddedLog, Settings};
 
-/// A header of an idempotent batch, as far as sequences go.
+/// A header of an idempotent batch, with the fields that matter for sequences.
 pub(crate) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
     BatchHeader {
         base_offset: 0,
@@ -26,7 +26,7 @@ pub(crate) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) ->
     }
 }
 
-/// Any free port, one partition a topic.
+/// Settings with any free port, and one partition per topic.
 pub(crate) fn settings(dir: &std::path::Path) -> Settings {
     let mut settings = Settings::new(SocketAddr::from(([127, 0, 0, 1], 0)), dir);
     settings.partitions_default = 1;
@@ -39,7 +39,7 @@ pub(crate) fn log() -> (EmbeddedLog, tempfile::TempDir) {
     (EmbeddedLog::start(settings(dir.path())).unwrap(), dir)
 }
 
-/// The same over a disk of the test's own.
+/// A log in a fresh directory over a disk of the test.
 pub(crate) fn log_on(disk: Arc<dyn Disk>) -> (EmbeddedLog, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (EmbeddedLog::start_on(settings(dir.path()), disk).unwrap(), dir)

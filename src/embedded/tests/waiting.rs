@@ -1,4 +1,4 @@
-//! Fetch: how much, how long.
+//! Fetch: minimum bytes and waiting times.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn a_long_poll_ends_with_the_data_it_waits_for() {
     let start = Instant::now();
     reader.send(&poll(enough), 12);
     for offset in 0..3 {
-        // Two are not enough: the answer would have to come before the third is even sent.
+        // Two batches are not enough: the answer would have to arrive before the third is even sent.
         reader.stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
         assert!(reader.stream.peek(&mut [0]).is_err(), "answered after {offset} batches");
         assert_eq!(producer.produce("t", 0, &batch).base_offset, offset);
@@ -45,7 +45,7 @@ fn a_long_poll_ends_with_its_time() {
     let data = client.fetch_with("t", 0, 0, |request| request.with_max_wait_ms(80).with_min_bytes(1));
     assert!(start.elapsed() >= Duration::from_millis(80));
     assert_eq!((data.error_code, data.records.unwrap().len()), (0, 0));
-    // What is there goes out then, though it is less than was asked for.
+    // The available batch is sent then, though it is smaller than requested.
     let batch = Batch::counted(1).bytes();
     client.produce("t", 0, &batch);
     let data = client.fetch_with("t", 0, 0, |request| request.with_max_wait_ms(10).with_min_bytes(10_000));
@@ -63,7 +63,7 @@ fn an_error_or_the_end_of_the_log_ends_a_long_poll() {
     assert_eq!(client.fetch_with("t", 7, 0, wait).error_code, 3);
     assert_eq!(client.fetch_with("nope", 0, 0, wait).error_code, 3);
     client.send(&poll(1), 12);
-    // Another client's poll that ends by its time: by then the first one has been read, too.
+    // Another client's poll ends by its time-out: by then the first poll has been read, too.
     Client::connect(log.local_addr()).fetch_with("t", 0, 0, |request| request.with_max_wait_ms(50).with_min_bytes(1));
     let stop = std::thread::spawn(move || log.stop());
     let response = client.receive::<FetchRequest>(12);

@@ -1,4 +1,4 @@
-//! Answers, and what becomes of the partitions that they are about.
+//! Handling of answers, and their effects on partitions.
 
 use std::rc::Rc;
 
@@ -14,9 +14,9 @@ use super::settings::{OnBadBatch, Place};
 use crate::kafka::fetch::{FetchAnswer, FetchFailure, Fetched, FetchedPartition, OffsetFound, ReadWay};
 use crate::runtime::seam::Monotonic;
 
-/// What an aborted transaction takes in memory, with its place in a set.
+/// Bytes of an aborted transaction in memory, including its place in a set.
 const ABORTED_BYTES: usize = 64;
-/// Answers in a row without a whole batch, after which a partition is fetched alone, and after which its batch counts as bad.
+/// Numbers of consecutive answers without a whole batch after which a partition is fetched alone, and after which its batch counts as bad.
 const CUT_SHORT_ALONE: u32 = 2;
 const CUT_SHORT_MAX: u32 = 5;
 
@@ -26,13 +26,13 @@ const OUT_OF_RANGE: i16 = 1;
 const UNSUPPORTED_VERSION: i16 = 35;
 /// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
 const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
-/// Errors that come of a leader that moves, of a broker that starts, or of metadata that is older than the broker's: unknown topic, leader
-/// not available, not the leader, replica not available, storage error, fenced and unknown leader epoch, offset not available, unknown and
-/// inconsistent topic id.
+/// Errors caused by a leader that moves, a broker that starts, or metadata older than the broker's: unknown topic, leader not available,
+/// not the leader, replica not available, storage error, fenced and unknown leader epoch, offset not available, unknown and inconsistent
+/// topic id.
 const PASSING: [i16; 10] = [3, 5, 6, 9, 56, 74, 75, 78, 100, 103];
 
 impl Consumer {
-    /// Takes the answer to a request, or why there is none.
+    /// Handles the answer to a request, or the reason for a missing one.
     pub fn on_answer(&mut self, id: u64, result: Result<FetchAnswer, FetchFailure>, now: Monotonic) {
         self.wake();
         self.stats.failures += u64::from(result.is_err());
@@ -71,7 +71,7 @@ impl Consumer {
         if fetched.error != 0 {
             let is_session = SESSION_ERRORS.contains(&fetched.error);
             self.stats.sessions_lost += u64::from(is_session);
-            // The first time in a row a new session helps at once.
+            // After the first of consecutive session errors, a new session is begun at once.
             let at_once = is_session && fetching.backoff.is_fresh();
             let wait = fetching.backoff.next(self.settings.retry, &mut self.rng);
             fetching.retry_at = if at_once { now } else { now.after(wait) };
@@ -90,7 +90,7 @@ impl Consumer {
                 0 => buffer.bytes().get(told.topic.clone()).and_then(|name| std::str::from_utf8(name).ok()),
                 id => self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| &**name),
             };
-            // A place in the table is named by a counted string: the topic's own.
+            // The key of the table has a counted string: the topic's own.
             let Some((name, _)) = name.and_then(|name| self.topics.get_key_value(name)) else { continue };
             let place = (Rc::clone(name), told.partition);
             let sent = self.fetchings.get(&way).and_then(|fetching| fetching.session.sent(&place));
@@ -100,7 +100,7 @@ impl Consumer {
         }
     }
 
-    /// Takes what an answer has of one partition.
+    /// Handles one partition's part of an answer.
     fn on_partition(&mut self, sent: Sent, told: FetchedPartition, buffer: &Rc<Buffer>, now: Monotonic) {
         let Some(partition) = self.partitions.get_mut(&sent.id) else { return };
         let is_asked = partition.incarnation == sent.incarnation && partition.phase == Phase::Read;
@@ -130,7 +130,7 @@ impl Consumer {
         self.queue(sent.id);
     }
 
-    /// Gives up what has no more records.
+    /// Drops the chunk of a partition that has no more records.
     pub(super) fn drained(&mut self, id: u32) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.chunk = None;
@@ -151,7 +151,7 @@ impl Consumer {
         }
     }
 
-    /// Handles a batch that cannot be read: it is fetched once more over a new connection, then the partition stops or passes it over.
+    /// Handles a batch that cannot be read: it is fetched once more over a new connection, then the partition stops or skips it.
     pub(super) fn bad_batch(&mut self, id: u32, bad: Bad) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let end = partition.chunk.take().and_then(|chunk| chunk.bad_end());
@@ -168,7 +168,7 @@ impl Consumer {
         self.stats.bad_batches += 1;
         match end.filter(|end| partition.assignment.on_bad_batch == OnBadBatch::Skip && *end > offset) {
             Some(end) => {
-                // What a bad batch says of itself does not lead beyond the log.
+                // The claims of a bad batch do not lead beyond the log.
                 let to = end.min(partition.high_watermark).max(offset + 1);
                 let position = Position { offset: to, ..partition.position };
                 partition.go(position, Phase::Read);
@@ -186,7 +186,7 @@ impl Consumer {
         }
     }
 
-    /// A request of a way has come to nothing.
+    /// Handles a failed request of a way.
     fn way_failed(&mut self, way: ReadWay, failure: FetchFailure, now: Monotonic) {
         let Some(fetching) = self.fetchings.get_mut(&way) else { return };
         let asked: Vec<u32> = fetching.session.ids().collect();
@@ -208,7 +208,7 @@ impl Consumer {
         }
     }
 
-    /// A partition was answered with an error: it is asked for again.
+    /// Handles an error for a partition: it is asked for again.
     fn partition_failed(&mut self, id: u32, error: i16, now: Monotonic) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let wait = partition.backoff.next(self.settings.retry, &mut self.rng);
@@ -222,7 +222,7 @@ impl Consumer {
         }
     }
 
-    /// Tells of an error that does not pass by itself, once for each row.
+    /// Reports an error that is not temporary, once for each row of errors.
     pub(super) fn trouble(&mut self, id: u32, error: i16) {
         if let Some(partition) = self.partitions.get_mut(&id)
             && partition.faults.told.replace(error) != Some(error)
@@ -231,7 +231,7 @@ impl Consumer {
         }
     }
 
-    /// Takes the answer about a partition's offset.
+    /// Handles the answer about a partition's offset.
     fn on_offset(&mut self, id: u32, incarnation: u32, question: u64, found: OffsetFound, now: Monotonic) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if partition.incarnation != incarnation || partition.question != Some(question) {
@@ -241,7 +241,7 @@ impl Consumer {
         let before = partition.position;
         match (partition.phase, found.error) {
             (Phase::Find(Place::Time(_), why), 0) if found.offset < 0 => {
-                // Nothing is as young as that: the next record that comes is.
+                // No record is that young: reading begins at the next record.
                 partition.go(before, Phase::Find(Place::Latest, why));
             }
             (Phase::Find(_, why), 0) if found.offset >= 0 => {
@@ -251,14 +251,14 @@ impl Consumer {
                 self.arrived(id, before.offset, is_end, why);
             }
             (Phase::Validate, 0) if found.offset < 0 => {
-                // Its log has nothing of that epoch: where they part is not known.
+                // The leader's log has nothing of that epoch: the offset at which the logs diverge is not known.
                 partition.reset(WhyReset::Truncated);
             }
             (Phase::Validate, 0) if found.offset < before.offset => {
                 partition.go(Position { offset: found.offset, leader_epoch: found.leader_epoch.max(-1) }, Phase::Read);
                 self.arrived(id, before.offset, false, Some(WhyReset::Truncated));
             }
-            // A broker that knows nothing of epochs cannot be asked.
+            // A broker without support for epochs cannot be asked.
             (Phase::Validate, 0 | UNSUPPORTED_VERSION) => partition.validated(),
             (Phase::Find(..) | Phase::Validate, error) => self.partition_failed(id, error, now),
             (Phase::Read | Phase::Stopped(_), 0) => partition.high_watermark = found.offset,
@@ -266,7 +266,7 @@ impl Consumer {
         }
     }
 
-    /// Tells where reading begins, or goes on.
+    /// Reports where reading begins, or goes on.
     fn arrived(&mut self, id: u32, from: i64, is_end: bool, why: Option<WhyReset>) {
         let Some(partition) = self.partitions.get(&id) else { return };
         let to = partition.position.offset;
@@ -279,7 +279,7 @@ impl Consumer {
 }
 
 impl Partition {
-    /// The leader's log has what was read.
+    /// Notes that the leader's log has the records that were read.
     fn validated(&mut self) {
         self.phase = Phase::Read;
         self.backoff.reset();

@@ -1,4 +1,4 @@
-//! Requests: which partitions can be asked for now, and whether there is memory for what may come.
+//! Requests: which partitions can be asked for now, and whether there is memory for the possible answers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,39 +12,38 @@ use crate::kafka::fetch::{EARLIEST, FetchAsk, FetchCall, LATEST, OffsetAsk, Purp
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
-/// Bytes of an answer beside its records: of the whole, and of each partition.
+/// Bytes of an answer besides its records: for the whole, and for each partition.
 const ANSWER_BYTES: usize = 64 * 1024;
 const PARTITION_BYTES: usize = 256;
-/// The least that an answer may have of records: a batch has 1 MiB at most by Kafka's own settings.
+/// The fewest bytes of records that an answer may have: a batch has at most 1 MiB by Kafka's defaults.
 pub(super) const RECORDS_MIN: usize = 1 << 20;
-/// Wait for memory, if nothing happens before.
+/// Wait for memory, if nothing happens earlier.
 const MEMORY_WAIT: Duration = Duration::from_millis(10);
-/// How long a broker waits for a first byte, while other partitions of it may want to be asked for soon.
+/// How long a broker waits for a first byte while other partitions of it may need a request soon.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 /// Interval between questions for the end of a log that no Fetch reads.
 pub(super) const END_EVERY: Duration = Duration::from_secs(5);
 
-/// A question about offsets that is under way, and the partitions that it is about, in the order asked.
+/// A pending question about offsets, and its partitions, in the order asked.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// Each with its incarnation.
+    /// The partitions, each with its incarnation.
     pub(super) about: Vec<(u32, u32)>,
 }
 
-/// What the partitions of one way are ready for.
+/// The partitions of one way that are ready.
 #[derive(Debug, Default)]
 struct Eligible {
     table: Table,
-    /// Whether one has records that can be taken now: then it is fetched with the others, soon.
+    /// Whether a partition has records that can be taken now: it will be fetched with the others soon.
     has_records: bool,
-    /// Whether one may be asked for soon.
+    /// Whether further partitions may be asked for soon.
     has_others: bool,
 }
 
 impl Consumer {
-    /// The next request for the client, if there is one to be made: call it until there is none, after everything that has happened, and at
-    /// [`Consumer::next_deadline`].
+    /// The next request for the client, if there is one. Call it until there is none, after every event and at [`Consumer::next_deadline`].
     pub fn take_request(&mut self, now: Monotonic) -> Option<FetchCall> {
         if now < self.wake_at {
             return None;
@@ -62,7 +61,7 @@ impl Consumer {
         let ways = self.eligible(now);
         let count = ways.len();
         self.fetchings.retain(|way, fetching| fetching.under_way.is_some() || ways.contains_key(way));
-        // Where memory is scarce each has its turn.
+        // If memory is scarce, the ways take turns.
         let mut ways: Vec<(ReadWay, Eligible)> = ways.into_iter().collect();
         let first = ways.partition_point(|(way, _)| self.last_way.is_some_and(|last| *way <= last));
         ways.rotate_left(first);
@@ -79,7 +78,7 @@ impl Consumer {
         None
     }
 
-    /// A question about the offsets of all partitions of one leader that need the same.
+    /// A question about the offsets of all partitions of one leader that need the same kind.
     fn ask_offsets(&mut self, now: Monotonic) -> Option<FetchCall> {
         let mut of: Option<(NodeId, bool, bool)> = None;
         let mut asked = Vec::new();
@@ -135,7 +134,7 @@ impl Consumer {
     /// The next Fetch of a way.
     ///
     /// # Errors
-    /// There is none to be made before this instant.
+    /// The time before which there is no Fetch.
     fn fetch(&mut self, way: ReadWay, eligible: Eligible, ways: usize, now: Monotonic) -> Result<FetchCall, Monotonic> {
         let fetching = self.fetchings.entry(way).or_default();
         if fetching.under_way.is_some() || eligible.has_records || eligible.table.is_empty() {
@@ -154,7 +153,7 @@ impl Consumer {
         if let Some((place, sent)) = alone {
             wanted = Table::from([(place, sent)]);
         }
-        // Two rounds of all ways are within the memory, if it is not very small.
+        // Two rounds of all ways fit into the memory, unless it is very small.
         let share = (self.settings.fetch_memory / (2 * ways.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
         let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len())
             .max(fetching.largest)
@@ -179,7 +178,7 @@ impl Consumer {
         }
         let mut fetch = fetching.session.request(wanted, fetching.turn, share);
         if is_alone {
-            // In no session: it is about this partition alone.
+            // The Fetch is in no session, because it is about this partition alone.
             fetch.session = (0, -1);
         }
         let wait = if eligible.has_others || is_alone {
@@ -197,7 +196,7 @@ impl Consumer {
         Ok(FetchCall { id, way, is_fresh, ask: FetchAsk::Fetch(fetch) })
     }
 
-    /// Gives up the records of paused partitions, as others need the memory: they are fetched again.
+    /// Drops the records of paused partitions, because others need the memory: they are fetched again.
     fn give_way(&mut self) {
         for partition in self.partitions.values_mut().filter(|partition| partition.is_paused) {
             partition.chunk = None;
@@ -214,7 +213,7 @@ impl Partition {
             && !self.is_paused
     }
 
-    /// The question about its offset that is due: the broker, the time or epoch that is asked for, and whether that is an epoch.
+    /// The due question about the partition's offset: the broker, the time or epoch, and whether that is an epoch.
     fn asks(&self, now: Monotonic) -> Option<(NodeId, i64, bool)> {
         let node = self.leader.node.filter(|_| self.question.is_none() && self.retry_at <= now)?;
         match self.phase {

@@ -1,4 +1,4 @@
-//! Batches of one partition that somebody else has fetched, read as the consumer reads them: for trials.
+//! Batches of one partition that were fetched elsewhere, read as the consumer reads them: for trials.
 
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ pub struct Batches {
 
 impl Batches {
     /// The records of these batches from an offset on. `aborted`: producer id and first offset of aborted transactions; `committed`: whether
-    /// they are passed over.
+    /// those are skipped.
     #[must_use]
     pub fn new(bytes: Vec<u8>, from: i64, aborted: Vec<(i64, i64)>, committed: bool) -> Self {
         let account = Account::default();
@@ -28,17 +28,17 @@ impl Batches {
         Self { chunk: Chunk::new(buffer, records, aborted, terms, &account), position }
     }
 
-    /// The next record; `None`: there is no more.
+    /// The next record; `None`: there are no more.
     ///
     /// # Errors
-    /// [`Bad`]: the batch at hand cannot be read, and nothing follows.
+    /// [`Bad`]: the current batch cannot be read, and nothing follows.
     pub fn take(&mut self) -> Result<Option<Record<'_>>, Bad> {
         self.chunk.advance(&mut self.position);
         let is_there = self.chunk.settle(&mut self.position)?;
         Ok(if is_there { self.chunk.record(0) } else { None })
     }
 
-    /// The offset that follows all that was handed out or passed over.
+    /// The offset after all records that were handed out or skipped.
     #[must_use]
     pub const fn next_offset(&self) -> i64 {
         self.position.offset

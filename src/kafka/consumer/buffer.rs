@@ -1,10 +1,10 @@
-//! Memory of what was fetched: buffers that records refer to, counted until the last reference is gone.
+//! Memory of fetched data: buffers that records refer to, counted until the last reference is gone.
 
 use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 
-/// `Account` counts the bytes that buffers and decoders hold. Clones count together.
+/// `Account` counts the bytes that buffers and decoders hold. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     used: Rc<Cell<usize>>,
@@ -55,7 +55,7 @@ impl Drop for Charge {
     }
 }
 
-/// `Buffer` holds the bytes of an answer, or some that were decompressed.
+/// `Buffer` holds the bytes of an answer, or decompressed ones.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
@@ -63,7 +63,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer on an account; `beside`: bytes that are held with it.
+    /// A buffer on an account; `beside`: further bytes that are held with it.
     pub(super) fn new(bytes: Vec<u8>, beside: usize, account: &Account) -> Self {
         let charge = Charge::new(account, bytes.capacity() + beside);
         Self { bytes, charge }
@@ -79,7 +79,7 @@ impl Buffer {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Where a part of these bytes lies in them; `None`: it is no part of them.
+    /// The range of `part` in these bytes; `None`: it is not in them.
     pub(super) fn place(&self, part: &[u8]) -> Option<Range<usize>> {
         let at = (part.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize)?;
         let end = at.checked_add(part.len())?;
@@ -87,8 +87,8 @@ impl Buffer {
     }
 }
 
-/// `Slice` is a counted reference to a part of a buffer, such as a payload. It keeps the whole buffer, up to a whole answer, in memory: copy
-/// what you keep longer than a moment.
+/// `Slice` is a counted reference to a part of a buffer, such as a payload. It keeps the whole buffer, up to a whole answer, in memory:
+/// copy data that you keep.
 #[derive(Clone, Debug)]
 pub struct Slice {
     buffer: Rc<Buffer>,

@@ -1,5 +1,5 @@
-//! Records out of what a Fetch brought, one by one: the header, length and checksum of a batch are looked at first, then its records where they
-//! lie, or as they come out of a decoder. Nothing of it is believed: what does not add up is [`Bad`], and no claim reserves memory.
+//! Decodes the records of a Fetch answer, one by one: it checks the header, length and checksum of a batch first, then reads its records in
+//! place, or as they come from a decoder. No claim is trusted: inconsistent data is [`Bad`], and no claim reserves memory.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::unpacked::Unpacked;
 use crate::record::compression::Codec;
 use crate::record::{BatchError, BatchHeader, BatchView, Headers, Record as Parsed, Records};
 
-/// Where the magic stands in batches and messages of every format.
+/// The position of the magic in batches and messages of every format.
 const MAGIC_AT: usize = 16;
 /// The bits of a batch's attributes.
 const APPEND_TIME: i16 = 1 << 3;
@@ -20,21 +20,21 @@ const CONTROL: i16 = 1 << 5;
 /// `Bad` is why a batch cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
-    /// It is no batch, or one of its records is none.
+    /// The batch or one of its records is invalid.
     #[error("{0}")]
     Batch(BatchError),
-    /// It has a format from before Kafka 0.11.
+    /// The batch has a format from before Kafka 0.11.
     #[error(
         "its format is v{0}, from before Kafka 0.11; set `message.format.version` of the topic to 0.11 or later and have it rewritten"
     )]
     OldFormat(i8),
-    /// Its offsets, or the number of its records, make no sense.
+    /// The batch's offsets, or the number of its records, are inconsistent.
     #[error("its offsets and its number of records do not add up")]
     Offsets,
-    /// It has more bytes, decompressed, than are taken.
+    /// The decompressed batch has more bytes than allowed.
     #[error("it has more than {0} bytes, decompressed")]
     TooLarge(usize),
-    /// The broker sends it again and again, and never whole.
+    /// The broker repeatedly sends the batch, but never whole.
     #[error("the broker does not send it whole")]
     NeverWhole,
 }
@@ -48,15 +48,15 @@ impl From<BatchError> for Bad {
 /// `TimestampType` is what a record's timestamp means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
-    /// There is none.
+    /// The record has no timestamp.
     Undefined,
-    /// The producer's.
+    /// The producer's timestamp.
     Create,
-    /// The broker's, when it appended the record.
+    /// The broker's timestamp, from when it appended the record.
     Append,
 }
 
-/// `Record` is a record of an assigned partition, borrowed.
+/// `Record` is a borrowed record of an assigned partition.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
     /// The id of the partition's assignment.
@@ -65,28 +65,28 @@ pub struct Record<'a> {
     pub offset: i64,
     /// Timestamp in ms since the epoch; -1: none.
     pub timestamp: i64,
-    /// What the timestamp means.
+    /// The meaning of the timestamp.
     pub timestamp_type: TimestampType,
-    /// The epoch of the leader that wrote it; -1: not known.
+    /// The epoch of the leader that wrote the record; -1: not known.
     pub leader_epoch: i32,
     /// Key.
     pub key: Option<&'a [u8]>,
     /// Value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Headers, in order, duplicates and all.
+    /// Headers, in order, with duplicates.
     pub headers: Headers<'a>,
     buffer: &'a Rc<Buffer>,
 }
 
 impl Record<'_> {
-    /// A counted reference to a part of the record: its key, its value, something of a header. `None`: it is no part of it.
+    /// A counted reference to a part of the record: its key, its value, or part of a header. `None`: `part` is not in the record.
     #[must_use]
     pub fn hold(&self, part: &[u8]) -> Option<Slice> {
         Slice::new(self.buffer, self.buffer.place(part)?)
     }
 }
 
-/// Where a record's parts lie in its buffer.
+/// The places of a record's parts in its buffer.
 #[derive(Clone, Debug)]
 pub(super) struct Decoded {
     offset: i64,
@@ -101,28 +101,28 @@ pub(super) struct Decoded {
 pub struct Position {
     /// The next offset.
     pub offset: i64,
-    /// The epoch of the leader that wrote what was read last; -1: not known.
+    /// The epoch of the leader that wrote the last record read; -1: not known.
     pub leader_epoch: i32,
 }
 
 impl Position {
     fn pass(&mut self, header: &BatchHeader, next: i64) {
         self.offset = self.offset.max(next);
-        // Epochs do not go back within a log, whatever a batch says.
+        // Epochs do not decrease within a log, whatever a batch claims.
         self.leader_epoch = self.leader_epoch.max(header.leader_epoch);
     }
 }
 
-/// `Terms` are what holds for all batches of a chunk.
+/// `Terms` apply to all batches of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// Whether aborted transactions are passed over.
+    /// Whether aborted transactions are skipped.
     pub committed: bool,
-    /// Bytes that a batch may have, decompressed.
+    /// Bytes that a decompressed batch may have.
     pub batch_bytes_max: usize,
 }
 
-/// `Chunk` is what one answer has of one partition.
+/// `Chunk` is the data of one partition in one answer.
 #[derive(Debug)]
 pub(super) struct Chunk {
     buffer: Rc<Buffer>,
@@ -130,31 +130,31 @@ pub(super) struct Chunk {
     rest: Range<usize>,
     terms: Terms,
     account: Account,
-    /// Aborted transactions that begin further on: first offset and producer id, by offset.
+    /// Aborted transactions that begin later in the log: first offset and producer id, by offset.
     aborted: VecDeque<(i64, i64)>,
     /// Producers with an aborted transaction at this point of the log.
     aborting: BTreeSet<i64>,
     open: Option<Open>,
-    /// Where reading can go on after a bad batch, as far as the batch says.
+    /// Where reading can continue after a bad batch, as far as the batch shows.
     bad_end: Option<i64>,
 }
 
-/// A batch that is being read.
+/// The batch being read.
 #[derive(Debug)]
 struct Open {
     header: BatchHeader,
     source: Source,
-    /// Records that were not decoded.
+    /// Number of records that were not decoded yet.
     left: i32,
     /// Offset of the last decoded record from the base offset.
     last_delta: i32,
     current: Option<Decoded>,
 }
 
-/// Where a batch's records come from.
+/// The source of a batch's records.
 #[derive(Debug)]
 enum Source {
-    /// They lie in the answer.
+    /// The records are in the answer.
     Plain(Range<usize>),
     Unpacked(Box<Unpacked>),
 }
@@ -182,11 +182,11 @@ impl Chunk {
         }
     }
 
-    /// Goes on to the next record at `position` or after it, which then moves over all that holds none: gaps, control batches, aborted ones.
-    /// `false`: there is no more, but for a batch that was cut short.
+    /// Goes on to the next record at `position` or after it, which then advances past everything without records: gaps, control batches,
+    /// aborted batches. `false`: there are no more, except perhaps a batch that was cut short.
     ///
     /// # Errors
-    /// [`Bad`]: the batch at hand cannot be read; [`Chunk::bad_end`] says where it ends.
+    /// [`Bad`]: the current batch cannot be read; [`Chunk::bad_end`] is its end.
     pub(super) fn settle(&mut self, position: &mut Position) -> Result<bool, Bad> {
         loop {
             let Some(open) = &mut self.open else {
@@ -214,7 +214,7 @@ impl Chunk {
         }
     }
 
-    /// The record that [`Chunk::settle`] has found.
+    /// The record found by [`Chunk::settle`].
     pub(super) fn record(&self, id: u32) -> Option<Record<'_>> {
         let Open { header, source, current, .. } = self.open.as_ref()?;
         let current = current.as_ref()?;
@@ -243,7 +243,7 @@ impl Chunk {
         })
     }
 
-    /// Goes over the record at hand. `false`: there is none.
+    /// Goes past the current record. `false`: there is none.
     pub(super) fn advance(&mut self, position: &mut Position) -> bool {
         let Some(open) = &mut self.open else { return false };
         let Some(current) = open.current.take() else { return false };
@@ -251,12 +251,12 @@ impl Chunk {
         true
     }
 
-    /// Where the log goes on after the batch that cannot be read; `None`: that is not known.
+    /// Where the log continues after the batch that cannot be read; `None`: not known.
     pub(super) const fn bad_end(&self) -> Option<i64> {
         self.bad_end
     }
 
-    /// Begins with the next batch, or passes over it. `false`: there is none that is whole.
+    /// Begins with the next batch, or skips it. `false`: there is no whole one.
     fn begin(&mut self, position: &mut Position) -> Result<bool, Bad> {
         let buffer = Rc::clone(&self.buffer);
         let bytes = buffer.bytes().get(self.rest.clone()).unwrap_or_default();
@@ -277,7 +277,7 @@ impl Chunk {
         let body =
             self.rest.start + (view.as_bytes().len() - view.body().len())..self.rest.start + view.as_bytes().len();
         if next > position.offset {
-            // Where the checksum differs the header may be wrong: the batch after it knows better.
+            // If the checksum differs, the header may be wrong: the offset of the next batch is more reliable.
             let after_it =
                 BatchHeader::read(after).ok().map(|after| after.base_offset).filter(|base| *base > position.offset);
             self.bad_end = Some(after_it.unwrap_or(next));
@@ -298,7 +298,7 @@ impl Chunk {
         Ok(true)
     }
 
-    /// Whether a batch holds no record for anybody: a control batch, or part of an aborted transaction.
+    /// Whether a batch has no record for readers: a control batch, or part of an aborted transaction.
     fn is_passed_over(&mut self, view: &BatchView<'_>, last: i64) -> bool {
         let header = view.header();
         while let Some((first, producer)) = self.aborted.front().copied()
@@ -326,9 +326,9 @@ impl Chunk {
     }
 }
 
-/// Whether a control batch ends its transaction without effect.
+/// Whether a control batch aborts its transaction.
 fn is_abort(view: &BatchView<'_>) -> bool {
-    /// Version 0, type 0.
+    /// The key of an abort marker: version 0, type 0.
     const ABORT: [u8; 4] = [0; 4];
     let first = view.records().ok().and_then(|mut records| records.next());
     first.and_then(Result::ok).and_then(|record| record.key).is_some_and(|key| key.get(2..4) == ABORT.get(2..4))
@@ -355,7 +355,7 @@ impl Open {
             }
         };
         self.left -= 1;
-        // Before the last record is handed out it is known that nothing follows it.
+        // The end of the batch is checked before its last record is handed out.
         if self.left == 0 && !whole {
             return Err(BatchError::Record.into());
         }
@@ -368,7 +368,7 @@ impl Open {
     }
 }
 
-/// Notes where the parts of a record lie in its buffer.
+/// Notes the places of a record's parts in its buffer.
 fn decoded(buffer: &Buffer, offset: i64, parsed: &Parsed<'_>) -> Option<Decoded> {
     let place = |part: Option<&[u8]>| part.map(|part| buffer.place(part));
     let (headers, count) = parsed.headers.encoded();

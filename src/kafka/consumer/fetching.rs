@@ -1,4 +1,4 @@
-//! The Fetch under way to one broker for one purpose, and the fetch session that it belongs to (KIP-227).
+//! The Fetch in flight to one broker for one purpose, and its fetch session (KIP-227).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -7,16 +7,16 @@ use crate::kafka::fetch::{Fetch, FetchFrom};
 use crate::outward::Backoff;
 use crate::runtime::seam::Monotonic;
 
-/// A partition as the broker was asked for it.
+/// A partition as it was requested from the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
-    /// The id of its assignment.
+    /// The id of the partition's assignment.
     pub(super) id: u32,
     pub(super) incarnation: u32,
     pub(super) topic_id: u128,
     pub(super) offset: i64,
     pub(super) leader_epoch: i32,
-    /// Bytes of records that are asked for.
+    /// Bytes of records requested.
     pub(super) bytes: usize,
 }
 
@@ -29,17 +29,17 @@ pub(super) struct Session {
     id: i32,
     epoch: i32,
     is_by_id: bool,
-    /// What the broker was asked for, and with a session still is.
+    /// The partitions requested from the broker; with a session, they stay requested.
     table: Table,
 }
 
 impl Session {
-    /// The request for these partitions: what has changed in the session, or all of them, beginning with another one each `turn`, as brokers
-    /// fill an answer from the first on. `bytes_max`: what is asked for of one at most.
+    /// The request for these partitions: the changes in the session, or all of them, beginning with another one each `turn`, because
+    /// brokers fill an answer from the first partition on. `bytes_max`: the most that is requested of one partition.
     pub(super) fn request(&mut self, wanted: Table, turn: usize, bytes_max: usize) -> Fetch {
         let is_by_id = wanted.values().all(|sent| sent.topic_id != 0);
-        // A topic that has another id is another topic. And a session tells once how far a log goes: who reads on from another place, or for
-        // another assignment, may not have heard it.
+        // A topic with another id is another topic. And a session reports only once how far a log goes: a reader from another place, or for
+        // another assignment, may not have received it.
         let is_other = |(place, sent): (&(Rc<str>, i32), &Sent)| {
             let of = |sent: &Sent| (sent.topic_id, sent.id, sent.incarnation);
             self.table.get(place).is_some_and(|known| of(known) != of(sent))
@@ -71,7 +71,7 @@ impl Session {
         Fetch { session, is_by_id, max_wait_ms: 0, bytes_max: 0, answer_bytes_max: 0, partitions, forgotten }
     }
 
-    /// Takes the session that an answer belongs to; 0: the broker has none for us, and is asked for all each time.
+    /// Takes the session that an answer belongs to; 0: the broker has none for this consumer, and each request has all partitions.
     pub(super) fn answered(&mut self, id: i32) {
         let table = std::mem::take(&mut self.table);
         *self = match (id, self.id) {
@@ -81,17 +81,17 @@ impl Session {
                 let epoch = self.epoch.checked_add(1).unwrap_or(1);
                 Self { id, epoch, table, is_by_id: self.is_by_id }
             }
-            // An answer of another session than was asked.
+            // The answer is of another session than the request.
             _ => Self { table, ..Self::default() },
         };
     }
 
-    /// What was asked for of a partition.
+    /// The last request for a partition.
     pub(super) fn sent(&self, place: &(Rc<str>, i32)) -> Option<Sent> {
         self.table.get(place).copied()
     }
 
-    /// The ids of the assignments that were asked for.
+    /// The ids of the requested assignments.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
         self.table.values().map(|sent| sent.id)
     }
@@ -102,22 +102,22 @@ impl Session {
     }
 }
 
-/// One broker for one purpose.
+/// The state of fetching from one broker for one purpose.
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
-    /// The number of the request under way.
+    /// The number of the request in flight.
     pub(super) under_way: Option<u64>,
     pub(super) session: Session,
-    /// Bytes that the answer under way may have.
+    /// Bytes reserved for the answer in flight.
     pub(super) reserved: usize,
-    /// Bytes that an answer had which was too large: one batch may be larger than what is asked for.
+    /// Bytes of an answer that was too large: one batch may be larger than the request allows.
     pub(super) largest: usize,
-    /// Partitions to fetch one at a time: one of them has a batch that is too large, or that never arrives complete.
+    /// Partitions to fetch one at a time: one of them has a batch that is too large, or that never arrives whole.
     pub(super) alone: VecDeque<u32>,
-    /// Whether the next request goes over a new connection.
+    /// Whether the next request uses a new connection.
     pub(super) is_fresh: bool,
     pub(super) retry_at: Monotonic,
     pub(super) backoff: Backoff,
-    /// Counts requests.
+    /// Counter of requests.
     pub(super) turn: usize,
 }

@@ -1,4 +1,4 @@
-//! Topics as metadata has them: leaders and their epochs, topics that grow, go, and are recreated.
+//! Topics in metadata: leaders and their epochs; topics that grow, disappear, and are recreated.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use super::partition::{Leader, Partition, Phase};
 use crate::kafka::types::TopicMetadata;
 use crate::runtime::seam::Monotonic;
 
-/// Ids that a topic had before, and that metadata which is older than it may still name.
+/// The most previous ids of a topic that are remembered, because older metadata may still name them.
 const FORMER_MAX: usize = 8;
 
 /// UNKNOWN_TOPIC_OR_PARTITION.
@@ -22,24 +22,24 @@ pub(super) const FORBIDDEN: i16 = 29;
 /// A topic with assigned partitions.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
-    /// Its id; 0: not known.
+    /// The topic's id; 0: not known.
     pub(super) id: u128,
-    /// Ids that it had before.
+    /// The topic's previous ids.
     former: Vec<u128>,
     /// The ids of the assignments, by partition index.
     pub(super) ids: BTreeMap<i32, u32>,
     leaders: Vec<Leader>,
-    /// Since when it is missing, though it was there.
+    /// The time since which the topic is missing, though it existed before.
     missing_since: Option<Monotonic>,
 }
 
 impl Topic {
-    /// Whether nothing was told of it yet.
+    /// Whether no metadata of the topic has arrived yet.
     pub(super) fn is_new(&self) -> bool {
         self.leaders.is_empty()
     }
 
-    /// Whether it was there, and Kafka does not know it now.
+    /// Whether the topic existed, and Kafka does not know it now.
     pub(super) fn is_missing(&self) -> bool {
         self.missing_since.is_some()
     }
@@ -49,7 +49,7 @@ impl Topic {
         usize::try_from(partition).ok().and_then(|index| self.leaders.get(index)).copied().unwrap_or(Leader::NONE)
     }
 
-    /// Takes the leaders that metadata names; those of older epochs are passed over.
+    /// Takes the leaders from metadata, except those of older epochs.
     fn follow(&mut self, told: &TopicMetadata) {
         for (index, node) in told.leaders.iter().enumerate() {
             let epoch = told.leader_epochs.get(index).copied().unwrap_or(-1);
@@ -63,7 +63,7 @@ impl Topic {
 }
 
 impl Consumer {
-    /// Learns which cluster it reads. The offsets of another one mean nothing here.
+    /// Takes the cluster ID. The offsets of another cluster have no meaning here.
     pub fn on_cluster(&mut self, id: &str) {
         let before = std::mem::replace(&mut self.cluster, Rc::from(id));
         if !before.is_empty() && *before != *id {
@@ -80,7 +80,7 @@ impl Consumer {
         }
     }
 
-    /// Takes fresh metadata; topics of others are passed over.
+    /// Takes fresh metadata; topics of other consumers are skipped.
     pub fn on_metadata(&mut self, topics: &[TopicMetadata], now: Monotonic) {
         for told in topics {
             if !self.topics.contains_key(&told.name) {
@@ -128,7 +128,7 @@ impl Consumer {
             if is_recreated {
                 partition.recreate();
             } else if partition.phase == Phase::Stopped(WhyStopped::Deleted) {
-                // The same topic as before.
+                // The topic is the same as before.
                 let position = partition.position;
                 partition.go(position, Phase::Read);
             }
@@ -137,13 +137,13 @@ impl Consumer {
                 beyond.push(*id);
             }
         }
-        // They come with a topic that grows.
+        // These partitions arrive with a topic that grows.
         beyond.into_iter().for_each(|id| self.trouble(id, UNKNOWN));
     }
 
     fn topic_is_missing(&mut self, told: &TopicMetadata, now: Monotonic) {
         let Some(topic) = self.topics.get_mut(&told.name) else { return };
-        // One that was never there is waited for.
+        // A topic that never existed is waited for.
         if topic.is_new() {
             return;
         }
@@ -164,20 +164,20 @@ impl Consumer {
 }
 
 impl Partition {
-    /// Begins with another log under the same name.
+    /// Begins with another log of the same name.
     fn recreate(&mut self) {
-        // One that was to begin at a place begins there.
+        // A partition that has not begun yet still begins at its place.
         if !matches!(self.phase, Phase::Find(_, None)) {
             self.reset(WhyReset::Recreated);
         }
         self.faults = super::partition::Faults::default();
     }
 
-    /// Goes to another leader, which has to say whether its log has what was read.
+    /// Follows another leader, which has to confirm that its log has the records that were read.
     fn follow(&mut self, leader: Leader) {
         let is_other = self.leader != leader;
         if is_other {
-            // A wait was for the leader before.
+            // The wait was for the previous leader.
             self.retry_at = Monotonic(0);
         }
         if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0

@@ -1,20 +1,21 @@
-//! The consumer of one Kafka cluster on one shard, sans-I/O: it reads the partitions that are assigned to it, from a place in the log on, and hands
-//! out their records one by one. Requests go out through [`Consumer::take_request`], answers come in through [`Consumer::on_answer`]. It promises:
+//! The consumer of one Kafka cluster on one shard, sans-I/O: it reads the partitions assigned to it, from a place in the log on, and hands
+//! out their records one by one. Requests go out through [`Consumer::take_request`], answers come in through [`Consumer::on_answer`]. It
+//! promises:
 //!
-//! - **Each record once, in order**, for a partition; records of transactions that were aborted, and control records, are passed over. What is
-//!   handed out and not taken ([`Consumer::advance`]) comes again.
-//! - **Bounded.** What was fetched, what was decompressed, and what may still come of the requests under way together take at most
-//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent if its answer could exceed that. A buffer counts until the last
-//!   reference ([`Slice`]) is gone. Records of paused partitions that were not taken give way to others, and are fetched again.
-//! - **One Fetch under way** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken; until
-//!   all those of a broker were taken or paused, none of its partitions is, for a request without them would wait for other partitions while
-//!   theirs has more.
-//! - **Apart.** An error, a batch that cannot be read, or a leader that cannot be reached concerns its partition alone.
-//! - **Nothing is believed.** A batch that does not add up is fetched once more over a new connection; then the partition stops, or passes over
-//!   it. A log that was truncated is noticed by its epochs (KIP-320), a recreated topic by its id, an offset that is gone by the broker's word:
-//!   reading goes on where [`News::Reset`] says.
+//! - **Each record once, in order**, for a partition; records of aborted transactions, and control records, are skipped. A record that is
+//!   handed out and not taken ([`Consumer::advance`]) is handed out again.
+//! - **Bounded.** Fetched data, decompressed data, and the possible answers to requests in flight together take at most
+//!   [`Settings::fetch_memory`], besides one piece of a batch: no Fetch is sent if its answer could exceed that. A buffer counts until the
+//!   last reference ([`Slice`]) is gone. Records of paused partitions that were not taken make room for others, and are fetched again.
+//! - **One Fetch in flight** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken;
+//!   until all records of a broker's partitions were taken or paused, none of its partitions is fetched, because a request that
+//!   leaves some out would wait for data of the others while those left out have more.
+//! - **Isolation.** An error, a batch that cannot be read, or a leader that cannot be reached affects its partition alone.
+//! - **Nothing is trusted.** An inconsistent batch is fetched once more over a new connection; then the partition stops, or skips it. A
+//!   truncated log is noticed by its epochs (KIP-320), a recreated topic by its id, a deleted offset by the broker's error: reading goes on
+//!   where [`News::Reset`] says.
 //!
-//! What its owner does in a turn:
+//! The calls of the owner in a turn:
 //!
 //! ```text
 //! client's events    Cluster: on_cluster · Metadata: on_metadata · Fetch: on_answer
@@ -25,8 +26,8 @@
 //! next_deadline      the next turn at the latest
 //! ```
 //!
-//! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
-//! `decode`, `unpacked` and `buffer` are the bytes.
+//! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` handles their results, `metadata` follows
+//! leaders; `decode`, `unpacked` and `buffer` are the bytes.
 
 mod answers;
 mod asking;
@@ -64,17 +65,17 @@ use self::partition::Partition;
 use crate::kafka::fetch::ReadWay;
 use crate::runtime::seam::Monotonic;
 
-/// Records of one partition that are handed out in a row, if others have some too.
+/// Records of one partition that are handed out in a row, if other partitions have records too.
 const IN_A_ROW: u32 = 64;
 
-/// `Want` is what the consumer wants of the client beside its requests.
+/// `Want` is a request to the client besides fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// The topic's metadata, kept fresh, without creating it.
     Metadata(Rc<str>),
     /// No more metadata of the topic, for this consumer: the client shares it with the producer.
     Forget(Rc<str>),
-    /// All metadata again: a leader has moved.
+    /// All metadata again, because a leader has moved.
     Refresh,
 }
 
@@ -82,7 +83,7 @@ pub enum Want {
 #[derive(Debug, Default)]
 struct Ready {
     row: VecDeque<u32>,
-    /// How many of the first one's were taken in a row.
+    /// Number of records of the first partition that were taken in a row.
     in_a_row: u32,
     /// The partition of the record that `peek` returned and `advance` has not taken yet.
     shown: Option<u32>,
@@ -98,21 +99,21 @@ pub struct Consumer {
     partitions: BTreeMap<u32, Partition>,
     topics: BTreeMap<Rc<str>, Topic>,
     fetchings: BTreeMap<ReadWay, Fetching>,
-    /// The way that had the last Fetch.
+    /// The way of the last Fetch.
     last_way: Option<ReadWay>,
-    /// Questions about offsets that are under way.
+    /// Pending questions about offsets.
     questions: BTreeMap<u64, Question>,
     next_id: u64,
     ready: Ready,
     wants: VecDeque<Want>,
-    /// When there may be something to ask for; the past, if something has happened.
+    /// When there may be something to request; in the past, if something has happened.
     wake_at: Monotonic,
     board: Board,
     stats: Stats,
 }
 
 impl Consumer {
-    /// A consumer without partitions. `seed`: of its jitter.
+    /// A consumer without partitions. `seed` is for its jitter.
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
@@ -134,7 +135,7 @@ impl Consumer {
         }
     }
 
-    /// The number of the first request, which others that share a client know it by ([`Settings::first_request`]).
+    /// The number of the first request, by which other consumers that share the client know it ([`Settings::first_request`]).
     #[must_use]
     pub const fn first_request(&self) -> u64 {
         self.settings.first_request
@@ -152,7 +153,7 @@ impl Consumer {
         self.wake();
     }
 
-    /// Reads a partition, under an id that the caller chooses. An id that is in use names another partition from now on. `false`: the
+    /// Assigns a partition under an id that the caller chooses. An id that is in use names the new partition from now on. `false`: the
     /// partition is assigned under another id.
     pub fn assign(&mut self, id: u32, assignment: Assignment) -> bool {
         let (name, index) = (Rc::clone(&assignment.topic), assignment.partition);
@@ -168,7 +169,7 @@ impl Consumer {
         let mut partition = Partition::new(assignment);
         partition.leader = topic.leader(index);
         if partition.leader.node.is_none() && !topic.is_new() {
-            // It may have come to be since.
+            // The partition may have been created since.
             self.refresh();
         }
         self.partitions.insert(id, partition);
@@ -176,7 +177,7 @@ impl Consumer {
         true
     }
 
-    /// Reads a partition no more. Its records that were not taken are gone.
+    /// Stops reading a partition. Its records that were not taken are dropped.
     pub fn unassign(&mut self, id: u32) {
         let Some(partition) = self.partitions.remove(&id) else { return };
         self.ready.row.retain(|ready| *ready != id);
@@ -191,7 +192,7 @@ impl Consumer {
         self.wake();
     }
 
-    /// Hands out no more records of a partition, and fetches none, until [`Consumer::resume`].
+    /// Pauses a partition: hands out no more of its records, and fetches none, until [`Consumer::resume`].
     pub fn pause(&mut self, id: u32) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.is_paused = true;
@@ -208,7 +209,7 @@ impl Consumer {
         }
     }
 
-    /// Reads a partition from another place on, also one that has stopped.
+    /// Reads a partition from another place on, even one that has stopped.
     pub fn seek(&mut self, id: u32, start: Start) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.start(start);
@@ -216,15 +217,15 @@ impl Consumer {
         }
     }
 
-    /// Returns the next fetched record of any partition that is not paused. It stays the next one until [`Consumer::advance`]. While the owner
-    /// cannot take it, [`Consumer::pause`] the partition: otherwise no partition of that broker is fetched.
+    /// Returns the next fetched record of any partition that is not paused. It stays the next one until [`Consumer::advance`]. While the
+    /// owner cannot take it, [`Consumer::pause`] the partition: otherwise no partition of that broker is fetched.
     pub fn peek(&mut self) -> Option<Record<'_>> {
         self.ready.shown = self.front();
         let id = self.ready.shown?;
         self.partitions.get(&id)?.chunk.as_ref()?.record(id)
     }
 
-    /// Goes over the record that [`Consumer::peek`] has shown: it was taken.
+    /// Goes past the record that [`Consumer::peek`] returned: it was taken.
     pub fn advance(&mut self) {
         let Some(id) = self.ready.shown.take() else { return };
         let Some(partition) = self.partitions.get_mut(&id) else { return };
@@ -240,48 +241,48 @@ impl Consumer {
         }
     }
 
-    /// The next of what has happened.
+    /// The next news.
     pub fn take_news(&mut self) -> Option<News> {
         self.board.take()
     }
 
-    /// The next thing that is wanted of the client.
+    /// The next want for the client.
     pub fn take_want(&mut self) -> Option<Want> {
         self.wants.pop_front()
     }
 
-    /// When [`Consumer::take_request`] has something to do, if nothing happens before.
+    /// When [`Consumer::take_request`] has something to do, if nothing happens earlier.
     #[must_use]
     pub const fn next_deadline(&self) -> Monotonic {
         self.wake_at
     }
 
-    /// The id of a topic of which a partition is assigned, as far as metadata names it; 0: the broker gives none. `None`: nothing is known of the topic.
+    /// The id of a topic with an assigned partition, according to metadata; 0: the broker has none. `None`: nothing is known of the topic.
     #[must_use]
     pub fn topic_id(&self, topic: &str) -> Option<u128> {
         self.topics.get(topic).filter(|topic| !topic.is_new()).map(|topic| topic.id)
     }
 
-    /// How far a partition was read: the place of the next record that was not taken.
+    /// A partition's position: the place of the next record that was not taken.
     #[must_use]
     pub fn position(&self, id: u32) -> Option<Position> {
         self.partitions.get(&id).map(|partition| partition.position)
     }
 
-    /// How many offsets a partition's replicated log goes beyond the position; `None`: that is not known yet.
+    /// The number of offsets from a partition's position to the end of its replicated log; `None`: not known yet.
     #[must_use]
     pub fn lag(&self, id: u32) -> Option<u64> {
         self.partitions.get(&id)?.lag()
     }
 
-    /// Whether all records of a partition were taken that could be read when it was fetched last.
+    /// Whether all records of a partition were taken that were readable at its last Fetch.
     #[must_use]
     pub fn has_read_all(&self, id: u32) -> bool {
         let is_read = |partition: &Partition| partition.end.is_some_and(|end| partition.position.offset >= end);
         self.partitions.get(&id).is_some_and(is_read)
     }
 
-    /// How a partition stands.
+    /// The state of a partition.
     #[must_use]
     pub fn state(&self, id: u32) -> Option<State> {
         let partition = self.partitions.get(&id)?;
@@ -299,13 +300,13 @@ impl Consumer {
         Stats { lag, news_dropped: self.board.dropped, ..self.stats }
     }
 
-    /// Bytes of what was fetched, and is not given back.
+    /// Bytes of fetched data that is still referenced.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.account.used()
     }
 
-    /// Goes on to the next record; gives up what has none.
+    /// Goes on to the next record, past partitions that have none.
     fn front(&mut self) -> Option<u32> {
         loop {
             let id = *self.ready.row.front()?;
@@ -330,7 +331,7 @@ impl Consumer {
         }
     }
 
-    /// Takes the first partition out of the row.
+    /// Removes the first partition from the queue.
     fn unqueue(&mut self) {
         self.ready.in_a_row = 0;
         if let Some(partition) = self.ready.row.pop_front().and_then(|id| self.partitions.get_mut(&id)) {
@@ -338,7 +339,7 @@ impl Consumer {
         }
     }
 
-    /// Puts a partition with records into the row.
+    /// Puts a partition with records into the queue.
     fn queue(&mut self, id: u32) {
         if let Some(partition) = self.partitions.get_mut(&id)
             && partition.chunk.is_some()
@@ -349,12 +350,12 @@ impl Consumer {
         }
     }
 
-    /// Has [`Consumer::take_request`] look at everything.
+    /// Makes [`Consumer::take_request`] look at everything.
     const fn wake(&mut self) {
         self.wake_at = Monotonic(0);
     }
 
-    /// Wants metadata again, once for all that ask for it in a turn.
+    /// Wants metadata again, once for all requests of a turn.
     fn refresh(&mut self) {
         if self.wants.back() != Some(&Want::Refresh) {
             self.wants.push_back(Want::Refresh);

@@ -1,11 +1,11 @@
-//! What the consumer tells about its partitions, for events, logs and metrics.
+//! The consumer's news about its partitions, for events, logs and metrics.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::decode::Bad;
 
-/// News that wait to be taken; more are dropped, and counted. Those that somebody has to act on can be asked for as well ([`super::Consumer::state`]).
+/// The most news that wait; more are dropped, and counted. The state of a partition can be asked for as well ([`super::Consumer::state`]).
 const NEWS_MAX: usize = 4096;
 
 /// `News` is something that happened to a partition (named by the id of its assignment) or a topic.
@@ -17,10 +17,10 @@ pub enum News {
         id: u32,
         /// First offset.
         offset: i64,
-        /// Whether that is the end of the log: it was asked for, or all records are older than the time asked for.
+        /// Whether that is the end of the log: it was requested, or all records are older than the requested time.
         is_end: bool,
     },
-    /// Reading goes on elsewhere.
+    /// Reading goes on at another place.
     Reset {
         /// Partition.
         id: u32,
@@ -31,11 +31,11 @@ pub enum News {
         /// Why.
         why: WhyReset,
     },
-    /// A batch was passed over ([`super::OnBadBatch::Skip`]).
+    /// A batch was skipped ([`super::OnBadBatch::Skip`]).
     Skipped {
         /// Partition.
         id: u32,
-        /// Its first offset that was not read.
+        /// The first offset that was not read.
         from: i64,
         /// The next offset.
         to: i64,
@@ -49,14 +49,14 @@ pub enum News {
         /// Why.
         why: WhyStopped,
     },
-    /// The first of a row of errors for this partition that do not come of a leader that moves. It is tried again.
+    /// The first of a row of errors for this partition that are not caused by a leader that moves. The partition is tried again.
     Trouble {
         /// Partition.
         id: u32,
         /// Kafka error code.
         error: i16,
     },
-    /// The end of that row.
+    /// The row of errors has ended.
     TroubleOver {
         /// Partition.
         id: u32,
@@ -70,7 +70,7 @@ pub enum News {
     },
 }
 
-/// `WhyReset` is why reading goes on elsewhere.
+/// `WhyReset` is why reading goes on at another place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyReset {
     /// The log does not have the offset (any more): records may have been deleted before they were read.
@@ -84,21 +84,21 @@ pub enum WhyReset {
 /// `WhyStopped` is why a partition is not read any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyStopped {
-    /// A batch that cannot be read.
+    /// A batch cannot be read.
     BadBatch {
         /// The next offset.
         offset: i64,
         /// Why.
         bad: Bad,
     },
-    /// A batch that is larger than `fetch_memory`.
+    /// A batch is larger than `fetch_memory`.
     TooLarge {
         /// The next offset.
         offset: i64,
         /// Bytes of the answer.
         bytes: usize,
     },
-    /// The topic is gone. Reading goes on when it is there again: at the reset place, if it was recreated.
+    /// The topic is missing. Reading goes on when it exists again: at the reset place, if it was recreated.
     Deleted,
 }
 

@@ -1,4 +1,4 @@
-//! One assigned partition: where it is read, how far it is, and what is known of its leader.
+//! One assigned partition: its place, its progress, and its leader.
 
 use super::decode::{Chunk, Position};
 use super::news::{WhyReset, WhyStopped};
@@ -11,35 +11,36 @@ use crate::runtime::seam::Monotonic;
 /// `Phase` is the next step for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The offset of a place has to be found; `None`: reading begins there.
+    /// The offset of a place has to be found. The reason for a reset; `None`: reading begins there.
     Find(Place, Option<WhyReset>),
-    /// The leader has to say whether its log has what was read (KIP-320).
+    /// The leader has to confirm that its log has the records that were read (KIP-320).
     Validate,
-    /// It is read.
+    /// The partition is read.
     Read,
     Stopped(WhyStopped),
 }
 
-/// `State` is how a partition stands.
+/// `State` is the state of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Its place in the log is being found, or its leader.
+    /// The partition's place in the log, or its leader, is being found.
     Starting,
-    /// It is read.
+    /// The partition is read.
     Reading,
-    /// It is paused.
+    /// The partition is paused.
     Paused,
-    /// Kafka has answered that its topic, which was there, is not; it stops if that stays so.
+    /// Kafka has answered that the partition's topic, which existed, does not exist; the partition stops if that stays
+    /// so.
     Missing,
-    /// It is not read any more.
+    /// The partition is not read any more.
     Stopped(WhyStopped),
 }
 
-/// The leader of a partition, as metadata has it.
+/// The leader of a partition, according to metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
     pub(super) node: Option<NodeId>,
-    /// -1: not known.
+    /// Leader epoch; -1: not known.
     pub(super) epoch: i32,
 }
 
@@ -47,14 +48,14 @@ impl Leader {
     pub(super) const NONE: Self = Self { node: None, epoch: -1 };
 }
 
-/// A batch that could not be read.
+/// Faults of a partition's batches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// The offset at which one was found: it is fetched once more.
+    /// The offset of an unreadable batch, which is fetched once more.
     pub(super) bad_at: Option<i64>,
-    /// Answers in a row with no whole batch.
+    /// Number of consecutive answers without a whole batch.
     pub(super) cut_short: u32,
-    /// The Kafka error of a row that was told.
+    /// The Kafka error that was reported of the current row.
     pub(super) told: Option<i16>,
 }
 
@@ -64,22 +65,22 @@ pub(super) struct Partition {
     pub(super) assignment: Assignment,
     pub(super) phase: Phase,
     pub(super) position: Position,
-    /// Counts places in the log: what was asked for another is of no use.
+    /// Counts changes of place: answers to requests from an earlier place are ignored.
     pub(super) incarnation: u32,
     pub(super) leader: Leader,
     pub(super) is_paused: bool,
-    /// Whether it stands in the row of partitions with records.
+    /// Whether the partition is in the queue of partitions with records.
     pub(super) is_queued: bool,
-    /// Records that were not taken yet.
+    /// Fetched records that were not taken yet.
     pub(super) chunk: Option<Chunk>,
     /// The offset that the chunk was fetched from.
     pub(super) chunk_from: i64,
-    /// The question under way about its offset.
+    /// The pending question about the partition's offset.
     pub(super) question: Option<u64>,
     pub(super) high_watermark: i64,
-    /// Where the records ended that may be read, as the last answer to a Fetch had it.
+    /// The end of the readable records, according to the last answer to a Fetch.
     pub(super) end: Option<i64>,
-    /// When the end of the log is asked for, as no Fetch tells it.
+    /// When to ask for the end of the log, if no Fetch reports it.
     pub(super) end_at: Monotonic,
     pub(super) retry_at: Monotonic,
     pub(super) backoff: Backoff,
@@ -124,7 +125,7 @@ impl Partition {
         self.faults = Faults::default();
     }
 
-    /// Goes to a place in the log: what was fetched or asked for another is void.
+    /// Goes to a place in the log: answers and records from an earlier place are dropped.
     pub(super) fn go(&mut self, position: Position, phase: Phase) {
         (self.position, self.phase) = (position, phase);
         (self.chunk, self.question, self.end) = (None, None, None);
@@ -132,19 +133,19 @@ impl Partition {
         (self.retry_at, self.backoff) = (Monotonic(0), Backoff::default());
     }
 
-    /// Has the reset place found.
+    /// Makes the partition find its reset place.
     pub(super) fn reset(&mut self, why: WhyReset) {
         let position = Position { leader_epoch: -1, ..self.position };
         self.go(position, Phase::Find(self.assignment.reset, Some(why)));
     }
 
-    /// The way that its records come over.
+    /// The way for the partition's Fetch requests.
     pub(super) fn way(&self, line: u8) -> Option<ReadWay> {
         let purpose = if self.assignment.committed { Purpose::Committed } else { Purpose::All };
         Some(ReadWay { node: self.leader.node?, purpose, line })
     }
 
-    /// Whether the end of its log has to be asked for, as it is not fetched.
+    /// Whether the end of the partition's log has to be asked for, because it is not fetched.
     pub(super) const fn stands(&self) -> bool {
         match self.phase {
             Phase::Read => self.is_paused,
@@ -162,7 +163,7 @@ impl Partition {
         }
     }
 
-    /// How far the replicated log goes beyond the position; `None`: not known yet.
+    /// The number of offsets from the position to the end of the replicated log; `None`: not known yet.
     pub(super) fn lag(&self) -> Option<u64> {
         (self.high_watermark >= 0).then(|| u64::try_from(self.high_watermark - self.position.offset).unwrap_or(0))
     }

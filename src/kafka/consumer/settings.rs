@@ -6,27 +6,27 @@ use std::time::Duration;
 use super::asking::RECORDS_MIN;
 use crate::outward::Bounds;
 
-/// `Settings` are those of one cluster's consumer.
+/// `Settings` are the settings of one cluster's consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Bytes that answers and decompressed records may take, until the last reference to them is gone. No Fetch is sent if its answer could
     /// exceed this.
     pub fetch_memory: usize,
-    /// Bytes of records that are asked for in one answer; a batch that is larger comes whole.
+    /// Bytes of records requested in one answer; a larger batch comes whole.
     pub answer_bytes: usize,
     /// How long a broker waits for a first byte.
     pub max_wait: Duration,
     /// Bytes that one batch may have, decompressed.
     pub batch_bytes_max: usize,
-    /// Waits after an error that passes by itself.
+    /// Waits after a temporary error.
     pub retry: Bounds,
-    /// Wait after an error that somebody has to mend (29, TOPIC_AUTHORIZATION_FAILED).
+    /// Wait after an error that an operator has to fix (29, TOPIC_AUTHORIZATION_FAILED).
     pub forbidden_retry: Duration,
     /// How long a topic must be missing to count as deleted.
     pub deleted_after: Duration,
-    /// The line of its connections ([`crate::kafka::fetch::ReadWay`]), if several consumers share a client.
+    /// The line of the consumer's connections ([`crate::kafka::fetch::ReadWay`]), if several consumers share a client.
     pub line: u8,
-    /// The number of its first request. Those of consumers that share a client must differ.
+    /// The number of the consumer's first request. Consumers that share a client must have different ones.
     pub first_request: u64,
 }
 
@@ -58,11 +58,11 @@ impl Settings {
 /// `Place` is a place in a log that Kafka finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The first record that is there.
+    /// The first existing record.
     Earliest,
-    /// The next record that comes.
+    /// The next record to be written.
     Latest,
-    /// The first record with this timestamp, in ms, or a later one; the next that comes, if there is none.
+    /// The first record with this timestamp, in ms, or a later one; the next one to be written, if there is none.
     Time(i64),
 }
 
@@ -73,14 +73,14 @@ pub enum Start {
     Offset {
         /// The next offset to read.
         offset: i64,
-        /// The epoch of the leader that wrote the record before, as a commit has it; -1: not known.
+        /// The epoch of the leader that wrote the previous record, as in a commit; -1: not known.
         leader_epoch: i32,
     },
     /// At this place.
     At(Place),
 }
 
-/// `OnBadBatch` is what becomes of a batch that cannot be read a second time either.
+/// `OnBadBatch` is the reaction to a batch that cannot be read after a second fetch either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadBatch {
     /// The partition stops there.
@@ -90,7 +90,7 @@ pub enum OnBadBatch {
     Skip,
 }
 
-/// `Assignment` is a partition to be read.
+/// `Assignment` is a partition to read.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     /// Topic.
@@ -99,12 +99,12 @@ pub struct Assignment {
     pub partition: i32,
     /// Where reading begins.
     pub start: Start,
-    /// Bytes of records that are asked for at a time.
+    /// Bytes of records requested at a time.
     pub bytes: usize,
-    /// Where it goes on when the offset is not in the log, or the topic was recreated.
+    /// Where reading goes on if the offset is not in the log, or the topic was recreated.
     pub reset: Place,
     /// Whether only records of committed transactions count (`read_committed`).
     pub committed: bool,
-    /// What becomes of a bad batch.
+    /// The reaction to a bad batch.
     pub on_bad_batch: OnBadBatch,
 }

@@ -1,28 +1,28 @@
 //! Numbers for metrics.
 
-/// `Stats` are the numbers of a consumer: counts of what it has done, but for `lag`.
+/// `Stats` are the numbers of a consumer: counters, except for `lag`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Fetch requests that were answered.
     pub fetches: u64,
-    /// Bytes of their answers.
+    /// Bytes of the answers to Fetch requests.
     pub fetched_bytes: u64,
-    /// Requests (also for offsets) that got no answer, or one that could not be used.
+    /// Requests (including those for offsets) without an answer, or with an unusable one.
     pub failures: u64,
-    /// Records that were taken.
+    /// Records taken.
     pub records: u64,
-    /// Batches that could not be read a second time either.
+    /// Batches that could not be read after a second fetch either.
     pub bad_batches: u64,
-    /// Batches that were fetched once more.
+    /// Batches that were fetched a second time.
     pub refetches: u64,
-    /// Places that reading has gone to because the log did not have the one before.
+    /// Resets to another place, because the log did not have the previous one.
     pub resets: u64,
     /// How often a Fetch had to wait for memory.
     pub memory_waits: u64,
-    /// Fetch sessions that the broker has ended.
+    /// Fetch sessions that the broker ended.
     pub sessions_lost: u64,
     /// Sum of the lags of all partitions that have been fetched at least once: a gauge, not a counter.
     pub lag: u64,
-    /// News that nobody took in time.
+    /// News dropped because they were not taken in time.
     pub news_dropped: u64,
 }

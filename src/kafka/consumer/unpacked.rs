@@ -1,4 +1,4 @@
-//! The records of a compressed batch, as they come out of its decoder: pieces of some records each, which records refer to as to an answer.
+//! The records of a compressed batch as its decoder returns them: in pieces of some records each, which records refer to as to an answer.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -11,19 +11,19 @@ use crate::record::{BatchError, varint};
 /// Plain bytes of a piece, unless one record has more.
 const PIECE: usize = 64 * 1024;
 
-/// `Unpacked` is a batch that is being decompressed.
+/// `Unpacked` is a batch being decompressed.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     stream: Stream<Slice>,
-    /// The piece at hand.
+    /// The current piece.
     piece: Rc<Buffer>,
-    /// The beginning of the next record in it.
+    /// The beginning of the next record in the piece.
     at: usize,
     /// Plain bytes so far.
     unpacked: usize,
     bytes_max: usize,
     is_done: bool,
-    /// What the decoder holds.
+    /// The memory of the decoder.
     charge: Charge,
 }
 
@@ -35,12 +35,12 @@ impl Unpacked {
         Ok(Self { stream, piece, at: 0, unpacked: 0, bytes_max, is_done: false, charge })
     }
 
-    /// The piece that the last record lies in.
+    /// The piece that contains the last record.
     pub(super) const fn buffer(&self) -> &Rc<Buffer> {
         &self.piece
     }
 
-    /// Where the next record lies in [`Unpacked::buffer`], its length included. `None`: none are `left`.
+    /// The range of the next record in [`Unpacked::buffer`], its length field included. `None`: none are `left`.
     pub(super) fn next(&mut self, left: i32) -> Result<Option<Range<usize>>, Bad> {
         if left <= 0 {
             return if self.is_at_end() { Ok(None) } else { Err(BatchError::Record.into()) };
@@ -73,11 +73,11 @@ impl Unpacked {
         self.is_done && self.at == self.piece.bytes().len()
     }
 
-    /// Begins another piece with the rest of this one, and fills it up to `len` bytes or more. The piece grows with the bytes that the decoder
-    /// returns, not with the length that a record claims.
+    /// Begins another piece with the rest of the current one, and fills it up to `len` bytes or more. The piece grows with the bytes that
+    /// the decoder returns, not with the length that a record claims.
     fn refill(&mut self, len: usize) -> Result<(), Bad> {
         let mut bytes = match Rc::get_mut(&mut self.piece) {
-            // Nobody refers to it: it is used again.
+            // The piece has no other reference and is reused.
             Some(piece) => {
                 let mut bytes = piece.take();
                 bytes.drain(..self.at);
@@ -109,9 +109,9 @@ impl Unpacked {
     }
 }
 
-/// The length of the record at the front of `rest`, the field itself included; `None`: the field is not whole.
+/// The length of the record at the front of `rest`, the field itself included; `None`: the field is incomplete.
 fn record_len(rest: &[u8]) -> Result<Option<usize>, Bad> {
-    /// Bytes that the length of a record may take.
+    /// Bytes that a record's length field may take.
     const FIELD_MAX: usize = 5;
     let mut after = rest;
     let Some(len) = varint::get_i32(&mut after) else {

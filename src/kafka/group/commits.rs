@@ -1,4 +1,4 @@
-//! Commits: those that wait, the newest of each partition, and those under way.
+//! Commits: those that wait, the newest of each partition, and those in flight.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use super::{Lost, Member, News, Protocol, Step};
 use crate::kafka::coordination::{Ask, Committed, Offset, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
-/// Places in one OffsetCommit; the others are next.
+/// The most places in one OffsetCommit; further ones go into the next.
 const PLACES_MAX: usize = 10_000;
 
 /// The commits of a member.
 #[derive(Debug)]
 pub(super) struct Commits {
-    /// One for each partition of the member at most.
+    /// Commits that wait: at most one for each partition of the member.
     waiting: BTreeMap<TopicPartition, Committed>,
-    /// The request under way.
+    /// The request in flight.
     sent: Option<Sent>,
-    /// The next request may go from then on.
+    /// The earliest time of the next request.
     not_before: Monotonic,
 }
 
-/// An OffsetCommit under way.
+/// An OffsetCommit in flight.
 #[derive(Debug)]
 struct Sent {
     token: u64,
-    /// The generation that it was made under.
+    /// The generation under which it was made.
     generation: i32,
     places: Vec<Offset>,
 }
@@ -37,7 +37,7 @@ impl Default for Commits {
 }
 
 impl Commits {
-    /// Adds a place, instead of an older one of its partition.
+    /// Adds a place, replacing an older one of its partition.
     pub(super) fn add(&mut self, offset: &Offset) {
         let committed = Committed { offset: offset.offset, leader_epoch: offset.leader_epoch };
         match self.waiting.get_mut(&offset.at) {
@@ -46,12 +46,12 @@ impl Commits {
         }
     }
 
-    /// Whether this token is that of the request under way.
+    /// Whether this token is that of the request in flight.
     pub(super) fn is_asked(&self, token: u64) -> bool {
         self.sent.as_ref().is_some_and(|sent| sent.token == token)
     }
 
-    /// Whether nothing waits, and nothing is under way.
+    /// Whether nothing waits, and nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.sent.is_none()
     }
@@ -63,7 +63,7 @@ impl Commits {
         (before - self.waiting.len()) as u64
     }
 
-    /// Drops all places, those of the request under way too. Returns the number dropped.
+    /// Drops all places, including those of the request in flight. Returns the number dropped.
     pub(super) fn drop_all(&mut self) -> u64 {
         let sent = self.sent.take().map_or(0, |sent| sent.places.len());
         (sent + std::mem::take(&mut self.waiting).len()) as u64
@@ -81,7 +81,7 @@ impl Commits {
         places
     }
 
-    /// Puts a place back that has to be sent again, unless a newer one waits.
+    /// Puts back a place that has to be sent again, unless a newer one waits.
     fn put_back(&mut self, place: Offset) {
         let Offset { at, offset, leader_epoch } = place;
         self.waiting.entry(at).or_insert(Committed { offset, leader_epoch });
@@ -106,7 +106,7 @@ impl<P: Protocol> Member<P> {
         if has { self.commits.not_before } else { Monotonic::NEVER }
     }
 
-    /// Takes the answer to OffsetCommit.
+    /// Handles the answer to OffsetCommit.
     pub(super) fn on_commit(&mut self, token: u64, says: &Says, now: Monotonic) {
         let Some(Sent { generation, places, .. }) = self.commits.sent.take() else { return };
         let codes: &[i16] = match says {
@@ -132,7 +132,7 @@ impl<P: Protocol> Member<P> {
                     again.push(place);
                 }
                 Some(verdict) => {
-                    // A code that ends the membership is that of all places.
+                    // A code that ends the membership applies to all places.
                     if worst.is_none_or(|(worst, _)| !matches!(worst, Verdict::Over(_))) {
                         worst = Some((verdict, code));
                     }
@@ -159,7 +159,8 @@ impl<P: Protocol> Member<P> {
                 self.commits.not_before = now.after(wait);
                 match verdict {
                     Verdict::Elsewhere => self.coordinator_lost(token, now),
-                    // A place that is not taken before the rebalance is committed after it, if the partition is still the member's.
+                    // A place that is not committed before the rebalance is committed after it, if the partition is still the
+                    // member's.
                     Verdict::Rejoin => self.rebalance(now),
                     _ => {}
                 }
@@ -167,21 +168,22 @@ impl<P: Protocol> Member<P> {
         }
     }
 
-    /// Puts places back that have to be sent again.
+    /// Puts back places that have to be sent again.
     fn put_back(&mut self, places: Vec<Offset>) {
         places.into_iter().for_each(|place| self.commits.put_back(place));
-        // After a rebalance a partition may belong to another member. During a rebalance that is not known yet.
+        // After a rebalance a partition may belong to another member. During a rebalance its member is not known yet.
         if !matches!(self.step, Step::Look | Step::Join | Step::Count(_) | Step::Sync(_)) {
             self.told.stats.dropped += self.commits.keep(&self.owned.partitions);
         }
     }
 }
 
-/// What to do about a place with this code; `None`: it is committed.
+/// The reaction to a place with this code; `None`: it is committed.
 const fn judged(code: i16) -> Option<Verdict> {
     Some(match code {
         0 => return None,
-        // UNKNOWN_TOPIC_OR_PARTITION, OFFSET_METADATA_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE, UNKNOWN_TOPIC_ID: a later commit may do.
+        // UNKNOWN_TOPIC_OR_PARTITION, OFFSET_METADATA_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE, UNKNOWN_TOPIC_ID: a later commit may
+        // succeed.
         3 | 12 | 28 | 100 => Verdict::Refused,
         22 => Verdict::Over(Lost::Generation),
         _ => Verdict::of(code),

@@ -1,4 +1,5 @@
-//! The numbers of partitions of the topics that the member has to watch: its own, and if it leads, those of all members.
+//! The numbers of partitions of the topics that the member has to watch: its own topics, and those of all members if it
+//! leads.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,19 +13,19 @@ use crate::kafka::coordination::{Ask, GroupMember, Says};
 use crate::outward::jittered;
 use crate::runtime::seam::Monotonic;
 
-/// A topic that is not there is looked for this often, or as often as the others.
+/// The interval at which a missing topic is looked for, unless the others are counted more often.
 const MISSING: Duration = Duration::from_secs(5);
 
-/// The counts.
+/// The partition counts.
 #[derive(Debug)]
 pub(super) struct Counts {
-    /// Topics to be counted, sorted.
+    /// Topics to count, sorted.
     pub(super) topics: Rc<[Rc<str>]>,
-    /// The last counts; `None`: the topic was not there. Empty before the first count.
+    /// The last counts; `None`: the topic was missing. Empty before the first count.
     known: BTreeMap<Rc<str>, Option<u32>>,
-    /// All members, if this one leads and has assigned nothing, as it came back: its assignment may be of older counts.
+    /// All members, if this one leads, came back and has assigned nothing: its assignment may be based on older counts.
     pub(super) returned_to: Vec<GroupMember>,
-    /// A topic that the brokers tell nothing of, in words.
+    /// The description of a topic for which the brokers report no count.
     trouble: Option<String>,
     due: Monotonic,
     asked: Option<u64>,
@@ -42,17 +43,17 @@ impl Counts {
         self.asked == Some(token)
     }
 
-    /// Ignores the answer to a question under way.
+    /// Ignores the answer to a pending question.
     pub(super) fn forget_question(&mut self) {
         self.asked = None;
     }
 
-    /// Number of partitions of a topic, if it is there.
+    /// Number of partitions of a topic, if it exists.
     pub(super) fn of(&self, topic: &str) -> Option<u32> {
         self.known.get(topic).copied().flatten()
     }
 
-    /// What is known of these topics, which are sorted; `None`: not all were counted.
+    /// The fingerprint of the counts of these topics, which are sorted; `None`: not all were counted.
     pub(super) fn fingerprint(&self, topics: &[Rc<str>]) -> Fingerprint {
         let mut hash = Xxh3::new();
         for topic in topics {
@@ -66,7 +67,7 @@ impl Counts {
 }
 
 impl<P: Protocol> Member<P> {
-    /// Takes counts of the watched topics, in their order. Returns whether any is another than it was.
+    /// Takes counts of the watched topics, in their order. Returns whether any has changed.
     pub(super) fn counted(&mut self, counts: &[Result<u32, i16>], now: Monotonic) -> bool {
         let mut is_new = false;
         let mut known = BTreeMap::new();
@@ -107,7 +108,7 @@ impl<P: Protocol> Member<P> {
         if needed { self.counts.due } else { Monotonic::NEVER }
     }
 
-    /// Takes the answer to a question of a stable member: joins again if partitions were assigned by other counts.
+    /// Handles the answer to a question of a stable member: joins again if partitions were assigned by other counts.
     pub(super) fn on_count(&mut self, token: u64, says: &Says, now: Monotonic) {
         self.counts.asked = None;
         let Says::Partitions(counts) = says else {
@@ -122,7 +123,7 @@ impl<P: Protocol> Member<P> {
         }
     }
 
-    /// Whether a leader that came back would give itself other partitions now than it has.
+    /// Whether a leader that came back would now assign itself other partitions than it has.
     fn is_outdated(&mut self, now: Monotonic) -> bool {
         let members = std::mem::take(&mut self.counts.returned_to);
         let lead = Lead { members: &members, generation: self.me.generation, waited: Duration::ZERO, now };
@@ -134,13 +135,13 @@ impl<P: Protocol> Member<P> {
         !members.is_empty() && !places.eq(self.owned.partitions.iter().map(|at| (&at.topic, at.partition)))
     }
 
-    /// Makes the next count due soon: the leader's may be old.
+    /// Makes the next count due soon, because the leader's may be old.
     pub(super) fn count_soon(&mut self, now: Monotonic) {
         let age = self.settings.metadata_max_age.min(MISSING);
         self.counts.due = now.after(jittered(age, &mut self.rng));
     }
 
-    /// Notes that the member takes part in its group; all is well if its topics can be counted too.
+    /// Notes that the member takes part in its group; the trouble is over if its topics can be counted too.
     pub(super) fn well(&mut self) {
         match self.counts.trouble.clone() {
             Some(words) => self.told.trouble(words),

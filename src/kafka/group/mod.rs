@@ -1,25 +1,25 @@
 //! One member of a classic consumer group, sans-I/O: answers and `now` in, requests and [`News`] out.
 //!
 //! The owner hands each [`Member::take_request`] to [`crate::kafka::client::Client::ask_coordinator`], each
-//! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is there,
-//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins, assigns where it
+//! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is reached,
+//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins, assigns if it
 //! leads, sends heartbeats, commits, and joins again whenever the group or its topics change. It promises:
 //!
 //! - **Eager.** Partitions are the member's from [`News::Assigned`] until [`News::Revoked`] (all of them) or [`News::Lost`]. It joins again
-//!   when the owner has said [`Member::revoked_done`] and all commits are answered, or when the rebalance waits no longer.
-//! - **Commits in order.** One OffsetCommit is under way; what is committed meanwhile waits, the newest place of each partition. Only
-//!   partitions that the member has are committed, under the generation that gave them. A commit that a rebalance overtakes is made after
-//!   it if the partition is still the member's.
-//! - **No waiting for ever.** Requests are repeated with backoff after failures that pass by themselves, and the coordinator is looked up
-//!   where it may have moved. Requests are repeated more rarely after failures that an operator has to mend: [`News::Trouble`] has the cure.
-//! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when there are others
+//!   when the owner has called [`Member::revoked_done`] and all commits are answered, or when the rebalance waits no longer.
+//! - **Commits in order.** One OffsetCommit is in flight; later commits wait, the newest place of each partition. Only partitions that the
+//!   member has are committed, under the generation that assigned them. A commit that a rebalance overtakes is made after it if the
+//!   partition is still the member's.
+//! - **No waiting forever.** Requests are repeated with backoff after temporary failures, and the coordinator is looked up if it may have
+//!   moved. Requests are repeated less often after failures that an operator has to fix: [`News::Trouble`] has the cure.
+//! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when counts change
 //!   ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
 //!
-//! What members say to each other is a [`Protocol`]: [`Range`] is that of Kafka's consumers. A group of another protocol need have no topics: then nothing
-//! is counted, no offsets are read, and [`News::Assigned`] tells that the protocol has an assignment.
+//! The members' data are defined by a [`Protocol`]: [`Range`] is that of Kafka's consumers. A group of another protocol need not have
+//! topics: then nothing is counted, no offsets are read, and [`News::Assigned`] reports that the protocol has an assignment.
 //!
-//! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `protocol` the trait, `subscription` and `range`
-//! the protocol of consumers and its assignor, `verdict` what error codes mean.
+//! Files: `steps` is the sequence from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `protocol` the trait,
+//! `subscription` and `range` the protocol of consumers and its assignor, `verdict` the meaning of error codes.
 
 mod commits;
 mod counts;
@@ -55,7 +55,7 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug)]
 struct Coordinator {
     state: Found,
-    /// Token of the last question for it: an older request that is lost says nothing of the coordinator that was found since.
+    /// Token of the last FindCoordinator: an older request that is lost says nothing about the coordinator found since.
     since: u64,
     backoff: Backoff,
 }
@@ -65,7 +65,7 @@ struct Coordinator {
 enum Found {
     /// The coordinator is not known; FindCoordinator is due at this time.
     No(Monotonic),
-    /// FindCoordinator is under way.
+    /// FindCoordinator is in flight.
     Asked,
     Yes,
 }
@@ -73,15 +73,15 @@ enum Found {
 /// The membership, as the coordinator has granted it.
 #[derive(Debug)]
 struct Me {
-    /// Empty: none.
+    /// Member id; empty: none.
     id: Rc<str>,
-    /// -1: none.
+    /// Generation; -1: none.
     generation: i32,
     /// Topics that the member has joined with, sorted.
     topics: Rc<[Rc<str>]>,
-    /// Whether it leads, and watches all members' topics.
+    /// Whether the member leads, and watches all members' topics.
     leads: bool,
-    /// Whether its broker knows static members, as far as it has said.
+    /// Whether its broker is known to support static members.
     knows_static: bool,
 }
 
@@ -95,9 +95,9 @@ struct Heartbeat {
 /// The partitions of the member.
 #[derive(Debug)]
 struct Owned {
-    /// Sorted.
+    /// The partitions, sorted.
     partitions: Rc<[TopicPartition]>,
-    /// Whether the owner knows of it.
+    /// Whether the assignment was reported to the owner.
     is_told: bool,
 }
 
@@ -108,13 +108,13 @@ pub struct Member<P = Range> {
     settings: Settings,
     me: Me,
     step: Step,
-    /// Token of the step's request that is under way.
+    /// Token of the step's request in flight.
     asked: Option<u64>,
     /// When the step's last request was taken.
     asked_at: Monotonic,
     /// When the step's request may be sent.
     not_before: Monotonic,
-    /// Failures of steps in a row.
+    /// Backoff for consecutive failures of steps.
     backoff: Backoff,
     coordinator: Coordinator,
     heartbeat: Heartbeat,
@@ -127,7 +127,7 @@ pub struct Member<P = Range> {
 }
 
 impl Member {
-    /// A consumer that begins to join at once. `seed`: of its jitter; members should differ.
+    /// A consumer that begins to join at once. `seed` is for its jitter; members should differ.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
         Self::of(Range, settings, seed, now)
@@ -135,7 +135,7 @@ impl Member {
 }
 
 impl<P: Protocol> Member<P> {
-    /// A member that begins to join at once. `seed`: of its jitter; members should differ.
+    /// A member that begins to join at once. `seed` is for its jitter; members should differ.
     #[must_use]
     pub fn of(protocol: P, settings: Settings, seed: u64, now: Monotonic) -> Self {
         let nothing: Rc<[TopicPartition]> = Rc::from([]);
@@ -162,7 +162,7 @@ impl<P: Protocol> Member<P> {
         member
     }
 
-    /// The next request for the client of the member's cluster; to be called until there is none.
+    /// The next request for the client of the member's cluster. Call it until there is none.
     pub fn take_request(&mut self, now: Monotonic) -> Option<Request> {
         let token = self.next_token;
         let ask = match self.coordinator.state {
@@ -186,7 +186,7 @@ impl<P: Protocol> Member<P> {
         Request { member: self.settings.number, token, identity: self.identity(), ask }
     }
 
-    /// Takes the answer to a request. A late one is ignored.
+    /// Handles the answer to a request. A late answer is ignored.
     pub fn on_answer(&mut self, answer: &Answer, now: Monotonic) {
         let (token, says) = (answer.token, &answer.says);
         if matches!(self.step, Step::Ended) {
@@ -211,12 +211,12 @@ impl<P: Protocol> Member<P> {
         self.advance(now);
     }
 
-    /// Handles everything that is due by now; cheap when nothing is. Requests may have come due.
+    /// Handles everything that is due by now; cheap when nothing is. Requests may become due.
     pub fn on_time(&mut self, now: Monotonic) {
         self.advance(now);
     }
 
-    /// When [`Member::on_time`] has something to do, or a request comes due.
+    /// When [`Member::on_time`] has something to do, or a request becomes due.
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if matches!(self.step, Step::Ended) {
@@ -230,12 +230,12 @@ impl<P: Protocol> Member<P> {
         request.min(self.step_deadline())
     }
 
-    /// The next news; to be called until there are none.
+    /// The next news. Call it until there are none.
     pub fn take_news(&mut self) -> Option<News> {
         self.told.news.pop_front()
     }
 
-    /// Commits places, the newest of each partition. Those of partitions that the member does not have are dropped and counted.
+    /// Commits places, the newest of each partition. Places of partitions that the member does not have are dropped and counted.
     pub fn commit(&mut self, offsets: &[Offset], now: Monotonic) {
         let has = self.owned.is_told && !matches!(self.step, Step::Ended);
         for offset in offsets {
@@ -248,7 +248,7 @@ impl<P: Protocol> Member<P> {
         self.advance(now);
     }
 
-    /// The owner has stopped all revoked partitions, and made its last commits.
+    /// Notes that the owner has stopped all revoked partitions, and made its last commits.
     pub fn revoked_done(&mut self, now: Monotonic) {
         if let Step::Revoking { is_done, .. } = &mut self.step {
             *is_done = true;
@@ -256,32 +256,32 @@ impl<P: Protocol> Member<P> {
         self.advance(now);
     }
 
-    /// Wants partitions of these topics from now on; joins again if they are others than before.
+    /// Wants partitions of these topics from now on; joins again if the topics have changed.
     pub fn subscribe(&mut self, topics: Vec<Rc<str>>, now: Monotonic) {
         self.settings.topics = topics;
         self.sort_topics();
         self.advance(now);
     }
 
-    /// What the members of the group say to each other.
+    /// The group's protocol.
     #[must_use]
     pub const fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The same, to be changed: the next JoinGroup says what it says then.
+    /// The group's protocol, mutable: the next JoinGroup uses its state at that time.
     pub const fn protocol_mut(&mut self) -> &mut P {
         &mut self.protocol
     }
 
-    /// Joins again although nothing is wrong: the subscription has changed, or the member leads and will assign anew.
+    /// Joins again although nothing is wrong: the subscription has changed, or the member leads and will reassign.
     pub fn rejoin(&mut self, now: Monotonic) {
         if matches!(self.step, Step::Stable) {
             self.rebalance(now);
         }
     }
 
-    /// A request that removes another static member after the end of its process. Its answer is ignored: the group rebalances, or does not.
+    /// A request that removes another static member after the end of its process. The answer is ignored: the group rebalances, or does not.
     pub fn evict(&mut self, member_id: &Rc<str>, instance: &Rc<str>) -> Option<Request> {
         if self.coordinator.state != Found::Yes || matches!(self.step, Step::Ended) {
             return None;
@@ -290,13 +290,13 @@ impl<P: Protocol> Member<P> {
         Some(self.request(ask))
     }
 
-    /// Leaves the group for good, after the commits that were made: its partitions go to others at once. [`News::Left`] ends it.
+    /// Leaves the group for good, after the pending commits: its partitions go to others at once. [`News::Left`] ends it.
     pub fn leave(&mut self, now: Monotonic) {
         self.go(true, now);
     }
 
-    /// Ends the member in a process that stops: a static member keeps its place in the group for `session_timeout`, any other one leaves.
-    /// [`News::Left`] ends it.
+    /// Ends the member in a process that stops: a static member keeps its place in the group for `session_timeout`, any other member
+    /// leaves. [`News::Left`] ends it.
     pub fn stop(&mut self, now: Monotonic) {
         let is_static = self.settings.instance.is_some() && self.me.knows_static;
         self.go(!is_static, now);
@@ -308,7 +308,7 @@ impl<P: Protocol> Member<P> {
         self.told.stats
     }
 
-    /// How the member stands.
+    /// The member's state.
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.step {
@@ -357,7 +357,7 @@ impl<P: Protocol> Member<P> {
         }
     }
 
-    /// Looks for the coordinator again, after a request that it did not answer, or answered with: not here.
+    /// Looks for the coordinator again, after a request that it did not answer or answered with NOT_COORDINATOR.
     fn coordinator_lost(&mut self, token: u64, now: Monotonic) {
         if self.coordinator.state == Found::Yes && token >= self.coordinator.since {
             let wait = self.coordinator.backoff.next(self.settings.retry(), &mut self.rng);
@@ -374,7 +374,7 @@ impl<P: Protocol> Member<P> {
         Some(Ask::Heartbeat)
     }
 
-    /// While JoinGroup and SyncGroup wait at the coordinator, that counts as being alive.
+    /// When the next heartbeat is due. JoinGroup and SyncGroup waiting at the coordinator count as heartbeats.
     fn heartbeat_due(&self) -> Monotonic {
         let needed = matches!(self.step, Step::Count(_) | Step::Offsets | Step::Stable | Step::Revoking { .. });
         if needed && self.heartbeat.asked.is_none() { self.heartbeat.due } else { Monotonic::NEVER }

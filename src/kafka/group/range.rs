@@ -1,5 +1,5 @@
-//! The assignor `range` of Java's clients, without racks: of each topic, the members that want it get consecutive partitions, as evenly as
-//! can be, the first ones one more. Static members come first, by instance id; then the others, by member id.
+//! The assignor `range` of Java's clients, without racks: for each topic, the members that want it get consecutive partitions, as evenly
+//! as possible, the first ones one more. Static members come first, by instance id; then the others, by member id.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,14 +7,14 @@ use std::rc::Rc;
 
 use super::protocol::Assignment;
 
-/// A member, as it is assigned to.
+/// A member to which partitions are assigned.
 #[derive(Clone, Debug)]
 pub(super) struct Subscriber {
     /// Member id.
     pub(super) id: Rc<str>,
     /// `group.instance.id` of a static member.
     pub(super) instance: Option<Rc<str>>,
-    /// Its topics, sorted, each once.
+    /// The member's topics, sorted, without duplicates.
     pub(super) topics: Vec<Rc<str>>,
 }
 
@@ -29,7 +29,8 @@ fn by_java(a: &Subscriber, b: &Subscriber) -> Ordering {
     }
 }
 
-/// Assigns the partitions of all topics, of which `count` tells the number, if they are there. Returns an assignment for each member.
+/// Assigns the partitions of all topics; `count` returns a topic's number of partitions, if it exists. Returns an assignment for each
+/// member.
 pub(super) fn assign(members: &[Subscriber], count: impl Fn(&str) -> Option<u32>) -> Vec<(Rc<str>, Assignment)> {
     let mut sorted: Vec<&Subscriber> = members.iter().collect();
     sorted.sort_by(|a, b| by_java(a, b));
@@ -78,7 +79,7 @@ mod tests {
         assign(members, count).into_iter().map(shown).collect()
     }
 
-    /// The cases of RangeAssignorTest in Kafka's own sources.
+    /// Cases of Kafka's own RangeAssignorTest.
     #[test]
     fn it_gives_what_java_gives() {
         let one = [member("c1", None, &["t1", "t2"])];

@@ -8,33 +8,33 @@ use crate::outward::Bounds;
 /// The settings of one member.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The member's number: names its connection at the client of its cluster, and its answers.
+    /// The member's number, which identifies its connection at the client of its cluster, and its answers.
     pub number: u32,
     /// The group's name.
     pub group: Rc<str>,
-    /// `group.instance.id`: a static member (KIP-345), which comes back after a restart with the partitions that it had.
+    /// `group.instance.id` of a static member (KIP-345), which returns after a restart with the same partitions.
     pub instance: Option<Rc<str>>,
-    /// `comes_back` has a member join again after another process has joined with its instance id: something else decides which of the two
-    /// goes on. Without it such a member is over.
+    /// Whether the member joins again after another process has joined with its instance id: something else decides which of the two goes
+    /// on. Otherwise such a member is over.
     pub comes_back: bool,
     /// Topics that the member wants partitions of.
     pub topics: Vec<Rc<str>>,
-    /// The coordinator removes a member that says nothing for this long. Within the broker's `group.min.session.timeout.ms` and
+    /// Time after which the coordinator removes a silent member. It must be within the broker's `group.min.session.timeout.ms` and
     /// `group.max.session.timeout.ms`.
     pub session_timeout: Duration,
-    /// How long a rebalance waits for its members, and so the longest that revoked partitions may take.
+    /// How long a rebalance waits for its members, and so the longest that the revocation of partitions may take.
     pub rebalance_timeout: Duration,
     /// Time between heartbeats; at most a third of `session_timeout` is used.
     pub heartbeat_interval: Duration,
-    /// How often partitions of the topics are counted (± 20 %).
+    /// Interval at which partitions of the topics are counted (± 20 %).
     pub metadata_max_age: Duration,
-    /// Wait after a first failure that passes by itself; doubles (± 20 %).
+    /// Wait after a first temporary failure; doubles (± 20 %).
     pub retry_backoff_min: Duration,
-    /// Longest wait after such failures.
+    /// Longest wait after temporary failures.
     pub retry_backoff_max: Duration,
-    /// Wait after a refusal that an operator has to mend (± 20 %).
+    /// Wait after a refusal that an operator has to fix (± 20 %).
     pub refused_backoff: Duration,
-    /// How long leaving may take, commits before it included.
+    /// How long leaving may take, including the commits before it.
     pub leave_timeout: Duration,
 }
 
@@ -67,8 +67,8 @@ impl Settings {
         Bounds { min: self.retry_backoff_min, max: self.retry_backoff_max }
     }
 
-    /// How long revoked partitions may take: the member has to learn of the rebalance by a heartbeat first, and its JoinGroup needs time to
-    /// get there.
+    /// How long the revocation of partitions may take: before it, the member has to learn of the rebalance by a heartbeat, and after it,
+    /// its JoinGroup needs time to arrive.
     pub(super) fn revocation(&self) -> Duration {
         self.rebalance_timeout.saturating_sub(2 * self.heartbeat()).max(self.rebalance_timeout / 2)
     }

@@ -1,5 +1,5 @@
-//! The way of a member: counting its topics' partitions, JoinGroup, counting all members' where it leads, SyncGroup, the committed offsets, and
-//! from there back to the first one, or out.
+//! The steps of a member: counting its topics' partitions, JoinGroup, counting all members' if it leads, SyncGroup, the committed offsets,
+//! and from there back to the first step, or out.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -10,31 +10,31 @@ use super::{Assigned, Assignment, Lead, Lost, Member, News, Protocol};
 use crate::kafka::coordination::{Ask, Committed, Given, GroupMember, Joined, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
-/// Where a member is.
+/// The step that a member is at.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The member counts the partitions of its topics before it joins, so that it sees every later change.
     Look,
-    /// JoinGroup is due or under way.
+    /// JoinGroup is due or in flight.
     Join,
     /// The member leads, and counts the partitions of all members' topics before it assigns.
     Count(Vec<GroupMember>),
-    /// SyncGroup is due or under way, with the assignments of all members if the member leads.
+    /// SyncGroup is due or in flight, with the assignments of all members if the member leads.
     Sync(Rc<[Given]>),
-    /// OffsetFetch is due or under way, after commits that a rebalance overtook.
+    /// OffsetFetch is due or in flight, after commits that a rebalance overtook.
     Offsets,
     /// The member has its partitions.
     Stable,
     /// The owner gives the partitions back, `until` at the latest.
     Revoking { until: Monotonic, is_done: bool },
-    /// The member makes its last commits and leaves, `until` at the latest. `says_so`: with a LeaveGroup.
+    /// The member makes its last commits and leaves, `until` at the latest. `says_so`: it sends a LeaveGroup.
     Leaving { until: Monotonic, says_so: bool },
     /// The member is over.
     Ended,
 }
 
 impl<P: Protocol> Member<P> {
-    /// Goes on to the next step where that needs no answer.
+    /// Goes on to the next step if that needs no answer.
     pub(super) fn advance(&mut self, now: Monotonic) {
         match self.step {
             Step::Revoking { until, is_done } if until <= now || (is_done && self.commits.is_idle()) => self.join(now),
@@ -45,7 +45,7 @@ impl<P: Protocol> Member<P> {
         }
     }
 
-    /// Whether the coordinator knows the member, so that leaving means something.
+    /// Whether the coordinator knows the member, so that leaving has an effect.
     fn is_known(&self) -> bool {
         !self.me.id.is_empty() || self.settings.instance.is_some()
     }
@@ -97,7 +97,7 @@ impl<P: Protocol> Member<P> {
         Some(ask)
     }
 
-    /// Takes the answer to the step's request.
+    /// Handles the answer to the step's request.
     pub(super) fn on_step(&mut self, token: u64, says: &Says, now: Monotonic) {
         match (std::mem::replace(&mut self.step, Step::Join), says) {
             (Step::Look, Says::Partitions(counts)) => {
@@ -196,7 +196,7 @@ impl<P: Protocol> Member<P> {
         self.step = Step::Sync(Rc::from([]));
     }
 
-    /// Assigns as the leader. `waited`: how long JoinGroup was under way.
+    /// Assigns as the leader. `waited`: how long JoinGroup was in flight.
     fn assign(&mut self, members: &[GroupMember], waited: Duration, now: Monotonic) {
         let lead = Lead { members, generation: self.me.generation, waited, now };
         let counts = &self.counts;
@@ -206,7 +206,7 @@ impl<P: Protocol> Member<P> {
     fn on_assignment(&mut self, assignment: &Assignment) {
         let mut partitions = BTreeSet::new();
         for (topic, indexes) in assignment {
-            // Nobody reads such a partition until the leader assigns anew.
+            // No member reads such a partition until the leader assigns again.
             let Ok(i) = self.me.topics.binary_search(topic) else {
                 tracing::warn!(group = %self.settings.group, %topic, "the group's leader gave partitions of a topic that was not asked for");
                 continue;
@@ -223,7 +223,7 @@ impl<P: Protocol> Member<P> {
         }
     }
 
-    /// Takes the committed offsets. One error among them repeats the question.
+    /// Takes the committed offsets. If any of them is an error, the request is repeated.
     fn on_offsets(&mut self, token: u64, offsets: &[Result<Option<Committed>, i16>], now: Monotonic) {
         if let Some(code) = offsets.iter().find_map(|offset| offset.err()) {
             return self.on_refused(token, Step::Offsets, code, now);
@@ -246,7 +246,7 @@ impl<P: Protocol> Member<P> {
         self.well();
     }
 
-    /// Joins again as the group begins a rebalance, or has to. Partitions that the owner knows of are given back first.
+    /// Joins again when the group begins a rebalance, or must begin one. Partitions reported to the owner are given back first.
     pub(super) fn rebalance(&mut self, now: Monotonic) {
         match self.step {
             Step::Stable if !self.owned.partitions.is_empty() => {
@@ -263,7 +263,7 @@ impl<P: Protocol> Member<P> {
         self.owned.partitions = Rc::from([]);
         self.owned.is_told &= P::KEEPS;
         let step = if self.settings.topics.is_empty() {
-            // There is nothing to count: it says so at once.
+            // There is nothing to count, so the member joins at once.
             self.me.topics = Rc::from([]);
             self.counts.topics = Rc::clone(&self.me.topics);
             Step::Join
@@ -275,14 +275,14 @@ impl<P: Protocol> Member<P> {
         self.counts.forget_question();
     }
 
-    /// Has the next step wait, longer each time until the member has its partitions: no answer makes it ask at once for ever.
+    /// Delays the next step, longer each time until the member has its partitions, so that no answer can cause an endless tight loop.
     fn wait(&mut self, now: Monotonic) {
         self.not_before = now.after(self.backoff.next(self.settings.retry(), &mut self.rng));
     }
 
-    /// Ends the membership, and begins another one, unless the member was fenced for good or leaves. One that is fenced before it has its partitions
-    /// need not have met another process: a coordinator that takes the group over may know it by the id that it had before, as it finds no
-    /// other written down, and its own request over a connection that is gone may be carried out late.
+    /// Ends the membership, and begins another one, unless the member was fenced for good or leaves. A member that is fenced before it has
+    /// its partitions need not have met another process: a coordinator that takes over the group may know the member by its previous id, if
+    /// no newer one was written down, and the member's own request over a lost connection may be carried out late.
     pub(super) fn lost(&mut self, why: Lost, now: Monotonic) {
         self.told.stats.lost += u64::from(self.me.generation >= 0);
         self.told.stats.dropped += self.commits.drop_all();
@@ -292,7 +292,7 @@ impl<P: Protocol> Member<P> {
             self.me.id = Rc::from("");
         }
         let is_over = why == Lost::Fenced && self.owned.is_told && !self.settings.comes_back;
-        // A member that keeps what it has says so when it joins the generation that it has missed.
+        // A member that keeps its assignment says so when it joins the generation that it missed.
         if self.owned.is_told && !(P::KEEPS && why == Lost::Generation) {
             self.owned.is_told = false;
             self.told.news.push_back(News::Lost(why));

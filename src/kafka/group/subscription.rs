@@ -1,5 +1,5 @@
-//! The language of Kafka's consumers (protocol type `consumer`) with the assignor `range`. Subscriptions and assignments are written in version 0, which
-//! all consumers read, and read in all versions (0 to 3), of which later ones add fields at the end.
+//! The protocol of Kafka's consumers (protocol type `consumer`) with the assignor `range`. Subscriptions and assignments are written in
+//! version 0, which all consumers read, and read in all versions (0 to 3): later versions add fields at the end.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,17 +14,17 @@ use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 /// The most topics in the subscriptions of all members together; a topic counts once for each member.
 const TOPICS_MAX: usize = 1_000_000;
 
-/// A consumer with the only assignor that Forebay offers to others: every Kafka client has it.
+/// A consumer that offers only the assignor `range`, which every Kafka client has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Range;
 
-/// A consumer that may be in its group without a part of the topics: it gets no partitions then. It names them all the same, as Kafka forgets what a group has
-/// committed of topics that none of its members names (KIP-211).
+/// A consumer that may be in its group without partitions. Without them it still names its topics, because Kafka forgets a group's
+/// committed offsets of topics that none of its members names (KIP-211).
 #[derive(Debug)]
 pub struct Partaking {
     /// Whether the member takes partitions.
     pub takes: bool,
-    /// What its last JoinGroup has said of that.
+    /// The value of `takes` in the member's last JoinGroup.
     said: Cell<bool>,
 }
 
@@ -38,7 +38,7 @@ impl Partaking {
         Self { takes, said: Cell::new(takes) }
     }
 
-    /// Whether the group has heard something else: the member has to join again.
+    /// Whether the group's value is outdated: the member has to join again.
     #[must_use]
     pub fn is_news(&self) -> bool {
         self.takes != self.said.get()
@@ -75,7 +75,7 @@ impl Protocol for Partaking {
     }
 }
 
-/// Whether a member says that it takes no partitions: user data end a subscription of version 0.
+/// Whether a member's metadata says that it takes no partitions: the user data are at the end of a subscription of version 0.
 fn takes_none(metadata: &[u8]) -> bool {
     let length = u32::try_from(size_of::<u64>() + 1).unwrap_or(0).to_be_bytes();
     let user_data = metadata.len().checked_sub(length.len() + size_of::<u64>() + 1).map(|at| &metadata[at..]);
@@ -134,7 +134,8 @@ fn subscribers(members: &[GroupMember]) -> Vec<Subscriber> {
     members.iter().map(subscriber).collect()
 }
 
-/// Reads the topics of a subscription. `names`: those of all members, which share their memory; `left`: how many more may come.
+/// Reads the topics of a subscription. `names`: the names of all members' topics, which share their memory; `left`: how many more topics
+/// are allowed.
 fn read_subscription(bytes: &[u8], names: &mut BTreeSet<Rc<str>>, left: &mut usize) -> Read<Vec<Rc<str>>> {
     let reader = &mut Reader::new(bytes, false);
     reader.i16()?; // version
@@ -155,7 +156,7 @@ fn read_subscription(bytes: &[u8], names: &mut BTreeSet<Rc<str>>, left: &mut usi
     Ok(topics)
 }
 
-/// Reads an assignment. No bytes at all: the leader gave nothing.
+/// Reads an assignment. No bytes at all: the leader assigned nothing.
 fn read_assignment(bytes: &[u8]) -> Read<Assignment> {
     if bytes.is_empty() {
         return Ok(Assignment::default());
@@ -173,7 +174,7 @@ fn read_assignment(bytes: &[u8]) -> Read<Assignment> {
     Ok(topics)
 }
 
-/// Writes an assignment without user data: a group with some cannot change over to the newer protocol (KIP-848).
+/// Writes an assignment without user data: a group with user data cannot change over to the newer protocol (KIP-848).
 pub(super) fn encode(assignment: &[(Rc<str>, Vec<i32>)]) -> Rc<[u8]> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&0i16.to_be_bytes()); // version
@@ -195,7 +196,7 @@ fn put_count(bytes: &mut Vec<u8>, count: usize) {
     bytes.extend_from_slice(&i32::try_from(count).unwrap_or(i32::MAX).to_be_bytes());
 }
 
-/// Writes a topic's name, of which Kafka allows 249 bytes.
+/// Writes a topic's name, which has at most 249 bytes.
 fn put_string(bytes: &mut Vec<u8>, text: &str) {
     let length = i16::try_from(text.len()).unwrap_or(i16::MAX);
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -229,7 +230,8 @@ mod tests {
         assert_eq!((subscription.topics.len(), subscription.user_data), (0, None));
     }
 
-    /// A member without a part names its topics, so that Kafka keeps what the group has committed of them, and gets none of their partitions.
+    /// A member without partitions names its topics, so that Kafka keeps the group's committed offsets of them, and gets none of their
+    /// partitions.
     #[test]
     fn a_member_without_a_part_names_its_topics_and_gets_nothing() {
         let topics = [name("t")];

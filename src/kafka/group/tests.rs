@@ -1,4 +1,4 @@
-//! Tests of a member against a scripted coordinator: each step, each error code of each call, and a storm of all of them.
+//! Tests of a member with a scripted coordinator: each step, each error code of each call, and a storm of all of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use super::{Assigned, Assignment, Lost, Member, News, Protocol as _, Range, Sett
 use crate::kafka::coordination::{Answer, Ask, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
-/// The call of a question.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Find,
@@ -34,12 +34,12 @@ fn kind(ask: &Ask) -> Kind {
     }
 }
 
-/// A member and its coordinator, which answers at once as Kafka does unless it is told otherwise.
+/// A member and its coordinator, which answers at once as Kafka does unless scripted otherwise.
 struct World {
     member: Member,
     now: Monotonic,
     seen: Vec<(Monotonic, Request)>,
-    /// What the next requests of a kind are answered with.
+    /// The answers to the next requests of a kind.
     faults: VecDeque<(Kind, Says)>,
     /// Requests of these kinds are not answered.
     silent: Vec<Kind>,
@@ -94,7 +94,7 @@ fn world_of(change: impl FnOnce(&mut Settings)) -> World {
 }
 
 impl World {
-    /// The world with a member that has its partitions; what it did until then is forgotten.
+    /// The world once its member has its partitions; earlier requests are forgotten.
     fn up(mut self) -> Self {
         self.settle();
         assert_eq!(self.member.standing(), Standing::Stable, "{:?}", self.news);
@@ -124,7 +124,7 @@ impl World {
         self.member.on_answer(&Answer { member: 4, token, says }, self.now);
     }
 
-    /// Answers until nothing more is asked.
+    /// Answers until there are no more requests.
     fn settle(&mut self) {
         for _ in 0..1_000 {
             while let Some(news) = self.member.take_news() {
@@ -144,7 +144,7 @@ impl World {
         panic!("the member never comes to rest");
     }
 
-    /// Lets time pass, stopping wherever the member wants it.
+    /// Advances the time, stopping at each deadline of the member.
     fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         self.settle();
@@ -157,7 +157,7 @@ impl World {
         self.now = end;
     }
 
-    /// Lets time pass until there is news.
+    /// Advances the time until there is news.
     fn run_to_news(&mut self, most: Duration) {
         let end = self.now.after(most);
         while self.news.is_empty() && self.now < end {
@@ -230,7 +230,7 @@ fn a_member_finds_joins_counts_assigns_and_reads_what_is_committed() {
     assert_eq!((session_timeout.as_secs(), rebalance_timeout.as_secs()), (45, 60));
     assert_eq!(world.last(Kind::Join).identity.generation, -1);
     assert_eq!(world.last(Kind::Sync).identity.generation, 1);
-    // Then heartbeats, each 3 s, and counts, each minute or so.
+    // Heartbeats follow every 3 s, and counts about every minute.
     world.forget();
     world.run(Duration::from_secs(120));
     let count = |of: Kind| world.kinds().iter().filter(|kind| **kind == of).count();
@@ -257,12 +257,12 @@ fn a_rebalance_revokes_all_and_waits_for_the_last_commits() {
     world.run(Duration::from_secs(4));
     assert_eq!(world.take_news(), [News::Revoked(vec![at("t", 0), at("t", 1)])]);
     assert_eq!(world.member.standing(), Standing::Revoking);
-    // The coordinator says so again with each heartbeat, and hears that the member lives.
+    // The coordinator repeats the code with each heartbeat, which shows that the member lives.
     world.faults.push_back((Kind::Heartbeat, Says::Refused(27)));
     world.run(Duration::from_secs(3));
     assert_eq!(world.take_news(), []);
     assert!(!world.kinds().contains(&Kind::Join));
-    // A commit under way is waited for; it is made under the generation that gave the partition.
+    // The member waits for a commit in flight, which is made under the generation that assigned the partition.
     world.silent = vec![Kind::Commit];
     world.member.commit(&[place("t", 0, 7)], world.now);
     world.member.revoked_done(world.now);
@@ -320,12 +320,12 @@ fn memberships_that_end_are_told_and_begun_again() {
         assert_eq!(world.member.stats().dropped, 2, "{code}: others may have gone on there");
         let join = world.last(Kind::Join);
         assert_eq!(&*join.identity.member_id, if code == 22 { "m" } else { "" }, "{code}");
-        // The answer to the old commit means nothing any more.
+        // The answer to the old commit is ignored.
         world.answer(commit, Says::Committed(vec![25]));
         world.settle();
         assert_eq!(world.take_news(), []);
     }
-    // While partitions are given back, too.
+    // The membership may also end while partitions are given back.
     let mut world = world().up();
     world.faults.extend([(Kind::Heartbeat, Says::Refused(27)), (Kind::Heartbeat, Says::Refused(25))]);
     world.run(Duration::from_secs(7));
@@ -350,7 +350,7 @@ fn a_fenced_member_is_over() {
         world.settle();
         assert_eq!((world.kinds(), world.take_news()), (vec![], vec![News::Left]));
     }
-    // While it leaves.
+    // The member is fenced while it leaves.
     let mut world = world_of(|settings| settings.instance = Some(Rc::from("one"))).up();
     world.faults.push_back((Kind::Leave, Says::Refused(82)));
     world.member.leave(world.now);
@@ -358,7 +358,7 @@ fn a_fenced_member_is_over() {
     assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), News::Left]);
 }
 
-/// Where something else decides which of two processes goes on, that one joins again.
+/// If something else decides which of two processes goes on, the fenced member joins again.
 #[test]
 fn a_fenced_member_that_comes_back_joins_again() {
     let mut world = world_of(|settings| {
@@ -372,7 +372,7 @@ fn a_fenced_member_that_comes_back_joins_again() {
     assert_eq!(world.member.standing(), Standing::Stable);
 }
 
-/// A coordinator that takes the group over may know a static member by the id that it had before.
+/// A coordinator that takes over the group may know a static member by its previous id.
 #[test]
 fn a_member_that_is_fenced_before_it_has_partitions_joins_again() {
     for of in [Kind::Join, Kind::Sync, Kind::Fetch] {
@@ -384,7 +384,7 @@ fn a_member_that_is_fenced_before_it_has_partitions_joins_again() {
     }
 }
 
-/// Each error of each call before the group is stable: the member joins all the same, and reports those errors that an operator has to mend.
+/// Each error of each call before the group is stable: the member still joins, and reports those errors that an operator has to fix.
 #[test]
 fn every_error_of_every_step_passes() {
     let passing = [14, 15, 16, 7, -1, 99];
@@ -415,7 +415,7 @@ fn every_error_of_every_step_passes() {
             assert!(words.contains(&format!("error {code}, ")), "{words}");
         }
     }
-    // Removed, or a rebalance, before anything was assigned: nobody has to be told.
+    // The member is removed, or there is a rebalance, before anything was assigned: the owner gets no report.
     for (of, code) in
         [(Kind::Join, 25), (Kind::Sync, 22), (Kind::Sync, 25), (Kind::Sync, 27), (Kind::Fetch, 22), (Kind::Fetch, 25)]
     {
@@ -423,7 +423,7 @@ fn every_error_of_every_step_passes() {
         assert_eq!(news, [assigned_new()], "{of:?} {code}");
         assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Join).count(), 2, "{of:?} {code}");
     }
-    // An open transaction.
+    // The group has an open transaction.
     let mut world = world();
     let unstable = || Says::Offsets(vec![Ok(None), Err(88)]);
     world.faults.extend([(Kind::Fetch, unstable()), (Kind::Fetch, unstable())]);
@@ -450,7 +450,7 @@ fn errors_of_heartbeats_keep_the_membership() {
     }
 }
 
-/// A coordinator that answers the same for ever is asked every second.
+/// A coordinator that always gives the same answer is asked every second.
 #[test]
 fn no_answer_is_asked_for_without_end() {
     let same = [
@@ -489,7 +489,7 @@ fn a_lost_connection_costs_no_rebalance() {
     world.run(Duration::from_secs(100));
     assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 7)])]);
     assert!(!world.kinds().contains(&Kind::Join));
-    // On the way, each step is taken again where it stood.
+    // Before the member is stable, each step is repeated after a lost answer.
     for of in [Kind::Join, Kind::Count, Kind::Sync, Kind::Fetch] {
         let mut world = self::world();
         world.faults.push_back((of, Says::NoAnswer));
@@ -499,7 +499,7 @@ fn a_lost_connection_costs_no_rebalance() {
         assert_eq!(kinds[place + 1..place + 3], [Kind::Find, of]);
         assert_eq!(world.take_news(), [assigned_new()]);
     }
-    // A coordinator that stays away is told, once.
+    // A coordinator that stays unreachable is reported once.
     let mut world = self::world().up();
     world.faults.extend((0..100).map(|_| (Kind::Heartbeat, Says::NoAnswer)));
     world.run(Duration::from_secs(40));
@@ -510,7 +510,7 @@ fn a_lost_connection_costs_no_rebalance() {
     world.faults.clear();
     world.run(Duration::from_secs(10));
     assert_eq!(world.take_news(), [News::TroubleOver]);
-    // An older request that is lost says nothing of a coordinator that was found since.
+    // An older request that is lost says nothing about a coordinator found since.
     let mut world = self::world().up();
     world.silent = vec![Kind::Commit];
     world.member.commit(&[place("t", 0, 7)], world.now);
@@ -549,7 +549,7 @@ fn one_commit_is_under_way_and_the_newest_place_is_next() {
     assert_eq!(world.member.stats().dropped, 2, "not the member's");
     let first = world.last(Kind::Commit).clone();
     assert!(matches!(&first.ask, Ask::Commit(places) if *places == [place("t", 0, 1)]));
-    // It fails, and has been overtaken: the newer place goes.
+    // The commit fails and a newer offset has overtaken it: the newer offset is sent.
     world.silent.clear();
     world.answer(first.token, Says::Committed(vec![14]));
     world.run(Duration::from_secs(1));
@@ -561,7 +561,7 @@ fn one_commit_is_under_way_and_the_newest_place_is_next() {
 
 #[test]
 fn every_error_of_a_commit() {
-    // It is made again.
+    // After these codes the commit is repeated.
     for code in [14, 15, 16, 7, -1] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
@@ -571,7 +571,7 @@ fn every_error_of_a_commit() {
         assert_eq!(world.take_news(), each, "{code}");
         assert_eq!(world.kinds().contains(&Kind::Find), matches!(code, 7 | 15 | 16), "{code}");
     }
-    // It is not, and the member stays.
+    // After these codes the commit is not repeated, and the member stays.
     for code in [3, 12, 28, 29, 30] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
@@ -584,12 +584,12 @@ fn every_error_of_a_commit() {
         assert_eq!((&done[..], &offsets[..]), (&[place("t", 1, 8)][..], &[place("t", 0, 7)][..]));
         assert!(why.contains(&format!("error {code}, ")), "{why}");
         assert_eq!((world.member.stats().refused, world.member.standing()), (1, Standing::Stable));
-        // The next one is tried.
+        // The next commit is tried.
         world.member.commit(&[place("t", 0, 9)], world.now);
         world.settle();
         assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 9)])]);
     }
-    // The membership is over.
+    // After these codes the membership ends.
     for (code, why) in [(22, Lost::Generation), (25, Lost::Unknown), (110, Lost::Epoch)] {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, code])));
@@ -612,7 +612,7 @@ fn a_commit_that_a_rebalance_overtakes_is_made_after_it() {
     world.run(Duration::from_secs(1));
     assert_eq!(world.last(Kind::Commit).identity.generation, 1, "before it joins, if that is taken");
     assert_eq!(world.take_news()[0], News::Committed(vec![place("t", 0, 7), place("t", 1, 8)]));
-    // Otherwise the member commits after the rebalance what it still has, and reads the committed offsets then.
+    // Otherwise the member commits the places of its remaining partitions after the rebalance, and then reads the committed offsets.
     for code in [27, 22] {
         let mut world = self::world().up();
         world.others = vec![other("n", &["t"])];
@@ -649,7 +649,7 @@ fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
         assignments.iter().map(|(id, of)| format!("{id} {:?}", Range.assigned(of).expect("an assignment"))).collect();
     assert_eq!(shown, [r#"m [("t", [0])]"#, r#"n [("t", [1]), ("u", [0, 1, 2])]"#, "z []"]);
     assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])]);
-    // A topic that only others have grows; one that was missing comes.
+    // A topic that only other members have grows; a missing topic is created.
     for (name, count) in [("u", 4), ("nowhere", 1)] {
         world.counts.insert(name, count);
         world.run_to_news(Duration::from_secs(80));
@@ -658,14 +658,14 @@ fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
         world.settle();
         assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])], "{name}");
     }
-    // A leader that may not be told of a topic says so, and goes on with the others.
+    // A leader that may not read a topic's metadata reports that, and goes on with the other topics.
     world.faults.push_back((Kind::Count, Says::Partitions(vec![Err(29), Ok(2), Ok(4)])));
     world.run_to_news(Duration::from_secs(80));
     let news = world.take_news();
     assert!(matches!(&news[..], [News::Trouble(words)] if words.contains("nowhere")), "{news:?}");
     world.run(Duration::from_secs(80));
     assert_eq!(world.take_news(), [News::TroubleOver]);
-    // A topic that goes.
+    // A topic is deleted.
     world.counts.remove("u");
     world.run_to_news(Duration::from_secs(80));
     assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
@@ -741,7 +741,7 @@ fn other_topics_are_joined_for() {
     world.member.subscribe(vec![topic("t"), topic("u")], world.now);
     world.settle();
     assert_eq!(world.kinds(), [], "the same as before");
-    // While it joins.
+    // The subscription changes while the member joins.
     let mut world = self::world();
     world.silent = vec![Kind::Join];
     world.settle();
@@ -757,7 +757,7 @@ fn other_topics_are_joined_for() {
     assert_eq!(world.take_news().last(), Some(&assigned(&[(at("u", 0), None)])));
 }
 
-/// A member that wants no partitions any more stays in its group, with none, and may want some again.
+/// A member that wants no partitions any more stays in its group without any, and may want some again.
 #[test]
 fn a_member_may_want_nothing() {
     let mut world = world().up();
@@ -774,7 +774,7 @@ fn a_member_may_want_nothing() {
     world.member.subscribe(vec![topic("t")], world.now);
     world.settle();
     assert_eq!(world.take_news(), [assigned_new()]);
-    // One that has never wanted any.
+    // This member has never wanted any partitions.
     let mut world = world_of(|settings| settings.topics.clear());
     world.settle();
     assert_eq!((world.take_news(), world.member.standing()), (vec![assigned(&[])], Standing::Stable));
@@ -794,7 +794,7 @@ fn leaving_commits_first_and_says_so() {
     assert_eq!(world.kinds(), [Kind::Commit, Kind::Leave]);
     assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 7)]), News::Left]);
     assert_eq!(world.member.next_deadline(), Monotonic::NEVER);
-    // A static member says nothing when its process stops, and does when it is removed.
+    // A static member sends no LeaveGroup when its process stops, but does when it is removed.
     for (stops, kinds) in [(true, &[][..]), (false, &[Kind::Leave][..])] {
         let mut world = world_of(|settings| settings.instance = Some(Rc::from("one"))).up();
         if stops {
@@ -805,7 +805,7 @@ fn leaving_commits_first_and_says_so() {
         world.settle();
         assert_eq!((world.kinds(), world.take_news()), (kinds.to_vec(), vec![News::Left]));
     }
-    // Any other one says so in both cases.
+    // Any other member sends it in both cases.
     let mut world = self::world().up();
     world.member.stop(world.now);
     world.settle();
@@ -814,7 +814,7 @@ fn leaving_commits_first_and_says_so() {
 
 #[test]
 fn leaving_waits_for_nothing_for_ever() {
-    // Joining at a coordinator that waits for the others.
+    // The member joins at a coordinator that waits for the others.
     let mut world = world();
     world.faults.push_back((Kind::Join, Says::MemberId(Rc::from("given"))));
     world.silent = vec![Kind::Join];
@@ -823,7 +823,7 @@ fn leaving_waits_for_nothing_for_ever() {
     world.settle();
     assert_eq!(world.kinds(), [Kind::Find, Kind::Count, Kind::Join, Kind::Join, Kind::Leave]);
     assert_eq!(world.take_news(), [News::Left]);
-    // A static member keeps its place when its process stops, also before it has joined.
+    // A static member keeps its place when its process stops, even before it has joined.
     let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
     world.silent = vec![Kind::Join];
     world.settle();
@@ -831,14 +831,14 @@ fn leaving_waits_for_nothing_for_ever() {
     world.member.stop(world.now);
     world.settle();
     assert_eq!((world.kinds(), world.take_news()), (vec![], vec![News::Left]));
-    // Before the coordinator knows of the member.
+    // The coordinator does not know the member yet.
     let mut world = self::world();
     world.silent = vec![Kind::Find];
     world.settle();
     world.member.leave(world.now);
     world.settle();
     assert_eq!(world.take_news(), [News::Left]);
-    // Nobody answers; or the coordinator has moved, or has removed the member already.
+    // There is no answer; or the coordinator has moved, or has removed the member already.
     for (says, seconds) in
         [(None, 5), (Some(Says::Refused(16)), 1), (Some(Says::NoAnswer), 1), (Some(Says::Refused(25)), 0)]
     {
@@ -856,7 +856,8 @@ fn leaving_waits_for_nothing_for_ever() {
     }
 }
 
-/// Any answer to anything, in any order, late or never: no panic, no spinning, no partition that is told twice; and all is well afterwards.
+/// Any answer to anything, in any order, late or never: no panic, no busy loop, no partition reported twice; afterwards the group is
+/// stable.
 #[test]
 fn a_storm_of_answers_ends_in_a_stable_group() {
     const CODES: [i16; 20] = [-1, 0, 3, 7, 12, 14, 15, 16, 22, 23, 25, 26, 27, 28, 29, 30, 79, 81, 88, 110];
@@ -905,7 +906,7 @@ fn a_storm_of_answers_ends_in_a_stable_group() {
         if world.member.standing() == Standing::Ended {
             continue;
         }
-        // What is open is never answered; its connection ends.
+        // Open requests are never answered; their connection ends.
         for request in open {
             world.answer(request.token, Says::NoAnswer);
         }

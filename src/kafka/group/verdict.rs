@@ -1,4 +1,4 @@
-//! What the error codes of a coordinator mean, and what the owner is told of them.
+//! The meaning of a coordinator's error codes, and the member's reports to its owner.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::{Found, Lost, Member, News, Protocol, Stats};
 use crate::outward::jittered;
 use crate::runtime::seam::Monotonic;
 
-/// Failures that pass by themselves are told when they have not for this long.
+/// How long temporary failures must last before they are reported.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What to do about an error code.
+/// The reaction to an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Ask the same broker again, soon.
@@ -21,18 +21,18 @@ pub(super) enum Verdict {
     Rejoin,
     /// The membership is over.
     Over(Lost),
-    /// An operator has to mend something first.
+    /// An operator has to fix something first.
     Refused,
 }
 
 impl Verdict {
-    /// The verdict on a code. One that is not known is taken for something that passes.
+    /// The verdict on a code. An unknown code counts as temporary.
     pub(super) const fn of(code: i16) -> Self {
         match code {
             // REQUEST_TIMED_OUT, NETWORK_EXCEPTION, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR.
             7 | 13 | 15 | 16 => Self::Elsewhere,
             22 => Self::Over(Lost::Generation),
-            // GROUP_ID_NOT_FOUND: it was deleted.
+            // GROUP_ID_NOT_FOUND: the group was deleted.
             25 | 69 => Self::Over(Lost::Unknown),
             27 => Self::Rejoin,
             82 => Self::Over(Lost::Fenced),
@@ -44,12 +44,12 @@ impl Verdict {
     }
 }
 
-/// An error code in words, if an operator has to mend something first.
+/// An error code in words, if an operator has to fix something first.
 pub(crate) fn refusal(code: i16) -> Option<String> {
     (Verdict::of(code) == Verdict::Refused).then(|| words(code))
 }
 
-/// An error code in words, with the cure where there is one.
+/// An error code in words, with the cure if there is one.
 pub(super) fn words(code: i16) -> String {
     let words = match code {
         3 => "UNKNOWN_TOPIC_OR_PARTITION: the topic is not there",
@@ -82,21 +82,21 @@ pub(super) fn words(code: i16) -> String {
     format!("error {code}, {words}")
 }
 
-/// What the owner has been told, and what it has yet to hear.
+/// The reports to the owner, and the news that it has yet to take.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// News that nobody has taken yet.
+    /// News that were not taken yet.
     pub(super) news: VecDeque<News>,
     /// Counts.
     pub(super) stats: Stats,
-    /// The trouble that was told last and is not over.
+    /// The trouble that was last reported and is not over.
     trouble: Option<String>,
-    /// Since when failures have come that pass by themselves.
+    /// The time since which temporary failures have occurred.
     failing_since: Option<Monotonic>,
 }
 
 impl Told {
-    /// Tells trouble, unless it was told last.
+    /// Reports trouble, unless it was the last one reported.
     pub(super) fn trouble(&mut self, words: String) {
         if self.trouble.as_ref() != Some(&words) {
             self.trouble = Some(words.clone());
@@ -104,7 +104,7 @@ impl Told {
         }
     }
 
-    /// Notes a failure that should pass by itself.
+    /// Notes a failure that should be temporary.
     pub(super) fn failing(&mut self, words: &str, now: Monotonic) {
         if now.since(*self.failing_since.get_or_insert(now)) >= PATIENCE {
             self.trouble(words.to_owned());
@@ -121,7 +121,7 @@ impl Told {
 }
 
 impl<P: Protocol> Member<P> {
-    /// How long to wait after a call was answered with this code, which is told where that helps.
+    /// How long to wait after a call was answered with this code. Reports the code if that helps.
     pub(super) fn wait_after(&mut self, verdict: Verdict, code: i16, call: &str, now: Monotonic) -> Duration {
         let words = format!("{call} was answered with {}", words(code));
         if verdict == Verdict::Refused {
@@ -132,7 +132,7 @@ impl<P: Protocol> Member<P> {
         self.backoff.next(self.settings.retry(), &mut self.rng)
     }
 
-    /// Tells that the brokers are too old, and waits.
+    /// Reports that the brokers are too old, and waits.
     pub(super) fn not_spoken(&mut self, call: &str, now: Monotonic) {
         let words = format!(
             "the brokers do not know {call} in a version that Forebay supports; groups need Apache Kafka 0.11 or later"

@@ -1,4 +1,4 @@
-//! Assignments by themselves, for any members with any claims; and the bytes of what members say.
+//! Assignments alone, for any members with any claims; and the encoding of members' metadata.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn peer(name: &str, weight: u16) -> Peer {
     Peer { instance, weight, terms: Terms { slots: SLOTS, routes: 1 }, generation: 0, wishes: 0, held, leaving }
 }
 
-/// Two to five members; each slot is held by one of them or nobody, and may be on its way back.
+/// Two to five members; each slot is held by at most one of them, and may be being given back.
 fn peers() -> impl Strategy<Value = Vec<Peer>> {
     let slot = (0..7usize, prop::bool::weighted(0.1));
     let one = (0..5u16, prop::bool::weighted(0.1));
@@ -47,7 +47,7 @@ fn peers() -> impl Strategy<Value = Vec<Peer>> {
     })
 }
 
-/// What the members hold when they have done what the owners say.
+/// Sets the members' slots as after carrying out the assignment.
 fn carry_out(peers: &mut [Peer], owners: &[Option<u16>]) {
     for (of, peer) in peers.iter_mut().enumerate() {
         peer.held = (0..SLOTS).filter(|slot| owners[usize::from(*slot)] == u16::try_from(of).ok()).collect();
@@ -81,7 +81,7 @@ proptest! {
         }
     }
 
-    /// Whatever there was, a few generations later all slots are where they belong, and none has moved twice.
+    /// From any state, all slots are where they belong a few generations later, and none has moved twice.
     #[test]
     fn assignments_come_to_rest(mut peers in peers()) {
         let mut moved = vec![0; usize::from(SLOTS)];
@@ -142,7 +142,7 @@ proptest! {
     }
 }
 
-/// An assignment that its receiver did not hear of counts: it may serve, for all that the leader knows.
+/// An assignment that its receiver did not confirm counts: the receiver may be serving, as far as the leader knows.
 #[test]
 fn a_slot_that_was_given_last_counts_as_held_by_who_has_not_answered_since() {
     let mut peers = vec![peer("a", 1), peer("b", 1), peer("c", 1)];
@@ -156,7 +156,7 @@ fn a_slot_that_was_given_last_counts_as_held_by_who_has_not_answered_since() {
     let owners = assign(&peers, &before);
     let of_c = owners.iter().filter(|owner| **owner == Some(2)).count();
     assert_eq!(of_c, 0, "all that b was given is left to it, or left out first");
-    // Another process with its name holds nothing, but has it again before others.
+    // Another process with the same name holds nothing, but gets the slots back before others do.
     peers[1].instance.incarnation = 2;
     let owners = assign(&peers, &before);
     assert_eq!(owners[32..].iter().filter(|owner| **owner == Some(1)).count(), 21);

@@ -1,5 +1,5 @@
-//! A model of Kafka's coordinator for one classic group of static members: answers at once and later, members that it removes, and the state that another
-//! broker finds when it takes the group over.
+//! A model of Kafka's coordinator for one classic group of static members: immediate and late answers, removal of members, and the state
+//! that another broker finds when it takes over the group.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ struct Member {
     session: Duration,
     rebalance: Duration,
     expires: Monotonic,
-    /// Whose JoinGroup and SyncGroup wait.
+    /// The waiting JoinGroup and SyncGroup requests.
     join: Option<Ticket>,
     sync: Option<Ticket>,
 }
@@ -39,7 +39,7 @@ impl Member {
     }
 }
 
-/// What an answer belongs to: the process, and the token of its request.
+/// The owner of an answer: the process, and the token of its request.
 pub(super) type Ticket = (usize, u64);
 
 #[derive(Clone, Debug)]
@@ -52,10 +52,10 @@ struct Group {
 
 pub(super) struct Coordinator {
     group: Group,
-    /// What the next broker would find.
+    /// The state that the next broker would find.
     written: Group,
     ids: u64,
-    /// While the group moves, nobody knows where it is.
+    /// While the group moves, no broker coordinates it, until this time.
     pub(super) away_until: Monotonic,
     pub(super) answers: Vec<(Ticket, Says)>,
 }
@@ -70,7 +70,7 @@ impl Coordinator {
         self.group.generation
     }
 
-    /// Another broker has the group from now on.
+    /// Moves the group to another broker.
     pub(super) fn moves(&mut self, now: Monotonic, away: Duration) {
         for member in self.group.members.values_mut() {
             let waiting = member.join.take().into_iter().chain(member.sync.take());
@@ -130,7 +130,7 @@ impl Coordinator {
         self.complete(now);
     }
 
-    /// Ends the rebalance if nobody is waited for any more. Static members that have not come stay.
+    /// Ends the rebalance if it waits for no more members. Missing static members stay.
     fn complete(&mut self, now: Monotonic) {
         let State::Preparing { until, is_initial } = self.group.state else { return };
         let members = &mut self.group.members;
@@ -176,7 +176,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes a request; its answer may come later.
+    /// Handles a request; its answer may be given later.
     pub(super) fn asked(&mut self, by: usize, request: &Request, now: Monotonic) {
         let ticket = (by, request.token);
         let says = if now < self.away_until {
@@ -220,7 +220,7 @@ impl Coordinator {
             }),
             Ask::Evict { member_id, instance } => Some(match self.group.members.get(instance) {
                 None => Says::Refused(25),
-                // Without a member id the instance id is enough.
+                // If the member id is empty, the instance id is enough.
                 Some(member) if member.id != *member_id && !member_id.is_empty() => Says::Refused(82),
                 Some(_) => {
                     self.remove(instance, now);
@@ -263,7 +263,7 @@ impl Coordinator {
             member.assignment = before.assignment;
         }
         if is_back && self.group.state == State::Stable {
-            // The same generation, and the same assignment.
+            // The generation and the assignment stay the same.
             member.join = None;
             self.group.members.insert(Rc::clone(name), member);
             self.written = self.group.clone();
@@ -297,7 +297,7 @@ impl Coordinator {
         None
     }
 
-    /// JoinGroup's answer without a rebalance.
+    /// The answer to JoinGroup without a rebalance.
     fn joined(&self, id: &Rc<str>) -> Says {
         let is_leader = *id == self.group.leader;
         let member = |(name, member): (&Rc<str>, &Member)| GroupMember {

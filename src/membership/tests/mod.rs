@@ -1,4 +1,4 @@
-//! Tests of the group of instances: assignments by themselves, and members over a model of the coordinator.
+//! Tests of the group of instances: assignments alone, and members with a model of the coordinator.
 
 mod assigned;
 mod coordinator;

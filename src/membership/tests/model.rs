@@ -1,4 +1,4 @@
-//! Members over the coordinator's model: growth and deaths one after the other, and everything at once by seeds.
+//! Members with the model of the coordinator: growth and deaths one after the other, and random faults by seeds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::world::{Checked, SESSION, SLOTS, World, Wrong};
 use crate::runtime::seam::seeds;
 
-/// Up to five instances for two minutes of faults, then for as long as it may take until all is well.
+/// Runs up to five instances through two minutes of faults, and then until the group is at rest, within a bound.
 fn storm(seed: u64, wrong: Option<Wrong>) -> Checked {
     let mut world = World::new(seed, wrong);
     let names = ["a", "b", "c", "d", "e"];
@@ -33,7 +33,7 @@ fn storm(seed: u64, wrong: Option<Wrong>) -> Checked {
             (5 | 6, Some(one)) if alive.len() > 1 => {
                 let are_told = world.random.bool();
                 world.kill(one, are_told);
-                // It often comes back, sooner or later than its session ends.
+                // The process often comes back, before or after the end of its session.
                 if world.random.u8(0..4) > 0 {
                     let pause = Duration::from_millis(world.random.u64(0..15_000));
                     world.run(pause)?;
@@ -53,17 +53,18 @@ fn storm(seed: u64, wrong: Option<Wrong>) -> Checked {
             }
         }
     }
-    // The last freeze and cut are over after 30 s, and then three session time-outs must do.
+    // The last freeze and cut are over after 30 s; three session time-outs after that must be enough.
     world.run(Duration::from_secs(30) + SESSION * 3)?;
     world.check_rest(&shards)
 }
 
-/// Instances come one after the other, and go one after the other: a step of growth moves a slot once at most, and a death only the slots of the dead.
+/// Instances start one after the other, and end one after the other: a step of growth moves a slot at most once, and a death only the slots
+/// of the dead instance.
 fn growth(seed: u64, wrong: Option<Wrong>) -> Checked {
     let mut world = World::new(seed, wrong);
     let shards: BTreeMap<Arc<str>, u16> = BTreeMap::new();
     let names = ["a", "b", "c", "d"];
-    // The first ones all at once, more or less.
+    // The first instances start at about the same time.
     let first = world.random.usize(1..=3);
     for name in &names[..first] {
         world.start(name, 1);
@@ -99,7 +100,7 @@ fn growth(seed: u64, wrong: Option<Wrong>) -> Checked {
         }
         world.kill(one, true);
         if is_back {
-            // A restart keeps its slots; but for one that is left over, where it leads at once, and has no table yet.
+            // A restarted instance keeps its slots, except for a remainder if it leads at once and has no table yet.
             let name = world.name(one);
             world.start(&name, 1);
         }
@@ -150,7 +151,7 @@ fn wrong_bodies_are_found() {
     finds(Wrong::NotGathered, growth, 200);
 }
 
-/// An instance that was drained has no slots while others come and go, and a part again when that is over.
+/// A drained instance has no slots while others come and go, and has a part again after that.
 #[test]
 fn a_drained_instance_has_nothing_until_it_takes_part_again() {
     for seed in seeds(20) {
@@ -163,7 +164,7 @@ fn a_drained_instance_has_nothing_until_it_takes_part_again() {
         world.run(Duration::from_secs(30)).expect("no slot twice");
         assert!(world.processes[drained].serving.is_empty(), "seed {seed}");
         world.moves.clear();
-        // Another one dies, and a fourth one comes.
+        // Another instance dies, and a fourth one starts.
         world.kill((drained + 1) % names.len(), false);
         world.start("d", 1);
         world.run(Duration::from_secs(60)).expect("no slot twice");
@@ -175,7 +176,7 @@ fn a_drained_instance_has_nothing_until_it_takes_part_again() {
     }
 }
 
-/// Instances that differ in their routes are not one broker: those of whom there are more serve.
+/// Instances that differ in their routes are not one broker: only the larger set of them serves.
 #[test]
 fn those_with_other_routes_serve_nobody() {
     let mut world = World::new(1, None);
@@ -187,7 +188,7 @@ fn those_with_other_routes_serve_nobody() {
     assert!(world.processes[other].serving.is_empty());
     assert!(world.processes[other].troubles[0].contains("other routes"), "{:?}", world.processes[other].troubles);
     assert_eq!(world.processes[0].serving.len() + world.processes[1].serving.len(), usize::from(SLOTS));
-    // A rolling change: when two have them, the third has no slots any more.
+    // In a rolling change, once two instances have the new routes, the third has no slots any more.
     world.kill(1, false);
     world.start("b", 1);
     world.run(Duration::from_secs(60)).expect("no slot twice");

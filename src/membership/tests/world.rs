@@ -1,4 +1,4 @@
-//! Instances of one broker that come, go, freeze, are cut off and die, on a clock of their own; and what must hold of them at any time.
+//! Instances of one broker that start, leave, freeze, are cut off and die, on a simulated clock, and the invariants that hold at any time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -14,25 +14,25 @@ use crate::runtime::seam::Monotonic;
 pub(super) const SLOTS: u16 = 64;
 pub(super) const SESSION: Duration = Duration::from_secs(12);
 
-/// After this time without an answer the client gives a request up.
+/// Time without an answer after which the client gives up a request.
 const UNANSWERED: Duration = Duration::from_secs(3);
 
-/// What is done wrongly.
+/// A deliberate fault in the implementation, which the checks must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// Members do not say which slots they hold.
+    /// Members do not report the slots that they hold.
     HeldNotSaid,
-    /// A slot is said to be released while it is still served.
+    /// A slot is reported as released while it is still served.
     ReleasedEarly,
-    /// The group counts as heard when an answer comes, not since its request was sent.
+    /// The group counts as alive when an answer arrives, instead of when its request was sent.
     HeardAtAnswer,
-    /// What was lost is served on.
+    /// Lost slots are still served.
     LostServed,
     /// A peer is removed by its name alone.
     EvictedByName,
-    /// The first assignment does not wait for others.
+    /// The first assignment does not wait for other members.
     NotGathered,
-    /// A leader does not assign again what nobody has.
+    /// A leader does not reassign slots that no member has.
     AssignedOnce,
 }
 
@@ -42,10 +42,10 @@ pub(super) struct Process {
     pub(super) serving: SlotSet,
     frozen_until: Option<Monotonic>,
     cut_until: Monotonic,
-    /// When the last of its requests arrives: they go over one connection.
+    /// When the last of its requests arrives: they use one connection.
     arrives: Monotonic,
     is_alive: bool,
-    /// No fault has touched it since then.
+    /// The time since which no fault has affected the process.
     well_since: Monotonic,
     frozen_letters: VecDeque<(u64, Says)>,
     pub(super) troubles: Vec<String>,
@@ -66,7 +66,7 @@ pub(super) struct World {
     events: BTreeMap<(Monotonic, u64), Event>,
     sequence: u64,
     wrong: Option<Wrong>,
-    /// Who has served each slot last, and how often that changed.
+    /// The last instance that served each slot, and the number of changes.
     last: BTreeMap<u16, Arc<str>>,
     pub(super) moves: BTreeMap<u16, u32>,
     pub(super) terms: Terms,
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// A process with this name begins. Returns its number.
+    /// Starts a process with this name. Returns its number.
     pub(super) fn start(&mut self, name: &str, shards: u16) -> usize {
         let number = self.processes.len();
         let instance = Instance {
@@ -125,7 +125,7 @@ impl World {
         number
     }
 
-    /// kill -9. `are_told`: peers see that its connections are refused.
+    /// Kills the process (kill -9). `are_told`: peers notice that its connections are refused.
     pub(super) fn kill(&mut self, of: usize, are_told: bool) {
         self.processes[of].is_alive = false;
         self.processes[of].serving = SlotSet::default();
@@ -146,7 +146,7 @@ impl World {
         self.processes[of].cut_until = self.now.after(time);
     }
 
-    /// Another broker has the group.
+    /// Moves the group to another broker.
     pub(super) fn move_coordinator(&mut self, away: Duration) {
         self.kafka.moves(self.now, away);
         let well = self.now.after(away + UNANSWERED);
@@ -182,10 +182,10 @@ impl World {
         self.events.insert((at, self.sequence), event);
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     ///
     /// # Errors
-    /// What should not have happened.
+    /// A violated invariant.
     pub(super) fn run(&mut self, time: Duration) -> Checked {
         let end = self.now.after(time);
         loop {
@@ -201,7 +201,7 @@ impl World {
                 self.now = end;
                 return Ok(());
             }
-            // A step costs some time, so that nothing spins unnoticed.
+            // A step costs some time, so that a busy loop is noticed.
             self.now = next.max(self.now.after(Duration::from_micros(10)));
             while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let event = entry.remove();
@@ -254,7 +254,7 @@ impl World {
         process.membership.on_answer(&Answer { member: 1, token, says }, now);
     }
 
-    /// Brings the coordinator's answers on their way.
+    /// Sends the coordinator's answers on their way.
     fn carry(&mut self) {
         for ((to, token), says) in std::mem::take(&mut self.kafka.answers) {
             let is_cut = self.processes[to].cut_until > self.now;
@@ -309,7 +309,7 @@ impl World {
         Err(format!("{} asks without end", self.processes[of].name))
     }
 
-    /// Has a member do what the wrong body does.
+    /// Applies the deliberate fault to a member.
     fn break_it(&mut self, of: usize) {
         let process = &mut self.processes[of];
         let own = &mut process.membership;
@@ -361,8 +361,8 @@ impl World {
         Ok(())
     }
 
-    /// No slot is served by two that live and answer. One that has not been heard for as long as a rebalance waits, less a heartbeat, need not have been asked
-    /// what it holds: only the fence of the log decides there.
+    /// Checks that no slot is served by two instances that live and answer. An instance that was not heard for as long as a rebalance
+    /// waits, less a heartbeat, may not have been asked for its slots: only the fence of the log decides there.
     fn check(&self) -> Checked {
         let mut served = SlotSet::default();
         for process in self.processes.iter().filter(|of| of.is_alive && of.frozen_until.is_none()) {
@@ -379,10 +379,10 @@ impl World {
         Ok(())
     }
 
-    /// Every slot is served, each member by its weight, and the group is at rest.
+    /// Checks that every slot is served, each member has its part by weight, and the group is at rest.
     ///
     /// # Errors
-    /// What is not so.
+    /// The condition that does not hold.
     pub(super) fn check_rest(&mut self, shards: &BTreeMap<Arc<str>, u16>) -> Checked {
         let generation = self.kafka.generation();
         self.run(Duration::from_secs(20))?;

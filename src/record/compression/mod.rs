@@ -7,8 +7,8 @@
 //! | LZ4 | a frame of independent blocks of 64 KiB without checksums | `Lz4BlockInputStream` refuses dependent ones |
 //! | Zstandard | one frame, RFC 8878 | `ZstdCompression` |
 //!
-//! An encoder keeps its tables and its output buffer from batch to batch. Decoders are made when they are needed: of our own batches
-//! only one that is split is ever read back; those of others are unpacked piece by piece ([`Stream`]).
+//! An encoder keeps its tables and its output buffer from batch to batch. Decoders are made when needed: of Forebay's own batches
+//! only one that is split is ever read back; batches of others are unpacked piece by piece ([`Stream`]).
 
 mod snappy;
 mod stream;
@@ -28,7 +28,7 @@ pub use self::stream::Stream;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum Codec {
-    /// As it is.
+    /// No compression.
     #[default]
     None = 0,
     /// gzip.
@@ -42,7 +42,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// By its number; `None`: there is no such codec.
+    /// The codec with this number; `None`: there is no such codec.
     #[must_use]
     pub const fn from_number(number: i16) -> Option<Self> {
         Some(match number {
@@ -55,8 +55,8 @@ impl Codec {
         })
     }
 
-    /// Least, greatest and usual level, for a codec that has levels. Zstandard's 20 to 22, which want hundreds of
-    /// megabytes, are left out.
+    /// Least, greatest and default level of a codec that has levels. Zstandard's levels 20 to 22, which need hundreds of megabytes,
+    /// are left out.
     #[must_use]
     pub const fn levels(self) -> Option<(i32, i32, i32)> {
         match self {
@@ -71,7 +71,7 @@ impl Codec {
 const LZ4_BYTES: usize = 2 * 64 * 1024 + 16 * 1024 + 1024;
 /// Window, chains, hash heads and pending output of a deflate stream (zlib: 256 KiB and a little), with room to spare.
 const GZIP_BYTES: usize = 384 * 1024;
-/// The largest of the decoders: tables and blocks of Zstandard's.
+/// The memory of the largest decoder: Zstandard's tables and blocks.
 const DECODER_BYTES: usize = 256 * 1024;
 
 enum Engine {
@@ -87,7 +87,7 @@ pub struct Encoder {
     level: Option<i32>,
     engine: Engine,
     engine_bytes: usize,
-    /// Where LZ4's output is, is inside it.
+    /// The output; LZ4's is inside its engine.
     out: Vec<u8>,
 }
 
@@ -98,8 +98,8 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder for inputs up to about `input_max` bytes: more is taken, and then its buffer grows. The codec's usual
-    /// level where none is given; a level beyond the codec's bounds is the nearest within. `None` for [`Codec::None`].
+    /// An encoder for inputs up to about `input_max` bytes: for larger ones its buffer grows. Without a level it uses the codec's
+    /// default; a level outside the codec's bounds becomes the nearest one inside. `None` for [`Codec::None`].
     #[must_use]
     pub fn new(codec: Codec, level: Option<i32>, input_max: usize) -> Option<Self> {
         let given = level;
@@ -129,13 +129,13 @@ impl Encoder {
         Some(Self { codec, level: given, engine, engine_bytes, out })
     }
 
-    /// What it writes.
+    /// The encoder's codec.
     #[must_use]
     pub const fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Bytes that it holds.
+    /// Bytes that the encoder holds.
     #[must_use]
     pub fn memory(&self) -> usize {
         let out = match &self.engine {
@@ -145,7 +145,7 @@ impl Encoder {
         self.engine_bytes + out
     }
 
-    /// Compresses `input`; the result is valid until the next call. `None`: it would not get smaller.
+    /// Compresses `input`; the result is valid until the next call. `None`: the output would not be smaller.
     pub fn compress(&mut self, input: &[u8]) -> Option<&[u8]> {
         self.out.clear();
         if !matches!(self.engine, Engine::Lz4(_)) {
@@ -155,7 +155,7 @@ impl Encoder {
             Engine::Gzip(gzip) => {
                 gzip.reset();
                 let status = gzip.compress_vec(input, &mut self.out, FlushCompress::Finish).ok()?;
-                // No room for all of it: there is as much room as the input takes.
+                // The output does not fit into a buffer as large as the input.
                 if status != Status::StreamEnd {
                     return None;
                 }
@@ -178,8 +178,8 @@ impl Encoder {
     }
 }
 
-/// A context that has all the memory it will ever need: as much as the parameters that Zstandard takes for an input of
-/// any length up to `input_max` ask for; they change at 16, 128 and 256 KiB. How much that is.
+/// A context with all the memory that it will ever need, for Zstandard's parameters for any input length up to `input_max`; they
+/// change at 16, 128 and 256 KiB. Returns it with its size in bytes.
 fn zstd_engine(level: i32, input_max: usize) -> Option<(Engine, usize)> {
     let mut context = CCtx::try_create()?;
     context.set_parameter(CParameter::CompressionLevel(level)).ok()?;
@@ -193,21 +193,21 @@ fn zstd_engine(level: i32, input_max: usize) -> Option<(Engine, usize)> {
     Some((Engine::Zstd(context), bytes))
 }
 
-/// Bound of what an encoder writes. Where it can tell early that nothing is gained it stops there.
+/// Upper bound of an encoder's output. An encoder that can tell early that nothing is gained stops there.
 const fn out_len_max(codec: Codec, input: usize) -> usize {
     match codec {
-        // Blocks that do not shrink are stored, with four bytes each; header and end mark.
+        // Blocks that do not shrink are stored, with four bytes each, plus header and end mark.
         Codec::Lz4 => input + 4 * (input / (64 * 1024) + 1) + 32,
         Codec::Snappy => input + snappy::BLOCK_OUT_MAX,
         Codec::None | Codec::Gzip | Codec::Zstd => input,
     }
 }
 
-/// Decompresses a batch's body of at most `len_max` plain bytes into `plain`, whatever was in it. `None`: it is not of
+/// Decompresses a batch's body of at most `len_max` plain bytes into `plain`, replacing its contents. `None`: the body is not of
 /// this codec, or holds more; nothing larger than `len_max` is ever allocated for it.
 pub fn decompress(codec: Codec, body: &[u8], len_max: usize, plain: &mut Vec<u8>) -> Option<()> {
     plain.clear();
-    // One more, in which a reader finds that there is no more.
+    // In the extra byte a reader finds that there is no more.
     plain.reserve_exact(len_max + 1);
     let limit = u64::try_from(len_max).unwrap_or(u64::MAX).saturating_add(1);
     match codec {
@@ -226,7 +226,7 @@ pub fn decompress(codec: Codec, body: &[u8], len_max: usize, plain: &mut Vec<u8>
     (plain.len() <= len_max).then_some(())
 }
 
-/// The encoders of one core, one for each codec and level in use, and what reads their output back.
+/// The encoders of one core, one for each codec and level in use, and the buffer for reading their output back.
 #[derive(Debug, Default)]
 pub struct Codecs {
     encoders: Vec<Encoder>,
@@ -234,7 +234,7 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Encoders for these codecs and levels, each once, for inputs up to about `input_max` bytes.
+    /// Encoders for these codecs and levels, one each, for inputs up to about `input_max` bytes.
     pub fn new(wanted: impl Iterator<Item = (Codec, Option<i32>)>, input_max: usize) -> Self {
         let mut encoders: Vec<Encoder> = Vec::new();
         for (codec, level) in wanted {
@@ -251,7 +251,7 @@ impl Codecs {
         self.encoders.is_empty()
     }
 
-    /// Bytes that they hold, and those that a decoder takes; not those of what [`Self::decompress`] has given.
+    /// Bytes of the encoders and of a decoder, without the result of [`Self::decompress`].
     #[must_use]
     pub fn memory(&self) -> usize {
         let decoder = if self.is_empty() { 0 } else { DECODER_BYTES };
@@ -269,7 +269,7 @@ impl Codecs {
         Some(&self.plain)
     }
 
-    /// Gives back what [`Self::decompress`] needed.
+    /// Frees the buffer of [`Self::decompress`].
     pub fn forget_plain(&mut self) {
         self.plain = Vec::new();
     }

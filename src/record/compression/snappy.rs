@@ -1,5 +1,5 @@
-//! Snappy as Kafka's Java client has it: the stream of Xerial's `SnappyOutputStream`. A head of 16 bytes, then blocks,
-//! each a length (big-endian) and a raw Snappy block of at most 32 KiB plain.
+//! Snappy as in Kafka's Java client: the stream of Xerial's `SnappyOutputStream`. It has a head of 16 bytes, then
+//! blocks, each a length (big-endian) and a raw Snappy block of at most 32 KiB plain.
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
@@ -7,10 +7,10 @@ use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 const HEAD: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
 /// `SnappyOutputStream.DEFAULT_BLOCK_SIZE`.
 const BLOCK_LEN: usize = 32 * 1024;
-/// What may stand behind the point at which it is clear that nothing is gained: a block that does not shrink (Snappy's
+/// The most bytes after the point at which compression is known to gain nothing: a block that does not shrink (Snappy's
 /// bound for 32 KiB), with its length, and the head.
 pub(super) const BLOCK_OUT_MAX: usize = 32 + BLOCK_LEN + BLOCK_LEN / 6 + 4 + 16;
-/// The encoder's hash tables.
+/// Bytes of the encoder's hash tables.
 pub(super) const ENCODER_BYTES: usize = 36 * 1024;
 
 /// The encoder's tables.
@@ -43,7 +43,7 @@ impl Snappy {
 /// Appends the plain bytes of a stream to `plain`, no more than `len_max`.
 pub(super) fn decompress(stream: &[u8], len_max: usize, plain: &mut Vec<u8>) -> Option<()> {
     let (head, mut rest) = stream.split_at_checked(HEAD.len())?;
-    // Versions may grow.
+    // The version in the head may increase.
     if head[..8] != HEAD[..8] {
         return None;
     }
@@ -74,14 +74,14 @@ pub(super) struct Unpacker<I> {
     is_framed: bool,
     len_max: usize,
     decoder: Decoder,
-    /// The plain bytes of the block at hand, and how many of them were read.
+    /// The plain bytes of the current block, and how many of them were read.
     block: Vec<u8>,
     read: usize,
 }
 
 impl<I: AsRef<[u8]>> Unpacker<I> {
     pub(super) fn new(input: I, len_max: usize) -> Self {
-        // Versions may grow.
+        // The version in the head may increase.
         let is_framed = input.as_ref().len() >= HEAD.len() && input.as_ref()[..8] == HEAD[..8];
         let at = if is_framed { HEAD.len() } else { 0 };
         Self { input, at, is_framed, len_max, decoder: Decoder::new(), block: Vec::new(), read: 0 }
@@ -91,7 +91,7 @@ impl<I: AsRef<[u8]>> Unpacker<I> {
         self.block.capacity()
     }
 
-    /// As [`super::stream::Stream::read`].
+    /// Like [`super::stream::Stream::read`].
     pub(super) fn read(&mut self, out: &mut [u8]) -> Option<usize> {
         while self.read == self.block.len() {
             let rest = self.input.as_ref().get(self.at..)?;

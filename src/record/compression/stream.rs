@@ -1,5 +1,5 @@
-//! Decompression piece by piece, of what others have compressed: a small batch may hold much, and is never unpacked as a whole. What a
-//! stream claims of itself is held against bounds before anything is reserved.
+//! Decompression of others' batches piece by piece: a small batch may hold much, and is never unpacked as a whole. A stream's claims
+//! about itself are checked against bounds before anything is reserved.
 
 use std::io::{Cursor, Read};
 
@@ -10,7 +10,7 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 use super::snappy::Unpacker;
 use super::{Codec, LZ4_BYTES};
 
-/// The largest window of Zstandard that is taken: what Java's reader takes, too. A frame of level 22 asks for it whatever its length.
+/// The largest accepted window of Zstandard, the same as Java's reader. A frame of level 22 asks for it whatever its length.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Window and tables of an inflate stream.
 const INFLATE_BYTES: usize = 48 * 1024;
@@ -22,7 +22,7 @@ enum Engine<I: AsRef<[u8]>> {
     Zstd { context: DCtx<'static>, input: I, at: usize },
 }
 
-/// `Stream` unpacks one batch's body. It owns its input, which is mostly a counted reference.
+/// `Stream` unpacks one batch's body. The stream owns its input, usually a counted reference.
 pub struct Stream<I: AsRef<[u8]>> {
     engine: Engine<I>,
 }
@@ -40,8 +40,8 @@ impl<I: AsRef<[u8]>> std::fmt::Debug for Stream<I> {
 }
 
 impl<I: AsRef<[u8]>> Stream<I> {
-    /// Begins to unpack `input`. `len_max`: plain bytes that one block of Snappy may have, which is unpacked as a whole. `None`: what is
-    /// not compressed needs no unpacking, or there is no memory for a decoder.
+    /// Begins to unpack `input`. `len_max`: plain bytes that one block of Snappy may have, because a block is unpacked as a whole.
+    /// `None`: the input is not compressed, or there is no memory for a decoder.
     #[must_use]
     pub fn new(codec: Codec, input: I, len_max: usize) -> Option<Self> {
         let engine = match codec {
@@ -58,7 +58,7 @@ impl<I: AsRef<[u8]>> Stream<I> {
         Some(Self { engine })
     }
 
-    /// Unpacks some bytes into `out`, which is not empty. `Some(0)`: there are no more. `None`: the input is not of the codec.
+    /// Unpacks some bytes into `out`, which must not be empty. `Some(0)`: there are no more. `None`: the input is not of the codec.
     pub fn read(&mut self, out: &mut [u8]) -> Option<usize> {
         match &mut self.engine {
             Engine::Gzip(gzip) => gzip.read(out).ok(),
@@ -72,7 +72,7 @@ impl<I: AsRef<[u8]>> Stream<I> {
                     let before = from.pos();
                     context.decompress_stream(&mut to, &mut from).ok()?;
                     *at = from.pos();
-                    // Without progress it is at the end, or in the middle of a frame that was cut short.
+                    // No progress means the end, or the middle of a frame that was cut short.
                     if to.pos() > 0 || from.pos() == before {
                         return Some(to.pos());
                     }
@@ -81,7 +81,7 @@ impl<I: AsRef<[u8]>> Stream<I> {
         }
     }
 
-    /// Bytes that the decoder holds, its input not counted.
+    /// Bytes that the decoder holds, without its input.
     #[must_use]
     pub fn memory(&self) -> usize {
         match &self.engine {

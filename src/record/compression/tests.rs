@@ -44,7 +44,7 @@ fn what_does_not_shrink_is_left_as_it_is() {
             let memory = encoder.memory();
             assert_eq!(encoder.compress(&noise(len)), None, "{codec:?} {len}");
             assert_eq!(encoder.memory(), memory, "{codec:?}: no growth");
-            // And the next one is not harmed by it.
+            // The next input is not affected.
             let plain = vec![b'x'; 5000];
             let packed = encoder.compress(&plain).expect("it shrinks").to_vec();
             assert_eq!(plain_of(codec, &packed, 5000), Some(plain), "{codec:?}");

@@ -1,11 +1,11 @@
-//! Sectors that cannot be read: what is around them is read, what was in them is counted row by row and set
-//! aside, and a disk that is away costs nothing.
+//! Unreadable sectors: data around them is read, rows in them are counted one by one, segments are set aside, and a disk
+//! that is only unavailable costs nothing.
 
 use super::support::{Drained, SEGMENT, drain, drain_state, lane, log, normal, put, recovered, settings, settle};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{HEADER_BYTES, Log, Read, ReadError, RecoverError, RowRun, recover};
 
-/// A log with rows of two lanes in several segments, each in a group of its own, and what they are.
+/// A log with rows of two lanes in several segments, each in a group of its own, and the rows' values.
 fn filled(turns: u8) -> (Log, SimDisk, Drained) {
     let (mut log, mut disk) = log(30);
     let mut expected = Drained::new();
@@ -34,7 +34,7 @@ fn a_bad_sector_in_an_old_segment_costs_the_blocks_that_stand_in_it() {
         let (rows, rotten) = drain(&mut log, &hurt);
         assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "sector {sector}");
         assert_eq!(rows.len() + count(&rotten), expected.len(), "sector {sector}");
-        // A sector holds parts of three blocks at most.
+        // A sector holds parts of at most three blocks.
         assert!(count(&rotten) <= 6, "sector {sector}: {rotten:?}");
         least = least.min(count(&rotten));
     }
@@ -67,7 +67,8 @@ fn a_disk_that_is_away_costs_nothing() {
     assert!(matches!(refused, Err(RecoverError::Read { error: ReadError::Failed, .. })), "{refused:?}");
 }
 
-/// A disk that was away while segments had to be emptied: a log that takes nothing before that empties them when it is back.
+/// The disk was unavailable when segments had to be emptied: a log that takes nothing before that empties them when the disk
+/// is back.
 #[test]
 fn segments_are_emptied_when_the_disk_is_back_though_nothing_is_written() {
     let (mut log, mut disk) = log(9);
@@ -77,7 +78,7 @@ fn segments_are_emptied_when_the_disk_is_back_though_nothing_is_written() {
         settle(&mut log, &mut disk);
     }
     disk.bad = (0..SEGMENT / 512).flat_map(|sector| (0..100).map(move |segment| (segment, sector))).collect();
-    // One is left in each segment.
+    // One session stays in each segment.
     let mut kept = std::collections::BTreeSet::new();
     for session in sessions {
         let (segment, ..) = log.state().sessions[&session];
@@ -104,7 +105,7 @@ fn a_read_that_is_answered_later_goes_on_where_it_was() {
     for lane in 0..2 {
         let mut at = 0;
         loop {
-            // Every second read comes later, as from a ring that fetches windows.
+            // Every second read is answered later, as by a ring that fetches windows.
             disk.reads_later.set(later % 2);
             later += 1;
             match log.read(&disk, lane, at, u64::MAX) {
@@ -133,19 +134,19 @@ fn a_bad_sector_in_the_newest_segment_is_reported_and_its_rows_are_counted() {
         assert!(found.fate_open && !found.rot.is_empty(), "sector {sector}");
         let (rows, rotten) = drain_state(&found.state, &hurt);
         assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "sector {sector}");
-        // Of the last groups of the two lanes nothing later tells how many they had.
+        // Nothing later shows how many rows the last groups of the two lanes had.
         let nameless = count(&found.missing);
         let told = rows.len() + count(&rotten) + nameless;
         assert!(told + 4 >= expected.len() && told <= expected.len(), "sector {sector}: {told} of {}", expected.len());
         lost_some += usize::from(!rotten.is_empty());
-        // The log goes on, and holds the same.
+        // The log goes on with the same contents.
         let state = normal(&found.state);
         let mut again = Log::new(settings(30, 2), found);
         settle(&mut again, &mut hurt);
         let sums = |state: &crate::spool::State| state.live_rows();
         assert_eq!(sums(again.state()), sums(&state), "sector {sector}");
         assert!(hurt.set_aside.contains(&segment));
-        // A start later their fate is as open as before, whether it meets the damage or not.
+        // At the next recovery their fate is as open as before, whether or not it meets the damage.
         let next = recovered(&hurt);
         let open: u64 = next.state.lanes().map(|(_, lane)| lane.open_rows()).sum();
         assert_eq!(open, sums(&state), "sector {sector}");

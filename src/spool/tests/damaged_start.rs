@@ -1,4 +1,4 @@
-//! Whatever is damaged of what a start reads, it goes on with the rest, and says what is damaged.
+//! With any damage to the data that it reads, recovery continues with the rest and reports the damage.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::spool::{
     scan,
 };
 
-/// What is damaged, by kind and segment.
+/// The damage found, by kind and segment.
 fn damage(found: &Recovered) -> Vec<(What, u64)> {
     let mut all: Vec<_> = found.damage.iter().map(|damage| (damage.what, damage.segment)).collect();
     all.sort_unstable();
@@ -29,7 +29,7 @@ fn open(state: &State) -> State {
     open
 }
 
-/// The log goes on from what was found, and the next recovery finds the same.
+/// Checks that a log continues from the recovered state, and that the next recovery finds the same.
 fn goes_on(found: Recovered, disk: &mut SimDisk) {
     let (state, rows) = (placeless(&found.state), found.state.live_rows());
     let mut again = Log::new(settings(30, 2), found);
@@ -42,7 +42,7 @@ fn goes_on(found: Recovered, disk: &mut SimDisk) {
     assert_eq!(recovered(disk).state.live_rows(), rows + 1);
 }
 
-/// Finding L3: the first segment of a log begins with nothing, so nothing is lost with its checkpoint.
+/// Finding L3: the first segment of a log begins with an empty state, so nothing is lost with its checkpoint.
 #[test]
 fn finding_l3_a_bit_in_the_first_checkpoint_of_a_log_costs_nothing() {
     let (log, disk, _) = groups(6);
@@ -64,7 +64,7 @@ fn finding_l3_a_bit_in_the_first_checkpoint_of_a_log_costs_nothing() {
     }
 }
 
-/// A log that has gone on for a while, its rows of three lanes and its sessions, each segment with a checkpoint at its head.
+/// A log after some work, with rows of three lanes and with sessions, each segment with a checkpoint at its head.
 fn worked() -> (Log, SimDisk, Drained) {
     let (mut log, mut disk) = log(30);
     let mut expected = Drained::new();
@@ -82,7 +82,7 @@ fn worked() -> (Log, SimDisk, Drained) {
     (log, disk, expected)
 }
 
-/// Finding L3: where no checkpoint is whole, what can be read of one serves, and the start says so.
+/// Finding L3: if no checkpoint is whole, the readable rest of one is used, and recovery reports that.
 #[test]
 fn finding_l3_without_a_whole_checkpoint_the_rest_of_one_serves() {
     let (mut log, disk, expected) = worked();
@@ -94,7 +94,7 @@ fn finding_l3_without_a_whole_checkpoint_the_rest_of_one_serves() {
     let (mut least, mut all) = (usize::MAX, 0);
     for trial in 0..300 {
         let mut hurt = disk.clone();
-        // Every segment that a start might begin with, and those before are gone.
+        // Damages every segment that recovery might begin with; the earlier ones are gone.
         for segment in hurt.found().into_keys().collect::<Vec<_>>() {
             let at = HEADER_BYTES + random.usize(..400);
             hurt.bytes(segment)[at] ^= 1 << random.u8(..8);
@@ -117,7 +117,7 @@ fn finding_l3_without_a_whole_checkpoint_the_rest_of_one_serves() {
     assert!(all > 30, "often nothing is lost: {all} of 300, at least {least} rows of {}", expected.len());
 }
 
-/// Finding L6: the newest segment is cut short at any place, and that is told.
+/// Finding L6: a newest segment cut short at any place is reported.
 #[test]
 fn finding_l6_a_newest_segment_that_is_cut_short_or_emptied_is_told() {
     let (log, disk, groups) = groups(6);
@@ -137,7 +137,7 @@ fn finding_l6_a_newest_segment_that_is_cut_short_or_emptied_is_told() {
         let mut zeroed = disk.clone();
         zeroed.bytes(segment)[at..].fill(0);
         let found = recovered(&zeroed);
-        // In the first group alone nothing tells it from one that a power failure cut short.
+        // In the first group alone, zeroes look the same as a group cut short by power loss.
         if (groups[0].0 + 9..SEGMENT - HEADER_BYTES as u64).contains(&(at as u64)) {
             assert!(damage(&found).contains(&(What::Emptied, segment)), "zeroed from {at}: {:?}", found.damage);
         }
@@ -146,8 +146,8 @@ fn finding_l6_a_newest_segment_that_is_cut_short_or_emptied_is_told() {
     assert!(end < SEGMENT);
 }
 
-/// Finding L6: what no group of ours leaves behind the last whole one is damage, and more than one group may have stood there. A group that
-/// the power cut short is none.
+/// Finding L6: bytes after the last whole group that the log cannot have left there are damage, and more than one group may have been
+/// there. A group cut short by power loss is no damage.
 #[test]
 fn finding_l6_several_last_groups_that_are_overwritten_are_told() {
     let (log, disk, groups) = groups(6);
@@ -181,7 +181,7 @@ fn noted() -> (Log, SimDisk) {
     (log, disk)
 }
 
-/// Finding L6: the newest segment is gone, emptied, or full of zeroes, and the note beside the segments knows of it.
+/// Finding L6: the newest segment is missing, emptied, or full of zeroes, and the note beside the segments shows it.
 #[test]
 fn finding_l6_a_newest_segment_that_is_gone_or_empty_is_told() {
     let (log, disk) = noted();
@@ -192,7 +192,7 @@ fn finding_l6_a_newest_segment_that_is_gone_or_empty_is_told() {
     let found = recovered(&gone);
     assert_eq!((damage(&found), found.fate_open), (vec![(What::Gone, newest)], true));
     goes_on(found, &mut gone);
-    // Without the one that was made ready, too, and with nothing at all.
+    // Also without the segment that was prepared, and with no segments at all.
     let mut none = disk.clone();
     let rest: Vec<u64> = none.found().into_keys().collect();
     rest.into_iter().for_each(|segment| none.lose(segment));
@@ -211,7 +211,7 @@ fn finding_l6_a_newest_segment_that_is_gone_or_empty_is_told() {
     goes_on(found, &mut zeroes);
 }
 
-/// Finding L6: several last groups that are zeroed leave what one leaves that the power cut short. The note says that they were durable.
+/// Finding L6: several zeroed last groups look like one that was cut short by power loss. The note says that they were durable.
 #[test]
 fn finding_l6_several_last_groups_that_are_zeroed_are_told() {
     let (log, mut disk) = noted();
@@ -228,7 +228,7 @@ fn finding_l6_several_last_groups_that_are_zeroed_are_told() {
     }
 }
 
-/// Finding L6: a note that is gone, damaged, of another shard or older than it can be does not say that what is found is all there was.
+/// Finding L6: a note that is missing, damaged, of another shard or too old does not confirm that everything was found.
 #[test]
 fn finding_l6_what_no_note_confirms_is_told() {
     let (log, mut disk) = noted();
@@ -248,7 +248,7 @@ fn finding_l6_what_no_note_confirms_is_told() {
         goes_on(found, &mut hurt);
         assert!(hurt.set_aside.is_empty() && recovered(&hurt).damage.is_empty(), "{note:?}");
     }
-    // A crash may have come before it was written.
+    // A crash may have happened before the note was written.
     let mut hurt = disk.clone();
     hurt.note = may_be;
     assert!(recovered(&hurt).damage.is_empty());
@@ -257,7 +257,7 @@ fn finding_l6_what_no_note_confirms_is_told() {
     assert!(recovered(&first).damage.is_empty());
 }
 
-/// The note follows the log in five seconds, and at once where the log is put away.
+/// The note follows the log within five seconds, and at once when the log is closed.
 #[test]
 fn the_note_lags_behind_five_seconds_at_most() {
     let (mut log, mut disk) = noted();
@@ -285,8 +285,8 @@ fn the_note_lags_behind_five_seconds_at_most() {
     assert_eq!((named(&disk), log.note_due()), (log.last, None));
 }
 
-/// A start writes the note again before it makes a segment: otherwise one that was killed would leave two files behind a segment that no
-/// note names.
+/// A new log writes the note before it creates a segment: otherwise killed processes would leave two files after a segment that no note
+/// names.
 #[test]
 fn starts_that_are_killed_leave_no_note_that_is_too_old() {
     let (log, mut disk) = noted();
@@ -300,12 +300,12 @@ fn starts_that_are_killed_leave_no_note_that_is_too_old() {
         log.flush(&mut disk, Monotonic(1), WallMs(7));
         let answer = disk.answer().expect("a segment");
         log.complete(&mut disk, answer);
-        // Nothing that it writes comes to the disk.
+        // Nothing that the killed log wrote reaches the disk.
         disk.kill(&mut fastrand::Rng::with_seed(start));
     }
 }
 
-/// Finding L8: without either copy of its header the newest segment is read by that of the note.
+/// Finding L8: if neither copy of its header can be read, the newest segment is read with the header of the note.
 #[test]
 fn finding_l8_a_newest_segment_without_a_header_is_read_by_the_note() {
     let (log, mut disk) = noted();
@@ -319,7 +319,8 @@ fn finding_l8_a_newest_segment_without_a_header_is_read_by_the_note() {
     goes_on(found, &mut disk);
 }
 
-/// Finding L8: without the note too, what stood in it is lost, and each of its rows is counted as that, not only as one that may come twice.
+/// Finding L8: without the note too, the segment's contents are lost, and each of its rows is counted as lost, not only as possibly
+/// repeated.
 #[test]
 fn finding_l8_rows_of_a_newest_segment_without_any_header_are_counted_as_lost() {
     let (log, mut disk) = noted();
@@ -339,7 +340,7 @@ fn finding_l8_rows_of_a_newest_segment_without_any_header_are_counted_as_lost() 
     goes_on(found, &mut disk);
 }
 
-/// Findings L4 and L7: a damaged record is named with its kind, wherever it stands.
+/// Findings L4 and L7: a damaged record is reported with its kind, wherever it is.
 #[test]
 fn finding_l7_damaged_records_are_counted_by_what_they_were() {
     let (mut log, mut disk) = log(30);
@@ -377,7 +378,7 @@ fn finding_l7_damaged_records_are_counted_by_what_they_were() {
         hurt.bytes(segment)[position as usize + at] ^= 1;
         assert_eq!(lost(&hurt), (vec![(2, Some(0x92), true)], vec![0, 1, 2], true), "the one before counts");
     }
-    // One that a later segment's checkpoint knows of is found missing where it is read.
+    // A record in a later segment's checkpoint is found missing when it is read.
     let rows = lane(&mut log, "sink", "topic", 0);
     while log.last.is_none_or(|(last, _)| last < 3) {
         let run = put(&mut log, rows, &[vec![1; 900]]).expect("room");
@@ -396,7 +397,7 @@ fn finding_l7_damaged_records_are_counted_by_what_they_were() {
     assert_eq!((gone, whole), ((0..3).map(|number| (number, None, false)).collect(), vec![]));
 }
 
-/// Finding L10: whatever numbers whole entries name, a start comes to an end, and the log goes on.
+/// Finding L10: whatever numbers whole entries contain, recovery ends, and the log goes on.
 #[test]
 fn finding_l10_entries_with_any_numbers_stop_no_start() {
     for seed in 0..2_000u64 {
@@ -413,7 +414,7 @@ fn finding_l10_entries_with_any_numbers_stop_no_start() {
         crafted.extend(framed(&commit, salt, at + crafted.len() as u64));
         disk.bytes(segment)[at as usize..at as usize + crafted.len()].copy_from_slice(&crafted);
         at += crafted.len() as u64;
-        // A group of ours, so that it is durable.
+        // A normal group follows, so that the entry is durable.
         log.last = Some((segment, at));
         let rows = lane(&mut log, "sink", "topic", 0);
         put(&mut log, rows, &[vec![7; 30]]).expect("room");
@@ -436,7 +437,7 @@ fn finding_l10_entries_with_any_numbers_stop_no_start() {
     }
 }
 
-/// An entry with numbers that may be anything.
+/// An entry with arbitrary numbers.
 fn craft(random: &mut fastrand::Rng) -> Entry<'static> {
     let number = |random: &mut fastrand::Rng| match random.u8(..6) {
         0 => random.u64(..),

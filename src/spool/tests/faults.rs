@@ -9,12 +9,12 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{Completion, Entry, HEADER_BYTES, Log, Origin, Reason, Recovered, RowRun, State, What, recover};
 
-/// A log under random work, and a model of what it was told.
+/// A log under random work, and a model of its results.
 struct World {
     log: Log,
     disk: SimDisk,
     random: fastrand::Rng,
-    /// Every row that was taken.
+    /// Rows taken: value and group.
     rows: BTreeMap<(u64, u64), (Vec<u8>, u64)>,
     /// Rows that ended.
     ended: Vec<(u64, RowRun, u64)>,
@@ -55,7 +55,7 @@ impl World {
     }
 
     fn add(&mut self) {
-        // Some of it is used for a while and then no more; partition -1 has no place yet.
+        // Topics change after a while; partition -1 means no partition yet.
         let sink = self.log.sink("sink");
         let topic = format!("topic-{}", self.turns / 40);
         let Ok(lane) = self.log.lane(sink, &topic, self.random.i32(-1..4), topic.ends_with('1')) else { return };
@@ -119,7 +119,7 @@ impl World {
 
     fn session(&mut self) {
         let session = self.random.u64(0..5);
-        // Refusals are part of the work.
+        // Refusals are expected.
         let _ = match self.random.u8(0..3) {
             0 => self.log.session(Some(session), &[session as u8; 30]).map(drop),
             1 => self.log.session_ended(session),
@@ -127,8 +127,8 @@ impl World {
         };
     }
 
-    /// What a recovery may find: the durable state, or that with the group under way (which may have failed and been
-    /// written again, so where things stand does not count).
+    /// The possible results of recovery: the durable state, or that with the group in flight (which may have failed and
+    /// been written again, so places do not count).
     fn possible(&mut self) -> [State; 2] {
         let before = placeless(self.log.state());
         let mut disk = self.disk.clone();
@@ -147,7 +147,7 @@ impl World {
         [before, placeless(self.log.state())]
     }
 
-    /// The power goes, and everything that was told is held against what is found.
+    /// Cuts the power, and compares everything acknowledged with the recovered state.
     fn power_cut(mut self, seed: u64) -> Self {
         let told: Vec<_> =
             self.rows.iter().filter(|(_, (_, ticket))| *ticket <= self.log.durable()).map(|(key, _)| *key).collect();
@@ -179,7 +179,7 @@ impl World {
         self.go_on(found, &rows)
     }
 
-    /// The same work on what was found.
+    /// Continues the same work with the recovered log.
     fn go_on(mut self, found: Recovered, rows: &Drained) -> Self {
         self.rows.retain(|key, _| rows.contains_key(key));
         let group = found.group;
@@ -207,7 +207,7 @@ pub(super) fn seeds() -> std::ops::Range<u64> {
 fn what_was_told_survives_power_cuts_at_any_point() {
     for seed in seeds() {
         let mut world = World::new(seed);
-        // Cut again and again, often before the first group of the new start.
+        // The power is cut repeatedly, often before the first group of the new log.
         for _ in 0..6 {
             for _ in 0..world.random.usize(0..400) {
                 world.step();
@@ -244,7 +244,7 @@ pub(super) fn groups(count: u8) -> (Log, SimDisk, Vec<(u64, State)>) {
         settle(&mut log, &mut disk);
         ends.push((log.last.expect("a segment").1, normal(log.state())));
     }
-    // Nothing but the segment says where it ends, as in the first moment after a group.
+    // Without the note only the segment itself shows its end, as in the first moment after a group.
     disk.note = None;
     (log, disk, ends)
 }
@@ -254,7 +254,7 @@ fn a_tail_cut_or_zeroed_at_every_byte_costs_only_what_stood_there() {
     let (log, disk, groups) = groups(6);
     let (segment, end) = log.last.expect("a segment");
     let bytes = disk.clone().bytes(segment).clone();
-    // A commit ends in zeroes: without these it is whole.
+    // A commit ends in zeroes: the group is whole without these.
     let last_of = |end: u64| bytes[..end as usize].iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
     let by = |at: u64, ends: &dyn Fn(u64) -> u64| -> State {
         let last = groups.iter().rev().find(|(end, _)| ends(*end) <= at);
@@ -272,7 +272,7 @@ fn a_tail_cut_or_zeroed_at_every_byte_costs_only_what_stood_there() {
         cut.bytes(segment).truncate(at as usize + HEADER_BYTES);
         cut.bytes(segment)[at as usize..].fill(0);
         let found = recover(&cut, 3, &cut.found()).expect("recovery");
-        // What is gone may have said what became of rows, and that the file is shorter than it was is told.
+        // The lost bytes may have been ends of rows, and the shorter file is reported.
         let mut state = by(at, &last_of);
         let header = at >= HEADER_BYTES as u64;
         if header {
@@ -298,7 +298,7 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
     assert!(last >= 2, "there are closed ones");
     let random = &mut fastrand::Rng::with_seed(4);
     let mut reported = 0;
-    // Ten thousand with FOREBAY_SEEDS=0..200.
+    // With FOREBAY_SEEDS=0..200 there are ten thousand trials.
     let trials = seeds().count() as u64 * 50;
     for trial in 0..trials {
         let segment = random.u64(0..last);
@@ -321,7 +321,7 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
     let (segment, end) = log.last.expect("a segment");
     let random = &mut fastrand::Rng::with_seed(5);
     for trial in 0..2_000 {
-        // Below the last group: a later commit says that this was durable.
+        // The bit is before the last group: a later commit proves that the bytes were durable.
         let bit = random.usize(0..(end as usize - 600) * 8);
         let mut hurt = disk.clone();
         hurt.bytes(segment)[bit / 8] ^= 1 << (bit % 8);
@@ -330,7 +330,7 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
         assert!(header || (found.rot.len() == 1 && found.fate_open), "trial {trial}: bit {bit}");
         assert!(!found.damage.is_empty(), "trial {trial}: bit {bit} goes unsaid");
         let lost = log.state().cuts().count() as i64 - found.state.cuts().count() as i64;
-        // The names of a lane are worth all that is in it.
+        // The names of a lane affect everything in it.
         let nameless = !found.missing.is_empty();
         assert!(lost <= 1 || nameless, "trial {trial}: bit {bit} cost {lost} cuts");
     }
@@ -351,7 +351,7 @@ fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
     for at in [HEADER_BYTES + 14, HEADER_BYTES + 40, HEADER_BYTES + 120] {
         let mut hurt = disk.clone();
         hurt.bytes(newest)[at] ^= 1;
-        // Its last commit: only the successor's header says that this group was durable.
+        // The last commit of the old segment: only the successor's header says that this group was durable.
         hurt.bytes(old)[end as usize - 20] ^= 1;
         let found = recovered(&hurt);
         let mut open = log.state().clone();
@@ -361,7 +361,7 @@ fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
     }
 }
 
-/// A log that has lost all takes rows.
+/// Checks that a log that has lost everything takes rows.
 fn put_new(log: &mut Log, disk: &mut SimDisk) {
     let lane = lane(log, "sink", "topic", 0);
     put(log, lane, &[vec![1; 9]]).expect("room");
@@ -369,7 +369,7 @@ fn put_new(log: &mut Log, disk: &mut SimDisk) {
     assert_eq!((recovered(disk).state.live_rows(), log.state().live_rows()), (1, 1));
 }
 
-/// Both copies of a header away.
+/// Damages both copies of a header.
 fn behead(disk: &mut SimDisk, segment: u64) {
     for at in [20, SEGMENT as usize - 20] {
         disk.bytes(segment)[at] ^= 1;
@@ -395,7 +395,7 @@ fn a_segment_without_a_header_is_reported() {
         settle(&mut log, &mut disk);
     }
     for turn in 0..2 {
-        // The first group of a segment alone would look like one that the power cut short.
+        // The first group of a segment alone would look like one cut short by power loss.
         put(&mut log, 0, &[vec![turn; 9]]).expect("room");
         settle(&mut log, &mut disk);
     }

@@ -1,4 +1,4 @@
-//! Every entry comes back as it was, and nothing that bytes may say makes the reader fall.
+//! Every entry is read as it was written, and no bytes make the reader panic.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

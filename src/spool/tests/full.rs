@@ -1,5 +1,5 @@
-//! A log that is full to the last byte, with many lanes interleaved and a dead one among them: it drains, it flows again,
-//! and it never takes more segments than there may be.
+//! A log that is full to the last byte, with many lanes interleaved and a dead one among them: it drains, takes rows
+//! again, and never takes more segments than allowed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,7 +17,7 @@ fn settings(seed: u64) -> Settings {
     Settings { shard: 3, segment_bytes: SEGMENT, segments_max: SEGMENTS, sink_bytes_max, data_dir_id: 0, seed }
 }
 
-/// The lane of that index, whatever its number is now.
+/// The lane with this index, whatever its current number.
 fn name(log: &mut Log, index: usize) -> Result<u64, Refused> {
     let sink = log.sink(&format!("sink-{}", index % 3));
     log.lane(sink, &format!("topic-{}", index / 5), index as i32 - 1, false)
@@ -82,7 +82,7 @@ impl Full {
         Ok(bytes)
     }
 
-    /// Cuts, dones, ends, releases: whatever the log holds, none of it may be refused for good.
+    /// Puts cuts, dones, ends and releases: none of them may be refused permanently.
     fn drain_some(&mut self) {
         let lane = self.lanes[self.random.usize(1..20)];
         let (rows, cuts) = (self.rows.entry(lane).or_default(), self.cuts.entry(lane).or_default());
@@ -144,13 +144,13 @@ fn fills_drains_and_flows(seed: u64, dead_share: u8) {
             turns += 1;
             assert!(turns < 50_000, "seed {seed}: it does not drain; {} left", world.left());
         }
-        // A start in the middle of it.
+        // A recovery in the middle of the work.
         if world.random.u16(0..400) == 0 {
             settle(&mut world.log, &mut world.disk);
             world.log = Log::new(settings(seed), recovered(&world.disk));
         }
     }
-    // The dead topic holds its rows, and not the disk.
+    // The dead topic keeps only its rows, and not whole segments.
     let (mut flowed, mut waited) = (0, 0);
     while flowed < 2 * SEGMENTS * SEGMENT {
         match world.add(0) {

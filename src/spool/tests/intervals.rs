@@ -9,7 +9,7 @@ use crate::spool::simulated::SimDisk;
 
 const MS: u64 = 1_000_000;
 
-/// A log of groups that begin 2 ms apart, and has made its segment.
+/// A log with groups at least 2 ms apart, and with its segment created.
 fn gathering() -> (Log, SimDisk, u64) {
     let (mut log, mut disk) = log(14);
     log.set_sync_interval(Duration::from_millis(2));
@@ -18,7 +18,7 @@ fn gathering() -> (Log, SimDisk, u64) {
     (log, disk, lane)
 }
 
-/// Puts `bytes` bytes, and looks whether a group begins with them at this time.
+/// Puts `bytes` bytes, and returns whether a group begins with them at this time.
 fn begins(log: &mut Log, disk: &mut SimDisk, lane: u64, bytes: usize, at: Monotonic) -> bool {
     let before = log.group();
     put(log, lane, &[vec![7; bytes]]).expect("room");
@@ -38,7 +38,7 @@ fn a_group_begins_at_once_if_the_last_one_is_long_ago() {
     let at = Monotonic((1 << 50) / (2 * MS) * 2 * MS);
     assert!(begins(&mut log, &mut disk, lane, 10, at.after(Duration::from_micros(1_500))));
     synced(&mut log, &mut disk);
-    // The interval is one of the clock: what began late in one keeps nothing waiting in the next.
+    // Intervals are aligned to the clock: a late start in one does not delay the next.
     assert!(!begins(&mut log, &mut disk, lane, 10, at.after(Duration::from_micros(1_900))));
     assert_eq!(log.next_group_at(), Some(Monotonic(at.0 + 2 * MS)));
     let durable = log.durable();

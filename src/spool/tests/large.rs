@@ -1,5 +1,5 @@
-//! A state that fills many segments: it is written in parts, holds nothing up, and a start finds all of it, whatever the
-//! moment and whatever is damaged.
+//! A state that fills many segments: it is written in parts, delays nothing, and recovery finds all of it at any time and
+//! with any damage.
 
 use super::support::{Drained, cut, drain, drain_state, lane, normal, put, recovered, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -13,7 +13,7 @@ fn settings(segments_max: u64, segment_bytes: u64, seed: u64) -> Settings {
     Settings { shard: 3, segment_bytes, segments_max, sink_bytes_max, data_dir_id: 0, seed }
 }
 
-/// A log with a state of several segments of this size: every other row of a lane lives.
+/// A log with a state of several segments of this size: every other row of a lane is live.
 fn scattered(segment_bytes: u64, rows: u64, seed: u64) -> (Log, SimDisk) {
     let segments = 64 + 400 * rows / segment_bytes;
     let (mut log, mut disk) =
@@ -37,7 +37,7 @@ fn scattered(segment_bytes: u64, rows: u64, seed: u64) -> (Log, SimDisk) {
     (log, disk)
 }
 
-/// A state but for where its newest segment ends, and for what is noted where damage was found.
+/// A state without the end of its newest segment, and without notes of damage.
 fn contents(state: &State) -> State {
     let mut contents = normal(state);
     contents.segments.values_mut().for_each(|held| held.end = 0);
@@ -45,7 +45,7 @@ fn contents(state: &State) -> State {
     contents
 }
 
-/// Damages the newest complete checkpoint, if that would be noticed: the one before has to give the same.
+/// Damages the newest complete checkpoint, if that would be noticed, and checks that the previous one gives the same state.
 fn the_one_before_stands_in(log: &Log, disk: &SimDisk, turn: u64) -> bool {
     let [Some(newest), Some(before)] = log.chain.complete else { return false };
     if log.last.is_none_or(|(last, _)| last == newest) {
@@ -59,7 +59,7 @@ fn the_one_before_stands_in(log: &Log, disk: &SimDisk, turn: u64) -> bool {
     true
 }
 
-/// D3: more live runs than a part of one segment has account of. They end in any order, and rows go on being taken.
+/// D3: more live runs than one segment's part can account for. They end in any order, and rows are still taken.
 #[test]
 fn scattered_rows_beyond_what_one_segment_tells_are_taken_and_drain() {
     let (mut log, mut disk) = scattered(256 << 10, 100_000, 1);
@@ -67,7 +67,7 @@ fn scattered_rows_beyond_what_one_segment_tells_are_taken_and_drain() {
     assert_eq!(log.state().live_rows(), 50_000);
     let found = recovered(&disk);
     assert!(normal(&found.state) == normal(log.state()));
-    // A start goes on with it.
+    // A new log continues with it.
     log = Log::new(settings(220, 256 << 10, 2), found);
     settle(&mut log, &mut disk);
     let lane = lane(&mut log, "s", "t", 0);
@@ -82,7 +82,7 @@ fn scattered_rows_beyond_what_one_segment_tells_are_taken_and_drain() {
     }
     assert_eq!(log.state().live_rows(), 50);
     assert!(normal(&recovered(&disk).state) == normal(log.state()));
-    // What was kept for a start goes when the state is small again.
+    // Segments kept for recovery are freed when the state is small again.
     for _ in 0..3 {
         while log.last.is_some_and(|(_, end)| end < 200 << 10) {
             put(&mut log, lane, &[vec![3; 20_000]]).expect("room");
@@ -94,7 +94,8 @@ fn scattered_rows_beyond_what_one_segment_tells_are_taken_and_drain() {
     assert!(log.segments() < 16, "{}", log.segments());
 }
 
-/// D3: a full log of small rows, of which every other one ends: the state grows before there is room for it, and all goes on.
+/// D3: a full log of small rows, of which every other one ends: the state grows before there is room for it, and the log
+/// still goes on.
 #[test]
 fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
     for seed in 0..6 {
@@ -111,7 +112,7 @@ fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
         }
         settle(&mut log, &mut disk);
         let (bound, account) = (log.bytes_max(), log.state().account());
-        // Of all rows some, in any order: what a partition that takes nothing leaves behind.
+        // Some of all rows, in any order: the remainder of a partition that takes nothing.
         let mut random = fastrand::Rng::with_seed(seed);
         let mut ended: Vec<u64> = (0..taken).filter(|row| seed < 3 && row % 2 == 0 || random.u8(..4) == 0).collect();
         random.shuffle(&mut ended);
@@ -135,7 +136,7 @@ fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
             log.state().account()
         );
         assert!(contents(&recovered(&disk).state) == contents(log.state()), "seed {seed}");
-        // And down to nothing, in cuts.
+        // The remaining rows end in cuts.
         let rest: Vec<RowRun> = log.state().lane(lane).expect("lives").spans().map(|span| span.run).collect();
         for some in rest.chunks(100) {
             let (number, _) = loop {
@@ -152,7 +153,7 @@ fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
     }
 }
 
-/// At each moment, also while a checkpoint is half written: what a start finds is what the log knew.
+/// At any time, even while a checkpoint is half written, recovery finds the state that the log knew.
 #[test]
 fn a_start_finds_all_of_it_at_every_cut_point() {
     let (mut log, mut disk) = scattered(SEGMENT, 3_000, 3);
@@ -179,13 +180,13 @@ fn a_start_finds_all_of_it_at_every_cut_point() {
             cut_off.power_cut(&mut random);
             let found = recovered(&cut_off);
             if log.is_idle() {
-                // A part that is under way may be there, and says nothing new.
+                // A part in flight may be there, and adds nothing new.
                 assert!(contents(&found.state) == contents(log.state()), "turn {turn}");
                 stood_ins += u32::from(the_one_before_stands_in(&log, &disk, turn));
             }
             let known = found.state.live_rows() as usize;
             assert!(known + 1 >= live.len(), "turn {turn}: {known} of {}", live.len());
-            // A start of its own goes on, is cut off too, and loses nothing.
+            // A recovered log goes on, is cut off too, and loses nothing.
             let mut again = Log::new(settings(140, SEGMENT, turn), found.clone());
             for step in 0..random.u64(..40) {
                 again.flush(&mut cut_off, Monotonic((step + 1) << 40), WallMs(7));
@@ -210,12 +211,12 @@ fn a_start_finds_all_of_it_at_every_cut_point() {
     assert!(counts.0 > 5 && counts.1 > 5 && counts.2 > 5, "parts apart, read from the checkpoint before: {counts:?}");
 }
 
-/// A group with a part of a checkpoint, torn at any byte: it is there as a whole or not at all, and so is the part.
+/// A group with a part of a checkpoint, torn at any byte: the group exists as a whole or not at all, and so does the part.
 #[test]
 fn a_group_with_a_part_that_is_torn_at_any_byte_is_there_or_not() {
     let (mut log, mut disk) = scattered(SEGMENT, 2_000, 17);
     let lane = lane(&mut log, "s", "t", 0);
-    // Groups that begin a segment, and others.
+    // Counts of groups that begin a segment, and of others.
     let mut seen = [0, 0];
     for turn in 0..400 {
         if log.is_idle() && log.flight.is_none() && put(&mut log, lane, &[vec![9; 300]]).is_ok() {
@@ -240,7 +241,7 @@ fn a_group_with_a_part_that_is_torn_at_any_byte_is_there_or_not() {
         if seen[usize::from(begins)] > 1 {
             continue;
         }
-        // (Every byte was tried when this was written.)
+        // (Every byte was tried when this test was written.)
         for torn in (start..end).step_by(13).chain(end - 24..=end) {
             let mut torn_off = written.clone();
             torn_off.bytes(segment)[torn as usize..].fill(0);
@@ -255,7 +256,7 @@ fn a_group_with_a_part_that_is_torn_at_any_byte_is_there_or_not() {
     assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }
 
-/// A damaged part: the checkpoint before stands in, and every row is there.
+/// With a damaged part the previous checkpoint is used, and every row is found.
 #[test]
 fn a_damaged_part_is_made_up_for_by_the_checkpoint_before() {
     let (mut log, disk) = scattered(SEGMENT, 3_000, 7);
@@ -264,7 +265,7 @@ fn a_damaged_part_is_made_up_for_by_the_checkpoint_before() {
     assert!(log.state().account() > SEGMENT, "it takes more than one segment");
     for at in (200..4_000).step_by(380) {
         let mut hurt = disk.clone();
-        // In the part at the head of the segment.
+        // The byte is in the part at the head of the segment.
         hurt.bytes(newest)[at] ^= 1;
         let found = recovered(&hurt);
         assert!(found.fate_open && found.chain.complete[0] < Some(newest), "at {at}: {:?}", found.chain.complete);
@@ -273,7 +274,7 @@ fn a_damaged_part_is_made_up_for_by_the_checkpoint_before() {
     }
 }
 
-/// Any bytes of any segment: what a start finds, it has right, or it says that something is damaged.
+/// With any byte of any segment damaged, recovery finds the right state or reports damage.
 #[test]
 fn flipped_bits_never_go_unnoticed() {
     let (mut log, disk) = scattered(SEGMENT, 1_500, 9);
@@ -295,7 +296,7 @@ fn flipped_bits_never_go_unnoticed() {
     }
 }
 
-/// A start that found the newest segment's only group not durable goes on behind the one before. That one stays.
+/// Recovery that cannot prove the newest segment's only group durable continues after the previous one. That segment stays.
 #[test]
 fn what_stood_behind_the_group_that_a_start_wrote_again_can_be_read_a_second_time() {
     let (mut log, mut disk) = (Log::new(settings(40, SEGMENT, 1), Recovered::default()), SimDisk::default());
@@ -318,7 +319,7 @@ fn what_stood_behind_the_group_that_a_start_wrote_again_can_be_read_a_second_tim
     let mut disk = killed;
     let mut again = Log::new(settings(40, SEGMENT, 2), recovered(&disk));
     settle(&mut again, &mut disk);
-    // Another group: else the damage looks like a torn tail.
+    // Without another group the damage would look like a torn tail.
     put(&mut again, lane, &[vec![2; 9]]).expect("room");
     settle(&mut again, &mut disk);
     let newest = again.chain.complete[0].expect("one");
@@ -329,8 +330,8 @@ fn what_stood_behind_the_group_that_a_start_wrote_again_can_be_read_a_second_tim
     assert_eq!(found.state.live_rows(), 2);
 }
 
-/// The last part of a checkpoint may stand in the group that a start writes again elsewhere: then that checkpoint is not
-/// complete, and the one before stays until another is.
+/// The last part of a checkpoint may be in the group that recovery writes again elsewhere: then that checkpoint is not
+/// complete, and the previous one stays until another is.
 #[test]
 fn a_checkpoint_whose_last_part_is_written_again_elsewhere_is_not_complete() {
     let ((mut log, mut disk), mut seen) = (scattered(SEGMENT, 2_000, 19), [0, 0]);
@@ -357,7 +358,7 @@ fn a_checkpoint_whose_last_part_is_written_again_elsewhere_is_not_complete() {
                 seen[usize::from(segment > begun)] += 1;
                 let mut again = Log::new(settings(160, SEGMENT, turn), found);
                 settle(&mut again, &mut killed);
-                // Until damage in the newest complete one is no torn tail.
+                // Until damage in the newest complete checkpoint is not a torn tail.
                 while again.last.map(|(last, _)| last) <= again.chain.complete[0] {
                     put(&mut again, lane, &[vec![2; 900]]).expect("room");
                     settle(&mut again, &mut killed);

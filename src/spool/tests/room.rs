@@ -128,7 +128,7 @@ fn a_failed_sync_is_final_and_the_group_goes_to_a_new_segment() {
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
-/// Fills it, and says with what it was refused.
+/// Fills the log, and returns the refusal.
 fn fill(log: &mut Log, disk: &mut crate::spool::simulated::SimDisk, lane: u64, size: usize) -> (Refused, u64) {
     for rows in 0..100_000 {
         match put(log, lane, &[vec![7; size]]) {
@@ -172,7 +172,7 @@ fn a_dead_topic_holds_its_rows_and_not_the_disk() {
     log.session(Some(9), b"kept").expect("room");
     let (mut flowed, mut expected) = (0, Vec::new());
     while flowed < 3 * 12 * SEGMENT {
-        // A few in every segment: without moving, they would hold all.
+        // A few rows in every segment: without moves, they would keep all of them.
         if flowed >= expected.len() as u64 * (SEGMENT / 2) {
             let value = vec![expected.len() as u8; 100];
             put(&mut log, dead, std::slice::from_ref(&value)).expect("room");
@@ -244,7 +244,7 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
-/// D3: what gives room waits for nothing, and never behind what does not.
+/// D3: entries that make room wait for nothing, and never after entries that do not.
 #[test]
 fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
     let (mut log, mut disk) = log(8);
@@ -263,7 +263,7 @@ fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
     let account = log.state().account();
     let row = |run: RowRun, n| RowRun { first: run.first + n, count: 1 };
     for (lane, run) in &lanes {
-        // A hole, which costs account, before a cut is done, which gives some.
+        // A hole, which costs account, precedes a done, which frees some.
         log.end_rows(*lane, &[row(*run, 1)], Reason::Expired).expect("ends are taken");
         let (number, _) = cut(&mut log, *lane, 0, &[row(*run, 0)]).expect("cuts are taken");
         log.done(number, *lane, &[row(*run, 0)], 1).expect("dones are taken");
@@ -307,7 +307,7 @@ fn what_holds_the_segments_is_moved_after_a_start_though_nothing_comes() {
             let answer = disk.answer().expect("one");
             log.complete(&mut disk, answer);
         }
-        // The process ends before anything can be moved after that.
+        // The process ends before anything can be moved.
         while disk.answer().is_some() {}
     }
     let mut log = Log::new(settings(8, 2), recovered(&disk));

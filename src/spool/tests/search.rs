@@ -1,4 +1,4 @@
-//! Long ways through a segment, on a disk that keeps only a few pieces of it at hand.
+//! Long searches in a segment, on a disk that keeps only a few pieces ready.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ const SEGMENT: u64 = 1 << 20;
 const PIECE: u64 = 64 << 10;
 const KEPT: usize = 4;
 
-/// Reads only what is at hand: the last few pieces that were asked for, and how many these are.
+/// A disk that answers reads only from the last few pieces requested; the last field is their number.
 struct Pieces(SimDisk, RefCell<VecDeque<(u64, u64)>>, usize);
 
 impl Disk for Pieces {
@@ -66,7 +66,7 @@ fn a_search_behind_rot_comes_to_its_end() {
     let held = log.state().segments[&segment];
     let entries = scan(disk.bytes(segment), segment, held.salt, Some(held.end)).entries;
     assert!(entries.last().unwrap() > &(3 * KEPT as u64 * PIECE), "longer than what is at hand");
-    // Rows and commits in turn: the heads of two blocks of rows.
+    // Rows and commits alternate: these are the heads of two blocks of rows.
     for place in [entries.len() / 3, 2 * entries.len() / 3] {
         let at = entries[place] as usize;
         disk.bytes(segment)[at..at + 8].fill(0x55);
@@ -87,7 +87,7 @@ fn a_search_behind_rot_comes_to_its_end() {
     assert!(lost <= 4, "{lost}");
 }
 
-/// Cuts of several partitions, whose rows are of one lane (they had no partition when they came), are read in the same turns.
+/// Cuts of several partitions with rows of one lane (which had no partition yet) are read in the same turns.
 #[test]
 fn several_readers_far_into_a_segment_of_one_lane_all_find_their_rows() {
     let (mut log, mut disk) = (Log::new(settings(8), Recovered::default()), SimDisk::default());
@@ -96,7 +96,7 @@ fn several_readers_far_into_a_segment_of_one_lane_all_find_their_rows() {
         put(&mut log, lane, &[vec![block; 2_000], vec![block; 2_000]]).unwrap();
         settle(&mut log, &mut disk);
     }
-    // The first block of one reader is damaged: it searches on entry by entry.
+    // The first block of one reader is damaged: the reader searches on, entry by entry.
     for rotten in [false, true] {
         if rotten {
             let (segment, _) = log.last.unwrap();
@@ -105,7 +105,7 @@ fn several_readers_far_into_a_segment_of_one_lane_all_find_their_rows() {
             let at = entries[entries.len() / 2] as usize;
             disk.bytes(segment)[at..at + 8].fill(0x55);
         }
-        // What each of them reads now and next is at hand, but not the whole way.
+        // The disk keeps the current and the next piece of each reader, but not its whole way.
         let pieces = Pieces(std::mem::take(&mut disk), RefCell::default(), 2 * KEPT);
         let mut left = vec![396, 388, 380];
         for turn in 0.. {
@@ -128,7 +128,7 @@ fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
     let (mut log, mut disk) = (Log::new(settings(8), Recovered::default()), SimDisk::default());
     let drained = lane(&mut log, "sink", "topic", 0);
     let other = lane(&mut log, "sink", "topic", 1);
-    // A segment of both lanes, and later ones that hold too much for them to be moved.
+    // A segment of both lanes, and later segments that hold too much to be moved.
     let mut rows = 0;
     while log.last.is_none_or(|(segment, _)| segment == 0) {
         put(&mut log, drained, &[vec![1; 2_000], vec![2; 2_000]]).unwrap();

@@ -1,4 +1,4 @@
-//! What a group costs the core. Not for every run, and only ratios count: `cargo test --lib spool::tests::speed -- --ignored
+//! CPU time per group. Not for every run, and only ratios count: `cargo test --lib spool::tests::speed -- --ignored
 //! --nocapture`.
 
 use std::time::Instant;
@@ -7,7 +7,7 @@ use super::support::{cut_to, lane, records};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{AppendError, Completion, Disk, Log, NewRows, ReadError, Recovered, RowRun, Settings};
 
-/// A disk that has done everything at once and keeps nothing.
+/// A disk that completes every request at once and keeps nothing.
 #[derive(Default)]
 struct Nowhere(Vec<Completion>);
 
@@ -70,7 +70,7 @@ fn a_group_of_rows_a_cut_and_a_done() {
             }
             spent[0] += start.elapsed().as_nanos();
             for (cut, lane, run) in &cuts {
-                // In the next group, as it would be; the window is five.
+                // The dones go into the next group, as in a running log; the window is five.
                 log.done(*cut, *lane, run, 1).expect("taken");
             }
             let start = Instant::now();

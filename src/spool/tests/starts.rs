@@ -1,12 +1,12 @@
-//! What a start does with what it finds before anything new: the last group again, other bounds than before, and what
-//! cannot be.
+//! Recovery before anything new: the last group is written again, bounds may have changed, and incomplete rows and cuts
+//! are ended.
 
 use super::support::{SEGMENT, cut, lane, log, put, recovered, settings, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{Log, Read, Reason, Recovered, Refused, RowRun, SEGMENTS_RESERVED, Settings};
 
-/// D1: after kill -9 the last group may stand in the page cache only.
+/// D1: after kill -9 the last group may be in the page cache only.
 #[test]
 fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
     let (mut log, mut disk) = log(10);
@@ -57,7 +57,7 @@ fn smaller_segments_beside_kept_sessions_take_rows_again() {
     let mut again = Log::new(settings(12, 2), recovered(&disk));
     settle(&mut again, &mut disk);
     let taken = (0..400u32).filter(|_| {
-        // It is forgotten when nothing lives in it.
+        // The lane is forgotten when nothing in it is live.
         let lane = lane(&mut again, "s", "t", 0);
         let row = put(&mut again, lane, &[vec![1; 1_000]]);
         if let Ok(run) = row {
@@ -71,7 +71,8 @@ fn smaller_segments_beside_kept_sessions_take_rows_again() {
     assert_eq!(recovered(&disk).state.sessions_count(), 20);
 }
 
-/// Messages for kept sessions leave a segment of room free, and find none where a larger one is kept for a start alone.
+/// Messages for kept sessions leave a segment of room free, and find none while a larger segment is kept only for
+/// recovery.
 #[test]
 fn a_larger_segment_that_holds_nothing_leaves_messages_room() {
     let large = Settings { segment_bytes: 3 * SEGMENT, ..settings(8, 1) };
@@ -87,7 +88,7 @@ fn a_larger_segment_that_holds_nothing_leaves_messages_room() {
     }
 }
 
-/// A running log has the next segment allocated, so the start finds that room free.
+/// A running log has the next segment allocated, so recovery finds that room free.
 #[test]
 fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
     let (mut log, mut disk) = log(20);
@@ -95,7 +96,7 @@ fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
     put(&mut log, lane, &[vec![1]]).expect("room");
     settle(&mut log, &mut disk);
     disk.kill(&mut fastrand::Rng::with_seed(3));
-    // Nothing says that its group is durable.
+    // Without the note nothing proves that the group is durable.
     disk.note = None;
     let mut roomy = disk.clone();
     roomy.room = Some(roomy.bytes_taken());
@@ -103,13 +104,13 @@ fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
     assert!(!again.is_open());
     settle(&mut again, &mut roomy);
     assert!(again.is_open() && again.state().live_rows() == 1);
-    // Without it the start waits for as long as the disk is full, and goes on by itself.
+    // Without that room the log waits while the disk is full, and goes on by itself.
     let mut again = Log::new(settings(20, 3), recovered(&disk));
     disk.room = Some(0);
     settle(&mut again, &mut disk);
     assert!(!again.is_open() && again.trouble().in_a_row > 0);
     disk.room = None;
-    // Time passes by answers.
+    // Completions advance the clock.
     disk.answered += 10;
     settle(&mut again, &mut disk);
     assert!(again.is_open() && again.state().live_rows() == 1);
@@ -127,7 +128,7 @@ fn full(segments: u64) -> (SimDisk, u64) {
     (disk, rows)
 }
 
-/// Cuts and ends all there is. Panics if the log takes nothing any more.
+/// Cuts and ends all rows. Panics if the log takes nothing any more.
 fn drained(log: &mut Log, disk: &mut SimDisk, rows: u64) {
     settle(log, disk);
     let lane = log.state().lanes().next().expect("it").0;
@@ -158,7 +159,7 @@ fn a_log_drains_whatever_its_bounds_are_at_the_next_start() {
         let larger = SEGMENT * 20 > segment_bytes * segments_max;
         assert_eq!(more, if larger { Err(Refused::Full) } else { more }, "{what}: rows keep to the bound");
         drained(&mut log, &mut disk, rows + u64::from(more.is_ok()));
-        // In its new bounds by itself, without another start.
+        // The log returns to its new bounds by itself, without another restart.
         for turn in 0..200u64 {
             let Ok(run) = put(&mut log, lane, &[vec![7; segment_bytes as usize / 20]]) else {
                 panic!("{what}: no room in turn {turn}")
@@ -172,7 +173,7 @@ fn a_log_drains_whatever_its_bounds_are_at_the_next_start() {
     }
 }
 
-/// D4: a cut of which rows are gone would hold its place in the window for ever.
+/// D4: a cut with missing rows would hold its place in the window forever.
 #[test]
 fn a_cut_without_all_of_its_rows_is_void_at_the_next_start() {
     let (mut log, mut disk) = log(20);
@@ -206,7 +207,7 @@ fn a_cut_without_all_of_its_rows_is_void_at_the_next_start() {
     assert_eq!(found.state.lane(lane).expect("it").next, next);
 }
 
-/// The entry that gave out numbers may be lost: they are not given out again.
+/// The entry that assigned numbers may be lost: they are not assigned again.
 #[test]
 fn numbers_that_a_cut_names_are_not_given_out_again() {
     let (mut log, mut disk) = log(20);
@@ -219,7 +220,7 @@ fn numbers_that_a_cut_names_are_not_given_out_again() {
     settle(&mut log, &mut disk);
     disk.bytes(segment)[at as usize + 40] ^= 1;
     let found = recovered(&disk);
-    // The row lives, and cannot be read: the drain counts it, and its cut is void then.
+    // The row is live and cannot be read: the drain counts it, and its cut is void then.
     assert!(found.fate_open && found.voided.is_empty() && found.state.cuts().count() == 1);
     assert_eq!(found.state.lane(lane).expect("it").next, run.end());
     let mut again = Log::new(settings(20, 2), found);

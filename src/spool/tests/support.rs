@@ -1,4 +1,4 @@
-//! A log on the simulated disk, and what every test asks of it.
+//! A log on the simulated disk, and helpers for all tests of the spool.
 
 use std::collections::BTreeMap;
 
@@ -88,11 +88,11 @@ pub(super) fn value(tail: &[u8]) -> Vec<u8> {
     record.value.expect("a value").to_vec()
 }
 
-/// Runs the disk until nothing is under way.
+/// Runs the disk until nothing is in flight.
 pub(super) fn settle(log: &mut Log, disk: &mut SimDisk) {
     let mut quiet = 0;
     for _ in 0..1_000 {
-        // Long after any time-out; one that begins now is over at the next look.
+        // The time is after any time-out, and a time-out that begins now is over at the next call.
         let now = Monotonic((disk.answered + quiet + 1) << 40);
         log.flush(disk, now, WallMs(7));
         match disk.answer() {
@@ -108,7 +108,7 @@ pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
     (Log::new(settings(segments_max, 1), Recovered::default()), SimDisk::default())
 }
 
-/// A state as a checkpoint carries it.
+/// A state as a checkpoint represents it.
 pub(super) fn normal(state: &State) -> State {
     let mut bytes = Vec::new();
     let writing = Writing::new(state, 0, 0);
@@ -126,7 +126,7 @@ pub(super) fn normal(state: &State) -> State {
     out
 }
 
-/// A state without where things stand.
+/// A state without places in segments.
 pub(super) fn placeless(state: &State) -> State {
     let mut out = normal(state);
     let lanes: Vec<u64> = out.lanes.keys().copied().collect();
@@ -160,12 +160,12 @@ pub(super) fn recovered(disk: &SimDisk) -> Recovered {
 /// Values by lane and number.
 pub(super) type Drained = BTreeMap<(u64, u64), Vec<u8>>;
 
-/// All that lives, by lane and number; and the rows that are rotten.
+/// All live rows, by lane and number, and the rotten rows.
 pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u64, RowRun)>) {
     drain_state(log.state(), disk)
 }
 
-/// The same of a state, durable or not.
+/// The same for a state, durable or not.
 pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u64, RowRun)>) {
     let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
     let lanes: Vec<u64> = state.lanes().map(|(lane, _)| lane).collect();
@@ -194,7 +194,7 @@ pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u64, 
     (found, rotten)
 }
 
-/// Appends entries to bytes as one group would have them, without a commit.
+/// Appends an entry to bytes as in a group, without a commit.
 pub(super) fn framed(entry: &Entry<'_>, salt: u64, position: u64) -> Vec<u8> {
     let mut out = Vec::new();
     entry.put(&mut out);

@@ -1,4 +1,4 @@
-//! Lanes that come and go, sinks that are ended, what is dropped, what is read back, and a disk that refuses.
+//! Lanes that come and go, ended sinks, dropped rows, reads, and a failing disk.
 
 use super::support::{
     SEGMENT, cut, cut_to, drain, drain_state, lane, log, normal, put, put_with, recovered, settings, settle, value,
@@ -145,7 +145,7 @@ fn rows_come_back_with_all_that_was_said_of_them_and_a_read_may_have_to_wait() {
         put(&mut log, two, &[vec![0; 300]]).expect("room");
         settle(&mut log, &mut disk);
     }
-    // Moved or not, whole blocks or parts of them.
+    // The ended rows may be moved or not, in whole blocks or parts of them.
     let gone: Vec<RowRun> = (0..50).map(|block| RowRun { first: block * 5 + block % 5, count: 1 }).collect();
     log.end_rows(one, &gone, Reason::Expired).expect("taken");
     flow(&mut log, &mut disk, two, 30);
@@ -247,7 +247,7 @@ fn a_disk_that_refuses_is_asked_again_ever_more_seldom() {
     assert!(gaps[1..5].windows(2).all(|two| two[1] >= two[0] * 2 - 20) && gaps[5] < 1_000, "{gaps:?}");
     assert_eq!((log.trouble().failures, log.trouble().in_a_row), (6, 0));
 
-    // Syncs that fail for a while: at most one attempt a time-out, and nothing is lost.
+    // Syncs fail for a while: there is at most one attempt per time-out, and nothing is lost.
     disk.fail_syncs = 5;
     put(&mut log, lane, &[vec![2]]).expect("room");
     let group = log.group();
@@ -326,7 +326,7 @@ fn rows_with_holes_are_taken_and_drain() {
     }
     assert!(refused < 50 && at >= rows, "cuts and their ends are always taken, holes or not: {at}");
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
-    // The dead partition lives again: the remaining rows go in order, holes and all.
+    // The dead partition is back: the remaining rows go in order, despite the holes.
     let mut log = Log::new(settings(30, 3), recovered(&disk));
     settle(&mut log, &mut disk);
     let mut next = 0;

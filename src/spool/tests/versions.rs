@@ -1,4 +1,4 @@
-//! What other programs wrote: folders of each format version (`data/`), features and kinds that this one does not know.
+//! Data of other programs: folders of each format version (`data/`), and features and kinds unknown to this version.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ fn read(version: u16) -> SimDisk {
     SimDisk::of(files)
 }
 
-/// What a start finds, in words.
+/// The result of recovery, in words.
 fn found(disk: &SimDisk) -> Result<String, String> {
     let found = recover(disk, 3, &disk.found()).map_err(|error| error.to_string())?;
     let mut out = String::new();
@@ -65,7 +65,7 @@ fn folders_of_each_version_are_read_or_refused_with_words() {
     }
 }
 
-/// Rewrites the folder of this version. To be run when the format changes before it was released, and never after.
+/// Rewrites the folder of this version. Run it only if the format changes before its release.
 #[test]
 #[ignore = "writes test data"]
 fn write_the_folder_of_this_version() {
@@ -90,7 +90,7 @@ fn write_the_folder_of_this_version() {
     log.end_rows(holding, &[crate::spool::RowRun { count: 1, ..expired }], Reason::Expired).expect("ended");
     log.session_ended(gone).expect("ended");
     settle(&mut log, &mut disk);
-    // A second segment, and a last group behind its checkpoint.
+    // A second segment, and a last group after its checkpoint.
     while log.chain.complete[1].is_none() {
         let run = put(&mut log, other, &[vec![b'x'; 900]]).expect("room");
         settle(&mut log, &mut disk);
@@ -110,7 +110,7 @@ fn write_the_folder_of_this_version() {
 fn foreign_folders_are_refused() {
     let (_, disk, _) = groups(2);
     assert!(recover(&disk, 4, &disk.found()).is_err(), "another shard");
-    // Whatever later versions say in their headers: the magic, the version and the header's length stay where they are.
+    // Later versions may change anything in their headers except the magic, the version and the header's length.
     for header_bytes in [HEADER_BYTES, 4 * HEADER_BYTES] {
         let mut newer = disk.clone();
         for at in [0, SEGMENT as usize - HEADER_BYTES] {
@@ -125,7 +125,7 @@ fn foreign_folders_are_refused() {
     }
 }
 
-/// Puts other bits into both copies of a segment's header.
+/// Sets features in both copies of a segment's header.
 fn with_features(disk: &SimDisk, segment: u64, features: u32, optional_features: u32) -> SimDisk {
     let mut disk = disk.clone();
     let header = Header::decode(disk.bytes(segment)).expect("a header");
@@ -150,7 +150,7 @@ fn features_that_have_to_be_known_refuse_the_start_and_others_do_not() {
 fn a_kind_that_may_be_skipped_is_skipped_and_any_other_refuses_the_start() {
     for (number, skipped) in [(0x80, true), (0xfe, true), (0, false), (17, false), (0x7f, false)] {
         let (mut log, mut disk, _) = groups(2);
-        // An entry of a later program, before one of ours in its group.
+        // An entry of a later program precedes an entry of this one in its group.
         put(&mut log, 0, &[vec![9; 30]]).expect("room");
         let mut other = Vec::new();
         crate::spool::format::put(&mut other, crate::spool::Kind::Released, |out| out.extend_from_slice(&[7; 21]));
@@ -162,7 +162,7 @@ fn a_kind_that_may_be_skipped_is_skipped_and_any_other_refuses_the_start() {
             Ok(found) => {
                 assert!(skipped && found.rot.is_empty(), "kind {number}");
                 assert_eq!(normal(&found.state), expected, "kind {number}");
-                // It is in the last group, which the start writes again.
+                // The entry is in the last group, which recovery writes again.
                 let mut again = Log::new(settings(14, 2), found);
                 settle(&mut again, &mut disk);
                 let again = placeless(&recovered(&disk).state);

@@ -1,5 +1,5 @@
-//! Batches that cannot be read: lies, bombs, damage. Each is fetched once more over a new connection; then the partition stops, or goes on
-//! after it, and no other is concerned.
+//! Batches that cannot be read: false claims, bombs, damage. Each is fetched once more over a new connection; then the partition stops, or
+//! goes on after it, and no other partition is affected.
 
 use super::world::{World, assignment, batch, batch_of, restamp, world};
 use crate::kafka::consumer::{Assignment, Bad, News, OnBadBatch, Start, State, WhyStopped};
@@ -78,7 +78,7 @@ fn a_batch_that_does_not_add_up_stops_its_partition_after_a_second_try() {
         assert!(matches!(world.consumer.state(1), Some(State::Stopped(_))), "{what}");
         assert_eq!(world.calls.iter().filter(|call| call.is_fresh).count(), 1, "{what}: over a new connection");
         assert_eq!((world.consumer.stats().refetches, world.consumer.stats().bad_batches), (1, 1), "{what}");
-        // What was taken never comes again.
+        // Records that were taken never arrive again.
         assert_eq!(got.iter().filter(|record| record.starts_with("1@0")).count(), 1, "{what}");
         world.log("a", 2).append(batch(&["more"]), 0);
         assert_eq!(world.read(), ["2@1=more"], "{what}: the other one is read on");
@@ -99,7 +99,7 @@ fn it_is_passed_over_where_that_is_wanted() {
             _ => None,
         });
         if what == "more records than offsets" {
-            // It says that it ends before it does.
+            // The batch states an end before its real one.
             assert_eq!(skipped.map(|(_, bad)| bad), Some(why), "{what}");
             continue;
         }
@@ -137,7 +137,7 @@ fn formats_of_before_are_named() {
     }
 }
 
-/// A batch with one record that claims `claimed` bytes, and that many zeros in its body.
+/// A batch with one record that claims `claimed` bytes, and `claimed` zeros in its body.
 fn bomb(codec: Codec, claimed: usize) -> Vec<u8> {
     let mut plain = Vec::new();
     crate::record::varint::put(&mut plain, claimed as i64);
@@ -165,7 +165,7 @@ fn bombs_are_found_before_they_take_memory() {
         assert!(world.news().contains(&News::Stopped { id: 1, why }), "{codec:?}");
         assert_eq!(world.consumer.memory(), 0);
     }
-    // Many records, of which each is small: those before the bound come, and the memory stays small.
+    // Many small records: those before the bound arrive, and the memory stays small.
     let values = vec![&[0u8; 4000][..]; 20_000];
     let mut world = world();
     world.log("a", 0).append(batch_of(&values, Codec::Zstd), 0);

@@ -1,4 +1,4 @@
-//! Decoding on its own: batches with any bytes changed, records of any shape in pieces of any codec.
+//! Tests of decoding alone: batches with any bytes changed, records of any shape in pieces of any codec.
 
 use proptest::prelude::*;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::runtime::seam::WallMs;
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
-/// Reads everything; returns the records' number, and whether a batch was bad. Offsets only go up, and all memory is given back.
+/// Reads everything; returns the number of records, and whether a batch was bad. Offsets only increase, and all memory is freed.
 fn read(bytes: Vec<u8>, aborted: Vec<(i64, i64)>) -> (usize, bool) {
     let account = Account::default();
     let end = bytes.len();
@@ -128,7 +128,7 @@ fn every_byte_of_a_batch_may_be_wrong() {
                 let mut bytes = good.clone();
                 bytes[at] ^= flip;
                 let (count, is_bad) = read(bytes.clone(), Vec::new());
-                // Base offset, length and epoch are not under the checksum.
+                // Base offset, length and epoch are not covered by the checksum.
                 assert!(is_bad || at < 17 || count == 0, "{codec:?}: byte {at} was not noticed");
                 restamp(&mut bytes);
                 read(bytes, Vec::new());
@@ -166,7 +166,7 @@ fn raw_snappy_is_read() {
     assert_eq!(read(bytes, Vec::new()), (300, false));
 }
 
-/// A block that claims more than it can have.
+/// A block that claims an impossible length.
 #[test]
 fn a_claim_of_snappy_reserves_nothing() {
     let mut bytes = sample(Codec::None, 1);

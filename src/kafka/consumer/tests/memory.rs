@@ -1,4 +1,4 @@
-//! Memory: no Fetch that could exceed it, answers that are larger than was asked for, paused partitions that give way.
+//! Memory: no Fetch that could exceed it, answers larger than requested, paused partitions that make room.
 
 use super::world::{World, assignment, batch_of, world_of};
 use crate::kafka::consumer::{News, Settings, Slice, WhyStopped};

@@ -1,4 +1,4 @@
-//! Tests of the consumer against brokers that answer at once, on a clock that only the test moves.
+//! Tests of the consumer with brokers that answer at once, on a clock that only the test advances.
 
 mod bad;
 mod bytes;

@@ -1,4 +1,4 @@
-//! Where reading begins, and where it goes on when the log is another one than it was.
+//! The places where reading begins, and where it goes on after the log has changed.
 
 use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::{Assignment, News, Place, Start, State, WhyReset};
@@ -19,7 +19,7 @@ fn begins(start: Start) -> (Vec<String>, Vec<News>) {
     let mut world = with_ten();
     world.consumer.assign(1, Assignment { start, ..assignment("a", 0) });
     world.settle();
-    // One more comes later.
+    // Another record is appended later.
     world.log("a", 0).append(batch(&["15"]), 0);
     let got = world.read();
     (got, world.news())
@@ -81,7 +81,7 @@ fn a_new_leader_is_asked_whether_it_has_what_was_read() {
     let mut world = with_ten();
     world.consumer.assign(1, assignment("a", 0));
     assert_eq!(world.read().len(), 10);
-    // Node 2 leads with a log that parts at 12.
+    // Node 2 leads with a log that diverges at 12.
     let log = world.log("a", 0);
     log.batches.truncate(7);
     for n in ["other 12", "other 13", "other 14", "other 15"] {
@@ -92,7 +92,7 @@ fn a_new_leader_is_asked_whether_it_has_what_was_read() {
     assert_eq!(world.read(), ["1@12=other 12", "1@13=other 13", "1@14=other 14", "1@15=other 15"]);
     let news = world.news();
     assert!(news.contains(&News::Reset { id: 1, from: 15, to: 12, why: WhyReset::Truncated }), "{news:?}");
-    // The next one has everything.
+    // The next leader has the whole log.
     world.log("a", 0).append(batch(&["16"]), 5);
     world.topic("a", 7, &[(1, 5), (2, 0), (1, 0)]);
     world.metadata();

@@ -36,7 +36,7 @@ fn records_come_one_by_one_with_all_their_parts() {
 fn every_codec_is_read() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let mut world = world();
-        // Some pieces, a record larger than a piece among them.
+        // Several pieces, including a record larger than a piece.
         let values: Vec<Vec<u8>> =
             (0..3000).map(|n| format!("{n} {}", "and so on ".repeat(n % 20)).into_bytes()).collect();
         let large = vec![b'x'; 300_000];
@@ -123,7 +123,7 @@ fn what_compaction_has_taken_is_passed_over() {
     log.append(batch(&["x"; 3]), 0);
     log.append(batch(&["gone"; 5]), 0);
     log.append(batch(&["y"]), 0);
-    // A batch without records keeps its place for its producer's sake.
+    // A batch without records stays in the log to preserve its producer's sequence.
     let mut empty = batch(&["gone"]);
     empty.truncate(61);
     empty[8..12].copy_from_slice(&49i32.to_be_bytes());
@@ -168,7 +168,7 @@ fn a_partition_has_one_id() {
     assert_eq!(got, ["1@0=b", "2@0=a"]);
 }
 
-/// No Fetch tells how far the log of a partition goes that is not fetched: it is asked for, now and then.
+/// No Fetch reports the end of a partition's log that is not fetched, so the consumer asks for it from time to time.
 #[test]
 fn how_far_a_log_goes_is_known_of_a_partition_that_stands() {
     let mut world = world();

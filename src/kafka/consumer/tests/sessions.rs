@@ -1,4 +1,4 @@
-//! Fetch sessions, and the one Fetch under way to each broker.
+//! Fetch sessions, and the one Fetch in flight to each broker.
 
 use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::{Assignment, Start};
@@ -31,7 +31,7 @@ fn only_what_has_changed_is_sent() {
     assert_eq!(named, [(0, 2)], "the partition that went on");
 }
 
-/// In a session a broker tells once how far a log goes, and not again to who reads the partition next, or from another place on.
+/// In a session a broker reports the end of a log once, and not again to another reader of the partition, or from another place.
 #[test]
 fn how_far_a_log_goes_is_told_to_each_assignment_and_after_a_seek() {
     let mut world = three();
@@ -42,7 +42,7 @@ fn how_far_a_log_goes_is_told_to_each_assignment_and_after_a_seek() {
     world.consumer.assign(5, Assignment { start, ..assignment("a", 0) });
     assert!(world.read().is_empty());
     assert_eq!(world.consumer.lag(5), Some(0));
-    // The answer to the first Fetch is about a place that was left.
+    // The answer to the first Fetch is about an abandoned place.
     world.consumer.unassign(5);
     world.read();
     world.consumer.assign(6, Assignment { start, ..assignment("a", 0) });
@@ -122,7 +122,7 @@ fn one_fetch_is_under_way_to_each_broker_and_isolation() {
     world.consumer.assign(4, Assignment { committed: false, ..assignment("b", 0) });
     world.holds = true;
     world.settle();
-    // The places first: two brokers, two isolations at one of them.
+    // The offsets are found first: two brokers, and two isolation levels at one of them.
     for call in std::mem::take(&mut world.calls) {
         assert_eq!(call.way.purpose, Purpose::Offsets);
         world.answer(call);
@@ -146,7 +146,7 @@ fn a_broker_is_not_asked_while_records_of_it_can_be_taken() {
     world.now = world.now.after(Duration::from_secs(1));
     world.settle();
     assert_eq!(world.calls.len(), calls, "it would wait for the other one");
-    // Unless it is paused.
+    // The partition is fetched once the other one is paused.
     world.consumer.pause(1);
     world.log("a", 2).append(batch(&["y"]), 0);
     assert_eq!(world.read(), ["2@0=y"]);

@@ -1,4 +1,4 @@
-//! Everything at once, by chance: whatever fails on the way, each partition's records come once and in order.
+//! Random faults of all kinds: whatever fails, each partition's records arrive once and in order.
 
 use super::world::{assignment, batch_of, world_of};
 use crate::kafka::consumer::{Settings, State};
@@ -40,7 +40,7 @@ fn each_record_comes_once_and_in_order() {
                     world.metadata();
                 }
                 11 => {
-                    // A batch is cut short now and then.
+                    // A batch is sometimes cut short.
                     let log = world.log(topic, partition);
                     log.cut = if log.cut.is_some() { None } else { Some(rng.usize(200..5000)) };
                 }
@@ -62,7 +62,7 @@ fn each_record_comes_once_and_in_order() {
             world.now = world.now.after(Duration::from_millis(rng.u64(..400)));
         }
         for id in 0..4u32 {
-            // A partition that was cut short too often has stopped, and says that.
+            // A partition that was cut short too often has stopped, and reported that.
             if matches!(world.consumer.state(id), Some(State::Stopped(_))) {
                 let offset = world.consumer.position(id).expect("a position").offset;
                 world.consumer.seek(id, crate::kafka::consumer::Start::Offset { offset, leader_epoch: -1 });

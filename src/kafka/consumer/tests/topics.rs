@@ -1,4 +1,4 @@
-//! Topics that grow, go, and are recreated; another cluster.
+//! Topics that grow, disappear, and are recreated; another cluster.
 
 use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::{News, State, Want, WhyReset, WhyStopped};
@@ -16,7 +16,7 @@ fn a_topic_that_grows_is_told() {
     world.metadata();
     world.metadata();
     assert_eq!(world.news(), [News::Partitions { topic: Rc::from("b"), count: 3 }], "once");
-    // A broker that has not heard of it yet.
+    // The metadata is of a broker that does not know of the change yet.
     let mut stale = world.topics["b"].clone();
     stale.leaders.truncate(1);
     stale.leader_epochs.truncate(1);
@@ -72,7 +72,7 @@ fn a_topic_that_is_gone_stops_its_partitions_after_a_while() {
     let calls = world.calls.len();
     world.now = world.now.after(Duration::from_secs(5));
     assert!(world.consumer.take_request(world.now).is_none());
-    // The same topic, behind brokers that had lost sight of it.
+    // The topic is the same, but brokers did not know it for a while.
     world.log("a", 0).append(batch(&["y"]), 0);
     world.metadata();
     assert_eq!((world.read(), world.consumer.state(1)), (vec!["1@1=y".to_owned()], Some(State::Reading)));
@@ -96,7 +96,7 @@ fn a_recreated_topic_begins_at_the_reset_place() {
     assert_eq!(world.read(), ["1@0=new"]);
     let news = world.news();
     assert!(news.contains(&News::Reset { id: 1, from: 3, to: 0, why: WhyReset::Recreated }), "{news:?}");
-    // Metadata of before does not lead back.
+    // Older metadata does not lead back.
     world.consumer.on_metadata(&[old], world.now);
     world.log("a", 0).append(batch(&["next"]), 0);
     assert_eq!(world.read(), ["1@1=next"]);

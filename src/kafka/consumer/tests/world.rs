@@ -1,4 +1,4 @@
-//! The world of the tests: the consumer, and logs that brokers answer from.
+//! The world of the tests: the consumer, and the logs from which brokers answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -21,11 +21,11 @@ pub(super) struct Log {
     /// Base offset, last offset, and bytes of each batch.
     pub(super) batches: Vec<(i64, i64, Vec<u8>)>,
     pub(super) aborted: Vec<(i64, i64)>,
-    /// Where each leader epoch begins.
+    /// The first offset of each leader epoch.
     pub(super) epochs: BTreeMap<i32, i64>,
     /// Errors with which the next Fetches of the partition are answered.
     pub(super) errors: VecDeque<i16>,
-    /// Bytes of batches that are sent at most, cut where they end.
+    /// The most bytes of batches sent, which may cut the last one.
     pub(super) cut: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct World {
     pub(super) topics: BTreeMap<String, TopicMetadata>,
     /// All calls so far.
     pub(super) calls: Vec<FetchCall>,
-    /// What the next calls fail with.
+    /// Failures of the next calls.
     pub(super) failures: VecDeque<FetchFailure>,
     /// Errors of whole answers.
     pub(super) errors: VecDeque<i16>,
@@ -104,9 +104,9 @@ pub(super) struct World {
     pub(super) holds: bool,
     pub(super) refreshes: usize,
     sessions: BTreeMap<i32, (i32, Vec<FetchFrom>)>,
-    /// How far the logs of partitions go, as was told in a session.
+    /// The ends of partitions' logs as reported in a session.
     ends: BTreeMap<(i32, String, i32), i64>,
-    /// Answers of nothing, and when they come.
+    /// Answers without records, and when they are given.
     waiting: Vec<(Monotonic, u64, FetchAnswer)>,
 }
 
@@ -171,13 +171,13 @@ impl World {
         self.logs.get_mut(&(topic.to_owned(), partition)).expect("a log")
     }
 
-    /// Tells the consumer all metadata.
+    /// Gives the consumer all metadata.
     pub(super) fn metadata(&mut self) {
         let topics: Vec<TopicMetadata> = self.topics.values().cloned().collect();
         self.consumer.on_metadata(&topics, self.now);
     }
 
-    /// Answers what the consumer wants, until it wants nothing more now or a record is there.
+    /// Answers the consumer's requests until it has none for now or a record is there.
     pub(super) fn settle(&mut self) {
         for _ in 0..1000 {
             let mut is_quiet = true;
@@ -229,7 +229,7 @@ impl World {
             },
         };
         match result {
-            // A Fetch of nothing waits at the broker.
+            // A Fetch without records waits at the broker.
             Ok(answer) if is_empty(&answer) => {
                 let wait = match &call.ask {
                     FetchAsk::Fetch(fetch) => Duration::from_millis(fetch.max_wait_ms as u64),
@@ -359,7 +359,7 @@ impl World {
         Ok(FetchAnswer::Fetched(answer))
     }
 
-    /// Takes all records that come, as `id@offset=value`, until none comes for some seconds.
+    /// Takes all records, as `id@offset=value`, until none arrives for some seconds.
     pub(super) fn read(&mut self) -> Vec<String> {
         let mut got = Vec::new();
         let end = self.now.after(Duration::from_secs(5));
