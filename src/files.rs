@@ -1,5 +1,5 @@
-//! Files that Forebay makes, and one that takes the place of another: no link is followed, nobody else may read what is
-//! made, and after a crash there is the old content or the new one.
+//! Files that Forebay creates, and files that replace others: no link is followed, created files are private to the user, and after
+//! a crash a file has its old content or its new content.
 //!
 //! A privileged command may work in a directory that others may write (`/etc/forebay` is writable for the service's
 //! group). So once the directory is open, each step goes by a handle or by a name in that directory.
@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 128;
 /// Names that are tried for a new file before the directory is given up.
 const NAMES_MAX: usize = 16;
 
-/// From here on what this process makes belongs to its user alone.
+/// From now on, files that this process creates belong to its user alone.
 pub fn keep_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
@@ -49,10 +49,10 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     regular(options.open(path).map_err(link)?)
 }
 
-/// Makes a file that must not exist yet.
+/// Creates a file that must not exist yet.
 ///
 /// # Errors
-/// Those of `open` and `write`. Then there is no file.
+/// The error of `open` or `write`; there is no file then.
 pub fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = open(path, OpenOptions::new().write(true).create_new(true))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| dir_of(path)?.0.sync_all());
@@ -74,10 +74,10 @@ pub fn make_anew(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Gives a file of our own this content, whether or not there is one.
+/// Gives a file of our own this content, whether or not the file exists.
 ///
 /// # Errors
-/// The directory cannot be written. Then the old file stays.
+/// The directory cannot be written. The old file stays.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (dir, name) = dir_of(path)?;
     let fresh = Fresh::make(&dir, &name, FILE_MODE)?;
@@ -124,24 +124,24 @@ impl Original {
         Ok(Self { dir, name, known, text })
     }
 
-    /// What it said.
+    /// The content of the file when it was read.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Puts another file in its place, with its owner, its group and its permissions.
+    /// Replaces the file by another one with the same owner, group and permissions.
     ///
     /// # Errors
-    /// The directory cannot be written, or the owner cannot be set. Then the old file stays.
+    /// The directory cannot be written, or the owner cannot be set. The old file stays.
     pub fn replace(&self, text: &str) -> io::Result<()> {
         self.put(&self.name, text)
     }
 
-    /// Keeps what it said in another file beside it, with its owner, its group and its permissions: see [`kept`].
+    /// Copies the content that was read to another file beside this one, with the same owner, group and permissions: see [`kept`].
     ///
     /// # Errors
-    /// As [`Original::replace`].
+    /// Like [`Original::replace`].
     pub fn keep(&self) -> io::Result<()> {
         self.put(&kept_name(&self.name), &self.text)
     }
@@ -159,7 +159,7 @@ impl Original {
     }
 }
 
-/// Where [`Original::keep`] keeps what a file said: beside it, with `.bak` at the end of its name.
+/// The path of the copy that [`Original::keep`] makes: the same directory, the name followed by `.bak`.
 #[must_use]
 pub fn kept(path: &Path) -> PathBuf {
     path.with_file_name(kept_name(path.file_name().unwrap_or_default()))
@@ -251,7 +251,7 @@ fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// What the kernel says of a link that it did not follow, in words.
+/// The kernel's error for a link that was not followed, in words.
 fn link(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
         return io::Error::other("it is a symbolic link, which is not followed here; name the file that it leads to");
@@ -298,12 +298,12 @@ mod tests {
         is_link(Original::read(&file).unwrap_err());
         is_link(open(&file, OpenOptions::new().append(true).create(true)).unwrap_err());
         assert_eq!(make(&file, b"new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        // Its place may be taken.
+        // A temporary file's name may be in use.
         replace(&file, b"new").unwrap();
         assert!(fs::symlink_metadata(&file).unwrap().is_file());
         assert_eq!((fs::read_to_string(&target).unwrap().as_str(), mode(&file)), ("kept", 0o600));
 
-        // What was read keeps its owner and permissions, whatever is there by now.
+        // The replacement gets the owner and permissions of the file that was read, whatever is there by now.
         let original = Original::read(&file).unwrap();
         fs::set_permissions(&target, Permissions::from_mode(0o666)).unwrap();
         fs::remove_file(&file).unwrap();

@@ -157,7 +157,7 @@ fn status(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }
 
-/// To standard output. A reader that has seen enough and closes it is no failure.
+/// Prints to standard output. A reader that closes the pipe early is no failure.
 fn print(text: &str) -> ExitCode {
     let _gone = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -14,12 +14,12 @@ use crate::outward::{Backoff, Bounds, Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::Outgoing;
 
-/// What is there once the remote has accepted the client.
+/// The state of a connection once the remote has accepted the client.
 #[derive(Debug)]
 struct Open {
     granted: Granted,
     asked: Asked,
-    /// The answers of the present round were not told yet.
+    /// The answers of the present round have not been reported yet.
     is_untold: bool,
     backoff: Backoff,
     /// When the answer to SUBSCRIBE or UNSUBSCRIBE is overdue.
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// What is granted, and how the filters stand.
+    /// The remote's grants, and its answers for the filters.
     pub(super) fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.open.as_ref().map(|open| (&open.granted, open.asked.standings()))
     }
@@ -145,7 +145,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what is due. Returns the answers for all filters, each time that the last of them has come.
+    /// Sends what is due. Returns the answers for all filters whenever the last of them has arrived.
     pub(super) fn work(
         &mut self,
         settings: &Settings,

@@ -30,9 +30,9 @@ pub enum Versions {
 pub struct Form {
     /// The version.
     pub version: Version,
-    /// It says before 5.0 that the client is a bridge.
+    /// Before 5.0 CONNECT says that the client is a bridge.
     pub is_bridge: bool,
-    /// It asks the remote to forget what it knows of the client.
+    /// CONNECT asks the remote to discard the client's session.
     pub clean_start: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Login {
     pub password: Option<Secret>,
     /// Whether the remote is to forget what it knows of the client each time.
     pub clean_start: bool,
-    /// For how long the remote is to remember the client without a connection, in seconds.
+    /// Requested session expiry at the remote, in seconds.
     pub session_expiry_s: u32,
     /// The keep-alive in seconds; 0: off.
     pub keep_alive_s: u16,
@@ -91,7 +91,7 @@ impl Refusal {
         Self { reason, words, server }
     }
 
-    /// Whether another attempt is refused as well until somebody changes something.
+    /// Whether further attempts are refused as well until a person changes something.
     pub(super) fn is_lasting(&self) -> bool {
         matches!(
             self.reason,
@@ -143,7 +143,7 @@ impl Login {
         self.forms().nth(number).map_or(last, |form| Form { clean_start, ..form })
     }
 
-    /// Appends CONNECT. There are no topic aliases for the remote: what they would save it, a table here would cost.
+    /// Appends CONNECT. The remote may use no topic aliases: the table for them here would cost more than they save the remote.
     pub(super) fn write(&self, form: Form, out: &mut Vec<u8>) {
         let mut properties = PropertyBuf::new();
         if form.version == Version::V5 {
@@ -162,7 +162,7 @@ impl Login {
             password: self.password.as_ref().map(Secret::expose),
             properties: properties.as_properties(),
         };
-        // All of it was checked against the bounds of MQTT when it was configured.
+        // All fields were checked against the bounds of MQTT when they were configured.
         let written = encode::connect(&connect, out);
         debug_assert!(written.is_ok());
     }
@@ -200,7 +200,7 @@ impl Login {
     }
 }
 
-/// What a server may not do.
+/// A violation of the protocol by a server.
 pub(super) const fn violation(clause: &'static str, what: &'static str) -> Malformed {
     Malformed { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
 }

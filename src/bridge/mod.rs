@@ -1,13 +1,15 @@
 //! Forebay as an MQTT client of another broker, the remote. Sans-I/O: bytes and `now` in, effects out.
 //!
-//! [`Client`] has one connection: it resolves, connects, says CONNECT, and subscribes. From CONNACK on both ends of MQTT do the same, so
-//! messages and their answers are not its concern: a session takes them, and gives [`Client::packet`] what only a server sends. Promises of
-//! this module:
+//! [`Client`] has one connection: it resolves, connects, sends CONNECT, and subscribes. After CONNACK messages and their answers
+//! are not handled here, since both ends of MQTT treat them alike: a session takes them, and gives [`Client::packet`] the packets
+//! that only a server sends. Promises of this module:
 //!
-//! - **What is granted holds.** Nothing is sent that CONNACK forbids: [`Granted`] says what the rest has to keep to.
-//! - **One at a time.** SUBSCRIBE and UNSUBSCRIBE have the packet identifier [`PACKET_ID`], which no message has, and wait for their answer.
-//! - **Silence ends.** A remote that says nothing within a quarter of the keep-alive after PINGREQ is given up, unless it is not read.
-//! - **The remote is not believed.** Whatever it sends costs a bounded amount, and ends the connection if MQTT does not allow it.
+//! - **Grants are kept.** Nothing is sent that CONNACK forbids: [`Granted`] says what the rest has to keep to.
+//! - **One at a time.** SUBSCRIBE and UNSUBSCRIBE use the packet identifier [`PACKET_ID`], which no message has, and wait for their
+//!   answer.
+//! - **Silence ends.** A remote that sends nothing within a quarter of the keep-alive after PINGREQ is given up, unless it is not
+//!   read.
+//! - **The remote is not trusted.** Whatever it sends costs a bounded amount, and ends the connection if MQTT does not allow it.
 
 mod asked;
 mod connection;
@@ -42,7 +44,7 @@ pub type Effect = outward::Effect<Event>;
 /// `Settings` of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Those of its connection.
+    /// The settings of the connection.
     pub outward: outward::Settings,
     /// The remote.
     pub endpoint: Endpoint,
@@ -50,12 +52,13 @@ pub struct Settings {
     pub login: Login,
     /// The filters to subscribe to, all different.
     pub wanted: Vec<Wanted>,
-    /// Filters that a session of the remote may have from earlier, and is not to have.
+    /// Filters that the remote's session may have from earlier, and that are unsubscribed.
     pub gone: Vec<Box<str>>,
 }
 
 impl Settings {
-    /// Those of a client that tries the remote again after `backoff`, and after longer waits up to `backoff_max`, which it takes after a refusal.
+    /// The settings of a client that tries the remote again after `backoff`, and after longer delays up to `backoff_max`, which
+    /// also follows a refusal.
     #[must_use]
     pub fn new(
         endpoint: Endpoint,
@@ -85,7 +88,7 @@ impl AsRef<outward::Settings> for Settings {
 pub enum Event {
     /// The remote has accepted the client: messages go both ways over this connection, until [`Event::Lost`].
     Connected(LinkId, Box<Granted>),
-    /// The remote has answered for all filters, which stand in the order of the settings.
+    /// The remote has answered for all filters; the answers are in the order of the settings.
     Subscribed(Vec<Standing>),
     /// A connection over which messages went has ended, and why.
     Lost(LinkId, String),
@@ -104,7 +107,7 @@ impl From<News> for Event {
 /// `Ending` is why a packet of the remote ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It is not as it must be: the remote is told so in DISCONNECT.
+    /// The packet is invalid: the remote gets the reason in DISCONNECT.
     Violation(Malformed),
     /// The remote has sent DISCONNECT.
     Left(Refusal),
@@ -113,11 +116,11 @@ pub enum Ending {
 /// `Trouble` is why a client has no connection, or has had none for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// When it was noticed.
+    /// The time at which the trouble was noticed.
     pub at: Monotonic,
-    /// What it is, in words.
+    /// The reason, in words.
     pub why: String,
-    /// What has failed.
+    /// The step that has failed.
     pub what: Failed,
 }
 
@@ -128,7 +131,7 @@ pub enum Failed {
     Open,
     /// An attempt to connect.
     Attempt,
-    /// The login, or TLS: somebody has to change something.
+    /// The login, or TLS: a person has to change something.
     Login,
 }
 
@@ -192,7 +195,7 @@ impl Client {
         self.shared.stats
     }
 
-    /// What the remote has granted, and how the filters stand, while there is a connection over which messages go.
+    /// The remote's grants, and its answers for the filters, while there is a connection that carries messages.
     #[must_use]
     pub fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.channel.ready_ref().and_then(Connection::standing)
@@ -382,7 +385,7 @@ impl Client {
         }
     }
 
-    /// The remote does not want the client, and has said why.
+    /// Handles a refusal by the remote, with its reason.
     fn refused(&mut self, refusal: &Refusal, now: Monotonic) {
         if !refusal.is_lasting() {
             return self.fail(&refusal.to_string(), now);
@@ -410,7 +413,7 @@ impl Client {
             self.channel.works(&mut self.shared);
         }
         let endpoint = self.channel.endpoint.clone();
-        // The loss of a connection is told as such.
+        // The loss of an open connection is reported by `tell_lost`.
         if !is_open && self.channel.refused.is_none() && self.shared.is_new_trouble(&endpoint) {
             self.shared.event(Event::Unreachable(endpoint.to_string(), why.to_owned()));
         }
@@ -425,7 +428,7 @@ impl Client {
         self.channel.down(until, &mut self.shared);
     }
 
-    /// Comes before the connection is closed: its holder lets go of it.
+    /// Reports the loss before the connection is closed, so that its holder lets go of it.
     fn tell_lost(&mut self, why: &str) {
         if let Some(connection) = self.channel.ready_ref() {
             let event = Event::Lost(connection.link, why.to_owned());
@@ -434,7 +437,7 @@ impl Client {
     }
 }
 
-/// What DISCONNECT of a server says.
+/// A server's DISCONNECT as a refusal.
 fn left(disconnect: &Disconnect<'_>) -> Refusal {
     let reason = match disconnect.reason {
         ReasonCode::NORMAL_DISCONNECTION => ReasonCode::UNSPECIFIED_ERROR,

@@ -1,7 +1,7 @@
 //! The keep-alive of a client: PINGREQ in time, and whether the remote is there.
 //!
-//! PINGREQ goes out whenever three quarters of the keep-alive have passed since the last one, whatever else was sent: bytes that the kernel
-//! takes are no proof that anybody reads them. Whatever comes back is.
+//! PINGREQ goes out whenever three quarters of the keep-alive have passed since the last one, whatever else was sent: bytes that
+//! the kernel accepts are no proof that the remote reads them. Any bytes from the remote are.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Pulse {
     /// The time between two PINGREQs; zero: there are none.
     every: Duration,
-    /// How long the remote may say nothing after one.
+    /// The longest silence of the remote after a PINGREQ.
     patience: Duration,
     ping_at: Monotonic,
     answer_by: Monotonic,
@@ -50,12 +50,13 @@ impl Pulse {
         true
     }
 
-    /// When the remote must have said something; [`Monotonic::NEVER`]: it need not.
+    /// The time by which the remote must have sent something; [`Monotonic::NEVER`]: no answer is pending.
     pub(super) fn answers_by(&self) -> Monotonic {
         self.answer_by
     }
 
-    /// Gives the remote more time if its kernel has taken bytes meanwhile, as PINGREQ waits behind these. `false`: it has taken none.
+    /// Gives the remote more time if its kernel has taken bytes since the last call, as PINGREQ is queued after these. `false`: it
+    /// has taken none.
     pub(super) fn waits_on(&mut self, unacked: usize, now: Monotonic) -> bool {
         let moves = unacked > 0 && unacked < std::mem::replace(&mut self.unacked, unacked);
         if moves {

@@ -4,7 +4,7 @@ use crate::mqtt::STRING_MAX;
 use crate::outward::Endpoint;
 use crate::secure::Secret;
 
-/// What is between a client and its remote.
+/// The protocol layers between a client and its remote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport {
     /// TLS.
@@ -13,7 +13,7 @@ pub struct Transport {
     pub is_web_socket: bool,
 }
 
-/// The schemes, what each stands for, and its port.
+/// The schemes of URLs, the transport of each, and its port.
 const SCHEMES: &[(&str, Transport, u16)] = &[
     ("mqtt", Transport { is_tls: false, is_web_socket: false }, 1883),
     ("tcp", Transport { is_tls: false, is_web_socket: false }, 1883),

@@ -211,7 +211,7 @@ mod tests {
         assert!(with_d[2].contains("\"d\""), "{with_d:?}");
     }
 
-    /// An index is refused if its item cannot be told from others of the same name.
+    /// An index is refused if its item cannot be distinguished from others of the same name.
     #[test]
     fn finding_f1_of_several_that_are_called_alike_none_is_guessed() {
         let two = "[[listener]]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nreceipts = true\n";

@@ -268,7 +268,7 @@ fn check_topic_here(table: &Table<'_>, topic: &Template, filters: &[(String, Spo
         let fault = Fault::new("topics below `$SYS/` and `$share/` are no topics to publish to");
         table.source.report(&spot, fault.hint("choose another topic"));
     }
-    // What the template makes then begins as the topic of the message does.
+    // The rendered topic then begins like the topic of the message.
     let is_same = topic.shape().next().is_some_and(|first| first == Err(&Variable::Topic));
     for (filter, spot) in filters.iter().filter(|(filter, _)| is_same && filter.starts_with('$')) {
         let what = format!("all messages of \"{filter}\" are dropped: their topics here would begin with `$`");

@@ -1,5 +1,5 @@
-//! `[broker]`: each topic of Kafka that clients' messages go through is a sink, for what they publish, and one source reads all of them for
-//! subscribers. One more sink takes what is retained.
+//! `[broker]`: each Kafka topic that clients' messages go through is a sink, for publishes, and one source reads all of them for
+//! subscribers. One more sink takes retained messages.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ use crate::secure::Pair;
 pub const NAME: &str = "broker";
 /// The hint for a shared subscription among the filters of a route.
 const SHARED: &str = "a route gets each message once: leave out $share and the group";
-/// Segments that a slot's log should have, and the largest of them.
+/// Number of segments that a slot's log should have, and the largest size of a segment.
 const SEGMENTS_WISHED: u64 = Spool::SEGMENTS_MIN;
 const SEGMENT_BYTES_MAX: u64 = 16 * MIB;
 const MIB: u64 = 1 << 20;
@@ -201,7 +201,7 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, r
 }
 
 impl Broker {
-    /// The log of each of `slots` slots. All of them together have the bound, whoever serves how many.
+    /// The log of each of `slots` slots. The bound is for all of them together, whichever instance serves how many.
     #[must_use]
     pub fn session_log(&self, slots: usize) -> Spool {
         let bytes_max = self.sessions_bytes_max;
@@ -211,7 +211,7 @@ impl Broker {
             bytes => bytes,
         };
         let spool = defaults(Section::Spool, "spool", Spool::read);
-        // What comes while a batch is under way is the next one.
+        // Rows that arrive while a batch is under way form the next one.
         let sync_interval = std::time::Duration::ZERO;
         Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(slots)
     }
@@ -346,7 +346,7 @@ impl Broker {
     }
 }
 
-/// A header that is made of a message.
+/// A header that is rendered from a message.
 fn of_message(name: &str, text: &str) -> (String, Template) {
     (name.to_owned(), template(text))
 }

@@ -17,14 +17,15 @@ pub struct Change {
     pub config: Config,
     /// Settings that the change applies, in the words of the file: `sink telemetry (changed: filters, linger)`.
     pub applied: Vec<String>,
-    /// Settings that differ and need a restart. They are left as they are.
+    /// Settings that differ and need a restart. The running ones stay in force.
     pub waiting: Vec<String>,
     /// Connections that the change closes, in words: `clients of listener 127.0.0.1:1883`.
     pub closes: Vec<String>,
 }
 
 impl Change {
-    /// The change from `running` to `wanted`. Both are as the program has them when it starts, with [`Config::share_dead_letters_file`].
+    /// The change from `running` to `wanted`. Both are as the program has them when it runs, with
+    /// [`Config::share_dead_letters_file`].
     #[must_use]
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new(), closes: Vec::new() };
@@ -132,7 +133,7 @@ impl Change {
         }
     }
 
-    /// Takes over auths, which are known by name. They hold from the next CONNECT on, their files at once.
+    /// Takes over auths, which are identified by name. They apply from the next CONNECT on, their files at once.
     fn auth(&mut self, wanted: &Config) {
         for auth in wanted.auth.iter().filter(|auth| !self.config.auth.contains(auth)) {
             let is_known = self.config.auth.iter().any(|known| known.name == auth.name);
@@ -202,7 +203,7 @@ impl Change {
                         changed.push("buffer_bytes");
                         known.buffer_bytes = cluster.buffer_bytes;
                     }
-                    // Those that were made with the old settings.
+                    // These connections were made with the old settings.
                     if !was_removed && changed.iter().any(|key| ["tls", "sasl"].contains(key)) {
                         self.closes.push(format!("kafka {} to its brokers, within a minute", known.name));
                     }
@@ -239,7 +240,7 @@ impl Change {
             }
         }
         for sink in &wanted.sinks {
-            // The same cluster may have another place.
+            // The cluster may have another index now.
             let cluster = &wanted.clusters[sink.cluster].name;
             let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
             let Some(cluster) = self.config.clusters.iter().position(is_it) else {
@@ -247,7 +248,7 @@ impl Change {
                 continue;
             };
             let sink = Sink { cluster, ..sink.clone() };
-            // The sink's sizes were checked against a spool that comes with the restart.
+            // The sink's sizes were checked against a spool that takes effect with the restart.
             let fits = sink.buffer == Buffer::Memory || self.config.spool == wanted.spool;
             match self.config.sinks.iter().position(|known| known.name == sink.name) {
                 Some(place) => self.sink(place, sink, fits),
@@ -280,12 +281,12 @@ impl Change {
                 })*
             };
         }
-        // The default of `on_refuse` follows from dead letters and level, so a change of it waits for a restart with them.
+        // The default of `on_refuse` depends on dead letters and level, so a change of it waits for a restart with them.
         let is_settled = known.dead_letters == wanted.dead_letters && known.acknowledge == wanted.acknowledge;
         keys!(is_settled, "on_refuse" on_refuse);
         keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
         keys!(false, "kafka" cluster, "dead_letters" dead_letters);
-        // It follows from the keys, and from the rules.
+        // `fed` follows from the keys, and from the rules.
         known.fed = wanted.fed;
         let again = std::mem::take(&mut known.is_removed);
         if again {
@@ -311,7 +312,8 @@ impl Change {
         Some(Bridge { cluster: cluster?, ..bridge.clone() })
     }
 
-    /// Takes over sources, which are known by name. All keys of a source hold at once: it leaves its group, and goes on where the group is.
+    /// Takes over sources, which are identified by name. All keys of a source apply at once: the source leaves its group, and
+    /// resumes at the group's offsets.
     fn sources(&mut self, wanted: &Config) {
         for known in self.config.sources.iter_mut().filter(|known| !known.is_removed) {
             if !wanted.sources.iter().any(|source| source.name == known.name) {
@@ -320,7 +322,7 @@ impl Change {
             }
         }
         for source in &wanted.sources {
-            // The same cluster may have another place.
+            // The cluster may have another index now.
             let cluster = &wanted.clusters[source.cluster].name;
             let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
             let Some(cluster) = self.config.clusters.iter().position(is_it) else {
@@ -358,7 +360,7 @@ impl Change {
             }
         }
         for rule in &wanted.rules {
-            // With the templates that the rule was checked with.
+            // The sinks have the templates that the rule was checked with.
             let is_there = |name: &String| {
                 let fed = wanted.sinks.iter().find(|sink| sink.name == *name).map(|sink| &sink.fed);
                 self.config.sinks.iter().any(|sink| sink.name == *name && !sink.is_removed && Some(&sink.fed) == fed)
@@ -424,7 +426,7 @@ impl Change {
 }
 
 impl Change {
-    /// Takes over bridges, which are known by name. All keys of a bridge hold at once: it connects anew.
+    /// Takes over bridges, which are identified by name. All keys of a bridge apply at once: the bridge reconnects.
     fn bridges(&mut self, wanted: &Config) {
         for known in self.config.bridges.iter_mut().filter(|known| !known.is_removed) {
             if !wanted.bridges.iter().any(|bridge| bridge.name == known.name) {
@@ -434,7 +436,7 @@ impl Change {
             }
         }
         for bridge in &wanted.bridges {
-            // The thread of bindings comes with the restart.
+            // The thread of bindings starts with the restart.
             if bridge.binding.is_some() && self.config.dapr.is_none() {
                 self.waiting.push(format!("bridge {} (added: dapr)", bridge.name));
                 continue;
@@ -464,7 +466,7 @@ impl Change {
 /// The wanted configuration with the `[broker]` that runs, which is its sinks and its source, too.
 fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
     if running.kept_log().is_some() != wanted.kept_log().is_some() {
-        // It follows from there being a log.
+        // `waits_for_disk` follows from whether there is a log.
         wanted.delivery.waits_for_disk = running.delivery.waits_for_disk;
     }
     wanted.broker.clone_from(&running.broker);

@@ -17,13 +17,13 @@ const STEPS_MAX: usize = 1 << 22;
 /// The key of a way that dead letters of a bridge open.
 const LETTERS: &str = "bridge.dead_letters_topic";
 
-/// One piece of a pattern of texts.
+/// A piece of a pattern of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
     Byte(u8),
-    /// Any text without a slash.
+    /// A wildcard for any text without a slash.
     Level,
-    /// Any text.
+    /// A wildcard for any text.
     Any,
 }
 
@@ -39,7 +39,7 @@ struct Way {
     words: String,
 }
 
-/// Where messages of sources may go, other subscribers aside.
+/// The destinations of sources' messages, other subscribers aside.
 #[derive(Clone, Copy)]
 pub(super) struct Destinations<'c> {
     pub(super) sinks: &'c [Sink],
@@ -62,7 +62,7 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
-        // What a rule reads by name is decided by the rule.
+        // For a topic that a rule reads by name, the rule is decisive.
         let key = match circle[0].key {
             "sql" => "name",
             LETTERS => "feeds",
@@ -94,7 +94,7 @@ fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
     Some(circle)
 }
 
-/// All ways from a source.
+/// The ways of messages from a source.
 fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
     // A source that reads its own dead letters is reported where they are configured.
@@ -125,7 +125,7 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     walk.ways
 }
 
-/// Each Kafka topic that a source reads: the source's place, the cluster, the topic.
+/// Each Kafka topic that a source reads: the index of the source, the cluster, the topic.
 fn read(sources: &[Source]) -> impl Iterator<Item = (usize, usize, String)> {
     let each = |(to, other): (usize, &Source)| {
         other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
@@ -237,7 +237,7 @@ fn all_below(published: &[Piece]) -> String {
 
 /// Whether a filter matches a topic of this pattern.
 fn can_match(filter: &str, published: &[Piece]) -> bool {
-    // No template begins a topic with `$` but in its own text, and no leading wildcard matches such a topic.
+    // A template begins a topic with `$` only in its own text, and a leading wildcard matches no such topic.
     if (published.first() == Some(&Piece::Byte(b'$'))) != filter.starts_with('$') {
         return false;
     }
@@ -290,7 +290,7 @@ impl Piece {
         }
     }
 
-    /// Whether the byte can be in what the piece stands for, which may go on.
+    /// Whether the piece can contain the byte and go on.
     const fn goes_over(self, byte: u8) -> bool {
         match self {
             Self::Byte(_) => false,
@@ -310,7 +310,7 @@ fn literal(pattern: &[Piece]) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// What a template can make of the records of a Kafka topic.
+/// The texts that a template can render from the records of a Kafka topic.
 fn of_record(template: &RecordTemplate, topic: &str) -> Pattern {
     let piece = |part: Result<&str, &Field>| match part {
         Ok(text) => bytes(text),
@@ -321,7 +321,7 @@ fn of_record(template: &RecordTemplate, topic: &str) -> Pattern {
     template.shape().flat_map(piece).collect()
 }
 
-/// What a template can make of messages; `topic`: all have this one.
+/// The texts that a template can render from messages; `topic`: the topic of all of them, if it is known.
 fn of_message(template: &Template, topic: Option<&str>) -> Pattern {
     let piece = |part: Result<&str, &Variable>| match (part, topic) {
         (Ok(text), _) => bytes(text),
@@ -353,7 +353,7 @@ fn meet(one: &[Piece], other: &[Piece]) -> bool {
             (None, None) => return true,
             (Some(Piece::Byte(x)), Some(Piece::Byte(y))) => next.extend((x == y).then_some((a + 1, b + 1))),
             (left, right) => {
-                // What two wildcards have in common may be empty, so each byte is one of a text.
+                // The overlap of two wildcards may be empty, so each byte belongs to one of the texts.
                 for (wild, byte, past, over) in
                     [(left, right, (a + 1, b), (a, b + 1)), (right, left, (a, b + 1), (a + 1, b))]
                 {
@@ -373,7 +373,7 @@ mod tests {
     use crate::rule::record::{Encoded, Encoding, Record, TimestampType};
     use proptest::prelude::*;
 
-    /// What a template makes of a record of topic `k` with this key.
+    /// The text that a template renders from a record of topic `k` with this key.
     fn made(template: &RecordTemplate, key: &str) -> String {
         let record = Record {
             topic: "k",

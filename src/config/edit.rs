@@ -88,7 +88,7 @@ impl fmt::Display for Part {
 pub enum To {
     /// The part has exactly these keys, and is added if nothing of that name exists. `null` is a key that is not given.
     Entry(Map<String, Json>),
-    /// These keys change, `null` takes a key away. The part exists.
+    /// Changes these keys; `null` removes a key. The part exists.
     Keys(Map<String, Json>),
     /// The part is removed.
     Removed,
@@ -146,11 +146,11 @@ impl Edit {
 }
 
 impl Text {
-    /// The text after these edits, one after the other (without any, it as it is), and whether the last of them found a part of its name. A default that is not in
-    /// force, because of something `beside` the text, is not written down.
+    /// The text after these edits, in order (without any edit, the text as it is), and whether the last edit found a part of its
+    /// name. A default that is not in force, because of something `beside` the text, is not written down.
     ///
     /// # Errors
-    /// The text is not TOML, or an edit has something that cannot be written in it.
+    /// The text is not TOML, or an edit contains something that cannot be written in TOML.
     pub(crate) fn edited(&self, edits: &[Edit], beside: &Beside) -> Result<(Self, Met), String> {
         if edits.is_empty() {
             return Ok((self.clone(), Met::New));
@@ -201,8 +201,8 @@ impl Edit {
         Ok(implied)
     }
 
-    /// Other parts that this edit writes to, so that they stay as they are: the implied defaults, and sinks and sources that name their cluster
-    /// before there is another one.
+    /// Other parts that this edit writes to, so that they keep their meaning: the implied defaults, and sinks and sources, which
+    /// get the name of their cluster before there is a second one.
     pub(crate) fn pins(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
         let mut pins = self.implies(text, beside)?;
         if self.part != Part::Cluster {
@@ -333,7 +333,7 @@ fn clusters_of(document: &mut DocumentMut, part: Part) -> Result<Vec<(String, Op
     Ok(all.filter_map(|one| Some((text(one, part.name_key())?, text(one, "kafka")))).collect())
 }
 
-/// All sinks, listeners, sources or rules; `sink = [{…}]` becomes `[[sink]]`.
+/// The sinks, listeners, sources or rules of the text; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
     if !item.is_array_of_tables() {

@@ -1,5 +1,5 @@
-//! `forebay config default`: a file with every key, its meaning, its values and its default, all of it commented out. Made from the table
-//! of keys.
+//! `forebay config default`: a file with every key, its meaning, its values and its default, all of it commented out. It is
+//! generated from the table of keys.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those below
-//! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can read, or
-//! learn whether it exists. This is decided before a file is opened.
+//! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can
+//! read, or learn whether it exists. The check precedes opening a file.
 //!
-//! A whole text may come by the API as well. Sections that say who may change the configuration stay as they are then.
+//! The API also takes a whole text. The sections that grant access to the configuration stay as they are then.
 
 use std::path::{Component, Path};
 
@@ -56,7 +56,7 @@ const OTHERS_NAMES: [&str; 3] = ["headers", "metadata", "sasl_extensions"];
 /// The value that means no file.
 const NO_FILE: &str = "none";
 
-/// What is allowed, for messages.
+/// The allowed files, for messages.
 const ALLOWED: &str = "the API may name a file if the configuration names it for the same purpose, or if it is below a directory of \
                        control.file_dirs";
 
@@ -302,7 +302,7 @@ mod tests {
         let of_parts = keys::all().filter(|key| parts.contains(&key.section.root().name()));
         let mut count = 0;
         for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
-            // This key is a size.
+            // This key is a size, not a file.
             if key.name == "dead_letters_file_bytes_max" {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! Client IDs of bridges: what `{…}` in them stands for. The number of an instance is known only when the service starts, and all else when
-//! the configuration is read.
+//! Client IDs of bridges: the values of `{…}` in them. The number of an instance is known only when the service starts, the others
+//! when the configuration is read.
 
 use std::sync::OnceLock;
 
@@ -12,10 +12,10 @@ use super::resolved::{Config, Service};
 pub(super) const INSTANCE: &str = "{instance}";
 /// The variables of the environment.
 const VARIABLES: [&str; 3] = ["POD_NAME", "NAMESPACE", "APP_ID"];
-/// Their names in braces, which are those of Dapr.
+/// The names in braces, which are Dapr's.
 const NAMES: [&str; 3] = ["podName", "namespace", "appID"];
 
-/// What client IDs of bridges may have of a process.
+/// The properties of a process that client IDs of bridges may contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// A random number, the same for as long as the process runs.
@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of this process.
+    /// The identity of this process.
     #[must_use]
     pub fn of_process() -> Self {
         static SEED: OnceLock<u128> = OnceLock::new();
@@ -88,7 +88,8 @@ impl Config {
     }
 }
 
-/// Eight digits of the data directory. One without an ID, which comes with the spool, is known by the host and its path.
+/// Eight digits that identify the data directory. A directory without an ID, which is made with the spool, is identified by the
+/// host and its path.
 fn number(service: &Service) -> String {
     let of = match service.data_dir_id {
         Some(id) => id.number().to_be_bytes().to_vec(),

@@ -1,6 +1,6 @@
-//! TLS and logins as Kafka's Java clients write them, in `[kafka.NAME]`: `security.protocol`, `ssl.…`, `sasl.mechanism` and
-//! `sasl.jaas.config`, and librdkafka's names for the same files. Their values are put into the tables `tls` and `sasl` before anything is
-//! checked, so that a configuration that works elsewhere can be copied.
+//! TLS and logins in the notation of Kafka's Java clients, in `[kafka.NAME]`: `security.protocol`, `ssl.…`, `sasl.mechanism` and
+//! `sasl.jaas.config`, and librdkafka's names for the same files. Their values are put into the tables `tls` and `sasl` before
+//! anything is checked, so that a configuration that works elsewhere can be copied.
 //!
 //! Passwords and keys must not be in this file under any name: they are errors that name the file to put them into.
 
@@ -65,7 +65,8 @@ pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     }
 }
 
-/// Takes properties out of a table that Java's clients have and that need nothing here: each is a warning. Only names with dots are Java's.
+/// Removes the properties of Java's clients from a table that need nothing here: each is a warning. Only names with dots are
+/// Java's.
 fn leave_out(table: &mut DeTable<'_>, path: &str, prefix: &str, source: &Source<'_>) {
     let keys: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
     for key in keys {

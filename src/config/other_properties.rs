@@ -1,6 +1,6 @@
-//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, under their own names and as text. Each is put where its
-//! meaning has a key, in the cluster's table or in the tables of its sinks, before anything is checked: every rule for a key holds for a
-//! property, and a problem names the place of the property.
+//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, with their own names and as text. The value of each
+//! is moved to the key with its meaning, in the cluster's table or in the tables of its sinks, before anything is checked: every
+//! rule for a key applies to a property, and a problem names the position of the property.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -70,7 +70,7 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "value_serializer",
 ];
 
-/// All properties that change nothing here.
+/// The properties that change nothing here.
 fn without_effect() -> impl Iterator<Item = &'static str> {
     WITHOUT_EFFECT.into_iter().chain(without_meaning().map(|(name, _)| name))
 }

@@ -48,7 +48,7 @@ impl Beside {
         self.overrides.kafka.is_some()
     }
 
-    /// Clusters that exist whatever the text says of them, and those that it has.
+    /// The clusters that exist whatever the text says, and those of the text.
     pub(super) fn clusters(&self, mut known: Vec<String>) -> Vec<String> {
         let mut names: Vec<String> = self
             .variables

@@ -1,5 +1,5 @@
-//! Passwords of logins that we make. They come from files or from the environment, never from the configuration file, which is shown,
-//! copied and kept in repositories.
+//! Passwords of outgoing logins. They are in files or in the environment, never in the configuration file, which is shown, copied
+//! and kept in repositories.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

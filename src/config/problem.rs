@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// One problem.
+/// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file as it was named, or `command line`.
@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration, in the order of the file. Never empty where it is an error.
+/// The problems of a configuration, in the order of the file. Never empty in an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -64,7 +64,7 @@ impl Problems {
             Ordering::Equal => a.key.cmp(&b.key),
             other => other,
         });
-        // Some tables are read for several purposes.
+        // Tables that are read for several purposes report a problem several times.
         self.0.dedup();
     }
 }

@@ -1,5 +1,5 @@
-//! Walks the TOML tree with its spans. Each getter reads one key by the table in [`super::keys`]: a wrong value is
-//! reported with its place and the default goes on in its stead, so that one run finds every problem.
+//! Walks the TOML tree with its spans. Each getter reads one key by the table in [`super::keys`]: a wrong value is reported with
+//! its position and replaced by the default, so that one pass finds every problem.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::values;
 pub(super) struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    /// Values that the environment gives. Their spans come after the text.
+    /// Values that the environment sets. Their spans begin after the text.
     places: Vec<Place>,
     problems: RefCell<Problems>,
     warnings: RefCell<Problems>,
@@ -72,7 +72,7 @@ impl<'t> Source<'t> {
         self.places.iter().find(|place| place.span.contains(&spot.span.start))
     }
 
-    /// How many problems were found so far.
+    /// The number of problems found so far.
     pub(super) fn problem_count(&self) -> usize {
         self.problems.borrow().0.len()
     }
@@ -157,7 +157,7 @@ impl<'t> Source<'t> {
         (line, before[line_start..].chars().count() + 1)
     }
 
-    /// Byte `at` of a string value, where the string stands in the file as it is: one pair of quotes, no escapes.
+    /// Byte `at` of a string value, if the file has the string verbatim: one pair of quotes, no escapes.
     fn inside(&self, span: &Range<usize>, at: usize) -> Option<usize> {
         let raw = self.text.get(span.clone())?;
         let plain = !raw.starts_with("\"\"\"") && !raw.starts_with("'''") && !raw.contains('\\');

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::keys::{self, Absent, Key, Kind, Section};
 
-/// One table in Markdown for each part of the file.
+/// The reference of all keys: one table in Markdown for each part of the file.
 #[must_use]
 pub fn reference() -> String {
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! What a rule publishes of its outputs, checked against its statement.
+//! Messages that a rule publishes from its outputs, checked against its statement.
 
 use std::collections::BTreeMap;
 

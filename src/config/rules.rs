@@ -19,7 +19,7 @@ pub(super) struct Drafts<'a> {
 
 struct Draft<'a> {
     rule: Rule,
-    /// Where each of its sinks is named.
+    /// The position of each of the rule's sinks.
     spots: Vec<Spot>,
     table: Table<'a>,
 }

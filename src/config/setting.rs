@@ -1,5 +1,6 @@
-//! `settings!` makes of a section's table of keys the struct that the program reads, the way from the file into it, the difference between
-//! two of them, and its JSON. [`Setting`] and [`Show`] are what a type needs for that: reading a key's value, and showing it.
+//! `settings!` generates from a section's table of keys the struct that the program reads, the conversion from the file, the
+//! difference between two such structs, and their JSON. [`Setting`] and [`Show`] are the requirements of a key's type: reading a
+//! value, and showing it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ pub(super) trait Settings: Sized {
     /// `KEYS` are the keys of the section, in the order of the documents.
     const KEYS: &'static [Key];
 
-    /// Reads every key that stands for itself; those that are worked out from others (`=>` in the table) have their type's default.
+    /// Reads every key with a field of its own; fields that are derived from others (`=>` in the table) have their type's default.
     fn read(table: &Table<'_>) -> Self;
 
     /// Takes over from `wanted` what applies while the service runs, and names what differs.

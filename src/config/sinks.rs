@@ -113,7 +113,7 @@ fn sink(
     let is_fed_alone = !table.has("filters");
     let before = table.source.problem_count();
     let (topic, row) = rows::read(table, if is_fed_alone { Over::Output(&fixed) } else { Over::Message(&fixed) });
-    // What is wrong with the templates is not said again of the same over an output.
+    // A problem of the templates over a message is not reported again for the same templates over an output.
     let is_good = table.source.problem_count() == before;
     sink.fed = match feeders {
         _ if is_fed_alone => Some(row.clone()),
@@ -200,7 +200,7 @@ fn max_inflight(table: &Table<'_>, wanted: usize) -> usize {
     wanted.min(IN_FLIGHT_MAX)
 }
 
-/// Reads `acks`. There is a choice only where nobody waits for the brokers' answer.
+/// Reads `acks`. It can be chosen only if no publisher waits for the brokers' answer.
 fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
     let said = match acknowledge {
         Acknowledge::Leader => 1,
@@ -298,7 +298,7 @@ fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
-/// Reads the filters of a sink. One that has none and that no rule feeds gets nothing, which is the way to add a sink and then its rule.
+/// Reads the filters of a sink. A sink without filters that no rule feeds gets nothing: this allows adding a sink before its rule.
 fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
     if table.has("filters") {
         return own(filters(table, "filters", SHARED));
@@ -317,7 +317,7 @@ fn own(filters: Vec<(String, Spot)>) -> Vec<String> {
     filters.into_iter().map(|(filter, _)| filter).collect()
 }
 
-/// Reads filters, each with its place. `of_shared`: the hint for a shared subscription, which is none of them.
+/// Reads filters, each with its position. `of_shared`: the hint for a shared subscription, which is not allowed.
 pub(super) fn filters(table: &Table<'_>, name: &str, of_shared: &str) -> Vec<(String, Spot)> {
     let mut filters = Vec::new();
     for (filter, spot) in table.texts(name) {

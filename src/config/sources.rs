@@ -21,7 +21,7 @@ use crate::rule::template::{Fixed, TemplateOf, Vocabulary};
 
 /// The most Kafka topics of one source.
 const TOPICS_MAX: usize = 1_000;
-/// What the names of consumer groups begin with where none is configured.
+/// The prefix of the default names of consumer groups.
 const GROUP_PREFIX: &str = "forebay-";
 
 /// A Kafka topic that a source reads, and the place where it says so.

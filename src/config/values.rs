@@ -102,7 +102,7 @@ pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
-/// One of the key's words.
+/// Reads one of the key's words.
 pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
     let Kind::Word(words) = key.kind else { unreachable!("{} is not a string", key.name) };
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
@@ -230,7 +230,7 @@ pub(super) fn keep_alive(key: &Key, value: &DeValue<'_>) -> Result<Option<KeepAl
     let [Some(idle), Some(interval), Some(probes)] = numbers[..] else {
         return Err(fault(format!("\"{text}\" is not IDLE,INTERVAL,PROBES")));
     };
-    // These are the bounds of Linux.
+    // Linux has these bounds.
     if !(1..=32_767).contains(&idle) || !(1..=32_767).contains(&interval) || !(1..=127).contains(&probes) {
         return Err(fault(format!("\"{text}\" is out of range: seconds are from 1 to 32767, probes from 1 to 127")));
     }
@@ -377,7 +377,7 @@ fn time_in_log(text: &str) -> Option<OffsetReset> {
     from_rfc3339(text).filter(|ms| *ms >= 0).map(OffsetReset::At)
 }
 
-/// One broker, `host:port`: trimmed and checked.
+/// Reads a broker, `host:port`: trimmed and checked.
 pub(super) fn broker(text: &str) -> Result<String, Fault> {
     let text = text.trim();
     let form = "write \"host:port\", as in \"127.0.0.1:9092\" or \"[::1]:9092\"";

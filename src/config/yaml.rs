@@ -24,7 +24,7 @@ pub(crate) enum Value {
     Map(Vec<(String, Node)>),
 }
 
-/// What is wrong, and its line.
+/// A problem in words, and its line.
 pub(crate) type Wrong = (usize, String);
 
 impl Node {

@@ -36,11 +36,11 @@ const FILES_MAX: usize = 256;
 struct Component {
     file: String,
     document: Node,
-    /// Whether a sidecar has brought it: its values are what they are, and all of them may be secret.
+    /// Whether the component came from a sidecar: its values are final, and all of them may be secret.
     is_brought: bool,
 }
 
-/// Where the metadata of a sidecar stands, in messages.
+/// The position of the metadata of a sidecar, in messages.
 const INIT: &str = "Init";
 
 impl From<&Brought> for Component {
@@ -179,7 +179,7 @@ fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
         for entry in std::fs::read_dir(path).map_err(|error| error.to_string())? {
             let file = entry.map_err(|error| error.to_string())?.path();
             let is_yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
-            // What Kubernetes mounts are links.
+            // Kubernetes mounts files as links.
             if is_yaml && file.is_file() {
                 files.push(file);
             }
@@ -271,7 +271,7 @@ fn make(
     }
 }
 
-/// Whether a document is a binding to MQTT, for this application. What is passed over is said.
+/// Whether a document is a binding to MQTT, for this application. A document that is skipped is reported.
 fn is_mine(source: &Source<'_>, component: &Component, dapr: &Dapr, overrides: &Overrides) -> bool {
     let (document, file) = (&component.document, &component.file);
     let passed_over = |what: String| {

@@ -6,7 +6,7 @@ use super::{GIB, Key, MIB, Word, s, word, yes};
 use crate::config::resolved::{BrokerLink, BrokerRoute};
 use crate::config::setting::settings;
 
-/// What decides on the partition of a route's record.
+/// The input for the partition of a route's record.
 const PARTITION_BY: &[Word] = &[word("topic"), word("client")];
 
 /// Whether a client of MQTT 5.0 is told which instance serves it.

@@ -49,7 +49,7 @@ pub use source::Source;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
-    /// Whether it is the one of two words that stands for `true`.
+    /// Whether this is the one of two words that means `true`.
     pub(super) is_yes: bool,
 }
 
@@ -153,7 +153,7 @@ pub(super) enum Absent {
     From(&'static str),
 }
 
-/// One key.
+/// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) section: Section,
@@ -216,7 +216,7 @@ const TABLES: [&[Key]; 32] = [
     broker::LINK,
 ];
 
-/// All keys.
+/// All keys of the configuration.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
     TABLES.into_iter().flatten()
 }

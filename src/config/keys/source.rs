@@ -103,7 +103,7 @@ impl Source {
         same.chain(each.iter().map(|(kafka, mqtt)| (kafka.as_str(), Some(mqtt))))
     }
 
-    /// Whether its records are messages. Others go to the rules that name the source, and nowhere else.
+    /// Whether the source's records are messages. Otherwise they go only to the rules that name the source.
     #[must_use]
     pub fn has_mqtt_topic(&self) -> bool {
         self.mqtt_topic.is_some() || matches!(self.topics, Topics::Each(_))

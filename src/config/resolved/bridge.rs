@@ -23,7 +23,7 @@ pub struct BridgeIn {
     pub share: Option<String>,
     /// Filters, local topic, retained messages.
     pub takes: In,
-    /// Where the messages go.
+    /// The sinks and rules that get the messages.
     pub feeds: Vec<Feed>,
 }
 
@@ -55,7 +55,7 @@ pub struct BridgeOut {
     pub name: String,
     /// Filters of local topics.
     pub filters: Vec<String>,
-    /// What the remote is sent of a message.
+    /// The template of messages to the remote.
     pub gives: Out,
 }
 
@@ -81,11 +81,12 @@ impl super::Bridge {
         Settings::new(self.url.endpoint(), times, tls, (login, wanted))
     }
 
-    /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
+    /// The number by which copies in the bridge's queue refer to an `out`: a hash of its name, the same wherever the `out` is in
+    /// the file.
     #[must_use]
     pub fn identifier(out: &str) -> u32 {
         const MAX: u32 = 268_435_455;
-        // FNV-1a: it may never change, as it stands in logs.
+        // FNV-1a: it may never change, as logs contain it.
         let hash = out.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         (hash & MAX).max(1)
     }

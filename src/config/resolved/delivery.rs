@@ -31,9 +31,9 @@ words! {
         RoundRobin = "round-robin",
         /// The member with room that has the fewest messages in flight.
         LeastInflight = "least-inflight",
-        /// The same member for all messages of a publisher.
+        /// All messages of a publisher go to the same member.
         HashClient = "hash-client",
-        /// The same member for all messages of a topic.
+        /// All messages of a topic go to the same member.
         HashTopic = "hash-topic",
     }
 }

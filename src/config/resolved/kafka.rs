@@ -28,7 +28,7 @@ pub struct Times {
 /// `[kafka.NAME.sasl]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
-    /// The user who logs in, and the password or token.
+    /// The user name of the login, and its password or token.
     pub credentials: Arc<Credentials>,
     /// The file that has the password; `None`: the environment has it, or there is none.
     pub password_file: Option<PathBuf>,

@@ -23,7 +23,7 @@ words! {
     pub enum LogFormat {
         /// Text for people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
@@ -40,7 +40,7 @@ words! {
         Info = "info",
         /// A developer wants to know it.
         Debug = "debug",
-        /// All other details.
+        /// The finest level of detail.
         Trace = "trace",
     }
 }
