@@ -52,8 +52,7 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 impl SubscriptionOptions {
-    /// From the byte of section 3.8.3.1; its two highest bits are ignored. `None` when Maximum QoS or Retain Handling
-    /// is 3.
+    /// The options of the byte of section 3.8.3.1; its two highest bits are ignored. `None` if Maximum QoS or Retain Handling is 3.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         let retain_handling = byte >> 4 & 0b11;
@@ -82,13 +81,13 @@ pub struct FilterBuf {
 }
 
 impl FilterBuf {
-    /// For a SUBSCRIBE.
+    /// An empty list for a SUBSCRIBE.
     #[must_use]
     pub const fn for_subscribe() -> Self {
         Self { bytes: Vec::new(), with_options: true }
     }
 
-    /// For an UNSUBSCRIBE: the options are left out.
+    /// An empty list for an UNSUBSCRIBE, without options.
     #[must_use]
     pub const fn for_unsubscribe() -> Self {
         Self { bytes: Vec::new(), with_options: false }
@@ -116,7 +115,7 @@ impl FilterBuf {
         self.bytes.is_empty()
     }
 
-    /// What has been pushed.
+    /// The filters pushed so far.
     #[must_use]
     pub fn as_filters(&self) -> Filters<'_> {
         Filters { bytes: &self.bytes, with_options: self.with_options }

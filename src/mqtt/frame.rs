@@ -9,7 +9,7 @@ use super::packet::{PacketType, Sender, Version};
 use super::reason::ReasonCode;
 use super::wire::{self, Reader};
 
-/// One whole packet in wire form.
+/// A complete packet in wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Packet type and flags.
@@ -27,7 +27,7 @@ impl Frame<'_> {
     }
 }
 
-/// What the connection so far says about the next packet.
+/// The packets that are acceptable next on a connection.
 #[derive(Clone, Copy)]
 struct Expected {
     version: Option<Version>,
@@ -65,8 +65,7 @@ pub fn next_connect(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malform
     cut(bytes, max, Expected { version: None, sender: Some(Sender::Client), connect: true })
 }
 
-/// Bytes of the packet at the front of `bytes`, fixed header included; `None` when its length cannot be told yet or
-/// is none.
+/// Bytes of the packet at the front of `bytes`, fixed header included; `None` if its length is not known yet or is invalid.
 #[must_use]
 pub fn needed(bytes: &[u8]) -> Option<usize> {
     let (remaining, len) = wire::variable(bytes.get(1..)?).ok()??;
@@ -108,7 +107,7 @@ pub(super) fn check_connect_flags(first: u8, version: Version) -> Result<(), Mal
     Err(Malformed::packet("MQTT-2.1.3-1", "reserved flags of the first byte are set"))
 }
 
-/// Type and flags (sections 2.1.2 and 2.1.3). Without a version, what any version allows.
+/// Checks type and flags (sections 2.1.2 and 2.1.3). Without a version, any that some version allows are accepted.
 #[inline]
 pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketType, Malformed> {
     let Some(kind) = PacketType::of(first) else {

@@ -10,12 +10,12 @@ use std::fmt;
 /// 3.1.1's number for those that both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What a 5.0 peer is told in CONNACK or DISCONNECT. Older clients see the connection close, or the return code
-    /// that [`ReasonCode::connack_return_code_v3`] gives.
+    /// The reason code in CONNACK or DISCONNECT to a 5.0 peer. Older clients see the connection close, or the return code of
+    /// [`ReasonCode::connack_return_code_v3`].
     pub reason: ReasonCode,
     /// The sentence that was broken: `MQTT-3.3.1-4`, or a section where the standard gives no number.
     pub clause: &'static str,
-    /// What was wrong, in a few words.
+    /// The error, in a few words.
     pub what: &'static str,
 }
 
@@ -30,7 +30,7 @@ impl Malformed {
         Self { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
     }
 
-    /// Any other reason that the standard names for the case.
+    /// An error with any other reason that the standard names for the case.
     pub(super) const fn with(reason: ReasonCode, clause: &'static str, what: &'static str) -> Self {
         Self { reason, clause, what }
     }

@@ -1,9 +1,9 @@
-//! MQTT 5.0 reason codes (section 2.4) in the standard's words, who may say which in which packet, and their
-//! equivalents for a 3.x client.
+//! MQTT 5.0 reason codes (section 2.4) in the standard's words, the senders and packets that each is for, and their equivalents for
+//! a 3.x client.
 
 use super::packet::{PacketType, Sender};
 
-/// A reason code as it stands on the wire. Below 0x80 is success.
+/// A reason code as on the wire. A value below 0x80 is success.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReasonCode(pub u8);
 
@@ -127,8 +127,8 @@ impl ReasonCode {
         TABLE.iter().map(|row| row.code)
     }
 
-    /// The return code of a 3.1 or 3.1.1 CONNACK that comes nearest (3.1.1 table 3.1). `None`: no return code applies
-    /// and the connection is closed without a CONNACK [3.1.1 MQTT-3.2.2-6].
+    /// The closest return code of a 3.1 or 3.1.1 CONNACK (3.1.1 table 3.1). `None`: no return code applies and the connection is
+    /// closed without a CONNACK [3.1.1 MQTT-3.2.2-6].
     #[must_use]
     pub const fn connack_return_code_v3(self) -> Option<u8> {
         match self {
@@ -147,7 +147,7 @@ impl ReasonCode {
         }
     }
 
-    /// The reason code that a 3.x CONNACK return code stands for; `None` for the reserved ones, 6 to 255.
+    /// The reason code for a 3.x CONNACK return code; `None` for the reserved ones, 6 to 255.
     #[must_use]
     pub const fn from_connack_return_code_v3(code: u8) -> Option<ReasonCode> {
         match code {

@@ -75,8 +75,8 @@ pub fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether each level of `filter` is one that `wide` matches as well, and so all of its topics. Of two that are written otherwise
-/// and mean the same (`#` and `+/#`) it may say no.
+/// Whether each level of `filter` is matched by that of `wide`, and so all of its topics are. May be false for two filters that are
+/// written differently and mean the same (`#` and `+/#`).
 #[must_use]
 pub fn covers(wide: &str, filter: &str) -> bool {
     if wide.starts_with(['+', '#']) && filter.starts_with('$') {

@@ -1,13 +1,13 @@
-//! Which shards have subscribers for a topic: one table for the process, written by every shard for itself and read by all,
-//! without a lock.
+//! The shards that have subscribers for a topic: one table for the process, in which every shard writes for itself and which all
+//! read, without a lock.
 //!
-//! Each entry is a filter's key and the shards that have it. A shard sets its bit before it answers SUBSCRIBE, so a publish that
-//! begins after the answer finds it, whichever shard it is on. Keys are never searched for beyond one bucket of each level: a bucket
-//! is a cache line of four entries, and a level is made when those before it have no room. An entry without a shard is taken by the
-//! next key that needs one.
+//! Each entry is a filter's key and the shards that have the filter. A shard sets its bit before it answers SUBSCRIBE, so a publish
+//! that begins after the answer finds it, on any shard. Keys are never searched for beyond one bucket of each level: a bucket is a
+//! cache line of four entries, and a level is allocated when the previous ones have no room. An entry without a shard is reused for
+//! the next key that needs one.
 //!
-//! What is found may be too much, never too little: a key may be in two places at once, and a shard with a filter for which there
-//! was no room at all is asked for every topic.
+//! A lookup may return too many shards, never too few: a key may have two entries at once, and a shard with a filter that found no
+//! room at all is returned for every topic.
 
 use std::array;
 use std::sync::OnceLock;
@@ -72,7 +72,7 @@ impl Default for Interest {
 }
 
 impl Interest {
-    /// What all keys are made with.
+    /// The seed of all keys.
     #[must_use]
     pub fn seed(&self) -> &Seed {
         &self.seed
@@ -125,15 +125,16 @@ impl Interest {
         }
     }
 
-    /// From now on publishes that match the filter of this key are for this shard, too. False: there is no room, and the shard
-    /// has to [`Interest::want_everything`].
+    /// Adds the shard to the receivers of publishes that match the filter of this key. False: there is no room, and the shard has
+    /// to [`Interest::want_everything`].
     #[must_use]
     pub fn add(&self, key: Key, shard: usize) -> bool {
         let (bit, bits) = (1u64 << shard, key.to_bits());
         (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit))
     }
 
-    /// A subscription comes: to be called before and after publishes can find it, so that who finds it sees that something has changed.
+    /// Notes a new subscription. The caller calls this before and after publishes can find the subscription, so that a publish that
+    /// finds it sees the change.
     pub fn grows(&self) {
         self.grown.fetch_add(1, Ordering::AcqRel);
     }
@@ -190,7 +191,7 @@ fn own_place(shape: Shape) -> Option<(usize, usize)> {
     shape.small().map(|number| (SMALL, number)).or_else(prefix)
 }
 
-/// The bucket of a key in a level. What shares a bucket in one level does not in the next.
+/// The bucket of a key in a level. Keys that share a bucket in one level do not share one in the next.
 fn place(key: Key, level: usize) -> usize {
     let mixed = key.to_bits().rotate_left(9 * level as u32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> (64 - BUCKETS[level].trailing_zeros())) as usize
@@ -313,7 +314,7 @@ mod tests {
         add_numbered(&Interest::default(), 0..5_000_000);
     }
 
-    /// What a shard has added it finds at once, whatever the others do with the same few buckets meanwhile.
+    /// A shard finds its own entries at once, whatever other shards do with the same few buckets at the same time.
     #[test]
     fn none_is_missed_under_contention() {
         let interest = &Interest::default();

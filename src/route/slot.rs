@@ -40,7 +40,7 @@ impl Slot {
         if self.key.load(Ordering::Acquire) != key {
             return false;
         }
-        // One without a shard may be of another key in a moment: it is taken as an empty one is.
+        // An entry without a shard may belong to another key at any time: it is treated as an empty one.
         let more = |shards| (shards != 0 && shards & TAKEN == 0).then_some(shards | bit);
         if self.shards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
             return false;
@@ -59,7 +59,7 @@ impl Slot {
             return false;
         }
         self.key.store(key, Ordering::Release);
-        // Not a store: loom would order that before what another shard's `leave` has written since the entry was taken.
+        // A swap, not a store: loom would order a store before the write of another shard's `leave` since the entry was taken.
         self.shards.swap(bit, Ordering::AcqRel);
         true
     }

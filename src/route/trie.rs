@@ -34,7 +34,7 @@ struct Node {
 #[derive(Clone, Debug)]
 pub struct SinkRouter {
     nodes: Vec<Node>,
-    /// Where some sink does not take all that its filters match.
+    /// The choice between sinks, if some sink does not take all that its filters match.
     choice: Option<Box<Choice>>,
 }
 
@@ -46,7 +46,7 @@ pub struct RouteError {
     pub sink: u16,
     /// The text.
     pub filter: String,
-    /// What is wrong with it.
+    /// The error of the filter.
     pub error: FilterError,
 }
 
@@ -98,7 +98,7 @@ impl SinkRouter {
         }
     }
 
-    /// All sinks with a filter that matches.
+    /// Adds the sinks with a filter that matches to `out`.
     fn find(&self, topic: &str, out: &mut SmallVec<[u16; 4]>) {
         out.clear();
         let mut walk = Walk { topic, start: 0 };
@@ -185,7 +185,7 @@ impl SinkRouter {
 /// The bit that the number of a rule has and those of sinks have not. A rule has filters; `exclude` and `fallback` are for sinks.
 pub const RULE: u16 = 1 << 15;
 
-/// Which of the sinks that match a topic take it.
+/// The selection of the sinks that take a topic among those with a matching filter.
 #[derive(Clone, Debug)]
 struct Choice {
     /// Filters of topics that a sink does not take.
@@ -224,8 +224,8 @@ impl Node {
     }
 }
 
-/// Where the walk stands in the topic: the byte at which the next level starts. One past the length plus one slash when
-/// all levels are used up, so that going up is the exact reverse of going down.
+/// The position of the walk in the topic: the byte at which the next level starts. One past the length plus one slash when all
+/// levels are used up, so that going up is the exact reverse of going down.
 struct Walk<'a> {
     topic: &'a str,
     start: usize,
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
         Some(&rest[..rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len())])
     }
 
-    /// Leaves `level` behind, and its slash.
+    /// Passes `level`, and its slash.
     fn down(&mut self, level: &str) {
         self.start += level.len() + 1;
     }

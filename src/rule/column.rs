@@ -1,4 +1,4 @@
-//! Templates over what a rule has made of a message: `${column}`, a way into one, or the whole output, `${.}`.
+//! Templates over the output of a rule: `${column}`, a way into one, or the whole output, `${.}`.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::variable::{Variable, environment, metadata};
 /// The name of the whole output.
 const WHOLE: &str = ".";
 
-/// What a template asks of an output.
+/// A reference of a template to an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// `None` is the whole output as a JSON object.
@@ -34,7 +34,7 @@ struct Way {
 /// The handling of a column that an output does not have, or that is absent in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfAbsent {
-    /// It is empty text: in values, and in longer texts.
+    /// The column is rendered as empty text, alone and within longer texts.
     Empty,
     /// The template cannot be rendered: there is no key, or no header.
     Missing,
@@ -51,7 +51,7 @@ pub trait Columns: fmt::Debug {
     fn write(&self, column: &Column, out: &mut Vec<u8>) -> Result<(), Absent>;
 }
 
-/// An output, and why a part of it could not be written.
+/// An output, and the failure of a part that could not be written.
 #[derive(Debug)]
 pub struct Row<'o, 'a> {
     output: &'o Output<'a>,
@@ -62,7 +62,7 @@ pub struct Row<'o, 'a> {
 /// The key and the time of rows that say nothing about them, where these are not those of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults<'a> {
-    /// `None`: they have no key.
+    /// The key of rows without one; `None`: they have no key.
     pub key: Option<&'a [u8]>,
     /// Milliseconds since the Unix epoch; `None`: the time of receipt.
     pub time_ms: Option<i64>,
@@ -75,7 +75,7 @@ impl<'o, 'a> Row<'o, 'a> {
         Self { output, failure: Cell::new(None), defaults: None }
     }
 
-    /// The same with other defaults than those of a message.
+    /// The row with other defaults than those of a message.
     #[must_use]
     pub fn by_default(self, defaults: Option<Defaults<'o>>) -> Self {
         Self { defaults, ..self }
@@ -123,7 +123,7 @@ impl Column {
 }
 
 impl fmt::Display for Column {
-    /// As written between `${` and `}`.
+    /// Writes the reference as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.way {
             None => f.write_str(WHOLE),

@@ -68,7 +68,7 @@ pub(super) fn read_int(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A number with a point, digits on both sides of it, and perhaps an exponent.
+/// Reads a number with a point, digits on both sides of it, and an optional exponent.
 pub(super) fn read_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, rest) = text.split_once('.')?;
@@ -88,7 +88,7 @@ const fn rank(value: Value<'_>) -> u8 {
         Value::Bool(false) => 1,
         Value::Null => 2,
         Value::Bool(true) => 3,
-        // As EMQX's `undefined`, a word after `true`.
+        // The rank of EMQX's `undefined`, a word after `true`.
         Value::Absent => 4,
         Value::Object(_) => 5,
         Value::Raw(text) => {

@@ -1,5 +1,5 @@
-//! A message as one JSON object: `value_format = "json"`. What it has in it, in which order and of which types is written
-//! in `docs/CONFIGURATION.md`, and does not change from message to message.
+//! A message as one JSON object: `value_format = "json"`. `docs/CONFIGURATION.md` defines its members, their order and types, which
+//! do not change from message to message.
 
 use std::io::Write as _;
 
@@ -18,11 +18,11 @@ pub struct Envelope {
 /// Names, braces, commas, quotes, `null`, two flags, the QoS, the longest timestamp and the longest encoding: more than
 /// all of the object that is not text of the message.
 const FRAME_BYTES_MAX: usize = 256;
-/// The same for one user property.
+/// Bytes around one user property.
 const PAIR_BYTES_MAX: usize = r#",{"name":"","value":""}"#.len();
 
 impl Envelope {
-    /// For a sink with this metadata.
+    /// The envelope of a sink with this metadata.
     #[must_use]
     pub fn new(metadata: &[(String, String)]) -> Self {
         let mut end = b",\"metadata\":{".to_vec();
@@ -85,7 +85,7 @@ impl Envelope {
 
 /// Appends a JSON string.
 pub fn string(text: &str, out: &mut Vec<u8>) {
-    // Neither a str nor a Vec can make this fail.
+    // Writing to a Vec does not fail.
     let _ = serde_json::to_writer(out, text);
 }
 
@@ -179,7 +179,7 @@ mod tests {
         assert!(empty.contains(r#""payload":"","payload_encoding":"utf-8""#), "{empty}");
     }
 
-    /// Each character that JSON escapes, and its neighbours.
+    /// Every character that JSON escapes, and its neighbours.
     #[test]
     fn lengths_are_what_is_written() {
         for c in (0..0x100).filter_map(char::from_u32).chain(['\u{2028}', '\u{ffff}', '\u{10ffff}']) {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-           /// Whatever texts it is made of, it is JSON, says them, and keeps within its bound.
+           /// The result is JSON with the given texts, and within its bound, whatever the texts.
            #[test]
            fn it_reads_back(topic in any::<String>(), client_id in any::<String>(), name in any::<Option<String>>(),
                             payload in prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>()],

@@ -11,10 +11,10 @@ macro_rules! events {
         }
 
         impl Event {
-            /// All of them.
+            /// All events.
             pub const ALL: &[Self] = &[$(Self::$event,)*];
 
-            /// Its name, without what FROM begins with: as EMQX has it now, and as it had it before.
+            /// The event's names, without the prefix in FROM: EMQX's current one, and EMQX's earlier one.
             #[must_use]
             pub const fn names(self) -> [&'static str; 2] {
                 match self { $(Self::$event => [$new, $old],)* }
@@ -26,7 +26,7 @@ macro_rules! events {
                 match self { $(Self::$event => $value,)* }
             }
 
-            /// What rules know of it.
+            /// The fields of the event that rules see.
             #[must_use]
             pub const fn fields(self) -> Table {
                 match self { $(Self::$event => $table,)* }
@@ -53,7 +53,7 @@ events! {
     ClientPing "client_ping" "client/ping" "client.ping" PING "A client has sent PINGREQ.",
 }
 
-/// What names of events begin with in FROM.
+/// The prefix of events' names in FROM.
 pub const PREFIX: &str = "$events/";
 
 /// Events that EMQX has beside these.
@@ -253,7 +253,7 @@ impl Event {
         matches!(self, Self::DeliveryDropped)
     }
 
-    /// By either of its names, with or without what FROM begins with.
+    /// The event of this name, either of the two, with or without the prefix in FROM.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
@@ -266,14 +266,14 @@ impl Event {
         OTHERS.contains(&name.strip_prefix(PREFIX).unwrap_or(name))
     }
 
-    /// How FROM names it.
+    /// The event's name in FROM.
     #[must_use]
     pub fn from(self) -> String {
         format!("{PREFIX}{}", self.names()[0])
     }
 }
 
-/// Some events.
+/// A set of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventSet(u16);
 

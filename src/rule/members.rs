@@ -12,23 +12,23 @@ use super::template::{Absent, MessageContext, Template};
 /// Bytes of the shortest member of a JSON text: `"":0` and what separates it from the next.
 const MEMBER_BYTES_MIN: usize = 5;
 
-/// How a value becomes the value of a header.
+/// The conversion of a value to the value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encode {
-    /// Only text does, as it is; and null, as `null`.
+    /// Text verbatim, and null as `null`; other values are refused.
     Text,
-    /// Each does, as JSON.
+    /// Every value as JSON.
     Json,
-    /// Text does as it is, and all else as JSON.
+    /// Text verbatim, and every other value as JSON.
     Either,
 }
 
-/// Where the headers of a record come from.
+/// The source of further headers of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadersFrom {
-    /// What is to yield the JSON text.
+    /// The template that yields the JSON text.
     pub template: Template,
-    /// What becomes of its values.
+    /// The conversion of its values.
     pub encode: Encode,
 }
 
@@ -48,7 +48,7 @@ impl HeadersFrom {
     /// [`Absent::Headers`]: it has something else there.
     pub fn bound(&self, message: &MessageContext<'_>) -> Result<Bound, Absent> {
         let mut scratch = Vec::new();
-        // What is not there gives no headers.
+        // A value that is absent gives no headers.
         let Ok(text) = self.template.value(message, &mut scratch) else { return Ok(Bound::default()) };
         members(text).ok_or(Absent::Headers)?;
         Ok(Bound { count: text.len() / MEMBER_BYTES_MIN, bytes: text.len() })
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(given("${payload}", Encode::Text, r#""[{\"key\":\"a\",\"value\":\"b\"}]""#), ok("a=b;", 0));
         assert_eq!(text(r#"{"h":{}}"#), ok("", 0));
         assert_eq!(text(r#"{"h":[]}"#), ok("", 0));
-        // What is not there gives none.
+        // A member that is absent gives no headers.
         assert_eq!(text(r#"{"other":1}"#), ok("", 0));
         assert_eq!(text("no JSON"), ok("", 0));
         for other in ["1", "true", "null", "\"text\"", "\"\"", "[1]", r#"[{"key":1,"value":"x"}]"#, r#"[{"key":"a"}]"#]

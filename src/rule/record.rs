@@ -93,13 +93,13 @@ impl<'a> Record<'a> {
     }
 }
 
-/// How bytes of a key or value become text.
+/// The encoding of a key's or value's bytes as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// They are taken as they are.
+    /// Bytes verbatim.
     #[default]
     None,
-    /// They are written in base64, with padding.
+    /// Base64, with padding.
     Base64,
 }
 
@@ -117,7 +117,7 @@ pub struct Encoded<'a> {
 /// A template over a record.
 pub type RecordTemplate = TemplateOf<Field>;
 
-/// One thing that a template can put in.
+/// A variable of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// `${.}`
@@ -157,7 +157,7 @@ impl Field {
 }
 
 impl fmt::Display for Field {
-    /// Its name, as written between `${` and `}`.
+    /// Writes the variable's name as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Whole => WHOLE,
@@ -261,8 +261,8 @@ fn number(number: i64, out: &mut Vec<u8>) {
     let _ = write!(out, "{number}");
 }
 
-/// Appends the record as a JSON object, its members as EMQX has them. What is null is an empty string. What is no text is in base64, and a
-/// member with the name of its own and `_encoding` says so.
+/// Appends the record as a JSON object with EMQX's members. Null becomes an empty string. Bytes that are not text become base64,
+/// and a further member says so, with the same name and `_encoding`.
 fn whole(of: &Encoded<'_>, out: &mut Vec<u8>) {
     let record = of.record;
     out.push(b'{');
@@ -288,7 +288,7 @@ fn whole(of: &Encoded<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a member of the object, and its encoding where the source has not said that it is base64.
+/// Appends a member of the object, and its encoding unless the source is configured to write base64.
 fn member(name: &str, bytes: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
     let _ = write!(out, "\"{name}\":");
     match (encoding, std::str::from_utf8(bytes)) {

@@ -25,7 +25,7 @@ pub const FIELDS: Table = &[
     (Field::Event, "`$bridges/kafka_consumer:NAME`, with the name of the source."),
 ];
 
-/// What rules see of a record beside the record itself.
+/// The context of a record that rules see besides the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'r> {
     /// `event`.
@@ -36,7 +36,7 @@ pub struct Around<'r> {
     pub now_ms: i64,
 }
 
-/// Memory for what has to be made of a record.
+/// Buffers for values that have to be built from a record.
 #[derive(Debug, Default)]
 pub struct Scratch {
     key: Vec<u8>,

@@ -1,15 +1,15 @@
 //! Templates: text with `${variable}` in it, compiled once when the configuration is read, rendered per message.
 //!
 //! The rules, all of them:
-//! - the variables stand in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
+//! - the variables are in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
 //! - a level beyond the topic's last, a user name that was not given and the packet id of QoS 0 are the empty string;
-//! - a user property that the message does not have, and a path that leads nowhere in its payload, make that the template
-//!   cannot be rendered: [`Absent`];
-//! - a name in a path may be quoted, `${payload.'@iot.id'}`, and then have any character in it, `}` as well;
-//! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else stands for itself.
+//! - a user property that the message does not have, and a path that leads nowhere in its payload, make rendering fail with
+//!   [`Absent`];
+//! - a name in a path may be quoted, `${payload.'@iot.id'}`, and may then contain any character, `}` included;
+//! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else is a literal `$`.
 //!
-//! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
-//! lends the bytes that are already there: nothing is copied and nothing is allocated.
+//! The most common templates are `${payload}`, `${topic}` and plain text. For these [`Template::value`] lends existing bytes:
+//! nothing is copied and nothing is allocated.
 
 use std::fmt;
 
@@ -23,9 +23,9 @@ pub use super::vocabulary::{Named, Vocabulary, Wrong};
 pub struct TemplateError {
     /// Byte offset in the template's text: where the offending `${` starts.
     pub position: usize,
-    /// What is wrong.
+    /// The error.
     pub what: String,
-    /// What to do, where that is known.
+    /// The remedy, if known.
     pub hint: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl<V> From<V> for TemplateOf<V> {
 }
 
 impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
-    /// As it is written, but for what was fixed when it was compiled: that is text.
+    /// Writes the template as in the configuration, with text in the place of variables that were fixed when it was compiled.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => f.write_str(&text.replace('$', "$$")),
@@ -77,10 +77,10 @@ impl<V: Vocabulary> TemplateOf<V> {
         Self::parse_with(text, &Fixed::NONE)
     }
 
-    /// Compiles `text`; what is `fixed` becomes part of it.
+    /// Compiles `text`; the variables in `fixed` become text.
     ///
     /// # Errors
-    /// The first thing in it that cannot be understood, with its place.
+    /// The first part that cannot be understood, with its place.
     pub fn parse_with(text: &str, fixed: &Fixed<'_>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -124,7 +124,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         }
     }
 
-    /// The same template over other variables.
+    /// The template over other variables.
     pub(super) fn map<W>(self, with: impl Fn(V) -> W) -> TemplateOf<W> {
         let part = |part| match part {
             Part::Text(text) => Part::Text(text),
@@ -156,7 +156,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         })
     }
 
-    /// Each text, and `None` for each variable, in order.
+    /// The parts of the template in order: texts, and `None` for each variable.
     pub fn shape(&self) -> impl Iterator<Item = Result<&str, &V>> {
         self.parts.iter().map(|part| match part {
             Part::Text(text) => Ok(&**text),
@@ -280,7 +280,7 @@ impl Template {
     }
 }
 
-/// The name at the start of `body`, the text behind a `${` at byte `dollar`.
+/// The name at the start of `body`, the text after a `${` at byte `dollar`.
 fn name<V: Vocabulary>(body: &str, dollar: usize) -> Result<&str, TemplateError> {
     let hint = "write `$${` if the text itself is meant";
     end::<V>(body).map(|end| &body[..end]).ok_or_else(|| TemplateError {
@@ -290,7 +290,7 @@ fn name<V: Vocabulary>(body: &str, dollar: usize) -> Result<&str, TemplateError>
     })
 }
 
-/// Where the `}` stands that closes the name at the start of `body`: not one in a quoted name of a path.
+/// The position of the `}` that closes the name at the start of `body`: not one in a quoted name of a path.
 fn end<V: Vocabulary>(body: &str) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -529,7 +529,7 @@ mod tests {
             }
         }
 
-        /// Any text either compiles or says where it does not; never a panic, never a place inside a character.
+        /// Any text either compiles or gives an error with its place; never a panic, never a place inside a character.
         #[test]
         fn any_text_is_answered(text in r"[a${}\[\]0-9topicé]{0,24}") {
             if let Err(error) = Template::parse(&text) {

@@ -4,13 +4,13 @@ use crate::limits::CLOCK_SET_AFTER_MS;
 
 use super::template::{Absent, MessageContext, Template};
 
-/// How far ahead of this machine's clock a time may be, milliseconds: Kafka's own default (`message.timestamp.after.max.ms`). It would
-/// take the time from all records of the batch.
+/// The most that a time may be ahead of this machine's clock, in milliseconds: Kafka's default (`message.timestamp.after.max.ms`).
+/// A time beyond it would make Kafka reject all records of the batch.
 pub const AHEAD_MAX_MS: i64 = 3_600_000;
 /// No time is later (in the year 287396): every whole number up to it is exact in a float, too.
 const LATEST_MS: i64 = 1 << 53;
 
-/// What a number counts, from 1970-01-01 UTC on.
+/// The unit of a number, counted from 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds.
@@ -24,7 +24,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// As the configuration writes it.
+    /// The word of the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,9 +57,9 @@ impl TimeUnit {
 /// A template that makes a number, and what that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordTime {
-    /// What makes the number.
+    /// The template of the number.
     pub template: Template,
-    /// What it counts.
+    /// The unit of the number.
     pub unit: TimeUnit,
 }
 

@@ -1,4 +1,4 @@
-//! What templates can put in: the variables, what they are for one message, and how their names are read.
+//! Variables of templates: their values for one message, and the parser of their names.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::mqtt::property::Properties;
 
 /// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-4.7.3-3], so 65,536 levels.
 pub const TOPIC_LEVEL_MAX: u32 = 65_535;
-/// What the name of an environment variable starts with, if templates may read it.
+/// The prefix of environment variables that templates may read.
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 
 /// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
@@ -37,7 +37,7 @@ pub const VARIABLES: [(&str, &str); 15] = [
     ("env.NAME", "the environment variable `FOREBAY_VAR_NAME`, as it was when the service started"),
 ];
 
-/// What a template may say about a message. Everything is borrowed; making one costs nothing.
+/// The facts about a message that a template may use. Everything is borrowed; building one costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageContext<'a> {
     /// Topic name, aliases resolved.
@@ -60,15 +60,15 @@ pub struct MessageContext<'a> {
     pub timestamp_ms: i64,
     /// MQTT 5 properties.
     pub properties: Properties<'a>,
-    /// How often the message has been a record of Kafka; 0: it was made of none.
+    /// How often the message has been a record of Kafka; 0: never.
     pub hops: u8,
-    /// The record that it was made of, for a copy of a retained message in the topic of `[broker]`.
+    /// The record that the message comes from, for a copy of a retained message in the topic of `[broker]`.
     pub copy_of: Option<&'a str>,
-    /// What a rule has made of it, for the row that the rule feeds.
+    /// The output of a rule, for the row that the rule feeds.
     pub output: Option<&'a dyn Columns>,
 }
 
-/// What is known when the configuration is read, and is text from then on.
+/// Variables that are known when the configuration is read, and become text then.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed<'a> {
     /// `${metadata.name}`: name and text.
@@ -78,11 +78,11 @@ pub struct Fixed<'a> {
 }
 
 impl Fixed<'_> {
-    /// Nothing.
+    /// No such variables.
     pub const NONE: Fixed<'static> = Fixed { metadata: &[], environment: &BTreeMap::new() };
 }
 
-/// One thing that a template can put in.
+/// A variable of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
     /// `${topic}`
@@ -128,7 +128,7 @@ impl Variable {
 }
 
 impl fmt::Display for Variable {
-    /// Its name, as written between `${` and `}`.
+    /// Writes the variable's name as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic => f.write_str("topic"),
@@ -170,11 +170,11 @@ pub enum Absent {
 /// A variable's bytes for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rendered<'a> {
-    /// They are there already.
+    /// Existing bytes.
     Lent(&'a [u8]),
-    /// They had to be made: a JSON string with escapes in it.
+    /// New bytes: a JSON string with escapes in it.
     Made(Vec<u8>),
-    /// To be written as decimal digits.
+    /// A number, written as decimal digits.
     Number(i64),
 }
 
@@ -203,7 +203,7 @@ impl<'a> Rendered<'a> {
 }
 
 impl Variable {
-    /// What it is for this message.
+    /// The variable's value for this message.
     pub(super) fn of<'a>(&self, message: &MessageContext<'a>) -> Result<Rendered<'a>, Absent> {
         let flag = |flag: bool| if flag { &b"true"[..] } else { b"false" };
         Ok(Rendered::Lent(match self {
@@ -234,7 +234,7 @@ impl Variable {
                 let (_, value) = properties.find(|(key, _)| *key == &**name).ok_or(Absent::UserProperty)?;
                 value.as_bytes()
             }
-            // It is written, and never lent.
+            // A column is written, and never lent.
             Self::Column(_) => return Err(Absent::Column),
         }))
     }

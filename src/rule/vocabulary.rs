@@ -1,4 +1,4 @@
-//! What a template is over: its variables, how their names are read, and what each puts in.
+//! The vocabulary of a template: its variables, the parser of their names, and their values.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
     /// `Absent` says why a template cannot be rendered.
     type Absent;
 
-    /// Reads a name as it stands between `${` and `}`.
+    /// Reads the name between `${` and `}`.
     ///
     /// # Errors
-    /// It is the name of no variable.
+    /// No variable has this name.
     fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named<Self>, Wrong>;
 
     /// Whether a text begins with a variable that a path follows, in which names may be quoted.
@@ -27,14 +27,14 @@ pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
     fn write(&self, context: &Self::Context<'_>, out: &mut Vec<u8>) -> Result<(), Self::Absent>;
 }
 
-/// What a name between `${` and `}` stands for.
+/// The meaning of a name between `${` and `}`.
 #[derive(Debug)]
 pub enum Named<V> {
-    /// One of the variables.
+    /// A variable.
     Variable(V),
     /// A text that is known already.
     Text(String),
 }
 
-/// What is wrong with a name, and what to do.
+/// The error of a name, and the remedy.
 pub type Wrong = (String, String);

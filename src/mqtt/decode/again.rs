@@ -4,7 +4,8 @@ use super::super::packet::{Publish, QoS, Version};
 use super::super::wire::{self, Reader};
 use super::packet_id;
 
-/// `Again` is what such packets have in common: the first byte, the topic, and no properties. One of them has been decoded and checked.
+/// `Again` is the common part of such packets: the first byte, the topic, and no properties. One of them has been decoded and
+/// checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Again<'a> {
     first: u8,
@@ -85,7 +86,8 @@ mod tests {
     }
 
     proptest! {
-        /// It takes what the decoder takes, byte for byte, and nothing else: also of packets with a byte changed or bytes missing.
+        /// `Again` accepts the packets that the decoder accepts, byte for byte, and no others: checked also for packets with a
+        /// changed byte or missing bytes.
         #[test]
         fn takes_what_the_decoder_takes(
             v5: bool, qos in 0u8..2, id in 1u16..300, same: bool, payload in 0usize..300, max in 20u32..400,

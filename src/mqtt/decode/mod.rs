@@ -1,5 +1,5 @@
-//! Frames to packets. Each function reads one body to its last byte and answers with a borrowed view or with the first
-//! sentence of the standard that was broken. Nothing is allocated.
+//! Frames to packets. Each function reads one body to its last byte and returns a borrowed view or the first sentence of the
+//! standard that was broken. Nothing is allocated.
 
 mod again;
 mod connect;
@@ -16,10 +16,9 @@ use super::wire::{HOLDS_ZERO, Reader};
 pub use again::{Again, Next};
 pub use connect::{answer_version, connect};
 
-/// Any packet but the first, on a connection of `version` from the end that `sender` names.
+/// Decodes any packet but the first, on a connection of `version` from the end that `sender` names.
 ///
-/// A CONNECT is decoded by its own version; that a second one is a protocol error [MQTT-3.1.0-2] is for the session to
-/// say.
+/// A CONNECT is decoded by its own version; the session rejects a second one as a protocol error [MQTT-3.1.0-2].
 ///
 /// # Errors
 /// The first sentence of the standard that the packet breaks.
@@ -93,7 +92,7 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
     Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
 }
 
-/// Section 3.2. In 3.x the return code becomes the reason code of the same meaning.
+/// Decodes CONNACK (section 3.2). A return code of 3.x becomes the reason code of the same meaning.
 fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, Malformed> {
     let flags = body.u8()?;
     let code = body.u8()?;
@@ -188,7 +187,7 @@ fn reason(code: u8, kind: PacketType, sender: Sender, clause: &'static str) -> R
     }
 }
 
-/// Nothing may follow what the packet is made of.
+/// Checks that no bytes follow the last field of a packet.
 fn finish(body: &Reader<'_>) -> Result<(), Malformed> {
     if body.is_empty() { Ok(()) } else { Err(Malformed::packet("section 2.1.4", "bytes after the end of the packet")) }
 }

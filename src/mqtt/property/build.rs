@@ -55,7 +55,7 @@ fn put(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Properties being built, owned. Which ones a packet may have is the caller's to know (table 2-4).
+/// Owned properties under construction. The caller has to know which ones a packet may have (table 2-4).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PropertyBuf {
     bytes: Vec<u8>,
@@ -78,7 +78,7 @@ impl PropertyBuf {
         self.bytes.clear();
     }
 
-    /// What has been pushed.
+    /// The properties pushed so far.
     #[must_use]
     pub fn as_properties(&self) -> Properties<'_> {
         Properties { bytes: &self.bytes }

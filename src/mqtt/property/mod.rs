@@ -16,7 +16,7 @@ pub(super) use check::Place;
 /// The user property in which bridges tell the instances that a message has come through, one each, the last one last.
 pub const VIA: &str = "forebay-via";
 
-/// One property with its value, in the order of their identifiers.
+/// A property with its value, in the order of their identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {
     /// 0x01: 1 says that the payload is UTF-8.
@@ -76,7 +76,7 @@ pub enum Property<'a> {
 }
 
 impl Property<'_> {
-    /// Its identifier on the wire (table 2-4).
+    /// The property's identifier on the wire (table 2-4).
     #[must_use]
     pub const fn identifier(&self) -> u8 {
         match self {
@@ -118,7 +118,7 @@ pub struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
-    /// None at all.
+    /// The empty list.
     pub const EMPTY: Properties<'static> = Properties { bytes: &[] };
 
     /// Reads a property length and that many bytes of properties, and checks them for `place`.

@@ -1,4 +1,4 @@
-//! From one type to another.
+//! Conversions between types.
 
 use super::maths::{float_to_int, whole};
 use super::{Called, Context, argument, functions};
@@ -59,7 +59,7 @@ fn decimals(arena: &Arena, number: f64, most: usize) -> Result<&[u8], Reason> {
 }
 
 fn count(value: Value<'_>) -> Result<usize, Reason> {
-    // What a float with that many digits before the point leaves room for.
+    // The most decimals that fit after a float's digits before the point.
     usize::try_from(value.as_int()?).ok().filter(|count| *count <= 64).ok_or(Reason::domain("decimals are 0 to 64"))
 }
 

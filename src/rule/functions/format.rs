@@ -102,7 +102,7 @@ pub(super) fn write<'a>(arena: &'a Arena, format: Value<'a>, values: &[Value<'a>
                 write!(out, "{number:.decimals$}").map_err(|_| FULL)?;
             }
             'e' => {
-                // Digits in all, one of them before the point; the exponent with its sign.
+                // The precision counts all digits, one of them before the point; the exponent has a sign.
                 let decimals = precision.unwrap_or(6).saturating_sub(1);
                 let number = float(arena, value, decimals)?;
                 let short = Short::format(format_args!("{number:.decimals$e}"));

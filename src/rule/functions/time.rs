@@ -121,7 +121,7 @@ fn specifier(text: &str) -> Option<(&'static str, usize)> {
 fn format_date<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     let unit = unit(arguments.first())?;
     let nanos = arguments.get(3).map_or(Ok(i128::from(context.around.now_ns)), |time| nanos(*time, unit))?;
-    // What is finer than the unit does not show.
+    // Digits finer than the unit are not shown.
     let nanos = nanos.div_euclid(unit.nanos()) * unit.nanos();
     let offset = zone(context, argument(arguments, 1), nanos)?;
     let time = timestamp(nanos)?;

@@ -1,5 +1,5 @@
-//! `${payload.path}`: one value out of a JSON payload. The payload is read only where a template asks for it, without a
-//! tree: what the path does not lead to is skipped, and the value is lent as it stands in the payload.
+//! `${payload.path}`: one value out of a JSON payload. The payload is read only if a template needs it, without a tree: values off
+//! the path are skipped, and the value is lent verbatim.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::rule::sql;
 /// The longest path, in steps; far below what would make the reader's recursion deep.
 const STEPS_MAX: usize = 32;
 
-/// One step down.
+/// A step down into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// `.name`, `.'name'`: into an object.
@@ -67,8 +67,8 @@ impl JsonPath {
         Some((column, rest.iter().map(step).collect()))
     }
 
-    /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one
-    /// name the last counts. `None`: the payload is no JSON text, or the path leads nowhere.
+    /// The value: the characters of a string, every other value verbatim from the payload. Of several members of one name the last
+    /// counts. `None`: the payload is no JSON text, or the path leads nowhere.
     pub(in crate::rule) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let found = self.raw(payload)?;
         let Some(inner) = found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
@@ -92,7 +92,7 @@ impl JsonPath {
         }
     }
 
-    /// The value as it stands in the payload, a string with its quotes.
+    /// The value verbatim from the payload, a string with its quotes.
     fn raw<'a>(&self, payload: &'a [u8]) -> Option<&'a str> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut reader = serde_json::Deserializer::from_str(text);
@@ -137,7 +137,7 @@ fn escaped(text: &str) -> Option<(char, &str)> {
             let second = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
             return char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + second).map(|c| (c, rest));
         }
-        // A quote, a slash or a backslash stands for itself.
+        // A quote, a slash or a backslash is itself.
         other => other,
     };
     Some((c, &text[1..]))
@@ -207,13 +207,13 @@ impl Walk<'_> {
     }
 }
 
-/// One step into a value; a value that it does not lead into has nothing there.
+/// A step into a value; a value of another kind has nothing there.
 struct Down<'p> {
     step: &'p Step,
     rest: Walk<'p>,
 }
 
-/// For the values that have no inside.
+/// Visitor methods for values without an inside.
 macro_rules! nothing_inside {
     ($($visit:ident($type:ty)),*) => {
         $(fn $visit<E>(self, _: $type) -> Result<Self::Value, E> {
@@ -446,7 +446,7 @@ mod tests {
             }
         }
 
-        /// What is appended is what is found, escapes and halves of surrogate pairs among it.
+        /// The appended text is the text that is found, escapes and halves of surrogate pairs included.
         #[test]
         fn what_is_written_is_what_is_found(pieces in proptest::collection::vec(prop_oneof![
             Just("a"), Just("é"), Just("\\n"), Just("\\\""), Just("\\\\"), Just("\\/"), Just("\\u00e9"), Just("\\ud83d"), Just("\\ude00"),

@@ -6,7 +6,7 @@ use crate::rule::arena::{Arena, List};
 use crate::rule::failure::Reason;
 use crate::rule::value::Value;
 
-/// What takes text.
+/// A destination of text.
 pub(in crate::rule) trait Out {
     /// # Errors
     /// There is no more room.
@@ -136,9 +136,10 @@ pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reas
     quoted(text, out)
 }
 
-/// The same of what is text for certain.
+/// Appends a quoted text that is known to be valid.
 pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reason> {
-    // Put piece by piece, as many texts are full of quotes. All places that a byte can name are there, so none has to be checked.
+    // The text is appended piece by piece, as many texts are full of quotes. The table has an entry for each byte, so no index is
+    // checked.
     let mut piece = [0; 256];
     piece[0] = b'"';
     let mut len = 1_u8;
@@ -156,7 +157,7 @@ pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reas
                 }
                 continue;
             }
-            // Without a branch: where quotes are nobody can foretell.
+            // Without a branch: the positions of quotes are unpredictable.
             piece[usize::from(len)] = b'\\';
             len = len.wrapping_add(width);
             piece[usize::from(len.wrapping_sub(1))] = byte;
@@ -169,7 +170,7 @@ pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reas
 /// Bytes of a text that fit into a piece in any case: a control character takes six.
 const PART: usize = 40;
 
-/// How many bytes each byte takes in quotes; 0: it is a control character, see [`control`].
+/// The number of bytes of each byte in quotes; 0: a control character, see [`control`].
 const WIDTHS: [u8; 256] = {
     let mut widths = [1; 256];
     let (controls, _) = widths.split_at_mut(0x20);

@@ -1,4 +1,4 @@
-//! What is probably not meant, and what a program does: for the operator.
+//! Warnings of probable mistakes, and the explanation of a program: for the operator.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use crate::rule::value::Kind;
 /// Something that is allowed, and probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Where.
+    /// The place of the warning.
     pub place: Place,
-    /// What is there.
+    /// The finding.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
 impl Warning {
-    /// For a terminal: with the line of the rule and carets below the place.
+    /// The warning for a terminal: with the line of the rule and carets below the place.
     #[must_use]
     pub fn show(&self, sql: &str) -> String {
         let (line, column) = self.place.line_and_column(sql);
@@ -117,7 +117,7 @@ fn paths(expr: &Expr, each: &mut impl FnMut(&Expr)) {
     }
 }
 
-/// What a program does.
+/// An explanation of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Topic filters and sources.
@@ -133,7 +133,7 @@ pub struct Explanation {
 }
 
 impl Program {
-    /// What it does.
+    /// Explains the program.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         let list = if self.plan.each.is_some() { Clause::Foreach } else { Clause::Select };
@@ -235,7 +235,8 @@ impl Program {
         }
     }
 
-    /// Whether a publisher may choose what a column of the output is: some of it comes out of the payload or the properties of the message.
+    /// Whether a publisher may choose the value of a column of the output: some of it comes from the payload or the properties of
+    /// the message.
     #[must_use]
     pub fn is_chosen_by_publisher(&self, column: &str) -> bool {
         let Some(column) = self.columns.iter().find(|known| &*known.name == column) else { return false };

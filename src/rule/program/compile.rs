@@ -48,7 +48,7 @@ pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
     Ok(program)
 }
 
-/// What a name means.
+/// The meaning of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Column(u16),
@@ -56,7 +56,7 @@ enum Meaning {
     Field(Field),
 }
 
-/// What names mean where an expression stands.
+/// The meanings of names at an expression.
 #[derive(Debug, Default)]
 struct Scope {
     /// Columns that this list has written so far.
@@ -79,7 +79,7 @@ struct Compiler {
     used: Vec<u16>,
     /// Columns that only `*` has written: they are the fields.
     fields: Vec<u16>,
-    /// For constants.
+    /// The arena for the evaluation of constants.
     scratch: Arena,
 }
 
@@ -118,7 +118,7 @@ impl Compiler {
         self.scope.is_list = true;
         let items = self.expr(array)?;
         self.scope.is_list = false;
-        // The array is a column, too: what WHERE and INCASE see of it.
+        // The array is also a column, which WHERE and INCASE see.
         let own = match (target, &array.kind) {
             (Some(target), _) => Some((target.name.clone(), Vec::new())),
             (None, ExprKind::Path(name, steps)) if !steps.iter().any(|step| matches!(step, Step::Slice(..))) => {
@@ -240,7 +240,7 @@ impl Compiler {
     /// `*`.
     fn all(&mut self) -> Result<Vec<Assign>, Error> {
         let mut assigns = Vec::new();
-        // In DO: FOREACH's columns and the item, over the fields.
+        // In DO: FOREACH's columns and the item, before the fields.
         let mut around = self.scope.around.clone();
         around.retain(|(_, meaning)| !matches!(meaning, Meaning::Column(slot) if self.fields.contains(slot)));
         for (name, meaning) in around.clone() {
@@ -251,7 +251,7 @@ impl Compiler {
         Ok(assigns)
     }
 
-    /// All fields but those with names that mean something else.
+    /// All fields but those with names of another meaning.
     fn fields_but(&mut self, around: &[(String, Meaning)]) -> Result<Vec<Assign>, Error> {
         let fields = self.program.from.fields.clone();
         let fields = fields.into_iter().filter(|field| meaning(around, field.as_str()).is_none());
@@ -516,7 +516,7 @@ impl Compiler {
         Ok(length(&self.program.patterns) - 1)
     }
 
-    /// What a call with constants alone for arguments yields, if it is small; `None`: its arguments are others.
+    /// The result of a call with only constants as arguments, if it is small; `None`: some argument is no constant.
     fn constant(
         &mut self,
         function: &'static Function,

@@ -8,10 +8,10 @@ use crate::rule::sql::error::nearest;
 use crate::rule::sql::{Error, Place};
 use crate::rule::{message, record_fields};
 
-/// How FROM names a source, in the words that EMQX has had for it.
+/// The prefixes of sources in FROM: EMQX's two words for them.
 const SOURCES: [&str; 2] = ["$bridges/kafka_consumer:", "$sources/kafka_consumer:"];
 
-/// What a rule is for.
+/// The subjects that a rule is for.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
     /// Topic filters, valid ones.
@@ -29,7 +29,7 @@ pub(super) struct Origins {
 pub struct SourceName {
     /// The name of the source.
     pub name: Box<str>,
-    /// Where it is written.
+    /// The place in the text.
     pub place: Place,
 }
 
@@ -104,7 +104,7 @@ impl Origins {
         Field::named(name).filter(|field| self.fields.contains(field))
     }
 
-    /// What the rule is for, in a word.
+    /// The kind of subject that the rule is for, in a word.
     pub(super) fn what(&self) -> &'static str {
         match (self.filters.is_empty(), self.sources.is_empty(), self.events.is_empty()) {
             (_, true, true) => "messages",
@@ -115,7 +115,7 @@ impl Origins {
     }
 }
 
-/// How FROM names a source.
+/// The name of a source in FROM.
 #[must_use]
 pub fn from_text(source: &str) -> String {
     format!("{}{source}", SOURCES[0])

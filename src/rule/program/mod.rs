@@ -33,11 +33,11 @@ pub struct Program {
     sql: Box<str>,
     from: Origins,
     nodes: Vec<Node>,
-    /// Of each node.
+    /// The places of the nodes.
     places: Vec<Place>,
     /// Operands of nodes.
     operands: Vec<NodeId>,
-    /// Of paths and targets.
+    /// The steps of paths and targets.
     steps: Vec<Step>,
     patterns: Vec<Pattern>,
     plan: Plan,
@@ -47,7 +47,7 @@ pub struct Program {
     warnings: Vec<Warning>,
 }
 
-/// What is evaluated, in order.
+/// The evaluation in order.
 #[derive(Debug, Default)]
 struct Plan {
     /// Columns that WHERE needs.
@@ -58,7 +58,7 @@ struct Plan {
     each: Option<Each>,
     /// Columns of both lists.
     slots: u16,
-    /// Of them those before DO's.
+    /// Columns before those of DO.
     kept: u16,
 }
 
@@ -83,10 +83,10 @@ struct Column {
     begin: Box<[u8]>,
 }
 
-/// What of a message a program reads.
+/// The parts of a message that a program reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reads {
-    /// In ascending order, once each.
+    /// The fields, ascending, each once.
     pub(super) fields: Vec<Field>,
     /// Ways into the payload, as in SQL, in the order of the rule.
     pub(super) payload_paths: Vec<String>,
@@ -118,7 +118,7 @@ impl<'i> Input<'i> {
         self.arena.go_on_with(subject.text());
     }
 
-    /// [`Input::go_on_with`] of a message that a rule has made of the one before.
+    /// Goes on like [`Input::go_on_with`] with a message that a rule has republished for the previous one.
     pub fn of_republished(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
         arena.go_on_with(message.context.payload);
         Self { subject: Subject::Message(message), around, arena }
@@ -137,10 +137,10 @@ impl<'i> Input<'i> {
     }
 }
 
-/// What a rule has made of a message.
+/// The result of a rule for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many outputs, at least one.
+    /// The number of outputs, at least one.
     Passed(u32),
     /// WHERE or INCASE was false, or FOREACH had no items.
     Filtered,
@@ -172,7 +172,7 @@ impl Program {
         self.from.filters.iter().map(|filter| &**filter)
     }
 
-    /// All that FROM names: filters, then sources and events as EMQX names them.
+    /// The names in FROM: filters, then sources and events by EMQX's names.
     pub fn from(&self) -> impl Iterator<Item = String> {
         let sources = self.from.sources.iter().map(|source| from_text(&source.name));
         let events = self.from.events.iter().map(|event| event.from());
@@ -191,7 +191,7 @@ impl Program {
         &self.from.sources
     }
 
-    /// What is probably not meant.
+    /// Warnings of probable mistakes.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings

@@ -98,7 +98,7 @@ pub(super) enum Node {
     },
 }
 
-/// What an item of a list does.
+/// The effect of an item of a list.
 #[derive(Clone, Debug)]
 pub(super) enum Assign {
     /// Writes a field into its column, unless it is one that only some messages have.

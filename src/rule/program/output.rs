@@ -1,4 +1,4 @@
-//! What a rule has made of a message: columns, by name and by way, for templates and as JSON.
+//! The output of a rule for a message: columns, by name and by way, for templates and as JSON.
 
 use super::eval::Slot;
 use super::{Column, Program, path};
@@ -23,7 +23,7 @@ pub struct Output<'a> {
 pub struct UnknownColumn {
     /// The name.
     pub name: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Output<'a> {
         let mut comma = false;
         for column in &self.program.columns {
             let Some(value) = self.value_of(column) else { continue };
-            // In front of the member's name in quotes there is a comma, of which the first one has no need.
+            // The quoted name of a member follows a comma, which the first member omits.
             out.put(column.begin.get(usize::from(!comma)..).unwrap_or_default())?;
             comma = true;
             write(value, out, self.arena)?;
@@ -98,10 +98,10 @@ impl<'a> Output<'a> {
         out.put(b"}")
     }
 
-    /// A value of this output as it stands in a template: texts as they are, nothing for what is absent, all else as JSON. Appended.
+    /// Appends a value of this output for a template: texts verbatim, nothing for an absent value, every other value as JSON.
     ///
     /// # Errors
-    /// As of [`Output::write`].
+    /// Like [`Output::write`].
     pub fn write_value(&self, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = Charged { out, arena: self.arena };
         let written = match value {

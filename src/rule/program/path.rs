@@ -17,7 +17,8 @@ const fn way(step: &Step) -> Way<'_> {
     }
 }
 
-/// What a way leads to; absent if it leads nowhere. Texts on the way are read as JSON; `is_payload`: the first one has to be JSON.
+/// The value at the end of a way; absent if the way leads nowhere. Texts on the way are read as JSON; `is_payload`: the first one
+/// has to be JSON.
 pub(super) fn read<'a>(
     base: Value<'a>,
     steps: &[Step],
@@ -148,7 +149,7 @@ pub(super) fn put<'a>(
             for (n, item) in items.iter().enumerate() {
                 list.push(if at == Some(n) { put(*item, rest, new, false, arena)? } else { *item })?;
             }
-            // Behind the last one, and the first of an array that is not there yet.
+            // The element after the last one, or the first of an array that does not exist yet.
             if *step == Step::Behind || (items.is_empty() && matches!(step, Step::Index(1 | -1))) {
                 list.push(put(Value::Absent, rest, new, false, arena)?)?;
             }

@@ -1,4 +1,4 @@
-//! Where something is in the text of a rule, and what is wrong there.
+//! Places in the text of a rule, and errors there.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of these offsets; a text of a rule has at most 64 KiB.
+    /// A place with these offsets; a text of a rule has at most 64 KiB.
     pub(in crate::rule) fn new(start: usize, end: usize) -> Self {
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self { start: offset(start), end: offset(end) }
     }
 
-    /// From the beginning of this to the end of another.
+    /// The place from the beginning of this one to the end of another.
     pub(in crate::rule) const fn to(self, end: Self) -> Self {
         Self { start: self.start, end: end.end }
     }
@@ -54,11 +54,11 @@ impl Place {
 /// Why a text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Where.
+    /// The place of the error.
     pub place: Place,
-    /// What is wrong.
+    /// The error.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Error {
         self
     }
 
-    /// For a terminal: what is wrong, the line of the text with carets below the place, and the hint.
+    /// The error for a terminal: the message, the line of the text with carets below the place, and the hint.
     #[must_use]
     pub fn show(&self, sql: &str) -> String {
         let (line, column) = self.place.line_and_column(sql);

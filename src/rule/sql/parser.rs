@@ -8,7 +8,7 @@ use super::lexer::{Kind, Token, tokens};
 pub(super) const TEXT_MAX: usize = 64 * 1024;
 /// The most nodes of a rule.
 pub(super) const NODES_MAX: usize = 4_096;
-/// How deep expressions may nest.
+/// The deepest nesting of expressions.
 pub(super) const NESTING_MAX: usize = 64;
 
 /// Binding powers, the weakest first.
@@ -283,7 +283,7 @@ impl Parser {
         }
     }
 
-    /// An expression where one begins anew.
+    /// Parses an expression from its lowest precedence.
     fn whole(&mut self) -> Result<Expr, Error> {
         self.expr(power::LOWEST).map(|tree| tree.expr)
     }
@@ -511,7 +511,7 @@ impl Parser {
         }
     }
 
-    /// After `[`: a list, or a range of whole numbers.
+    /// Parses after `[`: a list, or a range of whole numbers.
     fn list_or_range(&mut self, start: Place) -> Result<Tree, Error> {
         let behind_number = 1 + usize::from(self.is_symbol_ahead(0, "-"));
         if self.is_symbol_ahead(behind_number, "..") {
@@ -527,7 +527,7 @@ impl Parser {
         self.tree(ExprKind::List(items), place, below)
     }
 
-    /// After `CASE`.
+    /// Parses after `CASE`.
     fn case(&mut self, start: Place) -> Result<Tree, Error> {
         let mut below = 0;
         let mut part = |parser: &mut Self| -> Result<Expr, Error> {
