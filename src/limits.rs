@@ -121,7 +121,7 @@ pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(50
 /// any are online.
 pub const SHARE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Members of shared subscriptions whose clients are checked in one turn for late acknowledgements.
+/// Members of shared subscriptions that are checked in one turn for late acknowledgements of their clients.
 pub const SHARE_LATE_LOOKS: usize = 256;
 
 /// Messages that are looked at when a member has room, as the oldest may be too large for it; and members among which the least

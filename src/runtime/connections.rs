@@ -1,8 +1,7 @@
 //! The connections of one shard, in a slab that never moves them.
 //!
-//! A slot is named by its index and a generation; both travel in the `user_data` of every operation and in every
-//! [`ConnId`], so an answer or an id that comes late meets nobody. A slot is given away again only when the kernel
-//! has answered everything that was under way on it.
+//! A slot is identified by its index and a generation; both are in the `user_data` of every operation and in every [`ConnId`], so a
+//! late answer or id matches no connection. A slot is reused only when the kernel has answered all of its operations.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,17 +17,17 @@ use super::seam::{Closed, ConnId, ListenerId, TimerId};
 /// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.
 const PAGE_SLOTS: usize = 256;
 
-/// How long what is queued may take to go out once the connection is being closed.
+/// Time for sending queued bytes once the connection is being closed.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(10);
-/// How long what a peer has sent may wait to be read after it has hung up.
+/// Time that received bytes may stay unread after the peer has hung up.
 pub(super) const HUNG_UP_LIMIT: Duration = Duration::from_secs(5);
-/// How long the peer may take to close its side once we have closed ours.
+/// Time that the peer has to close its side once we have closed ours.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Outgoing connections came in by no listener.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
 
-/// How far a connection has come.
+/// The phase of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// An outgoing connect is under way.
@@ -37,12 +36,12 @@ pub(super) enum Phase {
     Open,
     /// [`close`](super::seam::Io::close) was called: sends what is queued; bytes that come in are thrown away.
     Closing,
-    /// The shard has been told the end, but the peer may still read: the rest is sent.
+    /// The end has been reported to the shard, but the peer may still read: the rest is sent.
     Flushing,
-    /// Told; our side is shut down; waits for the peer to do the same, so that unread bytes do not reset the
-    /// connection under the peer's last read.
+    /// The end has been reported and our side is shut down; waits for the peer to do the same, so that unread bytes do not reset
+    /// the connection under the peer's last read.
     Lingering,
-    /// Told; waits for the kernel's last answers.
+    /// The end has been reported; waits for the kernel's last answers.
     Dead,
 }
 
@@ -53,12 +52,12 @@ pub(super) enum Reading {
     Multishot,
 }
 
-/// What waits to be sent, oldest first: `flight`, `queue`, `tail`.
+/// Bytes that wait for sending, oldest first: `flight`, `queue`, `tail`.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    /// Plain bytes the kernel is sending (or the rest of them).
+    /// The plain bytes of the send in progress (or the rest of them).
     pub(super) flight: Vec<u8>,
-    /// How much of `flight`, or else of the first chunk of `queue`, has gone.
+    /// Bytes sent of `flight`, or else of the first chunk of `queue`.
     pub(super) sent: usize,
     pub(super) queue: Chunks,
     /// The out-buffer that the shard appends to; borrowed from the pool.
@@ -72,7 +71,7 @@ impl Outgoing {
     }
 }
 
-/// One connection.
+/// A connection.
 pub(super) struct Conn {
     /// `None` only for an outgoing connection that could not even get a socket.
     pub(super) fd: Option<OwnedFd>,
@@ -83,27 +82,27 @@ pub(super) struct Conn {
     pub(super) reading: Reading,
     /// A receive is with the kernel.
     pub(super) armed: bool,
-    /// That receive is being cancelled.
+    /// Whether that receive is being cancelled.
     pub(super) cancelling: bool,
-    /// Is in the list of receives to be armed at the end of the turn.
+    /// Whether the connection is in the list of receives to arm at the end of the turn.
     pub(super) arm_queued: bool,
     /// A poll for the peer's end is with the kernel: while nothing is read, no receive tells it.
     pub(super) watched: bool,
-    /// That poll was answered, and [`HUNG_UP_LIMIT`] is running.
+    /// Whether that poll was answered, and [`HUNG_UP_LIMIT`] is running.
     pub(super) hung_up: bool,
     /// A send is with the kernel.
     pub(super) sending: bool,
     /// Is in the list of those with something to send.
     pub(super) dirty: bool,
-    /// That is the list of those that may wait.
+    /// Whether that is the list of connections that may be served late.
     pub(super) late: bool,
     /// The shard wants a copy of what it is sent.
     pub(super) traced: bool,
     /// The shard wants no bytes.
     pub(super) paused: bool,
-    /// More is unsent than allowed: the runtime wants no bytes.
+    /// More bytes are unsent than allowed: the runtime wants no bytes.
     pub(super) capped: bool,
-    /// It has sent more than the shard can look at: the runtime wants no bytes until the shard has had what is there.
+    /// More has been received than the shard can look at: the runtime wants no bytes until the shard has had the received ones.
     pub(super) crowded: bool,
     /// The shard wants to hear when there is room again.
     pub(super) awaited: bool,
@@ -114,7 +113,7 @@ pub(super) struct Conn {
     pub(super) outgoing: Outgoing,
     /// TLS, if its listener has it.
     pub(super) layered: Option<Box<Layered>>,
-    /// Set when the shard must be told the end; most connections have none.
+    /// The reason of the end, while the shard has to be told; most connections have none.
     pub(super) why: Option<Box<Closed>>,
     /// Ends flushing and lingering at the latest.
     pub(super) deadline: Option<TimerId>,
@@ -164,14 +163,14 @@ impl Conn {
         matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Closing) && self.why.is_none()
     }
 
-    /// It has something to send: into this queue, unless it is in one.
+    /// Puts the connection into this queue of connections with something to send, unless it is in one.
     pub(super) fn queue_in(&mut self, queue: &mut VecDeque<u32>, slot: u32) {
         if !std::mem::replace(&mut self.dirty, true) {
             queue.push_back(slot);
         }
     }
 
-    /// What comes in is for the shard.
+    /// Whether received bytes are for the shard.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open && self.why.is_none()
     }
@@ -195,7 +194,7 @@ impl Conn {
         }
     }
 
-    /// Its layer has bytes of the wire that wait for their turn.
+    /// Whether the layer has bytes of the wire that wait for their turn.
     fn is_in_line(&self) -> bool {
         self.layered.as_ref().is_some_and(|layered| layered.in_line)
     }
@@ -205,7 +204,7 @@ impl Conn {
         !self.reads.is_empty() || self.layered.as_ref().is_some_and(|layered| layered.unread.is_some())
     }
 
-    /// The peer's stream has ended within the layer, and nothing keeps the shard from hearing of it.
+    /// Whether the peer's stream has ended within the layer, and nothing delays reporting that to the shard.
     pub(super) fn ends_within(&self) -> bool {
         self.wants_bytes()
             && !self.has_unread()
@@ -217,7 +216,7 @@ impl Conn {
         self.outgoing.unsent() + self.layered.as_ref().map_or(0, |layered| layered.answer.len())
     }
 
-    /// The kernel holds nothing of it.
+    /// Whether the kernel holds nothing of the connection.
     pub(super) fn is_settled(&self) -> bool {
         !self.armed && !self.watched && !self.sending && self.connecting.is_none()
     }
@@ -242,7 +241,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// How many slots are taken, those of connections that are only waiting for the kernel included.
+    /// The number of used slots, those of connections that are only waiting for the kernel included.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -289,7 +288,7 @@ impl Connections {
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
-    /// The same, to look at.
+    /// The connection, read-only.
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
         let slot = self.pages.get(id.slot as usize / PAGE_SLOTS)?.get(id.slot as usize % PAGE_SLOTS)?;
         if slot.generation == id.generation { slot.conn.as_ref() } else { None }

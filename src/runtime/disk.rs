@@ -22,7 +22,7 @@ struct Operation {
     data: Rc<Vec<u8>>,
     offset: u64,
     written: usize,
-    /// Most bytes of one write.
+    /// The most bytes of one write.
     write_max: usize,
     /// A fault: it is not synced, and so never over.
     without_sync: bool,

@@ -3,7 +3,8 @@
 //!
 //! The loop is generic over the driver, so each driver has a compiled loop of its own. A process uses one driver.
 //!
-//! Operations without memory of ours are safe calls. Those with memory are `unsafe`, and their callers say who keeps it until the completion.
+//! Operations without memory of ours are safe calls. Those with memory are `unsafe`, and their callers state who keeps it until the
+//! completion.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,12 +12,12 @@ use std::os::fd::BorrowedFd;
 use super::seam::Monotonic;
 pub(super) use super::tag::{Completion, Kind, Tag};
 
-/// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
+/// The most bytes that one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
 pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
 
-/// One shard's way to the kernel. Used on one thread.
+/// A shard's interface to the kernel. Used on one thread.
 pub(super) trait Driver: Sized + 'static {
-    /// `entries`: operations that can be handed over at a time. To be called on the thread that will use it.
+    /// Makes a driver on the thread that will use it. `entries`: operations that can be submitted at a time.
     fn new(entries: u32) -> io::Result<Self>;
     /// Operations that will still answer.
     fn in_flight(&self) -> usize;
@@ -71,7 +72,7 @@ pub(super) trait Driver: Sized + 'static {
     /// `addr` must stay readable until the completion.
     unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag);
 
-    /// Writes, then `fdatasync`, the second only if the first wrote everything. Both answer.
+    /// Writes, then calls `fdatasync` if the write was complete. Both are answered.
     ///
     /// # Safety
     /// `bytes` must stay readable and unchanged, and the file open, until both completions.

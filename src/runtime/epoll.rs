@@ -1,8 +1,8 @@
 //! The driver for kernels and containers without io_uring: level-triggered `epoll` for sockets, a few ordinary threads for files (`files`).
 //!
-//! `Epoll` answers as a ring does. It tries sends and connects at once, and other operations when their socket is ready; an operation that
-//! would block is kept, and its socket is watched. A busy shard therefore makes one `epoll_wait` per turn and one call per read and write,
-//! where a ring makes one call for all of them.
+//! `Epoll` answers as a ring does. Sends and connects are tried at once, and other operations when their socket is ready; an
+//! operation that would block is kept, and its socket is watched. A busy shard therefore makes one `epoll_wait` per turn and one
+//! call per read and write, where a ring makes one call for all of them.
 //!
 //! A socket is watched for what its operations want. The end of an operation does not change that, because the next operation is usually of
 //! the same kind; an event that no operation wants removes the socket from the set.
@@ -259,7 +259,7 @@ impl Epoll {
             return;
         }
         if let Err(error) = self.watch(place, wanted) {
-            // Without an entry in the set the operation would never be answered.
+            // An operation whose socket is not in the set would never be answered.
             self.end(tag);
             self.answers.push_back(Completion::last(tag, -error.raw_os_error()));
         }
@@ -349,7 +349,7 @@ impl Epoll {
         if !(reads || hangs_up || writes)
             && let Some(wanted) = self.socket(place).map(|socket| socket.wanted())
         {
-            // After an error the same event comes again.
+            // If this fails, the event recurs.
             let _ = self.watch(place, wanted);
         }
     }
@@ -471,7 +471,7 @@ impl Epoll {
         self.in_flight += answers;
         match &self.files {
             Some(files) => files.ask(job),
-            // `open_files` comes before every operation on a file.
+            // `open_files` precedes every operation on a file.
             None => self.answers.extend(job.what.refused(slot, -libc::EBADF)),
         }
     }

@@ -25,15 +25,15 @@ use crate::in_use;
 /// Memory glommio registers for its own disk operations, which we do not use: its minimum (three rings pin it each,
 /// and a memlock limit of 8 MiB must do for all shards).
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-/// Nothing of ours goes through glommio's rings.
+/// The depth of glommio's rings, which no operation of ours uses.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
-/// How shards ask the kernel for input and output.
+/// The interface by which shards do input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoDriver {
-    /// By io_uring.
+    /// An io_uring.
     Ring,
-    /// By epoll, and by ordinary threads for files.
+    /// Epoll, and ordinary threads for files.
     Epoll,
 }
 
@@ -48,10 +48,10 @@ impl IoDriver {
     }
 }
 
-/// What the runtime can be told.
+/// The settings of the runtime.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: usize,
     /// The CPU of each shard; `None`: wherever the kernel likes.
     pub pin: Option<Vec<usize>>,
@@ -59,7 +59,7 @@ pub struct Settings {
     pub mailbox_capacity: usize,
     /// Unsent bytes above which a connection is not read from until half of them have gone.
     pub out_bytes_max: usize,
-    /// How the kernel is asked.
+    /// The interface to the kernel.
     pub io: IoDriver,
     /// Submissions a ring holds (a power of two); it holds four times as many completions.
     pub ring_entries: u32,
@@ -98,7 +98,7 @@ impl fmt::Debug for ShardThread {
 }
 
 impl ShardThread {
-    /// What it publishes about itself, for the watchdog.
+    /// The values that the shard publishes about itself, for the watchdog.
     #[must_use]
     pub fn heartbeat(&self) -> Arc<Heartbeat> {
         Arc::clone(&self.heartbeat)

@@ -21,16 +21,16 @@ use super::windows::{Fetch, Unreadable, start_of};
 struct Operation {
     file: Rc<File>,
     fetch: Fetch,
-    /// How long the buffer is to become.
+    /// The length that the buffer is to reach.
     length: usize,
-    /// The most bytes of the read under way, which does not cross a multiple of it either.
+    /// The most bytes of the read under way, which also does not cross a multiple of this.
     step: usize,
     faults: Option<Arc<DiskFaults>>,
-    /// What was unreadable is being looked into.
+    /// The check of unreadable bytes that is under way.
     doubt: Option<Doubt>,
 }
 
-/// Two reads more: of a block that was readable, from the disk itself, then of a sector that was not.
+/// Two further reads: of a block that was readable, from the disk itself, then of a sector that was not.
 struct Doubt {
     direct: File,
     scratch: Box<Block>,
@@ -50,7 +50,7 @@ impl Doubt {
         Some(Self { direct: direct(file)?, scratch: Box::default(), given, refused, gives: false })
     }
 
-    /// Where the next read is, and how long.
+    /// The position and length of the next read.
     const fn wanted(&self) -> (usize, usize) {
         if self.gives { (self.refused, SECTOR) } else { (self.given, BLOCK) }
     }
@@ -74,7 +74,7 @@ impl Operation {
         self.doubt.as_ref().map_or_else(|| (self.fetch.bytes.len(), self.wanted()), Doubt::wanted)
     }
 
-    /// How many bytes the next read is for.
+    /// The number of bytes of the next read.
     fn wanted(&self) -> usize {
         let have = self.fetch.bytes.len();
         let to_boundary = if self.step == usize::MAX { usize::MAX } else { self.step - have % self.step };

@@ -1,5 +1,5 @@
-//! The folder that segment files lie in: their names, what is there, who may use it, and what its file system keeps
-//! its word on. Nothing here is for a shard's turn: every call may wait for the disk.
+//! The folder of segment files: their names, its contents, its lock, and the guarantees of its file system. No function here is for
+//! a shard's turn: every call may wait for the disk.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,9 +10,9 @@ use rustix::fs::{FlockOperation, OFlags, flock, statfs};
 
 use crate::files;
 
-/// The end of a segment file's name; in front of it stands its number, in twenty digits, so that names sort by it.
+/// The suffix of a segment file's name, after its number in twenty digits, so that names sort by number.
 const SUFFIX: &str = ".segment";
-/// The same of one that is set aside.
+/// The suffix of a segment that is set aside.
 const DAMAGED: &str = ".damaged";
 /// Files that are set aside in a folder, at most: they take room beside that of the spool.
 const DAMAGED_MAX: usize = 8;
@@ -51,19 +51,19 @@ pub fn open_segment(folder: &Path, number: u64) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// What is in a folder of segments.
+/// The contents of a folder of segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct InFolder {
     /// The segments, by number, each with the length of its file in bytes. Links to files are followed.
     pub segments: Vec<(u64, u64)>,
-    /// Names of segments that no files have: folders, pipes and the like. They are left alone.
+    /// Names of segments that are not files: folders, pipes and the like. They are left alone.
     pub others: Vec<String>,
 }
 
-/// What a folder of segments holds. What has another name than a segment is not looked at.
+/// The contents of a folder of segments. Other names than those of segments are ignored.
 ///
 /// # Errors
-/// When the folder cannot be read, or it cannot be found out what one of its names stands for, such as a link to nowhere.
+/// The folder cannot be read, or the type of an entry cannot be determined, such as a link to nowhere.
 pub fn in_folder(folder: &Path) -> io::Result<InFolder> {
     let mut found = InFolder::default();
     for entry in fs::read_dir(folder)? {
@@ -125,9 +125,8 @@ pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Not
-/// if enough files are kept so, or if the file system does not do it: whether somebody can look at it later is not worth
-/// stopping for.
+/// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Does nothing
+/// if enough files are kept so, or if the file system does not support it: a copy for a later inspection is not worth stopping for.
 pub(super) fn set_aside(folder: &Path, number: u64) {
     let damaged = |entry: &io::Result<fs::DirEntry>| {
         entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|end| *end == DAMAGED[1..]))
@@ -151,13 +150,12 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A folder that nobody else uses, for as long as this lives. The kernel lets go of it when the process ends, however
-/// it ends.
+/// The lock of a folder, held while this exists. The kernel releases it when the process ends, in any way.
 #[derive(Debug)]
 pub struct FolderLock(#[allow(dead_code, reason = "held, not read")] File);
 
 impl FolderLock {
-    /// Takes it, and does not wait for it.
+    /// Takes the lock without waiting.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: a live process has it. Others: the file cannot be made.
@@ -184,10 +182,10 @@ impl FolderLock {
     }
 }
 
-/// What an operator should know of the file system below `folder` before a spool is put there. `None`: nothing.
+/// Advice for an operator on the file system below `folder` before a spool is put there. `None`: no advice.
 ///
 /// # Errors
-/// When the kernel does not say what it is.
+/// The kernel does not report the file system.
 pub fn file_system_advice(folder: &Path) -> io::Result<Option<&'static str>> {
     Ok(advice(u64::from(statfs(folder)?.f_type as u32)))
 }

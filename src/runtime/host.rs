@@ -1,4 +1,4 @@
-//! What the preflight asks of the runtime.
+//! The preflight's checks of the runtime.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -20,7 +20,7 @@ pub fn probe() -> io::Result<()> {
     let mut ring = Ring::new(ENTRIES.into())?;
     let buffers = Buffers::new(&mut ring, ENTRIES)?;
     ring.receive_always(receiver.as_fd(), Tag::of(Kind::Receive));
-    // Its end is the second answer.
+    // The end of the receive is the second answer.
     drop(sender);
     let (mut answers, mut is_received) = (Vec::new(), false);
     while ring.in_flight() > 0 {

@@ -1,5 +1,5 @@
-//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. Of a Unix
-//! socket all shards share one, and the first to accept gets the connection.
+//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. All shards share the
+//! socket of a Unix path, and the first to accept gets the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use crate::in_use;
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
+/// Time that sent bytes may stay unacknowledged. Applies also to a peer that does not read.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
 
-/// One listening socket of one shard.
+/// A listening socket of a shard.
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
-    /// Of a Unix socket: its path goes with the last of them, and before it (fields are dropped in this order), so that what is bound
-    /// there next is not removed.
+    /// The file of a Unix socket: its path is removed with the last listener, and before the socket closes (fields are dropped in
+    /// this order), so that a socket bound to the path afterwards keeps it.
     file: Option<Arc<SocketFile>>,
     socket: OwnedFd,
 }
@@ -45,8 +45,8 @@ impl Listener {
     }
 }
 
-/// The listening sockets of all shards, bound once at start. They listen already: what connects before the shards
-/// run waits in the queue.
+/// The listening sockets of all shards, bound once when the process starts. They listen at once: connections before the shards run
+/// wait in the queue.
 #[derive(Debug)]
 pub struct Listeners {
     binds: Vec<Bind>,
@@ -86,13 +86,13 @@ impl Listeners {
         Ok(Self { binds: bound, per_shard })
     }
 
-    /// Where the listeners are, in the order of the configuration, with the real port.
+    /// The addresses of the listeners, in the order of the configuration, with the real port.
     #[must_use]
     pub fn binds(&self) -> Vec<Bind> {
         self.binds.clone()
     }
 
-    /// The same of those that have an address.
+    /// The internet addresses of the listeners, in the order of the configuration.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.binds.iter().filter_map(Bind::tcp).collect()
@@ -118,7 +118,7 @@ fn bind_any(
     }
 }
 
-/// The same socket for all shards.
+/// Binds one socket for all shards.
 fn bind_path(
     id: ListenerId,
     (path, mode): (&Path, u32),
@@ -288,7 +288,7 @@ mod tests {
         drop(shards);
         assert!(!path.exists());
 
-        // What a killed process has left is replaced; a file that is no socket is not.
+        // The socket file of a killed process is replaced; a file that is no socket is not.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         drop(Listeners::bind(&bind, 1).unwrap());

@@ -59,7 +59,7 @@ impl<M> fmt::Debug for Post<M> {
 }
 
 impl<M: Send> Post<M> {
-    /// How many shards can be written to.
+    /// The number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.boxes.len()
@@ -122,7 +122,7 @@ impl<M: Send> MailboxReceiver<M> {
         &self.post.boxes[self.index]
     }
 
-    /// Which shard this belongs to.
+    /// The index of the shard that owns the mailbox.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
@@ -142,7 +142,7 @@ impl<M: Send> MailboxReceiver<M> {
         self.mailbox().queue.is_empty()
     }
 
-    /// Publishes that the shard is about to sleep. True if it may: nothing came in meanwhile.
+    /// Publishes that the shard is about to sleep. True if it may: no letter has arrived.
     pub(super) fn park(&self) -> bool {
         self.mailbox().parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -154,14 +154,14 @@ impl<M: Send> MailboxReceiver<M> {
         self.mailbox().parked.store(false, Ordering::Relaxed);
     }
 
-    /// What is rung for a sleeper.
+    /// The eventfd that wakes a sleeper.
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
         self.mailbox().bell.as_fd()
     }
 
     /// Forgets past rings.
     pub(super) fn hush(&self) {
-        // Nothing to read is what is wanted.
+        // An empty eventfd is the aim, so an error is ignored.
         let _ = rustix::io::read(self.bell(), &mut [0; 8]);
     }
 }
@@ -174,10 +174,10 @@ impl<M: Send> Drop for MailboxReceiver<M> {
     }
 }
 
-/// One mailbox for each shard, `capacity` letters each, and the writing end that knows them all.
+/// One mailbox for each shard, `capacity` letters each, and the writing end for all of them.
 ///
 /// # Errors
-/// When no eventfd can be had (open files).
+/// No eventfd is available (open files).
 pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>, Vec<MailboxReceiver<M>>)> {
     let boxes: io::Result<Vec<_>> = (0..shards)
         .map(|_| {

@@ -1,6 +1,6 @@
-//! The helper thread of a shard that has segments: makes files ready before they are needed, and deletes them. Making
-//! allocates, and deleting gives back, as many blocks as a segment has; both wait for the disk, so no shard does it.
-//! What it has done it puts into a queue that the shard looks at each turn, and wakes the shard like a letter does.
+//! The helper thread of a shard that has segments: creates files before they are needed, and deletes them. Creating allocates, and
+//! deleting frees, as many blocks as a segment has; both wait for the disk, so no shard does it. Results go into a queue that the
+//! shard looks at each turn, and wake the shard like a letter does.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -22,11 +22,11 @@ use super::seam::Append;
 
 /// Zeroes of one write.
 const ZEROES_BYTES: usize = 1 << 20;
-/// How often a file is tried to be deleted, and how long after the last time: a second in all.
+/// The number of attempts to delete a file, and the time between two of them: a second in all.
 const DELETES_MAX: u32 = 5;
 const DELETE_AGAIN: Duration = Duration::from_millis(250);
 
-/// What is asked of it. As many can be under way as the shard has segments, which its log bounds.
+/// A request to the helper. As many can be under way as the shard has segments, which its log bounds.
 pub(super) enum Job {
     Create {
         segment: u64,
@@ -38,14 +38,14 @@ pub(super) enum Job {
     },
     /// Writes the note beside the segments.
     Note(Vec<u8>),
-    /// The shard has let go of the file: what is closed here is the last of it. A map goes along to be taken down.
+    /// Deletes a file that the shard has let go of: its last close happens here. A map goes along to be unmapped.
     Delete {
         segment: u64,
         map: Option<Map>,
     },
 }
 
-/// What it has done.
+/// A result of the helper.
 pub(super) enum Done {
     Created { segment: u64, result: io::Result<(File, Option<Map>)> },
     Deleted { segment: u64, result: io::Result<()> },
@@ -53,7 +53,7 @@ pub(super) enum Done {
 
 /// The shard's end.
 pub(super) struct Preparer {
-    /// Both are there until it is dropped.
+    /// `None` when this is being dropped, like the thread.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     done: Arc<SegQueue<Done>>,
@@ -66,14 +66,15 @@ struct Worker {
     faults: Option<Arc<DiskFaults>>,
     /// A second descriptor of each file: the last close of a deleted file frees its blocks, and must happen here.
     files: HashMap<u64, File>,
-    /// What could not be deleted, how often that was tried, and when it is tried again: by that time.
+    /// Files that could not be deleted, the number of attempts, and the time of the next one.
     undeleted: VecDeque<(u64, u32, Instant)>,
     done: Arc<SegQueue<Done>>,
     wake: Box<dyn Fn() + Send>,
 }
 
 impl Preparer {
-    /// Starts the thread; `wake` is called on it after each [`Done`]. This value waits for it when it is dropped: what was asked is done then.
+    /// Starts the thread; `wake` is called on it after each [`Done`]. Dropping the returned value waits for the thread, which
+    /// finishes all requests first.
     pub(super) fn start(
         name: String,
         folder: PathBuf,

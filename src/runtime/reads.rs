@@ -1,5 +1,5 @@
-//! Receives that have been answered and not been looked at: a queue for each connection, and the connections in the order in which
-//! their turn comes.
+//! Answered receives that the shard has not looked at: a queue for each connection, and the connections in the order in which they
+//! are served.
 //!
 //! A connection has a quantum in each round ([`crate::limits::QUANTUM_BYTES`], [`crate::limits::QUANTUM_PACKETS`]), then the next one is
 //! served: however much one sends, it delays the others by no more than that.
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(rest(&mut conns[0]), [(1, 1), (2, 0), (4, 0)]);
         assert_eq!(rest(&mut conns[1]), [(3, 0)]);
         assert!(conns.iter().all(|conn| conn.reads.is_empty()));
-        // One that was put back alone is the last one, too.
+        // A receive that was put back alone is the last one, too.
         reads.push(&mut conns[0], answer(0, 5));
         let alone = reads.take(&mut conns[0]).expect("alone");
         reads.put_back(&mut conns[0], alone, 2);

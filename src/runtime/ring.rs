@@ -1,4 +1,4 @@
-//! Our io_uring: what can be asked of the kernel, and what it answers. Nothing here knows a connection.
+//! Our io_uring: the operations that the kernel supports, and their answers. Nothing here knows a connection.
 //!
 //! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are made on this thread, and only when it enters the kernel, so a busy
 //! shard is never interrupted.
@@ -21,7 +21,7 @@ const BUFFER_GROUP: u16 = 0;
 
 pub(super) struct Ring {
     inner: IoUring,
-    /// What found no room, in order. Empty unless the kernel refuses to take submissions.
+    /// Submissions that found no room, in order. Empty unless the kernel refuses to take submissions.
     backlog: VecDeque<(Entry, Option<Entry>)>,
     /// Operations that will still answer.
     in_flight: usize,
@@ -75,7 +75,7 @@ impl Driver for Ring {
     }
 
     fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
-        // POLLHUP and POLLERR are told unasked.
+        // POLLHUP and POLLERR are always reported.
         self.push(opcode::PollAdd::new(fd(socket), libc::POLLRDHUP as u32).build(), tag);
     }
 

@@ -1,9 +1,9 @@
 //! Segment files of a shard: made ready ahead and deleted by a helper thread (`preparer`), appended to on the shard,
 //! synced on its ring (`disk`). A shard that never asked for them has none of this: no thread, no file, no submission.
 //!
-//! **Written**: an append is copied into the segment's pending bytes, and a sync is one write of them with its
-//! `fdatasync`, linked, so the page cache is filled off the core. What is pending or under way is laid over what is read.
-//! **Mapped**: an append is a store, a sync is the `fdatasync` alone.
+//! **Written**: an append is copied into the segment's pending bytes, and a sync is one write of them with its `fdatasync`, linked,
+//! so the page cache is filled off the core. Reads see bytes that are pending or under way. **Mapped**: an append is a store, a
+//! sync is the `fdatasync` alone.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -45,12 +45,12 @@ pub(super) struct SegmentTable {
     syncs: Slab<Sync>,
     /// Segments to be synced at the end of this turn, and for which sync.
     wanted: Vec<(u64, usize)>,
-    /// A fault: not before then.
+    /// A fault: writes are held until this time.
     held_until: Option<Monotonic>,
-    /// Freed while the ring has a sync or a read of them.
+    /// Segments that were freed while the ring has a sync or a read of them.
     dying: Vec<(u64, Segment)>,
     spare: Vec<Rc<Vec<u8>>>,
-    /// What was read lately. Reading is a shared call.
+    /// Bytes that were read recently. Reading is a shared call.
     windows: RefCell<Windows>,
     /// The shard has started: from now on it waits for no disk.
     started: bool,
@@ -69,7 +69,7 @@ impl SegmentTable {
         };
         let (mut segments, mut seconds) = (HashMap::new(), HashMap::new());
         for (segment, bytes, file, second) in open_existing(&folder)? {
-            // What an earlier life wrote is read and freed; its log goes on in a segment of its own.
+            // Segments of an earlier process are read and freed; the log continues in a new segment.
             let known = Segment { broken: true, settled: bytes, ..Segment::ready(file, None, bytes) };
             segments.insert(segment, known);
             seconds.insert(segment, second);
@@ -151,7 +151,7 @@ impl SegmentTable {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.retain(|&(number, sync)| {
             let Some(segment) = self.segments.get_mut(&number) else {
-                // Freed since: nothing of it is to survive.
+                // The segment has been freed since: its bytes need not survive.
                 self.finish(sync, Ok(()), Monotonic::default());
                 return false;
             };
@@ -309,7 +309,7 @@ impl Segments for SegmentTable {
                 far => far.map(drop),
             },
             (Append::Mapped, Some(map)) => {
-                // Not by what is far behind the rest: reads would take what is between for written.
+                // A position far after the rest does not move `settled`: reads would take the bytes before it for written.
                 if at.saturating_sub(segment.settled) <= GAP_MAX {
                     segment.settled = segment.settled.max(at + bytes.len() as u64);
                 }

@@ -1,4 +1,4 @@
-//! The timer wheel: many deadlines, constant cost each. Pure data: it is told the time and never asks for it.
+//! The timer wheel: many deadlines, constant cost each. Pure data: the caller passes the time.
 //!
 //! Eight levels of 64 slots, one tick per slot of the lowest level. A deadline lives at the level of the highest
 //! group of six bits in which it differs from now, so everything at a level lies ahead within that level's turn, and
@@ -15,7 +15,7 @@ const TICK_NS: u64 = TICK.as_nanos() as u64;
 const GROUP_BITS: u32 = 6;
 const SLOTS: usize = 1 << GROUP_BITS;
 const LEVELS: usize = 8;
-/// The list of those that are due, behind the lists of all slots.
+/// The index of the list of due timers, after the lists of all slots.
 const READY: usize = LEVELS * SLOTS;
 const NONE: u32 = u32::MAX;
 /// `list` of an entry that holds no timer.
@@ -50,7 +50,7 @@ pub(crate) struct Wheel<T> {
 }
 
 impl<T: Copy> Wheel<T> {
-    /// An empty wheel that stands at `now`.
+    /// An empty wheel at time `now`.
     pub(crate) fn new(now: Monotonic) -> Self {
         Self {
             entries: Vec::new(),
@@ -62,7 +62,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// How many timers are set, those that are due included.
+    /// The number of timers that are set, due ones included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use super::mailbox::Post;
 
-/// What a shard publishes about itself: written by its thread alone, read by anyone.
+/// The values that a shard publishes about itself: written by its thread alone, read by any thread.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
     turns: CachePadded<AtomicU64>,
@@ -27,7 +27,7 @@ impl Heartbeat {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Whether the shard sleeps in its ring, as it last said.
+    /// Whether the shard sleeps in its ring, as it last published.
     #[must_use]
     pub fn parked(&self) -> bool {
         self.parked.load(Ordering::Relaxed)
@@ -68,8 +68,8 @@ impl Heartbeat {
     }
 }
 
-/// Looks after all shards. One that sleeps and has no letters is well and is left asleep; one that has letters is
-/// knocked at. A shard that does not turn for the whole of `limit`, awake or with letters, is stalled.
+/// Checks all shards. A shard that sleeps and has no letters is well and is left asleep; one that has letters is woken. A shard
+/// that does not turn for the whole of `limit`, awake or with letters, is stalled.
 pub struct Watchdog<M> {
     post: Post<M>,
     limit: Duration,
@@ -81,7 +81,7 @@ pub struct Watchdog<M> {
 struct Seen {
     heartbeat: Arc<Heartbeat>,
     turns: u64,
-    /// For how long that has not changed.
+    /// Time for which that number has not changed.
     silent: Duration,
 }
 
@@ -164,7 +164,7 @@ mod tests {
         // SIGSTOP, and SIGCONT a minute later.
         assert_eq!(watchdog.stalled(at(62)), []);
         assert_eq!(watchdog.stalled(at(64)), []);
-        // It does not turn after that either.
+        // The shard does not turn after that either.
         assert_eq!(watchdog.stalled(at(66)), [(0, Duration::from_secs(11))]);
     }
 }

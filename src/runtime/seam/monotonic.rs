@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
-    /// The end of time: a deadline that never comes.
+    /// The end of time: a deadline that is never reached.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// This instant plus `duration`, saturating.
