@@ -3,7 +3,8 @@
 use super::end::Violation;
 use super::sent_aliases::SentAliases;
 
-/// The names behind the aliases. Made by the first PUBLISH, of either side, that sets one; gone with the connection [MQTT-3.3.2-7].
+/// The topic names of a connection's aliases. Created by the first PUBLISH, of either side, that sets one; gone with the connection
+/// [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     /// Alias `n` at `n - 1`; as long as the highest alias in use.
@@ -13,7 +14,7 @@ pub(super) struct Aliases {
     pub(super) sent: SentAliases,
 }
 
-/// Of an alias, beside its name.
+/// Bytes of an alias, besides its name.
 const ENTRY_BYTES: usize = size_of::<Option<Box<str>>>();
 
 impl Aliases {
@@ -39,12 +40,12 @@ impl Aliases {
         Ok(())
     }
 
-    /// What they take.
+    /// Bytes of memory that the aliases take.
     pub(super) fn memory(&self) -> usize {
         self.bytes as usize + self.names.len() * ENTRY_BYTES
     }
 
-    /// The name behind an alias.
+    /// The topic name of an alias.
     pub(super) fn get(&self, alias: u16) -> Option<&str> {
         self.names.get(usize::from(alias).checked_sub(1)?)?.as_deref()
     }

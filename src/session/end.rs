@@ -1,4 +1,4 @@
-//! Every way a connection ends, and what the client hears of it: DISCONNECT with a reason in 5.0, nothing before.
+//! Every way a connection ends, and the message to the client: DISCONNECT with a reason in 5.0, nothing before.
 //!
 //! 3.x servers send no DISCONNECT; they close. So an [`End`] is written for every client, and only 5.0 clients get bytes.
 
@@ -8,14 +8,14 @@ use crate::mqtt::packet::{Disconnect, Packet, PacketType, Sender, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
-/// What a client did that it may not do. The connection ends with it [MQTT-4.13.1-1].
+/// A violation of the protocol by a client. The connection ends with it [MQTT-4.13.1-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// For DISCONNECT, or CONNACK while there is no session.
+    /// The code in DISCONNECT, or in CONNACK while there is no session.
     pub reason: ReasonCode,
     /// The sentence that was broken, `MQTT-3.3.4-9`, or the section.
     pub clause: &'static str,
-    /// In a few words.
+    /// The violation in a few words.
     pub what: &'static str,
 }
 
@@ -100,22 +100,22 @@ pub enum End {
     Violation(Violation),
     /// Silence for 1.5 x Keep Alive [MQTT-3.1.2-22].
     KeepAliveTimeout,
-    /// Another connection came with its client identifier [MQTT-3.1.4-3].
+    /// Another connection has used the same client identifier [MQTT-3.1.4-3].
     TakenOver,
     /// Drain.
     ShuttingDown,
-    /// Another process serves its session from now on, which has the will, too.
+    /// Another process serves the session from now on, and has the will, too.
     Moved,
-    /// An answer was held for longer than `answer_timeout`: the client is to come back and send again.
+    /// An answer was held for longer than `answer_timeout`: the client should reconnect and send again.
     AnswerTimeout,
-    /// The operator ended it.
+    /// The operator ended the connection.
     Administrative,
-    /// It would not be admitted any more: its user is gone, or has another password.
+    /// The client would not be admitted any more: its user is gone, or has another password.
     Revoked,
-    /// What admitted it holds until a certain time, and that is over.
+    /// The credentials that admitted the client were valid until a certain time, which is over.
     Expired,
-    /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
-    /// 5.0, the refusal of a SUBSCRIBE in 3.1 [3.1.1 MQTT-4.8.0-2].
+    /// The answer has no form in the client's version of the protocol: a permanent refusal of a publish before 5.0, the refusal of
+    /// a SUBSCRIBE in 3.1 [3.1.1 MQTT-4.8.0-2].
     NotExpressible,
 }
 
@@ -124,7 +124,7 @@ impl End {
     #[must_use]
     pub fn reason(self) -> Option<ReasonCode> {
         match self {
-            // Where it moves has been said: [`send_away`].
+            // The destination of a move has been sent before: [`send_away`].
             Self::Left | Self::LeftWithWill | Self::Lost | Self::Moved => None,
             Self::Violation(violation) => Some(violation.reason),
             Self::KeepAliveTimeout => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
@@ -144,7 +144,7 @@ impl End {
         self != Self::Left
     }
 
-    /// Appends what the client is told before the close: DISCONNECT in 5.0, nothing before.
+    /// Appends the last packet to the client before the close: DISCONNECT in 5.0, nothing before.
     pub fn write(self, peer: Peer, out: &mut Vec<u8>) {
         if peer.is_remote {
             // A client takes its leave, and has fewer words for it (section 3.14.2.1).
@@ -189,7 +189,7 @@ fn disconnect(reason: ReasonCode, properties: Properties<'_>) -> Packet<'_> {
 }
 
 impl Violation {
-    /// What a developer on the other side needs: the words and the clause.
+    /// The reason for a developer on the other side: the words and the clause.
     pub(super) fn reason_string(&self) -> String {
         format!("{} [{}]", self.what, self.clause)
     }

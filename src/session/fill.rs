@@ -1,4 +1,4 @@
-//! How long a queue is, as a part of what it may hold.
+//! The length of a queue as a part of its bound.
 
 use super::outgoing::Outgoing;
 use super::{QueueBounds, Session};
@@ -8,7 +8,7 @@ use super::{QueueBounds, Session};
 pub struct Fill;
 
 impl Fill {
-    /// How many there are.
+    /// The number of levels.
     pub const LEVELS: usize = 13;
 
     /// The level of a queue of this many messages and bytes.
@@ -48,14 +48,14 @@ impl Session {
         Fill::grown(&mut outgoing.listed, level)
     }
 
-    /// See [`Fill::again`]. `may_go`: some of it may be dropped; else it is listed again when it has grown.
+    /// See [`Fill::again`]. `may_go`: some copies of the queue may be dropped; else it is listed again when it has grown.
     pub fn list_again(&mut self, bounds: QueueBounds, may_go: bool) -> Option<u8> {
         let outgoing = self.outgoing.as_deref_mut()?;
         let level = if may_go { outgoing.fill(bounds) } else { 0 };
         Fill::again(&mut outgoing.listed, level)
     }
 
-    /// At which level it is listed.
+    /// The level at which the queue is listed.
     #[must_use]
     pub fn listed(&self) -> u8 {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.listed)

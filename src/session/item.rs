@@ -1,4 +1,4 @@
-//! One copy on its way to a client, and the number of exchanges that are not finished yet.
+//! A copy in a client's queue, and the number of exchanges that are not finished yet.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -7,29 +7,30 @@ use super::body::{Body, Copy, Place, Remembered};
 use crate::mqtt::packet::QoS;
 use crate::runtime::seam::Monotonic;
 
-/// Packet identifiers there are.
+/// The number of packet identifiers.
 pub(super) const IDS: u64 = 65_535;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its client has not been sent it.
+    /// The client has not been sent the copy.
     Queued,
-    /// It was restored from the log: its client may have been sent it.
+    /// The copy was restored from the log: its client may have been sent it.
     Restored,
-    /// It may have it.
+    /// The client may have the copy.
     Sent,
-    /// QoS 2: the client has confirmed it, or will not get it any more. PUBREL waits until that is written down.
+    /// QoS 2: the client has confirmed the copy, or will not get it any more. PUBREL waits until that is written down.
     Unwritten,
-    /// The same, and PUBREL may be sent.
+    /// Like [`State::Unwritten`], and PUBREL may be sent.
     Received,
-    /// QoS 1: other members of its share get it, as the client has not acknowledged it in time. Its packet identifier is in use until it does.
+    /// QoS 1: other members of the share get the message, as the client has not acknowledged it in time. Its packet identifier is
+    /// in use until the client does.
     GivenUp,
-    /// A remote has refused it: it keeps its place until it is sent again, or becomes a dead letter.
+    /// A remote has refused the copy: it keeps its place until it is sent again, or becomes a dead letter.
     Refused,
 }
 
 impl State {
-    /// Where its copy is; `None`: it is over, and its exchange is not.
+    /// The place of the copy; `None`: the copy is over, and its exchange is not.
     pub(super) const fn place(self) -> Option<Place> {
         match self {
             Self::Queued | Self::Restored => Some(Place::Queued),
@@ -49,7 +50,7 @@ pub(super) struct Item {
     pub(super) state: State,
     /// When it was sent on the present connection, in whole seconds ([`second`]).
     pub(super) sent_s: u32,
-    /// How many times a remote has refused it.
+    /// The number of refusals by a remote.
     pub(super) refusals: u8,
     pub(super) copy: Copy,
     /// `None`: it will not be sent again.
@@ -94,7 +95,7 @@ impl Item {
         self.copy.qos == qos && self.state != State::Refused
     }
 
-    /// Its client is away.
+    /// Notes that the client is away.
     pub(super) fn leaves(&self, all: &Remembered) {
         if self.may_be_left() {
             all.leaves(self.bytes());
@@ -139,7 +140,7 @@ impl Item {
     }
 }
 
-/// The number of unfinished exchanges, and how many of them must be written down first.
+/// The number of unfinished exchanges, and of those among them that must be written down first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Finishing {
     pub(super) all: usize,
@@ -186,7 +187,7 @@ pub(super) fn second(now: Monotonic) -> u32 {
     u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
-/// That of a copy with this number.
+/// The packet identifier of a copy with this number.
 pub(super) fn packet_id(number: u64) -> u16 {
     // 1 to 65,535.
     (number % IDS) as u16 + 1

@@ -1,9 +1,9 @@
-//! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic
-//! clock [MQTT-3.1.2-22]; and until when what admitted its client holds, silent or not.
+//! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic clock
+//! [MQTT-3.1.2-22]; and the time until which the client's credentials are valid, silent or not.
 //!
-//! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it
-//! fires, either closes or is set again for the remaining time ([`KeepAlive::check`]). So a packet costs one store,
-//! and the close comes at the deadline plus the timer's own lateness.
+//! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it fires, either
+//! closes the connection or is set again for the remaining time ([`KeepAlive::check`]). So a packet costs one store, and the
+//! connection closes at the deadline plus the timer's own lateness.
 
 use crate::runtime::seam::Monotonic;
 use std::time::Duration;
@@ -14,11 +14,11 @@ pub struct KeepAlive {
     /// The interval in seconds; 0: keep alive is off.
     keep_alive_s: u16,
     resting: bool,
-    /// When it began, in tenths of a second: these four bytes are there.
+    /// The beginning of the connection, in tenths of a second: these four bytes would be padding otherwise.
     began: u32,
     /// The last packet, or the last moment at which the shard began to read again.
     since: Monotonic,
-    /// The connection ends then, whatever comes.
+    /// The time at which the connection ends in any case.
     ends: Monotonic,
 }
 
@@ -27,12 +27,12 @@ const fn tenths(at: Monotonic) -> u32 {
     (at.0 / 100_000_000) as u32
 }
 
-/// What the timer finds when it fires.
+/// The action when the timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first) [MQTT-3.1.2-20].
+    /// No packet for 1.5 x the interval: close the connection (5.0: 0x8D first) [MQTT-3.1.2-20].
     Close,
-    /// What admitted its client does not hold any more: close the connection (5.0: 0xA0 first).
+    /// The client's credentials are not valid any more: close the connection (5.0: 0xA0 first).
     Expired,
     /// Set the timer again for this instant.
     Again(Monotonic),
@@ -47,13 +47,13 @@ impl KeepAlive {
         Self { keep_alive_s, resting: false, began: tenths(now), since: now, ends: Monotonic::NEVER }
     }
 
-    /// How long it has been there, to a tenth of a second.
+    /// The duration of the connection, to a tenth of a second.
     #[must_use]
     pub fn lasted(&self, now: Monotonic) -> Duration {
         Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.began)) * 100)
     }
 
-    /// The same for a connection that ends then at the latest.
+    /// Lets the connection end at this time at the latest.
     #[must_use]
     pub fn until(self, ends: Monotonic) -> Self {
         Self { ends, ..self }
@@ -82,7 +82,7 @@ impl KeepAlive {
         }
     }
 
-    /// What to do when the timer fires.
+    /// The action when the timer fires.
     #[must_use]
     pub fn check(&self, now: Monotonic) -> Check {
         match self.deadline() {
@@ -93,14 +93,14 @@ impl KeepAlive {
         }
     }
 
-    /// The shard has stopped reading this connection: a PINGREQ may stand unread behind a PUBLISH, so silence proves
-    /// nothing. A timer that fires meanwhile gets [`Check::Rest`], or that of its end.
+    /// Stops the clock, as the shard has stopped reading this connection: a PINGREQ may be unread after a PUBLISH, so silence
+    /// proves nothing. A timer that fires during that gets [`Check::Rest`], or that of its end.
     pub fn rest(&mut self) {
         self.resting = true;
     }
 
-    /// The shard reads again. The client gets its whole interval from here on: what it sent meanwhile has yet to be
-    /// read. Returns when to set the timer; `None` if it is off.
+    /// Restarts the clock, as the shard reads again. The client gets its whole interval from here on: packets that it sent in the
+    /// meantime are still unread. Returns when to set the timer; `None` if it is off.
     pub fn resume(&mut self, now: Monotonic) -> Option<Monotonic> {
         self.resting = false;
         self.since = now;
@@ -193,7 +193,7 @@ mod tests {
             lateness in proptest::collection::vec(0..=20 * MS, 1..60),
         ) {
             let limit = u64::from(keep_alive_s) * 1500 * MS;
-            // Each gap is a share of the limit, so that none of them is long enough to close.
+            // Each gap is a part of the limit, so that none of them is long enough to close the connection.
             let mut at = 0;
             let packets: Vec<u64> = gaps.iter().map(|share| { at += limit / 1001 * share; at }).collect();
             let mut lateness = lateness.iter().copied().cycle();

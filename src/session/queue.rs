@@ -1,10 +1,10 @@
-//! What of a session's queue must survive a crash beside the messages, which stand in the log with the numbers of their copies: which
-//! of these are over, and of QoS 2 which the client has.
+//! The part of a session's queue that must survive a crash besides the messages, which are in the log with the numbers of their
+//! copies: the copies that are over, and those of QoS 2 that the client has.
 //!
-//! As bytes: the session's number in the log u64, the number that its next copy gets u64, the number below which all copies are over
-//! u64, how many runs above it are over u32, each with its first number u64 and how many u32, and then the numbers of copies that the
-//! client has and has not released, u64 each. All big-endian. A run of 0 is a copy of QoS 2 that the client may have, and that only memory had: the next
-//! process has the client release its packet identifier.
+//! As bytes: the session's number in the log u64, the number of its next copy u64, the number below which all copies are over u64,
+//! the number of runs above it that are over u32, each with its first number u64 and its length u32, and then the numbers of copies
+//! that the client has and has not released, u64 each. All big-endian. A run of length 0 is a copy of QoS 2 that the client may
+//! have, and that only memory had: the next process has the client release its packet identifier.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,16 +17,16 @@ use super::store::{SessionKey, Sessions};
 use crate::limits::UNLOGGED_NOTED_MAX;
 use crate::mqtt::packet::QoS;
 
-/// Beyond the numbers of all copies that a session ever gets.
+/// Greater than the numbers of all copies that a session ever gets.
 pub const COPY_NUMBER_MAX: u64 = 1 << 60;
 
-/// Why what is written down of a queue is not what is true of it.
+/// The reason why a queue differs from its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
-    /// The log has what is true.
+    /// The record is up to date.
     #[default]
     No,
-    /// A copy is over, of a message that others wait for. If that is lost, the client gets it again.
+    /// A copy is over, of a message that others wait for. If this change is lost, the client gets the copy again.
     Ended,
     /// The client has a message of QoS 2: PUBREL waits until that is written down.
     Received,
@@ -35,7 +35,7 @@ pub enum Changed {
 /// Changes of a queue that the log does not have yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsaved {
-    /// Nothing.
+    /// No changes.
     #[default]
     Nothing,
     /// Changes that may wait: without them the next process repeats some copies.
@@ -44,16 +44,16 @@ pub(super) enum Unsaved {
     First,
 }
 
-/// What the log says of a session's queue.
+/// The record of a session's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SavedQueue {
     /// The session's number in the log.
     pub session: u64,
-    /// The number that its next copy gets.
+    /// The number of the session's next copy.
     pub next: u64,
     first: u64,
-    /// Runs of copies above `first` that are over: from which number on, and how many. They ascend. A run of none is a copy of QoS 2 that only memory had,
-    /// and that the client may have.
+    /// Runs of copies above `first` that are over: first number and length, ascending. A run of length 0 is a copy of QoS 2 that
+    /// only memory had, and that the client may have.
     over: Vec<(u64, u32)>,
     received: Vec<u64>,
 }
@@ -85,13 +85,13 @@ impl SavedQueue {
         }
     }
 
-    /// The same of a session with another number.
+    /// The record for a session with another number.
     #[must_use]
     pub fn of(self, session: u64) -> Self {
         Self { session, ..self }
     }
 
-    /// Appends it.
+    /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for number in [self.session, self.next, self.first] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -106,7 +106,7 @@ impl SavedQueue {
         }
     }
 
-    /// Reads it, all of it. `None`: it is damaged.
+    /// Decodes all of the bytes. `None`: they are damaged.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<24>()?;
@@ -219,8 +219,8 @@ impl Session {
 }
 
 impl Sessions {
-    /// Takes up the queue of a restored session: copies of messages in the log with their numbers, which ascend, and what was written
-    /// down of it, under which number. Which of the copies the client was sent is not known. How many there are.
+    /// Takes up the queue of a restored session: copies of messages in the log with their numbers, ascending, and the queue's
+    /// record with its number. It is not known which of the copies the client was sent. Returns the number of copies.
     pub fn restore_queue(
         &mut self,
         key: SessionKey,

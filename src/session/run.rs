@@ -49,7 +49,7 @@ impl Run<'_> {
         self.inflight.as_ref().map(|inflight| inflight.numbers().1)
     }
 
-    /// Takes the next message, for which `owed` sinks owe an answer.
+    /// Takes the next message, with `owed` pending answers of sinks.
     #[inline]
     pub fn take(&mut self, packet_id: u16, owed: u16) {
         self.left -= 1;

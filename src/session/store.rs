@@ -1,4 +1,4 @@
-//! All sessions of one shard: by client identifier, by key, and what time will make of them.
+//! All sessions of one shard: by client identifier, by key, and their deadlines.
 
 use super::body::{Body, Gone};
 use super::client_key::{ClientKey, OwnedKey};
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sessions that one CONNECT may put out. It can be larger than they are; past this many it is refused.
+/// Sessions that one CONNECT may evict. The CONNECT may be larger than each of them; one that would evict more is refused.
 const EVICTED_AT_ONCE_MAX: usize = 64;
 /// Wills that fall due and sessions that expire by one call of [`Sessions::expire`]: the others are due at once.
 const EXPIRED_AT_ONCE_MAX: usize = 256;
@@ -39,41 +39,41 @@ new_key_type! {
 }
 
 impl SessionKey {
-    /// As a number, for the ticket that travels with a row.
+    /// The key as a number, for the ticket that travels with a row.
     #[must_use]
     pub fn to_bits(self) -> u64 {
         self.data().as_ffi()
     }
 
-    /// Its slot in the table: the lower half.
+    /// The session's slot in the table: the lower half.
     fn slot(self) -> usize {
         (self.to_bits() & u64::from(u32::MAX)) as usize
     }
 
-    /// From [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
+    /// The key of a number from [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         KeyData::from_ffi(bits).into()
     }
 }
 
-/// What is known of a CONNECT beside its packet.
+/// The circumstances of a CONNECT besides its packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// The connection that it came on.
     pub conn: ConnId,
     /// The name for a client that brings none.
     pub assigned_id: Option<&'a str>,
-    /// What it was admitted as, where that is asked for.
+    /// The admission, if the listener has an auth.
     pub admission: Option<&'a Admission>,
 }
 
-/// What a CONNECT led to; its CONNACK is in `out`.
+/// The result of a CONNECT; its CONNACK is in `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// The session.
     pub key: SessionKey,
-    /// Whether it was there before, as CONNACK says [MQTT-3.2.2-2] [MQTT-3.2.2-3].
+    /// Whether the session existed before, as in CONNACK [MQTT-3.2.2-2] [MQTT-3.2.2-3].
     pub session_present: bool,
     /// The connection that had the client identifier until now: answer it with `End::TakenOver.write(peer, …)` and close
     /// it [MQTT-3.1.4-3].
@@ -87,11 +87,11 @@ pub struct Connected {
 pub struct TakenOver {
     /// The connection.
     pub conn: ConnId,
-    /// How to write to it.
+    /// The properties of that connection that matter for writing to it.
     pub peer: Peer,
 }
 
-/// What time brings to a session. Of two that fall due together, the will goes first.
+/// The deadlines of a session. Of two that fall due together, the will goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     Will,
@@ -99,7 +99,7 @@ enum Task {
     Rest,
 }
 
-/// All sessions of one shard.
+/// The sessions of one shard.
 #[derive(Debug, Default)]
 pub struct Sessions {
     pub(super) sessions: SlotMap<SessionKey, Session>,
@@ -108,7 +108,7 @@ pub struct Sessions {
     by_client: HashTable<SessionKey>,
     hasher: foldhash::quality::RandomState,
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
-    /// Wills that are due and have not been offered yet, and those that were and found no room.
+    /// Wills that are due and have not been offered yet; then those that were and found no room.
     wills: VecDeque<DueWill>,
     wills_waiting: VecDeque<DueWill>,
     /// Sessions without a connection, the one that lost its connection first in front.
@@ -125,28 +125,28 @@ pub struct Sessions {
     ended_queues: Vec<u64>,
     /// Clients that lost their sessions to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<OwnedKey>,
-    /// For [`Sessions::expired`].
+    /// See [`Sessions::expired`].
     expired: u64,
     connected: usize,
     takeovers: Takeovers,
-    /// What users may hold, on all shards.
+    /// The bounds of users, on all shards.
     pub(super) shares: Arc<Shares>,
-    /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
-    /// last CONNECT found it.
+    /// Bytes that clients have chosen: [`Session::bytes`] of all sessions, and wills that wait. And their bound, as of the last
+    /// CONNECT.
     pub(super) bytes: usize,
     pub(super) bytes_max: usize,
-    /// What has to be written down, where sessions survive a crash.
+    /// The records to write, if sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
 }
 
 impl Sessions {
-    /// No sessions. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
+    /// An empty table. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with what users may hold on all shards.
+    /// An empty table with the bounds of users on all shards.
     #[must_use]
     pub fn sharing(shares: Arc<Shares>) -> Self {
         Self { shares, ..Self::default() }
@@ -176,25 +176,25 @@ impl Sessions {
         self.bytes
     }
 
-    /// The same, counted anew.
+    /// [`Sessions::bytes`], counted anew.
     #[cfg(test)]
     pub(super) fn weigh(&self) -> usize {
         let wills = self.wills_waiting.iter().map(DueWill::bytes).sum::<usize>();
         self.sessions.values().map(Session::bytes).sum::<usize>() + wills
     }
 
-    /// The session behind a key; `None` once it has ended.
+    /// The session of a key; `None` once it has ended.
     #[must_use]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
         self.sessions.get(key)
     }
 
-    /// The same, to work on.
+    /// The session of a key, mutable.
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.sessions.get_mut(key)
     }
 
-    /// All sessions.
+    /// All sessions with their keys, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
         self.sessions.iter_mut()
     }
@@ -231,11 +231,11 @@ impl Sessions {
         self.by_client.iter_hash(hash).copied().filter(move |&key| &*self.sessions[key].client_id == client_id)
     }
 
-    /// A CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
+    /// Handles a CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
     /// [MQTT-3.1.2-6] [MQTT-3.1.2-4] [MQTT-3.1.4-4], and appends CONNACK to `out`, the out-buffer of its connection.
     ///
     /// # Errors
-    /// [`Refused`]; what the client can be told is in `out`. No session has changed.
+    /// [`Refused`]; the answer to the client, if its version has one, is in `out`. No session has changed.
     pub fn connect(
         &mut self,
         connect: &Connect<'_>,
@@ -327,7 +327,7 @@ impl Sessions {
         self.bytes + bytes <= self.bytes_max
     }
 
-    /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.
+    /// The number of the longest-absent sessions that have to go, so that one of `bytes` can be added or replace `old`.
     fn make_room(&self, old: Option<SessionKey>, bytes: usize, settings: &Settings) -> Result<usize, Violation> {
         let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
         let mut left = self.sessions.len() - usize::from(old.is_some());
@@ -346,7 +346,7 @@ impl Sessions {
         Err(Violation::SESSION_BYTES)
     }
 
-    /// Ends this many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
+    /// Ends this many of the longest-absent sessions. Their wills are due now [MQTT-3.1.2-8].
     fn evict(&mut self, count: usize, but: Option<SessionKey>) {
         for _ in 0..count {
             let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
@@ -398,8 +398,8 @@ impl Sessions {
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
         self.end_absence(key);
-        // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
-        // closes, and a will that fell due in this very turn is no longer the client's to take back.
+        // A delayed will is not sent once its client has reconnected [MQTT-3.1.3-9]. One without delay is sent as its connection
+        // closes, and the client cannot take back a will that fell due in this very turn.
         if let Some(will) = self.take_will(key)
             && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
         {
@@ -425,7 +425,7 @@ impl Sessions {
         self.gone.pop()
     }
 
-    /// How many [`Sessions::take_returned`] has.
+    /// The number of messages in [`Sessions::take_returned`].
     #[must_use]
     pub fn returned(&self) -> usize {
         self.returned.len()
@@ -451,7 +451,7 @@ impl Sessions {
         key
     }
 
-    /// Ends a session: nothing of it is left but its will, which is sent now [MQTT-3.1.2-8].
+    /// Ends a session. Only its will remains, which is sent now [MQTT-3.1.2-8].
     pub(super) fn remove(&mut self, key: SessionKey) {
         self.note_ended(key);
         for task in [Task::Will, Task::Expire, Task::Rest] {
@@ -469,7 +469,8 @@ impl Sessions {
         }
     }
 
-    /// Takes a session out of memory, as another process serves it: the log keeps what it has of it. Returns the number of copies that go along.
+    /// Removes a session from memory, as another process serves it: its records stay in the log. Returns the number of copies that
+    /// go along.
     pub fn let_go(&mut self, key: SessionKey) -> u64 {
         let Some(session) = self.sessions.get_mut(key) else { return 0 };
         let is_connected = session.conn.is_some();
@@ -521,7 +522,7 @@ impl Sessions {
         self.note_kept(key);
     }
 
-    /// Its will is not to be sent.
+    /// Discards the will of a session.
     pub(super) fn forget_will(&mut self, key: SessionKey) {
         self.cancel(key, Task::Will);
         drop(self.take_will(key));
@@ -607,7 +608,7 @@ impl Sessions {
             session.expiry_s = 0;
             return session.conn;
         }
-        // With its interval, which says when its timer is.
+        // `remove` needs the interval, which gives the time of its timer.
         self.remove(key);
         None
     }
@@ -667,7 +668,7 @@ impl Sessions {
         !self.wills.is_empty()
     }
 
-    /// How many it has.
+    /// The number of wills in [`Sessions::next_will`].
     #[must_use]
     pub fn wills_due(&self) -> usize {
         self.wills.len()
@@ -678,20 +679,20 @@ impl Sessions {
         self.wills.pop_front()
     }
 
-    /// The same of the client that has this session.
+    /// The next will of the client of this session.
     pub fn next_will_of(&mut self, key: SessionKey) -> Option<DueWill> {
         let client_id = &*self.sessions.get(key)?.client_id;
         let at = self.wills.iter().position(|due| *due.client_id == *client_id)?;
         self.wills.remove(at)
     }
 
-    /// A will from [`Sessions::next_will`] found no room. It counts in [`Sessions::bytes`] until it is offered again.
+    /// Keeps a will from [`Sessions::next_will`] that found no room. It counts in [`Sessions::bytes`] until it is offered again.
     pub fn keep_will(&mut self, due: DueWill) {
         self.bytes += due.bytes();
         self.wills_waiting.push_back(due);
     }
 
-    /// There may be room again: up to `count` of the wills that found none are the next ones.
+    /// Offers up to `count` of the wills that found no room again, as the next ones.
     pub fn offer_wills_again(&mut self, count: usize) {
         let count = count.min(self.wills_waiting.len());
         for due in self.wills_waiting.drain(..count).rev() {
@@ -706,7 +707,7 @@ impl Sessions {
         self.wills_waiting.len()
     }
 
-    /// All wills of sessions without a connection are due now, whatever their delay: nobody will be there later.
+    /// Makes all wills of sessions without a connection due now, whatever their delay: the process ends before they would fall due.
     pub fn end_will_delays(&mut self) {
         for (_, key) in self.away.clone() {
             self.cancel(key, Task::Will);

@@ -1,5 +1,5 @@
-//! What a session has subscribed to, as far as its client is concerned: SUBSCRIBE and UNSUBSCRIBE to their answers. Who gets which
-//! message is looked up elsewhere.
+//! A session's subscriptions from its client's point of view: SUBSCRIBE and UNSUBSCRIBE to their answers. Recipients of messages
+//! are looked up elsewhere.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ const GRANTED_QOS_MAX: QoS = QoS::ExactlyOnce;
 pub struct Subscription {
     /// The topic filter.
     pub filter: Arc<str>,
-    /// As granted.
+    /// The options as granted.
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
 }
 
-/// Those of a session, at least one, in the order of their filters.
+/// The subscriptions of a session, at least one, in the order of their filters.
 #[derive(Debug)]
 pub(super) struct Subscribed {
     all: Vec<Subscription>,
@@ -45,7 +45,7 @@ impl Subscribed {
         (!all.is_empty()).then(|| Box::new(Self { all, bytes }))
     }
 
-    /// Where a filter is, or would be.
+    /// The index of a filter, or where it would be.
     fn place(&self, filter: &str) -> Result<usize, usize> {
         self.all.binary_search_by(|known| (*known.filter).cmp(filter))
     }
@@ -63,16 +63,16 @@ const fn bytes_of(filter: &str) -> usize {
     filter.len() + size_of::<Subscription>()
 }
 
-/// What a client asks for with one filter of a SUBSCRIBE.
+/// The request of a client with one filter of a SUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish<'a> {
     /// The filter, well formed.
     pub filter: &'a str,
-    /// As asked for.
+    /// The options as requested.
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
-    /// Where in the past its messages are to begin, as the client has written it; `None`: with the present.
+    /// The point in the past at which messages begin, as the client has written it; `None`: the present.
     pub replay_from: Option<&'a str>,
 }
 
@@ -80,7 +80,7 @@ pub struct Wish<'a> {
 const REPLAY_FROM: &str = "replay-from";
 
 impl<'a> Wish<'a> {
-    /// All of a SUBSCRIBE, in order. What a filter itself says of the past goes before the property.
+    /// The requests of a SUBSCRIBE, in order. A point in the past in a filter takes precedence over the property.
     pub fn all(subscribe: &Subscribe<'a>) -> impl Iterator<Item = Self> + use<'a> {
         let identifier = subscribe.properties.subscription_identifier().unwrap_or(0);
         let from = subscribe.properties.user_properties().find(|(name, _)| *name == REPLAY_FROM).map(|(_, from)| from);
@@ -91,23 +91,23 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Why a subscription is refused, as SUBACK says it.
+/// The reason why a subscription is refused, as in SUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionRefused {
-    /// For 5.0. Before, there is one failure code for all.
+    /// The code for 5.0. Before that there is one failure code for all.
     pub code: ReasonCode,
-    /// In words.
+    /// The reason in words.
     pub what: &'static str,
 }
 
 impl SubscriptionRefused {
-    /// Its share name is empty or has a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    /// The share name is empty or has a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     pub const SHARE_NAME: Self =
         Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription is $share/NAME/FILTER" };
-    /// There are as many shares as there may be.
+    /// The most shares are in use.
     pub const TOO_MANY_SHARES: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many different shared subscriptions are in use" };
-    /// Its messages are those of one instance, and the share is of the whole broker.
+    /// The filter's messages are those of one instance, and the share is of the whole broker.
     pub const NO_SHARES: Self = Self {
         code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
         what: "there are no shared subscriptions to topics that begin with $ while several instances are one broker ([broker.link])",
@@ -119,22 +119,22 @@ impl SubscriptionRefused {
     };
     /// The access control list does not allow it.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
-    /// It asks for the past in words that mean nothing.
+    /// The requested point in the past is invalid.
     pub const REPLAY_FROM: Self = Self {
         code: ReasonCode::TOPIC_FILTER_INVALID,
         what: "a replay begins at a time (2026-11-26T10:00:00Z), an age (-1h), earliest or offset:N; before 5.0 it is $replay/FROM/FILTER",
     };
-    /// It asks for the past of a shared subscription.
+    /// The past of a shared subscription is requested.
     pub const REPLAY_SHARED: Self =
         Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription has no replay" };
-    /// It asks for the past, and messages are nowhere.
+    /// The past is requested, but messages are not in Kafka.
     pub const REPLAY_WITHOUT_KAFKA: Self = Self {
         code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
         what: "a replay needs [broker]: messages of the past are in Kafka",
     };
-    /// The access control list does not allow it to see the past.
+    /// The access control list does not allow reading the past.
     pub const REPLAY_DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to replay" };
-    /// As many wait to be served as may.
+    /// The most replays are waiting.
     pub const TOO_MANY_REPLAYS: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many replays at a time" };
     /// The session has as many as it may.
     pub const TOO_MANY: Self =
@@ -144,17 +144,17 @@ impl SubscriptionRefused {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "more filters in a SUBSCRIBE than a session may have subscriptions",
     };
-    /// Their filters are longer than a session may remember.
+    /// The filters are longer than a session may remember.
     pub const TOO_LARGE: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the filters of the session are longer than it may remember" };
     /// The memory for sessions, or the spool, is full.
     pub const NO_ROOM: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "no room for another subscription" };
-    /// It may have to be compared with every message, and there are too many of that kind.
+    /// The filter may have to be compared with every message, and there are too many of that kind.
     pub const TOO_MANY_WILD: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters that begin with a wildcard and have more than four levels",
     };
-    /// It may have to be compared with every message below its first levels, and there are too many of that kind.
+    /// The filter may have to be compared with every message below its first levels, and there are too many of that kind.
     pub const TOO_MANY_DEEP: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters with many levels that begin with the same ones",
@@ -168,7 +168,7 @@ impl SubscriptionRefused {
 }
 
 impl Session {
-    /// What it has subscribed to.
+    /// The subscriptions of the session.
     #[must_use]
     pub fn subscriptions(&self) -> &[Subscription] {
         self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.all)
@@ -203,10 +203,10 @@ impl Session {
         }
     }
 
-    /// Checks a SUBSCRIBE against what CONNACK said is available.
+    /// Checks a SUBSCRIBE against the features in CONNACK.
     ///
     /// # Errors
-    /// What it may not ask for: the connection ends.
+    /// The feature that the client may not use: the connection ends.
     pub fn may_ask(&self, subscribe: &Subscribe<'_>) -> Result<(), Violation> {
         if self.terms.version == Version::V5 { announced(subscribe, &self.terms) } else { Ok(()) }
     }
@@ -382,7 +382,7 @@ impl Sessions {
     }
 }
 
-/// A kind of subscription that CONNACK said is not available may not be asked for.
+/// Checks that a SUBSCRIBE uses no kind of subscription that CONNACK has declared unavailable.
 fn announced(subscribe: &Subscribe<'_>, terms: &Terms) -> Result<(), Violation> {
     if !terms.subscription_identifiers && subscribe.properties.subscription_identifier().is_some() {
         return Err(Violation::SUBSCRIBE_IDENTIFIER);

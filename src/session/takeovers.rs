@@ -1,5 +1,5 @@
-//! How often a client identifier has changed hands lately: two devices with the same one would otherwise disconnect each other
-//! for ever, as fast as they can connect.
+//! The recent takeovers of a client identifier: two devices with the same one would otherwise disconnect each other for ever, as
+//! fast as they can connect.
 
 use crate::runtime::seam::Monotonic;
 use std::collections::HashMap;

@@ -17,7 +17,7 @@ pub(super) struct Will {
     retain: bool,
     topic: Box<str>,
     payload: Box<[u8]>,
-    /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
+    /// The properties that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
     /// When the will is sent; [`Monotonic::NEVER`] while the client is connected.
@@ -40,7 +40,7 @@ impl Will {
         })
     }
 
-    /// As it stood in its CONNECT, without its delay.
+    /// The will as in its CONNECT, without its delay.
     pub(super) fn as_sent(&self) -> packet::Will<'_> {
         packet::Will {
             qos: self.qos,
@@ -68,27 +68,27 @@ impl Will {
     }
 }
 
-/// A will that is due, with what a sink's templates may ask of its sender. It is routed like a PUBLISH; nobody is
-/// owed an answer.
+/// A will that is due, with the facts about its sender that a sink's templates may need. It is routed like a PUBLISH, but no answer
+/// is pending.
 #[derive(Debug)]
 pub struct DueWill {
     /// The client that left it.
     pub client_id: Box<str>,
     /// The user name of its last connection.
     pub username: Option<Box<str>>,
-    /// What admitted that, if anything had to: the will has to be granted by it still.
+    /// The auth of that connection, if it had one, which still has to grant the will.
     pub auth: Option<Box<str>>,
-    /// What it was admitted by; `None`: unknown, for a client of an earlier process.
+    /// The credentials that admitted the client; `None`: unknown, for a client of an earlier process.
     pub by: Option<By>,
-    /// What its token said that it may touch.
+    /// The permissions from the client's token.
     pub grants: Option<Arc<Grants>>,
-    /// Its session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
+    /// The client's session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
     pub session: Option<SessionKey>,
     pub(super) will: Box<Will>,
 }
 
 impl DueWill {
-    /// Whose it is.
+    /// The owner of the will.
     #[must_use]
     pub fn client(&self) -> ClientKey<'_> {
         ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
