@@ -72,14 +72,14 @@ impl World {
         world
     }
 
-    /// With its CONNECT on the wire.
+    /// A world with a CONNECT on the wire.
     fn greeting(settings: Settings) -> Self {
         let mut world = Self::new(settings);
         world.connects();
         world
     }
 
-    /// With a CONNACK of these properties.
+    /// A world with a CONNACK of these properties.
     fn open(settings: Settings, present: bool, properties: &[Property<'_>]) -> Self {
         let mut world = Self::greeting(settings);
         world.sent.clear();
@@ -87,7 +87,7 @@ impl World {
         world
     }
 
-    /// Does what the client wants, but for the connection, which stands when the test says so.
+    /// Does what the client asks for, except connecting, which the test controls.
     fn carry(&mut self) {
         let mut effects = Vec::new();
         self.client.take_effects(&mut effects);
@@ -141,7 +141,7 @@ impl World {
         self.packet(&Packet::UnsubAck(SubAck { packet_id: PACKET_ID, properties: Properties::EMPTY, codes }))
     }
 
-    /// What the client has sent since the last call, in words.
+    /// The packets that the client has sent since the last call, in words.
     fn said(&mut self) -> Vec<String> {
         let bytes = std::mem::take(&mut self.sent);
         said(self.version, &bytes)
@@ -151,7 +151,7 @@ impl World {
         std::mem::take(&mut self.events)
     }
 
-    /// Lets time go by until something is due, and has it done. How long that was.
+    /// Advances the time until a deadline, and handles it. Returns the time passed.
     fn wait(&mut self) -> Duration {
         let at = self.client.next_deadline();
         let took = at.since(self.now);
@@ -190,7 +190,7 @@ fn said(version: Version, mut bytes: &[u8]) -> Vec<String> {
     all
 }
 
-/// The CONNECT that was sent: what `look` makes of it.
+/// Passes the CONNECT that was sent to `look`.
 fn connect<R>(world: &World, look: impl FnOnce(&Connect<'_>) -> R) -> R {
     let frame = frame::next_connect(&world.sent, u32::MAX).expect("well-formed").expect("whole");
     assert_eq!(frame.len, world.sent.len(), "nothing behind it");
@@ -226,7 +226,7 @@ fn it_logs_in_and_subscribes() {
     assert_eq!(world.client.stats().logins, 1);
 }
 
-/// What comes behind CONNACK in the same read, or before SUBACK, is the session's; CONNACK itself may come in pieces.
+/// Bytes after CONNACK in the same read, or before SUBACK, are the session's; CONNACK itself may arrive in pieces.
 #[test]
 fn messages_may_come_at_once() {
     let connack = [0x20, 3, 1, 0, 0];
@@ -329,7 +329,7 @@ fn older_versions_are_tried_in_turn() {
     connect(&world, |connect| assert_eq!((connect.version, connect.is_bridge), (Version::V311, false)));
 }
 
-/// G3: who cannot be served is told of once, and tried rarely.
+/// G3: a lasting refusal is reported once, and retried rarely.
 #[test]
 fn a_refusal_that_will_not_heal() {
     for reason in [ReasonCode::BAD_USER_NAME_OR_PASSWORD, ReasonCode::NOT_AUTHORIZED, ReasonCode::BANNED] {
@@ -400,7 +400,7 @@ fn a_connection_that_does_not_stand_ends_no_backoff() {
     assert_eq!(told.iter().filter(|event| lost(event)).count(), 6);
     assert!(told.contains(&Event::Lost(LinkId(0), "Session taken over".to_owned())));
     assert!(world.closed.is_empty(), "who has taken the end closes it");
-    // One that has stood for as long as the longest wait.
+    // The connection has existed for as long as the longest wait.
     world.connack(true, ReasonCode::SUCCESS, &[]);
     world.now = world.now.after(30 * S);
     world.close();
@@ -431,7 +431,7 @@ fn a_remote_that_says_nothing() {
     assert_eq!((world.wait(), world.said()), (45 * S, vec!["PINGREQ".to_owned()]), "whatever came");
     assert_eq!(world.wait(), 15 * S);
     assert!(world.told().contains(&Event::Lost(world.link, "no answer to PINGREQ in time".to_owned())));
-    // What is not read cannot have an answer.
+    // An unread connection cannot have an answer.
     let mut world = World::open(settings(Versions::V5, &[]), false, &[]);
     world.client.is_read(false);
     for _ in 0..5 {
@@ -518,7 +518,7 @@ fn filters_go_in_portions() {
     }
     assert_eq!(asked, (0..17).map(|n| format!("f{n}")).collect::<Vec<_>>());
     assert_eq!(world.told(), [Event::Subscribed(vec![Standing::Granted(QoS::AtMostOnce); 17])]);
-    // The remote has forgotten all of them.
+    // The remote has forgotten all subscriptions.
     let mut world = World::open(of, false, &[]);
     assert!(world.said()[0].starts_with("SUBSCRIBE f0"));
     // Packets of 40 bytes.
@@ -605,7 +605,7 @@ fn a_password_is_not_shown() {
     assert!(!format!("{client:?}").contains("hunter2"));
 }
 
-/// One thing that a remote may do.
+/// An action of a remote.
 #[derive(Clone, Debug)]
 enum Move {
     Bytes(Vec<u8>),
@@ -637,8 +637,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-    /// Whatever the remote does: all that is sent is well formed and asks for one thing at a time, every connection that was told of ends
-    /// once, and there is always something to wait for.
+    /// Whatever the remote does: all output is well formed and has one request at a time, every reported connection ends once, and
+    /// there is always a deadline.
     #[test]
     fn a_remote_may_do_what_it_likes(moves in moves(), filters in 0_usize..20) {
         let filters: Vec<_> = (0..filters).map(|n| wanted(&format!("f{n}/#"), QoS::AtLeastOnce)).collect();
@@ -699,7 +699,7 @@ proptest! {
                 unanswered = filters;
             }
             prop_assert!(world.client.next_deadline() < Monotonic::NEVER || connected.is_some());
-            // A new attempt stands at once, and its CONNECT is not looked at.
+            // A new attempt connects at once, and its CONNECT is not looked at.
             world.connects();
             world.sent.clear();
         }

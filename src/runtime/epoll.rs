@@ -259,7 +259,7 @@ impl Epoll {
             return;
         }
         if let Err(error) = self.watch(place, wanted) {
-            // An operation whose socket is not in the set would never be answered.
+            // A socket outside the set would never answer its operation.
             self.end(tag);
             self.answers.push_back(Completion::last(tag, -error.raw_os_error()));
         }

@@ -13,7 +13,7 @@ use crate::dapr::{Binding, Gives, OnFailure, Takes};
 use crate::mqtt::packet::QoS;
 use crate::secure::{Authorities, OwnCertificate, Secret};
 
-/// The first document of Dapr's page on `bindings.mqtt`, as it stands.
+/// The first document of Dapr's page on `bindings.mqtt`, verbatim.
 pub(crate) const FIRST: &str = r#"apiVersion: dapr.io/v1alpha1
 kind: Component
 metadata:
@@ -97,7 +97,7 @@ spec:
     value: "0"
 "#;
 
-/// A configuration with these documents, and what else stands in `[dapr]`.
+/// A configuration with these documents, and these keys of `[dapr]`.
 fn read_with(dir: &Path, documents: &str, keys: &str, variables: [Option<&str>; 3]) -> Result<Config, String> {
     fs::write(dir.join("components.yaml"), documents).expect("written");
     let text = format!(
@@ -174,7 +174,7 @@ fn the_seeds_documents_mean_what_they_say() {
         assert_eq!(warned.contains("mine: url"), password.is_some(), "D20: {warned}");
         assert!(!warned.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
     }
-    // The placeholder itself is no URL, and that is said.
+    // The placeholder itself is no URL, and is reported.
     let said = said(&FIRST.replace("<NAME>", "mine"));
     assert!(said.contains("mine: url"), "{said}");
     let [bridge] = &read(THIRD).expect("good").bridges[..] else { panic!("one") };
@@ -210,7 +210,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
         path("secrets.json")
     );
     fs::create_dir(path("secrets")).expect("a folder");
-    // As Kubernetes mounts a secret, and as systemd has credentials.
+    // Files as Kubernetes mounts a secret, and as systemd passes credentials.
     fs::create_dir(path("secrets/myMqttClientKey")).expect("a folder");
     fs::write(path("secrets/myMqttClientKey/myMqttClientKey"), &key).expect("written");
     fs::write(path("secrets/myLoadedCACert"), &pem).expect("written");
@@ -408,7 +408,7 @@ fn what_is_wrong_is_said_with_document_and_field() {
     }
 }
 
-/// What documents say holds from the reload on; what the thread of bindings was made with waits.
+/// Documents apply from the reload on; the settings of the thread of bindings wait for a restart.
 #[test]
 fn a_reload_names_what_has_changed() {
     let dir = tempfile::tempdir().expect("a folder");

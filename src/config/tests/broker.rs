@@ -1,4 +1,4 @@
-//! `[broker]`: what it is made of, and which configurations it refuses.
+//! `[broker]`: its sinks and its source, and the configurations that it refuses.
 
 use super::*;
 
@@ -106,7 +106,7 @@ fn an_instance_has_a_link() {
     assert_ne!(plain.digest(), of(&routed).digest());
 }
 
-/// Its sinks and its source stay as they are until the restart.
+/// The sinks and the source of `[broker]` are unchanged until the restart.
 #[test]
 fn a_change_waits_for_a_restart() {
     let running = good(&broker(""));

@@ -277,7 +277,7 @@ fn listeners_are_named_by_their_address() {
         ["listener 127.0.0.1:1 (added)", "listener 127.0.0.1:2 (changed: receipts)", "listener 127.0.0.1:3 (removed)"];
     assert_eq!(back.applied, expected);
     assert_eq!(ports(&back.config), [(1, false), (2, false), (3, true)]);
-    // Each port 0 is one of its own.
+    // Each port 0 is a different port.
     let old = config(&format!("{}{}{B}{}", listener(0, ""), listener(0, "receipts=true"), sink("one", "")));
     assert!(Change::between(&old, &old).is_empty());
     let new = config(&format!("{}{B}{}", listener(0, ""), sink("one", "")));
@@ -290,7 +290,7 @@ fn a_rule_that_waits_keeps_its_sinks() {
     let rule = |sinks: &str| format!("[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nsinks={sinks}\n");
     let fed = |name: &str, more: &str| format!("[[sink]]\nname='{name}'\ntopic='t'\nkafka='b'\n{more}\n");
     let old = config(&format!("{B}{}{}", rule("['a']"), fed("a", "")));
-    // `b` comes with a spool, which needs a restart.
+    // `b` needs a spool, which needs a restart.
     let new = config(&format!("{B}[spool]\n{}{}{}", rule("['b']"), fed("a", "filters='#'"), fed("b", "")));
     let change = Change::between(&old, &new);
     assert!(change.waiting.iter().any(|line| line == "rule r (changed: sinks)"), "{:?}", change.waiting);

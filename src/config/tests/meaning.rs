@@ -313,7 +313,7 @@ fn the_field_of_a_certificate_that_says_who_it_is() {
     }
 }
 
-/// An address beyond loopback may not guess for ever; a configured bound stands, and a service of this machine has none.
+/// Addresses beyond loopback have a bound on guesses; a configured bound stays, and a service of this machine has none.
 #[test]
 fn finding_w5_failures_have_a_bound_beyond_loopback() {
     let of = |bind: &str, mqtt: &str| {

@@ -1,4 +1,4 @@
-//! `[[source]]`: what it means, its problems, circles, and changes of it.
+//! `[[source]]`: its meaning, its problems, circles, and changes of it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn one(keys: &str) -> Source {
     config.sources.remove(0)
 }
 
-/// What is wrong with a file, without its name.
+/// The problems of a file, without its name.
 fn said(text: &str) -> String {
     read(text).expect_err(text).to_string()
 }
@@ -127,7 +127,7 @@ fn dead_letters_need_a_topic_of_their_own() {
     assert!(warned.to_string().contains("dead_letters_topic: has no effect without on_bad_record"), "{warned}");
 }
 
-/// What the API shows can be written into the file, and means the same.
+/// The API's output for a source can be written into the file, and means the same.
 #[test]
 fn what_is_shown_reads_back() {
     let keys = "topic={ 'a.b' = 't/${key}' }\nqos='${headers.q}'\nretain=true\nuser_properties={ p = '${partition}' }\noffset_reset='-90m'\n\
@@ -204,7 +204,7 @@ fn what_cannot_work_is_said() {
     }
 }
 
-/// The same topic of two clusters is two topics.
+/// Topics of the same name in two clusters are two topics.
 #[test]
 fn a_topic_is_of_its_cluster() {
     let other = "[kafka.b]\nbootstrap='b:1'\n";
@@ -314,7 +314,7 @@ mod for_rules {
         assert!(!good(&off.replace("${topic}", "a")).has_use_for(&alone.sources[0]));
     }
 
-    /// From a source over a rule to the source's own topic.
+    /// A circle from a source over a rule to the source's own topic.
     #[test]
     fn a_rule_makes_a_circle_too() {
         let text =
@@ -331,7 +331,7 @@ mod for_rules {
 mod circles {
     use super::*;
 
-    /// What a check says of one source, from Kafka topic `back`, and one sink.
+    /// The result of a check with one source, from Kafka topic `back`, and one sink.
     fn of(source: &str, sink: &str) -> Result<Config, String> {
         let text = format!(
             "{MAIN}[[source]]\nname='s'\ntopic='back'\nfeeds=['subscribers','sinks']\n{source}\n[[sink]]\nname='k'\n{sink}\n"
@@ -383,13 +383,13 @@ mod circles {
         // Subscribers write to no Kafka topic.
         let sink = "[[sink]]\nname='k'\nfilters='#'\ntopic='t'\n";
         good(&format!("{MAIN}{}{sink}", source("topic='t'\nmqtt_topic='a/b'")));
-        // Another cluster has other topics.
+        // Topics of another cluster are different topics.
         let b = "[kafka.b]\nbootstrap='b:1'\n";
         let source = "[[source]]\nname='s'\nkafka='main'\ntopic='t'\nmqtt_topic='m'\nfeeds='sinks'\n";
         good(&format!("{MAIN}{b}{source}[[sink]]\nname='k'\nkafka='b'\nfilters='#'\ntopic='t'\n"));
     }
 
-    /// What goes out by a bridge may be refused, and its dead letters are records.
+    /// A message that goes out by a bridge may be refused, and its dead letter is a record.
     #[test]
     fn dead_letters_of_a_bridge_are_a_way_back() {
         let of = |keys: &str, filter: &str, letters: &str| {

@@ -68,8 +68,8 @@ fn header(section: Section) -> &'static str {
     }
 }
 
-/// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
-/// kind. With `!` the other keys are part of the change.
+/// Keys with another value that needs other keys, or their absence (`-key`): `path`, other keys, value; none: the value made from
+/// the key's kind. With `!` the other keys are part of the change.
 const WITH: [(&str, &str, Option<&str>); 66] = [
     ("dapr.grpc", "", Some("'127.0.0.1:9'")),
     ("dapr.socket_mode", "", Some("'0660'")),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
 use crate::runtime::{IoDriver, Listeners, Post, Settings, ShardThread, mailboxes, spawn};
 
-/// What a shard is told, as data.
+/// The calls of a shard, as data.
 pub(super) enum Event<'a, M> {
     Start,
     Accept(ConnId, ListenerId, SocketAddr),
@@ -24,7 +24,7 @@ pub(super) enum Event<'a, M> {
     TurnEnd,
 }
 
-/// What a closure answers events with.
+/// A closure that answers events.
 pub(super) trait Script<M>: FnMut(&mut dyn Io<M>, Event<'_, M>) {}
 impl<M, F: FnMut(&mut dyn Io<M>, Event<'_, M>)> Script<M> for F {}
 
@@ -83,7 +83,7 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
 }
 
 thread_local! {
-    /// The bytes that the shard of this thread takes for a packet, by connection. Of others it takes all that comes in.
+    /// The bytes that the shard of this thread takes as one packet, by connection. On other connections it takes all bytes.
     static PACKETS: RefCell<HashMap<ConnId, usize>> = RefCell::default();
 }
 
@@ -134,7 +134,7 @@ where
     House { addr, post, threads }
 }
 
-/// One shard; its closure also gets a channel to the test.
+/// Starts one shard; its closure also gets a channel to the test.
 pub(super) fn shard<M, R, F, G>(settings: &Settings, script: G) -> (House<M>, Receiver<R>)
 where
     M: Send + 'static,

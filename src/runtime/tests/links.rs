@@ -30,7 +30,7 @@ fn a_layer_over_a_connection_that_we_make() {
             Event::Start => {
                 let conn = io.connect(to, SocketOptions::default());
                 io.put_layer(conn, Box::new(Toy::client()), &[]);
-                // Before there is a connection.
+                // Written before the connection is open.
                 let chunks = [Chunk::Owned(vec![1; 10]), Chunk::Shared(Rc::clone(&batch)), Chunk::Owned(vec![2; 10])];
                 io.send(conn, &mut chunks.into());
             }

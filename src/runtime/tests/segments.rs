@@ -172,7 +172,7 @@ fn a_full_disk_and_short_writes() {
     keeper.stop();
 }
 
-/// A slow disk answers late and never early, also to a shard that has fallen asleep in the executor meanwhile.
+/// A slow disk answers late and never early, also to a shard that has fallen asleep in the executor in the meantime.
 #[test]
 fn a_slow_sync_comes_late() {
     const DELAY: Duration = Duration::from_millis(60);
@@ -223,7 +223,7 @@ fn a_segment_is_freed_under_its_sync() {
     }
 }
 
-/// What is freed need not survive: a sync of it and of others is as good as the others.
+/// A freed segment need not survive: a sync of it and of others is as good as the others.
 #[test]
 fn a_segment_is_freed_in_the_turn_of_its_sync() {
     for append in BOTH {
@@ -238,7 +238,7 @@ fn a_segment_is_freed_in_the_turn_of_its_sync() {
     }
 }
 
-/// A file that cannot be deleted is tried again, while other work goes on; then it is told.
+/// A file that cannot be deleted is tried again, while other work goes on; then the failure is reported.
 #[test]
 fn a_file_that_cannot_be_deleted() {
     let dir = tempfile::tempdir().unwrap();

@@ -75,11 +75,11 @@ pub(crate) struct Toy {
     seal: Sealer,
     is_ready: bool,
     has_ended: bool,
-    /// What each flight costs.
+    /// The cost of each flight.
     cost: Duration,
-    /// That time passes here.
+    /// Whether the cost is spent as real time.
     is_slow: bool,
-    /// What the flights have cost so far.
+    /// The cost of the flights so far.
     took: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Toy {
         Self { is_client: true, ..Self::default() }
     }
 
-    /// The same, with flights of this cost; `is_slow`: that time passes.
+    /// The layer with flights of this cost; `is_slow`: the cost is spent as real time.
     pub(crate) fn costing(self, cost: Duration, is_slow: bool) -> Self {
         Self { cost, is_slow, ..self }
     }

@@ -30,7 +30,7 @@ fn answer(ring: &mut impl Driver) -> Completion {
     answers[0]
 }
 
-/// What the kernel does: out of buffers, it says so and disarms; what came back helps only once it is published.
+/// The kernel's behaviour: out of buffers, it reports that and disarms; returned buffers help only once they are published.
 #[test]
 fn trap_1_only_published_buffers_help() {
     match driver() {
@@ -231,8 +231,8 @@ fn buffers_may_come_back_in_any_order<D: Driver>() {
     }
 }
 
-/// A peer that asks and asks and does not read: the answers that wait for it stay bounded, it is not read from, and
-/// once it reads, every answer comes, in order.
+/// A peer that asks and asks and does not read: the answers for it stay bounded, it is not read from, and once it reads, every
+/// answer arrives, in order.
 #[test]
 fn trap_6_a_peer_that_does_not_read_is_capped() {
     const CAP: usize = 100_000;

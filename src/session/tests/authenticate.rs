@@ -118,7 +118,7 @@ fn an_exchange_has_its_time_and_goes_with_its_connection() {
     assert!(matches!(said, Authenticated::Refused(Violation { what, .. }) if what.contains("too long")));
 }
 
-/// X37: what CONNACK has to say comes with the verdict.
+/// X37: the authentication properties of CONNACK come with the verdict.
 #[test]
 fn connack_has_the_method_and_the_servers_last_message() {
     let (mut shard, client) = connected();

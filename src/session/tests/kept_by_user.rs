@@ -1,4 +1,4 @@
-//! How many kept sessions a user may have, on all shards together.
+//! The bound of kept sessions of a user, on all shards together.
 
 use super::*;
 use crate::auth::{Limits, Shares};
@@ -34,7 +34,7 @@ fn one_more_is_refused_whichever_shard_it_is_on() {
     let b = connects(&mut other, "b", true).expect("room");
     for shard in [&mut one, &mut other] {
         assert_eq!(connects(shard, "c", true).err(), Some(Violation::SESSIONS_OF_USER));
-        // One that ends with its connection is not counted, nor are those of others.
+        // A session that ends with its connection is not counted, nor are those of others.
         connects(shard, "c", false).expect("not kept");
         shard.admission = Some(bounded(Some("bob"), BOUND));
         connects(shard, &format!("bob-{}", shard.sessions.len()), true).expect("within the limit");

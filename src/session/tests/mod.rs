@@ -67,7 +67,7 @@ pub(super) fn goodbye(reason: ReasonCode, properties: Properties<'_>) -> Packet<
     Packet::Disconnect(Disconnect { reason, properties })
 }
 
-/// What a client is admitted as by an `auth` of this name.
+/// The admission by an `auth` of this name.
 pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
     admission_with(auth, identity, Takeover::Replace)
 }
@@ -83,7 +83,7 @@ pub(super) fn admission_with(name: &str, identity: Option<&str>, foreign_takeove
 pub(super) struct Shard {
     pub(super) sessions: Sessions,
     pub(super) settings: Settings,
-    /// What the next CONNECT is admitted as.
+    /// The admission of the next CONNECT.
     pub(super) admission: Option<Admission>,
     pub(super) now: Monotonic,
     conns: u32,
@@ -191,7 +191,7 @@ impl Shard {
         self.sessions.disconnected(client.key, client.conn, end, self.now);
     }
 
-    /// What a connection was sent since the last look, in words: `puback 1`, `pubrec 2 0x10`.
+    /// The packets that a connection was sent since the last look, in words: `puback 1`, `pubrec 2 0x10`.
     pub(super) fn heard(&mut self, conn: ConnId) -> Vec<String> {
         let bytes = self.out.insert(conn, Vec::new()).unwrap_or_default();
         words(self.versions[&conn], &bytes)

@@ -1,4 +1,4 @@
-//! Answers: when, in what order, to whom.
+//! Answers: their time, order and recipient.
 
 use super::*;
 use ReasonCode as R;
@@ -89,7 +89,7 @@ fn an_answer_dies_with_the_connection_of_its_publish() {
         let first = shard.open(old, &publish(QoS::AtLeastOnce, 1), 1);
         shard.end(old, End::Lost);
         let new = client(&mut shard, version);
-        // The client repeats it: a new row. Then the answers of both come, the old one's first.
+        // The client repeats the message: a new row. Then both are answered, the old one first.
         let second = shard.open(new, &Publish { dup: true, ..publish(QoS::AtLeastOnce, 1) }, 1);
         assert_ne!(first, second);
         shard.complete(new, first, Reason::Success);

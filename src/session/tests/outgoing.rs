@@ -99,7 +99,7 @@ impl World {
         self.pump();
     }
 
-    /// What the client hears: packet type, identifier, DUP, topic.
+    /// The packets to the client: packet type, identifier, DUP, topic.
     fn heard(&mut self) -> Vec<(PacketType, u16, bool, String)> {
         let wire = std::mem::take(&mut self.wire);
         let (mut rest, mut all) = (&wire[..], Vec::new());
@@ -117,7 +117,7 @@ impl World {
         all
     }
 
-    /// In short: `1 a`, `dup 1 a`, `rel 1`.
+    /// The same packets in short: `1 a`, `dup 1 a`, `rel 1`.
     fn words(&mut self) -> Vec<String> {
         let word = |(kind, id, dup, topic)| match kind {
             PacketType::PubRel => format!("rel {id}"),
@@ -320,7 +320,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     world.shard.now = world.shard.now.after(Duration::from_secs(1));
     world.acknowledge(PubAck, 2);
     assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
-    // What was sent once does not expire.
+    // A message that was sent once does not expire.
     let (body, held) = (world.message("sent again", expiry.as_properties()), Rc::clone(&world.held));
     world.session().hand(
         Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
@@ -365,7 +365,7 @@ enum Step {
     Hand(QoS),
     /// The client reads this many packets and keeps those that it has to answer.
     Read(usize),
-    /// It answers one of those.
+    /// The client answers one of those.
     Answer(usize),
     Reconnect(u16),
 }
@@ -390,7 +390,7 @@ struct Model {
     known: BTreeSet<u16>,
     /// Messages handed on, by QoS.
     got: [Vec<u32>; 2],
-    /// Those of QoS 1 that it may get once more.
+    /// Copies of QoS 1 that the client may get once more.
     seen: BTreeSet<u32>,
 }
 
@@ -517,7 +517,7 @@ fn large_messages_wait_for_acknowledgements() {
             let open = if qos == AtLeastOnce { open } else { open - id };
             assert_eq!(open, sent.min(all - id), "after {id}");
         }
-        // The same holds for what is sent again.
+        // The bound also applies to copies that are sent again.
         (0..all).for_each(|_| assert_ne!(world.hand(qos, &topic), Handed::Dropped));
         world.reconnect(1_000);
         for _ in 0..all {
@@ -530,7 +530,7 @@ fn large_messages_wait_for_acknowledgements() {
     }
 }
 
-/// Copies that were looked at meanwhile.
+/// The number of copies that `work` looked at.
 fn looks(work: impl FnOnce()) -> usize {
     let before = LOOKS.get();
     work();
@@ -550,7 +550,7 @@ fn full_since_a_start(copies: u64) -> World {
     world
 }
 
-/// However many there are of those, a message that comes looks at few of them.
+/// However many of those there are, a new message looks at few of them.
 #[test]
 fn what_may_not_be_dropped_is_looked_at_once() {
     let mut world = full_since_a_start(5_000);
@@ -560,7 +560,7 @@ fn what_may_not_be_dropped_is_looked_at_once() {
     assert!(looks < 5_000, "{looks}");
 }
 
-/// What is written down of a queue costs as much as there is to say of it, however long it is.
+/// The record of a queue takes time in proportion to its contents, however long the queue is.
 #[test]
 fn a_long_queue_is_written_down_fast() {
     let mut world = full_since_a_start(5_000);
@@ -622,8 +622,8 @@ fn a_record_is_open_until_its_client_has_it() {
     assert_eq!(world.held.take_settled(), [Settled { record: record(5), is_met: false }]);
 }
 
-/// A session that goes to another instance takes along what its log has: the record of a message of a share that only memory has goes to another member. One that
-/// ends with its connection has ended, and nobody else gets what it was sent [MQTT-4.8.2-5].
+/// A session that moves to another instance takes along the copies in its log: the record of a message of a share that only memory
+/// has goes to another member. A session that ends with its connection has ended, and no other gets its messages [MQTT-4.8.2-5].
 #[test]
 fn the_record_of_a_message_that_only_memory_has_goes_to_another_member_when_its_session_moves() {
     for ends in [false, true] {

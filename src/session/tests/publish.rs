@@ -1,4 +1,4 @@
-//! What a PUBLISH may be: QoS, RETAIN, Receive Maximum, topic aliases.
+//! The limits of a PUBLISH: QoS, RETAIN, Receive Maximum, topic aliases.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn receive_maximum_counts_until_the_exchange_is_over() {
         shard.sessions.publish(c.key, &publish(QoS::AtMostOnce, 0), Monotonic(0)),
         Some(Taken::TakeQos0 { .. })
     ));
-    // A sink's answer is not enough: the client has its place back when it is told.
+    // A sink's answer is not enough: the client's quota is restored when the client is answered.
     shard.complete(c, one, Reason::Success);
     assert_eq!(shard.violation(c, &third), Violation::RECEIVE_MAXIMUM);
     assert_eq!(shard.answers(c), ["puback 1"]);

@@ -179,7 +179,7 @@ fn a_row_outlives_several_connections() {
 
 #[test]
 fn a_refusal_that_nobody_heard() {
-    // No sink has it: the repeat is a new attempt. One has it: the repeat gets the refusal, and no second record.
+    // No sink has the message: the repeat is a new attempt. One has it: the repeat gets the refusal, and no second record.
     for (landed, sinks) in [(false, 1), (true, 2)] {
         let mut shard = Shard::default();
         let old = client(&mut shard, Version::V5);

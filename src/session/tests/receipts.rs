@@ -1,4 +1,4 @@
-//! Answers that say where a message stands in Kafka.
+//! Answers with the position of a message in Kafka.
 
 use super::*;
 use std::rc::Rc;
@@ -118,7 +118,7 @@ fn not_to_clients_that_cannot_be_told() {
 
 #[test]
 fn not_where_the_client_could_not_take_the_packet() {
-    // It has 62 bytes: see above.
+    // The answer has 62 bytes: see above.
     for (max, expected) in [(62, "puback 1 t/0@0"), (61, "puback 1")] {
         let mut shard = Shard::default();
         let c = client_with(&mut shard, Version::V5, &[Property::MaximumPacketSize(max)]);
@@ -154,7 +154,7 @@ fn a_row_without_a_connection_keeps_them_for_the_next() {
     let mut shard = Shard::default();
     let c = client(&mut shard);
     let numbers: Vec<u32> = (1..=3).map(|id| shard.open(c, &publish(QoS::ExactlyOnce, id), 2)).collect();
-    // One sink has them before the connection goes, the other after.
+    // One sink has the messages before the connection ends, the other after.
     shard.session(c).landed(numbers[0], 3, &receipt(1, "b", 0, Some(40)));
     shard.session(c).complete(numbers[0], 3, Reason::Success);
     shard.end(c, End::Lost);

@@ -17,7 +17,7 @@ fn attached(shard: &mut Shard, remote: Remote) -> Client {
     Client { key, conn, session_present: true }
 }
 
-/// G8: nobody is told a refusal, and none ends the connection: the message is over.
+/// G8: no refusal is reported, and none ends the connection: the message is over.
 #[test]
 fn whatever_comes_of_a_message_is_success() {
     for version in [Version::V311, Version::V5] {
@@ -99,7 +99,7 @@ fn the_session_of_a_bridge_stays() {
     assert_eq!((shard.session(remote).conn(), shard.sessions.connected()), (None, 1));
     shard.end(other, End::Lost);
     shard.pass(1_000_000 * S);
-    // It has been away longest, and others make room.
+    // The session has been away longest, and others make room.
     for name in ["a", "b", "c"] {
         let client = shard.connect(&Connect { properties: Properties::EMPTY, ..connect(Version::V311, name, false) });
         shard.end(client, End::Lost);
@@ -149,7 +149,7 @@ fn what_it_is_sent_is_as_a_client_sends_it() {
         let body = Body::new(packet.clone(), shard.now, 0, &all);
         let (now, bounds) = (shard.now, (QueueBounds::default(), &all));
         let session = shard.session(remote);
-        // More is on its way than a connection is given at once, so that it waits.
+        // More is in flight than a connection is given at once, so that the copy waits.
         assert_eq!(session.hand(copy, (usize::MAX, now), (false, false), bounds, || body), Handed::Queued);
         let mut out = Vec::new();
         assert_eq!(session.pump(now, 0, &mut out, None).sent, 1);
