@@ -23,7 +23,7 @@ pub const FILE: &str = "bans.json";
 pub enum Who {
     /// A client identifier, of whichever `[auth.NAME]`.
     ClientId(String),
-    /// A user name, as the client gives it or as what admits the client says.
+    /// A user name from the client, or from the credentials that admit the client.
     Username(String),
     /// An address, or a network such as `10.0.0.0/8`.
     Address(String),
@@ -37,7 +37,7 @@ pub struct Ban {
     pub id: u64,
     /// The client, user or address that may not connect.
     pub who: Who,
-    /// When it was made, milliseconds since 1970.
+    /// The time of the ban, milliseconds since 1970.
     pub at_ms: i64,
     /// The end of the ban, milliseconds since 1970; `None`: never.
     pub until_ms: Option<i64>,
@@ -53,7 +53,7 @@ impl Ban {
     }
 }
 
-/// Why a ban was not made.
+/// The reason why a ban was not made.
 #[derive(Debug)]
 pub enum Refused {
     /// The text names nothing that can be banned.

@@ -29,18 +29,18 @@ pub fn keep_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Makes a directory and those above it that are missing.
+/// Makes a directory and missing ones above it.
 ///
 /// # Errors
-/// Those of `mkdir`.
+/// The error of `mkdir`.
 pub fn make_dirs(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
 }
 
-/// Opens a regular file, which `options` may make.
+/// Opens a regular file, which `options` may create.
 ///
 /// # Errors
-/// Those of `open`; the path is a symbolic link or another kind of file.
+/// The error of `open`; or the path is a symbolic link or another kind of file.
 pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     // A FIFO would block.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -59,10 +59,10 @@ pub fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
-/// Makes a file that is to take another's place, under a name of our own: what a crash has left there goes, whatever it is.
+/// Creates a file that will replace another, under a name of our own: a file that a crash has left there is removed, of any kind.
 ///
 /// # Errors
-/// Those of `open`; a directory that holds something has the name.
+/// The error of `open`; or a directory with contents has the name.
 pub fn make_anew(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().write(true).create_new(true).clone();
     match open(path, &options) {
@@ -112,7 +112,7 @@ impl Original {
     /// Reads a file.
     ///
     /// # Errors
-    /// Those of `open` and `read`; it is a symbolic link or another kind of file, or it is not UTF-8.
+    /// The error of `open` or `read`; or the path is a symbolic link or another kind of file, or the file is not UTF-8.
     pub fn read(path: &Path) -> io::Result<Self> {
         let (dir, name) = dir_of(path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -182,10 +182,10 @@ pub struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    /// Makes a file with these permissions, less the umask, in a directory: for the one that is called `name` there.
+    /// Creates a file with these permissions, less the umask, in a directory, to replace the file `name` there.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The error of `open`.
     pub fn make(dir: &'a File, name: &'a OsStr, mode: u32) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut tried = 0;
@@ -208,19 +208,19 @@ impl<'a> Fresh<'a> {
         &self.file
     }
 
-    /// Writes its content and syncs it.
+    /// Writes the content and syncs it.
     ///
     /// # Errors
-    /// Those of `write` and `fsync`.
+    /// The error of `write` or `fsync`.
     pub fn fill(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.file).write_all(bytes)?;
         self.file.sync_all()
     }
 
-    /// Takes the place of the other file. The directory is synced by the caller.
+    /// Replaces the other file. The caller syncs the directory.
     ///
     /// # Errors
-    /// Those of `rename`.
+    /// The error of `rename`.
     pub fn place(mut self) -> io::Result<()> {
         renameat(self.dir, &self.fresh, self.dir, self.name)?;
         self.is_placed = true;

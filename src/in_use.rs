@@ -6,7 +6,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A second in all: what is in use after that is another instance's.
+/// A second in all: a resource in use after that belongs to another instance.
 pub const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 

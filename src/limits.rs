@@ -9,7 +9,8 @@
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
-/// Largest CONNACK that is read: the longest of its strings, one of each. A remote may add user properties up to that, which nobody reads.
+/// The largest CONNACK that is read: the longest of its strings, one of each. A remote may add user properties up to that, which
+/// are ignored.
 pub const CONNACK_BYTES_MAX: u32 = 384 << 10;
 
 /// The bytes of a `whole` with `rest` free that one of many users may hold: its share of the free part (decision 0013).
@@ -31,9 +32,9 @@ pub const LINK_HEADER_BYTES_MAX: usize = 48 << 10;
 /// Clients that an instance remembers to have redirected. A further one is relayed.
 pub const REDIRECTED_MAX: usize = 65_536;
 
-/// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past it the
-/// connection that holds most is closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and
-/// nobody else.
+/// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past
+/// the limit the connection that holds most is closed (0x97): a thousand devices that each announce a megabyte and never finish
+/// must harm only themselves.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
 /// Packets of `mqtt.packet_bytes_max` that may be half received on a shard at a time, however large they are.
@@ -137,7 +138,7 @@ pub const SHARE_BATCH_BYTES: usize = 64 << 10;
 /// Topic aliases towards a client, if the client takes that many: each costs its topic in memory.
 pub const SENT_ALIASES_MAX: u8 = 32;
 
-/// A topic is sent under an alias if it is longer than what an alias takes, three bytes.
+/// The shortest topic that is sent under an alias: an alias takes three bytes.
 pub const SENT_ALIAS_TOPIC_BYTES_MIN: usize = 4;
 
 /// The longest topic that gets an alias: 32 of these are 8 KiB of a connection.
@@ -192,7 +193,7 @@ pub const LATE_WRITES_WHILE_MORE_COMES: usize = 8;
 /// read; a message that is larger goes alone.
 pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;
 
-/// Messages of one shard on their way to the subscribers of another, those under way aside. Past it publishers of topics with
+/// Messages of one shard for the subscribers of another, those under way aside. Past the limit publishers of topics with
 /// subscribers there are not read; a message that is larger goes alone.
 pub const PEER_BYTES_MAX: usize = 1 << 20;
 
@@ -215,7 +216,7 @@ pub const REPLAY_BATCH_BYTES: usize = 64 << 10;
 /// Topics that are looked at for a batch.
 pub const REPLAY_LOOKS_MAX: usize = 256;
 
-/// Batches that a shard takes in one turn from what it retains itself.
+/// Batches that a shard takes in one turn from its own retained messages.
 pub const REPLAY_LOOKS_PER_TURN: usize = 4;
 
 /// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`]; large ones count as several ([`COPY_BYTES`]).
@@ -291,8 +292,8 @@ pub const MOVES_WAITING_MAX: usize = 4_096;
 /// Bytes that have been read of such connections.
 pub const MOVES_WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// Dead letters of a shard on their way to one sink's file. Past it refused records stay in the sink's memory, and a
-/// message that would become a dead letter at the door stays unread.
+/// Dead letters of a shard that wait for one sink's file. Past the limit refused records stay in the sink's memory, and a message
+/// that would become a dead letter on receipt stays unread.
 pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
 
 /// Bytes of such dead letters. A larger letter goes alone.
@@ -309,15 +310,14 @@ pub const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// A CONNECT must fit into the bound of half-received packets many times over.
 const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
-/// The pool of buffers is small beside what it serves.
+/// The pool of buffers is small compared with the half-received packets that it serves.
 const _: () = assert!(POOLED_TAIL_BYTES_MAX * POOLED_TAILS_MAX <= PARTIAL_BYTES_MAX / 8);
 
-/// Events on their way from the shards to the log and the ring. Past it they are dropped, and counted as
-/// `events_dropped`.
+/// Events under way from the shards to the log and the ring. Past the limit they are dropped, and counted as `events_dropped`.
 pub const EVENTS_QUEUED_MAX: usize = 1_024;
 
-/// Clients that come and go, on their way to the ring: the oldest makes room, counted as `events_dropped`. The collector takes
-/// some hundred thousand a second.
+/// Events of clients that connect and disconnect, under way to the ring: the oldest makes room, counted as `events_dropped`. The
+/// collector takes some hundred thousand a second.
 pub const CONNECTION_EVENTS_QUEUED_MAX: usize = 2_048;
 
 /// Events of a class that `/api/v1/events` can show; the oldest of the class makes room.
@@ -369,8 +369,8 @@ pub const PLACED_BYTES_PER_POLL: usize = 512 << 10;
 /// Bytes that one poll of a producer reads back from the spool.
 pub const LOADED_BYTES_PER_POLL: usize = 1 << 20;
 
-/// Memory for later batches that a producer may keep for good; what is more goes back to the system when it has not been used for
-/// [`UNUSED_BUFFERS_LOOK`].
+/// Memory for later batches that a producer may keep for good; memory beyond that is returned to the system when it has not been
+/// used for [`UNUSED_BUFFERS_LOOK`].
 pub const UNUSED_BUFFERS_KEPT_BYTES: usize = 1 << 20;
 
 /// Interval of that check: memory that nothing has used from one check to the next is released.
@@ -410,7 +410,7 @@ pub const PARTITIONS_OF_TOPIC_MAX: usize = 100_000;
 /// INVALID_PARTITIONS (37). Kafka's own advice for a cluster is 200,000; each takes some 450 bytes.
 pub const PARTITIONS_OF_CLUSTER_MAX: usize = 200_000;
 
-/// Rows on the disk alone from which on a sink's intake follows what it drains: a second or so of Kafka's work.
+/// Rows on the disk alone from which on a sink's intake follows its output: a second or so of Kafka's work.
 pub const PACED_BACKLOG_ROWS: u64 = 10_000;
 
 /// Interval of that check, and the number of checks that count: Kafka's answers come in bursts.
@@ -504,7 +504,8 @@ pub const TOP_ENTRIES_MAX: usize = 256;
 /// Bytes to which a name in these lists is cut: all of them together are at most 3 MiB on a shard.
 pub const TOP_NAME_BYTES_MAX: usize = 1024;
 
-/// Reads of clients, or publishes that nobody wants, to one that is counted in these lists, on average: under load more and more are left out.
+/// Reads of clients, or publishes without subscribers, per one that is counted in these lists, on average: under load more and more
+/// are left out.
 pub const TOP_SAMPLES_EVERY_MAX: u32 = 4_096;
 
 /// Interval at which the numbers in these lists are halved, so that old activity fades.
@@ -531,7 +532,7 @@ pub const TRACE_PACKETS_MAX: usize = 4_096;
 /// Bytes of a payload in a trace.
 pub const TRACE_PAYLOAD_BYTES_MAX: usize = 1_024;
 
-/// Bytes of all that a trace says of one packet beside its payload: text that is longer is cut.
+/// Bytes of a packet's text in a trace besides its payload: longer text is cut.
 pub const TRACE_TEXT_BYTES_MAX: usize = 1_024;
 
 /// Bytes sent to traced connections that the shard has not looked at. Further bytes are left out, and counted as one packet.
@@ -554,5 +555,6 @@ pub const LETTERS_SENT_MAX: usize = 1_000;
 /// The most partitions of a dead-letter topic that is shown. A topic with more is refused.
 pub const LETTER_PARTITIONS_MAX: usize = 128;
 
-/// Ranges of offsets in the note of what was sent again. Beyond that nothing more is sent until letters have gone from their topic.
+/// Ranges of offsets in the note of dead letters that were sent again. Past the limit no more are sent until letters have gone from
+/// their topic.
 pub const SENT_RANGES_MAX: usize = 10_000;

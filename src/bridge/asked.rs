@@ -173,7 +173,7 @@ impl Asked {
         Ok(())
     }
 
-    /// Takes UNSUBACK, whatever it says: a filter that is not there is gone as well.
+    /// Handles UNSUBACK, with any codes: a filter that does not exist there is gone as well.
     pub(super) fn unsuback(&mut self, unsuback: &SubAck<'_>) -> Result<(), Malformed> {
         let Awaited::Unsubscribe(count) = self.awaited else { return Err(UNASKED) };
         if unsuback.packet_id != PACKET_ID {

@@ -1,4 +1,4 @@
-//! One connection to a remote, from CONNECT on.
+//! A connection to a remote, from CONNECT on.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ struct Open {
     /// The answers of the present round have not been reported yet.
     is_untold: bool,
     backoff: Backoff,
-    /// When the answer to SUBSCRIBE or UNSUBSCRIBE is overdue.
+    /// The deadline of the answer to SUBSCRIBE or UNSUBSCRIBE.
     answer_by: Monotonic,
-    /// When refused filters are asked for again.
+    /// The time at which refused filters are requested again.
     again_at: Monotonic,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     /// The beginning of CONNACK.
     torn: Vec<u8>,
     pub(super) pulse: Pulse,
-    /// When the remote has accepted the client.
+    /// The time at which the remote accepted the client.
     pub(super) opened: Monotonic,
     open: Option<Box<Open>>,
 }

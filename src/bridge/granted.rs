@@ -8,7 +8,7 @@ const IN_FLIGHT_MAX: u16 = 1024;
 /// Like [`IN_FLIGHT_MAX`], for a remote before 5.0, which cannot set a maximum.
 const IN_FLIGHT_3X: u16 = 64;
 
-/// `Granted` is what a remote has promised to take, and what holds for the connection.
+/// `Granted` is what a remote has promised to accept, and the parameters of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// The version of the connection.
@@ -19,7 +19,7 @@ pub struct Granted {
     pub session_present: bool,
     /// Keep-alive in force, in seconds; 0: off.
     pub keep_alive_s: u16,
-    /// Messages of QoS 1 and 2 that may be on their way to the remote; at least 1.
+    /// Messages of QoS 1 and 2 that may be in flight to the remote; at least 1.
     pub in_flight_max: u16,
     /// The highest QoS that the remote takes.
     pub maximum_qos: QoS,

@@ -1,4 +1,4 @@
-//! CONNECT as a client says it, and CONNACK as a remote answers.
+//! CONNECT as a client sends it, and CONNACK as a remote answers.
 
 use std::fmt;
 
@@ -36,12 +36,12 @@ pub struct Form {
     pub clean_start: bool,
 }
 
-/// `Login` is what CONNECT says.
+/// `Login` is the contents of CONNECT.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// The versions.
     pub versions: Versions,
-    /// Whether the client says before 5.0 that it is a bridge, unless the remote refuses that.
+    /// Whether the client identifies itself as a bridge before 5.0, unless the remote refuses that.
     pub says_bridge: bool,
     /// The client identifier.
     pub client_id: Box<str>,
@@ -49,7 +49,7 @@ pub struct Login {
     pub username: Option<Box<str>>,
     /// The password.
     pub password: Option<Secret>,
-    /// Whether the remote is to forget what it knows of the client each time.
+    /// Whether the remote is asked to discard the client's session each time.
     pub clean_start: bool,
     /// Requested session expiry at the remote, in seconds.
     pub session_expiry_s: u32,
@@ -59,7 +59,7 @@ pub struct Login {
     pub receive_maximum: u16,
     /// The largest packet that the client takes, in bytes.
     pub packet_bytes_max: u32,
-    /// The most messages of QoS 1 and 2 that may be on their way to the remote; `None`: as many as it takes.
+    /// The most messages of QoS 1 and 2 in flight to the remote; `None`: as many as it accepts.
     pub in_flight_max: Option<u16>,
 }
 

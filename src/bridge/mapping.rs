@@ -48,7 +48,7 @@ impl Retained {
     }
 }
 
-/// Why a message goes no further.
+/// The reason why a message goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unfit {
     /// No filter matches the message's topic: the message was not asked for.
@@ -101,7 +101,7 @@ pub struct In {
 pub struct Out {
     /// The topic there.
     pub topic: Template,
-    /// The QoS, which is lowered to that of the message and to what the remote takes.
+    /// The QoS, which is lowered to that of the message and to the remote's maximum.
     pub qos: Template,
     /// The retain flag, if the remote has one.
     pub retain: Template,

@@ -83,7 +83,7 @@ impl AsRef<outward::Settings> for Settings {
     }
 }
 
-/// `Event` is what the user of a client learns.
+/// `Event` is a report to the user of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The remote has accepted the client: messages go both ways over this connection, until [`Event::Lost`].
@@ -124,7 +124,7 @@ pub struct Trouble {
     pub what: Failed,
 }
 
-/// `Failed` is what a trouble has ended.
+/// `Failed` is the step that a trouble has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// A connection over which messages went.
@@ -142,7 +142,7 @@ pub struct Client {
     channel: Channel<Connection>,
     /// The form of CONNECT that is tried next, counted from the first.
     form: usize,
-    /// Whether the remote is to forget what it knows of the client, once.
+    /// Whether the remote is asked to discard the client's session, once.
     begins_anew: bool,
     started: bool,
     trouble: Option<Trouble>,
@@ -175,7 +175,7 @@ impl Client {
         self.let_go("stopped", now);
     }
 
-    /// The next CONNECT asks the remote to forget what it knows of the client: it may know another one's.
+    /// Makes the next CONNECT ask the remote to discard the client's session, which may be another client's.
     pub fn begin_anew(&mut self) {
         self.begins_anew = true;
     }
@@ -201,7 +201,7 @@ impl Client {
         self.channel.ready_ref().and_then(Connection::standing)
     }
 
-    /// The filters with how they stand, in the order of the settings.
+    /// The filters with their answers, in the order of the settings.
     pub fn filters(&self) -> impl Iterator<Item = (&Wanted, Standing)> {
         let standings = self.standing().map(|(_, standings)| standings).unwrap_or_default();
         let standing = |at: usize| standings.get(at).copied().unwrap_or(Standing::Open);
@@ -298,7 +298,7 @@ impl Client {
         Ok(())
     }
 
-    /// Notes that something came in over the connection.
+    /// Notes that bytes have arrived on the connection.
     pub fn heard(&mut self) {
         if let Some(connection) = self.channel.ready() {
             connection.pulse.heard();
@@ -358,7 +358,7 @@ impl Client {
         self.dial(now);
     }
 
-    /// When [`Client::on_time`] has something to do.
+    /// The next deadline of [`Client::on_time`].
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if self.started { self.channel.dial_at().min(self.channel.deadline()) } else { Monotonic::NEVER }
@@ -375,7 +375,7 @@ impl Client {
         }
     }
 
-    /// Says what is due: PINGREQ, SUBSCRIBE, UNSUBSCRIBE.
+    /// Sends what is due: PINGREQ, SUBSCRIBE, UNSUBSCRIBE.
     fn work(&mut self, now: Monotonic) {
         let Some(connection) = self.channel.ready() else { return };
         let Shared { settings, effects, rng, .. } = &mut self.shared;

@@ -33,7 +33,7 @@ impl Pulse {
         Self { every, patience, ping_at, answer_by: Monotonic::NEVER, is_read: true, unacked: usize::MAX }
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn deadline(&self) -> Monotonic {
         self.ping_at.min(self.answer_by)
     }
@@ -65,7 +65,7 @@ impl Pulse {
         moves
     }
 
-    /// Something came from the remote.
+    /// Notes that bytes have arrived from the remote.
     pub(super) fn heard(&mut self) {
         self.answer_by = Monotonic::NEVER;
     }

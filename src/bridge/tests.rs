@@ -201,7 +201,7 @@ fn lost(event: &Event) -> bool {
     matches!(event, Event::Lost(..))
 }
 
-/// G2, G3: CONNECT says what was configured, SUBSCRIBE follows CONNACK, and each filter has its answer.
+/// G2, G3: CONNECT has the configured contents, SUBSCRIBE follows CONNACK, and each filter has its answer.
 #[test]
 fn it_logs_in_and_subscribes() {
     let mut world = World::greeting(settings(Versions::V5, &[wanted("plant/#", QoS::AtLeastOnce)]));
@@ -246,7 +246,7 @@ fn messages_may_come_at_once() {
     }
 }
 
-/// G3: what CONNACK says replaces what was asked for.
+/// G3: the values in CONNACK replace the requested ones.
 #[test]
 fn what_is_granted() {
     let properties = [
@@ -440,7 +440,7 @@ fn a_remote_that_says_nothing() {
     assert!(!world.told().iter().any(lost));
 }
 
-/// G6: what a server may not send ends the connection.
+/// G6: a packet that a server may not send ends the connection.
 #[test]
 fn a_remote_that_breaks_the_rules() {
     let filters = [wanted("a", QoS::AtMostOnce), wanted("b", QoS::AtMostOnce)];

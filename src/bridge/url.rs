@@ -28,7 +28,7 @@ const SCHEMES: &[(&str, Transport, u16)] = &[
 /// The path of a WebSocket, where the URL leaves it open.
 const PATH: &str = "/mqtt";
 
-/// `Url` is the address of a remote, and what it says of the login.
+/// `Url` is the address of a remote, with the parts of the login in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url {
     /// The transport.
@@ -125,7 +125,7 @@ fn path(target: &str, is_web_socket: bool) -> Result<String, String> {
     }
 }
 
-/// Bytes of a text in which `%` and two hexadecimal digits stand for one.
+/// The bytes of a text in which `%` and two hexadecimal digits are one byte.
 fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || "the user name and password in it need percent-encoding: % must stand before two hexadecimal digits";
     let mut bytes = Vec::with_capacity(text.len());

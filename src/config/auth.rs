@@ -111,8 +111,8 @@ fn limits(table: &Table<'_>) -> Limits {
     Limits { connects_s: table.find("connects_s", u32::of).unwrap_or(read.messages_s), ..read }
 }
 
-/// The `auth` of a listener, which has to be one of `all`. Beyond loopback a listener has one, asks for certificates, or says that it is
-/// open.
+/// The `auth` of a listener, which has to be one of `all`. Beyond loopback a listener has an `auth`, asks for certificates, or is
+/// configured as open.
 pub(super) fn of_listener(
     table: &Table<'_>,
     bind: Option<&Bind>,

@@ -1,4 +1,4 @@
-//! The bridges, each with what goes in and out by it.
+//! The bridges, each with its entries for incoming and outgoing messages.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -161,7 +161,7 @@ fn login(table: &Table<'_>, bridge: &mut Bridge) {
     }
 }
 
-/// Checks what MQTT says in whole seconds, and the order of the waits.
+/// Checks times that MQTT has in whole seconds, and the order of the backoffs.
 fn times(table: &Table<'_>, bridge: &Bridge) {
     for (key, time) in [("keep_alive", bridge.keep_alive), ("session_expiry", bridge.session_expiry)] {
         if time.subsec_nanos() != 0 {
@@ -175,7 +175,7 @@ fn times(table: &Table<'_>, bridge: &Bridge) {
     }
 }
 
-/// Reads TLS, which is there if the URL says so.
+/// Reads TLS, if the URL's scheme has it.
 fn tls(table: &Table<'_>, url: &Url) -> Option<crate::secure::OutgoingSettings> {
     if url.transport.is_tls {
         return if table.has("tls") {
@@ -301,7 +301,7 @@ fn outs(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<Bridge
     table.list_parts(Section::BridgeOut).iter().enumerate().map(&mut read).collect()
 }
 
-/// Reports what is not known any more of a message that has waited for the remote.
+/// Reports variables that are unknown for a message that has waited for the remote.
 fn check_known(table: &Table<'_>, key: &str, template: &Template) {
     use Variable::{ClientId, Dup, PacketId, Timestamp, Username};
     let is_lost = |of: &&Variable| matches!(of, ClientId | Username | Dup | PacketId | Timestamp);

@@ -114,7 +114,7 @@ fn link(table: &Table<'_>) -> BrokerLink {
     BrokerLink { bind: bind.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))), address, tls }
 }
 
-/// Reports what an instance among others needs, and what one alone has no use for.
+/// Reports missing keys of one of several instances, and keys that a single instance has no use for.
 fn check_instance(table: &Table<'_>, broker: &Broker) {
     if broker.link.is_some() {
         if !table.has("name") {
@@ -135,7 +135,7 @@ fn check_instance(table: &Table<'_>, broker: &Broker) {
     }
 }
 
-/// Reports what is no topic of Kafka, and one that two places name.
+/// Reports an invalid Kafka topic, and one that two keys name.
 fn check_topic(table: &Table<'_>, key: &'static str, topic: &str, seen: &mut HashMap<String, String>) {
     let spot = table.spot(key);
     if let Err(error) = kafka_topic(topic.as_bytes()) {
@@ -240,7 +240,8 @@ impl Broker {
         format!("forebay-share-{:032x}", xxh3_128(format!("{}\n{text}", self.sessions).as_bytes()))
     }
 
-    /// A hash of what instances must have in common to be one broker: topics, routes, and how a record becomes a message.
+    /// A hash of the settings that instances must have in common to be one broker: topics, routes, and the mapping of records to
+    /// messages.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut text = format!("{}\n{}\n{}\n{}", self.messages, self.retained, self.sessions, self.qos);
@@ -251,7 +252,7 @@ impl Broker {
         xxh3_64(text.as_bytes())
     }
 
-    /// The Kafka topics that messages go through, each with the filters of its route; the last one takes what no route does.
+    /// The Kafka topics that messages go through, each with the filters of its route; the last one takes messages of no route.
     pub fn topics(&self) -> impl Iterator<Item = (&str, Option<&BrokerRoute>)> {
         let routes = self.routes.iter().map(|route| (route.topic.as_str(), Some(route)));
         routes.chain([(self.messages.as_str(), None)])

@@ -485,7 +485,7 @@ fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
     wanted
 }
 
-/// Takes over a bridge, and names what differs.
+/// Takes over a bridge, and names a key that differs.
 fn take_bridge(known: &mut Bridge, wanted: &Bridge) -> Option<String> {
     let mut changed = known.take(wanted).applied;
     take(&mut changed, "kafka", &mut known.cluster, &wanted.cluster);

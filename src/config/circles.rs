@@ -1,5 +1,6 @@
-//! Circles: what a source publishes, and a sink writes where a source reads, would come back without end. A start, `forebay check` and the
-//! API refuse a configuration in which that can be; what a template can yield counts as what it yields.
+//! Circles: a message that a source publishes, and that a sink writes to a topic of the source, would come back without end. The
+//! service at its start, `forebay check` and the API refuse a configuration in which that is possible; a text that a template can
+//! yield counts as one that it yields.
 
 use std::collections::VecDeque;
 
@@ -140,7 +141,7 @@ struct Walk<'c> {
     /// The key of the configuration that opens the ways.
     key: &'static str,
     ways: Vec<Way>,
-    /// Rules with messages that were followed: none is evaluated for what it has made itself.
+    /// Rules that were followed: a rule is not evaluated for messages of its own.
     seen: Vec<&'c str>,
 }
 
@@ -166,7 +167,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Adds the ways that a bridge opens by its dead letters: what goes out may be refused.
+    /// Adds the ways that a bridge opens by its dead letters: outgoing messages may be refused.
     fn lead_letters(&mut self, bridge: &Bridge, what: &str) {
         let Some(letters) = bridge.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref()) else { return };
         for (to, _, topic) in
@@ -180,7 +181,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Follows what a rule makes of these messages or records.
+    /// Follows the outputs of a rule for these messages or records.
     fn follow_rule(&mut self, rule: &'c Rule, what: &str) {
         let what = format!("what rule {} makes of {what}", rule.name);
         let fed = self.to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
@@ -196,7 +197,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Adds the ways that a sink opens by what it writes to Kafka topics of this template.
+    /// Adds the ways that a sink opens by its writes to Kafka topics of this template.
     fn lead(&mut self, sink: &Sink, template: &Template, literal: Option<&str>, what: &str) {
         let sources = self.sources;
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
@@ -398,8 +399,8 @@ mod tests {
     }
 
     proptest! {
-        /// A filter that matches what a template makes can match the template, whatever the record; one that excludes all below it
-        /// matches it; and patterns meet in whatever both have.
+        /// A filter that matches a rendered text can match the template, whatever the record; one that excludes all texts below it
+        /// matches it; and two patterns meet in any text that both have.
         #[test]
         fn what_is_made_is_matched(
             pieces in proptest::collection::vec(prop::sample::select(vec!["a", "b", "/", "${key}", "${topic}", "${partition}", "$$"]), 1..6),

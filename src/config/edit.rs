@@ -132,7 +132,7 @@ impl Edit {
         matches!(self.part, Part::Sink | Part::Listener) && self.name == default_name(self.part)
     }
 
-    /// The one edit that does what `earlier`, of the same part, and then `self` do.
+    /// An edit with the effect of `earlier`, of the same part, and then `self`.
     #[must_use]
     pub(crate) fn after(self, earlier: &Self) -> Self {
         let to = match (&earlier.to, self.to) {
@@ -392,7 +392,7 @@ fn default_name(part: Part) -> String {
 
 /// Whether the default sink, or listener, is in force.
 fn is_default_implied(part: Part, document: &DocumentMut, beside: &Beside) -> bool {
-    // A file that says where Kafka is has to say which messages go there.
+    // A file that names Kafka's brokers has to have filters.
     let names_kafka = part == Part::Sink && document.contains_key(Section::Kafka.name()) && !beside.has_kafka_option();
     !document.contains_key(part.section()) && !beside.adds(part) && !names_kafka
 }

@@ -169,7 +169,7 @@ fn upper(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
-/// The keys that a variable can stand for.
+/// The keys that a variable can set.
 fn settable() -> impl Iterator<Item = &'static Key> {
     keys::all().filter(|key| !key.section.is_named_part() && !key.section.is_list_part())
 }

@@ -87,8 +87,8 @@ pub(crate) fn of_machine(now: &Text, wanted: &Text) -> Option<&'static str> {
     OF_MACHINE.into_iter().map(Section::name).find(|name| now.get(*name) != wanted.get(*name))
 }
 
-/// The files that a text names and may not, each with its line; what `now`, the content of the file, names is allowed. A text that is not TOML
-/// names none.
+/// The files that a text names and may not, each with its line; a file that `now`, the content of the configuration file, names is
+/// allowed. A text that is not TOML names none.
 pub(crate) fn not_allowed_in(now: &Text, wanted: &Text, running: &Config) -> Vec<(usize, String)> {
     let allowed: Vec<Named> = named_in(now).into_iter().chain(known(running)).collect();
     let mut named = named_in(wanted);
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// W7: these sections are compared by what they mean, not by how they are written.
+    /// W7: these sections are compared by their meaning, not by their text.
     #[test]
     fn sections_of_the_machine_stay_as_they_are() {
         let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };

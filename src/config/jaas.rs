@@ -71,7 +71,7 @@ fn shown(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect()
 }
 
-/// A reader of words: quoted ones as what they mean, `=` and `;`.
+/// A reader of words: quoted ones by their value, `=` and `;`.
 struct Words<'t>(&'t str);
 
 impl Words<'_> {

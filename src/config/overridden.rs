@@ -1,5 +1,5 @@
-//! Overridden keys: those of sinks, sources, clusters and listeners that variables of the environment and options of the command line set. A request
-//! that wants to change one and would have no effect is refused, with the name of what has to be changed.
+//! Overridden keys: those of sinks, sources, clusters and listeners that environment variables and options of the command line set.
+//! A request to change one, which would have no effect, is refused, with the name of the variable or option to change.
 
 use serde_json::{Map, Value};
 use toml::de::DeTable;
@@ -221,7 +221,7 @@ mod tests {
 
     const FILE: &str = "[kafka.main]\nbootstrap = \"a:1\"\n[[listener]]\nbind = \"127.0.0.1:1\"\n[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
 
-    /// A value that a variable has set is not changed by a request, and the answer says so; the same value is no contradiction.
+    /// A request does not change a value that a variable has set, and the answer says so; the same value is no contradiction.
     #[test]
     fn finding_f2_a_key_that_a_variable_sets_is_named() {
         let sink = |linger: &str| edit(Part::Sink, "s", json!({ "filters": "#", "topic": "t", "linger": linger }));

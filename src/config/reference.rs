@@ -1,4 +1,4 @@
-//! The tables of `docs/CONFIGURATION.md`, made from the table of keys: the document has what the program reads.
+//! The tables of `docs/CONFIGURATION.md`, generated from the table of keys: the document has the keys that the program reads.
 
 use std::fmt::Write as _;
 

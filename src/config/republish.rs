@@ -18,7 +18,7 @@ use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::program::Program;
 use crate::rule::template::{Fixed, Template, Variable};
 
-/// The user properties of the message that came in, whether or not they are selected.
+/// The user properties of the incoming message, whether or not they are selected.
 pub const USER_PROPERTIES_OF_MESSAGE: &str = "${pub_props.'User-Property'}";
 
 /// Reads the `[[rule.republish]]` of a rule.

@@ -112,7 +112,7 @@ pub(super) fn check_sources(document: &Document<'_>, rules: &[Rule], known: &[So
     }
 }
 
-/// Compiles the statement, and reports what is wrong with it or probably not meant, at its place.
+/// Compiles the statement, and reports errors and probable mistakes, at their place.
 fn compile(table: &Table<'_>, sql: &str, name: &str) -> Option<Arc<Program>> {
     if sql.is_empty() {
         return None;

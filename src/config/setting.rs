@@ -34,7 +34,7 @@ pub(super) trait Settings: Sized {
     /// Reads every key with a field of its own; fields that are derived from others (`=>` in the table) have their type's default.
     fn read(table: &Table<'_>) -> Self;
 
-    /// Takes over from `wanted` what applies while the service runs, and names what differs.
+    /// Takes over keys of `wanted` that apply while the service runs, and names the keys that differ.
     fn take(&mut self, wanted: &Self) -> Difference;
 }
 

@@ -57,7 +57,7 @@ pub(super) fn resolve(
     if names_kafka && document.has(Section::Source) || document.has(Section::Broker) {
         return sinks;
     }
-    // A file that says where Kafka is and not which messages go there would lose every message without a word.
+    // A file that names Kafka's brokers without filters would silently lose every message.
     if names_kafka {
         let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
@@ -275,7 +275,7 @@ pub(super) fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     found
 }
 
-/// Reports a buffer that is too small: a shard's part that could not hold one full batch and one large record would stand still for ever.
+/// Reports a buffer that is too small: a shard's part that could not hold one full batch and one large record would block for ever.
 fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
     let (need, sink) = &*target.need.borrow();
     if target.share >= *need {

@@ -24,7 +24,7 @@ const TOPICS_MAX: usize = 1_000;
 /// The prefix of the default names of consumer groups.
 const GROUP_PREFIX: &str = "forebay-";
 
-/// A Kafka topic that a source reads, and the place where it says so.
+/// A Kafka topic that a source reads, and the position of its name in the file.
 type Read = (String, Spot);
 
 /// Reads the sources.
@@ -64,7 +64,7 @@ pub(super) fn resolve(
     sources
 }
 
-/// Reports what is the second of its kind in a cluster.
+/// Reports the second use of a name in a cluster.
 fn once(
     table: &Table<'_>,
     seen: &mut HashMap<(usize, String), Spot>,
@@ -126,11 +126,11 @@ fn source(
     (source, read)
 }
 
-/// Keys that say what message a record becomes.
+/// Keys of the mapping of a record to a message.
 const OF_MESSAGES: [&str; 8] =
     ["payload", "qos", "retain", "properties", "user_properties", "feeds", "no_subscriber", "start_grace"];
 
-/// Reports what is of no use in a source with records that are no messages.
+/// Reports keys without use in a source with records that are no messages.
 fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
     if !is_named {
         let fault = Fault::new("is missing, and no rule names the source: nothing is read");

@@ -18,10 +18,10 @@ const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
 const SEGMENTS_WISHED: u64 = 16;
 /// The usual segment.
 const SEGMENT_BYTES: u64 = 64 * MIB;
-/// The part of a segment that a block of rows takes at most: what the log takes at once.
+/// The part of a segment that a block of rows takes at most: the most that the log takes at once.
 const BLOCKS_IN_SEGMENT: u64 = 8;
-/// A bound of what a block of rows has around a batch's records. (What each record has beside it, its deadline and the like, counts as the
-/// batch's bytes.)
+/// A bound of the bytes of a block of rows around a batch's records. (The bytes beside each record, its deadline and the like,
+/// count as the batch's bytes.)
 const BLOCK_OVERHEAD: u64 = 64 << 10;
 
 /// Facts about the rest of the file that sinks need.

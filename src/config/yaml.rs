@@ -1,4 +1,4 @@
-//! YAML as a tree of texts with their lines. A value keeps the text that it is written with: what it means, its reader says.
+//! YAML as a tree of texts with their lines. A value keeps its text; the meaning is left to its reader.
 
 use granit_parser::{Event, Parser, ScalarStyle};
 

@@ -13,8 +13,8 @@ use std::fmt;
 pub enum EncodeError {
     /// A string is longer than 65 535 bytes, or the packet longer than 268 435 455.
     TooLarge,
-    /// The version has no such packet, or no word for what it says: AUTH before 5.0, a refusal without a return code,
-    /// a SUBACK failure in 3.1. The connection is closed instead.
+    /// The version has no such packet, or no code for its contents: AUTH before 5.0, a refusal without a return code, a SUBACK
+    /// failure in 3.1. The connection is closed instead.
     NotInThisVersion,
 }
 

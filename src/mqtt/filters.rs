@@ -103,7 +103,7 @@ impl FilterBuf {
         said
     }
 
-    /// Bytes of what has been pushed.
+    /// Bytes of the filters pushed so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()

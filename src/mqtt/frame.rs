@@ -1,8 +1,8 @@
 //! Cutting packets out of a stream: the fixed header (section 2.1), before a byte of the body is looked at or kept.
 //!
-//! What can be refused by the first byte or by the length alone is refused there and then, so that a peer cannot make
-//! us wait for, or make room for, a body that will be refused anyway. [`next`] knows no version; [`next_for`] and
-//! [`next_connect`] know what may come and refuse more.
+//! A packet that can be refused by its first byte or its length is refused at that point, so that a peer cannot make us wait for,
+//! or make room for, a body that will be refused anyway. [`next`] knows no version; [`next_for`] and [`next_connect`] know which
+//! packets are acceptable and refuse more.
 
 use super::malformed::Malformed;
 use super::packet::{PacketType, Sender, Version};
@@ -16,7 +16,7 @@ pub struct Frame<'a> {
     pub first: u8,
     /// Variable header and payload.
     pub body: &'a [u8],
-    /// Bytes of the whole packet, fixed header included: what to consume.
+    /// Bytes of the whole packet, fixed header included: the number to consume.
     pub len: usize,
 }
 
@@ -49,7 +49,7 @@ pub fn next(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
 /// [`next`] on a connection with a known version and other end.
 ///
 /// # Errors
-/// Those of [`next`]; what `version` does not have, what `sender` may not send, and lengths that `version` does not
+/// The errors of [`next`]; packets that `version` does not have, that `sender` may not send, and lengths that `version` does not
 /// allow.
 #[inline]
 pub fn next_for(version: Version, sender: Sender, bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
@@ -59,7 +59,7 @@ pub fn next_for(version: Version, sender: Sender, bytes: &[u8], max: u32) -> Res
 /// [`next`] on a new connection, where a server takes a CONNECT and nothing else [MQTT-3.1.0-1].
 ///
 /// # Errors
-/// Those of [`next`], and any other packet at its first byte.
+/// The errors of [`next`], and any other packet at its first byte.
 #[inline]
 pub fn next_connect(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
     cut(bytes, max, Expected { version: None, sender: Some(Sender::Client), connect: true })
@@ -134,7 +134,7 @@ pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketT
                 _ => "MQTT-3.10.1-1",
             }
         }
-        // 3.1 does not use them here (section 3.1); which version it is, only the body says: `check_connect_flags`.
+        // 3.1 does not use these flags here (section 3.1); the version is only in the body: `check_connect_flags`.
         PacketType::Connect if version.is_none() => return Ok(kind),
         PacketType::Auth if version.is_some_and(|version| version < Version::V5) => {
             return Err(Malformed::packet("section 2.2.1", "packet type 15 is reserved before 5.0"));
@@ -165,7 +165,7 @@ pub(super) fn check_sender(kind: PacketType, version: Option<Version>, sender: S
     }
 }
 
-/// Remaining Lengths that cannot be, whatever the body says.
+/// Rejects Remaining Lengths that are impossible for every body.
 fn check_length(kind: PacketType, version: Option<Version>, remaining: u32) -> Result<(), Malformed> {
     use PacketType::{ConnAck, Disconnect, PingReq, PingResp, PubAck, PubComp, PubRec, PubRel, UnsubAck};
     let before_v5 = version.is_some_and(|version| version < Version::V5);

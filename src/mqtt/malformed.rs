@@ -1,4 +1,4 @@
-//! The one error of this room: what a peer sent that the standard forbids, and the sentence that forbids it.
+//! The one error of this module: a packet of a peer that the standard forbids, and the sentence that forbids it.
 
 use super::packet::Version;
 use super::reason::ReasonCode;
@@ -25,7 +25,7 @@ impl Malformed {
         Self { reason: ReasonCode::MALFORMED_PACKET, clause, what }
     }
 
-    /// A packet that parses but says what the protocol does not allow (0x82).
+    /// A packet that parses but contains something that the protocol does not allow (0x82).
     pub(super) const fn protocol(clause: &'static str, what: &'static str) -> Self {
         Self { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
     }
@@ -60,8 +60,7 @@ const RENUMBERED: &[(&str, &str)] = &[
 ];
 
 impl Malformed {
-    /// The clause under the number it has in the standard of `version`. 3.1 has no numbers: there 3.1.1's say what 3.1
-    /// meant.
+    /// The clause under its number in the standard of `version`. 3.1 has no numbers: 3.1.1's stand for its sentences.
     #[must_use]
     pub fn clause_in(&self, version: Version) -> &'static str {
         if version == Version::V5 {

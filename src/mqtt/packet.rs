@@ -1,5 +1,5 @@
-//! The packets as borrowed views. A view is only ever made by the decoder, so what it holds has been checked against
-//! the standard: UTF-8 without U+0000, topic names without wildcards, flags and lengths, allowed properties.
+//! The packets as borrowed views. Only the decoder makes views of received packets, so their contents have been checked against the
+//! standard: UTF-8 without U+0000, topic names without wildcards, flags and lengths, allowed properties.
 
 use super::property::Properties;
 use super::reason::ReasonCode;

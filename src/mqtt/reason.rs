@@ -278,8 +278,8 @@ mod tests {
         }
     }
 
-    /// Finding M1. [MQTT-3.4.2-1] and [MQTT-3.5.2-1] bind both ends to one list; that only a server says 0x10 is an aside in the table, and the
-    /// bridge of a broker, a client here, says it.
+    /// Finding M1. [MQTT-3.4.2-1] and [MQTT-3.5.2-1] bind both ends to one list; that only a server sends 0x10 is an aside in the
+    /// table, and the bridge of a broker, a client here, sends it.
     #[test]
     fn finding_m1_both_ends_acknowledge_with_the_same_codes() {
         use PacketType::{PubAck, PubComp, PubRec, PubRel};
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn what_only_one_end_says() {
         use PacketType::{Auth, Disconnect};
-        // Section 3.14.2.1: a client says these, and no others.
+        // Section 3.14.2.1: a client sends these codes, and no others.
         let client = [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
         for code in 0..=255 {
             assert_eq!(ReasonCode(code).allowed_in(Disconnect, Sender::Client), client.contains(&code), "{code:#04x}");

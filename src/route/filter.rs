@@ -1,12 +1,12 @@
-//! Topic filters: what is one, and the rule by which one matches a topic, written as plainly as the standard has it.
-//! The hot path asks [`super::trie`]; this is what the trie is measured against.
+//! Topic filters: their validity, and the rule by which a filter matches a topic, written as plainly as in the standard. The hot
+//! path uses [`super::trie`]; tests compare the trie with this.
 
 pub use crate::mqtt::topic::matches;
 
 /// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-4.7.3-3].
 pub const FILTER_BYTES_MAX: usize = 65_535;
 
-/// Why a text is not a topic filter.
+/// The reason why a text is not a topic filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// [MQTT-4.7.3-1]

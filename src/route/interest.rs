@@ -28,8 +28,8 @@ const PREFIXES: usize = 1;
 const OTHERS: usize = 2;
 const _: () = assert!(SMALL_SHAPES <= GROUP && LEVELS_MAX < GROUP, "each has a place");
 
-/// Buckets of each level. Five million filters find room, in 139 MB. The last ones are for what others leave over: in one large
-/// level some bucket would be full long before the others.
+/// Buckets of each level. Five million filters find room, in 139 MB. The last levels are for keys that find no room in earlier
+/// ones: in a single large level some bucket would be full long before the others.
 const BUCKETS: [usize; 7] = [1 << 10, 1 << 13, 1 << 16, 1 << 19, 1 << 19, 1 << 19, 1 << 19];
 const SLOTS: usize = 4;
 

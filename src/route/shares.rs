@@ -183,7 +183,8 @@ impl Share {
         self.is_refused.load(Ordering::Acquire) && !self.is_placed()
     }
 
-    /// Notes that the partitions which its home has read under these numbers are others': what is on its way from there goes to no member here.
+    /// Notes that other instances have the partitions which the share's home has read under these numbers: records that are still
+    /// under way from there go to no member here.
     pub fn set_stopped(&self, reader: u32) {
         self.stopped.store(u64::from(reader) + 1, Ordering::Release);
     }
@@ -345,8 +346,7 @@ impl KnownShares {
         self.of.are_none()
     }
 
-    /// Says which match a topic.
-    /// Returns what the look has cost: [`Subscriptions::matching`].
+    /// Passes the shares that match a topic to `each`. Returns the cost of the look: [`Subscriptions::matching`].
     pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) -> usize {
         self.catch_up();
         let cut = Topic::new(topic, self.index.interest().seed());
@@ -436,7 +436,7 @@ impl KnownShares {
         }
     }
 
-    /// Takes in what is new.
+    /// Reads new shares of the list.
     fn read(&mut self, all: &All) {
         let known = NonZeroU32::new(self.latest).map_or(Bound::Unbounded, Bound::Excluded);
         for (share, _) in all.shares.range((known, Bound::Unbounded)).map(|(_, entry)| entry) {

@@ -274,8 +274,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.changes += 1;
     }
 
-    /// The filters that match a topic, appended to `found`. `cut`: the same topic. Returns what the look has cost, in [`LOOKS_OF_TEXT`]: how many
-    /// filters were compared that have no places of their own.
+    /// Appends the filters that match a topic to `found`. `cut`: the same topic. Returns the cost of the look, in
+    /// [`LOOKS_OF_TEXT`]: the number of compared filters that have no places of their own.
     pub fn matching(&self, topic: &str, cut: &Topic, found: &mut SmallVec<[FilterId; 4]>) -> usize {
         let mut looks = 0;
         for (shape, _) in &self.shapes {

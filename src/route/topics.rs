@@ -151,7 +151,7 @@ fn fit(filter: &str, key: &TopicKey) -> Fit {
             return Fit::Matches;
         }
         let Some(begin) = at else {
-            // The key is too short: on to what is below it.
+            // The key is too short: on to the keys below it.
             return Fit::Seek(joined(key, &[END], if level == "+" { &[] } else { level.as_bytes() }));
         };
         let end = key[begin..].iter().position(|byte| *byte == END).map(|len| begin + len);

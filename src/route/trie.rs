@@ -1,9 +1,9 @@
-//! The filters of all sinks as one trie over topic levels, asked once for each PUBLISH.
+//! The filters of all sinks as one trie over topic levels, with one lookup for each PUBLISH.
 //!
-//! The walk goes down by literal and `+` edges, and where an edge leads nowhere it climbs by the parent link and takes
-//! the next one. The node says which edge led to it, and the topic itself says where a level starts, so the walk needs
-//! no stack: no recursion, no allocation, for any number of levels. A node is entered at most once for a topic, so the
-//! cost is bounded by the trie and not by two to the number of wildcards.
+//! The walk goes down by literal and `+` edges, and if an edge leads nowhere it climbs by the parent link and takes the next one.
+//! The node has the edge that led to it, and the start of a level follows from the topic itself, so the walk needs no stack: no
+//! recursion, no allocation, for any number of levels. A node is entered at most once for a topic, so the cost is bounded by the
+//! trie and not by two to the number of wildcards.
 
 use smallvec::SmallVec;
 
@@ -114,7 +114,7 @@ impl SinkRouter {
         }
     }
 
-    /// At a node reached for the first time: takes its sinks, and gives the first child that the next level leads to.
+    /// Enters a node for the first time: takes its sinks, and returns the first child that the next level leads to.
     fn descend(&self, at: NodeId, walk: &mut Walk<'_>, out: &mut SmallVec<[u16; 4]>) -> Option<NodeId> {
         let node = &self.nodes[at as usize];
         // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
@@ -190,7 +190,7 @@ pub const RULE: u16 = 1 << 15;
 struct Choice {
     /// Filters of topics that a sink does not take.
     exclude: Option<SinkRouter>,
-    /// Sinks that take what no other sink does, sorted.
+    /// Sinks that take topics of no other sink, sorted.
     fallback: Box<[u16]>,
 }
 

@@ -76,7 +76,7 @@ impl Arena {
         read_later.fault = Some(Fault::Unread);
     }
 
-    /// Begins with a rule: what earlier rules have made is gone.
+    /// Begins with a rule: the results of earlier rules are dropped.
     pub(super) fn begin_rule(&mut self) {
         self.bump.reset();
         self.other.get_mut().of = None;
@@ -87,7 +87,7 @@ impl Arena {
         self.bytes.set(self.bytes.get() - self.rule_bytes.get());
     }
 
-    /// Gives what the rule has not used back to the message.
+    /// Gives the unused steps and bytes of the rule back to the message.
     pub(super) fn end_rule(&self) {
         self.steps.set(self.steps.get() + self.rule_steps.take());
         self.bytes.set(self.bytes.get() + self.rule_bytes.take());

@@ -44,10 +44,10 @@ pub enum IfAbsent {
 
 /// The output that the templates of a row are rendered for.
 pub trait Columns: fmt::Debug {
-    /// Appends what a template asks for.
+    /// Appends the text of a reference.
     ///
     /// # Errors
-    /// [`Absent::Column`]: it is not there, or could not be written; then `out` is as it was.
+    /// [`Absent::Column`]: the column is absent, or could not be written; `out` is unchanged then.
     fn write(&self, column: &Column, out: &mut Vec<u8>) -> Result<(), Absent>;
 }
 
@@ -81,13 +81,13 @@ impl<'o, 'a> Row<'o, 'a> {
         Self { defaults, ..self }
     }
 
-    /// The key and time where the row says nothing about them; `None`: those of the message.
+    /// The key and time of rows that do not set them; `None`: those of the message.
     #[must_use]
     pub const fn defaults(&self) -> Option<Defaults<'o>> {
         self.defaults
     }
 
-    /// Why some part could not be written: the rule fails for the message.
+    /// The failure of a part that could not be written: the rule fails for the message.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.failure.get()

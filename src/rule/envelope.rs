@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::variable::MessageContext;
 
-/// The object with what is the same for every message made ready.
+/// The object, with the parts that are the same for every message already encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The end of the object: the metadata, in braces, and the last brace.
@@ -110,7 +110,7 @@ pub(super) fn base64_string(bytes: &[u8], out: &mut Vec<u8>) {
 pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The room is what the encoding takes.
+    // The room is exactly the length of the encoding.
     let len = BASE64.encode_slice(bytes, &mut out[start..]).unwrap_or_default();
     out.truncate(start + len);
 }

@@ -1,4 +1,4 @@
-//! Events that FROM may name: what happens to clients and their sessions, as EMQX names it.
+//! Events that FROM may name: those of clients and their sessions, by EMQX's names.
 
 use super::field::{Field, Table};
 
@@ -32,7 +32,7 @@ macro_rules! events {
                 match self { $(Self::$event => $table,)* }
             }
 
-            /// When it happens, for the documents.
+            /// The occasion of the event, for the documents.
             #[must_use]
             pub const fn sentence(self) -> &'static str {
                 match self { $(Self::$event => $sentence,)* }
@@ -200,7 +200,7 @@ const UNSUBSCRIBED: Table = &[
     CLIENT_ATTRS,
 ];
 
-/// Why nobody has got a message.
+/// The reason of a message without subscribers.
 pub const NO_SUBSCRIBERS: &str = "no_subscribers";
 
 const REASON_OF_COPY: &str = "`queue_full`, `expired`, `qos0_msg` (of QoS 0, and the client is away), `slow`, `too_large`, `refused`, `unfit`, `no_rights`, `unsubscribed`, `session_ended`, `share_gone`.";

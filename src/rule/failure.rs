@@ -1,4 +1,4 @@
-//! Why a rule fails for a message. Failures hold types and places, never values.
+//! Failures of a rule for a message. They hold types and places, never values.
 
 use std::fmt;
 
@@ -101,7 +101,7 @@ impl Clause {
     }
 }
 
-/// Why a rule has failed for a message.
+/// The failure of a rule for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The reason.

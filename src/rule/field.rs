@@ -1,8 +1,8 @@
-//! The names of what rules know: of a message, of a record of a source, of an event.
+//! The names of the fields that rules may read: of a message, of a record of a source, of an event.
 
 macro_rules! fields {
     ($($field:ident $name:literal,)*) => {
-        /// A field of what a rule is evaluated for.
+        /// A field of an evaluation's subject.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[allow(missing_docs, reason = "its name says it; messages, records and events have a table each")]
         pub enum Field {

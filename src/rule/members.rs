@@ -1,5 +1,5 @@
-//! `headers_from`: names and values out of a JSON text, for record headers. An object gives its members, a list of
-//! `{"key": …, "value": …}` its entries, in the order of the text; either may stand in a JSON string.
+//! `headers_from`: names and values out of a JSON text, for record headers. An object gives its members, a list of `{"key": …,
+//! "value": …}` its entries, in the order of the text; either may be within a JSON string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::template::{Absent, MessageContext, Template};
 
-/// Bytes of the shortest member of a JSON text: `"":0` and what separates it from the next.
+/// Bytes of the shortest member of a JSON text: `"":0` and its separator from the next one.
 const MEMBER_BYTES_MIN: usize = 5;
 
 /// The conversion of a value to the value of a header.

@@ -40,7 +40,7 @@ pub struct Given<'m> {
     pub pub_props: Option<&'m str>,
     /// `metadata`, in the place of the rule's.
     pub metadata: Option<&'m str>,
-    /// `client_attrs`: what authentication knows of the client.
+    /// `client_attrs`: the attributes of the client from authentication.
     pub client_attrs: Option<&'m str>,
 }
 

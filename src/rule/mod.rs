@@ -1,4 +1,4 @@
-//! Templates and rules in SQL: what a sink writes for a message, and what a source makes of a record.
+//! Templates and rules in SQL: the texts that a sink writes for a message, and the mapping of a record to a message.
 //!
 //! A rule is a text that is compiled to a [`program::Program`] once; a program is evaluated for a message and yields outputs.
 //! Nothing here knows a shard or a clock: [`around::Around`] brings the time, the environment and the random numbers.

@@ -9,7 +9,7 @@ use super::template::{Fixed, Named, TemplateOf, Vocabulary, Wrong};
 use super::variable::{environment, suggestion};
 use crate::record::Headers;
 
-/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
+/// Names as between `${` and `}`, with their meanings. The documents are generated from this table.
 pub const FIELDS: [(&str, &str); 11] = [
     ("key", "the record's key, in base64 with `key_encoding = \"base64\"`"),
     ("value", "the record's value, in base64 with `value_encoding = \"base64\"`"),
@@ -144,12 +144,12 @@ pub enum Field {
     TimestampType,
 }
 
-/// The record does not have what a template asks for.
+/// The record lacks a field that a template needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing;
 
 impl Field {
-    /// Whether the record's value is in what the field becomes.
+    /// Whether the field's text contains the record's value.
     #[must_use]
     pub const fn reads_value(&self) -> bool {
         matches!(self, Self::Whole | Self::Value | Self::ValuePath(_))
@@ -220,7 +220,7 @@ impl Vocabulary for Field {
     }
 }
 
-/// Reads a name that says more: a path, or the name of something.
+/// Reads a name with an argument: a path, or the name of something.
 fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Field>, Wrong> {
     if let Some(path) = name.strip_prefix("value").filter(|path| path.starts_with(['.', '['])) {
         let hint =
@@ -312,8 +312,8 @@ fn headers(record: &Record<'_>, out: &mut Vec<u8>) {
     });
 }
 
-/// Appends a JSON object with a member for each name of a header, of those with one name for the last; `value` appends a member's value, or
-/// says that there is none.
+/// Appends a JSON object with a member for each name of a header, of several headers with one name for the last; `value` appends a
+/// member's value, or reports that there is none.
 fn object(record: &Record<'_>, out: &mut Vec<u8>, value: impl Fn(Option<&[u8]>, &mut Vec<u8>) -> bool) {
     out.push(b'{');
     let mut is_first = true;
@@ -326,7 +326,7 @@ fn object(record: &Record<'_>, out: &mut Vec<u8>, value: impl Fn(Option<&[u8]>, 
         if !is_first {
             out.push(b',');
         }
-        // Kafka's names are text; what is none of a broken one is shown as every client shows it.
+        // Kafka's names are text; invalid UTF-8 is shown as every client shows it.
         string(&String::from_utf8_lossy(name), out);
         out.push(b':');
         if value(of, out) {

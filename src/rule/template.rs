@@ -18,7 +18,7 @@ use super::variable::Rendered;
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
 pub use super::vocabulary::{Named, Vocabulary, Wrong};
 
-/// Why a text is not a template.
+/// The reason why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// Byte offset in the template's text: where the offending `${` starts.
@@ -38,7 +38,7 @@ enum Part<V> {
 /// A compiled template, over the variables of `V`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateOf<V> {
-    /// No two texts stand side by side, and none is empty; so literal is "no part, or one text".
+    /// No two texts are adjacent, and none is empty; so literal is "no part, or one text".
     parts: Box<[Part<V>]>,
 }
 
@@ -192,7 +192,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         Ok(())
     }
 
-    /// Appends the bytes for this message, or record; what it does not have is empty.
+    /// Appends the bytes for this message, or record; a variable that it lacks is empty.
     pub fn render_all(&self, context: &V::Context<'_>, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
@@ -210,19 +210,19 @@ impl Template {
         self.variables().any(Variable::differs_within_topic)
     }
 
-    /// Whether what it becomes depends on the payload.
+    /// Whether the result depends on the payload.
     #[must_use]
     pub fn reads_payload(&self) -> bool {
         self.variables().any(|variable| matches!(variable, Variable::Payload | Variable::PayloadPath(_)))
     }
 
-    /// Whether the whole MQTT topic is in what it becomes.
+    /// Whether the result contains the whole MQTT topic.
     #[must_use]
     pub fn has_whole_topic(&self) -> bool {
         self.variables().any(|variable| matches!(variable, Variable::Topic))
     }
 
-    /// The bytes, where a look at the message is enough: plain text, and what the default templates name.
+    /// The bytes, if they exist already in the template or the message: plain text, and the variables of the default templates.
     #[must_use]
     #[inline]
     pub fn at_hand<'a>(&'a self, message: &MessageContext<'a>) -> Option<&'a [u8]> {
@@ -511,7 +511,7 @@ mod tests {
     }
 
     proptest! {
-        /// `value` and `render` agree, whatever the template; what is in the scratch before does not matter.
+        /// `value` and `render` agree for every template; earlier contents of the scratch do not matter.
         #[test]
         fn value_is_render(pieces in proptest::collection::vec(
             prop_oneof![

@@ -54,7 +54,7 @@ impl TimeUnit {
     }
 }
 
-/// A template that makes a number, and what that counts.
+/// A template that yields a number, and the number's unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordTime {
     /// The template of the number.
@@ -67,8 +67,8 @@ impl RecordTime {
     /// The time of a message's record, milliseconds since 1970-01-01 UTC; fractions of one are cut off.
     ///
     /// # Errors
-    /// What the message does not have; [`Absent::Time`]: what it has is no number, before 1970, or more than [`AHEAD_MAX_MS`] ahead of
-    /// the time of receipt, where this machine has a clock.
+    /// The part that the message lacks; [`Absent::Time`]: the value is no number, before 1970, or more than [`AHEAD_MAX_MS`] ahead
+    /// of the time of receipt, if this machine has a clock.
     pub fn of(&self, message: &MessageContext<'_>) -> Result<i64, Absent> {
         let mut scratch = Vec::new();
         let text = self.template.value(message, &mut scratch)?;

@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
         matches!(self, Self::Absent)
     }
 
-    /// A computed float; what is not finite is an error of the operation.
+    /// A computed float; a result that is not finite is an error of the operation.
     pub(super) const fn float(number: f64) -> Result<Self, Reason> {
         if number.is_finite() { Ok(Self::Float(number)) } else { Err(Reason::domain("the result is no number")) }
     }

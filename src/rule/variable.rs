@@ -15,7 +15,7 @@ pub const TOPIC_LEVEL_MAX: u32 = 65_535;
 /// The prefix of environment variables that templates may read.
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 
-/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
+/// Names as between `${` and `}`, with their meanings. The documents are generated from this table.
 pub const VARIABLES: [(&str, &str); 15] = [
     ("topic", "the MQTT topic"),
     ("topic[n]", "level n of the MQTT topic, from 0; empty if the topic has no such level"),
@@ -149,7 +149,7 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Why a template cannot be rendered for a message: the message does not have what it asks for.
+/// The reason why a template cannot be rendered for a message: the part that the message lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// No user property of that name.
@@ -282,7 +282,7 @@ impl Vocabulary for Variable {
     }
 }
 
-/// Reads a name that says more: a level, or the name of something.
+/// Reads a name with an argument: a level, or the name of something.
 fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Variable>, Wrong> {
     if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
         let hint =
@@ -333,7 +333,7 @@ pub(super) fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     })
 }
 
-/// The rest of the environment stays out of reach: what is in it may be secret.
+/// The rest of the environment stays out of reach: its values may be secret.
 pub(super) fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     let name = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
     fixed.environment.get(name).cloned().ok_or_else(|| {
@@ -343,7 +343,7 @@ pub(super) fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong
     })
 }
 
-/// "did you mean", else the list. Case, `_`, `-` and a path before the name are what people get wrong.
+/// "did you mean", else the list. People mistake case, `_`, `-` and a path before the name.
 pub(super) fn suggestion(name: &str, variables: &[(&'static str, &str)]) -> String {
     let plain: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let near = variables

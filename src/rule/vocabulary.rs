@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::template::Fixed;
 
-/// The variables of a kind of template: how their names are read, and what each puts in.
+/// The variables of a kind of template: the parser of their names, and their values.
 pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
-    /// `Context` is what a template is rendered for.
+    /// `Context` is the input that a template is rendered for.
     type Context<'a>;
-    /// `Absent` says why a template cannot be rendered.
+    /// `Absent` is the reason why a template cannot be rendered.
     type Absent;
 
     /// Reads the name between `${` and `}`.

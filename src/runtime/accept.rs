@@ -224,8 +224,7 @@ mod tests {
         }
     }
 
-    /// X48: what is above the number is kept for Kafka, the disk and control: connections are turned away, and later
-    /// accepted.
+    /// X48: descriptors above the number are kept for Kafka, the disk and control: connections are turned away, and later accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
         descriptors_are_kept_for_others_over::<Ring>();

@@ -99,8 +99,8 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see what came back. Must come before a receive is armed again that had run out of buffers:
-    /// else it runs out again at once.
+    /// Publishes returned buffers to the kernel. Must precede the arming of a receive that had run out of buffers: else it runs out
+    /// again at once.
     pub(super) fn publish(&mut self) {
         if std::mem::take(&mut self.ran_out) {
             self.use_until(self.used * 2);

@@ -14,7 +14,7 @@ use super::layers::Layered;
 use super::reads::Queue;
 use super::seam::{Closed, ConnId, ListenerId, TimerId};
 
-/// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.
+/// Slots are allocated by the page, so that growing never copies slots that the kernel or a long-lived server holds.
 const PAGE_SLOTS: usize = 256;
 
 /// Time for sending queued bytes once the connection is being closed.
@@ -24,7 +24,7 @@ pub(super) const HUNG_UP_LIMIT: Duration = Duration::from_secs(5);
 /// Time that the peer has to close its side once we have closed ours.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Outgoing connections came in by no listener.
+/// The listener of outgoing connections, which have none.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
 
 /// The phase of a connection's life.
@@ -34,7 +34,7 @@ pub(super) enum Phase {
     Connecting,
     /// Reads and writes.
     Open,
-    /// [`close`](super::seam::Io::close) was called: sends what is queued; bytes that come in are thrown away.
+    /// [`close`](super::seam::Io::close) was called: sends queued bytes; discards received ones.
     Closing,
     /// The end has been reported to the shard, but the peer may still read: the rest is sent.
     Flushing,
@@ -75,7 +75,7 @@ impl Outgoing {
 pub(super) struct Conn {
     /// `None` only for an outgoing connection that could not even get a socket.
     pub(super) fd: Option<OwnedFd>,
-    /// `None`: it came by a Unix socket.
+    /// The peer's address; `None`: the connection came over a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     pub(super) listener: ListenerId,
     pub(super) phase: Phase,
@@ -96,7 +96,7 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// Whether that is the list of connections that may be served late.
     pub(super) late: bool,
-    /// The shard wants a copy of what it is sent.
+    /// The shard wants a copy of the bytes that the connection is sent.
     pub(super) traced: bool,
     /// The shard wants no bytes.
     pub(super) paused: bool,
@@ -104,7 +104,7 @@ pub(super) struct Conn {
     pub(super) capped: bool,
     /// More has been received than the shard can look at: the runtime wants no bytes until the shard has had the received ones.
     pub(super) crowded: bool,
-    /// The shard wants to hear when there is room again.
+    /// The shard wants a report when there is room again.
     pub(super) awaited: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
@@ -199,7 +199,7 @@ impl Conn {
         self.layered.as_ref().is_some_and(|layered| layered.in_line)
     }
 
-    /// Bytes that came in wait for the connection's next share.
+    /// Whether received bytes wait for the connection's next quantum.
     pub(super) fn has_unread(&self) -> bool {
         !self.reads.is_empty() || self.layered.as_ref().is_some_and(|layered| layered.unread.is_some())
     }

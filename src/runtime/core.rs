@@ -57,7 +57,7 @@ pub(super) struct Core<M, D> {
     /// [`Io::quanta_exceeded`].
     pub(super) quanta_exceeded: u64,
     pub(super) pool: Pool,
-    /// The out-buffer of nobody.
+    /// The out-buffer for dead connections.
     scratch: Vec<u8>,
     /// Connections with something to send in this turn.
     pub(super) dirty: VecDeque<u32>,
@@ -149,7 +149,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// When there is something to do without the kernel's help.
+    /// The next time at which there is work without the kernel's help.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         let segments = self.segments.as_ref().and_then(|segments| segments.deadline());
         self.wheel.deadline().into_iter().chain(segments).min()
@@ -175,7 +175,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Takes back from the kernel what it holds of a connection, and frees the slot as soon as it has answered.
+    /// Takes the memory of a connection back from the kernel, and frees the slot as soon as it has answered.
     pub(super) fn kill(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.phase != Phase::Dead {
@@ -233,7 +233,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
     }
 
     pub(super) fn adopted(&mut self, conn: Conn) -> ConnId {
-        // 2^24 connections on one core: out of descriptors long before. The id of nobody, as for a dead one.
+        // 2^24 connections on one core: descriptors run out long before. The id of no connection, as for a dead one.
         let id = self.conns.insert(conn).unwrap_or(ConnId { slot: u32::MAX, generation: u32::MAX });
         self.queue_arm(id);
         id

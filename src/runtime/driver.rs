@@ -1,5 +1,6 @@
-//! [`Driver`] is what a shard's loop asks of the kernel: operations that are each answered by a [`Completion`]. `ring` implements it with
-//! io_uring, `epoll` with epoll and threads for files. Connections, layers, timers, segments and the turn do not depend on the driver.
+//! [`Driver`] is the interface of a shard's loop to the kernel: operations that are each answered by a [`Completion`]. `ring`
+//! implements it with io_uring, `epoll` with epoll and threads for files. Connections, layers, timers, segments and the turn do not
+//! depend on the driver.
 //!
 //! The loop is generic over the driver, so each driver has a compiled loop of its own. A process uses one driver.
 //!
@@ -61,10 +62,10 @@ pub(super) trait Driver: Sized + 'static {
     /// # Safety
     /// `bytes` must stay readable and unchanged until the completion.
     unsafe fn send(&mut self, socket: BorrowedFd<'_>, bytes: *const u8, length: u32, tag: Tag);
-    /// Sends what the header's pieces point to, or less.
+    /// Sends the bytes of the header's pieces, or fewer.
     ///
     /// # Safety
-    /// The header, its pieces and what they point to must stay readable and unchanged until the completion.
+    /// The header, its pieces and their bytes must stay readable and unchanged until the completion.
     unsafe fn send_pieces(&mut self, socket: BorrowedFd<'_>, header: *const libc::msghdr, tag: Tag);
     /// Connects.
     ///
@@ -93,10 +94,11 @@ pub(super) trait Driver: Sized + 'static {
     /// `into` must stay writable and untouched, and the file open, until the completion.
     unsafe fn read(&mut self, file: BorrowedFd<'_>, into: *mut u8, length: u32, offset: u64, slot: u32);
 
-    /// Hands over what was asked, and waits until at least `wait` answers are there, or the time of [`Driver::wake_by`] (0: does not wait).
+    /// Submits the operations, and waits until at least `wait` answers are there, or the time of [`Driver::wake_by`] (0: does not
+    /// wait).
     ///
     /// # Errors
-    /// Only what cannot be gone on from. A signal, or a kernel that wants its answers reaped first, is no error.
+    /// Only fatal errors. A signal, or a kernel that wants its answers reaped first, is no error.
     fn submit(&mut self, wait: usize) -> io::Result<()>;
     /// Whether there is something to do without waiting.
     fn has_work(&mut self) -> bool;

@@ -31,7 +31,7 @@ const RECEIVES_MAX: usize = 16;
 /// Connections accepted on one listener after one wait.
 const ACCEPTS_MAX: usize = 64;
 
-/// The upper half of an event's `u64`: what the slot in the lower half belongs to.
+/// The upper half of an event's `u64`: the owner of the slot in the lower half.
 const OF_CONNECTION: u64 = 0;
 const OF_LISTENER: u64 = 1 << 32;
 const OF_BELL: u64 = 2 << 32;
@@ -146,7 +146,7 @@ impl Driver for Epoll {
     fn forget(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         let Some(known) = self.socket(Place::of(tag)) else { return };
         if mem::replace(known, Socket::NONE).watched.is_some() {
-            // An error says that the socket is not in the set.
+            // An error means that the socket is not in the set.
             let _ = epoll::delete(&self.set, socket);
         }
     }
@@ -483,7 +483,7 @@ fn set_non_blocking(socket: BorrowedFd<'_>) -> Result<(), i32> {
 
 /// Resets an eventfd's count.
 fn hush(bell: BorrowedFd<'_>) {
-    // An error says that the count was zero already.
+    // An error means that the count was zero already.
     let _ = rustix::io::read(bell, &mut [0; 8]);
 }
 

@@ -119,12 +119,12 @@ impl ShardThread {
     }
 }
 
-/// Starts shard `index` on a thread of its own. Returns when its executor and its driver stand; `make` then runs on that
+/// Starts shard `index` on a thread of its own. Returns when its executor and its driver are ready; `make` then runs on that
 /// thread, so a shard need not be `Send`.
 ///
 /// # Errors
-/// When executor or ring cannot be had: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU; without a ring only
-/// the last of these.
+/// The executor or the ring cannot be made: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU;
+/// without a ring only the last of these.
 pub fn spawn<S, F>(
     index: usize,
     settings: &Settings,
@@ -157,8 +157,8 @@ where
     }
 }
 
-/// Makes what takes locked memory, of which all processes of a user have a part together: the kernel gives back that of an instance that has ended some time
-/// after its end, in the background.
+/// Makes something with locked memory, which has one bound for all processes of a user: the kernel frees that of an instance that
+/// has ended some time after its end, in the background.
 fn once_freed<T>(make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     in_use::wait(io::ErrorKind::OutOfMemory, in_use::ATTEMPTS, make)
 }

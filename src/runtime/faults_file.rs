@@ -15,7 +15,7 @@ pub(super) fn of_environment() -> io::Result<Option<Arc<DiskFaults>>> {
 #[cfg(feature = "faults")]
 pub(super) use with_feature::of_environment;
 
-/// Takes what a file says; what it does not name is well.
+/// Applies the contents of a file; a fault that it does not name is off.
 #[cfg(any(feature = "faults", test))]
 fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     use std::time::Duration;

@@ -55,7 +55,7 @@ impl Doubt {
         if self.gives { (self.refused, SECTOR) } else { (self.given, BLOCK) }
     }
 
-    /// Takes in a read. `Some`: whether what was unreadable is damaged.
+    /// Takes the result of a read. `Some`: whether the unreadable bytes are damaged.
     fn take(&mut self, result: io::Result<usize>) -> Option<bool> {
         match result {
             Err(error) if is_transient(&error) => None,
@@ -81,7 +81,7 @@ impl Operation {
         to_boundary.min(self.length - have)
     }
 
-    /// Takes in what a read of the wanted bytes gave.
+    /// Takes the result of a read of the wanted bytes.
     fn take(&mut self, result: io::Result<usize>) {
         let have = self.fetch.bytes.len();
         match result {
@@ -150,7 +150,7 @@ impl Fetches {
         unsafe { driver.read(file, into, wanted as u32, offset, slot as u32) };
     }
 
-    /// Takes in an answer. `Some`: the window is read, but for what it names as unreadable.
+    /// Takes an answer. `Some`: the window is read, except for the parts that it names as unreadable.
     pub(super) fn answered(&mut self, driver: &mut impl Driver, completion: &Completion) -> Option<Fetch> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;

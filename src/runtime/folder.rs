@@ -40,10 +40,10 @@ pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}{SUFFIX}"))
 }
 
-/// Opens a segment's file to be read; what has its name and is no file is not there, and is not waited for.
+/// Opens a segment's file for reading. An entry with its name that is no file counts as missing, and is not waited for.
 ///
 /// # Errors
-/// Those of `open`; [`io::ErrorKind::NotFound`]: there is no such file.
+/// The errors of `open`; [`io::ErrorKind::NotFound`]: there is no such file.
 pub fn open_segment(folder: &Path, number: u64) -> io::Result<File> {
     // A pipe would block.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -142,10 +142,10 @@ pub(super) fn set_aside(folder: &Path, number: u64) {
     }
 }
 
-/// Makes what was created, renamed or deleted in `folder` survive a power cut.
+/// Makes created, renamed or deleted entries of `folder` survive a power cut.
 ///
 /// # Errors
-/// When it cannot be opened or synced: then none of that is certain.
+/// The folder cannot be opened or synced: none of that is certain then.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -221,7 +221,7 @@ mod tests {
         sync_folder(dir.path()).unwrap();
     }
 
-    /// Findings L9 and L10: a link is the file that it leads to, and what is no file is no segment.
+    /// Findings L9 and L10: a link counts as the file that it leads to, and an entry that is no file is no segment.
     #[test]
     fn finding_l9_links_are_followed_and_pipes_are_no_segments() {
         let dir = tempfile::tempdir().unwrap();

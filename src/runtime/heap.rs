@@ -1,4 +1,4 @@
-//! The allocator: what is free in it goes back to the system.
+//! The allocator: its free memory is returned to the system.
 
 /// Free bytes at the end of a thread's heap beyond which it is given back to the system, and the size from which an allocation gets
 /// a mapping of its own. By default glibc raises both, to 64 and 32 MiB, after large allocations; and [`trim_heap`] does not reach

@@ -14,7 +14,7 @@ use super::bind::{self, Bind, SocketFile};
 use super::seam::{KeepAlive, ListenerId};
 use crate::in_use;
 
-/// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
+/// Length of the queue of connections that were not accepted yet; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
 /// Time that sent bytes may stay unacknowledged. Applies also to a peer that does not read.
@@ -186,7 +186,7 @@ pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::
     socket.set_tcp_user_timeout(Some(unacknowledged_max))
 }
 
-/// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
+/// Binds without `SO_REUSEPORT`, which fails while another socket listens there.
 fn probe(addr: SocketAddr, only_v6: bool, attempts: u32) -> io::Result<()> {
     in_use::wait(io::ErrorKind::AddrInUse, attempts, || open(addr, only_v6, false).map(drop))
 }

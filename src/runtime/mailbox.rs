@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 struct Mailbox<M> {
     queue: ArrayQueue<M>,
     parked: CachePadded<AtomicBool>,
-    /// Set when the reader is gone: letters come back instead of waiting for nobody.
+    /// Set when the reader is gone: letters are returned to their writers.
     closed: AtomicBool,
     /// An eventfd, which the reader's ring polls.
     bell: OwnedFd,
@@ -79,7 +79,7 @@ impl<M: Send> Post<M> {
         Ok(())
     }
 
-    /// Wakes shard `to` if it sleeps: for what lies somewhere else than in its mailbox, and was put there before.
+    /// Wakes shard `to` if it sleeps: for data outside of its mailbox that was put there before.
     pub(super) fn wake(&self, to: usize) {
         if let Some(mailbox) = self.boxes.get(to) {
             mailbox.wake();

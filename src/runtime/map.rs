@@ -16,10 +16,10 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 pub(super) struct Map(MmapRaw);
 
 impl Map {
-    /// Maps `bytes` (more than 0) of `file`, which is that long.
+    /// Maps `bytes` (more than 0) of `file`, the length of the file.
     ///
     /// # Errors
-    /// Those of the kernel.
+    /// The error of the kernel.
     pub(super) fn new(file: &File, bytes: u64) -> io::Result<Self> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(MmapOptions::new().len(bytes).map_raw(file)?))
@@ -39,7 +39,7 @@ impl Map {
     /// Copies `bytes` to position `at`.
     ///
     /// # Errors
-    /// They do not fit.
+    /// The bytes do not fit.
     pub(super) fn store(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let at = usize::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.0.len()) {

@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::seam::Shard;
 use super::turn::Turn;
 
-/// Hands over what the turn asked for, and sleeps until there is more to do.
+/// Submits the turn's operations, and sleeps until there is more to do.
 pub(super) fn park<S: Shard, D: Driver>(turn: &mut Turn<S, D>) -> io::Result<()> {
     if turn.has_left_over() {
         return turn.core.driver.submit(0);

@@ -161,7 +161,7 @@ impl Worker {
                 Ok((file, map))
             }
             Err(error) => {
-                // Half a segment helps nobody. If it cannot be deleted either, the next process finds it empty.
+                // Half a segment is of no use. If it cannot be deleted either, the next process finds it empty.
                 let _ = std::fs::remove_file(&path);
                 Err(error)
             }
@@ -222,8 +222,8 @@ fn write_zeroes(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens what is there already, twice each, and makes it durable: a process that was killed may have left bytes in the
-/// page cache alone, and nothing that is read may be acted on before a power cut can no longer take it back.
+/// Opens the existing files, twice each, and makes them durable: a process that was killed may have left bytes in the page cache
+/// alone, and no bytes may be acted on that a power cut can still take back.
 pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, File)>> {
     let mut opened = Vec::new();
     for (segment, bytes) in super::folder::segments_in(folder)? {

@@ -13,7 +13,7 @@ use super::reads::{Read, Reads};
 use super::seam::{Closed, ConnId};
 use crate::limits::{QUANTUM_PACKETS, READS_WAITING_MAX};
 
-/// Bytes that came in.
+/// Received bytes.
 pub(super) struct Received {
     pub(super) length: usize,
     /// Whether the bytes are for the connection's layer.
@@ -21,7 +21,7 @@ pub(super) struct Received {
 }
 
 impl<M: Send + 'static, D: Driver> Core<M, D> {
-    /// Brings the receive in line with what is wanted: arms it at the end of the turn, or cancels it.
+    /// Brings the receive in line with the wish: arms it at the end of the turn, or cancels it.
     pub(super) fn follow_wish(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.ends_within() {
@@ -89,7 +89,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Arms what was noted. The returned buffers must have been published before.
+    /// Arms the noted receives. The returned buffers must have been published before.
     pub(super) fn arm_all(&mut self) {
         let mut slots = std::mem::take(&mut self.to_arm);
         for slot in slots.drain(..) {
@@ -111,7 +111,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.to_arm = slots;
     }
 
-    /// Takes in what a receive answered. `Some`: that many bytes are for the shard, or for the layer before it.
+    /// Handles the answer of a receive. `Some`: that many bytes are for the shard, or for the layer before it.
     pub(super) fn received(&mut self, completion: &Completion) -> Option<Received> {
         let id = id_of(completion.tag);
         let conn = self.conns.named(id)?;

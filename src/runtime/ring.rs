@@ -27,7 +27,7 @@ pub(super) struct Ring {
     in_flight: usize,
     /// The kernel copies it when it takes the submission.
     wake: Box<Timespec>,
-    /// When the one timeout will fire, if it is set.
+    /// The time of the one timeout, if it is set.
     wake_at: Option<Monotonic>,
     bell_armed: bool,
 }

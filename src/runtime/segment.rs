@@ -112,7 +112,7 @@ impl Segment {
     }
 }
 
-/// Lays a group over what was read from position `at`.
+/// Copies the bytes of a group over those that were read from position `at`.
 fn overlay(group: &Group, at: u64, into: &mut [u8]) {
     let (from, to) = (at.max(group.at), (at + into.len() as u64).min(group.at + group.bytes.len() as u64));
     if from < to {

@@ -60,7 +60,7 @@ pub(super) struct SegmentTable {
 }
 
 impl SegmentTable {
-    /// Opens what lies in the folder and starts the helper. Waits for the disk: for the start of a shard.
+    /// Opens the segments in the folder and starts the helper. Waits for the disk: for the start of a shard.
     pub(super) fn open(shard: usize, settings: SegmentSettings, wake: Box<dyn Fn() + Send>) -> io::Result<Self> {
         let SegmentSettings { folder, append, zeroed, faults } = settings;
         let faults = match faults {
@@ -101,7 +101,7 @@ impl SegmentTable {
         due || self.preparer.has_done() || !self.events.is_empty()
     }
 
-    /// When the next delayed answer is due.
+    /// The time of the next delayed answer.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         self.delayed.front().map(|(at, _)| *at).into_iter().chain(self.held_until).min()
     }
@@ -181,7 +181,7 @@ impl SegmentTable {
         false
     }
 
-    /// Takes in what the ring answered to a sync of one segment.
+    /// Handles the ring's answer to a sync of one segment.
     pub(super) fn synced(&mut self, number: u64, sync: usize, result: io::Result<()>, now: Monotonic) {
         let result = match (&self.faults, result) {
             (Some(faults), Ok(())) => faults.sync(),
@@ -212,7 +212,7 @@ impl SegmentTable {
         }
     }
 
-    /// Takes in what the ring answered to a read.
+    /// Handles the ring's answer to a read.
     pub(super) fn fetched(&mut self, fetch: Fetch) {
         let (number, at) = (fetch.segment, start_of(fetch.index));
         if let Some(segment) = self.known_or_dying(number) {

@@ -17,7 +17,7 @@ use crate::limits::{
     LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, TRACED_SENDS_BYTES_MAX, WRITES_PER_TURN,
 };
 
-/// Pieces of one gathered send; what is more goes with the next.
+/// Pieces of one gathered send; further ones go with the next.
 const PIECES: usize = 64;
 /// A new out-buffer: a turn's acknowledgements.
 const BUFFER_BYTES: usize = 1024;
@@ -34,7 +34,7 @@ pub(super) fn unacked(socket: &OwnedFd) -> usize {
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// Keeps what a traced connection is sent, as far as there is room.
+/// Keeps bytes that a traced connection is sent, as far as there is room.
 #[cold]
 pub(super) fn keep_traced(all: &mut Vec<TracedSend>, mut sent: TracedSend) {
     let waiting: usize = all.iter().map(|sent| sent.bytes.len()).sum();
@@ -140,7 +140,7 @@ impl Outgoing {
         }
     }
 
-    /// Takes off what the kernel has sent.
+    /// Removes bytes that the kernel has sent.
     fn advance(&mut self, mut count: usize, pool: &mut Pool) {
         let Some(gather) = self.queue.take_gather() else {
             self.sent += count;

@@ -1,8 +1,8 @@
 //! The timer wheel: many deadlines, constant cost each. Pure data: the caller passes the time.
 //!
-//! Eight levels of 64 slots, one tick per slot of the lowest level. A deadline lives at the level of the highest
-//! group of six bits in which it differs from now, so everything at a level lies ahead within that level's turn, and
-//! each timer moves down at most seven times. Eight levels hold every tick that fits into 64 bits of nanoseconds.
+//! Eight levels of 64 slots, one tick per slot of the lowest level. A deadline is at the level of the highest group of six bits in
+//! which it differs from now, so everything at a level is ahead within that level's turn, and each timer moves down at most seven
+//! times. Eight levels hold every tick that fits into 64 bits of nanoseconds.
 
 use std::time::Duration;
 
@@ -131,8 +131,8 @@ impl<T: Copy> Wheel<T> {
         Some(value)
     }
 
-    /// When the wheel wants to be advanced next: the next deadline, or an earlier instant at which far timers move
-    /// down a level. `None` when nothing is set.
+    /// The time at which the wheel has to be advanced next: the next deadline, or an earlier instant at which far timers move down
+    /// a level. `None` if no timer is set.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         if self.lists[READY].head != NONE {
             return Some(Monotonic(self.now_tick * TICK_NS));

@@ -168,7 +168,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Tells the shard what became of its segments.
+    /// Delivers the events of the shard's segments.
     fn tell_segments(&mut self) {
         for _ in 0..SEGMENT_BUDGET {
             let now = self.core.now;
@@ -205,7 +205,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Gives the shard what came in on a connection, as far as its quantum goes.
+    /// Gives the shard the bytes received on a connection, as far as its quantum goes.
     fn serve(&mut self, slot: u32) {
         let Some(id) = self.core.begin_quantum(slot) else { return };
         let mut bytes = 0;
@@ -337,7 +337,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
     }
 }
 
-/// Gives bytes of the wire to the layer of a connection, and what they hold to the shard. False: the shard has left some.
+/// Gives bytes of the wire to the layer of a connection, and their plain bytes to the shard. False: the shard has left some.
 fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail, impl Driver>, id: ConnId, wire: &mut [u8]) -> bool {
     let mut plain = core.layers.lend();
     let opened = core.open_layer(id, wire, &mut plain);

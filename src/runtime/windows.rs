@@ -63,11 +63,11 @@ struct Window {
     unreadable: Vec<Unreadable>,
     /// Whether these are damaged: the disk has read others in the meantime.
     damaged: bool,
-    /// When that was found.
+    /// The time at which these were found.
     failed_at: Monotonic,
     state: State,
     asked: Option<Asked>,
-    /// When it was fetched or was last of use.
+    /// The time of the fetch, or of the last use.
     last: u64,
     /// Whether it was of use.
     used: bool,
@@ -243,7 +243,7 @@ impl Windows {
         self.all.iter().filter(|window| window.bytes.capacity() > 0 || window.state == State::Loading).count()
     }
 
-    /// Gives up the window that was of use longest ago and that nobody waits for. False: there is none.
+    /// Gives up the least recently used window that no reader waits for. False: there is none.
     fn evict(&mut self) -> bool {
         let waited_for = |window: &Window| {
             let span = |other: &Window| other.asked.filter(|_| other.segment == window.segment);

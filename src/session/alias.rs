@@ -21,7 +21,7 @@ impl Aliases {
     /// Sets or replaces an alias that the caller has checked to be 1 or more, up to what CONNACK announced [MQTT-3.3.2-12].
     ///
     /// # Errors
-    /// 0x97 when they would take more than `bytes_max` in all ([`Aliases::memory`]).
+    /// 0x97 if the aliases would take more than `bytes_max` in all ([`Aliases::memory`]).
     pub(super) fn set(&mut self, alias: u16, topic: &str, bytes_max: usize) -> Result<(), Violation> {
         let index = usize::from(alias) - 1;
         let entry = self.names.get(index).and_then(Option::as_deref);

@@ -1,5 +1,5 @@
-//! Enhanced authentication (section 4.12): what the server says in it, and the AUTH of a client that is connected and
-//! authenticates again. The exchange before CONNACK is not of a session.
+//! Enhanced authentication (section 4.12): the server's packets, and the AUTH of a connected client that authenticates again. The
+//! exchange before CONNACK is not part of a session.
 
 use super::end::Violation;
 use super::peer::Peer;

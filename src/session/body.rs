@@ -56,7 +56,7 @@ struct Second {
 #[derive(Debug, Default)]
 struct Seconds {
     all: VecDeque<Rc<Second>>,
-    /// At this number of seconds those without messages are removed.
+    /// The number of seconds at which those without messages are removed.
     sweep_at: usize,
 }
 
@@ -102,7 +102,7 @@ impl Remembered {
         self.bytes.get()
     }
 
-    /// Bytes that clients have not read of what they were sent, where messages of QoS 0 are among them.
+    /// Sent bytes that clients have not read, if messages of QoS 0 are among them.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.unread.get()
@@ -495,7 +495,7 @@ impl Body {
         }
     }
 
-    /// When it came.
+    /// The time of arrival.
     #[must_use]
     pub fn since(&self) -> Monotonic {
         self.since

@@ -1,4 +1,4 @@
-//! Claims: what keeps a record of a source open, and the positions of logs of sessions below it.
+//! Claims: they keep a record of a source open, and the positions of logs of sessions below it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -108,7 +108,7 @@ pub struct Placed {
     pub place: RecordPlace,
     /// The topic, by its index among those of the source `broker`.
     pub topic: u16,
-    /// When the message came, as the shard counts changes of what is read.
+    /// The time of arrival, in the shard's count of changes of its partitions.
     pub time: u64,
     /// The record was read before: it is for kept sessions of slots that have come.
     pub is_again: bool,

@@ -26,7 +26,7 @@ pub(super) struct Plan<'a> {
     pub(super) username: Option<&'a str>,
     /// The name of the `auth` that admitted it.
     pub(super) auth: Option<&'a str>,
-    /// The memory of what its token grants.
+    /// Bytes of the grants of the client's token.
     grants_bytes: usize,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force.
@@ -60,8 +60,8 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
 }
 
-/// Tells a client of 5.0 to connect to another server (0x9C), which `server` says: appends the CONNACK. False, and nothing appended: its
-/// version has none for that, or it could not take one of that size. Close after it.
+/// Appends the CONNACK that sends a client of 5.0 to the server `server` (0x9C). False, and nothing appended: the client's version
+/// has none for that, or it could not take one of that size. Close after it.
 pub fn redirect(peer: Peer, server: &str, out: &mut Vec<u8>) -> bool {
     let mut properties = PropertyBuf::new();
     properties.push(Property::ServerReference(server));
@@ -111,7 +111,7 @@ pub(super) fn plan<'a>(
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
 
-/// Checks what an identity may bring with its CONNECT.
+/// Checks the limits of an identity for a CONNECT.
 fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) -> Result<(), Violation> {
     let Admission { policy, identity, .. } = admission;
     let identity = identity.as_deref();

@@ -87,7 +87,7 @@ violations! {
     SUBSCRIBE_SHARED = SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, "section 3.2.2.3.13", "shared filter, and CONNACK said not available";
 }
 
-/// Why a connection ends.
+/// The reason why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The client sent DISCONNECT: its will is forgotten [MQTT-3.14.4-3].

@@ -3,7 +3,7 @@
 use super::outgoing::Outgoing;
 use super::{QueueBounds, Session};
 
-/// Levels: one more is twice as much. At 0 a queue holds less than a two-thousandth of what it may.
+/// Levels of fill: each is twice as much as the one before. At 0 a queue holds less than a two-thousandth of its bound.
 #[derive(Debug)]
 pub struct Fill;
 

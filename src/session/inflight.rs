@@ -52,7 +52,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A QoS 2 row of an earlier process. `landed`: a sink that owes nothing has it.
+    /// A QoS 2 row of an earlier process. `landed`: a sink without a pending answer has it.
     pub(super) fn restored(packet_id: u16, owed: u16, landed: bool) -> Self {
         Self { packet_id, owed, reason: Reason::Success, kind: Kind::Qos2, opening: false, landed }
     }
@@ -67,7 +67,7 @@ impl Slot {
         self.reason = self.reason.max(reason);
     }
 
-    /// Whether it is a row of the queue with sinks that owe answers.
+    /// Whether this is a row of the queue with pending answers of sinks.
     pub(super) fn takes_answers(self) -> bool {
         matches!(self.kind, Kind::Qos1 | Kind::Qos2) && !self.is_done()
     }
@@ -115,7 +115,7 @@ pub(super) struct Inflight {
     pub(super) base: u32,
     /// The client's send quota used up, as the client counts it (section 4.9).
     quota_used: u16,
-    /// Something came in since the last [`Inflight::rest`].
+    /// Whether a packet has arrived since the last [`Inflight::rest`].
     busy: bool,
     /// The client wants receipts: the partition and offset of its messages.
     pub(super) wants_receipts: bool,
@@ -386,7 +386,7 @@ impl Inflight {
         self.give_back_memory();
     }
 
-    /// Called now and then: gives back what a session that has gone quiet holds. Returns whether it is still in use.
+    /// Gives back the memory of a session that has gone quiet; called now and then. Returns whether it is still in use.
     pub(super) fn rest(&mut self) -> bool {
         if std::mem::take(&mut self.busy) || !self.slots.is_empty() {
             if self.slots.capacity() / 4 > self.slots.len().max(SLOTS_KEPT) {

@@ -48,7 +48,7 @@ impl State {
 pub(super) struct Item {
     pub(super) number: u64,
     pub(super) state: State,
-    /// When it was sent on the present connection, in whole seconds ([`second`]).
+    /// The time of sending on the present connection, in whole seconds ([`second`]).
     pub(super) sent_s: u32,
     /// The number of refusals by a remote.
     pub(super) refusals: u8,
@@ -66,8 +66,8 @@ impl Item {
         self.body.as_ref().map_or(0, |body| body.packet().len())
     }
 
-    /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
-    /// left its packet identifier there, and a window bounds the copies of records that stay open.
+    /// Whether the copy may be dropped if it is not in flight on the present connection: a copy of QoS 2 that the client may have
+    /// been sent has left its packet identifier there, and a window bounds the copies of records that stay open.
     pub(super) fn may_go(&self) -> bool {
         !self.body.as_ref().is_some_and(|body| body.is_windowed()) && self.may_end()
     }
@@ -199,7 +199,7 @@ thread_local! {
     pub(super) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts, in tests, what a long queue costs.
+/// Counts, in tests, the cost of a long queue.
 #[inline]
 pub(super) fn looks_at_one() {
     #[cfg(test)]

@@ -59,19 +59,19 @@ impl KeepAlive {
         Self { ends, ..self }
     }
 
-    /// A whole packet came in, of whatever type. Bytes of a packet that is still incomplete do not count.
+    /// Notes a complete packet, of any type. Bytes of a packet that is still incomplete do not count.
     pub fn heard(&mut self, now: Monotonic) {
         self.since = now;
     }
 
-    /// When the timer is to fire; `None` while there is nothing to wait for.
+    /// The time of the timer; `None`: no timer is needed.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
         let deadline = self.silent_too_long().min(self.ends);
         (deadline != Monotonic::NEVER).then_some(deadline)
     }
 
-    /// When its silence will have lasted too long.
+    /// The time at which the silence becomes too long.
     fn silent_too_long(&self) -> Monotonic {
         let is_off = self.resting || self.keep_alive_s == 0;
         // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.

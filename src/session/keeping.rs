@@ -41,7 +41,7 @@ pub enum Note {
 enum State {
     /// The record is up to date.
     Written,
-    /// A note says what to write.
+    /// A note for writing the record exists.
     Noted,
     /// There was no room to write the record.
     Later,
@@ -177,8 +177,8 @@ impl Sessions {
         self.sessions.get(key).and_then(|session| session.kept.as_ref()).map_or(0, |kept| kept.written)
     }
 
-    /// Notes what a session has released since the last time. Due after every packet, every
-    /// [`Session::drain_answers`] and every [`Session::complete`].
+    /// Notes the ids that a session has released since the last call. Due after every packet, every [`Session::drain_answers`] and
+    /// every [`Session::complete`].
     #[inline]
     pub fn collect(&mut self, key: SessionKey) {
         let (Some(keeping), Some(session)) = (&mut self.keeping, self.sessions.get_mut(key)) else { return };
@@ -219,7 +219,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a CONNECT that resumes this session changes nothing of what is written.
+    /// Whether a CONNECT that resumes this session changes nothing of its record.
     pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>) -> bool {
         let session = &self.sessions[key];
         session.kept.as_ref().is_some_and(|kept| kept.state == State::Written && kept.number.is_some())

@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 on their way to a client: those sent and not acknowledged, and those that wait after them.
+//! Messages of QoS 1 and 2 for a client: those sent and not acknowledged, and those that wait after them.
 //!
 //! Each copy has a number, in order; its packet identifier follows from that. A client is sent at most its send quota (section
 //! 4.9) at a time; nothing else waits for that [MQTT-3.3.4-10] [MQTT-4.9.0-3]. When its connection is gone and it returns, what is

@@ -48,7 +48,7 @@ impl Session {
         Next::Go
     }
 
-    /// PUBCOMP for what other shards have released.
+    /// Appends PUBCOMP for ids that other shards have released.
     pub(super) fn complete_releases(&mut self, out: &mut Vec<u8>) {
         while let Some(packet_id) = self.inflight.qos2.as_mut().and_then(|qos2| qos2.elsewhere.next_released()) {
             let next = self.pubrel(packet_id, out);

@@ -1,6 +1,5 @@
 //! The QoS 2 packet ids that a session holds open, from PUBLISH to PUBREL [MQTT-4.3.3-10], and the rows that continue without a
 //! connection.
-//! without a connection.
 //!
 //! An id is open in one of three ways. Its row is in the connection's queue (`Here`); or the connection went first and the row
 //! waits for its sinks separately (`Parked`), where it delays no other row; or the row is done (`Done`) and the id waits for
@@ -20,7 +19,7 @@ pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) row: Row,
-    /// The number of the slot, on the present connection, that still owes this id a PUBREC.
+    /// The number of the slot, on the present connection, that still has to answer this id with a PUBREC.
     pub(super) slot: Option<u32>,
     /// The log has a row of the id.
     pub(super) logged: bool,
@@ -99,8 +98,8 @@ impl Qos2 {
         self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number), logged: false, restored: false });
     }
 
-    /// Restores an id that an earlier process has left open: which sinks have its row, and how many owe an answer for
-    /// `number`.
+    /// Restores an id that an earlier process has left open, with the sinks that have its row, and the number of pending answers
+    /// for `number`.
     pub(super) fn restore(&mut self, packet_id: u16, number: u32, already_taken_by: Box<[u16]>, owed: u16) {
         let row = if owed > 0 { Row::Parked(number) } else { Row::Done(Reason::Success) };
         if owed > 0 {
@@ -225,7 +224,7 @@ impl Qos2 {
     pub(super) fn park(&mut self, number: u32, slot: Slot) {
         let Some(open) = self.open.get_mut(&slot.packet_id) else { return };
         open.slot = None;
-        // A repeat of a row that is done may owe something, too: a refusal waits until other shards have forgotten its message.
+        // A repeat of a row that is done may be pending, too: a refusal waits until other shards have forgotten its message.
         if open.row == Row::Here || matches!(open.row, Row::Done(_)) && !slot.is_done() {
             if !slot.is_done() {
                 open.row = Row::Parked(number);
@@ -242,8 +241,8 @@ impl Qos2 {
         }
     }
 
-    /// A sink's answer for a parked row. If that was the last one and a repeated PUBLISH waits for it, says which slot
-    /// now has its answer, and the row's last state.
+    /// Takes a sink's answer for a parked row. After the last answer, if a repeated PUBLISH waits for it, returns the slot that now
+    /// has its answer, and the row's last state.
     pub(super) fn answer(&mut self, number: u32, reason: Reason) -> Option<(u32, Slot)> {
         let slot = self.parked.get_mut(&number)?;
         slot.answer(reason);
@@ -284,7 +283,7 @@ impl Qos2 {
         self.receipts = Map::default();
     }
 
-    /// Gives back what the tables hold beyond their contents.
+    /// Gives back the memory of the tables beyond their contents.
     pub(super) fn shrink(&mut self) {
         self.open.shrink_to_fit();
         self.parked.shrink_to_fit();

@@ -143,7 +143,7 @@ impl SavedQueue {
 }
 
 impl Session {
-    /// Whether what is written down of its queue has to be written again, since this was last asked.
+    /// Changes since the last call that require writing the queue's record again.
     pub fn take_queue_change(&mut self) -> Changed {
         self.outgoing.as_mut().map_or(Changed::No, |outgoing| std::mem::take(&mut outgoing.changed))
     }
@@ -156,7 +156,7 @@ impl Session {
         Some((SavedQueue::new(number, outgoing), outgoing.record))
     }
 
-    /// The number in the log of what is written down of its queue.
+    /// The number of the queue's record in the log.
     pub(super) fn queue_record(&self) -> Option<u64> {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
     }
@@ -188,7 +188,8 @@ impl Session {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next.saturating_sub(1))
     }
 
-    /// The first copy with this number or a later one that only memory has, and that keeps its record open: its number, and what the log is to get.
+    /// The first copy with this number or a later one that only memory has, and that keeps its record open: its number, and the
+    /// copy and message for the log.
     #[must_use]
     pub fn next_unlogged(&self, from: u64) -> Option<(u64, &Copy, &Rc<Body>)> {
         let items = &self.outgoing.as_ref()?.items;

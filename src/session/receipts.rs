@@ -74,7 +74,7 @@ impl Receipts {
         &mut self.slots[place]
     }
 
-    /// Gives back what is more than a quiet connection wants.
+    /// Gives back memory beyond the needs of a quiet connection.
     pub(super) fn shrink(&mut self) {
         if self.slots.capacity() / 4 > self.slots.len().max(KEPT) {
             self.slots.shrink_to(KEPT);

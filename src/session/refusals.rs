@@ -82,7 +82,7 @@ impl Reason {
         self.code().is_error()
     }
 
-    /// The text of the Reason String; `None`: the code says all.
+    /// The text of the Reason String; `None`: the code is sufficient.
     pub(super) const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Success | Self::Unmatched | Self::Unsaid => return None,

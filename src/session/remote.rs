@@ -18,14 +18,14 @@ use crate::runtime::seam::{ConnId, Monotonic};
 /// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
 pub(super) const BRIDGES: &str = "$bridges";
 
-/// `Passes` says what a remote is sent of a message.
+/// `Passes` maps messages for a remote.
 pub trait Passes: Debug {
-    /// Hands `write` what the remote is sent of a copy for subscriptions with these identifiers, if there is anything: it keeps the QoS of
-    /// the copy, or lowers it. `write` says whether it was written.
+    /// Passes the mapped copy to `write`, for subscriptions with these identifiers, if the mapping yields one: it keeps the QoS of
+    /// the copy, or lowers it. `write` returns whether it was written.
     fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool);
 }
 
-/// `Remote` is what CONNECT and CONNACK have settled for a connection.
+/// `Remote` is the outcome of CONNECT and CONNACK for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// The version of the connection.

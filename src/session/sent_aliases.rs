@@ -68,10 +68,10 @@ impl Session {
         self.terms.sent_alias_maximum > 0
     }
 
-    /// The alias for a message on this topic, if its client takes aliases. `hash`: of the topic, the same each time.
-    /// While all are in use a topic gets the alias of another one when it is sent for the second time. At QoS 2 the
-    /// topic is sent each time: mqtt.js (5.16) keeps the packet as it came until PUBREL, when the alias may be
-    /// another topic's, and hands it on without a topic.
+    /// The alias for a message on this topic, if the client takes aliases. `hash`: of the topic, the same each time. While all are
+    /// in use, a topic gets the alias of another one when it is sent for the second time. At QoS 2 the topic is sent each time:
+    /// mqtt.js (5.16) keeps the packet as received until PUBREL, when the alias may be another topic's, and hands it on without a
+    /// topic.
     #[must_use]
     pub fn alias_for(&self, topic: &str, hash: u64, qos: QoS) -> Option<Alias> {
         let maximum = usize::from(self.terms.sent_alias_maximum);

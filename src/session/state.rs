@@ -52,7 +52,7 @@ pub(super) struct Terms {
 pub(super) enum Role {
     /// Anybody.
     Client,
-    /// A bridge that has no words for what it wants ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
+    /// A bridge of a version without subscription options ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
     Bridge,
     /// A broker to which we are the client: see [`super::Remote`].
     Remote,
@@ -113,7 +113,7 @@ pub struct Message<'a> {
 /// The action for a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken<'a> {
-    /// QoS 1 or 2: route it, then say with [`Session::opened`] how many sinks owe an answer for `number`.
+    /// QoS 1 or 2: route it, then call [`Session::opened`] with the number of pending answers for `number`.
     Take {
         /// The row's number in its session.
         number: u32,
@@ -131,7 +131,7 @@ pub enum Taken<'a> {
     Rest {
         /// The row's number in its session.
         number: u32,
-        /// Answers that the sinks which have the row still owe. Add them to those of the others for [`Session::opened`].
+        /// Pending answers of the sinks that have the row. Add them to those of the others for [`Session::opened`].
         owed: u16,
         /// The message.
         message: Message<'a>,
@@ -141,7 +141,7 @@ pub enum Taken<'a> {
 }
 
 impl Session {
-    /// When a kept session ends; [`Monotonic::NEVER`] while connected.
+    /// The end of a kept session; [`Monotonic::NEVER`] while connected.
     pub(super) fn expires(&self) -> Monotonic {
         match self.expiry_s {
             u32::MAX => Monotonic::NEVER,
@@ -234,8 +234,8 @@ impl Session {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
     }
 
-    /// Whether its client would still be admitted by the present state of its auth, and its certificate was not
-    /// revoked. A client of an auth that is gone is left alone: nothing says that it may not be there.
+    /// Whether the client would still be admitted by the present state of its auth, and its certificate was not revoked. A client
+    /// of an auth that is gone is left alone: no rule forbids it.
     pub fn is_still_admitted<'p>(
         &self,
         policy: impl Fn(&str) -> Option<&'p Arc<Policy>>,
@@ -309,9 +309,9 @@ impl Session {
         self.aliases.as_ref()?.get(publish.properties.topic_alias()?)
     }
 
-    /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
-    /// answers. [`super::Sessions::publish`] is the way in from outside.
-    /// `held` is what all sessions hold of names that clients chose, and the bound of that.
+    /// Takes a PUBLISH: makes the checks of the session, and gives QoS 1 and 2 their place in the order of answers. Called by
+    /// [`super::Sessions::publish`]. `held` is the number of bytes of names chosen by clients that all sessions hold, and its
+    /// bound.
     pub(super) fn publish<'a>(&'a mut self, publish: &Publish<'a>, held: (&mut usize, usize)) -> Taken<'a> {
         if let Err(violation) = self.may_publish(publish) {
             return Taken::Violation(violation);
@@ -484,7 +484,7 @@ impl Session {
         self.aliases.as_ref().map_or(0, |aliases| aliases.memory())
     }
 
-    /// The connection is gone; what belonged to it alone goes with it.
+    /// Ends the connection, and discards the state that belonged to it alone.
     pub(super) fn detach(&mut self) {
         self.conn = None;
         self.aliases = None;

@@ -60,7 +60,7 @@ impl SessionKey {
 /// The circumstances of a CONNECT besides its packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// The connection that it came on.
+    /// The connection of the CONNECT.
     pub conn: ConnId,
     /// The name for a client that brings none.
     pub assigned_id: Option<&'a str>,
@@ -121,7 +121,7 @@ pub struct Sessions {
     returned: Vec<(NonZeroU32, Rc<Body>)>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
     discarded: Vec<(OwnedKey, Gone)>,
-    /// For [`Sessions::take_ended_queues`].
+    /// See [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
     /// Clients that lost their sessions to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<OwnedKey>,
@@ -170,7 +170,7 @@ impl Sessions {
         self.connected
     }
 
-    /// Bytes of client identifiers, user names, wills and topic aliases: what clients have chosen the length of.
+    /// Bytes of client identifiers, user names, wills and topic aliases, which clients choose.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -477,7 +477,8 @@ impl Sessions {
         if is_connected {
             self.returned.append(&mut session.take_shared());
         }
-        // Copies go before the connection ends, which would count as had what only memory has. A session that ends with its connection has ended.
+        // Copies go before the connection ends, as its end would count copies in memory alone as delivered. A session that ends
+        // with its connection has ended.
         let gone = if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() };
         if is_connected {
             self.detach(key);
@@ -509,7 +510,7 @@ impl Sessions {
         Some(will)
     }
 
-    /// A will is due, and its session goes on: what is written down has it until it has found room.
+    /// Handles a will that is due while its session goes on: the session's record has it until it has found room.
     fn will_is_due(&mut self, key: SessionKey) {
         let Some(will) = self.sessions[key].will.take() else { return };
         self.bytes -= will.bytes();
@@ -632,7 +633,7 @@ impl Sessions {
         self.expired
     }
 
-    /// Does what is due: ends sessions, hands out wills, gives back memory.
+    /// Handles what is due: ends sessions, hands out wills, gives back memory.
     pub fn expire(&mut self, now: Monotonic) {
         for _ in 0..EXPIRED_AT_ONCE_MAX {
             let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) else { return };
@@ -656,7 +657,7 @@ impl Sessions {
         }
     }
 
-    /// When [`Sessions::expire`] must be called next; `None`: nothing waits.
+    /// The time of the next call of [`Sessions::expire`]; `None`: nothing is scheduled.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Monotonic> {
         self.timers.first().map(|&(at, ..)| at)

@@ -76,7 +76,7 @@ pub struct Wish<'a> {
     pub replay_from: Option<&'a str>,
 }
 
-/// `REPLAY_FROM` is the user property of SUBSCRIBE that says where in the past messages begin.
+/// `REPLAY_FROM` is the user property of SUBSCRIBE with the point in the past at which messages begin.
 const REPLAY_FROM: &str = "replay-from";
 
 impl<'a> Wish<'a> {
@@ -180,7 +180,7 @@ impl Session {
         self.subscribed.as_ref().is_some_and(|subscribed| subscribed.place(filter).is_ok())
     }
 
-    /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+    /// Whether the subscription requested now gets retained messages [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     #[must_use]
     pub fn is_sent_retained(&self, filter: &str, options: SubscriptionOptions) -> bool {
         match options.retain_handling {
@@ -190,8 +190,8 @@ impl Session {
         }
     }
 
-    /// The options that are granted for a wish, of whatever QoS [MQTT-3.2.2-10]. A bridge of before 5.0 has no words for those that it needs:
-    /// the other broker is to retain what is retained here, and not to get back what came from there.
+    /// The options that are granted for a wish, of any QoS [MQTT-3.2.2-10]. A bridge before 5.0 cannot request the options that it
+    /// needs: the other broker should retain messages that are retained here, and not get back its own.
     #[must_use]
     pub fn granted(&self, wish: &Wish<'_>) -> SubscriptionOptions {
         let options = SubscriptionOptions { qos: wish.options.qos.min(GRANTED_QOS_MAX), ..wish.options };
@@ -211,7 +211,7 @@ impl Session {
         if self.terms.version == Version::V5 { announced(subscribe, &self.terms) } else { Ok(()) }
     }
 
-    /// Whether its client may read what a filter matches.
+    /// Whether the client may read the topics that a filter matches.
     #[must_use]
     pub fn may_read(&self, filter: &str) -> acl::Subscription {
         self.may(Action::Receive, filter)

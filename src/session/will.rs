@@ -20,7 +20,7 @@ pub(super) struct Will {
     /// The properties that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
-    /// When the will is sent; [`Monotonic::NEVER`] while the client is connected.
+    /// The time at which the will is sent; [`Monotonic::NEVER`] while the client is connected.
     pub(super) due: Monotonic,
 }
 
@@ -51,7 +51,7 @@ impl Will {
         }
     }
 
-    /// Bytes of what its client wrote.
+    /// Bytes of the fields that the client chose.
     pub(super) fn bytes(&self) -> usize {
         self.topic.len() + self.payload.len() + self.properties.as_properties().raw().len()
     }
@@ -61,8 +61,8 @@ impl Will {
         self.delay_s == 0
     }
 
-    /// When it is due if the connection closes now: after its delay, or when the session ends, whichever is first
-    /// [MQTT-3.1.2-8]. `ends` is the session's end.
+    /// The time at which the will is due if the connection closes now: after its delay, or when the session ends, whichever is
+    /// first [MQTT-3.1.2-8]. `ends` is the session's end.
     pub(super) fn due_after(&self, now: Monotonic, ends: Monotonic) -> Monotonic {
         now.after(Duration::from_secs(u64::from(self.delay_s))).min(ends)
     }
@@ -101,7 +101,7 @@ impl DueWill {
         self.client_id.len() + of(&self.username) + of(&self.auth) + grants + self.will.bytes()
     }
 
-    /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.
+    /// The message as in a PUBLISH. The packet id is 0 and meaningless.
     #[must_use]
     pub fn publish(&self) -> Publish<'_> {
         let will = &self.will;

@@ -208,7 +208,7 @@ impl Reading<'_> {
         Ok(Given { text, is_plain, line })
     }
 
-    /// Fills in what Dapr does.
+    /// Fills in Dapr's placeholders.
     fn tags(&self, text: &str) -> Result<String, Fault> {
         let [pod, namespace, _] = &self.maker.overrides.identity.variables;
         let app_id = self.maker.dapr.app_id.as_deref();
@@ -231,7 +231,7 @@ impl Reading<'_> {
         Ok(text)
     }
 
-    /// A value that `read` understands, or its default. `expected`: what it may be.
+    /// A value that `read` accepts, or its default. `expected`: the accepted values.
     fn read<T>(&self, field: &str, expected: &str, default: T, read: impl Fn(&str) -> Option<T>) -> T {
         let Some(given) = self.find(field) else { return default };
         read(given.text.trim()).unwrap_or_else(|| {
@@ -284,7 +284,7 @@ impl Reading<'_> {
             "auto" => Some(Versions::Any),
             _ => None,
         });
-        // An application gets what it publishes itself.
+        // An application gets its own publishes.
         (bridge.try_private, bridge.via) = (false, false);
         bridge.clean_start = self.flag("cleanSession", !is_mqtt3);
         if bridge.clean_start {

@@ -3,8 +3,8 @@
 //! | file | |
 //! |---|---|
 //! | `yaml` | the text of documents |
-//! | `secrets` | what they refer to |
-//! | `binding` | what a component means |
+//! | `secrets` | the secrets that they refer to |
+//! | `binding` | the meaning of a component |
 
 mod binding;
 mod secrets;
@@ -32,7 +32,7 @@ use crate::secure::Secret;
 /// The most files that are read of a directory.
 const FILES_MAX: usize = 256;
 
-/// A document of a file, or what a sidecar has brought of one.
+/// A document of a file, or a component that a sidecar has passed on.
 struct Component {
     file: String,
     document: Node,

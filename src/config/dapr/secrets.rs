@@ -14,7 +14,7 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(super) enum Store {
     /// `secretstores.local.file`: names with their values, nested ones joined.
     File { path: PathBuf, separator: String, values: BTreeMap<String, String> },
-    /// `secretstores.local.env`, with what is put before each name.
+    /// `secretstores.local.env`, with the prefix of each name.
     Environment { prefix: String },
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Secrets {
 }
 
 impl Store {
-    /// The store of a document, or what is wrong with it. `None`: its type is another one.
+    /// The store of a document, or the error in it. `None`: a store of another type.
     pub(super) fn read(kind: &str, document: &Node) -> Option<Result<Self, (usize, String)>> {
         let metadata = Metadata::of(document);
         match kind {
@@ -108,10 +108,10 @@ impl Secrets {
     }
 }
 
-/// The value of a variable of the environment.
+/// The value of an environment variable.
 ///
 /// # Errors
-/// It is not there.
+/// The variable is not set.
 pub(super) fn variable(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
 }

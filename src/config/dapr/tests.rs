@@ -1,4 +1,4 @@
-//! Documents of Dapr: the seed's word for word, and what else may stand in them.
+//! Documents of Dapr: the examples of its documentation verbatim, and other possible contents.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -239,7 +239,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
         let body = key.lines().nth(1).expect("a line");
         assert!(!format!("{config:?}").contains(body), "a key is never shown");
     }
-    // A nested name, a variable of the environment, and what is not there.
+    // A nested name, an environment variable, and a missing one.
     let with = |value: &str| {
         let metadata = format!(
             "  - {{name: url, value: tcp://b}}\n  - {{name: topic, value: t}}\n  - name: consumerID\n{value}\n"

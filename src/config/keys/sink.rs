@@ -132,7 +132,7 @@ settings! {
             "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
     }
     and {
-        /// Whether `[broker]` has made the sink, and what for.
+        /// The role of a sink that `[broker]` has made; `None`: the sink is in the file.
         of_broker: Option<OfBroker>,
         /// The templates of rows that rules feed; `None`: no rule does.
         fed: Option<Box<Fed>>,

@@ -82,7 +82,7 @@ settings! {
             "If true, nothing is read; the group keeps its offsets.";
     }
     and {
-        /// Whether `[broker]` has made the source: it reads what clients publish.
+        /// Whether `[broker]` has made the source: it reads clients' publishes.
         is_of_broker: bool,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,

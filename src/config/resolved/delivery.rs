@@ -50,7 +50,7 @@ impl Spool {
     /// The least number of segments that a shard may have.
     pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
 
-    /// Retained messages that a shard may keep: they take half of what its log can keep track of.
+    /// Retained messages that a shard may keep: they take half of the entries that its log can track.
     #[must_use]
     pub fn kept_max(&self) -> usize {
         sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
@@ -73,7 +73,7 @@ impl Spool {
         Self { sink_bytes_max: u64::try_from(share).unwrap_or(u64::MAX), ..sized }
     }
 
-    /// The room for rows of a shard, in bytes: what shares are parts of.
+    /// The room for rows of a shard, in bytes, of which shares are parts.
     #[must_use]
     pub const fn room(&self) -> u64 {
         (self.segments_max - SEGMENTS_RESERVED) * self.segment_bytes

@@ -126,7 +126,7 @@ impl Config {
         self.broker.as_ref().is_some_and(|broker| broker.link.is_some())
     }
 
-    /// The log of what sessions keep: that of each slot with `[broker]`, which is in Kafka, or the spool.
+    /// The log of kept sessions: that of each slot with `[broker]`, which is in Kafka, or the spool.
     #[must_use]
     pub fn kept_log(&self) -> Option<Spool> {
         self.broker.as_ref().map(|broker| broker.session_log(broker.slots().into())).or(self.spool)

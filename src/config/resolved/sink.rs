@@ -102,7 +102,7 @@ words! {
     /// The value of a record.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ValueFormat {
-        /// The value is what its template gives.
+        /// The value is the text of its template.
         Raw = "raw",
         /// The value is the message as a JSON object.
         Json = "json",

@@ -31,7 +31,7 @@ pub enum Choice<T> {
     Fixed(T),
     /// The value that this template yields.
     Of(RecordTemplate),
-    /// Likewise; of a record that does not have what it asks for, this is the value.
+    /// The value that this template yields; the second one for a record without the field that the template needs.
     Either(RecordTemplate, T),
 }
 

@@ -11,7 +11,8 @@ fn broker(more: &str) -> String {
     )
 }
 
-/// Z7 to Z10, Z28, Z30, Z32: a sink for each topic, of which each takes what those before it do not, one for retained messages, and a source of all.
+/// Z7 to Z10, Z28, Z30, Z32: a sink for each topic, each of which takes the messages that earlier ones do not, one for retained
+/// messages, and one source for all.
 #[test]
 fn each_topic_is_a_sink_and_one_source_reads_them() {
     let config = good(&broker(""));

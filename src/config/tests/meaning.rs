@@ -37,7 +37,7 @@ fn defaults_go_together_on_any_number_of_cores() {
     }
 }
 
-/// Every default in the table can be read and lies within its own bounds.
+/// Every default in the table can be read and is within its own bounds.
 #[test]
 fn the_table_reads_its_own_defaults() {
     let everything = "[kafka.main]\nbootstrap = 'a:1'\n[kafka.main.tls]\n[embedded]\n[spool]\n[telemetry]\notlp = 'http://c'\n\

@@ -25,7 +25,7 @@ fn routes(source: &Source) -> Vec<(String, String)> {
     source.routes().map(|(kafka, mqtt)| (kafka.to_owned(), mqtt.map(ToString::to_string).unwrap_or_default())).collect()
 }
 
-/// E66 to E68, E74, E78, E91: what a source is that names nothing but topics.
+/// E66 to E68, E74, E78, E91: the defaults of a source that names only topics.
 #[test]
 fn the_defaults_of_a_source() {
     let source = one("topic='testtopic-out'\nmqtt_topic='t/1'");
@@ -327,7 +327,7 @@ mod for_rules {
     }
 }
 
-/// F9: a sink that can write what the source reads is refused where the source feeds it.
+/// F9: a sink that can write to a topic of the source is refused if the source feeds it.
 mod circles {
     use super::*;
 

@@ -39,8 +39,8 @@ impl<'a> Again<'a> {
         }
     }
 
-    /// The packet at the front of `bytes`. `None`: there is another one, or one that is not whole or malformed, of which
-    /// [`super::super::frame::next_for`] and [`super::publish`] report what is wrong.
+    /// The packet at the front of `bytes`. `None`: the next packet is of another kind, incomplete or malformed;
+    /// [`super::super::frame::next_for`] and [`super::publish`] report the error.
     #[inline]
     #[must_use]
     pub fn next<'b>(&self, bytes: &'b [u8]) -> Option<Next<'b>> {

@@ -1,4 +1,4 @@
-//! CONNECT (section 3.1), the packet that says which version the rest is in.
+//! CONNECT (section 3.1), the packet with the version of the connection.
 
 use super::{finish, properties};
 use crate::mqtt::frame::{Frame, check_connect_flags};

@@ -50,11 +50,11 @@ pub fn decode<'a>(version: Version, sender: Sender, frame: Frame<'a>) -> Result<
     Ok(packet)
 }
 
-/// A client's PUBLISH: the hot path of a server. `first` is the packet's first byte, `body` what follows its fixed
+/// Decodes a client's PUBLISH: the hot path of a server. `first` is the packet's first byte, `body` the bytes after its fixed
 /// header, which [`frame::next_for`] has checked.
 ///
 /// # Errors
-/// As [`decode`].
+/// Like [`decode`].
 #[inline]
 pub fn publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result<Publish<'a>, Malformed> {
     publish_from(version, Sender::Client, first, body)

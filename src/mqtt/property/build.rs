@@ -1,4 +1,4 @@
-//! Properties on their way out.
+//! Properties of outgoing packets.
 
 use super::{Properties, Property};
 use crate::mqtt::wire;

@@ -83,7 +83,7 @@ impl Place {
     }
 }
 
-/// Walks unchecked bytes once: form, place, repetition, and what the sections of the single properties add.
+/// Walks unchecked bytes once: form, place, repetition, and the further rules of each property's section.
 pub(super) fn check(bytes: &[u8], place: Place) -> Result<(), Malformed> {
     let allowed = place.allowed();
     let mut once = 0_u64;
@@ -121,8 +121,8 @@ const fn known(identifier: u8) -> bool {
     identifier < 64 && ALL & (1 << identifier) != 0
 }
 
-/// Every section of a property that may stand once has the sentence "It is a Protocol Error to include ... more than
-/// once"; the sections differ by packet, the rule does not.
+/// The error of a repeated property. Every section of a property that may occur once has the sentence "It is a Protocol Error to
+/// include ... more than once"; the sections differ by packet, the rule does not.
 const fn repeated(identifier: u8) -> Malformed {
     let clause = match identifier {
         0x01 => "section 3.3.2.3.2",

@@ -1,7 +1,7 @@
-//! MQTT 5.0 properties (section 2.2.2): all 27, as checked wire bytes that are read again when asked for.
+//! MQTT 5.0 properties (section 2.2.2): all 27, as checked wire bytes that are read again when needed.
 //!
-//! [`Properties`] is what the decoder hands out: Copy, nothing allocated, every getter a walk over a few bytes.
-//! [`PropertyBuf`] is what we build to send.
+//! [`Properties`] is the decoder's view: Copy, nothing allocated, every getter a walk over a few bytes. [`PropertyBuf`] is for
+//! properties that we send.
 
 mod build;
 mod check;
@@ -19,7 +19,7 @@ pub const VIA: &str = "forebay-via";
 /// A property with its value, in the order of their identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {
-    /// 0x01: 1 says that the payload is UTF-8.
+    /// 0x01: 1 means that the payload is UTF-8.
     PayloadFormatIndicator(u8),
     /// 0x02: seconds.
     MessageExpiryInterval(u32),
@@ -63,7 +63,7 @@ pub enum Property<'a> {
     MaximumQoS(u8),
     /// 0x25.
     RetainAvailable(bool),
-    /// 0x26: name, value. The only one that may stand more than once everywhere, in an order that counts.
+    /// 0x26: name, value. The only property that may occur more than once in every packet, in an order that counts.
     UserProperty(&'a str, &'a str),
     /// 0x27: bytes, at least 1.
     MaximumPacketSize(u32),

@@ -26,7 +26,7 @@ pub(in crate::rule) struct Pattern {
 
 impl Pattern {
     /// # Errors
-    /// It is none, or too large.
+    /// The text is no pattern, or too large.
     pub(in crate::rule) fn compile(text: &str) -> Result<Self, regex::Error> {
         let built = |kib: usize, unicode| RegexBuilder::new(text).unicode(unicode).size_limit(kib << 10).build();
         let regex = built(KIB_MAX, true)?;

@@ -8,7 +8,7 @@ use crate::rule::value::{Value, place};
 /// The deepest nesting of a JSON text.
 pub(in crate::rule) const DEPTH_MAX: usize = 64;
 
-/// Why a text has no index.
+/// The reason why a text has no index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rule) enum Fault {
     /// The text is not JSON.
@@ -410,7 +410,7 @@ fn escaped(text: &[u8]) -> Option<(char, usize)> {
     Some((c, 2))
 }
 
-/// Gives what a text with escapes is, piece by piece.
+/// Passes the value of a text with escapes to `part`, piece by piece.
 pub(in crate::rule) fn unescape(text: &str, mut part: impl FnMut(&[u8]) -> Result<(), Reason>) -> Result<(), Reason> {
     let mut rest = text.as_bytes();
     while let Some(plain) = rest.iter().position(|&byte| byte == b'\\') {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::rule::sql;
 
-/// The longest path, in steps; far below what would make the reader's recursion deep.
+/// The longest path, in steps; far below a depth that would be a problem for the reader's recursion.
 const STEPS_MAX: usize = 32;
 
 /// A step down into a value.
@@ -38,10 +38,10 @@ impl fmt::Display for JsonPath {
 }
 
 impl JsonPath {
-    /// Reads what follows `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
+    /// Reads the text after `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The error in the text.
     pub(in crate::rule) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -120,7 +120,7 @@ fn unescape(text: &str, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The character of what follows a backslash, and the text after it.
+/// The character of an escape sequence after its backslash, and the text after the sequence.
 fn escaped(text: &str) -> Option<(char, &str)> {
     let c = match text.chars().next()? {
         'b' => '\u{8}',

@@ -42,7 +42,7 @@ pub(in crate::rule) struct Short {
 }
 
 impl Short {
-    /// Formats; what does not fit is left out.
+    /// Formats; characters that do not fit are left out.
     pub(in crate::rule) fn format(arguments: std::fmt::Arguments<'_>) -> Self {
         let mut short = Self { bytes: [0; 400], len: 0 };
         let _ = short.write_fmt(arguments);
@@ -125,10 +125,10 @@ pub(in crate::rule) fn float(number: f64) -> Short {
     }
 }
 
-/// A text in quotes.
+/// Appends a text in quotes.
 ///
 /// # Errors
-/// It is not UTF-8, or there is no more room.
+/// The text is not UTF-8, or there is no more room.
 pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reason> {
     let text = std::str::from_utf8(bytes).map_err(|_| {
         Reason::decode("JSON has only text: what is not UTF-8 can be written as base64_encode(…) or bin2hexstr(…)")

@@ -75,7 +75,7 @@ struct Compiler {
     program: Program,
     scope: Scope,
     slots: u16,
-    /// Columns that were read, for what WHERE needs.
+    /// Columns that were read, to find those that WHERE needs.
     used: Vec<u16>,
     /// Columns that only `*` has written: they are the fields.
     fields: Vec<u16>,
@@ -379,7 +379,7 @@ impl Compiler {
         Ok(self.node(node, place))
     }
 
-    /// A name and the way into what it means.
+    /// A name and the way into its value.
     fn path(&mut self, name: &str, steps: &[Step], place: Place) -> Result<NodeId, Error> {
         let selected = meaning(&self.scope.selected, name);
         let around = meaning(&self.scope.around, name).or_else(|| self.program.from.field(name).map(Meaning::Field));

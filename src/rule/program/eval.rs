@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         self.program.operands.get(part.start as usize..part.end as usize).unwrap_or_default()
     }
 
-    /// `None`: what the rule is evaluated for does not have it.
+    /// The value of a field. `None`: the subject does not have it.
     fn field(&self, field: Field) -> Result<Option<Value<'a>>, Reason> {
         self.subject.field(field, &self.program.name, self.context.arena)
     }

@@ -99,7 +99,7 @@ impl Origins {
         Ok(())
     }
 
-    /// A field of what the rule is for, by its name.
+    /// A field of the rule's subjects, by its name.
     pub(super) fn field(&self, name: &str) -> Option<Field> {
         Field::named(name).filter(|field| self.fields.contains(field))
     }

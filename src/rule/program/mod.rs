@@ -92,7 +92,7 @@ pub(super) struct Reads {
     pub(super) payload_paths: Vec<String>,
 }
 
-/// A message and what its rules share: the index of its payload, what they may cost together.
+/// A message and the shared state of its rules: the index of its payload, and their common bounds of steps and bytes.
 #[derive(Debug)]
 pub struct Input<'i> {
     subject: Subject<'i>,
@@ -112,7 +112,7 @@ impl<'i> Input<'i> {
         Self { subject, around, arena }
     }
 
-    /// Goes on with another subject: its rules have what those of the one before have left of what a message may cost.
+    /// Goes on with another subject: its rules have the steps and bytes that those of the previous one have left.
     pub fn go_on_with(&mut self, subject: Subject<'i>) {
         self.subject = subject;
         self.arena.go_on_with(subject.text());
@@ -147,10 +147,10 @@ pub enum Outcome {
 }
 
 impl Program {
-    /// Compiles a rule; `name` is what `metadata.rule_id` is.
+    /// Compiles a rule; `name` is the value of `metadata.rule_id`.
     ///
     /// # Errors
-    /// What is wrong with the text, and where.
+    /// The error in the text, and its place.
     pub fn compile(sql: &str, name: &str) -> Result<Self, Error> {
         compile::compile(sql, name)
     }

@@ -69,18 +69,18 @@ impl<'a> Output<'a> {
         self.columns().find(|(column, _)| *column == name).map_or(Value::Absent, |(_, value)| value)
     }
 
-    /// The value that steps into a column lead to; absent if they lead nowhere.
+    /// The value at the end of steps into a column; absent if they lead nowhere.
     ///
     /// # Errors
-    /// The rule has used up what a message may cost.
+    /// The rule has used up the steps or bytes of the message.
     pub(in crate::rule) fn at(&self, column: &str, steps: &[Step]) -> Result<Value<'a>, Failure> {
         path::read(self.column(column), steps, false, self.arena).map_err(failed)
     }
 
-    /// The whole output as JSON, `${.}`: appended.
+    /// Appends the whole output as JSON, `${.}`.
     ///
     /// # Errors
-    /// A text is not UTF-8, or the rule has used up what a message may cost.
+    /// A text is not UTF-8, or the rule has used up the steps or bytes of the message.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
         self.write_all(&mut Charged { out, arena: self.arena }).map_err(failed)
     }

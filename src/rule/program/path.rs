@@ -1,4 +1,4 @@
-//! Ways into values: reading what they lead to, and putting something there.
+//! Ways into values: reading the value at the end of a way, and putting one there.
 
 use crate::rule::arena::{Arena, NOT_JSON, Way};
 use crate::rule::failure::Reason;
@@ -98,7 +98,7 @@ fn walk<'a, 's>(
     }
 }
 
-/// The items from one index to another, both included; what lies beyond is left out.
+/// The items from one index to another, both included; indexes beyond the items are left out.
 pub(super) fn slice<'a>(items: &'a [Value<'a>], from: i64, to: i64) -> &'a [Value<'a>] {
     let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
     let forth = |index: i64| if index < 0 { index.saturating_add(len).saturating_add(1) } else { index };
@@ -108,8 +108,8 @@ pub(super) fn slice<'a>(items: &'a [Value<'a>], from: i64, to: i64) -> &'a [Valu
     items.get(start..end).unwrap_or_default()
 }
 
-/// A value with something put into it: what is missing on the way is made, what is no object or array is replaced. `decodes`: a text is read as
-/// JSON first, and has to be some.
+/// A value with another one put into it: missing parts of the way are created, and parts that are no object or array are replaced.
+/// `decodes`: a text is read as JSON first, and has to be valid.
 pub(super) fn put<'a>(
     base: Value<'a>,
     steps: &'a [Step],

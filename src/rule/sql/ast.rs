@@ -5,7 +5,7 @@ use std::fmt;
 use super::error::Place;
 use super::lexer::is_in_name;
 
-/// Words that are no names unless they stand in double quotes or within a path.
+/// Words that are no names unless they are in double quotes or within a path.
 pub(super) const KEYWORDS: [&str; 20] = [
     "SELECT", "FOREACH", "DO", "INCASE", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "IN", "CASE", "WHEN", "THEN",
     "ELSE", "END", "DIV", "MOD", "TRUE", "FALSE",
@@ -128,7 +128,7 @@ pub enum ExprKind {
     Bool(bool),
     /// `a.b[1]`: a name and the way into it.
     Path(String, Vec<Step>),
-    /// A way into what an expression yields: `f(x)[1]`.
+    /// A way into the value of an expression: `f(x)[1]`.
     Into(Box<Expr>, Vec<Step>),
     /// `[a, b]`.
     List(Vec<Expr>),

@@ -45,13 +45,13 @@ impl Place {
         let text = sql.split('\n').nth(line - 1).unwrap_or_default().trim_end();
         let room = text.chars().count().saturating_sub(column - 1).max(1);
         let carets = self.of(sql).chars().take_while(|&c| c != '\n').count().clamp(1, room);
-        // A tab stays a tab, so that the carets stand below.
+        // A tab stays a tab, so that the carets are below the place.
         let blank: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         format!("{text}\n{blank}{}", "^".repeat(carets))
     }
 }
 
-/// Why a text is no rule.
+/// The error of a text that is no rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The place of the error.

@@ -96,7 +96,7 @@ impl Parser {
         if self.takes_symbol(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
     }
 
-    /// The error at the next token, which is not what is wanted there.
+    /// The error at the next token, if another one is wanted there.
     fn unexpected(&self, wanted: &str) -> Error {
         let token = self.peek();
         let found = match &token.kind {

@@ -1,4 +1,4 @@
-//! Edges of the language, as EMQX's engine has them, or as `docs/SQL.md` says where it has none.
+//! Edge cases of the language, as in EMQX's engine, or as in `docs/SQL.md` where EMQX has none.
 
 use super::{first_output, outputs};
 
@@ -449,7 +449,7 @@ fn each_place_that_is_worked_with_costs_a_step() {
     }
 }
 
-/// Texts in quotes are what JSON says, at all lengths of what is put at once.
+/// Quoted texts are valid JSON of the same value, at all lengths of the pieces that are written at once.
 #[test]
 fn texts_are_quoted_as_json_has_them() {
     for length in (0..90).chain([119, 120, 121, 255, 256, 257, 1_000]) {

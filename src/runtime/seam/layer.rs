@@ -19,10 +19,10 @@ pub trait Layer: Send + fmt::Debug {
     /// The connection has failed. Bytes appended before are still sent.
     fn open(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>)
     -> Result<Option<Facts>, LayerError>;
-    /// Appends to `wire` what carries `plain`.
+    /// Appends to `wire` the bytes that carry `plain`.
     ///
     /// # Errors
-    /// It is not ready, or can carry no more. The connection ends.
+    /// The layer is not ready, or can carry no more. The connection ends.
     fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError>;
     /// Appends the end of our stream to `wire`; nothing is sealed after it.
     fn close(&mut self, wire: &mut Vec<u8>);
@@ -30,7 +30,7 @@ pub trait Layer: Send + fmt::Debug {
     fn has_ended(&self) -> bool;
     /// The next bytes may cost as much as a handshake does.
     fn is_costly(&self) -> bool;
-    /// Bytes that it keeps because what they belong to has not come whole.
+    /// Bytes that the layer keeps because their record or handshake message is incomplete.
     fn held(&self) -> usize;
 }
 
@@ -53,7 +53,7 @@ pub struct Facts {
     pub forwarded: Option<IpAddr>,
 }
 
-/// Why a [`Layer`] has failed.
+/// The failure of a [`Layer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerError {
     /// The kind of the fault, for counting.

@@ -90,14 +90,14 @@ pub struct TimerId {
     pub generation: u32,
 }
 
-/// A connection taken off its ring: the descriptor, and what had been read from it and not been consumed.
+/// A connection taken off its ring: the descriptor, and bytes that had been read from it but not consumed.
 #[derive(Debug)]
 pub struct Detached {
     /// The socket.
     pub fd: OwnedFd,
-    /// The peer's address; `None`: it came by a Unix socket.
+    /// The peer's address; `None`: the connection came over a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// The listener it came in by.
+    /// The listener that accepted the connection.
     pub listener: ListenerId,
     /// TLS, if its listener has it.
     pub layer: Option<Box<dyn Layer>>,
@@ -105,7 +105,7 @@ pub struct Detached {
     pub unsent: Vec<u8>,
     /// Plain bytes the new owner must look at before it reads from the socket.
     pub unread: Vec<u8>,
-    /// When it must have come to its end at the door, wherever that is.
+    /// The time by which CONNECT must be complete, on any shard.
     pub deadline: Monotonic,
 }
 
@@ -114,7 +114,7 @@ pub struct Detached {
 pub struct TracedSend {
     /// The connection; it may be gone by now.
     pub conn: ConnId,
-    /// When that was.
+    /// The time of that.
     pub at: WallMs,
     /// The bytes. Empty: more than [`crate::limits::TRACED_SENDS_BYTES_MAX`] of all waited to be taken, and these were left out.
     pub bytes: Vec<u8>,
@@ -183,7 +183,7 @@ pub enum SegmentEvent {
     Created {
         /// The segment's number.
         segment: u64,
-        /// Why not.
+        /// The error, if it failed.
         result: io::Result<()>,
     },
     /// All bytes appended to the named segments before the call are on the disk; or that is not certain, and never will be: the
@@ -191,7 +191,7 @@ pub enum SegmentEvent {
     Synced {
         /// The token of the call.
         token: u64,
-        /// Why not.
+        /// The error, if it failed.
         result: io::Result<()>,
     },
     /// The segment is deleted, and its room is there again; or its file could not be deleted, which was tried several
@@ -199,7 +199,7 @@ pub enum SegmentEvent {
     Freed {
         /// The segment's number.
         segment: u64,
-        /// Why it is still there.
+        /// The error, if the file still exists.
         result: io::Result<()>,
     },
     /// Bytes for which [`Segments::read`] has returned [`io::ErrorKind::WouldBlock`] can be read now, or fail now: the connection
@@ -207,7 +207,7 @@ pub enum SegmentEvent {
     Read {
         /// The segment.
         segment: u64,
-        /// A position at or before what is there now.
+        /// A position at or before the bytes that are there now.
         at: u64,
     },
 }
@@ -312,8 +312,8 @@ pub trait Io<M> {
     fn unsent(&self, conn: ConnId) -> usize;
     /// [`Io::unsent`], and the bytes that the kernel has taken but the peer's has not acknowledged. Asks the kernel: for rare use.
     fn unacked(&self, conn: ConnId) -> usize;
-    /// [`Shard::on_writable`] follows once, as soon as the kernel has taken all but half of [`crate::limits::SENT_AHEAD_BYTES_MAX`] of what is
-    /// queued for this connection, or of what is queued next if that is nothing yet.
+    /// Requests one [`Shard::on_writable`], as soon as the kernel has taken all but half of [`crate::limits::SENT_AHEAD_BYTES_MAX`]
+    /// of the bytes queued for this connection, or of those queued next if there are none yet.
     fn tell_writable(&mut self, conn: ConnId);
     /// Starts or stops copying the bytes that this connection is sent for [`Io::take_traced`]. No effect where there are no sockets
     /// below this seam.
@@ -334,10 +334,10 @@ pub trait Io<M> {
     fn pause(&mut self, conn: ConnId);
     /// Reads again after [`Io::pause`].
     fn resume(&mut self, conn: ConnId);
-    /// Sends what is queued, then closes; a peer that does not take it all has ten seconds. `on_close` follows with
+    /// Sends queued bytes, then closes; a peer that does not take them all has ten seconds. `on_close` follows with
     /// [`Closed::Local`].
     fn close(&mut self, conn: ConnId);
-    /// Closes at once; what is queued is dropped. `on_close` follows with [`Closed::Local`].
+    /// Closes at once; queued bytes are dropped. `on_close` follows with [`Closed::Local`].
     fn abort(&mut self, conn: ConnId);
 
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.

@@ -46,7 +46,7 @@ fn close_sends_what_is_queued_and_abort_does_not() {
     let (house, told) = shard(&uncapped(), closer);
     let heartbeat = house.threads[0].heartbeat();
     let mut peer = TcpStream::connect(house.addr).unwrap();
-    // Bytes that nobody reads must not turn the close into a reset.
+    // Unread bytes must not turn the close into a reset.
     peer.write_all(b"g").unwrap();
     peer.write_all(&[9; 10_000]).unwrap();
     let mut all = Vec::new();

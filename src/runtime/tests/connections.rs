@@ -367,7 +367,7 @@ fn a_panic_of_the_shard_is_an_error_of_its_thread() {
     drop(peer);
 }
 
-/// A pin that cannot be had is an error of `spawn`, not of a thread that nobody looks at.
+/// A pin that is impossible is an error of `spawn`, not of a thread that is never looked at.
 #[test]
 fn a_cpu_that_is_not_there_is_an_error() {
     for pin in [vec![], vec![9999]] {

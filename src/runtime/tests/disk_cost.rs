@@ -44,7 +44,7 @@ fn process() -> [u64; 3] {
     [7, 11, 12].map(|index| fields[index].parse().unwrap())
 }
 
-/// The place of the next byte, and what was seen on the way.
+/// The position of the next byte, and measurements so far.
 struct Writer {
     load: Load,
     segment: u64,

@@ -1,4 +1,4 @@
-//! A shard with segment files that does what a test asks: a real disk, a real ring, a real helper thread.
+//! A shard with segment files that follows the requests of a test: a real disk, a real ring, a real helper thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -217,7 +217,7 @@ impl Layer for Failing {
     }
 }
 
-/// X6, X18: what a shard has read just before its layer failed moves nothing: the connection ends where it is.
+/// X6, X18: bytes that a shard has read just before its layer failed move nothing: the connection ends on its shard.
 #[test]
 fn a_layer_that_has_failed_does_not_move() {
     let house = house(&small(2), |_| {

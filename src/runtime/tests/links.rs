@@ -16,8 +16,8 @@ fn counted() -> Vec<u8> {
     (0..400_000_u32).map(|n| n.to_le_bytes()[0]).collect()
 }
 
-/// X60: over a connection that the shard makes, the layer speaks first, what was written before waits for it, and chunks are
-/// sealed in whole records. The shard writes in `on_connect`, and sends the rest in each turn.
+/// X60: over an outgoing connection the layer sends first, earlier bytes wait for it, and chunks are sealed in whole records. The
+/// shard writes in `on_connect`, and sends the rest in each turn.
 #[test]
 fn a_layer_over_a_connection_that_we_make() {
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -54,7 +54,7 @@ fn a_layer_over_a_connection_that_we_make() {
     let hello = peer.next();
     assert_eq!(hello.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [HELLO], "nothing before the handshake");
     assert_eq!(next(&said), "connected");
-    // The shard has had turns enough to send what it should not.
+    // The shard has had enough turns to send bytes that it should not.
     thread::sleep(Duration::from_millis(50));
     let mut wire = Vec::new();
     peer.seal.record(FLIGHT, &[9; 3_000], &mut wire);

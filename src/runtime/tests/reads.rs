@@ -1,4 +1,4 @@
-//! Reading segments on the ring: what is not at hand is fetched, and nobody waits for the disk.
+//! Reading segments on the ring: bytes that are not in memory are fetched, and no turn waits for the disk.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -183,7 +183,7 @@ fn an_unreadable_sector_fails_alone() {
     }
 }
 
-/// Bytes close by may come from the page cache of a disk that is away: only what the disk itself gives counts.
+/// Bytes close by may come from the page cache of a disk that is away: only reads from the disk itself count.
 #[test]
 fn bytes_beside_cached_ones_are_not_damaged_while_the_disk_is_away() {
     let (_dir, keeper) = earlier(3 * WINDOW);

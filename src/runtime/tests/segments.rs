@@ -18,7 +18,7 @@ fn what_is_appended_is_read_back_synced_and_found_again() {
         assert!(matches!(keeper.ask(Ask::Create(1)), Told::Created(1, Err(_))), "twice");
         assert_eq!(keeper.ask(Ask::Append(1, 0, 1000)), Told::Appended(true));
         assert_eq!(keeper.ask(Ask::Append(1, 1000, 5000)), Told::Appended(true));
-        // A gap reads as zeroes, and so does what was never written.
+        // A gap reads as zeroes, as do bytes that were never written.
         assert_eq!(keeper.ask(Ask::Append(1, 6008, 100)), Told::Appended(true));
         let expected = Told::Bytes(Some([content(900, 5100), vec![0; 8], content(6008, 100), vec![0; 50]].concat()));
         assert_eq!(keeper.ask(Ask::Read(1, 900, 5258)), expected);
@@ -73,7 +73,7 @@ fn what_belongs_at_the_end_does_not_stand_in_the_way() {
     }
 }
 
-/// The next life of the shard: what is there can be read and freed, and takes nothing more.
+/// The next process of the shard: existing segments can be read and freed, and take nothing more.
 fn again(folder: &Path, append: Append) {
     let keeper = keeper(folder, append, false);
     assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![(1, SEGMENT)]));
@@ -111,7 +111,7 @@ fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
     }
 }
 
-/// Syncs that are asked for faster than the disk answers: each covers what came before it, none is forgotten.
+/// Syncs that are requested faster than the disk answers: each covers the appends before it, none is forgotten.
 #[test]
 fn syncs_of_one_segment_follow_each_other() {
     for append in BOTH {
@@ -143,7 +143,7 @@ fn a_failed_sync_is_final_for_its_segment_alone() {
         keeper.faults.fail_syncs(libc::EIO);
         assert_eq!(keeper.ask(Ask::Sync(1, vec![1])), Told::Synced(1, Err(Some(libc::EIO))));
         keeper.faults.fail_syncs(0);
-        // The disk says it is well again: too late.
+        // The disk works again: too late.
         assert_eq!(keeper.ask(Ask::Append(1, 10, 10)), Told::Appended(false));
         assert_eq!(keeper.ask(Ask::Sync(2, vec![1])), Told::Synced(2, Err(None)));
         assert_eq!(keeper.ask(Ask::Append(2, 0, 10)), Told::Appended(true));
@@ -189,7 +189,7 @@ fn a_slow_sync_comes_late() {
     keeper.stop();
 }
 
-/// The helper is slow, so the shard has long fallen asleep in the executor: what was done wakes it.
+/// The helper is slow, so the shard has long fallen asleep in the executor: the result wakes it.
 #[test]
 fn a_made_segment_wakes_a_sleeping_shard() {
     let dir = tempfile::tempdir().unwrap();

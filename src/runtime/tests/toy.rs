@@ -2,8 +2,8 @@
 //! ticket after it. A byte lost, doubled, sealed twice, out of order, left over or forgotten in a move breaks a
 //! sequence or a checksum.
 //!
-//! It is under connections of the runtime's tests, where its time passes, and, by `#[path]`, of the shard's tests and of the
-//! simulator, where it is only counted.
+//! The layer is under connections of the runtime's tests, where its cost is real time, and, by `#[path]`, of the shard's tests and
+//! of the simulator, where it is only counted.
 
 use std::time::{Duration, Instant};
 

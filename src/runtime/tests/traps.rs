@@ -134,8 +134,7 @@ fn trap_2_a_pause_taken_back_at_once_stops_nothing() {
     house.stop(|| Ask::Stop);
 }
 
-/// Bytes that were made by no completion (a letter, a timer, what came along with a move, the end of the turn) leave
-/// before the shard sleeps.
+/// Bytes written outside completions (by a letter, a timer, a move, the end of the turn) leave before the shard sleeps.
 #[test]
 fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     enum Letter {
@@ -197,7 +196,7 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     house.stop(|| Letter::Stop);
 }
 
-/// Buffers go back in any order: the completion says which one was filled, and nothing else is assumed. (That is why
+/// Buffers are returned in any order: the completion names the one that was filled, and nothing else is assumed. (That is why
 /// bundles are not used.)
 #[test]
 fn trap_5_buffers_may_come_back_in_any_order() {
@@ -239,7 +238,7 @@ fn trap_6_a_peer_that_does_not_read_is_capped() {
     const QUESTION: usize = 1024;
     const ANSWER: usize = 16 * 1024;
     const QUESTIONS: u32 = 3000;
-    /// The cap, and the answers to what the kernel had read already when it was reached: all receive buffers.
+    /// The cap, and the answers to bytes that the kernel had read already when it was reached: all receive buffers.
     const WORST: usize = CAP + 64 * BUFFER_BYTES / QUESTION * ANSWER;
     let settings = Settings { out_bytes_max: CAP, ..small(1) };
     let (house, told) = shard(&settings, |report: Sender<(usize, usize, u32)>| {

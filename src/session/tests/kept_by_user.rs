@@ -80,7 +80,7 @@ fn a_session_that_another_user_takes_over_counts_for_that_one() {
     assert_eq!(connects(&mut shard, "d", true).err(), Some(Violation::SESSIONS_OF_USER));
 }
 
-/// At a start, and where a bound is set later: existing sessions count, and none is ended for it.
+/// When the process starts, and when a bound is set later: existing sessions count, and none is ended for it.
 #[test]
 fn sessions_that_are_there_already_are_counted() {
     let shares = Arc::default();

@@ -146,7 +146,7 @@ fn sessions_that_were_away_longest_make_room() {
         let client = shard.connect(&kept(name));
         shard.end(client, End::LeftWithWill);
         shard.wills();
-        // The will is sent at once, and has no part in what is kept.
+        // The will is sent at once, and is not part of the kept session.
         let client = shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, name, false) });
         shard.end(client, End::Lost);
         shard.pass(S);

@@ -47,7 +47,7 @@ fn one_answer_for_a_run_of_numbers() {
     }
     shard.session(c).complete(first, 3, Reason::Success);
     assert_eq!(shard.drain(c), Drained { answered: 3, refused: None, ..Drained::default() });
-    // Overlaps what is answered already, and what was never given.
+    // The range includes numbers that are answered already, and numbers that were never given.
     shard.session(c).complete(first, 50, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1", "puback 2", "puback 3", "puback 4", "puback 5"]);
 }

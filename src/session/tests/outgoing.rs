@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and what it is sent again.
+//! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and repeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -219,7 +219,7 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
         world.acknowledge(PubComp, 2);
         assert_eq!(world.words(), ["4 d"]);
     }
-    // A smaller quota than before holds for what is sent again, too.
+    // A smaller quota than before applies to repeats, too.
     let mut world = World::new(Version::V5, 3);
     for topic in ["a", "b", "c", "d"] {
         world.hand(AtLeastOnce, topic);
@@ -382,9 +382,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// A client that keeps to the standard, its answers late and in any order.
 #[derive(Default)]
 struct Model {
-    /// Sent over this connection and not ended: what it is to answer with.
+    /// Packets sent on this connection and not ended: the answer that each needs.
     open: BTreeMap<u16, PacketType>,
-    /// Answers on their way.
+    /// Answers under way.
     owed: Vec<(PacketType, u16)>,
     /// QoS 2 identifiers that it has the message of.
     known: BTreeSet<u16>,

@@ -209,7 +209,7 @@ fn a_run_is_as_many_publishes() {
         while run.is_open() {
             id += 1;
             assert_eq!(run.number(), Some(first + u32::from(id) - 1));
-            // The second one owes nothing.
+            // The second message has no pending answer.
             run.take(id, u16::from(id != 2));
         }
         assert_eq!(id - 1, taken, "{version:?}");

@@ -88,7 +88,7 @@ fn one_for_each_sink_that_says_where_in_the_order_of_the_sinks() {
     let number = shard.open(c, &publish(QoS::AtLeastOnce, 1), 4);
     landed(&mut shard, c, number, &receipt(7, "last", 1, Some(10)));
     landed(&mut shard, c, number, &receipt(0, "first", 2, Some(20)));
-    // At `stored`: it does not say.
+    // At `stored` the sink reports no position.
     shard.complete(c, number, Reason::Success);
     landed(&mut shard, c, number, &receipt(3, "then", 3, None));
     assert_eq!(shard.answers(c), ["puback 1 first/2@20 then/3 last/1@10"]);

@@ -1,4 +1,4 @@
-//! Sessions of bridges: what differs where the client is a broker to which we have connected.
+//! Sessions of bridges: the differences if the client is a broker to which we have connected.
 
 use std::rc::Rc;
 
@@ -42,7 +42,7 @@ fn whatever_comes_of_a_message_is_success() {
     }
 }
 
-/// G6: what the remote has open has a bound, beyond which it is not read; aliases were not granted.
+/// G6: open exchanges of the remote have a bound, past which it is not read; aliases were not granted.
 #[test]
 fn a_remote_has_bounds_as_a_client_has() {
     let mut shard = Shard::default();
@@ -56,7 +56,7 @@ fn a_remote_has_bounds_as_a_client_has() {
     assert!(matches!(taken, Some(Taken::Violation(Violation::ALIAS_RANGE))), "{taken:?}");
 }
 
-/// A client says DISCONNECT in every version, and only what a client may say.
+/// A client sends DISCONNECT in every version, and only with a client's codes.
 #[test]
 fn we_take_our_leave_as_a_client() {
     let all = [
@@ -82,7 +82,7 @@ fn we_take_our_leave_as_a_client() {
     assert!(out.is_empty(), "nobody is there");
 }
 
-/// G1: it is nobody else's, is there before its remote and after it, and makes room for nobody.
+/// G1: the session belongs to no other client, exists before its remote and after it, and is never evicted.
 #[test]
 fn the_session_of_a_bridge_stays() {
     let mut shard = Shard::with(Settings { sessions_max: 2, ..Settings::default() });

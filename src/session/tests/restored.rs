@@ -20,7 +20,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     assert!(c.session_present);
     assert_eq!(k.shard.session(c).already_taken_by(7), [0, 3]);
     let repeat = |id| Publish { dup: true, ..publish(QoS::ExactlyOnce, id) };
-    // A third sink, in memory, takes 7; the one at `replicated` still owes its answer.
+    // A third sink, in memory, takes 7; the answer of the one at `replicated` is still pending.
     let Some(Taken::Rest { number, owed, .. }) = k.shard.sessions.publish(c.key, &repeat(7), k.shard.now) else {
         panic!("not the rest")
     };
@@ -32,7 +32,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     assert_eq!(k.answers(c), [""; 0], "Kafka has not confirmed the row of before the crash");
     k.shard.complete(c, before, Reason::Success);
     assert_eq!(k.answers(c), ["pubrec 7"]);
-    // 8 is done: nobody else matches, and its PUBREC goes out.
+    // 8 is done: no other sink matches, and its PUBREC goes out.
     let Some(Taken::Rest { number, owed: 0, .. }) = k.shard.sessions.publish(c.key, &repeat(8), k.shard.now) else {
         panic!("not the rest")
     };
