@@ -1,4 +1,4 @@
-//! Filters that a remote is asked for, a few at a time, and how it has answered.
+//! The filters that a remote is asked for, a few at a time, and its answers.
 
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub enum Standing {
     Refused(ReasonCode),
 }
 
-/// The packet that waits for its answer: the filters in it.
+/// The packet that awaits an answer: the filters in it.
 #[derive(Debug, PartialEq, Eq)]
 enum Awaited {
     Nothing,
@@ -60,7 +60,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Begins with all filters. `gone`: filters that the remote may have from earlier, and is not to have.
+    /// Begins with all filters. `gone`: filters that the remote may have from earlier, and that are unsubscribed.
     pub(super) fn new(wanted: &[Wanted], gone: &[Box<str>]) -> Self {
         Self {
             wanted: wanted.to_vec(),

@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Takes bytes until CONNACK is whole. Returns it with how many of these bytes belong to it.
+    /// Takes bytes until CONNACK is complete. Returns it with the number of its bytes.
     pub(super) fn greeting(
         &mut self,
         login: &Login,
@@ -118,7 +118,7 @@ impl Connection {
         }));
     }
 
-    /// Asks for the filters of other settings, in the place of none.
+    /// Asks for the filters of other settings; there were none before.
     pub(super) fn asks_anew(&mut self, settings: &Settings) {
         if let Some(open) = &mut self.open {
             debug_assert!(open.asked.standings().is_empty() && !open.asked.is_awaited());

@@ -21,7 +21,7 @@ pub enum Versions {
     V5,
     /// 3.1.1 alone.
     V311,
-    /// 5.0, and 3.1.1 with a remote that refuses it.
+    /// 5.0, and 3.1.1 for a remote that refuses 5.0.
     Any,
 }
 
@@ -79,7 +79,7 @@ pub enum Greeted {
 pub struct Refusal {
     /// The reason.
     pub reason: ReasonCode,
-    /// The remote's own words for it.
+    /// The remote's own words for the refusal.
     pub words: Option<String>,
     /// The server that the remote names instead.
     pub server: Option<String>,
@@ -115,7 +115,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Text of a remote as people may see it.
+/// Text of a remote, escaped for display.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect()
 }

@@ -34,8 +34,9 @@ impl Retained {
         }
     }
 
-    /// Whether a message with RETAIN is dropped, as the remote could not be asked not to send it: before 5.0 it sends all retained messages
-    /// after each SUBSCRIBE. A live message has RETAIN there only for a bridge. `is_settled`: the retained messages have come.
+    /// Whether a message with RETAIN is dropped, as the remote could not be asked to leave it out: before 5.0 it sends all retained
+    /// messages after each SUBSCRIBE. A live message has RETAIN there only for a bridge. `is_settled`: the retained messages have
+    /// arrived.
     #[must_use]
     pub fn drops(self, granted: &Granted, is_settled: bool) -> bool {
         let may_be_live = granted.is_bridge && is_settled;

@@ -169,7 +169,7 @@ impl Client {
         self.dial(now);
     }
 
-    /// Ends the connection, if there is one, and makes no other one before [`Client::start`].
+    /// Ends the connection, if there is one, and makes no further one before [`Client::start`].
     pub fn stop(&mut self, now: Monotonic) {
         self.started = false;
         self.let_go("stopped", now);
@@ -180,7 +180,7 @@ impl Client {
         self.begins_anew = true;
     }
 
-    /// Asks for these filters from now on, in the place of those before, which must have been none.
+    /// Asks for these filters from now on; there must have been none before.
     pub fn wants(&mut self, wanted: Vec<Wanted>, now: Monotonic) {
         self.shared.settings.wanted = wanted;
         if let Some(connection) = self.channel.ready() {
@@ -208,7 +208,7 @@ impl Client {
         self.shared.settings.wanted.iter().enumerate().map(move |(at, wanted)| (wanted, standing(at)))
     }
 
-    /// The last trouble, whether it is over or not.
+    /// The last trouble, even if it has ended.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
@@ -223,7 +223,7 @@ impl Client {
         }
     }
 
-    /// Takes a connection that is established, with its layer ready where it has one: CONNECT goes out.
+    /// Takes an established connection, with its layer ready if it has one: CONNECT goes out.
     pub fn on_connected(&mut self, link: LinkId) {
         let Some(connection) = self.channel.connected(link) else { return };
         let login = &self.shared.settings.login;
@@ -232,8 +232,8 @@ impl Client {
         connection.send(packet, &mut self.shared.effects);
     }
 
-    /// Takes bytes of the remote until CONNACK has come. Returns how many it has taken: the others are messages and answers, for the user
-    /// of the client, from [`Event::Connected`] on.
+    /// Takes bytes of the remote until CONNACK is complete. Returns the number taken: the others are messages and answers, for the
+    /// user of the client, from [`Event::Connected`] on.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) -> usize {
         if self.shared.owner(link).is_none() {
             return bytes.len();
@@ -272,7 +272,7 @@ impl Client {
             Greeted::OtherVersion(refusal) => {
                 self.form += 1;
                 if self.shared.settings.login.has_form(self.form) {
-                    // The remote is there: the next form needs no wait.
+                    // The remote responds: the next form is tried without a wait.
                     self.let_go("another version is tried", now);
                     self.dial(now);
                 } else {
@@ -284,7 +284,7 @@ impl Client {
         }
     }
 
-    /// Takes a packet that only a server sends, other than PUBLISH and the answers to it.
+    /// Takes a packet that only a server sends, other than PUBLISH and its answers.
     ///
     /// # Errors
     /// The connection has to end: [`Client::ended`] follows.
@@ -305,7 +305,7 @@ impl Client {
         }
     }
 
-    /// Notes whether the connection is read: an answer to PINGREQ cannot come while it is not.
+    /// Notes whether the connection is read: an answer to PINGREQ cannot arrive while it is not.
     pub fn is_read(&mut self, is_read: bool) {
         if let Some(connection) = self.channel.ready() {
             connection.pulse.is_read(is_read);
@@ -342,8 +342,8 @@ impl Client {
         }
     }
 
-    /// Does everything that is due by now; cheap when nothing is. `unacked`: how many bytes given to a connection its peer's kernel does not
-    /// have yet.
+    /// Does everything that is due; cheap when nothing is. `unacked`: the number of bytes given to a connection that its peer's
+    /// kernel does not have yet.
     pub fn on_time(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         if self.next_deadline() > now {
             return;
@@ -400,7 +400,8 @@ impl Client {
         self.shared.tell_unreachable();
     }
 
-    /// Gives up the connection, or the attempt to make one, and waits longer than the last time, unless it has stood for a while.
+    /// Gives up the connection, or the attempt to make one, and waits longer than the last time, unless the connection has lasted
+    /// for a while.
     fn fail(&mut self, why: &str, now: Monotonic) {
         tracing::debug!(remote = %self.channel.endpoint, "connection of a bridge failed: {why}");
         self.shared.stats.failures += 1;
@@ -422,7 +423,7 @@ impl Client {
         self.shared.tell_unreachable();
     }
 
-    /// Does the same without a failure; the next attempt is made at `until`.
+    /// Closes the connection like [`Client::fail`], but without a failure; the next attempt is made at `until`.
     fn let_go(&mut self, why: &str, until: Monotonic) {
         self.tell_lost(why);
         self.channel.down(until, &mut self.shared);

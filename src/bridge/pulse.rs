@@ -20,12 +20,12 @@ pub(super) struct Pulse {
     ping_at: Monotonic,
     answer_by: Monotonic,
     is_read: bool,
-    /// Bytes that the kernel of the peer did not have when this was last asked.
+    /// Bytes that the kernel of the peer did not have at the last check.
     unacked: usize,
 }
 
 impl Pulse {
-    /// A clock for this keep-alive that starts `now`; 0 turns it off.
+    /// A clock for this keep-alive, starting `now`; 0 turns it off.
     pub(super) fn new(keep_alive_s: u16, now: Monotonic) -> Self {
         let quarter = Duration::from_secs(keep_alive_s.into()) / 4;
         let (every, patience) = (quarter * 3, quarter.min(PATIENCE_MAX));
@@ -38,7 +38,7 @@ impl Pulse {
         self.ping_at.min(self.answer_by)
     }
 
-    /// Whether PINGREQ has to be sent now. Asked again, it has not.
+    /// Whether PINGREQ has to be sent now. The next call returns false.
     pub(super) fn takes_ping(&mut self, now: Monotonic) -> bool {
         if now < self.ping_at {
             return false;
@@ -70,7 +70,7 @@ impl Pulse {
         self.answer_by = Monotonic::NEVER;
     }
 
-    /// Whether the connection is read from now on. While it is not, silence proves nothing.
+    /// Sets whether the connection is read from now on. While it is not, silence proves nothing.
     pub(super) fn is_read(&mut self, is_read: bool) {
         self.is_read = is_read;
         if !is_read {

@@ -110,7 +110,7 @@ impl World {
         self.carry();
     }
 
-    /// Gives the client bytes. Returns how many it has left to the session.
+    /// Gives the client bytes. Returns the number left to the session.
     fn bytes(&mut self, bytes: &[u8]) -> usize {
         let used = self.client.on_bytes(self.link, bytes, self.now);
         self.carry();
@@ -301,7 +301,7 @@ fn how_much_may_be_on_its_way() {
     }
 }
 
-/// G3: an older remote is found without a wait, and the form that it takes is tried first from then on.
+/// G3: an older remote is found without a wait, and the form that it accepts is tried first from then on.
 #[test]
 fn older_versions_are_tried_in_turn() {
     let mut world = World::greeting(settings(Versions::Any, &[wanted("a", QoS::ExactlyOnce)]));
@@ -381,7 +381,7 @@ fn a_refusal_that_may_heal() {
     assert_eq!(world.told(), [Event::Unreachable("10.0.0.1:1883".to_owned(), "Server busy".to_owned())], "once");
 }
 
-/// Two clients of one name end each other's connections: they are not to do so as fast as they can.
+/// Two clients of one name end each other's connections, but not as fast as they can connect.
 #[test]
 fn a_connection_that_does_not_stand_ends_no_backoff() {
     let mut world = World::greeting(settings(Versions::V5, &[]));
@@ -499,7 +499,7 @@ fn a_filter_that_is_refused_is_asked_for_again() {
     assert_eq!(world.client.next_deadline(), Monotonic::NEVER);
 }
 
-/// Eight filters at a time, as far as they fit; those that are gone first, if the remote may have them.
+/// Eight filters at a time, as far as they fit; those to unsubscribe first, if the remote may have them.
 #[test]
 fn filters_go_in_portions() {
     let filters: Vec<_> = (0..17).map(|n| wanted(&format!("f{n}"), QoS::AtMostOnce)).collect();
@@ -596,7 +596,7 @@ fn a_name_that_is_not_resolved() {
     assert!(matches!(effects[..], [Effect::Resolve { ticket: 1, .. }, Effect::Connect { .. }]));
 }
 
-/// A secret is in CONNECT and nowhere else.
+/// A secret is only in CONNECT.
 #[test]
 fn a_password_is_not_shown() {
     let mut of = settings(Versions::V5, &[]);

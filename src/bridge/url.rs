@@ -25,7 +25,7 @@ const SCHEMES: &[(&str, Transport, u16)] = &[
     ("wss", Transport { is_tls: true, is_web_socket: true }, 443),
 ];
 
-/// The path of a WebSocket, where the URL leaves it open.
+/// The default path of a WebSocket.
 const PATH: &str = "/mqtt";
 
 /// `Url` is the address of a remote, with the parts of the login in it.
@@ -52,7 +52,7 @@ impl Url {
         Endpoint { host: self.host.as_str().into(), port: self.port }
     }
 
-    /// The URL as people may see it: without the login, and without the query, which may have a token.
+    /// The URL for display: without the login, and without the query, which may contain a token.
     #[must_use]
     pub fn shown(&self) -> String {
         let scheme = match (self.transport.is_web_socket, self.transport.is_tls) {
@@ -71,7 +71,7 @@ impl Url {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What is wrong with it, without its password.
+    /// The error, without the URL's password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or("must be like mqtts://HOST:PORT")?;
         let known = SCHEMES.iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name));

@@ -192,7 +192,7 @@ fn tls(table: &Table<'_>, url: &Url) -> Option<crate::secure::OutgoingSettings> 
     None
 }
 
-/// Reads a name, which is the place where it is not given.
+/// Reads a name; the default is the index.
 fn name(table: &Table<'_>, place: usize, names: &mut HashMap<String, Spot>) -> String {
     let name = table.find("name", values::name).unwrap_or_else(|| place.to_string());
     let spot = table.spot("name");

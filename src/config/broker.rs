@@ -164,7 +164,7 @@ fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, 
     }
 }
 
-/// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
+/// Reports sources and sinks that conflict with the broker's own: their names, or its topics, in which records would go round.
 pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, rules): (&[Sink], &[Source], &[Rule])) {
     let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
     let topics = || broker.topics().map(|(topic, _)| topic).chain([&*broker.retained, &*broker.sessions]);
@@ -258,7 +258,7 @@ impl Broker {
         routes.chain([(self.messages.as_str(), None)])
     }
 
-    /// Whether a start makes this topic, if it is missing.
+    /// Whether the service creates this topic when it starts, if it is missing.
     #[must_use]
     pub fn makes(&self, topic: &str) -> bool {
         self.create_topics

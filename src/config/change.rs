@@ -1,7 +1,9 @@
-//! A change from the running service's configuration to another one: which keys can be applied at once, and which need a restart.
+//! A change from the running service's configuration to another one: the keys that can be applied at once, and those that need a
+//! restart.
 //!
-//! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
-//! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
+//! Sinks and clusters are identified by name in the file, in the log and to people, and by their index in the lists everywhere
+//! else. An index is assigned once in the life of the process: new items come after the existing ones, and a removed one keeps its
+//! index.
 
 use super::resolved::{Bridge, Buffer, Cluster, Config, Listener, Rule, Sink, Source};
 use super::setting::{Difference, Settings as _};
@@ -10,7 +12,7 @@ use super::{BRIDGES_MAX, EMBEDDED, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
 
-/// A configuration that a running service goes on with.
+/// A configuration with which a running service continues.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The configuration that is in force with the change.
@@ -93,7 +95,7 @@ impl Change {
             _ => {}
         }
         self.spool(wanted);
-        // Otherwise it follows from there being a log.
+        // Otherwise the value follows from the existence of a log.
         let is_asked = self.config.kept_log().is_some() == wanted.kept_log().is_some();
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
@@ -188,7 +190,7 @@ impl Change {
     }
 
     fn clusters(&mut self, wanted: &Config) {
-        // The embedded log is a table of its own, and its address is known when it runs.
+        // The embedded log is a table of its own, and its address is known once it runs.
         for known in self.config.clusters.iter_mut().filter(|cluster| cluster.name != EMBEDDED) {
             let was_removed = std::mem::take(&mut known.is_removed);
             match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
@@ -213,7 +215,7 @@ impl Change {
                         self.applied.push(format!("kafka {} (changed: {})", known.name, changed.join(", ")));
                     }
                 }
-                // No sink goes there any more.
+                // No sink uses the cluster any more.
                 None => {
                     known.is_removed = true;
                     if !was_removed {
@@ -301,7 +303,7 @@ impl Change {
 }
 
 impl Change {
-    /// A bridge with the place that its cluster has here; `None`: there is no such cluster yet.
+    /// A bridge with the index of its cluster here; `None`: the cluster does not exist yet.
     fn placed(&mut self, bridge: &Bridge, wanted: &Config) -> Option<Bridge> {
         let has_topic = bridge.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
         let is_it = |known: &Cluster| !known.is_removed && known.name == wanted.clusters[bridge.cluster].name;
@@ -386,7 +388,7 @@ impl Change {
         }
     }
 
-    /// A rule that waits for a restart goes on as it is, and so do its sinks: its outputs would have nowhere to go.
+    /// Keeps a rule that waits for a restart, and its sinks, as they are: its outputs would be lost otherwise.
     fn keep_sinks_of(&mut self, rule: &str, running: &Config) {
         let Some(rule) = running.rules.iter().find(|known| known.name == rule && !known.is_removed) else { return };
         for (known, before) in self.config.sinks.iter_mut().zip(&running.sinks) {
@@ -510,7 +512,7 @@ fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Differ
     take!(service, control, log, delivery, retained, mqtt)
 }
 
-/// Takes over a value that differs, and names it.
+/// Takes over a value that differs, and notes the key's name.
 fn take<T: Clone + PartialEq>(changed: &mut Vec<&'static str>, name: &'static str, known: &mut T, wanted: &T) {
     if known != wanted {
         changed.push(name);

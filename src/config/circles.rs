@@ -12,7 +12,7 @@ use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
 
-/// The most steps for which two patterns are compared: beyond it they are taken to have a text in common.
+/// The most steps of a comparison of two patterns: past the limit they are assumed to have a text in common.
 const STEPS_MAX: usize = 1 << 22;
 
 /// The key of a way that dead letters of a bridge open.
@@ -34,7 +34,7 @@ type Pattern = Vec<Piece>;
 #[derive(Clone, Debug)]
 struct Way {
     to: usize,
-    /// The key that opens it.
+    /// The key that opens the way.
     key: &'static str,
     /// The way in words.
     words: String,
@@ -74,7 +74,7 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
     }
 }
 
-/// The shortest way from a source back to itself, over sources that come after it.
+/// The shortest way from a source back to itself, over sources after it in the list.
 fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
     let mut from: Vec<Option<(usize, &Way)>> = vec![None; ways.len()];
     let mut next = VecDeque::from([start]);
@@ -219,7 +219,7 @@ fn reads(rule: &Rule, published: &[Piece]) -> bool {
     rule.program.as_ref().is_some_and(|program| program.filters().any(|filter| can_match(filter, published)))
 }
 
-/// Whether a sink can get a message with a topic of this pattern; `literal`: it is this one.
+/// Whether a sink can get a message with a topic of this pattern; `literal`: the topic, if it is known.
 fn takes(sink: &Sink, published: &[Piece], literal: Option<&str>) -> bool {
     let is_excluded = |excluded: &String| match literal {
         Some(topic) => filter::matches(excluded, topic),
@@ -305,7 +305,7 @@ fn bytes(text: &str) -> Pattern {
     text.bytes().map(Piece::Byte).collect()
 }
 
-/// The only text of a pattern, if it has but one.
+/// The only text of a pattern, if it has just one.
 fn literal(pattern: &[Piece]) -> Option<String> {
     let bytes: Option<Vec<u8>> = pattern.iter().map(|piece| piece.byte()).collect();
     String::from_utf8(bytes?).ok()

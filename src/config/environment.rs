@@ -41,7 +41,7 @@ const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
 /// The variable that configures faults of the disk, in builds that have them. Other builds refuse it.
 const FAULTS: Option<&str> = if cfg!(feature = "faults") { Some("FOREBAY_FAULTS") } else { None };
 
-/// A variable and its value; `None`: it is not UTF-8.
+/// A variable and its value; `None`: the value is not UTF-8.
 pub(super) type Variable = (String, Option<String>);
 
 /// The process's variables that set a key, or look as if they should.
@@ -82,8 +82,8 @@ pub(super) enum Home {
     Named(String),
 }
 
-/// Puts the variables into the tree, and notes in `source` their places and problems of their names. `bindings`: the meaning of their
-/// indexes when the process began; `None`: it begins now.
+/// Puts the variables into the tree, and notes in `source` their positions and problems of their names. `bindings`: the meaning of
+/// their indexes when the process started; `None`: the process is starting now.
 pub(super) fn merge<'a>(
     root: &mut DeTable<'a>,
     variables: &'a [Variable],
@@ -211,7 +211,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
             match alike[..] {
                 [] if name.is_empty() => unknown(),
-                // The name is as the documents write it.
+                // The name is a placeholder of the documents.
                 [] if name == PLACEHOLDER => {
                     let (root, example) = (section.name().to_uppercase(), section.example_name().unwrap_or_default());
                     let hint = format!("write {PREFIX}{root}_{}_{}", upper(example), whole(key));
@@ -258,7 +258,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     }
 }
 
-/// A value as the file would have it. Values that the file has in quotes come without; lists and tables are TOML.
+/// A value as in the file. Values that the file has in quotes are given without quotes; lists and tables are TOML.
 fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fault> {
     let trimmed = value.trim();
     let text = || DeValue::String(value.into());
@@ -299,7 +299,7 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-/// The table that the key goes into, created if it is missing. `None`: the file has something else in its place, which is reported there.
+/// The table of the key, created if it is missing. `None`: the file has something else in its place, which is reported there.
 fn table<'t, 'a>(
     root: &'t mut DeTable<'a>,
     section: Section,

@@ -17,7 +17,7 @@ use crate::runtime::Bind;
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, OwnCertificate};
 
-/// The purpose of a file. A password file that is named as such is not a CA as well.
+/// The purpose of a file. A file that is named as a password file is not allowed as a CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Authorities,
@@ -135,8 +135,8 @@ fn named_in(text: &Text) -> Vec<Named> {
     named
 }
 
-/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the configuration as it
-/// would be.
+/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the new
+/// configuration.
 pub(crate) fn exposes_a_login(running: &Config, wanted: &Config) -> Option<String> {
     let is_insecure = |cluster: &&Cluster| cluster.sasl.as_ref().is_some_and(|sasl| sasl.insecure);
     let mut exposed = wanted.clusters.iter().filter(is_insecure).filter(|cluster| {
@@ -223,7 +223,7 @@ fn of_tls(tls: &secure::Settings, add: &mut impl FnMut(Purpose, &Path)) {
     }
 }
 
-/// Whether a path leads below a directory of `control.file_dirs`, and nowhere else by `..`.
+/// Whether a path is below a directory of `control.file_dirs`, and does not leave it by `..`.
 fn is_below(path: &str, config: &Config) -> bool {
     let path = Path::new(path);
     let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(named, [(Purpose::Authorities, "/etc/shadow".to_owned())]);
     }
 
-    /// Finding S2: a whole text may not name other files either, in whatever form it has its tables.
+    /// Finding S2: a whole text may not name other files either, in any form of its tables.
     #[test]
     fn finding_s2_a_text_names_no_other_files() {
         let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };

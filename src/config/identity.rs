@@ -18,7 +18,7 @@ const NAMES: [&str; 3] = ["podName", "namespace", "appID"];
 /// The properties of a process that client IDs of bridges may contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// A random number, the same for as long as the process runs.
+    /// A random number, constant while the process runs.
     pub seed: u128,
     /// `POD_NAME`, `NAMESPACE` and `APP_ID` of the environment, in this order.
     pub variables: [Option<String>; 3],
@@ -65,7 +65,7 @@ impl Identity {
         })
     }
 
-    /// A UUID of its own for each bridge, the same for as long as the process runs.
+    /// A UUID for each bridge, constant while the process runs.
     pub(super) fn uuid(&self, bridge: &str) -> String {
         let seed = self.seed.to_be_bytes();
         let digest = digest(&SHA256, &[&seed, bridge.as_bytes()].concat());
@@ -76,7 +76,8 @@ impl Identity {
 }
 
 impl Config {
-    /// Gives bridges the instance's number, and puts it into their client IDs. The program does this when it starts: the data directory has its ID then.
+    /// Gives bridges the instance's number, and puts it into their client IDs. The program calls this when it starts: the data
+    /// directory has its ID by then.
     pub fn name_instances(&mut self) {
         if !self.bridges.is_empty() {
             let number = number(&self.service);

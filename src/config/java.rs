@@ -127,14 +127,14 @@ impl<'a> Translation<'_, 'a, '_> {
     fn all(&mut self, given: &[Given]) {
         let had_tls = self.cluster.contains_key("tls");
         let find = |name| given.iter().find(|given| given.name == name);
-        // A mechanism that is named takes precedence over the one that a login module has.
+        // An explicit mechanism takes precedence over that of a login module.
         let (logins, others): (Vec<_>, Vec<_>) = given.iter().partition(|one| one.name == "sasl_jaas_config");
         for one in others.into_iter().chain(logins) {
             self.one(one);
         }
         match (find("security_protocol"), given.iter().find(|one| one.name.starts_with("ssl_"))) {
             (Some(protocol), _) => self.protocol(protocol),
-            // Java would connect without TLS, and say nothing.
+            // Java would silently connect without TLS.
             (None, Some(one)) if !had_tls => {
                 let fault = Fault::new("has no effect without security.protocol");
                 self.source.report(&one.spot, fault.hint("set security.protocol to \"SSL\" or \"SASL_SSL\""));
@@ -189,7 +189,7 @@ impl<'a> Translation<'_, 'a, '_> {
         }
     }
 
-    /// Puts in a key store or a trust store, which is PEM where nothing else is given or implied.
+    /// Adds a key store or a trust store, of type PEM unless another type is given or implied.
     fn store(&mut self, given: &Given, part: &str, keys: &[&str]) {
         const OTHERS: [&str; 5] = [".jks", ".p12", ".pfx", ".keystore", ".truststore"];
         if OTHERS.iter().any(|end| given.text.to_ascii_lowercase().ends_with(end)) {

@@ -175,7 +175,7 @@ impl Config {
 /// Reads a file.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     load_with(Some(path), &Overrides::of_process())
 }
@@ -254,7 +254,7 @@ pub fn read(path: Option<&Path>) -> Result<Text, Problems> {
 /// Reads a configuration from text, with an empty environment; `file` is its name in messages.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the text.
 pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
     parse_with(text, file, &Overrides::default(), cores())
 }

@@ -69,7 +69,7 @@ impl Beside {
         names
     }
 
-    /// The origin of something that is in force and not in the text; `None`: it is not in force, or its origin is unknown.
+    /// The origin of a part that is in force but not in the text; `None`: the part is not in force, or its origin is unknown.
     #[must_use]
     pub fn origin(&self, part: Part, name: &str) -> Option<String> {
         let gives = |(variable, value): &&Variable| match environment::place(variable, (part.table(), &[]))? {
@@ -141,7 +141,7 @@ impl Beside {
         None
     }
 
-    /// The configuration of a text. `None`: it has mistakes, which are reported elsewhere.
+    /// The configuration of a text. `None`: the text has errors, which are reported elsewhere.
     fn resolve(&self, text: &Text, without: Option<&str>, overrides: &Overrides) -> Option<Config> {
         let variables: Vec<_> =
             self.variables.iter().filter(|(name, _)| Some(name.as_str()) != without).cloned().collect();
@@ -164,7 +164,7 @@ fn has(keys: &Map<String, Value>, key: &Key) -> bool {
     table.and_then(|table| table.get(key.name)).is_some_and(|value| !value.is_null())
 }
 
-/// Whether the edited part is the same in both.
+/// Whether the edited part is the same in both configurations.
 fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     if edit.part == Part::Cluster {
         let of = |config: &Config| config.clusters.iter().find(|cluster| cluster.name == edit.name).cloned();

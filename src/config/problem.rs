@@ -6,7 +6,7 @@ use std::fmt;
 /// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file as it was named, or `command line`.
+    /// The name of the file as given, or `command line`.
     pub file: String,
     /// Line, from 1; 0 where the problem has no place in a file.
     pub line: usize,
@@ -86,7 +86,7 @@ impl std::error::Error for Problems {}
 pub(super) struct Fault {
     pub(super) what: String,
     pub(super) hint: Option<String>,
-    /// Byte offset within a string value, where the fault has a place of its own.
+    /// Byte offset within a string value, if the fault has a position of its own.
     pub(super) at: Option<usize>,
 }
 

@@ -133,7 +133,7 @@ fn check_topic(table: &Table<'_>, topic: &Template, rule: &Rule) {
     }
 }
 
-/// Reports columns that an output of the rule never has. Defaults ask for some that need not be there, written down or not.
+/// Reports columns that an output of the rule never has. Defaults may refer to columns that are missing, written down or not.
 fn check_columns(table: &Table<'_>, made: &Republish, (program, rule): (&Program, &str)) {
     let user = made.user_properties.iter().map(|from| ("user_properties", &from.template));
     let all = [("topic", &made.topic), ("payload", &made.payload), ("qos", &made.qos), ("retain", &made.retain)];

@@ -120,7 +120,7 @@ impl<'a> Document<'a> {
         self.root.contains_key(section.name())
     }
 
-    /// A section that is one table; an empty one, if the file does not have it.
+    /// A section with one table; an empty table, if the file does not have it.
     pub(super) fn table(&self, section: Section) -> Table<'a> {
         let spot = self.spot(section);
         let entries = match self.root.get(section.name()).map(Spanned::get_ref) {
@@ -193,7 +193,7 @@ impl<'a> Document<'a> {
         tables
     }
 
-    /// A section's place; the file's start, if it does not have it.
+    /// A section's position; the start of the file, if it does not have the section.
     pub(super) fn spot(&self, section: Section) -> Spot {
         let span = self.root.get_key_value(section.name()).map_or(0..0, |(key, _)| key.span());
         Spot { path: section.name().to_owned(), span }
@@ -327,7 +327,8 @@ fn listeners(
     listeners
 }
 
-/// Reads `proxy_from`: the proxies that are believed when they name a device's address. Required beyond loopback: without it every client would be believed.
+/// Reads `proxy_from`: the trusted proxies, which may name a device's address. Required beyond loopback: without it every client
+/// would be trusted.
 fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<Network> {
     const KEY: &str = "proxy_from";
     let mut networks = Vec::new();

@@ -60,7 +60,7 @@ impl<'a> Drafts<'a> {
 }
 
 impl Draft<'_> {
-    /// `has_payloads`: log lines may have what is in messages.
+    /// Adds the rule's sinks. `has_payloads`: log lines may contain parts of messages.
     fn with_sinks(mut self, known: &[Sink], has_payloads: bool) -> Rule {
         let table = &self.table;
         if self.rule.console && !has_payloads {

@@ -60,7 +60,7 @@ pub(super) trait Setting: Sized {
 
 /// A type with values that can be shown as the file would write them.
 pub(super) trait Show {
-    /// The value as JSON; `null`: it is not set.
+    /// The value as JSON; `null`: not set.
     fn show(&self, key: &Key) -> Value;
 
     /// The JSON of `None`.
@@ -127,7 +127,7 @@ fn show_number(key: &Key, number: u64) -> Value {
 macro_rules! numbers {
     ($($type:ty),*) => {
         $(
-            /// The bounds of a key keep it in its type.
+            /// The bounds of a key keep its value within the type.
             impl Setting for $type {
                 fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
                     Ok(Self::try_from(number(key, value)?).unwrap_or(Self::MAX))

@@ -21,12 +21,12 @@ use crate::record::compression::Codec;
 use crate::route::filter;
 use crate::rule::template::Fixed;
 
-/// The topic of the sink that is there when none is configured.
+/// The topic of the default sink.
 pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
 /// The most that a batch of one record has beside key, value and headers: its header and the record's own lengths.
 const BATCH_OVERHEAD: u64 = 128;
 
-/// Reads the sinks, or makes the one that is there without any.
+/// Reads the sinks, or makes the default one.
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
@@ -53,7 +53,7 @@ pub(super) fn resolve(
         return sinks;
     }
     let names_kafka = document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink);
-    // Kafka is there to be read, or has topics for all messages.
+    // Kafka is only read from, or has topics for all messages.
     if names_kafka && document.has(Section::Source) || document.has(Section::Broker) {
         return sinks;
     }
@@ -67,7 +67,7 @@ pub(super) fn resolve(
     sink.into_iter().collect()
 }
 
-/// Reads the name of a sink or source, and reports one that another of its kind has.
+/// Reads the name of a sink or source, and reports a name that another one of its kind has.
 pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot>, kind: &str) -> Option<String> {
     let name = table.find("name", values::name)?;
     let spot = table.spot("name");
@@ -126,7 +126,7 @@ fn sink(
     }
     (sink.key, sink.value, sink.timestamp) = (row.key, row.value, row.timestamp);
     (sink.headers, sink.headers_from) = (row.headers, row.headers_from);
-    // The JSON object is the value; a template of the value beside it would never be used.
+    // The JSON object is the value; a template of the value would never be used.
     if sink.value_format == ValueFormat::Json && table.has("value") {
         let fault = Fault::new("cannot be combined with value_format = \"json\"");
         table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
@@ -160,7 +160,7 @@ fn sink(
     Some(sink)
 }
 
-/// Reads `on_refuse`. `has_letters`: the sink has dead letters, of its own or in the shared file.
+/// Reads `on_refuse`. `has_letters`: the sink has dead letters, in its own topic or file or in the shared file.
 fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
     match table.find("on_refuse", OnRefuse::of) {
         Some(OnRefuse::DeadLetter) if !has_letters => {

@@ -80,7 +80,7 @@ fn once(
     }
 }
 
-/// `is_named`: a rule names it in FROM.
+/// Reads a source. `is_named`: a rule names it in FROM.
 fn source(
     table: &Table<'_>,
     is_named: bool,
@@ -146,7 +146,8 @@ fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
     }
 }
 
-/// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and nothing else has a use for. `read`: the source's own topics.
+/// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and no other value uses. `read`: the source's own
+/// topics.
 fn dead_letters_topic(table: &Table<'_>, source: &Source, read: &[Read]) -> Option<String> {
     const KEY: &str = "dead_letters_topic";
     let topic = table.find(KEY, values::non_empty);

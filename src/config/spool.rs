@@ -1,4 +1,4 @@
-//! The disk buffer, and the sinks that keep their rows in it: which keys fit each other, and the cure for those that do not.
+//! The disk buffer, and the sinks that keep their rows in it: the keys that fit each other, and the remedy for those that do not.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct Place {
     pub(super) shards: usize,
 }
 
-/// The place of a sink's rows and the meaning of its answers: one follows from the other where it is not given.
+/// The place of a sink's rows and the level of its answers: each has a default that follows from the other.
 pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
     let acknowledge = table.find("acknowledge", Acknowledge::of);
     let buffer = table.find("buffer", Buffer::of);
@@ -107,7 +107,7 @@ pub(super) fn spill_after(
     given
 }
 
-/// A duration in whole milliseconds, as timers have it.
+/// A duration in whole milliseconds, the resolution of timers.
 fn whole_milliseconds(of: Duration) -> Duration {
     Duration::from_millis(u64::try_from(of.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }

@@ -153,7 +153,7 @@ pub(super) fn base_path(key: &Key, value: &DeValue<'_>) -> Result<String, Fault>
     if is_path { Ok(path) } else { Err(fault()) }
 }
 
-/// A string with something in it.
+/// A non-empty string.
 pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     match text(key, value)? {
         text if text.is_empty() => Err(Fault::new("must not be empty")),
@@ -277,7 +277,7 @@ fn of_template(error: TemplateError) -> Fault {
     Fault { what: error.what, hint: error.hint, at: Some(error.position) }
 }
 
-/// A template that may as well be one of these words, as they are or as a number or flag. `of` reads a template.
+/// A template, or one of these words, as text or as a number or flag. `of` reads a template.
 pub(super) fn template_or(
     key: &Key,
     value: &DeValue<'_>,
@@ -349,15 +349,15 @@ pub(super) fn offset_reset(key: &Key, value: &DeValue<'_>) -> Result<OffsetReset
     place(text).map_err(|fault| if fault.hint.is_some() { fault } else { fault.hint(hint) })
 }
 
-/// The place in a log that a text means, as `offset_reset` takes it.
+/// The position in a log that a text denotes, in the syntax of `offset_reset`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error in the text.
 pub fn place_in_log(text: &str) -> Result<OffsetReset, String> {
     place(text).map_err(|fault| fault.what)
 }
 
-/// A place in a log: a word, a time or an age.
+/// A position in a log: a word, a time or an age.
 fn place(text: &str) -> Result<OffsetReset, Fault> {
     match (text, text.strip_prefix('-')) {
         ("latest", _) => Ok(OffsetReset::Latest),

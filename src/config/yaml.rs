@@ -17,7 +17,7 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     /// No value: an empty one, or `null`.
     Null,
-    /// A text, number or flag, as it is written.
+    /// A text, number or flag, verbatim.
     Text(String),
     List(Vec<Node>),
     /// Names in their order, each once.
@@ -42,7 +42,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none if it is not one.
+    /// The items of a list; empty if the node is no list.
     pub(crate) fn items(&self) -> &[Self] {
         if let Value::List(items) = &self.value { items } else { &[] }
     }

@@ -62,7 +62,7 @@ pub fn packet(version: Version, packet: &Packet<'_>, out: &mut Vec<u8>) -> Encod
     }
 }
 
-/// CONNECT, in the version that it names.
+/// Appends CONNECT, in the version that it names.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -151,8 +151,9 @@ pub fn publish(version: Version, packet: &Publish<'_>, out: &mut Vec<u8>) -> Enc
     Ok(())
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five. The least that any
-/// client takes, so a Reason String or User Property makes none of these too large [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2].
+/// Appends PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five. Every client
+/// accepts this size, so a Reason String or User Property makes none of these too large [MQTT-3.6.2-2] [MQTT-3.6.2-3]
+/// [MQTT-3.7.2-2].
 #[inline]
 pub fn ack(version: Version, kind: PacketType, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     debug_assert!((PacketType::PubAck..=PacketType::PubComp).contains(&kind));
@@ -164,7 +165,7 @@ pub fn ack(version: Version, kind: PacketType, packet_id: u16, reason: ReasonCod
     }
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP with the properties that it has.
+/// Appends PUBACK, PUBREC, PUBREL or PUBCOMP with its properties.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].

@@ -1,4 +1,4 @@
-//! The payload of SUBSCRIBE and UNSUBSCRIBE: a list of topic filters in wire form, and how one is built.
+//! The payload of SUBSCRIBE and UNSUBSCRIBE: a list of topic filters in wire form, and its builder.
 
 use super::packet::{Filters, QoS, SubscriptionOptions};
 use super::wire::{self, Reader};
@@ -93,8 +93,8 @@ impl FilterBuf {
         Self { bytes: Vec::new(), with_options: false }
     }
 
-    /// Appends one. `false`, and left out, when it is longer than 65 535 bytes. Whether it is well formed is
-    /// [`super::topic::valid_filter`]'s to say.
+    /// Appends a filter. `false`, and left out, if it is longer than 65 535 bytes. [`super::topic::valid_filter`] checks the
+    /// syntax.
     pub fn push(&mut self, filter: &str, options: SubscriptionOptions) -> bool {
         let said = wire::put_binary(filter.as_bytes(), &mut self.bytes);
         if said && self.with_options {

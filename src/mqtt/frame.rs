@@ -21,7 +21,8 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// 5.0 wants the Remaining Length in its shortest form. [`next_for`] has looked; the others cannot know.
+    /// Checks that the Remaining Length has the shortest form, which 5.0 requires. [`next_for`] has checked; the others do not know
+    /// the version.
     pub(super) const fn check_shortest(&self) -> Result<(), Malformed> {
         wire::check_shortest(self.body.len() as u32, self.len - self.body.len() - 1)
     }

@@ -6,8 +6,8 @@ use std::fmt;
 
 /// A packet that must not be acted on. The connection ends with it [MQTT-4.13.1-1].
 ///
-/// Clauses are those of MQTT 5.0 (OASIS, 2019), or of 3.1.1 where it alone has the rule; [`Malformed::clause_in`] gives
-/// 3.1.1's number for those that both have.
+/// Clauses are those of MQTT 5.0 (OASIS, 2019), or of 3.1.1 if it alone has the rule; [`Malformed::clause_in`] returns 3.1.1's
+/// number for those that both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// The reason code in CONNACK or DISCONNECT to a 5.0 peer. Older clients see the connection close, or the return code of

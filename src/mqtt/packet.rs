@@ -118,7 +118,7 @@ impl QoS {
 pub enum Packet<'a> {
     /// Client to server: the first packet.
     Connect(Connect<'a>),
-    /// Server to client: the answer to it.
+    /// Server to client: the answer to CONNECT.
     ConnAck(ConnAck<'a>),
     /// An application message.
     Publish(Publish<'a>),

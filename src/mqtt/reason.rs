@@ -98,13 +98,13 @@ impl ReasonCode {
     /// 0x00 in SUBACK.
     pub const GRANTED_QOS_0: ReasonCode = ReasonCode::SUCCESS;
 
-    /// The name that the standard gives it; `Unknown reason code` for a byte it does not define.
+    /// The standard's name of the code; `Unknown reason code` for a byte that it does not define.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().map_or("Unknown reason code", |row| row.name)
     }
 
-    /// 0x80 and above say that the operation failed (section 2.4).
+    /// Whether the operation failed: 0x80 and above (section 2.4).
     #[must_use]
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80

@@ -13,7 +13,7 @@ pub fn valid_name(topic: &str) -> bool {
     (1..=STRING_MAX).contains(&topic.len()) && !topic.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
-/// A topic that is the service's own, or a broker's beside it: no rule publishes there.
+/// Whether a topic is reserved for the service, or for a broker beside it: no rule publishes there.
 #[must_use]
 pub fn is_of_service(topic: &str) -> bool {
     topic.starts_with("$SYS/")
@@ -59,14 +59,14 @@ pub(super) fn filter_fault_v5(filter: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether it begins with `$share/`, well formed or not. `$share` alone is an ordinary filter.
+/// Whether a filter begins with `$share/`, well formed or not. `$share` alone is an ordinary filter.
 #[must_use]
 pub fn is_shared(filter: &str) -> bool {
     filter.starts_with("$share/")
 }
 
-/// `$share/{ShareName}/{filter}` as (ShareName, filter). `None` when it is no shared subscription, when the ShareName
-/// is empty or holds a wildcard, or when no filter follows.
+/// `$share/{ShareName}/{filter}` as (ShareName, filter). `None` if the text is no shared subscription, the ShareName is empty or
+/// has a wildcard, or no filter follows.
 #[must_use]
 pub fn split_shared(filter: &str) -> Option<(&str, &str)> {
     let (name, filter) = filter.strip_prefix("$share/")?.split_once(SEPARATOR)?;

@@ -95,8 +95,8 @@ pub(super) const HOLDS_ZERO: Malformed = Malformed::packet("MQTT-1.5.4-2", "a st
 
 const TRUNCATED: Malformed = Malformed::packet("section 1.2", "a field reaches beyond the end of the packet");
 
-/// Reads a Variable Byte Integer (section 1.5.5) of any length up to four bytes: the value and how many bytes it took;
-/// `None` when more bytes must come first.
+/// Reads a Variable Byte Integer (section 1.5.5) of any length up to four bytes: the value and its number of bytes; `None` if more
+/// bytes are needed.
 ///
 /// # Errors
 /// A fourth byte that announces a fifth.
@@ -146,7 +146,7 @@ pub(super) fn put_variable(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Appends Binary Data, or a string's bytes. `false`, and nothing appended, when it is longer than [`STRING_MAX`].
+/// Appends Binary Data, or a string's bytes. `false`, and nothing appended, if they are longer than [`STRING_MAX`].
 #[must_use]
 pub(super) fn put_binary(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let Ok(len) = u16::try_from(bytes.len()) else { return false };

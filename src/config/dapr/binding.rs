@@ -111,7 +111,7 @@ impl Maker<'_> {
             if ways.input || ways.output {
                 bridges.push(reading.bridge(name, ways, end));
             }
-            // The other connection has the same mistakes.
+            // The other connection has the same errors.
             if self.source.problem_count() > before {
                 break;
             }

@@ -96,7 +96,7 @@ fn no_such<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String 
     nearest(given, known).map(|known| format!(" (did you mean {known:?}?)")).unwrap_or_default()
 }
 
-/// Reads the section and the documents that it names. The bridges that those make are added to the others.
+/// Reads the section and the documents that it names. Their bridges are added to the others.
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,

@@ -135,7 +135,7 @@ fn said(documents: &str) -> String {
     }
 }
 
-/// D1, D2, D3, D5, D6, D7, D8, D9, D10, D14, D18, D28: the first and the third block, word for word but for their placeholders.
+/// D1, D2, D3, D5, D6, D7, D8, D9, D10, D14, D18, D28: the first and the third block, verbatim except for their placeholders.
 #[test]
 fn the_seeds_documents_mean_what_they_say() {
     let url = "tcp://[username][:password]@host.domain[:port]";
@@ -268,7 +268,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
     assert!(said.contains("cannot be the name of a file"), "{said}");
 }
 
-/// D7, D22, D23, D25: the client ID, and one of its own for each instance.
+/// D7, D22, D23, D25: the client ID, and a different one for each instance.
 #[test]
 fn tags_are_filled_in_and_an_id_may_be_random() {
     let dir = tempfile::tempdir().expect("a folder");

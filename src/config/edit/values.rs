@@ -6,7 +6,7 @@ use toml_edit::{Array, InlineTable, Item, Table, TableLike, Value};
 use super::Part;
 use crate::config::keys;
 
-/// Sets keys; one that has the value already keeps its form. New ones come in the order of the documents.
+/// Sets keys; an unchanged value keeps its form. New keys are in the order of the documents.
 pub(super) fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
     let mut keys: Vec<_> = keys.iter().collect();
     let place = |name: &str| keys::of(part.table()).position(|key| key.name == name).unwrap_or(usize::MAX);

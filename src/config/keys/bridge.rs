@@ -1,4 +1,4 @@
-//! Keys of bridges: other MQTT brokers of which Forebay is a client.
+//! Keys of bridges: Forebay is a client of another MQTT broker.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ settings! {
         outs: Vec<BridgeOut>,
         /// The Dapr binding, if the bridge is one of Dapr's components; `None`: the bridge is in the file.
         binding: Option<Arc<Binding>>,
-        /// Whether the bridge was removed while the service runs: it stays in its place until the restart, and does nothing.
+        /// Whether the bridge was removed while the service runs: it keeps its index until the restart, and does nothing.
         is_removed: bool,
     }
 }

@@ -47,7 +47,7 @@ settings! {
             "With `[broker.link]`: the other instances take over what this one serves when Kafka has heard nothing of it for this long. A second before, it says nothing more.";
     }
     and {
-        /// Several instances are this broker; `None`: this one alone.
+        /// The link between several instances of this broker; `None`: there is only this instance.
         link: Option<BrokerLink>,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,

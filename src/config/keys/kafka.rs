@@ -74,7 +74,7 @@ settings! {
         tls: Option<OutgoingSettings>,
         /// The login to its brokers; `None`: without SASL.
         sasl: Option<Sasl>,
-        /// Whether it is no longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
+        /// Whether the cluster is no longer in the file: it keeps its index until the process ends. See [`crate::config::change`].
         is_removed: bool,
     }
 }

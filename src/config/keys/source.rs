@@ -86,7 +86,7 @@ settings! {
         is_of_broker: bool,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
-        /// Whether the source was removed while the service runs: it stays in its place until the restart, and reads nothing.
+        /// Whether the source was removed while the service runs: it keeps its index until the restart, and reads nothing.
         is_removed: bool,
     }
 }

@@ -17,7 +17,7 @@ words!(impl Retained { All = "all", New = "new", None = "none" });
 pub struct BridgeIn {
     /// Unique among the bridge's.
     pub name: String,
-    /// The QoS that is asked for.
+    /// The requested QoS.
     pub qos: QoS,
     /// The share of the filters at the remote.
     pub share: Option<String>,
@@ -34,7 +34,7 @@ impl BridgeIn {
         self.feeds.contains(&to)
     }
 
-    /// The filters as the remote is asked for them.
+    /// The filters in the form that the remote gets.
     pub fn asked(&self) -> impl Iterator<Item = String> {
         let share = self.share.as_ref().map_or_else(String::new, |share| format!("$share/{share}/"));
         self.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
@@ -60,7 +60,7 @@ pub struct BridgeOut {
 }
 
 impl super::Bridge {
-    /// The settings of its client, which asks for these filters.
+    /// The settings of the bridge's client, which asks for these filters.
     #[must_use]
     pub fn settings(&self, tls: Option<Arc<Outgoing>>, packet_bytes_max: u32, wanted: Vec<Wanted>) -> Settings {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);

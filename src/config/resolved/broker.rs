@@ -9,7 +9,7 @@ use crate::secure::Pair;
 /// `[[broker.route]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerRoute {
-    /// Topic filters of the messages that it takes, if no route before it does.
+    /// Topic filters of the route's messages, if no earlier route takes them.
     pub filters: Vec<String>,
     /// The Kafka topic.
     pub topic: String,

@@ -56,7 +56,7 @@ impl Spool {
         sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
     }
 
-    /// The spool in force after a reload to this one: sizes and the way of appending wait for a restart.
+    /// The spool in force after a reload to this one: changes of sizes and of the way of appending wait for a restart.
     #[must_use]
     pub const fn reloaded(self, wanted: Self) -> Self {
         let Self { bytes_max, segment_bytes, segments_max, append, .. } = self;

@@ -108,7 +108,7 @@ impl Config {
         self.listeners.get(usize::from(id.0))
     }
 
-    /// The folder of the disk buffer, if there is one: it has one for each shard.
+    /// The folder of the disk buffer, if there is one: it contains one for each shard.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         self.service.data_dir.join("spool")

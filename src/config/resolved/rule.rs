@@ -9,7 +9,7 @@ words! {
     /// The handling of a message for which a rule fails.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum OnError {
-        /// The rule goes without the message.
+        /// The rule skips the message.
         #[default]
         Skip = "skip",
         /// The message becomes a dead letter of one of the rule's sinks.
@@ -43,7 +43,7 @@ pub struct Republish {
     pub topic: Template,
     /// The payload.
     pub payload: Template,
-    /// The QoS; a QoS is one that is fixed.
+    /// The QoS; a constant if it is fixed.
     pub qos: Template,
     /// The RETAIN flag.
     pub retain: Template,

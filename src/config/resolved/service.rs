@@ -36,9 +36,9 @@ words! {
         Error = "error",
         /// Something is wrong and is coped with.
         Warn = "warn",
-        /// An operator wants to know it.
+        /// Events for operators.
         Info = "info",
-        /// A developer wants to know it.
+        /// Details for developers.
         Debug = "debug",
         /// The finest level of detail.
         Trace = "trace",

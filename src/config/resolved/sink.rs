@@ -19,9 +19,9 @@ pub struct DeadLetters {
 /// A local file of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettersFile {
-    /// The path of the file; no other sink or bridge has it, unless it is the one that sinks share.
+    /// The path of the file; no other sink or bridge uses it, unless it is the shared one.
     pub path: PathBuf,
-    /// Bytes after which it is followed by a new one.
+    /// Bytes after which a new file is started.
     pub bytes_max: u64,
     /// Files kept, the present one among them; at least 1.
     pub files: u32,
@@ -68,7 +68,7 @@ words! {
         DeadLetter = "dead-letter",
         /// No destination takes the message.
         Reject = "reject",
-        /// The sink goes without the message, counted; all other destinations take it.
+        /// The sink skips the message, counted; all other destinations take it.
         Drop = "drop",
     }
 }

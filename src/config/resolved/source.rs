@@ -41,7 +41,7 @@ impl<T: Default> Default for Choice<T> {
     }
 }
 
-/// The start of a partition for which the group has no offset, or one that Kafka does not have any more.
+/// The start of a partition for which the group has no offset, or one that is no longer in Kafka.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OffsetReset {
     /// After the newest record.

@@ -114,7 +114,7 @@ fn tls_goes_with_the_url() {
     assert!(said.contains("bridge.plant.tls.cert_file: has no effect without key_file"), "{said}");
 }
 
-/// X69: where secrets come from.
+/// X69: the sources of secrets.
 #[test]
 fn a_password_comes_from_a_file_from_the_environment_or_from_the_url() {
     let file = file(0o600);

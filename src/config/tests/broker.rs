@@ -82,7 +82,7 @@ fn what_stands_against_it_is_refused() {
     }
 }
 
-/// An instance among others, with these keys of `[broker.link]`.
+/// One of several instances, with these keys of `[broker.link]`.
 fn instance(link: &str) -> String {
     format!("{KAFKA}[broker]\nname = 'a'\n[broker.link]\n{link}")
 }

@@ -49,7 +49,7 @@ fn what_there_is_keeps_its_place() {
     assert!(back.waiting.is_empty(), "{:?}", back.waiting);
     assert_eq!(back.config.sinks[0], old.sinks[0]);
     assert!(back.config.clusters[1].is_removed);
-    // The cluster returns, too, if it is the same.
+    // The cluster returns as well, if it is the same.
     let again = Change::between(&back.config, &new);
     assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
     assert!(!again.config.clusters[1].is_removed);
@@ -284,7 +284,7 @@ fn listeners_are_named_by_their_address() {
     assert_eq!(Change::between(&old, &new).applied, ["listener 127.0.0.1:0 (removed)"]);
 }
 
-/// A rule that has to wait for a restart goes on as it is, and keeps the sinks that it feeds as they are: its outputs would be lost.
+/// A rule that has to wait for a restart is unchanged, and its sinks are kept: its outputs would be lost otherwise.
 #[test]
 fn a_rule_that_waits_keeps_its_sinks() {
     let rule = |sinks: &str| format!("[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nsinks={sinks}\n");

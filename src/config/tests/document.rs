@@ -1,4 +1,4 @@
-//! Tests that `docs/CONFIGURATION.md` describes the program as it is.
+//! Tests that `docs/CONFIGURATION.md` agrees with the program.
 
 use super::*;
 use crate::rule::record::FIELDS;
@@ -47,7 +47,7 @@ fn examples_are_configurations() {
         let examples = examples(document);
         assert!(!examples.is_empty());
         for example in examples {
-            // An example with a sink alone gets the cluster that it leaves out.
+            // An example with only a sink gets the missing cluster.
             let cluster = if example.contains("[kafka.") { "" } else { "[kafka.main]\nbootstrap = \"a:1\"\n" };
             good(&format!("{cluster}{example}"));
         }

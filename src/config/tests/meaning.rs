@@ -52,13 +52,13 @@ fn the_table_reads_its_own_defaults() {
         let super::keys::Absent::Is(default) = key.default else { continue };
         let header = key.section.header().replace("NAME", "main");
         let line = format!("{} = {default}\n", key.name);
-        // The default is written where the section exists already, or with a header of its own.
+        // The default is added to the existing section, or with a header of its own.
         let text = match everything.split_once(&format!("{header}\n")) {
             Some((before, after)) => format!("{before}{header}\n{line}{after}"),
             None => format!("{everything}\n{header}\n{line}"),
         };
         let mut written = good(&text);
-        // The origin of an address, and the line of a warning, are the only differences that writing it makes.
+        // The only differences of writing the default down are the origin of an address, and the line of a warning.
         written.warnings.clone_from(&config.warnings);
         written.control.moved_by.clone_from(&config.control.moved_by);
         written.embedded.as_mut().unwrap().moved_by.clone_from(&config.embedded.as_ref().unwrap().moved_by);

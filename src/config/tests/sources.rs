@@ -144,7 +144,7 @@ fn what_is_shown_reads_back() {
     assert_eq!(good(&text.text).sources, [source]);
 }
 
-/// E77, and everything else that cannot work: each with its place and a cure.
+/// E77, and every other impossible configuration: each with its position and a remedy.
 #[test]
 fn what_cannot_work_is_said() {
     for (keys, want) in [
@@ -263,7 +263,7 @@ fn a_reload_names_what_changes_and_a_source_keeps_its_place() {
     assert!(Change::between(&back.config, &old).is_empty());
 }
 
-/// A2: without an MQTT topic records are for the rules that name the source; those must name one that is there.
+/// A2: without an MQTT topic records are for the rules that name the source; those must name an existing one.
 mod for_rules {
     use super::*;
 

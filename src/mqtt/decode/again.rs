@@ -27,7 +27,7 @@ pub struct Next<'a> {
 }
 
 impl<'a> Again<'a> {
-    /// Packets like this one, which has no properties. `first`: its first byte. `max`: the most bytes of a whole packet.
+    /// Packets like this one, which has no properties. `first`: its first byte. `max`: the bound of a whole packet in bytes.
     #[must_use]
     pub const fn of(version: Version, first: u8, publish: &Publish<'a>, max: u32) -> Self {
         Self {
@@ -77,7 +77,7 @@ mod tests {
     use super::super::publish;
     use super::*;
 
-    /// A packet as the decoder reads it, if [`Again`] has to take it.
+    /// A packet as the decoder reads it, if [`Again`] has to accept it.
     fn decoded(version: Version, first: u8, of: &Publish<'_>, bytes: &[u8], max: u32) -> Option<(usize, u16, Vec<u8>)> {
         let frame = frame::next_for(version, Sender::Client, bytes, max).ok()??;
         let next = publish(version, frame.first, frame.body).ok()?;

@@ -96,7 +96,7 @@ fn version(body: &mut Reader<'_>) -> Result<(Version, bool), Malformed> {
     }
 }
 
-/// Connect Flags that contradict each other or the version. 3.1 disregards will fields without a will.
+/// Checks Connect Flags against each other and the version. 3.1 disregards will fields without a will.
 fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
     let will_qos = flags >> WILL_QOS_SHIFT & 0b11;
     if flags & RESERVED != 0 && version != Version::V31 {

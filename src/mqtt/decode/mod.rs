@@ -116,7 +116,7 @@ fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, M
 /// PUBACK, PUBREC, PUBREL, PUBCOMP (sections 3.4 to 3.7): one form.
 fn ack<'a>(version: Version, kind: PacketType, sender: Sender, body: &mut Reader<'a>) -> Result<Ack<'a>, Malformed> {
     let packet_id = packet_id(body)?;
-    // 5.0 leaves out the reason when it is success and the property length when there are none; 3.x has neither.
+    // 5.0 omits the reason of success and the property length of an empty list; 3.x has neither.
     if version < Version::V5 || body.is_empty() {
         return Ok(Ack { packet_id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY });
     }
@@ -145,7 +145,7 @@ fn disconnect<'a>(version: Version, sender: Sender, body: &mut Reader<'a>) -> Re
 fn auth<'a>(sender: Sender, body: &mut Reader<'a>) -> Result<Disconnect<'a>, Malformed> {
     const CLAUSE: &str = "MQTT-3.15.2-1";
     if body.is_empty() {
-        // The short form of success, which only a server may say.
+        // The short form of success, which only a server may send.
         let reason = reason(ReasonCode::SUCCESS.0, PacketType::Auth, sender, CLAUSE)?;
         return Ok(Disconnect { reason, properties: Properties::EMPTY });
     }

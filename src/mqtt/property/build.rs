@@ -4,8 +4,8 @@ use super::{Properties, Property};
 use crate::mqtt::wire;
 use std::fmt;
 
-/// Appends one property in wire form. `false`, and nothing appended, when a string or value in it is longer than 65 535
-/// bytes: MQTT cannot say it.
+/// Appends a property in wire form. `false`, and nothing appended, if a string or value in it is longer than 65 535 bytes, which
+/// MQTT cannot express.
 pub fn encode(property: Property<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.push(property.identifier());
@@ -68,12 +68,12 @@ impl PropertyBuf {
         Self { bytes: Vec::new() }
     }
 
-    /// Appends one. `false`, and left out, when MQTT cannot say it: see [`encode`].
+    /// Appends a property. `false`, and left out, if MQTT cannot express it: see [`encode`].
     pub fn push(&mut self, property: Property<'_>) -> bool {
         encode(property, &mut self.bytes)
     }
 
-    /// Empties it, keeps its memory.
+    /// Empties the list, and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
     }

@@ -13,7 +13,7 @@ use std::fmt;
 pub use build::{PropertyBuf, encode};
 pub(super) use check::Place;
 
-/// The user property in which bridges tell the instances that a message has come through, one each, the last one last.
+/// The user property in which bridges list the instances that a message has come through, one each, the latest last.
 pub const VIA: &str = "forebay-via";
 
 /// A property with its value, in the order of their identifiers.
