@@ -18,13 +18,13 @@ pub enum FilterError {
     /// [MQTT-4.7.3-2]
     #[error("contains U+0000")]
     Null,
-    /// `#` with something before it in its level [MQTT-4.7.1-1].
+    /// `#` with characters before it in its level [MQTT-4.7.1-1].
     #[error("`#` must stand alone in its level: `{0}`", "a/#")]
     HashNotAlone,
     /// `#` before the last level [MQTT-4.7.1-1].
     #[error("`#` must be the last level")]
     HashNotLast,
-    /// `+` with something beside it in its level [MQTT-4.7.1-2].
+    /// `+` with characters beside it in its level [MQTT-4.7.1-2].
     #[error("`+` must stand alone in its level: `{0}`", "a/+/b")]
     PlusNotAlone,
 }
@@ -32,7 +32,7 @@ pub enum FilterError {
 /// Checks that `filter` is a topic filter.
 ///
 /// # Errors
-/// The first clause that it breaks.
+/// The first clause that the text breaks.
 pub fn validate(filter: &str) -> Result<(), FilterError> {
     if filter.is_empty() {
         return Err(FilterError::Empty);

@@ -19,9 +19,9 @@ use crate::limits::SHARDS_MAX;
 
 const _: () = assert!(TAKEN == 1 << SHARDS_MAX, "a bit for each shard, and one more");
 
-/// Shapes in use at a time, besides those that have a place of their own: small ones and prefixes.
+/// The most shapes in use at a time, besides those with a place of their own: small ones and prefixes.
 pub const SHAPES_MAX: usize = GROUP;
-/// Places of shapes, with a mask of those that were ever used.
+/// Places of shapes, with a mask of the places that were ever used.
 const GROUP: usize = 64;
 const SMALL: usize = 0;
 const PREFIXES: usize = 1;
@@ -41,14 +41,14 @@ struct Bucket([Slot; SLOTS]);
 #[derive(Debug)]
 pub struct Interest {
     seed: Seed,
-    /// A shape, above it how many shards use it.
+    /// Each place: a shape, and above it the number of shards that use it.
     shapes: [[AtomicU64; GROUP]; 3],
     /// Places of `shapes` that were ever used.
     used: [AtomicU64; 3],
     levels: [OnceLock<Box<[Bucket]>>; BUCKETS.len()],
-    /// Shards that are asked for every topic.
+    /// Shards that get every topic.
     everywhere: AtomicU64,
-    /// Grows when a message may find receivers that one before it did not find.
+    /// Grows when a message may find receivers that an earlier one did not find.
     grown: AtomicU64,
 }
 
@@ -85,7 +85,8 @@ impl Interest {
         self.used.iter().chain([&self.everywhere]).all(|mask| mask.load(Ordering::Acquire) == 0)
     }
 
-    /// A shard begins to use a shape. False: there are [`SHAPES_MAX`] others. Small ones and prefixes always have their places.
+    /// Adds a use of a shape by a shard. False: [`SHAPES_MAX`] others are in use. Small shapes and prefixes always have their
+    /// places.
     #[must_use]
     pub fn add_shape(&self, shape: Shape) -> bool {
         let add = |(group, at): (usize, usize), change: &dyn Fn(u64) -> Option<u64>| {
@@ -103,7 +104,7 @@ impl Interest {
         }
     }
 
-    /// Whether a shape has its place: its own, or that of a shard that uses it.
+    /// Whether a shape has a place: its own, or that of a shard that uses it.
     #[must_use]
     pub fn has_shape(&self, shape: Shape) -> bool {
         own_place(shape).is_some() || self.place_of(shape).is_some()
@@ -114,7 +115,7 @@ impl Interest {
         all.position(|(found, users)| found == shape && users > 0)
     }
 
-    /// A shard has no filter of this shape any more, which it has added.
+    /// Removes a use of a shape that a shard has added, as its last filter of the shape is gone.
     pub fn remove_shape(&self, shape: Shape) {
         let (group, places) = own_place(shape).map_or((OTHERS, 0..GROUP), |(group, at)| (group, at..at + 1));
         for place in &self.shapes[group][places] {
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn shapes_have_a_bound_and_are_used_again() {
         let interest = Interest::default();
-        // The numbers' bits say which levels are `+`.
+        // The bits of the number are the levels that are `+`.
         let shape = |number: usize| {
             let levels = (0..7).map(|bit| if number >> bit & 1 == 1 { "+" } else { "a" });
             Shape::of(&levels.collect::<Vec<_>>().join("/")).expect("short")

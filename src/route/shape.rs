@@ -38,7 +38,7 @@ impl Key {
     }
 }
 
-/// See the module: bit by bit the levels that are `+`, above them how many levels there are before `#`, and whether `#` ends it.
+/// See the module: one bit for each level that is `+`, above them the number of levels before `#`, and whether `#` ends the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape(u64);
 
@@ -62,7 +62,7 @@ impl Shape {
         Self(bits)
     }
 
-    /// The shape of a valid filter; `None`: it has too many levels.
+    /// The shape of a valid filter; `None`: the filter has too many levels.
     #[must_use]
     pub fn of(filter: &str) -> Option<Self> {
         let (mut levels, mut plus) = (0, 0);
@@ -109,13 +109,13 @@ impl Shape {
         Some((1 << self.levels() | self.plus() as usize) << 1 | self.has_rest() as usize)
     }
 
-    /// Whether it is that of a prefix ([`Shape::prefix_of`]).
+    /// Whether this is the shape of a prefix ([`Shape::prefix_of`]).
     #[must_use]
     pub const fn is_prefix(self) -> bool {
         self.plus() == 0 && self.has_rest()
     }
 
-    /// Whether there is always room for it: it is small, or that of a prefix.
+    /// Whether there is always room for the shape: it is small, or that of a prefix.
     #[must_use]
     pub const fn has_own_place(self) -> bool {
         self.small().is_some() || self.is_prefix()
@@ -152,7 +152,7 @@ fn hash(at: usize, level: &str, seed: &Seed) -> u64 {
 pub struct Topic {
     /// Hashes of the first [`LEVELS_MAX`] levels.
     hashes: SmallVec<[u64; 8]>,
-    /// Sums of these: of none, of the first, of the first two, …
+    /// Sums of the hashes: of none, of the first, of the first two, …
     sums: SmallVec<[u64; 9]>,
     /// The topic has more than [`LEVELS_MAX`] levels.
     is_deeper: bool,

@@ -21,7 +21,7 @@ use crate::limits::SHARES_MAX;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::topic::split_shared;
 
-/// A share of the process; no other has had this number.
+/// The number of a share of the process, which is never reused.
 pub type ShareNumber = NonZeroU32;
 
 /// A share that a message goes to.
@@ -83,7 +83,7 @@ pub struct Share {
     is_placed: AtomicBool,
     /// The share's group lacks the rights in Kafka that a place takes.
     is_refused: AtomicBool,
-    /// Members have gone to another instance with their slot.
+    /// Whether members have gone to another instance with their slot.
     has_moved: AtomicBool,
     /// Records that its home has read under this number as a reader, or an earlier one, are not handed on any more; the number and one, 0: there are none.
     stopped: AtomicU64,
@@ -201,7 +201,7 @@ impl Share {
         self.has_moved.store(true, Ordering::Release);
     }
 
-    /// Whether that was noted: other instances may have members, though none is seen.
+    /// Whether members have gone to another instance: it may have members, though none is known here.
     #[must_use]
     pub fn has_moved(&self) -> bool {
         self.has_moved.load(Ordering::Acquire)
@@ -214,21 +214,22 @@ impl Share {
         self.members.iter().enumerate().any(online)
     }
 
-    /// The shard that a message goes to: one with members online, if there are none the first that has any. `None`: it has no members.
+    /// The shard that a message goes to: one with members online, or if there are none the first one with any. `None`: the share
+    /// has no members.
     #[must_use]
     pub fn choose(&self, choice: Choice) -> Option<usize> {
         self.online(choice, None).or_else(|| self.first_with_members(None))
     }
 
-    /// A better shard than `shard` for messages that wait there: another one with members online or, if `shard` has
-    /// no members at all, another one with any. `None`: no other is better.
+    /// A better shard than `shard` for messages that wait there: another one with members online or, if `shard` has no members at
+    /// all, another one with any. `None`: there is none.
     #[must_use]
     pub fn choose_other(&self, choice: Choice, shard: usize) -> Option<usize> {
         let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
         self.online(choice, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
     }
 
-    /// The shard that a message goes to, of those with members that are connected.
+    /// The shard that a message goes to, among those with connected members.
     #[must_use]
     pub fn choose_present(&self, choice: Choice) -> Option<usize> {
         self.online(choice, None).or_else(|| self.members.iter().position(Members::are_present))
@@ -264,8 +265,8 @@ fn in_turn(online: &[u32], turn: u64) -> Option<usize> {
     })
 }
 
-/// Rendezvous hashing with weights: of -w / ln u, with u even in 0 to 1, a shard has the largest as often as its members are of
-/// all, and another number of members of one shard changes no other's.
+/// Rendezvous hashing with weights: a shard has the largest -w / ln u, with u even in 0 to 1, in proportion to its members, and a
+/// change of the members of one shard does not affect the order of the others.
 fn named(online: &[u32], key: u32) -> Option<usize> {
     const RANKS: f64 = 4_294_967_296.0;
     let score = |(shard, members): (usize, &u32)| {
@@ -358,11 +359,11 @@ impl KnownShares {
         looks
     }
 
-    /// The share of this text, `$share/NAME/FILTER`, which is made if there is none. The shard uses it from now on, and has to
-    /// [`KnownShares::leave`] it.
+    /// The share of this text, `$share/NAME/FILTER`, which is created if it does not exist. The shard uses it from now on, and has
+    /// to [`KnownShares::leave`] it.
     ///
     /// # Errors
-    /// There are too many others.
+    /// The bound of shares is reached.
     pub fn join(&mut self, text: &str) -> Result<Arc<Share>, TooManyShares> {
         let of = Arc::clone(&self.of);
         let mut all = of.all();
@@ -397,8 +398,8 @@ impl KnownShares {
         self.index.has_room(filter)
     }
 
-    /// The share of this number: there are messages for it. The shard uses it from now on, and has to [`KnownShares::leave`] it.
-    /// `None`: it has ended.
+    /// The share of this number, for which there are messages. The shard uses it from now on, and has to [`KnownShares::leave`] it.
+    /// `None`: the share has ended.
     pub fn join_again(&mut self, number: ShareNumber) -> Option<Arc<Share>> {
         let mut all = self.of.all();
         let (share, users) = all.shares.get_mut(&number)?;
@@ -412,7 +413,7 @@ impl KnownShares {
         self.of.all().shares.get(&number).is_some_and(|(share, _)| share.is_present())
     }
 
-    /// The shard does not use it any more: it has neither members nor messages there. The last shard ends it.
+    /// Ends the shard's use of a share: it has neither members nor messages there. The last shard ends the share.
     pub fn leave(&mut self, share: &Share) {
         let of = Arc::clone(&self.of);
         let mut all = of.all();

@@ -1,4 +1,4 @@
-//! The entries of [`super::interest`]: keys, each with the shards that have it, in a bucket of a few. Every shard enters and leaves for
+//! The entries of [`super::interest`]: keys, each with the shards that have it, in a bucket of a few. Every shard adds and removes
 //! itself, all read, without a lock.
 //!
 //! `tests/loom.rs` runs this file under every order that the memory model allows, so its atomics come from `super`.
@@ -45,7 +45,7 @@ impl Slot {
         if self.shards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
             return false;
         }
-        // While a bit is set the key stays. If it was another by then, that key has a shard too many for a moment.
+        // The key stays while a bit is set. If it was another key by then, that one has a shard too many for a moment.
         if self.key.load(Ordering::Acquire) == key {
             return true;
         }

@@ -29,7 +29,8 @@ pub struct Subscriber<S> {
     pub identifier: u32,
     /// The filter also matches topics that the session may not read: each message is checked.
     pub is_checked: bool,
-    /// The gate that decides which live messages come, while the subscription is sent those of the past, and for a while after that; 0: all come.
+    /// The gate that decides which live messages are delivered while messages of the past are sent to the subscription, and for a
+    /// while after; 0: all are.
     pub gate: u32,
 }
 
@@ -69,7 +70,7 @@ struct Filter<S> {
     subscribers: Vec<Subscriber<S>>,
 }
 
-/// Filters that were entered by the same prefix, as they have no places of their own.
+/// Filters under the same prefix that have no places of their own.
 #[derive(Clone, Copy, Debug, Default)]
 struct Compared {
     all: usize,
@@ -78,7 +79,7 @@ struct Compared {
 }
 
 impl<S> Filter<S> {
-    /// Whether it was entered by its prefix, and every topic below that is compared with it.
+    /// Whether the filter is under its prefix, and every topic below that is compared with it.
     fn is_compared(&self) -> bool {
         !self.has_shape || self.own.is_some()
     }
@@ -162,8 +163,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.without_room
     }
 
-    /// Whether there is room for a new filter. If not, [`Subscriptions::subscribe`] takes it all the same: a subscription that
-    /// was granted before a restart.
+    /// Whether there is room for a new filter. If not, [`Subscriptions::subscribe`] still accepts it, for a subscription that was
+    /// granted before a restart.
     #[must_use]
     pub fn has_room(&self, text: &str) -> bool {
         let shape = Shape::of(text);
@@ -201,7 +202,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         Arc::clone(&filter.text)
     }
 
-    /// A session unsubscribes. False: it had no such subscription.
+    /// Removes a subscription of a session. False: the session had no such subscription.
     pub fn unsubscribe(&mut self, session: S, text: &str) -> bool {
         let Some(id) = self.find(text) else { return false };
         let Some(places) = self.places.get_mut(&session) else { return false };
@@ -221,7 +222,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// A subscription goes, and the last of its filter takes its place.
+    /// Removes a subscription; the last one of its filter takes its place.
     fn leave(&mut self, place: Place) {
         let subscribers = &mut self.filters[place.filter as usize].subscribers;
         let last = subscribers.len() - 1;

@@ -1,17 +1,17 @@
-//! Topics with a value each, found by filter: the other way round than [`super::subscriptions`].
+//! Topics with a value each, looked up by filter: the reverse of [`super::subscriptions`].
 //!
 //! One sorted map. `/` is U+0000 in its keys, which no topic contains [MQTT-1.5.4-2], so the topics below a level are neighbours. A
-//! walk goes through them in order and seeks past all that cannot match: `a/+/c` costs two steps for each child of `a`, whatever is
+//! walk goes through them in order and skips all that cannot match: `a/+/c` costs two steps for each child of `a`, whatever is
 //! below them.
 
 use std::collections::BTreeMap;
 
-/// Ends a level in a key. No other character is less.
+/// Ends a level in a key. No other character is smaller.
 const END: u8 = 0;
 /// Greater than [`END`], and not greater than any other character of a topic.
 const BEHIND: u8 = 1;
 
-/// A topic as the map has it.
+/// A topic in the form of the map's keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(Box<[u8]>);
 
@@ -35,7 +35,7 @@ impl TopicKey {
         self.0.len()
     }
 
-    /// Whether it is the first of all keys, from which a walk begins; no topic has it.
+    /// Whether this is the first of all keys, from which a walk begins; no topic has it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -103,7 +103,7 @@ impl<V> Topics<V> {
         self.map.get_mut(topic)
     }
 
-    /// Sets the value of a topic. The one it had.
+    /// Sets the value of a topic. Returns the previous one.
     pub fn insert(&mut self, topic: TopicKey, value: V) -> Option<V> {
         self.map.insert(topic, value)
     }
@@ -167,7 +167,7 @@ fn fit(filter: &str, key: &TopicKey) -> Fit {
     }
     match at {
         None => Fit::Matches,
-        // The key is too long, and so is all that begins so.
+        // The key is too long, as are all keys with this beginning.
         Some(begin) => Fit::Seek(joined(&key[..begin - 1], &[BEHIND], &[])),
     }
 }

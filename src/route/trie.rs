@@ -38,7 +38,7 @@ pub struct SinkRouter {
     choice: Option<Box<Choice>>,
 }
 
-/// A filter that is none, and the sink it was meant for.
+/// An invalid filter, and the sink that it is for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("filter `{filter}`: {error}")]
 pub struct RouteError {
@@ -71,8 +71,8 @@ impl SinkRouter {
         Ok(router)
     }
 
-    /// Takes topics away from sinks even though their filters match: those that a filter in `exclude` matches, and
-    /// from the sinks in `fallback` those that any other sink takes.
+    /// Takes topics away from sinks even though their filters match: those that a filter in `exclude` matches, and from the sinks
+    /// in `fallback` those that any other sink takes.
     ///
     /// # Errors
     /// The first text that is not a topic filter.
@@ -135,7 +135,7 @@ impl SinkRouter {
         Some(child)
     }
 
-    /// Goes up until there is a `+` edge that has not been taken, and takes it.
+    /// Goes up to the next `+` edge that has not been taken, and takes it.
     fn climb(&self, mut at: NodeId, walk: &mut Walk<'_>) -> Option<NodeId> {
         while at != ROOT {
             let node = &self.nodes[at as usize];
@@ -251,7 +251,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Puts each of `more` at its place in the sorted `out`, unless it is there.
+/// Inserts each of `more` into the sorted `out`, unless it is there.
 fn merge(out: &mut SmallVec<[u16; 4]>, more: &[u16]) {
     for sink in more {
         match out.last() {
@@ -319,8 +319,8 @@ mod tests {
         assert_eq!((error.sink, error.filter.as_str()), (7, "a#"));
     }
 
-    /// The longest topic there is, and filters that make the walk turn back from its very end: this would take minutes
-    /// if backtracking were exponential, and the stack if it were recursive.
+    /// The longest possible topic, and filters that make the walk turn back from its very end: this would take minutes if
+    /// backtracking were exponential, and overflow the stack if it were recursive.
     #[test]
     fn sixty_five_thousand_levels() {
         let slashes = "/".repeat(65_535);

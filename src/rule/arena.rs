@@ -20,7 +20,7 @@ const NO_BYTES: Reason = Reason::limit("the rule makes more data than a message 
 /// The failure of a text that is not JSON.
 pub(super) const NOT_JSON: Reason = Reason::decode("the text is not JSON");
 
-/// Memory for evaluations; one is enough for a thread.
+/// The memory of evaluations; one is enough for a thread.
 #[derive(Debug, Default)]
 pub struct Arena {
     bump: Bump,
@@ -43,7 +43,7 @@ pub struct Arena {
     random: RefCell<fastrand::Rng>,
 }
 
-/// An index and the text that it is of.
+/// An index and its text.
 #[derive(Debug, Default)]
 struct Indexed {
     index: Index,
@@ -216,7 +216,7 @@ impl Arena {
         fault: Reason,
     ) -> Result<(Value<'a>, usize), Reason> {
         self.with_index(bytes, fault, |index| {
-            // `with_index` has seen that it is UTF-8.
+            // `with_index` has checked that the text is UTF-8.
             let text = std::str::from_utf8(bytes).map_err(|_| fault)?;
             match index.find(text, way, |steps| self.spend(steps))? {
                 Some((entry, gone)) => Ok((self.value(text, entry)?, gone)),
@@ -345,7 +345,7 @@ impl<'a> List<'a, Member<'a>> {
         self.arena.spend(len as u64 / 4)?;
         let is_ascending = self.items.is_sorted_by(|one, next| one.name < next.name);
         if !is_ascending {
-            // Insertion where short, else a stable sort by place: neither allocates.
+            // Insertion sort for short lists, else a stable sort by place: neither allocates.
             let mut order = BumpVec::with_capacity_in(len, &self.arena.bump);
             self.arena.charge(len.saturating_mul(size_of::<(usize, Member<'_>)>()))?;
             order.extend(self.items.iter().copied().enumerate());

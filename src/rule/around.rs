@@ -10,7 +10,7 @@ use super::template::ENVIRONMENT_PREFIX;
 /// The prefix of EMQX's variables, which rules from there expect.
 pub const EMQX_PREFIX: &str = "EMQXVAR_";
 
-/// The environment that rules may read: variables that begin with `FOREBAY_VAR_` or `EMQXVAR_`, by their names without it.
+/// The environment that rules may read: variables that begin with `FOREBAY_VAR_` or `EMQXVAR_`, by their names without the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,

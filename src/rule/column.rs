@@ -25,7 +25,7 @@ pub struct Column {
 /// A column, and the steps into its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Way {
-    /// The way as it is written.
+    /// The way as written.
     path: JsonPath,
     column: Box<str>,
     steps: Box<[Step]>,
@@ -59,7 +59,7 @@ pub struct Row<'o, 'a> {
     defaults: Option<Defaults<'o>>,
 }
 
-/// The key and the time of rows that say nothing about them, where these are not those of a message.
+/// The key and the time of rows that do not set them, if these are not those of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults<'a> {
     /// The key of rows without one; `None`: they have no key.
@@ -172,17 +172,18 @@ impl Vocabulary for Column {
 }
 
 impl Template {
-    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column, if it is all of the text.
+    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column, if it is all of the
+    /// text.
     ///
     /// # Errors
-    /// As of [`TemplateOf::parse_with`].
+    /// Like [`TemplateOf::parse_with`].
     pub fn over_output(text: &str, fixed: &Fixed<'_>, absent: IfAbsent) -> Result<Self, TemplateError> {
         let parsed = TemplateOf::<Column>::parse_with(text, fixed)?;
         let absent = if parsed.as_single().is_some() { absent } else { IfAbsent::Empty };
         Ok(parsed.map(|column| Variable::Column(Column { absent, ..column })))
     }
 
-    /// The columns of a rule's output that it asks for.
+    /// The columns of a rule's output that the template refers to.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         self.variables().filter_map(|variable| match variable {
             Variable::Column(column) => Some(column),

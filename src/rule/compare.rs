@@ -8,7 +8,7 @@ use super::json::write::Short;
 use super::sql::ast::Binary;
 use super::value::{Num, Value};
 
-/// `=`, `<` and the others.
+/// Evaluates `=`, `<` and the other comparisons.
 pub(super) fn compare<'a>(
     operator: Binary,
     left: Value<'a>,
@@ -32,7 +32,7 @@ pub(super) fn compare<'a>(
     })
 }
 
-/// A text beside a number is read as one, and beside a boolean or null compared with the word.
+/// A text is read as a number if the other value is one, and compared with the word of a boolean or null.
 fn loose_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Arena) -> Result<Ordering, Reason> {
     match (left, right) {
         (Value::Text(text), number) if number.num().is_some() => total_order(read_number(text)?, number, arena),
@@ -143,7 +143,7 @@ pub(super) fn total_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Aren
     }
 }
 
-/// Whether two values are the same: 1 is not 1.0.
+/// Whether two values are identical: 1 is not 1.0.
 pub(super) fn is_same<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Arena) -> Result<bool, Reason> {
     arena.spend(1)?;
     if left.kind() != right.kind() {
@@ -188,7 +188,7 @@ pub(super) fn number_order(left: Num<'_>, right: Num<'_>) -> Ordering {
 }
 
 fn int_and_float(int: i64, float: f64) -> Ordering {
-    // 2^63 and above, and below -2^63: no integer is there.
+    // 2^63 and above, and below -2^63: outside of the integers.
     if float >= 9_223_372_036_854_775_808.0 {
         return Ordering::Less;
     }

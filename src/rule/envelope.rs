@@ -61,7 +61,7 @@ impl Envelope {
             None => out.extend_from_slice(b"null"),
         }
         let MessageContext { qos, retain, dup, timestamp_ms, .. } = message;
-        // A Vec takes whatever it is given: this cannot fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, r#","qos":{qos},"retain":{retain},"dup":{dup},"timestamp":{timestamp_ms},"payload":"#);
         if let Ok(text) = std::str::from_utf8(message.payload) {
             string(text, out);

@@ -260,7 +260,7 @@ impl Event {
         Self::ALL.iter().copied().find(|event| event.names().contains(&name))
     }
 
-    /// Whether EMQX has an event of this name, and Forebay does not have it yet.
+    /// Whether EMQX has an event of this name that Forebay does not have yet.
     #[must_use]
     pub fn is_missing(name: &str) -> bool {
         OTHERS.contains(&name.strip_prefix(PREFIX).unwrap_or(name))
@@ -283,7 +283,7 @@ impl EventSet {
         self.0 |= 1 << event as u16;
     }
 
-    /// Whether it has one.
+    /// Whether the set contains an event.
     #[must_use]
     #[inline]
     pub const fn has(self, event: Event) -> bool {

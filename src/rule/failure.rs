@@ -10,7 +10,7 @@ use super::value::Kind;
 pub enum Code {
     /// A value of a type that the operation does not take.
     Type,
-    /// A text that is no JSON, no number, no date, … where one is needed.
+    /// A text that is not the JSON, number, date, … that is needed.
     Decode,
     /// A value outside of the operation's domain, such as a division by zero.
     Domain,
@@ -82,7 +82,7 @@ pub enum Clause {
     Incase,
     /// WHERE.
     Where,
-    /// The output as it is written.
+    /// The output while it is written.
     Output,
 }
 

@@ -45,7 +45,7 @@ impl HeadersFrom {
     /// A bound of the headers of a message.
     ///
     /// # Errors
-    /// [`Absent::Headers`]: it has something else there.
+    /// [`Absent::Headers`]: the value is of another type.
     pub fn bound(&self, message: &MessageContext<'_>) -> Result<Bound, Absent> {
         let mut scratch = Vec::new();
         // A value that is absent gives no headers.
@@ -94,7 +94,7 @@ impl Members<'_> {
     }
 }
 
-/// `None`: it is neither an object nor a list of pairs, nor JSON text of either.
+/// Reads the members. `None`: the text is neither an object nor a list of pairs, nor a JSON string of either.
 fn members(text: &[u8]) -> Option<Members<'_>> {
     let text = std::str::from_utf8(text).ok()?;
     match text.trim_start().bytes().next()? {
@@ -127,7 +127,7 @@ fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
 
 type RawPair<'a> = (Cow<'a, str>, &'a RawValue);
 
-/// The members of an object in their order, names that come twice twice.
+/// The members of an object in their order, repeated names included.
 struct Object<'a>(Vec<RawPair<'a>>);
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
-/// A name, lent where it has no escapes.
+/// A name, lent if it has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

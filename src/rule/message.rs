@@ -68,7 +68,7 @@ pub const FIELDS: Table = &[
 ];
 
 impl<'m> Message<'m> {
-    /// The value of a field. `None`: this message does not have it.
+    /// The value of a field. `None`: the message does not have the field.
     pub(super) fn field<'a>(
         &'a self,
         field: Field,

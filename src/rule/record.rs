@@ -1,4 +1,4 @@
-//! A Kafka record as templates of sources see it: its variables, and the record as one JSON object, `${.}`.
+//! A Kafka record for templates of sources: its variables, and the record as one JSON object, `${.}`.
 
 use std::fmt;
 use std::io::Write as _;
@@ -33,7 +33,7 @@ pub const FIELDS: [(&str, &str); 11] = [
 /// The name of the whole record.
 const WHOLE: &str = ".";
 
-/// Names that users of other products and of sinks write, and those of here.
+/// Names in other products and in sinks, and the corresponding names here.
 const OTHERS: [(&str, &str); 6] = [
     ("payload", "value"),
     ("message", "value"),
@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
         named.last().map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// `ts_type` as EMQX names it.
+    /// EMQX's name of `ts_type`.
     #[must_use]
     pub const fn ts_type(&self) -> &'static str {
         match self.timestamp_type {
@@ -103,7 +103,7 @@ pub enum Encoding {
     Base64,
 }
 
-/// A record with the encodings that its source asks for.
+/// A record with the encodings that its source configures.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
     /// The record.
@@ -257,7 +257,7 @@ fn encode(bytes: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
 }
 
 fn number(number: i64, out: &mut Vec<u8>) {
-    // A Vec takes whatever it is given: this cannot fail.
+    // Writing to a Vec does not fail.
     let _ = write!(out, "{number}");
 }
 
@@ -267,7 +267,7 @@ fn whole(of: &Encoded<'_>, out: &mut Vec<u8>) {
     let record = of.record;
     out.push(b'{');
     member("value", record.value.unwrap_or_default(), of.value, out);
-    // A Vec takes whatever it is given: this cannot fail.
+    // Writing to a Vec does not fail.
     let _ = write!(out, r#","ts_type":"{}","ts":{},"topic":"#, record.ts_type(), record.timestamp);
     string(record.topic, out);
     let _ = write!(out, r#","offset":{},"#, record.offset);

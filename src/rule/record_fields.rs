@@ -55,7 +55,7 @@ pub fn with_fields<R>(
     let value = encoded(record.value, of.value, &mut scratch.value);
     let mut headers: Vec<Member<'_>> = Vec::new();
     for (name, value) in record.headers.clone() {
-        // A broken name is no name that a rule can say.
+        // No rule can express a name that is not UTF-8.
         let Ok(name) = std::str::from_utf8(name) else { continue };
         let member = Member { name, value: Value::Text(value.unwrap_or_default()) };
         match headers.binary_search_by(|known| known.name.cmp(name)) {

@@ -69,10 +69,10 @@ impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
 }
 
 impl<V: Vocabulary> TemplateOf<V> {
-    /// Compiles `text`, in which nothing is fixed.
+    /// Compiles `text` without fixed variables.
     ///
     /// # Errors
-    /// The first thing in it that cannot be understood, with its place.
+    /// The first part that cannot be understood, with its place.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Self::parse_with(text, &Fixed::NONE)
     }
@@ -114,7 +114,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         Ok(Self { parts: parts.into() })
     }
 
-    /// The text, if there is no variable in it.
+    /// The text, if the template has no variable.
     #[must_use]
     pub fn as_literal(&self) -> Option<&str> {
         match &*self.parts {
@@ -133,13 +133,13 @@ impl<V: Vocabulary> TemplateOf<V> {
         TemplateOf { parts: self.parts.into_iter().map(part).collect() }
     }
 
-    /// Whether all that it makes begins with this, whatever the message.
+    /// Whether every result begins with this text, for any message.
     #[must_use]
     pub fn begins_with(&self, text: &str) -> bool {
         matches!(self.parts.first(), Some(Part::Text(first)) if first.starts_with(text))
     }
 
-    /// The variable, if it is all that there is.
+    /// The variable, if the template has no other part.
     #[must_use]
     pub fn as_single(&self) -> Option<&V> {
         match &*self.parts {
@@ -175,7 +175,7 @@ impl<V: Vocabulary> TemplateOf<V> {
     /// Appends the bytes for this message, or record, to `out`.
     ///
     /// # Errors
-    /// What it does not have; then `out` is as it was.
+    /// The part that it lacks; `out` is unchanged then.
     pub fn render(&self, context: &V::Context<'_>, out: &mut Vec<u8>) -> Result<(), V::Absent> {
         let start = out.len();
         for part in &self.parts {
@@ -204,7 +204,7 @@ impl<V: Vocabulary> TemplateOf<V> {
 }
 
 impl Template {
-    /// Whether it may become something else for another message of the same client, topic, QoS and flags.
+    /// Whether the result may differ between messages of the same client, topic, QoS and flags.
     #[must_use]
     pub fn differs_within_topic(&self) -> bool {
         self.variables().any(Variable::differs_within_topic)
@@ -235,11 +235,11 @@ impl Template {
         }
     }
 
-    /// The bytes for this message: lent where they exist already (plain text, one variable that is no number), else
-    /// rendered into `scratch`, which is cleared first.
+    /// The bytes for this message: lent if they exist already (plain text, one variable that is no number), else rendered into
+    /// `scratch`, which is cleared first.
     ///
     /// # Errors
-    /// What the message does not have.
+    /// The part that the message lacks.
     #[inline]
     pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
         match self.at_hand(message) {
@@ -265,7 +265,7 @@ impl Template {
     /// An upper bound of the bytes for this message, without rendering them.
     ///
     /// # Errors
-    /// What the message does not have: it cannot be rendered.
+    /// The part that the message lacks: the template cannot be rendered.
     #[inline]
     pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
         self.at_hand(message).map_or_else(|| self.bytes_max_of_parts(message), |bytes| Ok(bytes.len()))
@@ -300,7 +300,7 @@ fn end<V: Vocabulary>(body: &str) -> Option<usize> {
         at += quote + ".".len();
         match quoted_len(&body[at..]) {
             Some(len) => at += len,
-            // The reader of the path reports it.
+            // The reader of the path reports the error.
             None => return Some(brace),
         }
     }
@@ -519,7 +519,7 @@ mod tests {
                 Just("$"), Just("}"), Just("text"), Just("${qos}"), Just("${dup}"), Just("${packet_id}"),
             ], 0..6)) {
             let text = pieces.concat();
-            // A lone `$` may meet a `{` that a neighbour does not start: then it is an error, and that is fine.
+            // A lone `$` may meet a `{` of the next piece: an error is correct then.
             if let Ok(template) = Template::parse(&text) {
                 let mut scratch = b"old".to_vec();
                 let mut rendered = Vec::new();

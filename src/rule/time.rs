@@ -7,7 +7,7 @@ use super::template::{Absent, MessageContext, Template};
 /// The most that a time may be ahead of this machine's clock, in milliseconds: Kafka's default (`message.timestamp.after.max.ms`).
 /// A time beyond it would make Kafka reject all records of the batch.
 pub const AHEAD_MAX_MS: i64 = 3_600_000;
-/// No time is later (in the year 287396): every whole number up to it is exact in a float, too.
+/// The latest time (in the year 287396): every whole number up to it is exact in a float, too.
 const LATEST_MS: i64 = 1 << 53;
 
 /// The unit of a number, counted from 1970-01-01 UTC.
@@ -79,7 +79,7 @@ impl RecordTime {
     }
 }
 
-/// A number as JSON writes it, in milliseconds.
+/// A number in JSON's syntax, in milliseconds.
 fn number(text: &[u8], unit: TimeUnit) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(whole) = text.parse::<i64>() {

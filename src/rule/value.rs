@@ -120,7 +120,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it is not there.
+    /// Whether the value is absent.
     #[must_use]
     pub const fn is_absent(self) -> bool {
         matches!(self, Self::Absent)

@@ -52,7 +52,7 @@ pub struct MessageContext<'a> {
     pub retain: bool,
     /// DUP flag of the PUBLISH.
     pub dup: bool,
-    /// Packet identifier; 0: it has none.
+    /// Packet identifier; 0: none.
     pub packet_id: u16,
     /// Application message.
     pub payload: &'a [u8],
@@ -116,7 +116,7 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// Whether it may be something else for another message of the same client, topic, QoS and flags.
+    /// Whether the value may differ between messages of the same client, topic, QoS and flags.
     pub(super) const fn differs_within_topic(&self) -> bool {
         match self {
             Self::Topic | Self::TopicLevel(_) | Self::TopicFrom(_) | Self::ClientId | Self::Username => false,
@@ -158,12 +158,12 @@ pub enum Absent {
     PayloadPath,
     /// The text for the record's time is no time.
     Time {
-        /// Whether the payload has a part in it.
+        /// Whether the missing part is in the payload.
         in_payload: bool,
     },
     /// The JSON value for headers is neither an object nor a list of pairs.
     Headers,
-    /// The output of the rule has no such column, or nothing in it.
+    /// The output of the rule does not have the column, or it is absent.
     Column,
 }
 
@@ -195,7 +195,7 @@ impl<'a> Rendered<'a> {
             Self::Lent(bytes) => out.extend_from_slice(bytes),
             Self::Made(bytes) => out.extend_from_slice(bytes),
             Self::Number(number) => {
-                // A Vec takes whatever it is given: this cannot fail.
+                // Writing to a Vec does not fail.
                 let _ = write!(out, "{number}");
             }
         }
@@ -241,7 +241,7 @@ impl Variable {
 }
 
 impl Variable {
-    /// The column that this is; `why` it is nothing else.
+    /// The column that this variable is; `why`: the error if it is no column.
     #[cold]
     pub(super) fn column(&self, why: Absent) -> Result<&Column, Absent> {
         if let Self::Column(column) = self { Ok(column) } else { Err(why) }

@@ -23,7 +23,7 @@ pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
     /// Appends the variable's bytes.
     ///
     /// # Errors
-    /// The context does not have it; then `out` is as it was.
+    /// The context lacks the variable; `out` is unchanged then.
     fn write(&self, context: &Self::Context<'_>, out: &mut Vec<u8>) -> Result<(), Self::Absent>;
 }
 

@@ -1,5 +1,5 @@
-//! Accepting of TCP connections and Unix sockets [MQTT-4.2.0-1]: one multishot accept for each listener, or one connection after the
-//! other where their rate is bounded.
+//! Accepting of TCP connections and Unix sockets [MQTT-4.2.0-1]: one multishot accept for each listener, or one connection after
+//! the other if their rate is bounded.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -180,7 +180,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             }
         }
         let fd = fd.filter(|_| !stopped && !full)?;
-        // Fails when the peer has gone again: not worth a callback.
+        // An error if the peer has gone again: not worth a callback.
         let peer = SocketAddr::try_from(getpeername(&fd).ok()??).ok();
         if peer.is_none() && !is_unix {
             return None;
@@ -215,7 +215,7 @@ mod tests {
         (Core::new(0, settings, D::new(8).unwrap(), accepting, post), addr)
     }
 
-    /// The kernel lets go of all that is under way.
+    /// Lets the kernel release all operations under way.
     fn end(mut core: Core<(), impl Driver>) {
         core.driver.cancel_everything();
         while core.driver.in_flight() > 0 {
@@ -256,7 +256,7 @@ mod tests {
         end(core);
     }
 
-    /// X47: of four that wait in the kernel's queue each is accepted when its time has come, and none before.
+    /// X47: each of four connections in the kernel's queue is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
         one_by_one_with_a_pause_after_each_over::<Ring>();

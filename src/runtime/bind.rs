@@ -49,7 +49,7 @@ impl From<SocketAddr> for Bind {
 }
 
 impl Bind {
-    /// The address, if it is one.
+    /// The internet address, if it is one.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -58,7 +58,7 @@ impl Bind {
         }
     }
 
-    /// Whether only processes of this machine reach it.
+    /// Whether only processes of this machine can connect.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.tcp().is_none_or(|addr| addr.ip().is_loopback())

@@ -1,5 +1,5 @@
-//! The receive buffers, shared by all connections of a shard: the kernel picks one when bytes are there, so an idle
-//! connection holds none. A buffer is lent to the shard for the length of one `on_bytes` and goes back.
+//! The receive buffers, shared by all connections of a shard: the kernel picks one when bytes arrive, so an idle connection holds
+//! none. A buffer is lent to the shard for one `on_bytes` and returned after that.
 
 use std::io;
 use std::ptr::NonNull;
@@ -86,7 +86,7 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts_mut(self.buffer(id).as_ptr(), length.min(BUFFER_BYTES)) }
     }
 
-    /// Puts a buffer back. The kernel may use it once that is published.
+    /// Returns a buffer. The kernel may use it once that is published.
     pub(super) fn give_back(&mut self, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
         let addr = self.buffer(id).as_ptr() as u64;

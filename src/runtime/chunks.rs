@@ -1,5 +1,5 @@
-//! Chunks that wait to be sent on a connection, such as the batches of a Produce request. A device's connection never has any, so they are one
-//! pointer there.
+//! Chunks that wait for sending on a connection, such as the batches of a Produce request. A device's connection never has any, so
+//! they are one pointer there.
 
 use std::collections::VecDeque;
 
@@ -52,7 +52,7 @@ impl Chunks {
         }
     }
 
-    /// Takes out the chunk in front once all of its bytes have gone.
+    /// Takes out the chunk at the front once all of its bytes have been sent.
     pub(super) fn pop(&mut self) -> Option<Chunk> {
         self.0.as_mut()?.chunks.pop_front()
     }

@@ -86,13 +86,13 @@ pub(super) struct Conn {
     pub(super) cancelling: bool,
     /// Whether the connection is in the list of receives to arm at the end of the turn.
     pub(super) arm_queued: bool,
-    /// A poll for the peer's end is with the kernel: while nothing is read, no receive tells it.
+    /// Whether a poll for the peer's end is with the kernel: while nothing is read, no receive reports it.
     pub(super) watched: bool,
     /// Whether that poll was answered, and [`HUNG_UP_LIMIT`] is running.
     pub(super) hung_up: bool,
     /// A send is with the kernel.
     pub(super) sending: bool,
-    /// Is in the list of those with something to send.
+    /// Whether the connection is in the list of those with something to send.
     pub(super) dirty: bool,
     /// Whether that is the list of connections that may be served late.
     pub(super) late: bool,
@@ -111,13 +111,13 @@ pub(super) struct Conn {
     /// Answered receives that the shard has not had.
     pub(super) reads: Queue,
     pub(super) outgoing: Outgoing,
-    /// TLS, if its listener has it.
+    /// TLS, if the listener has it.
     pub(super) layered: Option<Box<Layered>>,
     /// The reason of the end, while the shard has to be told; most connections have none.
     pub(super) why: Option<Box<Closed>>,
     /// Ends flushing and lingering at the latest.
     pub(super) deadline: Option<TimerId>,
-    /// The address of a connect under way: the kernel reads it.
+    /// The address of a connect under way, which the kernel reads.
     pub(super) connecting: Option<Box<socket2::SockAddr>>,
 }
 
@@ -158,7 +158,7 @@ impl Conn {
         }
     }
 
-    /// The shard may still name it.
+    /// Whether the shard may still use the connection's id.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Closing) && self.why.is_none()
     }
@@ -180,7 +180,7 @@ impl Conn {
         matches!(self.phase, Phase::Connecting | Phase::Open) && self.why.is_none()
     }
 
-    /// We have made it.
+    /// Whether we have made the connection.
     pub(super) fn is_outgoing(&self) -> bool {
         self.listener == NO_LISTENER
     }
@@ -277,7 +277,7 @@ impl Connections {
         Some(conn)
     }
 
-    /// The connection an id names, while the shard may name it.
+    /// The connection of an id, while the shard may use the id.
     pub(super) fn alive(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.named(id).filter(|conn| conn.is_alive())
     }

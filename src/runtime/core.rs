@@ -40,7 +40,7 @@ pub(super) enum Alarm {
     Accept(u16),
     /// A connection has flushed or lingered long enough.
     Deadline(ConnId),
-    /// The peer of a connection that is not read has gone this long ago.
+    /// The peer of a connection that is not read has been gone for [`HUNG_UP_LIMIT`](super::connections::HUNG_UP_LIMIT).
     HungUp(ConnId),
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Core<M, D> {
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
-    /// The shard has more to do, whatever the kernel has to say.
+    /// The shard has more to do, whatever the kernel answers.
     pub(super) goes_on: bool,
 }
 
@@ -226,7 +226,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// The deadline has come.
+    /// Handles the deadline of a connection.
     pub(super) fn deadline_passed(&mut self, id: ConnId) {
         self.end(id, Closed::Local);
         self.kill(id);

@@ -34,7 +34,7 @@ pub(super) trait Driver: Sized + 'static {
 
     /// Accepts until cancelled.
     fn accept(&mut self, socket: BorrowedFd<'_>, tag: Tag);
-    /// The next connection, and no other.
+    /// Accepts the next connection only.
     fn accept_once(&mut self, socket: BorrowedFd<'_>, tag: Tag);
     /// Receives once into a provided buffer.
     fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag);
@@ -42,8 +42,7 @@ pub(super) trait Driver: Sized + 'static {
     fn receive_always(&mut self, socket: BorrowedFd<'_>, tag: Tag);
     /// Answers once when the other end has closed the connection, or its sending side.
     fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag);
-    /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
-    /// was found.
+    /// Cancels the operations named `target`; their completions have their results, the answer to `tag` whether any was found.
     fn cancel(&mut self, target: Tag, tag: Tag);
     /// Cancels whatever is under way.
     fn cancel_everything(&mut self);

@@ -24,7 +24,7 @@ use super::files::{Files, Job, What};
 use super::seam::Monotonic;
 use super::sockets::{Input, Output, Socket, Stock, result};
 
-/// Events that one wait brings at most.
+/// The most events of one wait.
 const EVENTS_MAX: usize = 1024;
 /// Receives from one socket after one wait; the next wait reports the socket again if bytes are left.
 const RECEIVES_MAX: usize = 16;

@@ -18,7 +18,7 @@ pub(super) const SECTOR: usize = 512;
 /// The distances, in blocks, of the blocks to ask for before and after the bytes.
 const NEAR: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// A buffer as reads past the page cache want it.
+/// A buffer with the alignment for reads past the page cache.
 #[repr(align(4096))]
 pub(super) struct Block(pub(super) [u8; BLOCK]);
 

@@ -1,4 +1,5 @@
-//! A thread per shard, and our loop on it: with a ring as the main task of glommio's executor, which needs rings itself; otherwise alone.
+//! A thread per shard, with our loop: with a ring as the main task of glommio's executor, which needs rings itself; otherwise
+//! alone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,8 +23,8 @@ use super::turn::Turn;
 use super::watchdog::Heartbeat;
 use crate::in_use;
 
-/// Memory glommio registers for its own disk operations, which we do not use: its minimum (three rings pin it each,
-/// and a memlock limit of 8 MiB must do for all shards).
+/// Memory that glommio registers for its own disk operations, which we do not use: its minimum (each of three rings pins it, and a
+/// memlock limit of 8 MiB must suffice for all shards).
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// The depth of glommio's rings, which no operation of ours uses.
 const EXECUTOR_RING_DEPTH: usize = 32;
@@ -57,7 +58,7 @@ pub struct Settings {
     pub pin: Option<Vec<usize>>,
     /// Letters a shard's mailbox holds.
     pub mailbox_capacity: usize,
-    /// Unsent bytes above which a connection is not read from until half of them have gone.
+    /// Unsent bytes above which a connection is not read until half of them have been sent.
     pub out_bytes_max: usize,
     /// The interface to the kernel.
     pub io: IoDriver,
@@ -104,7 +105,7 @@ impl ShardThread {
         Arc::clone(&self.heartbeat)
     }
 
-    /// Whether it has ended.
+    /// Whether the shard has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()

@@ -85,7 +85,7 @@ impl DiskFaults {
         self.comes_back.store(true, Relaxed);
     }
 
-    /// Reads that the disk was asked for.
+    /// The number of reads of the disk.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.reads.load(Relaxed)

@@ -1,9 +1,9 @@
 //! Reads of files on the ring, each into a buffer that the kernel has until it has answered.
 //!
-//! Where the disk fails, the rest of a block of 4 KiB is read alone, and then sector by sector: only sectors that
-//! cannot be read by themselves are unreadable, and after that block the read goes on as before.
+//! If the disk fails, the rest of a block of 4 KiB is read alone, and then sector by sector: only sectors that cannot be read by
+//! themselves are unreadable, and after that block the read goes on as before.
 //!
-//! Whether those are damaged, or the disk was away, is asked of the disk itself: [`super::evidence`].
+//! Reads of the disk itself decide whether those are damaged, or the disk was away: [`super::evidence`].
 
 use std::fs::File;
 use std::io;

@@ -16,12 +16,12 @@ const SUFFIX: &str = ".segment";
 const DAMAGED: &str = ".damaged";
 /// Files that are set aside in a folder, at most: they take room beside that of the spool.
 const DAMAGED_MAX: usize = 8;
-/// The note beside the segments, and the one that is about to take its place.
+/// The note beside the segments, and the one that is about to replace it.
 const NOTE: &str = "newest";
 const NEXT_NOTE: &str = "newest.new";
 /// The most that is read of a note.
 const NOTE_BYTES_MAX: u64 = 4 << 10;
-/// The file that is locked, not the folder: a folder cannot be opened for writing, and NFS locks nothing else.
+/// The locked file; not the folder, which cannot be opened for writing, and NFS locks nothing else.
 const LOCK: &str = "lock";
 
 const BTRFS: u64 = 0x9123_683e;
@@ -90,12 +90,12 @@ pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     in_folder(folder).map(|found| found.segments)
 }
 
-/// An error with the path of the file that it is about.
+/// An error with the path of its file.
 pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The note beside the segments of a folder. `None`: there is none; empty: it cannot be read.
+/// The note beside the segments of a folder. `None`: there is none; empty: unreadable.
 #[must_use]
 pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
     let path = note_path(folder);
@@ -112,10 +112,10 @@ pub fn note_path(folder: &Path) -> PathBuf {
     folder.join(NOTE)
 }
 
-/// Writes it, in place of the one before. A crash leaves either; when this has returned, the new one.
+/// Writes the note and replaces the previous one. A crash leaves either; after this has returned, the new one.
 ///
 /// # Errors
-/// The disk's; then the one before stays.
+/// The disk's error; the previous note stays then.
 pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     let next = folder.join(NEXT_NOTE);
     let mut file = files::make_anew(&next)?;
@@ -167,10 +167,10 @@ impl FolderLock {
         Ok(Self(file))
     }
 
-    /// Keeps users out while the folder is read, and makes nothing in it. `None`: it was never locked.
+    /// Keeps other users out while the folder is read, and creates nothing in it. `None`: the folder was never locked.
     ///
     /// # Errors
-    /// As [`FolderLock::take`].
+    /// Like [`FolderLock::take`].
     pub fn share(folder: &Path) -> io::Result<Option<Self>> {
         let path = folder.join(LOCK);
         let file = match files::open(&path, File::options().read(true)) {

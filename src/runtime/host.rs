@@ -8,10 +8,11 @@ use super::buffers::Buffers;
 use super::driver::{Driver, Kind, Tag};
 use super::ring::Ring;
 
-/// Makes a ring like the shards', receives a byte by it, and drops it: each of the ring's system calls, and the newest of its features.
+/// Makes a ring like the shards', receives a byte by it, and drops it: each of the ring's system calls, and the newest of its
+/// features.
 ///
 /// # Errors
-/// Why the kernel gives none: switched off, forbidden in this container, too old, or no memory to lock.
+/// The reason why the kernel provides none: switched off, forbidden in this container, too old, or no memory to lock.
 pub fn probe() -> io::Result<()> {
     const ENTRIES: u16 = 8;
     const BYTE: u8 = 7;

@@ -130,7 +130,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// An outgoing connection is open: its layer, if it has one, speaks first.
+    /// Starts the layer of an outgoing connection that is open: the layer sends first.
     pub(super) fn begin_layer(&mut self, id: ConnId) {
         if self.conns.alive(id).is_some_and(|conn| conn.layered.is_some()) {
             self.put_in_line(id, &[]);

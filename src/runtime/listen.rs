@@ -54,21 +54,21 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards. Beside each, the permissions
-    /// of its file, if it is a Unix socket.
+    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards. With each address, the
+    /// permissions of its file, if it is a Unix socket.
     ///
     /// # Errors
-    /// Names the address. `AddrInUse` also when another instance of this program holds the port: shards share it by
-    /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is
-    /// bound once without that option first.
+    /// The error names the address. `AddrInUse` also if another instance of this program holds the port: shards share it by
+    /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is bound once without
+    /// that option first.
     pub fn bind(binds: &[(Bind, u32)], shards: usize) -> io::Result<Self> {
         Self::bind_with(binds, shards, in_use::ATTEMPTS)
     }
 
-    /// Binds one more address, once for each shard: the listener `id`. `all`: every address that is listened on with it.
+    /// Binds one more address, once for each shard: the listener `id`. `all`: all addresses that are listened on together with it.
     ///
     /// # Errors
-    /// As [`Listeners::bind`].
+    /// Like [`Listeners::bind`].
     pub fn bind_one(id: ListenerId, one: (&Bind, u32), all: &[SocketAddr], shards: usize) -> io::Result<Self> {
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let bound = bind_any(id, one, all, &mut per_shard, in_use::ATTEMPTS)?;
@@ -144,7 +144,7 @@ fn bind_to(
     per_shard: &mut [Vec<Listener>],
     attempts: u32,
 ) -> io::Result<SocketAddr> {
-    // `[::]` takes IPv4 as well, unless IPv4 has a listener of its own on that port.
+    // `[::]` also takes IPv4, unless IPv4 has a listener of its own on that port.
     let only_v6 = addr.is_ipv6() && all.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
     probe(addr, only_v6, attempts).map_err(named)?;
@@ -162,7 +162,7 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
-    // Accepted sockets inherit it: answers are gathered once a turn, Nagle's waiting would only add to that.
+    // Accepted sockets inherit the option: answers are gathered once a turn, so Nagle's algorithm would only add delay.
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket, Some(KeepAlive::default()))?;
     if addr.is_ipv6() {
@@ -172,13 +172,13 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     Ok(socket)
 }
 
-/// A peer that has gone without a word is noticed: when nothing is sent, by TCP's keep-alive; when something is, by the
-/// time that it may stay without an acknowledgement. Accepted sockets inherit both from the listener.
+/// A peer that disappears silently is noticed: when nothing is sent, by TCP's keep-alive; when bytes are sent, by the time that
+/// they may stay unacknowledged. Accepted sockets inherit both from the listener.
 pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::Result<()> {
     if let Some(KeepAlive { idle, interval, probes }) = keep_alive {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
     }
-    // Linux ends a connection without an answer to its probes when this time is over, however many there were.
+    // Linux ends a connection without an answer to its probes after this time, however many there were.
     let unacknowledged_max = match keep_alive {
         Some(other) if other != KeepAlive::default() => other.idle.saturating_add(other.interval * other.probes),
         _ => UNACKNOWLEDGED_MAX,

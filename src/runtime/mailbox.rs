@@ -36,7 +36,7 @@ impl<M> Mailbox<M> {
     }
 
     fn ring(&self) {
-        // Fails only when the count is full, after 2^64 rings; the descriptor is readable then all the same.
+        // This fails only if the count is full, after 2^64 rings; the descriptor is readable then all the same.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }
@@ -65,10 +65,10 @@ impl<M: Send> Post<M> {
         self.boxes.len()
     }
 
-    /// Puts a letter into the mailbox of shard `to` and wakes it if it sleeps. Never blocks.
+    /// Puts a letter into the mailbox of shard `to` and wakes the shard if it sleeps. Never blocks.
     ///
     /// # Errors
-    /// The letter itself, when that mailbox is full, its shard has ended, or there is no such shard.
+    /// The letter itself, if that mailbox is full, its shard has ended, or there is no such shard.
     pub fn send(&self, to: usize, letter: M) -> Result<(), M> {
         let Some(mailbox) = self.boxes.get(to) else { return Err(letter) };
         if mailbox.closed.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ impl<M: Send> Post<M> {
         }
     }
 
-    /// Whether a shard takes no letters any more: it has ended, or there is none.
+    /// Whether a shard takes no letters any more: it has ended, or does not exist.
     #[must_use]
     pub fn has_ended(&self, shard: usize) -> bool {
         self.boxes.get(shard).is_none_or(|mailbox| mailbox.closed.load(Ordering::Relaxed))

@@ -91,7 +91,7 @@ impl Preparer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), done })
     }
 
-    /// False: the thread is gone.
+    /// Sends a request to the thread. False: the thread is gone.
     pub(super) fn ask(&self, job: Job) -> bool {
         self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
@@ -128,7 +128,7 @@ impl Worker {
                 }
                 Ok(Job::SetAside { segment }) => set_aside(&self.folder, segment),
                 Ok(Job::Note(note)) => {
-                    // A start knows less without it, and that is all.
+                    // Without the note the next process only knows less.
                     if let Err(error) = write_note(&self.folder, &note) {
                         tracing::warn!("{}: the note of the newest segment: {error}", self.folder.display());
                     }
@@ -203,7 +203,7 @@ impl Worker {
             result => result,
         };
         self.files.remove(&segment);
-        // If this fails, a power cut may bring the file back; the next process finds it, and nothing depends on it.
+        // If this fails, a power cut may restore the file; the next process finds it, and nothing depends on it.
         let _ = sync_folder(&self.folder);
         self.tell(Done::Deleted { segment, result });
     }

@@ -21,7 +21,7 @@ pub(super) struct Queue {
     last: u32,
     /// Reads in the queue.
     len: u16,
-    /// The connection is in the line of those to be served.
+    /// Whether the connection is in the line of those to serve.
     in_line: bool,
 }
 
@@ -77,7 +77,7 @@ impl Reads {
         at
     }
 
-    /// Puts a connection at the end of the line, unless it is in it.
+    /// Puts a connection at the end of the line, unless it is in the line.
     pub(super) fn stand_in_line(&mut self, conn: &mut Conn, slot: u32) {
         if !std::mem::replace(&mut conn.reads.in_line, true) {
             self.line.push_back(slot);

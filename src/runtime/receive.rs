@@ -38,7 +38,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.watch(id);
     }
 
-    /// Has the kernel tell when the peer of a connection that is not read has gone.
+    /// Has the kernel report when the peer of a connection that is not read has gone.
     fn watch(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         // A connection with one-shot reads has not sent CONNECT yet and has a deadline; a poll would keep it from
@@ -167,7 +167,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         true
     }
 
-    /// A connection begins to be served: its quantum is whole, and it has left the line.
+    /// Begins to serve a connection: its quantum is full, and it has left the line.
     pub(super) fn begin_quantum(&mut self, slot: u32) -> Option<ConnId> {
         self.quantum = QUANTUM_PACKETS;
         let (id, conn) = self.conns.at(slot)?;

@@ -25,7 +25,7 @@ pub(super) struct Ring {
     backlog: VecDeque<(Entry, Option<Entry>)>,
     /// Operations that will still answer.
     in_flight: usize,
-    /// The kernel copies it when it takes the submission.
+    /// The timeout, which the kernel copies when it takes the submission.
     wake: Box<Timespec>,
     /// The time of the one timeout, if it is set.
     wake_at: Option<Monotonic>,
@@ -198,7 +198,7 @@ impl Ring {
         self.enqueue(entry.user_data(tag.pack()), None);
     }
 
-    /// A linked pair goes in together: a chain ends where a submission ends.
+    /// A linked pair is submitted together: a chain ends where a submission ends.
     fn enqueue(&mut self, first: Entry, second: Option<Entry>) {
         self.in_flight += 1 + usize::from(second.is_some());
         if !self.backlog.is_empty() || !self.try_push(&first, second.as_ref()) {

@@ -30,7 +30,7 @@ pub(super) struct Segment {
     pub(super) fetching: usize,
     /// The position before which all bytes are in the file: written, and their sync answered.
     pub(super) settled: u64,
-    /// A sync or an append failed: nothing more goes in.
+    /// A sync or an append failed: the segment takes nothing more.
     pub(super) broken: bool,
 }
 

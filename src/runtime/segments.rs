@@ -28,7 +28,7 @@ use super::windows::{Fetch, Windows, length_of, start_of};
 const SPARE_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
-/// A sync that was asked for: done when all its segments are.
+/// A requested sync: complete when all its segments are.
 struct Sync {
     token: u64,
     left: usize,
@@ -52,9 +52,9 @@ pub(super) struct SegmentTable {
     spare: Vec<Rc<Vec<u8>>>,
     /// Bytes that were read recently. Reading is a shared call.
     windows: RefCell<Windows>,
-    /// The shard has started: from now on it waits for no disk.
+    /// The shard has started: from now on reads do not wait for the disk.
     started: bool,
-    /// Events for the shard; the delayed ones not before their time.
+    /// Events for the shard, and delayed events with their times.
     events: VecDeque<SegmentEvent>,
     delayed: VecDeque<(Monotonic, SegmentEvent)>,
 }
@@ -122,7 +122,7 @@ impl SegmentTable {
         Some(event)
     }
 
-    /// The shard's start is over.
+    /// Notes that the shard has started.
     pub(super) fn started(&mut self) {
         self.started = true;
     }
@@ -143,7 +143,7 @@ impl SegmentTable {
         }
     }
 
-    /// Gives this turn's syncs to the ring. A segment with a sync still under way waits for it.
+    /// Gives this turn's syncs to the ring. A segment with a sync under way waits for its end.
     pub(super) fn submit(&mut self, driver: &mut impl Driver, disk: &mut Disk, now: Monotonic) {
         if self.is_held(now) {
             return;
@@ -249,7 +249,7 @@ impl SegmentTable {
         }
     }
 
-    /// A freed segment that the ring has nothing of any more goes to the helper.
+    /// Passes a freed segment to the helper once the ring has nothing of it any more.
     fn bury(&mut self, number: u64) {
         let over = |(dying, segment): &(u64, Segment)| *dying == number && segment.is_idle();
         if let Some(index) = self.dying.iter().position(over) {

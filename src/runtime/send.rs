@@ -1,8 +1,8 @@
 //! Sending: one send under way per connection, gathered once a turn.
 //!
-//! What the shard appended during a turn goes out as one send at its end. While that is with the kernel, the next
-//! turn's bytes gather in another buffer. Buffers come from a pool and go back when they have drained, so a
-//! connection with nothing to say holds none.
+//! Bytes that the shard appended during a turn go out as one send at its end. While that is with the kernel, the next turn's bytes
+//! gather in another buffer. Buffers come from a pool and return once they are empty, so a connection with nothing to send holds
+//! none.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,7 +26,7 @@ const KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Buffers that are kept: 16 MiB at the very most.
 const KEPT_MAX: usize = 512;
 
-/// Bytes that the kernel has taken for a TCP socket and the peer has not acknowledged; 0 where the kernel does not say.
+/// Bytes that the kernel has taken for a TCP socket and the peer has not acknowledged; 0 if the kernel does not report them.
 pub(super) fn unacked(socket: &OwnedFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one int to where its argument points.
@@ -84,7 +84,7 @@ pub(super) struct Pool {
     /// Boxed, because the kernel reads them where they are.
     #[allow(clippy::vec_box)]
     gathers: Vec<Box<Gather>>,
-    /// Buffers given out and not come back.
+    /// Buffers given out and not returned.
     lent: usize,
 }
 
@@ -211,7 +211,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.flush_some(|core| &mut core.late, writes);
     }
 
-    /// Flushes up to `writes` connections, and returns how many writes it did not use.
+    /// Flushes up to `writes` connections, and returns the number of unused writes.
     fn flush_some(&mut self, of: fn(&mut Self) -> &mut VecDeque<u32>, mut writes: usize) -> usize {
         while writes > 0
             && let Some(slot) = of(self).pop_front()
@@ -221,7 +221,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         writes
     }
 
-    /// Whether it took a write.
+    /// Flushes a connection. Returns whether it took a write.
     fn flush_slot(&mut self, slot: u32) -> bool {
         let Some((id, conn)) = self.conns.at(slot) else { return false };
         if !std::mem::take(&mut conn.dirty) {

@@ -78,7 +78,7 @@ impl Tag {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
     pub(super) tag: Tag,
-    /// The result as the system call would give it: negative is an errno.
+    /// The result as of the system call: negative is an errno.
     pub(super) result: i32,
     pub(super) flags: u32,
 }
@@ -96,7 +96,7 @@ impl Completion {
         Self { flags: more | buffer, ..self }
     }
 
-    /// The operation goes on and will answer again.
+    /// Whether the operation goes on and will answer again.
     pub(super) fn more(&self) -> bool {
         cqueue::more(self.flags)
     }

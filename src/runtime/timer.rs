@@ -90,7 +90,7 @@ impl<T: Copy> Wheel<T> {
         TimerId { slot, generation: self.entries[slot as usize].generation }
     }
 
-    /// Forgets a timer. False if it has fired or been cancelled already.
+    /// Removes a timer. False if it has fired or been cancelled already.
     pub(crate) fn cancel(&mut self, timer: TimerId) -> bool {
         match self.entries.get(timer.slot as usize) {
             Some(entry) if entry.generation == timer.generation && entry.list != FREE => {

@@ -236,7 +236,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         self.core.keep_unread(id, unread)
     }
 
-    /// Gives the shard the bytes of a receive. False: it has left some.
+    /// Gives the shard the bytes of a receive. False: the shard has left some.
     fn deliver(&mut self, id: ConnId, read: Read) -> bool {
         let completion = &read.completion;
         let received = match read.from {
@@ -300,7 +300,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Tells the shard which connections are gone. True if any was.
+    /// Tells the shard which connections have ended. True if any has.
     fn tell_ends(&mut self) -> bool {
         let mut any = false;
         while let Some(id) = self.core.ended.pop_front() {

@@ -33,7 +33,7 @@ impl Heartbeat {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Slots that are taken, as of the last turn; a closed connection keeps its slot until the kernel has let go.
+    /// Slots in use, as of the last turn; a closed connection keeps its slot until the kernel has let go.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -102,8 +102,8 @@ impl<M: Send> Watchdog<M> {
         Self { post, limit, seen, looked: now }
     }
 
-    /// Call it every second or so. Gives the shards that have not turned for `limit`, and for how long. Between two looks no more than half of `limit` counts:
-    /// where that was longer, the whole process stood still.
+    /// The shards that have not turned for `limit`, with the time since their last turn. Call this every second or so. Between two
+    /// calls no more than half of `limit` counts: if more time has passed, the whole process was stopped.
     pub fn stalled(&mut self, now: Instant) -> Vec<(usize, Duration)> {
         let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now)).min(self.limit / 2);
         let mut stalled = Vec::new();
@@ -145,7 +145,7 @@ mod tests {
         hearts[1].turn();
         assert_eq!(watchdog.stalled(at(6)), []);
         assert_eq!(watchdog.stalled(at(9)), []);
-        // A long sleep, and then a letter that does not wake it.
+        // A long sleep, and then a letter that does not wake the shard.
         hearts.iter().for_each(|heart| heart.park());
         assert_eq!(watchdog.stalled(at(600)), []);
         post.send(1, ()).unwrap();

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::seam::Monotonic;
 use crate::limits::{SEGMENT_WINDOW_BYTES as BYTES, SEGMENT_WINDOWS_MAX as KEPT_MAX, UNREADABLE_AGAIN};
 
-/// Windows that may wait for their turn. Past it a reader waits for those of others, and tries again then.
+/// The most queued windows. Past the limit a reader waits for windows of others, and tries again then.
 const QUEUED_MAX: usize = 2 * KEPT_MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ struct Window {
     asked: Option<Asked>,
     /// The time of the fetch, or of the last use.
     last: u64,
-    /// Whether it was of use.
+    /// Whether the window was read from.
     used: bool,
 }
 

@@ -19,7 +19,7 @@ functions! {
     "str_utf8" "(x)" 1 1 Pure(|c, a| to_text(argument(a, 0), c.arena).map(Value::Text)), "The same as str.", "str_utf8(1.50)" => "\"1.5\"";
 }
 
-/// A value as `str` has it.
+/// The text of a value like that of `str`.
 pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Reason> {
     Ok(match value {
         Value::Text(bytes) => bytes,

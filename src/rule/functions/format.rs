@@ -43,7 +43,7 @@ fn parts(format: &str) -> impl Iterator<Item = Result<Part<'_>, &str>> {
     })
 }
 
-/// Checks a format, and how many values it takes if that is known.
+/// Checks a format, and its number of values if that is known.
 pub(in crate::rule) fn check(format: &str, given: Option<usize>) -> Result<(), String> {
     let mut taken = 0;
     for part in parts(format) {

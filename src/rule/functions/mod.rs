@@ -1,5 +1,5 @@
-//! The functions of SQL. [`all`] is the one table: names, arguments, a sentence and an example of each. `docs/SQL_FUNCTIONS.md`, hints and the
-//! tests are made from it.
+//! The functions of SQL. [`all`] is the one table: names, arguments, a sentence and an example of each. `docs/SQL_FUNCTIONS.md`,
+//! hints and the tests are generated from it.
 
 pub(in crate::rule) mod arithmetic;
 mod array;
@@ -232,7 +232,7 @@ pub(super) fn left_out(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Argument `n`; absent if it is not given.
+/// Argument `n`; absent if not given.
 fn argument<'a>(arguments: &[Value<'a>], n: usize) -> Value<'a> {
     arguments.get(n).copied().unwrap_or(Value::Absent)
 }

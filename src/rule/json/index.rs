@@ -40,7 +40,7 @@ pub(in crate::rule) struct Entry {
     /// The first byte, without a quote.
     start: u32,
     end: u32,
-    /// The entry after all that is inside of this one.
+    /// The entry after all entries inside of this one.
     next: u32,
     kind: Kind,
 }
@@ -111,7 +111,7 @@ impl Index {
         self.children(0).filter_map(|at| self.at(at))
     }
 
-    /// The members of the object that the text is, in its order, repeated ones too.
+    /// The members of the object, in the order of the text, repeated ones included.
     pub(in crate::rule) fn members(&self) -> impl Iterator<Item = (Entry, Entry)> + '_ {
         let mut entries = self.items();
         std::iter::from_fn(move || Some((entries.next()?, entries.next()?)))

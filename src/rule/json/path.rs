@@ -56,7 +56,8 @@ impl JsonPath {
         Ok(Self { steps: steps.into() })
     }
 
-    /// The column that it begins with and the steps into that, for an output of a rule. `None`: it begins with a place in an array.
+    /// The column at the start of the path and the steps into it, for an output of a rule. `None`: the path begins with a place in
+    /// an array.
     pub(in crate::rule) fn in_output(&self) -> Option<(&str, Vec<sql::ast::Step>)> {
         let (Step::Name(column), rest) = self.steps.split_first()? else { return None };
         let step = |step: &Step| match step {
@@ -80,7 +81,7 @@ impl JsonPath {
         Some(Cow::Borrowed(inner.as_bytes()))
     }
 
-    /// Appends the value as [`Self::find`] has it, and allocates nothing for that. `false`: there is none, and nothing is appended.
+    /// Appends the value of [`Self::find`] without allocating. `false`: there is none, and nothing is appended.
     pub(in crate::rule) fn write(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(found) = self.raw(payload) else { return false };
         match found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -102,8 +103,8 @@ impl JsonPath {
     }
 }
 
-/// Appends the characters of a valid JSON string that has no quotes any more. `false`: half of a surrogate pair is in it, and nothing is
-/// appended.
+/// Appends the characters of a valid JSON string without its quotes. `false`: the string contains half of a surrogate pair, and
+/// nothing is appended.
 fn unescape(text: &str, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let mut rest = text;
@@ -149,7 +150,7 @@ fn hex(text: &str) -> Option<(u32, &str)> {
     u32::from_str_radix(digits, 16).ok().map(|number| (number, rest))
 }
 
-/// The first step of a text that is not empty, and the text after it.
+/// The first step of a non-empty text, and the text after it.
 fn step(text: &str) -> Result<(Step, &str), String> {
     if let Some(rest) = text.strip_prefix('.') {
         if rest.starts_with('\'') {
@@ -171,7 +172,7 @@ fn step(text: &str) -> Result<(Step, &str), String> {
     }
 }
 
-/// Length of the quoted name that a text begins with, quotes included; a quote in it is written twice.
+/// Length of the quoted name at the start of a text, quotes included; a quote within the name is doubled.
 pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     let mut quotes = text.match_indices('\'').map(|(at, _)| at).skip(1).peekable();
     loop {
@@ -182,12 +183,12 @@ pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     }
 }
 
-/// Whether a name means something else without quotes.
+/// Whether a name has another meaning without quotes.
 fn needs_quotes(name: &str) -> bool {
     name.is_empty() || name.starts_with('\'') || name.contains(['.', '[', ']', '}'])
 }
 
-/// Reads a value and goes on into it along the steps.
+/// Reads a value along the steps.
 struct Walk<'p>(&'p [Step]);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -266,7 +267,7 @@ impl<'de> Visitor<'de> for Down<'_> {
     }
 }
 
-/// Whether a member's name is this one.
+/// Whether a member has this name.
 struct Is<'p>(Option<&'p str>);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {

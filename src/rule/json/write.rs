@@ -1,4 +1,4 @@
-//! Values to JSON. Names of members come in descending order; values that come out of a JSON text are copied unchanged.
+//! Values to JSON. Names of members are in descending order; values from a JSON text are copied verbatim.
 
 use std::fmt::Write as _;
 

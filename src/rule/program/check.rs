@@ -89,7 +89,7 @@ pub(super) fn statement(tree: &Statement, warnings: &mut Vec<Warning>) {
     }
 }
 
-/// Whether an item is the whole payload: then paths into it stay.
+/// Whether an item is the whole payload, so that paths into it stay valid.
 fn names_payload(item: &Item) -> bool {
     matches!(item, Item::Column(Expr { kind: ExprKind::Path(name, steps), .. }, None) if name == "payload" && steps.is_empty())
 }
@@ -124,9 +124,9 @@ pub struct Explanation {
     pub from: Vec<String>,
     /// Columns of an output.
     pub columns: Vec<String>,
-    /// Fields that it reads.
+    /// Fields that the program reads.
     pub fields: Vec<&'static str>,
-    /// Ways into the payload that it reads.
+    /// Ways into the payload that the program reads.
     pub payload_paths: Vec<String>,
     /// Clauses, and the parts of them that can fail.
     pub failing: Vec<(Clause, Vec<String>)>,
@@ -193,7 +193,7 @@ impl Program {
         self.operands.get(part.start as usize..part.end as usize).unwrap_or_default()
     }
 
-    /// The type of a node's value where it is always the same.
+    /// The type of a node's value, if it is always the same.
     fn kind(&self, node: NodeId) -> Option<Kind> {
         match self.nodes.get(node as usize)? {
             Node::Constant(constant) => Some(constant.value().kind()),
@@ -267,7 +267,7 @@ impl Program {
         }
     }
 
-    /// Nodes at and below one that can fail by themselves, limits aside.
+    /// Finds nodes at and below a node that can fail by themselves, limits aside.
     fn failing(&self, node: NodeId, found: &mut Vec<NodeId>) {
         let Some(this) = self.nodes.get(node as usize) else { return };
         let below = self.below(this);
@@ -303,7 +303,7 @@ impl Program {
     }
 }
 
-/// Whether the field is as its publisher has written it, where no access control list looks.
+/// Whether the publisher alone chooses the field, and no access control list checks it.
 const fn is_of_publisher(field: Field) -> bool {
     matches!(field, Field::Payload | Field::PubProps)
 }

@@ -86,7 +86,7 @@ struct Compiler {
 /// An item of a list, compiled.
 struct Compiled {
     assigns: Vec<Assign>,
-    /// Columns that it reads.
+    /// Columns that the item reads.
     uses: Vec<u16>,
 }
 
@@ -177,8 +177,8 @@ impl Compiler {
         self.program.columns = columns;
     }
 
-    /// WHERE, and which of the list's items are evaluated before it: those it needs. A column that more than one item writes has to be
-    /// written in order: then all are.
+    /// Compiles WHERE, and selects the list's items that are evaluated before it: those that it needs. A column that more than one
+    /// item writes has to be written in order: all items are selected then.
     fn condition(&mut self, tree: &Statement, list: Vec<Compiled>) -> Result<(), Error> {
         self.used.clear();
         self.scope.is_list = false;
@@ -277,7 +277,7 @@ impl Compiler {
 
     fn assign(&mut self, node: NodeId, target: &Target) -> Result<Assign, Error> {
         let (slot, is_there) = self.slot(&target.name)?;
-        // A payload that the list names itself is read as JSON when something is put into it; that of `*` is not.
+        // A payload that the list names explicitly is read as JSON when a value is put into it; that of `*` is not.
         let decodes = is_there && target.name == "payload" && !self.fields.contains(&slot);
         let steps = self.steps(&target.steps);
         if !target.steps.is_empty() {

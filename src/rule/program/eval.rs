@@ -21,7 +21,7 @@ pub(in crate::rule) const ARGUMENTS_MAX: usize = 8;
 /// The most items of a FOREACH.
 pub(in crate::rule) const ITEMS_MAX: usize = 1_000;
 
-/// A column's value; `None`: it has not been written.
+/// A column's value; `None`: not written yet.
 pub(super) type Slot<'a> = Cell<Option<Value<'a>>>;
 
 /// An evaluation.
@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
     clause: Cell<Clause>,
 }
 
-/// A reason and the node that it arose at.
+/// A reason, and the node of the failure.
 type Fault = (Reason, NodeId);
 type Evaluated<'a> = Result<Value<'a>, Fault>;
 

@@ -14,7 +14,7 @@ const SOURCES: [&str; 2] = ["$bridges/kafka_consumer:", "$sources/kafka_consumer
 /// The subjects that a rule is for.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
-    /// Topic filters, valid ones.
+    /// Valid topic filters.
     pub(super) filters: Vec<Box<str>>,
     /// Sources, once each.
     pub(super) sources: Vec<SourceName>,

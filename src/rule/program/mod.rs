@@ -167,7 +167,7 @@ impl Program {
         &self.name
     }
 
-    /// Topic filters of FROM, valid ones.
+    /// The topic filters of FROM, which are valid.
     pub fn filters(&self) -> impl Iterator<Item = &str> {
         self.from.filters.iter().map(|filter| &**filter)
     }

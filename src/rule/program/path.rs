@@ -38,7 +38,7 @@ pub(in crate::rule) fn read_names<'a, 's>(
     walk(base, names.map(Way::Name), &[], NOT_JSON, arena)
 }
 
-/// `slices` are the same steps, for those that are slices.
+/// Walks along a way. `slices`: the same steps, for those that are slices.
 fn walk<'a, 's>(
     base: Value<'a>,
     ways: impl Iterator<Item = Way<'s>> + Clone,

@@ -11,7 +11,7 @@ pub(super) const KEYWORDS: [&str; 20] = [
     "ELSE", "END", "DIV", "MOD", "TRUE", "FALSE",
 ];
 
-/// Whether it is one of [`KEYWORDS`], in any case.
+/// Whether a word is one of [`KEYWORDS`], in any case.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
 }
@@ -64,7 +64,7 @@ impl PartialEq for Source {
 pub enum Item {
     /// `*`: all fields.
     All,
-    /// An expression, and the column that it writes if one is named.
+    /// An expression, and the column that it writes if it is named.
     Column(Expr, Option<Target>),
 }
 
@@ -73,7 +73,7 @@ pub enum Item {
 pub struct Target {
     /// The column.
     pub name: String,
-    /// The way into it.
+    /// The way into the column.
     pub steps: Vec<Step>,
     /// The place in the text.
     pub place: Place,
@@ -126,7 +126,7 @@ pub enum ExprKind {
     Float(f64),
     /// `true`.
     Bool(bool),
-    /// `a.b[1]`: a name and the way into it.
+    /// `a.b[1]`: a name and the way into its value.
     Path(String, Vec<Step>),
     /// A way into the value of an expression: `f(x)[1]`.
     Into(Box<Expr>, Vec<Step>),

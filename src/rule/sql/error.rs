@@ -38,7 +38,7 @@ impl Place {
         (line, column)
     }
 
-    /// The line of the text that the place begins in, and under it carets below the place.
+    /// The line of the text in which the place begins, with carets below the place.
     #[must_use]
     pub fn caret(self, sql: &str) -> String {
         let (line, column) = self.line_and_column(sql);
@@ -89,7 +89,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// "did you mean" for a name that is not known: the nearest of those that are.
+/// "did you mean" for an unknown name: the nearest of the known ones.
 pub(in crate::rule) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_ascii_lowercase();
     let near = known.into_iter().map(|other| (strsim::damerau_levenshtein(&name, other), other));

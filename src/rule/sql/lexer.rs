@@ -28,7 +28,7 @@ pub(super) struct Token {
     pub(super) place: Place,
 }
 
-/// Longer ones first.
+/// Longer symbols first.
 const SYMBOLS: [&str; 21] =
     ["!=", "<>", "<=", ">=", "=~", "=>", "..", "=", "<", ">", "+", "-", "*", "/", "(", ")", "[", "]", ",", ".", ";"];
 

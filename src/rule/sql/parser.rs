@@ -43,7 +43,7 @@ pub fn parse(sql: &str) -> Result<Statement, Error> {
     }
 }
 
-/// An expression and how deep it is.
+/// An expression and its depth.
 struct Tree {
     expr: Expr,
     height: usize,
@@ -190,7 +190,7 @@ impl Parser {
             Kind::Quoted(_) => true,
             _ => false,
         };
-        // A word that is no keyword may be a keyword that is written wrongly.
+        // A word that is no keyword may be a misspelt keyword.
         if is_target
             && (self.is_symbol_ahead(1, ",")
                 || self.is_symbol_ahead(1, ".")
@@ -361,7 +361,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// The operator at the next token, and how strongly it binds.
+    /// The operator at the next token, and its precedence.
     fn operator(&self) -> Option<(Operator, u8)> {
         let binary = |operator, binds| Some((Operator::Binary(operator), binds));
         match &self.peek().kind {
@@ -423,7 +423,7 @@ impl Parser {
             return self.tree(ExprKind::Unary(Unary::Not, Box::new(operand.expr)), place, operand.height);
         }
         if self.takes_symbol("-") {
-            // The sign of a number belongs to it.
+            // The sign belongs to the number.
             let number = match self.peek().kind {
                 Kind::Int(number) => Some(ExprKind::Int(0_i64.wrapping_sub_unsigned(number))),
                 Kind::Float(number) => Some(ExprKind::Float(-number)),

@@ -143,7 +143,7 @@ pub(super) fn statements() -> impl Strategy<Value = Statement> {
     })
 }
 
-/// Payloads: most are JSON, with the names that the statements ask for.
+/// Payloads: most are JSON, with the names in the statements.
 pub(super) fn payloads() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),

@@ -2,7 +2,7 @@
 
 use super::{first_output, outputs};
 
-/// The value of an expression, as JSON; a code where it fails.
+/// The value of an expression, as JSON; a code if it fails.
 fn value(expression: &str, payload: &str) -> String {
     let sql = format!("SELECT {expression} AS x FROM \"t/#\"");
     match first_output(&sql, payload) {

@@ -149,7 +149,7 @@ impl Tree {
 }
 
 thread_local! {
-    /// Whether an array or object became a text: the twin does not keep how it stood in the payload, and cannot say which.
+    /// Whether an array or object became a text: the twin does not keep its text in the payload, so its result is unknown.
     static HAS_WRITTEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
@@ -313,7 +313,7 @@ fn eval(expr: &Expr, scope: &Scope<'_>) -> Made {
             _ => read(&eval(value, scope)?, steps, false),
         },
         ExprKind::Path(name, steps) => {
-            // The payload of the message, which has to be JSON, is the one that no list has written.
+            // The message's payload, which has to be JSON, is the one that no list has written.
             let in_names = |names: &Names| match names.get(name) {
                 Some(tree) => read(tree, steps, name == "payload" && names.contains_key("\0fields")),
                 None => Ok(Tree::Absent),

@@ -43,13 +43,13 @@ pub struct Facts {
     pub is_resumed: bool,
     /// The protocol's version is the newest there is (TLS 1.3).
     pub is_newest: bool,
-    /// The time that this side has computed for it.
+    /// The time that this side has spent on computing the handshake.
     pub took: Duration,
-    /// The other side's own certificate in DER, verified; `None`: it has sent none.
+    /// The peer's own certificate in DER, verified; `None`: it has sent none.
     pub certificate: Option<Vec<u8>>,
     /// Whether the bytes are in frames of WebSocket.
     pub is_web_socket: bool,
-    /// The address of the other end, by a trusted proxy.
+    /// The address of the peer, as reported by a trusted proxy.
     pub forwarded: Option<IpAddr>,
 }
 
@@ -62,7 +62,7 @@ pub struct LayerError {
     pub what: Cow<'static, str>,
 }
 
-/// The kind of failure of a [`Layer`], as far as it is known.
+/// The kind of failure of a [`Layer`], as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerFault {
     /// The first bytes are of another protocol.

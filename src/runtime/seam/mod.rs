@@ -27,7 +27,7 @@ use super::listen::Listener;
 /// A connection of one shard: a slot in the runtime's slab and the generation that makes a stale id harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
-    /// Index into the runtime's slab; shards may use it to index tables of their own.
+    /// Index into the runtime's slab; shards may use it as an index of their own tables.
     pub slot: u32,
     /// Raised each time the slot is given to another connection.
     pub generation: u32,
@@ -40,9 +40,9 @@ pub struct WallMs(pub i64);
 /// Options of the socket of an outgoing connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Size of its send buffer, in bytes; `None`: the kernel sizes it.
+    /// Size of the socket's send buffer, in bytes; `None`: the kernel sizes it.
     pub send_buffer: Option<u32>,
-    /// Size of its receive buffer, in bytes; `None`: the kernel sizes it.
+    /// Size of the socket's receive buffer, in bytes; `None`: the kernel sizes it.
     pub receive_buffer: Option<u32>,
     /// TCP's keep-alive; `None`: off.
     pub keep_alive: Option<KeepAlive>,
@@ -99,7 +99,7 @@ pub struct Detached {
     pub peer: Option<SocketAddr>,
     /// The listener that accepted the connection.
     pub listener: ListenerId,
-    /// TLS, if its listener has it.
+    /// TLS, if the listener has it.
     pub layer: Option<Box<dyn Layer>>,
     /// Bytes of the wire that go to the peer before anything else.
     pub unsent: Vec<u8>,
@@ -179,7 +179,7 @@ pub struct SegmentSettings {
 /// The result of a call of [`Segments`]. Each call is answered once.
 #[derive(Debug)]
 pub enum SegmentEvent {
-    /// The segment's file is there, allocated, reads as zeroes, and survives a power cut; or could not be made.
+    /// The segment's file exists, is allocated, reads as zeroes, and survives a power cut; or could not be created.
     Created {
         /// The segment's number.
         segment: u64,
@@ -194,8 +194,8 @@ pub enum SegmentEvent {
         /// The error, if it failed.
         result: io::Result<()>,
     },
-    /// The segment is deleted, and its room is there again; or its file could not be deleted, which was tried several
-    /// times: it takes its room until the next process finds it.
+    /// The segment is deleted, and its room is free again; or its file could not be deleted in several attempts: it takes its room
+    /// until the next process finds it.
     Freed {
         /// The segment's number.
         segment: u64,
@@ -229,12 +229,13 @@ pub trait Segments {
     /// Marks a segment with unreadable bytes: its file stays under another name when it is deleted, unless enough files have been
     /// kept. No event follows.
     fn set_aside(&mut self, _segment: u64) {}
-    /// The note that was there at the start: [`Segments::write_note`] of an earlier life. `None`: there was none; empty: it cannot be read.
+    /// The note that existed when the shard started: [`Segments::write_note`] of an earlier process. `None`: there was none; empty:
+    /// unreadable.
     fn read_note(&self) -> Option<Vec<u8>>;
     /// Keeps some hundred bytes beside the segments, and replaces the previous ones. No event follows. A crash may restore the
     /// previous ones, unless there is a segment that was requested later.
     fn write_note(&mut self, note: &[u8]);
-    /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
+    /// Deletes a segment, even one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
     /// Reads `into.len()` bytes from position `at`: bytes that were appended and are not written yet, and bytes of the file that
     /// are in memory. Several reads at neighbouring places are one at the disk; a reader that goes forward is read ahead for.
@@ -254,7 +255,7 @@ pub trait Segments {
     fn existing(&self) -> Vec<(u64, u64)>;
 }
 
-/// Things of one kind that a turn does before it looks at the clock.
+/// Items of one kind that a turn handles between two looks at the clock.
 const THINGS_A_LOOK: usize = 8;
 
 /// The runtime's interface for a shard that is being called. All calls are cheap and never block.
@@ -350,8 +351,8 @@ pub trait Io<M> {
     /// only from inside its own `on_bytes`, or while it is paused. No `on_close` follows. The caller fills in `unread` and
     /// `deadline`. `None` for a dead id, and while a send or a read is under way.
     fn detach(&mut self, conn: ConnId) -> Option<Detached>;
-    /// Takes a moved connection onto this ring, reads one-shot, nothing armed until this turn ends. `unread` and `deadline` of the
-    /// value are the caller's business: the runtime does not deliver them. The descriptor must be in blocking mode, as
+    /// Takes a moved connection onto this ring, with one-shot reads, nothing armed until this turn ends. The caller handles
+    /// `unread` and `deadline` of the value: the runtime does not deliver them. The descriptor must be in blocking mode, as
     /// accepted ones are.
     fn adopt(&mut self, moved: Detached) -> ConnId;
     /// The peer's address: the socket's, or that of [`Io::set_peer`]. `None` for a dead id, and for a Unix socket.
@@ -366,8 +367,8 @@ pub trait Io<M> {
     fn listen(&mut self, _listener: Listener) {}
     /// Stops accepting on one listener and closes it. Connections that were not accepted are reset.
     fn stop_listening(&mut self, _listener: ListenerId) {}
-    /// Whether connections of a listener are accepted one by one: then [`Io::pause_accepting`] in `on_accept` holds for
-    /// the next one already. Otherwise all that wait in the kernel's queue come at once.
+    /// Sets whether connections of a listener are accepted one by one: then [`Io::pause_accepting`] in `on_accept` already applies
+    /// to the next one. Otherwise all connections in the kernel's queue arrive at once.
     fn accept_singly(&mut self, _listener: ListenerId, _singly: bool) {}
     /// Accepts no connection on one listener before that time; until then they wait in the kernel's queue.
     fn pause_accepting(&mut self, _listener: ListenerId, _until: Monotonic) {}

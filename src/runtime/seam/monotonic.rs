@@ -1,4 +1,4 @@
-//! Time as shards see it.
+//! The monotonic time of shards.
 
 use std::time::Duration;
 

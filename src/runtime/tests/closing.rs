@@ -192,8 +192,8 @@ fn a_drain_keeps_those_who_are_in() {
     house.stop(|| Ask::Stop);
 }
 
-/// X57: a connection that is not read ends once its peer has gone; one that is read again within a while gets the
-/// bytes that were sent first, and its end in order.
+/// X57: a connection that is not read ends once its peer has gone; one that is read again soon enough gets the bytes that were sent
+/// first, and its end in order.
 #[test]
 fn who_hangs_up_unread_is_noticed() {
     let (house, told) = shard(&small(1), |report: Sender<(&str, usize)>| {

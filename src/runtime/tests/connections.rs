@@ -378,8 +378,8 @@ fn a_cpu_that_is_not_there_is_an_error() {
     }
 }
 
-/// A connection of our own making is read however much of ours waits to be sent: a broker on a slow line answers the
-/// first request long before the last has gone, and must not seem silent.
+/// An outgoing connection is read however many bytes wait for sending: a broker on a slow line answers the first request long
+/// before the last has been sent, and must not seem silent.
 #[test]
 fn what_we_have_to_send_does_not_keep_us_from_reading_an_answer() {
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -55,7 +55,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// A turn's rows, and the sync if they fill the group. False: it waits for a sync.
+    /// Appends a turn's rows, and syncs if they fill the group. False: a sync is pending.
     fn batch(&mut self, io: &mut dyn Io<()>, group: &mut usize, rows: &[u8]) -> bool {
         let Some(segments) = io.segments() else { return false };
         let length = rows.len().min(self.load.group_bytes - *group).min((self.load.segment_bytes - self.at) as usize);

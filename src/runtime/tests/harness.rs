@@ -100,7 +100,7 @@ pub(super) fn driver() -> IoDriver {
     if module_path!().contains("over_epoll") { IoDriver::Epoll } else { IoDriver::Ring }
 }
 
-/// Small rings: many shards run beside each other in one test process.
+/// Small rings: many shards run at the same time in one test process.
 pub(super) fn small(shards: usize) -> Settings {
     Settings { shards, io: driver(), ring_entries: 256, receive_buffers: 64, ..Settings::default() }
 }
@@ -148,7 +148,7 @@ where
 }
 
 impl<M: Send> House<M> {
-    /// Sends each shard the letter that makes it stop, and waits for all.
+    /// Sends each shard a letter that stops it, and waits for all.
     pub(super) fn stop(self, letter: impl Fn() -> M) {
         for index in 0..self.threads.len() {
             assert!(self.post.send(index, letter()).is_ok());

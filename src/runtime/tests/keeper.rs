@@ -22,9 +22,9 @@ pub(super) enum Ask {
     Free(u64),
     /// Syncs and frees this segment in one turn, with that token.
     SyncAndFree(u64, u64),
-    /// Segment, position, length. Tried until it does not wait any more.
+    /// Segment, position, length. Tried until the read does not have to wait.
     Read(u64, u64, usize),
-    /// Reads that had to wait, since this was asked last.
+    /// The number of reads that had to wait since the last request.
     Waited,
     Existing,
     Stop,

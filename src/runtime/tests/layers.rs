@@ -22,7 +22,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Connects and goes through the handshake. `split`: flights are sent in pieces of this many bytes.
+    /// Connects and completes the handshake. `split`: flights are sent in pieces of this many bytes.
     fn connect(addr: std::net::SocketAddr, first: &[u8], split: usize) -> Self {
         let socket = TcpStream::connect(addr).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -34,7 +34,7 @@ impl Peer {
         assert_eq!(peer.next()[0].0, FLIGHT);
         let mut wire = Vec::new();
         peer.seal.record(FINISHED, &[7; 30], &mut wire);
-        // The first bytes come with the end of the handshake, as a CONNECT may.
+        // The first bytes arrive with the end of the handshake, as a CONNECT may.
         if !first.is_empty() {
             peer.seal.record(DATA, first, &mut wire);
         }
@@ -182,7 +182,7 @@ fn move_and_lose_nothing(packet_bytes: usize) {
     house.stop(|| Letter::Stop);
 }
 
-/// Opens a byte, and fails after it.
+/// Opens one byte, and fails after it.
 #[derive(Debug, Default)]
 struct Failing(bool);
 
@@ -292,7 +292,7 @@ fn layered(addr: std::net::SocketAddr) -> Peer {
     let socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut peer = Peer { socket, open: Opener::default(), seal: Sealer::default() };
-    // A plain byte, then the layer's in the same send.
+    // A plain byte, then the layer's bytes in the same send.
     let mut wire = b"!".to_vec();
     peer.seal.record(HELLO, &[], &mut wire);
     peer.socket.write_all(&wire).unwrap();

@@ -72,7 +72,7 @@ fn a_layer_over_a_connection_that_we_make() {
     }
     assert!(all == expected);
     assert_eq!(next(&said), "ready");
-    // No record for ten bytes: one that is not full ends 16 KiB, or a send.
+    // No record for ten bytes: a record that is not full ends 16 KiB, or a send.
     let short = sizes.iter().filter(|size| **size < RECORD_MAX).count();
     let sends = expected.len() / (128 << 10) + 2;
     let of_16_kib = expected.len() / (16 << 10) + 1;

@@ -78,7 +78,7 @@ fn ping_pong_on_a_loaded_machine_never_hangs() {
     house.stop(|| Ball::Stop);
 }
 
-/// A letter is taken although the ring of the one it goes to never falls silent.
+/// A letter is taken although its reader's ring is never idle.
 #[test]
 fn letters_are_taken_while_bytes_never_stop() {
     let (house, told) = shard(&small(1), |report: Sender<u64>| {
@@ -252,7 +252,7 @@ fn an_idle_shard_uses_no_cpu() {
     house.stop(|| Ask::Stop);
 }
 
-/// The watchdog leaves a sleeper asleep; a shard that is stuck it reports, and again nothing once it goes on.
+/// The watchdog leaves a sleeper asleep; it reports a shard that is stuck, and no more once that shard goes on.
 #[test]
 fn the_watchdog_tells_a_sleeper_from_one_that_is_stuck() {
     let (release, stuck) = channel::<()>();

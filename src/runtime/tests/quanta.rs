@@ -1,4 +1,4 @@
-//! The quantum of a connection: however much one sends, others are served in between.
+//! The quantum of a connection: however many bytes one sends, others are served in between.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -72,7 +72,7 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
 #[test]
 fn finding_s3_a_flood_of_small_packets_leaves_others_their_turn() {
     let taken = served_before_the_other(16);
-    // The turn that stood still, and the one in which both are there.
+    // The blocked turn, and the one in which both connections have bytes.
     let most = 2 * QUANTUM_PACKETS as usize * 16;
     assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
 }
@@ -85,7 +85,7 @@ fn finding_s3_a_flood_of_large_packets_leaves_others_their_turn() {
     const { assert!(READS_WAITING_MAX * 4096 > QUANTUM_BYTES) };
 }
 
-/// A shard that reads little uses few of its buffers, and so has little memory; one that is sent much at once uses more.
+/// A shard that reads little uses few of its buffers, and so has little memory; one that gets many bytes at once uses more.
 #[test]
 fn buffers_come_into_use_when_they_run_out() {
     let settings = Settings { receive_buffers: 1024, ..small(1) };

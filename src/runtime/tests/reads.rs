@@ -195,7 +195,7 @@ fn bytes_beside_cached_ones_are_not_damaged_while_the_disk_is_away() {
     keeper.stop();
 }
 
-/// A disk that is back when the bytes are asked for again has not lost them.
+/// A disk that is back when the bytes are read again has lost none of them.
 #[test]
 fn a_disk_that_comes_back_has_lost_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ fn a_disk_that_comes_back_has_lost_nothing() {
     assert_eq!(read(), Ok(()));
 }
 
-/// A reader that asks without pause does not make the disk try without pause.
+/// A reader that tries without pause does not make the disk try without pause.
 #[test]
 fn an_unreadable_sector_is_asked_for_once_a_second() {
     let (_dir, keeper) = earlier(3 * WINDOW);

@@ -84,7 +84,7 @@ fn again(folder: &Path, append: Append) {
     keeper.stop();
 }
 
-/// Group after group over several segments, each asked for while the shard sleeps: every answer wakes it, in order.
+/// Group after group over several segments, each synced while the shard sleeps: every answer wakes it, in order.
 #[test]
 fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
     for append in BOTH {
@@ -96,7 +96,7 @@ fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
             assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
             for at in (0..SEGMENT).step_by(4096) {
                 assert_eq!(keeper.ask(Ask::Append(segment, at, 4096)), Told::Appended(true));
-                // The end of one and the beginning of the next: nothing new in the earlier one is no error.
+                // The end of one segment and the beginning of the next: a sync without new bytes in the earlier one is no error.
                 let which = if segment > 0 { vec![segment - 1, segment] } else { vec![segment] };
                 token += 1;
                 assert_eq!(keeper.ask(Ask::Sync(token, which)), Told::Synced(token, Ok(())));

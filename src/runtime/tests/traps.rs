@@ -1,5 +1,5 @@
-//! The traps that a throw-away build of this runtime fell into, each with a test of its own. (The fourth, the port
-//! that stays bound after a kill, is tested in `listen`.)
+//! The traps that a prototype of this runtime fell into, each with a test of its own. (The fourth, the port that stays bound after
+//! a kill, is tested in `listen`.)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -100,8 +100,8 @@ fn trap_1_running_out_of_buffers_loses_nothing() {
     house.stop(|| Ask::Stop);
 }
 
-/// A pause that is taken back before its cancellation has arrived: the receive ends all the same, and that is no
-/// error; it is armed again.
+/// A pause that is revoked before its cancellation has arrived: the receive ends all the same, and that is no error; it is armed
+/// again.
 #[test]
 fn trap_2_a_pause_taken_back_at_once_stops_nothing() {
     let (house, told) = shard(&small(1), |report: Sender<String>| {
