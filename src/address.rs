@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// An address as bounds count it: IPv4, or the network of an IPv6 address.
+/// An address as limits count it: IPv4, or the network of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address(u64, bool);
 
@@ -34,7 +34,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is in it. A mapped IPv4 address is an IPv4 address.
+    /// Whether the network contains an address. A mapped IPv4 address is an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {

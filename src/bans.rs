@@ -1,5 +1,5 @@
-//! Bans: clients, users and addresses that may not connect, until when and why. A file in the data directory has them, as JSON; shards ask at each
-//! CONNECT, and pay one look at a number while there is none.
+//! Bans: clients, users and addresses that may not connect, each with its end and reason. A file in the data directory has them, as
+//! JSON; shards check them at each CONNECT, which costs one look at a number while there is none.
 
 use std::collections::HashMap;
 use std::io;
@@ -107,10 +107,10 @@ pub struct Bans {
 }
 
 impl Bans {
-    /// Reads those of a data directory.
+    /// Reads the bans of a data directory.
     ///
     /// # Errors
-    /// The file cannot be read, or is not as this program writes it.
+    /// The file cannot be read, or is not in this program's format.
     pub fn of(data_dir: &Path) -> Result<Self, String> {
         let file = data_dir.join(FILE);
         let content: Content = files::read_json(&file)?;
@@ -174,10 +174,10 @@ impl Bans {
         })
     }
 
-    /// Ends a ban. `None`: there is none with this number.
+    /// Ends a ban. `None`: no ban has this number.
     ///
     /// # Errors
-    /// The file cannot be written; it goes on then.
+    /// The file cannot be written; the ban stays then.
     pub fn remove(&self, id: u64, now_ms: i64) -> Result<Option<Ban>, Refused> {
         self.change(now_ms, |content| {
             let place = content.bans.iter().position(|ban| ban.id == id);

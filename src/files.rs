@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 pub const FILE_MODE: u32 = 0o600;
 /// Permissions of a directory that is made.
 const DIR_MODE: u32 = 0o700;
-/// The bytes that the name of a new file takes from that of the one it replaces.
+/// The most bytes of the replaced file's name in the name of a new file.
 const NAME_BYTES_MAX: usize = 128;
 /// Names that are tried for a new file before the directory is given up.
 const NAMES_MAX: usize = 16;
@@ -86,10 +86,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     dir.sync_all()
 }
 
-/// Reads a small file of our own in JSON; its default where there is none.
+/// Reads a small file of our own in JSON; returns the default if there is no file.
 ///
 /// # Errors
-/// The file cannot be read, or is not as this program writes it; in words.
+/// The file cannot be read, or is not in this program's format; in words.
 pub fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
     let said = |why: String| format!("{}: {why}", path.display());
     match std::fs::read(path) {
@@ -99,7 +99,7 @@ pub fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String
     }
 }
 
-/// A file with content to change, as it was when it was opened.
+/// A file with content to change, in its state when it was opened.
 #[derive(Debug)]
 pub struct Original {
     dir: File,
@@ -171,7 +171,7 @@ fn kept_name(name: &OsStr) -> OsString {
     kept
 }
 
-/// A new file beside the one that it will replace: removed if it is dropped before it has replaced it.
+/// A new file beside the one that it will replace: removed if it is dropped before that.
 #[derive(Debug)]
 pub struct Fresh<'a> {
     dir: &'a File,
@@ -191,7 +191,7 @@ impl<'a> Fresh<'a> {
         let mut tried = 0;
         loop {
             let mut fresh = OsString::from(".");
-            // A name may have 255 bytes, and this one is to fit where the one that it is for does.
+            // A name may have 255 bytes, and this one has to fit wherever the replaced file's does.
             fresh.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(NAME_BYTES_MAX)]));
             fresh.push(format!(".{:016x}.new", fastrand::u64(..)));
             match openat(dir, &fresh, flags, Mode::from_raw_mode(mode)) {

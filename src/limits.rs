@@ -29,7 +29,7 @@ pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
 /// The largest header of a link. The grants of a token of [`TOKEN_BYTES_MAX`] take at most half of it.
 pub const LINK_HEADER_BYTES_MAX: usize = 48 << 10;
 
-/// Clients that an instance remembers to have redirected. A further one is relayed.
+/// Redirected clients that an instance remembers. A further one is relayed.
 pub const REDIRECTED_MAX: usize = 65_536;
 
 /// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past
@@ -65,7 +65,7 @@ const _: () =
 /// in a log is its slot.
 pub const SLOTS: u16 = 64;
 
-/// Shards of a process: each has a bit in a word, and one is left over.
+/// Shards of a process: each has a bit in a word, and one bit is spare.
 pub const SHARDS_MAX: usize = 63;
 
 /// Time that a turn of a shard may take while there is work for the next one: answers, timers, Kafka and copies come at the end of
@@ -82,7 +82,8 @@ pub const QUANTUM_PACKETS: u32 = 256;
 /// Bytes of a connection in one round.
 pub const QUANTUM_BYTES: usize = 64 << 10;
 
-/// Receive buffers with bytes of one connection that the shard has not looked at. Past it the connection is not read until it has.
+/// Receive buffers with bytes of one connection that the shard has not looked at. Past the limit the connection is not read until
+/// it has.
 pub const READS_WAITING_MAX: usize = 64;
 
 /// Subscriptions of one session. One more is refused (0x97).
@@ -92,8 +93,8 @@ pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 /// refused (0x97): each may have to be compared with every message.
 pub const WILD_FILTERS_OF_SESSION_MAX: usize = 32;
 
-/// Filters of a shard with the same literal levels in front, or with none, that have no place of their own: each is compared with every message
-/// below these levels, 4 ns for each. New ones are refused past that (0x97).
+/// Filters of a shard with the same literal levels at the front, or with none, that have no place of their own: each is compared
+/// with every message below these levels, 4 ns for each. Past the limit new ones are refused (0x97).
 pub const COMPARED_MAX: usize = 1_024;
 
 /// Filters of this kind without a shape, as they have more than 32 levels: their texts are compared, 104 ns for each.
@@ -102,7 +103,7 @@ pub const COMPARED_TEXTS_MAX: usize = 64;
 /// Subscriptions of one session to filters of more than 32 levels. One more is refused (0x97).
 pub const DEEP_FILTERS_OF_SESSION_MAX: usize = 32;
 
-/// Shapes of more than four levels that one session brings in: the 64 places are for all.
+/// Shapes of more than four levels that one session may add: the 64 places are shared by all sessions.
 pub const SHAPES_OF_SESSION_MAX: usize = 8;
 
 /// Shared subscriptions of a process: share names with their filters. One more is refused (0x97).
@@ -156,8 +157,8 @@ pub const COPIES_PER_WRITE: usize = 16;
 /// copy is dropped for that ([`crate::config::Delivery::unread_bytes_max`]).
 pub const COPY_BYTES: usize = 256;
 
-/// Sessions that get a copy of a message of QoS 2 of a publisher with a kept session in one turn, whatever remains of
-/// [`COPIES_PER_TURN`]: they have it in the log together with its exchange, or not at all.
+/// Sessions that get a copy of a message of QoS 2 from a publisher with a kept session in one turn, whatever remains of
+/// [`COPIES_PER_TURN`]: the log has their copies together with its exchange, or none of them.
 pub const EXCHANGE_COPIES_MAX: usize = COPIES_PER_TURN / COPIES_PER_WRITE;
 
 /// The counterpart of [`COPIES_PER_TURN`] for such sessions: 32 MiB of a large message.
@@ -188,9 +189,8 @@ pub const LATE_WRITES_PER_TURN: usize = 16;
 /// which is cheaper.
 pub const LATE_WRITES_WHILE_MORE_COMES: usize = 8;
 
-/// Messages that wait on a shard for their turn to be copied, in bytes; as many with more recipients than
-/// [`RECIPIENTS_MANY`] beside them. Past it publishers of topics with subscribers there, or with that many, are not
-/// read; a message that is larger goes alone.
+/// Bytes of messages that wait on a shard to be copied; likewise for messages with more recipients than [`RECIPIENTS_MANY`]. Past
+/// the limit publishers of topics with subscribers there, or with that many, are not read; a message that is larger goes alone.
 pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Messages of one shard for the subscribers of another, those under way aside. Past the limit publishers of topics with
@@ -210,7 +210,7 @@ pub const RETAINED_EXPIRED_AT_ONCE_MAX: usize = 1_024;
 /// Sessions of a shard that are sent retained messages at a time, each with a batch in memory. The others wait in line.
 pub const REPLAYS_AT_ONCE_MAX: usize = 64;
 
-/// Bytes of a batch of retained messages; one that is larger goes alone.
+/// Bytes of a batch of retained messages; a larger message goes alone.
 pub const REPLAY_BATCH_BYTES: usize = 64 << 10;
 
 /// Topics that are looked at for a batch.
@@ -225,7 +225,7 @@ pub const REPLAY_COPIES_PER_TURN: usize = 256;
 /// Replays of records of `[broker]` that run on a shard at a time, each with a consumer of its own. Further ones wait.
 pub const RECORD_REPLAYS_AT_ONCE_MAX: usize = 4;
 
-/// Replays of records of a shard, those that wait among them. Past it a subscription that asks for one is refused (0x97).
+/// Replays of records of a shard, waiting ones included. Past the limit a subscription that asks for one is refused (0x97).
 pub const RECORD_REPLAYS_MAX: usize = 256;
 
 /// Replays of one session.
@@ -234,8 +234,8 @@ pub const RECORD_REPLAYS_OF_SESSION_MAX: usize = 16;
 /// Bytes that the consumer of a replay holds, of answers of Kafka and decompressed records.
 pub const RECORD_REPLAY_FETCH_BYTES: usize = 8 << 20;
 
-/// Subscriptions of a shard for which is known up to which offset a replay that is over has brought a partition's records, in case the live ones are not as far.
-/// The oldest are forgotten first.
+/// Subscriptions of a shard with the offset up to which a finished replay has delivered a partition's records, in case the live
+/// ones are not as far. The oldest are forgotten first.
 pub const RECORD_REPLAYS_OVER_MAX: usize = 1_024;
 
 /// Topics with live messages that are noted while retained messages are sent to a session. Past the limit the rest of the retained
@@ -267,7 +267,7 @@ pub const UNLOGGED_NOTED_MAX: usize = 256;
 /// Copies of records of sources that clients have left in memory alone, and that a shard writes to its log in one turn.
 pub const LEFT_WRITES_PER_TURN: usize = 256;
 
-/// Messages that one queue loses before it is the next one's turn.
+/// Messages that one queue loses before the next queue does.
 pub const ROOM_DROPS_AT_ONCE: usize = 64;
 
 /// Unsent bytes of a subscriber's connection up to which it is sent another message of QoS 1 or 2. Past the limit messages wait
@@ -275,17 +275,17 @@ pub const ROOM_DROPS_AT_ONCE: usize = 64;
 /// other buffer.
 pub const SENT_AHEAD_BYTES_MAX: usize = 64 << 10;
 
-/// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
+/// The largest buffer for half-received packets that is kept for the next one; larger ones are returned to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 
 /// The number of such buffers that a shard keeps: one for each connection with a packet that may straddle two reads
 /// in one turn.
 pub const POOLED_TAILS_MAX: usize = 256;
 
-/// Letters a shard's mailbox holds. Past it connections wait on the shard that accepted them, as below.
+/// Letters of a shard's mailbox. Past the limit connections wait on the shard that accepted them, as below.
 pub const MAILBOX_LETTERS_MAX: usize = 4_096;
 
-/// Connections of a shard that wait for room in the mailboxes of others. Past it the connection is closed, and the device
+/// Connections of a shard that wait for room in the mailboxes of others. Past the limit a connection is closed, and the device
 /// connects again.
 pub const MOVES_WAITING_MAX: usize = 4_096;
 
@@ -299,7 +299,7 @@ pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
 /// Bytes of such dead letters. A larger letter goes alone.
 pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
 
-/// Dead letters of one sink and shard that are not safe yet, in its topic or file. Past it the rest waits as above.
+/// Dead letters of one sink and shard that are not durable yet, in its topic or file. Past the limit the others wait as above.
 pub const DEAD_LETTERS_IN_FLIGHT_MAX: usize = 4_096;
 
 /// Bytes held for one device until the disk has confirmed, past which it is not read: thousands of answers.
@@ -326,12 +326,12 @@ pub const EVENTS_KEPT_MAX: usize = 1_024;
 /// Events of a class that clients can cause in any number that are kept. Some 1 MB for each class.
 pub const EVENTS_OF_CLIENTS_KEPT_MAX: usize = 4_096;
 
-/// Events of one kind that leave a shard within a second, and all shards together: a port scan must not fill the log. The others are counted
-/// as `events_suppressed`, and `events_left_out`.
+/// Events of one kind that leave a shard within a second, and all shards together: a port scan must not fill the log. Further ones
+/// are counted as `events_suppressed`, and `events_left_out`.
 pub const EVENTS_PER_KIND_PER_S: u8 = 10;
 
-/// Events of one kind about one client, address or sink within a minute: one that is misconfigured does not hide the others, nor take their
-/// place in the ring.
+/// Events of one kind about one client, address or sink within a minute: a misconfigured one does not hide the others, nor take
+/// their place in the ring.
 pub const EVENTS_PER_SUBJECT_PER_MIN: u8 = 6;
 
 /// Subjects that are counted within a minute; past it all counts are reset.
@@ -359,11 +359,11 @@ pub const CLOCK_SET_AFTER_MS: i64 = 1_767_225_600_000;
 /// A clock this far behind the newest group of the spool, when the process starts, counts as not set either.
 pub const CLOCK_BEHIND_MS: i64 = 3_600_000;
 
-/// A reader of one place needs the window it is in, the next one, and the one ahead.
+/// A reader of one place needs the current window, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);
 
-/// Bytes of rows without a partition that one poll of a producer places: a turn must stay short when a backlog finds its
-/// partitions.
+/// Bytes of rows without a partition that one poll of a producer assigns to partitions: a turn must stay short when the partitions
+/// of a backlog become known.
 pub const PLACED_BYTES_PER_POLL: usize = 512 << 10;
 
 /// Bytes that one poll of a producer reads back from the spool.
@@ -382,7 +382,7 @@ pub const UNUSED_BUFFERS_RELEASED_BYTES: usize = 4 << 20;
 /// Time until the next poll that releases memory: 256 MiB a second, and little of the time.
 pub const UNUSED_BUFFERS_PAUSE: std::time::Duration = std::time::Duration::from_millis(16);
 
-/// Free memory of the allocator goes back to the system once it has grown by this much.
+/// Growth of the allocator's free memory after which it is returned to the system.
 pub const TRIMMED_BYTES_MIN: u64 = 8 << 20;
 
 /// Idle topics that one poll of a producer forgets. Further ones wait for the next poll.
@@ -436,7 +436,7 @@ pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 const _: () = assert!(VERIFIED_OF_ADDRESS_MAX * TOKEN_BYTES_MAX * 16 <= VERIFIED_BYTES_MAX);
 
-/// The longest password that a client may send, as far as `password_bytes_max` can raise it, in bytes.
+/// The highest value of `password_bytes_max`: the longest password that a client may send, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 4 << 10;
 
 /// The most headers of a record that a source makes a message of. Headers are compared with each other, so their number is bounded;
@@ -447,7 +447,7 @@ pub const RECORD_HEADERS_MAX: usize = 256;
 /// record, counted as `loop`.
 pub const RECORD_HOPS_MAX: u8 = 8;
 
-/// Logins of browsers to the control plane, and those by one token: one more ends the one that has done nothing for longest.
+/// Logins of browsers to the control plane, and those by one token: one more ends the one that has been idle longest.
 pub const LOGINS_MAX: usize = 64;
 /// See [`LOGINS_MAX`].
 pub const LOGINS_OF_TOKEN_MAX: usize = 8;
@@ -458,7 +458,7 @@ pub const LOGIN_LASTS: std::time::Duration = std::time::Duration::from_secs(12 *
 /// Time after which an idle login ends.
 pub const LOGIN_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
-/// Addresses that have sent wrong tokens to the control plane: one more takes the place of the one that has sent none for longest.
+/// Addresses that have sent wrong tokens to the control plane: one more replaces the one with the oldest wrong token.
 pub const GUESSING_ADDRESSES_MAX: usize = 1_024;
 
 /// The longest delay before another token of such an address is checked.
@@ -547,7 +547,7 @@ pub const BANNED_NETWORKS_MAX: usize = 1_000;
 /// The reason of a ban, in bytes.
 pub const BAN_TEXT_BYTES_MAX: usize = 1_024;
 
-/// Dead letters of a topic that one answer shows, in records; and those that one request sends again.
+/// Dead letters of a topic in one answer, in records; and those that one request sends again.
 pub const LETTERS_SHOWN_MAX: usize = 200;
 /// See [`LETTERS_SHOWN_MAX`].
 pub const LETTERS_SENT_MAX: usize = 1_000;

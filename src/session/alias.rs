@@ -1,4 +1,4 @@
-//! Topic aliases of one connection, client to server (section 3.3.2.3.4); with those of the other way.
+//! Topic aliases of one connection, client to server (section 3.3.2.3.4); with those from server to client.
 
 use super::end::Violation;
 use super::sent_aliases::SentAliases;

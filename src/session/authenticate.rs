@@ -73,7 +73,7 @@ impl Session {
         }
     }
 
-    /// Whether AUTH is for [`Session::authenticate`]; from another client it is a mistake.
+    /// Whether AUTH is for [`Session::authenticate`]; from another client it is an error.
     #[must_use]
     pub fn may_authenticate(&self) -> bool {
         self.access().is_some_and(|access| access.by().authentication_method().is_some())

@@ -1,4 +1,4 @@
-//! Messages that sessions remember: each once for all sessions of a shard that have to acknowledge it.
+//! Messages that sessions remember: each is stored once for all sessions of a shard that have to acknowledge it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -197,7 +197,7 @@ impl Remembered {
         self.seconds.borrow_mut().oldest()
     }
 
-    /// Whether some of those in the log are over.
+    /// Whether some messages in the log are over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended() > 0
@@ -295,7 +295,7 @@ pub struct Body {
     for_share: Cell<Option<u64>>,
     /// The group in which the message is durable under that number.
     group: Cell<u64>,
-    /// Held for as long as it is there.
+    /// A reference that is held while the body exists.
     _second: Rc<Second>,
     /// Whether the window of its record's partition bounds how many there are: see [`super::Waiting`].
     is_windowed: bool,
@@ -389,20 +389,20 @@ impl Body {
         }
     }
 
-    /// A client has it.
+    /// Notes that a client has the message.
     pub fn meets(&self) {
         if let Some(claim) = &*self.claim.borrow() {
             claim.meet();
         }
     }
 
-    /// The claim on the record that stays open for it, if one does.
+    /// The claim on the record that stays open for the message, if there is one.
     #[must_use]
     pub fn claim(&self) -> Option<Rc<Claim>> {
         self.claim.borrow().clone()
     }
 
-    /// Takes out the claim: its record stays open for as long as the caller keeps it.
+    /// Takes out the claim: its record stays open while the caller keeps it.
     #[must_use]
     pub fn take_claim(&self) -> Option<Rc<Claim>> {
         self.let_position_go();
@@ -415,7 +415,7 @@ impl Body {
         self.is_windowed
     }
 
-    /// Whether a record stays open for it.
+    /// Whether a record stays open for the message.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
         self.claim.borrow().is_some()
@@ -458,7 +458,7 @@ impl Body {
         self.for_share.get()
     }
 
-    /// The group in which it is durable for them.
+    /// The group in which the message is durable for them.
     #[must_use]
     pub fn group(&self) -> u64 {
         self.group.get()
@@ -480,7 +480,7 @@ impl Body {
         Some(number)
     }
 
-    /// Whether the log has it.
+    /// Whether the log has the message.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !self.stored.borrow().is_empty()
@@ -514,7 +514,7 @@ impl Body {
         decode::publish(Version::V5, frame.first, frame.body).ok()
     }
 
-    /// Seconds that it has waited.
+    /// Seconds that the message has waited.
     #[must_use]
     pub fn waited_s(&self, now: Monotonic) -> u32 {
         u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
@@ -544,7 +544,7 @@ pub struct Copy {
     pub retain: bool,
     /// Subscription Identifiers.
     pub identifiers: Box<[u32]>,
-    /// The shared subscription that it is for, if it is for one: when its client leaves, other members may get it.
+    /// The shared subscription of the copy, if it has one: when its client leaves, other members may get the message.
     pub share: Option<NonZeroU32>,
 }
 

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::body::Remembered;
 
-/// `Claim` keeps a record of a source open: as long as one reference to it is left, a session of this shard may still need the record. A
-/// message that waits for its copies has one, and a [`super::Body`] that only the memory of this process has.
+/// `Claim` keeps a record of a source open: while a reference to it exists, a session of this shard may still need the record. A
+/// message that waits for its copies has one, as does a [`super::Body`] that only the memory of this process has.
 #[derive(Debug)]
 pub struct Claim {
     of: Claimed,
@@ -29,7 +29,7 @@ pub struct Claimed {
     pub shard: usize,
     /// The reading shard's number for the partition.
     pub reader: u32,
-    /// The record's number in the partition, of consecutive ones, wrapping.
+    /// The record's number in the partition; consecutive, wrapping.
     pub number: u32,
 }
 
@@ -42,7 +42,7 @@ pub struct Settled {
     pub is_met: bool,
 }
 
-/// A partition of a Kafka topic, as logs of sessions name it.
+/// A partition of a Kafka topic, as logs of sessions refer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey {
     /// A hash of the topic's name and id: a recreated topic is another one.
@@ -101,7 +101,7 @@ impl fmt::Display for RecordPlace {
     }
 }
 
-/// The place of a record that has come to a shard.
+/// The place of a record that a shard has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The place.
@@ -110,7 +110,7 @@ pub struct Placed {
     pub topic: u16,
     /// The time of arrival, in the shard's count of changes of its partitions.
     pub time: u64,
-    /// The record was read before: it is for kept sessions of slots that have come.
+    /// The record was read before: it is for kept sessions of slots that this instance has taken over.
     pub is_again: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The owner of a session: an auth, and a client identifier.
 
-/// The key of a session: no two sessions of the process have the same. A client identifier means something within one `[auth.NAME]`, as a user
-/// name does; all listeners without `auth` are one such space (decision 0157).
+/// The key of a session, unique in the process. A client identifier is unique within one `[auth.NAME]`, as a user name is; all
+/// listeners without `auth` form one such space (decision 0157).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey<'a> {
     /// The name of the `[auth.NAME]` that has admitted the client; `None`: nothing had to.

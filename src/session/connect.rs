@@ -22,9 +22,9 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     pub(super) client_id: &'a str,
-    /// The identity that it was admitted as; where nothing is asked for, the user name of its CONNECT.
+    /// The identity from the admission; without an auth, the user name of the CONNECT.
     pub(super) username: Option<&'a str>,
-    /// The name of the `auth` that admitted it.
+    /// The name of the `auth` that admitted the client.
     pub(super) auth: Option<&'a str>,
     /// Bytes of the grants of the client's token.
     grants_bytes: usize,
@@ -33,7 +33,7 @@ pub(super) struct Plan<'a> {
     pub(super) expiry_s: u32,
     /// Keep Alive in force.
     pub(super) keep_alive_s: u16,
-    /// Authentication Method and Data of CONNACK, where an exchange has admitted it.
+    /// Authentication Method and Data of CONNACK, if an exchange has admitted the client.
     exchanged: Option<(&'a str, &'a [u8])>,
 }
 
@@ -44,8 +44,8 @@ impl Plan<'_> {
     }
 }
 
-/// Refuses a CONNECT, also one that could not be decoded (then with [`Peer::new`] of the version it named): appends the
-/// CONNACK that the version has for it. Close after it.
+/// Refuses a CONNECT, even one that could not be decoded (then with [`Peer::new`] of the version that it named): appends the
+/// CONNACK for the violation, if the version has one. Close after it.
 pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     let reason_string = violation.reason_string();
     let mut properties = PropertyBuf::new();
@@ -54,7 +54,7 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
     let connack =
         |properties| Packet::ConnAck(ConnAck { session_present: false, reason: violation.reason, properties });
-    // Reason String must not make it too large [MQTT-3.2.2-19]; there are no User Properties [MQTT-3.2.2-20].
+    // A Reason String must not make the packet too large [MQTT-3.2.2-19]; there are no User Properties [MQTT-3.2.2-20].
     if !peer.send(&connack(properties.as_properties()), out) {
         peer.send(&connack(Properties::EMPTY), out);
     }
@@ -190,7 +190,7 @@ pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
     plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + grants + will
 }
 
-/// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
+/// The expiry in seconds: 5.0 sets it; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
 fn expiry_s(connect: &Connect<'_>, settings: &Settings) -> u32 {
     let asked = match connect.version {
         Version::V5 => connect.properties.session_expiry_interval_s().unwrap_or(0),

@@ -27,7 +27,7 @@ pub(super) struct Elsewhere {
 /// The shards on which a packet identifier must be released before it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseFirst {
-    /// Nowhere: [`Session::packet`] releases it.
+    /// No other shard: [`Session::packet`] releases the identifier.
     Nowhere,
     /// These shards, as bits.
     On(u64),
@@ -56,12 +56,12 @@ impl Elsewhere {
         self.releasing.shrink_to_fit();
     }
 
-    /// The shards that may know it, of which this one does not know from now on.
+    /// Takes the shards that may know an id; this shard forgets them.
     pub(super) fn take(&mut self, packet_id: u16) -> Option<u64> {
         if self.shards.is_empty() { None } else { self.shards.remove(&packet_id) }
     }
 
-    /// An id that is released everywhere else.
+    /// Takes an id that all other shards have released.
     pub(super) fn next_released(&mut self) -> Option<u16> {
         self.released.pop()
     }
@@ -81,7 +81,7 @@ impl Session {
         self.inflight.qos2.as_ref().map(|qos2| &qos2.elsewhere)
     }
 
-    /// A message of QoS 2 has gone to these shards, as bits, which may write it down for subscribers.
+    /// Notes that a message of QoS 2 has gone to these shards, as bits, which may write it down for subscribers.
     pub fn sent_to_shards(&mut self, packet_id: u16, shards: u64) {
         *self.elsewhere_mut().shards.entry(packet_id).or_default() |= shards;
     }
@@ -121,18 +121,18 @@ impl Session {
         }
     }
 
-    /// The row of this open QoS 2 id goes to Kafka past the log that has those of others.
+    /// Notes that the row of this open QoS 2 id goes to Kafka without the log that has the rows of other ids.
     pub fn goes_beside_log(&mut self, packet_id: u16) {
         self.inflight.goes_beside_log(packet_id);
     }
 
-    /// Whether some such row is not answered: rows of the log that come later wait for it, or they would overtake it.
+    /// Whether some such row is unanswered: later rows in the log wait for it, or they would overtake it.
     #[must_use]
     pub fn awaits_beside_log(&self) -> bool {
         self.inflight.awaits_beside_log()
     }
 
-    /// Whether an id waits for other shards: its next message has to wait, too.
+    /// Whether an id is pending on other shards: its next message has to wait, too.
     #[must_use]
     pub fn is_releasing(&self, packet_id: u16) -> bool {
         self.elsewhere().is_some_and(|elsewhere| {
@@ -140,8 +140,8 @@ impl Session {
         })
     }
 
-    /// Whether a message of QoS 2 has to wait until an id that is being released is free: its client does not count that any more, as it
-    /// has sent PUBREL, so it is not to be disconnected for one too many.
+    /// Whether a message of QoS 2 has to wait until an id that is being released is free: its client does not count that id any
+    /// more, as it has sent PUBREL, so it must not be disconnected for one too many.
     #[must_use]
     pub fn waits_for_release(&self) -> bool {
         let is_releasing = |elsewhere: &Elsewhere| !(elsewhere.releasing.is_empty() && elsewhere.released.is_empty());

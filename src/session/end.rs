@@ -120,7 +120,7 @@ pub enum End {
 }
 
 impl End {
-    /// The reason for a 5.0 DISCONNECT; `None` when the server has nothing to say.
+    /// The reason for a 5.0 DISCONNECT; `None`: no packet is sent.
     #[must_use]
     pub fn reason(self) -> Option<ReasonCode> {
         match self {
@@ -147,7 +147,7 @@ impl End {
     /// Appends the last packet to the client before the close: DISCONNECT in 5.0, nothing before.
     pub fn write(self, peer: Peer, out: &mut Vec<u8>) {
         if peer.is_remote {
-            // A client takes its leave, and has fewer words for it (section 3.14.2.1).
+            // As a client we leave with DISCONNECT, which has fewer codes (section 3.14.2.1).
             let is_said = |reason: &ReasonCode| reason.allowed_in(PacketType::Disconnect, Sender::Client);
             let reason = self.reason().filter(is_said).unwrap_or(ReasonCode::NORMAL_DISCONNECTION);
             if self != Self::Lost {
@@ -164,14 +164,14 @@ impl End {
         let mut properties = PropertyBuf::default();
         properties.push(Property::ReasonString(&reason_string));
         if !peer.problem_information || !peer.send(&disconnect(reason, properties.as_properties()), out) {
-            // Reason String must not make it too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
+            // A Reason String must not make the packet too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
             peer.send(&disconnect(reason, Properties::default()), out);
         }
     }
 }
 
-/// `send_away` tells a client of 5.0, before [`End::Moved`], that another server serves it: with the server's address, if there is one and it fits, else with
-/// 0x8B. `is_for_good`: this server is about to go (0x9D), and not only its part of the clients (0x9C).
+/// Sends a client of 5.0 to another server, before [`End::Moved`]: with that server's address, if there is one and it fits, else
+/// with 0x8B. `is_for_good`: this server is about to stop (0x9D), and does not only lose a part of its clients (0x9C).
 pub fn send_away(peer: Peer, server: Option<&str>, is_for_good: bool, out: &mut Vec<u8>) {
     if peer.version != Version::V5 || peer.is_remote {
         return;

@@ -20,14 +20,14 @@ impl Fill {
         (u64::BITS - part.leading_zeros()) as u8
     }
 
-    /// The level to list a queue at now, if it has risen above the one at which it is listed.
+    /// The level at which to list a queue now, if that is higher than the one at which it is listed.
     pub fn grown(listed: &mut u8, level: u8) -> Option<u8> {
         let has_grown = level > *listed;
         *listed = level.max(*listed);
         has_grown.then_some(level)
     }
 
-    /// The level to list a queue at again, as it is not listed any more.
+    /// The level at which to list a queue that is not listed any more.
     pub fn again(listed: &mut u8, level: u8) -> Option<u8> {
         *listed = level;
         (level > 0).then_some(level)

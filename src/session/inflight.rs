@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Qos2,
     /// A QoS 2 PUBLISH of a row that exists already.
     Repeat,
-    /// A `Repeat` that lost its id to a release before its turn: nothing goes out.
+    /// A `Repeat` that lost its id to a release before it was answered: no answer is sent.
     Silent,
 }
 
@@ -89,10 +89,10 @@ impl Slot {
 pub struct Drained {
     /// PUBACK and PUBREC appended.
     pub answered: usize,
-    /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no way to say one: end the connection with
-    /// [`super::End::NotExpressible`] rather than acknowledge a message that is lost.
+    /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no code for one: end the connection with
+    /// [`super::End::NotExpressible`] rather than acknowledge a lost message.
     pub refused: Option<ReasonCode>,
-    /// The next answer is a refusal, and other shards know its message: [`super::Session::refuses_later`].
+    /// The next answer is a refusal, and other shards know the message: [`super::Session::refuses_later`].
     pub unanswered: Option<Unanswered>,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Inflight {
     pub(super) slots: VecDeque<Slot>,
     /// The number of the front slot.
     pub(super) base: u32,
-    /// The client's send quota used up, as the client counts it (section 4.9).
+    /// The used part of the client's send quota, as the client counts it (section 4.9).
     quota_used: u16,
     /// Whether a packet has arrived since the last [`Inflight::rest`].
     busy: bool,
@@ -212,7 +212,7 @@ impl Inflight {
     /// See [`super::Session::refuses_later`].
     pub(super) fn owe(&mut self, number: u32, answers: u16) {
         if let Some(slot) = self.slot_mut(number) {
-            // Also one that repeats a row: it has answers of its own to wait for now.
+            // Also the slot of a repeat: it has pending answers of its own now.
             (slot.owed, slot.kind) = (answers, Kind::Qos2);
         }
     }
@@ -336,8 +336,8 @@ impl Inflight {
         }
     }
 
-    /// The client gets one place of its send quota back with each PUBACK, PUBCOMP and refusing PUBREC, whatever it is
-    /// for (section 4.9).
+    /// Returns one place of the client's send quota, which each PUBACK, PUBCOMP and refusing PUBREC does, for any packet (section
+    /// 4.9).
     fn give_back_quota(&mut self) {
         self.quota_used = self.quota_used.saturating_sub(1);
     }
@@ -444,7 +444,7 @@ impl Inflight {
         number
     }
 
-    /// Ids that have come free and are in the log.
+    /// Takes an id that is free and still in the log.
     pub(super) fn take_freed(&mut self) -> Option<u16> {
         self.qos2.as_mut()?.take_freed()
     }

@@ -53,7 +53,7 @@ pub(super) struct Item {
     /// The number of refusals by a remote.
     pub(super) refusals: u8,
     pub(super) copy: Copy,
-    /// `None`: it will not be sent again.
+    /// The message; `None`: the copy will not be sent again.
     pub(super) body: Option<Rc<Body>>,
 }
 
@@ -72,7 +72,7 @@ impl Item {
         !self.body.as_ref().is_some_and(|body| body.is_windowed()) && self.may_end()
     }
 
-    /// Whether it is one that only memory has, with a record that stays open, and its client, which is away, may do without it.
+    /// Whether only memory has the copy, its record stays open, and its client, which is away, can do without it.
     pub(super) fn may_go_unlogged(&self) -> bool {
         self.body.as_ref().is_some_and(|body| body.is_claiming() && !body.is_stored()) && self.may_end()
     }
@@ -85,12 +85,12 @@ impl Item {
         }
     }
 
-    /// Whether it may be dropped though it was sent, if its client is away.
+    /// Whether the copy may be dropped although it was sent, if its client is away.
     fn may_be_left(&self) -> bool {
         self.state == State::Sent && self.copy.qos == QoS::AtLeastOnce && self.body.is_some()
     }
 
-    /// Whether its client may answer it as one of this QoS.
+    /// Whether the client may answer the copy as one of this QoS.
     pub(super) fn is_open_at(&self, qos: QoS) -> bool {
         self.copy.qos == qos && self.state != State::Refused
     }
@@ -102,19 +102,19 @@ impl Item {
         }
     }
 
-    /// Ends [`Item::leaves`]: the copy of an absent client is over, or the client is back and is sent it again.
+    /// Ends [`Item::leaves`]: the copy of an absent client is over, or the client has reconnected and is sent it again.
     pub(super) fn left_no_more(&self, all: &Remembered) {
         if self.may_be_left() {
             all.left_no_more(self.bytes());
         }
     }
 
-    /// Whether its copy is over, and its exchange of QoS 2 is not.
+    /// Whether the copy is over, but its exchange of QoS 2 is not.
     pub(super) fn is_finishing(&self) -> bool {
         self.state.is_finishing()
     }
 
-    /// Whether it is of a shared subscription, and its client, sent it before this time, has not acknowledged it.
+    /// Whether the copy is of a shared subscription, was sent before this time, and is not acknowledged.
     pub(super) fn is_late(&self, sent_before_s: u32) -> bool {
         self.state == State::Sent && self.copy.share.is_some() && self.sent_s < sent_before_s
     }
@@ -129,12 +129,12 @@ impl Item {
         self.body.as_ref().is_some_and(|body| !body.is_stored())
     }
 
-    /// Whether it is one of QoS 2 that only memory has, and that its client has not been sent.
+    /// Whether the copy is of QoS 2, only memory has it, and the client has not been sent it.
     pub(super) fn is_new_from_memory(&self) -> bool {
         self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
     }
 
-    /// Whether its message is in the log for other sessions, too: then its end has to be written down.
+    /// Whether the log has the message for other sessions, too: the end of the copy has to be written down then.
     pub(super) fn shares_message(&self) -> bool {
         self.is_logged() && self.body.as_ref().is_some_and(|body| Rc::strong_count(body) > 1)
     }
@@ -169,7 +169,8 @@ impl Finishing {
         item.state = state;
     }
 
-    /// QoS 2: the client has it, or is not to get it any more. True: this has to be written down before PUBREL is sent.
+    /// Notes that the client has a copy of QoS 2, or will not get it any more. True: this has to be written down before PUBREL is
+    /// sent.
     pub(super) fn has_it(&mut self, item: &mut Item) -> bool {
         let is_stored = item.body.as_ref().is_some_and(|body| body.is_stored());
         if is_stored {

@@ -41,7 +41,7 @@ pub enum Check {
 }
 
 impl KeepAlive {
-    /// A clock for an interval of `keep_alive_s` seconds that starts `now`. 0 turns it off [MQTT-3.1.2-22].
+    /// A clock for an interval of `keep_alive_s` seconds, starting `now`. 0 turns it off [MQTT-3.1.2-22].
     #[must_use]
     pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
         Self { keep_alive_s, resting: false, began: tenths(now), since: now, ends: Monotonic::NEVER }
@@ -148,7 +148,7 @@ mod tests {
             assert_eq!(clock.deadline(), Some(ends), "while it is not read, too");
             assert_eq!(clock.check(ends), Check::Expired);
         }
-        // Silence is over sooner.
+        // The silence ends the connection sooner.
         let mut clock = KeepAlive::new(10, Monotonic(0)).until(ends);
         assert_eq!((clock.deadline(), clock.check(Monotonic(15 * S))), (Some(Monotonic(15 * S)), Check::Close));
         clock.rest();
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(KeepAlive::new(0, Monotonic(0)).resume(Monotonic(5)), None);
     }
 
-    /// The shard's pattern on a simulated clock: one timer, set at the deadline, never moved, looked at when it fires.
-    /// `late` is how late the wheel may be each time. Returns when the connection was closed.
+    /// The shard's pattern on a simulated clock: one timer, set at the deadline, never moved, checked when it fires. `late`: the
+    /// lateness of the wheel each time. Returns the time at which the connection was closed.
     fn closed_at(keep_alive_s: u16, packets: &[u64], mut late: impl FnMut() -> u64) -> u64 {
         let mut clock = KeepAlive::new(keep_alive_s, Monotonic(0));
         let mut packets = packets.iter().copied().peekable();

@@ -105,8 +105,8 @@ impl Sessions {
         self.keeping.as_mut()?.notes.pop_front()
     }
 
-    /// Appends the record of a session. Returns its number if it has one already; `None`: it has ended, or is kept no
-    /// more since it was noted. `has`: whether a subscription to this filter is in it.
+    /// Appends the record of a session. Returns its number if it has one already; `None`: the session has ended, or is no longer
+    /// kept. `has`: whether a subscription to this filter is in the record.
     pub fn payload(&self, key: SessionKey, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) -> Option<Option<u64>> {
         let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
         session.save(has, out);
@@ -140,7 +140,7 @@ impl Sessions {
         self.disconnected(key, conn, super::End::Left, now);
     }
 
-    /// Whether there was no room to write a session down as it is now.
+    /// Whether there was no room to write the present state of a session.
     #[must_use]
     pub fn is_unwritten(&self, key: SessionKey) -> bool {
         let kept = self.sessions.get(key).and_then(|session| session.kept.as_ref());
@@ -207,7 +207,7 @@ impl Sessions {
         }
     }
 
-    /// A session has its connection: it is kept from here on, or not.
+    /// Notes that a session has its connection: it is kept from here on, or not.
     pub(super) fn note_connected(&mut self, key: SessionKey, is_written: bool) {
         let session = &mut self.sessions[key];
         if session.expiry_s == 0 {

@@ -45,7 +45,7 @@ pub struct Pumped {
     pub denied: Gone,
     /// Dropped: the bridge's mapping yields nothing that the remote accepts.
     pub unfit: Gone,
-    /// Whether the look was cut short so that others are served first.
+    /// Whether the look was cut short to serve others first.
     pub is_cut: bool,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Outgoing {
     pub(super) open_bytes: usize,
     /// The copies after those.
     pub(super) waiting: Waiting,
-    /// The waiting copies with a number below this one have been found not droppable.
+    /// Waiting copies with numbers below this one may not be dropped.
     stay_below: u64,
     /// The waiting copies with numbers below this one may be of topics that the client may not read any more.
     unchecked_below: u64,
@@ -94,7 +94,7 @@ pub(super) struct Outgoing {
     pub(super) unsaved: Unsaved,
     /// The copies of QoS 2 in memory alone with numbers below this one are written down.
     pub(super) noted: u64,
-    /// The level at which it is listed ([`super::Fill`]).
+    /// The level at which the queue is listed ([`super::Fill`]).
     pub(super) listed: u8,
 }
 
@@ -169,7 +169,7 @@ impl Outgoing {
         self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
         if gone.is_logged() {
-            // The next process must not have it after younger ones that the client was sent.
+            // The next process must not send the copy after younger ones that the client got.
             self.unsaved = Unsaved::First;
         }
         Some(gone)
@@ -337,8 +337,8 @@ impl Outgoing {
         self.stay_below = self.stay_below.min(number);
     }
 
-    /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
-    /// is finished, as the receiver would take a later message under the same packet identifier for a repeat.
+    /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun is finished,
+    /// as the receiver would take a later message under the same packet identifier for a repeat.
     pub(super) fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
         item.body.iter().for_each(|body| body.meets());
@@ -367,12 +367,12 @@ impl Outgoing {
         gone
     }
 
-    /// A copy that is open is over, as the client has it, or refuses it.
+    /// Ends a copy in flight, as the client has accepted or refused it.
     pub(super) fn end_answered(&mut self, at: usize, is_error: bool) {
         let is_first = self.items[at].state.place().is_some();
         let body = self.end(at);
         if is_first {
-            // A refusal is an answer, too: the record need not go to anybody else.
+            // A refusal is an answer, too: the record need not go to another session.
             body.iter().for_each(|body| body.meets());
         }
         if is_first && is_error {
@@ -405,8 +405,8 @@ impl Outgoing {
         has_pubrel
     }
 
-    /// Has all copies sent as if none had ever been: the other end has forgotten them. Exchanges without a message are over. Returns how many
-    /// copies of QoS 2 may come there twice.
+    /// Makes all copies unsent, as the other end has forgotten them. Exchanges without a message are over. Returns the number of
+    /// copies of QoS 2 that may arrive there twice.
     fn begin_anew(&mut self) -> usize {
         debug_assert_eq!(self.open, 0, "there is no connection");
         let (all, mut may_double) = (Rc::clone(&self.all), 0);
@@ -448,13 +448,13 @@ impl Outgoing {
         taken
     }
 
-    /// Whether its client has to acknowledge copies of shared subscriptions first: one was sent before this, or others have it.
+    /// Whether the client has to acknowledge copies of shared subscriptions first: one was sent before this, or others have it.
     fn is_late(&self, sent_before_s: u32) -> bool {
         let mut open = self.items.range(..self.open);
         open.any(|item| item.state == State::GivenUp || item.is_late(sent_before_s))
     }
 
-    /// Gives those of QoS 1 to others that were sent before this, of shares that have any.
+    /// Gives copies of QoS 1 that were sent before this to other members, if their shares have any.
     fn give_up_late(
         &mut self,
         sent_before_s: u32,
@@ -474,7 +474,7 @@ impl Outgoing {
         given
     }
 
-    /// Lets go of the records of those of QoS 2 that were sent before this, and that only memory has. Returns the share of each.
+    /// Releases the records of copies of QoS 2 that were sent before this, and that only memory has. Returns the share of each.
     fn release_late(&mut self, sent_before_s: u32) -> Vec<NonZeroU32> {
         let is_late = |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_late(sent_before_s);
         let late = self.items.range(..self.open).filter(is_late);
@@ -487,7 +487,7 @@ impl Outgoing {
         released.collect()
     }
 
-    /// Makes a copy of a share its client's own; `body`: another one of the same message.
+    /// Makes a copy of a share its client's own; `body`: a separate body of the same message.
     pub(super) fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
         let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return };
         self.items[at].copy.share = None;
@@ -555,7 +555,7 @@ impl Outgoing {
                     self.open_bytes += item.bytes();
                     self.open += 1;
                     if item.copy.qos == QoS::AtMostOnce {
-                        // The remote takes no other, so nothing follows.
+                        // The remote accepts no other QoS, so no answer follows.
                         self.end_answered(self.open - 1, false);
                     }
                     continue;
@@ -777,7 +777,7 @@ impl Session {
         (first(0, outgoing.open), first(outgoing.open, outgoing.items.len()))
     }
 
-    /// Copies that its client has been sent and not acknowledged, and bytes of those that are remembered.
+    /// Copies in flight to the client, and the bytes of those that are remembered.
     #[must_use]
     pub fn on_its_way(&self) -> (usize, usize) {
         self.outgoing.as_deref().map_or((0, 0), |outgoing| (outgoing.open, outgoing.open_bytes))
@@ -804,12 +804,13 @@ impl Session {
     pub(super) fn discard_copies(&mut self) -> Gone {
         let is_bound = |item: &&Item| item.copy.share.is_some() && item.copy.qos == QoS::ExactlyOnce;
         let bound = self.outgoing.iter().flat_map(|outgoing| &outgoing.items).filter(is_bound);
-        // No other member of the share may get it [MQTT-4.8.2-5].
+        // No other member of the share may get the message [MQTT-4.8.2-5].
         bound.filter_map(|item| item.body.as_ref()).for_each(|body| body.meets());
         self.let_go_of_copies()
     }
 
-    /// The session goes to another instance with what its log has. A message of a share that only memory has is offered to another member.
+    /// Lets go of the copies of a session that moves to another instance with its log. A message of a share that only memory has is
+    /// offered to another member.
     pub(super) fn let_go_of_copies(&mut self) -> Gone {
         self.outgoing.take().map(|outgoing| outgoing.into_gone()).unwrap_or_default()
     }
@@ -851,13 +852,13 @@ impl Session {
                 ReasonCode::SUCCESS
             }
             None if is_error => return,
-            // The client may finish what it knows of (section 3.6.2.1).
+            // The client may finish an exchange that it knows of (section 3.6.2.1).
             None => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
         };
         encode::ack(version, PacketType::PubRel, id, code, out);
     }
 
-    /// PUBCOMP: the exchange is over [MQTT-4.3.3-5].
+    /// Handles PUBCOMP: the exchange is over [MQTT-4.3.3-5].
     pub(super) fn pubcomp(&mut self, id: u16) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
@@ -870,7 +871,7 @@ impl Session {
         self.outgoing.as_mut().map_or(0, |outgoing| outgoing.begin_anew())
     }
 
-    /// Copies of shared subscriptions that other members may get: its connection is gone.
+    /// Takes copies of shared subscriptions that other members may get, as the connection is gone.
     pub(super) fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         self.outgoing.as_mut().map(|outgoing| outgoing.take_shared()).unwrap_or_default()
     }
@@ -901,7 +902,7 @@ impl Session {
         outgoing.map(|outgoing| outgoing.release_late(second(sent_before))).unwrap_or_default()
     }
 
-    /// Whether its client has been sent messages of shares that it has not answered.
+    /// Whether the client has unanswered messages of shares.
     #[must_use]
     pub fn has_shared(&self) -> bool {
         let mut items = self.outgoing.iter().flat_map(|outgoing| outgoing.items.range(..outgoing.open));

@@ -3,7 +3,7 @@
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Connect, Packet, Sender, Version};
 
-/// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
+/// The reading end of a connection. Small enough to copy: it outlives the session when a connection is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The protocol version of the client.
@@ -48,8 +48,8 @@ impl Peer {
         self.version == Version::V5 && self.problem_information
     }
 
-    /// Appends a packet; leaves `out` as it was and returns false if the client could not take one of that size
-    /// [MQTT-3.1.2-24], or its version has no such packet.
+    /// Appends a packet; leaves `out` unchanged and returns false if the client could not take one of that size [MQTT-3.1.2-24], or
+    /// its version has no such packet.
     pub(super) fn send(self, packet: &Packet<'_>, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let encoded = encode::packet(self.version, packet, out);

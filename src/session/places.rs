@@ -8,8 +8,8 @@ use super::store::{SessionKey, Sessions};
 use crate::auth::{Access, Admission, Owner, Place, Policy};
 
 impl Sessions {
-    /// A place for a session that is going to be kept, if its user may have another one; `None`: it needs none, or
-    /// has that of `own`.
+    /// A place for a session that will be kept, if its user may have another one; `None`: the session needs none, or has that of
+    /// `own`.
     pub(super) fn new_place(
         &self,
         own: Option<SessionKey>,

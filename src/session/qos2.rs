@@ -46,9 +46,9 @@ pub(super) enum Release {
         /// The slot to silence.
         silence: Option<u32>,
     },
-    /// No such id.
+    /// The id is not open.
     Unknown,
-    /// No PUBREC can have been sent for it.
+    /// No PUBREC can have been sent for the id.
     TooEarly,
 }
 
@@ -115,7 +115,7 @@ impl Qos2 {
         self.already_taken_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
-    /// Whether a PUBLISH with this id repeats a row that exists, and goes to no sink any more.
+    /// Whether a PUBLISH with this id repeats an existing row, and goes to no sink any more.
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
         self.open.contains_key(&packet_id) && !self.already_taken_by.contains_key(&packet_id)
     }
@@ -156,7 +156,7 @@ impl Qos2 {
         Some(said)
     }
 
-    /// The number that answers for this one by now.
+    /// The present number of the row.
     pub(super) fn now_at(&self, number: u32) -> u32 {
         if self.moved.is_empty() { number } else { self.moved.get(&number).copied().unwrap_or(number) }
     }
@@ -184,7 +184,7 @@ impl Qos2 {
         self.freed.pop()
     }
 
-    /// A PUBREC has gone out. 0x80 and above free the id [MQTT-4.3.3-9].
+    /// Notes that a PUBREC has been sent. 0x80 and above free the id [MQTT-4.3.3-9].
     pub(super) fn answered(&mut self, packet_id: u16, reason: Reason) {
         if reason.is_refusal() {
             self.close(packet_id);
@@ -220,7 +220,7 @@ impl Qos2 {
         }
     }
 
-    /// The connection is gone, and `slot`, its number `number`, had not been answered.
+    /// Parks a row of a connection that is gone before `slot`, its number `number`, was answered.
     pub(super) fn park(&mut self, number: u32, slot: Slot) {
         let Some(open) = self.open.get_mut(&slot.packet_id) else { return };
         open.slot = None;

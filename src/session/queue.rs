@@ -161,9 +161,9 @@ impl Session {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
     }
 
-    /// Notes that the queue is written down under this number; `None`: it need not be, as the session is not kept in
-    /// the log. Appends PUBREL for the copies that waited for that. Returns whether some PUBREL must be sent, now or
-    /// later, when that is durable.
+    /// Notes that the queue is written down under this number; `None`: it need not be, as the session is not kept in the log.
+    /// Appends PUBREL for the copies that waited for that. Returns whether some PUBREL must be sent, now or later, when that is
+    /// durable.
     pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) -> bool {
         let version = self.terms.version;
         self.outgoing.as_mut().is_some_and(|outgoing| {
@@ -182,7 +182,7 @@ impl Session {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.unsaved == Unsaved::First)
     }
 
-    /// The number of the copy that it was handed last.
+    /// The number of the latest copy.
     #[must_use]
     pub fn last_copy(&self) -> u64 {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next.saturating_sub(1))
@@ -197,21 +197,21 @@ impl Session {
         later.find_map(|item| Some((item.number, &item.copy, item.body.as_ref().filter(|body| body.is_claiming())?)))
     }
 
-    /// Gives a waiting copy another body of the same message: no record stays open for that.
+    /// Gives a waiting copy a separate body of the same message, for which no record stays open.
     pub fn waits_as(&mut self, number: u64, body: Rc<Body>) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.waits_as(number, body);
         }
     }
 
-    /// Makes a copy of a share the client's own, which no other member gets; `body`: another one of the same message.
+    /// Makes a copy of a share the client's own, which no other member gets; `body`: a separate body of the same message.
     pub fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.goes_as_own(number, body);
         }
     }
 
-    /// The log has no room for a copy that it was handed just now. True: it is gone; false: the client has been sent it.
+    /// Takes back the latest copy, for which the log has no room. True: it is gone; false: the client has been sent it.
     pub fn take_back(&mut self, number: u64) -> bool {
         let Some(outgoing) = &mut self.outgoing else { return false };
         let at = outgoing.items.iter().rposition(|item| item.number == number && item.state == State::Queued);

@@ -169,7 +169,7 @@ impl Inflight {
             if !self.note(number, &receipt)
                 && let Some(qos2) = self.qos2.as_mut().filter(|qos2| qos2.has_parked())
             {
-                // The row's connection is gone, or an earlier process has left it.
+                // The row's connection is gone, or an earlier process has left the row.
                 let now = qos2.now_at(number);
                 if now == number || !self.note(now, &receipt) {
                     self.qos2.iter_mut().for_each(|qos2| qos2.landed(now, receipt.clone()));

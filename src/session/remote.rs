@@ -15,7 +15,7 @@ use super::store::{SessionKey, Sessions};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{ConnId, Monotonic};
 
-/// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
+/// The owner of all sessions of bridges. No client has this owner, as it is no name of an `auth`.
 pub(super) const BRIDGES: &str = "$bridges";
 
 /// `Passes` maps messages for a remote.
@@ -98,7 +98,7 @@ impl Session {
         self.begin_outgoing_anew()
     }
 
-    /// The message that the client was sent under this packet identifier, if it has not answered for it.
+    /// The message that the remote was sent under this packet identifier, if it has not answered it.
     #[must_use]
     pub fn sent_message(&self, id: u16) -> Option<Rc<Body>> {
         let mut items = self.outgoing.as_ref()?.items.iter();

@@ -1,4 +1,5 @@
-//! A run: PUBLISH packets of one client that come after one of their topic in the same read, and differ from it in packet identifier and payload alone.
+//! A run: PUBLISH packets of one client that follow one of their topic in the same read, and differ from it only in packet
+//! identifier and payload.
 
 use super::inflight::Inflight;
 use super::store::{SessionKey, Sessions};
@@ -42,7 +43,7 @@ impl Run<'_> {
         self.left > 0
     }
 
-    /// The number of the next message, if it gets an answer.
+    /// The number of the next message, if it is answered.
     #[must_use]
     #[inline]
     pub fn number(&self) -> Option<u32> {

@@ -61,7 +61,7 @@ pub(super) struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Appends it.
+    /// Appends the encoding.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let owner = self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?)));
         match owner {

@@ -42,7 +42,7 @@ pub(super) struct SentAliases {
     topics: Vec<(u64, Box<str>)>,
     /// Hashes of the last topics that were sent without an alias since all are in use.
     once: VecDeque<u64>,
-    /// The alias that the next such topic gets when it is sent again.
+    /// The index of the alias that the next such topic gets when it is sent again.
     next: usize,
 }
 

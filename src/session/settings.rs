@@ -46,8 +46,8 @@ pub struct Settings {
     pub maximum_qos: QoS,
     /// Whether RETAIN may be set by clients, wills too.
     pub retain_available: bool,
-    /// Whether CONNACK leaves wildcard subscriptions open. Said to be unavailable, a filter with a wildcard is a protocol
-    /// error that ends the connection (section 3.2.2.3.11); left open, it gets a failure code in SUBACK.
+    /// Whether CONNACK leaves wildcard subscriptions available. If it declares them unavailable, a filter with a wildcard is a
+    /// protocol error that ends the connection (section 3.2.2.3.11); otherwise it gets a failure code in SUBACK.
     pub wildcard_subscriptions: bool,
     /// Whether CONNACK leaves subscription identifiers available (section 3.2.2.3.12).
     pub subscription_identifiers: bool,

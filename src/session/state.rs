@@ -35,7 +35,7 @@ pub(super) struct Terms {
     pub(super) packet_size_max: u32,
     /// Messages of QoS 1 and 2 that the client may be sent before it has acknowledged any.
     pub(super) send_maximum: u16,
-    /// Topic aliases that it may be sent.
+    /// Topic aliases that the client may be sent.
     pub(super) sent_alias_maximum: u8,
     pub(super) session_expiry_max_s: u32,
     /// The Session Expiry Interval of the CONNECT was not 0, whatever the server has granted.
@@ -228,7 +228,7 @@ impl Session {
         self.access()?.decides_filter(self.username(), &self.client_id, (action, filter))
     }
 
-    /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.
+    /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no code for that.
     #[must_use]
     pub fn is_denial_acknowledged(&self) -> bool {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
@@ -360,7 +360,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sets or checks the topic alias. Returns it; 0 when there is none.
+    /// Sets or checks the topic alias. Returns it; 0: none.
     fn note_alias(&mut self, publish: &Publish<'_>, (held, held_max): (&mut usize, usize)) -> Result<u16, Violation> {
         let Some(alias) = publish.properties.topic_alias() else {
             return if publish.topic.is_empty() { Err(Violation::TOPIC_EMPTY) } else { Ok(0) };
@@ -396,22 +396,21 @@ impl Session {
         self.inflight.logged(packet_id);
     }
 
-    /// Whether a QoS 2 PUBLISH with this packet id is a repeat that goes to no sink: [`super::Sessions::publish`] will say
-    /// [`Taken::Repeat`], or why it is refused.
+    /// Whether a QoS 2 PUBLISH with this packet id is a repeat that goes to no sink: [`super::Sessions::publish`] will return
+    /// [`Taken::Repeat`], or the reason of its refusal.
     #[must_use]
     pub fn is_repeat(&self, packet_id: u16) -> bool {
         self.inflight.is_repeat(packet_id)
     }
 
-    /// The sinks that took the row of this QoS 2 id before the last crash; none, unless it is repeated for the first time.
+    /// The sinks that took the row of this QoS 2 id before the last crash; none, unless this is its first repeat.
     #[must_use]
     pub fn already_taken_by(&self, packet_id: u16) -> &[u16] {
         self.inflight.already_taken_by(packet_id)
     }
 
-    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest of all
-    /// sinks is the one that is sent. Numbers that are answered, or that ended with their connection, are
-    /// ignored.
+    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest of all sinks' answers
+    /// is sent. Numbers that are answered, or that ended with their connection, are ignored.
     pub fn complete(&mut self, first: u32, count: u32, reason: Reason) {
         self.inflight.complete(first, count, reason);
     }

@@ -26,15 +26,15 @@ use std::time::Duration;
 
 /// Sessions that one CONNECT may evict. The CONNECT may be larger than each of them; one that would evict more is refused.
 const EVICTED_AT_ONCE_MAX: usize = 64;
-/// Wills that fall due and sessions that expire by one call of [`Sessions::expire`]: the others are due at once.
+/// Wills and sessions that one call of [`Sessions::expire`] handles: the others are due at once.
 const EXPIRED_AT_ONCE_MAX: usize = 256;
 
-/// A session that took a publish is looked at this often, until it has been quiet for as long; then its queue's memory
-/// is given back.
+/// Interval at which a session that took a publish is checked until it has been quiet for as long; then its queue's memory is given
+/// back.
 const REST_EVERY: Duration = Duration::from_secs(10);
 
 new_key_type! {
-    /// A session of one shard. Never names another session, however many come and go.
+    /// A session of one shard. A key never refers to another session, however many are created and end.
     pub struct SessionKey;
 }
 
@@ -75,8 +75,8 @@ pub struct Connected {
     pub key: SessionKey,
     /// Whether the session existed before, as in CONNACK [MQTT-3.2.2-2] [MQTT-3.2.2-3].
     pub session_present: bool,
-    /// The connection that had the client identifier until now: answer it with `End::TakenOver.write(peer, …)` and close
-    /// it [MQTT-3.1.4-3].
+    /// The connection that had the client identifier until now: write `End::TakenOver.write(peer, …)` to it and close it
+    /// [MQTT-3.1.4-3].
     pub taken_over: Option<TakenOver>,
     /// The connection's clock.
     pub keep_alive: KeepAlive,
@@ -111,7 +111,7 @@ pub struct Sessions {
     /// Wills that are due and have not been offered yet; then those that were and found no room.
     wills: VecDeque<DueWill>,
     wills_waiting: VecDeque<DueWill>,
-    /// Sessions without a connection, the one that lost its connection first in front.
+    /// Sessions without a connection, the one that lost its connection first at the front.
     away: BTreeSet<(Monotonic, SessionKey)>,
     /// Sessions that have ended, for [`Sessions::next_ended`].
     pub(super) ended: Vec<SessionKey>,
@@ -383,7 +383,7 @@ impl Sessions {
         session.expiry_s > 0 && now < session.expires()
     }
 
-    /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
+    /// Takes a session from its present connection, or from its absence, for a new one; ends it unless it is `resumed`.
     fn take_over(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
@@ -420,7 +420,8 @@ impl Sessions {
         self.returned.append(&mut session.take_shared());
     }
 
-    /// A session that has lost its connection, and has subscriptions or was sent something; it may have another one, or have ended.
+    /// Takes a session that has lost its connection, and has subscriptions or was sent something; it may have another connection,
+    /// or have ended.
     pub fn next_gone(&mut self) -> Option<SessionKey> {
         self.gone.pop()
     }
@@ -431,8 +432,8 @@ impl Sessions {
         self.returned.len()
     }
 
-    /// Messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each client's
-    /// oldest first.
+    /// Takes messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each
+    /// client's oldest first.
     pub fn take_returned(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         std::mem::take(&mut self.returned)
     }
@@ -498,7 +499,7 @@ impl Sessions {
             entry.remove();
         }
         let session = self.sessions.remove(key);
-        // Also without subscriptions: retained messages may be under way for one that it had.
+        // Also without subscriptions: retained messages may be under way for an earlier one.
         self.ended.extend(session.as_ref().map(|_| key));
         session
     }
@@ -518,7 +519,7 @@ impl Sessions {
         self.publish_will(key, will, is_written.then_some(key));
     }
 
-    /// A will that was due is published, or refused: a start is not to find it any more.
+    /// Notes that a due will was published, or refused: the next process must not find it any more.
     pub fn will_is_over(&mut self, key: SessionKey) {
         self.note_kept(key);
     }
@@ -538,8 +539,8 @@ impl Sessions {
         self.wills.push_back(DueWill { client_id, username, auth, by, grants, session: written, will });
     }
 
-    /// The connection `conn` of a session is gone, for whatever reason: until then the session stays [MQTT-4.1.0-1], and from
-    /// now on for its expiry interval [MQTT-4.1.0-2]. Stale news (the session has moved on to another connection, or has ended)
+    /// Handles the end of the connection `conn` of a session, for any reason: until then the session stays [MQTT-4.1.0-1], and from
+    /// now on for its expiry interval [MQTT-4.1.0-2]. A stale call (the session has moved on to another connection, or has ended)
     /// is ignored. Wills that are due now are in [`Sessions::next_will`].
     pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
         if self.sessions.get(key).is_none_or(|session| session.conn != Some(conn)) {
@@ -583,7 +584,7 @@ impl Sessions {
         }
     }
 
-    /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
+    /// Takes a session off the list of absent ones: it has a connection again, or is about to end.
     pub(super) fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
@@ -602,7 +603,7 @@ impl Sessions {
         Some(session.publish(publish, (&mut self.bytes, self.bytes_max)))
     }
 
-    /// Ends a session because an operator wishes it: at once if it has no connection; else when this connection ends.
+    /// Ends a session on an operator's request: at once if it has no connection; else when this connection ends.
     pub fn forget(&mut self, key: SessionKey) -> Option<ConnId> {
         let session = self.sessions.get_mut(key)?;
         if session.conn.is_some() {
@@ -620,8 +621,8 @@ impl Sessions {
         u32::try_from(key.slot()).unwrap_or(u32::MAX)
     }
 
-    /// Positions from one on, each with the session that is there, if one is. A session keeps its position for as long as it
-    /// lives. Positions before the first cost nothing.
+    /// Positions from one on, each with its session, if there is one. A session keeps its position for its whole life. Positions
+    /// before the first cost nothing.
     pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, Option<&Session>)> {
         let from = (position as usize).min(self.slots.len());
         (position..).zip(&self.slots[from..]).map(|(at, key)| (at, self.sessions.get(*key)))

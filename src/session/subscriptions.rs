@@ -52,7 +52,7 @@ impl Subscribed {
 }
 
 impl Subscription {
-    /// The memory that its session holds for it.
+    /// The memory that the session holds for the subscription.
     fn bytes(&self) -> usize {
         bytes_of(&self.filter)
     }
@@ -117,7 +117,7 @@ impl SubscriptionRefused {
         code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
         what: "Kafka does not allow the server the group of the shared subscription: event share_trouble has the right that is missing",
     };
-    /// The access control list does not allow it.
+    /// The access control list does not allow the subscription.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
     /// The requested point in the past is invalid.
     pub const REPLAY_FROM: Self = Self {
@@ -136,10 +136,10 @@ impl SubscriptionRefused {
     pub const REPLAY_DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to replay" };
     /// The most replays are waiting.
     pub const TOO_MANY_REPLAYS: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many replays at a time" };
-    /// The session has as many as it may.
+    /// The session has reached its bound of subscriptions.
     pub const TOO_MANY: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the session has as many subscriptions as it may" };
-    /// A SUBSCRIBE names more than that.
+    /// The SUBSCRIBE has more filters than a session may have subscriptions.
     pub const TOO_MANY_AT_ONCE: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "more filters in a SUBSCRIBE than a session may have subscriptions",
@@ -174,7 +174,7 @@ impl Session {
         self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.all)
     }
 
-    /// Whether it has subscribed to just this filter.
+    /// Whether the session has a subscription to exactly this filter.
     #[must_use]
     pub fn has_subscribed(&self, filter: &str) -> bool {
         self.subscribed.as_ref().is_some_and(|subscribed| subscribed.place(filter).is_ok())
@@ -217,7 +217,7 @@ impl Session {
         self.may(Action::Receive, filter)
     }
 
-    /// Whether its client may get messages of the past that a filter matches, as far as it may read them.
+    /// Whether the client may get messages of the past that a filter matches, as far as it may read them.
     #[must_use]
     pub fn may_replay(&self, filter: &str) -> acl::Subscription {
         self.may(Action::Replay, filter)
@@ -230,13 +230,13 @@ impl Session {
         })
     }
 
-    /// Whether its client may get a message of the past, as far as it may read it.
+    /// Whether the client may get a message of the past, as far as it may read it.
     #[must_use]
     pub fn may_receive_again(&self, topic: &str, qos: QoS, retain: bool) -> bool {
         self.may_have(acl::Wanted { action: Action::Replay, topic, qos, retain })
     }
 
-    /// Whether its client may read a message of a subscription of which it may not read all.
+    /// Whether the client may read a message of a subscription of which it may not read all.
     #[must_use]
     pub fn may_receive(&self, topic: &str, qos: QoS, retain: bool) -> bool {
         self.may_have(acl::Wanted { action: Action::Receive, topic, qos, retain })
@@ -288,9 +288,9 @@ impl Session {
         self.answer(&codes, "", out, |codes, properties| Packet::UnsubAck(SubAck { packet_id, properties, codes }));
     }
 
-    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits
-    /// [MQTT-3.9.2-1] [MQTT-3.11.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25]. User Properties it has none
-    /// [MQTT-3.9.2-2] [MQTT-3.11.2-2].
+    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits [MQTT-3.9.2-1]
+    /// [MQTT-3.11.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25]. The packet has no User Properties [MQTT-3.9.2-2]
+    /// [MQTT-3.11.2-2].
     fn answer<'a>(
         &self,
         codes: &'a [u8],
@@ -315,10 +315,10 @@ impl Session {
 }
 
 impl Sessions {
-    /// Whether a session may subscribe to this filter.
+    /// Checks that a session may subscribe to this filter.
     ///
     /// # Errors
-    /// Which bound it would exceed.
+    /// The bound that the subscription would exceed.
     pub fn may_subscribe(&self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
         let Some(session) = self.get(key) else { return Ok(()) };
         if session.has_subscribed(filter) {
@@ -338,7 +338,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A session has subscribed, or has another subscription to the same filter now. False: it had just that.
+    /// Adds a subscription of a session, or replaces that to the same filter. False: the session had exactly this one.
     pub fn subscribed(&mut self, key: SessionKey, subscription: Subscription) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let bytes = subscription.bytes();
@@ -361,7 +361,7 @@ impl Sessions {
         true
     }
 
-    /// A session has unsubscribed from just this filter [MQTT-3.10.4-1]. False: it had not subscribed to it.
+    /// Removes the subscription to exactly this filter [MQTT-3.10.4-1]. False: the session had none.
     pub fn unsubscribed(&mut self, key: SessionKey, filter: &str) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(subscribed) = &mut session.subscribed else { return false };

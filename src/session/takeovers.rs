@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Takeovers are counted for this long from the first on.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Identifiers that are counted at a time; past it all counts are reset.
+/// The most identifiers that are counted at a time; past it all counts are reset.
 const COUNTED_MAX: usize = 65_536;
 
 /// See the module. Identifiers are known by a hash with a seed of the process.

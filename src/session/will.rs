@@ -1,4 +1,4 @@
-//! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
+//! The will of a connection: its compact form, and its due time (section 3.1.2.5).
 
 use super::client_key::ClientKey;
 use super::store::SessionKey;
@@ -56,7 +56,7 @@ impl Will {
         self.topic.len() + self.payload.len() + self.properties.as_properties().raw().len()
     }
 
-    /// Whether it goes out as soon as its connection is gone.
+    /// Whether the will is sent as soon as its connection is gone.
     pub(super) fn is_immediate(&self) -> bool {
         self.delay_s == 0
     }
@@ -72,7 +72,7 @@ impl Will {
 /// is pending.
 #[derive(Debug)]
 pub struct DueWill {
-    /// The client that left it.
+    /// The client that left the will.
     pub client_id: Box<str>,
     /// The user name of its last connection.
     pub username: Option<Box<str>>,

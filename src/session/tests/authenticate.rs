@@ -45,7 +45,7 @@ fn connected() -> (Shard, Client) {
 }
 
 impl Shard {
-    /// Says AUTH; the data of the server's one if it is answered.
+    /// Sends AUTH; returns the data of the server's AUTH if there is one.
     fn auth(&mut self, client: Client, reason: ReasonCode, method: &str, data: &str) -> (Authenticated, Vec<u8>) {
         let properties = properties(&[AuthenticationMethod(method), AuthenticationData(data.as_bytes())]);
         let auth = Disconnect { reason, properties: properties.as_properties() };

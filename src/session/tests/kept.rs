@@ -351,8 +351,8 @@ fn subscribe(k: &mut Kept, client: Client, filter: &str) {
     k.shard.sessions.subscribed(client.key, Subscription { filter: filter.into(), options, identifier: 0 });
 }
 
-/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each
-/// as recovery reads it, and when all is over neither log nor timers have anything.
+/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each as recovery
+/// reads it, and in the end neither log nor timers have anything.
 #[test]
 fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
     for seed in 0..3_000 {

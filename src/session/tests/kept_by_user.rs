@@ -40,7 +40,7 @@ fn one_more_is_refused_whichever_shard_it_is_on() {
         connects(shard, &format!("bob-{}", shard.sessions.len()), true).expect("within the limit");
         shard.admission = Some(bounded(Some("ada"), BOUND));
     }
-    // A client that reconnects needs no new place, whether it was connected or not; nor does one with Clean Start.
+    // A client that reconnects needs no new place, whether it was connected or not; neither does one with Clean Start.
     one.end(a, End::Lost);
     for _ in 0..3 {
         let a = connects(&mut one, "a", true).expect("its own");

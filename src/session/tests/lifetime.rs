@@ -237,7 +237,7 @@ fn a_delayed_will_is_sent_when_its_session_ends_first() {
 #[test]
 fn wills_at_takeover() {
     let delay = delay(30);
-    // (delayed, old expiry, clean start) and whether it is sent (section 3.1.4, the note to [MQTT-3.1.4-3]).
+    // (delayed, old expiry, clean start) and whether the will is sent (section 3.1.4, the note to [MQTT-3.1.4-3]).
     for (delayed, expiry_s, clean, sent) in
         [(false, 100, false, true), (true, 100, false, false), (true, 100, true, true), (true, 0, false, true)]
     {

@@ -72,7 +72,7 @@ fn a_connection_that_ends_gives_everything_back() {
     for round in 0..3 {
         let c = shard.connect(&connect(Version::V311, "c", false));
         for packet_id in 1..=60_000 {
-            // 60,000 QoS 2 publishes and never a PUBREL: the ids stay open, and nothing else grows.
+            // 60,000 QoS 2 publishes without a PUBREL: the ids stay open, and nothing else grows.
             let publish = publish(QoS::ExactlyOnce, packet_id);
             match shard.sessions.publish(c.key, &publish, shard.now) {
                 Some(Taken::Take { number, .. }) if round == 0 => shard.session(c).opened(number, 0, Reason::Success),

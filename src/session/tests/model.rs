@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A message, remembered for ever.
+/// A message, which is never forgotten.
 struct Row {
     key: SessionKey,
     number: u32,

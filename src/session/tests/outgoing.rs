@@ -230,7 +230,7 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
     assert!(world.words().is_empty(), "it has not been sent over this connection");
     world.acknowledge(PubAck, 1);
     assert_eq!(world.words(), ["dup 2 b"]);
-    // PUBREL does not wait for it [MQTT-3.3.4-10].
+    // PUBREL does not wait for the quota [MQTT-3.3.4-10].
     let mut world = World::new(Version::V5, 3);
     for topic in ["a", "b", "c", "d"] {
         world.hand(ExactlyOnce, topic);
@@ -386,7 +386,7 @@ struct Model {
     open: BTreeMap<u16, PacketType>,
     /// Answers under way.
     owed: Vec<(PacketType, u16)>,
-    /// QoS 2 identifiers that it has the message of.
+    /// QoS 2 identifiers with a message that the client has.
     known: BTreeSet<u16>,
     /// Messages handed on, by QoS.
     got: [Vec<u32>; 2],
@@ -578,7 +578,8 @@ fn where_nothing_is_checked_nothing_is_looked_at() {
     assert_eq!(looks(|| world.session().check_what_waits()), 0);
 }
 
-/// Decision 0199: a record stays open as long as a copy that is in no log may be lost with the process, and is met when its client has it.
+/// Decision 0199: a record is open while a copy that is in no log may be lost with the process, and is met when its client has the
+/// copy.
 #[test]
 fn a_record_is_open_until_its_client_has_it() {
     let record = |number| Claimed { shard: 1, reader: 2, number };
@@ -598,7 +599,7 @@ fn a_record_is_open_until_its_client_has_it() {
     assert_eq!(world.held.take_settled(), [met(1)]);
     world.acknowledge(PubRec, 2);
     assert_eq!(world.held.take_settled(), [met(2)], "PUBREC: the client has it");
-    // A session that is kept has it when its client is away, and sends it again.
+    // A kept session has the copy when its client is away, and sends it again.
     assert_eq!(hand(&mut world, AtLeastOnce, 3), Handed::Now(3));
     world.acknowledge(PubComp, 2);
     world.heard();
@@ -610,7 +611,7 @@ fn a_record_is_open_until_its_client_has_it() {
     world.say(PubAck, 4, ReasonCode::UNSPECIFIED_ERROR);
     drop(world.session().take_dropped());
     assert_eq!(world.held.take_settled(), [met(4)]);
-    // Nor does a session have it that ends with its connection.
+    // A session that ends with its connection does not have it either.
     let clean = world.shard.connect(&connect(Version::V5, "clean", true));
     let held = Rc::clone(&world.held);
     let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record(5), None, &held));

@@ -1,4 +1,4 @@
-//! Every other packet.
+//! The packets that have no test file of their own.
 
 use super::*;
 use crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX;

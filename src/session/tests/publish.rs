@@ -84,7 +84,7 @@ fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
     assert!(!shard.session(c).is_blocked());
     shard.open(c, &publish(QoS::AtLeastOnce, 3), 1);
     assert!(shard.session(c).is_blocked());
-    // A shard that reads on all the same cannot make the queue longer.
+    // A shard that nevertheless reads on cannot make the queue longer.
     assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, 4)), Violation::BLOCKED);
     shard.complete(c, first, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1"]);

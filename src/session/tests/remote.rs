@@ -33,7 +33,7 @@ fn whatever_comes_of_a_message_is_success() {
             assert_eq!((drained.answered, drained.refused, drained.unanswered), (2, None, None));
             let [id, id2] = [id, 10 + id].map(|id| u8::try_from(id).expect("small"));
             assert_eq!(out, [0x40, 2, 0, id, 0x50, 2, 0, id2], "as short as they can be");
-            // The remote goes on as after success.
+            // The remote continues as after success.
             out.clear();
             let next = shard.session(remote).packet(&Packet::PubRel(ack(id2.into())), &mut out);
             assert_eq!((next, &out[..]), (Next::Go, &[0x70, 2, 0, id2][..]));
@@ -113,7 +113,7 @@ fn the_session_of_a_bridge_stays() {
     assert!(shard.sessions.get(remote.key).is_none());
 }
 
-/// B5, G13: after a kill the remote repeats a message of QoS 2 under its identifier, and it is the same one.
+/// B5, G13: after a kill the remote repeats a message of QoS 2 under its identifier, and it is not a new message.
 #[test]
 fn open_identifiers_survive_a_crash() {
     let mut k = Kept::new();

@@ -58,7 +58,7 @@ fn subscriptions(parts: &Parts) -> Vec<Subscription> {
     all
 }
 
-/// The payload of these parts' session; and the session's own count of bytes.
+/// The payload of these parts' session, and the session's own count of bytes.
 fn saved(parts: &Parts) -> (Vec<u8>, usize) {
     let mut shard = Shard::default();
     shard.settings.session_expiry_3x_s = parts.expiry_s;
