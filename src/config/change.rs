@@ -178,7 +178,7 @@ impl Change {
             } else if let Some((place, _)) =
                 self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
             {
-                // No place is left: that of a listener removed earlier, with its connections, is used again.
+                // No place is free: that of a listener removed earlier, with its connections, is used again.
                 *place = other.clone();
             } else {
                 self.waiting

@@ -201,7 +201,7 @@ impl Text {
     /// place.
     ///
     /// # Errors
-    /// All problems of any of them.
+    /// All problems of the text and of these values.
     pub fn resolve(&self, overrides: &Overrides) -> Result<Config, Problems> {
         parse_all(&self.text, &self.name, &environment::read(), None, overrides, cores())
     }
@@ -209,7 +209,7 @@ impl Text {
     /// The configuration while the service runs: the indexes of variables keep the meaning that they had when the process started.
     ///
     /// # Errors
-    /// All problems of any of them.
+    /// All problems of the text and of these values.
     pub fn resolve_since(&self, overrides: &Overrides, start: &Bindings) -> Result<Config, Problems> {
         parse_all(&self.text, &self.name, &environment::read(), Some(start), overrides, cores())
     }
@@ -219,7 +219,7 @@ impl Text {
 /// command line in their places.
 ///
 /// # Errors
-/// Everything that is wrong with either.
+/// All problems of the file and of these values.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
     read(path)?.resolve(overrides)
 }

@@ -175,7 +175,7 @@ fn elsewhere(file: &str, (line, key): (usize, &str), fault: Fault) -> Problem {
     Problem { file: file.to_owned(), line, column: 0, key: key.to_owned(), what, hint }
 }
 
-/// One table of the file, read by one section's keys.
+/// A table of the file, read by one section's keys.
 pub(super) struct Table<'a> {
     pub(super) source: &'a Source<'a>,
     section: Section,

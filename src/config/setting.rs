@@ -140,7 +140,7 @@ macro_rules! numbers {
                 }
 
                 fn none(key: &Key) -> Value {
-                    // No time at all means none where there is a default.
+                    // For a key with a default, a duration of zero means none.
                     let is_zero = matches!((key.kind, key.default), (Kind::Duration { .. }, Absent::Is(_)));
                     if is_zero { show_number(key, 0) } else { Value::Null }
                 }

@@ -40,7 +40,7 @@ struct Expected {
 /// many). `max` bounds the whole packet in bytes.
 ///
 /// # Errors
-/// What is wrong in every version: the reserved type, flags, a bad Remaining Length, a PINGREQ with a body; and
+/// Errors in every version: the reserved type, flags, a bad Remaining Length, a PINGREQ with a body; and
 /// [`ReasonCode::PACKET_TOO_LARGE`] as soon as the Remaining Length is readable.
 #[inline]
 pub fn next(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {

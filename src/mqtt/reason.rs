@@ -7,7 +7,7 @@ use super::packet::{PacketType, Sender};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReasonCode(pub u8);
 
-/// One row of the table: code, name in the standard, packets of a client, packets of a server.
+/// A row of the table: code, name in the standard, packets of a client, packets of a server.
 struct Row {
     code: ReasonCode,
     name: &'static str,

@@ -18,7 +18,7 @@ use crate::mqtt::packet::SubscriptionOptions;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId(u32);
 
-/// One session's subscription to a filter.
+/// A session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber<S> {
     /// The session that has subscribed.
@@ -74,7 +74,7 @@ struct Filter<S> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Compared {
     all: usize,
-    /// Those of the filters that have no shape.
+    /// The filters among them that have no shape.
     texts: usize,
 }
 

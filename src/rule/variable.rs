@@ -60,7 +60,7 @@ pub struct MessageContext<'a> {
     pub timestamp_ms: i64,
     /// MQTT 5 properties.
     pub properties: Properties<'a>,
-    /// How often the message has been a record of Kafka; 0: never.
+    /// The number of times that the message has been a record of Kafka; 0: never.
     pub hops: u8,
     /// The record that the message comes from, for a copy of a retained message in the topic of `[broker]`.
     pub copy_of: Option<&'a str>,

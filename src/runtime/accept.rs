@@ -22,9 +22,10 @@ pub(super) struct Accepting {
     listener: Option<Listener>,
     armed: bool,
     stopped: bool,
-    /// Not accepting until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard has asked for a pause.
+    /// Whether accepting is stopped until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard has asked for a
+    /// pause.
     paused: bool,
-    /// Not accepting before this time.
+    /// The time before which no connection is accepted.
     until: Monotonic,
     /// Whether connections are accepted one by one.
     is_single: bool,

@@ -114,7 +114,7 @@ impl ShardThread {
     /// Waits for the end: [`Io::stop`](super::seam::Io::stop), or a failure of the ring.
     ///
     /// # Errors
-    /// What made the loop end early, a panic included.
+    /// The reason why the loop ended early, a panic included.
     pub fn join(self) -> io::Result<()> {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the shard panicked")))
     }

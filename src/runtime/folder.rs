@@ -85,7 +85,7 @@ pub fn in_folder(folder: &Path) -> io::Result<InFolder> {
 /// The segments of [`in_folder`].
 ///
 /// # Errors
-/// As there.
+/// Like [`in_folder`].
 pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     in_folder(folder).map(|found| found.segments)
 }

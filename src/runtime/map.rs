@@ -1,10 +1,10 @@
 //! A segment's file as memory, for appending.
 //!
-//! Where a store through a map ends in SIGBUS, and so the process: the file was made shorter than the place (nothing
-//! does: segments keep their length, and the folder is locked); a page has no room on the disk (the file is allocated
-//! and populated before it is used; `folder` names the file systems that do not keep an allocation); a page that was
-//! dropped from memory cannot be read again (a failing disk). The last two end the process on purpose: a core that
-//! cannot store must not acknowledge. Reading never goes through the map, so that a bad sector is an error there.
+//! A store through a map ends in SIGBUS, and so ends the process, in three cases: the file was made shorter than the place (nothing
+//! does: segments keep their length, and the folder is locked); a page has no room on the disk (the file is allocated and populated
+//! before it is used; `folder` names the file systems that do not keep an allocation); a page that was dropped from memory cannot
+//! be read again (a failing disk). The last two end the process on purpose: a core that cannot store must not acknowledge. Reading
+//! never goes through the map, so that a bad sector is an error there.
 
 use std::fs::File;
 use std::io;

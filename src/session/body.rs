@@ -17,11 +17,11 @@ use crate::runtime::seam::Monotonic;
 /// The remembered messages of one shard, and the copies of them that sessions have.
 #[derive(Debug, Default)]
 pub struct Remembered {
-    /// Copies that wait to be sent, and those that were sent and are not acknowledged.
+    /// Copies that wait, and copies that were sent and are not acknowledged.
     open: [Cell<usize>; 2],
     /// Sent copies that are remembered, and their bytes.
     in_flight: Cell<(usize, usize)>,
-    /// Those of the remembered sent copies that may be dropped, as their clients are away, and their bytes.
+    /// Remembered sent copies that may be dropped, as their clients are away, and their bytes.
     left: Cell<(usize, usize)>,
     /// Whether each client may have only as much in flight as [`super::outgoing`] allows when memory is tight.
     is_tight: Cell<bool>,
@@ -32,7 +32,7 @@ pub struct Remembered {
     unread: Cell<usize>,
     /// Remembered messages that are in the log.
     stored: Cell<usize>,
-    /// Those of the messages in the log that are there for members of shared subscriptions.
+    /// Messages in the log that are there for members of shared subscriptions.
     for_shares: Cell<usize>,
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,

@@ -1,4 +1,4 @@
-//! One client's state machine: packets and `now` in, bytes and effects out. No socket, no clock, no `async`.
+//! A client's state machine: packets and `now` in, bytes and effects out. No socket, no clock, no `async`.
 //!
 //! [`Sessions`] holds the sessions of one shard. `CONNECT` goes to [`Sessions::connect`], `PUBLISH` to [`Sessions::publish`], every
 //! other packet to [`Session::packet`]; the end of a connection, of any kind, to [`Sessions::disconnected`]. Bytes are appended to

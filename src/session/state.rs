@@ -1,4 +1,4 @@
-//! One client's session: its identity, the terms of its connection, and the path of a PUBLISH.
+//! A client's session: its identity, the terms of its connection, and the path of a PUBLISH.
 
 use super::alias::Aliases;
 use super::client_key::ClientKey;

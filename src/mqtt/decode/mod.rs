@@ -60,10 +60,10 @@ pub fn publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result<Publis
     publish_from(version, Sender::Client, first, body)
 }
 
-/// A PUBLISH from either end (section 3.3).
+/// Decodes a PUBLISH from either end (section 3.3).
 ///
 /// # Errors
-/// As [`decode`].
+/// Like [`decode`].
 #[inline]
 pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [u8]) -> Result<Publish<'a>, Malformed> {
     let dup = first & 0b1000 != 0;

@@ -8,6 +8,8 @@ use crate::rule::value::Value;
 
 /// A destination of text.
 pub(in crate::rule) trait Out {
+    /// Appends bytes.
+    ///
     /// # Errors
     /// There is no more room.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Reason>;

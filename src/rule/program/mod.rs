@@ -202,11 +202,11 @@ impl Program {
         self.columns.iter().map(|column| &*column.name)
     }
 
-    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. When the rule fails, no more
-    /// outputs follow, and those that were given do not count.
+    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. If the
+    /// rule fails, no more outputs follow, and those that were given do not count.
     ///
     /// # Errors
-    /// Why the rule has failed for this message.
+    /// The failure of the rule for this message.
     pub fn evaluate(
         &self,
         input: &mut Input<'_>,

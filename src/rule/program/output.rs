@@ -34,10 +34,10 @@ impl std::fmt::Display for UnknownColumn {
 }
 
 impl Program {
-    /// Whether the outputs have a column of this name.
+    /// Checks that the outputs have a column of this name.
     ///
     /// # Errors
-    /// None has.
+    /// No output has the column.
     pub fn has_column(&self, name: &str) -> Result<(), UnknownColumn> {
         if self.columns().any(|column| column == name) {
             return Ok(());

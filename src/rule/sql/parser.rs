@@ -26,7 +26,7 @@ mod power {
 /// Reads a statement.
 ///
 /// # Errors
-/// What is wrong with the text, and where.
+/// The error in the text, and its place.
 pub fn parse(sql: &str) -> Result<Statement, Error> {
     if sql.len() > TEXT_MAX {
         return Err(Error::new(
