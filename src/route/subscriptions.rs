@@ -654,7 +654,7 @@ mod tests {
             for number in 0..30_000 {
                 world.subscribe(number % 100, &format!("dev/{number}"), 1);
             }
-            // The latest subscriptions follow others in the order of filters.
+            // The last subscriptions have free places before them.
             world.subscribe(1, "last/1", 8);
             world.subscribe(2, "last/1", 8);
             assert!(world.index.filters.capacity() >= 30_000);

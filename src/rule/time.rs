@@ -5,7 +5,7 @@ use crate::limits::CLOCK_SET_AFTER_MS;
 use super::template::{Absent, MessageContext, Template};
 
 /// The most that a time may be ahead of this machine's clock, in milliseconds: Kafka's default (`message.timestamp.after.max.ms`).
-/// A time beyond it would make Kafka reject all records of the batch.
+/// A later time would cost all records of the batch their timestamps.
 pub const AHEAD_MAX_MS: i64 = 3_600_000;
 /// The latest time (in the year 287396): every whole number up to it is exact in a float, too.
 const LATEST_MS: i64 = 1 << 53;

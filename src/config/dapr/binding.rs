@@ -326,7 +326,7 @@ impl Reading<'_> {
         bridge
     }
 
-    /// The sinks and rules that get the messages in addition to the application.
+    /// The destinations of the messages besides the application.
     fn feeds(&self) -> Vec<Feed> {
         const EXPECTED: &str = "\"sinks\", \"rules\", \"subscribers\", or some of them with commas between";
         let word =

@@ -23,7 +23,7 @@ pub struct BridgeIn {
     pub share: Option<String>,
     /// Filters, local topic, retained messages.
     pub takes: In,
-    /// The sinks and rules that get the messages.
+    /// The destinations of the messages.
     pub feeds: Vec<Feed>,
 }
 
@@ -55,7 +55,7 @@ pub struct BridgeOut {
     pub name: String,
     /// Filters of local topics.
     pub filters: Vec<String>,
-    /// The template of messages to the remote.
+    /// The mapping of messages to the remote.
     pub gives: Out,
 }
 

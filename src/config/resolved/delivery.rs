@@ -63,7 +63,7 @@ impl Spool {
         Self { bytes_max, segment_bytes, segments_max, append, ..wanted }
     }
 
-    /// The same room in equal parts for `shards` shards: never less than a shard needs.
+    /// The spool's room in equal parts for `shards` shards: never less than a shard needs.
     #[must_use]
     pub fn of_shards(self, shards: usize) -> Self {
         let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
