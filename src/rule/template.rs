@@ -156,7 +156,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         })
     }
 
-    /// The parts of the template in order: texts, and `None` for each variable.
+    /// The parts of the template in order: `Ok` for a text, `Err` for a variable.
     pub fn shape(&self) -> impl Iterator<Item = Result<&str, &V>> {
         self.parts.iter().map(|part| match part {
             Part::Text(text) => Ok(&**text),
