@@ -1,16 +1,16 @@
-//! Where a connection comes from, as bounds count it: an IPv4 address, or the network of an IPv6 address, of which one
-//! machine has 2^64. And networks of addresses, as a configuration names them.
+//! The origin of a connection as limits count it: an IPv4 address, or the network of an IPv6 address, since one machine has 2^64 of
+//! those. And networks of addresses as the configuration names them.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// An address as bounds count it: IPv4, or the network of an IPv6 address.
+/// An address as limits count it: IPv4, or the network of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address(u64, bool);
 
 impl Address {
-    /// Of a peer. A mapped IPv4 address is an IPv4 address.
+    /// The origin of a peer's address. A mapped IPv4 address is an IPv4 address.
     #[must_use]
     pub const fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -34,7 +34,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is in it. A mapped IPv4 address is an IPv4 address.
+    /// Whether the network contains an address. A mapped IPv4 address is an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
@@ -91,7 +91,7 @@ mod tests {
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 
-    /// Whose word is taken for a device's address.
+    /// The networks that may name the address of a device.
     #[test]
     fn finding_w4_networks() {
         let is_in = |network: &str, address: &str| {

@@ -1,5 +1,5 @@
-//! Bans: clients, users and addresses that may not connect, until when and why. A file in the data directory has them, as JSON; shards ask at each
-//! CONNECT, and pay one look at a number while there is none.
+//! Bans: clients, users and addresses that may not connect, each with its end and reason. A file in the data directory has them, as
+//! JSON; shards check them at each CONNECT, which costs one look at a number while there is none.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,13 +17,13 @@ use crate::limits::{BAN_TEXT_BYTES_MAX, BANNED_NETWORKS_MAX, BANS_MAX};
 /// The file in the data directory.
 pub const FILE: &str = "bans.json";
 
-/// What is banned.
+/// The client, user or address that a ban is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
     /// A client identifier, of whichever `[auth.NAME]`.
     ClientId(String),
-    /// A user name, as the client gives it or as what admits the client says.
+    /// A user name from the client, or from the credentials that admit the client.
     Username(String),
     /// An address, or a network such as `10.0.0.0/8`.
     Address(String),
@@ -33,17 +33,17 @@ pub enum Who {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ban {
-    /// Its number.
+    /// The number of the ban.
     pub id: u64,
-    /// Who may not connect.
+    /// The client, user or address that may not connect.
     pub who: Who,
-    /// When it was made, milliseconds since 1970.
+    /// The time of the ban, milliseconds since 1970.
     pub at_ms: i64,
-    /// When it ends; `None`: never.
+    /// The end of the ban, milliseconds since 1970; `None`: never.
     pub until_ms: Option<i64>,
-    /// Why.
+    /// The reason of the ban.
     pub reason: String,
-    /// Who has made it.
+    /// The name of the operator who made the ban.
     pub by: Option<String>,
 }
 
@@ -53,12 +53,12 @@ impl Ban {
     }
 }
 
-/// Why a ban was not made.
+/// The reason why a ban was not made.
 #[derive(Debug)]
 pub enum Refused {
-    /// It cannot be one.
+    /// The text names nothing that can be banned.
     Invalid(String),
-    /// There are as many as there may be.
+    /// [`BANS_MAX`] or [`BANNED_NETWORKS_MAX`] is reached.
     Full(String),
     /// The file cannot be written.
     File(io::Error),
@@ -95,10 +95,10 @@ impl Index {
     }
 }
 
-/// All bans.
+/// The bans of a process.
 #[derive(Debug, Default)]
 pub struct Bans {
-    /// How many there are, those that are over among them.
+    /// The number of bans, expired ones included.
     count: AtomicUsize,
     index: RwLock<Arc<Index>>,
     content: Mutex<Content>,
@@ -107,10 +107,10 @@ pub struct Bans {
 }
 
 impl Bans {
-    /// Reads those of a data directory.
+    /// Reads the bans of a data directory.
     ///
     /// # Errors
-    /// The file cannot be read, or is not as this program writes it.
+    /// The file cannot be read, or is not in this program's format.
     pub fn of(data_dir: &Path) -> Result<Self, String> {
         let file = data_dir.join(FILE);
         let content: Content = files::read_json(&file)?;
@@ -142,17 +142,17 @@ impl Bans {
                 .is_some_and(|of| index.networks.iter().any(|(network, until)| network.contains(of) && goes_on(until)))
     }
 
-    /// Those that are not over, the oldest first.
+    /// The bans that have not expired, oldest first.
     #[must_use]
     pub fn list(&self, now_ms: i64) -> Vec<Ban> {
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         content.bans.iter().filter(|ban| !ban.is_over(now_ms)).cloned().collect()
     }
 
-    /// Makes a ban, in the place of an earlier one of the same. Its number is given here.
+    /// Adds a ban and gives it its number. A ban of the same client, user or address is replaced.
     ///
     /// # Errors
-    /// It cannot be made; nothing has changed then.
+    /// The ban cannot be made; the bans are unchanged.
     pub fn add(&self, mut ban: Ban) -> Result<Ban, Refused> {
         check(&ban.who).map_err(Refused::Invalid)?;
         if ban.reason.len() > BAN_TEXT_BYTES_MAX {
@@ -174,10 +174,10 @@ impl Bans {
         })
     }
 
-    /// Ends a ban. `None`: there is none with this number.
+    /// Ends a ban. `None`: no ban has this number.
     ///
     /// # Errors
-    /// The file cannot be written; it goes on then.
+    /// The file cannot be written; the ban stays then.
     pub fn remove(&self, id: u64, now_ms: i64) -> Result<Option<Ban>, Refused> {
         self.change(now_ms, |content| {
             let place = content.bans.iter().position(|ban| ban.id == id);
@@ -185,7 +185,7 @@ impl Bans {
         })
     }
 
-    /// Changes the bans: in the file first. Those that are over go.
+    /// Changes the bans, first in the file. Expired bans are removed.
     fn change<T>(&self, now_ms: i64, of: impl FnOnce(&mut Content) -> Result<T, Refused>) -> Result<T, Refused> {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let going_on = content.bans.iter().filter(|ban| !ban.is_over(now_ms)).cloned().collect();
@@ -201,7 +201,7 @@ impl Bans {
     }
 }
 
-/// Whether somebody can be banned.
+/// Checks that `who` can be banned.
 fn check(who: &Who) -> Result<(), String> {
     let (key, text) = match who {
         Who::ClientId(text) => ("client_id", text),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(again.remove(first.id, NOW).expect("written").map(|ban| ban.who), Some(first.who.clone()));
         assert!(again.remove(first.id, NOW).expect("written").is_none());
         assert_eq!(look(&again, NOW), [false, true, true, false]);
-        // The same once more is in the place of the earlier one; numbers are not used again.
+        // The second ban replaces the first one; numbers are not used again.
         let newer = again.add(ban(Who::Username("u".into()), Some(NOW + 5))).expect("made");
         assert_eq!((again.list(NOW).len(), newer.id), (2, 4));
         assert!(!look(&again, NOW + 5)[1]);

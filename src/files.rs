@@ -1,5 +1,5 @@
-//! Files that Forebay makes, and one that takes the place of another: no link is followed, nobody else may read what is
-//! made, and after a crash there is the old content or the new one.
+//! Files that Forebay creates, and files that replace others: no link is followed, created files are private to the user, and after
+//! a crash a file has its old content or its new content.
 //!
 //! A privileged command may work in a directory that others may write (`/etc/forebay` is writable for the service's
 //! group). So once the directory is open, each step goes by a handle or by a name in that directory.
@@ -19,28 +19,28 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 pub const FILE_MODE: u32 = 0o600;
 /// Permissions of a directory that is made.
 const DIR_MODE: u32 = 0o700;
-/// The bytes that the name of a new file takes from that of the one it replaces.
+/// The most bytes of the replaced file's name in the name of a new file.
 const NAME_BYTES_MAX: usize = 128;
 /// Names that are tried for a new file before the directory is given up.
 const NAMES_MAX: usize = 16;
 
-/// From here on what this process makes belongs to its user alone.
+/// From now on, files that this process creates belong to its user alone.
 pub fn keep_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Makes a directory and those above it that are missing.
+/// Makes a directory and missing ones above it.
 ///
 /// # Errors
-/// Those of `mkdir`.
+/// The error of `mkdir`.
 pub fn make_dirs(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
 }
 
-/// Opens a regular file, which `options` may make.
+/// Opens a regular file, which `options` may create.
 ///
 /// # Errors
-/// Those of `open`; the path is a symbolic link or another kind of file.
+/// The error of `open`; or the path is a symbolic link or another kind of file.
 pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     // A FIFO would block.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -49,20 +49,20 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     regular(options.open(path).map_err(link)?)
 }
 
-/// Makes a file that must not exist yet.
+/// Creates a file that must not exist yet.
 ///
 /// # Errors
-/// Those of `open` and `write`. Then there is no file.
+/// The error of `open` or `write`; there is no file then.
 pub fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = open(path, OpenOptions::new().write(true).create_new(true))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| dir_of(path)?.0.sync_all());
     written.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
-/// Makes a file that is to take another's place, under a name of our own: what a crash has left there goes, whatever it is.
+/// Creates a file that will replace another, under a name of our own: a file that a crash has left there is removed, of any kind.
 ///
 /// # Errors
-/// Those of `open`; a directory that holds something has the name.
+/// The error of `open`; or a directory with contents has the name.
 pub fn make_anew(path: &Path) -> io::Result<File> {
     let options = OpenOptions::new().write(true).create_new(true).clone();
     match open(path, &options) {
@@ -74,10 +74,10 @@ pub fn make_anew(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Gives a file of our own this content, whether or not there is one.
+/// Gives a file of our own this content, whether or not the file exists.
 ///
 /// # Errors
-/// The directory cannot be written. Then the old file stays.
+/// The directory cannot be written. The old file stays.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (dir, name) = dir_of(path)?;
     let fresh = Fresh::make(&dir, &name, FILE_MODE)?;
@@ -86,10 +86,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     dir.sync_all()
 }
 
-/// Reads a small file of our own in JSON; its default where there is none.
+/// Reads a small file of our own in JSON; returns the default if there is no file.
 ///
 /// # Errors
-/// The file cannot be read, or is not as this program writes it; in words.
+/// The file cannot be read, or is not in this program's format; in words.
 pub fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
     let said = |why: String| format!("{}: {why}", path.display());
     match std::fs::read(path) {
@@ -99,7 +99,7 @@ pub fn read_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String
     }
 }
 
-/// A file with content to change, as it was when it was opened.
+/// A file with content to change, in its state when it was opened.
 #[derive(Debug)]
 pub struct Original {
     dir: File,
@@ -112,7 +112,7 @@ impl Original {
     /// Reads a file.
     ///
     /// # Errors
-    /// Those of `open` and `read`; it is a symbolic link or another kind of file, or it is not UTF-8.
+    /// The error of `open` or `read`; or the path is a symbolic link or another kind of file, or the file is not UTF-8.
     pub fn read(path: &Path) -> io::Result<Self> {
         let (dir, name) = dir_of(path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -124,24 +124,24 @@ impl Original {
         Ok(Self { dir, name, known, text })
     }
 
-    /// What it said.
+    /// The content of the file when it was read.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Puts another file in its place, with its owner, its group and its permissions.
+    /// Replaces the file by another one with the same owner, group and permissions.
     ///
     /// # Errors
-    /// The directory cannot be written, or the owner cannot be set. Then the old file stays.
+    /// The directory cannot be written, or the owner cannot be set. The old file stays.
     pub fn replace(&self, text: &str) -> io::Result<()> {
         self.put(&self.name, text)
     }
 
-    /// Keeps what it said in another file beside it, with its owner, its group and its permissions: see [`kept`].
+    /// Copies the content that was read to another file beside this one, with the same owner, group and permissions: see [`kept`].
     ///
     /// # Errors
-    /// As [`Original::replace`].
+    /// Like [`Original::replace`].
     pub fn keep(&self) -> io::Result<()> {
         self.put(&kept_name(&self.name), &self.text)
     }
@@ -159,7 +159,7 @@ impl Original {
     }
 }
 
-/// Where [`Original::keep`] keeps what a file said: beside it, with `.bak` at the end of its name.
+/// The path of the copy that [`Original::keep`] makes: the same directory, the name followed by `.bak`.
 #[must_use]
 pub fn kept(path: &Path) -> PathBuf {
     path.with_file_name(kept_name(path.file_name().unwrap_or_default()))
@@ -171,7 +171,7 @@ fn kept_name(name: &OsStr) -> OsString {
     kept
 }
 
-/// A new file beside the one that it will replace: removed if it is dropped before it has replaced it.
+/// A new file beside the one that it will replace: removed if it is dropped before that.
 #[derive(Debug)]
 pub struct Fresh<'a> {
     dir: &'a File,
@@ -182,16 +182,16 @@ pub struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    /// Makes a file with these permissions, less the umask, in a directory: for the one that is called `name` there.
+    /// Creates a file with these permissions, less the umask, in a directory, to replace the file `name` there.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The error of `open`.
     pub fn make(dir: &'a File, name: &'a OsStr, mode: u32) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut tried = 0;
         loop {
             let mut fresh = OsString::from(".");
-            // A name may have 255 bytes, and this one is to fit where the one that it is for does.
+            // A name may have 255 bytes, and this one has to fit wherever the replaced file's does.
             fresh.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(NAME_BYTES_MAX)]));
             fresh.push(format!(".{:016x}.new", fastrand::u64(..)));
             match openat(dir, &fresh, flags, Mode::from_raw_mode(mode)) {
@@ -208,19 +208,19 @@ impl<'a> Fresh<'a> {
         &self.file
     }
 
-    /// Writes its content and syncs it.
+    /// Writes the content and syncs it.
     ///
     /// # Errors
-    /// Those of `write` and `fsync`.
+    /// The error of `write` or `fsync`.
     pub fn fill(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.file).write_all(bytes)?;
         self.file.sync_all()
     }
 
-    /// Takes the place of the other file. The directory is synced by the caller.
+    /// Replaces the other file. The caller syncs the directory.
     ///
     /// # Errors
-    /// Those of `rename`.
+    /// The error of `rename`.
     pub fn place(mut self) -> io::Result<()> {
         renameat(self.dir, &self.fresh, self.dir, self.name)?;
         self.is_placed = true;
@@ -251,7 +251,7 @@ fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// What the kernel says of a link that it did not follow, in words.
+/// The kernel's error for a link that was not followed, in words.
 fn link(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
         return io::Error::other("it is a symbolic link, which is not followed here; name the file that it leads to");
@@ -298,12 +298,12 @@ mod tests {
         is_link(Original::read(&file).unwrap_err());
         is_link(open(&file, OpenOptions::new().append(true).create(true)).unwrap_err());
         assert_eq!(make(&file, b"new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        // Its place may be taken.
+        // A temporary file's name may be in use.
         replace(&file, b"new").unwrap();
         assert!(fs::symlink_metadata(&file).unwrap().is_file());
         assert_eq!((fs::read_to_string(&target).unwrap().as_str(), mode(&file)), ("kept", 0o600));
 
-        // What was read keeps its owner and permissions, whatever is there by now.
+        // The replacement gets the owner and permissions of the file that was read, whatever is there by now.
         let original = Original::read(&file).unwrap();
         fs::set_permissions(&target, Permissions::from_mode(0o666)).unwrap();
         fs::remove_file(&file).unwrap();

@@ -1,18 +1,19 @@
-//! What an instance that was killed has held: its addresses, the lock of its data directory, and the locked memory of its rings. The kernel takes a process down in the
-//! background, so a start right behind a kill finds these in use for some milliseconds.
+//! Resources of an instance that was killed: its addresses, the lock of its data directory, and the locked memory of its rings. The
+//! kernel takes a process down in the background, so a process that starts right after the kill finds these in use for some
+//! milliseconds.
 
 use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A second in all: what is in use after that is another instance's.
+/// A second in all: a resource in use after that belongs to another instance.
 pub const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes what may still be in use: `take` is tried again while it says `in_use`, `attempts` times in all.
+/// Takes a resource that may still be in use: retries `take` while its error is `in_use`, at most `attempts` times in all.
 ///
 /// # Errors
-/// What `take` said at last.
+/// The last error of `take`.
 pub fn wait<T>(in_use: io::ErrorKind, attempts: u32, mut take: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..attempts {
         match take() {

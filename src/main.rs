@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Goes on with a configuration, or prints all that is wrong with it: as JSON where the log would be.
+/// Continues with a configuration, or prints all of its problems: as JSON if the log is in JSON.
 fn with<T>(config: Result<T, Problems>, format: Option<LogFormat>, go_on: impl FnOnce(T) -> ExitCode) -> ExitCode {
     let problems = match config {
         Ok(config) => return go_on(config),
@@ -123,7 +123,7 @@ fn with<T>(config: Result<T, Problems>, format: Option<LogFormat>, go_on: impl F
     ExitCode::from(EXIT_USAGE)
 }
 
-/// The text; the note goes to standard error.
+/// Returns the text; prints the note to standard error.
 fn noted((text, note): (String, String)) -> String {
     if !note.is_empty() {
         complain(format_args!("{note}"));
@@ -157,7 +157,7 @@ fn status(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }
 
-/// To standard output. A reader that has seen enough and closes it is no failure.
+/// Prints to standard output. A reader that closes the pipe early is no failure.
 fn print(text: &str) -> ExitCode {
     let _gone = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -9,41 +9,40 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// How the undone batches of a partition were answered in a round that is over, with 45 (out of order) for the
-/// oldest.
+/// The answers for the undone batches of a partition in a finished round, with 45 (out of order) for the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// Some got a retriable error, or no answer.
+    /// Some batches got a retriable error, or no answer.
     pub again: bool,
-    /// Some were not sent in this round.
+    /// Some batches were not sent in this round.
     pub unsent: bool,
-    /// Those that were sent all got 45.
+    /// All batches that were sent got 45.
     pub only_out_of_order: bool,
 }
 
-/// What follows from a [`Round`].
+/// The step after a [`Round`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterRound {
     /// All undone batches are sent again, in order, under the same identity.
     SendAgain,
-    /// The rest is sent first: it may settle the others.
+    /// The unsent batches are sent first: their answers may settle the others.
     SendRest,
-    /// Only Kafka's log can tell.
+    /// Kafka's log is looked at, as nothing else can settle the batches.
     AskLog,
 }
 
-/// What is known of a batch that is about to be sent again.
+/// The facts about a batch that is about to be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentBefore {
-    /// An earlier attempt may have been appended without our being told.
+    /// An earlier attempt may have been appended without an answer to us.
     pub maybe_there: bool,
-    /// Its rows were counted as sent with an unknown outcome before.
+    /// The batch's rows were counted as sent with an unknown outcome before.
     pub counted: bool,
-    /// Kafka may have forgotten its producer ([`Rules::is_forgettable`]).
+    /// Kafka may have forgotten the batch's producer ([`Rules::is_forgettable`]).
     pub forgettable: bool,
 }
 
-/// For how long Kafka surely remembers a producer, in milliseconds: from a batch's newest timestamp, and from an answer.
+/// Time for which Kafka surely remembers a producer, in milliseconds: from a batch's newest timestamp, and from an answer.
 /// (`transactional.id.expiration.ms` is 7 days and `producer.id.expiration.ms` 1 day by default; clocks differ.)
 pub const REMEMBERED_MS: u64 = 3_600_000;
 
@@ -400,13 +399,13 @@ pub trait Rules: Debug + Sync {
     }
 }
 
-/// All rules as they are.
+/// [`Rules`] with every method as defined.
 #[derive(Clone, Copy, Debug)]
 pub struct AllKept;
 
 impl Rules for AllKept {}
 
-/// What the product runs with.
+/// The rules of the product.
 pub static KEPT: AllKept = AllKept;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Filters that a remote is asked for, a few at a time, and how it has answered.
+//! The filters that a remote is asked for, a few at a time, and its answers.
 
 use std::collections::VecDeque;
 
@@ -22,22 +22,22 @@ const AT_ONCE_MAX: usize = 8;
 pub struct Wanted {
     /// The filter, `$share/NAME/` included.
     pub filter: Box<str>,
-    /// What is asked for with it. Before 5.0 that is the QoS.
+    /// The options of the subscription. Before 5.0 only their QoS is sent.
     pub options: SubscriptionOptions,
 }
 
-/// How the remote has answered for a filter.
+/// The remote's answer for a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Not at all.
+    /// The remote has not answered.
     Open,
-    /// It sends messages at up to this QoS.
+    /// The remote sends messages at up to this QoS.
     Granted(QoS),
-    /// It refuses the filter, or has said in CONNACK that it would.
+    /// The remote refuses the filter, or CONNACK said that it would.
     Refused(ReasonCode),
 }
 
-/// The packet that waits for its answer: the filters in it.
+/// The packet that awaits an answer: the filters in it.
 #[derive(Debug, PartialEq, Eq)]
 enum Awaited {
     Nothing,
@@ -60,7 +60,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Begins with all filters. `gone`: filters that the remote may have from earlier, and is not to have.
+    /// Begins with all filters. `gone`: filters that the remote may have from earlier, and that are unsubscribed.
     pub(super) fn new(wanted: &[Wanted], gone: &[Box<str>]) -> Self {
         Self {
             wanted: wanted.to_vec(),
@@ -116,7 +116,7 @@ impl Asked {
             count += 1;
         }
         if count == 0 {
-            // The remote cannot be told, and so cannot have it.
+            // A filter that fits into no packet of this remote cannot be subscribed there either.
             self.gone.pop_front();
             return;
         }
@@ -173,7 +173,7 @@ impl Asked {
         Ok(())
     }
 
-    /// Takes UNSUBACK, whatever it says: a filter that is not there is gone as well.
+    /// Handles UNSUBACK, with any codes: a filter that does not exist there is gone as well.
     pub(super) fn unsuback(&mut self, unsuback: &SubAck<'_>) -> Result<(), Malformed> {
         let Awaited::Unsubscribe(count) = self.awaited else { return Err(UNASKED) };
         if unsuback.packet_id != PACKET_ID {
@@ -207,7 +207,7 @@ fn is_possible(wanted: &Wanted, granted: &Granted) -> Result<(), ReasonCode> {
     Ok(())
 }
 
-/// Whether the remote takes a packet with this filter behind the others.
+/// Whether the remote takes a packet with this filter after the others.
 fn fits(before: &FilterBuf, filter: &str, granted: &Granted) -> bool {
     /// Fixed header, packet identifier, an empty list of properties; length and options of the filter.
     const BESIDE: usize = 5 + 2 + 1 + 2 + 1;

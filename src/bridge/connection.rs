@@ -1,4 +1,4 @@
-//! One connection to a remote, from CONNECT on.
+//! A connection to a remote, from CONNECT on.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::outward::{Backoff, Bounds, Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::Outgoing;
 
-/// What is there once the remote has accepted the client.
+/// The state of a connection once the remote has accepted the client.
 #[derive(Debug)]
 struct Open {
     granted: Granted,
     asked: Asked,
-    /// The answers of the present round were not told yet.
+    /// The answers of the present round have not been reported yet.
     is_untold: bool,
     backoff: Backoff,
-    /// When the answer to SUBSCRIBE or UNSUBSCRIBE is overdue.
+    /// The deadline of the answer to SUBSCRIBE or UNSUBSCRIBE.
     answer_by: Monotonic,
-    /// When refused filters are asked for again.
+    /// The time at which refused filters are requested again.
     again_at: Monotonic,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     /// The beginning of CONNACK.
     torn: Vec<u8>,
     pub(super) pulse: Pulse,
-    /// When the remote has accepted the client.
+    /// The time at which the remote accepted the client.
     pub(super) opened: Monotonic,
     open: Option<Box<Open>>,
 }
@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Takes bytes until CONNACK is whole. Returns it with how many of these bytes belong to it.
+    /// Takes bytes until CONNACK is complete. Returns it with the number of its bytes.
     pub(super) fn greeting(
         &mut self,
         login: &Login,
@@ -118,7 +118,7 @@ impl Connection {
         }));
     }
 
-    /// Asks for the filters of other settings, in the place of none.
+    /// Asks for the filters of other settings; there were none before.
     pub(super) fn asks_anew(&mut self, settings: &Settings) {
         if let Some(open) = &mut self.open {
             debug_assert!(open.asked.standings().is_empty() && !open.asked.is_awaited());
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// What is granted, and how the filters stand.
+    /// The remote's grants, and its answers for the filters.
     pub(super) fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.open.as_ref().map(|open| (&open.granted, open.asked.standings()))
     }
@@ -145,7 +145,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what is due. Returns the answers for all filters, each time that the last of them has come.
+    /// Sends what is due. Returns the answers for all filters whenever the last of them has arrived.
     pub(super) fn work(
         &mut self,
         settings: &Settings,

@@ -1,25 +1,25 @@
-//! What CONNACK grants.
+//! The capabilities of a remote according to its CONNACK.
 
 use super::login::{Form, Login};
 use crate::mqtt::packet::{ConnAck, QoS, Version};
 
-/// The most messages of QoS 1 and 2 that are on their way to a remote, whatever it takes.
+/// The most messages of QoS 1 and 2 in flight to a remote, whatever it accepts.
 const IN_FLIGHT_MAX: u16 = 1024;
-/// The same for one that cannot say what it takes.
+/// Like [`IN_FLIGHT_MAX`], for a remote before 5.0, which cannot set a maximum.
 const IN_FLIGHT_3X: u16 = 64;
 
-/// `Granted` is what a remote has promised to take, and what holds for the connection.
+/// `Granted` is what a remote has promised to accept, and the parameters of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// The version of the connection.
     pub version: Version,
     /// The remote takes the client for another broker, before 5.0.
     pub is_bridge: bool,
-    /// The remote has what it knew of the client.
+    /// The remote has kept the client's session.
     pub session_present: bool,
     /// Keep-alive in force, in seconds; 0: off.
     pub keep_alive_s: u16,
-    /// Messages of QoS 1 and 2 that may be on their way to the remote; at least 1.
+    /// Messages of QoS 1 and 2 that may be in flight to the remote; at least 1.
     pub in_flight_max: u16,
     /// The highest QoS that the remote takes.
     pub maximum_qos: QoS,
@@ -29,7 +29,7 @@ pub struct Granted {
     pub packet_size_max: u32,
     /// Topic aliases that the remote takes.
     pub topic_alias_maximum: u16,
-    /// How long the remote keeps what it knows without a connection, in seconds; `u32::MAX`: for ever, or nobody knows.
+    /// Session expiry at the remote, in seconds; `u32::MAX`: never, or unknown.
     pub session_expiry_s: u32,
     /// Whether filters may have wildcards.
     pub wildcards_available: bool,

@@ -1,4 +1,4 @@
-//! CONNECT as a client says it, and CONNACK as a remote answers.
+//! CONNECT as a client sends it, and CONNACK as a remote answers.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub enum Versions {
     V5,
     /// 3.1.1 alone.
     V311,
-    /// 5.0, and 3.1.1 with a remote that refuses it.
+    /// 5.0, and 3.1.1 for a remote that refuses 5.0.
     Any,
 }
 
@@ -30,18 +30,18 @@ pub enum Versions {
 pub struct Form {
     /// The version.
     pub version: Version,
-    /// It says before 5.0 that the client is a bridge.
+    /// Before 5.0 CONNECT says that the client is a bridge.
     pub is_bridge: bool,
-    /// It asks the remote to forget what it knows of the client.
+    /// CONNECT asks the remote to discard the client's session.
     pub clean_start: bool,
 }
 
-/// `Login` is what CONNECT says.
+/// `Login` is the contents of CONNECT.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// The versions.
     pub versions: Versions,
-    /// Whether the client says before 5.0 that it is a bridge, unless the remote refuses that.
+    /// Whether the client identifies itself as a bridge before 5.0, unless the remote refuses that.
     pub says_bridge: bool,
     /// The client identifier.
     pub client_id: Box<str>,
@@ -49,9 +49,9 @@ pub struct Login {
     pub username: Option<Box<str>>,
     /// The password.
     pub password: Option<Secret>,
-    /// Whether the remote is to forget what it knows of the client each time.
+    /// Whether the remote is asked to discard the client's session each time.
     pub clean_start: bool,
-    /// For how long the remote is to remember the client without a connection, in seconds.
+    /// Requested session expiry at the remote, in seconds.
     pub session_expiry_s: u32,
     /// The keep-alive in seconds; 0: off.
     pub keep_alive_s: u16,
@@ -59,7 +59,7 @@ pub struct Login {
     pub receive_maximum: u16,
     /// The largest packet that the client takes, in bytes.
     pub packet_bytes_max: u32,
-    /// The most messages of QoS 1 and 2 that may be on their way to the remote; `None`: as many as it takes.
+    /// The most messages of QoS 1 and 2 in flight to the remote; `None`: as many as it accepts.
     pub in_flight_max: Option<u16>,
 }
 
@@ -79,7 +79,7 @@ pub enum Greeted {
 pub struct Refusal {
     /// The reason.
     pub reason: ReasonCode,
-    /// The remote's own words for it.
+    /// The remote's own words for the refusal.
     pub words: Option<String>,
     /// The server that the remote names instead.
     pub server: Option<String>,
@@ -91,7 +91,7 @@ impl Refusal {
         Self { reason, words, server }
     }
 
-    /// Whether another attempt is refused as well until somebody changes something.
+    /// Whether further attempts are refused as well until a person changes something.
     pub(super) fn is_lasting(&self) -> bool {
         matches!(
             self.reason,
@@ -115,7 +115,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Text of a remote as people may see it.
+/// Text of a remote, escaped for display.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect()
 }
@@ -143,7 +143,7 @@ impl Login {
         self.forms().nth(number).map_or(last, |form| Form { clean_start, ..form })
     }
 
-    /// Appends CONNECT. There are no topic aliases for the remote: what they would save it, a table here would cost.
+    /// Appends CONNECT. The remote may use no topic aliases: the table for them here would cost more than they save the remote.
     pub(super) fn write(&self, form: Form, out: &mut Vec<u8>) {
         let mut properties = PropertyBuf::new();
         if form.version == Version::V5 {
@@ -162,7 +162,7 @@ impl Login {
             password: self.password.as_ref().map(Secret::expose),
             properties: properties.as_properties(),
         };
-        // All of it was checked against the bounds of MQTT when it was configured.
+        // All fields were checked against the bounds of MQTT when they were configured.
         let written = encode::connect(&connect, out);
         debug_assert!(written.is_ok());
     }
@@ -200,7 +200,7 @@ impl Login {
     }
 }
 
-/// What a server may not do.
+/// A violation of the protocol by a server.
 pub(super) const fn violation(clause: &'static str, what: &'static str) -> Malformed {
     Malformed { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
 }

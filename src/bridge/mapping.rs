@@ -1,5 +1,5 @@
-//! Messages on their way through a bridge: which entry of the configuration takes one, and what it makes of topic, QoS, retain flag and
-//! payload. Nothing is passed on that MQTT, or the other end, does not take.
+//! Mapping of messages that pass through a bridge: the entry of the configuration that takes a message, and the topic, QoS, retain
+//! flag and payload that it gets. Nothing is passed on that MQTT, or the other end, does not accept.
 
 use super::granted::Granted;
 use crate::mqtt::packet::{QoS, Version};
@@ -15,11 +15,11 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 /// The retained messages that an `in` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retained {
-    /// Those of each SUBSCRIBE.
+    /// The retained messages after each SUBSCRIBE.
     All,
-    /// Those of a subscription that the remote did not have.
+    /// The retained messages of a subscription that is new to the remote.
     New,
-    /// None.
+    /// No retained messages.
     None,
 }
 
@@ -34,8 +34,9 @@ impl Retained {
         }
     }
 
-    /// Whether a message with RETAIN is dropped, as the remote could not be asked not to send it: before 5.0 it sends all retained messages
-    /// after each SUBSCRIBE. A live message has RETAIN there only for a bridge. `is_settled`: the retained messages have come.
+    /// Whether a message with RETAIN is dropped, as the remote could not be asked to leave it out: before 5.0 it sends all retained
+    /// messages after each SUBSCRIBE. A live message has RETAIN there only for a bridge. `is_settled`: the retained messages have
+    /// arrived.
     #[must_use]
     pub fn drops(self, granted: &Granted, is_settled: bool) -> bool {
         let may_be_live = granted.is_bridge && is_settled;
@@ -48,22 +49,22 @@ impl Retained {
     }
 }
 
-/// Why a message goes no further.
+/// The reason why a message goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unfit {
-    /// No filter matches its topic: it was not asked for.
+    /// No filter matches the message's topic: the message was not asked for.
     Unasked,
-    /// It has come through this instance, or through too many.
+    /// The message has come through this instance, or through too many.
     Loop,
-    /// It does not have what the topic is made of.
+    /// The message lacks what the template of the topic needs.
     TopicAbsent,
-    /// What was made is no topic, or one of the server's own.
+    /// The resulting topic is invalid, or one of the server's own.
     TopicInvalid,
-    /// What was made is no QoS.
+    /// The resulting QoS is invalid.
     QosInvalid,
-    /// What was made is no retain flag.
+    /// The resulting retain flag is invalid.
     RetainInvalid,
-    /// It does not have what the payload is made of.
+    /// The message lacks what the template of the payload needs.
     PayloadAbsent,
 }
 
@@ -101,7 +102,7 @@ pub struct In {
 pub struct Out {
     /// The topic there.
     pub topic: Template,
-    /// The QoS, which is lowered to that of the message and to what the remote takes.
+    /// The QoS, which is lowered to that of the message and to the remote's maximum.
     pub qos: Template,
     /// The retain flag, if the remote has one.
     pub retain: Template,
@@ -109,7 +110,7 @@ pub struct Out {
     pub payload: Template,
 }
 
-/// `Passed` is what is passed on of a message. Everything is borrowed: from the message, the templates or the [`Scratch`].
+/// `Passed` is a message as the bridge passes it on. Everything is borrowed: from the message, the templates or the [`Scratch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed<'a> {
     /// A valid topic name.
@@ -122,7 +123,7 @@ pub struct Passed<'a> {
     pub payload: &'a [u8],
 }
 
-/// Memory for what has to be made. One for each shard is enough.
+/// Buffers for rendered topics and payloads. One per shard is enough.
 #[derive(Debug, Default)]
 pub struct Scratch {
     topic: Vec<u8>,
@@ -160,11 +161,11 @@ pub fn is_looped(properties: Properties<'_>, instance: &str) -> bool {
 }
 
 impl In {
-    /// What becomes of a message of the remote. The topic is not one that begins with `$`, unless the template says so: these are not for
-    /// any publisher there; topics of the service itself are for nobody.
+    /// Maps a message of the remote. The result has no topic that begins with `$`, unless the template says so: such topics are not
+    /// for publishers of the remote, and the service's own topics are for nobody.
     ///
     /// # Errors
-    /// Why it goes no further.
+    /// The reason why the message goes no further.
     pub fn pass<'a>(&'a self, of: &MessageContext<'a>, scratch: &'a mut Scratch) -> Result<Passed<'a>, Unfit> {
         scratch.forget();
         let name = topic_of(&self.topic, of, &mut scratch.topic)?;
@@ -178,10 +179,10 @@ impl In {
 }
 
 impl Out {
-    /// What becomes of a message for a remote that has granted this.
+    /// Maps a message for a remote with these grants.
     ///
     /// # Errors
-    /// Why it goes no further.
+    /// The reason why the message goes no further.
     pub fn pass<'a>(
         &'a self,
         of: &MessageContext<'a>,

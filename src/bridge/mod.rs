@@ -1,13 +1,15 @@
 //! Forebay as an MQTT client of another broker, the remote. Sans-I/O: bytes and `now` in, effects out.
 //!
-//! [`Client`] has one connection: it resolves, connects, says CONNECT, and subscribes. From CONNACK on both ends of MQTT do the same, so
-//! messages and their answers are not its concern: a session takes them, and gives [`Client::packet`] what only a server sends. Promises of
-//! this module:
+//! [`Client`] has one connection: it resolves, connects, sends CONNECT, and subscribes. After CONNACK messages and their answers
+//! are not handled here, since both ends of MQTT treat them alike: a session takes them, and gives [`Client::packet`] the packets
+//! that only a server sends. Promises of this module:
 //!
-//! - **What is granted holds.** Nothing is sent that CONNACK forbids: [`Granted`] says what the rest has to keep to.
-//! - **One at a time.** SUBSCRIBE and UNSUBSCRIBE have the packet identifier [`PACKET_ID`], which no message has, and wait for their answer.
-//! - **Silence ends.** A remote that says nothing within a quarter of the keep-alive after PINGREQ is given up, unless it is not read.
-//! - **The remote is not believed.** Whatever it sends costs a bounded amount, and ends the connection if MQTT does not allow it.
+//! - **Grants are kept.** Nothing is sent that CONNACK forbids: [`Granted`] says what the rest has to keep to.
+//! - **One at a time.** SUBSCRIBE and UNSUBSCRIBE use the packet identifier [`PACKET_ID`], which no message has, and wait for their
+//!   answer.
+//! - **Silence ends.** A remote that sends nothing within a quarter of the keep-alive after PINGREQ is given up, unless it is not
+//!   read.
+//! - **The remote is not trusted.** Whatever it sends costs a bounded amount, and ends the connection if MQTT does not allow it.
 
 mod asked;
 mod connection;
@@ -42,7 +44,7 @@ pub type Effect = outward::Effect<Event>;
 /// `Settings` of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Those of its connection.
+    /// The settings of the connection.
     pub outward: outward::Settings,
     /// The remote.
     pub endpoint: Endpoint,
@@ -50,12 +52,13 @@ pub struct Settings {
     pub login: Login,
     /// The filters to subscribe to, all different.
     pub wanted: Vec<Wanted>,
-    /// Filters that a session of the remote may have from earlier, and is not to have.
+    /// Filters that the remote's session may have from earlier, and that are unsubscribed.
     pub gone: Vec<Box<str>>,
 }
 
 impl Settings {
-    /// Those of a client that tries the remote again after `backoff`, and after longer waits up to `backoff_max`, which it takes after a refusal.
+    /// The settings of a client that tries the remote again after `backoff`, and after longer delays up to `backoff_max`, which
+    /// also follows a refusal.
     #[must_use]
     pub fn new(
         endpoint: Endpoint,
@@ -80,12 +83,12 @@ impl AsRef<outward::Settings> for Settings {
     }
 }
 
-/// `Event` is what the user of a client learns.
+/// `Event` is a report to the user of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The remote has accepted the client: messages go both ways over this connection, until [`Event::Lost`].
     Connected(LinkId, Box<Granted>),
-    /// The remote has answered for all filters, which stand in the order of the settings.
+    /// The remote has answered for all filters; the answers are in the order of the settings.
     Subscribed(Vec<Standing>),
     /// A connection over which messages went has ended, and why.
     Lost(LinkId, String),
@@ -104,7 +107,7 @@ impl From<News> for Event {
 /// `Ending` is why a packet of the remote ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It is not as it must be: the remote is told so in DISCONNECT.
+    /// The packet is invalid: the remote gets the reason in DISCONNECT.
     Violation(Malformed),
     /// The remote has sent DISCONNECT.
     Left(Refusal),
@@ -113,22 +116,22 @@ pub enum Ending {
 /// `Trouble` is why a client has no connection, or has had none for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// When it was noticed.
+    /// The time at which the trouble was noticed.
     pub at: Monotonic,
-    /// What it is, in words.
+    /// The reason, in words.
     pub why: String,
-    /// What has failed.
+    /// The step that has failed.
     pub what: Failed,
 }
 
-/// `Failed` is what a trouble has ended.
+/// `Failed` is the step that a trouble has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// A connection over which messages went.
     Open,
     /// An attempt to connect.
     Attempt,
-    /// The login, or TLS: somebody has to change something.
+    /// The login, or TLS: a person has to change something.
     Login,
 }
 
@@ -139,7 +142,7 @@ pub struct Client {
     channel: Channel<Connection>,
     /// The form of CONNECT that is tried next, counted from the first.
     form: usize,
-    /// Whether the remote is to forget what it knows of the client, once.
+    /// Whether the remote is asked to discard the client's session, once.
     begins_anew: bool,
     started: bool,
     trouble: Option<Trouble>,
@@ -166,18 +169,18 @@ impl Client {
         self.dial(now);
     }
 
-    /// Ends the connection, if there is one, and makes no other one before [`Client::start`].
+    /// Ends the connection, if there is one, and makes no further one before [`Client::start`].
     pub fn stop(&mut self, now: Monotonic) {
         self.started = false;
         self.let_go("stopped", now);
     }
 
-    /// The next CONNECT asks the remote to forget what it knows of the client: it may know another one's.
+    /// Makes the next CONNECT ask the remote to discard the client's session, which may be another client's.
     pub fn begin_anew(&mut self) {
         self.begins_anew = true;
     }
 
-    /// Asks for these filters from now on, in the place of those before, which must have been none.
+    /// Asks for these filters from now on; there must have been none before.
     pub fn wants(&mut self, wanted: Vec<Wanted>, now: Monotonic) {
         self.shared.settings.wanted = wanted;
         if let Some(connection) = self.channel.ready() {
@@ -192,20 +195,20 @@ impl Client {
         self.shared.stats
     }
 
-    /// What the remote has granted, and how the filters stand, while there is a connection over which messages go.
+    /// The remote's grants, and its answers for the filters, while there is a connection that carries messages.
     #[must_use]
     pub fn standing(&self) -> Option<(&Granted, &[Standing])> {
         self.channel.ready_ref().and_then(Connection::standing)
     }
 
-    /// The filters with how they stand, in the order of the settings.
+    /// The filters with their answers, in the order of the settings.
     pub fn filters(&self) -> impl Iterator<Item = (&Wanted, Standing)> {
         let standings = self.standing().map(|(_, standings)| standings).unwrap_or_default();
         let standing = |at: usize| standings.get(at).copied().unwrap_or(Standing::Open);
         self.shared.settings.wanted.iter().enumerate().map(move |(at, wanted)| (wanted, standing(at)))
     }
 
-    /// The last trouble, whether it is over or not.
+    /// The last trouble, even if it has ended.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
@@ -220,7 +223,7 @@ impl Client {
         }
     }
 
-    /// Takes a connection that is established, with its layer ready where it has one: CONNECT goes out.
+    /// Takes an established connection, with its layer ready if it has one: CONNECT goes out.
     pub fn on_connected(&mut self, link: LinkId) {
         let Some(connection) = self.channel.connected(link) else { return };
         let login = &self.shared.settings.login;
@@ -229,8 +232,8 @@ impl Client {
         connection.send(packet, &mut self.shared.effects);
     }
 
-    /// Takes bytes of the remote until CONNACK has come. Returns how many it has taken: the others are messages and answers, for the user
-    /// of the client, from [`Event::Connected`] on.
+    /// Takes bytes of the remote until CONNACK is complete. Returns the number taken: the others are messages and answers, for the
+    /// user of the client, from [`Event::Connected`] on.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) -> usize {
         if self.shared.owner(link).is_none() {
             return bytes.len();
@@ -269,7 +272,7 @@ impl Client {
             Greeted::OtherVersion(refusal) => {
                 self.form += 1;
                 if self.shared.settings.login.has_form(self.form) {
-                    // The remote is there: the next form needs no wait.
+                    // The remote responds: the next form is tried without a wait.
                     self.let_go("another version is tried", now);
                     self.dial(now);
                 } else {
@@ -281,7 +284,7 @@ impl Client {
         }
     }
 
-    /// Takes a packet that only a server sends, other than PUBLISH and the answers to it.
+    /// Takes a packet that only a server sends, other than PUBLISH and its answers.
     ///
     /// # Errors
     /// The connection has to end: [`Client::ended`] follows.
@@ -295,14 +298,14 @@ impl Client {
         Ok(())
     }
 
-    /// Notes that something came in over the connection.
+    /// Notes that bytes have arrived on the connection.
     pub fn heard(&mut self) {
         if let Some(connection) = self.channel.ready() {
             connection.pulse.heard();
         }
     }
 
-    /// Notes whether the connection is read: an answer to PINGREQ cannot come while it is not.
+    /// Notes whether the connection is read: an answer to PINGREQ cannot arrive while it is not.
     pub fn is_read(&mut self, is_read: bool) {
         if let Some(connection) = self.channel.ready() {
             connection.pulse.is_read(is_read);
@@ -339,8 +342,8 @@ impl Client {
         }
     }
 
-    /// Does everything that is due by now; cheap when nothing is. `unacked`: how many bytes given to a connection its peer's kernel does not
-    /// have yet.
+    /// Does everything that is due; cheap when nothing is. `unacked`: the number of bytes given to a connection that its peer's
+    /// kernel does not have yet.
     pub fn on_time(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         if self.next_deadline() > now {
             return;
@@ -355,7 +358,7 @@ impl Client {
         self.dial(now);
     }
 
-    /// When [`Client::on_time`] has something to do.
+    /// The next deadline of [`Client::on_time`].
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
         if self.started { self.channel.dial_at().min(self.channel.deadline()) } else { Monotonic::NEVER }
@@ -372,7 +375,7 @@ impl Client {
         }
     }
 
-    /// Says what is due: PINGREQ, SUBSCRIBE, UNSUBSCRIBE.
+    /// Sends what is due: PINGREQ, SUBSCRIBE, UNSUBSCRIBE.
     fn work(&mut self, now: Monotonic) {
         let Some(connection) = self.channel.ready() else { return };
         let Shared { settings, effects, rng, .. } = &mut self.shared;
@@ -382,7 +385,7 @@ impl Client {
         }
     }
 
-    /// The remote does not want the client, and has said why.
+    /// Handles a refusal by the remote, with its reason.
     fn refused(&mut self, refusal: &Refusal, now: Monotonic) {
         if !refusal.is_lasting() {
             return self.fail(&refusal.to_string(), now);
@@ -397,7 +400,8 @@ impl Client {
         self.shared.tell_unreachable();
     }
 
-    /// Gives up the connection, or the attempt to make one, and waits longer than the last time, unless it has stood for a while.
+    /// Gives up the connection, or the attempt to make one, and waits longer than the last time, unless the connection has lasted
+    /// for a while.
     fn fail(&mut self, why: &str, now: Monotonic) {
         tracing::debug!(remote = %self.channel.endpoint, "connection of a bridge failed: {why}");
         self.shared.stats.failures += 1;
@@ -410,7 +414,7 @@ impl Client {
             self.channel.works(&mut self.shared);
         }
         let endpoint = self.channel.endpoint.clone();
-        // The loss of a connection is told as such.
+        // The loss of an open connection is reported by `tell_lost`.
         if !is_open && self.channel.refused.is_none() && self.shared.is_new_trouble(&endpoint) {
             self.shared.event(Event::Unreachable(endpoint.to_string(), why.to_owned()));
         }
@@ -419,13 +423,13 @@ impl Client {
         self.shared.tell_unreachable();
     }
 
-    /// Does the same without a failure; the next attempt is made at `until`.
+    /// Closes the connection like [`Client::fail`], but without a failure; the next attempt is made at `until`.
     fn let_go(&mut self, why: &str, until: Monotonic) {
         self.tell_lost(why);
         self.channel.down(until, &mut self.shared);
     }
 
-    /// Comes before the connection is closed: its holder lets go of it.
+    /// Reports the loss before the connection is closed, so that its holder lets go of it.
     fn tell_lost(&mut self, why: &str) {
         if let Some(connection) = self.channel.ready_ref() {
             let event = Event::Lost(connection.link, why.to_owned());
@@ -434,7 +438,7 @@ impl Client {
     }
 }
 
-/// What DISCONNECT of a server says.
+/// A server's DISCONNECT as a refusal.
 fn left(disconnect: &Disconnect<'_>) -> Refusal {
     let reason = match disconnect.reason {
         ReasonCode::NORMAL_DISCONNECTION => ReasonCode::UNSPECIFIED_ERROR,

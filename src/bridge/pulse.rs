@@ -1,7 +1,7 @@
 //! The keep-alive of a client: PINGREQ in time, and whether the remote is there.
 //!
-//! PINGREQ goes out whenever three quarters of the keep-alive have passed since the last one, whatever else was sent: bytes that the kernel
-//! takes are no proof that anybody reads them. Whatever comes back is.
+//! PINGREQ goes out whenever three quarters of the keep-alive have passed since the last one, whatever else was sent: bytes that
+//! the kernel accepts are no proof that the remote reads them. Any bytes from the remote are.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ const PATIENCE_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Pulse {
     /// The time between two PINGREQs; zero: there are none.
     every: Duration,
-    /// How long the remote may say nothing after one.
+    /// The longest silence of the remote after a PINGREQ.
     patience: Duration,
     ping_at: Monotonic,
     answer_by: Monotonic,
     is_read: bool,
-    /// Bytes that the kernel of the peer did not have when this was last asked.
+    /// Bytes that the kernel of the peer did not have at the last check.
     unacked: usize,
 }
 
 impl Pulse {
-    /// A clock for this keep-alive that starts `now`; 0 turns it off.
+    /// A clock for this keep-alive, starting `now`; 0 turns it off.
     pub(super) fn new(keep_alive_s: u16, now: Monotonic) -> Self {
         let quarter = Duration::from_secs(keep_alive_s.into()) / 4;
         let (every, patience) = (quarter * 3, quarter.min(PATIENCE_MAX));
@@ -33,12 +33,12 @@ impl Pulse {
         Self { every, patience, ping_at, answer_by: Monotonic::NEVER, is_read: true, unacked: usize::MAX }
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn deadline(&self) -> Monotonic {
         self.ping_at.min(self.answer_by)
     }
 
-    /// Whether PINGREQ has to be sent now. Asked again, it has not.
+    /// Whether PINGREQ has to be sent now. The next call returns false.
     pub(super) fn takes_ping(&mut self, now: Monotonic) -> bool {
         if now < self.ping_at {
             return false;
@@ -50,12 +50,13 @@ impl Pulse {
         true
     }
 
-    /// When the remote must have said something; [`Monotonic::NEVER`]: it need not.
+    /// The time by which the remote must have sent something; [`Monotonic::NEVER`]: no answer is pending.
     pub(super) fn answers_by(&self) -> Monotonic {
         self.answer_by
     }
 
-    /// Gives the remote more time if its kernel has taken bytes meanwhile, as PINGREQ waits behind these. `false`: it has taken none.
+    /// Gives the remote more time if its kernel has taken bytes since the last call, as PINGREQ is queued after these. `false`: it
+    /// has taken none.
     pub(super) fn waits_on(&mut self, unacked: usize, now: Monotonic) -> bool {
         let moves = unacked > 0 && unacked < std::mem::replace(&mut self.unacked, unacked);
         if moves {
@@ -64,12 +65,12 @@ impl Pulse {
         moves
     }
 
-    /// Something came from the remote.
+    /// Notes that bytes have arrived from the remote.
     pub(super) fn heard(&mut self) {
         self.answer_by = Monotonic::NEVER;
     }
 
-    /// Whether the connection is read from now on. While it is not, silence proves nothing.
+    /// Sets whether the connection is read from now on. While it is not, silence proves nothing.
     pub(super) fn is_read(&mut self, is_read: bool) {
         self.is_read = is_read;
         if !is_read {

@@ -72,14 +72,14 @@ impl World {
         world
     }
 
-    /// With its CONNECT on the wire.
+    /// A world with a CONNECT on the wire.
     fn greeting(settings: Settings) -> Self {
         let mut world = Self::new(settings);
         world.connects();
         world
     }
 
-    /// With a CONNACK of these properties.
+    /// A world with a CONNACK of these properties.
     fn open(settings: Settings, present: bool, properties: &[Property<'_>]) -> Self {
         let mut world = Self::greeting(settings);
         world.sent.clear();
@@ -87,7 +87,7 @@ impl World {
         world
     }
 
-    /// Does what the client wants, but for the connection, which stands when the test says so.
+    /// Does what the client asks for, except connecting, which the test controls.
     fn carry(&mut self) {
         let mut effects = Vec::new();
         self.client.take_effects(&mut effects);
@@ -110,7 +110,7 @@ impl World {
         self.carry();
     }
 
-    /// Gives the client bytes. Returns how many it has left to the session.
+    /// Gives the client bytes. Returns the number left to the session.
     fn bytes(&mut self, bytes: &[u8]) -> usize {
         let used = self.client.on_bytes(self.link, bytes, self.now);
         self.carry();
@@ -141,7 +141,7 @@ impl World {
         self.packet(&Packet::UnsubAck(SubAck { packet_id: PACKET_ID, properties: Properties::EMPTY, codes }))
     }
 
-    /// What the client has sent since the last call, in words.
+    /// The packets that the client has sent since the last call, in words.
     fn said(&mut self) -> Vec<String> {
         let bytes = std::mem::take(&mut self.sent);
         said(self.version, &bytes)
@@ -151,7 +151,7 @@ impl World {
         std::mem::take(&mut self.events)
     }
 
-    /// Lets time go by until something is due, and has it done. How long that was.
+    /// Advances the time until a deadline, and handles it. Returns the time passed.
     fn wait(&mut self) -> Duration {
         let at = self.client.next_deadline();
         let took = at.since(self.now);
@@ -190,7 +190,7 @@ fn said(version: Version, mut bytes: &[u8]) -> Vec<String> {
     all
 }
 
-/// The CONNECT that was sent: what `look` makes of it.
+/// Passes the CONNECT that was sent to `look`.
 fn connect<R>(world: &World, look: impl FnOnce(&Connect<'_>) -> R) -> R {
     let frame = frame::next_connect(&world.sent, u32::MAX).expect("well-formed").expect("whole");
     assert_eq!(frame.len, world.sent.len(), "nothing behind it");
@@ -201,7 +201,7 @@ fn lost(event: &Event) -> bool {
     matches!(event, Event::Lost(..))
 }
 
-/// G2, G3: CONNECT says what was configured, SUBSCRIBE follows CONNACK, and each filter has its answer.
+/// G2, G3: CONNECT has the configured contents, SUBSCRIBE follows CONNACK, and each filter has its answer.
 #[test]
 fn it_logs_in_and_subscribes() {
     let mut world = World::greeting(settings(Versions::V5, &[wanted("plant/#", QoS::AtLeastOnce)]));
@@ -226,7 +226,7 @@ fn it_logs_in_and_subscribes() {
     assert_eq!(world.client.stats().logins, 1);
 }
 
-/// What comes behind CONNACK in the same read, or before SUBACK, is the session's; CONNACK itself may come in pieces.
+/// Bytes after CONNACK in the same read, or before SUBACK, are the session's; CONNACK itself may arrive in pieces.
 #[test]
 fn messages_may_come_at_once() {
     let connack = [0x20, 3, 1, 0, 0];
@@ -246,7 +246,7 @@ fn messages_may_come_at_once() {
     }
 }
 
-/// G3: what CONNACK says replaces what was asked for.
+/// G3: the values in CONNACK replace the requested ones.
 #[test]
 fn what_is_granted() {
     let properties = [
@@ -301,7 +301,7 @@ fn how_much_may_be_on_its_way() {
     }
 }
 
-/// G3: an older remote is found without a wait, and the form that it takes is tried first from then on.
+/// G3: an older remote is found without a wait, and the form that it accepts is tried first from then on.
 #[test]
 fn older_versions_are_tried_in_turn() {
     let mut world = World::greeting(settings(Versions::Any, &[wanted("a", QoS::ExactlyOnce)]));
@@ -329,7 +329,7 @@ fn older_versions_are_tried_in_turn() {
     connect(&world, |connect| assert_eq!((connect.version, connect.is_bridge), (Version::V311, false)));
 }
 
-/// G3: who cannot be served is told of once, and tried rarely.
+/// G3: a lasting refusal is reported once, and retried rarely.
 #[test]
 fn a_refusal_that_will_not_heal() {
     for reason in [ReasonCode::BAD_USER_NAME_OR_PASSWORD, ReasonCode::NOT_AUTHORIZED, ReasonCode::BANNED] {
@@ -381,7 +381,7 @@ fn a_refusal_that_may_heal() {
     assert_eq!(world.told(), [Event::Unreachable("10.0.0.1:1883".to_owned(), "Server busy".to_owned())], "once");
 }
 
-/// Two clients of one name end each other's connections: they are not to do so as fast as they can.
+/// Two clients of one name end each other's connections, but not as fast as they can connect.
 #[test]
 fn a_connection_that_does_not_stand_ends_no_backoff() {
     let mut world = World::greeting(settings(Versions::V5, &[]));
@@ -400,7 +400,7 @@ fn a_connection_that_does_not_stand_ends_no_backoff() {
     assert_eq!(told.iter().filter(|event| lost(event)).count(), 6);
     assert!(told.contains(&Event::Lost(LinkId(0), "Session taken over".to_owned())));
     assert!(world.closed.is_empty(), "who has taken the end closes it");
-    // One that has stood for as long as the longest wait.
+    // The connection has existed for as long as the longest wait.
     world.connack(true, ReasonCode::SUCCESS, &[]);
     world.now = world.now.after(30 * S);
     world.close();
@@ -431,7 +431,7 @@ fn a_remote_that_says_nothing() {
     assert_eq!((world.wait(), world.said()), (45 * S, vec!["PINGREQ".to_owned()]), "whatever came");
     assert_eq!(world.wait(), 15 * S);
     assert!(world.told().contains(&Event::Lost(world.link, "no answer to PINGREQ in time".to_owned())));
-    // What is not read cannot have an answer.
+    // An unread connection cannot have an answer.
     let mut world = World::open(settings(Versions::V5, &[]), false, &[]);
     world.client.is_read(false);
     for _ in 0..5 {
@@ -440,7 +440,7 @@ fn a_remote_that_says_nothing() {
     assert!(!world.told().iter().any(lost));
 }
 
-/// G6: what a server may not send ends the connection.
+/// G6: a packet that a server may not send ends the connection.
 #[test]
 fn a_remote_that_breaks_the_rules() {
     let filters = [wanted("a", QoS::AtMostOnce), wanted("b", QoS::AtMostOnce)];
@@ -499,7 +499,7 @@ fn a_filter_that_is_refused_is_asked_for_again() {
     assert_eq!(world.client.next_deadline(), Monotonic::NEVER);
 }
 
-/// Eight filters at a time, as far as they fit; those that are gone first, if the remote may have them.
+/// Eight filters at a time, as far as they fit; those to unsubscribe first, if the remote may have them.
 #[test]
 fn filters_go_in_portions() {
     let filters: Vec<_> = (0..17).map(|n| wanted(&format!("f{n}"), QoS::AtMostOnce)).collect();
@@ -518,7 +518,7 @@ fn filters_go_in_portions() {
     }
     assert_eq!(asked, (0..17).map(|n| format!("f{n}")).collect::<Vec<_>>());
     assert_eq!(world.told(), [Event::Subscribed(vec![Standing::Granted(QoS::AtMostOnce); 17])]);
-    // The remote has forgotten all of them.
+    // The remote has forgotten all subscriptions.
     let mut world = World::open(of, false, &[]);
     assert!(world.said()[0].starts_with("SUBSCRIBE f0"));
     // Packets of 40 bytes.
@@ -596,7 +596,7 @@ fn a_name_that_is_not_resolved() {
     assert!(matches!(effects[..], [Effect::Resolve { ticket: 1, .. }, Effect::Connect { .. }]));
 }
 
-/// A secret is in CONNECT and nowhere else.
+/// A secret is only in CONNECT.
 #[test]
 fn a_password_is_not_shown() {
     let mut of = settings(Versions::V5, &[]);
@@ -605,7 +605,7 @@ fn a_password_is_not_shown() {
     assert!(!format!("{client:?}").contains("hunter2"));
 }
 
-/// One thing that a remote may do.
+/// An action of a remote.
 #[derive(Clone, Debug)]
 enum Move {
     Bytes(Vec<u8>),
@@ -637,8 +637,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-    /// Whatever the remote does: all that is sent is well formed and asks for one thing at a time, every connection that was told of ends
-    /// once, and there is always something to wait for.
+    /// Whatever the remote does: all output is well formed and has one request at a time, every reported connection ends once, and
+    /// there is always a deadline.
     #[test]
     fn a_remote_may_do_what_it_likes(moves in moves(), filters in 0_usize..20) {
         let filters: Vec<_> = (0..filters).map(|n| wanted(&format!("f{n}/#"), QoS::AtLeastOnce)).collect();
@@ -699,7 +699,7 @@ proptest! {
                 unanswered = filters;
             }
             prop_assert!(world.client.next_deadline() < Monotonic::NEVER || connected.is_some());
-            // A new attempt stands at once, and its CONNECT is not looked at.
+            // A new attempt connects at once, and its CONNECT is not looked at.
             world.connects();
             world.sent.clear();
         }

@@ -4,7 +4,7 @@ use crate::mqtt::STRING_MAX;
 use crate::outward::Endpoint;
 use crate::secure::Secret;
 
-/// What is between a client and its remote.
+/// The protocol layers between a client and its remote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport {
     /// TLS.
@@ -13,7 +13,7 @@ pub struct Transport {
     pub is_web_socket: bool,
 }
 
-/// The schemes, what each stands for, and its port.
+/// The schemes of URLs, the transport of each, and its port.
 const SCHEMES: &[(&str, Transport, u16)] = &[
     ("mqtt", Transport { is_tls: false, is_web_socket: false }, 1883),
     ("tcp", Transport { is_tls: false, is_web_socket: false }, 1883),
@@ -25,10 +25,10 @@ const SCHEMES: &[(&str, Transport, u16)] = &[
     ("wss", Transport { is_tls: true, is_web_socket: true }, 443),
 ];
 
-/// The path of a WebSocket, where the URL leaves it open.
+/// The default path of a WebSocket.
 const PATH: &str = "/mqtt";
 
-/// `Url` is the address of a remote, and what it says of the login.
+/// `Url` is the address of a remote, with the parts of the login in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url {
     /// The transport.
@@ -52,7 +52,7 @@ impl Url {
         Endpoint { host: self.host.as_str().into(), port: self.port }
     }
 
-    /// The URL as people may see it: without the login, and without the query, which may have a token.
+    /// The URL for display: without the login, and without the query, which may contain a token.
     #[must_use]
     pub fn shown(&self) -> String {
         let scheme = match (self.transport.is_web_socket, self.transport.is_tls) {
@@ -71,7 +71,7 @@ impl Url {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What is wrong with it, without its password.
+    /// The error, without the URL's password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or("must be like mqtts://HOST:PORT")?;
         let known = SCHEMES.iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name));
@@ -125,7 +125,7 @@ fn path(target: &str, is_web_socket: bool) -> Result<String, String> {
     }
 }
 
-/// Bytes of a text in which `%` and two hexadecimal digits stand for one.
+/// The bytes of a text in which `%` and two hexadecimal digits are one byte.
 fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || "the user name and password in it need percent-encoding: % must stand before two hexadecimal digits";
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! `[auth.NAME]`: who may connect to the listeners that name it, and what they may touch.
+//! `[auth.NAME]`: the clients that may connect to the listeners that name it, and the topics that they may use.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -111,8 +111,8 @@ fn limits(table: &Table<'_>) -> Limits {
     Limits { connects_s: table.find("connects_s", u32::of).unwrap_or(read.messages_s), ..read }
 }
 
-/// The `auth` of a listener, which has to be one of `all`. Beyond loopback a listener has one, asks for certificates, or says that it is
-/// open.
+/// The `auth` of a listener, which has to be one of `all`. Beyond loopback a listener has an `auth`, asks for certificates, or is
+/// configured as open.
 pub(super) fn of_listener(
     table: &Table<'_>,
     bind: Option<&Bind>,
@@ -161,7 +161,7 @@ pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
     of_listener.is_some_and(|auth| !auth.chain.is_empty() && auth.chain.iter().all(asks))
 }
 
-/// The problem of a listener that everyone on the network may use without having been told so.
+/// The problem of a listener that is open to everyone on the network without a key that allows it.
 pub(super) fn reachable(bind: SocketAddr) -> Fault {
     let what = format!("{bind} can be reached from other machines, and anyone there could publish");
     Fault::new(what).hint("auth = \"NAME\" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone")

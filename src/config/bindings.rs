@@ -32,13 +32,14 @@ enum Meaning<'n> {
     Added(usize),
 }
 
-/// A variable that means another item to the next process than it does to this one.
+/// A variable that refers to another item in the next process than in this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     variable: String,
     was: String,
     next: String,
-    /// Whether its item is gone, and another one that did not exist then is in its place: that may be the same item under another name.
+    /// Whether the item is gone, and another one that did not exist then is in its place: possibly the same item under another
+    /// name.
     pub is_replaced: bool,
 }
 
@@ -114,7 +115,7 @@ impl Bindings {
         }
     }
 
-    /// The variables that would mean other items if a process began with `text`.
+    /// The variables that would refer to other items if a process started with `text`.
     #[must_use]
     pub fn moved(&self, text: &Text) -> Vec<Moved> {
         self.moved_of(&environment::read(), text)
@@ -136,7 +137,7 @@ impl Bindings {
 }
 
 impl Text {
-    /// The meaning of the indexes of variables for a process that begins with this text; nothing, if it is not TOML.
+    /// The meaning of the indexes of variables for a process that starts with this text; empty if the text is not TOML.
     #[must_use]
     pub fn bindings(&self) -> Bindings {
         let (tree, _) = DeTable::parse_recoverable(&self.text);
@@ -174,7 +175,7 @@ mod tests {
         config.listeners.iter().map(|listener| (port(listener), listener.receipts)).collect()
     }
 
-    /// A removed item takes its variables with it, and an item added in front of others does not get theirs.
+    /// A removed item's variables apply to no other item, and an item added before others does not get theirs.
     #[test]
     fn finding_f1_a_variable_stays_with_its_listener() {
         let variable = [("FOREBAY_LISTENER_0_RECEIPTS", "false")];
@@ -211,7 +212,7 @@ mod tests {
         assert!(with_d[2].contains("\"d\""), "{with_d:?}");
     }
 
-    /// An index is refused if its item cannot be told from others of the same name.
+    /// An index is refused if its item cannot be distinguished from others of the same name.
     #[test]
     fn finding_f1_of_several_that_are_called_alike_none_is_guessed() {
         let two = "[[listener]]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nreceipts = true\n";

@@ -12,12 +12,12 @@ enum By {
     Option(&'static str),
 }
 
-/// All addresses, in the order in which they were found.
+/// The addresses of a configuration, in the order in which they were found.
 #[derive(Default)]
 pub(super) struct Binds(Vec<(Bind, By)>);
 
 impl Binds {
-    /// Takes an address of the file, or a default of it.
+    /// Adds an address of the file, or a default.
     pub(super) fn take(&mut self, address: impl Into<Bind>, spot: Spot) {
         self.0.push((address.into(), By::File(spot)));
     }
@@ -55,8 +55,8 @@ impl Binds {
     }
 }
 
-/// Whether the kernel would refuse the second of two: the same port, and the same address or one that stands for all.
-/// Port 0 is a new one each time.
+/// Whether the kernel would refuse the second of two addresses: the same port, and the same address or a wildcard address. Port 0
+/// is a new port each time.
 fn collide(a: &Bind, b: &Bind) -> bool {
     let (Bind::Tcp(a), Bind::Tcp(b)) = (a, b) else { return a == b };
     // `[::]` takes the port for IPv4 as well.

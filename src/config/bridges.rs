@@ -1,4 +1,4 @@
-//! The bridges, each with what goes in and out by it.
+//! The bridges, each with its entries for incoming and outgoing messages.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -161,7 +161,7 @@ fn login(table: &Table<'_>, bridge: &mut Bridge) {
     }
 }
 
-/// Checks what MQTT says in whole seconds, and the order of the waits.
+/// Checks times that MQTT has in whole seconds, and the order of the backoffs.
 fn times(table: &Table<'_>, bridge: &Bridge) {
     for (key, time) in [("keep_alive", bridge.keep_alive), ("session_expiry", bridge.session_expiry)] {
         if time.subsec_nanos() != 0 {
@@ -175,7 +175,7 @@ fn times(table: &Table<'_>, bridge: &Bridge) {
     }
 }
 
-/// Reads TLS, which is there if the URL says so.
+/// Reads TLS, if the URL's scheme has it.
 fn tls(table: &Table<'_>, url: &Url) -> Option<crate::secure::OutgoingSettings> {
     if url.transport.is_tls {
         return if table.has("tls") {
@@ -192,7 +192,7 @@ fn tls(table: &Table<'_>, url: &Url) -> Option<crate::secure::OutgoingSettings> 
     None
 }
 
-/// Reads a name, which is the place where it is not given.
+/// Reads a name; the default is the index.
 fn name(table: &Table<'_>, place: usize, names: &mut HashMap<String, Spot>) -> String {
     let name = table.find("name", values::name).unwrap_or_else(|| place.to_string());
     let spot = table.spot("name");
@@ -268,7 +268,7 @@ fn check_topic_here(table: &Table<'_>, topic: &Template, filters: &[(String, Spo
         let fault = Fault::new("topics below `$SYS/` and `$share/` are no topics to publish to");
         table.source.report(&spot, fault.hint("choose another topic"));
     }
-    // What the template makes then begins as the topic of the message does.
+    // The rendered topic then begins like the topic of the message.
     let is_same = topic.shape().next().is_some_and(|first| first == Err(&Variable::Topic));
     for (filter, spot) in filters.iter().filter(|(filter, _)| is_same && filter.starts_with('$')) {
         let what = format!("all messages of \"{filter}\" are dropped: their topics here would begin with `$`");
@@ -301,7 +301,7 @@ fn outs(table: &Table<'_>, environment: &BTreeMap<String, String>) -> Vec<Bridge
     table.list_parts(Section::BridgeOut).iter().enumerate().map(&mut read).collect()
 }
 
-/// Reports what is not known any more of a message that has waited for the remote.
+/// Reports variables that are unknown for a message that has waited for the remote.
 fn check_known(table: &Table<'_>, key: &str, template: &Template) {
     use Variable::{ClientId, Dup, PacketId, Timestamp, Username};
     let is_lost = |of: &&Variable| matches!(of, ClientId | Username | Dup | PacketId | Timestamp);

@@ -1,5 +1,5 @@
-//! `[broker]`: each topic of Kafka that clients' messages go through is a sink, for what they publish, and one source reads all of them for
-//! subscribers. One more sink takes what is retained.
+//! `[broker]`: each Kafka topic that clients' messages go through is a sink, for publishes, and one source reads all of them for
+//! subscribers. One more sink takes retained messages.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ use crate::secure::Pair;
 pub const NAME: &str = "broker";
 /// The hint for a shared subscription among the filters of a route.
 const SHARED: &str = "a route gets each message once: leave out $share and the group";
-/// Segments that a slot's log should have, and the largest of them.
+/// Number of segments that a slot's log should have, and the largest size of a segment.
 const SEGMENTS_WISHED: u64 = Spool::SEGMENTS_MIN;
 const SEGMENT_BYTES_MAX: u64 = 16 * MIB;
 const MIB: u64 = 1 << 20;
@@ -114,7 +114,7 @@ fn link(table: &Table<'_>) -> BrokerLink {
     BrokerLink { bind: bind.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))), address, tls }
 }
 
-/// Reports what an instance among others needs, and what one alone has no use for.
+/// Reports missing keys of one of several instances, and keys that a single instance has no use for.
 fn check_instance(table: &Table<'_>, broker: &Broker) {
     if broker.link.is_some() {
         if !table.has("name") {
@@ -135,7 +135,7 @@ fn check_instance(table: &Table<'_>, broker: &Broker) {
     }
 }
 
-/// Reports what is no topic of Kafka, and one that two places name.
+/// Reports an invalid Kafka topic, and one that two keys name.
 fn check_topic(table: &Table<'_>, key: &'static str, topic: &str, seen: &mut HashMap<String, String>) {
     let spot = table.spot(key);
     if let Err(error) = kafka_topic(topic.as_bytes()) {
@@ -164,7 +164,7 @@ fn route(table: &Table<'_>, overrides: &Overrides, topics: &mut HashMap<String, 
     }
 }
 
-/// Reports sources and sinks that have the place of the broker's own: their names, or its topics, in which records would come around.
+/// Reports sources and sinks that conflict with the broker's own: their names, or its topics, in which records would go round.
 pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, rules): (&[Sink], &[Source], &[Rule])) {
     let is_ours = |name: &str| name == NAME || name.starts_with(&format!("{NAME}."));
     let topics = || broker.topics().map(|(topic, _)| topic).chain([&*broker.retained, &*broker.sessions]);
@@ -201,7 +201,7 @@ pub(super) fn check(document: &Document<'_>, broker: &Broker, (sinks, sources, r
 }
 
 impl Broker {
-    /// The log of each of `slots` slots. All of them together have the bound, whoever serves how many.
+    /// The log of each of `slots` slots. The bound is for all of them together, whichever instance serves how many.
     #[must_use]
     pub fn session_log(&self, slots: usize) -> Spool {
         let bytes_max = self.sessions_bytes_max;
@@ -211,7 +211,7 @@ impl Broker {
             bytes => bytes,
         };
         let spool = defaults(Section::Spool, "spool", Spool::read);
-        // What comes while a batch is under way is the next one.
+        // Rows that arrive while a batch is under way form the next one.
         let sync_interval = std::time::Duration::ZERO;
         Spool { bytes_max, segment_bytes, share_is_computed: true, sync_interval, ..spool }.of_shards(slots)
     }
@@ -240,7 +240,8 @@ impl Broker {
         format!("forebay-share-{:032x}", xxh3_128(format!("{}\n{text}", self.sessions).as_bytes()))
     }
 
-    /// A hash of what instances must have in common to be one broker: topics, routes, and how a record becomes a message.
+    /// A hash of the settings that instances must have in common to be one broker: topics, routes, and the mapping of records to
+    /// messages.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut text = format!("{}\n{}\n{}\n{}", self.messages, self.retained, self.sessions, self.qos);
@@ -251,13 +252,13 @@ impl Broker {
         xxh3_64(text.as_bytes())
     }
 
-    /// The Kafka topics that messages go through, each with the filters of its route; the last one takes what no route does.
+    /// The Kafka topics that messages go through, each with the filters of its route; the last one takes messages of no route.
     pub fn topics(&self) -> impl Iterator<Item = (&str, Option<&BrokerRoute>)> {
         let routes = self.routes.iter().map(|route| (route.topic.as_str(), Some(route)));
         routes.chain([(self.messages.as_str(), None)])
     }
 
-    /// Whether a start makes this topic, if it is missing.
+    /// Whether the service creates this topic when it starts, if it is missing.
     #[must_use]
     pub fn makes(&self, topic: &str) -> bool {
         self.create_topics
@@ -346,7 +347,7 @@ impl Broker {
     }
 }
 
-/// A header that is made of a message.
+/// A header that is rendered from a message.
 fn of_message(name: &str, text: &str) -> (String, Template) {
     (name.to_owned(), template(text))
 }

@@ -1,7 +1,9 @@
-//! A change from the running service's configuration to another one: which keys can be applied at once, and which need a restart.
+//! A change from the running service's configuration to another one: the keys that can be applied at once, and those that need a
+//! restart.
 //!
-//! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
-//! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
+//! Sinks and clusters are identified by name in the file, in the log and to people, and by their index in the lists everywhere
+//! else. An index is assigned once in the life of the process: new items come after the existing ones, and a removed one keeps its
+//! index.
 
 use super::resolved::{Bridge, Buffer, Cluster, Config, Listener, Rule, Sink, Source};
 use super::setting::{Difference, Settings as _};
@@ -10,21 +12,22 @@ use super::{BRIDGES_MAX, EMBEDDED, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
 
-/// A configuration that a running service goes on with.
+/// A configuration with which a running service continues.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The configuration that is in force with the change.
     pub config: Config,
     /// Settings that the change applies, in the words of the file: `sink telemetry (changed: filters, linger)`.
     pub applied: Vec<String>,
-    /// Settings that differ and need a restart. They are left as they are.
+    /// Settings that differ and need a restart. The running ones stay in force.
     pub waiting: Vec<String>,
     /// Connections that the change closes, in words: `clients of listener 127.0.0.1:1883`.
     pub closes: Vec<String>,
 }
 
 impl Change {
-    /// The change from `running` to `wanted`. Both are as the program has them when it starts, with [`Config::share_dead_letters_file`].
+    /// The change from `running` to `wanted`. Both are as the program has them when it runs, with
+    /// [`Config::share_dead_letters_file`].
     #[must_use]
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new(), closes: Vec::new() };
@@ -92,7 +95,7 @@ impl Change {
             _ => {}
         }
         self.spool(wanted);
-        // Otherwise it follows from there being a log.
+        // Otherwise the value follows from the existence of a log.
         let is_asked = self.config.kept_log().is_some() == wanted.kept_log().is_some();
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
@@ -132,7 +135,7 @@ impl Change {
         }
     }
 
-    /// Takes over auths, which are known by name. They hold from the next CONNECT on, their files at once.
+    /// Takes over auths, which are identified by name. They apply from the next CONNECT on, their files at once.
     fn auth(&mut self, wanted: &Config) {
         for auth in wanted.auth.iter().filter(|auth| !self.config.auth.contains(auth)) {
             let is_known = self.config.auth.iter().any(|known| known.name == auth.name);
@@ -175,7 +178,7 @@ impl Change {
             } else if let Some((place, _)) =
                 self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
             {
-                // No place is left: that of a listener removed earlier, with its connections, is used again.
+                // No place is free: that of a listener removed earlier, with its connections, is used again.
                 *place = other.clone();
             } else {
                 self.waiting
@@ -187,7 +190,7 @@ impl Change {
     }
 
     fn clusters(&mut self, wanted: &Config) {
-        // The embedded log is a table of its own, and its address is known when it runs.
+        // The embedded log is a table of its own, and its address is known once it runs.
         for known in self.config.clusters.iter_mut().filter(|cluster| cluster.name != EMBEDDED) {
             let was_removed = std::mem::take(&mut known.is_removed);
             match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
@@ -202,7 +205,7 @@ impl Change {
                         changed.push("buffer_bytes");
                         known.buffer_bytes = cluster.buffer_bytes;
                     }
-                    // Those that were made with the old settings.
+                    // These connections were made with the old settings.
                     if !was_removed && changed.iter().any(|key| ["tls", "sasl"].contains(key)) {
                         self.closes.push(format!("kafka {} to its brokers, within a minute", known.name));
                     }
@@ -212,7 +215,7 @@ impl Change {
                         self.applied.push(format!("kafka {} (changed: {})", known.name, changed.join(", ")));
                     }
                 }
-                // No sink goes there any more.
+                // No sink uses the cluster any more.
                 None => {
                     known.is_removed = true;
                     if !was_removed {
@@ -239,7 +242,7 @@ impl Change {
             }
         }
         for sink in &wanted.sinks {
-            // The same cluster may have another place.
+            // The cluster may have another index now.
             let cluster = &wanted.clusters[sink.cluster].name;
             let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
             let Some(cluster) = self.config.clusters.iter().position(is_it) else {
@@ -247,7 +250,7 @@ impl Change {
                 continue;
             };
             let sink = Sink { cluster, ..sink.clone() };
-            // The sink's sizes were checked against a spool that comes with the restart.
+            // The sink's sizes were checked against a spool that takes effect with the restart.
             let fits = sink.buffer == Buffer::Memory || self.config.spool == wanted.spool;
             match self.config.sinks.iter().position(|known| known.name == sink.name) {
                 Some(place) => self.sink(place, sink, fits),
@@ -280,12 +283,12 @@ impl Change {
                 })*
             };
         }
-        // The default of `on_refuse` follows from dead letters and level, so a change of it waits for a restart with them.
+        // The default of `on_refuse` depends on dead letters and level, so a change of it waits for a restart with them.
         let is_settled = known.dead_letters == wanted.dead_letters && known.acknowledge == wanted.acknowledge;
         keys!(is_settled, "on_refuse" on_refuse);
         keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
         keys!(false, "kafka" cluster, "dead_letters" dead_letters);
-        // It follows from the keys, and from the rules.
+        // `fed` follows from the keys, and from the rules.
         known.fed = wanted.fed;
         let again = std::mem::take(&mut known.is_removed);
         if again {
@@ -300,7 +303,7 @@ impl Change {
 }
 
 impl Change {
-    /// A bridge with the place that its cluster has here; `None`: there is no such cluster yet.
+    /// A bridge with the index of its cluster here; `None`: the cluster does not exist yet.
     fn placed(&mut self, bridge: &Bridge, wanted: &Config) -> Option<Bridge> {
         let has_topic = bridge.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
         let is_it = |known: &Cluster| !known.is_removed && known.name == wanted.clusters[bridge.cluster].name;
@@ -311,7 +314,8 @@ impl Change {
         Some(Bridge { cluster: cluster?, ..bridge.clone() })
     }
 
-    /// Takes over sources, which are known by name. All keys of a source hold at once: it leaves its group, and goes on where the group is.
+    /// Takes over sources, which are identified by name. All keys of a source apply at once: the source leaves its group, and
+    /// resumes at the group's offsets.
     fn sources(&mut self, wanted: &Config) {
         for known in self.config.sources.iter_mut().filter(|known| !known.is_removed) {
             if !wanted.sources.iter().any(|source| source.name == known.name) {
@@ -320,7 +324,7 @@ impl Change {
             }
         }
         for source in &wanted.sources {
-            // The same cluster may have another place.
+            // The cluster may have another index now.
             let cluster = &wanted.clusters[source.cluster].name;
             let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
             let Some(cluster) = self.config.clusters.iter().position(is_it) else {
@@ -358,7 +362,7 @@ impl Change {
             }
         }
         for rule in &wanted.rules {
-            // With the templates that the rule was checked with.
+            // The sinks have the templates that the rule was checked with.
             let is_there = |name: &String| {
                 let fed = wanted.sinks.iter().find(|sink| sink.name == *name).map(|sink| &sink.fed);
                 self.config.sinks.iter().any(|sink| sink.name == *name && !sink.is_removed && Some(&sink.fed) == fed)
@@ -384,7 +388,7 @@ impl Change {
         }
     }
 
-    /// A rule that waits for a restart goes on as it is, and so do its sinks: its outputs would have nowhere to go.
+    /// Keeps a rule that waits for a restart, and its sinks, as they are: its outputs would be lost otherwise.
     fn keep_sinks_of(&mut self, rule: &str, running: &Config) {
         let Some(rule) = running.rules.iter().find(|known| known.name == rule && !known.is_removed) else { return };
         for (known, before) in self.config.sinks.iter_mut().zip(&running.sinks) {
@@ -424,7 +428,7 @@ impl Change {
 }
 
 impl Change {
-    /// Takes over bridges, which are known by name. All keys of a bridge hold at once: it connects anew.
+    /// Takes over bridges, which are identified by name. All keys of a bridge apply at once: the bridge reconnects.
     fn bridges(&mut self, wanted: &Config) {
         for known in self.config.bridges.iter_mut().filter(|known| !known.is_removed) {
             if !wanted.bridges.iter().any(|bridge| bridge.name == known.name) {
@@ -434,7 +438,7 @@ impl Change {
             }
         }
         for bridge in &wanted.bridges {
-            // The thread of bindings comes with the restart.
+            // The thread of bindings starts with the restart.
             if bridge.binding.is_some() && self.config.dapr.is_none() {
                 self.waiting.push(format!("bridge {} (added: dapr)", bridge.name));
                 continue;
@@ -464,7 +468,7 @@ impl Change {
 /// The wanted configuration with the `[broker]` that runs, which is its sinks and its source, too.
 fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
     if running.kept_log().is_some() != wanted.kept_log().is_some() {
-        // It follows from there being a log.
+        // `waits_for_disk` follows from whether there is a log.
         wanted.delivery.waits_for_disk = running.delivery.waits_for_disk;
     }
     wanted.broker.clone_from(&running.broker);
@@ -483,7 +487,7 @@ fn with_broker_of(running: &Config, mut wanted: Config) -> Config {
     wanted
 }
 
-/// Takes over a bridge, and names what differs.
+/// Takes over a bridge, and names a key that differs.
 fn take_bridge(known: &mut Bridge, wanted: &Bridge) -> Option<String> {
     let mut changed = known.take(wanted).applied;
     take(&mut changed, "kafka", &mut known.cluster, &wanted.cluster);
@@ -508,7 +512,7 @@ fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Differ
     take!(service, control, log, delivery, retained, mqtt)
 }
 
-/// Takes over a value that differs, and names it.
+/// Takes over a value that differs, and notes the key's name.
 fn take<T: Clone + PartialEq>(changed: &mut Vec<&'static str>, name: &'static str, known: &mut T, wanted: &T) {
     if known != wanted {
         changed.push(name);

@@ -1,5 +1,6 @@
-//! Circles: what a source publishes, and a sink writes where a source reads, would come back without end. A start, `forebay check` and the
-//! API refuse a configuration in which that can be; what a template can yield counts as what it yields.
+//! Circles: a message that a source publishes, and that a sink writes to a topic of the source, would come back without end. The
+//! service at its start, `forebay check` and the API refuse a configuration in which that is possible; a text that a template can
+//! yield counts as one that it yields.
 
 use std::collections::VecDeque;
 
@@ -11,19 +12,19 @@ use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
 
-/// The most steps for which two patterns are compared: beyond it they are taken to have a text in common.
+/// The most steps of a comparison of two patterns: past the limit they are assumed to have a text in common.
 const STEPS_MAX: usize = 1 << 22;
 
 /// The key of a way that dead letters of a bridge open.
 const LETTERS: &str = "bridge.dead_letters_topic";
 
-/// One piece of a pattern of texts.
+/// A piece of a pattern of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
     Byte(u8),
-    /// Any text without a slash.
+    /// A wildcard for any text without a slash.
     Level,
-    /// Any text.
+    /// A wildcard for any text.
     Any,
 }
 
@@ -33,13 +34,13 @@ type Pattern = Vec<Piece>;
 #[derive(Clone, Debug)]
 struct Way {
     to: usize,
-    /// The key that opens it.
+    /// The key that opens the way.
     key: &'static str,
     /// The way in words.
     words: String,
 }
 
-/// Where messages of sources may go, other subscribers aside.
+/// The destinations of sources' messages, other subscribers aside.
 #[derive(Clone, Copy)]
 pub(super) struct Destinations<'c> {
     pub(super) sinks: &'c [Sink],
@@ -62,7 +63,7 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
             "sql" => "let the sink write another Kafka topic, one that no source reads",
             _ => "use a Kafka topic that no source reads",
         };
-        // What a rule reads by name is decided by the rule.
+        // For a topic that a rule reads by name, the rule is decisive.
         let key = match circle[0].key {
             "sql" => "name",
             LETTERS => "feeds",
@@ -73,7 +74,7 @@ pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize
     }
 }
 
-/// The shortest way from a source back to itself, over sources that come after it.
+/// The shortest way from a source back to itself, over sources after it in the list.
 fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
     let mut from: Vec<Option<(usize, &Way)>> = vec![None; ways.len()];
     let mut next = VecDeque::from([start]);
@@ -94,7 +95,7 @@ fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
     Some(circle)
 }
 
-/// All ways from a source.
+/// The ways of messages from a source.
 fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
     // A source that reads its own dead letters is reported where they are configured.
@@ -125,7 +126,7 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     walk.ways
 }
 
-/// Each Kafka topic that a source reads: the source's place, the cluster, the topic.
+/// Each Kafka topic that a source reads: the index of the source, the cluster, the topic.
 fn read(sources: &[Source]) -> impl Iterator<Item = (usize, usize, String)> {
     let each = |(to, other): (usize, &Source)| {
         other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
@@ -140,7 +141,7 @@ struct Walk<'c> {
     /// The key of the configuration that opens the ways.
     key: &'static str,
     ways: Vec<Way>,
-    /// Rules with messages that were followed: none is evaluated for what it has made itself.
+    /// Rules that were followed: a rule is not evaluated for messages of its own.
     seen: Vec<&'c str>,
 }
 
@@ -166,7 +167,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Adds the ways that a bridge opens by its dead letters: what goes out may be refused.
+    /// Adds the ways that a bridge opens by its dead letters: outgoing messages may be refused.
     fn lead_letters(&mut self, bridge: &Bridge, what: &str) {
         let Some(letters) = bridge.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref()) else { return };
         for (to, _, topic) in
@@ -180,7 +181,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Follows what a rule makes of these messages or records.
+    /// Follows the outputs of a rule for these messages or records.
     fn follow_rule(&mut self, rule: &'c Rule, what: &str) {
         let what = format!("what rule {} makes of {what}", rule.name);
         let fed = self.to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
@@ -196,7 +197,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    /// Adds the ways that a sink opens by what it writes to Kafka topics of this template.
+    /// Adds the ways that a sink opens by its writes to Kafka topics of this template.
     fn lead(&mut self, sink: &Sink, template: &Template, literal: Option<&str>, what: &str) {
         let sources = self.sources;
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
@@ -218,7 +219,7 @@ fn reads(rule: &Rule, published: &[Piece]) -> bool {
     rule.program.as_ref().is_some_and(|program| program.filters().any(|filter| can_match(filter, published)))
 }
 
-/// Whether a sink can get a message with a topic of this pattern; `literal`: it is this one.
+/// Whether a sink can get a message with a topic of this pattern; `literal`: the topic, if it is known.
 fn takes(sink: &Sink, published: &[Piece], literal: Option<&str>) -> bool {
     let is_excluded = |excluded: &String| match literal {
         Some(topic) => filter::matches(excluded, topic),
@@ -237,7 +238,7 @@ fn all_below(published: &[Piece]) -> String {
 
 /// Whether a filter matches a topic of this pattern.
 fn can_match(filter: &str, published: &[Piece]) -> bool {
-    // No template begins a topic with `$` but in its own text, and no leading wildcard matches such a topic.
+    // A template begins a topic with `$` only in its own text, and a leading wildcard matches no such topic.
     if (published.first() == Some(&Piece::Byte(b'$'))) != filter.starts_with('$') {
         return false;
     }
@@ -290,7 +291,7 @@ impl Piece {
         }
     }
 
-    /// Whether the byte can be in what the piece stands for, which may go on.
+    /// Whether the piece can contain the byte and go on.
     const fn goes_over(self, byte: u8) -> bool {
         match self {
             Self::Byte(_) => false,
@@ -304,13 +305,13 @@ fn bytes(text: &str) -> Pattern {
     text.bytes().map(Piece::Byte).collect()
 }
 
-/// The only text of a pattern, if it has but one.
+/// The only text of a pattern, if it has just one.
 fn literal(pattern: &[Piece]) -> Option<String> {
     let bytes: Option<Vec<u8>> = pattern.iter().map(|piece| piece.byte()).collect();
     String::from_utf8(bytes?).ok()
 }
 
-/// What a template can make of the records of a Kafka topic.
+/// The texts that a template can render from the records of a Kafka topic.
 fn of_record(template: &RecordTemplate, topic: &str) -> Pattern {
     let piece = |part: Result<&str, &Field>| match part {
         Ok(text) => bytes(text),
@@ -321,7 +322,7 @@ fn of_record(template: &RecordTemplate, topic: &str) -> Pattern {
     template.shape().flat_map(piece).collect()
 }
 
-/// What a template can make of messages; `topic`: all have this one.
+/// The texts that a template can render from messages; `topic`: the topic of all of them, if it is known.
 fn of_message(template: &Template, topic: Option<&str>) -> Pattern {
     let piece = |part: Result<&str, &Variable>| match (part, topic) {
         (Ok(text), _) => bytes(text),
@@ -353,7 +354,7 @@ fn meet(one: &[Piece], other: &[Piece]) -> bool {
             (None, None) => return true,
             (Some(Piece::Byte(x)), Some(Piece::Byte(y))) => next.extend((x == y).then_some((a + 1, b + 1))),
             (left, right) => {
-                // What two wildcards have in common may be empty, so each byte is one of a text.
+                // The overlap of two wildcards may be empty, so each byte belongs to one of the texts.
                 for (wild, byte, past, over) in
                     [(left, right, (a + 1, b), (a, b + 1)), (right, left, (a, b + 1), (a + 1, b))]
                 {
@@ -373,7 +374,7 @@ mod tests {
     use crate::rule::record::{Encoded, Encoding, Record, TimestampType};
     use proptest::prelude::*;
 
-    /// What a template makes of a record of topic `k` with this key.
+    /// The text that a template renders from a record of topic `k` with this key.
     fn made(template: &RecordTemplate, key: &str) -> String {
         let record = Record {
             topic: "k",
@@ -398,8 +399,8 @@ mod tests {
     }
 
     proptest! {
-        /// A filter that matches what a template makes can match the template, whatever the record; one that excludes all below it
-        /// matches it; and patterns meet in whatever both have.
+        /// A filter that matches a rendered text can match the template, whatever the record; one that excludes all texts below it
+        /// matches it; and two patterns meet in any text that both have.
         #[test]
         fn what_is_made_is_matched(
             pieces in proptest::collection::vec(prop::sample::select(vec!["a", "b", "/", "${key}", "${topic}", "${partition}", "$$"]), 1..6),

@@ -24,11 +24,11 @@ pub(super) struct Target {
     pub(super) spot: Spot,
     /// The largest batch that the cluster takes, where that is known.
     pub(super) message_bytes_max: Option<u64>,
-    /// The most bytes that one of its sinks needs, and that sink's name; noted while sinks are read.
+    /// The most bytes that one of the cluster's sinks needs, and that sink's name; noted while sinks are read.
     pub(super) need: RefCell<(u64, String)>,
 }
 
-/// The embedded log as a cluster: its address, the memory on the way to it, and where that is set.
+/// The embedded log as a cluster: its address, the memory for its rows, and the position of that key.
 pub(super) struct EmbeddedCluster {
     pub(super) bind: SocketAddr,
     pub(super) buffer_bytes: Option<u64>,
@@ -37,7 +37,7 @@ pub(super) struct EmbeddedCluster {
     pub(super) spot: Spot,
 }
 
-/// Whether the embedded log runs: where it is asked for, and where there is no other Kafka.
+/// Whether the embedded log runs: if it is requested, or if no other Kafka is configured.
 pub(super) fn embedded_runs(document: &Document<'_>, overrides: &Overrides) -> bool {
     let elsewhere = document.has(Section::Kafka) || overrides.kafka.is_some();
     !elsewhere || document.has(Section::Embedded) || overrides.embedded.is_some()
@@ -131,8 +131,8 @@ fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluste
     Cluster { bootstrap, ..defaults }
 }
 
-/// The brokers in a text, separated by commas; each part that is none goes to `report`. A part may be empty, as in a `bootstrap.servers` of
-/// Java's.
+/// The brokers in a text, separated by commas; each invalid part is passed to `report`. A part may be empty, as in a
+/// `bootstrap.servers` of Java's.
 fn brokers(text: &str, mut report: impl FnMut(Fault)) -> Vec<String> {
     let is_blank = text.split(',').all(|broker| broker.trim().is_empty());
     text.split(',')

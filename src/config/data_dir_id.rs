@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// The id of a data directory, which it keeps for life; written as a UUID.
+/// The id of a data directory, which never changes; written as a UUID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataDirId(Uuid);
 

@@ -10,10 +10,10 @@ use super::values;
 use crate::kafka::topic_name::kafka_topic;
 use crate::rule::template::Template;
 
-/// The word in the place of a file's name for no file, not even the shared one.
+/// The word for no file, not even the shared one, in the place of a file's name.
 const OFF: &str = "none";
 
-/// Whether a sink wants no dead letters: neither a topic nor a file, by its own word.
+/// Whether a sink is configured without dead letters: neither a topic nor a file.
 pub(super) fn is_off(table: &Table<'_>) -> bool {
     table.text("dead_letters_file") == Some(OFF)
 }

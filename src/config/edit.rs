@@ -1,4 +1,5 @@
-//! An edit of one sink, source, rule, cluster, bridge or listener in the text of a configuration. Comments, order and everything else stay as they are.
+//! An edit of one sink, source, rule, cluster, bridge or listener in the text of a configuration. Comments, order and everything
+//! else are preserved.
 
 use std::fmt;
 
@@ -76,7 +77,7 @@ impl Part {
     }
 }
 
-/// The part as reloads name it.
+/// The part's name in messages about reloads.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.section())
@@ -88,7 +89,7 @@ impl fmt::Display for Part {
 pub enum To {
     /// The part has exactly these keys, and is added if nothing of that name exists. `null` is a key that is not given.
     Entry(Map<String, Json>),
-    /// These keys change, `null` takes a key away. The part exists.
+    /// Changes these keys; `null` removes a key. The part exists.
     Keys(Map<String, Json>),
     /// The part is removed.
     Removed,
@@ -122,17 +123,17 @@ pub(crate) enum Met {
 }
 
 impl Edit {
-    /// An edit that changes nothing of its part; a default one is written down, as by any edit.
+    /// An edit that changes no key of its part; a default part is written down, as by any edit.
     pub(crate) fn nothing(part: Part, name: &str) -> Self {
         Self { part, name: name.to_owned(), to: To::Keys(Map::new()) }
     }
 
-    /// Whether its part may be a default, which is written down before it is changed.
+    /// Whether the part may be a default, which is written down before it is changed.
     pub(crate) fn is_of_default(&self) -> bool {
         matches!(self.part, Part::Sink | Part::Listener) && self.name == default_name(self.part)
     }
 
-    /// The one edit that does what `earlier`, of the same part, and then `self` do.
+    /// An edit with the effect of `earlier`, of the same part, and then `self`.
     #[must_use]
     pub(crate) fn after(self, earlier: &Self) -> Self {
         let to = match (&earlier.to, self.to) {
@@ -146,11 +147,11 @@ impl Edit {
 }
 
 impl Text {
-    /// The text after these edits, one after the other (without any, it as it is), and whether the last of them found a part of its name. A default that is not in
-    /// force, because of something `beside` the text, is not written down.
+    /// The text after these edits, in order (without any edit, the text as it is), and whether the last edit found a part of its
+    /// name. A default that is not in force, because of something `beside` the text, is not written down.
     ///
     /// # Errors
-    /// The text is not TOML, or an edit has something that cannot be written in it.
+    /// The text is not TOML, or an edit contains something that cannot be written in TOML.
     pub(crate) fn edited(&self, edits: &[Edit], beside: &Beside) -> Result<(Self, Met), String> {
         if edits.is_empty() {
             return Ok((self.clone(), Met::New));
@@ -165,15 +166,15 @@ impl Text {
 }
 
 impl Edit {
-    /// The keys of its part in a text; `None`: the text has no such part.
+    /// The keys of the edited part in a text; `None`: the text does not have the part.
     pub(crate) fn keys_in(&self, text: &Text) -> Option<Map<String, Json>> {
         let mut document: DocumentMut = text.text.parse().ok()?;
         let entry = self.find(&mut document).ok()??;
         Some(entry.iter().map(|(key, item)| (key.to_owned(), json_of(item))).collect())
     }
 
-    /// The defaults that are in force only because the text does not say otherwise, and have to be written down with this edit: a line
-    /// each.
+    /// The defaults that are in force only as long as the text does not override them, and have to be written down with this edit:
+    /// a line each.
     pub(crate) fn implies(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
         let parts: &[Part] = match self.part {
             Part::Listener => &[Part::Listener],
@@ -201,8 +202,8 @@ impl Edit {
         Ok(implied)
     }
 
-    /// Other parts that this edit writes to, so that they stay as they are: the implied defaults, and sinks and sources that name their cluster
-    /// before there is another one.
+    /// Other parts that this edit writes to, so that they keep their meaning: the implied defaults, and sinks and sources, which
+    /// get the name of their cluster before there is a second one.
     pub(crate) fn pins(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
         let mut pins = self.implies(text, beside)?;
         if self.part != Part::Cluster {
@@ -318,7 +319,7 @@ impl Edit {
     }
 }
 
-/// Keys with others in their place.
+/// The keys after an edit with `keys`.
 fn with(before: &Map<String, Json>, keys: Map<String, Json>) -> Map<String, Json> {
     before.clone().into_iter().chain(keys).collect()
 }
@@ -333,7 +334,7 @@ fn clusters_of(document: &mut DocumentMut, part: Part) -> Result<Vec<(String, Op
     Ok(all.filter_map(|one| Some((text(one, part.name_key())?, text(one, "kafka")))).collect())
 }
 
-/// All sinks, listeners, sources or rules; `sink = [{…}]` becomes `[[sink]]`.
+/// The sinks, listeners, sources or rules of the text; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
     if !item.is_array_of_tables() {
@@ -346,7 +347,7 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 /// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
 /// embedded log beside a cluster. Sinks and sources that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
-    // No default goes away for these.
+    // These parts replace no default.
     if matches!(part, Part::Source | Part::Rule | Part::Bridge) {
         return;
     }
@@ -392,12 +393,12 @@ fn default_name(part: Part) -> String {
 
 /// Whether the default sink, or listener, is in force.
 fn is_default_implied(part: Part, document: &DocumentMut, beside: &Beside) -> bool {
-    // A file that says where Kafka is has to say which messages go there.
+    // A file that names Kafka's brokers has to have filters.
     let names_kafka = part == Part::Sink && document.contains_key(Section::Kafka.name()) && !beside.has_kafka_option();
     !document.contains_key(part.section()) && !beside.adds(part) && !names_kafka
 }
 
-/// Whether the embedded log runs because no other Kafka is named.
+/// Whether the embedded log runs because no other Kafka is configured.
 fn is_log_implied(document: &DocumentMut, beside: &Beside) -> bool {
     let is_named = |section: Section| document.contains_key(section.name());
     !is_named(Section::Kafka) && !is_named(Section::Embedded) && beside.clusters(Vec::new()).is_empty()

@@ -1,6 +1,6 @@
-//! Variables of the environment put in the place of the file's values, before anything is checked: `FOREBAY_SERVICE_SHARDS`,
-//! `FOREBAY_SINK_0_TOPIC`, `FOREBAY_KAFKA_MAIN_BOOTSTRAP`. They go into the same tree as the file's text, so that every rule for a value in
-//! the file holds for one from here; a problem names the variable.
+//! Environment variables that replace the file's values, before anything is checked: `FOREBAY_SERVICE_SHARDS`,
+//! `FOREBAY_SINK_0_TOPIC`, `FOREBAY_KAFKA_MAIN_BOOTSTRAP`. They are put into the same tree as the file's text, so every rule for a
+//! value in the file applies to them as well; a problem names the variable.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use super::reader::{Place, Source, table_in};
 pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
 /// The variable with the token that `forebay sinks` and the like send.
 pub const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
-/// The word that stands for a name in the documents.
+/// The placeholder for a name in the documents.
 const PLACEHOLDER: &str = "NAME";
 /// The prefix of all variables.
 const PREFIX: &str = "FOREBAY_";
@@ -38,10 +38,10 @@ const OTHERS: [&str; 13] = [
 ];
 /// Prefixes of names with another meaning: values for templates, and the tests'.
 const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
-/// The variable with faults of the disk, in builds that have them. Other builds refuse it.
+/// The variable that configures faults of the disk, in builds that have them. Other builds refuse it.
 const FAULTS: Option<&str> = if cfg!(feature = "faults") { Some("FOREBAY_FAULTS") } else { None };
 
-/// A variable and its value; `None`: it is not UTF-8.
+/// A variable and its value; `None`: the value is not UTF-8.
 pub(super) type Variable = (String, Option<String>);
 
 /// The process's variables that set a key, or look as if they should.
@@ -58,8 +58,8 @@ pub(super) fn is_ours(name: &str) -> bool {
         && !is_of_kubernetes(name)
 }
 
-/// Kubernetes tells each container where the services of its namespace are. One that is named `forebay`, or
-/// `forebay-mqtt`, gives `FOREBAY_SERVICE_HOST`, `FOREBAY_MQTT_PORT_1883_TCP_ADDR` and more. No key ends like them.
+/// Kubernetes passes each container the addresses of the services of its namespace. A service named `forebay`, or `forebay-mqtt`,
+/// gives `FOREBAY_SERVICE_HOST`, `FOREBAY_MQTT_PORT_1883_TCP_ADDR` and more. No key ends like them.
 fn is_of_kubernetes(name: &str) -> bool {
     let numbered = name.split("_PORT_").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered
@@ -82,8 +82,8 @@ pub(super) enum Home {
     Named(String),
 }
 
-/// Puts the variables into the tree, and notes in `source` their places and problems of their names. `bindings`: the meaning of their
-/// indexes when the process began; `None`: it begins now.
+/// Puts the variables into the tree, and notes in `source` their positions and problems of their names. `bindings`: the meaning of
+/// their indexes when the process started; `None`: the process is starting now.
 pub(super) fn merge<'a>(
     root: &mut DeTable<'a>,
     variables: &'a [Variable],
@@ -100,7 +100,7 @@ pub(super) fn merge<'a>(
     for (name, value) in variables {
         match (find(name, names), value) {
             (Err(fault), _) if is_of_a_section(name) => source.report_variable(name, fault),
-            // Many environments name an image's version or a chart's release like this.
+            // Many environments set variables of this form for an image's version or a chart's release.
             (Err(_), _) => source.warn_variable(name, Fault::new("has no effect: it is not a setting of Forebay")),
             (Ok(_), None) => source.report_variable(name, Fault::new("is not UTF-8")),
             (Ok((Home::Item(at), key)), Some(value)) => match start.place(&now, key.section.root(), at) {
@@ -169,12 +169,12 @@ fn upper(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
-/// The keys that a variable can stand for.
+/// The keys that a variable can set.
 fn settable() -> impl Iterator<Item = &'static Key> {
     keys::all().filter(|key| !key.section.is_named_part() && !key.section.is_list_part())
 }
 
-/// The key that a variable stands for.
+/// The key that a variable sets.
 fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home, &'static Key), Fault> {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let section = Section::ALL.into_iter().filter(|section| section.parent().is_none()).find_map(|section| {
@@ -211,7 +211,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
             match alike[..] {
                 [] if name.is_empty() => unknown(),
-                // The name is as the documents write it.
+                // The name is a placeholder of the documents.
                 [] if name == PLACEHOLDER => {
                     let (root, example) = (section.name().to_uppercase(), section.example_name().unwrap_or_default());
                     let hint = format!("write {PREFIX}{root}_{}_{}", upper(example), whole(key));
@@ -227,7 +227,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
     }
 }
 
-/// The fault of a variable that stands for nothing. `rest`: its name after the prefix.
+/// The fault of a variable that sets no key. `rest`: its name after the prefix.
 fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     let lower = rest.to_lowercase();
     for (later, advice) in LATER {
@@ -258,7 +258,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     }
 }
 
-/// A value as the file would have it. Values that the file has in quotes come without; lists and tables are TOML.
+/// A value as in the file. Values that the file has in quotes are given without quotes; lists and tables are TOML.
 fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fault> {
     let trimmed = value.trim();
     let text = || DeValue::String(value.into());
@@ -279,7 +279,7 @@ fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fa
     })
 }
 
-/// The same value with its places moved past the end of the text and earlier values.
+/// The value with its spans moved past the end of the text and earlier values.
 fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     let to = |span: Range<usize>| span.start + by..span.end + by;
     let span = to(value.span());
@@ -299,7 +299,7 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-/// The table that the key goes into, created if it is missing. `None`: the file has something else in its place, which is reported there.
+/// The table of the key, created if it is missing. `None`: the file has something else in its place, which is reported there.
 fn table<'t, 'a>(
     root: &'t mut DeTable<'a>,
     section: Section,

@@ -1,5 +1,5 @@
-//! `forebay config default`: a file with every key, its meaning, its values and its default, all of it commented out. Made from the table
-//! of keys.
+//! `forebay config default`: a file with every key, its meaning, its values and its default, all of it commented out. It is
+//! generated from the table of keys.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub const AS_IN_EMQX: &str = include_str!("../../examples/emqx.toml");
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 
-/// The file. Unchanged it means the defaults; without the `#` before keys and headers it is a whole configuration.
+/// The file. Unchanged it means the defaults; without the `#` before keys and headers it is a complete configuration.
 #[must_use]
 pub fn example() -> String {
     let mut out = String::from(
@@ -54,7 +54,7 @@ fn takes(key: &Key) -> String {
     }
 }
 
-/// The value to show; `None`: there is none that fits the defaults of the others.
+/// The value to show; `None`: no value fits the defaults of the other keys.
 fn shown(key: &Key) -> Option<&'static str> {
     match key.default {
         Absent::Is(value) => Some(key.shown.unwrap_or(value)),

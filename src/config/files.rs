@@ -1,8 +1,8 @@
 //! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those below
-//! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can read, or
-//! learn whether it exists. This is decided before a file is opened.
+//! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can
+//! read, or learn whether it exists. The check precedes opening a file.
 //!
-//! A whole text may come by the API as well. Sections that say who may change the configuration stay as they are then.
+//! The API also takes a whole text. The sections that grant access to the configuration stay as they are then.
 
 use std::path::{Component, Path};
 
@@ -17,7 +17,7 @@ use crate::runtime::Bind;
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, OwnCertificate};
 
-/// The purpose of a file. A password file that is named as such is not a CA as well.
+/// The purpose of a file. A file that is named as a password file is not allowed as a CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Authorities,
@@ -56,7 +56,7 @@ const OTHERS_NAMES: [&str; 3] = ["headers", "metadata", "sasl_extensions"];
 /// The value that means no file.
 const NO_FILE: &str = "none";
 
-/// What is allowed, for messages.
+/// The allowed files, for messages.
 const ALLOWED: &str = "the API may name a file if the configuration names it for the same purpose, or if it is below a directory of \
                        control.file_dirs";
 
@@ -87,8 +87,8 @@ pub(crate) fn of_machine(now: &Text, wanted: &Text) -> Option<&'static str> {
     OF_MACHINE.into_iter().map(Section::name).find(|name| now.get(*name) != wanted.get(*name))
 }
 
-/// The files that a text names and may not, each with its line; what `now`, the content of the file, names is allowed. A text that is not TOML
-/// names none.
+/// The files that a text names and may not, each with its line; a file that `now`, the content of the configuration file, names is
+/// allowed. A text that is not TOML names none.
 pub(crate) fn not_allowed_in(now: &Text, wanted: &Text, running: &Config) -> Vec<(usize, String)> {
     let allowed: Vec<Named> = named_in(now).into_iter().chain(known(running)).collect();
     let mut named = named_in(wanted);
@@ -135,8 +135,8 @@ fn named_in(text: &Text) -> Vec<Named> {
     named
 }
 
-/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the configuration as it
-/// would be.
+/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the new
+/// configuration.
 pub(crate) fn exposes_a_login(running: &Config, wanted: &Config) -> Option<String> {
     let is_insecure = |cluster: &&Cluster| cluster.sasl.as_ref().is_some_and(|sasl| sasl.insecure);
     let mut exposed = wanted.clusters.iter().filter(is_insecure).filter(|cluster| {
@@ -223,7 +223,7 @@ fn of_tls(tls: &secure::Settings, add: &mut impl FnMut(Purpose, &Path)) {
     }
 }
 
-/// Whether a path leads below a directory of `control.file_dirs`, and nowhere else by `..`.
+/// Whether a path is below a directory of `control.file_dirs`, and does not leave it by `..`.
 fn is_below(path: &str, config: &Config) -> bool {
     let path = Path::new(path);
     let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(named, [(Purpose::Authorities, "/etc/shadow".to_owned())]);
     }
 
-    /// Finding S2: a whole text may not name other files either, in whatever form it has its tables.
+    /// Finding S2: a whole text may not name other files either, in any form of its tables.
     #[test]
     fn finding_s2_a_text_names_no_other_files() {
         let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// W7: these sections are compared by what they mean, not by how they are written.
+    /// W7: these sections are compared by their meaning, not by their text.
     #[test]
     fn sections_of_the_machine_stay_as_they_are() {
         let text = |text: &str| Text { name: "test".to_owned(), text: text.to_owned() };
@@ -302,7 +302,7 @@ mod tests {
         let of_parts = keys::all().filter(|key| parts.contains(&key.section.root().name()));
         let mut count = 0;
         for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
-            // This key is a size.
+            // This key is a size, not a file.
             if key.name == "dead_letters_file_bytes_max" {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! Client IDs of bridges: what `{…}` in them stands for. The number of an instance is known only when the service starts, and all else when
-//! the configuration is read.
+//! Client IDs of bridges: the values of `{…}` in them. The number of an instance is known only when the service starts, the others
+//! when the configuration is read.
 
 use std::sync::OnceLock;
 
@@ -12,20 +12,20 @@ use super::resolved::{Config, Service};
 pub(super) const INSTANCE: &str = "{instance}";
 /// The variables of the environment.
 const VARIABLES: [&str; 3] = ["POD_NAME", "NAMESPACE", "APP_ID"];
-/// Their names in braces, which are those of Dapr.
+/// The names in braces, which are Dapr's.
 const NAMES: [&str; 3] = ["podName", "namespace", "appID"];
 
-/// What client IDs of bridges may have of a process.
+/// The properties of a process that client IDs of bridges may contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// A random number, the same for as long as the process runs.
+    /// A random number, constant while the process runs.
     pub seed: u128,
     /// `POD_NAME`, `NAMESPACE` and `APP_ID` of the environment, in this order.
     pub variables: [Option<String>; 3],
 }
 
 impl Identity {
-    /// That of this process.
+    /// The identity of this process.
     #[must_use]
     pub fn of_process() -> Self {
         static SEED: OnceLock<u128> = OnceLock::new();
@@ -65,7 +65,7 @@ impl Identity {
         })
     }
 
-    /// A UUID of its own for each bridge, the same for as long as the process runs.
+    /// A UUID for each bridge, constant while the process runs.
     pub(super) fn uuid(&self, bridge: &str) -> String {
         let seed = self.seed.to_be_bytes();
         let digest = digest(&SHA256, &[&seed, bridge.as_bytes()].concat());
@@ -76,7 +76,8 @@ impl Identity {
 }
 
 impl Config {
-    /// Gives bridges the instance's number, and puts it into their client IDs. The program does this when it starts: the data directory has its ID then.
+    /// Gives bridges the instance's number, and puts it into their client IDs. The program calls this when it starts: the data
+    /// directory has its ID by then.
     pub fn name_instances(&mut self) {
         if !self.bridges.is_empty() {
             let number = number(&self.service);
@@ -88,7 +89,8 @@ impl Config {
     }
 }
 
-/// Eight digits of the data directory. One without an ID, which comes with the spool, is known by the host and its path.
+/// Eight digits that identify the data directory. A directory without an ID, which is made with the spool, is identified by the
+/// host and its path.
 fn number(service: &Service) -> String {
     let of = match service.data_dir_id {
         Some(id) => id.number().to_be_bytes().to_vec(),

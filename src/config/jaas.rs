@@ -7,7 +7,7 @@ pub(super) struct Login {
     pub(super) mechanism: Option<&'static str>,
     /// Keys of `[kafka.NAME.sasl]`.
     pub(super) keys: Vec<(&'static str, String)>,
-    /// Whether it has the secret of an identity provider.
+    /// Whether the text has the secret of an identity provider.
     pub(super) has_client_secret: bool,
     /// Extensions of OAUTHBEARER (KIP-342).
     pub(super) extensions: Vec<(String, String)>,
@@ -66,12 +66,12 @@ pub(super) fn read(text: &str) -> Result<Login, String> {
     }
 }
 
-/// The name of an option, as it can be shown.
+/// The name of an option for display.
 fn shown(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect()
 }
 
-/// A reader of words: quoted ones as what they mean, `=` and `;`.
+/// A reader of words: quoted ones by their value, `=` and `;`.
 struct Words<'t>(&'t str);
 
 impl Words<'_> {

@@ -1,6 +1,6 @@
-//! TLS and logins as Kafka's Java clients write them, in `[kafka.NAME]`: `security.protocol`, `ssl.…`, `sasl.mechanism` and
-//! `sasl.jaas.config`, and librdkafka's names for the same files. Their values are put into the tables `tls` and `sasl` before anything is
-//! checked, so that a configuration that works elsewhere can be copied.
+//! TLS and logins in the notation of Kafka's Java clients, in `[kafka.NAME]`: `security.protocol`, `ssl.…`, `sasl.mechanism` and
+//! `sasl.jaas.config`, and librdkafka's names for the same files. Their values are put into the tables `tls` and `sasl` before
+//! anything is checked, so that a configuration that works elsewhere can be copied.
 //!
 //! Passwords and keys must not be in this file under any name: they are errors that name the file to put them into.
 
@@ -65,7 +65,8 @@ pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     }
 }
 
-/// Takes properties out of a table that Java's clients have and that need nothing here: each is a warning. Only names with dots are Java's.
+/// Removes the properties of Java's clients from a table that need nothing here: each is a warning. Only names with dots are
+/// Java's.
 fn leave_out(table: &mut DeTable<'_>, path: &str, prefix: &str, source: &Source<'_>) {
     let keys: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
     for key in keys {
@@ -126,14 +127,14 @@ impl<'a> Translation<'_, 'a, '_> {
     fn all(&mut self, given: &[Given]) {
         let had_tls = self.cluster.contains_key("tls");
         let find = |name| given.iter().find(|given| given.name == name);
-        // A mechanism that is named takes precedence over the one that a login module has.
+        // An explicit mechanism takes precedence over that of a login module.
         let (logins, others): (Vec<_>, Vec<_>) = given.iter().partition(|one| one.name == "sasl_jaas_config");
         for one in others.into_iter().chain(logins) {
             self.one(one);
         }
         match (find("security_protocol"), given.iter().find(|one| one.name.starts_with("ssl_"))) {
             (Some(protocol), _) => self.protocol(protocol),
-            // Java would connect without TLS, and say nothing.
+            // Java would silently connect without TLS.
             (None, Some(one)) if !had_tls => {
                 let fault = Fault::new("has no effect without security.protocol");
                 self.source.report(&one.spot, fault.hint("set security.protocol to \"SSL\" or \"SASL_SSL\""));
@@ -188,7 +189,7 @@ impl<'a> Translation<'_, 'a, '_> {
         }
     }
 
-    /// Puts in a key store or a trust store, which is PEM where nothing else is given or implied.
+    /// Adds a key store or a trust store, of type PEM unless another type is given or implied.
     fn store(&mut self, given: &Given, part: &str, keys: &[&str]) {
         const OTHERS: [&str; 5] = [".jks", ".p12", ".pfx", ".keystore", ".truststore"];
         if OTHERS.iter().any(|end| given.text.to_ascii_lowercase().ends_with(end)) {

@@ -1,6 +1,6 @@
 //! Settings of Kafka's own clients, EMQX and TBMQ under their names there: written here by habit, each gets a hint.
 
-/// A property as Kafka's Java producer, librdkafka, EMQX or TBMQ call it, in the form of [`plain`]; the hint.
+/// A property by its name in Kafka's Java producer, librdkafka, EMQX or TBMQ, in the form of [`plain`]; the hint.
 const NAMES: &[(&str, &str)] = &[
     ("retries", "it is retries in [[sink]]"),
     ("message_send_max_retries", "it is retries in [[sink]]"),
@@ -297,7 +297,7 @@ mod tests {
             }
             let problems = match parsed {
                 Err(problems) => problems,
-                // The name is a key of ours, and this one of its values.
+                // The name is a key of ours, and this is one of its values.
                 Ok(_) => {
                     assert!(keys::all().any(|key| key.name == name), "{name} in {section}");
                     continue;

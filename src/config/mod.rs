@@ -1,9 +1,9 @@
 //! Turns the configuration file into checked settings, once, before anything is started.
 //!
-//! The text is parsed into a tree that knows where everything stands; [`resolve`] walks it with the table of
-//! [`keys`] in hand, and gives a [`Config`] in which everything is checked and every default in place. All problems
-//! are found in one go, each with file, line, key and hint. Without a file the same walk runs over an empty one, so
-//! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
+//! The text is parsed into a tree with the position of every value; [`resolve`] walks it with the table of [`keys`], and returns a
+//! [`Config`] in which everything is checked and every default filled in. All problems are found in one pass, each with file, line,
+//! key and hint. Without a file the same walk runs over an empty one, so the defaults are defined once. Environment variables are
+//! put into the tree before the walk ([`environment`]).
 
 mod auth;
 mod bindings;
@@ -92,7 +92,7 @@ use crate::rule::template::ENVIRONMENT_PREFIX;
 
 /// The name under which sinks know the embedded log.
 pub const EMBEDDED: &str = "embedded";
-/// The most listeners. Each shard accepts on each of them; more than this is a mistake, not a plan.
+/// The most listeners. Each shard accepts on each of them; a higher number is a mistake, not a plan.
 pub const LISTENERS_MAX: usize = 64;
 /// The most sinks: their number is a `u16`, of which half are for rules.
 pub const SINKS_MAX: usize = 32_767;
@@ -104,7 +104,7 @@ pub const SOURCES_MAX: usize = 1_024;
 pub const BRIDGES_MAX: usize = 256;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
-/// The path that stands for standard input.
+/// The path for standard input.
 const STANDARD_INPUT: &str = "-";
 
 /// Values of the command line that take the place of the file's.
@@ -137,12 +137,12 @@ pub struct Overrides {
     pub log_level: Option<LogLevel>,
     /// The values of `${env.NAME}`, names without `FOREBAY_VAR_`: see [`environment`].
     pub environment: BTreeMap<String, String>,
-    /// What client IDs of bridges may have of this process.
+    /// The properties of this process that client IDs of bridges may contain.
     pub identity: Identity,
 }
 
 impl Overrides {
-    /// What comes from this process: nothing of a command line.
+    /// The inputs of this process, without any of a command line.
     #[must_use]
     pub fn of_process() -> Self {
         Self { environment: environment(), identity: Identity::of_process(), ..Self::default() }
@@ -175,12 +175,12 @@ impl Config {
 /// Reads a file.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     load_with(Some(path), &Overrides::of_process())
 }
 
-/// All of standard input, one byte more than is allowed at most.
+/// Reads standard input to its end, or one byte more than is allowed.
 fn standard_input() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
@@ -197,18 +197,19 @@ pub struct Text {
 }
 
 impl Text {
-    /// The configuration of the text, with the values of the environment (`FOREBAY_…`) and then those of the command line in their places.
+    /// The configuration of the text, with the values of the environment (`FOREBAY_…`) and then those of the command line in its
+    /// place.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them.
+    /// All problems of the text and of these values.
     pub fn resolve(&self, overrides: &Overrides) -> Result<Config, Problems> {
         parse_all(&self.text, &self.name, &environment::read(), None, overrides, cores())
     }
 
-    /// The configuration while the service runs: the indexes of variables mean what they did when the process began.
+    /// The configuration while the service runs: the indexes of variables keep the meaning that they had when the process started.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them.
+    /// All problems of the text and of these values.
     pub fn resolve_since(&self, overrides: &Overrides, start: &Bindings) -> Result<Config, Problems> {
         parse_all(&self.text, &self.name, &environment::read(), Some(start), overrides, cores())
     }
@@ -218,7 +219,7 @@ impl Text {
 /// command line in their places.
 ///
 /// # Errors
-/// Everything that is wrong with either.
+/// All problems of the file and of these values.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
     read(path)?.resolve(overrides)
 }
@@ -253,7 +254,7 @@ pub fn read(path: Option<&Path>) -> Result<Text, Problems> {
 /// Reads a configuration from text, with an empty environment; `file` is its name in messages.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the text.
 pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
     parse_with(text, file, &Overrides::default(), cores())
 }

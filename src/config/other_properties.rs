@@ -1,6 +1,6 @@
-//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, under their own names and as text. Each is put where its
-//! meaning has a key, in the cluster's table or in the tables of its sinks, before anything is checked: every rule for a key holds for a
-//! property, and a problem names the place of the property.
+//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, with their own names and as text. The value of each
+//! is moved to the key with its meaning, in the cluster's table or in the tables of its sinks, before anything is checked: every
+//! rule for a key applies to a property, and a problem names the position of the property.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -70,7 +70,7 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "value_serializer",
 ];
 
-/// All properties that change nothing here.
+/// The properties that change nothing here.
 fn without_effect() -> impl Iterator<Item = &'static str> {
     WITHOUT_EFFECT.into_iter().chain(without_meaning().map(|(name, _)| name))
 }
@@ -124,7 +124,7 @@ fn given<'a>(cluster: &str, table: &DeValue<'a>) -> Vec<Given<'a>> {
     properties.map_or_else(Vec::new, |properties| in_file_order(properties).into_iter().filter_map(one).collect())
 }
 
-/// Puts one property of a cluster where it belongs. `is_alone`: sinks that name no cluster are its own.
+/// Moves one property of a cluster to its key. `is_alone`: sinks that name no cluster belong to this one.
 fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (&str, bool), given: &Given<'a>) {
     let name = plain(&given.name);
     if let Some((_, key, form)) = OF_CLUSTERS.iter().find(|(known, ..)| *known == name) {
@@ -167,7 +167,7 @@ fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (
     }
 }
 
-/// A property's value as the file has it. A text that is no such value is left as it is: the reader of the key reports it.
+/// A property's value in the form of the file. A text that is no such value is left unchanged: the reader of the key reports it.
 fn value<'a>(given: &Given<'a>, form: As) -> DeValue<'a> {
     let text = || DeValue::String(given.text.clone());
     let is_number = given.text.bytes().all(|byte| byte.is_ascii_digit()) && !given.text.is_empty();
@@ -203,7 +203,7 @@ fn in_cluster<'a>(
     insert(table, key, value, &given.spot.span);
 }
 
-/// Puts a value into all sinks of the cluster that do not set it themselves.
+/// Puts a value into all sinks of the cluster that do not set the key themselves.
 fn in_sinks<'a>(
     root: &mut DeTable<'a>,
     (cluster, is_alone): (&str, bool),

@@ -1,5 +1,5 @@
-//! `[kafka.NAME.tls]` and `[bridge.NAME.tls]`: TLS of connections that we make. Its checks cannot be turned off: the certificate of a server
-//! that signed its own can be named as the CA.
+//! `[kafka.NAME.tls]` and `[bridge.NAME.tls]`: TLS of outgoing connections. Its checks cannot be turned off: a self-signed
+//! certificate of a server can be configured as the CA.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Overridden keys: those of sinks, sources, clusters and listeners that variables of the environment and options of the command line set. A request
-//! that wants to change one and would have no effect is refused, with the name of what has to be changed.
+//! Overridden keys: those of sinks, sources, clusters and listeners that environment variables and options of the command line set.
+//! A request to change one, which would have no effect, is refused, with the name of the variable or option to change.
 
 use serde_json::{Map, Value};
 use toml::de::DeTable;
@@ -48,7 +48,7 @@ impl Beside {
         self.overrides.kafka.is_some()
     }
 
-    /// Clusters that exist whatever the text says of them, and those that it has.
+    /// The clusters that exist whatever the text says, and those of the text.
     pub(super) fn clusters(&self, mut known: Vec<String>) -> Vec<String> {
         let mut names: Vec<String> = self
             .variables
@@ -69,7 +69,7 @@ impl Beside {
         names
     }
 
-    /// The origin of something that is in force and not in the text; `None`: it is not in force, or its origin is unknown.
+    /// The origin of a part that is in force but not in the text; `None`: the part is not in force, or its origin is unknown.
     #[must_use]
     pub fn origin(&self, part: Part, name: &str) -> Option<String> {
         let gives = |(variable, value): &&Variable| match environment::place(variable, (part.table(), &[]))? {
@@ -141,7 +141,7 @@ impl Beside {
         None
     }
 
-    /// The configuration of a text. `None`: it has mistakes, which are reported elsewhere.
+    /// The configuration of a text. `None`: the text has errors, which are reported elsewhere.
     fn resolve(&self, text: &Text, without: Option<&str>, overrides: &Overrides) -> Option<Config> {
         let variables: Vec<_> =
             self.variables.iter().filter(|(name, _)| Some(name.as_str()) != without).cloned().collect();
@@ -164,7 +164,7 @@ fn has(keys: &Map<String, Value>, key: &Key) -> bool {
     table.and_then(|table| table.get(key.name)).is_some_and(|value| !value.is_null())
 }
 
-/// Whether the edited part is the same in both.
+/// Whether the edited part is the same in both configurations.
 fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     if edit.part == Part::Cluster {
         let of = |config: &Config| config.clusters.iter().find(|cluster| cluster.name == edit.name).cloned();
@@ -221,7 +221,7 @@ mod tests {
 
     const FILE: &str = "[kafka.main]\nbootstrap = \"a:1\"\n[[listener]]\nbind = \"127.0.0.1:1\"\n[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
 
-    /// A value that a variable has set is not changed by a request, and the answer says so; the same value is no contradiction.
+    /// A request does not change a value that a variable has set, and the answer says so; the same value is no contradiction.
     #[test]
     fn finding_f2_a_key_that_a_variable_sets_is_named() {
         let sink = |linger: &str| edit(Part::Sink, "s", json!({ "filters": "#", "topic": "t", "linger": linger }));

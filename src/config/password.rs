@@ -1,5 +1,5 @@
-//! Passwords of logins that we make. They come from files or from the environment, never from the configuration file, which is shown,
-//! copied and kept in repositories.
+//! Passwords of outgoing logins. They are in files or in the environment, never in the configuration file, which is shown, copied
+//! and kept in repositories.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const OTHERS_READ: u32 = 0o004;
 /// A password that is wrong, which has been reported.
 pub(super) struct Reported;
 
-/// A password, and the file that it is from; `None`: it is from the environment.
+/// A password, and its file; `None`: the password is from the environment.
 pub(super) struct Given {
     pub(super) password: Secret,
     pub(super) file: Option<PathBuf>,

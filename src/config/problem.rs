@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// One problem.
+/// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file as it was named, or `command line`.
+    /// The name of the file as given, or `command line`.
     pub file: String,
     /// Line, from 1; 0 where the problem has no place in a file.
     pub line: usize,
@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration, in the order of the file. Never empty where it is an error.
+/// The problems of a configuration, in the order of the file. Never empty in an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -64,7 +64,7 @@ impl Problems {
             Ordering::Equal => a.key.cmp(&b.key),
             other => other,
         });
-        // Some tables are read for several purposes.
+        // Tables that are read for several purposes report a problem several times.
         self.0.dedup();
     }
 }
@@ -86,7 +86,7 @@ impl std::error::Error for Problems {}
 pub(super) struct Fault {
     pub(super) what: String,
     pub(super) hint: Option<String>,
-    /// Byte offset within a string value, where the fault has a place of its own.
+    /// Byte offset within a string value, if the fault has a position of its own.
     pub(super) at: Option<usize>,
 }
 

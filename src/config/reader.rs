@@ -1,5 +1,5 @@
-//! Walks the TOML tree with its spans. Each getter reads one key by the table in [`super::keys`]: a wrong value is
-//! reported with its place and the default goes on in its stead, so that one run finds every problem.
+//! Walks the TOML tree with its spans. Each getter reads one key by the table in [`super::keys`]: a wrong value is reported with
+//! its position and replaced by the default, so that one pass finds every problem.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::values;
 pub(super) struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    /// Values that the environment gives. Their spans come after the text.
+    /// Values that the environment sets. Their spans begin after the text.
     places: Vec<Place>,
     problems: RefCell<Problems>,
     warnings: RefCell<Problems>,
@@ -58,7 +58,7 @@ impl<'t> Source<'t> {
         self.places.last().map_or(self.text.len() + 1, |place| place.span.end)
     }
 
-    /// Notes a variable's value. The spans of these values follow each other from [`Source::end`] on.
+    /// Notes a variable's value. The spans of these values are consecutive from [`Source::end`] on.
     pub(super) fn place(&mut self, place: Place) {
         self.places.push(place);
     }
@@ -72,7 +72,7 @@ impl<'t> Source<'t> {
         self.places.iter().find(|place| place.span.contains(&spot.span.start))
     }
 
-    /// How many problems were found so far.
+    /// The number of problems found so far.
     pub(super) fn problem_count(&self) -> usize {
         self.problems.borrow().0.len()
     }
@@ -157,7 +157,7 @@ impl<'t> Source<'t> {
         (line, before[line_start..].chars().count() + 1)
     }
 
-    /// Byte `at` of a string value, where the string stands in the file as it is: one pair of quotes, no escapes.
+    /// Byte `at` of a string value, if the file has the string verbatim: one pair of quotes, no escapes.
     fn inside(&self, span: &Range<usize>, at: usize) -> Option<usize> {
         let raw = self.text.get(span.clone())?;
         let plain = !raw.starts_with("\"\"\"") && !raw.starts_with("'''") && !raw.contains('\\');
@@ -175,7 +175,7 @@ fn elsewhere(file: &str, (line, key): (usize, &str), fault: Fault) -> Problem {
     Problem { file: file.to_owned(), line, column: 0, key: key.to_owned(), what, hint }
 }
 
-/// One table of the file, read by one section's keys.
+/// A table of the file, read by one section's keys.
 pub(super) struct Table<'a> {
     pub(super) source: &'a Source<'a>,
     section: Section,
@@ -185,7 +185,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Takes a table, and reports the keys in it that do not belong there.
+    /// Takes a table, and reports unknown keys in it.
     pub(super) fn new(source: &'a Source<'a>, section: Section, entries: &'a DeTable<'a>, spot: Spot) -> Self {
         let table = Self { source, section, entries, spot };
         for (key, value) in entries {
@@ -200,7 +200,7 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// A section within this one, if it is given. Reports anything else than a table.
+    /// A section within this one, if it is given. Reports a value that is no table.
     pub(super) fn part(&self, section: Section) -> Option<Self> {
         let (_, name) = section.parent()?;
         let value = self.entries.get(name)?;
@@ -290,7 +290,7 @@ impl<'a> Table<'a> {
         read(key, value.get_ref()).expect("defaults are in their own bounds: a test reads them all")
     }
 
-    /// Reads a key that has no default, or one that is worked out elsewhere. Reports one that is required and missing.
+    /// Reads a key without a default, or with a derived one. Reports a missing required key.
     pub(super) fn find<T>(&self, name: &str, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
         let key = keys::get(self.section, name);
         if !self.has(name) && matches!(key.default, Absent::Required) {
@@ -312,7 +312,7 @@ impl<'a> Table<'a> {
         read(key, value.get_ref()).map_err(report).ok()
     }
 
-    /// Reads a key that takes one string or a list of strings; each with its place. Reports anything else, and an empty list.
+    /// Reads a key that takes one string or a list of strings; each with its position. Reports other values, and an empty list.
     pub(super) fn texts(&self, name: &str) -> Vec<(String, Spot)> {
         let key = keys::get(self.section, name);
         let Some(value) = self.entries.get(name) else {
@@ -393,7 +393,7 @@ fn dotted_cure(name: &str, value: &DeValue<'_>) -> Option<&'static str> {
     if dotted == name { None } else { kafka_names::cure(&dotted) }
 }
 
-/// The beginning of a key's meaning, as it goes on after a semicolon.
+/// The beginning of a key's meaning, in a form that continues after a semicolon.
 fn first_sentence(meaning: &str) -> String {
     let sentence = meaning.split(". ").next().unwrap_or(meaning).trim_end_matches('.');
     let name = sentence.starts_with("Kafka") || sentence.starts_with("MQTT");
@@ -403,7 +403,7 @@ fn first_sentence(meaning: &str) -> String {
     }
 }
 
-/// A table in a table, created if it is missing. `None`: something else is in its place, which is reported where it is read.
+/// A table in a table, created if it is missing. `None`: the value is no table, which is reported by its reader.
 pub(super) fn table_in<'t, 'a>(
     table: &'t mut DeTable<'a>,
     name: &str,

@@ -1,10 +1,10 @@
-//! The tables of `docs/CONFIGURATION.md`, made from the table of keys: the document has what the program reads.
+//! The tables of `docs/CONFIGURATION.md`, generated from the table of keys: the document has the keys that the program reads.
 
 use std::fmt::Write as _;
 
 use super::keys::{self, Absent, Key, Kind, Section};
 
-/// One table in Markdown for each part of the file.
+/// The reference of all keys: one table in Markdown for each part of the file.
 #[must_use]
 pub fn reference() -> String {
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! What a rule publishes of its outputs, checked against its statement.
+//! Messages that a rule publishes from its outputs, checked against its statement.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::program::Program;
 use crate::rule::template::{Fixed, Template, Variable};
 
-/// The user properties of the message that came in, whether or not they are selected.
+/// The user properties of the incoming message, whether or not they are selected.
 pub const USER_PROPERTIES_OF_MESSAGE: &str = "${pub_props.'User-Property'}";
 
 /// Reads the `[[rule.republish]]` of a rule.
@@ -133,7 +133,7 @@ fn check_topic(table: &Table<'_>, topic: &Template, rule: &Rule) {
     }
 }
 
-/// Reports columns that an output of the rule never has. Defaults ask for some that need not be there, written down or not.
+/// Reports columns that an output of the rule never has. Defaults may refer to columns that are missing, written down or not.
 fn check_columns(table: &Table<'_>, made: &Republish, (program, rule): (&Program, &str)) {
     let user = made.user_properties.iter().map(|from| ("user_properties", &from.template));
     let all = [("topic", &made.topic), ("payload", &made.payload), ("qos", &made.qos), ("retain", &made.retain)];

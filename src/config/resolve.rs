@@ -29,8 +29,8 @@ use super::{
 pub(super) const LISTENER_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 
-/// The default of failed logins of an address in a minute, where other machines reach a listener. A site with one address for its devices
-/// has this many only if hardly any of them can log in.
+/// Default bound of failed logins of an address in a minute, where other machines can reach a listener. A site with one address for
+/// its devices reaches it only if hardly any of them can log in.
 const FAILURES_PER_ADDRESS: u32 = 1_000;
 
 /// The top of the file.
@@ -120,7 +120,7 @@ impl<'a> Document<'a> {
         self.root.contains_key(section.name())
     }
 
-    /// A section that is one table; an empty one, if the file does not have it.
+    /// A section with one table; an empty table, if the file does not have it.
     pub(super) fn table(&self, section: Section) -> Table<'a> {
         let spot = self.spot(section);
         let entries = match self.root.get(section.name()).map(Spanned::get_ref) {
@@ -193,20 +193,20 @@ impl<'a> Document<'a> {
         tables
     }
 
-    /// A section's place; the file's start, if it does not have it.
+    /// A section's position; the start of the file, if it does not have the section.
     pub(super) fn spot(&self, section: Section) -> Spot {
         let span = self.root.get_key_value(section.name()).map_or(0..0, |(key, _)| key.span());
         Spot { path: section.name().to_owned(), span }
     }
 
-    /// The place of a key in a section that is one table; of the section, if it is not given. Nothing is reported.
+    /// The position of a key in a section that is one table; of the section, if the key is absent. Nothing is reported.
     pub(super) fn spot_of(&self, section: Section, key: &str) -> Spot {
         let value = self.root.get(section.name()).and_then(|value| value.get_ref().as_table()?.get(key));
         let span = value.map_or_else(|| self.spot(section).span, Spanned::span);
         Spot { path: format!("{}.{key}", section.name()), span }
     }
 
-    /// The place of a key in one table of a list; of the table, if it is not given. Nothing is reported.
+    /// The position of a key in one table of a list; of the table, if the key is absent. Nothing is reported.
     pub(super) fn spot_in(&self, section: Section, at: usize, key: &str) -> Spot {
         let item = self.root.get(section.name()).and_then(|list| list.get_ref().as_array()?.get(at));
         let value = item.and_then(|item| item.get_ref().as_table()?.get(key));
@@ -327,7 +327,8 @@ fn listeners(
     listeners
 }
 
-/// Reads `proxy_from`: the proxies that are believed when they name a device's address. Required beyond loopback: without it every client would be believed.
+/// Reads `proxy_from`: the trusted proxies, which may name a device's address. Required beyond loopback: without it every client
+/// would be trusted.
 fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<Network> {
     const KEY: &str = "proxy_from";
     let mut networks = Vec::new();

@@ -1,4 +1,4 @@
-//! The templates of a sink's rows: over a message, or over what a rule has made of it.
+//! The templates of a sink's rows: over a message, or over the output of a rule.
 
 use toml::de::DeValue;
 
@@ -13,7 +13,7 @@ use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::{Fixed, Template};
 use crate::rule::time::{RecordTime, TimeUnit};
 
-/// What templates are over.
+/// The input of templates.
 #[derive(Clone, Copy)]
 pub(super) enum Over<'f> {
     Message(&'f Fixed<'f>),

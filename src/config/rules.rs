@@ -19,7 +19,7 @@ pub(super) struct Drafts<'a> {
 
 struct Draft<'a> {
     rule: Rule,
-    /// Where each of its sinks is named.
+    /// The position of each of the rule's sinks.
     spots: Vec<Spot>,
     table: Table<'a>,
 }
@@ -60,7 +60,7 @@ impl<'a> Drafts<'a> {
 }
 
 impl Draft<'_> {
-    /// `has_payloads`: log lines may have what is in messages.
+    /// Adds the rule's sinks. `has_payloads`: log lines may contain parts of messages.
     fn with_sinks(mut self, known: &[Sink], has_payloads: bool) -> Rule {
         let table = &self.table;
         if self.rule.console && !has_payloads {
@@ -112,7 +112,7 @@ pub(super) fn check_sources(document: &Document<'_>, rules: &[Rule], known: &[So
     }
 }
 
-/// Compiles the statement, and reports what is wrong with it or probably not meant, at its place.
+/// Compiles the statement, and reports errors and probable mistakes, at their place.
 fn compile(table: &Table<'_>, sql: &str, name: &str) -> Option<Arc<Program>> {
     if sql.is_empty() {
         return None;

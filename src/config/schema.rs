@@ -1,5 +1,6 @@
-//! `forebay config schema`: a JSON schema (2020-12) of the configuration, for editors and for checks before a roll-out. Made from the table
-//! of keys. Bounds of durations and keys that must fit together cannot be expressed in it, and stay with `forebay check`.
+//! `forebay config schema`: a JSON schema (2020-12) of the configuration, for editors and for checks before a roll-out. It is
+//! generated from the table of keys. It cannot express bounds of durations and keys that must fit together; `forebay check` covers
+//! those.
 
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;

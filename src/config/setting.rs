@@ -1,5 +1,6 @@
-//! `settings!` makes of a section's table of keys the struct that the program reads, the way from the file into it, the difference between
-//! two of them, and its JSON. [`Setting`] and [`Show`] are what a type needs for that: reading a key's value, and showing it.
+//! `settings!` generates from a section's table of keys the struct that the program reads, the conversion from the file, the
+//! difference between two such structs, and their JSON. [`Setting`] and [`Show`] are the requirements of a key's type: reading a
+//! value, and showing it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,10 +31,10 @@ pub(super) trait Settings: Sized {
     /// `KEYS` are the keys of the section, in the order of the documents.
     const KEYS: &'static [Key];
 
-    /// Reads every key that stands for itself; those that are worked out from others (`=>` in the table) have their type's default.
+    /// Reads every key with a field of its own; fields that are derived from others (`=>` in the table) have their type's default.
     fn read(table: &Table<'_>) -> Self;
 
-    /// Takes over from `wanted` what applies while the service runs, and names what differs.
+    /// Takes over keys of `wanted` that apply while the service runs, and names the keys that differ.
     fn take(&mut self, wanted: &Self) -> Difference;
 }
 
@@ -59,7 +60,7 @@ pub(super) trait Setting: Sized {
 
 /// A type with values that can be shown as the file would write them.
 pub(super) trait Show {
-    /// The value as JSON; `null`: it is not set.
+    /// The value as JSON; `null`: not set.
     fn show(&self, key: &Key) -> Value;
 
     /// The JSON of `None`.
@@ -126,7 +127,7 @@ fn show_number(key: &Key, number: u64) -> Value {
 macro_rules! numbers {
     ($($type:ty),*) => {
         $(
-            /// The bounds of a key keep it in its type.
+            /// The bounds of a key keep its value within the type.
             impl Setting for $type {
                 fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
                     Ok(Self::try_from(number(key, value)?).unwrap_or(Self::MAX))
@@ -139,7 +140,7 @@ macro_rules! numbers {
                 }
 
                 fn none(key: &Key) -> Value {
-                    // No time at all means none where there is a default.
+                    // For a key with a default, a duration of zero means none.
                     let is_zero = matches!((key.kind, key.default), (Kind::Duration { .. }, Absent::Is(_)));
                     if is_zero { show_number(key, 0) } else { Value::Null }
                 }

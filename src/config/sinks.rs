@@ -21,12 +21,12 @@ use crate::record::compression::Codec;
 use crate::route::filter;
 use crate::rule::template::Fixed;
 
-/// The topic of the sink that is there when none is configured.
+/// The topic of the default sink.
 pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
 /// The most that a batch of one record has beside key, value and headers: its header and the record's own lengths.
 const BATCH_OVERHEAD: u64 = 128;
 
-/// Reads the sinks, or makes the one that is there without any.
+/// Reads the sinks, or makes the default one.
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
@@ -53,11 +53,11 @@ pub(super) fn resolve(
         return sinks;
     }
     let names_kafka = document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink);
-    // Kafka is there to be read, or has topics for all messages.
+    // Kafka is only read from, or has topics for all messages.
     if names_kafka && document.has(Section::Source) || document.has(Section::Broker) {
         return sinks;
     }
-    // A file that says where Kafka is and not which messages go there would lose every message without a word.
+    // A file that names Kafka's brokers without filters would silently lose every message.
     if names_kafka {
         let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
@@ -67,7 +67,7 @@ pub(super) fn resolve(
     sink.into_iter().collect()
 }
 
-/// Reads the name of a sink or source, and reports one that another of its kind has.
+/// Reads the name of a sink or source, and reports a name that another one of its kind has.
 pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot>, kind: &str) -> Option<String> {
     let name = table.find("name", values::name)?;
     let spot = table.spot("name");
@@ -113,7 +113,7 @@ fn sink(
     let is_fed_alone = !table.has("filters");
     let before = table.source.problem_count();
     let (topic, row) = rows::read(table, if is_fed_alone { Over::Output(&fixed) } else { Over::Message(&fixed) });
-    // What is wrong with the templates is not said again of the same over an output.
+    // A problem of the templates over a message is not reported again for the same templates over an output.
     let is_good = table.source.problem_count() == before;
     sink.fed = match feeders {
         _ if is_fed_alone => Some(row.clone()),
@@ -126,7 +126,7 @@ fn sink(
     }
     (sink.key, sink.value, sink.timestamp) = (row.key, row.value, row.timestamp);
     (sink.headers, sink.headers_from) = (row.headers, row.headers_from);
-    // The JSON object is the value; a template of the value beside it would never be used.
+    // The JSON object is the value; a template of the value would never be used.
     if sink.value_format == ValueFormat::Json && table.has("value") {
         let fault = Fault::new("cannot be combined with value_format = \"json\"");
         table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
@@ -160,7 +160,7 @@ fn sink(
     Some(sink)
 }
 
-/// Reads `on_refuse`. `has_letters`: the sink has dead letters, of its own or in the shared file.
+/// Reads `on_refuse`. `has_letters`: the sink has dead letters, in its own topic or file or in the shared file.
 fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
     match table.find("on_refuse", OnRefuse::of) {
         Some(OnRefuse::DeadLetter) if !has_letters => {
@@ -200,7 +200,7 @@ fn max_inflight(table: &Table<'_>, wanted: usize) -> usize {
     wanted.min(IN_FLIGHT_MAX)
 }
 
-/// Reads `acks`. There is a choice only where nobody waits for the brokers' answer.
+/// Reads `acks`. It can be chosen only if no publisher waits for the brokers' answer.
 fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
     let said = match acknowledge {
         Acknowledge::Leader => 1,
@@ -275,7 +275,7 @@ pub(super) fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     found
 }
 
-/// Reports a buffer that is too small: a shard's part that could not hold one full batch and one large record would stand still for ever.
+/// Reports a buffer that is too small: a shard's part that could not hold one full batch and one large record would block for ever.
 fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
     let (need, sink) = &*target.need.borrow();
     if target.share >= *need {
@@ -298,7 +298,7 @@ fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
-/// Reads the filters of a sink. One that has none and that no rule feeds gets nothing, which is the way to add a sink and then its rule.
+/// Reads the filters of a sink. A sink without filters that no rule feeds gets nothing: this allows adding a sink before its rule.
 fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
     if table.has("filters") {
         return own(filters(table, "filters", SHARED));
@@ -317,7 +317,7 @@ fn own(filters: Vec<(String, Spot)>) -> Vec<String> {
     filters.into_iter().map(|(filter, _)| filter).collect()
 }
 
-/// Reads filters, each with its place. `of_shared`: the hint for a shared subscription, which is none of them.
+/// Reads filters, each with its position. `of_shared`: the hint for a shared subscription, which is not allowed.
 pub(super) fn filters(table: &Table<'_>, name: &str, of_shared: &str) -> Vec<(String, Spot)> {
     let mut filters = Vec::new();
     for (filter, spot) in table.texts(name) {

@@ -21,10 +21,10 @@ use crate::rule::template::{Fixed, TemplateOf, Vocabulary};
 
 /// The most Kafka topics of one source.
 const TOPICS_MAX: usize = 1_000;
-/// What the names of consumer groups begin with where none is configured.
+/// The prefix of the default names of consumer groups.
 const GROUP_PREFIX: &str = "forebay-";
 
-/// A Kafka topic that a source reads, and the place where it says so.
+/// A Kafka topic that a source reads, and the position of its name in the file.
 type Read = (String, Spot);
 
 /// Reads the sources.
@@ -64,7 +64,7 @@ pub(super) fn resolve(
     sources
 }
 
-/// Reports what is the second of its kind in a cluster.
+/// Reports the second use of a name in a cluster.
 fn once(
     table: &Table<'_>,
     seen: &mut HashMap<(usize, String), Spot>,
@@ -80,7 +80,7 @@ fn once(
     }
 }
 
-/// `is_named`: a rule names it in FROM.
+/// Reads a source. `is_named`: a rule names it in FROM.
 fn source(
     table: &Table<'_>,
     is_named: bool,
@@ -126,11 +126,11 @@ fn source(
     (source, read)
 }
 
-/// Keys that say what message a record becomes.
+/// Keys of the mapping of a record to a message.
 const OF_MESSAGES: [&str; 8] =
     ["payload", "qos", "retain", "properties", "user_properties", "feeds", "no_subscriber", "start_grace"];
 
-/// Reports what is of no use in a source with records that are no messages.
+/// Reports keys without use in a source with records that are no messages.
 fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
     if !is_named {
         let fault = Fault::new("is missing, and no rule names the source: nothing is read");
@@ -146,7 +146,8 @@ fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
     }
 }
 
-/// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and nothing else has a use for. `read`: the source's own topics.
+/// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and no other value uses. `read`: the source's own
+/// topics.
 fn dead_letters_topic(table: &Table<'_>, source: &Source, read: &[Read]) -> Option<String> {
     const KEY: &str = "dead_letters_topic";
     let topic = table.find(KEY, values::non_empty);

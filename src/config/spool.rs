@@ -1,4 +1,4 @@
-//! The disk buffer, and the sinks that keep their rows in it: which keys fit each other, and the cure for those that do not.
+//! The disk buffer, and the sinks that keep their rows in it: the keys that fit each other, and the remedy for those that do not.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
 const SEGMENTS_WISHED: u64 = 16;
 /// The usual segment.
 const SEGMENT_BYTES: u64 = 64 * MIB;
-/// The part of a segment that a block of rows takes at most: what the log takes at once.
+/// The part of a segment that a block of rows takes at most: the most that the log takes at once.
 const BLOCKS_IN_SEGMENT: u64 = 8;
-/// A bound of what a block of rows has around a batch's records. (What each record has beside it, its deadline and the like, counts as the
-/// batch's bytes.)
+/// A bound of the bytes of a block of rows around a batch's records. (The bytes beside each record, its deadline and the like,
+/// count as the batch's bytes.)
 const BLOCK_OVERHEAD: u64 = 64 << 10;
 
 /// Facts about the rest of the file that sinks need.
@@ -32,7 +32,7 @@ pub(super) struct Place {
     pub(super) shards: usize,
 }
 
-/// The place of a sink's rows and the meaning of its answers: one follows from the other where it is not given.
+/// The place of a sink's rows and the level of its answers: each has a default that follows from the other.
 pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
     let acknowledge = table.find("acknowledge", Acknowledge::of);
     let buffer = table.find("buffer", Buffer::of);
@@ -107,7 +107,7 @@ pub(super) fn spill_after(
     given
 }
 
-/// A duration in whole milliseconds, as timers have it.
+/// A duration in whole milliseconds, the resolution of timers.
 fn whole_milliseconds(of: Duration) -> Duration {
     Duration::from_millis(u64::try_from(of.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::problem::Fault;
 
-/// A fault for what the parser found wrong at `span` of `text`.
+/// A fault for an error of the parser at `span` of `text`.
 pub(super) fn explain(text: &str, span: &Range<usize>, message: &str) -> Fault {
     let message = message.replace('\n', ", ");
     if message.contains("duplicate key") {

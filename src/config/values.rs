@@ -102,7 +102,7 @@ pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
-/// One of the key's words.
+/// Reads one of the key's words.
 pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
     let Kind::Word(words) = key.kind else { unreachable!("{} is not a string", key.name) };
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
@@ -153,7 +153,7 @@ pub(super) fn base_path(key: &Key, value: &DeValue<'_>) -> Result<String, Fault>
     if is_path { Ok(path) } else { Err(fault()) }
 }
 
-/// A string with something in it.
+/// A non-empty string.
 pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     match text(key, value)? {
         text if text.is_empty() => Err(Fault::new("must not be empty")),
@@ -230,7 +230,7 @@ pub(super) fn keep_alive(key: &Key, value: &DeValue<'_>) -> Result<Option<KeepAl
     let [Some(idle), Some(interval), Some(probes)] = numbers[..] else {
         return Err(fault(format!("\"{text}\" is not IDLE,INTERVAL,PROBES")));
     };
-    // These are the bounds of Linux.
+    // Linux has these bounds.
     if !(1..=32_767).contains(&idle) || !(1..=32_767).contains(&interval) || !(1..=127).contains(&probes) {
         return Err(fault(format!("\"{text}\" is out of range: seconds are from 1 to 32767, probes from 1 to 127")));
     }
@@ -277,7 +277,7 @@ fn of_template(error: TemplateError) -> Fault {
     Fault { what: error.what, hint: error.hint, at: Some(error.position) }
 }
 
-/// A template that may as well be one of these words, as they are or as a number or flag. `of` reads a template.
+/// A template, or one of these words, as text or as a number or flag. `of` reads a template.
 pub(super) fn template_or(
     key: &Key,
     value: &DeValue<'_>,
@@ -349,15 +349,15 @@ pub(super) fn offset_reset(key: &Key, value: &DeValue<'_>) -> Result<OffsetReset
     place(text).map_err(|fault| if fault.hint.is_some() { fault } else { fault.hint(hint) })
 }
 
-/// The place in a log that a text means, as `offset_reset` takes it.
+/// The position in a log that a text denotes, in the syntax of `offset_reset`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error in the text.
 pub fn place_in_log(text: &str) -> Result<OffsetReset, String> {
     place(text).map_err(|fault| fault.what)
 }
 
-/// A place in a log: a word, a time or an age.
+/// A position in a log: a word, a time or an age.
 fn place(text: &str) -> Result<OffsetReset, Fault> {
     match (text, text.strip_prefix('-')) {
         ("latest", _) => Ok(OffsetReset::Latest),
@@ -377,7 +377,7 @@ fn time_in_log(text: &str) -> Option<OffsetReset> {
     from_rfc3339(text).filter(|ms| *ms >= 0).map(OffsetReset::At)
 }
 
-/// One broker, `host:port`: trimmed and checked.
+/// Reads a broker, `host:port`: trimmed and checked.
 pub(super) fn broker(text: &str) -> Result<String, Fault> {
     let text = text.trim();
     let form = "write \"host:port\", as in \"127.0.0.1:9092\" or \"[::1]:9092\"";

@@ -1,4 +1,4 @@
-//! Warnings about keys that are legal and probably not meant. The service starts all the same.
+//! Warnings about keys that are legal and probably a mistake. The service starts nevertheless.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     receipts(document, config);
 }
 
-/// Warns of `~`, which is the shell's; here it would be a directory of that name.
+/// Warns of `~`, which only a shell expands; here it would be a directory of that name.
 fn paths(document: &Document<'_>, config: &Config) {
     let warn = |spot: Spot, path: &std::path::Path| {
         if path.starts_with("~") {
@@ -68,7 +68,7 @@ fn paths(document: &Document<'_>, config: &Config) {
     }
 }
 
-/// Warns of an embedded log that others reach: it has neither TLS nor logins.
+/// Warns of an embedded log that other machines can reach: it has neither TLS nor logins.
 fn exposed_log(document: &Document<'_>, config: &Config) {
     let Some(embedded) = config.embedded.as_ref().filter(|embedded| !embedded.bind.ip().is_loopback()) else { return };
     let what =
@@ -115,7 +115,7 @@ fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
     }
 }
 
-/// Warns of `fallback` where no sink is without it.
+/// Warns of `fallback` if every sink has it.
 fn fallback(document: &Document<'_>, config: &Config) {
     if !config.sinks.is_empty() && config.sinks.iter().all(|sink| sink.fallback) {
         let what = "has no effect: there is no sink without it";
@@ -187,7 +187,7 @@ fn no_sinks(document: &Document<'_>, config: &Config) {
     }
 }
 
-/// Warns of receipts without effect: only a record that Kafka has before the answer can be named in it.
+/// Warns of receipts without effect: an answer can only name a record that Kafka has by then.
 fn receipts(document: &Document<'_>, config: &Config) {
     let told = |sink: &Sink| matches!(sink.acknowledge, Acknowledge::Leader | Acknowledge::Replicated);
     if config.sinks.iter().any(told) {

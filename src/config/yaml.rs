@@ -1,4 +1,4 @@
-//! YAML as a tree of texts with their lines. A value keeps the text that it is written with: what it means, its reader says.
+//! YAML as a tree of texts with their lines. A value keeps its text; the meaning is left to its reader.
 
 use granit_parser::{Event, Parser, ScalarStyle};
 
@@ -17,14 +17,14 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     /// No value: an empty one, or `null`.
     Null,
-    /// A text, number or flag, as it is written.
+    /// A text, number or flag, verbatim.
     Text(String),
     List(Vec<Node>),
     /// Names in their order, each once.
     Map(Vec<(String, Node)>),
 }
 
-/// What is wrong, and its line.
+/// A problem in words, and its line.
 pub(crate) type Wrong = (usize, String);
 
 impl Node {
@@ -42,7 +42,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none if it is not one.
+    /// The items of a list; empty if the node is no list.
     pub(crate) fn items(&self) -> &[Self] {
         if let Value::List(items) = &self.value { items } else { &[] }
     }

@@ -1,5 +1,5 @@
-//! Packets to bytes, appended to one buffer. What a version does not have (properties, reasons) is left out for it; the
-//! short forms of 5.0 are used wherever they say the same.
+//! Packets to bytes, appended to one buffer. Fields that a version does not have (properties, reasons) are left out for it; the
+//! short forms of 5.0 are used wherever they mean the same.
 
 use super::packet::{Ack, BRIDGE, ConnAck, Connect, Disconnect, Packet, PacketType, Publish, SubAck, Version};
 use super::packet::{Filters, Will};
@@ -8,13 +8,13 @@ use super::reason::ReasonCode;
 use super::wire::{self, STRING_MAX, VARIABLE_MAX, variable_len};
 use std::fmt;
 
-/// Why a packet cannot be sent. Nothing has been appended.
+/// The reason why a packet cannot be sent. Nothing has been appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncodeError {
     /// A string is longer than 65 535 bytes, or the packet longer than 268 435 455.
     TooLarge,
-    /// The version has no such packet, or no word for what it says: AUTH before 5.0, a refusal without a return code,
-    /// a SUBACK failure in 3.1. The connection is closed instead.
+    /// The version has no such packet, or no code for its contents: AUTH before 5.0, a refusal without a return code, a SUBACK
+    /// failure in 3.1. The connection is closed instead.
     NotInThisVersion,
 }
 
@@ -31,13 +31,13 @@ impl std::error::Error for EncodeError {}
 
 type Encoded = Result<(), EncodeError>;
 
-/// Any packet.
+/// Appends a packet.
 ///
 /// # Errors
-/// See [`EncodeError`]; `out` is then as it was.
+/// See [`EncodeError`]; `out` is unchanged then.
 pub fn packet(version: Version, packet: &Packet<'_>, out: &mut Vec<u8>) -> Encoded {
     match packet {
-        // Its own version counts: it is the packet that says which.
+        // A CONNECT names its own version, and is encoded for that.
         Packet::Connect(packet) => connect(packet, out),
         Packet::ConnAck(packet) => connack(version, packet, out),
         Packet::Publish(packet) => publish(version, packet, out),
@@ -62,7 +62,7 @@ pub fn packet(version: Version, packet: &Packet<'_>, out: &mut Vec<u8>) -> Encod
     }
 }
 
-/// CONNECT, in the version that it names.
+/// Appends CONNECT, in the version that it names.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -110,10 +110,10 @@ pub fn connect(packet: &Connect<'_>, out: &mut Vec<u8>) -> Encoded {
     Ok(())
 }
 
-/// CONNACK. A 3.x client gets the return code that comes nearest.
+/// Appends CONNACK. A 3.x client gets the closest return code.
 ///
 /// # Errors
-/// [`EncodeError::NotInThisVersion`] when no return code does: close without a CONNACK [3.1.1 MQTT-3.2.2-6].
+/// [`EncodeError::NotInThisVersion`] if no return code applies: close without a CONNACK [3.1.1 MQTT-3.2.2-6].
 pub fn connack(version: Version, packet: &ConnAck<'_>, out: &mut Vec<u8>) -> Encoded {
     // 3.1 has no Session Present.
     let flags = u8::from(packet.session_present && version != Version::V31);
@@ -128,8 +128,8 @@ pub fn connack(version: Version, packet: &ConnAck<'_>, out: &mut Vec<u8>) -> Enc
     Ok(())
 }
 
-/// PUBLISH, with its topic first [MQTT-3.3.2-1] and no packet identifier at QoS 0 [MQTT-2.2.1-2]. Nothing is allocated but room in
-/// `out`.
+/// Appends PUBLISH, with its topic first [MQTT-3.3.2-1] and no packet identifier at QoS 0 [MQTT-2.2.1-2]. Allocates nothing but
+/// room in `out`.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -151,8 +151,9 @@ pub fn publish(version: Version, packet: &Publish<'_>, out: &mut Vec<u8>) -> Enc
     Ok(())
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five. The least that any
-/// client takes, so a Reason String or User Property makes none of these too large [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2].
+/// Appends PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five. Every client
+/// accepts this size, so a Reason String or User Property makes none of these too large [MQTT-3.6.2-2] [MQTT-3.6.2-3]
+/// [MQTT-3.7.2-2].
 #[inline]
 pub fn ack(version: Version, kind: PacketType, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     debug_assert!((PacketType::PubAck..=PacketType::PubComp).contains(&kind));
@@ -164,7 +165,7 @@ pub fn ack(version: Version, kind: PacketType, packet_id: u16, reason: ReasonCod
     }
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP with the properties that it has.
+/// Appends PUBACK, PUBREC, PUBREL or PUBCOMP with its properties.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -180,7 +181,7 @@ pub fn ack_full(version: Version, kind: PacketType, packet: &Ack<'_>, out: &mut 
     Ok(())
 }
 
-/// SUBSCRIBE. Before 5.0 the options are the QoS alone.
+/// Appends SUBSCRIBE. Before 5.0 the options are the QoS alone.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -233,7 +234,7 @@ pub fn unsubscribe(
     Ok(())
 }
 
-/// UNSUBACK. Before 5.0 it has no codes.
+/// Appends UNSUBACK. Before 5.0 it has no codes.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -254,7 +255,7 @@ pub fn pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[first(PacketType::PingResp), 0]);
 }
 
-/// DISCONNECT. Before 5.0 it says nothing but itself, and only a client sends it: a server closes.
+/// Appends DISCONNECT. Before 5.0 it has no contents, and only a client sends it: a server closes.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -277,8 +278,8 @@ pub fn auth(version: Version, packet: &Disconnect<'_>, out: &mut Vec<u8>) -> Enc
     reason_and_properties(PacketType::Auth, packet, out)
 }
 
-/// The form that DISCONNECT and AUTH share. Without properties a DISCONNECT is its reason alone (section 3.14.2.2.1);
-/// AUTH has no such form, and never needs it.
+/// Appends the form that DISCONNECT and AUTH share. Without properties a DISCONNECT is its reason alone (section 3.14.2.2.1); AUTH
+/// has no such form, and never needs it.
 fn reason_and_properties(kind: PacketType, packet: &Disconnect<'_>, out: &mut Vec<u8>) -> Encoded {
     let bare = packet.properties.is_empty();
     if bare && packet.reason == ReasonCode::SUCCESS {
@@ -295,7 +296,7 @@ fn reason_and_properties(kind: PacketType, packet: &Disconnect<'_>, out: &mut Ve
     Ok(())
 }
 
-/// What SUBSCRIBE, UNSUBSCRIBE and their answers begin with: fixed header, packet identifier, properties; `payload_len`
+/// Appends the beginning of SUBSCRIBE, UNSUBSCRIBE and their answers: fixed header, packet identifier, properties; `payload_len`
 /// bytes follow.
 fn identified(
     kind: PacketType,

@@ -1,4 +1,4 @@
-//! The payload of SUBSCRIBE and UNSUBSCRIBE: a list of topic filters in wire form, and how one is built.
+//! The payload of SUBSCRIBE and UNSUBSCRIBE: a list of topic filters in wire form, and its builder.
 
 use super::packet::{Filters, QoS, SubscriptionOptions};
 use super::wire::{self, Reader};
@@ -52,8 +52,7 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 impl SubscriptionOptions {
-    /// From the byte of section 3.8.3.1; its two highest bits are ignored. `None` when Maximum QoS or Retain Handling
-    /// is 3.
+    /// The options of the byte of section 3.8.3.1; its two highest bits are ignored. `None` if Maximum QoS or Retain Handling is 3.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         let retain_handling = byte >> 4 & 0b11;
@@ -82,20 +81,20 @@ pub struct FilterBuf {
 }
 
 impl FilterBuf {
-    /// For a SUBSCRIBE.
+    /// An empty list for a SUBSCRIBE.
     #[must_use]
     pub const fn for_subscribe() -> Self {
         Self { bytes: Vec::new(), with_options: true }
     }
 
-    /// For an UNSUBSCRIBE: the options are left out.
+    /// An empty list for an UNSUBSCRIBE, without options.
     #[must_use]
     pub const fn for_unsubscribe() -> Self {
         Self { bytes: Vec::new(), with_options: false }
     }
 
-    /// Appends one. `false`, and left out, when it is longer than 65 535 bytes. Whether it is well formed is
-    /// [`super::topic::valid_filter`]'s to say.
+    /// Appends a filter. `false`, and left out, if it is longer than 65 535 bytes. [`super::topic::valid_filter`] checks the
+    /// syntax.
     pub fn push(&mut self, filter: &str, options: SubscriptionOptions) -> bool {
         let said = wire::put_binary(filter.as_bytes(), &mut self.bytes);
         if said && self.with_options {
@@ -104,7 +103,7 @@ impl FilterBuf {
         said
     }
 
-    /// Bytes of what has been pushed.
+    /// Bytes of the filters pushed so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -116,7 +115,7 @@ impl FilterBuf {
         self.bytes.is_empty()
     }
 
-    /// What has been pushed.
+    /// The filters pushed so far.
     #[must_use]
     pub fn as_filters(&self) -> Filters<'_> {
         Filters { bytes: &self.bytes, with_options: self.with_options }

@@ -1,33 +1,34 @@
 //! Cutting packets out of a stream: the fixed header (section 2.1), before a byte of the body is looked at or kept.
 //!
-//! What can be refused by the first byte or by the length alone is refused there and then, so that a peer cannot make
-//! us wait for, or make room for, a body that will be refused anyway. [`next`] knows no version; [`next_for`] and
-//! [`next_connect`] know what may come and refuse more.
+//! A packet that can be refused by its first byte or its length is refused at that point, so that a peer cannot make us wait for,
+//! or make room for, a body that will be refused anyway. [`next`] knows no version; [`next_for`] and [`next_connect`] know which
+//! packets are acceptable and refuse more.
 
 use super::malformed::Malformed;
 use super::packet::{PacketType, Sender, Version};
 use super::reason::ReasonCode;
 use super::wire::{self, Reader};
 
-/// One whole packet in wire form.
+/// A complete packet in wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Packet type and flags.
     pub first: u8,
     /// Variable header and payload.
     pub body: &'a [u8],
-    /// Bytes of the whole packet, fixed header included: what to consume.
+    /// Bytes of the whole packet, fixed header included: the number to consume.
     pub len: usize,
 }
 
 impl Frame<'_> {
-    /// 5.0 wants the Remaining Length in its shortest form. [`next_for`] has looked; the others cannot know.
+    /// Checks that the Remaining Length has the shortest form, which 5.0 requires. [`next_for`] has checked; the others do not know
+    /// the version.
     pub(super) const fn check_shortest(&self) -> Result<(), Malformed> {
         wire::check_shortest(self.body.len() as u32, self.len - self.body.len() - 1)
     }
 }
 
-/// What the connection so far says about the next packet.
+/// The packets that are acceptable next on a connection.
 #[derive(Clone, Copy)]
 struct Expected {
     version: Option<Version>,
@@ -39,7 +40,7 @@ struct Expected {
 /// many). `max` bounds the whole packet in bytes.
 ///
 /// # Errors
-/// What is wrong in every version: the reserved type, flags, a bad Remaining Length, a PINGREQ with a body; and
+/// Errors in every version: the reserved type, flags, a bad Remaining Length, a PINGREQ with a body; and
 /// [`ReasonCode::PACKET_TOO_LARGE`] as soon as the Remaining Length is readable.
 #[inline]
 pub fn next(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
@@ -49,7 +50,7 @@ pub fn next(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
 /// [`next`] on a connection with a known version and other end.
 ///
 /// # Errors
-/// Those of [`next`]; what `version` does not have, what `sender` may not send, and lengths that `version` does not
+/// The errors of [`next`]; packets that `version` does not have, that `sender` may not send, and lengths that `version` does not
 /// allow.
 #[inline]
 pub fn next_for(version: Version, sender: Sender, bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
@@ -59,14 +60,13 @@ pub fn next_for(version: Version, sender: Sender, bytes: &[u8], max: u32) -> Res
 /// [`next`] on a new connection, where a server takes a CONNECT and nothing else [MQTT-3.1.0-1].
 ///
 /// # Errors
-/// Those of [`next`], and any other packet at its first byte.
+/// The errors of [`next`], and any other packet at its first byte.
 #[inline]
 pub fn next_connect(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
     cut(bytes, max, Expected { version: None, sender: Some(Sender::Client), connect: true })
 }
 
-/// Bytes of the packet at the front of `bytes`, fixed header included; `None` when its length cannot be told yet or
-/// is none.
+/// Bytes of the packet at the front of `bytes`, fixed header included; `None` if its length is not known yet or is invalid.
 #[must_use]
 pub fn needed(bytes: &[u8]) -> Option<usize> {
     let (remaining, len) = wire::variable(bytes.get(1..)?).ok()??;
@@ -108,7 +108,7 @@ pub(super) fn check_connect_flags(first: u8, version: Version) -> Result<(), Mal
     Err(Malformed::packet("MQTT-2.1.3-1", "reserved flags of the first byte are set"))
 }
 
-/// Type and flags (sections 2.1.2 and 2.1.3). Without a version, what any version allows.
+/// Checks type and flags (sections 2.1.2 and 2.1.3). Without a version, any that some version allows are accepted.
 #[inline]
 pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketType, Malformed> {
     let Some(kind) = PacketType::of(first) else {
@@ -135,7 +135,7 @@ pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketT
                 _ => "MQTT-3.10.1-1",
             }
         }
-        // 3.1 does not use them here (section 3.1); which version it is, only the body says: `check_connect_flags`.
+        // 3.1 does not use these flags here (section 3.1); the version is only in the body: `check_connect_flags`.
         PacketType::Connect if version.is_none() => return Ok(kind),
         PacketType::Auth if version.is_some_and(|version| version < Version::V5) => {
             return Err(Malformed::packet("section 2.2.1", "packet type 15 is reserved before 5.0"));
@@ -166,7 +166,7 @@ pub(super) fn check_sender(kind: PacketType, version: Option<Version>, sender: S
     }
 }
 
-/// Remaining Lengths that cannot be, whatever the body says.
+/// Rejects Remaining Lengths that are impossible for every body.
 fn check_length(kind: PacketType, version: Option<Version>, remaining: u32) -> Result<(), Malformed> {
     use PacketType::{ConnAck, Disconnect, PingReq, PingResp, PubAck, PubComp, PubRec, PubRel, UnsubAck};
     let before_v5 = version.is_some_and(|version| version < Version::V5);

@@ -1,4 +1,4 @@
-//! The one error of this room: what a peer sent that the standard forbids, and the sentence that forbids it.
+//! The one error of this module: a packet of a peer that the standard forbids, and the sentence that forbids it.
 
 use super::packet::Version;
 use super::reason::ReasonCode;
@@ -6,16 +6,16 @@ use std::fmt;
 
 /// A packet that must not be acted on. The connection ends with it [MQTT-4.13.1-1].
 ///
-/// Clauses are those of MQTT 5.0 (OASIS, 2019), or of 3.1.1 where it alone has the rule; [`Malformed::clause_in`] gives
-/// 3.1.1's number for those that both have.
+/// Clauses are those of MQTT 5.0 (OASIS, 2019), or of 3.1.1 if it alone has the rule; [`Malformed::clause_in`] returns 3.1.1's
+/// number for those that both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What a 5.0 peer is told in CONNACK or DISCONNECT. Older clients see the connection close, or the return code
-    /// that [`ReasonCode::connack_return_code_v3`] gives.
+    /// The reason code in CONNACK or DISCONNECT to a 5.0 peer. Older clients see the connection close, or the return code of
+    /// [`ReasonCode::connack_return_code_v3`].
     pub reason: ReasonCode,
     /// The sentence that was broken: `MQTT-3.3.1-4`, or a section where the standard gives no number.
     pub clause: &'static str,
-    /// What was wrong, in a few words.
+    /// The error, in a few words.
     pub what: &'static str,
 }
 
@@ -25,12 +25,12 @@ impl Malformed {
         Self { reason: ReasonCode::MALFORMED_PACKET, clause, what }
     }
 
-    /// A packet that parses but says what the protocol does not allow (0x82).
+    /// A packet that parses but contains something that the protocol does not allow (0x82).
     pub(super) const fn protocol(clause: &'static str, what: &'static str) -> Self {
         Self { reason: ReasonCode::PROTOCOL_ERROR, clause, what }
     }
 
-    /// Any other reason that the standard names for the case.
+    /// An error with any other reason that the standard names for the case.
     pub(super) const fn with(reason: ReasonCode, clause: &'static str, what: &'static str) -> Self {
         Self { reason, clause, what }
     }
@@ -60,8 +60,7 @@ const RENUMBERED: &[(&str, &str)] = &[
 ];
 
 impl Malformed {
-    /// The clause under the number it has in the standard of `version`. 3.1 has no numbers: there 3.1.1's say what 3.1
-    /// meant.
+    /// The clause under its number in the standard of `version`. 3.1 has no numbers: 3.1.1's stand for its sentences.
     #[must_use]
     pub fn clause_in(&self, version: Version) -> &'static str {
         if version == Version::V5 {

@@ -1,8 +1,7 @@
-//! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back, with nothing that the standards do not have [3.1.1 MQTT-7.0.0-2]. No I/O, no
-//! clock.
+//! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back, without extensions of the standards [3.1.1 MQTT-7.0.0-2]. No I/O, no clock.
 //!
-//! In: [`frame::next`] cuts one packet out of a byte slice, [`decode::decode`] checks it and gives a borrowed view.
-//! Out: [`encode`] appends to one buffer. A PUBLISH allocates nothing either way.
+//! In: [`frame::next`] cuts one packet out of a byte slice, [`decode::decode`] checks it and returns a borrowed view. Out:
+//! [`encode`] appends to one buffer. A PUBLISH allocates nothing either way.
 
 pub mod decode;
 pub mod encode;

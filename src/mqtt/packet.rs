@@ -1,5 +1,5 @@
-//! The packets as borrowed views. A view is only ever made by the decoder, so what it holds has been checked against
-//! the standard: UTF-8 without U+0000, topic names without wildcards, flags and lengths, allowed properties.
+//! The packets as borrowed views. Only the decoder makes views of received packets, so their contents have been checked against the
+//! standard: UTF-8 without U+0000, topic names without wildcards, flags and lengths, allowed properties.
 
 use super::property::Properties;
 use super::reason::ReasonCode;
@@ -16,7 +16,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As people write it.
+    /// The version as people write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -27,11 +27,11 @@ impl Version {
     }
 }
 
-/// The bit of the Protocol Version in which bridges of mosquitto and others say that they are one. No standard has it;
-/// such a bridge speaks the version that the other bits name. One of 5.0 says with its subscriptions what it wants.
+/// The bit of the Protocol Version by which bridges of mosquitto and others identify themselves. No standard has it; such a bridge
+/// uses the version that the other bits name. A bridge of 5.0 uses subscription options instead.
 pub(super) const BRIDGE: u8 = 1 << 7;
 
-/// Who sent a packet. What is allowed differs: a client sends no CONNACK, a server no Session Expiry in DISCONNECT.
+/// The sender of a packet. The allowed packets differ: a client sends no CONNACK, a server no Session Expiry in DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// The client end.
@@ -101,7 +101,7 @@ pub enum QoS {
 }
 
 impl QoS {
-    /// From its two bits; `None` for the reserved 3.
+    /// The QoS of two bits; `None` for the reserved 3.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<QoS> {
         match bits {
@@ -113,12 +113,12 @@ impl QoS {
     }
 }
 
-/// Any packet, either direction.
+/// A packet of either direction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet<'a> {
     /// Client to server: the first packet.
     Connect(Connect<'a>),
-    /// Server to client: the answer to it.
+    /// Server to client: the answer to CONNECT.
     ConnAck(ConnAck<'a>),
     /// An application message.
     Publish(Publish<'a>),
@@ -153,7 +153,7 @@ pub enum Packet<'a> {
 pub struct Connect<'a> {
     /// Protocol level.
     pub version: Version,
-    /// It says that it is a bridge, before 5.0. No standard has that.
+    /// The client declares itself a bridge, before 5.0. No standard has that.
     pub is_bridge: bool,
     /// Clean Session (3.x) or Clean Start (5.0).
     pub clean_start: bool,
@@ -276,7 +276,7 @@ pub struct SubAck<'a> {
     pub packet_id: u16,
     /// 5.0 properties.
     pub properties: Properties<'a>,
-    /// One byte a filter; empty in a 3.x UNSUBACK.
+    /// One byte for each filter; empty in a 3.x UNSUBACK.
     pub codes: &'a [u8],
 }
 

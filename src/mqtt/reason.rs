@@ -1,13 +1,13 @@
-//! MQTT 5.0 reason codes (section 2.4) in the standard's words, who may say which in which packet, and their
-//! equivalents for a 3.x client.
+//! MQTT 5.0 reason codes (section 2.4) in the standard's words, the senders and packets that each is for, and their equivalents for
+//! a 3.x client.
 
 use super::packet::{PacketType, Sender};
 
-/// A reason code as it stands on the wire. Below 0x80 is success.
+/// A reason code as on the wire. A value below 0x80 is success.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReasonCode(pub u8);
 
-/// One row of the table: code, name in the standard, packets of a client, packets of a server.
+/// A row of the table: code, name in the standard, packets of a client, packets of a server.
 struct Row {
     code: ReasonCode,
     name: &'static str,
@@ -98,13 +98,13 @@ impl ReasonCode {
     /// 0x00 in SUBACK.
     pub const GRANTED_QOS_0: ReasonCode = ReasonCode::SUCCESS;
 
-    /// The name that the standard gives it; `Unknown reason code` for a byte it does not define.
+    /// The standard's name of the code; `Unknown reason code` for a byte that it does not define.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().map_or("Unknown reason code", |row| row.name)
     }
 
-    /// 0x80 and above say that the operation failed (section 2.4).
+    /// Whether the operation failed: 0x80 and above (section 2.4).
     #[must_use]
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80
@@ -127,8 +127,8 @@ impl ReasonCode {
         TABLE.iter().map(|row| row.code)
     }
 
-    /// The return code of a 3.1 or 3.1.1 CONNACK that comes nearest (3.1.1 table 3.1). `None`: no return code applies
-    /// and the connection is closed without a CONNACK [3.1.1 MQTT-3.2.2-6].
+    /// The closest return code of a 3.1 or 3.1.1 CONNACK (3.1.1 table 3.1). `None`: no return code applies and the connection is
+    /// closed without a CONNACK [3.1.1 MQTT-3.2.2-6].
     #[must_use]
     pub const fn connack_return_code_v3(self) -> Option<u8> {
         match self {
@@ -147,7 +147,7 @@ impl ReasonCode {
         }
     }
 
-    /// The reason code that a 3.x CONNACK return code stands for; `None` for the reserved ones, 6 to 255.
+    /// The reason code for a 3.x CONNACK return code; `None` for the reserved ones, 6 to 255.
     #[must_use]
     pub const fn from_connack_return_code_v3(code: u8) -> Option<ReasonCode> {
         match code {
@@ -278,8 +278,8 @@ mod tests {
         }
     }
 
-    /// Finding M1. [MQTT-3.4.2-1] and [MQTT-3.5.2-1] bind both ends to one list; that only a server says 0x10 is an aside in the table, and the
-    /// bridge of a broker, a client here, says it.
+    /// Finding M1. [MQTT-3.4.2-1] and [MQTT-3.5.2-1] bind both ends to one list; that only a server sends 0x10 is an aside in the
+    /// table, and the bridge of a broker, a client here, sends it.
     #[test]
     fn finding_m1_both_ends_acknowledge_with_the_same_codes() {
         use PacketType::{PubAck, PubComp, PubRec, PubRel};
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn what_only_one_end_says() {
         use PacketType::{Auth, Disconnect};
-        // Section 3.14.2.1: a client says these, and no others.
+        // Section 3.14.2.1: a client sends these codes, and no others.
         let client = [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
         for code in 0..=255 {
             assert_eq!(ReasonCode(code).allowed_in(Disconnect, Sender::Client), client.contains(&code), "{code:#04x}");

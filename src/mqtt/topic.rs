@@ -1,5 +1,5 @@
-//! Topic names and topic filters (section 4.7): what is well formed, their levels, shared subscriptions (section 4.8).
-//! Nothing here recurses: 65 535 slashes cost 65 535 steps of a loop.
+//! Topic names and topic filters (section 4.7): their well-formedness, their levels, shared subscriptions (section 4.8). Nothing
+//! here recurses: 65 535 slashes cost 65 535 steps of a loop.
 
 use super::wire::STRING_MAX;
 
@@ -13,7 +13,7 @@ pub fn valid_name(topic: &str) -> bool {
     (1..=STRING_MAX).contains(&topic.len()) && !topic.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
-/// A topic that is the service's own, or a broker's beside it: no rule publishes there.
+/// Whether a topic is reserved for the service, or for a broker beside it: no rule publishes there.
 #[must_use]
 pub fn is_of_service(topic: &str) -> bool {
     topic.starts_with("$SYS/")
@@ -59,14 +59,14 @@ pub(super) fn filter_fault_v5(filter: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether it begins with `$share/`, well formed or not. `$share` alone is an ordinary filter.
+/// Whether a filter begins with `$share/`, well formed or not. `$share` alone is an ordinary filter.
 #[must_use]
 pub fn is_shared(filter: &str) -> bool {
     filter.starts_with("$share/")
 }
 
-/// `$share/{ShareName}/{filter}` as (ShareName, filter). `None` when it is no shared subscription, when the ShareName
-/// is empty or holds a wildcard, or when no filter follows.
+/// `$share/{ShareName}/{filter}` as (ShareName, filter). `None` if the text is no shared subscription, the ShareName is empty or
+/// has a wildcard, or no filter follows.
 #[must_use]
 pub fn split_shared(filter: &str) -> Option<(&str, &str)> {
     let (name, filter) = filter.strip_prefix("$share/")?.split_once(SEPARATOR)?;
@@ -74,8 +74,8 @@ pub fn split_shared(filter: &str) -> Option<(&str, &str)> {
     well_formed.then_some((name, filter))
 }
 
-/// `$replay/{From}/{filter}` as (From, filter): a subscription from the past on, for clients without properties. From is empty where there is
-/// none, or no filter follows. `None` when the text does not begin with `$replay/`.
+/// `$replay/{From}/{filter}` as (From, filter): a subscription that begins in the past, for clients without properties. From is
+/// empty if it is missing, or no filter follows. `None` if the text does not begin with `$replay/`.
 #[must_use]
 pub fn split_replay(filter: &str) -> Option<(&str, &str)> {
     let rest = filter.strip_prefix("$replay/")?;
@@ -88,7 +88,7 @@ pub fn levels(topic: &str) -> impl DoubleEndedIterator<Item = &str> + Clone {
     topic.split(SEPARATOR)
 }
 
-/// Whether `filter` (a valid one) matches `topic` (a topic name) [MQTT-3.3.2-3]. Both are compared as they are [MQTT-4.7.3-4].
+/// Whether `filter` (a valid one) matches `topic` (a topic name) [MQTT-3.3.2-3]. Both are compared verbatim [MQTT-4.7.3-4].
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
     // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].

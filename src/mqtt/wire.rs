@@ -20,7 +20,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         if text.as_bytes().contains(&0) { Err(HOLDS_ZERO) } else { Ok(text) }
     }
 
-    /// The same; whether it holds U+0000 is for the caller to check.
+    /// Reads a string like the method above, but leaves the check for U+0000 to the caller.
     #[inline]
     pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
         // Surrogates U+D800 to U+DFFF and overlong forms are ill-formed to `from_utf8` as well; U+FEFF stays as it is
@@ -95,8 +95,8 @@ pub(super) const HOLDS_ZERO: Malformed = Malformed::packet("MQTT-1.5.4-2", "a st
 
 const TRUNCATED: Malformed = Malformed::packet("section 1.2", "a field reaches beyond the end of the packet");
 
-/// Reads a Variable Byte Integer (section 1.5.5) of any length up to four bytes: the value and how many bytes it took;
-/// `None` when more bytes must come first.
+/// Reads a Variable Byte Integer (section 1.5.5) of any length up to four bytes: the value and its number of bytes; `None` if more
+/// bytes are needed.
 ///
 /// # Errors
 /// A fourth byte that announces a fifth.
@@ -115,8 +115,8 @@ pub(super) fn variable(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> 
     Ok(None)
 }
 
-/// 5.0 wants the shortest form [MQTT-1.5.5-1]. Before 5.0 only the Remaining Length has this type, and any form of it
-/// is good.
+/// Checks that a length has the shortest form, which 5.0 requires [MQTT-1.5.5-1]. Before 5.0 only the Remaining Length has this
+/// type, and any form of it is valid.
 #[inline]
 pub(super) const fn check_shortest(value: u32, len: usize) -> Result<(), Malformed> {
     if len == variable_len(value) {
@@ -146,7 +146,7 @@ pub(super) fn put_variable(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Appends Binary Data, or a string's bytes. `false`, and nothing appended, when it is longer than [`STRING_MAX`].
+/// Appends Binary Data, or a string's bytes. `false`, and nothing appended, if they are longer than [`STRING_MAX`].
 #[must_use]
 pub(super) fn put_binary(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let Ok(len) = u16::try_from(bytes.len()) else { return false };

@@ -1,12 +1,12 @@
-//! Topic filters: what is one, and the rule by which one matches a topic, written as plainly as the standard has it.
-//! The hot path asks [`super::trie`]; this is what the trie is measured against.
+//! Topic filters: their validity, and the rule by which a filter matches a topic, written as plainly as in the standard. The hot
+//! path uses [`super::trie`]; tests compare the trie with this.
 
 pub use crate::mqtt::topic::matches;
 
 /// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-4.7.3-3].
 pub const FILTER_BYTES_MAX: usize = 65_535;
 
-/// Why a text is not a topic filter.
+/// The reason why a text is not a topic filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// [MQTT-4.7.3-1]
@@ -18,13 +18,13 @@ pub enum FilterError {
     /// [MQTT-4.7.3-2]
     #[error("contains U+0000")]
     Null,
-    /// `#` with something before it in its level [MQTT-4.7.1-1].
+    /// `#` with characters before it in its level [MQTT-4.7.1-1].
     #[error("`#` must stand alone in its level: `{0}`", "a/#")]
     HashNotAlone,
     /// `#` before the last level [MQTT-4.7.1-1].
     #[error("`#` must be the last level")]
     HashNotLast,
-    /// `+` with something beside it in its level [MQTT-4.7.1-2].
+    /// `+` with characters beside it in its level [MQTT-4.7.1-2].
     #[error("`+` must stand alone in its level: `{0}`", "a/+/b")]
     PlusNotAlone,
 }
@@ -32,7 +32,7 @@ pub enum FilterError {
 /// Checks that `filter` is a topic filter.
 ///
 /// # Errors
-/// The first clause that it breaks.
+/// The first clause that the text breaks.
 pub fn validate(filter: &str) -> Result<(), FilterError> {
     if filter.is_empty() {
         return Err(FilterError::Empty);
@@ -75,8 +75,8 @@ pub fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether each level of `filter` is one that `wide` matches as well, and so all of its topics. Of two that are written otherwise
-/// and mean the same (`#` and `+/#`) it may say no.
+/// Whether each level of `filter` is matched by that of `wide`, and so all of its topics are. May be false for two filters that are
+/// written differently and mean the same (`#` and `+/#`).
 #[must_use]
 pub fn covers(wide: &str, filter: &str) -> bool {
     if wide.starts_with(['+', '#']) && filter.starts_with('$') {

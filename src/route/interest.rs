@@ -1,13 +1,13 @@
-//! Which shards have subscribers for a topic: one table for the process, written by every shard for itself and read by all,
-//! without a lock.
+//! The shards that have subscribers for a topic: one table for the process, in which every shard writes for itself and which all
+//! read, without a lock.
 //!
-//! Each entry is a filter's key and the shards that have it. A shard sets its bit before it answers SUBSCRIBE, so a publish that
-//! begins after the answer finds it, whichever shard it is on. Keys are never searched for beyond one bucket of each level: a bucket
-//! is a cache line of four entries, and a level is made when those before it have no room. An entry without a shard is taken by the
-//! next key that needs one.
+//! Each entry is a filter's key and the shards that have the filter. A shard sets its bit before it answers SUBSCRIBE, so a publish
+//! that begins after the answer finds it, on any shard. Keys are never searched for beyond one bucket of each level: a bucket is a
+//! cache line of four entries, and a level is allocated when the previous ones have no room. An entry without a shard is reused for
+//! the next key that needs one.
 //!
-//! What is found may be too much, never too little: a key may be in two places at once, and a shard with a filter for which there
-//! was no room at all is asked for every topic.
+//! A lookup may return too many shards, never too few: a key may have two entries at once, and a shard with a filter that found no
+//! room at all is returned for every topic.
 
 use std::array;
 use std::sync::OnceLock;
@@ -19,17 +19,17 @@ use crate::limits::SHARDS_MAX;
 
 const _: () = assert!(TAKEN == 1 << SHARDS_MAX, "a bit for each shard, and one more");
 
-/// Shapes in use at a time, besides those that have a place of their own: small ones and prefixes.
+/// The most shapes in use at a time, besides those with a place of their own: small ones and prefixes.
 pub const SHAPES_MAX: usize = GROUP;
-/// Places of shapes, with a mask of those that were ever used.
+/// Places of shapes, with a mask of the places that were ever used.
 const GROUP: usize = 64;
 const SMALL: usize = 0;
 const PREFIXES: usize = 1;
 const OTHERS: usize = 2;
 const _: () = assert!(SMALL_SHAPES <= GROUP && LEVELS_MAX < GROUP, "each has a place");
 
-/// Buckets of each level. Five million filters find room, in 139 MB. The last ones are for what others leave over: in one large
-/// level some bucket would be full long before the others.
+/// Buckets of each level. Five million filters find room, in 139 MB. The last levels are for keys that find no room in earlier
+/// ones: in a single large level some bucket would be full long before the others.
 const BUCKETS: [usize; 7] = [1 << 10, 1 << 13, 1 << 16, 1 << 19, 1 << 19, 1 << 19, 1 << 19];
 const SLOTS: usize = 4;
 
@@ -41,14 +41,14 @@ struct Bucket([Slot; SLOTS]);
 #[derive(Debug)]
 pub struct Interest {
     seed: Seed,
-    /// A shape, above it how many shards use it.
+    /// Each place: a shape, and above it the number of shards that use it.
     shapes: [[AtomicU64; GROUP]; 3],
     /// Places of `shapes` that were ever used.
     used: [AtomicU64; 3],
     levels: [OnceLock<Box<[Bucket]>>; BUCKETS.len()],
-    /// Shards that are asked for every topic.
+    /// Shards that get every topic.
     everywhere: AtomicU64,
-    /// Grows when a message may find receivers that one before it did not find.
+    /// Grows when a message may find receivers that an earlier one did not find.
     grown: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl Default for Interest {
 }
 
 impl Interest {
-    /// What all keys are made with.
+    /// The seed of all keys.
     #[must_use]
     pub fn seed(&self) -> &Seed {
         &self.seed
@@ -85,7 +85,8 @@ impl Interest {
         self.used.iter().chain([&self.everywhere]).all(|mask| mask.load(Ordering::Acquire) == 0)
     }
 
-    /// A shard begins to use a shape. False: there are [`SHAPES_MAX`] others. Small ones and prefixes always have their places.
+    /// Adds a use of a shape by a shard. False: [`SHAPES_MAX`] others are in use. Small shapes and prefixes always have their
+    /// places.
     #[must_use]
     pub fn add_shape(&self, shape: Shape) -> bool {
         let add = |(group, at): (usize, usize), change: &dyn Fn(u64) -> Option<u64>| {
@@ -103,7 +104,7 @@ impl Interest {
         }
     }
 
-    /// Whether a shape has its place: its own, or that of a shard that uses it.
+    /// Whether a shape has a place: its own, or that of a shard that uses it.
     #[must_use]
     pub fn has_shape(&self, shape: Shape) -> bool {
         own_place(shape).is_some() || self.place_of(shape).is_some()
@@ -114,7 +115,7 @@ impl Interest {
         all.position(|(found, users)| found == shape && users > 0)
     }
 
-    /// A shard has no filter of this shape any more, which it has added.
+    /// Removes a use of a shape that a shard has added, as its last filter of the shape is gone.
     pub fn remove_shape(&self, shape: Shape) {
         let (group, places) = own_place(shape).map_or((OTHERS, 0..GROUP), |(group, at)| (group, at..at + 1));
         for place in &self.shapes[group][places] {
@@ -125,15 +126,16 @@ impl Interest {
         }
     }
 
-    /// From now on publishes that match the filter of this key are for this shard, too. False: there is no room, and the shard
-    /// has to [`Interest::want_everything`].
+    /// Adds the shard to the receivers of publishes that match the filter of this key. False: there is no room, and the shard has
+    /// to [`Interest::want_everything`].
     #[must_use]
     pub fn add(&self, key: Key, shard: usize) -> bool {
         let (bit, bits) = (1u64 << shard, key.to_bits());
         (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit))
     }
 
-    /// A subscription comes: to be called before and after publishes can find it, so that who finds it sees that something has changed.
+    /// Notes a new subscription. The caller calls this before and after publishes can find the subscription, so that a publish that
+    /// finds it sees the change.
     pub fn grows(&self) {
         self.grown.fetch_add(1, Ordering::AcqRel);
     }
@@ -190,7 +192,7 @@ fn own_place(shape: Shape) -> Option<(usize, usize)> {
     shape.small().map(|number| (SMALL, number)).or_else(prefix)
 }
 
-/// The bucket of a key in a level. What shares a bucket in one level does not in the next.
+/// The bucket of a key in a level. Keys that share a bucket in one level do not share one in the next.
 fn place(key: Key, level: usize) -> usize {
     let mixed = key.to_bits().rotate_left(9 * level as u32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> (64 - BUCKETS[level].trailing_zeros())) as usize
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn shapes_have_a_bound_and_are_used_again() {
         let interest = Interest::default();
-        // The numbers' bits say which levels are `+`.
+        // The bits of the number are the levels that are `+`.
         let shape = |number: usize| {
             let levels = (0..7).map(|bit| if number >> bit & 1 == 1 { "+" } else { "a" });
             Shape::of(&levels.collect::<Vec<_>>().join("/")).expect("short")
@@ -313,7 +315,7 @@ mod tests {
         add_numbered(&Interest::default(), 0..5_000_000);
     }
 
-    /// What a shard has added it finds at once, whatever the others do with the same few buckets meanwhile.
+    /// A shard finds its own entries at once, whatever other shards do with the same few buckets at the same time.
     #[test]
     fn none_is_missed_under_contention() {
         let interest = &Interest::default();

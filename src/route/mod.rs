@@ -1,7 +1,7 @@
-//! Step 4: which sinks a message goes to.
+//! Step 4: the sinks that a message goes to.
 //!
-//! [`filter`] says what a topic filter is, [`trie`] holds the filters of all sinks and answers for a topic. No I/O, no
-//! clock; one copy of it on each core.
+//! [`filter`] defines topic filters, [`trie`] holds the filters of all sinks and looks a topic up. No I/O, no clock; each core has
+//! a copy.
 
 pub mod filter;
 pub mod interest;
@@ -14,7 +14,7 @@ pub mod trie;
 
 pub use trie::SinkRouter;
 
-/// What [`slot`] is made of: `tests/loom.rs` has others.
+/// The atomics that [`slot`] uses: `tests/loom.rs` replaces them.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }

@@ -1,7 +1,7 @@
 //! Topic filters as shapes and hashes, so that a topic is looked up once for each shape in use (tuple space search).
 //!
-//! A [`Shape`] says how many levels a filter has, which of them are `+`, and whether `#` ends it. Together with a hash over the
-//! literal levels, each mixed with its place, it is a filter's [`Key`]. A topic is cut and hashed once ([`Topic`]); its key for a
+//! A [`Shape`] is the number of levels of a filter, the levels that are `+`, and whether `#` ends it. Together with a hash over the
+//! literal levels, each mixed with its index, it is a filter's [`Key`]. A topic is split and hashed once ([`Topic`]); its key for a
 //! shape is a sum over its levels.
 
 use std::hash::BuildHasher as _;
@@ -26,7 +26,7 @@ pub struct Seed(foldhash::quality::RandomState);
 pub struct Key(u64);
 
 impl Key {
-    /// As a number, never 0.
+    /// The key as a number, never 0.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
@@ -38,7 +38,7 @@ impl Key {
     }
 }
 
-/// See the module: bit by bit the levels that are `+`, above them how many levels there are before `#`, and whether `#` ends it.
+/// See the module: one bit for each level that is `+`, above them the number of levels before `#`, and whether `#` ends the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape(u64);
 
@@ -50,19 +50,19 @@ impl Shape {
         Self(plus as u64 | (levels as u64) << 32 | (rest as u64) << 38)
     }
 
-    /// As a number of [`Shape::BITS`] bits, never 0.
+    /// The shape as a number of [`Shape::BITS`] bits, never 0.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// From [`Shape::to_bits`].
+    /// The shape of a number from [`Shape::to_bits`].
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The shape of a valid filter; `None`: it has too many levels.
+    /// The shape of a valid filter; `None`: the filter has too many levels.
     #[must_use]
     pub fn of(filter: &str) -> Option<Self> {
         let (mut levels, mut plus) = (0, 0);
@@ -109,13 +109,13 @@ impl Shape {
         Some((1 << self.levels() | self.plus() as usize) << 1 | self.has_rest() as usize)
     }
 
-    /// Whether it is that of a prefix ([`Shape::prefix_of`]).
+    /// Whether this is the shape of a prefix ([`Shape::prefix_of`]).
     #[must_use]
     pub const fn is_prefix(self) -> bool {
         self.plus() == 0 && self.has_rest()
     }
 
-    /// Whether there is always room for it: it is small, or that of a prefix.
+    /// Whether there is always room for the shape: it is small, or that of a prefix.
     #[must_use]
     pub const fn has_own_place(self) -> bool {
         self.small().is_some() || self.is_prefix()
@@ -150,13 +150,13 @@ fn hash(at: usize, level: &str, seed: &Seed) -> u64 {
 /// A topic name, cut and hashed.
 #[derive(Clone, Debug, Default)]
 pub struct Topic {
-    /// Of each of the first [`LEVELS_MAX`] levels.
+    /// Hashes of the first [`LEVELS_MAX`] levels.
     hashes: SmallVec<[u64; 8]>,
-    /// Sums of these: of none, of the first, of the first two, …
+    /// Sums of the hashes: of none, of the first, of the first two, …
     sums: SmallVec<[u64; 9]>,
-    /// It has more levels than that.
+    /// The topic has more than [`LEVELS_MAX`] levels.
     is_deeper: bool,
-    /// It begins with `$`: no wildcard matches its first level [MQTT-4.7.2-1].
+    /// The topic begins with `$`: no wildcard matches its first level [MQTT-4.7.2-1].
     is_of_system: bool,
 }
 
@@ -180,7 +180,7 @@ impl Topic {
         cut
     }
 
-    /// Its key for a shape; `None`: no filter of the shape matches it.
+    /// The topic's key for a shape; `None`: no filter of the shape matches it.
     #[must_use]
     pub fn key(&self, shape: Shape) -> Option<Key> {
         let (own, levels) = (self.hashes.len(), shape.levels());

@@ -1,8 +1,9 @@
-//! Shared subscriptions (section 4.8): which there are in the process, and on which shards each has members.
+//! Shared subscriptions (section 4.8): those of the process, and the shards on which each has members.
 //!
-//! A share is a name and a filter. It is in the list of all before its first member is answered. Each shard has a copy of the list
-//! to look topics up in ([`KnownShares`]); every publish looks whether the list has grown, which is one load. The share itself says how many members each
-//! shard has. The lock is taken when a share is made or ends on a shard, and to read what is new.
+//! A share is a name and a filter. It is added to the list of all before its first member is answered. Each shard has a copy of the
+//! list to look topics up in ([`KnownShares`]); every publish checks whether the list has grown, which is one load. The share
+//! itself has the number of members on each shard. The lock is taken when a share is added or ends on a shard, and to read new
+//! shares.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -20,7 +21,7 @@ use crate::limits::SHARES_MAX;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::topic::split_shared;
 
-/// A share of the process; no other has had this number.
+/// The number of a share of the process, which is never reused.
 pub type ShareNumber = NonZeroU32;
 
 /// A share that a message goes to.
@@ -28,17 +29,17 @@ pub type ShareNumber = NonZeroU32;
 pub struct ToShare {
     /// The share.
     pub share: ShareNumber,
-    /// What names the member; 0 where the strategy does not go by keys.
+    /// The key that selects the member; 0 if the strategy does not use keys.
     pub key: u32,
 }
 
-/// How the shard is chosen that a message goes to.
+/// The choice of the shard that a message goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Those with members online in turn, each as often as it has members. It grows by one with each message.
+    /// The shards with members online in turn, each as often as it has members. The number grows by one with each message.
     Turn(u64),
-    /// The same one for the same key, while no shard has more or fewer members online. A shard that has more takes keys from others,
-    /// and one that has fewer leaves keys to others: no other key moves.
+    /// The same shard for the same key, while no shard has more or fewer members online. A shard that gains members takes keys from
+    /// others, and one that loses members leaves keys to others: no other key moves.
     Key(u32),
 }
 
@@ -48,7 +49,7 @@ pub fn key_of(text: &str) -> u32 {
     (xxh3_64(text.as_bytes()) >> 32) as u32
 }
 
-/// The mark of a client: the same whenever it comes.
+/// The mark of a client: the same at each connection.
 #[must_use]
 pub fn mark_of(client_id: &str) -> u64 {
     xxh3_64(client_id.as_bytes())
@@ -78,25 +79,25 @@ pub struct Share {
     /// The members of each shard.
     members: Box<[Members]>,
     is_gone: AtomicBool,
-    /// With several instances: it is known from which records on its messages are its own.
+    /// With several instances: the offsets from which the share's messages begin are known.
     is_placed: AtomicBool,
-    /// Its group has no right at Kafka to what a place takes.
+    /// The share's group lacks the rights in Kafka that a place takes.
     is_refused: AtomicBool,
-    /// Members have gone to another instance with their slot.
+    /// Whether members have gone to another instance with their slot.
     has_moved: AtomicBool,
     /// Records that its home has read under this number as a reader, or an earlier one, are not handed on any more; the number and one, 0: there are none.
     stopped: AtomicU64,
 }
 
-/// Those of one shard.
+/// The members of one shard.
 #[derive(Debug, Default)]
 struct Members {
-    /// Connected, and served.
+    /// Members that are connected and served.
     online: AtomicU32,
-    /// The same, also where messages have waited too long for them.
+    /// Like `online`, but including members for which messages have waited too long.
     present: AtomicU32,
     all: AtomicU32,
-    /// With sessions that survive a crash, for which messages of QoS 1 and 2 wait.
+    /// Members with sessions that survive a crash, for which messages of QoS 1 and 2 wait.
     kept: AtomicU32,
 }
 
@@ -126,7 +127,7 @@ impl Share {
         &self.text
     }
 
-    /// A shard tells how many members it has, and how many of them are connected and served.
+    /// Sets the number of a shard's members, and of those that are connected and served.
     pub fn set_members(&self, shard: usize, online: usize, all: usize) {
         self.members[shard].all.store(clamp(all), Ordering::Release);
         self.members[shard].online.store(clamp(online), Ordering::Release);
@@ -171,7 +172,7 @@ impl Share {
         self.is_placed.load(Ordering::Acquire)
     }
 
-    /// Notes that Kafka refuses the share's group what a place takes: who waits for that is refused.
+    /// Notes that Kafka refuses the share's group the rights that a place takes: subscribers that wait for the place are refused.
     pub fn set_refused(&self) {
         self.is_refused.store(true, Ordering::Release);
     }
@@ -182,7 +183,8 @@ impl Share {
         self.is_refused.load(Ordering::Acquire) && !self.is_placed()
     }
 
-    /// Notes that the partitions which its home has read under these numbers are others': what is on its way from there goes to no member here.
+    /// Notes that other instances have the partitions which the share's home has read under these numbers: records that are still
+    /// under way from there go to no member here.
     pub fn set_stopped(&self, reader: u32) {
         self.stopped.store(u64::from(reader) + 1, Ordering::Release);
     }
@@ -199,7 +201,7 @@ impl Share {
         self.has_moved.store(true, Ordering::Release);
     }
 
-    /// Whether that was noted: other instances may have members, though none is seen.
+    /// Whether members have gone to another instance: it may have members, though none is known here.
     #[must_use]
     pub fn has_moved(&self) -> bool {
         self.has_moved.load(Ordering::Acquire)
@@ -212,21 +214,22 @@ impl Share {
         self.members.iter().enumerate().any(online)
     }
 
-    /// The shard that a message goes to: one with members online, if there are none the first that has any. `None`: it has no members.
+    /// The shard that a message goes to: one with members online, or if there are none the first one with any. `None`: the share
+    /// has no members.
     #[must_use]
     pub fn choose(&self, choice: Choice) -> Option<usize> {
         self.online(choice, None).or_else(|| self.first_with_members(None))
     }
 
-    /// A better shard than `shard` for messages that wait there: another one with members online or, if `shard` has
-    /// no members at all, another one with any. `None`: no other is better.
+    /// A better shard than `shard` for messages that wait there: another one with members online or, if `shard` has no members at
+    /// all, another one with any. `None`: there is none.
     #[must_use]
     pub fn choose_other(&self, choice: Choice, shard: usize) -> Option<usize> {
         let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
         self.online(choice, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
     }
 
-    /// The shard that a message goes to, of those with members that are connected.
+    /// The shard that a message goes to, among those with connected members.
     #[must_use]
     pub fn choose_present(&self, choice: Choice) -> Option<usize> {
         self.online(choice, None).or_else(|| self.members.iter().position(Members::are_present))
@@ -262,8 +265,8 @@ fn in_turn(online: &[u32], turn: u64) -> Option<usize> {
     })
 }
 
-/// Rendezvous hashing with weights: of -w / ln u, with u even in 0 to 1, a shard has the largest as often as its members are of
-/// all, and another number of members of one shard changes no other's.
+/// Rendezvous hashing with weights: a shard has the largest -w / ln u, with u even in 0 to 1, in proportion to its members, and a
+/// change of the members of one shard does not affect the order of the others.
 fn named(online: &[u32], key: u32) -> Option<usize> {
     const RANKS: f64 = 4_294_967_296.0;
     let score = |(shard, members): (usize, &u32)| {
@@ -274,13 +277,13 @@ fn named(online: &[u32], key: u32) -> Option<usize> {
     scores.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, shard)| shard)
 }
 
-/// All shares of a process. See the module.
+/// The shares of a process. See the module.
 #[derive(Debug, Default)]
 pub struct Shares {
     all: Mutex<All>,
     /// The number of the latest.
     latest: AtomicU32,
-    /// How many there are.
+    /// The number of shares.
     count: AtomicUsize,
     /// Bounds the shapes of their filters.
     interest: Arc<Interest>,
@@ -289,11 +292,11 @@ pub struct Shares {
 #[derive(Debug, Default)]
 struct All {
     by_text: HashMap<Arc<str>, ShareNumber>,
-    /// With how many shards use each.
+    /// The shares, each with the number of shards that use it.
     shares: BTreeMap<ShareNumber, (Arc<Share>, usize)>,
 }
 
-/// There are [`SHARES_MAX`] others.
+/// The process has [`SHARES_MAX`] other shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyShares;
 
@@ -302,7 +305,7 @@ impl Shares {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
+    /// The number of shares.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
@@ -324,13 +327,13 @@ pub struct KnownShares {
     /// The number of the latest that is known here.
     latest: u32,
     index: Subscriptions<ShareNumber>,
-    /// Some of them may have ended since.
+    /// Shares as last read; some may have ended since.
     known: HashMap<ShareNumber, Arc<Share>>,
     found: SmallVec<[FilterId; 4]>,
 }
 
 impl KnownShares {
-    /// What shard `shard` of `shards` knows of the shares in `of`.
+    /// The view of shard `shard` of `shards` on the shares in `of`.
     #[must_use]
     pub fn new(shard: usize, shards: usize, of: Arc<Shares>) -> Self {
         let index = Subscriptions::new(shard, Arc::clone(&of.interest));
@@ -344,8 +347,7 @@ impl KnownShares {
         self.of.are_none()
     }
 
-    /// Says which match a topic.
-    /// Returns what the look has cost: [`Subscriptions::matching`].
+    /// Passes the shares that match a topic to `each`. Returns the cost of the look: [`Subscriptions::matching`].
     pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) -> usize {
         self.catch_up();
         let cut = Topic::new(topic, self.index.interest().seed());
@@ -357,11 +359,11 @@ impl KnownShares {
         looks
     }
 
-    /// The share of this text, `$share/NAME/FILTER`, which is made if there is none. The shard uses it from now on, and has to
-    /// [`KnownShares::leave`] it.
+    /// The share of this text, `$share/NAME/FILTER`, which is created if it does not exist. The shard uses it from now on, and has
+    /// to [`KnownShares::leave`] it.
     ///
     /// # Errors
-    /// There are too many others.
+    /// The bound of shares is reached.
     pub fn join(&mut self, text: &str) -> Result<Arc<Share>, TooManyShares> {
         let of = Arc::clone(&self.of);
         let mut all = of.all();
@@ -396,8 +398,8 @@ impl KnownShares {
         self.index.has_room(filter)
     }
 
-    /// The share of this number: there are messages for it. The shard uses it from now on, and has to [`KnownShares::leave`] it.
-    /// `None`: it has ended.
+    /// The share of this number, for which there are messages. The shard uses it from now on, and has to [`KnownShares::leave`] it.
+    /// `None`: the share has ended.
     pub fn join_again(&mut self, number: ShareNumber) -> Option<Arc<Share>> {
         let mut all = self.of.all();
         let (share, users) = all.shares.get_mut(&number)?;
@@ -411,7 +413,7 @@ impl KnownShares {
         self.of.all().shares.get(&number).is_some_and(|(share, _)| share.is_present())
     }
 
-    /// The shard does not use it any more: it has neither members nor messages there. The last shard ends it.
+    /// Ends the shard's use of a share: it has neither members nor messages there. The last shard ends the share.
     pub fn leave(&mut self, share: &Share) {
         let of = Arc::clone(&self.of);
         let mut all = of.all();
@@ -435,14 +437,14 @@ impl KnownShares {
         }
     }
 
-    /// Takes in what is new.
+    /// Reads new shares of the list.
     fn read(&mut self, all: &All) {
         let known = NonZeroU32::new(self.latest).map_or(Bound::Unbounded, Bound::Excluded);
         for (share, _) in all.shares.range((known, Bound::Unbounded)).map(|(_, entry)| entry) {
             self.enter(share);
         }
         self.latest = self.of.latest.load(Ordering::Acquire);
-        // So that those that have ended elsewhere are no more than those that there are.
+        // Ended shares are removed, so that they are not more than the existing ones.
         if self.known.len() > 2 * all.shares.len() + 64 {
             let gone: Vec<_> = self.known.keys().filter(|number| !all.shares.contains_key(number)).copied().collect();
             gone.into_iter().for_each(|number| self.forget(number));

@@ -1,4 +1,4 @@
-//! The entries of [`super::interest`]: keys, each with the shards that have it, in a bucket of a few. Every shard enters and leaves for
+//! The entries of [`super::interest`]: keys, each with the shards that have it, in a bucket of a few. Every shard adds and removes
 //! itself, all read, without a lock.
 //!
 //! `tests/loom.rs` runs this file under every order that the memory model allows, so its atomics come from `super`.
@@ -40,12 +40,12 @@ impl Slot {
         if self.key.load(Ordering::Acquire) != key {
             return false;
         }
-        // One without a shard may be of another key in a moment: it is taken as an empty one is.
+        // An entry without a shard may belong to another key at any time: it is treated as an empty one.
         let more = |shards| (shards != 0 && shards & TAKEN == 0).then_some(shards | bit);
         if self.shards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
             return false;
         }
-        // While a bit is set the key stays. If it was another by then, that key has a shard too many for a moment.
+        // The key stays while a bit is set. If it was another key by then, that one has a shard too many for a moment.
         if self.key.load(Ordering::Acquire) == key {
             return true;
         }
@@ -59,7 +59,7 @@ impl Slot {
             return false;
         }
         self.key.store(key, Ordering::Release);
-        // Not a store: loom would order that before what another shard's `leave` has written since the entry was taken.
+        // A swap, not a store: loom would order a store before the write of another shard's `leave` since the entry was taken.
         self.shards.swap(bit, Ordering::AcqRel);
         true
     }

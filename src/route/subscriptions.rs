@@ -18,36 +18,38 @@ use crate::mqtt::packet::SubscriptionOptions;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId(u32);
 
-/// One session's subscription to a filter.
+/// A session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber<S> {
     /// The session that has subscribed.
     pub session: S,
-    /// As granted.
+    /// The options as granted.
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
-    /// Not every topic that the filter matches may be read: each message is asked for.
+    /// The filter also matches topics that the session may not read: each message is checked.
     pub is_checked: bool,
-    /// The gate that decides which live messages come, while the subscription is sent those of the past, and for a while after that; 0: all come.
+    /// The gate that decides which live messages are delivered while messages of the past are sent to the subscription, and for a
+    /// while after; 0: all are.
     pub gate: u32,
 }
 
-/// Where a subscription is: its filter, and its place among those of the filter. Those of a session are in the order of their filters.
+/// The position of a subscription: its filter, and its index among those of the filter. The places of a session are in the order of
+/// their filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     filter: u32,
     at: u32,
 }
 
-/// Where the place of a filter is among those of a session, or would be.
+/// The index of the place of a filter among those of a session, or where it would be.
 fn of_filter(places: &[Place], filter: u32) -> Result<usize, usize> {
     places.binary_search_by_key(&filter, |place| place.filter)
 }
 
 /// The number of filters that room is kept for.
 const GIVES_BACK_FROM: usize = 4_096;
-/// So many are moved to give the rest back: a millisecond or two.
+/// The most filters that are moved to give back memory: a millisecond or two.
 const MOVED_MAX: usize = 8_192;
 
 /// A comparison of texts of many levels takes as long as that many of keys.
@@ -56,28 +58,28 @@ pub const LOOKS_OF_TEXT: usize = 16;
 #[derive(Debug)]
 struct Filter<S> {
     key: Key,
-    /// Its own, or that of its prefix where there was no room for that.
+    /// The filter's own shape, or that of its prefix if there was no room for its own.
     shape: Shape,
-    /// If it is that of its prefix: its own, and its key, which are compared faster than texts.
+    /// The filter's own shape and key, which compare faster than texts, if `shape` is that of its prefix.
     own: Option<Box<(Shape, Key)>>,
-    /// It has no more levels than a shape.
+    /// The filter has no more levels than a shape can have.
     has_shape: bool,
-    /// It found room in [`Interest`].
+    /// The filter found room in [`Interest`].
     has_room: bool,
     text: Arc<str>,
     subscribers: Vec<Subscriber<S>>,
 }
 
-/// Filters that were entered by the same prefix, as they have no places of their own.
+/// Filters under the same prefix that have no places of their own.
 #[derive(Clone, Copy, Debug, Default)]
 struct Compared {
     all: usize,
-    /// Those of them that have no shape.
+    /// The filters among them that have no shape.
     texts: usize,
 }
 
 impl<S> Filter<S> {
-    /// Whether it was entered by its prefix, and every topic below that is compared with it.
+    /// Whether the filter is under its prefix, and every topic below that is compared with it.
     fn is_compared(&self) -> bool {
         !self.has_shape || self.own.is_some()
     }
@@ -90,21 +92,21 @@ pub struct Subscriptions<S> {
     interest: Arc<Interest>,
     filters: Slab<Filter<S>>,
     by_key: HashTable<u32>,
-    /// Those in use, and how many filters have each.
+    /// The shapes in use, each with its number of filters.
     shapes: Vec<(Shape, usize)>,
-    /// Of each session, so that one of 100,000 subscribers leaves as fast as one of ten.
+    /// The places of each session, so that one of 100,000 subscribers leaves as fast as one of ten.
     places: HashMap<S, Vec<Place>>,
     subscriptions: usize,
-    /// By the key of their prefix, filters that are compared with every topic below that.
+    /// Counts of filters that are compared with every topic below their prefix, by the prefix's key.
     compared: HashMap<Key, Compared>,
     /// Filters that found no room in [`Interest`].
     without_room: usize,
-    /// How often any has come, changed or gone.
+    /// The number of changes: subscriptions added, replaced or removed.
     changes: u64,
 }
 
 impl<S: Copy + Eq + Hash> Subscriptions<S> {
-    /// None, on a shard. `interest`: where all shards look.
+    /// An empty set for a shard. `interest`: the table that all shards look in.
     #[must_use]
     pub fn new(shard: usize, interest: Arc<Interest>) -> Self {
         Self {
@@ -121,7 +123,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// Where all shards look.
+    /// The table that all shards look in.
     #[must_use]
     pub fn interest(&self) -> &Interest {
         &self.interest
@@ -161,8 +163,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.without_room
     }
 
-    /// Whether there is room for a new filter. If not, [`Subscriptions::subscribe`] takes it all the same: a subscription that
-    /// was granted before a restart.
+    /// Whether there is room for a new filter. If not, [`Subscriptions::subscribe`] still accepts it, for a subscription that was
+    /// granted before a restart.
     #[must_use]
     pub fn has_room(&self, text: &str) -> bool {
         let shape = Shape::of(text);
@@ -173,14 +175,14 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         below.all < COMPARED_MAX && (shape.is_some() || below.texts < COMPARED_TEXTS_MAX)
     }
 
-    /// Changes with every subscription that comes, changes or goes.
+    /// A counter that changes with every subscription that is added, replaced or removed.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// A subscription to a valid filter. One of the same session to the same filter is replaced [MQTT-3.8.4-3]. Publishes on any
-    /// shard find it from now on. Returns the filter's text, which all its subscribers share.
+    /// Adds a subscription to a valid filter. A subscription of the same session to the same filter is replaced [MQTT-3.8.4-3].
+    /// Publishes on any shard find it from now on. Returns the filter's text, which all its subscribers share.
     pub fn subscribe(&mut self, text: &str, subscriber: Subscriber<S>) -> Arc<str> {
         self.interest.grows();
         let id = self.find(text).unwrap_or_else(|| self.add_filter(text, subscriber.session));
@@ -200,7 +202,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         Arc::clone(&filter.text)
     }
 
-    /// A session unsubscribes. False: it had no such subscription.
+    /// Removes a subscription of a session. False: the session had no such subscription.
     pub fn unsubscribe(&mut self, session: S, text: &str) -> bool {
         let Some(id) = self.find(text) else { return false };
         let Some(places) = self.places.get_mut(&session) else { return false };
@@ -220,7 +222,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// A subscription goes, and the last of its filter takes its place.
+    /// Removes a subscription; the last one of its filter takes its place.
     fn leave(&mut self, place: Place) {
         let subscribers = &mut self.filters[place.filter as usize].subscribers;
         let last = subscribers.len() - 1;
@@ -244,8 +246,9 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// Gives the memory of a burst back, when few filters are left of many: those are moved, which takes about as long as to look for each. From
-    /// here on no [`FilterId`] of before is one. Between two turns: once they are few, they are looked at once.
+    /// Gives memory back after a burst, when few of many filters are left: these are moved, which takes about as long as a lookup
+    /// of each. Every earlier [`FilterId`] becomes invalid. Called between two turns: once the filters are few, all are moved in
+    /// one call.
     pub fn give_back(&mut self) {
         let (capacity, live) = (self.filters.capacity(), self.filters.len());
         if capacity > GIVES_BACK_FROM && capacity / 8 >= live && live <= MOVED_MAX {
@@ -272,8 +275,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.changes += 1;
     }
 
-    /// The filters that match a topic, appended to `found`. `cut`: the same topic. Returns what the look has cost, in [`LOOKS_OF_TEXT`]: how many
-    /// filters were compared that have no places of their own.
+    /// Appends the filters that match a topic to `found`. `cut`: the same topic. Returns the cost of the look, in
+    /// [`LOOKS_OF_TEXT`]: the number of compared filters that have no places of their own.
     pub fn matching(&self, topic: &str, cut: &Topic, found: &mut SmallVec<[FilterId; 4]>) -> usize {
         let mut looks = 0;
         for (shape, _) in &self.shapes {
@@ -306,14 +309,14 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.find(text).map(FilterId)
     }
 
-    /// Who has subscribed to a filter.
+    /// The subscribers of a filter.
     #[must_use]
     pub fn subscribers(&self, filter: FilterId) -> &[Subscriber<S>] {
         self.filters.get(filter.0 as usize).map_or(&[], |filter| &filter.subscribers)
     }
 
     fn find(&self, text: &str) -> Option<u32> {
-        // By its own shape, or by a prefix where there was no room for that.
+        // The filter is under its own shape, or under its prefix if there was no room for that.
         let shapes = [Shape::of(text), Some(Shape::prefix_of(text))];
         shapes.into_iter().flatten().find_map(|shape| {
             let key = shape.key(text, self.interest.seed());
@@ -327,7 +330,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         let placed = own.filter(|shape| self.may_use(*shape, session) && self.use_shape(*shape));
         let shape = placed.unwrap_or_else(|| {
             let prefix = Shape::prefix_of(text);
-            // It always has its place.
+            // A prefix always has its place.
             let _ = self.use_shape(prefix);
             prefix
         });
@@ -473,7 +476,7 @@ mod tests {
         }
         assert_eq!(world.found("a/a/a/b/x"), [(0, 2)]);
         assert_eq!(world.found("a/a/a/b/y"), [], "the prefix matches, the filter does not");
-        // One that is just that prefix.
+        // A filter that is just that prefix.
         world.subscribe(1, "a/a/a/#", 3);
         assert_eq!(world.found("a/a/a/b/x"), [(0, 2), (1, 3)], "each once");
         assert!(world.unsubscribe(1, "a/a/a/#"));
@@ -651,7 +654,7 @@ mod tests {
             for number in 0..30_000 {
                 world.subscribe(number % 100, &format!("dev/{number}"), 1);
             }
-            // These came last, and have others before them.
+            // The last subscriptions have free places before them.
             world.subscribe(1, "last/1", 8);
             world.subscribe(2, "last/1", 8);
             assert!(world.index.filters.capacity() >= 30_000);

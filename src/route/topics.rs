@@ -1,22 +1,22 @@
-//! Topics with a value each, found by filter: the other way round than [`super::subscriptions`].
+//! Topics with a value each, looked up by filter: the reverse of [`super::subscriptions`].
 //!
 //! One sorted map. `/` is U+0000 in its keys, which no topic contains [MQTT-1.5.4-2], so the topics below a level are neighbours. A
-//! walk goes through them in order and seeks past all that cannot match: `a/+/c` costs two steps for each child of `a`, whatever is
+//! walk goes through them in order and skips all that cannot match: `a/+/c` costs two steps for each child of `a`, whatever is
 //! below them.
 
 use std::collections::BTreeMap;
 
-/// Ends a level in a key. No other character is less.
+/// Ends a level in a key. No other character is smaller.
 const END: u8 = 0;
-/// More than [`END`], and not more than any other character of a topic.
+/// Greater than [`END`], and not greater than any other character of a topic.
 const BEHIND: u8 = 1;
 
-/// A topic as the map has it.
+/// A topic in the form of the map's keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicKey(Box<[u8]>);
 
 impl TopicKey {
-    /// Of a valid topic.
+    /// The key of a valid topic.
     #[must_use]
     pub fn new(topic: &str) -> Self {
         Self(topic.bytes().map(|byte| if byte == b'/' { END } else { byte }).collect())
@@ -29,41 +29,41 @@ impl TopicKey {
         String::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Its length, which is that of the topic.
+    /// The length of the key, which is that of the topic.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it is the first of all keys, from which a walk begins; no topic has it.
+    /// Whether this is the first of all keys, from which a walk begins; no topic has it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Where a walk begins.
+    /// The key at which a walk begins.
     #[must_use]
     pub fn first() -> Self {
         Self(Box::default())
     }
 }
 
-/// What a key is to a filter.
+/// The relation of a key to a filter.
 #[derive(Debug, PartialEq, Eq)]
 enum Fit {
     Matches,
     /// The next key that may match is this one or a later one.
     Seek(TopicKey),
-    /// Neither this key nor any later one matches.
+    /// The filter matches neither this key nor any later one.
     Over,
 }
 
-/// What a look at a topic says of the walk.
+/// The caller's decision after each topic of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
-    /// On to the next.
+    /// Go on to the next topic.
     On,
-    /// It was not taken: the walk ends here, and may begin here again.
+    /// The topic was not taken: the walk ends here, and may resume here.
     Stop,
 }
 
@@ -98,12 +98,12 @@ impl<V> Topics<V> {
         self.map.get(topic)
     }
 
-    /// The same, to change it.
+    /// The value of a topic, mutable.
     pub fn get_mut(&mut self, topic: &TopicKey) -> Option<&mut V> {
         self.map.get_mut(topic)
     }
 
-    /// Sets the value of a topic. The one it had.
+    /// Sets the value of a topic. Returns the previous one.
     pub fn insert(&mut self, topic: TopicKey, value: V) -> Option<V> {
         self.map.insert(topic, value)
     }
@@ -114,7 +114,7 @@ impl<V> Topics<V> {
     }
 
     /// Shows the topics that a valid filter matches, in the order of their keys, beginning with `from`; looks at `looks` keys at
-    /// most. Where to begin the next time; `None`: that was all.
+    /// most. Returns the key to resume at; `None`: the walk is complete.
     pub fn walk<'a>(
         &'a self,
         filter: &str,
@@ -136,22 +136,22 @@ impl<V> Topics<V> {
     }
 }
 
-/// Compares level by level. As `route::filter::matches` does, and says where to look on.
+/// Compares level by level like `route::filter::matches`, and returns where to look next.
 fn fit(filter: &str, key: &TopicKey) -> Fit {
     let key = &*key.0;
     if key.first() == Some(&b'$') && filter.starts_with(['+', '#']) {
         return Fit::Seek(TopicKey([b'$' + 1].into())); // [MQTT-4.7.2-1]
     }
-    // The key up to the last level that a `+` matched: behind all that begins so another one may match.
+    // The key up to the last level that a `+` matched: a key after all with this beginning may match.
     let mut passed: Option<usize> = None;
-    // Where the level at hand begins; `None`: the key has no more levels.
+    // The position of the current level; `None`: the key has no more levels.
     let mut at = Some(0);
     for level in filter.split('/') {
         if level == "#" {
             return Fit::Matches;
         }
         let Some(begin) = at else {
-            // The key is too short: on to what is below it.
+            // The key is too short: on to the keys below it.
             return Fit::Seek(joined(key, &[END], if level == "+" { &[] } else { level.as_bytes() }));
         };
         let end = key[begin..].iter().position(|byte| *byte == END).map(|len| begin + len);
@@ -167,7 +167,7 @@ fn fit(filter: &str, key: &TopicKey) -> Fit {
     }
     match at {
         None => Fit::Matches,
-        // The key is too long, and so is all that begins so.
+        // The key is too long, as are all keys with this beginning.
         Some(begin) => Fit::Seek(joined(&key[..begin - 1], &[BEHIND], &[])),
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         all
     }
 
-    /// All that a filter matches, with at most `looks` looks a walk, and how many walks that took.
+    /// The topics that a filter matches, with at most `looks` looks per walk, and the number of walks.
     fn walked(topics: &Topics<String>, filter: &str, looks: usize, most: usize) -> (Vec<String>, usize) {
         let (mut found, mut from, mut walks) = (Vec::new(), Some(TopicKey::first()), 0);
         while let Some(begin) = from {

@@ -1,9 +1,9 @@
-//! The filters of all sinks as one trie over topic levels, asked once for each PUBLISH.
+//! The filters of all sinks as one trie over topic levels, with one lookup for each PUBLISH.
 //!
-//! The walk goes down by literal and `+` edges, and where an edge leads nowhere it climbs by the parent link and takes
-//! the next one. The node says which edge led to it, and the topic itself says where a level starts, so the walk needs
-//! no stack: no recursion, no allocation, for any number of levels. A node is entered at most once for a topic, so the
-//! cost is bounded by the trie and not by two to the number of wildcards.
+//! The walk goes down by literal and `+` edges, and if an edge leads nowhere it climbs by the parent link and takes the next one.
+//! The node has the edge that led to it, and the start of a level follows from the topic itself, so the walk needs no stack: no
+//! recursion, no allocation, for any number of levels. A node is entered at most once for a topic, so the cost is bounded by the
+//! trie and not by two to the number of wildcards.
 
 use smallvec::SmallVec;
 
@@ -34,11 +34,11 @@ struct Node {
 #[derive(Clone, Debug)]
 pub struct SinkRouter {
     nodes: Vec<Node>,
-    /// Where some sink does not take all that its filters match.
+    /// The choice between sinks, if some sink does not take all that its filters match.
     choice: Option<Box<Choice>>,
 }
 
-/// A filter that is none, and the sink it was meant for.
+/// An invalid filter, and the sink that it is for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("filter `{filter}`: {error}")]
 pub struct RouteError {
@@ -46,7 +46,7 @@ pub struct RouteError {
     pub sink: u16,
     /// The text.
     pub filter: String,
-    /// What is wrong with it.
+    /// The error of the filter.
     pub error: FilterError,
 }
 
@@ -71,8 +71,8 @@ impl SinkRouter {
         Ok(router)
     }
 
-    /// Takes topics away from sinks even though their filters match: those that a filter in `exclude` matches, and
-    /// from the sinks in `fallback` those that any other sink takes.
+    /// Takes topics away from sinks even though their filters match: those that a filter in `exclude` matches, and from the sinks
+    /// in `fallback` those that any other sink takes.
     ///
     /// # Errors
     /// The first text that is not a topic filter.
@@ -98,7 +98,7 @@ impl SinkRouter {
         }
     }
 
-    /// All sinks with a filter that matches.
+    /// Adds the sinks with a filter that matches to `out`.
     fn find(&self, topic: &str, out: &mut SmallVec<[u16; 4]>) {
         out.clear();
         let mut walk = Walk { topic, start: 0 };
@@ -114,7 +114,7 @@ impl SinkRouter {
         }
     }
 
-    /// At a node reached for the first time: takes its sinks, and gives the first child that the next level leads to.
+    /// Enters a node for the first time: takes its sinks, and returns the first child that the next level leads to.
     fn descend(&self, at: NodeId, walk: &mut Walk<'_>, out: &mut SmallVec<[u16; 4]>) -> Option<NodeId> {
         let node = &self.nodes[at as usize];
         // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
@@ -135,7 +135,7 @@ impl SinkRouter {
         Some(child)
     }
 
-    /// Goes up until there is a `+` edge that has not been taken, and takes it.
+    /// Goes up to the next `+` edge that has not been taken, and takes it.
     fn climb(&self, mut at: NodeId, walk: &mut Walk<'_>) -> Option<NodeId> {
         while at != ROOT {
             let node = &self.nodes[at as usize];
@@ -185,12 +185,12 @@ impl SinkRouter {
 /// The bit that the number of a rule has and those of sinks have not. A rule has filters; `exclude` and `fallback` are for sinks.
 pub const RULE: u16 = 1 << 15;
 
-/// Which of the sinks that match a topic take it.
+/// The selection of the sinks that take a topic among those with a matching filter.
 #[derive(Clone, Debug)]
 struct Choice {
     /// Filters of topics that a sink does not take.
     exclude: Option<SinkRouter>,
-    /// Sinks that take what no other sink does, sorted.
+    /// Sinks that take topics of no other sink, sorted.
     fallback: Box<[u16]>,
 }
 
@@ -224,8 +224,8 @@ impl Node {
     }
 }
 
-/// Where the walk stands in the topic: the byte at which the next level starts. One past the length plus one slash when
-/// all levels are used up, so that going up is the exact reverse of going down.
+/// The position of the walk in the topic: the byte at which the next level starts. One past the length plus one slash when all
+/// levels are used up, so that going up is the exact reverse of going down.
 struct Walk<'a> {
     topic: &'a str,
     start: usize,
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
         Some(&rest[..rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len())])
     }
 
-    /// Leaves `level` behind, and its slash.
+    /// Passes `level`, and its slash.
     fn down(&mut self, level: &str) {
         self.start += level.len() + 1;
     }
@@ -251,7 +251,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Puts each of `more` at its place in the sorted `out`, unless it is there.
+/// Inserts each of `more` into the sorted `out`, unless it is there.
 fn merge(out: &mut SmallVec<[u16; 4]>, more: &[u16]) {
     for sink in more {
         match out.last() {
@@ -319,8 +319,8 @@ mod tests {
         assert_eq!((error.sink, error.filter.as_str()), (7, "a#"));
     }
 
-    /// The longest topic there is, and filters that make the walk turn back from its very end: this would take minutes
-    /// if backtracking were exponential, and the stack if it were recursive.
+    /// The longest possible topic, and filters that make the walk turn back from its very end: this would take minutes if
+    /// backtracking were exponential, and overflow the stack if it were recursive.
     #[test]
     fn sixty_five_thousand_levels() {
         let slashes = "/".repeat(65_535);

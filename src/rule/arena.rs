@@ -1,5 +1,5 @@
-//! The memory of evaluations: what is made for a message lies here until the next rule is evaluated. Once warm, nothing is allocated.
-//! Here, too, is counted what a message costs: [`STEPS`] and [`BYTES`] bound it.
+//! The memory of evaluations: results for a message live here until the next rule is evaluated. Once warm, nothing is allocated.
+//! The arena also counts the cost of a message: [`STEPS`] and [`BYTES`] bound it.
 
 use std::cell::{Cell, RefCell};
 
@@ -17,20 +17,20 @@ pub const BYTES: usize = 4 * 1024 * 1024;
 
 const NO_STEPS: Reason = Reason::limit("the rule takes more steps than a message may cost");
 const NO_BYTES: Reason = Reason::limit("the rule makes more data than a message may cost");
-/// Where a text is none in JSON.
+/// The failure of a text that is not JSON.
 pub(super) const NOT_JSON: Reason = Reason::decode("the text is not JSON");
 
-/// Memory for evaluations; one is enough for a thread.
+/// The memory of evaluations; one is enough for a thread.
 #[derive(Debug, Default)]
 pub struct Arena {
     bump: Bump,
-    /// Of the payload, for all rules of a message.
+    /// The index of the payload, for all rules of a message.
     payload: RefCell<Indexed>,
-    /// Of the text that was looked into last, for a rule.
+    /// The index of the text that was read last as JSON, for one rule.
     other: RefCell<Indexed>,
-    /// What the message may cost in all, in steps.
+    /// The steps that the message may take in all.
     budget: u64,
-    /// What is left to the message, and of this to the rule.
+    /// The steps left to the message; `rule_steps` is the part of the current rule.
     steps: Cell<u64>,
     bytes: Cell<usize>,
     rule_steps: Cell<u64>,
@@ -38,12 +38,12 @@ pub struct Arena {
     /// Bytes worked with that have not made a step yet.
     crumbs: Cell<u64>,
     mixed: Cell<u32>,
-    /// How deep the value nests that is being written or compared.
+    /// The nesting depth of the value that is being written or compared.
     depth: Cell<usize>,
     random: RefCell<fastrand::Rng>,
 }
 
-/// An index and the text that it is of.
+/// An index and its text.
 #[derive(Debug, Default)]
 struct Indexed {
     index: Index,
@@ -52,7 +52,7 @@ struct Indexed {
 }
 
 impl Arena {
-    /// Empty.
+    /// An empty arena.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -70,13 +70,13 @@ impl Arena {
 
     /// Goes on with another payload.
     pub(super) fn go_on_with(&mut self, payload: &[u8]) {
-        // Not read yet: only when a rule looks into it.
+        // The payload is read only when a rule looks into it.
         let read_later = self.payload.get_mut();
         read_later.of = Some((payload.as_ptr() as usize, payload.len()));
         read_later.fault = Some(Fault::Unread);
     }
 
-    /// Begins with a rule: what earlier rules have made is gone.
+    /// Begins with a rule: the results of earlier rules are dropped.
     pub(super) fn begin_rule(&mut self) {
         self.bump.reset();
         self.other.get_mut().of = None;
@@ -87,7 +87,7 @@ impl Arena {
         self.bytes.set(self.bytes.get() - self.rule_bytes.get());
     }
 
-    /// Gives what the rule has not used back to the message.
+    /// Gives the unused steps and bytes of the rule back to the message.
     pub(super) fn end_rule(&self) {
         self.steps.set(self.steps.get() + self.rule_steps.take());
         self.bytes.set(self.bytes.get() + self.rule_bytes.take());
@@ -150,7 +150,7 @@ impl Arena {
         Ok(self.bump.alloc_slice_copy(items))
     }
 
-    /// Columns, none of them written.
+    /// Empty slots for columns.
     pub(super) fn slots<'a>(&'a self, len: usize) -> Result<&'a [Cell<Option<Value<'a>>>], Reason> {
         self.charge(len.saturating_mul(size_of::<Option<Value<'_>>>()))?;
         Ok(self.bump.alloc_slice_fill_with(len, |_| Cell::new(None)))
@@ -179,12 +179,12 @@ impl Arena {
         Ok(Value::Text(out.finish()))
     }
 
-    /// What a text is in JSON: a scalar, or the text again as a [`Value::Raw`].
+    /// The value of a text as JSON: a scalar, or the text again as a [`Value::Raw`].
     pub(super) fn decode<'a>(&'a self, bytes: &'a [u8]) -> Result<Value<'a>, Reason> {
         self.find(bytes, [], NOT_JSON).map(|(value, _)| value)
     }
 
-    /// An array or object as an `Array` or `Object`, others as they are. What is inside of it stays as it is.
+    /// Turns a raw array or object into an `Array` or `Object`, one level deep; returns other values unchanged.
     pub(super) fn open<'a>(&'a self, value: Value<'a>) -> Result<Value<'a>, Reason> {
         let Value::Raw(text) = value else { return Ok(value) };
         self.with_index(text.as_bytes(), NOT_JSON, |index| match index.root() {
@@ -207,8 +207,8 @@ impl Arena {
         })
     }
 
-    /// What a way leads to in a JSON text, and after how many steps, which are all unless it is a text or a slice follows. Absent if it leads
-    /// nowhere; `fault` if the text is not JSON.
+    /// The value at the end of a way in a JSON text, and the number of steps taken, which are all unless the way ends at a text or
+    /// before a slice. Absent if the way leads nowhere; `fault` if the text is not JSON.
     pub(super) fn find<'a, 's>(
         &'a self,
         bytes: &'a [u8],
@@ -216,7 +216,7 @@ impl Arena {
         fault: Reason,
     ) -> Result<(Value<'a>, usize), Reason> {
         self.with_index(bytes, fault, |index| {
-            // `with_index` has seen that it is UTF-8.
+            // `with_index` has checked that the text is UTF-8.
             let text = std::str::from_utf8(bytes).map_err(|_| fault)?;
             match index.find(text, way, |steps| self.spend(steps))? {
                 Some((entry, gone)) => Ok((self.value(text, entry)?, gone)),
@@ -225,7 +225,7 @@ impl Arena {
         })
     }
 
-    /// Goes one level down in a value; [`Arena::up`] comes back. A rule can build what nests deeper than JSON may.
+    /// Goes one level down in a value; [`Arena::up`] comes back. A rule can build a value that nests deeper than JSON may.
     pub(super) fn down(&self) -> Result<(), Reason> {
         let depth = self.depth.get() + 1;
         self.depth.set(depth);
@@ -292,7 +292,7 @@ impl Arena {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way<'s> {
     Name(&'s str),
-    /// From 1, or from the end with a sign; 0 is nowhere.
+    /// The index from 1, or from the end if negative; 0 is nowhere.
     Index(i64),
     /// A part of an array.
     Slice,
@@ -308,7 +308,7 @@ pub(super) struct List<'a, T> {
 impl<'a, T: Copy> List<'a, T> {
     fn grow(&self, more: usize) -> Result<(), Reason> {
         if self.items.len().saturating_add(more) > self.items.capacity() {
-            // What `BumpVec` doubles to.
+            // The capacity that `BumpVec` grows to.
             let len = self.items.len().saturating_add(more).max(self.items.capacity().saturating_mul(2));
             self.arena.charge(len.saturating_mul(size_of::<T>()))?;
         }
@@ -339,13 +339,13 @@ impl<'a, T: Copy> List<'a, T> {
 }
 
 impl<'a> List<'a, Member<'a>> {
-    /// In ascending order; of equal names the last one stays.
+    /// The members in ascending order of their names; of equal names the last one stays.
     pub(super) fn into_members(mut self) -> Result<&'a [Member<'a>], Reason> {
         let len = self.items.len();
         self.arena.spend(len as u64 / 4)?;
         let is_ascending = self.items.is_sorted_by(|one, next| one.name < next.name);
         if !is_ascending {
-            // Insertion where short, else a stable sort by place: neither allocates.
+            // Insertion sort for short lists, else a stable sort by place: neither allocates.
             let mut order = BumpVec::with_capacity_in(len, &self.arena.bump);
             self.arena.charge(len.saturating_mul(size_of::<(usize, Member<'_>)>()))?;
             order.extend(self.items.iter().copied().enumerate());

@@ -1,5 +1,5 @@
-//! What an evaluation needs that is not in the message: time, environment, randomness. [`Around`] brings it, so that nothing in `rule/` looks at
-//! a clock or at the process.
+//! The inputs of an evaluation besides the message: time, environment, randomness. [`Around`] brings them, so that nothing in
+//! `rule/` reads a clock or the process's environment.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use jiff::tz::TimeZone;
 
 use super::template::ENVIRONMENT_PREFIX;
 
-/// What EMQX's variables begin with; rules that come from there find them.
+/// The prefix of EMQX's variables, which rules from there expect.
 pub const EMQX_PREFIX: &str = "EMQXVAR_";
 
-/// The environment that rules may read: variables that begin with `FOREBAY_VAR_` or `EMQXVAR_`, by their names without it.
+/// The environment that rules may read: variables that begin with `FOREBAY_VAR_` or `EMQXVAR_`, by their names without the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Those of the process's variables. `FOREBAY_VAR_X` is taken before `EMQXVAR_X`.
+    /// The environment of the process's variables. `FOREBAY_VAR_X` has precedence over `EMQXVAR_X`.
     pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut found = BTreeMap::new();
         let mut ours = BTreeMap::new();
@@ -40,7 +40,7 @@ impl Environment {
     }
 }
 
-/// What rules know of the machine and the process: the same for all messages, and read once, at the start.
+/// The facts of the machine and the process that rules may read: the same for all messages, and read once, when the process starts.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// The machine's time zone.
@@ -58,7 +58,7 @@ impl Machine {
         Self { zone: TimeZone::UTC, environment: Environment::default(), node: "forebay@localhost".to_owned() }
     }
 
-    /// What an evaluation needs, for a message at this time, milliseconds since 1970-01-01 UTC.
+    /// The inputs of an evaluation for a message at this time, milliseconds since 1970-01-01 UTC.
     #[must_use]
     pub fn around(&self, now_ms: i64, seed: u64) -> Around<'_> {
         let now_ns = now_ms.saturating_mul(1_000_000);
@@ -66,7 +66,7 @@ impl Machine {
     }
 }
 
-/// What an evaluation needs that is not in the message.
+/// The inputs of an evaluation besides the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'a> {
     /// Nanoseconds since 1970-01-01 UTC.
@@ -75,6 +75,6 @@ pub struct Around<'a> {
     pub zone: &'a TimeZone,
     /// The variables that rules may read.
     pub environment: &'a Environment,
-    /// What `random` and `uuid_v4` begin with; another one for each message.
+    /// The seed of `random` and `uuid_v4`; another one for each message.
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! Templates over what a rule has made of a message: `${column}`, a way into one, or the whole output, `${.}`.
+//! Templates over the output of a rule: `${column}`, a way into one, or the whole output, `${.}`.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::variable::{Variable, environment, metadata};
 /// The name of the whole output.
 const WHOLE: &str = ".";
 
-/// What a template asks of an output.
+/// A reference of a template to an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// `None` is the whole output as a JSON object.
@@ -25,7 +25,7 @@ pub struct Column {
 /// A column, and the steps into its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Way {
-    /// The way as it is written.
+    /// The way as written.
     path: JsonPath,
     column: Box<str>,
     steps: Box<[Step]>,
@@ -34,7 +34,7 @@ struct Way {
 /// The handling of a column that an output does not have, or that is absent in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfAbsent {
-    /// It is empty text: in values, and in longer texts.
+    /// The column is rendered as empty text, alone and within longer texts.
     Empty,
     /// The template cannot be rendered: there is no key, or no header.
     Missing,
@@ -44,14 +44,14 @@ pub enum IfAbsent {
 
 /// The output that the templates of a row are rendered for.
 pub trait Columns: fmt::Debug {
-    /// Appends what a template asks for.
+    /// Appends the text of a reference.
     ///
     /// # Errors
-    /// [`Absent::Column`]: it is not there, or could not be written; then `out` is as it was.
+    /// [`Absent::Column`]: the column is absent, or could not be written; `out` is unchanged then.
     fn write(&self, column: &Column, out: &mut Vec<u8>) -> Result<(), Absent>;
 }
 
-/// An output, and why a part of it could not be written.
+/// An output, and the failure of a part that could not be written.
 #[derive(Debug)]
 pub struct Row<'o, 'a> {
     output: &'o Output<'a>,
@@ -59,10 +59,10 @@ pub struct Row<'o, 'a> {
     defaults: Option<Defaults<'o>>,
 }
 
-/// The key and the time of rows that say nothing about them, where these are not those of a message.
+/// The key and the time of rows that do not set them, if these are not those of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults<'a> {
-    /// `None`: they have no key.
+    /// The key of rows without one; `None`: they have no key.
     pub key: Option<&'a [u8]>,
     /// Milliseconds since the Unix epoch; `None`: the time of receipt.
     pub time_ms: Option<i64>,
@@ -75,19 +75,19 @@ impl<'o, 'a> Row<'o, 'a> {
         Self { output, failure: Cell::new(None), defaults: None }
     }
 
-    /// The same with other defaults than those of a message.
+    /// The row with other defaults than those of a message.
     #[must_use]
     pub fn by_default(self, defaults: Option<Defaults<'o>>) -> Self {
         Self { defaults, ..self }
     }
 
-    /// The key and time where the row says nothing about them; `None`: those of the message.
+    /// The key and time of rows that do not set them; `None`: those of the message.
     #[must_use]
     pub const fn defaults(&self) -> Option<Defaults<'o>> {
         self.defaults
     }
 
-    /// Why some part could not be written: the rule fails for the message.
+    /// The failure of a part that could not be written: the rule fails for the message.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.failure.get()
@@ -123,7 +123,7 @@ impl Column {
 }
 
 impl fmt::Display for Column {
-    /// As written between `${` and `}`.
+    /// Writes the reference as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.way {
             None => f.write_str(WHOLE),
@@ -172,17 +172,18 @@ impl Vocabulary for Column {
 }
 
 impl Template {
-    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column, if it is all of the text.
+    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column, if it is all of the
+    /// text.
     ///
     /// # Errors
-    /// As of [`TemplateOf::parse_with`].
+    /// Like [`TemplateOf::parse_with`].
     pub fn over_output(text: &str, fixed: &Fixed<'_>, absent: IfAbsent) -> Result<Self, TemplateError> {
         let parsed = TemplateOf::<Column>::parse_with(text, fixed)?;
         let absent = if parsed.as_single().is_some() { absent } else { IfAbsent::Empty };
         Ok(parsed.map(|column| Variable::Column(Column { absent, ..column })))
     }
 
-    /// The columns of a rule's output that it asks for.
+    /// The columns of a rule's output that the template refers to.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         self.variables().filter_map(|variable| match variable {
             Variable::Column(column) => Some(column),

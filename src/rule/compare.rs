@@ -8,7 +8,7 @@ use super::json::write::Short;
 use super::sql::ast::Binary;
 use super::value::{Num, Value};
 
-/// `=`, `<` and the others.
+/// Evaluates `=`, `<` and the other comparisons.
 pub(super) fn compare<'a>(
     operator: Binary,
     left: Value<'a>,
@@ -32,7 +32,7 @@ pub(super) fn compare<'a>(
     })
 }
 
-/// A text beside a number is read as one, and beside a boolean or null compared with the word.
+/// A text is read as a number if the other value is one, and compared with the word of a boolean or null.
 fn loose_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Arena) -> Result<Ordering, Reason> {
     match (left, right) {
         (Value::Text(text), number) if number.num().is_some() => total_order(read_number(text)?, number, arena),
@@ -68,7 +68,7 @@ pub(super) fn read_int(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A number with a point, digits on both sides of it, and perhaps an exponent.
+/// Reads a number with a point, digits on both sides of it, and an optional exponent.
 pub(super) fn read_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, rest) = text.split_once('.')?;
@@ -88,7 +88,7 @@ const fn rank(value: Value<'_>) -> u8 {
         Value::Bool(false) => 1,
         Value::Null => 2,
         Value::Bool(true) => 3,
-        // As EMQX's `undefined`, a word after `true`.
+        // The rank of EMQX's `undefined`, a word after `true`.
         Value::Absent => 4,
         Value::Object(_) => 5,
         Value::Raw(text) => {
@@ -143,7 +143,7 @@ pub(super) fn total_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Aren
     }
 }
 
-/// Whether two values are the same: 1 is not 1.0.
+/// Whether two values are identical: 1 is not 1.0.
 pub(super) fn is_same<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Arena) -> Result<bool, Reason> {
     arena.spend(1)?;
     if left.kind() != right.kind() {
@@ -188,7 +188,7 @@ pub(super) fn number_order(left: Num<'_>, right: Num<'_>) -> Ordering {
 }
 
 fn int_and_float(int: i64, float: f64) -> Ordering {
-    // 2^63 and above, and below -2^63: no integer is there.
+    // 2^63 and above, and below -2^63: outside of the integers.
     if float >= 9_223_372_036_854_775_808.0 {
         return Ordering::Less;
     }

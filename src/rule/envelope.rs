@@ -1,5 +1,5 @@
-//! A message as one JSON object: `value_format = "json"`. What it has in it, in which order and of which types is written
-//! in `docs/CONFIGURATION.md`, and does not change from message to message.
+//! A message as one JSON object: `value_format = "json"`. `docs/CONFIGURATION.md` defines its members, their order and types, which
+//! do not change from message to message.
 
 use std::io::Write as _;
 
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::variable::MessageContext;
 
-/// The object with what is the same for every message made ready.
+/// The object, with the parts that are the same for every message already encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The end of the object: the metadata, in braces, and the last brace.
@@ -18,11 +18,11 @@ pub struct Envelope {
 /// Names, braces, commas, quotes, `null`, two flags, the QoS, the longest timestamp and the longest encoding: more than
 /// all of the object that is not text of the message.
 const FRAME_BYTES_MAX: usize = 256;
-/// The same for one user property.
+/// Bytes around one user property.
 const PAIR_BYTES_MAX: usize = r#",{"name":"","value":""}"#.len();
 
 impl Envelope {
-    /// For a sink with this metadata.
+    /// The envelope of a sink with this metadata.
     #[must_use]
     pub fn new(metadata: &[(String, String)]) -> Self {
         let mut end = b",\"metadata\":{".to_vec();
@@ -61,7 +61,7 @@ impl Envelope {
             None => out.extend_from_slice(b"null"),
         }
         let MessageContext { qos, retain, dup, timestamp_ms, .. } = message;
-        // A Vec takes whatever it is given: this cannot fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, r#","qos":{qos},"retain":{retain},"dup":{dup},"timestamp":{timestamp_ms},"payload":"#);
         if let Ok(text) = std::str::from_utf8(message.payload) {
             string(text, out);
@@ -85,7 +85,7 @@ impl Envelope {
 
 /// Appends a JSON string.
 pub fn string(text: &str, out: &mut Vec<u8>) {
-    // Neither a str nor a Vec can make this fail.
+    // Writing to a Vec does not fail.
     let _ = serde_json::to_writer(out, text);
 }
 
@@ -110,7 +110,7 @@ pub(super) fn base64_string(bytes: &[u8], out: &mut Vec<u8>) {
 pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The room is what the encoding takes.
+    // The room is exactly the length of the encoding.
     let len = BASE64.encode_slice(bytes, &mut out[start..]).unwrap_or_default();
     out.truncate(start + len);
 }
@@ -179,7 +179,7 @@ mod tests {
         assert!(empty.contains(r#""payload":"","payload_encoding":"utf-8""#), "{empty}");
     }
 
-    /// Each character that JSON escapes, and its neighbours.
+    /// Every character that JSON escapes, and its neighbours.
     #[test]
     fn lengths_are_what_is_written() {
         for c in (0..0x100).filter_map(char::from_u32).chain(['\u{2028}', '\u{ffff}', '\u{10ffff}']) {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-           /// Whatever texts it is made of, it is JSON, says them, and keeps within its bound.
+           /// The result is JSON with the given texts, and within its bound, whatever the texts.
            #[test]
            fn it_reads_back(topic in any::<String>(), client_id in any::<String>(), name in any::<Option<String>>(),
                             payload in prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>()],

@@ -1,4 +1,4 @@
-//! Events that FROM may name: what happens to clients and their sessions, as EMQX names it.
+//! Events that FROM may name: those of clients and their sessions, by EMQX's names.
 
 use super::field::{Field, Table};
 
@@ -11,10 +11,10 @@ macro_rules! events {
         }
 
         impl Event {
-            /// All of them.
+            /// All events.
             pub const ALL: &[Self] = &[$(Self::$event,)*];
 
-            /// Its name, without what FROM begins with: as EMQX has it now, and as it had it before.
+            /// The event's names, without the prefix in FROM: EMQX's current one, and EMQX's earlier one.
             #[must_use]
             pub const fn names(self) -> [&'static str; 2] {
                 match self { $(Self::$event => [$new, $old],)* }
@@ -26,13 +26,13 @@ macro_rules! events {
                 match self { $(Self::$event => $value,)* }
             }
 
-            /// What rules know of it.
+            /// The fields of the event that rules see.
             #[must_use]
             pub const fn fields(self) -> Table {
                 match self { $(Self::$event => $table,)* }
             }
 
-            /// When it happens, for the documents.
+            /// The occasion of the event, for the documents.
             #[must_use]
             pub const fn sentence(self) -> &'static str {
                 match self { $(Self::$event => $sentence,)* }
@@ -53,7 +53,7 @@ events! {
     ClientPing "client_ping" "client/ping" "client.ping" PING "A client has sent PINGREQ.",
 }
 
-/// What names of events begin with in FROM.
+/// The prefix of events' names in FROM.
 pub const PREFIX: &str = "$events/";
 
 /// Events that EMQX has beside these.
@@ -200,7 +200,7 @@ const UNSUBSCRIBED: Table = &[
     CLIENT_ATTRS,
 ];
 
-/// Why nobody has got a message.
+/// The reason of a message without subscribers.
 pub const NO_SUBSCRIBERS: &str = "no_subscribers";
 
 const REASON_OF_COPY: &str = "`queue_full`, `expired`, `qos0_msg` (of QoS 0, and the client is away), `slow`, `too_large`, `refused`, `unfit`, `no_rights`, `unsubscribed`, `session_ended`, `share_gone`.";
@@ -253,27 +253,27 @@ impl Event {
         matches!(self, Self::DeliveryDropped)
     }
 
-    /// By either of its names, with or without what FROM begins with.
+    /// The event of this name, either of the two, with or without the prefix in FROM.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         Self::ALL.iter().copied().find(|event| event.names().contains(&name))
     }
 
-    /// Whether EMQX has an event of this name, and Forebay does not have it yet.
+    /// Whether EMQX has an event of this name that Forebay does not have yet.
     #[must_use]
     pub fn is_missing(name: &str) -> bool {
         OTHERS.contains(&name.strip_prefix(PREFIX).unwrap_or(name))
     }
 
-    /// How FROM names it.
+    /// The event's name in FROM.
     #[must_use]
     pub fn from(self) -> String {
         format!("{PREFIX}{}", self.names()[0])
     }
 }
 
-/// Some events.
+/// A set of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventSet(u16);
 
@@ -283,7 +283,7 @@ impl EventSet {
         self.0 |= 1 << event as u16;
     }
 
-    /// Whether it has one.
+    /// Whether the set contains an event.
     #[must_use]
     #[inline]
     pub const fn has(self, event: Event) -> bool {

@@ -1,4 +1,4 @@
-//! What a rule is evaluated for: a message, or a record or an event, which are a list of fields.
+//! The subject of an evaluation: a message, or a record or an event, which are a list of fields.
 
 use super::arena::Arena;
 use super::failure::Reason;
@@ -9,13 +9,13 @@ use super::value::Value;
 /// A record of a source, or an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'m> {
-    /// The value of each field that it has but `metadata`, in any order.
+    /// The value of each field that the subject has but `metadata`, in any order.
     pub fields: &'m [(Field, Value<'m>)],
     /// The text that rules are most likely to look into as JSON: a record's value.
     pub text: &'m [u8],
 }
 
-/// What a rule is evaluated for.
+/// The subject of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'m> {
     /// A message.
@@ -25,7 +25,7 @@ pub enum Subject<'m> {
 }
 
 impl<'m> Subject<'m> {
-    /// The value of a field. `None`: it does not have the field.
+    /// The value of a field. `None`: the subject does not have the field.
     pub(super) fn field<'a>(self, field: Field, rule: &'a str, arena: &'a Arena) -> Result<Option<Value<'a>>, Reason>
     where
         'm: 'a,

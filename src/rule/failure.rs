@@ -1,25 +1,25 @@
-//! Why a rule fails for a message. Failures hold types and places, never values.
+//! Failures of a rule for a message. They hold types and places, never values.
 
 use std::fmt;
 
 use super::sql::Place;
 use super::value::Kind;
 
-/// What kind of fault it is; a label of metrics.
+/// The kind of a fault; a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// A value of a type that the operation does not take.
     Type,
-    /// A text that is no JSON, no number, no date, … where one is needed.
+    /// A text that is not the JSON, number, date, … that is needed.
     Decode,
-    /// Outside of what the operation is defined for, such as a division by zero.
+    /// A value outside of the operation's domain, such as a division by zero.
     Domain,
-    /// More steps, memory, items or depth than a rule may use.
+    /// A rule beyond its bound of steps, memory, items or depth.
     Limit,
 }
 
 impl Code {
-    /// As in metrics.
+    /// The word in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,14 +31,14 @@ impl Code {
     }
 }
 
-/// What an operation refuses.
+/// The reason why an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// The kind of fault.
     pub code: Code,
-    /// In words: what is needed, or what is wrong.
+    /// The requirement, or the fault, in words.
     pub what: &'static str,
-    /// What was found where something else is needed.
+    /// The type that was found where another one is needed.
     pub found: Option<Kind>,
 }
 
@@ -82,12 +82,12 @@ pub enum Clause {
     Incase,
     /// WHERE.
     Where,
-    /// The output as it is written.
+    /// The output while it is written.
     Output,
 }
 
 impl Clause {
-    /// As in SQL.
+    /// The clause as in SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,25 +101,25 @@ impl Clause {
     }
 }
 
-/// Why a rule has failed for a message.
+/// The failure of a rule for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What was refused.
+    /// The reason.
     pub reason: Reason,
-    /// In which clause.
+    /// The clause.
     pub clause: Clause,
-    /// Where in the text of the rule.
+    /// The place in the text of the rule.
     pub place: Place,
 }
 
 impl Failure {
-    /// With the part of the rule: `payload.x - 1: text where a number is needed, in WHERE`.
+    /// The failure with the part of the rule: `payload.x - 1: text where a number is needed, in WHERE`.
     #[must_use]
     pub fn describe(&self, sql: &str) -> String {
         format!("{}: {}, in {}", self.place.of(sql), self.reason, self.clause.as_str())
     }
 
-    /// For a terminal: what failed, the line of the rule with carets below the place.
+    /// The failure for a terminal: the reason, and the line of the rule with carets below the place.
     #[must_use]
     pub fn show(&self, sql: &str) -> String {
         let (line, column) = self.place.line_and_column(sql);

@@ -1,8 +1,8 @@
-//! The names of what rules know: of a message, of a record of a source, of an event.
+//! The names of the fields that rules may read: of a message, of a record of a source, of an event.
 
 macro_rules! fields {
     ($($field:ident $name:literal,)*) => {
-        /// A field of what a rule is evaluated for.
+        /// A field of an evaluation's subject.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[allow(missing_docs, reason = "its name says it; messages, records and events have a table each")]
         pub enum Field {
@@ -10,10 +10,10 @@ macro_rules! fields {
         }
 
         impl Field {
-            /// All of them, in descending order of their names.
+            /// All fields, in descending order of their names.
             pub const ALL: &[Self] = &[$(Self::$field,)*];
 
-            /// Its name in SQL.
+            /// The field's name in SQL.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$field => $name,)* }
@@ -73,7 +73,7 @@ fields! {
 pub type Table = &'static [(Field, &'static str)];
 
 impl Field {
-    /// By its name.
+    /// The field of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| field.as_str() == name)

@@ -1,5 +1,5 @@
-//! `headers_from`: names and values out of a JSON text, for record headers. An object gives its members, a list of
-//! `{"key": …, "value": …}` its entries, in the order of the text; either may stand in a JSON string.
+//! `headers_from`: names and values out of a JSON text, for record headers. An object gives its members, a list of `{"key": …,
+//! "value": …}` its entries, in the order of the text; either may be within a JSON string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,26 +9,26 @@ use serde_json::value::RawValue;
 
 use super::template::{Absent, MessageContext, Template};
 
-/// Bytes of the shortest member of a JSON text: `"":0` and what separates it from the next.
+/// Bytes of the shortest member of a JSON text: `"":0` and its separator from the next one.
 const MEMBER_BYTES_MIN: usize = 5;
 
-/// How a value becomes the value of a header.
+/// The conversion of a value to the value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encode {
-    /// Only text does, as it is; and null, as `null`.
+    /// Text verbatim, and null as `null`; other values are refused.
     Text,
-    /// Each does, as JSON.
+    /// Every value as JSON.
     Json,
-    /// Text does as it is, and all else as JSON.
+    /// Text verbatim, and every other value as JSON.
     Either,
 }
 
-/// Where the headers of a record come from.
+/// The source of further headers of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadersFrom {
-    /// What is to yield the JSON text.
+    /// The template that yields the JSON text.
     pub template: Template,
-    /// What becomes of its values.
+    /// The conversion of its values.
     pub encode: Encode,
 }
 
@@ -45,10 +45,10 @@ impl HeadersFrom {
     /// A bound of the headers of a message.
     ///
     /// # Errors
-    /// [`Absent::Headers`]: it has something else there.
+    /// [`Absent::Headers`]: the value is of another type.
     pub fn bound(&self, message: &MessageContext<'_>) -> Result<Bound, Absent> {
         let mut scratch = Vec::new();
-        // What is not there gives no headers.
+        // A value that is absent gives no headers.
         let Ok(text) = self.template.value(message, &mut scratch) else { return Ok(Bound::default()) };
         members(text).ok_or(Absent::Headers)?;
         Ok(Bound { count: text.len() / MEMBER_BYTES_MIN, bytes: text.len() })
@@ -94,7 +94,7 @@ impl Members<'_> {
     }
 }
 
-/// `None`: it is neither an object nor a list of pairs, nor JSON text of either.
+/// Reads the members. `None`: the text is neither an object nor a list of pairs, nor a JSON string of either.
 fn members(text: &[u8]) -> Option<Members<'_>> {
     let text = std::str::from_utf8(text).ok()?;
     match text.trim_start().bytes().next()? {
@@ -127,7 +127,7 @@ fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
 
 type RawPair<'a> = (Cow<'a, str>, &'a RawValue);
 
-/// The members of an object in their order, names that come twice twice.
+/// The members of an object in their order, repeated names included.
 struct Object<'a>(Vec<RawPair<'a>>);
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
-/// A name, lent where it has no escapes.
+/// A name, lent if it has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(given("${payload}", Encode::Text, r#""[{\"key\":\"a\",\"value\":\"b\"}]""#), ok("a=b;", 0));
         assert_eq!(text(r#"{"h":{}}"#), ok("", 0));
         assert_eq!(text(r#"{"h":[]}"#), ok("", 0));
-        // What is not there gives none.
+        // A member that is absent gives no headers.
         assert_eq!(text(r#"{"other":1}"#), ok("", 0));
         assert_eq!(text("no JSON"), ok("", 0));
         for other in ["1", "true", "null", "\"text\"", "\"\"", "[1]", r#"[{"key":1,"value":"x"}]"#, r#"[{"key":"a"}]"#]

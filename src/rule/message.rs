@@ -20,16 +20,16 @@ pub struct Message<'m> {
     pub peername: Option<&'m str>,
     /// `node`.
     pub node: &'m str,
-    /// What takes the place of a field that is made of more than one thing, as JSON objects. For messages that are made up.
+    /// JSON objects in the place of fields that consist of several parts. For made-up messages.
     pub given: Given<'m>,
 }
 
 /// The number of a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'m> {
-    /// 32 hexadecimal digits are made of it.
+    /// A number, shown as 32 hexadecimal digits.
     Number(u128),
-    /// As it is.
+    /// A text, shown verbatim.
     Text(&'m str),
 }
 
@@ -40,7 +40,7 @@ pub struct Given<'m> {
     pub pub_props: Option<&'m str>,
     /// `metadata`, in the place of the rule's.
     pub metadata: Option<&'m str>,
-    /// `client_attrs`: what authentication knows of the client.
+    /// `client_attrs`: the attributes of the client from authentication.
     pub client_attrs: Option<&'m str>,
 }
 
@@ -68,7 +68,7 @@ pub const FIELDS: Table = &[
 ];
 
 impl<'m> Message<'m> {
-    /// The value of a field. `None`: this message does not have it.
+    /// The value of a field. `None`: the message does not have the field.
     pub(super) fn field<'a>(
         &'a self,
         field: Field,
@@ -88,7 +88,7 @@ impl<'m> Message<'m> {
             Field::Qos => Value::Int(i64::from(context.qos)),
             Field::Payload => Value::Text(context.payload),
             Field::Clientid => Value::text(context.client_id),
-            // Not every message has an address.
+            // A message may have no address.
             Field::Peerhost => return Ok(self.peerhost.map(Value::text)),
             Field::Peername => return Ok(self.peername.map(Value::text)),
             Field::Node => Value::text(self.node),

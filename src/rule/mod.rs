@@ -1,6 +1,6 @@
-//! What is made of a message on its way to a sink, and of a record on its way from a source: templates, and rules in SQL.
+//! Templates and rules in SQL: the texts that a sink writes for a message, and the mapping of a record to a message.
 //!
-//! A rule is a text that [`program::Program`] is compiled from, once; a program is evaluated for a message and yields outputs.
+//! A rule is a text that is compiled to a [`program::Program`] once; a program is evaluated for a message and yields outputs.
 //! Nothing here knows a shard or a clock: [`around::Around`] brings the time, the environment and the random numbers.
 
 pub mod arena;

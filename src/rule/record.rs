@@ -1,4 +1,4 @@
-//! A Kafka record as templates of sources see it: its variables, and the record as one JSON object, `${.}`.
+//! A Kafka record for templates of sources: its variables, and the record as one JSON object, `${.}`.
 
 use std::fmt;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use super::template::{Fixed, Named, TemplateOf, Vocabulary, Wrong};
 use super::variable::{environment, suggestion};
 use crate::record::Headers;
 
-/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
+/// Names as between `${` and `}`, with their meanings. The documents are generated from this table.
 pub const FIELDS: [(&str, &str); 11] = [
     ("key", "the record's key, in base64 with `key_encoding = \"base64\"`"),
     ("value", "the record's value, in base64 with `value_encoding = \"base64\"`"),
@@ -33,7 +33,7 @@ pub const FIELDS: [(&str, &str); 11] = [
 /// The name of the whole record.
 const WHOLE: &str = ".";
 
-/// Names that users of other products and of sinks write, and those of here.
+/// Names in other products and in sinks, and the corresponding names here.
 const OTHERS: [(&str, &str); 6] = [
     ("payload", "value"),
     ("message", "value"),
@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
         named.last().map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// `ts_type` as EMQX names it.
+    /// EMQX's name of `ts_type`.
     #[must_use]
     pub const fn ts_type(&self) -> &'static str {
         match self.timestamp_type {
@@ -93,17 +93,17 @@ impl<'a> Record<'a> {
     }
 }
 
-/// How bytes of a key or value become text.
+/// The encoding of a key's or value's bytes as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// They are taken as they are.
+    /// Bytes verbatim.
     #[default]
     None,
-    /// They are written in base64, with padding.
+    /// Base64, with padding.
     Base64,
 }
 
-/// A record with the encodings that its source asks for.
+/// A record with the encodings that its source configures.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
     /// The record.
@@ -117,7 +117,7 @@ pub struct Encoded<'a> {
 /// A template over a record.
 pub type RecordTemplate = TemplateOf<Field>;
 
-/// One thing that a template can put in.
+/// A variable of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// `${.}`
@@ -144,12 +144,12 @@ pub enum Field {
     TimestampType,
 }
 
-/// The record does not have what a template asks for.
+/// The record lacks a field that a template needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing;
 
 impl Field {
-    /// Whether the record's value is in what the field becomes.
+    /// Whether the field's text contains the record's value.
     #[must_use]
     pub const fn reads_value(&self) -> bool {
         matches!(self, Self::Whole | Self::Value | Self::ValuePath(_))
@@ -157,7 +157,7 @@ impl Field {
 }
 
 impl fmt::Display for Field {
-    /// Its name, as written between `${` and `}`.
+    /// Writes the variable's name as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Whole => WHOLE,
@@ -220,7 +220,7 @@ impl Vocabulary for Field {
     }
 }
 
-/// Reads a name that says more: a path, or the name of something.
+/// Reads a name with an argument: a path, or the name of something.
 fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Field>, Wrong> {
     if let Some(path) = name.strip_prefix("value").filter(|path| path.starts_with(['.', '['])) {
         let hint =
@@ -257,17 +257,17 @@ fn encode(bytes: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
 }
 
 fn number(number: i64, out: &mut Vec<u8>) {
-    // A Vec takes whatever it is given: this cannot fail.
+    // Writing to a Vec does not fail.
     let _ = write!(out, "{number}");
 }
 
-/// Appends the record as a JSON object, its members as EMQX has them. What is null is an empty string. What is no text is in base64, and a
-/// member with the name of its own and `_encoding` says so.
+/// Appends the record as a JSON object with EMQX's members. Null becomes an empty string. Bytes that are not text become base64,
+/// and a further member says so, with the same name and `_encoding`.
 fn whole(of: &Encoded<'_>, out: &mut Vec<u8>) {
     let record = of.record;
     out.push(b'{');
     member("value", record.value.unwrap_or_default(), of.value, out);
-    // A Vec takes whatever it is given: this cannot fail.
+    // Writing to a Vec does not fail.
     let _ = write!(out, r#","ts_type":"{}","ts":{},"topic":"#, record.ts_type(), record.timestamp);
     string(record.topic, out);
     let _ = write!(out, r#","offset":{},"#, record.offset);
@@ -288,7 +288,7 @@ fn whole(of: &Encoded<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a member of the object, and its encoding where the source has not said that it is base64.
+/// Appends a member of the object, and its encoding unless the source is configured to write base64.
 fn member(name: &str, bytes: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
     let _ = write!(out, "\"{name}\":");
     match (encoding, std::str::from_utf8(bytes)) {
@@ -312,8 +312,8 @@ fn headers(record: &Record<'_>, out: &mut Vec<u8>) {
     });
 }
 
-/// Appends a JSON object with a member for each name of a header, of those with one name for the last; `value` appends a member's value, or
-/// says that there is none.
+/// Appends a JSON object with a member for each name of a header, of several headers with one name for the last; `value` appends a
+/// member's value, or reports that there is none.
 fn object(record: &Record<'_>, out: &mut Vec<u8>, value: impl Fn(Option<&[u8]>, &mut Vec<u8>) -> bool) {
     out.push(b'{');
     let mut is_first = true;
@@ -326,7 +326,7 @@ fn object(record: &Record<'_>, out: &mut Vec<u8>, value: impl Fn(Option<&[u8]>, 
         if !is_first {
             out.push(b',');
         }
-        // Kafka's names are text; what is none of a broken one is shown as every client shows it.
+        // Kafka's names are text; invalid UTF-8 is shown as every client shows it.
         string(&String::from_utf8_lossy(name), out);
         out.push(b':');
         if value(of, out) {

@@ -25,7 +25,7 @@ pub const FIELDS: Table = &[
     (Field::Event, "`$bridges/kafka_consumer:NAME`, with the name of the source."),
 ];
 
-/// What rules see of a record beside the record itself.
+/// The context of a record that rules see besides the record.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'r> {
     /// `event`.
@@ -36,7 +36,7 @@ pub struct Around<'r> {
     pub now_ms: i64,
 }
 
-/// Memory for what has to be made of a record.
+/// Buffers for values that have to be built from a record.
 #[derive(Debug, Default)]
 pub struct Scratch {
     key: Vec<u8>,
@@ -55,7 +55,7 @@ pub fn with_fields<R>(
     let value = encoded(record.value, of.value, &mut scratch.value);
     let mut headers: Vec<Member<'_>> = Vec::new();
     for (name, value) in record.headers.clone() {
-        // A broken name is no name that a rule can say.
+        // No rule can express a name that is not UTF-8.
         let Ok(name) = std::str::from_utf8(name) else { continue };
         let member = Member { name, value: Value::Text(value.unwrap_or_default()) };
         match headers.binary_search_by(|known| known.name.cmp(name)) {

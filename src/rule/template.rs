@@ -1,15 +1,15 @@
 //! Templates: text with `${variable}` in it, compiled once when the configuration is read, rendered per message.
 //!
 //! The rules, all of them:
-//! - the variables stand in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
+//! - the variables are in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
 //! - a level beyond the topic's last, a user name that was not given and the packet id of QoS 0 are the empty string;
-//! - a user property that the message does not have, and a path that leads nowhere in its payload, make that the template
-//!   cannot be rendered: [`Absent`];
-//! - a name in a path may be quoted, `${payload.'@iot.id'}`, and then have any character in it, `}` as well;
-//! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else stands for itself.
+//! - a user property that the message does not have, and a path that leads nowhere in its payload, make rendering fail with
+//!   [`Absent`];
+//! - a name in a path may be quoted, `${payload.'@iot.id'}`, and may then contain any character, `}` included;
+//! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else is a literal `$`.
 //!
-//! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
-//! lends the bytes that are already there: nothing is copied and nothing is allocated.
+//! The most common templates are `${payload}`, `${topic}` and plain text. For these [`Template::value`] lends existing bytes:
+//! nothing is copied and nothing is allocated.
 
 use std::fmt;
 
@@ -18,14 +18,14 @@ use super::variable::Rendered;
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
 pub use super::vocabulary::{Named, Vocabulary, Wrong};
 
-/// Why a text is not a template.
+/// The reason why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// Byte offset in the template's text: where the offending `${` starts.
     pub position: usize,
-    /// What is wrong.
+    /// The error.
     pub what: String,
-    /// What to do, where that is known.
+    /// The remedy, if known.
     pub hint: Option<String>,
 }
 
@@ -38,7 +38,7 @@ enum Part<V> {
 /// A compiled template, over the variables of `V`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateOf<V> {
-    /// No two texts stand side by side, and none is empty; so literal is "no part, or one text".
+    /// No two texts are adjacent, and none is empty; so literal is "no part, or one text".
     parts: Box<[Part<V>]>,
 }
 
@@ -59,7 +59,7 @@ impl<V> From<V> for TemplateOf<V> {
 }
 
 impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
-    /// As it is written, but for what was fixed when it was compiled: that is text.
+    /// Writes the template as in the configuration, with text in the place of variables that were fixed when it was compiled.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => f.write_str(&text.replace('$', "$$")),
@@ -69,18 +69,18 @@ impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
 }
 
 impl<V: Vocabulary> TemplateOf<V> {
-    /// Compiles `text`, in which nothing is fixed.
+    /// Compiles `text` without fixed variables.
     ///
     /// # Errors
-    /// The first thing in it that cannot be understood, with its place.
+    /// The first part that cannot be understood, with its place.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Self::parse_with(text, &Fixed::NONE)
     }
 
-    /// Compiles `text`; what is `fixed` becomes part of it.
+    /// Compiles `text`; the variables in `fixed` become text.
     ///
     /// # Errors
-    /// The first thing in it that cannot be understood, with its place.
+    /// The first part that cannot be understood, with its place.
     pub fn parse_with(text: &str, fixed: &Fixed<'_>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -114,7 +114,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         Ok(Self { parts: parts.into() })
     }
 
-    /// The text, if there is no variable in it.
+    /// The text, if the template has no variable.
     #[must_use]
     pub fn as_literal(&self) -> Option<&str> {
         match &*self.parts {
@@ -124,7 +124,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         }
     }
 
-    /// The same template over other variables.
+    /// The template over other variables.
     pub(super) fn map<W>(self, with: impl Fn(V) -> W) -> TemplateOf<W> {
         let part = |part| match part {
             Part::Text(text) => Part::Text(text),
@@ -133,13 +133,13 @@ impl<V: Vocabulary> TemplateOf<V> {
         TemplateOf { parts: self.parts.into_iter().map(part).collect() }
     }
 
-    /// Whether all that it makes begins with this, whatever the message.
+    /// Whether every result begins with this text, for any message.
     #[must_use]
     pub fn begins_with(&self, text: &str) -> bool {
         matches!(self.parts.first(), Some(Part::Text(first)) if first.starts_with(text))
     }
 
-    /// The variable, if it is all that there is.
+    /// The variable, if the template has no other part.
     #[must_use]
     pub fn as_single(&self) -> Option<&V> {
         match &*self.parts {
@@ -156,7 +156,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         })
     }
 
-    /// Each text, and `None` for each variable, in order.
+    /// The parts of the template in order: `Ok` for a text, `Err` for a variable.
     pub fn shape(&self) -> impl Iterator<Item = Result<&str, &V>> {
         self.parts.iter().map(|part| match part {
             Part::Text(text) => Ok(&**text),
@@ -175,7 +175,7 @@ impl<V: Vocabulary> TemplateOf<V> {
     /// Appends the bytes for this message, or record, to `out`.
     ///
     /// # Errors
-    /// What it does not have; then `out` is as it was.
+    /// The part that it lacks; `out` is unchanged then.
     pub fn render(&self, context: &V::Context<'_>, out: &mut Vec<u8>) -> Result<(), V::Absent> {
         let start = out.len();
         for part in &self.parts {
@@ -192,7 +192,7 @@ impl<V: Vocabulary> TemplateOf<V> {
         Ok(())
     }
 
-    /// Appends the bytes for this message, or record; what it does not have is empty.
+    /// Appends the bytes for this message, or record; a variable that it lacks is empty.
     pub fn render_all(&self, context: &V::Context<'_>, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
@@ -204,25 +204,25 @@ impl<V: Vocabulary> TemplateOf<V> {
 }
 
 impl Template {
-    /// Whether it may become something else for another message of the same client, topic, QoS and flags.
+    /// Whether the result may differ between messages of the same client, topic, QoS and flags.
     #[must_use]
     pub fn differs_within_topic(&self) -> bool {
         self.variables().any(Variable::differs_within_topic)
     }
 
-    /// Whether what it becomes depends on the payload.
+    /// Whether the result depends on the payload.
     #[must_use]
     pub fn reads_payload(&self) -> bool {
         self.variables().any(|variable| matches!(variable, Variable::Payload | Variable::PayloadPath(_)))
     }
 
-    /// Whether the whole MQTT topic is in what it becomes.
+    /// Whether the result contains the whole MQTT topic.
     #[must_use]
     pub fn has_whole_topic(&self) -> bool {
         self.variables().any(|variable| matches!(variable, Variable::Topic))
     }
 
-    /// The bytes, where a look at the message is enough: plain text, and what the default templates name.
+    /// The bytes, if they exist already in the template or the message: plain text, and the variables of the default templates.
     #[must_use]
     #[inline]
     pub fn at_hand<'a>(&'a self, message: &MessageContext<'a>) -> Option<&'a [u8]> {
@@ -235,11 +235,11 @@ impl Template {
         }
     }
 
-    /// The bytes for this message: lent where they exist already (plain text, one variable that is no number), else
-    /// rendered into `scratch`, which is cleared first.
+    /// The bytes for this message: lent if they exist already (plain text, one variable that is no number), else rendered into
+    /// `scratch`, which is cleared first.
     ///
     /// # Errors
-    /// What the message does not have.
+    /// The part that the message lacks.
     #[inline]
     pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
         match self.at_hand(message) {
@@ -265,7 +265,7 @@ impl Template {
     /// An upper bound of the bytes for this message, without rendering them.
     ///
     /// # Errors
-    /// What the message does not have: it cannot be rendered.
+    /// The part that the message lacks: the template cannot be rendered.
     #[inline]
     pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
         self.at_hand(message).map_or_else(|| self.bytes_max_of_parts(message), |bytes| Ok(bytes.len()))
@@ -280,7 +280,7 @@ impl Template {
     }
 }
 
-/// The name at the start of `body`, the text behind a `${` at byte `dollar`.
+/// The name at the start of `body`, the text after a `${` at byte `dollar`.
 fn name<V: Vocabulary>(body: &str, dollar: usize) -> Result<&str, TemplateError> {
     let hint = "write `$${` if the text itself is meant";
     end::<V>(body).map(|end| &body[..end]).ok_or_else(|| TemplateError {
@@ -290,7 +290,7 @@ fn name<V: Vocabulary>(body: &str, dollar: usize) -> Result<&str, TemplateError>
     })
 }
 
-/// Where the `}` stands that closes the name at the start of `body`: not one in a quoted name of a path.
+/// The position of the `}` that closes the name at the start of `body`: not one in a quoted name of a path.
 fn end<V: Vocabulary>(body: &str) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -300,7 +300,7 @@ fn end<V: Vocabulary>(body: &str) -> Option<usize> {
         at += quote + ".".len();
         match quoted_len(&body[at..]) {
             Some(len) => at += len,
-            // The reader of the path reports it.
+            // The reader of the path reports the error.
             None => return Some(brace),
         }
     }
@@ -511,7 +511,7 @@ mod tests {
     }
 
     proptest! {
-        /// `value` and `render` agree, whatever the template; what is in the scratch before does not matter.
+        /// `value` and `render` agree for every template; earlier contents of the scratch do not matter.
         #[test]
         fn value_is_render(pieces in proptest::collection::vec(
             prop_oneof![
@@ -519,7 +519,7 @@ mod tests {
                 Just("$"), Just("}"), Just("text"), Just("${qos}"), Just("${dup}"), Just("${packet_id}"),
             ], 0..6)) {
             let text = pieces.concat();
-            // A lone `$` may meet a `{` that a neighbour does not start: then it is an error, and that is fine.
+            // A lone `$` may meet a `{` of the next piece: an error is correct then.
             if let Ok(template) = Template::parse(&text) {
                 let mut scratch = b"old".to_vec();
                 let mut rendered = Vec::new();
@@ -529,7 +529,7 @@ mod tests {
             }
         }
 
-        /// Any text either compiles or says where it does not; never a panic, never a place inside a character.
+        /// Any text either compiles or gives an error with its place; never a panic, never a place inside a character.
         #[test]
         fn any_text_is_answered(text in r"[a${}\[\]0-9topicé]{0,24}") {
             if let Err(error) = Template::parse(&text) {

@@ -4,13 +4,13 @@ use crate::limits::CLOCK_SET_AFTER_MS;
 
 use super::template::{Absent, MessageContext, Template};
 
-/// How far ahead of this machine's clock a time may be, milliseconds: Kafka's own default (`message.timestamp.after.max.ms`). It would
-/// take the time from all records of the batch.
+/// The most that a time may be ahead of this machine's clock, in milliseconds: Kafka's default (`message.timestamp.after.max.ms`).
+/// A later time would cost all records of the batch their timestamps.
 pub const AHEAD_MAX_MS: i64 = 3_600_000;
-/// No time is later (in the year 287396): every whole number up to it is exact in a float, too.
+/// The latest time (in the year 287396): every whole number up to it is exact in a float, too.
 const LATEST_MS: i64 = 1 << 53;
 
-/// What a number counts, from 1970-01-01 UTC on.
+/// The unit of a number, counted from 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds.
@@ -24,7 +24,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// As the configuration writes it.
+    /// The word of the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,12 +54,12 @@ impl TimeUnit {
     }
 }
 
-/// A template that makes a number, and what that counts.
+/// A template that yields a number, and the number's unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordTime {
-    /// What makes the number.
+    /// The template of the number.
     pub template: Template,
-    /// What it counts.
+    /// The unit of the number.
     pub unit: TimeUnit,
 }
 
@@ -67,8 +67,8 @@ impl RecordTime {
     /// The time of a message's record, milliseconds since 1970-01-01 UTC; fractions of one are cut off.
     ///
     /// # Errors
-    /// What the message does not have; [`Absent::Time`]: what it has is no number, before 1970, or more than [`AHEAD_MAX_MS`] ahead of
-    /// the time of receipt, where this machine has a clock.
+    /// The part that the message lacks; [`Absent::Time`]: the value is no number, before 1970, or more than [`AHEAD_MAX_MS`] ahead
+    /// of the time of receipt, if this machine has a clock.
     pub fn of(&self, message: &MessageContext<'_>) -> Result<i64, Absent> {
         let mut scratch = Vec::new();
         let text = self.template.value(message, &mut scratch)?;
@@ -79,7 +79,7 @@ impl RecordTime {
     }
 }
 
-/// A number as JSON writes it, in milliseconds.
+/// A number in JSON's syntax, in milliseconds.
 fn number(text: &[u8], unit: TimeUnit) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(whole) = text.parse::<i64>() {

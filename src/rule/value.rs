@@ -1,4 +1,4 @@
-//! Values. They are small, borrow from the message, the program and the arena, and are copied freely.
+//! Values. They are small, borrow from the message, the program and the arena, and are cheap to copy.
 
 use super::arena::Arena;
 use super::failure::Reason;
@@ -6,7 +6,7 @@ use super::failure::Reason;
 /// A value.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
-    /// What is not there. JSON has none: it is written as `null`.
+    /// An absent value. JSON has none: it is written as `null`.
     Absent,
     /// JSON `null`.
     Null,
@@ -16,7 +16,7 @@ pub enum Value<'a> {
     Int(i64),
     /// A computed number with a point, finite.
     Float(f64),
-    /// A number as it stands in a JSON text: with a point or an exponent, or whole and beyond 64 bits.
+    /// A number verbatim from a JSON text: with a point or an exponent, or whole and beyond 64 bits.
     Number(&'a str),
     /// Bytes, mostly of a text.
     Text(&'a [u8]),
@@ -24,23 +24,23 @@ pub enum Value<'a> {
     Array(&'a [Value<'a>]),
     /// An object; its members in ascending order of their names, each name once.
     Object(&'a [Member<'a>]),
-    /// An array or object as it stands in a JSON text; [`Arena::open`] makes it an `Array` or `Object`.
+    /// An array or object verbatim from a JSON text; [`Arena::open`] makes it an `Array` or `Object`.
     Raw(&'a str),
 }
 
 /// A member of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
-    /// Its name.
+    /// The name of the member.
     pub name: &'a str,
-    /// Its value.
+    /// The value of the member.
     pub value: Value<'a>,
 }
 
 /// The type of a value, for errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Not there.
+    /// An absent value.
     Absent,
     /// `null`.
     Null,
@@ -59,7 +59,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In words.
+    /// The type in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl<'a> Value<'a> {
         Self::Text(text.as_bytes())
     }
 
-    /// Its type.
+    /// The type of the value.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -120,13 +120,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it is not there.
+    /// Whether the value is absent.
     #[must_use]
     pub const fn is_absent(self) -> bool {
         matches!(self, Self::Absent)
     }
 
-    /// A computed float; what is not finite is an error of the operation.
+    /// A computed float; a result that is not finite is an error of the operation.
     pub(super) const fn float(number: f64) -> Result<Self, Reason> {
         if number.is_finite() { Ok(Self::Float(number)) } else { Err(Reason::domain("the result is no number")) }
     }

@@ -1,4 +1,4 @@
-//! What templates can put in: the variables, what they are for one message, and how their names are read.
+//! Variables of templates: their values for one message, and the parser of their names.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use crate::mqtt::property::Properties;
 
 /// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-4.7.3-3], so 65,536 levels.
 pub const TOPIC_LEVEL_MAX: u32 = 65_535;
-/// What the name of an environment variable starts with, if templates may read it.
+/// The prefix of environment variables that templates may read.
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 
-/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
+/// Names as between `${` and `}`, with their meanings. The documents are generated from this table.
 pub const VARIABLES: [(&str, &str); 15] = [
     ("topic", "the MQTT topic"),
     ("topic[n]", "level n of the MQTT topic, from 0; empty if the topic has no such level"),
@@ -37,7 +37,7 @@ pub const VARIABLES: [(&str, &str); 15] = [
     ("env.NAME", "the environment variable `FOREBAY_VAR_NAME`, as it was when the service started"),
 ];
 
-/// What a template may say about a message. Everything is borrowed; making one costs nothing.
+/// The facts about a message that a template may use. Everything is borrowed; building one costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageContext<'a> {
     /// Topic name, aliases resolved.
@@ -52,7 +52,7 @@ pub struct MessageContext<'a> {
     pub retain: bool,
     /// DUP flag of the PUBLISH.
     pub dup: bool,
-    /// Packet identifier; 0: it has none.
+    /// Packet identifier; 0: none.
     pub packet_id: u16,
     /// Application message.
     pub payload: &'a [u8],
@@ -60,15 +60,15 @@ pub struct MessageContext<'a> {
     pub timestamp_ms: i64,
     /// MQTT 5 properties.
     pub properties: Properties<'a>,
-    /// How often the message has been a record of Kafka; 0: it was made of none.
+    /// The number of times that the message has been a record of Kafka; 0: never.
     pub hops: u8,
-    /// The record that it was made of, for a copy of a retained message in the topic of `[broker]`.
+    /// The record that the message comes from, for a copy of a retained message in the topic of `[broker]`.
     pub copy_of: Option<&'a str>,
-    /// What a rule has made of it, for the row that the rule feeds.
+    /// The output of a rule, for the row that the rule feeds.
     pub output: Option<&'a dyn Columns>,
 }
 
-/// What is known when the configuration is read, and is text from then on.
+/// Variables that are known when the configuration is read, and become text then.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed<'a> {
     /// `${metadata.name}`: name and text.
@@ -78,11 +78,11 @@ pub struct Fixed<'a> {
 }
 
 impl Fixed<'_> {
-    /// Nothing.
+    /// No such variables.
     pub const NONE: Fixed<'static> = Fixed { metadata: &[], environment: &BTreeMap::new() };
 }
 
-/// One thing that a template can put in.
+/// A variable of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
     /// `${topic}`
@@ -116,7 +116,7 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// Whether it may be something else for another message of the same client, topic, QoS and flags.
+    /// Whether the value may differ between messages of the same client, topic, QoS and flags.
     pub(super) const fn differs_within_topic(&self) -> bool {
         match self {
             Self::Topic | Self::TopicLevel(_) | Self::TopicFrom(_) | Self::ClientId | Self::Username => false,
@@ -128,7 +128,7 @@ impl Variable {
 }
 
 impl fmt::Display for Variable {
-    /// Its name, as written between `${` and `}`.
+    /// Writes the variable's name as between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic => f.write_str("topic"),
@@ -149,7 +149,7 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Why a template cannot be rendered for a message: the message does not have what it asks for.
+/// The reason why a template cannot be rendered for a message: the part that the message lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// No user property of that name.
@@ -158,23 +158,23 @@ pub enum Absent {
     PayloadPath,
     /// The text for the record's time is no time.
     Time {
-        /// Whether the payload has a part in it.
+        /// Whether the missing part is in the payload.
         in_payload: bool,
     },
     /// The JSON value for headers is neither an object nor a list of pairs.
     Headers,
-    /// The output of the rule has no such column, or nothing in it.
+    /// The output of the rule does not have the column, or it is absent.
     Column,
 }
 
 /// A variable's bytes for one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rendered<'a> {
-    /// They are there already.
+    /// Existing bytes.
     Lent(&'a [u8]),
-    /// They had to be made: a JSON string with escapes in it.
+    /// New bytes: a JSON string with escapes in it.
     Made(Vec<u8>),
-    /// To be written as decimal digits.
+    /// A number, written as decimal digits.
     Number(i64),
 }
 
@@ -195,7 +195,7 @@ impl<'a> Rendered<'a> {
             Self::Lent(bytes) => out.extend_from_slice(bytes),
             Self::Made(bytes) => out.extend_from_slice(bytes),
             Self::Number(number) => {
-                // A Vec takes whatever it is given: this cannot fail.
+                // Writing to a Vec does not fail.
                 let _ = write!(out, "{number}");
             }
         }
@@ -203,7 +203,7 @@ impl<'a> Rendered<'a> {
 }
 
 impl Variable {
-    /// What it is for this message.
+    /// The variable's value for this message.
     pub(super) fn of<'a>(&self, message: &MessageContext<'a>) -> Result<Rendered<'a>, Absent> {
         let flag = |flag: bool| if flag { &b"true"[..] } else { b"false" };
         Ok(Rendered::Lent(match self {
@@ -234,14 +234,14 @@ impl Variable {
                 let (_, value) = properties.find(|(key, _)| *key == &**name).ok_or(Absent::UserProperty)?;
                 value.as_bytes()
             }
-            // It is written, and never lent.
+            // A column is written, and never lent.
             Self::Column(_) => return Err(Absent::Column),
         }))
     }
 }
 
 impl Variable {
-    /// The column that this is; `why` it is nothing else.
+    /// The column that this variable is; `why`: the error if it is no column.
     #[cold]
     pub(super) fn column(&self, why: Absent) -> Result<&Column, Absent> {
         if let Self::Column(column) = self { Ok(column) } else { Err(why) }
@@ -282,7 +282,7 @@ impl Vocabulary for Variable {
     }
 }
 
-/// Reads a name that says more: a level, or the name of something.
+/// Reads a name with an argument: a level, or the name of something.
 fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Variable>, Wrong> {
     if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
         let hint =
@@ -333,7 +333,7 @@ pub(super) fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     })
 }
 
-/// The rest of the environment stays out of reach: what is in it may be secret.
+/// The rest of the environment stays out of reach: its values may be secret.
 pub(super) fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     let name = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
     fixed.environment.get(name).cloned().ok_or_else(|| {
@@ -343,7 +343,7 @@ pub(super) fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong
     })
 }
 
-/// "did you mean", else the list. Case, `_`, `-` and a path before the name are what people get wrong.
+/// "did you mean", else the list. People mistake case, `_`, `-` and a path before the name.
 pub(super) fn suggestion(name: &str, variables: &[(&'static str, &str)]) -> String {
     let plain: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let near = variables

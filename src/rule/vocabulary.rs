@@ -1,20 +1,20 @@
-//! What a template is over: its variables, how their names are read, and what each puts in.
+//! The vocabulary of a template: its variables, the parser of their names, and their values.
 
 use std::fmt;
 
 use super::template::Fixed;
 
-/// The variables of a kind of template: how their names are read, and what each puts in.
+/// The variables of a kind of template: the parser of their names, and their values.
 pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
-    /// `Context` is what a template is rendered for.
+    /// `Context` is the input that a template is rendered for.
     type Context<'a>;
-    /// `Absent` says why a template cannot be rendered.
+    /// `Absent` is the reason why a template cannot be rendered.
     type Absent;
 
-    /// Reads a name as it stands between `${` and `}`.
+    /// Reads the name between `${` and `}`.
     ///
     /// # Errors
-    /// It is the name of no variable.
+    /// No variable has this name.
     fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named<Self>, Wrong>;
 
     /// Whether a text begins with a variable that a path follows, in which names may be quoted.
@@ -23,18 +23,18 @@ pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
     /// Appends the variable's bytes.
     ///
     /// # Errors
-    /// The context does not have it; then `out` is as it was.
+    /// The context lacks the variable; `out` is unchanged then.
     fn write(&self, context: &Self::Context<'_>, out: &mut Vec<u8>) -> Result<(), Self::Absent>;
 }
 
-/// What a name between `${` and `}` stands for.
+/// The meaning of a name between `${` and `}`.
 #[derive(Debug)]
 pub enum Named<V> {
-    /// One of the variables.
+    /// A variable.
     Variable(V),
     /// A text that is known already.
     Text(String),
 }
 
-/// What is wrong with a name, and what to do.
+/// The error of a name, and the remedy.
 pub type Wrong = (String, String);

@@ -1,5 +1,5 @@
-//! Accepting of TCP connections and Unix sockets [MQTT-4.2.0-1]: one multishot accept for each listener, or one connection after the
-//! other where their rate is bounded.
+//! Accepting of TCP connections and Unix sockets [MQTT-4.2.0-1]: one multishot accept for each listener, or one connection after
+//! the other if their rate is bounded.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -13,22 +13,23 @@ use super::driver::{Completion, Driver, Kind, Tag};
 use super::listen::Listener;
 use super::seam::{ConnId, ListenerId, Monotonic};
 
-/// How long a listener waits when descriptors or memory have run out. Connections wait in the kernel's queue.
+/// The pause of a listener after descriptors or memory have run out. Connections wait in the kernel's queue.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener of this shard.
 pub(super) struct Accepting {
-    /// Gone once accepting has been stopped and the kernel has let go of it.
+    /// `None` once accepting has been stopped and the kernel has let go of the listener.
     listener: Option<Listener>,
     armed: bool,
     stopped: bool,
-    /// Not accepting until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard has asked for a pause.
+    /// Whether accepting is stopped until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard has asked for a
+    /// pause.
     paused: bool,
-    /// Not accepting before this time.
+    /// The time before which no connection is accepted.
     until: Monotonic,
-    /// One by one.
+    /// Whether connections are accepted one by one.
     is_single: bool,
-    /// Its connections have layers.
+    /// Whether the listener's connections have layers.
     is_layered: bool,
 }
 
@@ -73,7 +74,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.close_listeners_that(|_| true);
     }
 
-    /// The same for those that are meant.
+    /// Stops accepting on some of the listeners and closes them.
     pub(super) fn close_listeners_that(&mut self, are_meant: impl Fn(ListenerId) -> bool) {
         for (index, accepting) in (0..).zip(&mut self.accepting) {
             if !accepting.listener.as_ref().is_some_and(|listener| are_meant(listener.id())) {
@@ -100,11 +101,11 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Accepts one by one from now on, or as they come.
+    /// Accepts connections one by one from now on, or with a multishot accept.
     pub(super) fn take_singly(&mut self, listener: ListenerId, singly: bool) {
         let Some((index, accepting)) = self.accepting_on(listener) else { return };
         let is_other = std::mem::replace(&mut accepting.is_single, singly) != singly;
-        // Its end arms the other one.
+        // The end of the cancelled accept arms the new one.
         if is_other && accepting.armed {
             self.driver.cancel(accept_tag(index), Tag::of(Kind::Ignored));
         }
@@ -149,7 +150,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Takes in what an accept answered: a connection, if it still stands.
+    /// Handles the answer of an accept. Returns the connection, if it still exists.
     pub(super) fn accepted(&mut self, completion: &Completion) -> Option<(ConnId, ListenerId)> {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let fd = (completion.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(completion.result) });
@@ -180,7 +181,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             }
         }
         let fd = fd.filter(|_| !stopped && !full)?;
-        // Fails when the peer has gone again: not worth a callback.
+        // An error if the peer has gone again: not worth a callback.
         let peer = SocketAddr::try_from(getpeername(&fd).ok()??).ok();
         if peer.is_none() && !is_unix {
             return None;
@@ -215,7 +216,7 @@ mod tests {
         (Core::new(0, settings, D::new(8).unwrap(), accepting, post), addr)
     }
 
-    /// The kernel lets go of all that is under way.
+    /// Lets the kernel release all operations under way.
     fn end(mut core: Core<(), impl Driver>) {
         core.driver.cancel_everything();
         while core.driver.in_flight() > 0 {
@@ -224,8 +225,7 @@ mod tests {
         }
     }
 
-    /// X48: what is above the number is kept for Kafka, the disk and control: connections are turned away, and later
-    /// accepted.
+    /// X48: descriptors above the number are kept for Kafka, the disk and control: connections are turned away, and later accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
         descriptors_are_kept_for_others_over::<Ring>();
@@ -257,7 +257,7 @@ mod tests {
         end(core);
     }
 
-    /// X47: of four that wait in the kernel's queue each is accepted when its time has come, and none before.
+    /// X47: each of four connections in the kernel's queue is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
         one_by_one_with_a_pause_after_each_over::<Ring>();
@@ -288,7 +288,7 @@ mod tests {
             core.arm_accept(0);
             assert!(core.accepting[0].armed);
         }
-        // And as they come again: the one that is armed is taken back first.
+        // Back to multishot: the accept that is armed is cancelled first.
         core.take_singly(ListenerId(0), false);
         while core.accepting[0].is_single || core.accepting[0].armed {
             core.driver.submit(1).unwrap();
@@ -335,7 +335,7 @@ mod tests {
         }
     }
 
-    /// Out of descriptors: wait, then accept again; new connections wait in the kernel meanwhile.
+    /// Out of descriptors: the listener pauses, then accepts again; new connections wait in the kernel until then.
     #[test]
     fn an_exhausted_listener_pauses_and_goes_on() {
         an_exhausted_listener_pauses_and_goes_on_over::<Ring>();

@@ -1,4 +1,4 @@
-//! Where a listener is: an internet address, or the path of a Unix socket.
+//! The address of a listener: an internet address, or the path of a Unix socket.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::listen::BACKLOG;
 use crate::in_use;
 
-/// What the path of a Unix socket begins with in the configuration.
+/// The prefix of a Unix socket's path in the configuration.
 pub const UNIX: &str = "unix:";
 
 /// The place of a listener.
@@ -26,7 +26,7 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
-/// Any free port, for this machine.
+/// A free port, for this machine only.
 impl Default for Bind {
     fn default() -> Self {
         Self::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -49,7 +49,7 @@ impl From<SocketAddr> for Bind {
 }
 
 impl Bind {
-    /// The address, if it is one.
+    /// The internet address, if it is one.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -58,7 +58,7 @@ impl Bind {
         }
     }
 
-    /// Whether only processes of this machine reach it.
+    /// Whether only processes of this machine can connect.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.tcp().is_none_or(|addr| addr.ip().is_loopback())
@@ -86,10 +86,10 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> 
     Ok((UnixListener::from(OwnedFd::from(socket)), file))
 }
 
-/// A Unix socket bound to a path, with the permissions of its file. One without a listening process is replaced.
+/// A Unix socket bound to a path, with the permissions of its file. A socket without a listening process is replaced.
 ///
 /// # Errors
-/// `AddrInUse`: somebody listens there, or the path is another kind of file.
+/// `AddrInUse`: another process listens there, or the path is another kind of file.
 pub(super) fn open(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => {
@@ -109,7 +109,7 @@ pub(super) fn open(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
     Ok((socket, file))
 }
 
-/// Sets the permissions of a socket's file, and of nothing that has taken its place meanwhile.
+/// Sets the permissions of a socket's file, but not of another file that has replaced it.
 fn permit(path: &Path, mode: u32) -> io::Result<()> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {

@@ -1,5 +1,5 @@
-//! The receive buffers, shared by all connections of a shard: the kernel picks one when bytes are there, so an idle
-//! connection holds none. A buffer is lent to the shard for the length of one `on_bytes` and goes back.
+//! The receive buffers, shared by all connections of a shard: the kernel picks one when bytes arrive, so an idle connection holds
+//! none. A buffer is lent to the shard for one `on_bytes` and returned after that.
 
 use std::io;
 use std::ptr::NonNull;
@@ -9,8 +9,8 @@ use io_uring::types::BufRingEntry;
 
 use super::driver::Driver;
 
-/// Buffers that a shard begins with. Each one that was ever used is 4 KiB of memory, and the kernel takes them in turn: all of them after a
-/// while, however few a turn needs.
+/// Buffers that a shard begins with. Each buffer that was ever used is 4 KiB of memory, and the kernel uses them in rotation: all
+/// of them after a while, however few a turn needs.
 pub(super) const BUFFERS_AT_FIRST: u16 = 64;
 /// Bytes of one buffer. Smaller costs completions, larger costs cache (measured: 4 KiB).
 pub(super) const BUFFER_BYTES: usize = 4096;
@@ -33,8 +33,8 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Maps and registers `count` buffers (a power of two). The kernel gets [`BUFFERS_AT_FIRST`] of them, and twice as many each time it
-    /// runs out.
+    /// Maps and registers `count` buffers (a power of two). The kernel gets [`BUFFERS_AT_FIRST`] of them, and twice as many each
+    /// time it runs out.
     pub(super) fn new(driver: &mut impl Driver, count: u16) -> io::Result<Self> {
         if !count.is_power_of_two() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "receive buffers: not a power of two"));
@@ -73,20 +73,20 @@ impl Buffers {
         unsafe { self.map.add(self.entries_bytes + usize::from(id) * BUFFER_BYTES) }
     }
 
-    /// What the kernel wrote into buffer `id`.
+    /// The bytes that the kernel wrote into buffer `id`.
     pub(super) fn bytes(&self, id: u16, length: usize) -> &[u8] {
         // SAFETY: inside the mapping, zeroed at first, and the kernel does not touch the buffer between the
         // completion that named it and the publishing of its return, for which `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts(self.buffer(id).as_ptr(), length.min(BUFFER_BYTES)) }
     }
 
-    /// The same, to be changed in place.
+    /// The bytes that the kernel wrote into buffer `id`, mutable.
     pub(super) fn bytes_mut(&mut self, id: u16, length: usize) -> &mut [u8] {
         // SAFETY: as in `bytes`; and `self` is borrowed mutably, so nobody else looks at it.
         unsafe { std::slice::from_raw_parts_mut(self.buffer(id).as_ptr(), length.min(BUFFER_BYTES)) }
     }
 
-    /// Puts a buffer back. The kernel may use it once that is published.
+    /// Returns a buffer. The kernel may use it once that is published.
     pub(super) fn give_back(&mut self, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
         let addr = self.buffer(id).as_ptr() as u64;
@@ -99,8 +99,8 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see what came back. Must come before a receive is armed again that had run out of buffers:
-    /// else it runs out again at once.
+    /// Publishes returned buffers to the kernel. Must precede the arming of a receive that had run out of buffers: else it runs out
+    /// again at once.
     pub(super) fn publish(&mut self) {
         if std::mem::take(&mut self.ran_out) {
             self.use_until(self.used * 2);

@@ -1,5 +1,5 @@
-//! Chunks that wait to be sent on a connection, such as the batches of a Produce request. A device's connection never has any, so they are one
-//! pointer there.
+//! Chunks that wait for sending on a connection, such as the batches of a Produce request. A device's connection never has any, so
+//! they are one pointer there.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ pub(super) struct Chunks(Option<Box<Waiting>>);
 struct Waiting {
     /// Oldest first; the first ones are with the kernel while `gather` is there.
     chunks: VecDeque<Chunk>,
-    /// Their bytes, without those that have gone.
+    /// Bytes of the chunks, without those that were sent.
     bytes: usize,
     /// The pieces of the send under way.
     gather: Option<Box<Gather>>,
@@ -45,26 +45,26 @@ impl Chunks {
         waiting.chunks.push_back(chunk);
     }
 
-    /// So many bytes of those in front have gone.
+    /// Counts this many bytes at the front as sent.
     pub(super) fn gone(&mut self, bytes: usize) {
         if let Some(waiting) = &mut self.0 {
             waiting.bytes -= bytes;
         }
     }
 
-    /// Takes out the chunk in front once all of its bytes have gone.
+    /// Takes out the chunk at the front once all of its bytes have been sent.
     pub(super) fn pop(&mut self) -> Option<Chunk> {
         self.0.as_mut()?.chunks.pop_front()
     }
 
-    /// All of them, sent or not.
+    /// Takes out all chunks, sent or not.
     pub(super) fn take_all(&mut self) -> VecDeque<Chunk> {
         let Some(waiting) = &mut self.0 else { return VecDeque::new() };
         waiting.bytes = 0;
         std::mem::take(&mut waiting.chunks)
     }
 
-    /// These pieces of the first ones are with the kernel.
+    /// Notes the pieces of the first chunks that are with the kernel.
     pub(super) fn under_way(&mut self, gather: Box<Gather>) {
         self.0.get_or_insert_default().gather = Some(gather);
     }

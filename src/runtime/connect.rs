@@ -33,7 +33,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         id
     }
 
-    /// Takes in what a connect answered. `Some`: the connection stands.
+    /// Handles the answer of a connect. `Some`: the connection is open.
     pub(super) fn connected(&mut self, completion: &Completion) -> Option<ConnId> {
         let id = id_of(completion.tag);
         let conn = self.conns.named(id)?;
@@ -59,7 +59,7 @@ fn open(to: SocketAddr, options: SocketOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket, options.keep_alive)?;
-    // Before it connects: the window that is offered follows from it.
+    // The buffer is set before the connect, as the offered window depends on it.
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes as usize)?;
     }

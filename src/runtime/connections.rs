@@ -1,8 +1,7 @@
 //! The connections of one shard, in a slab that never moves them.
 //!
-//! A slot is named by its index and a generation; both travel in the `user_data` of every operation and in every
-//! [`ConnId`], so an answer or an id that comes late meets nobody. A slot is given away again only when the kernel
-//! has answered everything that was under way on it.
+//! A slot is identified by its index and a generation; both are in the `user_data` of every operation and in every [`ConnId`], so a
+//! late answer or id matches no connection. A slot is reused only when the kernel has answered all of its operations.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,34 +14,34 @@ use super::layers::Layered;
 use super::reads::Queue;
 use super::seam::{Closed, ConnId, ListenerId, TimerId};
 
-/// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.
+/// Slots are allocated by the page, so that growing never copies slots that the kernel or a long-lived server holds.
 const PAGE_SLOTS: usize = 256;
 
-/// How long what is queued may take to go out once the connection is being closed.
+/// Time for sending queued bytes once the connection is being closed.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(10);
-/// How long what a peer has sent may wait to be read after it has hung up.
+/// Time that received bytes may stay unread after the peer has hung up.
 pub(super) const HUNG_UP_LIMIT: Duration = Duration::from_secs(5);
-/// How long the peer may take to close its side once we have closed ours.
+/// Time that the peer has to close its side once we have closed ours.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Outgoing connections came in by no listener.
+/// The listener of outgoing connections, which have none.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
 
-/// How far a connection has come.
+/// The phase of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// An outgoing connect is under way.
     Connecting,
     /// Reads and writes.
     Open,
-    /// [`close`](super::seam::Io::close) was called: sends what is queued; bytes that come in are thrown away.
+    /// [`close`](super::seam::Io::close) was called: sends queued bytes; discards received ones.
     Closing,
-    /// The shard has been told the end, but the peer may still read: the rest is sent.
+    /// The end has been reported to the shard, but the peer may still read: the rest is sent.
     Flushing,
-    /// Told; our side is shut down; waits for the peer to do the same, so that unread bytes do not reset the
-    /// connection under the peer's last read.
+    /// The end has been reported and our side is shut down; waits for the peer to do the same, so that unread bytes do not reset
+    /// the connection under the peer's last read.
     Lingering,
-    /// Told; waits for the kernel's last answers.
+    /// The end has been reported; waits for the kernel's last answers.
     Dead,
 }
 
@@ -53,12 +52,12 @@ pub(super) enum Reading {
     Multishot,
 }
 
-/// What waits to be sent, oldest first: `flight`, `queue`, `tail`.
+/// Bytes that wait for sending, oldest first: `flight`, `queue`, `tail`.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    /// Plain bytes the kernel is sending (or the rest of them).
+    /// The plain bytes of the send in progress (or the rest of them).
     pub(super) flight: Vec<u8>,
-    /// How much of `flight`, or else of the first chunk of `queue`, has gone.
+    /// Bytes sent of `flight`, or else of the first chunk of `queue`.
     pub(super) sent: usize,
     pub(super) queue: Chunks,
     /// The out-buffer that the shard appends to; borrowed from the pool.
@@ -72,53 +71,53 @@ impl Outgoing {
     }
 }
 
-/// One connection.
+/// A connection.
 pub(super) struct Conn {
     /// `None` only for an outgoing connection that could not even get a socket.
     pub(super) fd: Option<OwnedFd>,
-    /// `None`: it came by a Unix socket.
+    /// The peer's address; `None`: the connection came over a Unix socket.
     pub(super) peer: Option<SocketAddr>,
     pub(super) listener: ListenerId,
     pub(super) phase: Phase,
     pub(super) reading: Reading,
     /// A receive is with the kernel.
     pub(super) armed: bool,
-    /// That receive is being cancelled.
+    /// Whether that receive is being cancelled.
     pub(super) cancelling: bool,
-    /// Is in the list of receives to be armed at the end of the turn.
+    /// Whether the connection is in the list of receives to arm at the end of the turn.
     pub(super) arm_queued: bool,
-    /// A poll for the peer's end is with the kernel: while nothing is read, no receive tells it.
+    /// Whether a poll for the peer's end is with the kernel: while nothing is read, no receive reports it.
     pub(super) watched: bool,
-    /// That poll was answered, and [`HUNG_UP_LIMIT`] is running.
+    /// Whether that poll was answered, and [`HUNG_UP_LIMIT`] is running.
     pub(super) hung_up: bool,
     /// A send is with the kernel.
     pub(super) sending: bool,
-    /// Is in the list of those with something to send.
+    /// Whether the connection is in the list of those with something to send.
     pub(super) dirty: bool,
-    /// That is the list of those that may wait.
+    /// Whether that is the list of connections that may be served late.
     pub(super) late: bool,
-    /// The shard wants a copy of what it is sent.
+    /// The shard wants a copy of the bytes that the connection is sent.
     pub(super) traced: bool,
     /// The shard wants no bytes.
     pub(super) paused: bool,
-    /// More is unsent than allowed: the runtime wants no bytes.
+    /// More bytes are unsent than allowed: the runtime wants no bytes.
     pub(super) capped: bool,
-    /// It has sent more than the shard can look at: the runtime wants no bytes until the shard has had what is there.
+    /// More has been received than the shard can look at: the runtime wants no bytes until the shard has had the received ones.
     pub(super) crowded: bool,
-    /// The shard wants to hear when there is room again.
+    /// The shard wants a report when there is room again.
     pub(super) awaited: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
     /// Answered receives that the shard has not had.
     pub(super) reads: Queue,
     pub(super) outgoing: Outgoing,
-    /// TLS, if its listener has it.
+    /// TLS, if the listener has it.
     pub(super) layered: Option<Box<Layered>>,
-    /// Set when the shard must be told the end; most connections have none.
+    /// The reason of the end, while the shard has to be told; most connections have none.
     pub(super) why: Option<Box<Closed>>,
     /// Ends flushing and lingering at the latest.
     pub(super) deadline: Option<TimerId>,
-    /// The address of a connect under way: the kernel reads it.
+    /// The address of a connect under way, which the kernel reads.
     pub(super) connecting: Option<Box<socket2::SockAddr>>,
 }
 
@@ -159,19 +158,19 @@ impl Conn {
         }
     }
 
-    /// The shard may still name it.
+    /// Whether the shard may still use the connection's id.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Closing) && self.why.is_none()
     }
 
-    /// It has something to send: into this queue, unless it is in one.
+    /// Puts the connection into this queue of connections with something to send, unless it is in one.
     pub(super) fn queue_in(&mut self, queue: &mut VecDeque<u32>, slot: u32) {
         if !std::mem::replace(&mut self.dirty, true) {
             queue.push_back(slot);
         }
     }
 
-    /// What comes in is for the shard.
+    /// Whether received bytes are for the shard.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open && self.why.is_none()
     }
@@ -181,7 +180,7 @@ impl Conn {
         matches!(self.phase, Phase::Connecting | Phase::Open) && self.why.is_none()
     }
 
-    /// We have made it.
+    /// Whether we have made the connection.
     pub(super) fn is_outgoing(&self) -> bool {
         self.listener == NO_LISTENER
     }
@@ -195,17 +194,17 @@ impl Conn {
         }
     }
 
-    /// Its layer has bytes of the wire that wait for their turn.
+    /// Whether the layer has bytes of the wire that wait for their turn.
     fn is_in_line(&self) -> bool {
         self.layered.as_ref().is_some_and(|layered| layered.in_line)
     }
 
-    /// Bytes that came in wait for the connection's next share.
+    /// Whether received bytes wait for the connection's next quantum.
     pub(super) fn has_unread(&self) -> bool {
         !self.reads.is_empty() || self.layered.as_ref().is_some_and(|layered| layered.unread.is_some())
     }
 
-    /// The peer's stream has ended within the layer, and nothing keeps the shard from hearing of it.
+    /// Whether the peer's stream has ended within the layer, and nothing delays reporting that to the shard.
     pub(super) fn ends_within(&self) -> bool {
         self.wants_bytes()
             && !self.has_unread()
@@ -217,7 +216,7 @@ impl Conn {
         self.outgoing.unsent() + self.layered.as_ref().map_or(0, |layered| layered.answer.len())
     }
 
-    /// The kernel holds nothing of it.
+    /// Whether the kernel holds nothing of the connection.
     pub(super) fn is_settled(&self) -> bool {
         !self.armed && !self.watched && !self.sending && self.connecting.is_none()
     }
@@ -242,7 +241,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// How many slots are taken, those of connections that are only waiting for the kernel included.
+    /// The number of used slots, those of connections that are only waiting for the kernel included.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -278,7 +277,7 @@ impl Connections {
         Some(conn)
     }
 
-    /// The connection an id names, while the shard may name it.
+    /// The connection of an id, while the shard may use the id.
     pub(super) fn alive(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.named(id).filter(|conn| conn.is_alive())
     }
@@ -289,7 +288,7 @@ impl Connections {
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
-    /// The same, to look at.
+    /// The connection, read-only.
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
         let slot = self.pages.get(id.slot as usize / PAGE_SLOTS)?.get(id.slot as usize % PAGE_SLOTS)?;
         if slot.generation == id.generation { slot.conn.as_ref() } else { None }

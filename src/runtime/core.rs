@@ -1,7 +1,7 @@
-//! What a shard's loop owns besides the shard: the driver, the connections, the timers. It is the [`Io`] that the
-//! shard is handed; the parts of it live beside what they do (`receive`, `send`, `accept`, `connect`, `disk`).
+//! The parts of a shard's loop besides the shard: the driver, the connections, the timers. [`Core`] is the [`Io`] that the shard is
+//! handed; its parts are in the modules of their functions (`receive`, `send`, `accept`, `connect`, `disk`).
 //!
-//! Nothing in here calls the shard. What it must be told is noted, and [`turn`](super::turn) tells it.
+//! Nothing in here calls the shard. Events for the shard are noted, and [`turn`](super::turn) delivers them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ use crate::limits::{QUANTUM_PACKETS, TURN_TIME};
 /// Packets of a connection after which the clock is looked at.
 const PACKETS_A_LOOK: u32 = 32;
 
-/// What the timer wheel holds.
+/// The entries of the timer wheel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alarm {
     /// A timer of the shard.
@@ -40,11 +40,11 @@ pub(super) enum Alarm {
     Accept(u16),
     /// A connection has flushed or lingered long enough.
     Deadline(ConnId),
-    /// The peer of a connection that is not read has gone this long ago.
+    /// The peer of a connection that is not read has been gone for [`HUNG_UP_LIMIT`](super::connections::HUNG_UP_LIMIT).
     HungUp(ConnId),
 }
 
-/// Everything of one shard's loop but the shard, the receive buffers and the mailbox.
+/// The state of one shard's loop, without the shard, the receive buffers and the mailbox.
 pub(super) struct Core<M, D> {
     pub(super) index: usize,
     pub(super) now: Monotonic,
@@ -57,15 +57,15 @@ pub(super) struct Core<M, D> {
     /// [`Io::quanta_exceeded`].
     pub(super) quanta_exceeded: u64,
     pub(super) pool: Pool,
-    /// The out-buffer of nobody.
+    /// The out-buffer for dead connections.
     scratch: Vec<u8>,
-    /// Connections with something to send.
+    /// Connections with something to send in this turn.
     pub(super) dirty: VecDeque<u32>,
-    /// The same of earlier turns: there were more than a turn writes to.
+    /// Connections of earlier turns with something to send: there were more than a turn writes to.
     pub(super) overdue: VecDeque<u32>,
-    /// The same, and they may wait for all others.
+    /// Connections with something to send that may wait for all others.
     pub(super) late: VecDeque<u32>,
-    /// In this turn there was more that may wait.
+    /// In this turn, connections were added to `late`.
     pub(super) late_grew: bool,
     /// Connections that need a receive armed at the end of the turn.
     pub(super) to_arm: Vec<u32>,
@@ -74,13 +74,13 @@ pub(super) struct Core<M, D> {
     pub(super) wheel: Wheel<Alarm>,
     pub(super) disk: Disk,
     pub(super) fetches: Fetches,
-    /// Only of a shard that asked for it.
+    /// The segments of a shard that asked for them.
     pub(super) segments: Option<Box<SegmentTable>>,
     pub(super) layers: Layers,
     pub(super) accepting: Vec<Accepting>,
     /// An accepted connection with this descriptor, or a higher one, is closed.
     pub(super) device_descriptors_max: u32,
-    /// How often that was.
+    /// The number of connections that were closed for that.
     pub(super) accepts_refused: u64,
     /// [`Io::sent_bytes`].
     pub(super) sent_bytes: u64,
@@ -89,7 +89,7 @@ pub(super) struct Core<M, D> {
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
-    /// The shard has more to do, whatever the kernel has to say.
+    /// The shard has more to do, whatever the kernel answers.
     pub(super) goes_on: bool,
 }
 
@@ -149,7 +149,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// When there is something to do without the kernel's help.
+    /// The next time at which there is work without the kernel's help.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         let segments = self.segments.as_ref().and_then(|segments| segments.deadline());
         self.wheel.deadline().into_iter().chain(segments).min()
@@ -160,8 +160,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.segments.as_ref().is_some_and(|segments| segments.has_news(self.now))
     }
 
-    /// Ends a connection for the shard: it will be told `why`, and may not name it any more. What the peer can still
-    /// read is sent if it closed its sending side only.
+    /// Ends a connection for the shard: the shard is told `why`, and may not use its id any more. Bytes that the peer can still
+    /// read are sent if it has closed its sending side only.
     pub(super) fn end(&mut self, id: ConnId, why: Closed) {
         let Some(conn) = self.conns.alive(id) else { return };
         let flush = matches!(why, Closed::Peer) && conn.unsent() > 0;
@@ -175,7 +175,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Takes back from the kernel what it holds of a connection, and frees the slot as soon as it has answered.
+    /// Takes the memory of a connection back from the kernel, and frees the slot as soon as it has answered.
     pub(super) fn kill(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.phase != Phase::Dead {
@@ -197,7 +197,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.release(id);
     }
 
-    /// Frees the slot of a dead connection that the kernel is done with and the shard has been told of.
+    /// Frees the slot of a dead connection that the kernel is done with and that the shard has been told of.
     pub(super) fn release(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.phase != Phase::Dead || !conn.is_settled() || conn.why.is_some() {
@@ -226,14 +226,14 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// The deadline has come.
+    /// Handles the deadline of a connection.
     pub(super) fn deadline_passed(&mut self, id: ConnId) {
         self.end(id, Closed::Local);
         self.kill(id);
     }
 
     pub(super) fn adopted(&mut self, conn: Conn) -> ConnId {
-        // 2^24 connections on one core: out of descriptors long before. The id of nobody, as for a dead one.
+        // 2^24 connections on one core: descriptors run out long before. The id of no connection, as for a dead one.
         let id = self.conns.insert(conn).unwrap_or(ConnId { slot: u32::MAX, generation: u32::MAX });
         self.queue_arm(id);
         id
@@ -300,7 +300,7 @@ impl<M: Send + 'static, D: Driver> Io<M> for Core<M, D> {
         if let Some(conn) = self.conns.named(id)
             && std::mem::take(&mut conn.late)
         {
-            // What stands for it in `late` finds nothing to send then.
+            // Its entry in `late` then finds nothing to send.
             self.dirty.push_back(id.slot);
         }
     }

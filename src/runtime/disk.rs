@@ -10,7 +10,7 @@ use slab::Slab;
 use super::driver::{Completion, Driver, Kind, WRITE_BYTES_MAX, is_transient};
 use super::faults::DiskFaults;
 
-/// Whom an answer belongs to: a sync of the segments, and the segment it was of.
+/// The owner of an answer: a sync of the segments, and its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) number: u64,
@@ -22,9 +22,9 @@ struct Operation {
     data: Rc<Vec<u8>>,
     offset: u64,
     written: usize,
-    /// Most bytes of one write.
+    /// The most bytes of one write.
     write_max: usize,
-    /// A fault: it is not synced, and so never over.
+    /// A fault: the write is not synced, and so never complete.
     without_sync: bool,
     owner: Owner,
     /// Answers of the pair that is under way.

@@ -1,9 +1,11 @@
-//! [`Driver`] is what a shard's loop asks of the kernel: operations that are each answered by a [`Completion`]. `ring` implements it with
-//! io_uring, `epoll` with epoll and threads for files. Connections, layers, timers, segments and the turn do not depend on the driver.
+//! [`Driver`] is the interface of a shard's loop to the kernel: operations that are each answered by a [`Completion`]. `ring`
+//! implements it with io_uring, `epoll` with epoll and threads for files. Connections, layers, timers, segments and the turn do not
+//! depend on the driver.
 //!
 //! The loop is generic over the driver, so each driver has a compiled loop of its own. A process uses one driver.
 //!
-//! Operations without memory of ours are safe calls. Those with memory are `unsafe`, and their callers say who keeps it until the completion.
+//! Operations without memory of ours are safe calls. Those with memory are `unsafe`, and their callers state who keeps it until the
+//! completion.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,12 +13,12 @@ use std::os::fd::BorrowedFd;
 use super::seam::Monotonic;
 pub(super) use super::tag::{Completion, Kind, Tag};
 
-/// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
+/// The most bytes that one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
 pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
 
-/// One shard's way to the kernel. Used on one thread.
+/// A shard's interface to the kernel. Used on one thread.
 pub(super) trait Driver: Sized + 'static {
-    /// `entries`: operations that can be handed over at a time. To be called on the thread that will use it.
+    /// Makes a driver on the thread that will use it. `entries`: operations that can be submitted at a time.
     fn new(entries: u32) -> io::Result<Self>;
     /// Operations that will still answer.
     fn in_flight(&self) -> usize;
@@ -32,7 +34,7 @@ pub(super) trait Driver: Sized + 'static {
 
     /// Accepts until cancelled.
     fn accept(&mut self, socket: BorrowedFd<'_>, tag: Tag);
-    /// The next connection, and no other.
+    /// Accepts the next connection only.
     fn accept_once(&mut self, socket: BorrowedFd<'_>, tag: Tag);
     /// Receives once into a provided buffer.
     fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag);
@@ -40,8 +42,7 @@ pub(super) trait Driver: Sized + 'static {
     fn receive_always(&mut self, socket: BorrowedFd<'_>, tag: Tag);
     /// Answers once when the other end has closed the connection, or its sending side.
     fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag);
-    /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
-    /// was found.
+    /// Cancels the operations named `target`; their completions have their results, the answer to `tag` whether any was found.
     fn cancel(&mut self, target: Tag, tag: Tag);
     /// Cancels whatever is under way.
     fn cancel_everything(&mut self);
@@ -60,10 +61,10 @@ pub(super) trait Driver: Sized + 'static {
     /// # Safety
     /// `bytes` must stay readable and unchanged until the completion.
     unsafe fn send(&mut self, socket: BorrowedFd<'_>, bytes: *const u8, length: u32, tag: Tag);
-    /// Sends what the header's pieces point to, or less.
+    /// Sends the bytes of the header's pieces, or fewer.
     ///
     /// # Safety
-    /// The header, its pieces and what they point to must stay readable and unchanged until the completion.
+    /// The header, its pieces and their bytes must stay readable and unchanged until the completion.
     unsafe fn send_pieces(&mut self, socket: BorrowedFd<'_>, header: *const libc::msghdr, tag: Tag);
     /// Connects.
     ///
@@ -71,7 +72,7 @@ pub(super) trait Driver: Sized + 'static {
     /// `addr` must stay readable until the completion.
     unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag);
 
-    /// Writes, then `fdatasync`, the second only if the first wrote everything. Both answer.
+    /// Writes, then calls `fdatasync` if the write was complete. Both are answered.
     ///
     /// # Safety
     /// `bytes` must stay readable and unchanged, and the file open, until both completions.
@@ -92,10 +93,11 @@ pub(super) trait Driver: Sized + 'static {
     /// `into` must stay writable and untouched, and the file open, until the completion.
     unsafe fn read(&mut self, file: BorrowedFd<'_>, into: *mut u8, length: u32, offset: u64, slot: u32);
 
-    /// Hands over what was asked, and waits until at least `wait` answers are there, or the time of [`Driver::wake_by`] (0: does not wait).
+    /// Submits the operations, and waits until at least `wait` answers are there, or the time of [`Driver::wake_by`] (0: does not
+    /// wait).
     ///
     /// # Errors
-    /// Only what cannot be gone on from. A signal, or a kernel that wants its answers reaped first, is no error.
+    /// Only fatal errors. A signal, or a kernel that wants its answers reaped first, is no error.
     fn submit(&mut self, wait: usize) -> io::Result<()>;
     /// Whether there is something to do without waiting.
     fn has_work(&mut self) -> bool;

@@ -1,8 +1,8 @@
 //! The driver for kernels and containers without io_uring: level-triggered `epoll` for sockets, a few ordinary threads for files (`files`).
 //!
-//! `Epoll` answers as a ring does. It tries sends and connects at once, and other operations when their socket is ready; an operation that
-//! would block is kept, and its socket is watched. A busy shard therefore makes one `epoll_wait` per turn and one call per read and write,
-//! where a ring makes one call for all of them.
+//! `Epoll` answers as a ring does. Sends and connects are tried at once, and other operations when their socket is ready; an
+//! operation that would block is kept, and its socket is watched. A busy shard therefore makes one `epoll_wait` per turn and one
+//! call per read and write, where a ring makes one call for all of them.
 //!
 //! A socket is watched for what its operations want. The end of an operation does not change that, because the next operation is usually of
 //! the same kind; an event that no operation wants removes the socket from the set.
@@ -24,14 +24,14 @@ use super::files::{Files, Job, What};
 use super::seam::Monotonic;
 use super::sockets::{Input, Output, Socket, Stock, result};
 
-/// Events that one wait brings at most.
+/// The most events of one wait.
 const EVENTS_MAX: usize = 1024;
 /// Receives from one socket after one wait; the next wait reports the socket again if bytes are left.
 const RECEIVES_MAX: usize = 16;
 /// Connections accepted on one listener after one wait.
 const ACCEPTS_MAX: usize = 64;
 
-/// The upper half of an event's `u64`: what the slot in the lower half belongs to.
+/// The upper half of an event's `u64`: the owner of the slot in the lower half.
 const OF_CONNECTION: u64 = 0;
 const OF_LISTENER: u64 = 1 << 32;
 const OF_BELL: u64 = 2 << 32;
@@ -146,7 +146,7 @@ impl Driver for Epoll {
     fn forget(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         let Some(known) = self.socket(Place::of(tag)) else { return };
         if mem::replace(known, Socket::NONE).watched.is_some() {
-            // An error says that the socket is not in the set.
+            // An error means that the socket is not in the set.
             let _ = epoll::delete(&self.set, socket);
         }
     }
@@ -259,7 +259,7 @@ impl Epoll {
             return;
         }
         if let Err(error) = self.watch(place, wanted) {
-            // Without an entry in the set the operation would never be answered.
+            // A socket outside the set would never answer its operation.
             self.end(tag);
             self.answers.push_back(Completion::last(tag, -error.raw_os_error()));
         }
@@ -349,7 +349,7 @@ impl Epoll {
         if !(reads || hangs_up || writes)
             && let Some(wanted) = self.socket(place).map(|socket| socket.wanted())
         {
-            // After an error the same event comes again.
+            // If this fails, the event recurs.
             let _ = self.watch(place, wanted);
         }
     }
@@ -471,7 +471,7 @@ impl Epoll {
         self.in_flight += answers;
         match &self.files {
             Some(files) => files.ask(job),
-            // `open_files` comes before every operation on a file.
+            // `open_files` precedes every operation on a file.
             None => self.answers.extend(job.what.refused(slot, -libc::EBADF)),
         }
     }
@@ -483,7 +483,7 @@ fn set_non_blocking(socket: BorrowedFd<'_>) -> Result<(), i32> {
 
 /// Resets an eventfd's count.
 fn hush(bell: BorrowedFd<'_>) {
-    // An error says that the count was zero already.
+    // An error means that the count was zero already.
     let _ = rustix::io::read(bell, &mut [0; 8]);
 }
 

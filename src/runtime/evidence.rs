@@ -1,8 +1,8 @@
-//! Whether bytes of a file that cannot be read are damaged, or the disk is away.
+//! The distinction between bytes of a file that are damaged and a disk that is away, when a read fails.
 //!
-//! An error alone does not tell, and neither does what can be read close by: that may come from the page cache. So a block
-//! close by is asked of the disk itself, and then the bytes are asked for again: a disk that fails, gives and fails again
-//! is there, and does not have them.
+//! Neither the error nor a successful read nearby decides, as that may come from the page cache. So a block nearby is read from the
+//! disk itself, and then the bytes are read again: a disk that fails, succeeds and fails again is there, and cannot read these
+//! bytes.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ pub(super) const SECTOR: usize = 512;
 /// The distances, in blocks, of the blocks to ask for before and after the bytes.
 const NEAR: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// A buffer as reads past the page cache want it.
+/// A buffer with the alignment for reads past the page cache.
 #[repr(align(4096))]
 pub(super) struct Block(pub(super) [u8; BLOCK]);
 
@@ -28,12 +28,13 @@ impl Default for Block {
     }
 }
 
-/// The error that says so.
+/// The error of damaged bytes.
 pub(super) fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the disk cannot read it, and can read what is close by")
 }
 
-/// The same file, past the page cache; or as it is, where its file system does not do that: then what is close by is believed.
+/// The file, opened past the page cache; or unchanged, if its file system does not support that: a successful read nearby then
+/// counts as the disk's.
 pub(super) fn direct(file: &File) -> Option<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options().read(true).custom_flags(libc::O_DIRECT).open(path).or_else(|_| file.try_clone()).ok()
@@ -42,7 +43,7 @@ pub(super) fn direct(file: &File) -> Option<File> {
 /// Reads all of `into` from position `at`, and waits for the disk.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`]: some of it is damaged. Others: the disk's.
+/// [`io::ErrorKind::InvalidData`]: some of the bytes are damaged. Others: the disk's errors.
 pub(crate) fn read(file: &File, into: &mut [u8], at: u64, faults: Option<&DiskFaults>) -> io::Result<()> {
     let read = |file: &File, into: &mut [u8], at: u64| {
         let readable = faults.map_or(Ok(into.len()), |faults| faults.read(at, into.len()))?;

@@ -1,4 +1,5 @@
-//! A thread per shard, and our loop on it: with a ring as the main task of glommio's executor, which needs rings itself; otherwise alone.
+//! A thread per shard, with our loop: with a ring as the main task of glommio's executor, which needs rings itself; otherwise
+//! alone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,18 +23,18 @@ use super::turn::Turn;
 use super::watchdog::Heartbeat;
 use crate::in_use;
 
-/// Memory glommio registers for its own disk operations, which we do not use: its minimum (three rings pin it each,
-/// and a memlock limit of 8 MiB must do for all shards).
+/// Memory that glommio registers for its own disk operations, which we do not use: its minimum (each of three rings pins it, and a
+/// memlock limit of 8 MiB must suffice for all shards).
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-/// Nothing of ours goes through glommio's rings.
+/// The depth of glommio's rings, which no operation of ours uses.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
-/// How shards ask the kernel for input and output.
+/// The interface by which shards do input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoDriver {
-    /// By io_uring.
+    /// An io_uring.
     Ring,
-    /// By epoll, and by ordinary threads for files.
+    /// Epoll, and ordinary threads for files.
     Epoll,
 }
 
@@ -48,18 +49,18 @@ impl IoDriver {
     }
 }
 
-/// What the runtime can be told.
+/// The settings of the runtime.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: usize,
     /// The CPU of each shard; `None`: wherever the kernel likes.
     pub pin: Option<Vec<usize>>,
     /// Letters a shard's mailbox holds.
     pub mailbox_capacity: usize,
-    /// Unsent bytes above which a connection is not read from until half of them have gone.
+    /// Unsent bytes above which a connection is not read until half of them have been sent.
     pub out_bytes_max: usize,
-    /// How the kernel is asked.
+    /// The interface to the kernel.
     pub io: IoDriver,
     /// Submissions a ring holds (a power of two); it holds four times as many completions.
     pub ring_entries: u32,
@@ -98,13 +99,13 @@ impl fmt::Debug for ShardThread {
 }
 
 impl ShardThread {
-    /// What it publishes about itself, for the watchdog.
+    /// The values that the shard publishes about itself, for the watchdog.
     #[must_use]
     pub fn heartbeat(&self) -> Arc<Heartbeat> {
         Arc::clone(&self.heartbeat)
     }
 
-    /// Whether it has ended.
+    /// Whether the shard has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
@@ -113,18 +114,18 @@ impl ShardThread {
     /// Waits for the end: [`Io::stop`](super::seam::Io::stop), or a failure of the ring.
     ///
     /// # Errors
-    /// What made the loop end early, a panic included.
+    /// The reason why the loop ended early, a panic included.
     pub fn join(self) -> io::Result<()> {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the shard panicked")))
     }
 }
 
-/// Starts shard `index` on a thread of its own. Returns when its executor and its driver stand; `make` then runs on that
+/// Starts shard `index` on a thread of its own. Returns when its executor and its driver are ready; `make` then runs on that
 /// thread, so a shard need not be `Send`.
 ///
 /// # Errors
-/// When executor or ring cannot be had: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU; without a ring only
-/// the last of these.
+/// The executor or the ring cannot be made: io_uring forbidden or too old (Linux 6.1 is needed), memlock limit, no such CPU;
+/// without a ring only the last of these.
 pub fn spawn<S, F>(
     index: usize,
     settings: &Settings,
@@ -157,8 +158,8 @@ where
     }
 }
 
-/// Makes what takes locked memory, of which all processes of a user have a part together: the kernel gives back that of an instance that has ended some time
-/// after its end, in the background.
+/// Makes something with locked memory, which has one bound for all processes of a user: the kernel frees that of an instance that
+/// has ended some time after its end, in the background.
 fn once_freed<T>(make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     in_use::wait(io::ErrorKind::OutOfMemory, in_use::ATTEMPTS, make)
 }

@@ -1,12 +1,12 @@
-//! A disk that fails on request, for tests: between the segments and the ring, so that whatever stands above sees
-//! what a bad disk would show it. Without one nothing looks here. The service has one only if it is built with the
-//! feature `faults` and FOREBAY_FAULTS names a file (`faults_file`).
+//! A disk that fails on request, for tests: between the segments and the ring, so that the layers above see what a bad disk would
+//! show them. Without faults nothing here runs. The service has faults only if it is built with the feature `faults` and
+//! FOREBAY_FAULTS names a file (`faults_file`).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What is wrong with the disk. Shared with the test, and changed while the shard runs.
+/// The faults of a disk. Shared with the test, and changed while the shard runs.
 #[derive(Debug, Default)]
 pub struct DiskFaults {
     hold_us: AtomicU64,
@@ -18,7 +18,7 @@ pub struct DiskFaults {
     read_error: AtomicI32,
     unreadable_from: AtomicU64,
     unreadable_bytes: AtomicU64,
-    /// The disk itself gives nothing, what can be read comes from the page cache.
+    /// The disk itself reads nothing; successful reads come from the page cache.
     away: AtomicBool,
     /// The next read that fails is the last one.
     comes_back: AtomicBool,
@@ -29,44 +29,44 @@ pub struct DiskFaults {
 }
 
 impl DiskFaults {
-    /// What is written goes to the kernel this much later, with its sync. Until then it dies with the process, as it would
-    /// with the power (where appends are written, not mapped).
+    /// Delays writes to the kernel by this much, together with their sync. Until then they are lost if the process dies, as with a
+    /// power failure (if appends are written, not mapped).
     pub fn hold_writes(&self, by: Duration) {
         self.hold_us.store(by.as_micros() as u64, Relaxed);
     }
 
-    /// Each sync is told this much later (whole milliseconds, at most a tick of the timers more).
+    /// Delays the report of each sync by this much (whole milliseconds, at most a tick of the timers more).
     pub fn delay_syncs(&self, by: Duration) {
         self.sync_delay_us.store(by.as_micros() as u64, Relaxed);
     }
 
-    /// Each segment takes this much longer to be made.
+    /// Delays the creation of each segment by this much.
     pub fn delay_creates(&self, by: Duration) {
         self.create_delay_us.store(by.as_micros() as u64, Relaxed);
     }
 
-    /// Syncs fail with this errno; 0: no more.
+    /// Fails syncs with this errno; 0: no more.
     pub fn fail_syncs(&self, errno: i32) {
         self.sync_error.store(errno, Relaxed);
     }
 
-    /// Appends fail with this errno (`ENOSPC`); 0: no more.
+    /// Fails appends with this errno (`ENOSPC`); 0: no more.
     pub fn fail_appends(&self, errno: i32) {
         self.append_error.store(errno, Relaxed);
     }
 
-    /// Segments are not made, with this errno; 0: again they are.
+    /// Fails the creation of segments with this errno; 0: no more.
     pub fn fail_creates(&self, errno: i32) {
         self.create_error.store(errno, Relaxed);
     }
 
-    /// Reads fail with this errno; 0: no more.
+    /// Fails reads with this errno; 0: no more.
     pub fn fail_reads(&self, errno: i32) {
         self.unreadable(0, u64::MAX, errno);
     }
 
-    /// Reads of these bytes of each segment fail with this errno; 0: no more. As a kernel does, a longer read stops
-    /// short of them.
+    /// Fails reads of these bytes of each segment with this errno; 0: no more. Like with a kernel, a longer read stops short of
+    /// them.
     pub fn unreadable(&self, from: u64, bytes: u64, errno: i32) {
         self.unreadable_from.store(from, Relaxed);
         self.unreadable_bytes.store(bytes, Relaxed);
@@ -85,7 +85,7 @@ impl DiskFaults {
         self.comes_back.store(true, Relaxed);
     }
 
-    /// Reads that the disk was asked for.
+    /// The number of reads of the disk.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.reads.load(Relaxed)
@@ -101,8 +101,8 @@ impl DiskFaults {
         self.write_bytes_max.store(bytes, Relaxed);
     }
 
-    /// What is written from now on is given to the kernel without its sync, and is answered by none: it is as a process
-    /// leaves it that is killed between the two.
+    /// Gives writes from now on to the kernel without their sync, and answers none of them: the state of a process that is killed
+    /// between the two.
     pub fn withhold_syncs(&self, withhold: bool) {
         self.withhold_syncs.store(withhold, Relaxed);
     }
@@ -147,7 +147,7 @@ impl DiskFaults {
         }
     }
 
-    /// The same of a read past the page cache.
+    /// Like [`DiskFaults::read`], for a read past the page cache.
     pub(super) fn read_direct(&self, at: u64, count: usize) -> io::Result<usize> {
         if self.away.load(Relaxed) { failing(&self.read_error).map(|()| count) } else { self.read(at, count) }
     }
@@ -156,7 +156,7 @@ impl DiskFaults {
         failing(&self.delete_error)
     }
 
-    /// On the helper thread only: it sleeps.
+    /// Sleeps, so it is for the helper thread only.
     pub(super) fn create(&self) -> io::Result<()> {
         std::thread::sleep(Duration::from_micros(self.create_delay_us.load(Relaxed)));
         failing(&self.create_error)

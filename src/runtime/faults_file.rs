@@ -1,6 +1,6 @@
-//! A disk that fails on request of somebody outside: FOREBAY_FAULTS names a file with a line for each thing that is
-//! wrong, `sync_delay_ms = 50`. It is looked at again while the process runs. Only in builds with the feature `faults`:
-//! others refuse the variable (`config`).
+//! A disk that fails on request from outside the process: FOREBAY_FAULTS names a file with a line for each fault, `sync_delay_ms =
+//! 50`. The file is read again while the process runs. Only in builds with the feature `faults`: others refuse the variable
+//! (`config`).
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) fn of_environment() -> io::Result<Option<Arc<DiskFaults>>> {
 #[cfg(feature = "faults")]
 pub(super) use with_feature::of_environment;
 
-/// Takes what a file says; what it does not name is well.
+/// Applies the contents of a file; a fault that it does not name is off.
 #[cfg(any(feature = "faults", test))]
 fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     use std::time::Duration;
@@ -71,7 +71,7 @@ mod with_feature {
 
     const VARIABLE: &str = "FOREBAY_FAULTS";
     const LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
-    /// One disk for all shards.
+    /// The faults of the disk, for all shards.
     static DISK: Mutex<Option<Arc<DiskFaults>>> = Mutex::new(None);
 
     /// The faults of the file that FOREBAY_FAULTS names. The file has to be there.

@@ -1,9 +1,9 @@
 //! Reads of files on the ring, each into a buffer that the kernel has until it has answered.
 //!
-//! Where the disk fails, the rest of a block of 4 KiB is read alone, and then sector by sector: only sectors that
-//! cannot be read by themselves are unreadable, and after that block the read goes on as before.
+//! If the disk fails, the rest of a block of 4 KiB is read alone, and then sector by sector: only sectors that cannot be read by
+//! themselves are unreadable, and after that block the read goes on as before.
 //!
-//! Whether those are damaged, or the disk was away, is asked of the disk itself: [`super::evidence`].
+//! Reads of the disk itself decide whether those are damaged, or the disk was away: [`super::evidence`].
 
 use std::fs::File;
 use std::io;
@@ -21,16 +21,16 @@ use super::windows::{Fetch, Unreadable, start_of};
 struct Operation {
     file: Rc<File>,
     fetch: Fetch,
-    /// How long the buffer is to become.
+    /// The length that the buffer is to reach.
     length: usize,
-    /// The most bytes of the read under way, which does not cross a multiple of it either.
+    /// The most bytes of the read under way, which also does not cross a multiple of this.
     step: usize,
     faults: Option<Arc<DiskFaults>>,
-    /// What was unreadable is being looked into.
+    /// The check of unreadable bytes that is under way.
     doubt: Option<Doubt>,
 }
 
-/// Two reads more: of a block that was readable, from the disk itself, then of a sector that was not.
+/// Two further reads: of a block that was readable, from the disk itself, then of a sector that was not.
 struct Doubt {
     direct: File,
     scratch: Box<Block>,
@@ -50,12 +50,12 @@ impl Doubt {
         Some(Self { direct: direct(file)?, scratch: Box::default(), given, refused, gives: false })
     }
 
-    /// Where the next read is, and how long.
+    /// The position and length of the next read.
     const fn wanted(&self) -> (usize, usize) {
         if self.gives { (self.refused, SECTOR) } else { (self.given, BLOCK) }
     }
 
-    /// Takes in a read. `Some`: whether what was unreadable is damaged.
+    /// Takes the result of a read. `Some`: whether the unreadable bytes are damaged.
     fn take(&mut self, result: io::Result<usize>) -> Option<bool> {
         match result {
             Err(error) if is_transient(&error) => None,
@@ -74,14 +74,14 @@ impl Operation {
         self.doubt.as_ref().map_or_else(|| (self.fetch.bytes.len(), self.wanted()), Doubt::wanted)
     }
 
-    /// How many bytes the next read is for.
+    /// The number of bytes of the next read.
     fn wanted(&self) -> usize {
         let have = self.fetch.bytes.len();
         let to_boundary = if self.step == usize::MAX { usize::MAX } else { self.step - have % self.step };
         to_boundary.min(self.length - have)
     }
 
-    /// Takes in what a read of the wanted bytes gave.
+    /// Takes the result of a read of the wanted bytes.
     fn take(&mut self, result: io::Result<usize>) {
         let have = self.fetch.bytes.len();
         match result {
@@ -150,7 +150,7 @@ impl Fetches {
         unsafe { driver.read(file, into, wanted as u32, offset, slot as u32) };
     }
 
-    /// Takes in an answer. `Some`: the window is read, but for what it names as unreadable.
+    /// Takes an answer. `Some`: the window is read, except for the parts that it names as unreadable.
     pub(super) fn answered(&mut self, driver: &mut impl Driver, completion: &Completion) -> Option<Fetch> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;

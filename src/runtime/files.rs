@@ -47,7 +47,7 @@ struct Shared {
     bell: OwnedFd,
 }
 
-/// The shard's side. Dropping it ends the threads without waiting for them: a disk may not answer.
+/// The shard's side. Dropping it ends the threads without waiting for them, as a disk may not answer.
 pub(super) struct Files {
     shared: Arc<Shared>,
 }

@@ -1,5 +1,5 @@
-//! The folder that segment files lie in: their names, what is there, who may use it, and what its file system keeps
-//! its word on. Nothing here is for a shard's turn: every call may wait for the disk.
+//! The folder of segment files: their names, its contents, its lock, and the guarantees of its file system. No function here is for
+//! a shard's turn: every call may wait for the disk.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,18 +10,18 @@ use rustix::fs::{FlockOperation, OFlags, flock, statfs};
 
 use crate::files;
 
-/// The end of a segment file's name; in front of it stands its number, in twenty digits, so that names sort by it.
+/// The suffix of a segment file's name, after its number in twenty digits, so that names sort by number.
 const SUFFIX: &str = ".segment";
-/// The same of one that is set aside.
+/// The suffix of a segment that is set aside.
 const DAMAGED: &str = ".damaged";
 /// Files that are set aside in a folder, at most: they take room beside that of the spool.
 const DAMAGED_MAX: usize = 8;
-/// The note beside the segments, and the one that is about to take its place.
+/// The note beside the segments, and the one that is about to replace it.
 const NOTE: &str = "newest";
 const NEXT_NOTE: &str = "newest.new";
 /// The most that is read of a note.
 const NOTE_BYTES_MAX: u64 = 4 << 10;
-/// The file that is locked, not the folder: a folder cannot be opened for writing, and NFS locks nothing else.
+/// The locked file; not the folder, which cannot be opened for writing, and NFS locks nothing else.
 const LOCK: &str = "lock";
 
 const BTRFS: u64 = 0x9123_683e;
@@ -40,10 +40,10 @@ pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}{SUFFIX}"))
 }
 
-/// Opens a segment's file to be read; what has its name and is no file is not there, and is not waited for.
+/// Opens a segment's file for reading. An entry with its name that is no file counts as missing, and is not waited for.
 ///
 /// # Errors
-/// Those of `open`; [`io::ErrorKind::NotFound`]: there is no such file.
+/// The errors of `open`; [`io::ErrorKind::NotFound`]: there is no such file.
 pub fn open_segment(folder: &Path, number: u64) -> io::Result<File> {
     // A pipe would block.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -51,19 +51,19 @@ pub fn open_segment(folder: &Path, number: u64) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// What is in a folder of segments.
+/// The contents of a folder of segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct InFolder {
     /// The segments, by number, each with the length of its file in bytes. Links to files are followed.
     pub segments: Vec<(u64, u64)>,
-    /// Names of segments that no files have: folders, pipes and the like. They are left alone.
+    /// Names of segments that are not files: folders, pipes and the like. They are left alone.
     pub others: Vec<String>,
 }
 
-/// What a folder of segments holds. What has another name than a segment is not looked at.
+/// The contents of a folder of segments. Other names than those of segments are ignored.
 ///
 /// # Errors
-/// When the folder cannot be read, or it cannot be found out what one of its names stands for, such as a link to nowhere.
+/// The folder cannot be read, or the type of an entry cannot be determined, such as a link to nowhere.
 pub fn in_folder(folder: &Path) -> io::Result<InFolder> {
     let mut found = InFolder::default();
     for entry in fs::read_dir(folder)? {
@@ -85,17 +85,17 @@ pub fn in_folder(folder: &Path) -> io::Result<InFolder> {
 /// The segments of [`in_folder`].
 ///
 /// # Errors
-/// As there.
+/// Like [`in_folder`].
 pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     in_folder(folder).map(|found| found.segments)
 }
 
-/// An error with the path of the file that it is about.
+/// An error with the path of its file.
 pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The note beside the segments of a folder. `None`: there is none; empty: it cannot be read.
+/// The note beside the segments of a folder. `None`: there is none; empty: unreadable.
 #[must_use]
 pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
     let path = note_path(folder);
@@ -112,10 +112,10 @@ pub fn note_path(folder: &Path) -> PathBuf {
     folder.join(NOTE)
 }
 
-/// Writes it, in place of the one before. A crash leaves either; when this has returned, the new one.
+/// Writes the note and replaces the previous one. A crash leaves either; after this has returned, the new one.
 ///
 /// # Errors
-/// The disk's; then the one before stays.
+/// The disk's error; the previous note stays then.
 pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     let next = folder.join(NEXT_NOTE);
     let mut file = files::make_anew(&next)?;
@@ -125,9 +125,8 @@ pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Not
-/// if enough files are kept so, or if the file system does not do it: whether somebody can look at it later is not worth
-/// stopping for.
+/// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Does nothing
+/// if enough files are kept so, or if the file system does not support it: a copy for a later inspection is not worth stopping for.
 pub(super) fn set_aside(folder: &Path, number: u64) {
     let damaged = |entry: &io::Result<fs::DirEntry>| {
         entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|end| *end == DAMAGED[1..]))
@@ -143,21 +142,20 @@ pub(super) fn set_aside(folder: &Path, number: u64) {
     }
 }
 
-/// Makes what was created, renamed or deleted in `folder` survive a power cut.
+/// Makes created, renamed or deleted entries of `folder` survive a power cut.
 ///
 /// # Errors
-/// When it cannot be opened or synced: then none of that is certain.
+/// The folder cannot be opened or synced: none of that is certain then.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A folder that nobody else uses, for as long as this lives. The kernel lets go of it when the process ends, however
-/// it ends.
+/// The lock of a folder, held while this exists. The kernel releases it when the process ends, in any way.
 #[derive(Debug)]
 pub struct FolderLock(#[allow(dead_code, reason = "held, not read")] File);
 
 impl FolderLock {
-    /// Takes it, and does not wait for it.
+    /// Takes the lock without waiting.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: a live process has it. Others: the file cannot be made.
@@ -169,10 +167,10 @@ impl FolderLock {
         Ok(Self(file))
     }
 
-    /// Keeps users out while the folder is read, and makes nothing in it. `None`: it was never locked.
+    /// Keeps other users out while the folder is read, and creates nothing in it. `None`: the folder was never locked.
     ///
     /// # Errors
-    /// As [`FolderLock::take`].
+    /// Like [`FolderLock::take`].
     pub fn share(folder: &Path) -> io::Result<Option<Self>> {
         let path = folder.join(LOCK);
         let file = match files::open(&path, File::options().read(true)) {
@@ -184,10 +182,10 @@ impl FolderLock {
     }
 }
 
-/// What an operator should know of the file system below `folder` before a spool is put there. `None`: nothing.
+/// Advice for an operator on the file system below `folder` before a spool is put there. `None`: no advice.
 ///
 /// # Errors
-/// When the kernel does not say what it is.
+/// The kernel does not report the file system.
 pub fn file_system_advice(folder: &Path) -> io::Result<Option<&'static str>> {
     Ok(advice(u64::from(statfs(folder)?.f_type as u32)))
 }
@@ -223,7 +221,7 @@ mod tests {
         sync_folder(dir.path()).unwrap();
     }
 
-    /// Findings L9 and L10: a link is the file that it leads to, and what is no file is no segment.
+    /// Findings L9 and L10: a link counts as the file that it leads to, and an entry that is no file is no segment.
     #[test]
     fn finding_l9_links_are_followed_and_pipes_are_no_segments() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the preflight asks of the runtime.
+//! The preflight's checks of the runtime.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -8,10 +8,11 @@ use super::buffers::Buffers;
 use super::driver::{Driver, Kind, Tag};
 use super::ring::Ring;
 
-/// Makes a ring like the shards', receives a byte by it, and drops it: each of the ring's system calls, and the newest of its features.
+/// Makes a ring like the shards', receives a byte by it, and drops it: each of the ring's system calls, and the newest of its
+/// features.
 ///
 /// # Errors
-/// Why the kernel gives none: switched off, forbidden in this container, too old, or no memory to lock.
+/// The reason why the kernel provides none: switched off, forbidden in this container, too old, or no memory to lock.
 pub fn probe() -> io::Result<()> {
     const ENTRIES: u16 = 8;
     const BYTE: u8 = 7;
@@ -20,7 +21,7 @@ pub fn probe() -> io::Result<()> {
     let mut ring = Ring::new(ENTRIES.into())?;
     let buffers = Buffers::new(&mut ring, ENTRIES)?;
     ring.receive_always(receiver.as_fd(), Tag::of(Kind::Receive));
-    // Its end is the second answer.
+    // The end of the receive is the second answer.
     drop(sender);
     let (mut answers, mut is_received) = (Vec::new(), false);
     while ring.in_flight() > 0 {

@@ -1,11 +1,11 @@
 //! Layers: TLS, between the bytes of a socket and those of a shard.
 //!
-//! A connection without one pays a branch. With one, received bytes are opened into a scratch that all connections
-//! share, and the bytes that the shard has written in a turn are sealed in the flush, when no send is in progress: so
-//! nothing is sealed ahead of its socket, and sealed bytes go out once and in that order.
+//! A connection without a layer costs a branch. With a layer, received bytes are decrypted into a scratch that all connections
+//! share, and the bytes that the shard has written in a turn are sealed in the flush, when no send is in progress: so nothing is
+//! sealed ahead of its socket, and sealed bytes go out once and in that order.
 //!
-//! Over a connection that we make, the layer speaks first, and what the shard writes before the handshake is over waits for
-//! its end. What is sealed of chunks is gathered into whole records, so that a small chunk costs no record of its own.
+//! On an outgoing connection the layer sends first, and the shard's bytes wait until the handshake is complete. Chunks are gathered
+//! into whole records when they are sealed, so that a small chunk needs no record of its own.
 //!
 //! Handshakes have a time budget in each turn. When it is used up, further handshakes wait in a queue, and their connections
 //! are not read. While the queue is full, listeners with layers accept no connections.
@@ -20,51 +20,51 @@ use super::driver::{Driver, Kind};
 use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic, TracedSend};
 use super::send::keep_traced;
 
-/// What handshakes may take of a turn; the last one may take longer.
+/// Time for handshakes in a turn; the last handshake may exceed it.
 const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
 /// Handshakes in the queue, each with one receive buffer at most. When it is full, listeners with layers accept no connections.
 const LINE_MAX: usize = 1024;
-/// Plain bytes that become one send.
+/// Plain bytes that are sealed for one send.
 const SEALED_MAX: usize = 128 * 1024;
-/// Plain bytes that become one record: what TLS puts into it at most.
+/// Plain bytes of one record: the most that TLS allows.
 const RECORD_BYTES: usize = 16 * 1024;
 /// A scratch that has grown beyond this is not kept.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of records and handshakes of a shard that have not come whole, of all connections together.
+/// Bytes of incomplete records and handshakes of a shard, all connections together.
 const HELD_MAX: usize = 16 << 20;
 
 /// The layer of a connection.
 pub(super) struct Layered {
     pub(super) layer: Box<dyn Layer>,
-    /// What it sends by itself; goes out ahead of what is sealed later.
+    /// The layer's own output; goes out before later sealed bytes.
     pub(super) answer: Vec<u8>,
     /// Bytes of the wire that wait for their turn.
     unopened: Vec<u8>,
     /// Plain bytes that the shard has not taken.
     pub(super) unread: Option<Box<Unread>>,
     pub(super) in_line: bool,
-    /// We have made the connection, and its handshake is not over: plain bytes wait.
+    /// Outgoing connection with an unfinished handshake: plain bytes wait.
     holds: bool,
     /// The end of our stream has been written.
     closed: bool,
-    /// It has failed: the connection ends, here, once the shard has had what was read before.
+    /// The layer has failed: the connection ends at this point, once the shard has had the bytes read before.
     has_failed: bool,
-    /// Of the first chunk that is queued, what has been sealed.
+    /// Bytes of the first queued chunk that have been sealed.
     sealed: usize,
-    /// What [`Layers::held`] has of it.
+    /// The connection's part of [`Layers::held`].
     held: usize,
 }
 
 /// Plain bytes of a connection for which its quantum did not suffice.
 pub(super) struct Unread {
     pub(super) plain: Vec<u8>,
-    /// How many of them the shard has had.
+    /// The number of these bytes that the shard has had.
     pub(super) from: usize,
-    /// How the layer has failed after them.
+    /// The failure of the layer after them.
     pub(super) failed: Option<LayerError>,
 }
 
-/// What the layers of a shard share.
+/// The shared state of a shard's layers.
 #[derive(Default)]
 pub(super) struct Layers {
     scratch: Vec<u8>,
@@ -87,7 +87,7 @@ impl Layers {
         self.line.len() >= LINE_MAX
     }
 
-    /// As many handshakes wait as may.
+    /// Fills the queue of handshakes.
     #[cfg(test)]
     pub(super) fn crowd(&mut self) {
         self.line.resize(LINE_MAX, ConnId { slot: u32::MAX, generation: 0 });
@@ -130,7 +130,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// An outgoing connection is open: its layer, if it has one, speaks first.
+    /// Starts the layer of an outgoing connection that is open: the layer sends first.
     pub(super) fn begin_layer(&mut self, id: ConnId) {
         if self.conns.alive(id).is_some_and(|conn| conn.layered.is_some()) {
             self.put_in_line(id, &[]);
@@ -154,7 +154,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         let Some(layered) = conn.layered.as_mut() else { return };
         layered.unopened.extend_from_slice(wire);
         if !std::mem::replace(&mut layered.in_line, true) {
-            // There are few that we make, and all others wait for what goes over them.
+            // Outgoing connections go first: there are few, and all others wait for the traffic on them.
             if is_outgoing { self.layers.line.push_front(id) } else { self.layers.line.push_back(id) }
         }
     }
@@ -171,7 +171,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         None
     }
 
-    /// Opens bytes of the wire. What the layer answers goes out in this turn.
+    /// Opens bytes of the wire. The layer's answer goes out in this turn.
     pub(super) fn open_layer(
         &mut self,
         id: ConnId,
@@ -200,8 +200,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.conns.named(id)?.layered.as_mut()?.unread.take()
     }
 
-    /// Keeps what the shard has left of them for the connection's next quantum. True: there is nothing left, and if the layer has failed the
-    /// connection ends.
+    /// Keeps the plain bytes that the shard has not taken for the connection's next quantum. True: none are left; the connection
+    /// ends then if the layer has failed.
     pub(super) fn keep_unread(&mut self, id: ConnId, unread: Box<Unread>) -> bool {
         if unread.from < unread.plain.len() {
             let conn = self.conns.named(id).filter(|conn| conn.is_open());
@@ -217,7 +217,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         true
     }
 
-    /// Ends the connections that hold most of what has not come whole, until all of it is within its bound.
+    /// Ends the connections with the most bytes of incomplete records, until all of these are within the bound.
     pub(super) fn bound_layers(&mut self) {
         while self.layers.held > HELD_MAX {
             let Some(id) = self.conns.largest(|conn| conn.layered.as_ref().map_or(0, |layered| layered.held)) else {
@@ -228,12 +228,12 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// A layer has failed: the shard is told, and the peer is sent what the layer has written before, such as an alert.
+    /// Handles the failure of a layer: the shard is told, and the peer gets the layer's earlier output, such as an alert.
     pub(super) fn layer_failed(&mut self, id: ConnId, error: LayerError) {
         let Some(conn) = self.conns.alive(id) else { return };
         let Some(layered) = &mut conn.layered else { return };
         layered.closed = true;
-        // It is not needed any more.
+        // The bytes are not needed any more.
         layered.unopened = Vec::new();
         self.layers.held -= std::mem::take(&mut layered.held);
         self.pool.take_lent(std::mem::take(&mut conn.outgoing.tail));

@@ -1,5 +1,5 @@
-//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. Of a Unix
-//! socket all shards share one, and the first to accept gets the connection.
+//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. All shards share the
+//! socket of a Unix path, and the first to accept gets the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use super::bind::{self, Bind, SocketFile};
 use super::seam::{KeepAlive, ListenerId};
 use crate::in_use;
 
-/// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
+/// Length of the queue of connections that were not accepted yet; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
+/// Time that sent bytes may stay unacknowledged. Applies also to a peer that does not read.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
 
-/// One listening socket of one shard.
+/// A listening socket of a shard.
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
-    /// Of a Unix socket: its path goes with the last of them, and before it (fields are dropped in this order), so that what is bound
-    /// there next is not removed.
+    /// The file of a Unix socket: its path is removed with the last listener, and before the socket closes (fields are dropped in
+    /// this order), so that a socket bound to the path afterwards keeps it.
     file: Option<Arc<SocketFile>>,
     socket: OwnedFd,
 }
@@ -45,8 +45,8 @@ impl Listener {
     }
 }
 
-/// The listening sockets of all shards, bound once at start. They listen already: what connects before the shards
-/// run waits in the queue.
+/// The listening sockets of all shards, bound once when the process starts. They listen at once: connections before the shards run
+/// wait in the queue.
 #[derive(Debug)]
 pub struct Listeners {
     binds: Vec<Bind>,
@@ -54,21 +54,21 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards. Beside each, the permissions
-    /// of its file, if it is a Unix socket.
+    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards. With each address, the
+    /// permissions of its file, if it is a Unix socket.
     ///
     /// # Errors
-    /// Names the address. `AddrInUse` also when another instance of this program holds the port: shards share it by
-    /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is
-    /// bound once without that option first.
+    /// The error names the address. `AddrInUse` also if another instance of this program holds the port: shards share it by
+    /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is bound once without
+    /// that option first.
     pub fn bind(binds: &[(Bind, u32)], shards: usize) -> io::Result<Self> {
         Self::bind_with(binds, shards, in_use::ATTEMPTS)
     }
 
-    /// Binds one more address, once for each shard: the listener `id`. `all`: every address that is listened on with it.
+    /// Binds one more address, once for each shard: the listener `id`. `all`: all addresses that are listened on together with it.
     ///
     /// # Errors
-    /// As [`Listeners::bind`].
+    /// Like [`Listeners::bind`].
     pub fn bind_one(id: ListenerId, one: (&Bind, u32), all: &[SocketAddr], shards: usize) -> io::Result<Self> {
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         let bound = bind_any(id, one, all, &mut per_shard, in_use::ATTEMPTS)?;
@@ -86,13 +86,13 @@ impl Listeners {
         Ok(Self { binds: bound, per_shard })
     }
 
-    /// Where the listeners are, in the order of the configuration, with the real port.
+    /// The addresses of the listeners, in the order of the configuration, with the real port.
     #[must_use]
     pub fn binds(&self) -> Vec<Bind> {
         self.binds.clone()
     }
 
-    /// The same of those that have an address.
+    /// The internet addresses of the listeners, in the order of the configuration.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.binds.iter().filter_map(Bind::tcp).collect()
@@ -118,7 +118,7 @@ fn bind_any(
     }
 }
 
-/// The same socket for all shards.
+/// Binds one socket for all shards.
 fn bind_path(
     id: ListenerId,
     (path, mode): (&Path, u32),
@@ -144,7 +144,7 @@ fn bind_to(
     per_shard: &mut [Vec<Listener>],
     attempts: u32,
 ) -> io::Result<SocketAddr> {
-    // `[::]` takes IPv4 as well, unless IPv4 has a listener of its own on that port.
+    // `[::]` also takes IPv4, unless IPv4 has a listener of its own on that port.
     let only_v6 = addr.is_ipv6() && all.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
     probe(addr, only_v6, attempts).map_err(named)?;
@@ -162,7 +162,7 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
-    // Accepted sockets inherit it: answers are gathered once a turn, Nagle's waiting would only add to that.
+    // Accepted sockets inherit the option: answers are gathered once a turn, so Nagle's algorithm would only add delay.
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket, Some(KeepAlive::default()))?;
     if addr.is_ipv6() {
@@ -172,13 +172,13 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     Ok(socket)
 }
 
-/// A peer that has gone without a word is noticed: when nothing is sent, by TCP's keep-alive; when something is, by the
-/// time that it may stay without an acknowledgement. Accepted sockets inherit both from the listener.
+/// A peer that disappears silently is noticed: when nothing is sent, by TCP's keep-alive; when bytes are sent, by the time that
+/// they may stay unacknowledged. Accepted sockets inherit both from the listener.
 pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::Result<()> {
     if let Some(KeepAlive { idle, interval, probes }) = keep_alive {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
     }
-    // Linux ends a connection without an answer to its probes when this time is over, however many there were.
+    // Linux ends a connection without an answer to its probes after this time, however many there were.
     let unacknowledged_max = match keep_alive {
         Some(other) if other != KeepAlive::default() => other.idle.saturating_add(other.interval * other.probes),
         _ => UNACKNOWLEDGED_MAX,
@@ -186,7 +186,7 @@ pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::
     socket.set_tcp_user_timeout(Some(unacknowledged_max))
 }
 
-/// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
+/// Binds without `SO_REUSEPORT`, which fails while another socket listens there.
 fn probe(addr: SocketAddr, only_v6: bool, attempts: u32) -> io::Result<()> {
     in_use::wait(io::ErrorKind::AddrInUse, attempts, || open(addr, only_v6, false).map(drop))
 }
@@ -288,7 +288,7 @@ mod tests {
         drop(shards);
         assert!(!path.exists());
 
-        // What a killed process has left is replaced; a file that is no socket is not.
+        // The socket file of a killed process is replaced; a file that is no socket is not.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         drop(Listeners::bind(&bind, 1).unwrap());

@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 struct Mailbox<M> {
     queue: ArrayQueue<M>,
     parked: CachePadded<AtomicBool>,
-    /// Set when the reader is gone: letters come back instead of waiting for nobody.
+    /// Set when the reader is gone: letters are returned to their writers.
     closed: AtomicBool,
     /// An eventfd, which the reader's ring polls.
     bell: OwnedFd,
@@ -36,7 +36,7 @@ impl<M> Mailbox<M> {
     }
 
     fn ring(&self) {
-        // Fails only when the count is full, after 2^64 rings; the descriptor is readable then all the same.
+        // This fails only if the count is full, after 2^64 rings; the descriptor is readable then all the same.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }
@@ -59,16 +59,16 @@ impl<M> fmt::Debug for Post<M> {
 }
 
 impl<M: Send> Post<M> {
-    /// How many shards can be written to.
+    /// The number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.boxes.len()
     }
 
-    /// Puts a letter into the mailbox of shard `to` and wakes it if it sleeps. Never blocks.
+    /// Puts a letter into the mailbox of shard `to` and wakes the shard if it sleeps. Never blocks.
     ///
     /// # Errors
-    /// The letter itself, when that mailbox is full, its shard has ended, or there is no such shard.
+    /// The letter itself, if that mailbox is full, its shard has ended, or there is no such shard.
     pub fn send(&self, to: usize, letter: M) -> Result<(), M> {
         let Some(mailbox) = self.boxes.get(to) else { return Err(letter) };
         if mailbox.closed.load(Ordering::Relaxed) {
@@ -79,14 +79,14 @@ impl<M: Send> Post<M> {
         Ok(())
     }
 
-    /// Wakes shard `to` if it sleeps: for what lies somewhere else than in its mailbox, and was put there before.
+    /// Wakes shard `to` if it sleeps: for data outside of its mailbox that was put there before.
     pub(super) fn wake(&self, to: usize) {
         if let Some(mailbox) = self.boxes.get(to) {
             mailbox.wake();
         }
     }
 
-    /// Whether a shard takes no letters any more: it has ended, or there is none.
+    /// Whether a shard takes no letters any more: it has ended, or does not exist.
     #[must_use]
     pub fn has_ended(&self, shard: usize) -> bool {
         self.boxes.get(shard).is_none_or(|mailbox| mailbox.closed.load(Ordering::Relaxed))
@@ -122,7 +122,7 @@ impl<M: Send> MailboxReceiver<M> {
         &self.post.boxes[self.index]
     }
 
-    /// Which shard this belongs to.
+    /// The index of the shard that owns the mailbox.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
@@ -142,7 +142,7 @@ impl<M: Send> MailboxReceiver<M> {
         self.mailbox().queue.is_empty()
     }
 
-    /// Publishes that the shard is about to sleep. True if it may: nothing came in meanwhile.
+    /// Publishes that the shard is about to sleep. True if it may: no letter has arrived.
     pub(super) fn park(&self) -> bool {
         self.mailbox().parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -154,14 +154,14 @@ impl<M: Send> MailboxReceiver<M> {
         self.mailbox().parked.store(false, Ordering::Relaxed);
     }
 
-    /// What is rung for a sleeper.
+    /// The eventfd that wakes a sleeper.
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
         self.mailbox().bell.as_fd()
     }
 
     /// Forgets past rings.
     pub(super) fn hush(&self) {
-        // Nothing to read is what is wanted.
+        // An empty eventfd is the aim, so an error is ignored.
         let _ = rustix::io::read(self.bell(), &mut [0; 8]);
     }
 }
@@ -174,10 +174,10 @@ impl<M: Send> Drop for MailboxReceiver<M> {
     }
 }
 
-/// One mailbox for each shard, `capacity` letters each, and the writing end that knows them all.
+/// One mailbox for each shard, `capacity` letters each, and the writing end for all of them.
 ///
 /// # Errors
-/// When no eventfd can be had (open files).
+/// No eventfd is available (open files).
 pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>, Vec<MailboxReceiver<M>>)> {
     let boxes: io::Result<Vec<_>> = (0..shards)
         .map(|_| {

@@ -1,10 +1,10 @@
 //! A segment's file as memory, for appending.
 //!
-//! Where a store through a map ends in SIGBUS, and so the process: the file was made shorter than the place (nothing
-//! does: segments keep their length, and the folder is locked); a page has no room on the disk (the file is allocated
-//! and populated before it is used; `folder` names the file systems that do not keep an allocation); a page that was
-//! dropped from memory cannot be read again (a failing disk). The last two end the process on purpose: a core that
-//! cannot store must not acknowledge. Reading never goes through the map, so that a bad sector is an error there.
+//! A store through a map ends in SIGBUS, and so ends the process, in three cases: the file was made shorter than the place (nothing
+//! does: segments keep their length, and the folder is locked); a page has no room on the disk (the file is allocated and populated
+//! before it is used; `folder` names the file systems that do not keep an allocation); a page that was dropped from memory cannot
+//! be read again (a failing disk). The last two end the process on purpose: a core that cannot store must not acknowledge. Reading
+//! never goes through the map, so that a bad sector is an error there.
 
 use std::fs::File;
 use std::io;
@@ -16,10 +16,10 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 pub(super) struct Map(MmapRaw);
 
 impl Map {
-    /// Maps `bytes` (more than 0) of `file`, which is that long.
+    /// Maps `bytes` (more than 0) of `file`, the length of the file.
     ///
     /// # Errors
-    /// Those of the kernel.
+    /// The error of the kernel.
     pub(super) fn new(file: &File, bytes: u64) -> io::Result<Self> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(Self(MmapOptions::new().len(bytes).map_raw(file)?))
@@ -39,7 +39,7 @@ impl Map {
     /// Copies `bytes` to position `at`.
     ///
     /// # Errors
-    /// They do not fit.
+    /// The bytes do not fit.
     pub(super) fn store(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let at = usize::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
         if at.checked_add(bytes.len()).is_none_or(|end| end > self.0.len()) {

@@ -1,4 +1,4 @@
-//! The cellar: the only room that knows io_uring, epoll and glommio. Above it there are plain calls ([`seam`]).
+//! The lowest layer: the only module that knows io_uring, epoll and glommio. The layers above use plain calls ([`seam`]).
 //!
 //! # One turn, from start to end
 //!
@@ -23,22 +23,22 @@
 //!    one call is all a turn costs; without one each receive and each send is a call, too. An idle shard stays in it until a timer, an answer or a letter comes: there is no tick.
 //!
 //! A shard that keeps segment files (`segments`) also has a helper thread (`preparer`), which allocates and deletes
-//! them; what it has done is told behind the kernel's answers. Segments are read through windows (`windows`, `fetch`):
-//! what is not in one is fetched by the driver, and the shard tries again. A shard that asks for none pays nothing.
+//! them; its results are reported after the kernel's answers. Segments are read through windows (`windows`, `fetch`):
+//! bytes in none of them are fetched by the driver, and the shard tries again. A shard without segments has no cost.
 //!
-//! # What holds it together
+//! # Invariants
 //!
 //! - **The kernel may read and write our memory until it has answered.** So a slot, with the buffers it is sending, is
 //!   freed only after the last answer, however dead the connection is for the shard; a file and its data stay until
 //!   the sync has answered; and a loop that ends cancels everything and waits (`Turn`'s `Drop`).
-//! - **Ids are checked, never trusted.** Slot and generation are in every id and in every answer. What comes late
-//!   meets nobody.
-//! - **The shard is never called from inside a call of the shard.** What it must be told is noted and told afterwards.
+//! - **Ids are checked, never trusted.** Slot and generation are in every id and in every answer. A late answer matches no
+//!   connection.
+//! - **The shard is never called from inside a call of the shard.** Events for the shard are noted and delivered afterwards.
 //! - **Nothing is armed while the shard looks at first bytes**, so a connection moves to its owner with no read to
 //!   cancel. From `stream` on, reads are armed for good.
-//! - **A wish, not a state.** Pause, resume, the cap on unsent bytes and closing only change whether bytes are wanted.
-//!   Whenever a receive answers for the last time, it is armed again if they are. So a cancellation that crosses a
-//!   resume needs no care.
+//! - **A wish, not a state.** Pause, resume, the cap on unsent bytes and closing only change whether bytes are wanted. Whenever a
+//!   receive answers for the last time, it is armed again if bytes are wanted. So a cancellation that crosses a resume needs no
+//!   care.
 //! - **A shard that is awake is not woken.** A letter rings a bell only if its reader has published that it sleeps, and
 //!   where; the last look before sleeping comes after that.
 

@@ -1,9 +1,9 @@
-//! How a shard sleeps: in its driver, and nowhere else. With the ring one system call hands over what the turn asked for and waits
-//! for the next answer of the kernel. Answers, the bell that letters ring and the next timer all come through the driver,
-//! so an idle shard needs no tick and makes no system call until something happens.
+//! A shard sleeps in its driver, and nowhere else. With the ring one system call submits the turn's operations and waits for the
+//! next answer of the kernel. Answers, the bell that letters ring and the next timer all come through the driver, so an idle shard
+//! needs no tick and makes no system call until something happens.
 //!
-//! glommio never parks this thread: version 0.9 can then sleep for good with work at hand. It gives the thread its
-//! executor and its core; no task of it runs beside the shard's loop.
+//! glommio never parks this thread: version 0.9 can then sleep for good despite work. glommio gives the thread its executor and its
+//! core; no task of it runs beside the shard's loop.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::driver::Driver;
 use super::seam::Shard;
 use super::turn::Turn;
 
-/// Hands over what the turn asked for, and sleeps until there is more to do.
+/// Submits the turn's operations, and sleeps until there is more to do.
 pub(super) fn park<S: Shard, D: Driver>(turn: &mut Turn<S, D>) -> io::Result<()> {
     if turn.has_left_over() {
         return turn.core.driver.submit(0);

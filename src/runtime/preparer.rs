@@ -1,6 +1,6 @@
-//! The helper thread of a shard that has segments: makes files ready before they are needed, and deletes them. Making
-//! allocates, and deleting gives back, as many blocks as a segment has; both wait for the disk, so no shard does it.
-//! What it has done it puts into a queue that the shard looks at each turn, and wakes the shard like a letter does.
+//! The helper thread of a shard that has segments: creates files before they are needed, and deletes them. Creating allocates, and
+//! deleting frees, as many blocks as a segment has; both wait for the disk, so no shard does it. Results go into a queue that the
+//! shard looks at each turn, and wake the shard like a letter does.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -22,11 +22,11 @@ use super::seam::Append;
 
 /// Zeroes of one write.
 const ZEROES_BYTES: usize = 1 << 20;
-/// How often a file is tried to be deleted, and how long after the last time: a second in all.
+/// The number of attempts to delete a file, and the time between two of them: a second in all.
 const DELETES_MAX: u32 = 5;
 const DELETE_AGAIN: Duration = Duration::from_millis(250);
 
-/// What is asked of it. As many can be under way as the shard has segments, which its log bounds.
+/// A request to the helper. As many can be under way as the shard has segments, which its log bounds.
 pub(super) enum Job {
     Create {
         segment: u64,
@@ -38,14 +38,14 @@ pub(super) enum Job {
     },
     /// Writes the note beside the segments.
     Note(Vec<u8>),
-    /// The shard has let go of the file: what is closed here is the last of it. A map goes along to be taken down.
+    /// Deletes a file that the shard has let go of: its last close happens here. A map goes along to be unmapped.
     Delete {
         segment: u64,
         map: Option<Map>,
     },
 }
 
-/// What it has done.
+/// A result of the helper.
 pub(super) enum Done {
     Created { segment: u64, result: io::Result<(File, Option<Map>)> },
     Deleted { segment: u64, result: io::Result<()> },
@@ -53,7 +53,7 @@ pub(super) enum Done {
 
 /// The shard's end.
 pub(super) struct Preparer {
-    /// Both are there until it is dropped.
+    /// `None` when this is being dropped, like the thread.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     done: Arc<SegQueue<Done>>,
@@ -66,14 +66,15 @@ struct Worker {
     faults: Option<Arc<DiskFaults>>,
     /// A second descriptor of each file: the last close of a deleted file frees its blocks, and must happen here.
     files: HashMap<u64, File>,
-    /// What could not be deleted, how often that was tried, and when it is tried again: by that time.
+    /// Files that could not be deleted, the number of attempts, and the time of the next one.
     undeleted: VecDeque<(u64, u32, Instant)>,
     done: Arc<SegQueue<Done>>,
     wake: Box<dyn Fn() + Send>,
 }
 
 impl Preparer {
-    /// Starts the thread; `wake` is called on it after each [`Done`]. This value waits for it when it is dropped: what was asked is done then.
+    /// Starts the thread; `wake` is called on it after each [`Done`]. Dropping the returned value waits for the thread, which
+    /// finishes all requests first.
     pub(super) fn start(
         name: String,
         folder: PathBuf,
@@ -90,7 +91,7 @@ impl Preparer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), done })
     }
 
-    /// False: the thread is gone.
+    /// Sends a request to the thread. False: the thread is gone.
     pub(super) fn ask(&self, job: Job) -> bool {
         self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
@@ -127,7 +128,7 @@ impl Worker {
                 }
                 Ok(Job::SetAside { segment }) => set_aside(&self.folder, segment),
                 Ok(Job::Note(note)) => {
-                    // A start knows less without it, and that is all.
+                    // Without the note the next process only knows less.
                     if let Err(error) = write_note(&self.folder, &note) {
                         tracing::warn!("{}: the note of the newest segment: {error}", self.folder.display());
                     }
@@ -160,7 +161,7 @@ impl Worker {
                 Ok((file, map))
             }
             Err(error) => {
-                // Half a segment helps nobody. If it cannot be deleted either, the next process finds it empty.
+                // Half a segment is of no use. If it cannot be deleted either, the next process finds it empty.
                 let _ = std::fs::remove_file(&path);
                 Err(error)
             }
@@ -202,7 +203,7 @@ impl Worker {
             result => result,
         };
         self.files.remove(&segment);
-        // If this fails, a power cut may bring the file back; the next process finds it, and nothing depends on it.
+        // If this fails, a power cut may restore the file; the next process finds it, and nothing depends on it.
         let _ = sync_folder(&self.folder);
         self.tell(Done::Deleted { segment, result });
     }
@@ -221,8 +222,8 @@ fn write_zeroes(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens what is there already, twice each, and makes it durable: a process that was killed may have left bytes in the
-/// page cache alone, and nothing that is read may be acted on before a power cut can no longer take it back.
+/// Opens the existing files, twice each, and makes them durable: a process that was killed may have left bytes in the page cache
+/// alone, and no bytes may be acted on that a power cut can still take back.
 pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, File)>> {
     let mut opened = Vec::new();
     for (segment, bytes) in super::folder::segments_in(folder)? {

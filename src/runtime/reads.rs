@@ -1,5 +1,5 @@
-//! Receives that have been answered and not been looked at: a queue for each connection, and the connections in the order in which
-//! their turn comes.
+//! Answered receives that the shard has not looked at: a queue for each connection, and the connections in the order in which they
+//! are served.
 //!
 //! A connection has a quantum in each round ([`crate::limits::QUANTUM_BYTES`], [`crate::limits::QUANTUM_PACKETS`]), then the next one is
 //! served: however much one sends, it delays the others by no more than that.
@@ -21,7 +21,7 @@ pub(super) struct Queue {
     last: u32,
     /// Reads in the queue.
     len: u16,
-    /// The connection is in the line of those to be served.
+    /// Whether the connection is in the line of those to serve.
     in_line: bool,
 }
 
@@ -77,7 +77,7 @@ impl Reads {
         at
     }
 
-    /// Puts a connection at the end of the line, unless it is in it.
+    /// Puts a connection at the end of the line, unless it is in the line.
     pub(super) fn stand_in_line(&mut self, conn: &mut Conn, slot: u32) {
         if !std::mem::replace(&mut conn.reads.in_line, true) {
             self.line.push_back(slot);
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(rest(&mut conns[0]), [(1, 1), (2, 0), (4, 0)]);
         assert_eq!(rest(&mut conns[1]), [(3, 0)]);
         assert!(conns.iter().all(|conn| conn.reads.is_empty()));
-        // One that was put back alone is the last one, too.
+        // A receive that was put back alone is the last one, too.
         reads.push(&mut conns[0], answer(0, 5));
         let alone = reads.take(&mut conns[0]).expect("alone");
         reads.put_back(&mut conns[0], alone, 2);

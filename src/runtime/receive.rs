@@ -1,7 +1,7 @@
-//! Receiving: arming, pausing, and what a receive may answer.
+//! Receiving: arming, pausing, and the answers of a receive.
 //!
-//! Nothing is armed while the shard is being called, only at the end of the turn. So a socket that has just given
-//! its first bytes has no receive under way and can be moved to another shard as it is.
+//! Receives are armed only at the end of the turn, never while the shard is being called. So a socket that has just given its first
+//! bytes has no receive under way and can be moved to another shard as it is.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,15 +13,15 @@ use super::reads::{Read, Reads};
 use super::seam::{Closed, ConnId};
 use crate::limits::{QUANTUM_PACKETS, READS_WAITING_MAX};
 
-/// Bytes that came in.
+/// Received bytes.
 pub(super) struct Received {
     pub(super) length: usize,
-    /// They are for the layer that the connection has.
+    /// Whether the bytes are for the connection's layer.
     pub(super) is_layered: bool,
 }
 
 impl<M: Send + 'static, D: Driver> Core<M, D> {
-    /// Brings the receive in line with what is wanted: arms it at the end of the turn, or cancels it.
+    /// Brings the receive in line with the wish: arms it at the end of the turn, or cancels it.
     pub(super) fn follow_wish(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.ends_within() {
@@ -38,7 +38,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.watch(id);
     }
 
-    /// Has the kernel tell when the peer of a connection that is not read has gone.
+    /// Has the kernel report when the peer of a connection that is not read has gone.
     fn watch(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         // A connection with one-shot reads has not sent CONNECT yet and has a deadline; a poll would keep it from
@@ -55,8 +55,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// The peer of a connection that was not read has gone, or the watch was cancelled. What it has sent may still be
-    /// read for a while; then nobody waits for it.
+    /// The peer of a connection that was not read has gone, or the watch was cancelled. The peer's bytes may still be read until
+    /// [`HUNG_UP_LIMIT`]; then the connection ends.
     pub(super) fn hung_up(&mut self, completion: &Completion) {
         let id = id_of(completion.tag);
         let Some(conn) = self.conns.named(id) else { return };
@@ -69,7 +69,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// That while is over. Where the connection is read again meanwhile, its end comes in order.
+    /// [`HUNG_UP_LIMIT`] is over. If the connection is being read again by then, its end comes in order.
     pub(super) fn hung_up_for_long(&mut self, id: ConnId) {
         let Some(conn) = self.conns.alive(id) else { return };
         conn.hung_up = false;
@@ -78,8 +78,9 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Notes that a receive has to be armed. One that is armed, or still being cancelled, stays: when its last answer
-    /// comes, the wish is looked at again. So it is when the shard has had what there is: until then the buffers are for others.
+    /// Notes that a receive has to be armed. A receive that is armed, or still being cancelled, stays: its last answer leads to
+    /// another look at the wish. The same happens when the shard has had all received bytes: until then the buffers are for other
+    /// connections.
     pub(super) fn queue_arm(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if !conn.armed && !conn.arm_queued && !conn.has_unread() {
@@ -88,7 +89,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Arms what was noted. The returned buffers must have been published before.
+    /// Arms the noted receives. The returned buffers must have been published before.
     pub(super) fn arm_all(&mut self) {
         let mut slots = std::mem::take(&mut self.to_arm);
         for slot in slots.drain(..) {
@@ -110,7 +111,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.to_arm = slots;
     }
 
-    /// Takes in what a receive answered. `Some`: that many bytes are for the shard, or for the layer before it.
+    /// Handles the answer of a receive. `Some`: that many bytes are for the shard, or for the layer before it.
     pub(super) fn received(&mut self, completion: &Completion) -> Option<Received> {
         let id = id_of(completion.tag);
         let conn = self.conns.named(id)?;
@@ -126,8 +127,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             (Phase::Open, Ok(length)) if length > 0 && conn.is_open() => {
                 Some(Received { length, is_layered: conn.layered.is_some() })
             }
-            // The end comes in order, behind bytes that the shard has but does not want to look at yet. The receive that is
-            // armed when it reads again answers 0 once more.
+            // The end comes in order, after bytes that the shard has but does not want to look at yet. The receive that is armed
+            // when the connection is read again answers 0 once more.
             (Phase::Open, Ok(0)) if conn.paused => None,
             (Phase::Open, Ok(0)) => {
                 conn.peer_done = true;
@@ -154,7 +155,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Puts an answer into the queue of its connection. One with many in it is not read for a while. False: there is no such connection.
+    /// Puts an answer into the queue of its connection. A connection with many in its queue is not read for a while. False: the
+    /// connection does not exist.
     pub(super) fn queue_read(&mut self, completion: Completion) -> bool {
         let id = id_of(completion.tag);
         let Some(conn) = self.conns.named(id) else { return false };
@@ -165,7 +167,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         true
     }
 
-    /// A connection begins to be served: its quantum is whole, and it has left the line.
+    /// Begins to serve a connection: its quantum is full, and it has left the line.
     pub(super) fn begin_quantum(&mut self, slot: u32) -> Option<ConnId> {
         self.quantum = QUANTUM_PACKETS;
         let (id, conn) = self.conns.at(slot)?;
@@ -205,7 +207,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.conns.get(id).is_some_and(Conn::is_open)
     }
 
-    /// A cancellation found nothing to cancel: the receive has answered meanwhile, or is just about to.
+    /// A cancellation found no receive: the receive has answered already, or is about to.
     pub(super) fn receive_cancelled(&mut self, completion: &Completion) {
         if completion.result >= 0 {
             return;

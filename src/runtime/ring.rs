@@ -1,4 +1,4 @@
-//! Our io_uring: what can be asked of the kernel, and what it answers. Nothing here knows a connection.
+//! Our io_uring: the operations that the kernel supports, and their answers. Nothing here knows a connection.
 //!
 //! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are made on this thread, and only when it enters the kernel, so a busy
 //! shard is never interrupted.
@@ -21,13 +21,13 @@ const BUFFER_GROUP: u16 = 0;
 
 pub(super) struct Ring {
     inner: IoUring,
-    /// What found no room, in order. Empty unless the kernel refuses to take submissions.
+    /// Submissions that found no room, in order. Empty unless the kernel refuses to take submissions.
     backlog: VecDeque<(Entry, Option<Entry>)>,
     /// Operations that will still answer.
     in_flight: usize,
-    /// The kernel copies it when it takes the submission.
+    /// The timeout, which the kernel copies when it takes the submission.
     wake: Box<Timespec>,
-    /// When the one timeout will fire, if it is set.
+    /// The time of the one timeout, if it is set.
     wake_at: Option<Monotonic>,
     bell_armed: bool,
 }
@@ -75,7 +75,7 @@ impl Driver for Ring {
     }
 
     fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
-        // POLLHUP and POLLERR are told unasked.
+        // POLLHUP and POLLERR are always reported.
         self.push(opcode::PollAdd::new(fd(socket), libc::POLLRDHUP as u32).build(), tag);
     }
 
@@ -198,7 +198,7 @@ impl Ring {
         self.enqueue(entry.user_data(tag.pack()), None);
     }
 
-    /// A linked pair goes in together: a chain ends where a submission ends.
+    /// A linked pair is submitted together: a chain ends where a submission ends.
     fn enqueue(&mut self, first: Entry, second: Option<Entry>) {
         self.in_flight += 1 + usize::from(second.is_some());
         if !self.backlog.is_empty() || !self.try_push(&first, second.as_ref()) {

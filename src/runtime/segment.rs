@@ -1,4 +1,4 @@
-//! One segment's file as the shard sees it: what is in the file, and what was appended and is not written yet.
+//! The file of a segment as the shard sees it: its contents, and appended bytes that are not written yet.
 
 use std::fs::File;
 use std::io;
@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use super::map::Map;
 
-/// Zeroes that are written to close a gap, at most. What is farther away stands by itself.
+/// The most zeroes that are written to close a gap. Bytes beyond a larger gap are written separately.
 pub(super) const GAP_MAX: u64 = 4096;
 
-/// Bytes and where they belong.
+/// Bytes and their position.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) at: u64,
@@ -21,16 +21,16 @@ pub(super) struct Segment {
     pub(super) file: Option<Rc<File>>,
     pub(super) map: Option<Map>,
     pub(super) bytes: u64,
-    /// Appended, not yet given to the kernel. Only where appends are written.
+    /// Appended bytes that were not given to the kernel yet. Only if appends are written.
     pub(super) pending: Group,
-    /// With the kernel.
+    /// Bytes with the kernel.
     pub(super) flying: Option<Group>,
     pub(super) syncing: bool,
     /// Reads that the ring has.
     pub(super) fetching: usize,
-    /// What comes before this is in the file: written, and its sync answered.
+    /// The position before which all bytes are in the file: written, and their sync answered.
     pub(super) settled: u64,
-    /// A sync or an append failed: nothing more goes in.
+    /// A sync or an append failed: the segment takes nothing more.
     pub(super) broken: bool,
 }
 
@@ -57,7 +57,7 @@ impl Segment {
         !self.syncing && self.fetching == 0
     }
 
-    /// Copies the bytes from position `at`. Only those that are in the file are read by `file`.
+    /// Copies the bytes from position `at`. Only bytes that are in the file are read by `file`.
     pub(super) fn read(
         &self,
         at: u64,
@@ -79,12 +79,12 @@ impl Segment {
         Ok(())
     }
 
-    /// Puts bytes far behind the rest of the segment, such as the copy of its header at the very end: into the file at
-    /// once, which waits for no disk, and the next sync covers them. Gathered with the rest they would be a write of
-    /// the whole segment. False: they are not that far.
+    /// Puts bytes far after the rest of the segment, such as the copy of its header at the very end: into the file at once, which
+    /// waits for no disk, and the next sync covers them. Gathered with the rest they would be a write of the whole segment. False:
+    /// the position is not that far.
     ///
     /// # Errors
-    /// The file's.
+    /// The file's error.
     pub(super) fn put_far(&mut self, at: u64, bytes: &[u8]) -> io::Result<bool> {
         let end = self.pending.at + self.pending.bytes.len() as u64;
         match &self.file {
@@ -95,7 +95,7 @@ impl Segment {
         }
     }
 
-    /// Puts bytes behind what is pending; a gap reads as zeroes.
+    /// Puts bytes after the pending ones; a gap reads as zeroes.
     pub(super) fn gather(&mut self, at: u64, bytes: &[u8], spare: &mut Vec<Rc<Vec<u8>>>) -> io::Result<()> {
         if self.pending.bytes.is_empty() {
             let buffer = spare.pop().unwrap_or_default();
@@ -112,7 +112,7 @@ impl Segment {
     }
 }
 
-/// Lays a group over what was read from position `at`.
+/// Copies the bytes of a group over those that were read from position `at`.
 fn overlay(group: &Group, at: u64, into: &mut [u8]) {
     let (from, to) = (at.max(group.at), (at + into.len() as u64).min(group.at + group.bytes.len() as u64));
     if from < to {

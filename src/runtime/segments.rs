@@ -1,9 +1,9 @@
 //! Segment files of a shard: made ready ahead and deleted by a helper thread (`preparer`), appended to on the shard,
 //! synced on its ring (`disk`). A shard that never asked for them has none of this: no thread, no file, no submission.
 //!
-//! **Written**: an append is copied into the segment's pending bytes, and a sync is one write of them with its
-//! `fdatasync`, linked, so the page cache is filled off the core. What is pending or under way is laid over what is read.
-//! **Mapped**: an append is a store, a sync is the `fdatasync` alone.
+//! **Written**: an append is copied into the segment's pending bytes, and a sync is one write of them with its `fdatasync`, linked,
+//! so the page cache is filled off the core. Reads see bytes that are pending or under way. **Mapped**: an append is a store, a
+//! sync is the `fdatasync` alone.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -28,7 +28,7 @@ use super::windows::{Fetch, Windows, length_of, start_of};
 const SPARE_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
-/// A sync that was asked for: done when all its segments are.
+/// A requested sync: complete when all its segments are.
 struct Sync {
     token: u64,
     left: usize,
@@ -45,22 +45,22 @@ pub(super) struct SegmentTable {
     syncs: Slab<Sync>,
     /// Segments to be synced at the end of this turn, and for which sync.
     wanted: Vec<(u64, usize)>,
-    /// A fault: not before then.
+    /// A fault: writes are held until this time.
     held_until: Option<Monotonic>,
-    /// Freed while the ring has a sync or a read of them.
+    /// Segments that were freed while the ring has a sync or a read of them.
     dying: Vec<(u64, Segment)>,
     spare: Vec<Rc<Vec<u8>>>,
-    /// What was read lately. Reading is a shared call.
+    /// Bytes that were read recently. Reading is a shared call.
     windows: RefCell<Windows>,
-    /// The shard has started: from now on it waits for no disk.
+    /// The shard has started: from now on reads do not wait for the disk.
     started: bool,
-    /// Events for the shard; the delayed ones not before their time.
+    /// Events for the shard, and delayed events with their times.
     events: VecDeque<SegmentEvent>,
     delayed: VecDeque<(Monotonic, SegmentEvent)>,
 }
 
 impl SegmentTable {
-    /// Opens what lies in the folder and starts the helper. Waits for the disk: for the start of a shard.
+    /// Opens the segments in the folder and starts the helper. Waits for the disk: for the start of a shard.
     pub(super) fn open(shard: usize, settings: SegmentSettings, wake: Box<dyn Fn() + Send>) -> io::Result<Self> {
         let SegmentSettings { folder, append, zeroed, faults } = settings;
         let faults = match faults {
@@ -69,7 +69,7 @@ impl SegmentTable {
         };
         let (mut segments, mut seconds) = (HashMap::new(), HashMap::new());
         for (segment, bytes, file, second) in open_existing(&folder)? {
-            // What an earlier life wrote is read and freed; its log goes on in a segment of its own.
+            // Segments of an earlier process are read and freed; the log continues in a new segment.
             let known = Segment { broken: true, settled: bytes, ..Segment::ready(file, None, bytes) };
             segments.insert(segment, known);
             seconds.insert(segment, second);
@@ -101,7 +101,7 @@ impl SegmentTable {
         due || self.preparer.has_done() || !self.events.is_empty()
     }
 
-    /// When the next delayed answer is due.
+    /// The time of the next delayed answer.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         self.delayed.front().map(|(at, _)| *at).into_iter().chain(self.held_until).min()
     }
@@ -122,7 +122,7 @@ impl SegmentTable {
         Some(event)
     }
 
-    /// The shard's start is over.
+    /// Notes that the shard has started.
     pub(super) fn started(&mut self) {
         self.started = true;
     }
@@ -143,7 +143,7 @@ impl SegmentTable {
         }
     }
 
-    /// Gives this turn's syncs to the ring. A segment with a sync still under way waits for it.
+    /// Gives this turn's syncs to the ring. A segment with a sync under way waits for its end.
     pub(super) fn submit(&mut self, driver: &mut impl Driver, disk: &mut Disk, now: Monotonic) {
         if self.is_held(now) {
             return;
@@ -151,7 +151,7 @@ impl SegmentTable {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.retain(|&(number, sync)| {
             let Some(segment) = self.segments.get_mut(&number) else {
-                // Freed since: nothing of it is to survive.
+                // The segment has been freed since: its bytes need not survive.
                 self.finish(sync, Ok(()), Monotonic::default());
                 return false;
             };
@@ -181,7 +181,7 @@ impl SegmentTable {
         false
     }
 
-    /// Takes in what the ring answered to a sync of one segment.
+    /// Handles the ring's answer to a sync of one segment.
     pub(super) fn synced(&mut self, number: u64, sync: usize, result: io::Result<()>, now: Monotonic) {
         let result = match (&self.faults, result) {
             (Some(faults), Ok(())) => faults.sync(),
@@ -212,7 +212,7 @@ impl SegmentTable {
         }
     }
 
-    /// Takes in what the ring answered to a read.
+    /// Handles the ring's answer to a read.
     pub(super) fn fetched(&mut self, fetch: Fetch) {
         let (number, at) = (fetch.segment, start_of(fetch.index));
         if let Some(segment) = self.known_or_dying(number) {
@@ -249,7 +249,7 @@ impl SegmentTable {
         }
     }
 
-    /// A freed segment that the ring has nothing of any more goes to the helper.
+    /// Passes a freed segment to the helper once the ring has nothing of it any more.
     fn bury(&mut self, number: u64) {
         let over = |(dying, segment): &(u64, Segment)| *dying == number && segment.is_idle();
         if let Some(index) = self.dying.iter().position(over) {
@@ -309,7 +309,7 @@ impl Segments for SegmentTable {
                 far => far.map(drop),
             },
             (Append::Mapped, Some(map)) => {
-                // Not by what is far behind the rest: reads would take what is between for written.
+                // A position far after the rest does not move `settled`: reads would take the bytes before it for written.
                 if at.saturating_sub(segment.settled) <= GAP_MAX {
                     segment.settled = segment.settled.max(at + bytes.len() as u64);
                 }

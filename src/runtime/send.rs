@@ -1,8 +1,8 @@
 //! Sending: one send under way per connection, gathered once a turn.
 //!
-//! What the shard appended during a turn goes out as one send at its end. While that is with the kernel, the next
-//! turn's bytes gather in another buffer. Buffers come from a pool and go back when they have drained, so a
-//! connection with nothing to say holds none.
+//! Bytes that the shard appended during a turn go out as one send at its end. While that is with the kernel, the next turn's bytes
+//! gather in another buffer. Buffers come from a pool and return once they are empty, so a connection with nothing to send holds
+//! none.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::limits::{
     LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, TRACED_SENDS_BYTES_MAX, WRITES_PER_TURN,
 };
 
-/// Pieces of one gathered send; what is more goes with the next.
+/// Pieces of one gathered send; further ones go with the next.
 const PIECES: usize = 64;
 /// A new out-buffer: a turn's acknowledgements.
 const BUFFER_BYTES: usize = 1024;
@@ -26,7 +26,7 @@ const KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Buffers that are kept: 16 MiB at the very most.
 const KEPT_MAX: usize = 512;
 
-/// Bytes that the kernel has taken for a TCP socket and the peer has not acknowledged; 0 where the kernel does not say.
+/// Bytes that the kernel has taken for a TCP socket and the peer has not acknowledged; 0 if the kernel does not report them.
 pub(super) fn unacked(socket: &OwnedFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one int to where its argument points.
@@ -34,7 +34,7 @@ pub(super) fn unacked(socket: &OwnedFd) -> usize {
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// Keeps what a traced connection is sent, as far as there is room.
+/// Keeps bytes that a traced connection is sent, as far as there is room.
 #[cold]
 pub(super) fn keep_traced(all: &mut Vec<TracedSend>, mut sent: TracedSend) {
     let waiting: usize = all.iter().map(|sent| sent.bytes.len()).sum();
@@ -50,7 +50,7 @@ pub(super) fn keep_traced(all: &mut Vec<TracedSend>, mut sent: TracedSend) {
 pub(super) struct Gather {
     header: libc::msghdr,
     pieces: [libc::iovec; PIECES],
-    /// How many chunks at the head of the queue they cover.
+    /// The number of chunks at the head of the queue that they cover.
     count: usize,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Pool {
     /// Boxed, because the kernel reads them where they are.
     #[allow(clippy::vec_box)]
     gathers: Vec<Box<Gather>>,
-    /// Buffers given out and not come back.
+    /// Buffers given out and not returned.
     lent: usize,
 }
 
@@ -94,7 +94,7 @@ impl Pool {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
-    /// How many out-buffers are with connections.
+    /// The number of out-buffers that connections have.
     pub(super) fn lent(&self) -> usize {
         self.lent
     }
@@ -119,7 +119,7 @@ impl Pool {
         }
     }
 
-    /// Takes back whatever a connection still holds. Only when the kernel is done with it.
+    /// Takes back all buffers of a connection. Only when the kernel is done with them.
     pub(super) fn take_all(&mut self, outgoing: &mut Outgoing) {
         let Outgoing { flight, mut queue, tail, .. } = std::mem::take(outgoing);
         self.take_lent(flight);
@@ -130,17 +130,17 @@ impl Pool {
 }
 
 impl Outgoing {
-    /// Puts what was appended behind the chunks.
+    /// Puts appended bytes after the chunks.
     pub(super) fn tail_to_queue(&mut self, pool: &mut Pool) {
         if !self.tail.is_empty() {
-            // From here on it is a chunk like others, and comes back to the pool as one.
+            // The buffer is now a chunk like others, and returns to the pool as one.
             pool.lent -= 1;
             let tail = std::mem::take(&mut self.tail);
             self.queue.push(Chunk::Owned(tail));
         }
     }
 
-    /// Takes off what the kernel has sent.
+    /// Removes bytes that the kernel has sent.
     fn advance(&mut self, mut count: usize, pool: &mut Pool) {
         let Some(gather) = self.queue.take_gather() else {
             self.sent += count;
@@ -198,8 +198,9 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Sends what was gathered for [`WRITES_PER_TURN`] connections: half of them the ones that have waited longest, then those of this turn,
-    /// in the order in which it wrote to them. Behind these comes what may be late, for [`LATE_WRITES_PER_TURN`] connections.
+    /// Sends gathered bytes of [`WRITES_PER_TURN`] connections: half of these are the ones that have waited longest, the others
+    /// those of this turn, in the order in which it wrote to them. Connections that may be served late follow,
+    /// [`LATE_WRITES_PER_TURN`] of them.
     pub(super) fn flush_all(&mut self) {
         let mut writes = self.flush_some(|core| &mut core.overdue, WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
         writes = self.flush_some(|core| &mut core.dirty, writes);
@@ -210,7 +211,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         self.flush_some(|core| &mut core.late, writes);
     }
 
-    /// Flushes up to `writes` connections, and returns how many writes it did not use.
+    /// Flushes up to `writes` connections, and returns the number of unused writes.
     fn flush_some(&mut self, of: fn(&mut Self) -> &mut VecDeque<u32>, mut writes: usize) -> usize {
         while writes > 0
             && let Some(slot) = of(self).pop_front()
@@ -220,7 +221,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         writes
     }
 
-    /// Whether it took a write.
+    /// Flushes a connection. Returns whether it took a write.
     fn flush_slot(&mut self, slot: u32) -> bool {
         let Some((id, conn)) = self.conns.at(slot) else { return false };
         if !std::mem::take(&mut conn.dirty) {
@@ -240,7 +241,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             return false;
         }
         let Some(conn) = self.conns.named(id) else { return false };
-        // What a layer has not sealed is not for the socket.
+        // Only a layer's sealed bytes go to the socket.
         let (is_plain, is_outgoing) = (conn.layered.is_none(), conn.is_outgoing());
         let outgoing = &mut conn.outgoing;
         if outgoing.flight.is_empty() && is_plain {
@@ -281,7 +282,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         true
     }
 
-    /// Nothing is left to send.
+    /// Handles the end of a flush: all bytes have been sent.
     fn flushed(&mut self, id: ConnId) {
         if self.close_layer(id) {
             return;
@@ -307,7 +308,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Takes in what a send answered. True: the shard has asked to be told that there is room.
+    /// Handles the answer of a send. True: the shard has asked for a report that there is room.
     pub(super) fn sent(&mut self, completion: &Completion) -> bool {
         let id = id_of(completion.tag);
         let Some(conn) = self.conns.named(id) else { return false };
@@ -316,7 +317,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             _ if conn.phase == Phase::Dead => self.release(id),
             Ok(count) => {
                 conn.outgoing.advance(count, &mut self.pool);
-                // With nothing left it is in no queue, so that later bytes may be late.
+                // A connection with nothing left is in no queue, so that later bytes may be late.
                 if conn.phase != Phase::Open || conn.layered.is_some() || conn.unsent() > 0 {
                     self.mark_dirty(id);
                 }
@@ -335,8 +336,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         false
     }
 
-    /// Reads no more from a peer that does not read what it is sent. Only from one that came to us: what it is sent are
-    /// answers to what is read. Where we ask, an answer must be read while the next questions wait on a slow line.
+    /// Stops reading from a peer that does not read. Only on accepted connections, where sent bytes are answers to the bytes read.
+    /// On an outgoing connection answers must be read while further requests wait on a slow line.
     fn cap(&mut self, id: ConnId) {
         let max = self.out_bytes_max;
         let deaf = |conn: &&mut Conn| !conn.capped && !conn.is_outgoing() && conn.unsent() > max;
@@ -346,7 +347,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         }
     }
 
-    /// Reads again from a peer that has taken enough. True: the shard has asked to be told so.
+    /// Reads again from a peer that has taken enough. True: the shard has asked for a report of that.
     fn has_room_again(&mut self, id: ConnId) -> bool {
         let waits = |conn: &&mut Conn| conn.capped || conn.awaited;
         let Some(conn) = self.conns.alive(id).filter(waits) else { return false };

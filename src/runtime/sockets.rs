@@ -49,7 +49,7 @@ impl Socket {
 }
 
 impl Output {
-    /// Sends as many bytes as the socket has room for, or asks how a connect has ended. Returns the number of bytes, or an errno.
+    /// Sends as many bytes as the socket has room for, or gets the result of a connect. Returns the number of bytes, or an errno.
     pub(super) fn attempt(self, fd: RawFd) -> Result<i32, i32> {
         const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the caller of the send keeps its memory until the completion arrives.

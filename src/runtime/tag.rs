@@ -9,11 +9,11 @@ const BUFFER: u32 = 1;
 const MORE: u32 = 2;
 const BUFFER_SHIFT: u32 = 16;
 
-/// What an operation was, packed into the low byte of `user_data`.
+/// The kind of an operation, packed into the low byte of `user_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// Nobody waits for this answer (cancellations, timeout updates).
+    /// An operation with an answer that is ignored (cancellations, timeout updates).
     Ignored,
     /// The one timeout that ends a wait.
     Wake,
@@ -74,11 +74,11 @@ impl Tag {
     }
 }
 
-/// One answer of the kernel.
+/// An answer of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
     pub(super) tag: Tag,
-    /// The result as the system call would give it: negative is an errno.
+    /// The result as of the system call: negative is an errno.
     pub(super) result: i32,
     pub(super) flags: u32,
 }
@@ -89,14 +89,14 @@ impl Completion {
         Self { tag, result, flags: 0 }
     }
 
-    /// The same, of an operation that goes on if `more`, and that has filled a provided buffer.
+    /// The completion of an operation that goes on if `more`, and that has filled a provided buffer.
     pub(super) fn with(self, more: bool, buffer: Option<u16>) -> Self {
         let more = if more { MORE } else { 0 };
         let buffer = buffer.map_or(0, |buffer| BUFFER | u32::from(buffer) << BUFFER_SHIFT);
         Self { flags: more | buffer, ..self }
     }
 
-    /// The operation goes on and will answer again.
+    /// Whether the operation goes on and will answer again.
     pub(super) fn more(&self) -> bool {
         cqueue::more(self.flags)
     }

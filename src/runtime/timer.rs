@@ -1,8 +1,8 @@
-//! The timer wheel: many deadlines, constant cost each. Pure data: it is told the time and never asks for it.
+//! The timer wheel: many deadlines, constant cost each. Pure data: the caller passes the time.
 //!
-//! Eight levels of 64 slots, one tick per slot of the lowest level. A deadline lives at the level of the highest
-//! group of six bits in which it differs from now, so everything at a level lies ahead within that level's turn, and
-//! each timer moves down at most seven times. Eight levels hold every tick that fits into 64 bits of nanoseconds.
+//! Eight levels of 64 slots, one tick per slot of the lowest level. A deadline is at the level of the highest group of six bits in
+//! which it differs from now, so everything at a level is ahead within that level's turn, and each timer moves down at most seven
+//! times. Eight levels hold every tick that fits into 64 bits of nanoseconds.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const TICK_NS: u64 = TICK.as_nanos() as u64;
 const GROUP_BITS: u32 = 6;
 const SLOTS: usize = 1 << GROUP_BITS;
 const LEVELS: usize = 8;
-/// The list of those that are due, behind the lists of all slots.
+/// The index of the list of due timers, after the lists of all slots.
 const READY: usize = LEVELS * SLOTS;
 const NONE: u32 = u32::MAX;
 /// `list` of an entry that holds no timer.
@@ -50,7 +50,7 @@ pub(crate) struct Wheel<T> {
 }
 
 impl<T: Copy> Wheel<T> {
-    /// An empty wheel that stands at `now`.
+    /// An empty wheel at time `now`.
     pub(crate) fn new(now: Monotonic) -> Self {
         Self {
             entries: Vec::new(),
@@ -62,7 +62,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// How many timers are set, those that are due included.
+    /// The number of timers that are set, due ones included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -90,7 +90,7 @@ impl<T: Copy> Wheel<T> {
         TimerId { slot, generation: self.entries[slot as usize].generation }
     }
 
-    /// Forgets a timer. False if it has fired or been cancelled already.
+    /// Removes a timer. False if it has fired or been cancelled already.
     pub(crate) fn cancel(&mut self, timer: TimerId) -> bool {
         match self.entries.get(timer.slot as usize) {
             Some(entry) if entry.generation == timer.generation && entry.list != FREE => {
@@ -131,8 +131,8 @@ impl<T: Copy> Wheel<T> {
         Some(value)
     }
 
-    /// When the wheel wants to be advanced next: the next deadline, or an earlier instant at which far timers move
-    /// down a level. `None` when nothing is set.
+    /// The time at which the wheel has to be advanced next: the next deadline, or an earlier instant at which far timers move down
+    /// a level. `None` if no timer is set.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         if self.lists[READY].head != NONE {
             return Some(Monotonic(self.now_tick * TICK_NS));

@@ -1,5 +1,5 @@
-//! One turn of a shard, in its order. Each step has a budget, so that none can starve the later ones; work that
-//! exceeds it comes first in the next turn, which then does not wait.
+//! A turn of a shard, in its order. Each step has a budget, so that none can starve the later ones; work that exceeds it comes
+//! first in the next turn, which then does not wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ use crate::limits::{QUANTUM_BYTES, ROUNDS_TIME};
 const MAIL_BUDGET: usize = 1024;
 /// Answers of the kernel taken in one turn.
 const COMPLETION_BUDGET: usize = 4096;
-/// Answers about segments told in one turn.
+/// Answers about segments delivered in one turn.
 const SEGMENT_BUDGET: usize = 64;
 /// Timers fired in one turn.
 const TIMER_BUDGET: usize = 1024;
@@ -37,7 +37,7 @@ pub(super) struct Turn<S: Shard, D: Driver> {
     buffers: Buffers,
     /// Answers of the kernel that have not been looked at.
     answers: VecDeque<Completion>,
-    /// The shard was told an end after its own end of the turn: it has yet to act on it.
+    /// The shard was told of an end after its own end of the turn, and has not acted on it yet.
     told_late: bool,
 }
 
@@ -52,7 +52,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         Self { shard, core, mailbox, heartbeat, buffers, answers: VecDeque::new(), told_late: false }
     }
 
-    /// Before the first turn: the shard sets up.
+    /// Lets the shard set up, before the first turn.
     pub(super) fn start(&mut self) {
         self.core.read_clocks();
         self.shard.on_start(&mut self.core);
@@ -62,7 +62,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         self.tell_ends();
     }
 
-    /// One turn.
+    /// Runs a turn.
     pub(super) fn run(&mut self) {
         self.heartbeat.turn();
         self.core.read_clocks();
@@ -85,8 +85,8 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent(), self.core.accepts_refused);
     }
 
-    /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
-    /// made outside completions would never go out.
+    /// Whether the next turn has something to do without the kernel's help. The loop must not wait then: submissions made outside
+    /// completions would never go out.
     pub(super) fn has_left_over(&mut self) -> bool {
         let due = self.core.wheel.deadline().is_some_and(|at| at <= self.core.now);
         due || self.told_late
@@ -130,7 +130,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
     fn take_answer(&mut self, completion: Completion) {
         let core = &mut self.core;
         match completion.tag.kind {
-            // What the peer had sent before the connection broke is delivered before its end.
+            // Bytes that the peer sent before the connection broke are delivered before its end.
             Kind::Receive | Kind::CancelReceive => self.queue_read(completion),
             Kind::Send if completion.result < 0 => self.queue_read(completion),
             Kind::HangUp => core.hung_up(&completion),
@@ -168,7 +168,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Tells the shard what became of its segments.
+    /// Delivers the events of the shard's segments.
     fn tell_segments(&mut self) {
         for _ in 0..SEGMENT_BUDGET {
             let now = self.core.now;
@@ -186,8 +186,8 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Serves the connections in the line in rounds: each has its quantum, then the next one. Those that a turn has not served come first in
-    /// the next turn.
+    /// Serves the connections in the line in rounds: each has its quantum, then the next one. Connections that a turn has not
+    /// served come first in the next turn.
     fn deliver_reads(&mut self) {
         loop {
             let round = self.core.reads.waiting();
@@ -205,7 +205,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Gives the shard what came in on a connection, as far as its quantum goes.
+    /// Gives the shard the bytes received on a connection, as far as its quantum goes.
     fn serve(&mut self, slot: u32) {
         let Some(id) = self.core.begin_quantum(slot) else { return };
         let mut bytes = 0;
@@ -228,7 +228,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         self.core.end_quantum(id);
     }
 
-    /// What a layer has opened and the shard has not taken. True: nothing of it is left.
+    /// Delivers bytes that a layer has opened and the shard has not taken. True: none of them are left.
     fn deliver_unread(&mut self, id: ConnId) -> bool {
         let Some(mut unread) = self.core.take_unread(id) else { return true };
         let from = unread.from;
@@ -236,12 +236,12 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         self.core.keep_unread(id, unread)
     }
 
-    /// Gives the shard the bytes of a receive. False: it has left some.
+    /// Gives the shard the bytes of a receive. False: the shard has left some.
     fn deliver(&mut self, id: ConnId, read: Read) -> bool {
         let completion = &read.completion;
         let received = match read.from {
             0 => self.core.received(completion),
-            // What else it said has been noted.
+            // The other contents of the answer have been noted before.
             _ => self.core.is_open(id).then(|| Received { length: completion.count().unwrap_or(0), is_layered: false }),
         };
         let Some(buffer) = completion.buffer() else {
@@ -266,7 +266,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
             }
             None => {}
         }
-        // What a layer has opened is elsewhere.
+        // Bytes that a layer has opened are in another buffer.
         if is_whole || is_layered {
             self.buffers.give_back(buffer);
         }
@@ -300,7 +300,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
         }
     }
 
-    /// Tells the shard which connections are gone. True if any was.
+    /// Tells the shard which connections have ended. True if any has.
     fn tell_ends(&mut self) -> bool {
         let mut any = false;
         while let Some(id) = self.core.ended.pop_front() {
@@ -328,7 +328,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
             if self.answers.is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // A connection that was accepted meanwhile is a descriptor to be closed.
+            // An accepted connection among the answers is a descriptor to close.
             for completion in self.answers.drain(..).filter(|completion| completion.tag.kind == Kind::Accept) {
                 let _ = self.core.accepted(&completion);
             }
@@ -337,7 +337,7 @@ impl<S: Shard, D: Driver> Turn<S, D> {
     }
 }
 
-/// Gives bytes of the wire to the layer of a connection, and what they hold to the shard. False: the shard has left some.
+/// Gives bytes of the wire to the layer of a connection, and their plain bytes to the shard. False: the shard has left some.
 fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail, impl Driver>, id: ConnId, wire: &mut [u8]) -> bool {
     let mut plain = core.layers.lend();
     let opened = core.open_layer(id, wire, &mut plain);
@@ -364,8 +364,8 @@ fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail, impl Driver>, id: Conn
 impl<S: Shard, D: Driver> Drop for Turn<S, D> {
     fn drop(&mut self) {
         if self.tear_down().is_err() {
-            // The kernel still holds some of it (a disk that does not answer). A leak at the end of a thread is
-            // harmless, memory that changes hands under the kernel is not.
+            // The kernel still holds some of the memory (a disk that does not answer). A leak at the end of a thread is harmless,
+            // memory that changes hands under the kernel is not.
             std::mem::forget(std::mem::take(&mut self.core.conns));
             std::mem::forget(std::mem::take(&mut self.core.disk));
             std::mem::forget(std::mem::take(&mut self.core.fetches));

@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use super::mailbox::Post;
 
-/// What a shard publishes about itself: written by its thread alone, read by anyone.
+/// The values that a shard publishes about itself: written by its thread alone, read by any thread.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
     turns: CachePadded<AtomicU64>,
@@ -27,13 +27,13 @@ impl Heartbeat {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Whether the shard sleeps in its ring, as it last said.
+    /// Whether the shard sleeps in its ring, as it last published.
     #[must_use]
     pub fn parked(&self) -> bool {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Slots that are taken, as of the last turn; a closed connection keeps its slot until the kernel has let go.
+    /// Slots in use, as of the last turn; a closed connection keeps its slot until the kernel has let go.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -68,8 +68,8 @@ impl Heartbeat {
     }
 }
 
-/// Looks after all shards. One that sleeps and has no letters is well and is left asleep; one that has letters is
-/// knocked at. A shard that does not turn for the whole of `limit`, awake or with letters, is stalled.
+/// Checks all shards. A shard that sleeps and has no letters is well and is left asleep; one that has letters is woken. A shard
+/// that does not turn for the whole of `limit`, awake or with letters, is stalled.
 pub struct Watchdog<M> {
     post: Post<M>,
     limit: Duration,
@@ -81,7 +81,7 @@ pub struct Watchdog<M> {
 struct Seen {
     heartbeat: Arc<Heartbeat>,
     turns: u64,
-    /// For how long that has not changed.
+    /// Time for which that number has not changed.
     silent: Duration,
 }
 
@@ -102,8 +102,8 @@ impl<M: Send> Watchdog<M> {
         Self { post, limit, seen, looked: now }
     }
 
-    /// Call it every second or so. Gives the shards that have not turned for `limit`, and for how long. Between two looks no more than half of `limit` counts:
-    /// where that was longer, the whole process stood still.
+    /// The shards that have not turned for `limit`, with the time since their last turn. Call this every second or so. Between two
+    /// calls no more than half of `limit` counts: if more time has passed, the whole process was stopped.
     pub fn stalled(&mut self, now: Instant) -> Vec<(usize, Duration)> {
         let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now)).min(self.limit / 2);
         let mut stalled = Vec::new();
@@ -145,7 +145,7 @@ mod tests {
         hearts[1].turn();
         assert_eq!(watchdog.stalled(at(6)), []);
         assert_eq!(watchdog.stalled(at(9)), []);
-        // A long sleep, and then a letter that does not wake it.
+        // A long sleep, and then a letter that does not wake the shard.
         hearts.iter().for_each(|heart| heart.park());
         assert_eq!(watchdog.stalled(at(600)), []);
         post.send(1, ()).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         // SIGSTOP, and SIGCONT a minute later.
         assert_eq!(watchdog.stalled(at(62)), []);
         assert_eq!(watchdog.stalled(at(64)), []);
-        // It does not turn after that either.
+        // The shard does not turn after that either.
         assert_eq!(watchdog.stalled(at(66)), [(0, Duration::from_secs(11))]);
     }
 }

@@ -1,12 +1,12 @@
-//! What was read of segments lately, in windows of one size, so that a read does not wait for the disk on the shard's
-//! thread: what is missing is wanted, the ring fetches it when the turn ends, and the shard tries again. Nothing here
-//! knows a ring or a file.
+//! Recently read parts of segments, in windows of one size, so that a read does not wait for the disk on the shard's thread:
+//! missing windows are queued, the ring fetches them when the turn ends, and the shard tries again. Nothing here knows a ring or a
+//! file.
 //!
-//! A reader that waits makes progress whatever others do: the windows of its request stay from when they are there until
-//! the end of the turn in which it was told of the last one.
+//! A reader that waits makes progress whatever others do: the windows of its request stay from their arrival until the end of the
+//! turn in which the reader is told of the last one.
 //!
-//! A window may hold bytes that the disk cannot read. Only requests for those fail, and say whether they are damaged; the
-//! disk is asked for them again, with the rest of their window, when somebody asks for them some time later.
+//! A window may hold bytes that the disk cannot read. Only requests for those fail, and their error says whether they are damaged;
+//! they are read again, with the rest of their window, when a reader asks for them some time later.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::seam::Monotonic;
 use crate::limits::{SEGMENT_WINDOW_BYTES as BYTES, SEGMENT_WINDOWS_MAX as KEPT_MAX, UNREADABLE_AGAIN};
 
-/// Windows that may wait for their turn. Past it a reader waits for those of others, and tries again then.
+/// The most queued windows. Past the limit a reader waits for windows of others, and tries again then.
 const QUEUED_MAX: usize = 2 * KEPT_MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Unreadable {
     /// Positions in the window.
     pub(super) from: usize,
     pub(super) to: usize,
-    /// What the disk said; `None`: the file ends before.
+    /// The error of the disk; `None`: the file ends before.
     pub(super) errno: Option<i32>,
 }
 
@@ -49,37 +49,37 @@ impl Unreadable {
 struct Asked {
     first: u64,
     last: u64,
-    /// The reader is told within this turn that it is there.
+    /// The reader is told of the window in this turn.
     told: bool,
 }
 
 struct Window {
     segment: u64,
-    /// Its place in the segment, counted in windows.
+    /// The window's index in the segment.
     index: u64,
-    /// Its first bytes: as many as were in the file when it was read.
+    /// The first bytes of the window: as many as were in the file when it was read.
     bytes: Vec<u8>,
-    /// Parts of them that cannot be read, ascending.
+    /// Parts of these bytes that cannot be read, ascending.
     unreadable: Vec<Unreadable>,
-    /// They are damaged: the disk has given others meanwhile.
+    /// Whether these are damaged: the disk has read others in the meantime.
     damaged: bool,
-    /// When that was found.
+    /// The time at which these were found.
     failed_at: Monotonic,
     state: State,
     asked: Option<Asked>,
-    /// When it was fetched or was last of use.
+    /// The time of the fetch, or of the last use.
     last: u64,
-    /// Whether it was of use.
+    /// Whether the window was read from.
     used: bool,
 }
 
-/// A window to be fetched: what is there of it already, and where that belongs.
+/// A window to fetch: its bytes so far, and their position.
 pub(super) struct Fetch {
     pub(super) segment: u64,
     pub(super) index: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) unreadable: Vec<Unreadable>,
-    /// Those are damaged: the disk has given others meanwhile.
+    /// Whether the unreadable bytes are damaged: the disk has read others in the meantime.
     pub(super) damaged: bool,
 }
 
@@ -105,7 +105,7 @@ impl Windows {
     /// Copies from position `at`. `end`: the bytes of the segment that are in its file; the request ends before it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: something is missing, and wanted now. Others: the disk's.
+    /// [`io::ErrorKind::WouldBlock`]: a window is missing, and now queued. Others: the disk's errors.
     pub(super) fn read(&mut self, segment: u64, at: u64, into: &mut [u8], end: u64) -> io::Result<()> {
         let Some(length) = (into.len() as u64).checked_sub(1) else { return Ok(()) };
         let (first, last) = (at / BYTES as u64, (at + length) / BYTES as u64);
@@ -129,7 +129,7 @@ impl Windows {
         self.all.iter_mut().find(|window| window.segment == segment && window.index == index)
     }
 
-    /// Whether some of these bytes of a window are not there; then they are wanted.
+    /// Whether some of these bytes of a window are missing; they are queued then.
     ///
     /// # Errors
     /// The disk has failed to read some of them a short while ago.
@@ -152,7 +152,7 @@ impl Windows {
             if window.bytes.len() >= needed.end {
                 return Ok(false);
             }
-            // More has been written to the file since, or it is read again.
+            // More has been written to the file since then, or the window is read again.
             window.state = State::Queued;
         }
         let earlier = window.asked.unwrap_or(asked);
@@ -179,7 +179,7 @@ impl Windows {
         }
     }
 
-    /// Copies out of a window that is there. Who reads on from one window to the next gets the one after that ahead.
+    /// Copies out of a window in memory. A reader that goes on from one window to the next gets the one after that ahead.
     fn copy(&mut self, segment: u64, index: u64, from: u64, into: &mut [u8], end: u64) {
         self.clock += 1;
         let clock = self.clock;
@@ -199,7 +199,7 @@ impl Windows {
         self.now = now;
     }
 
-    /// A turn has ended: the connections that were told have had the time to read.
+    /// Ends a turn: the connections that were told have had the time to read.
     pub(super) fn turn_ended(&mut self) {
         for window in &mut self.all {
             window.asked = window.asked.filter(|asked| !asked.told);
@@ -207,7 +207,7 @@ impl Windows {
         while self.held() > KEPT_MAX && self.evict() {}
     }
 
-    /// The next window to be fetched. What was asked for comes first, and in order.
+    /// The next window to fetch. Requested windows come first, in order.
     pub(super) fn next(&mut self) -> Option<Fetch> {
         let queued = |window: &Window| window.state == State::Queued;
         let asked = self.all.iter().position(|window| queued(window) && window.asked.is_some());
@@ -218,11 +218,11 @@ impl Windows {
         if fresh && !room && !self.evict() {
             let loading = self.all.iter().any(|window| window.state == State::Loading);
             if asked.is_none() {
-                // Nobody waits for it.
+                // No reader waits for the window.
                 self.all.remove(place);
                 return None;
             }
-            // Where every window waits for another one, one more than the bound lets its reader go on.
+            // If every window waits for another one, one window beyond the bound lets a reader go on.
             if loading {
                 return None;
             }
@@ -243,7 +243,7 @@ impl Windows {
         self.all.iter().filter(|window| window.bytes.capacity() > 0 || window.state == State::Loading).count()
     }
 
-    /// Gives up the window that was of use longest ago and that nobody waits for. False: there is none.
+    /// Gives up the least recently used window that no reader waits for. False: there is none.
     fn evict(&mut self) -> bool {
         let waited_for = |window: &Window| {
             let span = |other: &Window| other.asked.filter(|_| other.segment == window.segment);
@@ -266,7 +266,7 @@ impl Windows {
         }
     }
 
-    /// A fetch has ended. True: somebody waits for it.
+    /// Handles the end of a fetch. True: a reader waits for the window.
     pub(super) fn fetched(&mut self, fetch: Fetch) -> bool {
         self.clock += 1;
         let (clock, now) = (self.clock, self.now);
@@ -279,14 +279,14 @@ impl Windows {
         window.asked.is_some()
     }
 
-    /// The shard is being told of a window.
+    /// Notes that the shard is being told of a window.
     pub(super) fn told(&mut self, segment: u64, at: u64) {
         if let Some(asked) = self.find(segment, at / BYTES as u64).and_then(|window| window.asked.as_mut()) {
             asked.told = true;
         }
     }
 
-    /// Forgets a segment. The windows that somebody waits for.
+    /// Forgets a segment. Returns its windows that a reader waits for.
     pub(super) fn forget(&mut self, segment: u64) -> Vec<u64> {
         let of = |window: &&Window| window.segment == segment && window.asked.is_some();
         let waited = self.all.iter().filter(of).map(|window| window.index).collect();

@@ -1,9 +1,10 @@
-//! Topic aliases of one connection, client to server (section 3.3.2.3.4); with those of the other way.
+//! Topic aliases of one connection, client to server (section 3.3.2.3.4); with those from server to client.
 
 use super::end::Violation;
 use super::sent_aliases::SentAliases;
 
-/// The names behind the aliases. Made by the first PUBLISH, of either side, that sets one; gone with the connection [MQTT-3.3.2-7].
+/// The topic names of a connection's aliases. Created by the first PUBLISH, of either side, that sets one; gone with the connection
+/// [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     /// Alias `n` at `n - 1`; as long as the highest alias in use.
@@ -13,14 +14,14 @@ pub(super) struct Aliases {
     pub(super) sent: SentAliases,
 }
 
-/// Of an alias, beside its name.
+/// Bytes of an alias, besides its name.
 const ENTRY_BYTES: usize = size_of::<Option<Box<str>>>();
 
 impl Aliases {
     /// Sets or replaces an alias that the caller has checked to be 1 or more, up to what CONNACK announced [MQTT-3.3.2-12].
     ///
     /// # Errors
-    /// 0x97 when they would take more than `bytes_max` in all ([`Aliases::memory`]).
+    /// 0x97 if the aliases would take more than `bytes_max` in all ([`Aliases::memory`]).
     pub(super) fn set(&mut self, alias: u16, topic: &str, bytes_max: usize) -> Result<(), Violation> {
         let index = usize::from(alias) - 1;
         let entry = self.names.get(index).and_then(Option::as_deref);
@@ -39,12 +40,12 @@ impl Aliases {
         Ok(())
     }
 
-    /// What they take.
+    /// Bytes of memory that the aliases take.
     pub(super) fn memory(&self) -> usize {
         self.bytes as usize + self.names.len() * ENTRY_BYTES
     }
 
-    /// The name behind an alias.
+    /// The topic name of an alias.
     pub(super) fn get(&self, alias: u16) -> Option<&str> {
         self.names.get(usize::from(alias).checked_sub(1)?)?.as_deref()
     }

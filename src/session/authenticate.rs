@@ -1,5 +1,5 @@
-//! Enhanced authentication (section 4.12): what the server says in it, and the AUTH of a client that is connected and
-//! authenticates again. The exchange before CONNACK is not of a session.
+//! Enhanced authentication (section 4.12): the server's packets, and the AUTH of a connected client that authenticates again. The
+//! exchange before CONNACK is not part of a session.
 
 use super::end::Violation;
 use super::peer::Peer;
@@ -10,21 +10,21 @@ use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
-/// What came of an AUTH.
+/// The result of an AUTH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticated {
     /// The exchange continues.
     Goes,
     /// The client has authenticated again.
     Done,
-    /// It has not: the connection ends [MQTT-4.12.1-2].
+    /// The authentication has failed: the connection ends [MQTT-4.12.1-2].
     Refused(Violation),
-    /// It may not say this now: the connection ends.
+    /// The client may not send this AUTH now: the connection ends.
     Violation(Violation),
 }
 
-/// Appends an AUTH. False, and nothing appended, if the client could not take it. It has no Reason String or User Property
-/// [MQTT-3.15.2-2] [MQTT-3.15.2-3].
+/// Appends an AUTH, without Reason String and User Property [MQTT-3.15.2-2] [MQTT-3.15.2-3]. False, and nothing appended, if the
+/// client could not take it.
 pub fn write_auth(peer: Peer, reason: ReasonCode, method: &str, data: &[u8], out: &mut Vec<u8>) -> bool {
     let mut properties = PropertyBuf::new();
     properties.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
@@ -33,7 +33,7 @@ pub fn write_auth(peer: Peer, reason: ReasonCode, method: &str, data: &[u8], out
 }
 
 impl Session {
-    /// An AUTH of its client, which may publish meanwhile. An exchange that has begun must end before `until`.
+    /// Handles an AUTH of the client, which may publish in the meantime. An exchange that has begun must end before `until`.
     pub fn authenticate(
         &mut self,
         auth: &Disconnect<'_>,
@@ -73,7 +73,7 @@ impl Session {
         }
     }
 
-    /// Whether AUTH is for [`Session::authenticate`]; from another client it is a mistake.
+    /// Whether AUTH is for [`Session::authenticate`]; from another client it is an error.
     #[must_use]
     pub fn may_authenticate(&self) -> bool {
         self.access().is_some_and(|access| access.by().authentication_method().is_some())

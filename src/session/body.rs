@@ -1,4 +1,4 @@
-//! Messages that sessions remember: each once for all sessions of a shard that have to acknowledge it.
+//! Messages that sessions remember: each is stored once for all sessions of a shard that have to acknowledge it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,25 +14,25 @@ use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::Monotonic;
 
-/// All of them on one shard, and the copies of them that sessions have.
+/// The remembered messages of one shard, and the copies of them that sessions have.
 #[derive(Debug, Default)]
 pub struct Remembered {
-    /// Copies that wait to be sent, and those that were sent and are not acknowledged.
+    /// Copies that wait, and copies that were sent and are not acknowledged.
     open: [Cell<usize>; 2],
-    /// Those of the latter that are remembered, and their bytes.
+    /// Sent copies that are remembered, and their bytes.
     in_flight: Cell<(usize, usize)>,
-    /// Those of these that may be dropped, as their clients are away.
+    /// Remembered sent copies that may be dropped, as their clients are away, and their bytes.
     left: Cell<(usize, usize)>,
     /// Whether each client may have only as much in flight as [`super::outgoing`] allows when memory is tight.
     is_tight: Cell<bool>,
     /// Copies that were acknowledged.
     acknowledged: Cell<u64>,
     bytes: Cell<usize>,
-    /// What clients leave unread of messages at QoS 0, which nobody remembers.
+    /// Bytes of messages at QoS 0 that clients leave unread, and that nothing else remembers.
     unread: Cell<usize>,
-    /// Those of them that are in the log.
+    /// Remembered messages that are in the log.
     stored: Cell<usize>,
-    /// Those of these that are there for members of shared subscriptions.
+    /// Messages in the log that are there for members of shared subscriptions.
     for_shares: Cell<usize>,
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,
@@ -40,35 +40,35 @@ pub struct Remembered {
     settled: RefCell<Vec<Settled>>,
     /// Records of `[broker]` that this shard's slots have been given.
     given: RefCell<Vec<RecordPlace>>,
-    /// When they came.
+    /// The times of arrival of the messages.
     seconds: RefCell<Seconds>,
 }
 
-/// A second in which messages came that are remembered: as many of them are left as there are references to it, less the one of
-/// [`Seconds`].
+/// A second in which remembered messages arrived: the number of those that remain is the number of references to it, less the one
+/// of [`Seconds`].
 #[derive(Debug)]
 struct Second {
-    /// When the first of them came.
+    /// The arrival of the first of them.
     since: Monotonic,
 }
 
-/// Those of all messages, in order. A message costs a look at the last one, however many there are.
+/// The seconds of all messages, in order. A new message costs a look at the last one, however many there are.
 #[derive(Debug, Default)]
 struct Seconds {
     all: VecDeque<Rc<Second>>,
-    /// At this number of seconds those without messages are removed.
+    /// The number of seconds at which those without messages are removed.
     sweep_at: usize,
 }
 
 impl Seconds {
-    /// That of a message that came then.
+    /// The second of a message that arrived at `since`.
     fn of(&mut self, since: Monotonic) -> Rc<Second> {
         const LENGTH: Duration = Duration::from_secs(1);
         let is_in = |second: &Rc<Second>| second.since <= since && since.since(second.since) < LENGTH;
         if let Some(last) = self.all.back().filter(|last| is_in(last)) {
             return Rc::clone(last);
         }
-        // Most come now; one that another shard hands over came before.
+        // Most messages arrive now; one that another shard hands over arrived earlier.
         let at = self.all.partition_point(|second| second.since <= since);
         if let Some(known) = at.checked_sub(1).and_then(|before| self.all.get(before)).filter(|known| is_in(known)) {
             return Rc::clone(known);
@@ -96,24 +96,24 @@ fn has_messages(second: &Rc<Second>) -> bool {
 }
 
 impl Remembered {
-    /// Their bytes, each message counted once.
+    /// Bytes of the remembered messages, each message counted once.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
 
-    /// Bytes that clients have not read of what they were sent, where messages of QoS 0 are among them.
+    /// Sent bytes that clients have not read, if messages of QoS 0 are among them.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.unread.get()
     }
 
-    /// So many are they from here on.
+    /// Sets [`Remembered::unread`].
     pub fn set_unread(&self, bytes: usize) {
         self.unread.set(bytes);
     }
 
-    /// Copies of all sessions in such a place.
+    /// The number of copies of all sessions in this place.
     #[must_use]
     pub fn copies(&self, place: Place) -> usize {
         self.open[place as usize].get()
@@ -131,7 +131,7 @@ impl Remembered {
         self.in_flight.get().1
     }
 
-    /// Copies of those that may not be dropped, and their bytes.
+    /// The remembered sent copies that may not be dropped, and their bytes.
     #[must_use]
     pub fn bound(&self) -> (usize, usize) {
         let ((copies, bytes), (left, left_bytes)) = (self.in_flight.get(), self.left.get());
@@ -144,19 +144,19 @@ impl Remembered {
         self.left.set((left + 1, left_bytes + bytes));
     }
 
-    /// One of those is over, or was sent again.
+    /// Ends [`Remembered::leaves`]: the copy is over, or was sent again.
     pub(super) fn left_no_more(&self, bytes: usize) {
         let (left, left_bytes) = self.left.get();
         self.left.set((left - 1, left_bytes - bytes));
     }
 
-    /// Whether clients are sent little at a time, until they have acknowledged it.
+    /// Whether each client may have only little in flight.
     #[must_use]
     pub fn is_tight(&self) -> bool {
         self.is_tight.get()
     }
 
-    /// From here on they are, or are not.
+    /// Sets [`Remembered::is_tight`].
     pub fn set_tight(&self, is_tight: bool) {
         self.is_tight.set(is_tight);
     }
@@ -179,31 +179,31 @@ impl Remembered {
         self.acknowledged.set(self.acknowledged.get() + 1);
     }
 
-    /// How many are in the log.
+    /// The number of messages in the log.
     #[must_use]
     pub fn stored(&self) -> usize {
         self.stored.get()
     }
 
-    /// How many of these are there for members of shared subscriptions.
+    /// The number of messages in the log for members of shared subscriptions.
     #[must_use]
     pub fn stored_for_shares(&self) -> usize {
         self.for_shares.get()
     }
 
-    /// When the oldest of them came, to the second; `None`: there is none.
+    /// The arrival of the oldest remembered message, to the second; `None`: there is none.
     #[must_use]
     pub fn oldest(&self) -> Option<Monotonic> {
         self.seconds.borrow_mut().oldest()
     }
 
-    /// Whether some of those in the log are over.
+    /// Whether some messages in the log are over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended() > 0
     }
 
-    /// How many of those in the log are over.
+    /// The number of messages in the log that are over.
     #[must_use]
     pub fn ended(&self) -> usize {
         self.ended.borrow().len()
@@ -244,12 +244,12 @@ impl Remembered {
     }
 }
 
-/// Where a copy of QoS 1 or 2 is until it is over.
+/// The place of a copy of QoS 1 or 2 until it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It waits to be sent.
+    /// The copy waits in the queue.
     Queued,
-    /// It was sent, and its client has not acknowledged it.
+    /// The copy was sent, and its client has not acknowledged it.
     InFlight,
 }
 
@@ -258,12 +258,12 @@ pub enum Place {
 pub struct Gone {
     /// The number of copies.
     pub count: u64,
-    /// The message of the first of them that is still remembered.
+    /// The first message among them that is still remembered.
     pub first: Option<Rc<Body>>,
 }
 
 impl Gone {
-    /// One more, behind the others.
+    /// Adds a copy.
     pub fn push(&mut self, body: Option<&Rc<Body>>) {
         if self.first.is_none() {
             self.first = body.map(Rc::clone);
@@ -285,21 +285,21 @@ enum Packet {
 pub struct Body {
     /// The message as a PUBLISH packet of 5.0.
     packet: Packet,
-    /// When it came.
+    /// The time of arrival.
     since: Monotonic,
-    /// What names the member of a shared subscription that gets it, where the strategy goes by keys.
+    /// The key that selects the member of a shared subscription for the message, if the strategy uses keys.
     key: u32,
-    /// Its numbers in the log, if it is there.
+    /// The numbers of the message in the log, if it is there.
     stored: RefCell<SmallVec<[u64; 1]>>,
-    /// The one of them under which it is there for the members of a shared subscription.
+    /// The one of them that is for the members of a shared subscription.
     for_share: Cell<Option<u64>>,
-    /// The group in which that is durable.
+    /// The group in which the message is durable under that number.
     group: Cell<u64>,
-    /// Held for as long as it is there.
+    /// A reference that is held while the body exists.
     _second: Rc<Second>,
     /// Whether the window of its record's partition bounds how many there are: see [`super::Waiting`].
     is_windowed: bool,
-    /// The claim on the record that the message was made of, if sessions that a crash would cost the message have it.
+    /// The claim on the record that the message was made of, if sessions have it that would lose the message in a crash.
     claim: RefCell<Option<Rc<Claim>>>,
     /// Whether the position of a log of sessions does not pass the record ([`Claim::holds_position`]).
     holds_position: Cell<bool>,
@@ -307,7 +307,8 @@ pub struct Body {
 }
 
 impl Body {
-    /// `packet`: a PUBLISH of 5.0. It counts in `all` for as long as it is referenced. `key`: for members of shared subscriptions.
+    /// A message. `packet`: a PUBLISH of 5.0. It counts in `all` while it is referenced. `key`: for members of shared
+    /// subscriptions.
     #[must_use]
     pub fn new(packet: Vec<u8>, since: Monotonic, key: u32, all: &Rc<Remembered>) -> Rc<Self> {
         Self::of(packet, since, key, None, all)
@@ -318,7 +319,7 @@ impl Body {
         Self::with(Packet::Own(packet.into()), since, key, claim, all)
     }
 
-    /// The same message for the sessions of one log. Its record there ends when all of them have it.
+    /// The message as a separate body for the sessions of one log. Its record there ends when all of them have it.
     #[must_use]
     pub fn part(self: &Rc<Self>) -> Rc<Self> {
         Self::with(Packet::Of(Rc::clone(self)), self.since, self.key, None, &self.all)
@@ -340,20 +341,22 @@ impl Body {
         })
     }
 
-    /// The same, of a record that stays open for as long as the body is referenced.
+    /// A message of a record that stays open while the body is referenced.
     #[must_use]
     pub fn claiming(packet: Vec<u8>, since: Monotonic, key: u32, claim: Rc<Claim>) -> Rc<Self> {
         let all = Rc::clone(&claim.all);
         Self::of(packet, since, key, Some(claim), &all)
     }
 
-    /// The same message for one session that has it in its log, apart from others: its record stays open all the same, as the session's queue is full.
+    /// The message as a separate body for one session that has it in its log: the record stays open all the same, as the session's
+    /// queue is full.
     #[must_use]
     pub fn windowed(self: &Rc<Self>, claim: Rc<Claim>) -> Rc<Self> {
         Self::with(Packet::Of(Rc::clone(self)), self.since, self.key, Some(claim), &self.all)
     }
 
-    /// What the log has of it, for a client that is away, with the bounds of its queue: no record stays open for it.
+    /// The logged message as a separate body for a client that is away, within the bounds of its queue: no record stays open for
+    /// it.
     #[must_use]
     pub fn without_window(&self) -> Rc<Self> {
         let packet = match &self.packet {
@@ -369,7 +372,7 @@ impl Body {
         other
     }
 
-    /// Only memory has it for a kept session: positions do not pass its record.
+    /// Keeps positions from passing the message's record, as only memory has the message for a kept session.
     pub fn hold_position(&self) {
         if let Some(claim) = &*self.claim.borrow()
             && !self.holds_position.replace(true)
@@ -386,39 +389,39 @@ impl Body {
         }
     }
 
-    /// A client has it.
+    /// Notes that a client has the message.
     pub fn meets(&self) {
         if let Some(claim) = &*self.claim.borrow() {
             claim.meet();
         }
     }
 
-    /// The claim on the record that stays open for it, if one does.
+    /// The claim on the record that stays open for the message, if there is one.
     #[must_use]
     pub fn claim(&self) -> Option<Rc<Claim>> {
         self.claim.borrow().clone()
     }
 
-    /// Takes out the claim: its record stays open for as long as the caller keeps it.
+    /// Takes out the claim: its record stays open while the caller keeps it.
     #[must_use]
     pub fn take_claim(&self) -> Option<Rc<Claim>> {
         self.let_position_go();
         self.claim.take()
     }
 
-    /// Whether it was made of a record that stays open for it, or has done so until a moment ago.
+    /// Whether the message was made of a record that stays open for it, or did so until a moment ago.
     #[must_use]
     pub fn is_windowed(&self) -> bool {
         self.is_windowed
     }
 
-    /// Whether a record stays open for it.
+    /// Whether a record stays open for the message.
     #[must_use]
     pub fn is_claiming(&self) -> bool {
         self.claim.borrow().is_some()
     }
 
-    /// The same message for clients that are away, with the bounds of their queue: no record stays open for it.
+    /// The message for clients that are away, within the bounds of their queue: no record stays open for it.
     #[must_use]
     pub fn released(self: &Rc<Self>) -> Rc<Self> {
         if !self.is_windowed || self.is_stored() {
@@ -428,20 +431,20 @@ impl Body {
         self.unclaimed()
     }
 
-    /// The same message for one client that is away, apart from its record.
+    /// The message for one client that is away, as a separate body without a claim on its record.
     #[must_use]
     pub fn unclaimed(&self) -> Rc<Self> {
         Self::new(self.packet().to_vec(), self.since, self.key, &self.all)
     }
 
-    /// It is in the log under this number, for some of the sessions that have it.
+    /// Notes the message's number in the log, for some of the sessions that have it.
     pub fn stored_as(&self, number: u64) {
         self.stored.borrow_mut().push(number);
         self.all.stored.set(self.all.stored.get() + 1);
     }
 
-    /// It is in the log under this number, for whichever member of a shared subscription gets it, and durable with this group. No other one
-    /// has this body.
+    /// Notes the message's number in the log for the members of a shared subscription, and the group with which it is durable. The
+    /// body belongs to this shared subscription alone.
     pub fn stored_for_share(&self, number: u64, group: u64) {
         self.group.set(group);
         self.stored_as(number);
@@ -449,27 +452,27 @@ impl Body {
         self.all.for_shares.set(self.all.for_shares.get() + 1);
     }
 
-    /// Its number in the log for the members of a shared subscription.
+    /// The message's number in the log for the members of a shared subscription.
     #[must_use]
     pub fn for_share(&self) -> Option<u64> {
         self.for_share.get()
     }
 
-    /// The group in which it is durable for them.
+    /// The group in which the message is durable for them.
     #[must_use]
     pub fn group(&self) -> u64 {
         self.group.get()
     }
 
-    /// It has its member, and what the log has under this number is that member's copy from now on. `None`: the log does not have it
-    /// for a shared subscription.
+    /// Binds the message to its member: the record in the log under the returned number is that member's copy from now on. `None`:
+    /// the log does not have it for a shared subscription.
     pub fn take_for_share(&self) -> Option<u64> {
         let number = self.for_share.take()?;
         self.all.for_shares.set(self.all.for_shares.get() - 1);
         Some(number)
     }
 
-    /// Its end for the members of a shared subscription is being written: under which number it was in the log.
+    /// Takes the number in the log for the members of a shared subscription, as the end under that number is being written.
     pub fn end_for_share(&self) -> Option<u64> {
         let number = self.take_for_share()?;
         self.stored.borrow_mut().retain(|stored| *stored != number);
@@ -477,7 +480,7 @@ impl Body {
         Some(number)
     }
 
-    /// Whether the log has it.
+    /// Whether the log has the message.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !self.stored.borrow().is_empty()
@@ -492,13 +495,13 @@ impl Body {
         }
     }
 
-    /// When it came.
+    /// The time of arrival.
     #[must_use]
     pub fn since(&self) -> Monotonic {
         self.since
     }
 
-    /// What names the member of a shared subscription that gets it; 0 where none was needed.
+    /// The key that selects the member of a shared subscription; 0 if none was needed.
     #[must_use]
     pub fn key(&self) -> u32 {
         self.key
@@ -511,7 +514,7 @@ impl Body {
         decode::publish(Version::V5, frame.first, frame.body).ok()
     }
 
-    /// Seconds that it has waited.
+    /// Seconds that the message has waited.
     #[must_use]
     pub fn waited_s(&self, now: Monotonic) -> u32 {
         u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
@@ -532,16 +535,16 @@ impl Drop for Body {
     }
 }
 
-/// What one client gets of a message.
+/// A message as one client gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
-    /// At which it is sent: 1 or 2.
+    /// The QoS that it is sent at: 1 or 2.
     pub qos: QoS,
     /// RETAIN.
     pub retain: bool,
     /// Subscription Identifiers.
     pub identifiers: Box<[u32]>,
-    /// The shared subscription that it is for, if it is for one: when its client leaves, other members may get it.
+    /// The shared subscription of the copy, if it has one: when its client leaves, other members may get the message.
     pub share: Option<NonZeroU32>,
 }
 
@@ -551,9 +554,9 @@ pub fn is_expired(publish: &Publish<'_>, waited_s: u32) -> bool {
     waited_s > 0 && publish.properties.message_expiry_interval_s().is_some_and(|s| s <= waited_s)
 }
 
-/// The properties of a message that go on to a subscriber: all as they came and in their order [MQTT-3.3.2-4] [MQTT-3.3.2-15]
-/// [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] but its topic alias, its expiry less what it has waited
-/// [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]. None before 5.0.
+/// The properties of a message for a subscriber: all unchanged and in their order [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16]
+/// [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] except its topic alias, its expiry less the time it has waited [MQTT-3.3.2-6],
+/// and the identifiers of the matching subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]. None before 5.0.
 #[must_use]
 pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identifiers: &[u32]) -> PropertyBuf {
     let mut properties = PropertyBuf::new();

@@ -1,4 +1,4 @@
-//! Claims: what keeps a record of a source open, and the positions of logs of sessions below it.
+//! Claims: they keep a record of a source open, and the positions of logs of sessions below it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::body::Remembered;
 
-/// `Claim` keeps a record of a source open: as long as one reference to it is left, a session of this shard may still need the record. A
-/// message that waits for its copies has one, and a [`super::Body`] that only the memory of this process has.
+/// `Claim` keeps a record of a source open: while a reference to it exists, a session of this shard may still need the record. A
+/// message that waits for its copies has one, as does a [`super::Body`] that only the memory of this process has.
 #[derive(Debug)]
 pub struct Claim {
     of: Claimed,
@@ -15,7 +15,8 @@ pub struct Claim {
     /// Whether another shard answers for the record.
     is_others: Cell<bool>,
     placed: Option<Placed>,
-    /// What holds the positions of logs of sessions: the delivery of the message, and each body that only memory has for a kept session.
+    /// The holders of the positions of logs of sessions: the delivery of the message, and each body that only memory has for a kept
+    /// session.
     holders: Cell<u32>,
     is_delivered: Cell<bool>,
     pub(super) all: Rc<Remembered>,
@@ -26,13 +27,13 @@ pub struct Claim {
 pub struct Claimed {
     /// The shard that reads the record's partition.
     pub shard: usize,
-    /// Its number for the partition.
+    /// The reading shard's number for the partition.
     pub reader: u32,
-    /// The record's number in the partition, of consecutive ones, wrapping.
+    /// The record's number in the partition; consecutive, wrapping.
     pub number: u32,
 }
 
-/// One of the answers that keep a record open.
+/// An answer that has kept a record open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// The record.
@@ -41,16 +42,16 @@ pub struct Settled {
     pub is_met: bool,
 }
 
-/// A partition of a Kafka topic, as logs of sessions name it.
+/// A partition of a Kafka topic, as logs of sessions refer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey {
-    /// A hash of the topic's name and id: a topic that is made anew is another one.
+    /// A hash of the topic's name and id: a recreated topic is another one.
     pub topic: u64,
     /// The partition's index.
     pub partition: u32,
 }
 
-/// Where a record of `[broker]` stands.
+/// The position of a record of `[broker]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordPlace {
     /// The partition.
@@ -60,10 +61,10 @@ pub struct RecordPlace {
 }
 
 impl RecordPlace {
-    /// Its bytes.
+    /// The length of the encoding, in bytes.
     pub const BYTES: usize = 20;
 
-    /// As bytes: the topic u64, the partition u32, the offset i64, big-endian.
+    /// Encodes the place: the topic u64, the partition u32, the offset i64, big-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -73,7 +74,7 @@ impl RecordPlace {
         bytes
     }
 
-    /// From its text, [`fmt::Display`].
+    /// Parses the text of [`fmt::Display`].
     #[must_use]
     pub fn of_text(text: &[u8]) -> Option<Self> {
         let mut parts = std::str::from_utf8(text).ok()?.split('/');
@@ -83,7 +84,7 @@ impl RecordPlace {
         Some(Self { of, offset: offset.parse().ok()? }).filter(|_| parts.next().is_none())
     }
 
-    /// From bytes.
+    /// Decodes a place.
     #[must_use]
     pub fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte]));
@@ -100,29 +101,29 @@ impl fmt::Display for RecordPlace {
     }
 }
 
-/// The place of a record that has come to a shard.
+/// The place of a record that a shard has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The place.
     pub place: RecordPlace,
     /// The topic, by its index among those of the source `broker`.
     pub topic: u16,
-    /// When the message came, as the shard counts changes of what is read.
+    /// The time of arrival, in the shard's count of changes of its partitions.
     pub time: u64,
-    /// The record was read before: it is for kept sessions of slots that have come.
+    /// The record was read before: it is for kept sessions of slots that this instance has taken over.
     pub is_again: bool,
 }
 
 impl Claim {
-    /// A claim on a record. `placed`: where it stands, if it is one of `[broker]`.
+    /// A claim on a record. `placed`: the record's place, if it is one of `[broker]`.
     #[must_use]
     pub fn new(of: Claimed, placed: Option<Placed>, all: &Rc<Remembered>) -> Rc<Self> {
         let [is_met, is_others, is_delivered] = std::array::from_fn(|_| Cell::new(false));
         Rc::new(Self { of, is_met, is_others, placed, holders: Cell::new(1), is_delivered, all: Rc::clone(all) })
     }
 
-    /// A session has had its say: its client has acknowledged or refused the record, was sent it at QoS 0, or finds it when it comes back; or
-    /// its copy was dropped, and counted.
+    /// Notes that a session is done with the record: its client has acknowledged or refused it, was sent it at QoS 0, or finds it
+    /// when it reconnects; or its copy was dropped, and counted.
     pub fn meet(&self) {
         self.is_met.set(true);
     }
@@ -133,18 +134,18 @@ impl Claim {
         self.of
     }
 
-    /// Another shard has the claim from now on: it answers for the record.
+    /// Hands the claim to another shard, which answers for the record from now on.
     pub fn is_handed_over(&self) {
         self.is_others.set(true);
     }
 
-    /// Where the record stands, if it is one of `[broker]`.
+    /// The place of the record, if it is one of `[broker]`.
     #[must_use]
     pub fn place(&self) -> Option<Placed> {
         self.placed
     }
 
-    /// All copies are made.
+    /// Notes that all copies have been made.
     pub fn is_delivered(&self) {
         if !self.is_delivered.replace(true) {
             self.lets_position_go();

@@ -1,16 +1,16 @@
-//! Whose session it is that a client identifier names.
+//! The owner of a session: an auth, and a client identifier.
 
-/// The key of a session: no two sessions of the process have the same. A client identifier means something within one `[auth.NAME]`, as a user
-/// name does; all listeners without `auth` are one such space (decision 0157).
+/// The key of a session, unique in the process. A client identifier is unique within one `[auth.NAME]`, as a user name is; all
+/// listeners without `auth` form one such space (decision 0157).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey<'a> {
     /// The name of the `[auth.NAME]` that has admitted the client; `None`: nothing had to.
     pub auth: Option<&'a str>,
-    /// Its client identifier.
+    /// The client identifier.
     pub client_id: &'a str,
 }
 
-/// The same with memory of its own.
+/// A [`ClientKey`] with memory of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedKey {
     auth: Option<Box<str>>,
@@ -18,7 +18,7 @@ pub struct OwnedKey {
 }
 
 impl OwnedKey {
-    /// Whose it is.
+    /// The owner of the session.
     #[must_use]
     pub fn key(&self) -> ClientKey<'_> {
         ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
@@ -32,7 +32,7 @@ impl From<ClientKey<'_>> for OwnedKey {
 }
 
 impl<'a> ClientKey<'a> {
-    /// That of a client that nothing had to admit.
+    /// The key of a client that connected without an auth.
     #[must_use]
     pub const fn without_auth(client_id: &'a str) -> Self {
         Self { auth: None, client_id }

@@ -1,4 +1,4 @@
-//! CONNECT to CONNACK: what a client asks for, what it gets, and how it is told.
+//! CONNECT to CONNACK: the client's request, the terms it gets, and the answer.
 
 use super::end::Violation;
 use super::peer::Peer;
@@ -11,30 +11,29 @@ use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
-/// A CONNECT that was refused. Its CONNACK, where the client's version has one for the case, is in `out`: close
-/// [MQTT-3.2.2-7].
+/// A refused CONNECT. Its CONNACK, if the client's version has one for the case, is in `out`: close [MQTT-3.2.2-7].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The reason for the refusal.
     pub violation: Violation,
 }
 
-/// What a CONNECT will get if there is room.
+/// The terms of a CONNECT if there is room.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     pub(super) client_id: &'a str,
-    /// The identity that it was admitted as; where nothing is asked for, the user name of its CONNECT.
+    /// The identity from the admission; without an auth, the user name of the CONNECT.
     pub(super) username: Option<&'a str>,
-    /// The name of the `auth` that admitted it.
+    /// The name of the `auth` that admitted the client.
     pub(super) auth: Option<&'a str>,
-    /// The memory of what its token grants.
+    /// Bytes of the grants of the client's token.
     grants_bytes: usize,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force.
     pub(super) expiry_s: u32,
     /// Keep Alive in force.
     pub(super) keep_alive_s: u16,
-    /// Authentication Method and Data of CONNACK, where an exchange has admitted it.
+    /// Authentication Method and Data of CONNACK, if an exchange has admitted the client.
     exchanged: Option<(&'a str, &'a [u8])>,
 }
 
@@ -45,8 +44,8 @@ impl Plan<'_> {
     }
 }
 
-/// Refuses a CONNECT, also one that could not be decoded (then with [`Peer::new`] of the version it named): appends the
-/// CONNACK that the version has for it. Close after it.
+/// Refuses a CONNECT, even one that could not be decoded (then with [`Peer::new`] of the version that it named): appends the
+/// CONNACK for the violation, if the version has one. Close after it.
 pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     let reason_string = violation.reason_string();
     let mut properties = PropertyBuf::new();
@@ -55,14 +54,14 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
     let connack =
         |properties| Packet::ConnAck(ConnAck { session_present: false, reason: violation.reason, properties });
-    // Reason String must not make it too large [MQTT-3.2.2-19]; there are no User Properties [MQTT-3.2.2-20].
+    // A Reason String must not make the packet too large [MQTT-3.2.2-19]; there are no User Properties [MQTT-3.2.2-20].
     if !peer.send(&connack(properties.as_properties()), out) {
         peer.send(&connack(Properties::EMPTY), out);
     }
 }
 
-/// Tells a client of 5.0 to connect to another server (0x9C), which `server` says: appends the CONNACK. False, and nothing appended: its
-/// version has none for that, or it could not take one of that size. Close after it.
+/// Appends the CONNACK that sends a client of 5.0 to the server `server` (0x9C). False, and nothing appended: the client's version
+/// has none for that, or it could not take one of that size. Close after it.
 pub fn redirect(peer: Peer, server: &str, out: &mut Vec<u8>) -> bool {
     let mut properties = PropertyBuf::new();
     properties.push(Property::ServerReference(server));
@@ -112,7 +111,7 @@ pub(super) fn plan<'a>(
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
 
-/// Checks what an identity may bring with its CONNECT.
+/// Checks the limits of an identity for a CONNECT.
 fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) -> Result<(), Violation> {
     let Admission { policy, identity, .. } = admission;
     let identity = identity.as_deref();
@@ -127,7 +126,7 @@ fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) ->
     if connect.will.as_ref().is_some_and(is_denied) { Err(Violation::WILL_DENIED) } else { Ok(()) }
 }
 
-/// What a client may be sent before it acknowledges, 1 or more [MQTT-3.3.4-9] [MQTT-4.9.0-1].
+/// The messages that a client may be sent before it acknowledges, 1 or more [MQTT-3.3.4-9] [MQTT-4.9.0-1].
 fn send_maximum(connect: &Connect<'_>) -> u16 {
     match connect.version {
         Version::V5 => connect.properties.receive_maximum().unwrap_or(u16::MAX).min(SENT_MAX),
@@ -141,7 +140,7 @@ fn sent_alias_maximum(connect: &Connect<'_>) -> u8 {
     u8::try_from(taken).map_or(SENT_ALIASES_MAX, |taken| taken.min(SENT_ALIASES_MAX))
 }
 
-/// What a client is promised.
+/// The terms that a client is promised.
 pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     let inflight_max = settings.inflight_max.max(1);
     let receive_maximum = settings.receive_maximum.clamp(1, inflight_max);
@@ -173,7 +172,7 @@ fn will_bytes(connect: &Connect<'_>) -> usize {
     will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len())
 }
 
-/// Checks what its user may leave behind.
+/// Checks the user's bounds on kept sessions.
 pub(super) fn within(connect: &Connect<'_>, bytes: usize, limits: &Limits) -> Result<(), Violation> {
     let is_over = |bytes: usize, max: u64| max > 0 && bytes as u64 > max;
     if is_over(will_bytes(connect), limits.will_bytes) {
@@ -185,13 +184,13 @@ pub(super) fn within(connect: &Connect<'_>, bytes: usize, limits: &Limits) -> Re
     Ok(())
 }
 
-/// The most bytes that its session will hold of it.
+/// The most bytes that the session will hold of this CONNECT.
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
     let (will, grants) = (will_bytes(connect), plan.grants_bytes);
     plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + grants + will
 }
 
-/// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
+/// The expiry in seconds: 5.0 sets it; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
 fn expiry_s(connect: &Connect<'_>, settings: &Settings) -> u32 {
     let asked = match connect.version {
         Version::V5 => connect.properties.session_expiry_interval_s().unwrap_or(0),
@@ -225,7 +224,7 @@ pub(super) fn connack(
     plan.terms.peer().send(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }), out)
 }
 
-/// The properties of CONNACK (section 3.2.2.3): each is left out where its absence says the same. There is no Response Information
+/// The properties of CONNACK (section 3.2.2.3): each is left out if its absence means the same. There is no Response Information
 /// [MQTT-3.1.2-28].
 fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mut PropertyBuf) {
     let terms = &plan.terms;

@@ -1,4 +1,4 @@
-//! Exchanges of QoS 2 that other logs than the publisher's own know: those of shards that have written its message down for
+//! Exchanges of QoS 2 that other logs than the publisher's own know: those of shards that have written the message down for
 //! subscribers. An id is free when these have forgotten it, else its next message would be taken for a repeat there. So PUBREL is
 //! passed on to them, and PUBCOMP waits for their answers.
 
@@ -8,39 +8,39 @@ use super::state::Session;
 /// An id that is being released on other shards.
 #[derive(Clone, Copy, Debug)]
 struct Releasing {
-    /// How many have not answered.
+    /// The number of shards that have not answered.
     owed: u16,
-    /// The client has said PUBREL on the present connection, which gets PUBCOMP.
+    /// The client has sent PUBREL on the present connection, which gets PUBCOMP.
     is_asked: bool,
 }
 
-/// Of one session.
+/// The state of one session.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
     /// Shards that may know an id, as bits.
     shards: Map<u16, u64>,
     releasing: Map<u16, Releasing>,
-    /// Those that are released there, and not here yet.
+    /// Ids that all other shards have released, but this one has not yet.
     released: Vec<u16>,
 }
 
-/// Where a packet identifier must be released before it is free.
+/// The shards on which a packet identifier must be released before it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseFirst {
-    /// Nowhere: [`Session::packet`] releases it.
+    /// No other shard: [`Session::packet`] releases the identifier.
     Nowhere,
-    /// On these shards, as bits.
+    /// These shards, as bits.
     On(u64),
-    /// It is being released there already.
+    /// The release on these shards is under way already.
     Awaited,
 }
 
-/// A refusal that the client is told when the shards that know its message have forgotten it: it frees the packet identifier, too.
+/// A refusal that is sent once the shards that know its message have forgotten it: it also frees the packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     /// The number of the message: each of the shards [`Session::complete`]s it.
     pub number: u32,
-    /// Its packet identifier.
+    /// The packet identifier of the message.
     pub packet_id: u16,
     /// The shards, as bits.
     pub shards: u64,
@@ -56,17 +56,17 @@ impl Elsewhere {
         self.releasing.shrink_to_fit();
     }
 
-    /// The shards that may know it, of which this one does not know from now on.
+    /// Takes the shards that may know an id; this shard forgets them.
     pub(super) fn take(&mut self, packet_id: u16) -> Option<u64> {
         if self.shards.is_empty() { None } else { self.shards.remove(&packet_id) }
     }
 
-    /// An id that is released everywhere else.
+    /// Takes an id that all other shards have released.
     pub(super) fn next_released(&mut self) -> Option<u16> {
         self.released.pop()
     }
 
-    /// The connection is gone: PUBCOMP comes where PUBREL is sent again, if it is.
+    /// Handles the end of the connection: PUBCOMP is sent only if PUBREL is sent again.
     pub(super) fn park(&mut self) {
         self.releasing.values_mut().for_each(|releasing| releasing.is_asked = false);
     }
@@ -81,25 +81,25 @@ impl Session {
         self.inflight.qos2.as_ref().map(|qos2| &qos2.elsewhere)
     }
 
-    /// A message of QoS 2 has gone to these shards, as bits, which may write it down for subscribers.
+    /// Notes that a message of QoS 2 has gone to these shards, as bits, which may write it down for subscribers.
     pub fn sent_to_shards(&mut self, packet_id: u16, shards: u64) {
         *self.elsewhere_mut().shards.entry(packet_id).or_default() |= shards;
     }
 
-    /// All shards that may know one of its exchanges, as bits.
+    /// All shards that may know one of the session's exchanges, as bits.
     #[must_use]
     pub fn known_to_shards(&self) -> u64 {
         self.elsewhere().map_or(0, |elsewhere| elsewhere.shards.values().fold(0, |all, shards| all | shards))
     }
 
-    /// What has to come before this id is free.
+    /// The releases that are needed before this id is free.
     #[must_use]
     pub fn release_first(&self, packet_id: u16) -> ReleaseFirst {
         let qos2 = self.inflight.qos2.as_ref();
         if self.is_releasing(packet_id) {
             return ReleaseFirst::Awaited;
         }
-        // It ends the connection.
+        // A PUBREL that is too early ends the connection.
         if qos2.is_some_and(|qos2| qos2.is_too_early(packet_id)) {
             return ReleaseFirst::Nowhere;
         }
@@ -121,18 +121,18 @@ impl Session {
         }
     }
 
-    /// The row of this open QoS 2 id goes to Kafka past the log that has those of others.
+    /// Notes that the row of this open QoS 2 id goes to Kafka without the log that has the rows of other ids.
     pub fn goes_beside_log(&mut self, packet_id: u16) {
         self.inflight.goes_beside_log(packet_id);
     }
 
-    /// Whether some such row is not answered: rows of the log that come later wait for it, or they would overtake it.
+    /// Whether some such row is unanswered: later rows in the log wait for it, or they would overtake it.
     #[must_use]
     pub fn awaits_beside_log(&self) -> bool {
         self.inflight.awaits_beside_log()
     }
 
-    /// Whether an id waits for other shards: its next message has to wait, too.
+    /// Whether an id is pending on other shards: its next message has to wait, too.
     #[must_use]
     pub fn is_releasing(&self, packet_id: u16) -> bool {
         self.elsewhere().is_some_and(|elsewhere| {
@@ -140,16 +140,16 @@ impl Session {
         })
     }
 
-    /// Whether a message of QoS 2 has to wait until an id that is being released is free: its client does not count that any more, as it
-    /// has sent PUBREL, so it is not to be disconnected for one too many.
+    /// Whether a message of QoS 2 has to wait until an id that is being released is free: its client does not count that id any
+    /// more, as it has sent PUBREL, so it must not be disconnected for one too many.
     #[must_use]
     pub fn waits_for_release(&self) -> bool {
         let is_releasing = |elsewhere: &Elsewhere| !(elsewhere.releasing.is_empty() && elsewhere.released.is_empty());
         self.inflight.open_ids() >= usize::from(self.terms.qos2_max) && self.elsewhere().is_some_and(is_releasing)
     }
 
-    /// A shard has forgotten an id. After the last one it is free, and PUBCOMP comes with the next [`Session::drain_answers`] if it was
-    /// asked for on the present connection.
+    /// Notes that a shard has forgotten an id. After the last shard the id is free, and PUBCOMP follows with the next
+    /// [`Session::drain_answers`] if it was asked for on the present connection.
     pub fn released(&mut self, packet_id: u16) {
         let elsewhere = self.elsewhere_mut();
         let Some(releasing) = elsewhere.releasing.get_mut(&packet_id) else { return };

@@ -1,4 +1,4 @@
-//! Every way a connection ends, and what the client hears of it: DISCONNECT with a reason in 5.0, nothing before.
+//! Every way a connection ends, and the message to the client: DISCONNECT with a reason in 5.0, nothing before.
 //!
 //! 3.x servers send no DISCONNECT; they close. So an [`End`] is written for every client, and only 5.0 clients get bytes.
 
@@ -8,14 +8,14 @@ use crate::mqtt::packet::{Disconnect, Packet, PacketType, Sender, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
-/// What a client did that it may not do. The connection ends with it [MQTT-4.13.1-1].
+/// A violation of the protocol by a client. The connection ends with it [MQTT-4.13.1-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// For DISCONNECT, or CONNACK while there is no session.
+    /// The code in DISCONNECT, or in CONNACK while there is no session.
     pub reason: ReasonCode,
     /// The sentence that was broken, `MQTT-3.3.4-9`, or the section.
     pub clause: &'static str,
-    /// In a few words.
+    /// The violation in a few words.
     pub what: &'static str,
 }
 
@@ -87,7 +87,7 @@ violations! {
     SUBSCRIBE_SHARED = SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, "section 3.2.2.3.13", "shared filter, and CONNACK said not available";
 }
 
-/// Why a connection ends.
+/// The reason why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The client sent DISCONNECT: its will is forgotten [MQTT-3.14.4-3].
@@ -100,31 +100,31 @@ pub enum End {
     Violation(Violation),
     /// Silence for 1.5 x Keep Alive [MQTT-3.1.2-22].
     KeepAliveTimeout,
-    /// Another connection came with its client identifier [MQTT-3.1.4-3].
+    /// Another connection has used the same client identifier [MQTT-3.1.4-3].
     TakenOver,
     /// Drain.
     ShuttingDown,
-    /// Another process serves its session from now on, which has the will, too.
+    /// Another process serves the session from now on, and has the will, too.
     Moved,
-    /// An answer was held for longer than `answer_timeout`: the client is to come back and send again.
+    /// An answer was held for longer than `answer_timeout`: the client should reconnect and send again.
     AnswerTimeout,
-    /// The operator ended it.
+    /// The operator ended the connection.
     Administrative,
-    /// It would not be admitted any more: its user is gone, or has another password.
+    /// The client would not be admitted any more: its user is gone, or has another password.
     Revoked,
-    /// What admitted it holds until a certain time, and that is over.
+    /// The credentials that admitted the client were valid until a certain time, which is over.
     Expired,
-    /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
-    /// 5.0, the refusal of a SUBSCRIBE in 3.1 [3.1.1 MQTT-4.8.0-2].
+    /// The answer has no form in the client's version of the protocol: a permanent refusal of a publish before 5.0, the refusal of
+    /// a SUBSCRIBE in 3.1 [3.1.1 MQTT-4.8.0-2].
     NotExpressible,
 }
 
 impl End {
-    /// The reason for a 5.0 DISCONNECT; `None` when the server has nothing to say.
+    /// The reason for a 5.0 DISCONNECT; `None`: no packet is sent.
     #[must_use]
     pub fn reason(self) -> Option<ReasonCode> {
         match self {
-            // Where it moves has been said: [`send_away`].
+            // The destination of a move has been sent before: [`send_away`].
             Self::Left | Self::LeftWithWill | Self::Lost | Self::Moved => None,
             Self::Violation(violation) => Some(violation.reason),
             Self::KeepAliveTimeout => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
@@ -144,10 +144,10 @@ impl End {
         self != Self::Left
     }
 
-    /// Appends what the client is told before the close: DISCONNECT in 5.0, nothing before.
+    /// Appends the last packet to the client before the close: DISCONNECT in 5.0, nothing before.
     pub fn write(self, peer: Peer, out: &mut Vec<u8>) {
         if peer.is_remote {
-            // A client takes its leave, and has fewer words for it (section 3.14.2.1).
+            // As a client we leave with DISCONNECT, which has fewer codes (section 3.14.2.1).
             let is_said = |reason: &ReasonCode| reason.allowed_in(PacketType::Disconnect, Sender::Client);
             let reason = self.reason().filter(is_said).unwrap_or(ReasonCode::NORMAL_DISCONNECTION);
             if self != Self::Lost {
@@ -164,14 +164,14 @@ impl End {
         let mut properties = PropertyBuf::default();
         properties.push(Property::ReasonString(&reason_string));
         if !peer.problem_information || !peer.send(&disconnect(reason, properties.as_properties()), out) {
-            // Reason String must not make it too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
+            // A Reason String must not make the packet too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
             peer.send(&disconnect(reason, Properties::default()), out);
         }
     }
 }
 
-/// `send_away` tells a client of 5.0, before [`End::Moved`], that another server serves it: with the server's address, if there is one and it fits, else with
-/// 0x8B. `is_for_good`: this server is about to go (0x9D), and not only its part of the clients (0x9C).
+/// Sends a client of 5.0 to another server, before [`End::Moved`]: with that server's address, if there is one and it fits, else
+/// with 0x8B. `is_for_good`: this server is about to stop (0x9D), and does not only lose a part of its clients (0x9C).
 pub fn send_away(peer: Peer, server: Option<&str>, is_for_good: bool, out: &mut Vec<u8>) {
     if peer.version != Version::V5 || peer.is_remote {
         return;
@@ -189,7 +189,7 @@ fn disconnect(reason: ReasonCode, properties: Properties<'_>) -> Packet<'_> {
 }
 
 impl Violation {
-    /// What a developer on the other side needs: the words and the clause.
+    /// The reason for a developer on the other side: the words and the clause.
     pub(super) fn reason_string(&self) -> String {
         format!("{} [{}]", self.what, self.clause)
     }

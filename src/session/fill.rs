@@ -1,14 +1,14 @@
-//! How long a queue is, as a part of what it may hold.
+//! The length of a queue as a part of its bound.
 
 use super::outgoing::Outgoing;
 use super::{QueueBounds, Session};
 
-/// Levels: one more is twice as much. At 0 a queue holds less than a two-thousandth of what it may.
+/// Levels of fill: each is twice as much as the one before. At 0 a queue holds less than a two-thousandth of its bound.
 #[derive(Debug)]
 pub struct Fill;
 
 impl Fill {
-    /// How many there are.
+    /// The number of levels.
     pub const LEVELS: usize = 13;
 
     /// The level of a queue of this many messages and bytes.
@@ -20,14 +20,14 @@ impl Fill {
         (u64::BITS - part.leading_zeros()) as u8
     }
 
-    /// The level to list a queue at now, if it has risen above the one at which it is listed.
+    /// The level at which to list a queue now, if that is higher than the one at which it is listed.
     pub fn grown(listed: &mut u8, level: u8) -> Option<u8> {
         let has_grown = level > *listed;
         *listed = level.max(*listed);
         has_grown.then_some(level)
     }
 
-    /// The level to list a queue at again, as it is not listed any more.
+    /// The level at which to list a queue that is not listed any more.
     pub fn again(listed: &mut u8, level: u8) -> Option<u8> {
         *listed = level;
         (level > 0).then_some(level)
@@ -48,14 +48,14 @@ impl Session {
         Fill::grown(&mut outgoing.listed, level)
     }
 
-    /// See [`Fill::again`]. `may_go`: some of it may be dropped; else it is listed again when it has grown.
+    /// See [`Fill::again`]. `may_go`: some copies of the queue may be dropped; else it is listed again when it has grown.
     pub fn list_again(&mut self, bounds: QueueBounds, may_go: bool) -> Option<u8> {
         let outgoing = self.outgoing.as_deref_mut()?;
         let level = if may_go { outgoing.fill(bounds) } else { 0 };
         Fill::again(&mut outgoing.listed, level)
     }
 
-    /// At which level it is listed.
+    /// The level at which the queue is listed.
     #[must_use]
     pub fn listed(&self) -> u8 {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.listed)

@@ -1,4 +1,4 @@
-//! The answers a connection is owed, in order of receipt.
+//! The pending answers of a connection, in order of receipt.
 //!
 //! Every QoS 1 and QoS 2 PUBLISH takes a slot at the back of one queue and a number (a wrapping `u32`, never used twice
 //! within a session's four billion publishes). Sinks answer by number, in any order; the queue is answered from its front
@@ -23,20 +23,20 @@ use std::collections::VecDeque;
 /// Slots that a queue keeps when it shrinks while in use.
 const SLOTS_KEPT: usize = 64;
 
-/// What a slot is for.
+/// The kind of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A QoS 1 row. Its packet identifier says nothing of an earlier one [MQTT-4.3.2-5].
+    /// A QoS 1 row. Its packet identifier has no relation to an earlier use [MQTT-4.3.2-5].
     Qos1,
     /// A QoS 2 row.
     Qos2,
     /// A QoS 2 PUBLISH of a row that exists already.
     Repeat,
-    /// A `Repeat` that lost its id to a release before its turn: nothing goes out.
+    /// A `Repeat` that lost its id to a release before it was answered: no answer is sent.
     Silent,
 }
 
-/// One owed answer. The number is implied by its place.
+/// A pending answer. Its position implies its number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) packet_id: u16,
@@ -45,19 +45,19 @@ pub(super) struct Slot {
     /// The gravest reason so far.
     pub(super) reason: Reason,
     kind: Kind,
-    /// Its sinks are not known yet.
+    /// The sinks of the message are not known yet.
     pub(super) opening: bool,
     /// At least one sink has the message.
     landed: bool,
 }
 
 impl Slot {
-    /// A QoS 2 row of an earlier process. `landed`: a sink that owes nothing has it.
+    /// A QoS 2 row of an earlier process. `landed`: a sink without a pending answer has it.
     pub(super) fn restored(packet_id: u16, owed: u16, landed: bool) -> Self {
         Self { packet_id, owed, reason: Reason::Success, kind: Kind::Qos2, opening: false, landed }
     }
 
-    /// One sink's answer. One too many changes nothing: the answer may be on its way.
+    /// Takes one sink's answer. An answer too many changes nothing: the message's answer may have been sent already.
     pub(super) fn answer(&mut self, reason: Reason) {
         if self.is_done() {
             return;
@@ -67,42 +67,43 @@ impl Slot {
         self.reason = self.reason.max(reason);
     }
 
-    /// Whether it is a row of the queue with sinks that owe answers.
+    /// Whether this is a row of the queue with pending answers of sinks.
     pub(super) fn takes_answers(self) -> bool {
         matches!(self.kind, Kind::Qos1 | Kind::Qos2) && !self.is_done()
     }
 
-    /// Every sink has answered.
+    /// Whether every sink has answered.
     pub(super) fn is_done(self) -> bool {
         self.owed == 0 && !self.opening
     }
 
-    /// Refused, and no sink has it; or what a sink had stored of it is lost. The next attempt is a new message.
+    /// Whether the message was refused, and no sink has it; or the record that a sink had stored is lost. The next attempt is a new
+    /// message.
     pub(super) fn may_be_sent_again(self) -> bool {
         self.is_done() && self.reason.is_refusal() && (!self.landed || self.reason == Reason::RecordLost)
     }
 }
 
-/// What came of one call of [`super::Session::drain_answers`].
+/// The result of a call of [`super::Session::drain_answers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// PUBACK and PUBREC appended.
     pub answered: usize,
-    /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no way to say one: end the connection with
-    /// [`super::End::NotExpressible`] rather than acknowledge a message that is lost.
+    /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no code for one: end the connection with
+    /// [`super::End::NotExpressible`] rather than acknowledge a lost message.
     pub refused: Option<ReasonCode>,
-    /// The next answer is a refusal, and other shards know its message: [`super::Session::refuses_later`].
+    /// The next answer is a refusal, and other shards know the message: [`super::Session::refuses_later`].
     pub unanswered: Option<Unanswered>,
 }
 
-/// What a PUBLISH became.
+/// The result of a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
     /// A new row with this number.
     New(u32),
     /// A row that exists already.
     Repeat,
-    /// A row with this number, which some sinks have had since before a crash; `owed` of them owe an answer.
+    /// A row with this number, which some sinks have had since before a crash; `owed` is the number of their pending answers.
     Rest { number: u32, owed: u16 },
 }
 
@@ -112,9 +113,9 @@ pub(super) struct Inflight {
     pub(super) slots: VecDeque<Slot>,
     /// The number of the front slot.
     pub(super) base: u32,
-    /// The client's send quota used up, as the client counts it (section 4.9).
+    /// The used part of the client's send quota, as the client counts it (section 4.9).
     quota_used: u16,
-    /// Something came in since the last [`Inflight::rest`].
+    /// Whether a packet has arrived since the last [`Inflight::rest`].
     busy: bool,
     /// The client wants receipts: the partition and offset of its messages.
     pub(super) wants_receipts: bool,
@@ -123,7 +124,7 @@ pub(super) struct Inflight {
 }
 
 impl Inflight {
-    /// Answers owed to the present connection.
+    /// The number of pending answers of the present connection.
     pub(super) fn owed(&self) -> usize {
         self.slots.len()
     }
@@ -177,7 +178,7 @@ impl Inflight {
                 }
                 self.push(slot);
             }
-            // Else its PUBREC is still to come and answers both: a second one could meet the id's next message.
+            // Otherwise its pending PUBREC answers both: a second one could meet the id's next message.
             return Ok(Received::Repeat);
         }
         if qos2.len() >= usize::from(ids_max) {
@@ -188,7 +189,7 @@ impl Inflight {
         Ok(Received::New(number))
     }
 
-    /// Takes a PUBLISH of QoS 1 for which `owed` sinks owe an answer: [`Inflight::receive`] and [`Inflight::opened`] in one.
+    /// Takes a PUBLISH of QoS 1 with `owed` pending answers of sinks: [`Inflight::receive`] and [`Inflight::opened`] in one.
     #[inline]
     pub(super) fn take(&mut self, packet_id: u16, owed: u16) {
         let (reason, kind) = (Reason::Success, Kind::Qos1);
@@ -211,7 +212,7 @@ impl Inflight {
     /// See [`super::Session::refuses_later`].
     pub(super) fn owe(&mut self, number: u32, answers: u16) {
         if let Some(slot) = self.slot_mut(number) {
-            // Also one that repeats a row: it has answers of its own to wait for now.
+            // Also the slot of a repeat: it has pending answers of its own now.
             (slot.owed, slot.kind) = (answers, Kind::Qos2);
         }
     }
@@ -321,7 +322,7 @@ impl Inflight {
     fn ack_with_receipts(&mut self, peer: &Peer, kind: PacketType, slot: Slot, of: Of, out: &mut Vec<u8>) {
         let receipts = self.receipts.get_or_insert_default();
         let of = match &mut self.qos2 {
-            // Those of the row until its id is free: its PUBREC may be asked for again.
+            // Receipts of the row stay until its id is free: its PUBREC may be requested again.
             Some(qos2) if slot.kind != Kind::Qos1 => qos2.keep_receipts(slot.packet_id, of),
             _ => Some(&of),
         };
@@ -335,13 +336,13 @@ impl Inflight {
         }
     }
 
-    /// The client gets one place of its send quota back with each PUBACK, PUBCOMP and refusing PUBREC, whatever it is
-    /// for (section 4.9).
+    /// Returns one place of the client's send quota, which each PUBACK, PUBCOMP and refusing PUBREC does, for any packet (section
+    /// 4.9).
     fn give_back_quota(&mut self) {
         self.quota_used = self.quota_used.saturating_sub(1);
     }
 
-    /// PUBREL. Every PUBREL but one that comes too early is answered with PUBCOMP by the caller.
+    /// Handles PUBREL. The caller answers every PUBREL but one that is too early with PUBCOMP.
     pub(super) fn release(&mut self, packet_id: u16) -> Release {
         let release = self.free(packet_id);
         if release != Release::TooEarly {
@@ -350,7 +351,7 @@ impl Inflight {
         release
     }
 
-    /// The same, and no PUBCOMP goes out.
+    /// Like [`Inflight::release`], but without a PUBCOMP.
     pub(super) fn free(&mut self, packet_id: u16) -> Release {
         let release = self.qos2.as_mut().map_or(Release::Unknown, |qos2| qos2.release(packet_id));
         if let Release::Freed { silence: Some(number) } = release
@@ -361,7 +362,7 @@ impl Inflight {
         release
     }
 
-    /// The connection is gone. What it was owed dies with it; QoS 2 rows go on without it.
+    /// Handles the end of the connection. Its pending answers are dropped; QoS 2 rows go on without it.
     pub(super) fn park(&mut self) {
         let slots = std::mem::take(&mut self.slots);
         let base = self.base;
@@ -385,7 +386,7 @@ impl Inflight {
         self.give_back_memory();
     }
 
-    /// Called now and then: gives back what a session that has gone quiet holds. Returns whether it is still in use.
+    /// Gives back the memory of a session that has gone quiet; called now and then. Returns whether it is still in use.
     pub(super) fn rest(&mut self) -> bool {
         if std::mem::take(&mut self.busy) || !self.slots.is_empty() {
             if self.slots.capacity() / 4 > self.slots.len().max(SLOTS_KEPT) {
@@ -443,7 +444,7 @@ impl Inflight {
         number
     }
 
-    /// Ids that have come free and are in the log.
+    /// Takes an id that is free and still in the log.
     pub(super) fn take_freed(&mut self) -> Option<u16> {
         self.qos2.as_mut()?.take_freed()
     }

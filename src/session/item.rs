@@ -1,4 +1,4 @@
-//! One copy on its way to a client, and the number of exchanges that are not finished yet.
+//! A copy in a client's queue, and the number of exchanges that are not finished yet.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -7,29 +7,30 @@ use super::body::{Body, Copy, Place, Remembered};
 use crate::mqtt::packet::QoS;
 use crate::runtime::seam::Monotonic;
 
-/// Packet identifiers there are.
+/// The number of packet identifiers.
 pub(super) const IDS: u64 = 65_535;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its client has not been sent it.
+    /// The client has not been sent the copy.
     Queued,
-    /// It was restored from the log: its client may have been sent it.
+    /// The copy was restored from the log: its client may have been sent it.
     Restored,
-    /// It may have it.
+    /// The client may have the copy.
     Sent,
-    /// QoS 2: the client has confirmed it, or will not get it any more. PUBREL waits until that is written down.
+    /// QoS 2: the client has confirmed the copy, or will not get it any more. PUBREL waits until that is written down.
     Unwritten,
-    /// The same, and PUBREL may be sent.
+    /// Like [`State::Unwritten`], and PUBREL may be sent.
     Received,
-    /// QoS 1: other members of its share get it, as the client has not acknowledged it in time. Its packet identifier is in use until it does.
+    /// QoS 1: other members of the share get the message, as the client has not acknowledged it in time. Its packet identifier is
+    /// in use until the client does.
     GivenUp,
-    /// A remote has refused it: it keeps its place until it is sent again, or becomes a dead letter.
+    /// A remote has refused the copy: it keeps its place until it is sent again, or becomes a dead letter.
     Refused,
 }
 
 impl State {
-    /// Where its copy is; `None`: it is over, and its exchange is not.
+    /// The place of the copy; `None`: the copy is over, and its exchange is not.
     pub(super) const fn place(self) -> Option<Place> {
         match self {
             Self::Queued | Self::Restored => Some(Place::Queued),
@@ -47,12 +48,12 @@ impl State {
 pub(super) struct Item {
     pub(super) number: u64,
     pub(super) state: State,
-    /// When it was sent on the present connection, in whole seconds ([`second`]).
+    /// The time of sending on the present connection, in whole seconds ([`second`]).
     pub(super) sent_s: u32,
-    /// How many times a remote has refused it.
+    /// The number of refusals by a remote.
     pub(super) refusals: u8,
     pub(super) copy: Copy,
-    /// `None`: it will not be sent again.
+    /// The message; `None`: the copy will not be sent again.
     pub(super) body: Option<Rc<Body>>,
 }
 
@@ -65,13 +66,13 @@ impl Item {
         self.body.as_ref().map_or(0, |body| body.packet().len())
     }
 
-    /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
-    /// left its packet identifier there, and a window bounds the copies of records that stay open.
+    /// Whether the copy may be dropped if it is not in flight on the present connection: a copy of QoS 2 that the client may have
+    /// been sent has left its packet identifier there, and a window bounds the copies of records that stay open.
     pub(super) fn may_go(&self) -> bool {
         !self.body.as_ref().is_some_and(|body| body.is_windowed()) && self.may_end()
     }
 
-    /// Whether it is one that only memory has, with a record that stays open, and its client, which is away, may do without it.
+    /// Whether only memory has the copy, its record stays open, and its client, which is away, can do without it.
     pub(super) fn may_go_unlogged(&self) -> bool {
         self.body.as_ref().is_some_and(|body| body.is_claiming() && !body.is_stored()) && self.may_end()
     }
@@ -84,36 +85,36 @@ impl Item {
         }
     }
 
-    /// Whether it may be dropped though it was sent, if its client is away.
+    /// Whether the copy may be dropped although it was sent, if its client is away.
     fn may_be_left(&self) -> bool {
         self.state == State::Sent && self.copy.qos == QoS::AtLeastOnce && self.body.is_some()
     }
 
-    /// Whether its client may answer it as one of this QoS.
+    /// Whether the client may answer the copy as one of this QoS.
     pub(super) fn is_open_at(&self, qos: QoS) -> bool {
         self.copy.qos == qos && self.state != State::Refused
     }
 
-    /// Its client is away.
+    /// Notes that the client is away.
     pub(super) fn leaves(&self, all: &Remembered) {
         if self.may_be_left() {
             all.leaves(self.bytes());
         }
     }
 
-    /// Ends [`Item::leaves`]: the copy of an absent client is over, or the client is back and is sent it again.
+    /// Ends [`Item::leaves`]: the copy of an absent client is over, or the client has reconnected and is sent it again.
     pub(super) fn left_no_more(&self, all: &Remembered) {
         if self.may_be_left() {
             all.left_no_more(self.bytes());
         }
     }
 
-    /// Whether its copy is over, and its exchange of QoS 2 is not.
+    /// Whether the copy is over, but its exchange of QoS 2 is not.
     pub(super) fn is_finishing(&self) -> bool {
         self.state.is_finishing()
     }
 
-    /// Whether it is of a shared subscription, and its client, sent it before this time, has not acknowledged it.
+    /// Whether the copy is of a shared subscription, was sent before this time, and is not acknowledged.
     pub(super) fn is_late(&self, sent_before_s: u32) -> bool {
         self.state == State::Sent && self.copy.share.is_some() && self.sent_s < sent_before_s
     }
@@ -128,18 +129,18 @@ impl Item {
         self.body.as_ref().is_some_and(|body| !body.is_stored())
     }
 
-    /// Whether it is one of QoS 2 that only memory has, and that its client has not been sent.
+    /// Whether the copy is of QoS 2, only memory has it, and the client has not been sent it.
     pub(super) fn is_new_from_memory(&self) -> bool {
         self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
     }
 
-    /// Whether its message is in the log for other sessions, too: then its end has to be written down.
+    /// Whether the log has the message for other sessions, too: the end of the copy has to be written down then.
     pub(super) fn shares_message(&self) -> bool {
         self.is_logged() && self.body.as_ref().is_some_and(|body| Rc::strong_count(body) > 1)
     }
 }
 
-/// The number of unfinished exchanges, and how many of them must be written down first.
+/// The number of unfinished exchanges, and of those among them that must be written down first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Finishing {
     pub(super) all: usize,
@@ -168,7 +169,8 @@ impl Finishing {
         item.state = state;
     }
 
-    /// QoS 2: the client has it, or is not to get it any more. True: this has to be written down before PUBREL is sent.
+    /// Notes that the client has a copy of QoS 2, or will not get it any more. True: this has to be written down before PUBREL is
+    /// sent.
     pub(super) fn has_it(&mut self, item: &mut Item) -> bool {
         let is_stored = item.body.as_ref().is_some_and(|body| body.is_stored());
         if is_stored {
@@ -186,7 +188,7 @@ pub(super) fn second(now: Monotonic) -> u32 {
     u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
-/// That of a copy with this number.
+/// The packet identifier of a copy with this number.
 pub(super) fn packet_id(number: u64) -> u16 {
     // 1 to 65,535.
     (number % IDS) as u16 + 1
@@ -198,7 +200,7 @@ thread_local! {
     pub(super) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts, in tests, what a long queue costs.
+/// Counts, in tests, the cost of a long queue.
 #[inline]
 pub(super) fn looks_at_one() {
     #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic
-//! clock [MQTT-3.1.2-22]; and until when what admitted its client holds, silent or not.
+//! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic clock
+//! [MQTT-3.1.2-22]; and the time until which the client's credentials are valid, silent or not.
 //!
-//! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it
-//! fires, either closes or is set again for the remaining time ([`KeepAlive::check`]). So a packet costs one store,
-//! and the close comes at the deadline plus the timer's own lateness.
+//! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it fires, either
+//! closes the connection or is set again for the remaining time ([`KeepAlive::check`]). So a packet costs one store, and the
+//! connection closes at the deadline plus the timer's own lateness.
 
 use crate::runtime::seam::Monotonic;
 use std::time::Duration;
@@ -14,11 +14,11 @@ pub struct KeepAlive {
     /// The interval in seconds; 0: keep alive is off.
     keep_alive_s: u16,
     resting: bool,
-    /// When it began, in tenths of a second: these four bytes are there.
+    /// The beginning of the connection, in tenths of a second: these four bytes would be padding otherwise.
     began: u32,
     /// The last packet, or the last moment at which the shard began to read again.
     since: Monotonic,
-    /// The connection ends then, whatever comes.
+    /// The time at which the connection ends in any case.
     ends: Monotonic,
 }
 
@@ -27,12 +27,12 @@ const fn tenths(at: Monotonic) -> u32 {
     (at.0 / 100_000_000) as u32
 }
 
-/// What the timer finds when it fires.
+/// The action when the timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first) [MQTT-3.1.2-20].
+    /// No packet for 1.5 x the interval: close the connection (5.0: 0x8D first) [MQTT-3.1.2-20].
     Close,
-    /// What admitted its client does not hold any more: close the connection (5.0: 0xA0 first).
+    /// The client's credentials are not valid any more: close the connection (5.0: 0xA0 first).
     Expired,
     /// Set the timer again for this instant.
     Again(Monotonic),
@@ -41,37 +41,37 @@ pub enum Check {
 }
 
 impl KeepAlive {
-    /// A clock for an interval of `keep_alive_s` seconds that starts `now`. 0 turns it off [MQTT-3.1.2-22].
+    /// A clock for an interval of `keep_alive_s` seconds, starting `now`. 0 turns it off [MQTT-3.1.2-22].
     #[must_use]
     pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
         Self { keep_alive_s, resting: false, began: tenths(now), since: now, ends: Monotonic::NEVER }
     }
 
-    /// How long it has been there, to a tenth of a second.
+    /// The duration of the connection, to a tenth of a second.
     #[must_use]
     pub fn lasted(&self, now: Monotonic) -> Duration {
         Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.began)) * 100)
     }
 
-    /// The same for a connection that ends then at the latest.
+    /// Lets the connection end at this time at the latest.
     #[must_use]
     pub fn until(self, ends: Monotonic) -> Self {
         Self { ends, ..self }
     }
 
-    /// A whole packet came in, of whatever type. Bytes of a packet that is still incomplete do not count.
+    /// Notes a complete packet, of any type. Bytes of a packet that is still incomplete do not count.
     pub fn heard(&mut self, now: Monotonic) {
         self.since = now;
     }
 
-    /// When the timer is to fire; `None` while there is nothing to wait for.
+    /// The time of the timer; `None`: no timer is needed.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
         let deadline = self.silent_too_long().min(self.ends);
         (deadline != Monotonic::NEVER).then_some(deadline)
     }
 
-    /// When its silence will have lasted too long.
+    /// The time at which the silence becomes too long.
     fn silent_too_long(&self) -> Monotonic {
         let is_off = self.resting || self.keep_alive_s == 0;
         // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.
@@ -82,7 +82,7 @@ impl KeepAlive {
         }
     }
 
-    /// What to do when the timer fires.
+    /// The action when the timer fires.
     #[must_use]
     pub fn check(&self, now: Monotonic) -> Check {
         match self.deadline() {
@@ -93,14 +93,14 @@ impl KeepAlive {
         }
     }
 
-    /// The shard has stopped reading this connection: a PINGREQ may stand unread behind a PUBLISH, so silence proves
-    /// nothing. A timer that fires meanwhile gets [`Check::Rest`], or that of its end.
+    /// Stops the clock, as the shard has stopped reading this connection: a PINGREQ may be unread after a PUBLISH, so silence
+    /// proves nothing. A timer that fires during that gets [`Check::Rest`], or that of its end.
     pub fn rest(&mut self) {
         self.resting = true;
     }
 
-    /// The shard reads again. The client gets its whole interval from here on: what it sent meanwhile has yet to be
-    /// read. Returns when to set the timer; `None` if it is off.
+    /// Restarts the clock, as the shard reads again. The client gets its whole interval from here on: packets that it sent in the
+    /// meantime are still unread. Returns when to set the timer; `None` if it is off.
     pub fn resume(&mut self, now: Monotonic) -> Option<Monotonic> {
         self.resting = false;
         self.since = now;
@@ -148,7 +148,7 @@ mod tests {
             assert_eq!(clock.deadline(), Some(ends), "while it is not read, too");
             assert_eq!(clock.check(ends), Check::Expired);
         }
-        // Silence is over sooner.
+        // The silence ends the connection sooner.
         let mut clock = KeepAlive::new(10, Monotonic(0)).until(ends);
         assert_eq!((clock.deadline(), clock.check(Monotonic(15 * S))), (Some(Monotonic(15 * S)), Check::Close));
         clock.rest();
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(KeepAlive::new(0, Monotonic(0)).resume(Monotonic(5)), None);
     }
 
-    /// The shard's pattern on a simulated clock: one timer, set at the deadline, never moved, looked at when it fires.
-    /// `late` is how late the wheel may be each time. Returns when the connection was closed.
+    /// The shard's pattern on a simulated clock: one timer, set at the deadline, never moved, checked when it fires. `late`: the
+    /// lateness of the wheel each time. Returns the time at which the connection was closed.
     fn closed_at(keep_alive_s: u16, packets: &[u64], mut late: impl FnMut() -> u64) -> u64 {
         let mut clock = KeepAlive::new(keep_alive_s, Monotonic(0));
         let mut packets = packets.iter().copied().peekable();
@@ -193,7 +193,7 @@ mod tests {
             lateness in proptest::collection::vec(0..=20 * MS, 1..60),
         ) {
             let limit = u64::from(keep_alive_s) * 1500 * MS;
-            // Each gap is a share of the limit, so that none of them is long enough to close.
+            // Each gap is a part of the limit, so that none of them is long enough to close the connection.
             let mut at = 0;
             let packets: Vec<u64> = gaps.iter().map(|share| { at += limit / 1001 * share; at }).collect();
             let mut lateness = lateness.iter().copied().cycle();

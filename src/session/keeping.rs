@@ -1,10 +1,9 @@
-//! Sessions that survive a crash: what has to be written down of them, and in what order. Writing is the caller's.
+//! Sessions that survive a crash: the records that have to be written for them, and their order. The caller writes.
 //!
-//! After each call that may have changed a session, [`Sessions::next_note`] says what there is to write. Each record
-//! gets a place in a log, in groups that become durable one after the other; everything that a session sends its
-//! client waits until the group of its youngest record is durable ([`Sessions::written`]). That is all the order
-//! there is: a session is kept before its CONNACK, an id free before its PUBCOMP, also where the record was made on
-//! an earlier connection.
+//! After each call that may have changed a session, [`Sessions::next_note`] returns the records to write. Each record gets a place
+//! in a log, in groups that become durable one after the other; everything that a session sends its client waits until the group of
+//! its latest record is durable ([`Sessions::written`]). No other order is needed: a session is kept before its CONNACK, an id free
+//! before its PUBCOMP, also if the record was made on an earlier connection.
 
 use super::connect::Plan;
 use super::state::Session;
@@ -17,47 +16,46 @@ use std::collections::VecDeque;
 /// A record that has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A session is kept, or is not what was written of it any more: [`Sessions::payload`], then [`Sessions::kept`], or
-    /// [`Sessions::not_kept`].
+    /// A session is kept, or differs from its record: [`Sessions::payload`], then [`Sessions::kept`], or [`Sessions::not_kept`].
     Kept(SessionKey),
-    /// The session of this number has ended. The next client of its name hears nothing before that is durable.
+    /// The session of this number has ended. The next client of its name gets no answer before that is durable.
     Ended {
-        /// Its number in the log.
+        /// The session's number in the log.
         number: u64,
-        /// The shards that may know exchanges of it ([`Session::known_to_shards`]).
+        /// The shards that may know exchanges of the session ([`Session::known_to_shards`]).
         known_to: u64,
     },
     /// A QoS 2 packet id is free again: then [`Sessions::waits_for`].
     Released {
         /// The session.
         session: SessionKey,
-        /// Its number in the log.
+        /// The session's number in the log.
         number: u64,
         /// The id.
         packet_id: u16,
     },
 }
 
-/// How what is known of a session stands to what is written of it.
+/// The relation between a session and its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// What is written is what is known.
+    /// The record is up to date.
     Written,
-    /// A note says what to write.
+    /// A note for writing the record exists.
     Noted,
-    /// There was no room to write it.
+    /// There was no room to write the record.
     Later,
 }
 
-/// What is written of a session.
+/// The record of a session.
 #[derive(Clone, Debug)]
 pub(super) struct SessionRecord {
-    /// Its number in the log.
+    /// The session's number in the log.
     number: Option<u64>,
-    /// The group of its youngest record.
+    /// The group of the latest record.
     written: u64,
     state: State,
-    /// Its client has changed its expiry in DISCONNECT.
+    /// The client has changed its session expiry in DISCONNECT.
     pub(super) changed: bool,
 }
 
@@ -71,7 +69,7 @@ impl SessionRecord {
     }
 }
 
-/// What waits to be written.
+/// The records to write.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     notes: VecDeque<Note>,
@@ -82,7 +80,7 @@ pub(super) struct Keeping {
 }
 
 impl Session {
-    /// Its number in the log, if it is kept there.
+    /// The session's number in the log, if it is kept there.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         self.kept.as_ref()?.number
@@ -90,25 +88,25 @@ impl Session {
 }
 
 impl Sessions {
-    /// From now on sessions are to survive a crash.
+    /// Lets sessions survive a crash from now on.
     pub fn keep(&mut self) {
         self.keeping.get_or_insert_default();
     }
 
-    /// So large may the payload of a session be that is written now. A CONNECT that needs more is refused.
+    /// Sets the bound of a session's payload that is written now. A CONNECT that needs more is refused.
     pub fn set_room(&mut self, bytes: usize) {
         if let Some(keeping) = &mut self.keeping {
             keeping.room = bytes;
         }
     }
 
-    /// The next record to write. In this order, for each session.
+    /// The next record to write. The order matters for each session.
     pub fn next_note(&mut self) -> Option<Note> {
         self.keeping.as_mut()?.notes.pop_front()
     }
 
-    /// Appends the record of a session. Returns its number if it has one already; `None`: it has ended, or is kept no
-    /// more since it was noted. `has`: whether a subscription to this filter is in it.
+    /// Appends the record of a session. Returns its number if it has one already; `None`: the session has ended, or is no longer
+    /// kept. `has`: whether a subscription to this filter is in the record.
     pub fn payload(&self, key: SessionKey, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) -> Option<Option<u64>> {
         let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
         session.save(has, out);
@@ -123,7 +121,8 @@ impl Sessions {
         }
     }
 
-    /// There was no room for it: [`Sessions::try_again`]. If its connection waits for it, that is [`Sessions::withdraw`]n.
+    /// Notes that there was no room for a session: [`Sessions::try_again`]. If its connection waits for that, it is
+    /// [`Sessions::withdraw`]n.
     pub fn not_kept(&mut self, key: SessionKey) {
         let kept = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut());
         if let (Some(kept), Some(keeping)) = (kept, &mut self.keeping) {
@@ -132,8 +131,7 @@ impl Sessions {
         }
     }
 
-    /// Takes back a CONNECT that failed because the session could not be written down; the client has heard nothing
-    /// of it.
+    /// Takes back a CONNECT that failed because the session could not be written down; the client has got no answer to it.
     pub fn withdraw(&mut self, key: SessionKey, conn: ConnId, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.number().is_none() {
@@ -142,14 +140,14 @@ impl Sessions {
         self.disconnected(key, conn, super::End::Left, now);
     }
 
-    /// Whether there was no room to write a session down as it is now.
+    /// Whether there was no room to write the present state of a session.
     #[must_use]
     pub fn is_unwritten(&self, key: SessionKey) -> bool {
         let kept = self.sessions.get(key).and_then(|session| session.kept.as_ref());
         kept.is_some_and(|kept| kept.state == State::Later)
     }
 
-    /// There may be room again: notes what found none.
+    /// Notes the sessions that found no room, as there may be room again.
     pub fn try_again(&mut self) {
         let Some(keeping) = &mut self.keeping else { return };
         for key in std::mem::take(&mut keeping.later) {
@@ -165,22 +163,22 @@ impl Sessions {
         self.keeping.as_ref().is_some_and(|keeping| !keeping.later.is_empty())
     }
 
-    /// What the client of a session is told from now on waits for this group.
+    /// Makes answers to the session's client wait for this group from now on.
     pub fn waits_for(&mut self, key: SessionKey, group: u64) {
         if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
             kept.written = kept.written.max(group);
         }
     }
 
-    /// The group that what a session's client is told has to wait for; 0: none.
+    /// The group that answers to a session's client have to wait for; 0: none.
     #[must_use]
     #[inline]
     pub fn written(&self, key: SessionKey) -> u64 {
         self.sessions.get(key).and_then(|session| session.kept.as_ref()).map_or(0, |kept| kept.written)
     }
 
-    /// Notes what a session has released since the last time. Due after every packet, every
-    /// [`Session::drain_answers`] and every [`Session::complete`].
+    /// Notes the ids that a session has released since the last call. Due after every packet, every [`Session::drain_answers`] and
+    /// every [`Session::complete`].
     #[inline]
     pub fn collect(&mut self, key: SessionKey) {
         let (Some(keeping), Some(session)) = (&mut self.keeping, self.sessions.get_mut(key)) else { return };
@@ -190,7 +188,7 @@ impl Sessions {
         }
     }
 
-    /// What is known of a session differs from what is written of it.
+    /// Notes that a session differs from its record.
     pub fn note_kept(&mut self, key: SessionKey) {
         let Some(keeping) = &mut self.keeping else { return };
         let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) else { return };
@@ -209,7 +207,7 @@ impl Sessions {
         }
     }
 
-    /// A session has its connection: it is kept from here on, or not.
+    /// Notes that a session has its connection: it is kept from here on, or not.
     pub(super) fn note_connected(&mut self, key: SessionKey, is_written: bool) {
         let session = &mut self.sessions[key];
         if session.expiry_s == 0 {
@@ -221,7 +219,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a CONNECT that resumes this session changes nothing of what is written.
+    /// Whether a CONNECT that resumes this session changes nothing of its record.
     pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>) -> bool {
         let session = &self.sessions[key];
         session.kept.as_ref().is_some_and(|kept| kept.state == State::Written && kept.number.is_some())

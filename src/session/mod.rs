@@ -1,15 +1,14 @@
-//! One client's state machine: packets and `now` in, bytes and effects out. No socket, no clock, no `async`.
+//! A client's state machine: packets and `now` in, bytes and effects out. No socket, no clock, no `async`.
 //!
-//! [`Sessions`] holds the sessions of one shard. `CONNECT` goes to [`Sessions::connect`], `PUBLISH` to
-//! [`Sessions::publish`], every other packet to [`Session::packet`]; the end of a connection, whatever it was, to
-//! [`Sessions::disconnected`]. Bytes are appended to the connection's out-buffer; what the caller must do is in the value
-//! returned. [`Sessions::expire`] does what time has made due.
+//! [`Sessions`] holds the sessions of one shard. `CONNECT` goes to [`Sessions::connect`], `PUBLISH` to [`Sessions::publish`], every
+//! other packet to [`Session::packet`]; the end of a connection, of any kind, to [`Sessions::disconnected`]. Bytes are appended to
+//! the connection's out-buffer; the returned value says what the caller must do. [`Sessions::expire`] does what has fallen due.
 //!
-//! Where sessions must survive a crash ([`Sessions::keep`]), the records to write for that come out as [`Note`]s, and
-//! [`Sessions::restore`] takes up the sessions that an earlier process has left.
+//! If sessions must survive a crash ([`Sessions::keep`]), the records to write for that are returned as [`Note`]s, and
+//! [`Sessions::restore`] takes up the sessions of an earlier process.
 //!
-//! The promise kept here (`docs/` has the whole of it): an answer goes out when every sink that took the message has met
-//! its level, in the order of the publishes, on the connection of its publish or never.
+//! The promise kept here (`docs/` has all of it): a message is answered when every sink that took it has reached its level, in the
+//! order of the publishes, on the connection of its publish or never.
 
 mod alias;
 mod authenticate;

@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 on their way to a client: those sent and not acknowledged, and those that wait after them.
+//! Messages of QoS 1 and 2 for a client: those sent and not acknowledged, and those that wait after them.
 //!
 //! Each copy has a number, in order; its packet identifier follows from that. A client is sent at most its send quota (section
 //! 4.9) at a time; nothing else waits for that [MQTT-3.3.4-10] [MQTT-4.9.0-3]. When its connection is gone and it returns, what is
@@ -23,11 +23,11 @@ use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
-/// Once this many bytes are remembered until they are acknowledged, the rest waits for acknowledgements.
+/// Remembered bytes in flight to a client past which further copies wait for acknowledgements.
 const OPEN_BYTES_MAX: usize = 4 << 20;
-/// The same while [`Remembered::is_tight`], and how many messages are on their way to a client then.
+/// The most messages and bytes in flight to a client while [`Remembered::is_tight`].
 const OPEN_TIGHT_MAX: (usize, usize) = (16, 64 << 10);
-/// Copies that one look at the waiting ones drops, for any reason: the next turn goes on.
+/// The most copies that one look at the waiting ones drops, for any reason: the next turn goes on.
 const DROPPED_AT_ONCE_MAX: u64 = 256;
 
 /// The result of a look at the copies that wait.
@@ -43,14 +43,14 @@ pub struct Pumped {
     pub too_large: Gone,
     /// Dropped: the client may not read its topic any more.
     pub denied: Gone,
-    /// Dropped: its bridge can make nothing of it that a remote takes.
+    /// Dropped: the bridge's mapping yields nothing that the remote accepts.
     pub unfit: Gone,
-    /// Whether the look was cut short so that others are served first.
+    /// Whether the look was cut short to serve others first.
     pub is_cut: bool,
 }
 
 impl Pumped {
-    /// Where copies are counted that were not written for this reason.
+    /// The count of copies that were not written for this reason.
     pub(super) fn of(&mut self, why: Written) -> &mut Gone {
         match why {
             Written::Denied => &mut self.denied,
@@ -68,33 +68,33 @@ impl Pumped {
 /// The queue of one client.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Where copies are counted.
+    /// The counts of copies.
     pub(super) all: Rc<Remembered>,
-    /// What was refused, or dropped for another one, since this was last asked.
+    /// Copies refused, or dropped for another one, since the last call of [`Session::take_dropped`].
     pub(super) dropped: Gone,
     /// Oldest first.
     pub(super) items: VecDeque<Item>,
-    /// So many of the first are on their way over the present connection.
+    /// The number of copies at the front that are in flight on the present connection.
     pub(super) open: usize,
     /// Bytes of those that are remembered.
     pub(super) open_bytes: usize,
-    /// Those behind.
+    /// The copies after those.
     pub(super) waiting: Waiting,
-    /// The waiting copies with a number below this one have been found not droppable.
+    /// Waiting copies with numbers below this one may not be dropped.
     stay_below: u64,
     /// The waiting copies with numbers below this one may be of topics that the client may not read any more.
     unchecked_below: u64,
     pub(super) finishing: Finishing,
     /// The number of the next copy.
     pub(super) next: u64,
-    /// The number in the log of what is written down of it.
+    /// The number in the log of the queue's record.
     pub(super) record: Option<u64>,
     pub(super) changed: Changed,
     /// Changes since the record was written.
     pub(super) unsaved: Unsaved,
     /// The copies of QoS 2 in memory alone with numbers below this one are written down.
     pub(super) noted: u64,
-    /// The level at which it is listed ([`super::Fill`]).
+    /// The level at which the queue is listed ([`super::Fill`]).
     pub(super) listed: u8,
 }
 
@@ -103,7 +103,7 @@ impl Outgoing {
         Self::restored(VecDeque::new(), 0, None, all)
     }
 
-    /// Those that are on their way, and those that wait.
+    /// The number of copies in flight, and of those that wait.
     fn copies(&self) -> (usize, usize) {
         (self.open, self.items.len() - self.open)
     }
@@ -130,7 +130,7 @@ impl Outgoing {
         self.items.front().is_none_or(|oldest| number - oldest.number < IDS)
     }
 
-    /// The number of one more copy. None has the last packet identifier, which a bridge subscribes with.
+    /// Takes the number of a new copy. No copy has the last packet identifier, which a bridge subscribes with.
     fn number(&mut self) -> u64 {
         let number = self.next + u64::from(packet_id(self.next) == u16::MAX);
         self.next = number + 1;
@@ -161,7 +161,7 @@ impl Outgoing {
         }
     }
 
-    /// Drops one that waits and may go. That others have its message is known by then: it may be held after that.
+    /// Drops a copy that waits and may be dropped. If others have its message, that is known by now: later it may be held.
     pub(super) fn drop_queued(&mut self, at: usize) -> Option<Item> {
         let gone = self.items.remove(at)?;
         gone.left_no_more(&self.all);
@@ -169,16 +169,16 @@ impl Outgoing {
         self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
         if gone.is_logged() {
-            // The next process must not have it after younger ones that the client was sent.
+            // The next process must not send the copy after younger ones that the client got.
             self.unsaved = Unsaved::First;
         }
         Some(gone)
     }
 
-    /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
-    /// `more`: asked before each with how many went already.
+    /// Drops copies that were not sent and may be dropped, oldest first, as long as more have to go: [`Session::take_dropped`].
+    /// Returns their number. `more`: called before each with the number dropped so far.
     fn drop_while(&mut self, more: impl Fn(&Self, usize) -> bool) -> usize {
-        // Most copies find room: where those begin that may go need not be searched for.
+        // Most copies find room: no search for the first copy that may be dropped is needed then.
         if !more(self, 0) {
             return 0;
         }
@@ -190,7 +190,7 @@ impl Outgoing {
                 self.stay_below = self.items[at].number + 1;
                 at += 1;
             } else if let Some(gone) = self.drop_queued(at) {
-                // It is counted: its record need not wait for anybody else.
+                // The copy is counted: its record need not wait for another session.
                 gone.body.iter().for_each(|body| body.meets());
                 self.dropped.push(gone.body.as_ref());
                 dropped += 1;
@@ -254,7 +254,7 @@ impl Outgoing {
             || self.items.front().is_some_and(|first| first.number < self.noted)
     }
 
-    /// Puts a copy behind all others, if there is room. `is_away`: the bounds of the queue are for all copies.
+    /// Puts a copy at the end of the queue, if there is room. `is_away`: the bounds of the queue apply to all copies.
     fn queue(&mut self, copy: Copy, body: Rc<Body>, (bounds, is_away): (QueueBounds, bool)) -> Handed {
         let bytes = body.packet().len();
         let is_bounded = is_away || !body.is_windowed();
@@ -280,7 +280,7 @@ impl Outgoing {
         self.copies().1 - self.waiting.all().0
     }
 
-    /// How many from this one on have numbers without a gap: one that ends leaves one.
+    /// The length of the run from this copy on with consecutive numbers: a copy that ends leaves a gap.
     pub(super) fn run_from(&self, at: usize) -> usize {
         let first = self.items[at].number;
         let (mut run, mut behind) = (1, self.items.len() - at);
@@ -292,12 +292,12 @@ impl Outgoing {
         run
     }
 
-    /// Its place among those that are on their way.
+    /// The index of a copy in flight.
     pub(super) fn find(&self, id: u16) -> Option<usize> {
         (0..self.open).find(|at| self.items[*at].packet_id() == id)
     }
 
-    /// One that is open is over. Its message, if it is there still.
+    /// Ends a copy in flight. Returns its message, if that is still remembered.
     pub(super) fn end(&mut self, at: usize) -> Option<Rc<Body>> {
         self.open -= 1;
         let gone = self.items.remove(at)?;
@@ -308,12 +308,13 @@ impl Outgoing {
         gone.body
     }
 
-    /// Makes all copies wait again, as the connection is gone. `releases`: the session is kept in memory alone, so no record stays open for a client
-    /// that may never come back. Where the log has the session, a record stays open until the log has its copy ([`Session::next_unlogged`]); where the session
-    /// ends with its connection, the reader of the record learns that nobody has it.
+    /// Makes all copies wait again, as the connection is gone. `releases`: the session is kept in memory alone, so no record stays
+    /// open for a client that may never reconnect. If the log has the session, a record stays open until the log has its copy
+    /// ([`Session::next_unlogged`]); if the session ends with its connection, the reader of the record learns that no session has
+    /// it.
     fn rewind(&mut self, releases: bool) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
-        // What other members of a share get, or the log has, goes its own way.
+        // Copies that other members of a share get, or that the log has, are handled separately.
         let is_own = |item: &&mut Item| item.copy.share.is_none() || item.copy.qos == QoS::ExactlyOnce;
         for body in self.items.iter_mut().filter(is_own).filter_map(|item| item.body.as_mut()) {
             if releases {
@@ -332,12 +333,12 @@ impl Outgoing {
         if let Some(before) = self.items[at].body.replace(body) {
             self.waiting.remove(&before);
         }
-        // It may be dropped now.
+        // The copy may be dropped now.
         self.stay_below = self.stay_below.min(number);
     }
 
-    /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
-    /// is finished, as the receiver would take a later message under the same packet identifier for a repeat.
+    /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun is finished,
+    /// as the receiver would take a later message under the same packet identifier for a repeat.
     pub(super) fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
         item.body.iter().for_each(|body| body.meets());
@@ -355,7 +356,7 @@ impl Outgoing {
         (body, true)
     }
 
-    /// Its session has ended: what its client has not acknowledged.
+    /// Ends the queue with its session: returns the copies that the client has not acknowledged.
     fn into_gone(self) -> Gone {
         let mut gone = Gone::default();
         self.items.range(self.open..).for_each(|item| item.left_no_more(&self.all));
@@ -366,12 +367,12 @@ impl Outgoing {
         gone
     }
 
-    /// A copy that is open is over, as the client has it, or refuses it.
+    /// Ends a copy in flight, as the client has accepted or refused it.
     pub(super) fn end_answered(&mut self, at: usize, is_error: bool) {
         let is_first = self.items[at].state.place().is_some();
         let body = self.end(at);
         if is_first {
-            // A refusal is an answer, too: the record need not go to anybody else.
+            // A refusal is an answer, too: the record need not go to another session.
             body.iter().for_each(|body| body.meets());
         }
         if is_first && is_error {
@@ -381,8 +382,8 @@ impl Outgoing {
         }
     }
 
-    /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that. Whether there is any to send, now
-    /// or on the next connection.
+    /// Notes that changes are written down, or do not have to be: sends the PUBRELs that waited for that. Returns whether there are
+    /// any to send, now or on the next connection.
     pub(super) fn written(&mut self, version: Version, out: &mut Vec<u8>) -> bool {
         let has_pubrel = self.finishing.unwritten > 0;
         let unwritten = self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten);
@@ -396,15 +397,16 @@ impl Outgoing {
             (item.state, item.body) = (State::Received, None);
         }
         self.finishing.unwritten = 0;
-        // An empty queue stays so: this record may not be durable when the next copy comes, which then waits for another one.
+        // In an empty queue `First` stays: this record may not be durable when the next copy arrives, which then waits for another
+        // one.
         if self.unsaved < Unsaved::First || self.open < self.items.len() {
             self.unsaved = Unsaved::Nothing;
         }
         has_pubrel
     }
 
-    /// Has all copies sent as if none had ever been: the other end has forgotten them. Exchanges without a message are over. Returns how many
-    /// copies of QoS 2 may come there twice.
+    /// Makes all copies unsent, as the other end has forgotten them. Exchanges without a message are over. Returns the number of
+    /// copies of QoS 2 that may arrive there twice.
     fn begin_anew(&mut self) -> usize {
         debug_assert_eq!(self.open, 0, "there is no connection");
         let (all, mut may_double) = (Rc::clone(&self.all), 0);
@@ -427,8 +429,8 @@ impl Outgoing {
         may_double
     }
 
-    /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
-    /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5]. Those that others have are over.
+    /// Takes out copies of shared subscriptions that other members may get, as none is in flight: those of QoS 1. A copy of QoS 2
+    /// stays with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5]. Copies that others have are over.
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         let (mut taken, waiting, all) = (Vec::new(), &mut self.waiting, &self.all);
         self.items.retain(|item| {
@@ -446,13 +448,13 @@ impl Outgoing {
         taken
     }
 
-    /// Whether its client has to acknowledge copies of shared subscriptions first: one was sent before this, or others have it.
+    /// Whether the client has to acknowledge copies of shared subscriptions first: one was sent before this, or others have it.
     fn is_late(&self, sent_before_s: u32) -> bool {
         let mut open = self.items.range(..self.open);
         open.any(|item| item.state == State::GivenUp || item.is_late(sent_before_s))
     }
 
-    /// Gives those of QoS 1 to others that were sent before this, of shares that have any.
+    /// Gives copies of QoS 1 that were sent before this to other members, if their shares have any.
     fn give_up_late(
         &mut self,
         sent_before_s: u32,
@@ -472,7 +474,7 @@ impl Outgoing {
         given
     }
 
-    /// Lets go of the records of those of QoS 2 that were sent before this, and that only memory has. Returns the share of each.
+    /// Releases the records of copies of QoS 2 that were sent before this, and that only memory has. Returns the share of each.
     fn release_late(&mut self, sent_before_s: u32) -> Vec<NonZeroU32> {
         let is_late = |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_late(sent_before_s);
         let late = self.items.range(..self.open).filter(is_late);
@@ -485,7 +487,7 @@ impl Outgoing {
         released.collect()
     }
 
-    /// Makes a copy of a share its client's own; `body`: another one of the same message.
+    /// Makes a copy of a share its client's own; `body`: a separate body of the same message.
     pub(super) fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
         let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return };
         self.items[at].copy.share = None;
@@ -501,7 +503,8 @@ impl Outgoing {
         self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || item.is_finishing())
     }
 
-    /// `is_kept`: the session outlives its connection. Without it nothing is sent again, but to other members of a share. `is_logged`: the log has the session.
+    /// Appends waiting copies. `is_kept`: the session outlives its connection; otherwise nothing is sent again, except to other
+    /// members of a share. `is_logged`: the log has the session.
     fn pump(
         &mut self,
         (peer, quota, is_kept, is_logged): (Peer, u16, bool, bool),
@@ -552,7 +555,7 @@ impl Outgoing {
                     self.open_bytes += item.bytes();
                     self.open += 1;
                     if item.copy.qos == QoS::AtMostOnce {
-                        // The remote takes no other, so nothing follows.
+                        // The remote accepts no other QoS, so no answer follows.
                         self.end_answered(self.open - 1, false);
                     }
                     continue;
@@ -579,7 +582,7 @@ fn bodies(items: &VecDeque<Item>) -> impl Iterator<Item = &Rc<Body>> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// With a payload of this size.
+    /// Written, with a payload of this size.
     Yes(usize),
     Expired,
     TooLarge,
@@ -587,7 +590,7 @@ pub(super) enum Written {
     Unfit,
 }
 
-/// `passes`: what a remote is sent instead. `may_receive`: asked of what was never sent.
+/// Writes a copy. `passes`: the mapping for a remote. `may_receive`: checked for copies that were never sent.
 pub(super) fn write(
     item: &mut Item,
     (peer, passes): (Peer, Option<&dyn Passes>),
@@ -598,11 +601,11 @@ pub(super) fn write(
     let Some(body) = &item.body else { return Written::Expired };
     let Some(publish) = body.publish() else { return Written::Expired };
     let waited_s = body.waited_s(now);
-    // Whatever its publisher has set [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
+    // DUP does not depend on the publisher's flag [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
     let dup = item.state != State::Queued;
-    // Its time was over before it was restored: the remaining time is rounded up.
+    // The message had expired before it was restored: the remaining time is rounded up.
     let was_over = item.state == State::Restored && publish.properties.message_expiry_interval_s() == Some(0);
-    // What has been sent once does not expire [MQTT-4.3.3-7].
+    // A copy that was sent once does not expire [MQTT-4.3.3-7].
     if was_over || item.state != State::Sent && is_expired(&publish, waited_s) {
         return Written::Expired;
     }
@@ -627,7 +630,7 @@ pub(super) fn write(
     let Some(passes) = passes else { return encode(&copy) };
     let (mut written, mut qos) = (Written::Unfit, qos);
     passes.pass(&copy, &item.copy.identifiers, &mut |passed: &Publish<'_>| {
-        // What the remote has under this packet identifier is of the QoS that it was sent with.
+        // The remote knows this packet identifier with the QoS of the first sending.
         qos = if item.state == State::Sent { qos } else { passed.qos };
         let is_open = qos > QoS::AtMostOnce;
         written = encode(&Publish {
@@ -642,22 +645,22 @@ pub(super) fn write(
     written
 }
 
-/// What becomes of a copy at QoS 1 or 2.
+/// The result of a new copy at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
     /// The copy must be written now, under this packet identifier.
     Now(u16),
-    /// It waits.
+    /// The copy waits.
     Queued,
-    /// It waits, and this many of those that had waited longest were dropped for it: [`Session::take_dropped`].
+    /// The copy waits, and this many of the oldest waiting copies were dropped for it: [`Session::take_dropped`].
     DroppedOldest(usize),
-    /// There is no room for it.
+    /// There is no room for the copy.
     Dropped,
 }
 
 impl Session {
-    /// Whether [`Session::hand`] would return [`Handed::Now`]: what a remote is sent is not known by then. `unsent`: bytes that are on their
-    /// way to the client.
+    /// Whether [`Session::hand`] would return [`Handed::Now`]; not for a remote, as its mapping is not known by then. `unsent`:
+    /// bytes on their way to the client.
     #[must_use]
     pub fn sends_at_once(&self, unsent: usize) -> bool {
         let is_ready = |outgoing: &Outgoing| outgoing.is_caught_up(self.terms.send_maximum);
@@ -667,8 +670,8 @@ impl Session {
             && self.outgoing.as_deref().is_none_or(is_ready)
     }
 
-    /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
-    /// `is_claimed`: a record stays open until the client has acknowledged it. `all`: where copies are counted.
+    /// Hands the session a copy of a message that its client may be sent. `is_stored`: the log will have the copy; one of QoS 2
+    /// waits for that. `is_claimed`: a record stays open until the client has acknowledged the copy. `all`: the counts of copies.
     pub fn hand(
         &mut self,
         copy: Copy,
@@ -688,7 +691,7 @@ impl Session {
         }
         if is_ready && !waits {
             let number = outgoing.number();
-            // Without the session nothing is sent again, but to other members of a share.
+            // Without a kept session nothing is sent again, except to other members of a share.
             let body = (is_kept || is_claimed || copy.share.is_some()).then(body);
             let item = Item { number, state: State::Sent, sent_s: second(now), refusals: 0, copy, body };
             let bytes = item.bytes();
@@ -711,20 +714,20 @@ impl Session {
         })
     }
 
-    /// Whether anything waits that may be sent.
+    /// Whether any copy waits that may be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_next(self.terms.send_maximum))
     }
 
-    /// Whether anything waits, whatever for.
+    /// Whether any copy waits, for any reason.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.open < outgoing.items.len())
     }
 
-    /// Appends the waiting copies, as far as its client may be sent them. `unsent`: bytes that are on their way to it
-    /// already. `passes`: what its client is sent of them, if that is a remote.
+    /// Appends the waiting copies, as far as the client may be sent them. `unsent`: bytes on their way to the client already.
+    /// `passes`: the mapping, if the client is a remote.
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>, passes: Option<&dyn Passes>) -> Pumped {
         let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0, self.number().is_some());
         let Some(mut outgoing) = self.outgoing.take() else { return Pumped::default() };
@@ -736,8 +739,8 @@ impl Session {
         pumped
     }
 
-    /// The rules may have changed since copies were put here that wait: each is looked at when its turn comes ([`Self::pump`]), as a look at
-    /// all of them would take longer than others may wait.
+    /// Notes that the permissions may have changed since waiting copies were queued: each is checked before it is sent
+    /// ([`Self::pump`]), as a check of all of them at once would take too long.
     pub fn check_what_waits(&mut self) {
         if self.access.is_some()
             && let Some(outgoing) = &mut self.outgoing
@@ -752,7 +755,7 @@ impl Session {
         self.outgoing.as_deref().map(Outgoing::copies).unwrap_or_default()
     }
 
-    /// The same without those of QoS 2 that the client has, and that are not finished.
+    /// Like [`Session::copies`], without unfinished exchanges of QoS 2 with messages that the client has.
     #[must_use]
     pub fn undelivered(&self) -> (usize, usize) {
         let Some(outgoing) = self.outgoing.as_deref() else { return (0, 0) };
@@ -765,8 +768,8 @@ impl Session {
         (open - of_open, waiting - (outgoing.finishing.all - of_open))
     }
 
-    /// When the oldest came of the copies that its client has been sent and not acknowledged, and of those that wait. Of a session that
-    /// ends with its connection the former are not remembered.
+    /// The arrival of the oldest copy in flight, and of the oldest that waits. A session that ends with its connection does not
+    /// remember the former.
     #[must_use]
     pub fn oldest_copies(&self) -> (Option<Monotonic>, Option<Monotonic>) {
         let Some(outgoing) = self.outgoing.as_deref() else { return (None, None) };
@@ -774,13 +777,13 @@ impl Session {
         (first(0, outgoing.open), first(outgoing.open, outgoing.items.len()))
     }
 
-    /// Copies that its client has been sent and not acknowledged, and bytes of those that are remembered.
+    /// Copies in flight to the client, and the bytes of those that are remembered.
     #[must_use]
     pub fn on_its_way(&self) -> (usize, usize) {
         self.outgoing.as_deref().map_or((0, 0), |outgoing| (outgoing.open, outgoing.open_bytes))
     }
 
-    /// How many copies its client may be sent before it has acknowledged any.
+    /// The most copies that the client may be sent before it has acknowledged any.
     #[must_use]
     pub fn send_maximum(&self) -> usize {
         self.terms.send_maximum.into()
@@ -792,27 +795,29 @@ impl Session {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.waiting.all().1)
     }
 
-    /// Takes out what the client has refused, or what was dropped for another copy, since the last call.
+    /// Takes out the copies that the client has refused, or that were dropped for another one, since the last call.
     pub fn take_dropped(&mut self) -> Gone {
         self.outgoing.as_mut().map(|outgoing| std::mem::take(&mut outgoing.dropped)).unwrap_or_default()
     }
 
-    /// The session has ended: what its client has not acknowledged is dropped.
+    /// Drops the copies that the client has not acknowledged, as the session has ended.
     pub(super) fn discard_copies(&mut self) -> Gone {
         let is_bound = |item: &&Item| item.copy.share.is_some() && item.copy.qos == QoS::ExactlyOnce;
         let bound = self.outgoing.iter().flat_map(|outgoing| &outgoing.items).filter(is_bound);
-        // No other member of the share may get it [MQTT-4.8.2-5].
+        // No other member of the share may get the message [MQTT-4.8.2-5].
         bound.filter_map(|item| item.body.as_ref()).for_each(|body| body.meets());
         self.let_go_of_copies()
     }
 
-    /// The session goes to another instance with what its log has. A message of a share that only memory has is offered to another member.
+    /// Lets go of the copies of a session that moves to another instance with its log. A message of a share that only memory has is
+    /// offered to another member.
     pub(super) fn let_go_of_copies(&mut self) -> Gone {
         self.outgoing.take().map(|outgoing| outgoing.into_gone()).unwrap_or_default()
     }
 
-    /// PUBACK: the client has a message of QoS 1, or does not want it: until then it is open [MQTT-4.3.2-3], and in either case it
-    /// is not sent again, nor to another member of a share [MQTT-4.4.0-2] [MQTT-4.8.2-6]. One of another QoS, or of none, says nothing.
+    /// Handles PUBACK: the client has accepted or refused a message of QoS 1; until then it is unacknowledged [MQTT-4.3.2-3], and
+    /// in either case it is not sent again, nor to another member of a share [MQTT-4.4.0-2] [MQTT-4.8.2-6]. A PUBACK for another
+    /// QoS, or for no message, is ignored.
     pub(super) fn puback(&mut self, id: u16, is_error: bool) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].is_open_at(QoS::AtLeastOnce)) {
@@ -820,9 +825,9 @@ impl Session {
         }
     }
 
-    /// PUBREC: the client has a message of QoS 2, or does not want it: until then it is open [MQTT-4.3.3-3]. Then PUBREL is
-    /// [MQTT-4.3.3-4], and the message is not sent again [MQTT-4.3.3-6]. PUBREL waits if the log has the message: after a crash it
-    /// would be sent again to a client that has released its packet identifier.
+    /// Handles PUBREC: the client has accepted or refused a message of QoS 2; until then it is unacknowledged [MQTT-4.3.3-3]. After
+    /// that PUBREL is unacknowledged [MQTT-4.3.3-4], and the message is not sent again [MQTT-4.3.3-6]. PUBREL waits if the log has
+    /// the message: after a crash it would be sent again to a client that has released its packet identifier.
     pub(super) fn pubrec(&mut self, id: u16, is_error: bool, out: &mut Vec<u8>) {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
@@ -830,7 +835,7 @@ impl Session {
             Some((outgoing, at))
         });
         let code = match found {
-            // It ends the exchange (section 4.3.3).
+            // An error code ends the exchange (section 4.3.3).
             Some((outgoing, at)) if is_error => return outgoing.end_answered(at, true),
             Some((outgoing, at)) => {
                 let item = &mut outgoing.items[at];
@@ -847,13 +852,13 @@ impl Session {
                 ReasonCode::SUCCESS
             }
             None if is_error => return,
-            // The client may finish what it knows of (section 3.6.2.1).
+            // The client may finish an exchange that it knows of (section 3.6.2.1).
             None => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
         };
         encode::ack(version, PacketType::PubRel, id, code, out);
     }
 
-    /// PUBCOMP: the exchange is over [MQTT-4.3.3-5].
+    /// Handles PUBCOMP: the exchange is over [MQTT-4.3.3-5].
     pub(super) fn pubcomp(&mut self, id: u16) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
@@ -866,19 +871,20 @@ impl Session {
         self.outgoing.as_mut().map_or(0, |outgoing| outgoing.begin_anew())
     }
 
-    /// Copies of shared subscriptions that other members may get: its connection is gone.
+    /// Takes copies of shared subscriptions that other members may get, as the connection is gone.
     pub(super) fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         self.outgoing.as_mut().map(|outgoing| outgoing.take_shared()).unwrap_or_default()
     }
 
-    /// Whether its client is behind with a share's messages: [`crate::config::Delivery::share_ack_timeout`].
+    /// Whether the client is late in acknowledging a share's messages: [`crate::config::Delivery::share_ack_timeout`].
     #[must_use]
     pub fn is_late(&self, sent_before: Monotonic) -> bool {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_late(second(sent_before)))
     }
 
-    /// Messages of shares that its client was sent at QoS 1 before this and has not acknowledged, oldest first: other members get them. It may
-    /// acknowledge them still; until then, they count as on their way to it. `has_others`: the share has other members to get them.
+    /// Gives up messages of shares that the client was sent at QoS 1 before `sent_before` and has not acknowledged, oldest first:
+    /// other members get them. The client may still acknowledge them; until then, they count as in flight. `has_others`: the share
+    /// has other members to get them.
     pub fn give_up_late(
         &mut self,
         sent_before: Monotonic,
@@ -888,21 +894,22 @@ impl Session {
         outgoing.map(|outgoing| outgoing.give_up_late(second(sent_before), has_others)).unwrap_or_default()
     }
 
-    /// Lets go of the records of messages of shares that its client was sent at QoS 2 before this and has not answered, if they end with its connection: nobody
-    /// else may have them [MQTT-4.8.2-5], so that nothing waits for them. Returns the share of each.
+    /// Releases the records of messages of shares that the client was sent at QoS 2 before `sent_before` and has not answered, if
+    /// they end with its connection: no other session may have them [MQTT-4.8.2-5], so that nothing waits for them. Returns the
+    /// share of each.
     pub fn release_late(&mut self, sent_before: Monotonic) -> Vec<NonZeroU32> {
         let outgoing = self.outgoing.as_mut().filter(|_| self.expiry_s == 0);
         outgoing.map(|outgoing| outgoing.release_late(second(sent_before))).unwrap_or_default()
     }
 
-    /// Whether its client has been sent messages of shares that it has not answered.
+    /// Whether the client has unanswered messages of shares.
     #[must_use]
     pub fn has_shared(&self) -> bool {
         let mut items = self.outgoing.iter().flat_map(|outgoing| outgoing.items.range(..outgoing.open));
         items.any(|item| item.copy.share.is_some())
     }
 
-    /// What its client was sent of a share at QoS 1 and has not acknowledged, with the numbers of the copies.
+    /// The messages of a share that the client was sent at QoS 1 and has not acknowledged, with the numbers of the copies.
     #[must_use]
     pub fn shared_of(&self, share: NonZeroU32) -> Vec<(u64, Copy, Rc<Body>)> {
         let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
@@ -910,12 +917,12 @@ impl Session {
         of_share.filter_map(|item| Some((item.number, item.copy.clone(), Rc::clone(item.body.as_ref()?)))).collect()
     }
 
-    /// Its connection is gone.
+    /// Handles the end of the connection.
     pub(super) fn rewind_outgoing(&mut self) {
         let releases = self.expiry_s > 0 && self.number().is_none();
         match &mut self.outgoing {
             Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(releases),
-            // What is written down speaks of its numbers: they go on.
+            // The queue's record refers to its numbers: they continue.
             Some(outgoing) if outgoing.record.is_some() || outgoing.unsaved > Unsaved::Nothing => {}
             _ => self.outgoing = None,
         }

@@ -6,12 +6,12 @@ use super::state::Session;
 use crate::mqtt::packet::{Disconnect, Packet};
 use crate::mqtt::reason::ReasonCode;
 
-/// What becomes of the connection after a packet.
+/// The fate of the connection after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It goes on.
+    /// The connection goes on.
     Go,
-    /// It ends: [`End::write`], close, [`super::Sessions::disconnected`].
+    /// The connection ends: [`End::write`], close, [`super::Sessions::disconnected`].
     End(End),
 }
 
@@ -35,7 +35,7 @@ impl Session {
             Packet::PubComp(ack) => self.pubcomp(ack.packet_id),
             Packet::Disconnect(disconnect) => return self.disconnect(disconnect),
             Packet::Connect(_) => return Violation::SECOND_CONNECT.into(),
-            // One that is asked for goes to `Session::authenticate`.
+            // A requested AUTH goes to `Session::authenticate`.
             Packet::Auth(_) => return Violation::AUTH_UNASKED.into(),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Violation::SERVER_PACKET.into();
@@ -48,7 +48,7 @@ impl Session {
         Next::Go
     }
 
-    /// PUBCOMP for what other shards have released.
+    /// Appends PUBCOMP for ids that other shards have released.
     pub(super) fn complete_releases(&mut self, out: &mut Vec<u8>) {
         while let Some(packet_id) = self.inflight.qos2.as_mut().and_then(|qos2| qos2.elsewhere.next_released()) {
             let next = self.pubrel(packet_id, out);
@@ -56,14 +56,14 @@ impl Session {
         }
     }
 
-    /// PUBREL is answered with PUBCOMP whether its id is known or not [MQTT-4.3.3-11]: after a lost PUBCOMP the client
-    /// repeats it. Also if the message has expired meanwhile [MQTT-4.3.3-13].
+    /// Handles PUBREL, which is answered with PUBCOMP whether its id is known or not [MQTT-4.3.3-11]: after a lost PUBCOMP the
+    /// client repeats it. Also if the message has expired in the meantime [MQTT-4.3.3-13].
     fn pubrel(&mut self, packet_id: u16, out: &mut Vec<u8>) -> Next {
         let receipts = self.inflight.receipts_of(packet_id);
         let code = match self.inflight.release(packet_id) {
             Release::Freed { .. } => ReasonCode::SUCCESS,
             Release::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
-            // To free the id would let its next PUBLISH become a second row of the same message.
+            // If the id were freed, its next PUBLISH would become a second row of the same message.
             Release::TooEarly => return Violation::PUBREL_EARLY.into(),
         };
         let peer = self.terms.peer();

@@ -1,19 +1,20 @@
-//! What must be known of a client to write to it.
+//! The properties of a client that matter for writing to it.
 
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Connect, Packet, Sender, Version};
 
-/// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
+/// The reading end of a connection. Small enough to copy: it outlives the session when a connection is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The protocol version of the client.
     pub version: Version,
-    /// Its Maximum Packet Size in bytes; `u32::MAX` if it named none.
+    /// The client's Maximum Packet Size in bytes; `u32::MAX` if it named none.
     pub packet_size_max: u32,
-    /// Its Request Problem Information: whether reason strings may go where the standard lets a client refuse them
+    /// The client's Request Problem Information: whether reason strings may be sent where the standard lets a client refuse them
     /// [MQTT-3.1.2-29].
     pub problem_information: bool,
-    /// It is a remote, to which we are the client ([`super::Remote`]): it hears no reasons, and leaves by our DISCONNECT.
+    /// Whether this is a remote, to which we are the client ([`super::Remote`]): it gets no reasons, and our DISCONNECT ends its
+    /// connection.
     pub is_remote: bool,
 }
 
@@ -24,7 +25,7 @@ impl Peer {
         Self { version, packet_size_max: u32::MAX, problem_information: true, is_remote: false }
     }
 
-    /// One that has sent CONNECT.
+    /// The properties of a client that has sent CONNECT.
     #[must_use]
     pub fn of(connect: &Connect<'_>) -> Self {
         let properties = connect.properties;
@@ -47,8 +48,8 @@ impl Peer {
         self.version == Version::V5 && self.problem_information
     }
 
-    /// Appends a packet; leaves `out` as it was and returns false if the client could not take one of that size
-    /// [MQTT-3.1.2-24], or its version has no such packet.
+    /// Appends a packet; leaves `out` unchanged and returns false if the client could not take one of that size [MQTT-3.1.2-24], or
+    /// its version has no such packet.
     pub(super) fn send(self, packet: &Packet<'_>, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let encoded = encode::packet(self.version, packet, out);

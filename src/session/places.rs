@@ -8,8 +8,8 @@ use super::store::{SessionKey, Sessions};
 use crate::auth::{Access, Admission, Owner, Place, Policy};
 
 impl Sessions {
-    /// A place for a session that is going to be kept, if its user may have another one; `None`: it needs none, or
-    /// has that of `own`.
+    /// A place for a session that will be kept, if its user may have another one; `None`: the session needs none, or has that of
+    /// `own`.
     pub(super) fn new_place(
         &self,
         own: Option<SessionKey>,
@@ -36,8 +36,8 @@ impl Sessions {
         self.sessions[own?].access.as_mut()?.replace_place(None)
     }
 
-    /// From now on kept sessions are counted for users that have a bound, however many there are: at a start, and after
-    /// a reload.
+    /// Counts kept sessions from now on for users that have a bound, however many there are: when the process starts, and after a
+    /// reload.
     pub fn count_kept<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
         for session in self.sessions.values_mut().filter(|session| session.expiry_s > 0) {
             let Some(access) = session.access.as_deref_mut() else { continue };

@@ -1,10 +1,10 @@
-//! The QoS 2 packet ids that a session holds open, from PUBLISH to PUBREL [MQTT-4.3.3-10], and the rows that went on
-//! without a connection.
+//! The QoS 2 packet ids that a session holds open, from PUBLISH to PUBREL [MQTT-4.3.3-10], and the rows that continue without a
+//! connection.
 //!
-//! An id is open in one of three ways. Its row stands in the connection's queue (`Here`); or the connection went first
-//! and the row waits for its sinks on the side (`Parked`), where it holds up nobody; or the row is done (`Done`) and the
-//! id waits for PUBREL. A PUBLISH repeated meanwhile never becomes a second row: it takes a place in the queue of its own
-//! connection, which is answered when the row is done.
+//! An id is open in one of three ways. Its row is in the connection's queue (`Here`); or the connection went first and the row
+//! waits for its sinks separately (`Parked`), where it delays no other row; or the row is done (`Done`) and the id waits for
+//! PUBREL. A PUBLISH repeated in the meantime never becomes a second row: it takes a place in the queue of its own connection,
+//! which is answered when the row is done.
 
 use super::elsewhere::Elsewhere;
 use super::inflight::Slot;
@@ -15,44 +15,44 @@ use hashbrown::HashMap;
 /// Packet ids and row numbers are our own or 16 bits wide: nothing to gain from colliding them on purpose.
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// One open id.
+/// An open id.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) row: Row,
-    /// The number of the slot, on the present connection, that still owes this id a PUBREC.
+    /// The number of the slot, on the present connection, that still has to answer this id with a PUBREC.
     pub(super) slot: Option<u32>,
-    /// A row of it stands in the log.
+    /// The log has a row of the id.
     pub(super) logged: bool,
-    /// An earlier start has left it, and its client has not repeated it since.
+    /// An earlier process left the id, and its client has not repeated it since.
     restored: bool,
 }
 
-/// Where the row of an open id is.
+/// The place of the row of an open id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Row {
-    /// In the queue; `Open::slot` is it.
+    /// The row is in the queue; `Open::slot` is its slot.
     Here,
-    /// Its connection is gone, its sinks still owe answers; the number it was given.
+    /// The connection is gone, and sinks have not all answered; the number of the row.
     Parked(u32),
     /// Every sink has answered.
     Done(Reason),
 }
 
-/// What a PUBREL meets.
+/// The result of a PUBREL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
-    /// The id is free again. A slot that was to repeat its PUBREC must stay silent: the client may use the id anew.
+    /// The id is free again. A slot that was waiting to repeat its PUBREC must stay silent: the client may reuse the id.
     Freed {
-        /// That slot.
+        /// The slot to silence.
         silence: Option<u32>,
     },
-    /// No such id.
+    /// The id is not open.
     Unknown,
-    /// No PUBREC can have been sent for it.
+    /// No PUBREC can have been sent for the id.
     TooEarly,
 }
 
-/// All of a session's QoS 2 state. Boxed, made by the first QoS 2 PUBLISH, given back when empty and idle.
+/// The QoS 2 state of a session. Boxed, created by the first QoS 2 PUBLISH, given back when empty and idle.
 #[derive(Debug, Default)]
 pub(super) struct Qos2 {
     open: Map<u16, Open>,
@@ -61,11 +61,11 @@ pub(super) struct Qos2 {
     already_taken_by: Map<u16, Box<[u16]>>,
     /// The present number of a restored row by its number at recovery, since its id was repeated.
     moved: Map<u32, u32>,
-    /// The number then, by id.
+    /// The number at recovery, by id.
     moved_from: Map<u16, u32>,
-    /// Ids that are no longer open and stand in the log.
+    /// Ids that are no longer open but still in the log.
     freed: Vec<u16>,
-    /// Where the rows of open ids stand, as far as they are not in the queue.
+    /// Receipts of the rows of open ids that are not in the queue.
     receipts: Map<u16, Of>,
     pub(super) elsewhere: Elsewhere,
     /// Ids with a row that went beside the log, as far as they were not answered at the last look.
@@ -98,8 +98,8 @@ impl Qos2 {
         self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number), logged: false, restored: false });
     }
 
-    /// Restores an id that an earlier process has left open: which sinks have its row, and how many owe an answer for
-    /// `number`.
+    /// Restores an id that an earlier process has left open, with the sinks that have its row, and the number of pending answers
+    /// for `number`.
     pub(super) fn restore(&mut self, packet_id: u16, number: u32, already_taken_by: Box<[u16]>, owed: u16) {
         let row = if owed > 0 { Row::Parked(number) } else { Row::Done(Reason::Success) };
         if owed > 0 {
@@ -115,7 +115,7 @@ impl Qos2 {
         self.already_taken_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
-    /// Whether a PUBLISH with this id repeats a row that exists, and goes to no sink any more.
+    /// Whether a PUBLISH with this id repeats an existing row, and goes to no sink any more.
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
         self.open.contains_key(&packet_id) && !self.already_taken_by.contains_key(&packet_id)
     }
@@ -128,7 +128,7 @@ impl Qos2 {
         self.beside_log = ids;
     }
 
-    /// Whether Kafka has not said of some row that is not in the log that it has it.
+    /// Whether some row that is not in the log has not been confirmed by Kafka.
     pub(super) fn awaits_beside_log(&self) -> bool {
         self.beside_log.iter().any(|id| !self.is_answered(*id))
     }
@@ -137,8 +137,8 @@ impl Qos2 {
         self.open.get(&packet_id).is_none_or(|open| matches!(open.row, Row::Done(_)))
     }
 
-    /// Takes the first repeat of an id that an earlier process has left: from now on its row is slot `number`.
-    /// Returns the sinks' answers so far, and how many are owed.
+    /// Takes the first repeat of an id that an earlier process has left: from now on its row is slot `number`. Returns the sinks'
+    /// answers so far, and the number of pending ones.
     pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<Slot> {
         self.already_taken_by.remove(&packet_id)?;
         let open = self.open.get_mut(&packet_id)?;
@@ -156,7 +156,7 @@ impl Qos2 {
         Some(said)
     }
 
-    /// The number that answers for this one by now.
+    /// The present number of the row.
     pub(super) fn now_at(&self, number: u32) -> u32 {
         if self.moved.is_empty() { number } else { self.moved.get(&number).copied().unwrap_or(number) }
     }
@@ -184,7 +184,7 @@ impl Qos2 {
         self.freed.pop()
     }
 
-    /// A PUBREC has gone out. 0x80 and above free the id [MQTT-4.3.3-9].
+    /// Notes that a PUBREC has been sent. 0x80 and above free the id [MQTT-4.3.3-9].
     pub(super) fn answered(&mut self, packet_id: u16, reason: Reason) {
         if reason.is_refusal() {
             self.close(packet_id);
@@ -193,7 +193,7 @@ impl Qos2 {
         }
     }
 
-    /// Whether a PUBREL for this id comes too early.
+    /// Whether a PUBREL for this id is too early.
     pub(super) fn is_too_early(&self, packet_id: u16) -> bool {
         let is_done = |open: &Open| open.restored || matches!(open.row, Row::Done(reason) if !reason.is_refusal());
         self.open.get(&packet_id).is_some_and(|open| !is_done(open))
@@ -207,8 +207,8 @@ impl Qos2 {
                 self.close(packet_id);
                 Release::Freed { silence: slot }
             }
-            // Its PUBREC was sent before the crash, and what Kafka had said by then is not all in the log. It may say
-            // something else by now.
+            // The PUBREC was sent before the crash, and Kafka's answers by then are not all in the log. They may be different by
+            // now.
             Some(Open { row, restored: true, .. }) => {
                 if let Row::Parked(number) = row {
                     self.parked.remove(&number);
@@ -220,11 +220,11 @@ impl Qos2 {
         }
     }
 
-    /// The connection is gone, and `slot`, its number `number`, had not been answered.
+    /// Parks a row of a connection that is gone before `slot`, its number `number`, was answered.
     pub(super) fn park(&mut self, number: u32, slot: Slot) {
         let Some(open) = self.open.get_mut(&slot.packet_id) else { return };
         open.slot = None;
-        // A repeat of a row that is done may owe something, too: a refusal waits until other shards have forgotten its message.
+        // A repeat of a row that is done may be pending, too: a refusal waits until other shards have forgotten its message.
         if open.row == Row::Here || matches!(open.row, Row::Done(_)) && !slot.is_done() {
             if !slot.is_done() {
                 open.row = Row::Parked(number);
@@ -234,14 +234,15 @@ impl Qos2 {
             }
         }
         if slot.may_be_sent_again() || slot.opening {
-            // Refused by all and nobody was told, or never handed to any: the next attempt is a new one, doubles nothing.
+            // Refused by all sinks and not reported, or never handed to any: the next attempt is a new message, and doubles
+            // nothing.
             self.parked.remove(&number);
             self.close(slot.packet_id);
         }
     }
 
-    /// A sink's answer for a parked row. If that was the last one and a repeated PUBLISH waits for it, says which slot
-    /// now has its answer, and the row's last state.
+    /// Takes a sink's answer for a parked row. After the last answer, if a repeated PUBLISH waits for it, returns the slot that now
+    /// has its answer, and the row's last state.
     pub(super) fn answer(&mut self, number: u32, reason: Reason) -> Option<(u32, Slot)> {
         let slot = self.parked.get_mut(&number)?;
         slot.answer(reason);
@@ -262,7 +263,7 @@ impl Qos2 {
         }
     }
 
-    /// Adds receipts to those of an open id's row, until the id is free. All of them, if there are any.
+    /// Adds receipts to those of an open id's row, until the id is free. Returns all of them, if there are any.
     pub(super) fn keep_receipts(&mut self, packet_id: u16, of: Of) -> Option<&Of> {
         if !of.is_empty() && self.open.contains_key(&packet_id) {
             let all = self.receipts.entry(packet_id).or_default();
@@ -271,18 +272,18 @@ impl Qos2 {
         self.receipts.get(&packet_id)
     }
 
-    /// The same for a row that is parked under this number.
+    /// Adds a receipt for a row that is parked under this number.
     pub(super) fn landed(&mut self, number: u32, receipt: Receipt) {
         let packet_id = self.parked.get(&number).filter(|slot| !slot.is_done()).map(|slot| slot.packet_id);
         packet_id.map(|id| self.keep_receipts(id, Of::from_elem(receipt, 1)));
     }
 
-    /// Their client is not told.
+    /// Discards receipts, as the client gets none.
     pub(super) fn forget_receipts(&mut self) {
         self.receipts = Map::default();
     }
 
-    /// Gives back what the tables hold beyond their contents.
+    /// Gives back the memory of the tables beyond their contents.
     pub(super) fn shrink(&mut self) {
         self.open.shrink_to_fit();
         self.parked.shrink_to_fit();

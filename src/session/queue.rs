@@ -1,10 +1,10 @@
-//! What of a session's queue must survive a crash beside the messages, which stand in the log with the numbers of their copies: which
-//! of these are over, and of QoS 2 which the client has.
+//! The part of a session's queue that must survive a crash besides the messages, which are in the log with the numbers of their
+//! copies: the copies that are over, and those of QoS 2 that the client has.
 //!
-//! As bytes: the session's number in the log u64, the number that its next copy gets u64, the number below which all copies are over
-//! u64, how many runs above it are over u32, each with its first number u64 and how many u32, and then the numbers of copies that the
-//! client has and has not released, u64 each. All big-endian. A run of 0 is a copy of QoS 2 that the client may have, and that only memory had: the next
-//! process has the client release its packet identifier.
+//! As bytes: the session's number in the log u64, the number of its next copy u64, the number below which all copies are over u64,
+//! the number of runs above it that are over u32, each with its first number u64 and its length u32, and then the numbers of copies
+//! that the client has and has not released, u64 each. All big-endian. A run of length 0 is a copy of QoS 2 that the client may
+//! have, and that only memory had: the next process has the client release its packet identifier.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,16 +17,16 @@ use super::store::{SessionKey, Sessions};
 use crate::limits::UNLOGGED_NOTED_MAX;
 use crate::mqtt::packet::QoS;
 
-/// Beyond the numbers of all copies that a session ever gets.
+/// Greater than the numbers of all copies that a session ever gets.
 pub const COPY_NUMBER_MAX: u64 = 1 << 60;
 
-/// Why what is written down of a queue is not what is true of it.
+/// The reason why a queue differs from its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
-    /// The log has what is true.
+    /// The record is up to date.
     #[default]
     No,
-    /// A copy is over, of a message that others wait for. If that is lost, the client gets it again.
+    /// A copy is over, of a message that others wait for. If this change is lost, the client gets the copy again.
     Ended,
     /// The client has a message of QoS 2: PUBREL waits until that is written down.
     Received,
@@ -35,7 +35,7 @@ pub enum Changed {
 /// Changes of a queue that the log does not have yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsaved {
-    /// Nothing.
+    /// No changes.
     #[default]
     Nothing,
     /// Changes that may wait: without them the next process repeats some copies.
@@ -44,16 +44,16 @@ pub(super) enum Unsaved {
     First,
 }
 
-/// What the log says of a session's queue.
+/// The record of a session's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SavedQueue {
     /// The session's number in the log.
     pub session: u64,
-    /// The number that its next copy gets.
+    /// The number of the session's next copy.
     pub next: u64,
     first: u64,
-    /// Runs of copies above `first` that are over: from which number on, and how many. They ascend. A run of none is a copy of QoS 2 that only memory had,
-    /// and that the client may have.
+    /// Runs of copies above `first` that are over: first number and length, ascending. A run of length 0 is a copy of QoS 2 that
+    /// only memory had, and that the client may have.
     over: Vec<(u64, u32)>,
     received: Vec<u64>,
 }
@@ -85,13 +85,13 @@ impl SavedQueue {
         }
     }
 
-    /// The same of a session with another number.
+    /// The record for a session with another number.
     #[must_use]
     pub fn of(self, session: u64) -> Self {
         Self { session, ..self }
     }
 
-    /// Appends it.
+    /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for number in [self.session, self.next, self.first] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -106,7 +106,7 @@ impl SavedQueue {
         }
     }
 
-    /// Reads it, all of it. `None`: it is damaged.
+    /// Decodes all of the bytes. `None`: they are damaged.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<24>()?;
@@ -143,7 +143,7 @@ impl SavedQueue {
 }
 
 impl Session {
-    /// Whether what is written down of its queue has to be written again, since this was last asked.
+    /// Changes since the last call that require writing the queue's record again.
     pub fn take_queue_change(&mut self) -> Changed {
         self.outgoing.as_mut().map_or(Changed::No, |outgoing| std::mem::take(&mut outgoing.changed))
     }
@@ -156,14 +156,14 @@ impl Session {
         Some((SavedQueue::new(number, outgoing), outgoing.record))
     }
 
-    /// The number in the log of what is written down of its queue.
+    /// The number of the queue's record in the log.
     pub(super) fn queue_record(&self) -> Option<u64> {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
     }
 
-    /// Notes that the queue is written down under this number; `None`: it need not be, as the session is not kept in
-    /// the log. Appends PUBREL for the copies that waited for that. Returns whether some PUBREL must be sent, now or
-    /// later, when that is durable.
+    /// Notes that the queue is written down under this number; `None`: it need not be, as the session is not kept in the log.
+    /// Appends PUBREL for the copies that waited for that. Returns whether some PUBREL must be sent, now or later, when that is
+    /// durable.
     pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) -> bool {
         let version = self.terms.version;
         self.outgoing.as_mut().is_some_and(|outgoing| {
@@ -182,13 +182,14 @@ impl Session {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.unsaved == Unsaved::First)
     }
 
-    /// The number of the copy that it was handed last.
+    /// The number of the latest copy.
     #[must_use]
     pub fn last_copy(&self) -> u64 {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next.saturating_sub(1))
     }
 
-    /// The first copy with this number or a later one that only memory has, and that keeps its record open: its number, and what the log is to get.
+    /// The first copy with this number or a later one that only memory has, and that keeps its record open: its number, and the
+    /// copy and message for the log.
     #[must_use]
     pub fn next_unlogged(&self, from: u64) -> Option<(u64, &Copy, &Rc<Body>)> {
         let items = &self.outgoing.as_ref()?.items;
@@ -196,21 +197,21 @@ impl Session {
         later.find_map(|item| Some((item.number, &item.copy, item.body.as_ref().filter(|body| body.is_claiming())?)))
     }
 
-    /// Gives a waiting copy another body of the same message: no record stays open for that.
+    /// Gives a waiting copy a separate body of the same message, for which no record stays open.
     pub fn waits_as(&mut self, number: u64, body: Rc<Body>) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.waits_as(number, body);
         }
     }
 
-    /// Makes a copy of a share the client's own, which no other member gets; `body`: another one of the same message.
+    /// Makes a copy of a share the client's own, which no other member gets; `body`: a separate body of the same message.
     pub fn goes_as_own(&mut self, number: u64, body: Option<Rc<Body>>) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.goes_as_own(number, body);
         }
     }
 
-    /// The log has no room for a copy that it was handed just now. True: it is gone; false: the client has been sent it.
+    /// Takes back the latest copy, for which the log has no room. True: it is gone; false: the client has been sent it.
     pub fn take_back(&mut self, number: u64) -> bool {
         let Some(outgoing) = &mut self.outgoing else { return false };
         let at = outgoing.items.iter().rposition(|item| item.number == number && item.state == State::Queued);
@@ -219,8 +220,8 @@ impl Session {
 }
 
 impl Sessions {
-    /// Takes up the queue of a restored session: copies of messages in the log with their numbers, which ascend, and what was written
-    /// down of it, under which number. Which of the copies the client was sent is not known. How many there are.
+    /// Takes up the queue of a restored session: copies of messages in the log with their numbers, ascending, and the queue's
+    /// record with its number. It is not known which of the copies the client was sent. Returns the number of copies.
     pub fn restore_queue(
         &mut self,
         key: SessionKey,

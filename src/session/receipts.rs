@@ -1,9 +1,9 @@
-//! Where messages came to stand in Kafka, kept until the client is told with their PUBACK or PUBREC: user properties, three
-//! for each sink that says where, in the order of the sinks in the configuration.
+//! Positions of messages in Kafka, kept until the client gets them with PUBACK or PUBREC: user properties, three for each sink that
+//! reports them, in the order of the sinks in the configuration.
 //!
-//! Bounded by the owed answers: a message has one receipt for each of its sinks at most, from when that has it until
-//! its answer has gone out; of QoS 2 until its id is released, since a lost PUBREC is asked for again. A client that
-//! wants none, or cannot be sent any, costs nothing.
+//! Bounded by the pending answers: a message has one receipt for each of its sinks at most, from the sink's confirmation until the
+//! answer has been sent; for QoS 2 until the id is released, since a lost PUBREC is requested again. A client that wants none, or
+//! cannot be sent any, costs nothing.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ const OFFSET: &str = "kafka-offset";
 /// Receipts that the list of a connection keeps room for when it shrinks.
 const KEPT: usize = 64;
 
-/// Where a sink's row of a message stands.
+/// The position of a sink's row of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Number of the sink in the configuration.
@@ -33,40 +33,40 @@ pub struct Receipt {
     pub topic: Rc<str>,
     /// The record's partition.
     pub partition: u32,
-    /// Offset there; `None`: Kafka has not said it.
+    /// The record's offset; `None`: Kafka has not reported it.
     pub offset: Option<i64>,
 }
 
-/// Those of one message, by sink.
+/// The receipts of one message, by sink.
 pub(super) type Of = SmallVec<[Receipt; 1]>;
 
-/// Adds one.
+/// Adds a receipt.
 pub(super) fn add(of: &mut Of, receipt: Receipt) {
     let place = of.iter().position(|other| other.sink > receipt.sink).unwrap_or(of.len());
     of.insert(place, receipt);
 }
 
-/// Those of a connection's queue.
+/// The receipts of a connection's queue.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
-    /// By the place of the slot; it may be shorter than the queue.
+    /// Receipts by the place of the slot; may be shorter than the queue.
     slots: VecDeque<Of>,
-    /// What is being written.
+    /// The properties being written.
     properties: PropertyBuf,
 }
 
 impl Receipts {
-    /// Takes those of the front slot, which goes.
+    /// Takes the receipts of the front slot, which is removed.
     pub(super) fn pop(&mut self) -> Of {
         self.slots.pop_front().unwrap_or_default()
     }
 
-    /// Those of all slots, which go.
+    /// Takes the receipts of all slots, which are removed.
     pub(super) fn take_all(&mut self) -> VecDeque<Of> {
         std::mem::take(&mut self.slots)
     }
 
-    /// Those of a slot.
+    /// The receipts of a slot.
     fn of(&mut self, place: usize) -> &mut Of {
         if self.slots.len() <= place {
             self.slots.resize_with(place + 1, Of::default);
@@ -74,7 +74,7 @@ impl Receipts {
         &mut self.slots[place]
     }
 
-    /// Gives back what is more than a quiet connection wants.
+    /// Gives back memory beyond the needs of a quiet connection.
     pub(super) fn shrink(&mut self) {
         if self.slots.capacity() / 4 > self.slots.len().max(KEPT) {
             self.slots.shrink_to(KEPT);
@@ -143,7 +143,7 @@ impl Inflight {
         }
     }
 
-    /// Those of an open QoS 2 id, for its PUBCOMP: many client libraries show only that one to their users.
+    /// The receipts of an open QoS 2 id, for its PUBCOMP: many client libraries show only that one to their users.
     pub(super) fn receipts_of(&mut self, packet_id: u16) -> Of {
         let qos2 = self.qos2.as_mut().filter(|_| self.wants_receipts);
         qos2.and_then(|qos2| qos2.keep_receipts(packet_id, Of::default()).cloned()).unwrap_or_default()
@@ -169,7 +169,7 @@ impl Inflight {
             if !self.note(number, &receipt)
                 && let Some(qos2) = self.qos2.as_mut().filter(|qos2| qos2.has_parked())
             {
-                // The row's connection is gone, or an earlier process has left it.
+                // The row's connection is gone, or an earlier process has left the row.
                 let now = qos2.now_at(number);
                 if now == number || !self.note(now, &receipt) {
                     self.qos2.iter_mut().for_each(|qos2| qos2.landed(now, receipt.clone()));

@@ -1,5 +1,5 @@
-//! Reasons for the answers to messages: the code that each has in PUBACK and PUBREC, and the Reason String of a refusal, for people
-//! who read what a client library shows them.
+//! Reasons for the answers to messages: the code of each in PUBACK and PUBREC, and the Reason String of a refusal, for readers of
+//! client libraries' messages.
 
 use super::peer::Peer;
 use crate::mqtt::encode;
@@ -8,7 +8,7 @@ use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
 /// The reason for the answer to a message. The variants are in the order of their codes, and the last one is the gravest. One byte,
-/// since each owed answer holds one.
+/// since each pending answer holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Every sink has the message.
@@ -28,8 +28,8 @@ pub enum Reason {
     UserPropertyMissing,
     /// The sink's `timestamp` makes no valid time of a user property or the topic.
     PropertyNoTime,
-    /// The record that a sink had stored is damaged. The repeat is a new message, also where another sink has it: a 3.x client, which
-    /// cannot be told, would otherwise be disconnected at each repeat, for ever.
+    /// The record that a sink had stored is damaged. The repeat is a new message, even if another sink has it: a 3.x client, to
+    /// which no reason can be sent, would otherwise be disconnected at each repeat, for ever.
     RecordLost,
     /// The client may not publish to the topic.
     Denied,
@@ -49,7 +49,7 @@ pub enum Reason {
     PayloadNoTime,
     /// The sink's `headers_from` finds neither an object nor a list of pairs in the payload.
     HeadersInvalid,
-    /// The output of a rule does not have what a sink's `topic` or `timestamp` is made of.
+    /// The output of a rule lacks a column that a sink's `topic` or `timestamp` needs.
     ColumnMissing,
     /// A rule with `on_error = "reject"` has failed for the message.
     RuleFailed,
@@ -82,7 +82,7 @@ impl Reason {
         self.code().is_error()
     }
 
-    /// The text of the Reason String; `None`: the code says all.
+    /// The text of the Reason String; `None`: the code is sufficient.
     pub(super) const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Success | Self::Unmatched | Self::Unsaid => return None,
@@ -106,8 +106,8 @@ impl Reason {
         })
     }
 
-    /// The reason that a client gets instead if it must not learn which permissions it lacks. Records that Kafka rejects are answered in
-    /// the same way, so that the two cannot be told apart.
+    /// The reason that a client gets instead if it must not learn which permissions it lacks. Records that Kafka rejects are
+    /// answered in the same way, so that the two cannot be distinguished.
     pub(super) const fn hidden(self) -> Self {
         match self {
             Self::Denied | Self::KafkaTopicForbidden | Self::KafkaRejected => Self::Unsaid,

@@ -1,5 +1,5 @@
-//! Copies that a remote has refused. Each keeps its place in the window until it is sent again, is given up, or its dead letter is safe: what a
-//! remote refuses takes no memory beyond what was on its way anyway.
+//! Copies that a remote has refused. Each keeps its place in the window until it is sent again, is given up, or its dead letter is
+//! safe: a refused copy takes no memory beyond that of a copy in flight.
 
 use std::rc::Rc;
 
@@ -15,9 +15,9 @@ use crate::runtime::seam::Monotonic;
 /// `RefusedCopy` is a copy that a remote has refused just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedCopy {
-    /// Its number in the session.
+    /// The copy's number in the session.
     pub number: u64,
-    /// How many times it was refused, this one included.
+    /// The number of refusals, this one included.
     pub times: u8,
 }
 
@@ -47,10 +47,10 @@ impl Outgoing {
         let Some(at) = self.refused(number) else { return pumped };
         let item = &mut self.items[at];
         self.all.moves(item.bytes(), item.state.place(), Some(Place::Queued));
-        // Its refusal has freed its packet identifier (section 4.3): it goes as a new one.
+        // The refusal has freed the packet identifier (section 4.3): the copy is sent as a new one.
         item.state = State::Queued;
         if at >= self.open {
-            // Its turn comes with that of the others.
+            // The copy is sent in its order in the queue.
             return pumped;
         }
         match write(item, (peer, passes), now, out, |_| true) {
@@ -96,7 +96,8 @@ impl Outgoing {
 }
 
 impl Session {
-    /// The remote refuses what it was sent under this packet identifier, by PUBACK or PUBREC. `None`: there is no such copy on its way.
+    /// Handles a refusal, by PUBACK or PUBREC, of the copy that the remote was sent under this packet identifier. `None`: no such
+    /// copy is in flight.
     pub fn refuse(&mut self, id: u16, qos: QoS) -> Option<RefusedCopy> {
         self.outgoing.as_mut()?.refuse(id, qos)
     }
@@ -108,7 +109,7 @@ impl Session {
         outgoing.items[outgoing.refused(number)?].body.as_ref()
     }
 
-    /// Sends a refused copy again, as a new one. Without a connection its turn comes with that of the others.
+    /// Sends a refused copy again, as a new one. Without a connection it is sent in its order in the queue.
     pub fn send_again(
         &mut self,
         number: u64,
@@ -120,12 +121,12 @@ impl Session {
         self.outgoing.as_mut().map(|outgoing| outgoing.send_again(number, (peer, passes), now, out)).unwrap_or_default()
     }
 
-    /// A refused copy is over. Whether it was refused still.
+    /// Ends a refused copy. Returns whether it was still refused.
     pub fn end_refused(&mut self, number: u64) -> bool {
         self.outgoing.as_mut().is_some_and(|outgoing| outgoing.end_refused(number))
     }
 
-    /// Has refused copies sent again, as nothing remembers their refusals any more. There is no connection.
+    /// Has refused copies sent again, as their refusals are remembered nowhere any more. There is no connection.
     pub fn take_refused_up(&mut self) {
         self.outgoing.iter_mut().for_each(|outgoing| outgoing.take_refused_up());
     }

@@ -1,5 +1,5 @@
-//! Sessions of bridges: the client of one is a remote, a broker to which we have connected as a client. What differs is a property of its
-//! [`Peer`]; CONNECT and SUBSCRIBE are exchanged elsewhere.
+//! Sessions of bridges: the client of such a session is a remote, a broker to which we have connected as a client. The differences
+//! are properties of its [`Peer`]; CONNECT and SUBSCRIBE are exchanged elsewhere.
 
 use std::fmt::Debug;
 use std::rc::Rc;
@@ -15,26 +15,27 @@ use super::store::{SessionKey, Sessions};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{ConnId, Monotonic};
 
-/// The owner of all sessions of bridges. No client has it: it is no name of an `auth`.
+/// The owner of all sessions of bridges. No client has this owner, as it is no name of an `auth`.
 pub(super) const BRIDGES: &str = "$bridges";
 
-/// `Passes` says what a remote is sent of a message.
+/// `Passes` maps messages for a remote.
 pub trait Passes: Debug {
-    /// Hands `write` what the remote is sent of a copy for subscriptions with these identifiers, if there is anything: it keeps the QoS of
-    /// the copy, or lowers it. `write` says whether it was written.
+    /// Passes the mapped copy to `write`, for subscriptions with these identifiers, if the mapping yields one: it keeps the QoS of
+    /// the copy, or lowers it. `write` returns whether it was written.
     fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool);
 }
 
-/// `Remote` is what CONNECT and CONNACK have settled for a connection.
+/// `Remote` is the outcome of CONNECT and CONNACK for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// The version of the connection.
     pub version: Version,
     /// The largest packet that the remote takes, in bytes.
     pub packet_size_max: u32,
-    /// Messages of QoS 1 and 2 that may be on their way to it.
+    /// Messages of QoS 1 and 2 that may be in flight to the remote.
     pub send_maximum: u16,
-    /// Messages of QoS 1 and 2 of it that may wait for their answers here, as CONNECT said in 5.0. Beyond that the connection is not read.
+    /// Messages of QoS 1 and 2 from the remote that may wait for their answers here, as CONNECT announced in 5.0. Past the limit
+    /// the connection is not read.
     pub receive_maximum: u16,
 }
 
@@ -43,21 +44,20 @@ impl Remote {
         let Self { version, packet_size_max, send_maximum, receive_maximum } = self;
         let peer = Peer { version, packet_size_max, problem_information: false, is_remote: true };
         let settings = Settings {
-            // One that sends more is not left: mosquitto 2.0 does, when it has kept many messages of QoS 2.
+            // A remote that sends more is not disconnected: mosquitto 2.0 does, when it has kept many messages of QoS 2.
             inflight_max: receive_maximum,
             topic_alias_maximum: 0,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             ..settings.clone()
         };
-        // PUBREL comes after whatever the remote has sent too early, so identifiers may be open beyond that.
+        // PUBREL follows messages that the remote has sent too early, so more identifiers may be open.
         Terms { send_maximum, receive_maximum: u16::MAX, qos2_max: u16::MAX, ..terms(peer, &settings) }
     }
 }
 
 impl Sessions {
-    /// The session of a bridge, whatever its name: it is made if it is not there. It stays until [`Sessions::forget`], with its remote or
-    /// without.
+    /// The session of a bridge, created if there is none. It stays until [`Sessions::forget`], with its remote or without.
     pub fn of_bridge(&mut self, client_id: &str, settings: &Settings, now: Monotonic) -> SessionKey {
         self.bytes_max = settings.session_bytes_max;
         if let Some(key) = self.find(ClientKey { auth: Some(BRIDGES), client_id }) {
@@ -72,8 +72,8 @@ impl Sessions {
         key
     }
 
-    /// A remote has accepted the bridge of a session that has no connection. What is open goes on. `known_as`: who the remote is, and what it
-    /// knows the bridge as; it is the user name of what it sends.
+    /// Notes that a remote has accepted the bridge of a session without a connection. Open exchanges continue. `known_as`: the
+    /// remote, and its name for the bridge; it is the user name of messages from the remote.
     pub fn attach(&mut self, key: SessionKey, conn: ConnId, (remote, known_as): (Remote, &str), settings: &Settings) {
         let Some(session) = self.sessions.get(key) else { return };
         let is_written =
@@ -93,12 +93,12 @@ impl Sessions {
 }
 
 impl Session {
-    /// The remote has forgotten what it was sent: it is sent that as new. Returns how many copies of QoS 2 may come there twice.
+    /// Sends messages as new that the remote has forgotten. Returns the number of copies of QoS 2 that may arrive there twice.
     pub fn send_anew(&mut self) -> usize {
         self.begin_outgoing_anew()
     }
 
-    /// The message that the client was sent under this packet identifier, if it has not answered for it.
+    /// The message that the remote was sent under this packet identifier, if it has not answered it.
     #[must_use]
     pub fn sent_message(&self, id: u16) -> Option<Rc<Body>> {
         let mut items = self.outgoing.as_ref()?.items.iter();

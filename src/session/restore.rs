@@ -19,7 +19,7 @@ use crate::runtime::seam::Monotonic;
 pub struct HadBy {
     /// The sink, by the caller's number.
     pub sink: u16,
-    /// Its level is not met yet: it will [`Session::complete`] the id's number.
+    /// The sink's level is not reached yet: it will [`Session::complete`] the id's number.
     pub owes: bool,
 }
 
@@ -33,9 +33,9 @@ pub struct OpenId<'a> {
 }
 
 impl Sessions {
-    /// Takes up a session: as if its client had been cut off just now, so its expiry and the delay of its will begin anew.
-    /// `owed` is told of each open id that answers are owed for, with the number that its rows answer to. Of two sessions
-    /// of one client the later counts.
+    /// Takes up a session: as if its client had been cut off just now, so its expiry and the delay of its will begin anew. `owed`
+    /// is called for each open id with pending answers, with the number that its rows answer to. Of two sessions of one client the
+    /// later counts.
     ///
     /// # Errors
     /// [`NotASession`].

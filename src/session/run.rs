@@ -1,4 +1,5 @@
-//! A run: PUBLISH packets of one client that come after one of their topic in the same read, and differ from it in packet identifier and payload alone.
+//! A run: PUBLISH packets of one client that follow one of their topic in the same read, and differ from it only in packet
+//! identifier and payload.
 
 use super::inflight::Inflight;
 use super::store::{SessionKey, Sessions};
@@ -42,14 +43,14 @@ impl Run<'_> {
         self.left > 0
     }
 
-    /// The number of the next message, if it gets an answer.
+    /// The number of the next message, if it is answered.
     #[must_use]
     #[inline]
     pub fn number(&self) -> Option<u32> {
         self.inflight.as_ref().map(|inflight| inflight.numbers().1)
     }
 
-    /// Takes the next message, for which `owed` sinks owe an answer.
+    /// Takes the next message, with `owed` pending answers of sinks.
     #[inline]
     pub fn take(&mut self, packet_id: u16, owed: u16) {
         self.left -= 1;

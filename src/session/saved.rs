@@ -1,14 +1,15 @@
-//! A kept session as bytes, which survive a crash: what its client's last CONNECT settled.
+//! A kept session as bytes, which survive a crash: the results of its client's last CONNECT.
 //!
-//! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet
-//! in the client's version of the protocol with client id, user name and will, and nothing else. So the one reader of
-//! foreign CONNECTs reads these too. Format 2, of a client that had to say who it is: `2`, the length of the name of its
-//! `auth` u8 and the name, then as in format 1; the user name is its identity. Format 3, with subscriptions: `3`, then as in
-//! format 2 (length 0: no owner), and behind the CONNECT their number u16 and each subscription: Subscription Identifier u32 (0: none), filter with its
-//! length u16, options u8, the last two as in SUBSCRIBE. The session of a bridge has the owner `$bridges`, which is no name of an `auth`.
+//! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet in the
+//! client's version of the protocol with client id, user name and will, and nothing else. So the one reader of foreign CONNECTs
+//! reads these too. Format 2, of a client with an auth: `2`, the length of the name of its `auth` u8 and the name, then the
+//! contents of format 1; the user name is its identity. Format 3, with subscriptions: `3`, then the contents of format 2 (length 0:
+//! no owner), and after the CONNECT their number u16 and each subscription: Subscription Identifier u32 (0: none), filter with its
+//! length u16, options u8, the last two as in SUBSCRIBE. The session of a bridge has the owner `$bridges`, which is no name of an
+//! `auth`.
 //!
-//! No time of day stands in it. A restart counts as a disconnect, so a session has its whole interval again, and a will its
-//! whole delay: never less than was left, whatever the wall clock has done meanwhile.
+//! The bytes contain no time of day. A restart counts as a disconnect, so a session has its whole interval again, and a will its
+//! whole delay: never less than remained, whatever the wall clock has done in the meantime.
 
 use super::state::Session;
 use super::subscriptions::Subscription;
@@ -27,16 +28,16 @@ const HEAD_BYTES: usize = 10;
 /// Bytes of a session's payload beyond its client id, user name and will, at most.
 const FRAME_BYTES: usize = HEAD_BYTES + 40;
 
-/// Why bytes are no kept session.
+/// The reason why bytes are no kept session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotASession {
-    /// Another program has written it.
+    /// Another program has written the bytes.
     #[error("a kept session of format {0}, which this program does not know")]
     Format(u8),
-    /// They make no sense.
+    /// The bytes are damaged.
     #[error("a kept session that is damaged")]
     Damaged,
-    /// It ends with its connection, so it has ended. No session is written so; builds of before 2026-11-26 did.
+    /// The session ends with its connection, so it has ended. No session is written so; builds of before 2026-11-26 did.
     #[error("a session that has ended")]
     Over,
 }
@@ -47,10 +48,10 @@ pub const fn is_format(byte: u8) -> bool {
     matches!(byte, FORMAT | FORMAT_OWNED | FORMAT_SUBSCRIBED)
 }
 
-/// What is known of a kept session after a crash.
+/// The contents of a kept session's record.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Saved<'a> {
-    /// What admitted it, if anything had to.
+    /// The auth that admitted the client, if there was one.
     pub(super) auth: Option<&'a str>,
     pub(super) expiry_s: u32,
     pub(super) will_delay_s: u32,
@@ -60,7 +61,7 @@ pub(super) struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Appends it.
+    /// Appends the encoding.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let owner = self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?)));
         match owner {
@@ -82,14 +83,14 @@ impl<'a> Saved<'a> {
         }
         for Subscription { filter, options, identifier } in &self.subscriptions {
             out.extend_from_slice(&identifier.to_be_bytes());
-            // It came with that length.
+            // The filter arrived with a length of this size.
             out.extend_from_slice(&u16::try_from(filter.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(filter.as_bytes());
             out.push(options.to_byte());
         }
     }
 
-    /// Reads it, all of it.
+    /// Decodes all of the bytes.
     ///
     /// # Errors
     /// [`NotASession`].
@@ -144,7 +145,7 @@ fn subscriptions(bytes: &[u8]) -> Option<Vec<Subscription>> {
     bytes.is_empty().then_some(all)
 }
 
-/// The client id of a kept session's payload: its shard may have to be found anew.
+/// The client id of a kept session's payload, for finding its shard again.
 ///
 /// # Errors
 /// [`NotASession`].
@@ -158,7 +159,7 @@ pub(super) const fn bytes_max(held: usize) -> usize {
 }
 
 impl Session {
-    /// Appends what of it must survive a crash. `has`: whether a subscription to this filter must.
+    /// Appends the part of the session that must survive a crash. `has`: whether a subscription to this filter must.
     pub(super) fn save(&self, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
         let will = self.will.as_deref();
         let connect = Connect {

@@ -7,12 +7,12 @@ use super::state::Session;
 use crate::limits::{SENT_ALIAS_TOPIC_BYTES_MAX, SENT_ALIAS_TOPIC_BYTES_MIN};
 use crate::mqtt::packet::QoS;
 
-/// How a message says its topic.
+/// The form of a message's topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alias {
-    /// By its name, with this alias, which means it from now on.
+    /// The name, with this alias, which means it from now on.
     Set(u16),
-    /// By this alias alone.
+    /// This alias alone.
     Known(u16),
 }
 
@@ -25,7 +25,7 @@ impl Alias {
         }
     }
 
-    /// What is sent of the topic.
+    /// The topic name to send.
     #[must_use]
     pub const fn topic(self, topic: &str) -> &str {
         match self {
@@ -42,7 +42,7 @@ pub(super) struct SentAliases {
     topics: Vec<(u64, Box<str>)>,
     /// Hashes of the last topics that were sent without an alias since all are in use.
     once: VecDeque<u64>,
-    /// The alias that the next such topic gets when it is sent again.
+    /// The index of the alias that the next such topic gets when it is sent again.
     next: usize,
 }
 
@@ -62,16 +62,16 @@ fn number(place: usize) -> u16 {
 }
 
 impl Session {
-    /// Whether its client takes aliases. Those that it is sent are 1 to its maximum [MQTT-3.3.2-11] [MQTT-3.3.2-8].
+    /// Whether the client takes aliases. It is sent those from 1 to its maximum [MQTT-3.3.2-11] [MQTT-3.3.2-8].
     #[must_use]
     pub fn takes_aliases(&self) -> bool {
         self.terms.sent_alias_maximum > 0
     }
 
-    /// The alias for a message on this topic, if its client takes aliases. `hash`: of the topic, the same each time.
-    /// While all are in use a topic gets the alias of another one when it is sent for the second time. At QoS 2 the
-    /// topic is sent each time: mqtt.js (5.16) keeps the packet as it came until PUBREL, when the alias may be
-    /// another topic's, and hands it on without a topic.
+    /// The alias for a message on this topic, if the client takes aliases. `hash`: of the topic, the same each time. While all are
+    /// in use, a topic gets the alias of another one when it is sent for the second time. At QoS 2 the topic is sent each time:
+    /// mqtt.js (5.16) keeps the packet as received until PUBREL, when the alias may be another topic's, and hands it on without a
+    /// topic.
     #[must_use]
     pub fn alias_for(&self, topic: &str, hash: u64, qos: QoS) -> Option<Alias> {
         let maximum = usize::from(self.terms.sent_alias_maximum);
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// A message on this topic has been written as [`Session::alias_for`] said.
+    /// Notes that a message on this topic has been written with the result of [`Session::alias_for`].
     pub fn wrote_alias(&mut self, topic: &str, hash: u64, alias: Option<Alias>) {
         let maximum = usize::from(self.terms.sent_alias_maximum);
         match alias {

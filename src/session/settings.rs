@@ -1,72 +1,72 @@
-//! What the operator allows, as plain numbers. What a client was promised in its CONNACK is copied into its session:
-//! a change of these settings holds from the next CONNECT on.
+//! The operator's limits and offers, as plain numbers. Promises to a client in its CONNACK are copied into its session: a change of
+//! these settings applies from the next CONNECT on.
 
 use crate::mqtt::packet::QoS;
 
 /// Bounds and offers of one listener's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Sessions of one shard, connected and kept. Where `evict` finds none to end, one more is refused: 0x97 in 5.0,
-    /// return code 3 before.
+    /// Sessions of one shard, connected and kept. If `evict` finds none to end, one more is refused: 0x97 in 5.0, return code 3
+    /// before.
     pub sessions_max: usize,
     /// Bytes of client identifiers, user names and wills of one shard's sessions, and of wills that wait for room;
     /// likewise.
     pub session_bytes_max: usize,
-    /// The same for one session that is kept without a connection.
+    /// Bytes of client identifier, user name and will of one session that is kept without a connection.
     pub session_bytes_each_max: usize,
-    /// Any identity may take up a session without an owner: every listener asks for one, so such sessions are older.
+    /// Any identity may take up a session without an owner: every listener requires a login, so such sessions are older.
     pub adopts: bool,
     /// Takeovers of one client identifier within ten seconds; 0: no bound.
     pub takeovers_max: u32,
-    /// Where there is no room for a session, those that have been away longest are ended; else the CONNECT is refused.
+    /// If there is no room for a session, those that have been away longest are ended; otherwise the CONNECT is refused.
     pub evict: bool,
-    /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
-    /// that asks for more is told this value in CONNACK. 0: nothing is kept.
+    /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client that asks for
+    /// more gets this value in CONNACK. 0: no session is kept.
     pub session_expiry_max_s: u32,
-    /// How long a 3.1 or 3.1.1 session with clean session 0 outlives its connection, in seconds; `u32::MAX`: for ever.
+    /// Time that a 3.1 or 3.1.1 session with clean session 0 outlives its connection, in seconds; `u32::MAX`: for ever.
     pub session_expiry_3x_s: u32,
-    /// The longest Keep Alive in seconds; `None`: no bound. Told to 5.0 clients as Server Keep Alive [MQTT-3.1.2-21]; a
-    /// 3.x client cannot be told and keeps its own. 0 (off) is the client's to choose.
+    /// The longest Keep Alive in seconds; `None`: no bound. 5.0 clients get it as Server Keep Alive [MQTT-3.1.2-21]; a 3.x client
+    /// cannot be told and keeps its own. A client may choose 0 (off).
     pub keep_alive_max_s: Option<u16>,
     /// Receive Maximum for 5.0 clients, 1 to 65,535.
     pub receive_maximum: u16,
-    /// Answers that one connection may be owed before the shard stops reading it. Also bounds `receive_maximum`. At most
-    /// 65,535, which is what packet ids allow anyway.
+    /// Pending answers of one connection past which the shard stops reading it. Also bounds `receive_maximum`. At most 65,535, the
+    /// number of packet ids.
     pub inflight_max: u16,
-    /// QoS 2 packet ids that the session of a 3.x client may hold open; that of a 5.0 client: `receive_maximum`. One more
-    /// is a protocol error: a client cannot be held back without holding back the PUBREL that would free one.
+    /// QoS 2 packet ids that the session of a 3.x client may hold open; for a 5.0 client this is `receive_maximum`. One more is a
+    /// protocol error: a client cannot be held back without holding back the PUBREL that would free one.
     pub qos2_inflight_3x: u16,
     /// Topic aliases that a 5.0 client may use; 0: none.
     pub topic_alias_maximum: u16,
     /// Bytes of topic names that the aliases of one connection may hold in all; past it the connection ends with 0x97.
     pub topic_alias_bytes_max: u32,
-    /// Maximum Packet Size in bytes, told to 5.0 clients; `None`: not told. The frame cutter enforces it.
+    /// Maximum Packet Size in bytes, announced to 5.0 clients; `None`: not announced. The frame cutter enforces it.
     pub packet_size_max: Option<u32>,
     /// The highest QoS taken from clients, wills too.
     pub maximum_qos: QoS,
     /// Whether RETAIN may be set by clients, wills too.
     pub retain_available: bool,
-    /// Whether CONNACK leaves wildcard subscriptions open. Said to be unavailable, a filter with a wildcard is a protocol
-    /// error that ends the connection (section 3.2.2.3.11); left open, it gets a failure code in SUBACK.
+    /// Whether CONNACK leaves wildcard subscriptions available. If it declares them unavailable, a filter with a wildcard is a
+    /// protocol error that ends the connection (section 3.2.2.3.11); otherwise it gets a failure code in SUBACK.
     pub wildcard_subscriptions: bool,
-    /// The same for subscription identifiers (section 3.2.2.3.12).
+    /// Whether CONNACK leaves subscription identifiers available (section 3.2.2.3.12).
     pub subscription_identifiers: bool,
-    /// The same for shared subscriptions (section 3.2.2.3.13).
+    /// Whether CONNACK leaves shared subscriptions available (section 3.2.2.3.13).
     pub shared_subscriptions: bool,
-    /// What may wait for a session. It holds at once.
+    /// The bounds of a session's queue. A change applies at once.
     pub queue: QueueBounds,
 }
 
-/// How many messages of QoS 1 and 2 may wait for a session.
+/// The bounds of messages of QoS 1 and 2 that wait for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueBounds {
     /// The number of messages.
     pub messages: usize,
-    /// Their bytes. One that is larger waits alone.
+    /// Bytes of these messages. A larger message waits alone.
     pub bytes: usize,
-    /// One more is dropped; else the oldest that was not sent is dropped for it.
+    /// Whether a message past the bounds is dropped; otherwise the oldest that was not sent is dropped for it.
     pub drops_newest: bool,
-    /// The bytes of what a client was sent and has not acknowledged count, too, while it is connected: the queue has a part of a log.
+    /// Whether the bytes of unacknowledged messages count, too, while the client is connected: the queue has a part of a log.
     pub counts_sent: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One client's session: who it is, what its connection was promised, and the path of a PUBLISH.
+//! A client's session: its identity, the terms of its connection, and the path of a PUBLISH.
 
 use super::alias::Aliases;
 use super::client_key::ClientKey;
@@ -20,7 +20,7 @@ use crate::secure::CertificateId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What CONNACK promised the present connection, copied so that a change of settings breaks no promise.
+/// The promises of CONNACK to the present connection, copied so that a change of settings breaks none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) receive_maximum: u16,
@@ -35,10 +35,10 @@ pub(super) struct Terms {
     pub(super) packet_size_max: u32,
     /// Messages of QoS 1 and 2 that the client may be sent before it has acknowledged any.
     pub(super) send_maximum: u16,
-    /// Topic aliases that it may be sent.
+    /// Topic aliases that the client may be sent.
     pub(super) sent_alias_maximum: u8,
     pub(super) session_expiry_max_s: u32,
-    /// The Session Expiry Interval of its CONNECT was not 0, whatever the server has made of it.
+    /// The Session Expiry Interval of the CONNECT was not 0, whatever the server has granted.
     pub(super) asks_to_be_kept: bool,
     pub(super) wildcard_subscriptions: bool,
     pub(super) subscription_identifiers: bool,
@@ -47,12 +47,12 @@ pub(super) struct Terms {
     pub(super) role: Role,
 }
 
-/// What its client is.
+/// The kind of a session's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Anybody.
     Client,
-    /// A bridge that has no words for what it wants ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
+    /// A bridge of a version without subscription options ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
     Bridge,
     /// A broker to which we are the client: see [`super::Remote`].
     Remote,
@@ -73,65 +73,65 @@ impl Terms {
     }
 }
 
-/// One session. 200 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// A session. 200 bytes besides its client id: rare parts are boxed, idle ones given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
     pub(super) username: Option<Box<str>>,
-    /// What its client may do, where that is asked for.
+    /// The client's permissions, if the listener has an auth.
     pub(super) access: Option<Box<Access>>,
     pub(super) conn: Option<ConnId>,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force, seconds; 0: ends with its connection; `u32::MAX`: never.
     pub(super) expiry_s: u32,
-    /// When its connection was lost; [`Monotonic::NEVER`] while it has one.
+    /// The loss of the connection; [`Monotonic::NEVER`] while there is one.
     pub(super) away_since: Monotonic,
-    /// When the memory of its queue is looked at next; [`Monotonic::NEVER`]: it holds none.
+    /// The next check of the queue's memory; [`Monotonic::NEVER`]: the queue holds none.
     pub(super) rests: Monotonic,
     pub(super) inflight: Inflight,
     pub(super) aliases: Option<Box<Aliases>>,
     pub(super) will: Option<Box<Will>>,
-    /// What it has subscribed to.
+    /// The session's subscriptions.
     pub(super) subscribed: Option<Box<Subscribed>>,
-    /// Messages of QoS 1 and 2 on their way to its client.
+    /// Messages of QoS 1 and 2 for the client.
     pub(super) outgoing: Option<Box<Outgoing>>,
     /// The session's record in the log; `None`: it has none and will get none.
     pub(super) kept: Option<Box<SessionRecord>>,
 }
 
-/// What a sink needs to know of a message beside its payload and properties.
+/// The facts about a message that a sink needs besides its payload and properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// The topic name, its alias resolved.
     pub topic: &'a str,
-    /// Who published it.
+    /// The client identifier of the publisher.
     pub client_id: &'a str,
-    /// The user name of its connection.
+    /// The user name of the publisher's connection.
     pub username: Option<&'a str>,
 }
 
-/// What to do with a PUBLISH.
+/// The action for a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken<'a> {
-    /// QoS 1 or 2: route it, then say with [`Session::opened`] how many sinks owe an answer for `number`.
+    /// QoS 1 or 2: route it, then call [`Session::opened`] with the number of pending answers for `number`.
     Take {
         /// The row's number in its session.
         number: u32,
         /// The message.
         message: Message<'a>,
     },
-    /// QoS 0: route it; nobody is owed an answer.
+    /// QoS 0: route the message; no answer is pending.
     TakeQos0 {
         /// The message.
         message: Message<'a>,
     },
-    /// QoS 2, and its row exists: route nothing. Its PUBREC comes in its turn, maybe with the next drain.
+    /// QoS 2, and the row exists: route nothing. The PUBREC is sent in its order, maybe with the next drain.
     Repeat,
     /// QoS 2, and before the last crash some sinks took its row ([`Session::already_taken_by`]): route it to the others.
     Rest {
         /// The row's number in its session.
         number: u32,
-        /// Answers that the sinks which have the row still owe. Add them to those of the others for [`Session::opened`].
+        /// Pending answers of the sinks that have the row. Add them to those of the others for [`Session::opened`].
         owed: u16,
         /// The message.
         message: Message<'a>,
@@ -141,7 +141,7 @@ pub enum Taken<'a> {
 }
 
 impl Session {
-    /// When a kept session ends; [`Monotonic::NEVER`] while connected.
+    /// The end of a kept session; [`Monotonic::NEVER`] while connected.
     pub(super) fn expires(&self) -> Monotonic {
         match self.expiry_s {
             u32::MAX => Monotonic::NEVER,
@@ -187,14 +187,14 @@ impl Session {
         self.username.as_deref()
     }
 
-    /// Whose it is.
+    /// The owner of the session.
     #[must_use]
     pub fn client(&self) -> ClientKey<'_> {
         let auth = if self.is_remote() { Some(BRIDGES) } else { self.access().map(Access::auth) };
         ClientKey { auth, client_id: &self.client_id }
     }
 
-    /// What admitted its last connection, if anything had to.
+    /// The admission of the last connection, if the listener has an auth.
     #[must_use]
     pub fn access(&self) -> Option<&Access> {
         self.access.as_deref()
@@ -216,26 +216,26 @@ impl Session {
         })
     }
 
-    /// Why its client may not publish that, for people.
+    /// The reason why the client may not publish that, for people.
     #[must_use]
     pub fn why_denied(&self, wanted: Wanted<'_>) -> Option<String> {
         self.access()?.decides(self.username(), &self.client_id, wanted)
     }
 
-    /// Why it may not do that with a filter.
+    /// The reason why the client may not do that with a filter.
     #[must_use]
     pub fn why_filter_denied(&self, action: Action, filter: &str) -> Option<String> {
         self.access()?.decides_filter(self.username(), &self.client_id, (action, filter))
     }
 
-    /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.
+    /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no code for that.
     #[must_use]
     pub fn is_denial_acknowledged(&self) -> bool {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
     }
 
-    /// Whether its client would still be admitted by the present state of its auth, and its certificate was not
-    /// revoked. A client of an auth that is gone is left alone: nothing says that it may not be there.
+    /// Whether the client would still be admitted by the present state of its auth, and its certificate was not revoked. A client
+    /// of an auth that is gone is left alone: no rule forbids it.
     pub fn is_still_admitted<'p>(
         &self,
         policy: impl Fn(&str) -> Option<&'p Arc<Policy>>,
@@ -250,7 +250,7 @@ impl Session {
         policy(access.auth()).is_none_or(|of| of.still_admits(self.username.as_deref(), access.by()))
     }
 
-    /// Other rules hold from now on for a client that is connected.
+    /// Applies other permissions from now on to a client that is connected.
     pub fn renew_access<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
         let Some(access) = &mut self.access else { return };
         if let Some(policy) = policy(access.auth()) {
@@ -258,7 +258,7 @@ impl Session {
         }
     }
 
-    /// The same while its client is away, which is admitted again, or not, when it is back.
+    /// Like [`Session::renew_access`], but the client is offline and is authorized again when it reconnects.
     pub fn renew_access_away<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
         let Some(access) = &mut self.access else { return };
         if let Some(policy) = policy(access.auth()) {
@@ -266,14 +266,14 @@ impl Session {
         }
     }
 
-    /// Whether nobody can come back as its user, who was removed from the file that had it.
+    /// Whether no client can reconnect as the session's user, which was removed from the file that had it.
     pub fn has_lost_its_user<'p>(&self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) -> bool {
         let of = self.access.as_ref().and_then(|access| Some((policy(access.auth())?, access)));
         of.is_some_and(|(policy, access)| policy.has_removed(self.username(), access.known_by()))
     }
 
-    /// Whether it belongs to the client that this `auth` has admitted as this identity, or has no owner. With `adopts` any
-    /// identity may take up one without.
+    /// Whether the session belongs to the client that this `auth` has admitted as this identity, or has no owner. With `adopts` any
+    /// identity may take up a session without an owner.
     pub(super) fn belongs_to(&self, auth: Option<&str>, identity: Option<&str>, adopts: bool) -> bool {
         match self.access() {
             None => auth.is_none() || adopts,
@@ -281,7 +281,7 @@ impl Session {
         }
     }
 
-    /// For how long it stays without a connection, in seconds; `u32::MAX`: for ever.
+    /// Time that the session stays without a connection, in seconds; `u32::MAX`: for ever.
     #[must_use]
     pub fn expiry_s(&self) -> u32 {
         self.expiry_s
@@ -293,14 +293,14 @@ impl Session {
         self.conn
     }
 
-    /// What must be known to write to the present connection.
+    /// The properties of the present connection that matter for writing to it.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.terms.peer()
     }
 
-    /// The topic of a PUBLISH, its alias resolved, without taking it: what a sink must know before it can say whether
-    /// it has room. `None`: an alias that stands for nothing, which [`super::Sessions::publish`] will refuse.
+    /// The topic of a PUBLISH, its alias resolved, without taking the message: a sink needs it to tell whether it has room. `None`:
+    /// an unknown alias, which [`super::Sessions::publish`] will refuse.
     #[must_use]
     pub fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> Option<&'a str> {
         if !publish.topic.is_empty() {
@@ -309,9 +309,9 @@ impl Session {
         self.aliases.as_ref()?.get(publish.properties.topic_alias()?)
     }
 
-    /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
-    /// answers. [`super::Sessions::publish`] is the way in from outside.
-    /// `held` is what all sessions hold of names that clients chose, and the bound of that.
+    /// Takes a PUBLISH: makes the checks of the session, and gives QoS 1 and 2 their place in the order of answers. Called by
+    /// [`super::Sessions::publish`]. `held` is the number of bytes of names chosen by clients that all sessions hold, and its
+    /// bound.
     pub(super) fn publish<'a>(&'a mut self, publish: &Publish<'a>, held: (&mut usize, usize)) -> Taken<'a> {
         if let Err(violation) = self.may_publish(publish) {
             return Taken::Violation(violation);
@@ -360,7 +360,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sets or checks the topic alias. Returns it; 0 when there is none.
+    /// Sets or checks the topic alias. Returns it; 0: none.
     fn note_alias(&mut self, publish: &Publish<'_>, (held, held_max): (&mut usize, usize)) -> Result<u16, Violation> {
         let Some(alias) = publish.properties.topic_alias() else {
             return if publish.topic.is_empty() { Err(Violation::TOPIC_EMPTY) } else { Ok(0) };
@@ -379,46 +379,45 @@ impl Session {
         Ok(alias)
     }
 
-    /// How many sinks took message `number`, each of which will [`Session::complete`] it once. 0: it is answered with
-    /// `reason`: [`Reason::Unmatched`], or a refusal. Otherwise `reason` is the least grave that the answer can be
+    /// Sets the number of sinks that took message `number`, each of which will [`Session::complete`] it once. 0: the message is
+    /// answered with `reason`: [`Reason::Unmatched`], or a refusal. Otherwise `reason` is the least grave that the answer can be
     /// (normally [`Reason::Success`]). Once per number; sinks may have completed it already.
     pub fn opened(&mut self, number: u32, sinks: u16, reason: Reason) {
         self.inflight.opened(number, sinks, reason);
     }
 
-    /// One answer more is owed for message `number` of QoS 1 or 2, which was opened since answers were last sent.
+    /// Adds a pending answer for message `number` of QoS 1 or 2, which was opened since answers were last sent.
     pub fn owes_one_more(&mut self, number: u32) {
         self.inflight.owes_one_more(number);
     }
 
-    /// A row of this open QoS 2 id stands in the log: its release has to be written down, too.
+    /// Notes that the log has a row of this open QoS 2 id: its release has to be written down, too.
     pub fn logged(&mut self, packet_id: u16) {
         self.inflight.logged(packet_id);
     }
 
-    /// Whether a QoS 2 PUBLISH with this packet id is a repeat that goes to no sink: [`super::Sessions::publish`] will say
-    /// [`Taken::Repeat`], or why it is refused.
+    /// Whether a QoS 2 PUBLISH with this packet id is a repeat that goes to no sink: [`super::Sessions::publish`] will return
+    /// [`Taken::Repeat`], or the reason of its refusal.
     #[must_use]
     pub fn is_repeat(&self, packet_id: u16) -> bool {
         self.inflight.is_repeat(packet_id)
     }
 
-    /// The sinks that took the row of this QoS 2 id before the last crash; none, unless it is repeated for the first time.
+    /// The sinks that took the row of this QoS 2 id before the last crash; none, unless this is its first repeat.
     #[must_use]
     pub fn already_taken_by(&self, packet_id: u16) -> &[u16] {
         self.inflight.already_taken_by(packet_id)
     }
 
-    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest of all
-    /// sinks is the one that is sent. Numbers that are answered, or that ended with their connection, are
-    /// ignored.
+    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest of all sinks' answers
+    /// is sent. Numbers that are answered, or that ended with their connection, are ignored.
     pub fn complete(&mut self, first: u32, count: u32, reason: Reason) {
         self.inflight.complete(first, count, reason);
     }
 
-    /// Sets whether the publishes of the present connection are answered with [`Receipt`]s, as its listener is
-    /// configured. Called once for each connection, before anything of it is taken. A client before 5.0, or one that
-    /// asked for no user properties where they are not needed [MQTT-3.1.2-29], gets none.
+    /// Sets whether the publishes of the present connection are answered with [`Receipt`]s, as its listener is configured. Called
+    /// once for each connection, before any of its packets is taken. A client before 5.0, or one that declined user properties
+    /// where they are not needed [MQTT-3.1.2-29], gets none.
     pub fn want_receipts(&mut self, wanted: bool) {
         let peer = self.peer();
         self.inflight.want_receipts(wanted && peer.wants_reasons());
@@ -431,14 +430,14 @@ impl Session {
         self.inflight.wants_receipts
     }
 
-    /// Where a sink's rows of `count` messages from number `first` on stand: the first as `receipt` says, each of the others
-    /// one offset behind. Before [`Session::complete`] of the same.
+    /// Notes the positions of a sink's rows of `count` messages from number `first` on: the first is that of `receipt`, each
+    /// further one is at the next offset. Before [`Session::complete`] of the same messages.
     pub fn landed(&mut self, first: u32, count: u32, receipt: &Receipt) {
         self.inflight.landed(first, count, receipt);
     }
 
-    /// Appends the answers that are ready, in order of receipt, up to the first that is not. Once per turn and
-    /// connection is enough.
+    /// Appends the answers that are ready, in order of receipt, up to the first that is not. Once per turn and connection is
+    /// enough.
     pub fn drain_answers(&mut self, out: &mut Vec<u8>) -> Drained {
         self.complete_releases(out);
         let (peer, access) = (self.peer(), &self.access);
@@ -446,21 +445,20 @@ impl Session {
         self.inflight.drain(&peer, hides_denials, out)
     }
 
-    /// Whether as many answers are owed as are held for one connection: stop reading it, also within the bytes at
-    /// hand, and let its keep-alive rest.
+    /// Whether the connection has as many pending answers as it may: stop reading it, also within the bytes at hand, and let its
+    /// keep-alive rest.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.inflight.owed() >= usize::from(self.terms.inflight_max)
     }
 
-    /// Answers owed to the present connection.
+    /// The number of pending answers of the present connection.
     #[must_use]
     pub fn answers_owed(&self) -> usize {
         self.inflight.owed()
     }
 
-    /// The number of the oldest message with an owed answer, and that of the next message: the same where none is
-    /// owed.
+    /// The number of the oldest message with a pending answer, and that of the next message: the same if none is pending.
     #[must_use]
     pub fn owed_numbers(&self) -> (u32, u32) {
         self.inflight.numbers()
@@ -472,7 +470,7 @@ impl Session {
         self.inflight.open_ids()
     }
 
-    /// Bytes that its client has chosen the number of: identifier, user name, will, subscriptions, and names behind topic aliases.
+    /// Bytes of which the client has chosen the number: identifier, user name, will, subscriptions, and names of topic aliases.
     pub(super) fn bytes(&self) -> usize {
         let will = self.will.as_ref().map_or(0, |will| will.bytes());
         let access = self.access.as_ref().map_or(0, |access| access.bytes());
@@ -480,12 +478,12 @@ impl Session {
         names + access + will + self.alias_bytes() + self.subscription_bytes()
     }
 
-    /// Those of its topic aliases, which go with the connection.
+    /// Bytes of the topic aliases, which are gone with the connection.
     pub(super) fn alias_bytes(&self) -> usize {
         self.aliases.as_ref().map_or(0, |aliases| aliases.memory())
     }
 
-    /// The connection is gone; what belonged to it alone goes with it.
+    /// Ends the connection, and discards the state that belonged to it alone.
     pub(super) fn detach(&mut self) {
         self.conn = None;
         self.aliases = None;

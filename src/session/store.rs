@@ -1,4 +1,4 @@
-//! All sessions of one shard: by client identifier, by key, and what time will make of them.
+//! All sessions of one shard: by client identifier, by key, and their deadlines.
 
 use super::body::{Body, Gone};
 use super::client_key::{ClientKey, OwnedKey};
@@ -24,59 +24,59 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sessions that one CONNECT may put out. It can be larger than they are; past this many it is refused.
+/// Sessions that one CONNECT may evict. The CONNECT may be larger than each of them; one that would evict more is refused.
 const EVICTED_AT_ONCE_MAX: usize = 64;
-/// Wills that fall due and sessions that expire by one call of [`Sessions::expire`]: the others are due at once.
+/// Wills and sessions that one call of [`Sessions::expire`] handles: the others are due at once.
 const EXPIRED_AT_ONCE_MAX: usize = 256;
 
-/// A session that took a publish is looked at this often, until it has been quiet for as long; then its queue's memory
-/// is given back.
+/// Interval at which a session that took a publish is checked until it has been quiet for as long; then its queue's memory is given
+/// back.
 const REST_EVERY: Duration = Duration::from_secs(10);
 
 new_key_type! {
-    /// A session of one shard. Never names another session, however many come and go.
+    /// A session of one shard. A key never refers to another session, however many are created and end.
     pub struct SessionKey;
 }
 
 impl SessionKey {
-    /// As a number, for the ticket that travels with a row.
+    /// The key as a number, for the ticket that travels with a row.
     #[must_use]
     pub fn to_bits(self) -> u64 {
         self.data().as_ffi()
     }
 
-    /// Its slot in the table: the lower half.
+    /// The session's slot in the table: the lower half.
     fn slot(self) -> usize {
         (self.to_bits() & u64::from(u32::MAX)) as usize
     }
 
-    /// From [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
+    /// The key of a number from [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         KeyData::from_ffi(bits).into()
     }
 }
 
-/// What is known of a CONNECT beside its packet.
+/// The circumstances of a CONNECT besides its packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// The connection that it came on.
+    /// The connection of the CONNECT.
     pub conn: ConnId,
     /// The name for a client that brings none.
     pub assigned_id: Option<&'a str>,
-    /// What it was admitted as, where that is asked for.
+    /// The admission, if the listener has an auth.
     pub admission: Option<&'a Admission>,
 }
 
-/// What a CONNECT led to; its CONNACK is in `out`.
+/// The result of a CONNECT; its CONNACK is in `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// The session.
     pub key: SessionKey,
-    /// Whether it was there before, as CONNACK says [MQTT-3.2.2-2] [MQTT-3.2.2-3].
+    /// Whether the session existed before, as in CONNACK [MQTT-3.2.2-2] [MQTT-3.2.2-3].
     pub session_present: bool,
-    /// The connection that had the client identifier until now: answer it with `End::TakenOver.write(peer, …)` and close
-    /// it [MQTT-3.1.4-3].
+    /// The connection that had the client identifier until now: write `End::TakenOver.write(peer, …)` to it and close it
+    /// [MQTT-3.1.4-3].
     pub taken_over: Option<TakenOver>,
     /// The connection's clock.
     pub keep_alive: KeepAlive,
@@ -87,11 +87,11 @@ pub struct Connected {
 pub struct TakenOver {
     /// The connection.
     pub conn: ConnId,
-    /// How to write to it.
+    /// The properties of that connection that matter for writing to it.
     pub peer: Peer,
 }
 
-/// What time brings to a session. Of two that fall due together, the will goes first.
+/// The deadlines of a session. Of two that fall due together, the will goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     Will,
@@ -99,7 +99,7 @@ enum Task {
     Rest,
 }
 
-/// All sessions of one shard.
+/// The sessions of one shard.
 #[derive(Debug, Default)]
 pub struct Sessions {
     pub(super) sessions: SlotMap<SessionKey, Session>,
@@ -108,10 +108,10 @@ pub struct Sessions {
     by_client: HashTable<SessionKey>,
     hasher: foldhash::quality::RandomState,
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
-    /// Wills that are due and have not been offered yet, and those that were and found no room.
+    /// Wills that are due and have not been offered yet; then those that were and found no room.
     wills: VecDeque<DueWill>,
     wills_waiting: VecDeque<DueWill>,
-    /// Sessions without a connection, the one that lost its connection first in front.
+    /// Sessions without a connection, the one that lost its connection first at the front.
     away: BTreeSet<(Monotonic, SessionKey)>,
     /// Sessions that have ended, for [`Sessions::next_ended`].
     pub(super) ended: Vec<SessionKey>,
@@ -121,32 +121,32 @@ pub struct Sessions {
     returned: Vec<(NonZeroU32, Rc<Body>)>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
     discarded: Vec<(OwnedKey, Gone)>,
-    /// For [`Sessions::take_ended_queues`].
+    /// See [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
     /// Clients that lost their sessions to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<OwnedKey>,
-    /// For [`Sessions::expired`].
+    /// See [`Sessions::expired`].
     expired: u64,
     connected: usize,
     takeovers: Takeovers,
-    /// What users may hold, on all shards.
+    /// The bounds of users, on all shards.
     pub(super) shares: Arc<Shares>,
-    /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
-    /// last CONNECT found it.
+    /// Bytes that clients have chosen: [`Session::bytes`] of all sessions, and wills that wait. And their bound, as of the last
+    /// CONNECT.
     pub(super) bytes: usize,
     pub(super) bytes_max: usize,
-    /// What has to be written down, where sessions survive a crash.
+    /// The records to write, if sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
 }
 
 impl Sessions {
-    /// No sessions. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
+    /// An empty table. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with what users may hold on all shards.
+    /// An empty table with the bounds of users on all shards.
     #[must_use]
     pub fn sharing(shares: Arc<Shares>) -> Self {
         Self { shares, ..Self::default() }
@@ -170,31 +170,31 @@ impl Sessions {
         self.connected
     }
 
-    /// Bytes of client identifiers, user names, wills and topic aliases: what clients have chosen the length of.
+    /// Bytes of client identifiers, user names, wills and topic aliases, which clients choose.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The same, counted anew.
+    /// [`Sessions::bytes`], counted anew.
     #[cfg(test)]
     pub(super) fn weigh(&self) -> usize {
         let wills = self.wills_waiting.iter().map(DueWill::bytes).sum::<usize>();
         self.sessions.values().map(Session::bytes).sum::<usize>() + wills
     }
 
-    /// The session behind a key; `None` once it has ended.
+    /// The session of a key; `None` once it has ended.
     #[must_use]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
         self.sessions.get(key)
     }
 
-    /// The same, to work on.
+    /// The session of a key, mutable.
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.sessions.get_mut(key)
     }
 
-    /// All sessions.
+    /// All sessions with their keys, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
         self.sessions.iter_mut()
     }
@@ -231,11 +231,11 @@ impl Sessions {
         self.by_client.iter_hash(hash).copied().filter(move |&key| &*self.sessions[key].client_id == client_id)
     }
 
-    /// A CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
+    /// Handles a CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
     /// [MQTT-3.1.2-6] [MQTT-3.1.2-4] [MQTT-3.1.4-4], and appends CONNACK to `out`, the out-buffer of its connection.
     ///
     /// # Errors
-    /// [`Refused`]; what the client can be told is in `out`. No session has changed.
+    /// [`Refused`]; the answer to the client, if its version has one, is in `out`. No session has changed.
     pub fn connect(
         &mut self,
         connect: &Connect<'_>,
@@ -327,7 +327,7 @@ impl Sessions {
         self.bytes + bytes <= self.bytes_max
     }
 
-    /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.
+    /// The number of the longest-absent sessions that have to go, so that one of `bytes` can be added or replace `old`.
     fn make_room(&self, old: Option<SessionKey>, bytes: usize, settings: &Settings) -> Result<usize, Violation> {
         let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
         let mut left = self.sessions.len() - usize::from(old.is_some());
@@ -346,7 +346,7 @@ impl Sessions {
         Err(Violation::SESSION_BYTES)
     }
 
-    /// Ends this many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
+    /// Ends this many of the longest-absent sessions. Their wills are due now [MQTT-3.1.2-8].
     fn evict(&mut self, count: usize, but: Option<SessionKey>) {
         for _ in 0..count {
             let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
@@ -383,7 +383,7 @@ impl Sessions {
         session.expiry_s > 0 && now < session.expires()
     }
 
-    /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
+    /// Takes a session from its present connection, or from its absence, for a new one; ends it unless it is `resumed`.
     fn take_over(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
@@ -398,8 +398,8 @@ impl Sessions {
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
         self.end_absence(key);
-        // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
-        // closes, and a will that fell due in this very turn is no longer the client's to take back.
+        // A delayed will is not sent once its client has reconnected [MQTT-3.1.3-9]. One without delay is sent as its connection
+        // closes, and the client cannot take back a will that fell due in this very turn.
         if let Some(will) = self.take_will(key)
             && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
         {
@@ -420,19 +420,20 @@ impl Sessions {
         self.returned.append(&mut session.take_shared());
     }
 
-    /// A session that has lost its connection, and has subscriptions or was sent something; it may have another one, or have ended.
+    /// Takes a session that has lost its connection, and has subscriptions or was sent something; it may have another connection,
+    /// or have ended.
     pub fn next_gone(&mut self) -> Option<SessionKey> {
         self.gone.pop()
     }
 
-    /// How many [`Sessions::take_returned`] has.
+    /// The number of messages in [`Sessions::take_returned`].
     #[must_use]
     pub fn returned(&self) -> usize {
         self.returned.len()
     }
 
-    /// Messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each client's
-    /// oldest first.
+    /// Takes messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each
+    /// client's oldest first.
     pub fn take_returned(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         std::mem::take(&mut self.returned)
     }
@@ -451,7 +452,7 @@ impl Sessions {
         key
     }
 
-    /// Ends a session: nothing of it is left but its will, which is sent now [MQTT-3.1.2-8].
+    /// Ends a session. Only its will remains, which is sent now [MQTT-3.1.2-8].
     pub(super) fn remove(&mut self, key: SessionKey) {
         self.note_ended(key);
         for task in [Task::Will, Task::Expire, Task::Rest] {
@@ -469,14 +470,16 @@ impl Sessions {
         }
     }
 
-    /// Takes a session out of memory, as another process serves it: the log keeps what it has of it. Returns the number of copies that go along.
+    /// Removes a session from memory, as another process serves it: its records stay in the log. Returns the number of copies that
+    /// go along.
     pub fn let_go(&mut self, key: SessionKey) -> u64 {
         let Some(session) = self.sessions.get_mut(key) else { return 0 };
         let is_connected = session.conn.is_some();
         if is_connected {
             self.returned.append(&mut session.take_shared());
         }
-        // Copies go before the connection ends, which would count as had what only memory has. A session that ends with its connection has ended.
+        // Copies go before the connection ends, as its end would count copies in memory alone as delivered. A session that ends
+        // with its connection has ended.
         let gone = if session.expiry_s > 0 { session.let_go_of_copies() } else { session.discard_copies() };
         if is_connected {
             self.detach(key);
@@ -496,7 +499,7 @@ impl Sessions {
             entry.remove();
         }
         let session = self.sessions.remove(key);
-        // Also without subscriptions: retained messages may be under way for one that it had.
+        // Also without subscriptions: retained messages may be under way for an earlier one.
         self.ended.extend(session.as_ref().map(|_| key));
         session
     }
@@ -508,7 +511,7 @@ impl Sessions {
         Some(will)
     }
 
-    /// A will is due, and its session goes on: what is written down has it until it has found room.
+    /// Handles a will that is due while its session goes on: the session's record has it until it has found room.
     fn will_is_due(&mut self, key: SessionKey) {
         let Some(will) = self.sessions[key].will.take() else { return };
         self.bytes -= will.bytes();
@@ -516,12 +519,12 @@ impl Sessions {
         self.publish_will(key, will, is_written.then_some(key));
     }
 
-    /// A will that was due is published, or refused: a start is not to find it any more.
+    /// Notes that a due will was published, or refused: the next process must not find it any more.
     pub fn will_is_over(&mut self, key: SessionKey) {
         self.note_kept(key);
     }
 
-    /// Its will is not to be sent.
+    /// Discards the will of a session.
     pub(super) fn forget_will(&mut self, key: SessionKey) {
         self.cancel(key, Task::Will);
         drop(self.take_will(key));
@@ -536,8 +539,8 @@ impl Sessions {
         self.wills.push_back(DueWill { client_id, username, auth, by, grants, session: written, will });
     }
 
-    /// The connection `conn` of a session is gone, for whatever reason: until then the session stays [MQTT-4.1.0-1], and from
-    /// now on for its expiry interval [MQTT-4.1.0-2]. Stale news (the session has moved on to another connection, or has ended)
+    /// Handles the end of the connection `conn` of a session, for any reason: until then the session stays [MQTT-4.1.0-1], and from
+    /// now on for its expiry interval [MQTT-4.1.0-2]. A stale call (the session has moved on to another connection, or has ended)
     /// is ignored. Wills that are due now are in [`Sessions::next_will`].
     pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
         if self.sessions.get(key).is_none_or(|session| session.conn != Some(conn)) {
@@ -581,7 +584,7 @@ impl Sessions {
         }
     }
 
-    /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
+    /// Takes a session off the list of absent ones: it has a connection again, or is about to end.
     pub(super) fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
@@ -600,14 +603,14 @@ impl Sessions {
         Some(session.publish(publish, (&mut self.bytes, self.bytes_max)))
     }
 
-    /// Ends a session because an operator wishes it: at once if it has no connection; else when this connection ends.
+    /// Ends a session on an operator's request: at once if it has no connection; else when this connection ends.
     pub fn forget(&mut self, key: SessionKey) -> Option<ConnId> {
         let session = self.sessions.get_mut(key)?;
         if session.conn.is_some() {
             session.expiry_s = 0;
             return session.conn;
         }
-        // With its interval, which says when its timer is.
+        // `remove` needs the interval, which gives the time of its timer.
         self.remove(key);
         None
     }
@@ -618,8 +621,8 @@ impl Sessions {
         u32::try_from(key.slot()).unwrap_or(u32::MAX)
     }
 
-    /// Positions from one on, each with the session that is there, if one is. A session keeps its position for as long as it
-    /// lives. Positions before the first cost nothing.
+    /// Positions from one on, each with its session, if there is one. A session keeps its position for its whole life. Positions
+    /// before the first cost nothing.
     pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, Option<&Session>)> {
         let from = (position as usize).min(self.slots.len());
         (position..).zip(&self.slots[from..]).map(|(at, key)| (at, self.sessions.get(*key)))
@@ -631,7 +634,7 @@ impl Sessions {
         self.expired
     }
 
-    /// Does what is due: ends sessions, hands out wills, gives back memory.
+    /// Handles what is due: ends sessions, hands out wills, gives back memory.
     pub fn expire(&mut self, now: Monotonic) {
         for _ in 0..EXPIRED_AT_ONCE_MAX {
             let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) else { return };
@@ -655,7 +658,7 @@ impl Sessions {
         }
     }
 
-    /// When [`Sessions::expire`] must be called next; `None`: nothing waits.
+    /// The time of the next call of [`Sessions::expire`]; `None`: nothing is scheduled.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Monotonic> {
         self.timers.first().map(|&(at, ..)| at)
@@ -667,7 +670,7 @@ impl Sessions {
         !self.wills.is_empty()
     }
 
-    /// How many it has.
+    /// The number of wills in [`Sessions::next_will`].
     #[must_use]
     pub fn wills_due(&self) -> usize {
         self.wills.len()
@@ -678,20 +681,20 @@ impl Sessions {
         self.wills.pop_front()
     }
 
-    /// The same of the client that has this session.
+    /// The next will of the client of this session.
     pub fn next_will_of(&mut self, key: SessionKey) -> Option<DueWill> {
         let client_id = &*self.sessions.get(key)?.client_id;
         let at = self.wills.iter().position(|due| *due.client_id == *client_id)?;
         self.wills.remove(at)
     }
 
-    /// A will from [`Sessions::next_will`] found no room. It counts in [`Sessions::bytes`] until it is offered again.
+    /// Keeps a will from [`Sessions::next_will`] that found no room. It counts in [`Sessions::bytes`] until it is offered again.
     pub fn keep_will(&mut self, due: DueWill) {
         self.bytes += due.bytes();
         self.wills_waiting.push_back(due);
     }
 
-    /// There may be room again: up to `count` of the wills that found none are the next ones.
+    /// Offers up to `count` of the wills that found no room again, as the next ones.
     pub fn offer_wills_again(&mut self, count: usize) {
         let count = count.min(self.wills_waiting.len());
         for due in self.wills_waiting.drain(..count).rev() {
@@ -706,7 +709,7 @@ impl Sessions {
         self.wills_waiting.len()
     }
 
-    /// All wills of sessions without a connection are due now, whatever their delay: nobody will be there later.
+    /// Makes all wills of sessions without a connection due now, whatever their delay: the process ends before they would fall due.
     pub fn end_will_delays(&mut self) {
         for (_, key) in self.away.clone() {
             self.cancel(key, Task::Will);

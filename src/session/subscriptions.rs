@@ -1,5 +1,5 @@
-//! What a session has subscribed to, as far as its client is concerned: SUBSCRIBE and UNSUBSCRIBE to their answers. Who gets which
-//! message is looked up elsewhere.
+//! A session's subscriptions from its client's point of view: SUBSCRIBE and UNSUBSCRIBE to their answers. Recipients of messages
+//! are looked up elsewhere.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ const GRANTED_QOS_MAX: QoS = QoS::ExactlyOnce;
 pub struct Subscription {
     /// The topic filter.
     pub filter: Arc<str>,
-    /// As granted.
+    /// The options as granted.
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
 }
 
-/// Those of a session, at least one, in the order of their filters.
+/// The subscriptions of a session, at least one, in the order of their filters.
 #[derive(Debug)]
 pub(super) struct Subscribed {
     all: Vec<Subscription>,
@@ -45,14 +45,14 @@ impl Subscribed {
         (!all.is_empty()).then(|| Box::new(Self { all, bytes }))
     }
 
-    /// Where a filter is, or would be.
+    /// The index of a filter, or where it would be.
     fn place(&self, filter: &str) -> Result<usize, usize> {
         self.all.binary_search_by(|known| (*known.filter).cmp(filter))
     }
 }
 
 impl Subscription {
-    /// The memory that its session holds for it.
+    /// The memory that the session holds for the subscription.
     fn bytes(&self) -> usize {
         bytes_of(&self.filter)
     }
@@ -63,24 +63,24 @@ const fn bytes_of(filter: &str) -> usize {
     filter.len() + size_of::<Subscription>()
 }
 
-/// What a client asks for with one filter of a SUBSCRIBE.
+/// The request of a client with one filter of a SUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish<'a> {
     /// The filter, well formed.
     pub filter: &'a str,
-    /// As asked for.
+    /// The options as requested.
     pub options: SubscriptionOptions,
     /// Subscription Identifier; 0: none.
     pub identifier: u32,
-    /// Where in the past its messages are to begin, as the client has written it; `None`: with the present.
+    /// The point in the past at which messages begin, as the client has written it; `None`: the present.
     pub replay_from: Option<&'a str>,
 }
 
-/// `REPLAY_FROM` is the user property of SUBSCRIBE that says where in the past messages begin.
+/// `REPLAY_FROM` is the user property of SUBSCRIBE with the point in the past at which messages begin.
 const REPLAY_FROM: &str = "replay-from";
 
 impl<'a> Wish<'a> {
-    /// All of a SUBSCRIBE, in order. What a filter itself says of the past goes before the property.
+    /// The requests of a SUBSCRIBE, in order. A point in the past in a filter takes precedence over the property.
     pub fn all(subscribe: &Subscribe<'a>) -> impl Iterator<Item = Self> + use<'a> {
         let identifier = subscribe.properties.subscription_identifier().unwrap_or(0);
         let from = subscribe.properties.user_properties().find(|(name, _)| *name == REPLAY_FROM).map(|(_, from)| from);
@@ -91,23 +91,23 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Why a subscription is refused, as SUBACK says it.
+/// The reason why a subscription is refused, as in SUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionRefused {
-    /// For 5.0. Before, there is one failure code for all.
+    /// The code for 5.0. Before that there is one failure code for all.
     pub code: ReasonCode,
-    /// In words.
+    /// The reason in words.
     pub what: &'static str,
 }
 
 impl SubscriptionRefused {
-    /// Its share name is empty or has a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    /// The share name is empty or has a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     pub const SHARE_NAME: Self =
         Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription is $share/NAME/FILTER" };
-    /// There are as many shares as there may be.
+    /// The most shares are in use.
     pub const TOO_MANY_SHARES: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many different shared subscriptions are in use" };
-    /// Its messages are those of one instance, and the share is of the whole broker.
+    /// The filter's messages are those of one instance, and the share is of the whole broker.
     pub const NO_SHARES: Self = Self {
         code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
         what: "there are no shared subscriptions to topics that begin with $ while several instances are one broker ([broker.link])",
@@ -117,44 +117,44 @@ impl SubscriptionRefused {
         code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
         what: "Kafka does not allow the server the group of the shared subscription: event share_trouble has the right that is missing",
     };
-    /// The access control list does not allow it.
+    /// The access control list does not allow the subscription.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
-    /// It asks for the past in words that mean nothing.
+    /// The requested point in the past is invalid.
     pub const REPLAY_FROM: Self = Self {
         code: ReasonCode::TOPIC_FILTER_INVALID,
         what: "a replay begins at a time (2026-11-26T10:00:00Z), an age (-1h), earliest or offset:N; before 5.0 it is $replay/FROM/FILTER",
     };
-    /// It asks for the past of a shared subscription.
+    /// The past of a shared subscription is requested.
     pub const REPLAY_SHARED: Self =
         Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription has no replay" };
-    /// It asks for the past, and messages are nowhere.
+    /// The past is requested, but messages are not in Kafka.
     pub const REPLAY_WITHOUT_KAFKA: Self = Self {
         code: ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
         what: "a replay needs [broker]: messages of the past are in Kafka",
     };
-    /// The access control list does not allow it to see the past.
+    /// The access control list does not allow reading the past.
     pub const REPLAY_DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to replay" };
-    /// As many wait to be served as may.
+    /// The most replays are waiting.
     pub const TOO_MANY_REPLAYS: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many replays at a time" };
-    /// The session has as many as it may.
+    /// The session has reached its bound of subscriptions.
     pub const TOO_MANY: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the session has as many subscriptions as it may" };
-    /// A SUBSCRIBE names more than that.
+    /// The SUBSCRIBE has more filters than a session may have subscriptions.
     pub const TOO_MANY_AT_ONCE: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "more filters in a SUBSCRIBE than a session may have subscriptions",
     };
-    /// Their filters are longer than a session may remember.
+    /// The filters are longer than a session may remember.
     pub const TOO_LARGE: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the filters of the session are longer than it may remember" };
     /// The memory for sessions, or the spool, is full.
     pub const NO_ROOM: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "no room for another subscription" };
-    /// It may have to be compared with every message, and there are too many of that kind.
+    /// The filter may have to be compared with every message, and there are too many of that kind.
     pub const TOO_MANY_WILD: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters that begin with a wildcard and have more than four levels",
     };
-    /// It may have to be compared with every message below its first levels, and there are too many of that kind.
+    /// The filter may have to be compared with every message below its first levels, and there are too many of that kind.
     pub const TOO_MANY_DEEP: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters with many levels that begin with the same ones",
@@ -168,19 +168,19 @@ impl SubscriptionRefused {
 }
 
 impl Session {
-    /// What it has subscribed to.
+    /// The subscriptions of the session.
     #[must_use]
     pub fn subscriptions(&self) -> &[Subscription] {
         self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.all)
     }
 
-    /// Whether it has subscribed to just this filter.
+    /// Whether the session has a subscription to exactly this filter.
     #[must_use]
     pub fn has_subscribed(&self, filter: &str) -> bool {
         self.subscribed.as_ref().is_some_and(|subscribed| subscribed.place(filter).is_ok())
     }
 
-    /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+    /// Whether the subscription requested now gets retained messages [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     #[must_use]
     pub fn is_sent_retained(&self, filter: &str, options: SubscriptionOptions) -> bool {
         match options.retain_handling {
@@ -190,8 +190,8 @@ impl Session {
         }
     }
 
-    /// The options that are granted for a wish, of whatever QoS [MQTT-3.2.2-10]. A bridge of before 5.0 has no words for those that it needs:
-    /// the other broker is to retain what is retained here, and not to get back what came from there.
+    /// The options that are granted for a wish, of any QoS [MQTT-3.2.2-10]. A bridge before 5.0 cannot request the options that it
+    /// needs: the other broker should retain messages that are retained here, and not get back its own.
     #[must_use]
     pub fn granted(&self, wish: &Wish<'_>) -> SubscriptionOptions {
         let options = SubscriptionOptions { qos: wish.options.qos.min(GRANTED_QOS_MAX), ..wish.options };
@@ -203,21 +203,21 @@ impl Session {
         }
     }
 
-    /// Checks a SUBSCRIBE against what CONNACK said is available.
+    /// Checks a SUBSCRIBE against the features in CONNACK.
     ///
     /// # Errors
-    /// What it may not ask for: the connection ends.
+    /// The feature that the client may not use: the connection ends.
     pub fn may_ask(&self, subscribe: &Subscribe<'_>) -> Result<(), Violation> {
         if self.terms.version == Version::V5 { announced(subscribe, &self.terms) } else { Ok(()) }
     }
 
-    /// Whether its client may read what a filter matches.
+    /// Whether the client may read the topics that a filter matches.
     #[must_use]
     pub fn may_read(&self, filter: &str) -> acl::Subscription {
         self.may(Action::Receive, filter)
     }
 
-    /// Whether its client may get messages of the past that a filter matches, as far as it may read them.
+    /// Whether the client may get messages of the past that a filter matches, as far as it may read them.
     #[must_use]
     pub fn may_replay(&self, filter: &str) -> acl::Subscription {
         self.may(Action::Replay, filter)
@@ -230,13 +230,13 @@ impl Session {
         })
     }
 
-    /// Whether its client may get a message of the past, as far as it may read it.
+    /// Whether the client may get a message of the past, as far as it may read it.
     #[must_use]
     pub fn may_receive_again(&self, topic: &str, qos: QoS, retain: bool) -> bool {
         self.may_have(acl::Wanted { action: Action::Replay, topic, qos, retain })
     }
 
-    /// Whether its client may read a message of a subscription of which it may not read all.
+    /// Whether the client may read a message of a subscription of which it may not read all.
     #[must_use]
     pub fn may_receive(&self, topic: &str, qos: QoS, retain: bool) -> bool {
         self.may_have(acl::Wanted { action: Action::Receive, topic, qos, retain })
@@ -288,9 +288,9 @@ impl Session {
         self.answer(&codes, "", out, |codes, properties| Packet::UnsubAck(SubAck { packet_id, properties, codes }));
     }
 
-    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits
-    /// [MQTT-3.9.2-1] [MQTT-3.11.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25]. User Properties it has none
-    /// [MQTT-3.9.2-2] [MQTT-3.11.2-2].
+    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits [MQTT-3.9.2-1]
+    /// [MQTT-3.11.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25]. The packet has no User Properties [MQTT-3.9.2-2]
+    /// [MQTT-3.11.2-2].
     fn answer<'a>(
         &self,
         codes: &'a [u8],
@@ -315,10 +315,10 @@ impl Session {
 }
 
 impl Sessions {
-    /// Whether a session may subscribe to this filter.
+    /// Checks that a session may subscribe to this filter.
     ///
     /// # Errors
-    /// Which bound it would exceed.
+    /// The bound that the subscription would exceed.
     pub fn may_subscribe(&self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
         let Some(session) = self.get(key) else { return Ok(()) };
         if session.has_subscribed(filter) {
@@ -338,7 +338,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A session has subscribed, or has another subscription to the same filter now. False: it had just that.
+    /// Adds a subscription of a session, or replaces that to the same filter. False: the session had exactly this one.
     pub fn subscribed(&mut self, key: SessionKey, subscription: Subscription) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let bytes = subscription.bytes();
@@ -361,7 +361,7 @@ impl Sessions {
         true
     }
 
-    /// A session has unsubscribed from just this filter [MQTT-3.10.4-1]. False: it had not subscribed to it.
+    /// Removes the subscription to exactly this filter [MQTT-3.10.4-1]. False: the session had none.
     pub fn unsubscribed(&mut self, key: SessionKey, filter: &str) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(subscribed) = &mut session.subscribed else { return false };
@@ -382,7 +382,7 @@ impl Sessions {
     }
 }
 
-/// A kind of subscription that CONNACK said is not available may not be asked for.
+/// Checks that a SUBSCRIBE uses no kind of subscription that CONNACK has declared unavailable.
 fn announced(subscribe: &Subscribe<'_>, terms: &Terms) -> Result<(), Violation> {
     if !terms.subscription_identifiers && subscribe.properties.subscription_identifier().is_some() {
         return Err(Violation::SUBSCRIBE_IDENTIFIER);

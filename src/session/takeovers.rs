@@ -1,5 +1,5 @@
-//! How often a client identifier has changed hands lately: two devices with the same one would otherwise disconnect each other
-//! for ever, as fast as they can connect.
+//! The recent takeovers of a client identifier: two devices with the same one would otherwise disconnect each other for ever, as
+//! fast as they can connect.
 
 use crate::runtime::seam::Monotonic;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Takeovers are counted for this long from the first on.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Identifiers that are counted at a time; past it all counts are reset.
+/// The most identifiers that are counted at a time; past it all counts are reset.
 const COUNTED_MAX: usize = 65_536;
 
 /// See the module. Identifiers are known by a hash with a seed of the process.

@@ -1,22 +1,22 @@
-//! What waits in a queue, and how much of it the queue's bounds are for.
+//! The waiting messages of a queue, and the part of them that counts for the queue's bounds.
 
 use std::rc::Rc;
 
 use super::body::Body;
 use super::settings::QueueBounds;
 
-/// Messages that wait in a queue. Those of records that stay open for them are bounded by the windows of their partitions, and not by the
-/// queue: a slow client holds back its partitions, and loses nothing.
+/// Counts of messages that wait in a queue. Messages of records that stay open for them are bounded by the windows of their
+/// partitions, and not by the queue: a slow client holds back its partitions, and loses nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many, and their bytes.
+    /// Number and bytes of all messages.
     all: (usize, usize),
-    /// The same of those in windows.
+    /// Number and bytes of messages in windows.
     windowed: (usize, usize),
 }
 
 impl Waiting {
-    /// One more waits.
+    /// Adds a message.
     pub fn add(&mut self, body: &Body) {
         let of = |sum: &mut (usize, usize)| *sum = (sum.0 + 1, sum.1 + body.packet().len());
         of(&mut self.all);
@@ -25,7 +25,7 @@ impl Waiting {
         }
     }
 
-    /// One does not wait any more.
+    /// Removes a message.
     pub fn remove(&mut self, body: &Body) {
         let of = |sum: &mut (usize, usize)| *sum = (sum.0 - 1, sum.1 - body.packet().len());
         of(&mut self.all);
@@ -34,13 +34,13 @@ impl Waiting {
         }
     }
 
-    /// How many wait, and their bytes.
+    /// Number and bytes of the waiting messages.
     #[must_use]
     pub fn all(&self) -> (usize, usize) {
         self.all
     }
 
-    /// Those that the bounds are for.
+    /// Number and bytes of the messages that the bounds apply to.
     #[must_use]
     pub fn bounded(&self) -> (usize, usize) {
         (self.all.0 - self.windowed.0, self.all.1 - self.windowed.1)

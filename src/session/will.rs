@@ -1,4 +1,4 @@
-//! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
+//! The will of a connection: its compact form, and its due time (section 3.1.2.5).
 
 use super::client_key::ClientKey;
 use super::store::SessionKey;
@@ -17,10 +17,10 @@ pub(super) struct Will {
     retain: bool,
     topic: Box<str>,
     payload: Box<[u8]>,
-    /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
+    /// The properties that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
-    /// When the will is sent; [`Monotonic::NEVER`] while the client is connected.
+    /// The time at which the will is sent; [`Monotonic::NEVER`] while the client is connected.
     pub(super) due: Monotonic,
 }
 
@@ -40,7 +40,7 @@ impl Will {
         })
     }
 
-    /// As it stood in its CONNECT, without its delay.
+    /// The will as in its CONNECT, without its delay.
     pub(super) fn as_sent(&self) -> packet::Will<'_> {
         packet::Will {
             qos: self.qos,
@@ -51,44 +51,44 @@ impl Will {
         }
     }
 
-    /// Bytes of what its client wrote.
+    /// Bytes of the fields that the client chose.
     pub(super) fn bytes(&self) -> usize {
         self.topic.len() + self.payload.len() + self.properties.as_properties().raw().len()
     }
 
-    /// Whether it goes out as soon as its connection is gone.
+    /// Whether the will is sent as soon as its connection is gone.
     pub(super) fn is_immediate(&self) -> bool {
         self.delay_s == 0
     }
 
-    /// When it is due if the connection closes now: after its delay, or when the session ends, whichever is first
-    /// [MQTT-3.1.2-8]. `ends` is the session's end.
+    /// The time at which the will is due if the connection closes now: after its delay, or when the session ends, whichever is
+    /// first [MQTT-3.1.2-8]. `ends` is the session's end.
     pub(super) fn due_after(&self, now: Monotonic, ends: Monotonic) -> Monotonic {
         now.after(Duration::from_secs(u64::from(self.delay_s))).min(ends)
     }
 }
 
-/// A will that is due, with what a sink's templates may ask of its sender. It is routed like a PUBLISH; nobody is
-/// owed an answer.
+/// A will that is due, with the facts about its sender that a sink's templates may need. It is routed like a PUBLISH, but no answer
+/// is pending.
 #[derive(Debug)]
 pub struct DueWill {
-    /// The client that left it.
+    /// The client that left the will.
     pub client_id: Box<str>,
     /// The user name of its last connection.
     pub username: Option<Box<str>>,
-    /// What admitted that, if anything had to: the will has to be granted by it still.
+    /// The auth of that connection, if it had one, which still has to grant the will.
     pub auth: Option<Box<str>>,
-    /// What it was admitted by; `None`: unknown, for a client of an earlier process.
+    /// The credentials that admitted the client; `None`: unknown, for a client of an earlier process.
     pub by: Option<By>,
-    /// What its token said that it may touch.
+    /// The permissions from the client's token.
     pub grants: Option<Arc<Grants>>,
-    /// Its session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
+    /// The client's session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
     pub session: Option<SessionKey>,
     pub(super) will: Box<Will>,
 }
 
 impl DueWill {
-    /// Whose it is.
+    /// The owner of the will.
     #[must_use]
     pub fn client(&self) -> ClientKey<'_> {
         ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
@@ -101,7 +101,7 @@ impl DueWill {
         self.client_id.len() + of(&self.username) + of(&self.auth) + grants + self.will.bytes()
     }
 
-    /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.
+    /// The message as in a PUBLISH. The packet id is 0 and meaningless.
     #[must_use]
     pub fn publish(&self) -> Publish<'_> {
         let will = &self.will;

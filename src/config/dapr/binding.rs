@@ -47,7 +47,7 @@ const NAMES: [&str; 17] = [
 ];
 /// Names of Dapr that have no effect, as they have none there for this type.
 const WITHOUT_EFFECT: [&str; 2] = ["ttlInSeconds", "rawPayload"];
-/// Most calls at a time.
+/// The most calls at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 const CONCURRENCY_MAX: usize = 1_024;
 
@@ -62,12 +62,12 @@ pub(super) struct Maker<'a> {
 /// A value of a component.
 struct Given {
     text: String,
-    /// Whether it stands in the document as it is.
+    /// Whether the document has the value verbatim.
     is_plain: bool,
     line: usize,
 }
 
-/// Which ways a component goes.
+/// The directions of a component.
 #[derive(Clone, Copy)]
 struct Ways {
     input: bool,
@@ -83,12 +83,12 @@ struct Reading<'a> {
     metadata: Metadata<'a>,
     /// `auth.secretStore`
     store: Option<&'a str>,
-    /// What `{uuid}` stands for.
+    /// The value of `{uuid}`.
     uuid: String,
 }
 
 impl Maker<'_> {
-    /// The bridges of a component. Everything that is wrong with it is reported.
+    /// The bridges of a component. All of its problems are reported.
     pub(super) fn bridges(&self, component: &Component) -> Vec<Bridge> {
         let is_mqtt3 = component.kind() == TYPES[1];
         let ends: &[&str] = if is_mqtt3 { &["-consumer", "-producer"] } else { &[""] };
@@ -111,7 +111,7 @@ impl Maker<'_> {
             if ways.input || ways.output {
                 bridges.push(reading.bridge(name, ways, end));
             }
-            // The other connection has the same mistakes.
+            // The other connection has the same errors.
             if self.source.problem_count() > before {
                 break;
             }
@@ -208,7 +208,7 @@ impl Reading<'_> {
         Ok(Given { text, is_plain, line })
     }
 
-    /// Fills in what Dapr does.
+    /// Fills in Dapr's placeholders.
     fn tags(&self, text: &str) -> Result<String, Fault> {
         let [pod, namespace, _] = &self.maker.overrides.identity.variables;
         let app_id = self.maker.dapr.app_id.as_deref();
@@ -231,11 +231,11 @@ impl Reading<'_> {
         Ok(text)
     }
 
-    /// A value that `read` understands, or its default. `expected`: what it may be.
+    /// A value that `read` accepts, or its default. `expected`: the accepted values.
     fn read<T>(&self, field: &str, expected: &str, default: T, read: impl Fn(&str) -> Option<T>) -> T {
         let Some(given) = self.find(field) else { return default };
         read(given.text.trim()).unwrap_or_else(|| {
-            // What a reference stands for is not shown.
+            // The value that a reference stands for is not shown.
             let shown = if given.is_plain { format!("{:?}", given.text) } else { "its value".to_owned() };
             self.report(given.line, field, Fault::new(format!("{shown} is not {expected}")));
             default
@@ -284,7 +284,7 @@ impl Reading<'_> {
             "auto" => Some(Versions::Any),
             _ => None,
         });
-        // An application gets what it publishes itself.
+        // An application gets its own publishes.
         (bridge.try_private, bridge.via) = (false, false);
         bridge.clean_start = self.flag("cleanSession", !is_mqtt3);
         if bridge.clean_start {
@@ -326,7 +326,7 @@ impl Reading<'_> {
         bridge
     }
 
-    /// Who gets the messages beside the application.
+    /// The destinations of the messages besides the application.
     fn feeds(&self) -> Vec<Feed> {
         const EXPECTED: &str = "\"sinks\", \"rules\", \"subscribers\", or some of them with commas between";
         let word =

@@ -3,8 +3,8 @@
 //! | file | |
 //! |---|---|
 //! | `yaml` | the text of documents |
-//! | `secrets` | what they refer to |
-//! | `binding` | what a component means |
+//! | `secrets` | the secrets that they refer to |
+//! | `binding` | the meaning of a component |
 
 mod binding;
 mod secrets;
@@ -32,15 +32,15 @@ use crate::secure::Secret;
 /// The most files that are read of a directory.
 const FILES_MAX: usize = 256;
 
-/// A document of a file, or what a sidecar has brought of one.
+/// A document of a file, or a component that a sidecar has passed on.
 struct Component {
     file: String,
     document: Node,
-    /// Whether a sidecar has brought it: its values are what they are, and all of them may be secret.
+    /// Whether the component came from a sidecar: its values are final, and all of them may be secret.
     is_brought: bool,
 }
 
-/// Where the metadata of a sidecar stands, in messages.
+/// The position of the metadata of a sidecar, in messages.
 const INIT: &str = "Init";
 
 impl From<&Brought> for Component {
@@ -96,7 +96,7 @@ fn no_such<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String 
     nearest(given, known).map(|known| format!(" (did you mean {known:?}?)")).unwrap_or_default()
 }
 
-/// Reads the section and the documents that it names. The bridges that those make are added to the others.
+/// Reads the section and the documents that it names. Their bridges are added to the others.
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
@@ -179,7 +179,7 @@ fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
         for entry in std::fs::read_dir(path).map_err(|error| error.to_string())? {
             let file = entry.map_err(|error| error.to_string())?.path();
             let is_yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
-            // What Kubernetes mounts are links.
+            // Kubernetes mounts files as links.
             if is_yaml && file.is_file() {
                 files.push(file);
             }
@@ -271,7 +271,7 @@ fn make(
     }
 }
 
-/// Whether a document is a binding to MQTT, for this application. What is passed over is said.
+/// Whether a document is a binding to MQTT, for this application. A document that is skipped is reported.
 fn is_mine(source: &Source<'_>, component: &Component, dapr: &Dapr, overrides: &Overrides) -> bool {
     let (document, file) = (&component.document, &component.file);
     let passed_over = |what: String| {

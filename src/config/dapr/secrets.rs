@@ -1,4 +1,4 @@
-//! Secrets that documents of Dapr refer to. Which store a document means it says itself: `auth.secretStore`.
+//! Secrets that documents of Dapr refer to. A document names its store: `auth.secretStore`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(super) enum Store {
     /// `secretstores.local.file`: names with their values, nested ones joined.
     File { path: PathBuf, separator: String, values: BTreeMap<String, String> },
-    /// `secretstores.local.env`, with what is put before each name.
+    /// `secretstores.local.env`, with the prefix of each name.
     Environment { prefix: String },
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Secrets {
 }
 
 impl Store {
-    /// The store of a document, or what is wrong with it. `None`: its type is another one.
+    /// The store of a document, or the error in it. `None`: a store of another type.
     pub(super) fn read(kind: &str, document: &Node) -> Option<Result<Self, (usize, String)>> {
         let metadata = Metadata::of(document);
         match kind {
@@ -43,7 +43,7 @@ impl Store {
         let path = PathBuf::from(metadata.plain("secretsFile").ok_or("secretsFile is missing")?);
         let separator = metadata.plain("nestedSeparator").filter(|text| !text.is_empty()).unwrap_or(":").to_owned();
         let whole: serde_json::Value = serde_json::from_slice(&read(&path)?)
-            // What serde says of it may have a part of a secret.
+            // Serde's error may contain a part of a secret.
             .map_err(|error| format!("{} is not JSON, from line {} on", path.display(), error.line()))?;
         let mut values = BTreeMap::new();
         flatten("", &whole, &separator, &mut values);
@@ -81,10 +81,10 @@ fn flatten(path: &str, value: &serde_json::Value, separator: &str, into: &mut BT
 }
 
 impl Secrets {
-    /// The value of a key of a secret. `store`: what the document says of it.
+    /// The value of a key of a secret. `store`: the store that the document names.
     ///
     /// # Errors
-    /// Where it was looked for, and why it is not there.
+    /// The places that were searched, and why they do not have it.
     pub(super) fn find(&self, store: Option<&str>, name: &str, key: &str) -> Result<String, String> {
         if let Some(store) = store.and_then(|name| self.stores.get(name)) {
             return store.find(name, key);
@@ -108,10 +108,10 @@ impl Secrets {
     }
 }
 
-/// The value of a variable of the environment.
+/// The value of an environment variable.
 ///
 /// # Errors
-/// It is not there.
+/// The variable is not set.
 pub(super) fn variable(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))
 }

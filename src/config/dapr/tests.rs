@@ -1,4 +1,4 @@
-//! Documents of Dapr: the seed's word for word, and what else may stand in them.
+//! Documents of Dapr: the examples of its documentation verbatim, and other possible contents.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use crate::dapr::{Binding, Gives, OnFailure, Takes};
 use crate::mqtt::packet::QoS;
 use crate::secure::{Authorities, OwnCertificate, Secret};
 
-/// The first document of Dapr's page on `bindings.mqtt`, as it stands.
+/// The first document of Dapr's page on `bindings.mqtt`, verbatim.
 pub(crate) const FIRST: &str = r#"apiVersion: dapr.io/v1alpha1
 kind: Component
 metadata:
@@ -97,7 +97,7 @@ spec:
     value: "0"
 "#;
 
-/// A configuration with these documents, and what else stands in `[dapr]`.
+/// A configuration with these documents, and these keys of `[dapr]`.
 fn read_with(dir: &Path, documents: &str, keys: &str, variables: [Option<&str>; 3]) -> Result<Config, String> {
     fs::write(dir.join("components.yaml"), documents).expect("written");
     let text = format!(
@@ -135,7 +135,7 @@ fn said(documents: &str) -> String {
     }
 }
 
-/// D1, D2, D3, D5, D6, D7, D8, D9, D10, D14, D18, D28: the first and the third block, word for word but for their placeholders.
+/// D1, D2, D3, D5, D6, D7, D8, D9, D10, D14, D18, D28: the first and the third block, verbatim except for their placeholders.
 #[test]
 fn the_seeds_documents_mean_what_they_say() {
     let url = "tcp://[username][:password]@host.domain[:port]";
@@ -174,7 +174,7 @@ fn the_seeds_documents_mean_what_they_say() {
         assert_eq!(warned.contains("mine: url"), password.is_some(), "D20: {warned}");
         assert!(!warned.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
     }
-    // The placeholder itself is no URL, and that is said.
+    // The placeholder itself is no URL, and is reported.
     let said = said(&FIRST.replace("<NAME>", "mine"));
     assert!(said.contains("mine: url"), "{said}");
     let [bridge] = &read(THIRD).expect("good").bridges[..] else { panic!("one") };
@@ -210,7 +210,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
         path("secrets.json")
     );
     fs::create_dir(path("secrets")).expect("a folder");
-    // As Kubernetes mounts a secret, and as systemd has credentials.
+    // Files as Kubernetes mounts a secret, and as systemd passes credentials.
     fs::create_dir(path("secrets/myMqttClientKey")).expect("a folder");
     fs::write(path("secrets/myMqttClientKey/myMqttClientKey"), &key).expect("written");
     fs::write(path("secrets/myLoadedCACert"), &pem).expect("written");
@@ -239,7 +239,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
         let body = key.lines().nth(1).expect("a line");
         assert!(!format!("{config:?}").contains(body), "a key is never shown");
     }
-    // A nested name, a variable of the environment, and what is not there.
+    // A nested name, an environment variable, and a missing one.
     let with = |value: &str| {
         let metadata = format!(
             "  - {{name: url, value: tcp://b}}\n  - {{name: topic, value: t}}\n  - name: consumerID\n{value}\n"
@@ -268,7 +268,7 @@ fn secrets_come_from_the_store_that_the_document_names() {
     assert!(said.contains("cannot be the name of a file"), "{said}");
 }
 
-/// D7, D22, D23, D25: the client ID, and one of its own for each instance.
+/// D7, D22, D23, D25: the client ID, and a different one for each instance.
 #[test]
 fn tags_are_filled_in_and_an_id_may_be_random() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -408,7 +408,7 @@ fn what_is_wrong_is_said_with_document_and_field() {
     }
 }
 
-/// What documents say holds from the reload on; what the thread of bindings was made with waits.
+/// Documents apply from the reload on; the settings of the thread of bindings wait for a restart.
 #[test]
 fn a_reload_names_what_has_changed() {
     let dir = tempfile::tempdir().expect("a folder");

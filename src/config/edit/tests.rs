@@ -61,7 +61,8 @@ fn what_is_not_changed_stays_as_it_is() {
     assert_eq!(after(&text, &[edit(Part::Sink, "two", back)]).0, FILE);
 }
 
-/// Comments within a value stay with it as long as the value does, and those beside keys of a table that another key of it changes.
+/// Comments within a value stay with it as long as the value does, as do those beside keys of a table when another of its keys
+/// changes.
 #[test]
 fn comments_within_what_does_not_change_stay() {
     let file = "[[sink]]\nname = 'one'\nfilters = [\n  'a/#', # the first\n  'b/#',\n]\ntopic = 't'\n\n[kafka.main]\nbootstrap = 'k:1'\n\n[kafka.main.sasl] # who\nmechanism = 'PLAIN' # plain\nusername = 'u'\npassword_file = '/p'\n";
@@ -110,7 +111,7 @@ fn what_held_without_a_word_still_holds() {
     }
 }
 
-/// One edit does what several of a part do, and what they take back is nothing.
+/// One edit has the effect of several of a part, and edits that cancel each other have none.
 #[test]
 fn an_edit_after_another_is_one_edit() {
     let keys = |json: Json| match entry(json) {

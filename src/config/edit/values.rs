@@ -6,7 +6,7 @@ use toml_edit::{Array, InlineTable, Item, Table, TableLike, Value};
 use super::Part;
 use crate::config::keys;
 
-/// Sets keys; one that has the value already keeps its form. New ones come in the order of the documents.
+/// Sets keys; an unchanged value keeps its form. New keys are in the order of the documents.
 pub(super) fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
     let mut keys: Vec<_> = keys.iter().collect();
     let place = |name: &str| keys::of(part.table()).position(|key| key.name == name).unwrap_or(usize::MAX);
@@ -29,10 +29,10 @@ pub(super) fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json
     Ok(())
 }
 
-/// Keys of a part as they stand below its header; the one of this section.
+/// Keys of a part as text below its header; the header of this section.
 ///
 /// # Errors
-/// There is no such section, or TOML has no such value.
+/// The section does not exist, or TOML has no such value.
 pub fn keys_as_text(section: &str, keys: &Map<String, Json>) -> Result<String, String> {
     let all = [Part::Sink, Part::Source, Part::Rule, Part::Bridge, Part::Cluster, Part::Listener];
     let part = all.into_iter().find(|part| part.section() == section).ok_or_else(|| format!("no section {section}"))?;

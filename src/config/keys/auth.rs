@@ -1,4 +1,4 @@
-//! Keys of auths: who may connect, and which topics they may touch.
+//! Keys of auths: the clients that may connect, and the topics that they may use.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Keys of bridges: other MQTT brokers of which Forebay is a client.
+//! Keys of bridges: Forebay is a client of another MQTT broker.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ settings! {
     pub struct Bridge in Bridge {
         now description: Option<String> => Text, From("none"), shown "\"The broker of the plant\"",
             "What this bridge is for, for people: shown by the API.";
-        /// The remote. Its user name and password are those below.
+        /// The remote. Its user name and password are in the keys below.
         now url: Url => Text, Required, shown "\"mqtts://broker.example:8883\"",
             "The remote broker: `mqtt://` or `tcp://` (port 1883), `mqtts://`, `tcps://`, `ssl://` or `tls://` (8883), `ws://` (80) or `wss://` (443), a host, maybe a \
              port, and for WebSocket maybe a path (otherwise `/mqtt`). It may have a user name and a password, percent-encoded: `mqtts://USER:PASSWORD@HOST`.";
-        /// Everything in braces but `{instance}` is filled in: see [`crate::config::Config::name_instances`].
+        /// All placeholders but `{instance}` are filled in: see [`crate::config::Config::name_instances`].
         now client_id: String => Text, From("`\"forebay-NAME-{instance}\"`"), shown "\"forebay-plant\"",
             "Client ID at the remote, by which it knows the session. `{instance}` becomes eight digits that belong to the data directory, `{uuid}` a UUID that is \
              another one after each start, `{podName}`, `{namespace}` and `{appID}` the environment variables `POD_NAME`, `NAMESPACE` and `APP_ID`. `\"\"`: the \
@@ -89,17 +89,17 @@ settings! {
         instance: String,
         /// Index into [`crate::config::Config::clusters`], of the dead-letter topic.
         cluster: usize,
-        /// Where messages go that the remote refuses; `None`: nowhere.
+        /// The destination of messages that the remote refuses; `None`: they are dropped.
         dead_letters: Option<DeadLetters>,
         /// TLS to the remote.
         tls: Option<OutgoingSettings>,
-        /// What comes from the remote, in the order of the file.
+        /// The entries for messages from the remote, in the order of the file.
         ins: Vec<BridgeIn>,
-        /// What goes to the remote, in the order of the file.
+        /// The entries for messages to the remote, in the order of the file.
         outs: Vec<BridgeOut>,
-        /// What it has beyond a bridge, if it is one of Dapr's components; `None`: it is in the file.
+        /// The Dapr binding, if the bridge is one of Dapr's components; `None`: the bridge is in the file.
         binding: Option<Arc<Binding>>,
-        /// Whether the bridge was removed while the service runs: it stays in its place until the restart, and does nothing.
+        /// Whether the bridge was removed while the service runs: it keeps its index until the restart, and does nothing.
         is_removed: bool,
     }
 }

@@ -6,7 +6,7 @@ use super::{GIB, Key, MIB, Word, s, word, yes};
 use crate::config::resolved::{BrokerLink, BrokerRoute};
 use crate::config::setting::settings;
 
-/// What decides on the partition of a route's record.
+/// The input for the partition of a route's record.
 const PARTITION_BY: &[Word] = &[word("topic"), word("client")];
 
 /// Whether a client of MQTT 5.0 is told which instance serves it.
@@ -47,7 +47,7 @@ settings! {
             "With `[broker.link]`: the other instances take over what this one serves when Kafka has heard nothing of it for this long. A second before, it says nothing more.";
     }
     and {
-        /// Several instances are this broker; `None`: this one alone.
+        /// The link between several instances of this broker; `None`: there is only this instance.
         link: Option<BrokerLink>,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,

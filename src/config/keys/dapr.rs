@@ -34,9 +34,9 @@ settings! {
             "Permissions of the files of these sockets, in octal. A sidecar may connect if it may write to them.";
     }
     and {
-        /// What requests of the application must have.
+        /// The token that requests of the application must have.
         api_token: Option<Secret>,
-        /// What the application is sent.
+        /// The token that is sent to the application.
         app_token: Option<Secret>,
     }
 }

@@ -19,7 +19,8 @@ settings! {
     pub struct Cluster in Kafka {
         now description: Option<String> => Text, From("none"), shown "\"The cluster of the plant\"",
             "What this cluster is for, for people: shown by the API.";
-        /// The bootstrap brokers. For the embedded log its address as configured: with port 0 the real one is put here when it runs.
+        /// The bootstrap brokers. For the embedded log its address as configured: a port 0 is replaced by the real one once the log
+        /// runs.
         now bootstrap: Vec<String> => TextList, Required, shown "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]",
             "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";
         now client_id: String = Text, Is("\"forebay\""),
@@ -52,7 +53,7 @@ settings! {
         now tcp_keepalive as sockets.keep_alive: Option<KeepAlive> => Text, Is("\"60,15,4\""),
             "TCP keep-alive of a connection, `\"IDLE,INTERVAL,PROBES\"`: seconds of silence before the first probe, seconds between two, and the number \
              of unanswered ones after which it is closed. `\"none\"`: off.";
-        /// The properties in the order of the file. Their meanings have been set.
+        /// The properties in the order of the file. Their values have been moved to the keys of the same meaning.
         now other_properties: Vec<(String, String)> => TextTable, From("none"), shown "{ \"linger.ms\" = \"5\" }",
             "Properties of Kafka's Java producer, `{ \"linger.ms\" = \"5\" }`. Each sets the key that means the same, in this section or in the sinks of the \
              cluster that do not set it themselves: see [below](#kafkas-producer-properties). `forebay check` names those that change nothing.";
@@ -73,7 +74,7 @@ settings! {
         tls: Option<OutgoingSettings>,
         /// The login to its brokers; `None`: without SASL.
         sasl: Option<Sasl>,
-        /// Whether it is no longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
+        /// Whether the cluster is no longer in the file: it keeps its index until the process ends. See [`crate::config::change`].
         is_removed: bool,
     }
 }

@@ -56,7 +56,7 @@ settings! {
         ws: Option<Arc<ws::Settings>>,
         /// The option or key that changes the address, for the message that the port is taken.
         moved_by: String,
-        /// Whether it is no longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
+        /// Whether the listener is no longer in the file: it keeps its index until the process ends. See [`crate::config::change`].
         is_removed: bool,
     }
 }

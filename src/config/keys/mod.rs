@@ -49,7 +49,7 @@ pub use source::Source;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
-    /// Whether it is the one of two words that stands for `true`.
+    /// Whether this is the one of two words that means `true`.
     pub(super) is_yes: bool,
 }
 
@@ -147,13 +147,13 @@ impl fmt::Display for Kind {
 pub(super) enum Absent {
     /// The key must be given.
     Required,
-    /// The default is this, as it would be written.
+    /// The default value, as in the file.
     Is(&'static str),
-    /// The default is worked out; this describes it in the documents.
+    /// The description of a derived default, for the documents.
     From(&'static str),
 }
 
-/// One key.
+/// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) section: Section,
@@ -165,7 +165,7 @@ pub(super) struct Key {
     pub(super) meaning: &'static str,
 }
 
-/// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
+/// Keys that other documents mention and this version does not have: `section.key`, or a section; and the remedy.
 pub(super) const LATER: [(&str, &str); 3] = [
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
@@ -175,7 +175,7 @@ pub(super) const LATER: [(&str, &str); 3] = [
     ("sink.partition", "records cannot be sent to a fixed partition: see partitioner"),
 ];
 
-/// The key of that name; every name the code asks for is in the table, which the tests walk through.
+/// The key of this name; the table has every name that the code uses, which the tests check.
 pub(super) fn get(section: Section, name: &str) -> &'static Key {
     of(section).find(|key| key.name == name).expect("the code asks for keys of the table only")
 }
@@ -216,7 +216,7 @@ const TABLES: [&[Key]; 32] = [
     broker::LINK,
 ];
 
-/// All keys.
+/// All keys of the configuration.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
     TABLES.into_iter().flatten()
 }

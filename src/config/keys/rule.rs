@@ -1,4 +1,4 @@
-//! Keys of rules: SQL between a message and where it goes.
+//! Keys of rules: SQL between a message and its destinations.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ settings! {
              Only with `payloads` in `[log]`.";
     }
     and {
-        /// The compiled statement; `None`: it is wrong, which is reported.
+        /// The compiled statement; `None`: the statement is wrong, which is reported.
         program: Option<Arc<Program>>,
-        /// Messages that it publishes of each output.
+        /// Messages that the rule publishes for each output.
         republish: Vec<Republish>,
         /// Whether the rule was removed while the service runs: its place, and its counters, stay until the restart.
         is_removed: bool,

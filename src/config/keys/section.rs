@@ -111,7 +111,7 @@ impl Section {
         }
     }
 
-    /// The header as it is written in the file.
+    /// The header in the file.
     pub(in crate::config) fn header(self) -> String {
         match self {
             Self::Listener | Self::Sink | Self::Source | Self::Rule | Self::RuleRepublish | Self::BrokerRoute => {
@@ -134,7 +134,7 @@ impl Section {
 }
 
 impl Section {
-    /// The section that contains this one, and its key there; `None`: it is at the top of the file.
+    /// The section that contains this one, and its key there; `None`: the section is at the top of the file.
     pub(in crate::config) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
             Self::ControlTls => Some((Self::Control, "tls")),

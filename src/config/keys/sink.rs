@@ -31,7 +31,7 @@ settings! {
             "Topic filters, likewise: a message that one of them matches does not go to this sink.";
         now fallback: bool = Flag, Is("false"),
             "If true, the sink gets only messages that no other sink takes, those with `fallback = true` aside: see [below](#several-sinks).";
-        /// The Kafka topic. A literal one is a legal name; one that a template renders has to be checked with
+        /// The Kafka topic. A literal one is a valid name; one that a template renders has to be checked with
         /// [`crate::kafka::topic_name::kafka_topic`].
         now topic: Template => Template, Required, shown "\"telemetry\"",
             "Kafka topic. In a sink that rules feed, this and all other templates are over the output of the rule: see [below](#rows-of-rules). A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
@@ -132,7 +132,7 @@ settings! {
             "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
     }
     and {
-        /// Whether `[broker]` has made the sink, and what for.
+        /// The role of a sink that `[broker]` has made; `None`: the sink is in the file.
         of_broker: Option<OfBroker>,
         /// The templates of rows that rules feed; `None`: no rule does.
         fed: Option<Box<Fed>>,

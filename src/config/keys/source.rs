@@ -82,11 +82,11 @@ settings! {
             "If true, nothing is read; the group keeps its offsets.";
     }
     and {
-        /// Whether `[broker]` has made the source: it reads what clients publish.
+        /// Whether `[broker]` has made the source: it reads clients' publishes.
         is_of_broker: bool,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
-        /// Whether the source was removed while the service runs: it stays in its place until the restart, and reads nothing.
+        /// Whether the source was removed while the service runs: it keeps its index until the restart, and reads nothing.
         is_removed: bool,
     }
 }
@@ -103,7 +103,7 @@ impl Source {
         same.chain(each.iter().map(|(kafka, mqtt)| (kafka.as_str(), Some(mqtt))))
     }
 
-    /// Whether its records are messages. Others go to the rules that name the source, and nowhere else.
+    /// Whether the source's records are messages. Otherwise they go only to the rules that name the source.
     #[must_use]
     pub fn has_mqtt_topic(&self) -> bool {
         self.mqtt_topic.is_some() || matches!(self.topics, Topics::Each(_))

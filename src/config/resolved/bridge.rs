@@ -17,13 +17,13 @@ words!(impl Retained { All = "all", New = "new", None = "none" });
 pub struct BridgeIn {
     /// Unique among the bridge's.
     pub name: String,
-    /// The QoS that is asked for.
+    /// The requested QoS.
     pub qos: QoS,
     /// The share of the filters at the remote.
     pub share: Option<String>,
     /// Filters, local topic, retained messages.
     pub takes: In,
-    /// Where the messages go.
+    /// The destinations of the messages.
     pub feeds: Vec<Feed>,
 }
 
@@ -34,7 +34,7 @@ impl BridgeIn {
         self.feeds.contains(&to)
     }
 
-    /// The filters as the remote is asked for them.
+    /// The filters in the form that the remote gets.
     pub fn asked(&self) -> impl Iterator<Item = String> {
         let share = self.share.as_ref().map_or_else(String::new, |share| format!("$share/{share}/"));
         self.takes.filters.iter().map(move |filter| format!("{share}{filter}"))
@@ -55,12 +55,12 @@ pub struct BridgeOut {
     pub name: String,
     /// Filters of local topics.
     pub filters: Vec<String>,
-    /// What the remote is sent of a message.
+    /// The mapping of messages to the remote.
     pub gives: Out,
 }
 
 impl super::Bridge {
-    /// The settings of its client, which asks for these filters.
+    /// The settings of the bridge's client, which asks for these filters.
     #[must_use]
     pub fn settings(&self, tls: Option<Arc<Outgoing>>, packet_bytes_max: u32, wanted: Vec<Wanted>) -> Settings {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
@@ -81,11 +81,12 @@ impl super::Bridge {
         Settings::new(self.url.endpoint(), times, tls, (login, wanted))
     }
 
-    /// The number by which copies in the bridge's queue name an `out`: it is the same for the same name, wherever the `out` stands.
+    /// The number by which copies in the bridge's queue refer to an `out`: a hash of its name, the same wherever the `out` is in
+    /// the file.
     #[must_use]
     pub fn identifier(out: &str) -> u32 {
         const MAX: u32 = 268_435_455;
-        // FNV-1a: it may never change, as it stands in logs.
+        // FNV-1a: it may never change, as logs contain it.
         let hash = out.bytes().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         (hash & MAX).max(1)
     }

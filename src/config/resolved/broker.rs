@@ -9,7 +9,7 @@ use crate::secure::Pair;
 /// `[[broker.route]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerRoute {
-    /// Topic filters of the messages that it takes, if no route before it does.
+    /// Topic filters of the route's messages, if no earlier route takes them.
     pub filters: Vec<String>,
     /// The Kafka topic.
     pub topic: String,
@@ -22,9 +22,9 @@ pub struct BrokerRoute {
 /// `[broker.link]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerLink {
-    /// Where other instances connect to.
+    /// The address that other instances connect to.
     pub bind: SocketAddr,
-    /// Where they find it, `host:port`; `None`: at `bind`.
+    /// The address that other instances are given, `host:port`; `None`: `bind`.
     pub address: Option<String>,
     /// TLS; `None`: there is none.
     pub tls: Option<LinkFiles>,
@@ -40,7 +40,7 @@ pub struct LinkFiles {
 }
 
 impl BrokerLink {
-    /// Where other instances find this one, `host:port`.
+    /// The address at which other instances reach this one, `host:port`.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.clone().unwrap_or_else(|| self.bind.to_string())

@@ -31,9 +31,9 @@ words! {
         RoundRobin = "round-robin",
         /// The member with room that has the fewest messages in flight.
         LeastInflight = "least-inflight",
-        /// The same member for all messages of a publisher.
+        /// All messages of a publisher go to the same member.
         HashClient = "hash-client",
-        /// The same member for all messages of a topic.
+        /// All messages of a topic go to the same member.
         HashTopic = "hash-topic",
     }
 }
@@ -50,20 +50,20 @@ impl Spool {
     /// The least number of segments that a shard may have.
     pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
 
-    /// Retained messages that a shard may keep: they take half of what its log can keep track of.
+    /// Retained messages that a shard may keep: they take half of the entries that its log can track.
     #[must_use]
     pub fn kept_max(&self) -> usize {
         sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
     }
 
-    /// The spool in force after a reload to this one: sizes and the way of appending wait for a restart.
+    /// The spool in force after a reload to this one: changes of sizes and of the way of appending wait for a restart.
     #[must_use]
     pub const fn reloaded(self, wanted: Self) -> Self {
         let Self { bytes_max, segment_bytes, segments_max, append, .. } = self;
         Self { bytes_max, segment_bytes, segments_max, append, ..wanted }
     }
 
-    /// The same room in equal parts for `shards` shards: never less than a shard needs.
+    /// The spool's room in equal parts for `shards` shards: never less than a shard needs.
     #[must_use]
     pub fn of_shards(self, shards: usize) -> Self {
         let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
@@ -73,7 +73,7 @@ impl Spool {
         Self { sink_bytes_max: u64::try_from(share).unwrap_or(u64::MAX), ..sized }
     }
 
-    /// The room for rows of a shard, in bytes: what shares are parts of.
+    /// The room for rows of a shard, in bytes, of which shares are parts.
     #[must_use]
     pub const fn room(&self) -> u64 {
         (self.segments_max - SEGMENTS_RESERVED) * self.segment_bytes

@@ -13,11 +13,11 @@ pub struct Times {
     pub connect_timeout: Duration,
     /// The time for an answer.
     pub request_timeout: Duration,
-    /// The age before which metadata is not asked for again.
+    /// The age before which metadata is not requested again.
     pub metadata_min_age: Duration,
-    /// The age at which metadata is asked for again.
+    /// The age at which metadata is requested again.
     pub metadata_max_age: Duration,
-    /// The time after which a broker is asked whether it answers, if nothing else was asked.
+    /// The idle time after which a broker gets a request to check that it answers.
     pub health_check_interval: Duration,
     /// First wait between attempts to connect.
     pub reconnect_backoff_min: Duration,
@@ -28,9 +28,9 @@ pub struct Times {
 /// `[kafka.NAME.sasl]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
-    /// The user who logs in, and the password or token.
+    /// The user name of the login, and its password or token.
     pub credentials: Arc<Credentials>,
-    /// The file that has the password; `None`: the environment has it, or there is none.
+    /// The file of the password; `None`: it is from the environment, or there is none.
     pub password_file: Option<PathBuf>,
     /// Whether the secret may travel without encryption.
     pub insecure: bool,

@@ -1,5 +1,5 @@
-//! The configuration as the program uses it: plain data with every default in place, checked as a whole. Nothing here can be wrong any
-//! more, so no user of it has to ask again.
+//! The configuration as the program uses it: plain data with every default filled in, checked as a whole. Its users need no further
+//! checks.
 
 mod bridge;
 mod broker;
@@ -36,7 +36,7 @@ pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch,
 const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
 const SHARED_DEAD_LETTERS_FILES: u32 = 4;
 
-/// Everything that the operator decided.
+/// The operator's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The process.
@@ -51,7 +51,7 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Listeners; at least one, at most [`super::LISTENERS_MAX`].
     pub listeners: Vec<Listener>,
-    /// Auths, each with its name: who may connect, and which topics they may touch.
+    /// Auths, each with its name: the clients that may connect, and the topics that they may use.
     pub auth: Vec<crate::auth::Settings>,
     /// Kafka clusters, in the order of the file; the embedded log, where there is one, is the last.
     pub clusters: Vec<Cluster>,
@@ -65,7 +65,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// Bindings as Dapr has them; `None`: there are none.
     pub dapr: Option<Dapr>,
-    /// Topics of Kafka that messages of clients go through; `None`: they go to subscribers at once. Its sinks and its source are among the others.
+    /// Topics of Kafka that messages of clients go through; `None`: messages go to subscribers at once. The sinks and the source of
+    /// `[broker]` are in the lists of all sinks and sources.
     pub broker: Option<Broker>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
@@ -107,7 +108,7 @@ impl Config {
         self.listeners.get(usize::from(id.0))
     }
 
-    /// The folder of the disk buffer, if there is one: it has one for each shard.
+    /// The folder of the disk buffer, if there is one: it contains one for each shard.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         self.service.data_dir.join("spool")
@@ -125,13 +126,13 @@ impl Config {
         self.broker.as_ref().is_some_and(|broker| broker.link.is_some())
     }
 
-    /// The log of what sessions keep: that of each slot with `[broker]`, which is in Kafka, or the spool.
+    /// The log of kept sessions: that of each slot with `[broker]`, which is in Kafka, or the spool.
     #[must_use]
     pub fn kept_log(&self) -> Option<Spool> {
         self.broker.as_ref().map(|broker| broker.session_log(broker.slots().into())).or(self.spool)
     }
 
-    /// How many such logs a shard has, if it has its part of them.
+    /// The number of such logs of a shard, if it has its part of them.
     #[must_use]
     pub fn kept_logs_of_shard(&self) -> usize {
         self.broker.as_ref().map_or(1, |broker| usize::from(broker.slots()).div_ceil(self.service.shards.max(1)))
@@ -151,9 +152,9 @@ impl Config {
         of_sinks.chain(of_bridges).filter_map(|dead| dead.file.as_ref())
     }
 
-    /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the data directory:
-    /// records that Kafka refuses for good are kept, and MQTT 3.x publishers can be answered. The program does this when it starts; it is
-    /// not part of reading a configuration, since the file's thread comes with the program.
+    /// Gives sinks that configure no dead letters, and have not switched them off, one common file below the data directory:
+    /// records that Kafka refuses for good are kept, and MQTT 3.x publishers can be answered. The program does this when it starts;
+    /// reading a configuration does not, since the file's thread belongs to the program.
     pub fn share_dead_letters_file(&mut self) {
         let file = self.shared_dead_letters_file();
         for sink in self.sinks.iter_mut().filter(|sink| sink.dead_letters.is_none() && !sink.no_dead_letters) {

@@ -9,7 +9,7 @@ words! {
     /// The handling of a message for which a rule fails.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum OnError {
-        /// The rule goes without the message.
+        /// The rule skips the message.
         #[default]
         Skip = "skip",
         /// The message becomes a dead letter of one of the rule's sinks.
@@ -32,7 +32,7 @@ pub struct Fed {
     pub timestamp: Option<RecordTime>,
     /// Headers in the order of the file.
     pub headers: Vec<(String, Template)>,
-    /// More headers, with names from the output.
+    /// Further headers, with names from the output.
     pub headers_from: Option<HeadersFrom>,
 }
 
@@ -43,15 +43,15 @@ pub struct Republish {
     pub topic: Template,
     /// The payload.
     pub payload: Template,
-    /// The QoS; a QoS is one that is fixed.
+    /// The QoS; a constant if it is fixed.
     pub qos: Template,
     /// The RETAIN flag.
     pub retain: Template,
-    /// What is to yield the user properties; `None`: those of the message that came in.
+    /// The template that yields the user properties; `None`: those of the incoming message.
     pub user_properties: Option<HeadersFrom>,
     /// Other properties, in the order of the file.
     pub properties: Vec<(MessageProperty, Template)>,
-    /// Neither sinks nor rules see the message.
+    /// The message bypasses sinks and rules.
     pub is_direct: bool,
 }
 
@@ -61,13 +61,13 @@ words! {
     pub enum MessageProperty {
         /// Whether the payload is UTF-8.
         PayloadFormatIndicator = "payload_format_indicator",
-        /// How long the message is of use, in seconds.
+        /// The lifetime of the message, in seconds.
         MessageExpiryInterval = "message_expiry_interval",
-        /// What the payload is.
+        /// The type of the payload.
         ContentType = "content_type",
-        /// Where an answer is to go.
+        /// The topic for a response.
         ResponseTopic = "response_topic",
-        /// What an answer is to have.
+        /// The correlation data for a response.
         CorrelationData = "correlation_data",
     }
 }

@@ -23,7 +23,7 @@ words! {
     pub enum LogFormat {
         /// Text for people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
@@ -36,11 +36,11 @@ words! {
         Error = "error",
         /// Something is wrong and is coped with.
         Warn = "warn",
-        /// An operator wants to know it.
+        /// Events for operators.
         Info = "info",
-        /// A developer wants to know it.
+        /// Details for developers.
         Debug = "debug",
-        /// All other details.
+        /// The finest level of detail.
         Trace = "trace",
     }
 }

@@ -19,9 +19,9 @@ pub struct DeadLetters {
 /// A local file of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettersFile {
-    /// The path of the file; no other sink or bridge has it, unless it is the one that sinks share.
+    /// The path of the file; no other sink or bridge uses it, unless it is the shared one.
     pub path: PathBuf,
-    /// Bytes after which it is followed by a new one.
+    /// Bytes after which a new file is started.
     pub bytes_max: u64,
     /// Files kept, the present one among them; at least 1.
     pub files: u32,
@@ -35,7 +35,7 @@ words! {
         Received = "received",
         /// The partition's leader has the record.
         Leader = "leader",
-        /// All in-sync replicas have the record.
+        /// The record is on all in-sync replicas.
         #[default]
         Replicated = "replicated",
         /// The record is on this machine's disk, synced; only with [`Buffer::Disk`].
@@ -47,14 +47,14 @@ words! {
     /// The place of rows until Kafka has them. All but [`Buffer::Memory`] need a [`super::Spool`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Buffer {
-        /// In memory.
+        /// Memory.
         #[default]
         Memory = "memory",
-        /// On disk, each before it is sent; in memory too up to `spill_after`.
+        /// Disk, each row before it is sent; in memory too up to `spill_after`.
         Disk = "disk",
-        /// In memory up to `spill_after`, beyond it on disk. An end of the process loses both.
+        /// Memory up to `spill_after`, disk beyond it. When the process ends, both are lost.
         Hybrid = "hybrid",
-        /// As `Hybrid`, and an orderly stop saves the records that remain.
+        /// Like `Hybrid`, and an orderly stop saves the records that remain.
         HybridSaved = "hybrid-saved",
     }
 }
@@ -68,17 +68,17 @@ words! {
         DeadLetter = "dead-letter",
         /// No destination takes the message.
         Reject = "reject",
-        /// The sink goes without the message, counted; all other destinations take it.
+        /// The sink skips the message, counted; all other destinations take it.
         Drop = "drop",
     }
 }
 
-/// What a sink is to `[broker]`, which has made it.
+/// The role of a sink that `[broker]` has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfBroker {
-    /// It writes what clients publish to a topic of which subscribers get it.
+    /// The sink writes clients' publishes to a topic from which subscribers get them.
     Route,
-    /// It writes what is retained; its messages are those of the broker's source.
+    /// The sink writes retained messages; its input is the broker's source.
     Retained,
 }
 
@@ -86,10 +86,10 @@ words! {
     /// The choice of a record's partition.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Partitioner {
-        /// By the hash of the record's key, as Kafka's Java producer; without a key as `Sticky`.
+        /// By the hash of the record's key, like Kafka's Java producer; without a key like `Sticky`.
         #[default]
         Key = "key",
-        /// By the hash of the publisher's client identifier, whatever the key is.
+        /// By the hash of the publisher's client identifier, whatever the key.
         Client = "client",
         /// One partition until its batch is full or sent, then another.
         Sticky = "sticky",
@@ -102,7 +102,7 @@ words! {
     /// The value of a record.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ValueFormat {
-        /// The value is what its template gives.
+        /// The value is the text of its template.
         Raw = "raw",
         /// The value is the message as a JSON object.
         Json = "json",

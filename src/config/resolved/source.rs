@@ -18,20 +18,20 @@ pub enum Topics {
     /// No topic: `topic` was wrong, which is reported.
     #[default]
     None,
-    /// All records go where the source's `mqtt_topic` says.
+    /// The records of all topics use the source's `mqtt_topic`.
     One(Vec<String>),
     /// Each topic has an MQTT topic of its own.
     Each(Vec<(String, RecordTemplate)>),
 }
 
-/// A value that is the same for all records, or made of each.
+/// A value that is the same for all records, or rendered from each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice<T> {
     /// The value.
     Fixed(T),
-    /// What this yields is the value.
+    /// The value that this template yields.
     Of(RecordTemplate),
-    /// Likewise; of a record that does not have what it asks for, this is the value.
+    /// The value that this template yields; the second one for a record without the field that the template needs.
     Either(RecordTemplate, T),
 }
 
@@ -41,10 +41,10 @@ impl<T: Default> Default for Choice<T> {
     }
 }
 
-/// The start of a partition for which the group has no offset, or one that Kafka does not have any more.
+/// The start of a partition for which the group has no offset, or one that is no longer in Kafka.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OffsetReset {
-    /// Behind the newest record.
+    /// After the newest record.
     #[default]
     Latest,
     /// The oldest record.
@@ -84,9 +84,9 @@ words! {
     /// The records that are read of a topic with transactions.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Isolation {
-        /// Those of transactions that were committed.
+        /// The records of transactions that were committed.
         Committed = "committed",
-        /// All.
+        /// All records.
         All = "all",
     }
 }
@@ -98,7 +98,7 @@ words! {
         /// The record is settled and counted.
         #[default]
         Skip = "skip",
-        /// Its partition stops there.
+        /// The partition stops at the record.
         Stop = "stop",
         /// The record goes to `dead_letters_topic`, and is settled when Kafka has it.
         DeadLetter = "dead-letter",
@@ -109,9 +109,9 @@ words! {
     /// The handling of a batch that cannot be read.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum OnBadBatch {
-        /// Its partition stops there.
+        /// The partition stops at the record.
         Stop = "stop",
-        /// It is passed over.
+        /// The record is skipped.
         Skip = "skip",
     }
 }
@@ -145,7 +145,7 @@ impl Show for OffsetReset {
     }
 }
 
-/// One topic is shown as a text.
+/// A single topic is shown as a text.
 impl Show for Topics {
     fn show(&self, key: &Key) -> Value {
         match self {

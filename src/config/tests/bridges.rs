@@ -1,4 +1,4 @@
-//! `[bridge.NAME]`: what it means, its problems, and changes of it.
+//! `[bridge.NAME]`: its meaning, its problems, and changes of it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,7 +22,7 @@ fn one(keys: &str) -> Bridge {
     config.bridges.remove(0)
 }
 
-/// What is wrong with a file, or what is warned of.
+/// The problems of a file, or its warnings.
 fn said(text: &str) -> String {
     read(text).map_or_else(|problems| problems.to_string(), |config| config.warnings.to_string())
 }
@@ -114,7 +114,7 @@ fn tls_goes_with_the_url() {
     assert!(said.contains("bridge.plant.tls.cert_file: has no effect without key_file"), "{said}");
 }
 
-/// X69: where secrets come from.
+/// X69: the sources of secrets.
 #[test]
 fn a_password_comes_from_a_file_from_the_environment_or_from_the_url() {
     let file = file(0o600);
@@ -349,7 +349,7 @@ fn a_change_of_a_bridge_holds_at_once() {
         running.bridges.iter().all(|bridge| !bridge.client_id.contains("instance")),
         "the process's own has its number"
     );
-    // It comes back to its place.
+    // The bridge returns to its index.
     let back = Change::between(&change.config, &good(&format!("{a}{b}")));
     assert_eq!(back.applied, ["bridge c (removed)", "bridge a (added)", "bridge b (changed: keep_alive, in)"]);
     assert_eq!(back.config.bridges[..2], old.bridges[..]);

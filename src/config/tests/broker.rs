@@ -1,4 +1,4 @@
-//! `[broker]`: what it is made of, and which configurations it refuses.
+//! `[broker]`: its sinks and its source, and the configurations that it refuses.
 
 use super::*;
 
@@ -11,7 +11,8 @@ fn broker(more: &str) -> String {
     )
 }
 
-/// Z7 to Z10, Z28, Z30, Z32: a sink for each topic, of which each takes what those before it do not, one for retained messages, and a source of all.
+/// Z7 to Z10, Z28, Z30, Z32: a sink for each topic, each of which takes the messages that earlier ones do not, one for retained
+/// messages, and one source for all.
 #[test]
 fn each_topic_is_a_sink_and_one_source_reads_them() {
     let config = good(&broker(""));
@@ -81,7 +82,7 @@ fn what_stands_against_it_is_refused() {
     }
 }
 
-/// An instance among others, with these keys of `[broker.link]`.
+/// One of several instances, with these keys of `[broker.link]`.
 fn instance(link: &str) -> String {
     format!("{KAFKA}[broker]\nname = 'a'\n[broker.link]\n{link}")
 }
@@ -106,7 +107,7 @@ fn an_instance_has_a_link() {
     assert_ne!(plain.digest(), of(&routed).digest());
 }
 
-/// Its sinks and its source stay as they are until the restart.
+/// The sinks and the source of `[broker]` are unchanged until the restart.
 #[test]
 fn a_change_waits_for_a_restart() {
     let running = good(&broker(""));

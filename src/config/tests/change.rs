@@ -49,7 +49,7 @@ fn what_there_is_keeps_its_place() {
     assert!(back.waiting.is_empty(), "{:?}", back.waiting);
     assert_eq!(back.config.sinks[0], old.sinks[0]);
     assert!(back.config.clusters[1].is_removed);
-    // The cluster returns, too, if it is the same.
+    // The cluster returns as well, if it is the same.
     let again = Change::between(&back.config, &new);
     assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
     assert!(!again.config.clusters[1].is_removed);
@@ -277,20 +277,20 @@ fn listeners_are_named_by_their_address() {
         ["listener 127.0.0.1:1 (added)", "listener 127.0.0.1:2 (changed: receipts)", "listener 127.0.0.1:3 (removed)"];
     assert_eq!(back.applied, expected);
     assert_eq!(ports(&back.config), [(1, false), (2, false), (3, true)]);
-    // Each port 0 is one of its own.
+    // Each port 0 is a different port.
     let old = config(&format!("{}{}{B}{}", listener(0, ""), listener(0, "receipts=true"), sink("one", "")));
     assert!(Change::between(&old, &old).is_empty());
     let new = config(&format!("{}{B}{}", listener(0, ""), sink("one", "")));
     assert_eq!(Change::between(&old, &new).applied, ["listener 127.0.0.1:0 (removed)"]);
 }
 
-/// A rule that has to wait for a restart goes on as it is, and keeps the sinks that it feeds as they are: its outputs would be lost.
+/// A rule that has to wait for a restart is unchanged, and its sinks are kept: its outputs would be lost otherwise.
 #[test]
 fn a_rule_that_waits_keeps_its_sinks() {
     let rule = |sinks: &str| format!("[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nsinks={sinks}\n");
     let fed = |name: &str, more: &str| format!("[[sink]]\nname='{name}'\ntopic='t'\nkafka='b'\n{more}\n");
     let old = config(&format!("{B}{}{}", rule("['a']"), fed("a", "")));
-    // `b` comes with a spool, which needs a restart.
+    // `b` needs a spool, which needs a restart.
     let new = config(&format!("{B}[spool]\n{}{}{}", rule("['b']"), fed("a", "filters='#'"), fed("b", "")));
     let change = Change::between(&old, &new);
     assert!(change.waiting.iter().any(|line| line == "rule r (changed: sinks)"), "{:?}", change.waiting);

@@ -1,4 +1,4 @@
-//! Tests that `docs/CONFIGURATION.md` describes the program as it is.
+//! Tests that `docs/CONFIGURATION.md` agrees with the program.
 
 use super::*;
 use crate::rule::record::FIELDS;
@@ -47,7 +47,7 @@ fn examples_are_configurations() {
         let examples = examples(document);
         assert!(!examples.is_empty());
         for example in examples {
-            // An example with a sink alone gets the cluster that it leaves out.
+            // An example with only a sink gets the missing cluster.
             let cluster = if example.contains("[kafka.") { "" } else { "[kafka.main]\nbootstrap = \"a:1\"\n" };
             good(&format!("{cluster}{example}"));
         }
@@ -60,14 +60,14 @@ fn its_example_has_every_key() {
     let document = document();
     let example = examples(&document)[0];
     let missing: Vec<_> = super::keys::all()
-        // Some keys of a login, of CAs and of keys for tokens exclude each other, and a password's file has to exist: KAFKA_SECURITY.md and
-        // AUTH.md show them.
+        // Some keys of a login, of CAs and of keys for tokens exclude each other, and a password's file has to exist:
+        // KAFKA_SECURITY.md and AUTH.md show them.
         .filter(|key| !matches!(key.section, super::keys::Section::AuthJwt | super::keys::Section::AuthRole))
         .filter(|key| key.section.parent().is_none_or(|(parent, _)| parent != super::keys::Section::Kafka))
         .filter(|key| {
             key.section != super::keys::Section::BridgeTls
                 && !(key.section == super::keys::Section::Bridge && key.name.starts_with("password"))
-                // Its documents and tokens have to exist: DAPR.md shows them.
+                // The documents and tokens of `[dapr]` have to exist: DAPR.md shows them.
                 && key.section != super::keys::Section::Dapr
         })
         .filter(|key| {

@@ -59,7 +59,7 @@ fn what_does_not_go_together() {
         (format!("{}[auth.a.jwt]\njwks_file = 'k'", AUTH.replace("jwt", "anonymous")), "auth.a.jwt: has no effect"),
         (jwt.clone(), "auth.a.jwt.jwks_file: is required"),
         (format!("{jwt}jwks_file = 'k'\nsecret_file = 's'"), "auth.a.jwt.secret_file: and jwks_file are both set"),
-        // A public key is known to all, and HS256 would take it for a secret.
+        // HS256 would use a public key, which everyone knows, as a secret.
         (format!("{jwt}jwks_file = 'k'\nalgorithms = ['ES256', 'HS256']"), "\"HS256\" is no algorithm for public keys"),
         (format!("{jwt}jwks_file = 'k'\nalgorithms = 'none'"), "\"none\" is no algorithm for public keys"),
         (format!("{jwt}secret_file = 'k'\nalgorithms = 'RS256'"), "\"RS256\" is no algorithm for secret_file"),

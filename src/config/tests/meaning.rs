@@ -37,7 +37,7 @@ fn defaults_go_together_on_any_number_of_cores() {
     }
 }
 
-/// Every default in the table can be read and lies within its own bounds.
+/// Every default in the table can be read and is within its own bounds.
 #[test]
 fn the_table_reads_its_own_defaults() {
     let everything = "[kafka.main]\nbootstrap = 'a:1'\n[kafka.main.tls]\n[embedded]\n[spool]\n[telemetry]\notlp = 'http://c'\n\
@@ -52,13 +52,13 @@ fn the_table_reads_its_own_defaults() {
         let super::keys::Absent::Is(default) = key.default else { continue };
         let header = key.section.header().replace("NAME", "main");
         let line = format!("{} = {default}\n", key.name);
-        // The default is written where the section exists already, or with a header of its own.
+        // The default is added to the existing section, or with a header of its own.
         let text = match everything.split_once(&format!("{header}\n")) {
             Some((before, after)) => format!("{before}{header}\n{line}{after}"),
             None => format!("{everything}\n{header}\n{line}"),
         };
         let mut written = good(&text);
-        // The origin of an address, and the line of a warning, are the only differences that writing it makes.
+        // The only differences of writing the default down are the origin of an address, and the line of a warning.
         written.warnings.clone_from(&config.warnings);
         written.control.moved_by.clone_from(&config.control.moved_by);
         written.embedded.as_mut().unwrap().moved_by.clone_from(&config.embedded.as_ref().unwrap().moved_by);
@@ -313,7 +313,7 @@ fn the_field_of_a_certificate_that_says_who_it_is() {
     }
 }
 
-/// An address beyond loopback may not guess for ever; a configured bound stands, and a service of this machine has none.
+/// Addresses beyond loopback have a bound on guesses; a configured bound stays, and a service of this machine has none.
 #[test]
 fn finding_w5_failures_have_a_bound_beyond_loopback() {
     let of = |bind: &str, mqtt: &str| {

@@ -1,4 +1,4 @@
-//! Tests of the problems of a wrong configuration: every word of them.
+//! Tests of the problems of a wrong configuration: every word of their messages.
 
 use proptest::prelude::*;
 
@@ -315,8 +315,8 @@ fn options_that_do_not_go_together() {
 }
 
 proptest! {
-    /// Any file gives a configuration, or problems with places that exist. Lines are moved, doubled and left out, values are swapped for
-    /// others.
+    /// Any file gives a configuration, or problems with existing positions. Lines are moved, doubled and left out, and values
+    /// replaced by others.
     #[test]
     fn any_text_is_answered(picks in proptest::collection::vec((0usize..200, 0usize..12), 0..30)) {
         let values = ["''", "7", "-1", "true", "[]", "{}", "'off'", "'1s'", "'1KiB'", "'é${'", "1979-05-27", ""];

@@ -1,4 +1,4 @@
-//! `[[rule.republish]]`: what it means, and what is wrong or probably not meant.
+//! `[[rule.republish]]`: its meaning, its errors and warnings.
 
 use super::*;
 use crate::rule::template::Template;
@@ -45,7 +45,7 @@ fn the_documents_example_is_a_configuration() {
     assert_eq!((config.rules[0].republish.len(), config.warnings), (1, Problems::default()));
 }
 
-/// A copy that is dropped may be one of what the rule has published.
+/// A dropped copy may be one of a message that the rule has published.
 #[test]
 fn a_rule_on_dropped_copies_feeds_sinks_only() {
     let keys = "topic = 'dropped/${clientid}'\npayload = '${.}'";

@@ -25,7 +25,7 @@ fn by_env(text: &str, name: &str, value: &str) -> Result<Config, Problems> {
     parse_all(text, "forebay.toml", &[(name.to_owned(), Some(value.to_owned()))], None, &Overrides::default(), 2)
 }
 
-/// X69: where secrets come from.
+/// X69: the sources of secrets.
 #[test]
 fn a_password_comes_from_a_file_or_from_the_environment() {
     let file = file(0o600);

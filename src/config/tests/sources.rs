@@ -1,4 +1,4 @@
-//! `[[source]]`: what it means, its problems, circles, and changes of it.
+//! `[[source]]`: its meaning, its problems, circles, and changes of it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn one(keys: &str) -> Source {
     config.sources.remove(0)
 }
 
-/// What is wrong with a file, without its name.
+/// The problems of a file, without its name.
 fn said(text: &str) -> String {
     read(text).expect_err(text).to_string()
 }
@@ -25,7 +25,7 @@ fn routes(source: &Source) -> Vec<(String, String)> {
     source.routes().map(|(kafka, mqtt)| (kafka.to_owned(), mqtt.map(ToString::to_string).unwrap_or_default())).collect()
 }
 
-/// E66 to E68, E74, E78, E91: what a source is that names nothing but topics.
+/// E66 to E68, E74, E78, E91: the defaults of a source that names only topics.
 #[test]
 fn the_defaults_of_a_source() {
     let source = one("topic='testtopic-out'\nmqtt_topic='t/1'");
@@ -127,7 +127,7 @@ fn dead_letters_need_a_topic_of_their_own() {
     assert!(warned.to_string().contains("dead_letters_topic: has no effect without on_bad_record"), "{warned}");
 }
 
-/// What the API shows can be written into the file, and means the same.
+/// The API's output for a source can be written into the file, and means the same.
 #[test]
 fn what_is_shown_reads_back() {
     let keys = "topic={ 'a.b' = 't/${key}' }\nqos='${headers.q}'\nretain=true\nuser_properties={ p = '${partition}' }\noffset_reset='-90m'\n\
@@ -144,7 +144,7 @@ fn what_is_shown_reads_back() {
     assert_eq!(good(&text.text).sources, [source]);
 }
 
-/// E77, and everything else that cannot work: each with its place and a cure.
+/// E77, and every other impossible configuration: each with its position and a remedy.
 #[test]
 fn what_cannot_work_is_said() {
     for (keys, want) in [
@@ -204,7 +204,7 @@ fn what_cannot_work_is_said() {
     }
 }
 
-/// The same topic of two clusters is two topics.
+/// Topics of the same name in two clusters are two topics.
 #[test]
 fn a_topic_is_of_its_cluster() {
     let other = "[kafka.b]\nbootstrap='b:1'\n";
@@ -263,7 +263,7 @@ fn a_reload_names_what_changes_and_a_source_keeps_its_place() {
     assert!(Change::between(&back.config, &old).is_empty());
 }
 
-/// A2: without an MQTT topic records are for the rules that name the source; those must name one that is there.
+/// A2: without an MQTT topic records are for the rules that name the source; those must name an existing one.
 mod for_rules {
     use super::*;
 
@@ -314,7 +314,7 @@ mod for_rules {
         assert!(!good(&off.replace("${topic}", "a")).has_use_for(&alone.sources[0]));
     }
 
-    /// From a source over a rule to the source's own topic.
+    /// A circle from a source over a rule to the source's own topic.
     #[test]
     fn a_rule_makes_a_circle_too() {
         let text =
@@ -327,11 +327,11 @@ mod for_rules {
     }
 }
 
-/// F9: a sink that can write what the source reads is refused where the source feeds it.
+/// F9: a sink that can write to a topic of the source is refused if the source feeds it.
 mod circles {
     use super::*;
 
-    /// What a check says of one source, from Kafka topic `back`, and one sink.
+    /// The result of a check with one source, from Kafka topic `back`, and one sink.
     fn of(source: &str, sink: &str) -> Result<Config, String> {
         let text = format!(
             "{MAIN}[[source]]\nname='s'\ntopic='back'\nfeeds=['subscribers','sinks']\n{source}\n[[sink]]\nname='k'\n{sink}\n"
@@ -383,13 +383,13 @@ mod circles {
         // Subscribers write to no Kafka topic.
         let sink = "[[sink]]\nname='k'\nfilters='#'\ntopic='t'\n";
         good(&format!("{MAIN}{}{sink}", source("topic='t'\nmqtt_topic='a/b'")));
-        // Another cluster has other topics.
+        // Topics of another cluster are different topics.
         let b = "[kafka.b]\nbootstrap='b:1'\n";
         let source = "[[source]]\nname='s'\nkafka='main'\ntopic='t'\nmqtt_topic='m'\nfeeds='sinks'\n";
         good(&format!("{MAIN}{b}{source}[[sink]]\nname='k'\nkafka='b'\nfilters='#'\ntopic='t'\n"));
     }
 
-    /// What goes out by a bridge may be refused, and its dead letters are records.
+    /// A message that goes out by a bridge may be refused, and its dead letter is a record.
     #[test]
     fn dead_letters_of_a_bridge_are_a_way_back() {
         let of = |keys: &str, filter: &str, letters: &str| {

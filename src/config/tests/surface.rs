@@ -97,7 +97,7 @@ fn a_problem_names_the_variable() {
 fn other_variables_are_left_alone() {
     for name in [
         "FOREBAY_CONFIG",
-        // cargo sets this variable for programs that it runs: the first command must not warn about it.
+        // cargo sets this variable for programs that it runs: the first command must not warn of it.
         "FOREBAY_BUILD",
         "FOREBAY_LOG",
         "FOREBAY_VAR_SITE",
@@ -292,7 +292,7 @@ fn mistakes_of_habit_have_their_hint() {
         ("[[sink]]\nbatch.size = 5", "it is batch_bytes in [[sink]]"),
         ("[kafka.main]\nsasl_mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
         ("[[sink]]\nsasl_mechanism = 'PLAIN'", "it is mechanism in [kafka.NAME.sasl]"),
-        // The key is the table's, in TOML's other spelling.
+        // The table's key in TOML's other spelling.
         ("[kafka.main]\nsasl.mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
         ("[kafka.main]\n'sasl.jaas.config' = 'x'", "name that as password_file"),
         ("[[sink]]\n'security.protocol' = 'SSL'", "it belongs to [kafka.NAME]"),

@@ -6,7 +6,7 @@ use super::*;
 /// A configuration with clusters needs a sink.
 const SINK: &str = "[[sink]]\nname='s'\nkafka='main'\nfilters='s'\ntopic='t'";
 
-/// A section with its needs: text before it, its header, and the keys that it cannot do without.
+/// A section with its requirements: text before it, its header, and its required keys.
 fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
     const TLS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='tls'";
     const WS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='ws'";
@@ -68,8 +68,8 @@ fn header(section: Section) -> &'static str {
     }
 }
 
-/// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
-/// kind. With `!` the other keys are part of the change.
+/// Keys with another value that needs other keys, or their absence (`-key`): `path`, other keys, value; none: the value made from
+/// the key's kind. With `!` the other keys are part of the change.
 const WITH: [(&str, &str, Option<&str>); 66] = [
     ("dapr.grpc", "", Some("'127.0.0.1:9'")),
     ("dapr.socket_mode", "", Some("'0660'")),
@@ -139,7 +139,7 @@ const WITH: [(&str, &str, Option<&str>); 66] = [
     ("sink.dead_letters_files_max", "dead_letters_file='/d'", None),
 ];
 
-/// A value other than the default, and than that of the frame.
+/// A value other than the default and that of the frame.
 fn other(key: &Key) -> String {
     match key.kind {
         Kind::Flag => (key.default_text() != Some("true")).to_string(),
@@ -169,7 +169,7 @@ impl Key {
     }
 }
 
-/// The file with these keys in their section, of which later ones replace earlier ones.
+/// The file with these keys in their section; later ones replace earlier ones.
 fn file(section: Section, lines: &[&str]) -> String {
     let (before, header, needed) = frame(section);
     let mut keys: Vec<(&str, &str)> = Vec::new();

@@ -4,7 +4,8 @@ use super::super::packet::{Publish, QoS, Version};
 use super::super::wire::{self, Reader};
 use super::packet_id;
 
-/// `Again` is what such packets have in common: the first byte, the topic, and no properties. One of them has been decoded and checked.
+/// `Again` is the common part of such packets: the first byte, the topic, and no properties. One of them has been decoded and
+/// checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Again<'a> {
     first: u8,
@@ -26,7 +27,7 @@ pub struct Next<'a> {
 }
 
 impl<'a> Again<'a> {
-    /// Packets like this one, which has no properties. `first`: its first byte. `max`: the most bytes of a whole packet.
+    /// Packets like this one, which has no properties. `first`: its first byte. `max`: the bound of a whole packet in bytes.
     #[must_use]
     pub const fn of(version: Version, first: u8, publish: &Publish<'a>, max: u32) -> Self {
         Self {
@@ -38,8 +39,8 @@ impl<'a> Again<'a> {
         }
     }
 
-    /// The packet at the front of `bytes`. `None`: there is another one, or one that is not whole or malformed, of which
-    /// [`super::super::frame::next_for`] and [`super::publish`] report what is wrong.
+    /// The packet at the front of `bytes`. `None`: the next packet is of another kind, incomplete or malformed;
+    /// [`super::super::frame::next_for`] and [`super::publish`] report the error.
     #[inline]
     #[must_use]
     pub fn next<'b>(&self, bytes: &'b [u8]) -> Option<Next<'b>> {
@@ -76,7 +77,7 @@ mod tests {
     use super::super::publish;
     use super::*;
 
-    /// A packet as the decoder reads it, if [`Again`] has to take it.
+    /// A packet as the decoder reads it, if [`Again`] has to accept it.
     fn decoded(version: Version, first: u8, of: &Publish<'_>, bytes: &[u8], max: u32) -> Option<(usize, u16, Vec<u8>)> {
         let frame = frame::next_for(version, Sender::Client, bytes, max).ok()??;
         let next = publish(version, frame.first, frame.body).ok()?;
@@ -85,7 +86,8 @@ mod tests {
     }
 
     proptest! {
-        /// It takes what the decoder takes, byte for byte, and nothing else: also of packets with a byte changed or bytes missing.
+        /// `Again` accepts the packets that the decoder accepts, byte for byte, and no others: checked also for packets with a
+        /// changed byte or missing bytes.
         #[test]
         fn takes_what_the_decoder_takes(
             v5: bool, qos in 0u8..2, id in 1u16..300, same: bool, payload in 0usize..300, max in 20u32..400,

@@ -1,4 +1,4 @@
-//! CONNECT (section 3.1), the packet that says which version the rest is in.
+//! CONNECT (section 3.1), the packet with the version of the connection.
 
 use super::{finish, properties};
 use crate::mqtt::frame::{Frame, check_connect_flags};
@@ -18,13 +18,12 @@ const WILL_RETAIN: u8 = 1 << 5;
 const PASSWORD: u8 = 1 << 6;
 const USER_NAME: u8 = 1 << 7;
 
-/// The first packet of a connection.
+/// Decodes the first packet of a connection.
 ///
 /// # Errors
-/// The first sentence of the standard that it breaks. Before a client is refused, [`answer_version`] says in which form
-/// it can be told why. A client identifier that a 3.x server must refuse is
-/// [`ReasonCode::CLIENT_IDENTIFIER_NOT_VALID`], a version that we do not speak
-/// [`ReasonCode::UNSUPPORTED_PROTOCOL_VERSION`].
+/// The first sentence of the standard that the packet breaks. [`answer_version`] gives the version of the CONNACK with the refusal.
+/// A client identifier that a 3.x server must refuse is [`ReasonCode::CLIENT_IDENTIFIER_NOT_VALID`], a version that we do not
+/// support [`ReasonCode::UNSUPPORTED_PROTOCOL_VERSION`].
 pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     if PacketType::of(frame.first) != Some(PacketType::Connect) {
         return Err(Malformed::protocol("MQTT-3.1.0-1", "the first packet is not CONNECT"));
@@ -45,7 +44,7 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     let will = if flags & WILL == 0 { None } else { Some(will(version, flags, &mut body)?) };
     let username = if flags & USER_NAME == 0 || missing_in_v31(version, &body) { None } else { Some(body.string()?) };
     let password = if flags & PASSWORD == 0 || missing_in_v31(version, &body) { None } else { Some(body.binary()?) };
-    // And nothing without its flag [MQTT-3.1.2-16] [MQTT-3.1.2-18].
+    // No field may be present without its flag [MQTT-3.1.2-16] [MQTT-3.1.2-18].
     finish(&body)?;
     let clean_start = flags & CLEAN_START != 0;
     check_client_id(version, clean_start, client_id)?;
@@ -62,15 +61,15 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     })
 }
 
-/// The version of the CONNACK that a refused client of this CONNECT body understands. `None`: it cannot be told, and
-/// the connection is closed without one.
+/// The version of the CONNACK that a refused client of this CONNECT body understands. `None`: the version is unknown, and the
+/// connection is closed without one.
 #[must_use]
 pub fn answer_version(body: &[u8]) -> Option<Version> {
     let mut body = Reader::new(body);
     match (body.string().ok()?, body.u8().ok()?) {
         ("MQIsdp", _) => Some(Version::V31),
-        // A newer client than we know is told in the newest form that we know [MQTT-3.1.2-2].
-        // A bridge of a version that we do not have falls back when it hears 3.1.1's return code 1.
+        // A client of a version newer than ours gets the newest form that we know [MQTT-3.1.2-2]. A bridge of a version that we do
+        // not have falls back when it gets 3.1.1's return code 1.
         ("MQTT", level) => Some(if level >= 5 && level & BRIDGE == 0 { Version::V5 } else { Version::V311 }),
         _ => None,
     }
@@ -97,7 +96,7 @@ fn version(body: &mut Reader<'_>) -> Result<(Version, bool), Malformed> {
     }
 }
 
-/// Connect Flags that contradict each other or the version. 3.1 disregards will fields without a will.
+/// Checks Connect Flags against each other and the version. 3.1 disregards will fields without a will.
 fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
     let will_qos = flags >> WILL_QOS_SHIFT & 0b11;
     if flags & RESERVED != 0 && version != Version::V31 {
@@ -148,7 +147,8 @@ fn missing_in_v31(version: Version, body: &Reader<'_>) -> bool {
     version == Version::V31 && body.is_empty()
 }
 
-/// Section 3.1.3.1. More than 23 characters, and others than letters and digits, are taken in every version [MQTT-3.1.3-5].
+/// Checks a client identifier by section 3.1.3.1. Identifiers of more than 23 characters, and with others than letters and digits,
+/// are accepted in every version [MQTT-3.1.3-5].
 fn check_client_id(version: Version, clean_start: bool, client_id: &str) -> Result<(), Malformed> {
     const fn refused(clause: &'static str, what: &'static str) -> Malformed {
         Malformed::with(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, clause, what)

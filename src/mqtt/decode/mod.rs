@@ -1,5 +1,5 @@
-//! Frames to packets. Each function reads one body to its last byte and answers with a borrowed view or with the first
-//! sentence of the standard that was broken. Nothing is allocated.
+//! Frames to packets. Each function reads one body to its last byte and returns a borrowed view or the first sentence of the
+//! standard that was broken. Nothing is allocated.
 
 mod again;
 mod connect;
@@ -16,10 +16,9 @@ use super::wire::{HOLDS_ZERO, Reader};
 pub use again::{Again, Next};
 pub use connect::{answer_version, connect};
 
-/// Any packet but the first, on a connection of `version` from the end that `sender` names.
+/// Decodes any packet but the first, on a connection of `version` from the end that `sender` names.
 ///
-/// A CONNECT is decoded by its own version; that a second one is a protocol error [MQTT-3.1.0-2] is for the session to
-/// say.
+/// A CONNECT is decoded by its own version; the session rejects a second one as a protocol error [MQTT-3.1.0-2].
 ///
 /// # Errors
 /// The first sentence of the standard that the packet breaks.
@@ -51,20 +50,20 @@ pub fn decode<'a>(version: Version, sender: Sender, frame: Frame<'a>) -> Result<
     Ok(packet)
 }
 
-/// A client's PUBLISH: the hot path of a server. `first` is the packet's first byte, `body` what follows its fixed
+/// Decodes a client's PUBLISH: the hot path of a server. `first` is the packet's first byte, `body` the bytes after its fixed
 /// header, which [`frame::next_for`] has checked.
 ///
 /// # Errors
-/// As [`decode`].
+/// Like [`decode`].
 #[inline]
 pub fn publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result<Publish<'a>, Malformed> {
     publish_from(version, Sender::Client, first, body)
 }
 
-/// A PUBLISH from either end (section 3.3).
+/// Decodes a PUBLISH from either end (section 3.3).
 ///
 /// # Errors
-/// As [`decode`].
+/// Like [`decode`].
 #[inline]
 pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [u8]) -> Result<Publish<'a>, Malformed> {
     let dup = first & 0b1000 != 0;
@@ -93,7 +92,7 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
     Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
 }
 
-/// Section 3.2. In 3.x the return code becomes the reason code of the same meaning.
+/// Decodes CONNACK (section 3.2). A return code of 3.x becomes the reason code of the same meaning.
 fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, Malformed> {
     let flags = body.u8()?;
     let code = body.u8()?;
@@ -117,7 +116,7 @@ fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, M
 /// PUBACK, PUBREC, PUBREL, PUBCOMP (sections 3.4 to 3.7): one form.
 fn ack<'a>(version: Version, kind: PacketType, sender: Sender, body: &mut Reader<'a>) -> Result<Ack<'a>, Malformed> {
     let packet_id = packet_id(body)?;
-    // 5.0 leaves out the reason when it is success and the property length when there are none; 3.x has neither.
+    // 5.0 omits the reason of success and the property length of an empty list; 3.x has neither.
     if version < Version::V5 || body.is_empty() {
         return Ok(Ack { packet_id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY });
     }
@@ -146,7 +145,7 @@ fn disconnect<'a>(version: Version, sender: Sender, body: &mut Reader<'a>) -> Re
 fn auth<'a>(sender: Sender, body: &mut Reader<'a>) -> Result<Disconnect<'a>, Malformed> {
     const CLAUSE: &str = "MQTT-3.15.2-1";
     if body.is_empty() {
-        // The short form of success, which only a server may say.
+        // The short form of success, which only a server may send.
         let reason = reason(ReasonCode::SUCCESS.0, PacketType::Auth, sender, CLAUSE)?;
         return Ok(Disconnect { reason, properties: Properties::EMPTY });
     }
@@ -188,7 +187,7 @@ fn reason(code: u8, kind: PacketType, sender: Sender, clause: &'static str) -> R
     }
 }
 
-/// Nothing may follow what the packet is made of.
+/// Checks that no bytes follow the last field of a packet.
 fn finish(body: &Reader<'_>) -> Result<(), Malformed> {
     if body.is_empty() { Ok(()) } else { Err(Malformed::packet("section 2.1.4", "bytes after the end of the packet")) }
 }

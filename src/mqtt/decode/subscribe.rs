@@ -78,7 +78,7 @@ fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malfor
     if filter.is_empty() {
         return Err(Malformed::packet("MQTT-4.7.3-1", "a Topic Filter is empty"));
     }
-    // Before 5.0 the standard knows no `$share`: what is no shared subscription is refused in SUBACK.
+    // The standard has no `$share` before 5.0: an invalid shared subscription is refused in SUBACK.
     let fault = if version == Version::V5 { topic::filter_fault_v5(filter) } else { topic::filter_fault(filter) };
     match fault {
         None => Ok(filter),

@@ -1,11 +1,11 @@
-//! Properties on their way out.
+//! Properties of outgoing packets.
 
 use super::{Properties, Property};
 use crate::mqtt::wire;
 use std::fmt;
 
-/// Appends one property in wire form. `false`, and nothing appended, when a string or value in it is longer than 65 535
-/// bytes: MQTT cannot say it.
+/// Appends a property in wire form. `false`, and nothing appended, if a string or value in it is longer than 65 535 bytes, which
+/// MQTT cannot express.
 pub fn encode(property: Property<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.push(property.identifier());
@@ -55,7 +55,7 @@ fn put(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Properties being built, owned. Which ones a packet may have is the caller's to know (table 2-4).
+/// Owned properties under construction. The caller has to know which ones a packet may have (table 2-4).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PropertyBuf {
     bytes: Vec<u8>,
@@ -68,17 +68,17 @@ impl PropertyBuf {
         Self { bytes: Vec::new() }
     }
 
-    /// Appends one. `false`, and left out, when MQTT cannot say it: see [`encode`].
+    /// Appends a property. `false`, and left out, if MQTT cannot express it: see [`encode`].
     pub fn push(&mut self, property: Property<'_>) -> bool {
         encode(property, &mut self.bytes)
     }
 
-    /// Empties it, keeps its memory.
+    /// Empties the list, and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// What has been pushed.
+    /// The properties pushed so far.
     #[must_use]
     pub fn as_properties(&self) -> Properties<'_> {
         Properties { bytes: &self.bytes }

@@ -1,4 +1,4 @@
-//! Which properties may stand where (table 2-4), how often, and with which values.
+//! Checks of properties: the packets that may have each (table 2-4), how often, and with which values.
 
 use super::Property;
 use crate::mqtt::malformed::Malformed;
@@ -7,7 +7,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::wire::Reader;
 
-/// Which list of properties: table 2-4 has a column for each packet, and the will has its own.
+/// The packet that a list of properties is in: table 2-4 has a column for each packet, and the will has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mqtt) enum Place {
     Packet(PacketType, Sender),
@@ -69,7 +69,7 @@ impl Place {
         }
     }
 
-    /// What one end only may say although the packet has the property.
+    /// The error of a property that only the other end may send in this packet.
     const fn barred(self, identifier: u8) -> Option<Malformed> {
         match (self, identifier) {
             (Self::Packet(PacketType::Publish, Sender::Client), 0x0B) => {
@@ -83,7 +83,7 @@ impl Place {
     }
 }
 
-/// Walks unchecked bytes once: form, place, repetition, and what the sections of the single properties add.
+/// Walks unchecked bytes once: form, place, repetition, and the further rules of each property's section.
 pub(super) fn check(bytes: &[u8], place: Place) -> Result<(), Malformed> {
     let allowed = place.allowed();
     let mut once = 0_u64;
@@ -106,7 +106,7 @@ pub(super) fn check(bytes: &[u8], place: Place) -> Result<(), Malformed> {
         }
         take(&mut reader)?;
     }
-    // Without a method there is nothing that the data could belong to.
+    // Authentication Data belongs to an Authentication Method.
     if once & set(&[0x15, 0x16]) == set(&[0x16]) {
         return Err(Malformed::protocol("section 3.1.2.11.10", "Authentication Data without an Authentication Method"));
     }
@@ -121,8 +121,8 @@ const fn known(identifier: u8) -> bool {
     identifier < 64 && ALL & (1 << identifier) != 0
 }
 
-/// Every section of a property that may stand once has the sentence "It is a Protocol Error to include ... more than
-/// once"; the sections differ by packet, the rule does not.
+/// The error of a repeated property. Every section of a property that may occur once has the sentence "It is a Protocol Error to
+/// include ... more than once"; the sections differ by packet, the rule does not.
 const fn repeated(identifier: u8) -> Malformed {
     let clause = match identifier {
         0x01 => "section 3.3.2.3.2",

@@ -1,7 +1,7 @@
-//! MQTT 5.0 properties (section 2.2.2): all 27, as checked wire bytes that are read again when asked for.
+//! MQTT 5.0 properties (section 2.2.2): all 27, as checked wire bytes that are read again when needed.
 //!
-//! [`Properties`] is what the decoder hands out: Copy, nothing allocated, every getter a walk over a few bytes.
-//! [`PropertyBuf`] is what we build to send.
+//! [`Properties`] is the decoder's view: Copy, nothing allocated, every getter a walk over a few bytes. [`PropertyBuf`] is for
+//! properties that we send.
 
 mod build;
 mod check;
@@ -13,13 +13,13 @@ use std::fmt;
 pub use build::{PropertyBuf, encode};
 pub(super) use check::Place;
 
-/// The user property in which bridges tell the instances that a message has come through, one each, the last one last.
+/// The user property in which bridges list the instances that a message has come through, one each, the latest last.
 pub const VIA: &str = "forebay-via";
 
-/// One property with its value, in the order of their identifiers.
+/// A property with its value, in the order of their identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {
-    /// 0x01: 1 says that the payload is UTF-8.
+    /// 0x01: 1 means that the payload is UTF-8.
     PayloadFormatIndicator(u8),
     /// 0x02: seconds.
     MessageExpiryInterval(u32),
@@ -63,7 +63,7 @@ pub enum Property<'a> {
     MaximumQoS(u8),
     /// 0x25.
     RetainAvailable(bool),
-    /// 0x26: name, value. The only one that may stand more than once everywhere, in an order that counts.
+    /// 0x26: name, value. The only property that may occur more than once in every packet, in an order that counts.
     UserProperty(&'a str, &'a str),
     /// 0x27: bytes, at least 1.
     MaximumPacketSize(u32),
@@ -76,7 +76,7 @@ pub enum Property<'a> {
 }
 
 impl Property<'_> {
-    /// Its identifier on the wire (table 2-4).
+    /// The property's identifier on the wire (table 2-4).
     #[must_use]
     pub const fn identifier(&self) -> u8 {
         match self {
@@ -118,7 +118,7 @@ pub struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
-    /// None at all.
+    /// The empty list.
     pub const EMPTY: Properties<'static> = Properties { bytes: &[] };
 
     /// Reads a property length and that many bytes of properties, and checks them for `place`.

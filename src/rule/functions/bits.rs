@@ -87,7 +87,7 @@ fn subbits<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     }
 }
 
-/// Bytes in the other order; the bits that are no whole byte stay the last ones.
+/// Bytes in reverse order; bits beyond the whole bytes stay last.
 fn little(number: u64, count: usize) -> u64 {
     let (bytes, odd) = (count / 8, count % 8);
     let mut turned = if odd > 0 { (number & ((1 << odd) - 1)) << (bytes * 8) } else { 0 };

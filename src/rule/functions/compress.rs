@@ -1,4 +1,4 @@
-//! Compression. What is unpacked is memory of the rule, and ends where that ends.
+//! Compression. Decompressed data is allocated in the arena, within the rule's bound of memory.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! From one type to another.
+//! Conversions between types.
 
 use super::maths::{float_to_int, whole};
 use super::{Called, Context, argument, functions};
@@ -19,7 +19,7 @@ functions! {
     "str_utf8" "(x)" 1 1 Pure(|c, a| to_text(argument(a, 0), c.arena).map(Value::Text)), "The same as str.", "str_utf8(1.50)" => "\"1.5\"";
 }
 
-/// A value as `str` has it.
+/// The text of a value like that of `str`.
 pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Reason> {
     Ok(match value {
         Value::Text(bytes) => bytes,
@@ -59,7 +59,7 @@ fn decimals(arena: &Arena, number: f64, most: usize) -> Result<&[u8], Reason> {
 }
 
 fn count(value: Value<'_>) -> Result<usize, Reason> {
-    // What a float with that many digits before the point leaves room for.
+    // The most decimals that fit after a float's digits before the point.
     usize::try_from(value.as_int()?).ok().filter(|count| *count <= 64).ok_or(Reason::domain("decimals are 0 to 64"))
 }
 

@@ -43,7 +43,7 @@ fn parts(format: &str) -> impl Iterator<Item = Result<Part<'_>, &str>> {
     })
 }
 
-/// Checks a format, and how many values it takes if that is known.
+/// Checks a format, and its number of values if that is known.
 pub(in crate::rule) fn check(format: &str, given: Option<usize>) -> Result<(), String> {
     let mut taken = 0;
     for part in parts(format) {
@@ -102,7 +102,7 @@ pub(super) fn write<'a>(arena: &'a Arena, format: Value<'a>, values: &[Value<'a>
                 write!(out, "{number:.decimals$}").map_err(|_| FULL)?;
             }
             'e' => {
-                // Digits in all, one of them before the point; the exponent with its sign.
+                // The precision counts all digits, one of them before the point; the exponent has a sign.
                 let decimals = precision.unwrap_or(6).saturating_sub(1);
                 let number = float(arena, value, decimals)?;
                 let short = Short::format(format_args!("{number:.decimals$e}"));

@@ -38,7 +38,7 @@ fn md5<'a>(context: &Context<'a>, value: Value<'a>) -> Called<'a> {
     hex(context, &md5::Md5::digest(bytes), "", false)
 }
 
-/// Bytes in hexadecimal digits, behind a prefix.
+/// Bytes as hexadecimal digits, after a prefix.
 pub(super) fn hex<'a>(context: &Context<'a>, bytes: &[u8], prefix: &str, is_upper: bool) -> Called<'a> {
     let digits: &[u8; 16] = if is_upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
     let digit = |at: u8| digits.get(usize::from(at & 15)).copied().unwrap_or(b'0');

@@ -1,4 +1,4 @@
-//! What a value is.
+//! Tests of a value's type.
 
 use super::{Called, Context, argument, functions};
 use crate::rule::failure::Reason;

@@ -38,7 +38,7 @@ fn map_put<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     put(context.arena, argument(arguments, 2), path.split('.'), argument(arguments, 1))
 }
 
-/// An object with a value at the end of a way; what is missing or no object is made anew.
+/// An object with a value at the end of a way; parts of the way that are missing, or are no object, are created.
 fn put<'a>(
     arena: &'a Arena,
     object: Value<'a>,

@@ -1,4 +1,4 @@
-//! The message, by functions: the same as its fields, wherever names mean other things.
+//! Functions for fields of the message, where the names of fields have other meanings.
 
 use super::map::{map_get, of_json};
 use super::{Called, Context, argument, functions};

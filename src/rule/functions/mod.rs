@@ -1,5 +1,5 @@
-//! The functions of SQL. [`all`] is the one table: names, arguments, a sentence and an example of each. `docs/SQL_FUNCTIONS.md`, hints and the
-//! tests are made from it.
+//! The functions of SQL. [`all`] is the one table: names, arguments, a sentence and an example of each. `docs/SQL_FUNCTIONS.md`,
+//! hints and the tests are generated from it.
 
 pub(in crate::rule) mod arithmetic;
 mod array;
@@ -29,7 +29,7 @@ use super::failure::Reason;
 use super::field::Field;
 use super::value::Value;
 
-/// What a function may use besides its arguments.
+/// The context of a function besides its arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     pub(super) arena: &'a Arena,
@@ -39,17 +39,17 @@ pub(super) struct Context<'a> {
 pub(super) type Called<'a> = Result<Value<'a>, Reason>;
 pub(super) type Call = for<'a> fn(&Context<'a>, &[Value<'a>]) -> Called<'a>;
 
-/// How a function is called.
+/// The kind of a function's implementation.
 pub(super) enum Body {
-    /// Its arguments say all.
+    /// A function of its arguments alone.
     Pure(Call),
-    /// It also looks at the time, the environment or random numbers.
+    /// A function that also uses the time, the environment or random numbers.
     Around(Call),
-    /// Its first argument is a format that stands in the rule.
+    /// A function with a format as first argument, a constant of the rule.
     Format(Call),
-    /// Its second argument is a pattern that stands in the rule.
+    /// A function with a pattern as second argument, a constant of the rule.
     Pattern(for<'a> fn(&Context<'a>, &Pattern, &[Value<'a>]) -> Called<'a>),
-    /// A field of the message comes before its arguments.
+    /// A function with a field of the message before its arguments.
     OfField(Field, Call),
 }
 
@@ -58,9 +58,9 @@ pub(super) enum Body {
 pub enum Family {
     /// Numbers.
     Maths,
-    /// From one type to another.
+    /// Conversions between types.
     Conversion,
-    /// What a value is.
+    /// Tests of a value's type.
     Tests,
     /// Texts.
     Text,
@@ -82,12 +82,12 @@ pub enum Family {
     Time,
     /// The message.
     Message,
-    /// All else.
+    /// All other functions.
     Other,
 }
 
 impl Family {
-    /// All, in the order of the documents.
+    /// All families, in the order of the documents.
     pub const ALL: [Self; 14] = [
         Self::Maths,
         Self::Conversion,
@@ -105,7 +105,7 @@ impl Family {
         Self::Other,
     ];
 
-    /// Its heading.
+    /// The heading of the family.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -129,19 +129,19 @@ impl Family {
 
 /// A function.
 pub struct Function {
-    /// Its name, in small letters.
+    /// The function's name, in lower case.
     pub name: &'static str,
-    /// Its arguments, as `(text[, chars])`.
+    /// The function's arguments, as `(text[, chars])`.
     pub arguments: &'static str,
     /// The fewest arguments.
     pub least: u8,
     /// The most arguments.
     pub most: u8,
-    /// What it yields.
+    /// The function's result, in a sentence.
     pub sentence: &'static str,
     /// A call.
     pub example: &'static str,
-    /// What the call yields, in JSON; `error`: it fails.
+    /// The result of the call, in JSON; `error`: the call fails.
     pub result: &'static str,
     pub(super) body: Body,
 }
@@ -153,7 +153,7 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
-    /// How many arguments it takes, in words.
+    /// The number of arguments, in words.
     pub(super) fn count(&self) -> String {
         let word = |count: u8| if count == 1 { "argument" } else { "arguments" };
         match (self.least, self.most) {
@@ -214,7 +214,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     all().map(|(_, function)| function.name)
 }
 
-/// What to do in the place of a function of EMQX that there is not.
+/// The alternative to a function of EMQX that does not exist here.
 pub(super) fn left_out(name: &str) -> Option<&'static str> {
     Some(match name {
         "mongo_date" => "format_date(…) makes dates as text",
@@ -232,7 +232,7 @@ pub(super) fn left_out(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Argument `n`; absent if it is not given.
+/// Argument `n`; absent if not given.
 fn argument<'a>(arguments: &[Value<'a>], n: usize) -> Value<'a> {
     arguments.get(n).copied().unwrap_or(Value::Absent)
 }

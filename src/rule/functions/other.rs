@@ -1,4 +1,4 @@
-//! All else.
+//! Functions of no other family.
 
 use super::{Called, Context, argument, functions};
 use crate::rule::value::Value;

@@ -1,4 +1,4 @@
-//! Regular expressions. They take time in proportion to the text, whatever the pattern; patterns stand in the rule.
+//! Regular expressions. Their time is proportional to the text, whatever the pattern; patterns are constants of the rule.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -26,11 +26,11 @@ pub(in crate::rule) struct Pattern {
 
 impl Pattern {
     /// # Errors
-    /// It is none, or too large.
+    /// The text is no pattern, or too large.
     pub(in crate::rule) fn compile(text: &str) -> Result<Self, regex::Error> {
         let built = |kib: usize, unicode| RegexBuilder::new(text).unicode(unicode).size_limit(kib << 10).build();
         let regex = built(KIB_MAX, true)?;
-        // Its states, as far as many may be active at a byte: those of a class of Unicode stand for one.
+        // The states of the pattern, as far as many may be active at a byte: those of a Unicode class count as one.
         let kib =
             [1, 2, 4, 8, 16, 32].into_iter().find(|kib| built(*kib, false).is_ok() || built(kib * 8, true).is_ok());
         let kib = kib.unwrap_or(KIB_MAX) as u64;

@@ -1,4 +1,4 @@
-//! Each example of the table.
+//! The examples of the table of functions.
 
 use crate::rule::tests::first_output;
 

@@ -40,7 +40,8 @@ fn seen<'a>(arena: &Arena, value: Value<'a>) -> Result<&'a str, Reason> {
     Ok(text)
 }
 
-/// A text, for work on its characters, and whether each of them is a byte: then nobody has to look for where they end, which costs most.
+/// A text for work on its characters, and whether each of them is a byte: the search for character boundaries, which costs most, is
+/// skipped then.
 fn seen_by_character<'a>(arena: &Arena, value: Value<'a>) -> Result<(&'a str, bool), Reason> {
     let text = seen(arena, value)?;
     let is_plain = text.bytes().all(|byte| byte.is_ascii() && byte != b'\r');
@@ -50,7 +51,7 @@ fn seen_by_character<'a>(arena: &Arena, value: Value<'a>) -> Result<(&'a str, bo
     Ok((text, is_plain))
 }
 
-/// How many characters it has.
+/// The number of characters.
 fn characters((text, is_plain): (&str, bool)) -> usize {
     if is_plain { text.len() } else { text.graphemes(true).count() }
 }
@@ -130,7 +131,7 @@ fn cased<'a, I: Iterator<Item = char>>(arena: &'a Arena, arguments: &[Value<'a>]
 fn trimmed<'a>(arena: &Arena, arguments: &[Value<'a>], (at_front, at_end): (bool, bool)) -> Called<'a> {
     let mut text = seen(arena, argument(arguments, 0))?;
     let chars = arguments.get(1).map(|chars| chars.as_str()).transpose()?;
-    // All of it may have to go, and each character be compared with each.
+    // All of the text may have to be removed, and each character compared with each.
     arena.spend((text.len() as u64).saturating_mul(chars.map_or(0, str::len) as u64) / 64)?;
     let is_gone = |c: char| chars.map_or(c.is_whitespace(), |chars| chars.contains(c));
     if at_front {
@@ -147,7 +148,7 @@ fn pad<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     let length = usize::try_from(argument(arguments, 1).as_int()?).map_err(|_| Reason::domain("a length below 0"))?;
     let fill = arguments.get(3).map_or(Ok(" "), |fill| fill.as_str())?;
     let missing = length.saturating_sub(characters((text, is_plain)));
-    // Before anything is written.
+    // The bound is checked before anything is written.
     if missing.saturating_mul(fill.len()) > context.arena.bytes_left() {
         return Err(Reason::limit("the text would be longer than a rule may make it"));
     }

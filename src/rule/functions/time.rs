@@ -75,7 +75,7 @@ fn nanos(value: Value<'_>, unit: Unit) -> Result<i128, Reason> {
     Ok(i128::from(value.as_int()?) * unit.nanos())
 }
 
-/// An offset by its text or number; `local` as it is at that time.
+/// An offset by its text or number; `local` is the local offset at that time.
 fn zone<'a>(context: &Context<'a>, value: Value<'a>, at_nanos: i128) -> Result<Offset, Reason> {
     let seconds = match value {
         Value::Int(seconds) => i32::try_from(seconds).map_err(|_| NO_ZONE)?,
@@ -112,7 +112,7 @@ fn digits(text: &str, count: usize) -> Option<(i64, &str)> {
     is_number.then(|| number.parse().ok()).flatten().map(|number| (number, rest))
 }
 
-/// `%z` and the others, and how long they are.
+/// `%z` and the other specifiers, and their lengths.
 fn specifier(text: &str) -> Option<(&'static str, usize)> {
     const ALL: [&str; 12] = ["%Y", "%m", "%d", "%H", "%M", "%S", "%3N", "%6N", "%N", "%z", "%:z", "%::z"];
     ALL.into_iter().find(|specifier| text.starts_with(specifier)).map(|specifier| (specifier, specifier.len()))
@@ -121,7 +121,7 @@ fn specifier(text: &str) -> Option<(&'static str, usize)> {
 fn format_date<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
     let unit = unit(arguments.first())?;
     let nanos = arguments.get(3).map_or(Ok(i128::from(context.around.now_ns)), |time| nanos(*time, unit))?;
-    // What is finer than the unit does not show.
+    // Digits finer than the unit are not shown.
     let nanos = nanos.div_euclid(unit.nanos()) * unit.nanos();
     let offset = zone(context, argument(arguments, 1), nanos)?;
     let time = timestamp(nanos)?;

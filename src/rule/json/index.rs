@@ -1,23 +1,23 @@
-//! One pass over a JSON text: where its values stand. Paths of all rules are looked up in the index; values are read where they are asked for,
-//! and copied as they stand.
+//! An index of a JSON text, made in one pass: the positions of its values. Paths of all rules are looked up in the index; values
+//! are read when a rule needs them, and copied verbatim.
 
 use crate::rule::arena::{NOT_JSON, Way};
 use crate::rule::failure::Reason;
 use crate::rule::value::{Value, place};
 
-/// How deep a JSON text may nest.
+/// The deepest nesting of a JSON text.
 pub(in crate::rule) const DEPTH_MAX: usize = 64;
 
-/// Why a text has no index.
+/// The reason why a text has no index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::rule) enum Fault {
-    /// It is not JSON.
+    /// The text is not JSON.
     NotJson,
-    /// It nests too deep.
+    /// The text nests too deep.
     Deep,
-    /// It has more values than there is room for.
+    /// The text has more values than there is room for.
     Large,
-    /// It has not been read yet.
+    /// The text has not been read yet.
     Unread,
 }
 
@@ -37,10 +37,10 @@ enum Kind {
 /// A value, or the name of a member, in a text.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::rule) struct Entry {
-    /// Without quotes.
+    /// The first byte, without a quote.
     start: u32,
     end: u32,
-    /// The entry after all that is inside of this one.
+    /// The entry after all entries inside of this one.
     next: u32,
     kind: Kind,
 }
@@ -50,7 +50,7 @@ impl Entry {
         matches!(self.kind, Kind::Object)
     }
 
-    /// As it stands in the text, without quotes.
+    /// The entry verbatim, without quotes.
     pub(in crate::rule) fn of(self, text: &str) -> &str {
         text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -71,7 +71,7 @@ impl Entry {
     }
 }
 
-/// Where the values of a text stand.
+/// The positions of the values of a text.
 #[derive(Debug, Default)]
 pub(in crate::rule) struct Index {
     entries: Vec<Entry>,
@@ -81,7 +81,7 @@ impl Index {
     /// Reads a text. At most `room` values.
     pub(in crate::rule) fn read(&mut self, text: &str, room: usize) -> Result<(), Fault> {
         self.entries.clear();
-        // So every place in it is one of 32 bits.
+        // Every position has to fit into 32 bits.
         if u32::try_from(text.len()).is_err() {
             return Err(Fault::Large);
         }
@@ -111,14 +111,14 @@ impl Index {
         self.children(0).filter_map(|at| self.at(at))
     }
 
-    /// The members of the object that the text is, in its order, repeated ones too.
+    /// The members of the object, in the order of the text, repeated ones included.
     pub(in crate::rule) fn members(&self) -> impl Iterator<Item = (Entry, Entry)> + '_ {
         let mut entries = self.items();
         std::iter::from_fn(move || Some((entries.next()?, entries.next()?)))
     }
 
-    /// What a way leads to, and after how many of its steps: it ends at a text, and before a slice. Of several members of one name the last
-    /// one counts.
+    /// The entry at the end of a way, and the number of steps taken: the way ends at a text, and before a slice. Of several members
+    /// of one name the last one counts.
     pub(in crate::rule) fn find<'s>(
         &self,
         text: &str,
@@ -180,10 +180,11 @@ impl Entry {
     }
 }
 
-/// How many bytes a text begins with that are neither quotes nor backslashes nor control characters: it looks at eight at a time.
+/// The number of bytes at the start of a text that are neither quotes nor backslashes nor control characters, found eight bytes at
+/// a time.
 fn plain(text: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    // The highest bit of each byte that is below `least`; of bytes behind such a one it may be wrong.
+    // The highest bit of each byte that is below `least`; for bytes after the first such one it may be wrong.
     let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & (ONES << 7);
     let mut at = 0;
     while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -256,7 +257,7 @@ impl Reader<'_, '_> {
                 Some(b'n') => self.word("null", Kind::Null)?,
                 _ => return Err(Fault::NotJson),
             }
-            // What follows a value: ends of containers, a comma, the end.
+            // After a value: ends of containers, a comma, the end.
             loop {
                 self.blank();
                 let Some(inner) = depth.checked_sub(1) else {
@@ -409,7 +410,7 @@ fn escaped(text: &[u8]) -> Option<(char, usize)> {
     Some((c, 2))
 }
 
-/// Gives what a text with escapes is, piece by piece.
+/// Passes the value of a text with escapes to `part`, piece by piece.
 pub(in crate::rule) fn unescape(text: &str, mut part: impl FnMut(&[u8]) -> Result<(), Reason>) -> Result<(), Reason> {
     let mut rest = text.as_bytes();
     while let Some(plain) = rest.iter().position(|&byte| byte == b'\\') {

@@ -1,5 +1,5 @@
-//! `${payload.path}`: one value out of a JSON payload. The payload is read only where a template asks for it, without a
-//! tree: what the path does not lead to is skipped, and the value is lent as it stands in the payload.
+//! `${payload.path}`: one value out of a JSON payload. The payload is read only if a template needs it, without a tree: values off
+//! the path are skipped, and the value is lent verbatim.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::rule::sql;
 
-/// The longest path, in steps; far below what would make the reader's recursion deep.
+/// The longest path, in steps; far below a depth that would be a problem for the reader's recursion.
 const STEPS_MAX: usize = 32;
 
-/// One step down.
+/// A step down into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// `.name`, `.'name'`: into an object.
@@ -38,10 +38,10 @@ impl fmt::Display for JsonPath {
 }
 
 impl JsonPath {
-    /// Reads what follows `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
+    /// Reads the text after `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The error in the text.
     pub(in crate::rule) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -56,7 +56,8 @@ impl JsonPath {
         Ok(Self { steps: steps.into() })
     }
 
-    /// The column that it begins with and the steps into that, for an output of a rule. `None`: it begins with a place in an array.
+    /// The column at the start of the path and the steps into it, for an output of a rule. `None`: the path begins with a place in
+    /// an array.
     pub(in crate::rule) fn in_output(&self) -> Option<(&str, Vec<sql::ast::Step>)> {
         let (Step::Name(column), rest) = self.steps.split_first()? else { return None };
         let step = |step: &Step| match step {
@@ -67,8 +68,8 @@ impl JsonPath {
         Some((column, rest.iter().map(step).collect()))
     }
 
-    /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one
-    /// name the last counts. `None`: the payload is no JSON text, or the path leads nowhere.
+    /// The value: the characters of a string, every other value verbatim from the payload. Of several members of one name the last
+    /// counts. `None`: the payload is no JSON text, or the path leads nowhere.
     pub(in crate::rule) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let found = self.raw(payload)?;
         let Some(inner) = found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
@@ -80,7 +81,7 @@ impl JsonPath {
         Some(Cow::Borrowed(inner.as_bytes()))
     }
 
-    /// Appends the value as [`Self::find`] has it, and allocates nothing for that. `false`: there is none, and nothing is appended.
+    /// Appends the value of [`Self::find`] without allocating. `false`: there is none, and nothing is appended.
     pub(in crate::rule) fn write(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(found) = self.raw(payload) else { return false };
         match found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -92,7 +93,7 @@ impl JsonPath {
         }
     }
 
-    /// The value as it stands in the payload, a string with its quotes.
+    /// The value verbatim from the payload, a string with its quotes.
     fn raw<'a>(&self, payload: &'a [u8]) -> Option<&'a str> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut reader = serde_json::Deserializer::from_str(text);
@@ -102,8 +103,8 @@ impl JsonPath {
     }
 }
 
-/// Appends the characters of a valid JSON string that has no quotes any more. `false`: half of a surrogate pair is in it, and nothing is
-/// appended.
+/// Appends the characters of a valid JSON string without its quotes. `false`: the string contains half of a surrogate pair, and
+/// nothing is appended.
 fn unescape(text: &str, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let mut rest = text;
@@ -120,7 +121,7 @@ fn unescape(text: &str, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The character of what follows a backslash, and the text after it.
+/// The character of an escape sequence after its backslash, and the text after the sequence.
 fn escaped(text: &str) -> Option<(char, &str)> {
     let c = match text.chars().next()? {
         'b' => '\u{8}',
@@ -137,7 +138,7 @@ fn escaped(text: &str) -> Option<(char, &str)> {
             let second = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
             return char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + second).map(|c| (c, rest));
         }
-        // A quote, a slash or a backslash stands for itself.
+        // A quote, a slash or a backslash is itself.
         other => other,
     };
     Some((c, &text[1..]))
@@ -149,7 +150,7 @@ fn hex(text: &str) -> Option<(u32, &str)> {
     u32::from_str_radix(digits, 16).ok().map(|number| (number, rest))
 }
 
-/// The first step of a text that is not empty, and the text after it.
+/// The first step of a non-empty text, and the text after it.
 fn step(text: &str) -> Result<(Step, &str), String> {
     if let Some(rest) = text.strip_prefix('.') {
         if rest.starts_with('\'') {
@@ -171,7 +172,7 @@ fn step(text: &str) -> Result<(Step, &str), String> {
     }
 }
 
-/// Length of the quoted name that a text begins with, quotes included; a quote in it is written twice.
+/// Length of the quoted name at the start of a text, quotes included; a quote within the name is doubled.
 pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     let mut quotes = text.match_indices('\'').map(|(at, _)| at).skip(1).peekable();
     loop {
@@ -182,12 +183,12 @@ pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     }
 }
 
-/// Whether a name means something else without quotes.
+/// Whether a name has another meaning without quotes.
 fn needs_quotes(name: &str) -> bool {
     name.is_empty() || name.starts_with('\'') || name.contains(['.', '[', ']', '}'])
 }
 
-/// Reads a value and goes on into it along the steps.
+/// Reads a value along the steps.
 struct Walk<'p>(&'p [Step]);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -207,13 +208,13 @@ impl Walk<'_> {
     }
 }
 
-/// One step into a value; a value that it does not lead into has nothing there.
+/// A step into a value; a value of another kind has nothing there.
 struct Down<'p> {
     step: &'p Step,
     rest: Walk<'p>,
 }
 
-/// For the values that have no inside.
+/// Visitor methods for values without an inside.
 macro_rules! nothing_inside {
     ($($visit:ident($type:ty)),*) => {
         $(fn $visit<E>(self, _: $type) -> Result<Self::Value, E> {
@@ -266,7 +267,7 @@ impl<'de> Visitor<'de> for Down<'_> {
     }
 }
 
-/// Whether a member's name is this one.
+/// Whether a member has this name.
 struct Is<'p>(Option<&'p str>);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -446,7 +447,7 @@ mod tests {
             }
         }
 
-        /// What is appended is what is found, escapes and halves of surrogate pairs among it.
+        /// The appended text is the text that is found, escapes and halves of surrogate pairs included.
         #[test]
         fn what_is_written_is_what_is_found(pieces in proptest::collection::vec(prop_oneof![
             Just("a"), Just("é"), Just("\\n"), Just("\\\""), Just("\\\\"), Just("\\/"), Just("\\u00e9"), Just("\\ud83d"), Just("\\ude00"),

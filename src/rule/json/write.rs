@@ -1,4 +1,4 @@
-//! Values to JSON. Names of members come in descending order; values that come out of a JSON text are copied unchanged.
+//! Values to JSON. Names of members are in descending order; values from a JSON text are copied verbatim.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,10 @@ use crate::rule::arena::{Arena, List};
 use crate::rule::failure::Reason;
 use crate::rule::value::Value;
 
-/// What takes text.
+/// A destination of text.
 pub(in crate::rule) trait Out {
+    /// Appends bytes.
+    ///
     /// # Errors
     /// There is no more room.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Reason>;
@@ -42,7 +44,7 @@ pub(in crate::rule) struct Short {
 }
 
 impl Short {
-    /// Formats; what does not fit is left out.
+    /// Formats; characters that do not fit are left out.
     pub(in crate::rule) fn format(arguments: std::fmt::Arguments<'_>) -> Self {
         let mut short = Self { bytes: [0; 400], len: 0 };
         let _ = short.write_fmt(arguments);
@@ -125,10 +127,10 @@ pub(in crate::rule) fn float(number: f64) -> Short {
     }
 }
 
-/// A text in quotes.
+/// Appends a text in quotes.
 ///
 /// # Errors
-/// It is not UTF-8, or there is no more room.
+/// The text is not UTF-8, or there is no more room.
 pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reason> {
     let text = std::str::from_utf8(bytes).map_err(|_| {
         Reason::decode("JSON has only text: what is not UTF-8 can be written as base64_encode(…) or bin2hexstr(…)")
@@ -136,9 +138,10 @@ pub(in crate::rule) fn text(bytes: &[u8], out: &mut impl Out) -> Result<(), Reas
     quoted(text, out)
 }
 
-/// The same of what is text for certain.
+/// Appends a quoted text that is known to be valid.
 pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reason> {
-    // Put piece by piece, as many texts are full of quotes. All places that a byte can name are there, so none has to be checked.
+    // The text is appended piece by piece, as many texts are full of quotes. The table has an entry for each byte, so no index is
+    // checked.
     let mut piece = [0; 256];
     piece[0] = b'"';
     let mut len = 1_u8;
@@ -156,7 +159,7 @@ pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reas
                 }
                 continue;
             }
-            // Without a branch: where quotes are nobody can foretell.
+            // Without a branch: the positions of quotes are unpredictable.
             piece[usize::from(len)] = b'\\';
             len = len.wrapping_add(width);
             piece[usize::from(len.wrapping_sub(1))] = byte;
@@ -169,7 +172,7 @@ pub(in crate::rule) fn quoted(text: &str, out: &mut impl Out) -> Result<(), Reas
 /// Bytes of a text that fit into a piece in any case: a control character takes six.
 const PART: usize = 40;
 
-/// How many bytes each byte takes in quotes; 0: it is a control character, see [`control`].
+/// The number of bytes of each byte in quotes; 0: a control character, see [`control`].
 const WIDTHS: [u8; 256] = {
     let mut widths = [1; 256];
     let (controls, _) = widths.split_at_mut(0x20);

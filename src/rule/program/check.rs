@@ -1,4 +1,4 @@
-//! What is probably not meant, and what a program does: for the operator.
+//! Warnings of probable mistakes, and the explanation of a program: for the operator.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use crate::rule::value::Kind;
 /// Something that is allowed, and probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Where.
+    /// The place of the warning.
     pub place: Place,
-    /// What is there.
+    /// The finding.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
 impl Warning {
-    /// For a terminal: with the line of the rule and carets below the place.
+    /// The warning for a terminal: with the line of the rule and carets below the place.
     #[must_use]
     pub fn show(&self, sql: &str) -> String {
         let (line, column) = self.place.line_and_column(sql);
@@ -89,7 +89,7 @@ pub(super) fn statement(tree: &Statement, warnings: &mut Vec<Warning>) {
     }
 }
 
-/// Whether an item is the whole payload: then paths into it stay.
+/// Whether an item is the whole payload, so that paths into it stay valid.
 fn names_payload(item: &Item) -> bool {
     matches!(item, Item::Column(Expr { kind: ExprKind::Path(name, steps), .. }, None) if name == "payload" && steps.is_empty())
 }
@@ -117,23 +117,23 @@ fn paths(expr: &Expr, each: &mut impl FnMut(&Expr)) {
     }
 }
 
-/// What a program does.
+/// An explanation of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Topic filters and sources.
     pub from: Vec<String>,
     /// Columns of an output.
     pub columns: Vec<String>,
-    /// Fields that it reads.
+    /// Fields that the program reads.
     pub fields: Vec<&'static str>,
-    /// Ways into the payload that it reads.
+    /// Ways into the payload that the program reads.
     pub payload_paths: Vec<String>,
     /// Clauses, and the parts of them that can fail.
     pub failing: Vec<(Clause, Vec<String>)>,
 }
 
 impl Program {
-    /// What it does.
+    /// Explains the program.
     #[must_use]
     pub fn explain(&self) -> Explanation {
         let list = if self.plan.each.is_some() { Clause::Foreach } else { Clause::Select };
@@ -193,7 +193,7 @@ impl Program {
         self.operands.get(part.start as usize..part.end as usize).unwrap_or_default()
     }
 
-    /// The type of a node's value where it is always the same.
+    /// The type of a node's value, if it is always the same.
     fn kind(&self, node: NodeId) -> Option<Kind> {
         match self.nodes.get(node as usize)? {
             Node::Constant(constant) => Some(constant.value().kind()),
@@ -235,7 +235,8 @@ impl Program {
         }
     }
 
-    /// Whether a publisher may choose what a column of the output is: some of it comes out of the payload or the properties of the message.
+    /// Whether a publisher may choose the value of a column of the output: some of it comes from the payload or the properties of
+    /// the message.
     #[must_use]
     pub fn is_chosen_by_publisher(&self, column: &str) -> bool {
         let Some(column) = self.columns.iter().find(|known| &*known.name == column) else { return false };
@@ -266,7 +267,7 @@ impl Program {
         }
     }
 
-    /// Nodes at and below one that can fail by themselves, limits aside.
+    /// Finds nodes at and below a node that can fail by themselves, limits aside.
     fn failing(&self, node: NodeId, found: &mut Vec<NodeId>) {
         let Some(this) = self.nodes.get(node as usize) else { return };
         let below = self.below(this);
@@ -302,7 +303,7 @@ impl Program {
     }
 }
 
-/// Whether the field is as its publisher has written it, where no access control list looks.
+/// Whether the publisher alone chooses the field, and no access control list checks it.
 const fn is_of_publisher(field: Field) -> bool {
     matches!(field, Field::Payload | Field::PubProps)
 }

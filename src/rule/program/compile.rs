@@ -48,7 +48,7 @@ pub(super) fn compile(sql: &str, name: &str) -> Result<Program, Error> {
     Ok(program)
 }
 
-/// What a name means.
+/// The meaning of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Column(u16),
@@ -56,7 +56,7 @@ enum Meaning {
     Field(Field),
 }
 
-/// What names mean where an expression stands.
+/// The meanings of names at an expression.
 #[derive(Debug, Default)]
 struct Scope {
     /// Columns that this list has written so far.
@@ -75,18 +75,18 @@ struct Compiler {
     program: Program,
     scope: Scope,
     slots: u16,
-    /// Columns that were read, for what WHERE needs.
+    /// Columns that were read, to find those that WHERE needs.
     used: Vec<u16>,
     /// Columns that only `*` has written: they are the fields.
     fields: Vec<u16>,
-    /// For constants.
+    /// The arena for the evaluation of constants.
     scratch: Arena,
 }
 
 /// An item of a list, compiled.
 struct Compiled {
     assigns: Vec<Assign>,
-    /// Columns that it reads.
+    /// Columns that the item reads.
     uses: Vec<u16>,
 }
 
@@ -118,7 +118,7 @@ impl Compiler {
         self.scope.is_list = true;
         let items = self.expr(array)?;
         self.scope.is_list = false;
-        // The array is a column, too: what WHERE and INCASE see of it.
+        // The array is also a column, which WHERE and INCASE see.
         let own = match (target, &array.kind) {
             (Some(target), _) => Some((target.name.clone(), Vec::new())),
             (None, ExprKind::Path(name, steps)) if !steps.iter().any(|step| matches!(step, Step::Slice(..))) => {
@@ -177,8 +177,8 @@ impl Compiler {
         self.program.columns = columns;
     }
 
-    /// WHERE, and which of the list's items are evaluated before it: those it needs. A column that more than one item writes has to be
-    /// written in order: then all are.
+    /// Compiles WHERE, and selects the list's items that are evaluated before it: those that it needs. A column that more than one
+    /// item writes has to be written in order: all items are selected then.
     fn condition(&mut self, tree: &Statement, list: Vec<Compiled>) -> Result<(), Error> {
         self.used.clear();
         self.scope.is_list = false;
@@ -240,7 +240,7 @@ impl Compiler {
     /// `*`.
     fn all(&mut self) -> Result<Vec<Assign>, Error> {
         let mut assigns = Vec::new();
-        // In DO: FOREACH's columns and the item, over the fields.
+        // In DO: FOREACH's columns and the item, before the fields.
         let mut around = self.scope.around.clone();
         around.retain(|(_, meaning)| !matches!(meaning, Meaning::Column(slot) if self.fields.contains(slot)));
         for (name, meaning) in around.clone() {
@@ -251,7 +251,7 @@ impl Compiler {
         Ok(assigns)
     }
 
-    /// All fields but those with names that mean something else.
+    /// All fields but those with names of another meaning.
     fn fields_but(&mut self, around: &[(String, Meaning)]) -> Result<Vec<Assign>, Error> {
         let fields = self.program.from.fields.clone();
         let fields = fields.into_iter().filter(|field| meaning(around, field.as_str()).is_none());
@@ -277,7 +277,7 @@ impl Compiler {
 
     fn assign(&mut self, node: NodeId, target: &Target) -> Result<Assign, Error> {
         let (slot, is_there) = self.slot(&target.name)?;
-        // A payload that the list names itself is read as JSON when something is put into it; that of `*` is not.
+        // A payload that the list names explicitly is read as JSON when a value is put into it; that of `*` is not.
         let decodes = is_there && target.name == "payload" && !self.fields.contains(&slot);
         let steps = self.steps(&target.steps);
         if !target.steps.is_empty() {
@@ -379,7 +379,7 @@ impl Compiler {
         Ok(self.node(node, place))
     }
 
-    /// A name and the way into what it means.
+    /// A name and the way into its value.
     fn path(&mut self, name: &str, steps: &[Step], place: Place) -> Result<NodeId, Error> {
         let selected = meaning(&self.scope.selected, name);
         let around = meaning(&self.scope.around, name).or_else(|| self.program.from.field(name).map(Meaning::Field));
@@ -516,7 +516,7 @@ impl Compiler {
         Ok(length(&self.program.patterns) - 1)
     }
 
-    /// What a call with constants alone for arguments yields, if it is small; `None`: its arguments are others.
+    /// The result of a call with only constants as arguments, if it is small; `None`: some argument is no constant.
     fn constant(
         &mut self,
         function: &'static Function,

@@ -21,10 +21,10 @@ pub(in crate::rule) const ARGUMENTS_MAX: usize = 8;
 /// The most items of a FOREACH.
 pub(in crate::rule) const ITEMS_MAX: usize = 1_000;
 
-/// A column's value; `None`: it has not been written.
+/// A column's value; `None`: not written yet.
 pub(super) type Slot<'a> = Cell<Option<Value<'a>>>;
 
-/// One evaluation.
+/// An evaluation.
 pub(super) struct Run<'a> {
     program: &'a Program,
     subject: Subject<'a>,
@@ -34,7 +34,7 @@ pub(super) struct Run<'a> {
     clause: Cell<Clause>,
 }
 
-/// A reason and the node that it arose at.
+/// A reason, and the node of the failure.
 type Fault = (Reason, NodeId);
 type Evaluated<'a> = Result<Value<'a>, Fault>;
 
@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
         Ok(Self { program, subject, context, slots, item: Cell::new(Value::Absent), clause: Cell::new(Clause::Select) })
     }
 
-    /// All outputs.
+    /// Evaluates the program and passes each output to `each`.
     pub(super) fn all(&self, each: impl FnMut(&Output<'_>) -> Result<(), Failure>) -> Result<Outcome, Failure> {
         let mut refused = None;
         self.outputs(each, &mut refused).map_err(|(reason, node)| {
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         match assign {
             Assign::Field { slot, field } => {
                 let value = self.field(*field).map_err(|reason| (reason, 0))?;
-                // What it does not have is no column.
+                // A field that the subject does not have is no column.
                 if let Some(value) = value {
                     self.set_column(*slot, value);
                 }
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         self.program.operands.get(part.start as usize..part.end as usize).unwrap_or_default()
     }
 
-    /// `None`: what the rule is evaluated for does not have it.
+    /// The value of a field. `None`: the subject does not have it.
     fn field(&self, field: Field) -> Result<Option<Value<'a>>, Reason> {
         self.subject.field(field, &self.program.name, self.context.arena)
     }
@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
                 let value = self.eval(*operand)?;
                 value.number().map(|_| value).map_err(here)
             }
-            // What is no boolean is false under NOT, too.
+            // A value that is no boolean is false under NOT, too.
             Node::Not(operand) => Ok(Value::Bool(matches!(self.eval(*operand)?, Value::Bool(false)))),
             Node::Arithmetic(operator, left, right) => {
                 let (left, right) = (self.eval(*left)?, self.eval(*right)?);
@@ -300,7 +300,7 @@ impl<'a> Run<'a> {
 /// `[from..to]`.
 fn range<'a>(from: i64, to: i64, arena: &'a Arena) -> Result<Value<'a>, Reason> {
     let len = to.checked_sub(from).and_then(|len| usize::try_from(len.saturating_add(1)).ok()).unwrap_or_default();
-    // Before anything is made.
+    // The bound is checked before anything is built.
     if len > arena.bytes_left() / size_of::<Value<'_>>() {
         return Err(Reason::limit("the range is longer than a rule may make it"));
     }

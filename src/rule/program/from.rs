@@ -8,13 +8,13 @@ use crate::rule::sql::error::nearest;
 use crate::rule::sql::{Error, Place};
 use crate::rule::{message, record_fields};
 
-/// How FROM names a source, in the words that EMQX has had for it.
+/// The prefixes of sources in FROM: EMQX's two words for them.
 const SOURCES: [&str; 2] = ["$bridges/kafka_consumer:", "$sources/kafka_consumer:"];
 
-/// What a rule is for.
+/// The subjects that a rule is for.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
-    /// Topic filters, valid ones.
+    /// Valid topic filters.
     pub(super) filters: Vec<Box<str>>,
     /// Sources, once each.
     pub(super) sources: Vec<SourceName>,
@@ -29,7 +29,7 @@ pub(super) struct Origins {
 pub struct SourceName {
     /// The name of the source.
     pub name: Box<str>,
-    /// Where it is written.
+    /// The place in the text.
     pub place: Place,
 }
 
@@ -99,12 +99,12 @@ impl Origins {
         Ok(())
     }
 
-    /// A field of what the rule is for, by its name.
+    /// A field of the rule's subjects, by its name.
     pub(super) fn field(&self, name: &str) -> Option<Field> {
         Field::named(name).filter(|field| self.fields.contains(field))
     }
 
-    /// What the rule is for, in a word.
+    /// The kind of subject that the rule is for, in a word.
     pub(super) fn what(&self) -> &'static str {
         match (self.filters.is_empty(), self.sources.is_empty(), self.events.is_empty()) {
             (_, true, true) => "messages",
@@ -115,7 +115,7 @@ impl Origins {
     }
 }
 
-/// How FROM names a source.
+/// The name of a source in FROM.
 #[must_use]
 pub fn from_text(source: &str) -> String {
     format!("{}{source}", SOURCES[0])

@@ -33,11 +33,11 @@ pub struct Program {
     sql: Box<str>,
     from: Origins,
     nodes: Vec<Node>,
-    /// Of each node.
+    /// The places of the nodes.
     places: Vec<Place>,
     /// Operands of nodes.
     operands: Vec<NodeId>,
-    /// Of paths and targets.
+    /// The steps of paths and targets.
     steps: Vec<Step>,
     patterns: Vec<Pattern>,
     plan: Plan,
@@ -47,7 +47,7 @@ pub struct Program {
     warnings: Vec<Warning>,
 }
 
-/// What is evaluated, in order.
+/// The evaluation in order.
 #[derive(Debug, Default)]
 struct Plan {
     /// Columns that WHERE needs.
@@ -58,7 +58,7 @@ struct Plan {
     each: Option<Each>,
     /// Columns of both lists.
     slots: u16,
-    /// Of them those before DO's.
+    /// Columns before those of DO.
     kept: u16,
 }
 
@@ -83,16 +83,16 @@ struct Column {
     begin: Box<[u8]>,
 }
 
-/// What of a message a program reads.
+/// The parts of a message that a program reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reads {
-    /// In ascending order, once each.
+    /// The fields, ascending, each once.
     pub(super) fields: Vec<Field>,
     /// Ways into the payload, as in SQL, in the order of the rule.
     pub(super) payload_paths: Vec<String>,
 }
 
-/// A message and what its rules share: the index of its payload, what they may cost together.
+/// A message and the shared state of its rules: the index of its payload, and their common bounds of steps and bytes.
 #[derive(Debug)]
 pub struct Input<'i> {
     subject: Subject<'i>,
@@ -112,13 +112,13 @@ impl<'i> Input<'i> {
         Self { subject, around, arena }
     }
 
-    /// Goes on with another subject: its rules have what those of the one before have left of what a message may cost.
+    /// Goes on with another subject: its rules have the steps and bytes that those of the previous one have left.
     pub fn go_on_with(&mut self, subject: Subject<'i>) {
         self.subject = subject;
         self.arena.go_on_with(subject.text());
     }
 
-    /// [`Input::go_on_with`] of a message that a rule has made of the one before.
+    /// Goes on like [`Input::go_on_with`] with a message that a rule has republished for the previous one.
     pub fn of_republished(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
         arena.go_on_with(message.context.payload);
         Self { subject: Subject::Message(message), around, arena }
@@ -137,20 +137,20 @@ impl<'i> Input<'i> {
     }
 }
 
-/// What a rule has made of a message.
+/// The result of a rule for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many outputs, at least one.
+    /// The number of outputs, at least one.
     Passed(u32),
     /// WHERE or INCASE was false, or FOREACH had no items.
     Filtered,
 }
 
 impl Program {
-    /// Compiles a rule; `name` is what `metadata.rule_id` is.
+    /// Compiles a rule; `name` is the value of `metadata.rule_id`.
     ///
     /// # Errors
-    /// What is wrong with the text, and where.
+    /// The error in the text, and its place.
     pub fn compile(sql: &str, name: &str) -> Result<Self, Error> {
         compile::compile(sql, name)
     }
@@ -167,12 +167,12 @@ impl Program {
         &self.name
     }
 
-    /// Topic filters of FROM, valid ones.
+    /// The topic filters of FROM, which are valid.
     pub fn filters(&self) -> impl Iterator<Item = &str> {
         self.from.filters.iter().map(|filter| &**filter)
     }
 
-    /// All that FROM names: filters, then sources and events as EMQX names them.
+    /// The names in FROM: filters, then sources and events by EMQX's names.
     pub fn from(&self) -> impl Iterator<Item = String> {
         let sources = self.from.sources.iter().map(|source| from_text(&source.name));
         let events = self.from.events.iter().map(|event| event.from());
@@ -191,7 +191,7 @@ impl Program {
         &self.from.sources
     }
 
-    /// What is probably not meant.
+    /// Warnings of probable mistakes.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -202,11 +202,11 @@ impl Program {
         self.columns.iter().map(|column| &*column.name)
     }
 
-    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. When the rule fails, no more
-    /// outputs follow, and those that were given do not count.
+    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. If the
+    /// rule fails, no more outputs follow, and those that were given do not count.
     ///
     /// # Errors
-    /// Why the rule has failed for this message.
+    /// The failure of the rule for this message.
     pub fn evaluate(
         &self,
         input: &mut Input<'_>,

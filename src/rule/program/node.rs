@@ -1,4 +1,4 @@
-//! The nodes of a program: a flat list, each with the numbers of those below it.
+//! The nodes of a program: a flat list, each with the numbers of its operands.
 
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ pub(super) enum Node {
         base: NodeId,
         steps: Part,
     },
-    /// The first, unless it is absent.
+    /// The first value, unless it is absent; else the second.
     Either(NodeId, NodeId),
     /// Operands are in the program's list.
     List(Part),
@@ -98,10 +98,10 @@ pub(super) enum Node {
     },
 }
 
-/// What an item of a list does.
+/// The effect of an item of a list.
 #[derive(Clone, Debug)]
 pub(super) enum Assign {
-    /// Writes a field into its column, unless it is one that only some messages have.
+    /// Writes a field into its column, if the message has the field.
     Field { slot: u16, field: Field },
     /// Writes a value into a column; `steps` lead into it.
     Column { slot: u16, node: NodeId, steps: Part, decodes: bool },

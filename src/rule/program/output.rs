@@ -1,4 +1,4 @@
-//! What a rule has made of a message: columns, by name and by way, for templates and as JSON.
+//! The output of a rule for a message: columns, by name and by way, for templates and as JSON.
 
 use super::eval::Slot;
 use super::{Column, Program, path};
@@ -23,7 +23,7 @@ pub struct Output<'a> {
 pub struct UnknownColumn {
     /// The name.
     pub name: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -34,10 +34,10 @@ impl std::fmt::Display for UnknownColumn {
 }
 
 impl Program {
-    /// Whether the outputs have a column of this name.
+    /// Checks that the outputs have a column of this name.
     ///
     /// # Errors
-    /// None has.
+    /// No output has the column.
     pub fn has_column(&self, name: &str) -> Result<(), UnknownColumn> {
         if self.columns().any(|column| column == name) {
             return Ok(());
@@ -69,18 +69,18 @@ impl<'a> Output<'a> {
         self.columns().find(|(column, _)| *column == name).map_or(Value::Absent, |(_, value)| value)
     }
 
-    /// The value that steps into a column lead to; absent if they lead nowhere.
+    /// The value at the end of steps into a column; absent if they lead nowhere.
     ///
     /// # Errors
-    /// The rule has used up what a message may cost.
+    /// The rule has used up the steps or bytes of the message.
     pub(in crate::rule) fn at(&self, column: &str, steps: &[Step]) -> Result<Value<'a>, Failure> {
         path::read(self.column(column), steps, false, self.arena).map_err(failed)
     }
 
-    /// The whole output as JSON, `${.}`: appended.
+    /// Appends the whole output as JSON, `${.}`.
     ///
     /// # Errors
-    /// A text is not UTF-8, or the rule has used up what a message may cost.
+    /// A text is not UTF-8, or the rule has used up the steps or bytes of the message.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
         self.write_all(&mut Charged { out, arena: self.arena }).map_err(failed)
     }
@@ -90,7 +90,7 @@ impl<'a> Output<'a> {
         let mut comma = false;
         for column in &self.program.columns {
             let Some(value) = self.value_of(column) else { continue };
-            // In front of the member's name in quotes there is a comma, of which the first one has no need.
+            // The quoted name of a member follows a comma, which the first member omits.
             out.put(column.begin.get(usize::from(!comma)..).unwrap_or_default())?;
             comma = true;
             write(value, out, self.arena)?;
@@ -98,10 +98,10 @@ impl<'a> Output<'a> {
         out.put(b"}")
     }
 
-    /// A value of this output as it stands in a template: texts as they are, nothing for what is absent, all else as JSON. Appended.
+    /// Appends a value of this output for a template: texts verbatim, nothing for an absent value, every other value as JSON.
     ///
     /// # Errors
-    /// As of [`Output::write`].
+    /// Like [`Output::write`].
     pub fn write_value(&self, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = Charged { out, arena: self.arena };
         let written = match value {

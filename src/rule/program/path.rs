@@ -1,4 +1,4 @@
-//! Ways into values: reading what they lead to, and putting something there.
+//! Ways into values: reading the value at the end of a way, and putting one there.
 
 use crate::rule::arena::{Arena, NOT_JSON, Way};
 use crate::rule::failure::Reason;
@@ -17,7 +17,8 @@ const fn way(step: &Step) -> Way<'_> {
     }
 }
 
-/// What a way leads to; absent if it leads nowhere. Texts on the way are read as JSON; `is_payload`: the first one has to be JSON.
+/// The value at the end of a way; absent if the way leads nowhere. Texts on the way are read as JSON; `is_payload`: the first one
+/// has to be JSON.
 pub(super) fn read<'a>(
     base: Value<'a>,
     steps: &[Step],
@@ -37,7 +38,7 @@ pub(in crate::rule) fn read_names<'a, 's>(
     walk(base, names.map(Way::Name), &[], NOT_JSON, arena)
 }
 
-/// `slices` are the same steps, for those that are slices.
+/// Walks along a way. `slices`: the same steps, for those that are slices.
 fn walk<'a, 's>(
     base: Value<'a>,
     ways: impl Iterator<Item = Way<'s>> + Clone,
@@ -97,7 +98,7 @@ fn walk<'a, 's>(
     }
 }
 
-/// The items from one index to another, both included; what lies beyond is left out.
+/// The items from one index to another, both included; indexes beyond the items are left out.
 pub(super) fn slice<'a>(items: &'a [Value<'a>], from: i64, to: i64) -> &'a [Value<'a>] {
     let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
     let forth = |index: i64| if index < 0 { index.saturating_add(len).saturating_add(1) } else { index };
@@ -107,8 +108,8 @@ pub(super) fn slice<'a>(items: &'a [Value<'a>], from: i64, to: i64) -> &'a [Valu
     items.get(start..end).unwrap_or_default()
 }
 
-/// A value with something put into it: what is missing on the way is made, what is no object or array is replaced. `decodes`: a text is read as
-/// JSON first, and has to be some.
+/// A value with another one put into it: missing parts of the way are created, and parts that are no object or array are replaced.
+/// `decodes`: a text is read as JSON first, and has to be valid.
 pub(super) fn put<'a>(
     base: Value<'a>,
     steps: &'a [Step],
@@ -148,7 +149,7 @@ pub(super) fn put<'a>(
             for (n, item) in items.iter().enumerate() {
                 list.push(if at == Some(n) { put(*item, rest, new, false, arena)? } else { *item })?;
             }
-            // Behind the last one, and the first of an array that is not there yet.
+            // The element after the last one, or the first of an array that does not exist yet.
             if *step == Step::Behind || (items.is_empty() && matches!(step, Step::Index(1 | -1))) {
                 list.push(put(Value::Absent, rest, new, false, arena)?)?;
             }

@@ -5,13 +5,13 @@ use std::fmt;
 use super::error::Place;
 use super::lexer::is_in_name;
 
-/// Words that are no names unless they stand in double quotes or within a path.
+/// Words that are no names unless they are in double quotes or within a path.
 pub(super) const KEYWORDS: [&str; 20] = [
     "SELECT", "FOREACH", "DO", "INCASE", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "IN", "CASE", "WHEN", "THEN",
     "ELSE", "END", "DIV", "MOD", "TRUE", "FALSE",
 ];
 
-/// Whether it is one of [`KEYWORDS`], in any case.
+/// Whether a word is one of [`KEYWORDS`], in any case.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
 }
@@ -27,7 +27,7 @@ pub struct Statement {
     pub condition: Option<Expr>,
 }
 
-/// How a statement begins.
+/// The beginning of a statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Head {
     /// `SELECT list`.
@@ -38,22 +38,22 @@ pub enum Head {
         list: Vec<Item>,
         /// Columns of an output; empty: none are named.
         each: Vec<Item>,
-        /// Which items make an output.
+        /// INCASE: the condition of the items that make an output.
         filter: Option<Expr>,
     },
 }
 
-/// A name behind FROM.
+/// A name after FROM.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// As written, without its quotes.
+    /// The name verbatim, without its quotes.
     pub name: String,
-    /// Where.
+    /// The place in the text.
     pub place: Place,
 }
 
 impl PartialEq for Source {
-    /// Without the place.
+    /// Compares all but the place.
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
@@ -64,23 +64,23 @@ impl PartialEq for Source {
 pub enum Item {
     /// `*`: all fields.
     All,
-    /// An expression, and the column that it writes if one is named.
+    /// An expression, and the column that it writes if it is named.
     Column(Expr, Option<Target>),
 }
 
-/// Where a column's value is put.
+/// The destination of a column's value.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The column.
     pub name: String,
-    /// The way into it.
+    /// The way into the column.
     pub steps: Vec<Step>,
-    /// Where it is written.
+    /// The place in the text.
     pub place: Place,
 }
 
 impl PartialEq for Target {
-    /// Without the place.
+    /// Compares all but the place.
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.steps) == (&other.name, &other.steps)
     }
@@ -91,9 +91,9 @@ impl PartialEq for Target {
 pub enum Step {
     /// `.name`.
     Name(String),
-    /// `[n]`: from 1, or from the end with a sign. As a target 0 is in front of the first.
+    /// `[n]`: from 1, or from the end if negative. As a target, 0 is before the first.
     Index(i64),
-    /// `[-0]`: as a target behind the last, else nothing.
+    /// `[-0]`: as a target after the last, else nothing.
     Behind,
     /// `[a..b]`.
     Slice(i64, i64),
@@ -102,20 +102,20 @@ pub enum Step {
 /// An expression.
 #[derive(Clone, Debug)]
 pub struct Expr {
-    /// What it is.
+    /// The kind of the expression.
     pub kind: ExprKind,
-    /// Where.
+    /// The place in the text.
     pub place: Place,
 }
 
 impl PartialEq for Expr {
-    /// Without the place.
+    /// Compares all but the place.
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
 }
 
-/// What an expression is.
+/// The kind of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     /// `'text'`.
@@ -126,9 +126,9 @@ pub enum ExprKind {
     Float(f64),
     /// `true`.
     Bool(bool),
-    /// `a.b[1]`: a name and the way into it.
+    /// `a.b[1]`: a name and the way into its value.
     Path(String, Vec<Step>),
-    /// A way into what an expression yields: `f(x)[1]`.
+    /// A way into the value of an expression: `f(x)[1]`.
     Into(Box<Expr>, Vec<Step>),
     /// `[a, b]`.
     List(Vec<Expr>),
@@ -146,9 +146,9 @@ pub enum ExprKind {
     In {
         /// NOT IN.
         is_negated: bool,
-        /// What is looked for.
+        /// The value that is searched for.
         value: Box<Expr>,
-        /// Where.
+        /// The list that is searched.
         list: Vec<Expr>,
     },
     /// CASE.
@@ -207,7 +207,7 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// As written.
+    /// The operator as in SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Where something is in the text of a rule, and what is wrong there.
+//! Places in the text of a rule, and errors there.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of these offsets; a text of a rule has at most 64 KiB.
+    /// A place with these offsets; a text of a rule has at most 64 KiB.
     pub(in crate::rule) fn new(start: usize, end: usize) -> Self {
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self { start: offset(start), end: offset(end) }
     }
 
-    /// From the beginning of this to the end of another.
+    /// The place from the beginning of this one to the end of another.
     pub(in crate::rule) const fn to(self, end: Self) -> Self {
         Self { start: self.start, end: end.end }
     }
@@ -38,27 +38,27 @@ impl Place {
         (line, column)
     }
 
-    /// The line of the text that the place begins in, and under it carets below the place.
+    /// The line of the text in which the place begins, with carets below the place.
     #[must_use]
     pub fn caret(self, sql: &str) -> String {
         let (line, column) = self.line_and_column(sql);
         let text = sql.split('\n').nth(line - 1).unwrap_or_default().trim_end();
         let room = text.chars().count().saturating_sub(column - 1).max(1);
         let carets = self.of(sql).chars().take_while(|&c| c != '\n').count().clamp(1, room);
-        // A tab stays a tab, so that the carets stand below.
+        // A tab stays a tab, so that the carets are below the place.
         let blank: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         format!("{text}\n{blank}{}", "^".repeat(carets))
     }
 }
 
-/// Why a text is no rule.
+/// The error of a text that is no rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Where.
+    /// The place of the error.
     pub place: Place,
-    /// What is wrong.
+    /// The error.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Error {
         self
     }
 
-    /// For a terminal: what is wrong, the line of the text with carets below the place, and the hint.
+    /// The error for a terminal: the message, the line of the text with carets below the place, and the hint.
     #[must_use]
     pub fn show(&self, sql: &str) -> String {
         let (line, column) = self.place.line_and_column(sql);
@@ -89,7 +89,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// "did you mean" for a name that is not known: the nearest of those that are.
+/// "did you mean" for an unknown name: the nearest of the known ones.
 pub(in crate::rule) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_ascii_lowercase();
     let near = known.into_iter().map(|other| (strsim::damerau_levenshtein(&name, other), other));

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Place};
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
     /// A bare name or a keyword.
@@ -28,7 +28,7 @@ pub(super) struct Token {
     pub(super) place: Place,
 }
 
-/// Longer ones first.
+/// Longer symbols first.
 const SYMBOLS: [&str; 21] =
     ["!=", "<>", "<=", ">=", "=~", "=>", "..", "=", "<", ">", "+", "-", "*", "/", "(", ")", "[", "]", ",", ".", ";"];
 
@@ -127,7 +127,7 @@ impl<'s> Lexer<'s> {
         rest.get(..len).unwrap_or_default()
     }
 
-    /// What stands between two of a quote; the quote twice is itself.
+    /// The text between two quotes; a doubled quote is one quote.
     fn quoted(&mut self, quote: char) -> Result<String, Error> {
         let rest = self.rest();
         let mut text = String::new();

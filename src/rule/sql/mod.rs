@@ -1,4 +1,4 @@
-//! The text of a rule: its tokens, its tree, and what is wrong with it. The language is that of EMQX's rule engine; `docs/SQL.md` teaches it.
+//! The text of a rule: its tokens, its tree, and its errors. The language is that of EMQX's rule engine; `docs/SQL.md` teaches it.
 
 pub mod ast;
 pub mod error;

@@ -8,7 +8,7 @@ use super::lexer::{Kind, Token, tokens};
 pub(super) const TEXT_MAX: usize = 64 * 1024;
 /// The most nodes of a rule.
 pub(super) const NODES_MAX: usize = 4_096;
-/// How deep expressions may nest.
+/// The deepest nesting of expressions.
 pub(super) const NESTING_MAX: usize = 64;
 
 /// Binding powers, the weakest first.
@@ -26,7 +26,7 @@ mod power {
 /// Reads a statement.
 ///
 /// # Errors
-/// What is wrong with the text, and where.
+/// The error in the text, and its place.
 pub fn parse(sql: &str) -> Result<Statement, Error> {
     if sql.len() > TEXT_MAX {
         return Err(Error::new(
@@ -43,7 +43,7 @@ pub fn parse(sql: &str) -> Result<Statement, Error> {
     }
 }
 
-/// An expression and how deep it is.
+/// An expression and its depth.
 struct Tree {
     expr: Expr,
     height: usize,
@@ -96,7 +96,7 @@ impl Parser {
         if self.takes_symbol(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
     }
 
-    /// The error at the next token, which is not what is wanted there.
+    /// The error at the next token, if another one is wanted there.
     fn unexpected(&self, wanted: &str) -> Error {
         let token = self.peek();
         let found = match &token.kind {
@@ -190,7 +190,7 @@ impl Parser {
             Kind::Quoted(_) => true,
             _ => false,
         };
-        // A word that is no keyword may be a keyword that is written wrongly.
+        // A word that is no keyword may be a misspelt keyword.
         if is_target
             && (self.is_symbol_ahead(1, ",")
                 || self.is_symbol_ahead(1, ".")
@@ -283,7 +283,7 @@ impl Parser {
         }
     }
 
-    /// An expression where one begins anew.
+    /// Parses an expression from its lowest precedence.
     fn whole(&mut self) -> Result<Expr, Error> {
         self.expr(power::LOWEST).map(|tree| tree.expr)
     }
@@ -361,7 +361,7 @@ impl Parser {
         Ok(left)
     }
 
-    /// The operator at the next token, and how strongly it binds.
+    /// The operator at the next token, and its precedence.
     fn operator(&self) -> Option<(Operator, u8)> {
         let binary = |operator, binds| Some((Operator::Binary(operator), binds));
         match &self.peek().kind {
@@ -423,7 +423,7 @@ impl Parser {
             return self.tree(ExprKind::Unary(Unary::Not, Box::new(operand.expr)), place, operand.height);
         }
         if self.takes_symbol("-") {
-            // The sign of a number belongs to it.
+            // The sign belongs to the number.
             let number = match self.peek().kind {
                 Kind::Int(number) => Some(ExprKind::Int(0_i64.wrapping_sub_unsigned(number))),
                 Kind::Float(number) => Some(ExprKind::Float(-number)),
@@ -511,7 +511,7 @@ impl Parser {
         }
     }
 
-    /// After `[`: a list, or a range of whole numbers.
+    /// Parses after `[`: a list, or a range of whole numbers.
     fn list_or_range(&mut self, start: Place) -> Result<Tree, Error> {
         let behind_number = 1 + usize::from(self.is_symbol_ahead(0, "-"));
         if self.is_symbol_ahead(behind_number, "..") {
@@ -527,7 +527,7 @@ impl Parser {
         self.tree(ExprKind::List(items), place, below)
     }
 
-    /// After `CASE`.
+    /// Parses after `CASE`.
     fn case(&mut self, start: Place) -> Result<Tree, Error> {
         let mut below = 0;
         let mut part = |parser: &mut Self| -> Result<Expr, Error> {

@@ -1,4 +1,4 @@
-//! The examples of `docs/SQL.md`: a rule, payloads as comments below it, and what the rule makes of each.
+//! The examples of `docs/SQL.md`: a rule, payloads as comments below it, and the outputs for each.
 
 use super::outputs;
 

@@ -74,7 +74,8 @@ fn a_record_has_emqxs_fields_and_the_partition() {
     assert_eq!(of_record(parts, (None, Some(b"\xff")), Encoding::None), Err("decode".to_owned()), "no text");
 }
 
-/// What a subject does not have is no column of `*`, and absent elsewhere; names that none of FROM has are warned of.
+/// A field that a subject does not have is no column of `*`, and absent elsewhere; a name that no subject in FROM has causes a
+/// warning.
 #[test]
 fn fields_are_those_of_what_from_names() {
     let both = "SELECT *, reason AS why FROM \"t/#\", \"$events/client_connected\", \"$events/client/disconnected\"";

@@ -1,5 +1,5 @@
-//! `tests/rules/emqx.jsonl`: statements, payloads, and what EMQX's rule engine answered. Where ours is another answer, the row has it in `ours`
-//! and says why in `differs`.
+//! `tests/rules/emqx.jsonl`: statements, payloads, and the answers of EMQX's rule engine. A row with a different answer of ours has
+//! that in `ours` and the reason in `differs`.
 
 use serde_json::Value;
 

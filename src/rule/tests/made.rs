@@ -143,7 +143,7 @@ pub(super) fn statements() -> impl Strategy<Value = Statement> {
     })
 }
 
-/// Payloads: most are JSON, with the names that the statements ask for.
+/// Payloads: most are JSON, with the names in the statements.
 pub(super) fn payloads() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -164,7 +164,7 @@ pub(super) fn payloads() -> impl Strategy<Value = String> {
     prop_oneof![9 => value, 1 => select(vec!["", "hello", "{", "[1,]"]).prop_map(str::to_owned)]
 }
 
-/// A sign before a number belongs to it, and a way into a way is one way: what the parser makes of a tree that says it otherwise.
+/// The statement as the parser returns it: a sign before a number belongs to the number, and a way into a way is one way.
 pub(super) fn as_parsed(statement: &Statement) -> Option<Statement> {
     crate::rule::sql::parse(&statement.to_string()).ok()
 }

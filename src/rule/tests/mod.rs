@@ -52,7 +52,7 @@ pub(super) fn message<'m>(payload: &'m [u8], properties: &'m PropertyBuf) -> Mes
     }
 }
 
-/// The outputs of a rule for a message with this payload; the error is the code of the failure, or `sql` and what is wrong with the rule.
+/// The outputs of a rule for a message with this payload; the error is the code of the failure, or `sql` and the error of the rule.
 pub(super) fn outputs(sql: &str, payload: &str) -> Result<Vec<String>, String> {
     let program = Program::compile(sql, "r").map_err(|error| format!("sql: {}", error.show(sql)))?;
     evaluated(&program, payload, &mut Arena::new())

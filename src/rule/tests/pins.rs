@@ -1,8 +1,8 @@
-//! Edges of the language, as EMQX's engine has them, or as `docs/SQL.md` says where it has none.
+//! Edge cases of the language, as in EMQX's engine, or as in `docs/SQL.md` where EMQX has none.
 
 use super::{first_output, outputs};
 
-/// The value of an expression, as JSON; a code where it fails.
+/// The value of an expression, as JSON; a code if it fails.
 fn value(expression: &str, payload: &str) -> String {
     let sql = format!("SELECT {expression} AS x FROM \"t/#\"");
     match first_output(&sql, payload) {
@@ -265,7 +265,7 @@ fn functions_at_their_edges() {
 #[test]
 fn names_and_targets() {
     for (sql, payload, want) in [
-        // The payload in WHERE is what the list has made of it.
+        // The payload in WHERE is the column that the list has written.
         ("SELECT payload.x FROM \"t\" WHERE is_null(payload.y)", r#"{"x":1,"y":2}"#, r#"{"payload":{"x":1}}"#),
         ("SELECT payload.x, payload.y FROM \"t\"", r#"{"x":1,"y":2}"#, r#"{"payload":{"y":2,"x":1}}"#),
         ("SELECT payload, payload.x FROM \"t\"", r#"{"x":1,"y":2}"#, r#"{"payload":{"y":2,"x":1}}"#),
@@ -353,7 +353,7 @@ fn foreach() {
 #[test]
 fn what_a_rule_may_cost() {
     let wide = format!("[{}1]", "1,".repeat(900));
-    // Each item looks through all of them.
+    // Each item looks through all items.
     let sql = "FOREACH payload AS s DO contains(0, json_decode(payload)) AS c FROM \"t\"";
     assert_eq!(outputs(sql, &wide), Err("limit".to_owned()));
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(80), "]".repeat(80));
@@ -436,7 +436,7 @@ fn warnings() {
     }
 }
 
-/// Work with each of many places in a text costs steps for each of them, and not only for the text.
+/// Work at each of many places in a text costs steps for each of them, and not only for the text.
 #[test]
 fn each_place_that_is_worked_with_costs_a_step() {
     for (what, few, many) in [
@@ -449,7 +449,7 @@ fn each_place_that_is_worked_with_costs_a_step() {
     }
 }
 
-/// Texts in quotes are what JSON says, at all lengths of what is put at once.
+/// Quoted texts are valid JSON of the same value, at all lengths of the pieces that are written at once.
 #[test]
 fn texts_are_quoted_as_json_has_them() {
     for length in (0..90).chain([119, 120, 121, 255, 256, 257, 1_000]) {

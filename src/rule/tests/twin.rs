@@ -1,4 +1,4 @@
-//! The evaluator's twin: it walks the tree with values that own what they have, as plainly as the language is described. Both have to agree.
+//! The evaluator's twin: it walks the tree with owned values, as plainly as the language is described. Both have to agree.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ impl Tree {
         }
     }
 
-    /// The same, and of the same type all through.
+    /// Whether two values are equal and have the same types at every level.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Int(_), Self::Float(_)) | (Self::Float(_), Self::Int(_)) => false,
@@ -149,7 +149,7 @@ impl Tree {
 }
 
 thread_local! {
-    /// Whether an array or object became a text: the twin does not keep how it stood in the payload, and cannot say which.
+    /// Whether an array or object became a text: the twin does not keep its text in the payload, so its result is unknown.
     static HAS_WRITTEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
@@ -162,7 +162,7 @@ fn exact(int: i64, float: f64) -> Ordering {
     i128::from(int).cmp(&(float.trunc() as i128)).then(0.0_f64.partial_cmp(&part).expect("finite"))
 }
 
-/// What names mean: columns of the list so far, and the names around the list.
+/// The meanings of names: columns of the list so far, and the names around the list.
 struct Scope<'s> {
     first: &'s Names,
     then: Option<&'s Names>,
@@ -313,7 +313,7 @@ fn eval(expr: &Expr, scope: &Scope<'_>) -> Made {
             _ => read(&eval(value, scope)?, steps, false),
         },
         ExprKind::Path(name, steps) => {
-            // The payload of the message, which has to be JSON, is the one that no list has written.
+            // The message's payload, which has to be JSON, is the one that no list has written.
             let in_names = |names: &Names| match names.get(name) {
                 Some(tree) => read(tree, steps, name == "payload" && names.contains_key("\0fields")),
                 None => Ok(Tree::Absent),
@@ -432,7 +432,7 @@ fn list(items: &[Item], behind: &Names) -> Result<Names, Refused> {
             }
             Item::Column(expr, target) => {
                 let scope = Scope { first: &selected, then: Some(behind) };
-                // What `*` has written is the fields themselves.
+                // The fields that `*` has written are the fields themselves.
                 let hidden;
                 let scope = if behind.contains_key("\0fields") {
                     hidden = selected
@@ -474,7 +474,7 @@ fn write(
     Ok(())
 }
 
-/// What the twin makes of a statement.
+/// The twin's result for a statement.
 #[derive(Debug, PartialEq)]
 enum Said {
     Refused,
@@ -586,7 +586,7 @@ fn fields(payload: &str) -> Names {
     fields
 }
 
-/// How many programs: `FOREBAY_RULE_CASES`, else few enough for every run.
+/// The number of programs: `FOREBAY_RULE_CASES`, else few enough for every run.
 fn cases() -> ProptestConfig {
     let cases = std::env::var("FOREBAY_RULE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000);
     ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() }
@@ -601,7 +601,7 @@ proptest! {
         let Some(statement) = as_parsed(&statement) else { return Ok(()) };
         HAS_WRITTEN.set(false);
         let said = twin(&statement, &fields(&payload)).map_or(Said::Refused, |outputs| {
-            // By way of text, as ours: serde_json reads some floats one place off.
+            // Via text, like ours: serde_json reads some floats one place off.
             let as_read = |output: &Json| serde_json::from_str(&output.to_string()).expect("JSON");
             Said::Outputs(outputs.iter().map(as_read).collect())
         });
@@ -611,12 +611,12 @@ proptest! {
             Ok(outputs) => Said::Outputs(outputs.iter().map(|output| serde_json::from_str(output).expect("JSON")).collect()),
         };
         prop_assume!(!HAS_WRITTEN.get());
-        // WHERE comes first where it can: then what the list would refuse is never asked for.
+        // WHERE comes first where possible: a refusal of the list is then never reached.
         let is_filtered_first = said == Said::Refused && ours == Said::Outputs(Vec::new()) && statement.condition.is_some();
         prop_assert!(is_filtered_first || ours == said, "{sql}\n{payload}\nours {ours:?}\ntwin {said:?}");
     }
 
-    /// What is printed parses to the same tree.
+    /// A printed statement parses to the same tree.
     #[test]
     fn statements_are_printed_as_they_are_read(statement in statements()) {
         let text = statement.to_string();
@@ -626,7 +626,7 @@ proptest! {
     }
 }
 
-/// The programs that are made are of all kinds: enough of them yield outputs, are filtered, and fail.
+/// The generated programs are of all kinds: enough of them yield outputs, are filtered, and fail.
 #[test]
 fn made_programs_are_of_all_kinds() {
     use proptest::strategy::ValueTree as _;

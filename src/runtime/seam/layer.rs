@@ -1,28 +1,28 @@
-//! What is between a socket's bytes and a shard's: TLS, WebSocket.
+//! The layers between a socket's bytes and a shard's: TLS, WebSocket.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// TLS, WebSocket or one over the other, between a socket's bytes and a shard's. It does no I/O, and moves with its socket.
+/// TLS, WebSocket or one over the other, between a socket's bytes and a shard's. A layer does no I/O, and moves with its socket.
 ///
-/// Over a connection that we make, it is first asked to open nothing: what it answers then is what it begins with.
+/// On an outgoing connection, the first call opens no bytes: its answer is the layer's first output.
 ///
-/// What `open` answers and what `seal` makes goes out in the order in which it was made, each once.
+/// The answers of `open` and the output of `seal` go out in the order in which they were made, each once.
 pub trait Layer: Send + fmt::Debug {
-    /// Takes bytes of the wire, which it may change. Appends to `plain` what they hold for the shard, and to `answer`
-    /// what must go to the peer at once: flights of a handshake, and an alert where it fails. `Some`: it has become
-    /// ready, which is said once.
+    /// Takes bytes of the wire, which it may change. Appends to `plain` the bytes for the shard, and to `answer` the bytes that
+    /// must go to the peer at once: flights of a handshake, and an alert if it fails. `Some`: the layer has become ready, which is
+    /// reported once.
     ///
     /// # Errors
-    /// The connection has failed. What was appended before is still sent.
+    /// The connection has failed. Bytes appended before are still sent.
     fn open(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>)
     -> Result<Option<Facts>, LayerError>;
-    /// Appends to `wire` what carries `plain`.
+    /// Appends to `wire` the bytes that carry `plain`.
     ///
     /// # Errors
-    /// It is not ready, or can carry no more. The connection ends.
+    /// The layer is not ready, or can carry no more. The connection ends.
     fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError>;
     /// Appends the end of our stream to `wire`; nothing is sealed after it.
     fn close(&mut self, wire: &mut Vec<u8>);
@@ -30,46 +30,46 @@ pub trait Layer: Send + fmt::Debug {
     fn has_ended(&self) -> bool;
     /// The next bytes may cost as much as a handshake does.
     fn is_costly(&self) -> bool;
-    /// Bytes that it keeps because what they belong to has not come whole.
+    /// Bytes that the layer keeps because their record or handshake message is incomplete.
     fn held(&self) -> usize;
 }
 
-/// What is known of a connection when its [`Layer`] is ready.
+/// The facts of a connection that are known when its [`Layer`] is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// It has TLS: what follows is about that.
+    /// Whether the connection has TLS, which the following fields describe.
     pub is_tls: bool,
     /// An earlier session was resumed by a ticket.
     pub is_resumed: bool,
     /// The protocol's version is the newest there is (TLS 1.3).
     pub is_newest: bool,
-    /// The time that this side has computed for it.
+    /// The time that this side has spent on computing the handshake.
     pub took: Duration,
-    /// The other side's own certificate in DER, verified; `None`: it has sent none.
+    /// The peer's own certificate in DER, verified; `None`: it has sent none.
     pub certificate: Option<Vec<u8>>,
-    /// Its bytes are in frames of WebSocket.
+    /// Whether the bytes are in frames of WebSocket.
     pub is_web_socket: bool,
-    /// The address of the other end, by a trusted proxy.
+    /// The address of the peer, as reported by a trusted proxy.
     pub forwarded: Option<IpAddr>,
 }
 
-/// Why a [`Layer`] has failed.
+/// The failure of a [`Layer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerError {
-    /// For counting.
+    /// The kind of the fault, for counting.
     pub fault: LayerFault,
-    /// In words.
+    /// The fault in words.
     pub what: Cow<'static, str>,
 }
 
-/// The kind of failure of a [`Layer`], as far as it is known.
+/// The kind of failure of a [`Layer`], as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerFault {
     /// The first bytes are of another protocol.
     OtherProtocol,
-    /// There is no version, algorithm or application protocol that both sides have.
+    /// The two sides have no version, algorithm or application protocol in common.
     NothingInCommon,
-    /// There is no client certificate, and there must be one.
+    /// The client has no certificate, but must have one.
     CertificateMissing,
     /// The client certificate is not valid any more, or not yet.
     CertificateExpired,
@@ -79,7 +79,7 @@ pub enum LayerFault {
     CertificateInvalid,
     /// The peer has sent an alert, mostly because of our certificate.
     Alert,
-    /// What the peer sends is not what the protocol asks for.
+    /// The peer violates the protocol.
     Protocol,
     /// Half-received records filled their memory.
     Memory,

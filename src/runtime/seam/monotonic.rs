@@ -1,4 +1,4 @@
-//! Time as shards see it.
+//! The monotonic time of shards.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
-    /// The end of time: a deadline that never comes.
+    /// The end of time: a deadline that is never reached.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// This instant plus `duration`, saturating.
@@ -16,7 +16,7 @@ impl Monotonic {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// Time since `earlier`; zero if `earlier` lies ahead.
+    /// Time since `earlier`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -1,4 +1,4 @@
-//! Seeds of random tests: `FOREBAY_SEEDS=0..5000` names them, else a test has its usual number.
+//! Seeds of random tests: `FOREBAY_SEEDS=0..5000` sets them, else a test uses its usual number.
 
 use std::ops::Range;
 

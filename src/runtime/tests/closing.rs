@@ -46,7 +46,7 @@ fn close_sends_what_is_queued_and_abort_does_not() {
     let (house, told) = shard(&uncapped(), closer);
     let heartbeat = house.threads[0].heartbeat();
     let mut peer = TcpStream::connect(house.addr).unwrap();
-    // Bytes that nobody reads must not turn the close into a reset.
+    // Unread bytes must not turn the close into a reset.
     peer.write_all(b"g").unwrap();
     peer.write_all(&[9; 10_000]).unwrap();
     let mut all = Vec::new();
@@ -95,7 +95,8 @@ fn a_send_under_way_does_not_keep_an_aborted_connection() {
     let mut peer = TcpStream::connect(house.addr).unwrap();
     peer.write_all(b"x").unwrap();
     peer.read_exact(&mut [0]).unwrap();
-    // Each question is a turn: after some, what did not fit has been submitted again, and waits for room.
+    // Each question is a turn: after some of them, submissions that did not fit have been made again, and the operation waits for
+    // room.
     for _ in 0..10 {
         assert!(house.post.send(0, Ask::Report).is_ok());
         assert!(next(&told) > 0);
@@ -108,7 +109,7 @@ fn a_send_under_way_does_not_keep_an_aborted_connection() {
     house.stop(|| Ask::Stop);
 }
 
-/// The peer has said all it will say and reads on: it gets its answer, and then the end.
+/// The peer has closed its sending side and reads on: it gets its answer, and then the end.
 #[test]
 fn a_half_closed_peer_gets_its_answer() {
     let (house, told) = shard(&uncapped(), |report: Sender<String>| {
@@ -191,8 +192,8 @@ fn a_drain_keeps_those_who_are_in() {
     house.stop(|| Ask::Stop);
 }
 
-/// X57: a connection that is not read ends once its peer has gone; one that is read again within a while gets the
-/// bytes that were sent first, and its end in order.
+/// X57: a connection that is not read ends once its peer has gone; one that is read again soon enough gets the bytes that were sent
+/// first, and its end in order.
 #[test]
 fn who_hangs_up_unread_is_noticed() {
     let (house, told) = shard(&small(1), |report: Sender<(&str, usize)>| {

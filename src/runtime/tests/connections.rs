@@ -10,7 +10,7 @@ use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::runtime::seam::{Chunk, Closed, ConnId, Io, SocketOptions};
 use crate::runtime::{Settings, mailboxes, spawn};
 
-/// What a test asks of its shard.
+/// A test's request to its shard.
 pub(super) enum Ask {
     Stop,
     Report,
@@ -30,7 +30,7 @@ fn finding_s3_d2_a_shard_is_told_of_room_as_often_as_it_asks() {
                 io.stream(conn);
                 io.out(conn).resize(PIECE, 0);
                 written = 1;
-                // Asked twice, told once.
+                // Requested twice, reported once.
                 io.tell_writable(conn);
                 io.tell_writable(conn);
             }
@@ -101,7 +101,7 @@ fn echoes_across_pauses_and_resumes() {
         peer.read_exact(&mut answer).unwrap();
         assert_eq!(answer, round.to_be_bytes());
         if round % 3 == 0 {
-            // A turn or more after the pause, nothing comes in: each question is a turn of its own.
+            // A turn or more after the pause, no bytes arrive: each question is a turn of its own.
             let paused = ask(Ask::Pause);
             ask(Ask::Report);
             peer.write_all(b"more").unwrap();
@@ -116,8 +116,8 @@ fn echoes_across_pauses_and_resumes() {
     house.stop(|| Ask::Stop);
 }
 
-/// A peer that says its last and leaves at once: bytes and end are delivered together, the shard pauses at the bytes,
-/// and hears of the end only when it reads again. What it put aside meanwhile is still from a connection that stands.
+/// A peer that sends its last bytes and leaves at once: bytes and end are delivered together, the shard pauses at the bytes, and is
+/// told of the end only when it reads again. Bytes that it put aside until then are still from an open connection.
 #[test]
 fn the_end_of_the_stream_waits_while_paused() {
     let (house, told) = shard(&small(1), |report: Sender<String>| {
@@ -146,7 +146,7 @@ fn the_end_of_the_stream_waits_while_paused() {
     let mut peer = TcpStream::connect(house.addr).unwrap();
     peer.write_all(b"hello").unwrap();
     peer.read_exact(&mut [0; 5]).unwrap();
-    // While the shard stands still, both come in; it finds both when it looks.
+    // Bytes and end arrive while the shard is blocked; it finds both when it looks.
     let (gone, until) = channel();
     assert!(house.post.send(0, Farewell::Wait(until)).is_ok());
     assert_eq!(next(&told), "waits");
@@ -163,7 +163,7 @@ fn the_end_of_the_stream_waits_while_paused() {
     house.stop(|| Farewell::Stop);
 }
 
-/// What [`the_end_of_the_stream_waits_while_paused`] asks of its shard.
+/// The requests of [`the_end_of_the_stream_waits_while_paused`] to its shard.
 enum Farewell {
     Wait(Receiver<()>),
     Report,
@@ -279,7 +279,7 @@ fn connects_out_and_is_refused() {
         move |io: &mut dyn Io<Call>, event: Event<'_, Call>| match event {
             Event::Mail(Call::To(addr)) => {
                 let id = io.connect(addr, SocketOptions::default());
-                // What is written before the connection stands goes out when it does.
+                // Bytes written before the connection is open are sent when it is.
                 io.out(id).extend_from_slice(b"early ");
                 names.insert(id, addr);
             }
@@ -316,7 +316,7 @@ fn connects_out_and_is_refused() {
     house.stop(|| Call::Stop);
 }
 
-/// 5,000 connections come and go, 500 at a time: no slot, no buffer, no descriptor stays behind.
+/// 5,000 connections, 500 at a time, leave no slot, no buffer and no descriptor in use.
 #[test]
 fn five_thousand_connections_leave_nothing_behind() {
     let (house, _) = shard(&small(1), |_: Sender<()>| {
@@ -367,7 +367,7 @@ fn a_panic_of_the_shard_is_an_error_of_its_thread() {
     drop(peer);
 }
 
-/// A pin that cannot be had is an error of `spawn`, not of a thread that nobody looks at.
+/// A pin that is impossible is an error of `spawn`, not of a thread that is never looked at.
 #[test]
 fn a_cpu_that_is_not_there_is_an_error() {
     for pin in [vec![], vec![9999]] {
@@ -378,8 +378,8 @@ fn a_cpu_that_is_not_there_is_an_error() {
     }
 }
 
-/// A connection of our own making is read however much of ours waits to be sent: a broker on a slow line answers the
-/// first request long before the last has gone, and must not seem silent.
+/// An outgoing connection is read however many bytes wait for sending: a broker on a slow line answers the first request long
+/// before the last has been sent, and must not seem silent.
 #[test]
 fn what_we_have_to_send_does_not_keep_us_from_reading_an_answer() {
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! More connections to write to than a turn writes to.
+//! More connections with something to send than a turn writes to.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,8 +11,9 @@ use crate::runtime::seam::{ConnId, Io};
 
 const CROWD: usize = 8 * WRITES_PER_TURN;
 
-/// One byte for each of a crowd, and then one for the connection that has asked for it. Says how many of the crowd were still to
-/// be written to when that one had been, and whether the last one was. `late`: the crowd's bytes may wait, but the last one's.
+/// Writes one byte for each of a crowd, and then one for the connection that has asked for it. Returns how many of the crowd had
+/// not been written to when that one had been, and whether the last one had. `late`: the crowd's bytes may wait, but not the last
+/// one's.
 fn waiting(late: bool) -> (usize, bool) {
     let (house, told) = shard(&small(1), move |report: Sender<(usize, bool)>| {
         let (mut crowd, mut asked): (Vec<ConnId>, Option<ConnId>) = (Vec::new(), None);
@@ -32,7 +33,7 @@ fn waiting(late: bool) -> (usize, bool) {
                 io.out(conn).push(b'!');
                 asked = Some(conn);
             }
-            // What this turn has been asked for is not sent yet.
+            // Bytes that were written in this turn have not been sent yet.
             Event::TurnEnd => {
                 if let Some(conn) = asked.filter(|conn| io.unsent(*conn) == 0) {
                     let left = crowd.iter().filter(|other| io.unsent(**other) > 0).count();
@@ -50,7 +51,7 @@ fn waiting(late: bool) -> (usize, bool) {
         peer
     };
     let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| connect()).collect();
-    // Accepted behind the others.
+    // The connection is accepted after the others.
     let mut one = connect();
     one.write_all(b"?").unwrap();
     let mut byte = [0];

@@ -1,6 +1,6 @@
-//! What storing costs, one way of appending beside the other: not a test but a measurement, for `scripts/perf disk`.
-//! Sixteen rows of 130 bytes a turn are appended until a group is full, then it is synced. Under full load the next group
-//! begins with the turn that hears of the sync, under light load some milliseconds later.
+//! The cost of storing, for each way of appending: not a test but a measurement, for `scripts/perf disk`. Sixteen rows of 130 bytes
+//! a turn are appended until a group is full, then it is synced. Under full load the next group begins with the turn in which the
+//! sync is reported, under light load some milliseconds later.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -12,7 +12,7 @@ use super::harness::{Event, next, shard, small};
 use crate::runtime::seam::{Append, Io, SegmentEvent, SegmentSettings};
 
 const ROW_BYTES: usize = 130;
-/// What one turn brings.
+/// Bytes appended in a turn.
 const BATCH_BYTES: usize = 16 * ROW_BYTES;
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const SYNCS: usize = 256;
@@ -22,7 +22,7 @@ struct Load {
     group_bytes: usize,
     segments: u64,
     segment_bytes: u64,
-    /// From a sync to the next group.
+    /// The time from a sync to the next group.
     pause: Duration,
 }
 
@@ -44,7 +44,7 @@ fn process() -> [u64; 3] {
     [7, 11, 12].map(|index| fields[index].parse().unwrap())
 }
 
-/// The place of the next byte, and what was seen on the way.
+/// The position of the next byte, and measurements so far.
 struct Writer {
     load: Load,
     segment: u64,
@@ -55,7 +55,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// A turn's rows, and the sync if they fill the group. False: it waits for a sync.
+    /// Appends a turn's rows, and syncs if they fill the group. False: a sync is pending.
     fn batch(&mut self, io: &mut dyn Io<()>, group: &mut usize, rows: &[u8]) -> bool {
         let Some(segments) = io.segments() else { return false };
         let length = rows.len().min(self.load.group_bytes - *group).min((self.load.segment_bytes - self.at) as usize);
@@ -120,7 +120,7 @@ fn run(folder: &Path, append: Append, zeroed: bool, load: Load) -> Measured {
             Event::Timer(_) => going = true,
             Event::Mail(()) if going => going = writer.batch(io, &mut group, &rows),
             Event::Mail(()) => io.stop(),
-            // A letter to itself: the next turn comes without waiting, as it does when devices send without pause.
+            // The shard writes to itself, so that the next turn does not wait, as with devices that send without pause.
             Event::TurnEnd if going => assert!(io.mail(0, ()).is_ok()),
             _ => {}
         }
@@ -177,7 +177,7 @@ fn disk_cost() {
                 let segments = (bytes / segment_bytes).min(4);
                 let load = Load { group_bytes, segments, segment_bytes, pause: Duration::from_millis(pause_ms) };
                 for (name, append, zeroed) in ways {
-                    // What is not a whole round is left out of the table.
+                    // An incomplete round is left out of the table.
                     if begun.elapsed() > Duration::from_secs(seconds) {
                         return;
                     }

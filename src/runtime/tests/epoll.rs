@@ -1,4 +1,4 @@
-//! What the driver without a ring does by itself, and a ring leaves to the kernel.
+//! Behaviour of the driver without a ring that a ring leaves to the kernel.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ fn tag(kind: Kind) -> Tag {
     Tag { kind, slot: 3, generation: 5 }
 }
 
-/// What is answered without waiting.
+/// The operations that are answered without waiting.
 fn answers(driver: &mut Epoll) -> Vec<Completion> {
     let mut answers = VecDeque::new();
     driver.submit(0).unwrap();
@@ -35,8 +35,8 @@ fn pair() -> (TcpStream, TcpStream) {
     (listener.accept().unwrap().0, peer)
 }
 
-/// A peer that has gone is told to nobody who does not ask, and does not keep the loop awake: the socket leaves the set with the first event
-/// that nobody wants, and a receive that comes later puts it back.
+/// The end of a peer is reported only to operations that ask for it, and does not keep the loop awake: the socket leaves the set
+/// with the first event that no operation wants, and a later receive puts it back.
 #[test]
 fn what_nobody_wants_to_hear_is_said_once() {
     let (mut driver, _buffers) = driver(8);
@@ -54,7 +54,7 @@ fn what_nobody_wants_to_hear_is_said_once() {
     driver.forget(ours.as_fd(), tag(Kind::Receive));
 }
 
-/// A send takes what there is room for at once; the rest is the caller's. One that finds no room waits for it, and is answered once.
+/// A send takes the bytes that fit at once; the caller has the rest. A send without room waits for it, and is answered once.
 #[test]
 fn a_send_without_room_waits_for_it() {
     const BYTES: usize = 8 << 20;
@@ -84,7 +84,7 @@ fn a_send_without_room_waits_for_it() {
     assert!(waited && driver.in_flight() == 0);
 }
 
-/// What a peer has sent before it broke the connection off comes before the failure of a send.
+/// The bytes that a peer has sent before it broke the connection off are delivered before the failure of a send.
 #[test]
 fn bytes_come_before_the_failure_of_a_send() {
     let (mut driver, buffers) = driver(8);
@@ -122,7 +122,7 @@ fn a_socket_that_has_left_is_not_heard_of() {
     assert_eq!(answers(&mut first)[0].result, -libc::ENOENT, "there is nothing to cancel");
 }
 
-/// As much as one wait may bring of one socket, and the rest with the next: level by level, nothing is lost.
+/// One wait delivers as much as it may of one socket, the next one the rest: level-triggered, nothing is lost.
 #[test]
 fn a_flood_is_received_in_parts() {
     const PIECES: usize = 40;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
 use crate::runtime::{IoDriver, Listeners, Post, Settings, ShardThread, mailboxes, spawn};
 
-/// What a shard is told, as data.
+/// The calls of a shard, as data.
 pub(super) enum Event<'a, M> {
     Start,
     Accept(ConnId, ListenerId, SocketAddr),
@@ -24,7 +24,7 @@ pub(super) enum Event<'a, M> {
     TurnEnd,
 }
 
-/// What a closure answers events with.
+/// A closure that answers events.
 pub(super) trait Script<M>: FnMut(&mut dyn Io<M>, Event<'_, M>) {}
 impl<M, F: FnMut(&mut dyn Io<M>, Event<'_, M>)> Script<M> for F {}
 
@@ -83,7 +83,7 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
 }
 
 thread_local! {
-    /// The bytes that the shard of this thread takes for a packet, by connection. Of others it takes all that comes in.
+    /// The bytes that the shard of this thread takes as one packet, by connection. On other connections it takes all bytes.
     static PACKETS: RefCell<HashMap<ConnId, usize>> = RefCell::default();
 }
 
@@ -100,7 +100,7 @@ pub(super) fn driver() -> IoDriver {
     if module_path!().contains("over_epoll") { IoDriver::Epoll } else { IoDriver::Ring }
 }
 
-/// Small rings: many shards run beside each other in one test process.
+/// Small rings: many shards run at the same time in one test process.
 pub(super) fn small(shards: usize) -> Settings {
     Settings { shards, io: driver(), ring_entries: 256, receive_buffers: 64, ..Settings::default() }
 }
@@ -134,7 +134,7 @@ where
     House { addr, post, threads }
 }
 
-/// One shard; its closure also gets a channel to the test.
+/// Starts one shard; its closure also gets a channel to the test.
 pub(super) fn shard<M, R, F, G>(settings: &Settings, script: G) -> (House<M>, Receiver<R>)
 where
     M: Send + 'static,
@@ -148,7 +148,7 @@ where
 }
 
 impl<M: Send> House<M> {
-    /// Sends each shard the letter that makes it stop, and waits for all.
+    /// Sends each shard a letter that stops it, and waits for all.
     pub(super) fn stop(self, letter: impl Fn() -> M) {
         for index in 0..self.threads.len() {
             assert!(self.post.send(index, letter()).is_ok());

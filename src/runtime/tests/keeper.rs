@@ -1,4 +1,4 @@
-//! A shard with segment files that does what a test asks: a real disk, a real ring, a real helper thread.
+//! A shard with segment files that follows the requests of a test: a real disk, a real ring, a real helper thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::runtime::seam::{Append, Io, SegmentEvent, SegmentSettings};
 pub(super) const BOTH: [Append; 2] = [Append::Written, Append::Mapped];
 pub(super) const SEGMENT: u64 = 256 * 1024;
 
-/// What a test has its shard do.
+/// A test's request to its shard.
 pub(super) enum Ask {
     Create(u64),
-    /// Another length than [`SEGMENT`].
+    /// Creates a segment of another length than [`SEGMENT`].
     CreateOf(u64, u64),
     /// Segment, position, length; every byte is [`byte`] of its position.
     Append(u64, u64, usize),
     Sync(u64, Vec<u64>),
     Free(u64),
-    /// In one turn: this segment, and that token.
+    /// Syncs and frees this segment in one turn, with that token.
     SyncAndFree(u64, u64),
-    /// Segment, position, length. Tried until it does not wait any more.
+    /// Segment, position, length. Tried until the read does not have to wait.
     Read(u64, u64, usize),
-    /// Reads that had to wait, since this was asked last.
+    /// The number of reads that had to wait since the last request.
     Waited,
     Existing,
     Stop,

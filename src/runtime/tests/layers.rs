@@ -22,7 +22,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Connects and goes through the handshake. `split`: flights are sent in pieces of this many bytes.
+    /// Connects and completes the handshake. `split`: flights are sent in pieces of this many bytes.
     fn connect(addr: std::net::SocketAddr, first: &[u8], split: usize) -> Self {
         let socket = TcpStream::connect(addr).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -34,7 +34,7 @@ impl Peer {
         assert_eq!(peer.next()[0].0, FLIGHT);
         let mut wire = Vec::new();
         peer.seal.record(FINISHED, &[7; 30], &mut wire);
-        // The first bytes come with the end of the handshake, as a CONNECT may.
+        // The first bytes arrive with the end of the handshake, as a CONNECT may.
         if !first.is_empty() {
             peer.seal.record(DATA, first, &mut wire);
         }
@@ -54,7 +54,7 @@ impl Peer {
         }
     }
 
-    /// All data until the end of the stream, and what ended it.
+    /// Reads all data until the end of the stream, and the type of the record that ended it.
     pub(super) fn rest(&mut self) -> (Vec<u8>, Option<u8>) {
         let (mut all, mut last) = (Vec::new(), None);
         loop {
@@ -91,8 +91,7 @@ enum Letter {
     Stop,
 }
 
-/// Whoever accepts moves a connection to the other shard when its first byte has come, as soon as that can be. What comes
-/// after that byte is echoed.
+/// Two shards: the accepting one moves a connection to the other as soon as possible after its first byte. Later bytes are echoed.
 fn movers(cost: Duration, packet_bytes: usize) -> super::harness::House<Letter> {
     house(&small(2), move |_| {
         let mut streams: HashMap<ConnId, ()> = HashMap::new();
@@ -128,13 +127,13 @@ fn movers(cost: Duration, packet_bytes: usize) -> super::harness::House<Letter> 
     })
 }
 
-/// X1, X2, X4, X6: handshakes in line, moves with what is unsent, and a stream in both directions meanwhile.
+/// X1, X2, X4, X6: handshakes in the queue, moves with unsent bytes, and a stream in both directions at the same time.
 #[test]
 fn layers_move_and_lose_nothing() {
     move_and_lose_nothing(usize::MAX);
 }
 
-/// What a layer has opened at once has more packets than a connection's quantum.
+/// A layer opens more packets at once than a connection's quantum.
 #[test]
 fn finding_s3_layers_lose_nothing_where_quanta_end() {
     move_and_lose_nothing(4);
@@ -142,7 +141,7 @@ fn finding_s3_layers_lose_nothing_where_quanta_end() {
 
 fn move_and_lose_nothing(packet_bytes: usize) {
     const COUNTERS: u32 = 20_000;
-    // More than a turn's budget for each flight: the others stand in line.
+    // Each flight takes more than a turn's budget: the other handshakes wait in the queue.
     let house = movers(Duration::from_micros(700), packet_bytes);
     let addr = house.addr;
     let peers: Vec<_> = (0..24_usize)
@@ -183,7 +182,7 @@ fn move_and_lose_nothing(packet_bytes: usize) {
     house.stop(|| Letter::Stop);
 }
 
-/// Opens a byte, and fails after it.
+/// Opens one byte, and fails after it.
 #[derive(Debug, Default)]
 struct Failing(bool);
 
@@ -218,7 +217,7 @@ impl Layer for Failing {
     }
 }
 
-/// X6, X18: what a shard has read just before its layer failed moves nothing: the connection ends where it is.
+/// X6, X18: bytes that a shard has read just before its layer failed move nothing: the connection ends on its shard.
 #[test]
 fn a_layer_that_has_failed_does_not_move() {
     let house = house(&small(2), |_| {
@@ -247,8 +246,8 @@ fn a_layer_that_has_failed_does_not_move() {
     house.stop(|| Letter::Stop);
 }
 
-/// A shard that puts a layer over a connection after a first plain byte, echoes, and says what it is told. `p` pauses until
-/// a letter comes, `n` is answered with the number of bytes sent so far, `g` is answered with chunks and a gentle close.
+/// A shard that puts a layer over a connection after a first plain byte, echoes, and reports its events. `p` pauses until a letter
+/// arrives, `n` is answered with the number of bytes sent so far, `g` is answered with chunks and a gentle close.
 fn echo(report: Sender<String>) -> impl FnMut(&mut dyn Io<Ask>, Event<'_, Ask>) {
     let mut paused = None;
     let mut plain: Vec<ConnId> = Vec::new();
@@ -293,7 +292,7 @@ fn layered(addr: std::net::SocketAddr) -> Peer {
     let socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut peer = Peer { socket, open: Opener::default(), seal: Sealer::default() };
-    // A plain byte, then the layer's in the same send.
+    // A plain byte, then the layer's bytes in the same send.
     let mut wire = b"!".to_vec();
     peer.seal.record(HELLO, &[], &mut wire);
     peer.socket.write_all(&wire).unwrap();
@@ -330,7 +329,7 @@ fn ends_of_a_layered_connection() {
     assert!(all == [vec![1; 1_000], vec![2; 500_000], vec![3; 70_000], vec![4; 1_000]].concat(), "{}", all.len());
     assert_eq!(next(&told), "Local");
 
-    // What cannot be opened ends it; the peer hears why, though it had sent more, and nothing after it.
+    // Bytes that cannot be opened end the connection; the peer gets the reason, though it had sent more, and nothing after it.
     let mut peer = layered(house.addr);
     assert_eq!(next(&told), "ready");
     peer.seal.0 += 1;
@@ -340,7 +339,7 @@ fn ends_of_a_layered_connection() {
     assert_eq!((all.len(), last), (0, Some(ALERT)));
     assert_eq!(next(&told), "layer: record 3 where 2 was due");
 
-    // X14: the end within the layer comes in order, behind what is not read, and without the socket's.
+    // X14: the end within the layer is delivered in order, after unread bytes, and without the socket's end.
     for shut in [false, true] {
         let mut peer = layered(house.addr);
         assert_eq!(next(&told), "ready");

@@ -16,8 +16,8 @@ fn counted() -> Vec<u8> {
     (0..400_000_u32).map(|n| n.to_le_bytes()[0]).collect()
 }
 
-/// X60: over a connection that the shard makes, the layer speaks first, what was written before waits for it, and chunks are
-/// sealed in whole records. The shard writes in `on_connect`, and sends the rest in each turn.
+/// X60: over an outgoing connection the layer sends first, earlier bytes wait for it, and chunks are sealed in whole records. The
+/// shard writes in `on_connect`, and sends the rest in each turn.
 #[test]
 fn a_layer_over_a_connection_that_we_make() {
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -30,7 +30,7 @@ fn a_layer_over_a_connection_that_we_make() {
             Event::Start => {
                 let conn = io.connect(to, SocketOptions::default());
                 io.put_layer(conn, Box::new(Toy::client()), &[]);
-                // Before there is a connection.
+                // Written before the connection is open.
                 let chunks = [Chunk::Owned(vec![1; 10]), Chunk::Shared(Rc::clone(&batch)), Chunk::Owned(vec![2; 10])];
                 io.send(conn, &mut chunks.into());
             }
@@ -54,7 +54,7 @@ fn a_layer_over_a_connection_that_we_make() {
     let hello = peer.next();
     assert_eq!(hello.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [HELLO], "nothing before the handshake");
     assert_eq!(next(&said), "connected");
-    // The shard has had turns enough to send what it should not.
+    // The shard has had enough turns to send bytes that it should not.
     thread::sleep(Duration::from_millis(50));
     let mut wire = Vec::new();
     peer.seal.record(FLIGHT, &[9; 3_000], &mut wire);
@@ -72,7 +72,7 @@ fn a_layer_over_a_connection_that_we_make() {
     }
     assert!(all == expected);
     assert_eq!(next(&said), "ready");
-    // No record for ten bytes: one that is not full ends 16 KiB, or a send.
+    // No record for ten bytes: a record that is not full ends 16 KiB, or a send.
     let short = sizes.iter().filter(|size| **size < RECORD_MAX).count();
     let sends = expected.len() / (128 << 10) + 2;
     let of_16_kib = expected.len() / (16 << 10) + 1;

@@ -46,8 +46,8 @@ impl Drop for Burners {
     }
 }
 
-/// glommio 0.9 falls asleep for good under exactly this load (5 of 12 runs) when its own queues and wakes carry it:
-/// letters to and fro between two cores on a busy machine, with silences in between. Here it must always come to its end.
+/// glommio 0.9 falls asleep for good under exactly this load (5 of 12 runs) when its own queues and wakes carry it: letters between
+/// two cores on a busy machine, with silences in between. Here the exchange must always complete.
 #[test]
 fn ping_pong_on_a_loaded_machine_never_hangs() {
     const ROUNDS: u64 = 3000;
@@ -78,7 +78,7 @@ fn ping_pong_on_a_loaded_machine_never_hangs() {
     house.stop(|| Ball::Stop);
 }
 
-/// A letter is taken although the ring of the one it goes to never falls silent.
+/// A letter is taken although its reader's ring is never idle.
 #[test]
 fn letters_are_taken_while_bytes_never_stop() {
     let (house, told) = shard(&small(1), |report: Sender<u64>| {
@@ -148,7 +148,7 @@ fn a_shard_that_never_sleeps_does_everything_else() {
     house.stop(|| Ask::Stop);
 }
 
-/// Whatever may come wakes a shard that sleeps, every time: a letter, bytes, a new connection, a timer.
+/// Every event wakes a sleeping shard, every time: a letter, bytes, a new connection, a timer.
 #[test]
 fn everything_wakes_a_sleeper() {
     let (house, told) = shard(&small(1), |report: Sender<&str>| {
@@ -169,7 +169,7 @@ fn everything_wakes_a_sleeper() {
     let heartbeat = house.threads[0].heartbeat();
     let fall_asleep = || eventually("it sleeps", || heartbeat.parked());
     for round in 0..200 {
-        // Now and then long after it fell asleep.
+        // Sometimes long after the shard fell asleep.
         if round % 20 == 0 {
             thread::sleep(Duration::from_millis(200));
         }
@@ -190,7 +190,7 @@ fn everything_wakes_a_sleeper() {
     house.stop(|| Ask::Stop);
 }
 
-/// A writer that saw the shard asleep may ring when it has long woken and sleeps again: it hears all that comes after.
+/// A writer that saw the shard asleep may ring when the shard has long woken and sleeps again: later events still reach it.
 #[test]
 fn a_late_ring_does_no_harm() {
     let (house, told) = shard(&small(1), |report: Sender<usize>| {
@@ -252,7 +252,7 @@ fn an_idle_shard_uses_no_cpu() {
     house.stop(|| Ask::Stop);
 }
 
-/// The watchdog leaves a sleeper asleep; a shard that is stuck it reports, and again nothing once it goes on.
+/// The watchdog leaves a sleeper asleep; it reports a shard that is stuck, and no more once that shard goes on.
 #[test]
 fn the_watchdog_tells_a_sleeper_from_one_that_is_stuck() {
     let (release, stuck) = channel::<()>();

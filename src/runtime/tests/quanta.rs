@@ -1,4 +1,4 @@
-//! The quantum of a connection: however much one sends, others are served in between.
+//! The quantum of a connection: however many bytes one sends, others are served in between.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -11,17 +11,18 @@ use crate::runtime::Settings;
 use crate::runtime::buffers::BUFFERS_AT_FIRST;
 use crate::runtime::seam::{ConnId, Io};
 
-/// What the flood sends: more than the shard's receive buffers hold.
+/// Bytes of the flood: more than the shard's receive buffers hold.
 const FLOOD_BYTES: usize = 512 << 10;
 
 enum Ask {
-    /// Tells the other side that the turn stands still, and waits for it before the turn goes on.
+    /// Tells the test that the turn is blocked, and waits for it before the turn goes on.
     Hold(Sender<()>, Receiver<()>),
     Stop,
 }
 
-/// Floods with packets of `packet_bytes` each; a second connection sends a byte when all of that is in the kernel. Returns how many bytes of
-/// the flood the shard had before that byte. The shard has read from both before it stands still, so that both reads are with the kernel.
+/// Floods with packets of `packet_bytes` each; a second connection sends a byte when all of that is in the kernel. Returns the
+/// number of bytes of the flood that the shard had before that byte. The shard has read from both before it blocks, so that both
+/// reads are with the kernel.
 fn served_before_the_other(packet_bytes: usize) -> usize {
     let settings = Settings { receive_buffers: 128, ..small(1) };
     let (house, told) = shard(&settings, move |report: Sender<usize>| {
@@ -48,7 +49,7 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
     });
     let connect = || {
         let peer = TcpStream::connect(house.addr).unwrap();
-        // All of it has to find room in the kernel.
+        // All bytes have to find room in the kernel.
         socket2::SockRef::from(&peer).set_send_buffer_size(4 << 20).unwrap();
         peer
     };
@@ -71,7 +72,7 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
 #[test]
 fn finding_s3_a_flood_of_small_packets_leaves_others_their_turn() {
     let taken = served_before_the_other(16);
-    // The turn that stood still, and the one in which both are there.
+    // The blocked turn, and the one in which both connections have bytes.
     let most = 2 * QUANTUM_PACKETS as usize * 16;
     assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
 }
@@ -84,7 +85,7 @@ fn finding_s3_a_flood_of_large_packets_leaves_others_their_turn() {
     const { assert!(READS_WAITING_MAX * 4096 > QUANTUM_BYTES) };
 }
 
-/// A shard that reads little uses few of its buffers, and so has little memory; one that is sent much at once uses more.
+/// A shard that reads little uses few of its buffers, and so has little memory; one that gets many bytes at once uses more.
 #[test]
 fn buffers_come_into_use_when_they_run_out() {
     let settings = Settings { receive_buffers: 1024, ..small(1) };
@@ -113,7 +114,7 @@ fn buffers_come_into_use_when_they_run_out() {
         each.last().unwrap()
     };
     assert_eq!(one_by_one(&mut peers), usize::from(BUFFERS_AT_FIRST), "they are used in turn");
-    // More than there are, in one turn.
+    // More bytes in one turn than all buffers hold.
     const BURST_BYTES: usize = 100 << 10;
     let ((go, held), (holds, still)) = (channel(), channel());
     assert!(house.post.send(0, Ask::Hold(holds, held)).is_ok());

@@ -1,4 +1,4 @@
-//! Reading segments on the ring: what is not at hand is fetched, and nobody waits for the disk.
+//! Reading segments on the ring: bytes that are not in memory are fetched, and no turn waits for the disk.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn earlier(bytes: u64) -> (tempfile::TempDir, Keeper) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(segment_path(dir.path(), 1), content(0, bytes as usize)).unwrap();
     let keeper = keeper(dir.path(), Append::Written, false);
-    // Its start has read all of it.
+    // The shard read all of the segment when it started.
     waited(&keeper);
     (dir, keeper)
 }
@@ -36,7 +36,7 @@ fn who_goes_on_forward_is_read_ahead_for() {
     };
     read(5, 10);
     assert_eq!(waited(&keeper), 1, "the start's own reads are not kept");
-    // Some of these straddle two windows.
+    // Some of these reads straddle two windows.
     (0..10 * WINDOW / 5000).for_each(|step| read(step * 5000, 5000));
     let windows = waited(&keeper);
     assert!((1..=12).contains(&windows), "{windows}");
@@ -50,8 +50,8 @@ fn who_goes_on_forward_is_read_ahead_for() {
     keeper.stop();
 }
 
-/// What was appended can be read at once, while it is written, and after; also over a window that was read when less
-/// of it was in the file.
+/// Appended bytes can be read at once, while they are written, and after; also over a window that was read when fewer of them were
+/// in the file.
 #[test]
 fn a_segment_is_read_while_it_is_appended_to() {
     const STEP: u64 = 10_000;
@@ -94,8 +94,8 @@ fn a_segment_is_read_while_it_is_appended_to() {
     }
 }
 
-/// The copy of the header at the very end comes first: what is between is not in the file because of it, and what was
-/// read of the segment before it was appended does not hide it.
+/// The copy of the header at the very end is written first: the bytes before it are not in the file because of that, and a read of
+/// the segment before they were appended does not hide them.
 #[test]
 fn what_stands_at_the_end_does_not_make_the_rest_old() {
     for append in BOTH {
@@ -183,7 +183,7 @@ fn an_unreadable_sector_fails_alone() {
     }
 }
 
-/// Bytes close by may come from the page cache of a disk that is away: only what the disk itself gives counts.
+/// Bytes close by may come from the page cache of a disk that is away: only reads from the disk itself count.
 #[test]
 fn bytes_beside_cached_ones_are_not_damaged_while_the_disk_is_away() {
     let (_dir, keeper) = earlier(3 * WINDOW);
@@ -195,7 +195,7 @@ fn bytes_beside_cached_ones_are_not_damaged_while_the_disk_is_away() {
     keeper.stop();
 }
 
-/// A disk that is back when the bytes are asked for again has not lost them.
+/// A disk that is back when the bytes are read again has lost none of them.
 #[test]
 fn a_disk_that_comes_back_has_lost_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ fn a_disk_that_comes_back_has_lost_nothing() {
     assert_eq!(read(), Ok(()));
 }
 
-/// A reader that asks without pause does not make the disk try without pause.
+/// A reader that tries without pause does not make the disk try without pause.
 #[test]
 fn an_unreadable_sector_is_asked_for_once_a_second() {
     let (_dir, keeper) = earlier(3 * WINDOW);
@@ -231,7 +231,7 @@ fn an_unreadable_sector_is_asked_for_once_a_second() {
     keeper.stop();
 }
 
-/// Who waits for a segment that is freed is told; its file is closed last by the helper, when the ring is done with it.
+/// A reader of a segment that is freed gets an answer; the helper closes the file last, when the ring is done with it.
 #[test]
 fn a_segment_is_freed_under_its_reads() {
     for _ in 0..20 {

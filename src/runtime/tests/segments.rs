@@ -18,7 +18,7 @@ fn what_is_appended_is_read_back_synced_and_found_again() {
         assert!(matches!(keeper.ask(Ask::Create(1)), Told::Created(1, Err(_))), "twice");
         assert_eq!(keeper.ask(Ask::Append(1, 0, 1000)), Told::Appended(true));
         assert_eq!(keeper.ask(Ask::Append(1, 1000, 5000)), Told::Appended(true));
-        // A gap reads as zeroes, and so does what was never written.
+        // A gap reads as zeroes, as do bytes that were never written.
         assert_eq!(keeper.ask(Ask::Append(1, 6008, 100)), Told::Appended(true));
         let expected = Told::Bytes(Some([content(900, 5100), vec![0; 8], content(6008, 100), vec![0; 50]].concat()));
         assert_eq!(keeper.ask(Ask::Read(1, 900, 5258)), expected);
@@ -73,7 +73,7 @@ fn what_belongs_at_the_end_does_not_stand_in_the_way() {
     }
 }
 
-/// The next life of the shard: what is there can be read and freed, and takes nothing more.
+/// The next process of the shard: existing segments can be read and freed, and take nothing more.
 fn again(folder: &Path, append: Append) {
     let keeper = keeper(folder, append, false);
     assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![(1, SEGMENT)]));
@@ -84,7 +84,7 @@ fn again(folder: &Path, append: Append) {
     keeper.stop();
 }
 
-/// Group after group over several segments, each asked for while the shard sleeps: every answer wakes it, in order.
+/// Group after group over several segments, each synced while the shard sleeps: every answer wakes it, in order.
 #[test]
 fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
     for append in BOTH {
@@ -96,7 +96,7 @@ fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
             assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
             for at in (0..SEGMENT).step_by(4096) {
                 assert_eq!(keeper.ask(Ask::Append(segment, at, 4096)), Told::Appended(true));
-                // The end of one and the beginning of the next: nothing new in the earlier one is no error.
+                // The end of one segment and the beginning of the next: a sync without new bytes in the earlier one is no error.
                 let which = if segment > 0 { vec![segment - 1, segment] } else { vec![segment] };
                 token += 1;
                 assert_eq!(keeper.ask(Ask::Sync(token, which)), Told::Synced(token, Ok(())));
@@ -111,7 +111,7 @@ fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
     }
 }
 
-/// Syncs that are asked for faster than the disk answers: each covers what came before it, none is forgotten.
+/// Syncs that are requested faster than the disk answers: each covers the appends before it, none is forgotten.
 #[test]
 fn syncs_of_one_segment_follow_each_other() {
     for append in BOTH {
@@ -143,7 +143,7 @@ fn a_failed_sync_is_final_for_its_segment_alone() {
         keeper.faults.fail_syncs(libc::EIO);
         assert_eq!(keeper.ask(Ask::Sync(1, vec![1])), Told::Synced(1, Err(Some(libc::EIO))));
         keeper.faults.fail_syncs(0);
-        // The disk says it is well again: too late.
+        // The disk works again: too late.
         assert_eq!(keeper.ask(Ask::Append(1, 10, 10)), Told::Appended(false));
         assert_eq!(keeper.ask(Ask::Sync(2, vec![1])), Told::Synced(2, Err(None)));
         assert_eq!(keeper.ask(Ask::Append(2, 0, 10)), Told::Appended(true));
@@ -172,7 +172,7 @@ fn a_full_disk_and_short_writes() {
     keeper.stop();
 }
 
-/// A slow disk answers late and never early, also to a shard that has fallen asleep in the executor meanwhile.
+/// A slow disk answers late and never early, also to a shard that has fallen asleep in the executor in the meantime.
 #[test]
 fn a_slow_sync_comes_late() {
     const DELAY: Duration = Duration::from_millis(60);
@@ -189,7 +189,7 @@ fn a_slow_sync_comes_late() {
     keeper.stop();
 }
 
-/// The helper is slow, so the shard has long fallen asleep in the executor: what was done wakes it.
+/// The helper is slow, so the shard has long fallen asleep in the executor: the result wakes it.
 #[test]
 fn a_made_segment_wakes_a_sleeping_shard() {
     let dir = tempfile::tempdir().unwrap();
@@ -223,7 +223,7 @@ fn a_segment_is_freed_under_its_sync() {
     }
 }
 
-/// What is freed need not survive: a sync of it and of others is as good as the others.
+/// A freed segment need not survive: a sync of it and of others is as good as the others.
 #[test]
 fn a_segment_is_freed_in_the_turn_of_its_sync() {
     for append in BOTH {
@@ -238,7 +238,7 @@ fn a_segment_is_freed_in_the_turn_of_its_sync() {
     }
 }
 
-/// A file that cannot be deleted is tried again, while other work goes on; then it is told.
+/// A file that cannot be deleted is tried again, while other work goes on; then the failure is reported.
 #[test]
 fn a_file_that_cannot_be_deleted() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ enum Letter {
     Stop,
 }
 
-/// Takes bytes of a stream of 32-bit counters, answers each whole one; panics if one is missing or out of order.
+/// Takes bytes of a stream of 32-bit counters, and answers each complete one; panics if one is missing or out of order.
 #[derive(Default)]
 struct Stream {
     next: u32,
@@ -36,7 +36,8 @@ impl Stream {
     }
 }
 
-/// along unread; the last one keeps it. Packets have `packet_bytes` bytes.
+/// Two shards that move each new connection to one another `hops` times, with its unread bytes, before the last one keeps it.
+/// Packets have `packet_bytes` bytes.
 fn movers(hops: u8, packet_bytes: usize) -> House<Letter> {
     house(&small(2), move |_| {
         let mut streams: HashMap<ConnId, Stream> = HashMap::new();
@@ -107,7 +108,7 @@ fn moves_between_shards_under_load_lose_nothing() {
     }
 }
 
-/// Timers come in order, never before their time, and not at all once cancelled, from a sleeping shard and a busy one.
+/// Timers fire in order, never before their time, and not at all once cancelled, on a sleeping shard and a busy one.
 #[test]
 fn timers_fire_in_order_and_never_early() {
     let (house, told) = shard(&small(1), |report: Sender<(u64, bool)>| {

@@ -1,4 +1,4 @@
-//! The suite of one driver: [`super`] has it once for each.
+//! The suite of one driver: [`super`] includes it once for each.
 
 mod closing;
 mod connections;

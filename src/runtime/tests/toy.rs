@@ -2,8 +2,8 @@
 //! ticket after it. A byte lost, doubled, sealed twice, out of order, left over or forgotten in a move breaks a
 //! sequence or a checksum.
 //!
-//! It is under connections of the runtime's tests, where its time passes, and, by `#[path]`, of the shard's tests and of the
-//! simulator, where it is only counted.
+//! The layer is under connections of the runtime's tests, where its cost is real time, and, by `#[path]`, of the shard's tests and
+//! of the simulator, where it is only counted.
 
 use std::time::{Duration, Instant};
 
@@ -75,11 +75,11 @@ pub(crate) struct Toy {
     seal: Sealer,
     is_ready: bool,
     has_ended: bool,
-    /// What each flight costs.
+    /// The cost of each flight.
     cost: Duration,
-    /// That time passes here.
+    /// Whether the cost is spent as real time.
     is_slow: bool,
-    /// What the flights have cost so far.
+    /// The cost of the flights so far.
     took: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Toy {
         Self { is_client: true, ..Self::default() }
     }
 
-    /// The same, with flights of this cost; `is_slow`: that time passes.
+    /// The layer with flights of this cost; `is_slow`: the cost is spent as real time.
     pub(crate) fn costing(self, cost: Duration, is_slow: bool) -> Self {
         Self { cost, is_slow, ..self }
     }

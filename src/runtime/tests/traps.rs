@@ -1,5 +1,5 @@
-//! The traps that a throw-away build of this runtime fell into, each with a test of its own. (The fourth, the port
-//! that stays bound after a kill, is tested in `listen`.)
+//! The traps that a prototype of this runtime fell into, each with a test of its own. (The fourth, the port that stays bound after
+//! a kill, is tested in `listen`.)
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ fn answer(ring: &mut impl Driver) -> Completion {
     answers[0]
 }
 
-/// What the kernel does: out of buffers, it says so and disarms; what came back helps only once it is published.
+/// The kernel's behaviour: out of buffers, it reports that and disarms; returned buffers help only once they are published.
 #[test]
 fn trap_1_only_published_buffers_help() {
     match driver() {
@@ -100,8 +100,8 @@ fn trap_1_running_out_of_buffers_loses_nothing() {
     house.stop(|| Ask::Stop);
 }
 
-/// A pause that is taken back before its cancellation has arrived: the receive ends all the same, and that is no
-/// error; it is armed again.
+/// A pause that is revoked before its cancellation has arrived: the receive ends all the same, and that is no error; it is armed
+/// again.
 #[test]
 fn trap_2_a_pause_taken_back_at_once_stops_nothing() {
     let (house, told) = shard(&small(1), |report: Sender<String>| {
@@ -134,8 +134,7 @@ fn trap_2_a_pause_taken_back_at_once_stops_nothing() {
     house.stop(|| Ask::Stop);
 }
 
-/// Bytes that were made by no completion (a letter, a timer, what came along with a move, the end of the turn) leave
-/// before the shard sleeps.
+/// Bytes written outside completions (by a letter, a timer, a move, the end of the turn) leave before the shard sleeps.
 #[test]
 fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     enum Letter {
@@ -197,7 +196,7 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     house.stop(|| Letter::Stop);
 }
 
-/// Buffers go back in any order: the completion says which one was filled, and nothing else is assumed. (That is why
+/// Buffers are returned in any order: the completion names the one that was filled, and nothing else is assumed. (That is why
 /// bundles are not used.)
 #[test]
 fn trap_5_buffers_may_come_back_in_any_order() {
@@ -231,15 +230,15 @@ fn buffers_may_come_back_in_any_order<D: Driver>() {
     }
 }
 
-/// A peer that asks and asks and does not read: the answers that wait for it stay bounded, it is not read from, and
-/// once it reads, every answer comes, in order.
+/// A peer that asks and asks and does not read: the answers for it stay bounded, it is not read from, and once it reads, every
+/// answer arrives, in order.
 #[test]
 fn trap_6_a_peer_that_does_not_read_is_capped() {
     const CAP: usize = 100_000;
     const QUESTION: usize = 1024;
     const ANSWER: usize = 16 * 1024;
     const QUESTIONS: u32 = 3000;
-    /// The cap, and the answers to what the kernel had read already when it was reached: all receive buffers.
+    /// The cap, and the answers to bytes that the kernel had read already when it was reached: all receive buffers.
     const WORST: usize = CAP + 64 * BUFFER_BYTES / QUESTION * ANSWER;
     let settings = Settings { out_bytes_max: CAP, ..small(1) };
     let (house, told) = shard(&settings, |report: Sender<(usize, usize, u32)>| {

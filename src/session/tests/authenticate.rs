@@ -45,7 +45,7 @@ fn connected() -> (Shard, Client) {
 }
 
 impl Shard {
-    /// Says AUTH; the data of the server's one if it is answered.
+    /// Sends AUTH; returns the data of the server's AUTH if there is one.
     fn auth(&mut self, client: Client, reason: ReasonCode, method: &str, data: &str) -> (Authenticated, Vec<u8>) {
         let properties = properties(&[AuthenticationMethod(method), AuthenticationData(data.as_bytes())]);
         let auth = Disconnect { reason, properties: properties.as_properties() };
@@ -118,7 +118,7 @@ fn an_exchange_has_its_time_and_goes_with_its_connection() {
     assert!(matches!(said, Authenticated::Refused(Violation { what, .. }) if what.contains("too long")));
 }
 
-/// X37: what CONNACK has to say comes with the verdict.
+/// X37: the authentication properties of CONNACK come with the verdict.
 #[test]
 fn connack_has_the_method_and_the_servers_last_message() {
     let (mut shard, client) = connected();

@@ -103,7 +103,7 @@ fn a_client_without_a_name_gets_one() {
     let client = shard.connect(&connect(Version::V311, "", true));
     assert_eq!(shard.session(client).client_id(), "given");
     assert_eq!(shard.sessions.find(ClientKey::without_auth("given")), Some(client.key));
-    // The decoder has refused an empty id with clean session 0; without a name to give the answer is the same.
+    // The decoder has refused an empty id with clean session 0; without a name to assign the answer is the same.
     let mut out = Vec::new();
     let conn = ConnId { slot: 9, generation: 9 };
     let mut sessions = Sessions::new();

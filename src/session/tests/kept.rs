@@ -1,4 +1,4 @@
-//! Sessions that survive a crash: what is noted, in what order, and what a start makes of it.
+//! Sessions that survive a crash: the notes, their order, and the sessions that a new process restores from them.
 
 use super::*;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -21,7 +21,7 @@ impl Kept {
         Self { shard, numbers: 10, group: 0, log: std::collections::BTreeMap::new() }
     }
 
-    /// Writes down what is noted; each record in a group of its own. In words.
+    /// Writes the notes down, each record in a group of its own. Returns them in words.
     pub(super) fn write(&mut self) -> Vec<String> {
         let sessions = &mut self.shard.sessions;
         let mut said = Vec::new();
@@ -82,7 +82,7 @@ impl Kept {
         said
     }
 
-    /// The process dies, and another takes up what was written. `open`: ids of session 11, with who has their rows.
+    /// The process dies, and another takes up the records. `open`: ids of session 11, each with the sinks that have its row.
     pub(super) fn crash(&mut self, open: &[OpenId<'_>]) -> Vec<(u16, u32)> {
         let mut owed = Vec::new();
         self.shard = Shard { now: self.shard.now, settings: self.shard.settings.clone(), ..Shard::default() };
@@ -305,8 +305,8 @@ fn of_two_sessions_of_one_client_the_later_counts() {
     assert_eq!(k.shard.sessions.len(), 1);
 }
 
-/// Finding D1: a session that its client does not ask to keep when it comes back has no record any more, also where
-/// its will was taken back in the same CONNECT.
+/// Finding D1: a session that its client does not ask to keep when it reconnects has no record any more, also if its will was taken
+/// back in the same CONNECT.
 #[test]
 fn finding_d1_a_session_that_is_kept_no_more_is_not_written() {
     for (delay_s, end) in [(500, Some(End::Lost)), (0, None), (500, None)] {
@@ -323,7 +323,7 @@ fn finding_d1_a_session_that_is_kept_no_more_is_not_written() {
         assert!(k.log.is_empty());
         k.crash(&[]);
     }
-    // An operator ends a session: nothing of it is written while its connection closes.
+    // An operator ends a session: no record of it is written while its connection closes.
     let mut k = Kept::new();
     let c = k.connect("c", false, 100);
     k.write();
@@ -351,8 +351,8 @@ fn subscribe(k: &mut Kept, client: Client, filter: &str) {
     k.shard.sessions.subscribed(client.key, Subscription { filter: filter.into(), options, identifier: 0 });
 }
 
-/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each
-/// as recovery reads it, and when all is over neither log nor timers have anything.
+/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each as recovery
+/// reads it, and in the end neither log nor timers have anything.
 #[test]
 fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
     for seed in 0..3_000 {

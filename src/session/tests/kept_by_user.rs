@@ -1,4 +1,4 @@
-//! How many kept sessions a user may have, on all shards together.
+//! The bound of kept sessions of a user, on all shards together.
 
 use super::*;
 use crate::auth::{Limits, Shares};
@@ -34,13 +34,13 @@ fn one_more_is_refused_whichever_shard_it_is_on() {
     let b = connects(&mut other, "b", true).expect("room");
     for shard in [&mut one, &mut other] {
         assert_eq!(connects(shard, "c", true).err(), Some(Violation::SESSIONS_OF_USER));
-        // One that ends with its connection is not counted, nor are those of others.
+        // A session that ends with its connection is not counted, nor are those of others.
         connects(shard, "c", false).expect("not kept");
         shard.admission = Some(bounded(Some("bob"), BOUND));
         connects(shard, &format!("bob-{}", shard.sessions.len()), true).expect("within the limit");
         shard.admission = Some(bounded(Some("ada"), BOUND));
     }
-    // A client that reconnects needs no new place, whether it was connected or not; nor does one with Clean Start.
+    // A client that reconnects needs no new place, whether it was connected or not; neither does one with Clean Start.
     one.end(a, End::Lost);
     for _ in 0..3 {
         let a = connects(&mut one, "a", true).expect("its own");
@@ -80,7 +80,7 @@ fn a_session_that_another_user_takes_over_counts_for_that_one() {
     assert_eq!(connects(&mut shard, "d", true).err(), Some(Violation::SESSIONS_OF_USER));
 }
 
-/// At a start, and where a bound is set later: existing sessions count, and none is ended for it.
+/// When the process starts, and when a bound is set later: existing sessions count, and none is ended for it.
 #[test]
 fn sessions_that_are_there_already_are_counted() {
     let shares = Arc::default();

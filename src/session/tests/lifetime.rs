@@ -1,4 +1,4 @@
-//! How long a session lives, how it is taken over, and when its will is sent.
+//! The lifetime of a session, takeovers, and the time of its will.
 
 use super::*;
 
@@ -116,7 +116,7 @@ fn disconnect_may_change_the_expiry_but_not_from_0() {
     assert_eq!(next, Next::End(End::Violation(Violation::EXPIRY_RAISED)), "section 3.14.2.2.2: 0x82");
     assert_eq!(Violation::EXPIRY_RAISED.reason, ReasonCode::PROTOCOL_ERROR);
 
-    // What the server makes of the interval is not what the client has said.
+    // The interval that the server grants is not the one that the client has sent.
     let mut shard = Shard::with(Settings { session_expiry_max_s: 0, ..Settings::default() });
     let client = kept(&mut shard, false, 300, None);
     let same = goodbye_with(300);
@@ -135,7 +135,7 @@ fn takeover_hands_the_session_on_and_tells_the_old_connection() {
     assert_eq!(new.key, old.key);
     assert_eq!(shard.heard(old.conn), ["disconnect 0x8E"], "[MQTT-3.1.4-3]");
     assert_eq!(shard.session(new).conn(), Some(new.conn));
-    // The old socket's end comes later, and is no longer the session's.
+    // The old socket's end is noticed later, and is no longer the session's.
     shard.end(old, End::Lost);
     assert_eq!(shard.session(new).conn(), Some(new.conn));
     assert_eq!((shard.sessions.len(), shard.sessions.connected()), (1, 1));
@@ -237,7 +237,7 @@ fn a_delayed_will_is_sent_when_its_session_ends_first() {
 #[test]
 fn wills_at_takeover() {
     let delay = delay(30);
-    // (delayed, old expiry, clean start) and whether it is sent (section 3.1.4, the note to [MQTT-3.1.4-3]).
+    // (delayed, old expiry, clean start) and whether the will is sent (section 3.1.4, the note to [MQTT-3.1.4-3]).
     for (delayed, expiry_s, clean, sent) in
         [(false, 100, false, true), (true, 100, false, false), (true, 100, true, true), (true, 0, false, true)]
     {

@@ -1,4 +1,4 @@
-//! What a session costs, idle and busy.
+//! The memory of a session, idle and busy.
 
 use super::*;
 
@@ -72,7 +72,7 @@ fn a_connection_that_ends_gives_everything_back() {
     for round in 0..3 {
         let c = shard.connect(&connect(Version::V311, "c", false));
         for packet_id in 1..=60_000 {
-            // 60,000 QoS 2 publishes and never a PUBREL: the ids stay open, and nothing else grows.
+            // 60,000 QoS 2 publishes without a PUBREL: the ids stay open, and nothing else grows.
             let publish = publish(QoS::ExactlyOnce, packet_id);
             match shard.sessions.publish(c.key, &publish, shard.now) {
                 Some(Taken::Take { number, .. }) if round == 0 => shard.session(c).opened(number, 0, Reason::Success),
@@ -109,7 +109,7 @@ fn what_clients_choose_the_length_of_is_bounded_in_all() {
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
 }
 
-/// X52: each connection may have 64 KiB of them, and there may be many connections.
+/// X52: each connection may have 64 KiB of names, and there may be many connections.
 #[test]
 fn names_behind_topic_aliases_count_in_all() {
     let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
@@ -126,14 +126,13 @@ fn names_behind_topic_aliases_count_in_all() {
     assert!(!with(&mut shard, b, 2, &long), "more than there is room for");
     assert!(with(&mut shard, b, 1, &long[1..]) && with(&mut shard, b, 1, ""), "what replaces another may");
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
-    // They go with their connection, however that goes.
+    // The names are gone with their connection, however that ends.
     shard.end(a, End::Lost);
     shard.connect(&connect(Version::V5, "b", false));
     assert_eq!((shard.sessions.bytes(), shard.sessions.weigh()), (1, 1));
 }
 
-/// X55: clients that can ask for anything keep sessions up to the bound; one that comes later is not locked out by
-/// them.
+/// X55: clients that can ask for anything keep sessions up to the bound; later clients are not locked out by them.
 #[test]
 fn sessions_that_were_away_longest_make_room() {
     let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
@@ -147,7 +146,7 @@ fn sessions_that_were_away_longest_make_room() {
         let client = shard.connect(&kept(name));
         shard.end(client, End::LeftWithWill);
         shard.wills();
-        // The will is sent at once, and has no part in what is kept.
+        // The will is sent at once, and is not part of the kept session.
         let client = shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, name, false) });
         shard.end(client, End::Lost);
         shard.pass(S);
@@ -160,7 +159,7 @@ fn sessions_that_were_away_longest_make_room() {
     shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, "d", false) });
     assert_eq!(evicted(&mut shard), ["b"]);
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
-    // What is connected stays: "c" and "a" go, "d" does not.
+    // Connected sessions stay: "c" and "a" go, "d" does not.
     for name in ["e", "f"] {
         shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, name, false) });
     }
@@ -181,7 +180,7 @@ fn one_more_than_the_number_of_sessions_makes_the_longest_away_go() {
     shard.end(b, End::Lost);
     shard.pass(S);
     shard.end(a, End::Lost);
-    // A session that comes back needs no room and puts none out, though it is the one that would go.
+    // A client that reconnects needs no room and evicts no session, though its own is the next to be evicted.
     let b = shard.connect(&connect(Version::V311, "b", false));
     assert!(b.session_present);
     shard.end(b, End::Lost);
@@ -196,7 +195,7 @@ fn a_session_that_no_entry_of_the_spool_could_hold_is_refused() {
     shard.connect(&Connect { username: Some(&fits), ..connect(Version::V311, "a", false) });
     let refused = shard.try_connect(&Connect { username: Some(&too_large), ..connect(Version::V311, "a", false) });
     assert_eq!(refused.1.expect_err("too large").violation, Violation::SESSION_TOO_LARGE);
-    // One that ends with its connection is written nowhere.
+    // A session that ends with its connection is never written.
     shard.connect(&Connect { username: Some(&too_large), ..connect(Version::V311, "a", true) });
 }
 
@@ -219,7 +218,7 @@ fn a_will_that_finds_no_room_waits_and_counts() {
     shard.connect(&another);
 }
 
-/// What a part of a long list looks at begins at its position: sessions keep theirs, and a slot that is free is one of them.
+/// A part of a long list begins at its position: sessions keep theirs, and a free slot has one.
 #[test]
 fn sessions_are_listed_from_a_position_on() {
     let mut shard = Shard::default();

@@ -1,5 +1,5 @@
-//! The room as a whole, driven as a shard drives it. `Shard` below is a shard of one thread: connections are numbers,
-//! what each was sent is kept as bytes and read back with the decoder.
+//! The module as a whole, driven as a shard drives it. `Shard` below is a shard of one thread: connections are numbers, bytes sent
+//! to each are kept and read back with the decoder.
 
 mod authenticate;
 mod connect;
@@ -67,7 +67,7 @@ pub(super) fn goodbye(reason: ReasonCode, properties: Properties<'_>) -> Packet<
     Packet::Disconnect(Disconnect { reason, properties })
 }
 
-/// What a client is admitted as by an `auth` of this name.
+/// The admission by an `auth` of this name.
 pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
     admission_with(auth, identity, Takeover::Replace)
 }
@@ -78,12 +78,12 @@ pub(super) fn admission_with(name: &str, identity: Option<&str>, foreign_takeove
     Admission { identity: identity.map(Into::into), ..Admission::anonymous(policy) }
 }
 
-/// Sessions, a clock, and what every connection was sent.
+/// Sessions, a clock, and the bytes sent to every connection.
 #[derive(Default)]
 pub(super) struct Shard {
     pub(super) sessions: Sessions,
     pub(super) settings: Settings,
-    /// What the next CONNECT is admitted as.
+    /// The admission of the next CONNECT.
     pub(super) admission: Option<Admission>,
     pub(super) now: Monotonic,
     conns: u32,
@@ -150,7 +150,7 @@ impl Shard {
         }
     }
 
-    /// Takes a publish and says that `sinks` owe an answer.
+    /// Takes a publish with `sinks` pending answers.
     pub(super) fn open(&mut self, client: Client, publish: &Publish<'_>, sinks: u16) -> u32 {
         let number = self.take(client, publish);
         self.session(client).opened(number, sinks, Reason::Success);
@@ -191,13 +191,13 @@ impl Shard {
         self.sessions.disconnected(client.key, client.conn, end, self.now);
     }
 
-    /// What a connection was sent since the last look, in words: `puback 1`, `pubrec 2 0x10`.
+    /// The packets that a connection was sent since the last look, in words: `puback 1`, `pubrec 2 0x10`.
     pub(super) fn heard(&mut self, conn: ConnId) -> Vec<String> {
         let bytes = self.out.insert(conn, Vec::new()).unwrap_or_default();
         words(self.versions[&conn], &bytes)
     }
 
-    /// Drains, and says what the connection was sent since the last look.
+    /// Drains, and returns the packets that the connection was sent since the last look.
     pub(super) fn answers(&mut self, client: Client) -> Vec<String> {
         self.drain(client);
         self.heard(client.conn)
@@ -214,7 +214,7 @@ impl Shard {
     }
 }
 
-/// Reads packets of a server and says them in a few words.
+/// Reads packets of a server and returns each in a few words.
 pub(super) fn words(version: Version, mut bytes: &[u8]) -> Vec<String> {
     let mut words = Vec::new();
     while !bytes.is_empty() {

@@ -1,9 +1,9 @@
-//! Random histories against a model that is too simple to be wrong in the same way: it remembers every row for ever and
-//! looks through all of them.
+//! Random histories against a model that is too simple to be wrong in the same way: it remembers every row for ever and looks
+//! through all of them.
 //!
-//! What must hold, and is compared after every step: the answers of a connection are those of its own publishes, in order
-//! of receipt, none before all its sinks have answered; a QoS 2 id is taken once in each of its lives; nothing is said on
-//! a connection for a publish of an earlier one, but the PUBREC of a QoS 2 row that it has repeated.
+//! Invariants, compared after every step: the answers of a connection are those of its own publishes, in order of receipt, none
+//! before all its sinks have answered; a QoS 2 id is taken once in each of its uses; nothing is sent on a connection for a publish
+//! of an earlier one, except the PUBREC of a QoS 2 row that it has repeated.
 
 use super::*;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ enum Step {
         client: usize,
         packet_id: u16,
     },
-    /// A sink answers a run of numbers, beginning with some row that is owed.
+    /// A sink answers a run of numbers, beginning with some row that has pending answers.
     Complete {
         row: prop::sample::Index,
         count: u32,
@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A message, remembered for ever.
+/// A message, which is never forgotten.
 struct Row {
     key: SessionKey,
     number: u32,
@@ -101,7 +101,7 @@ struct Claim {
     packet_id: u16,
     qos: QoS,
     row: usize,
-    /// It made the row, and is no repeat.
+    /// Whether the PUBLISH made the row, and is no repeat.
     own: bool,
     silent: bool,
 }
@@ -113,7 +113,7 @@ struct Link {
     quota_used: u16,
 }
 
-/// One client identifier.
+/// The model of a client identifier.
 #[derive(Default)]
 struct Model {
     /// The session, if there is one, and whether it outlives its connection.
@@ -274,7 +274,7 @@ impl World {
         let Some(link) = &mut model.link else { return };
         let known = model.open.get(&packet_id).map(|&row| &self.rows[row]);
         let pubrec_owed = |claim: &Claim| claim.own && claim.packet_id == packet_id && claim.qos == QoS::ExactlyOnce;
-        // Nobody can have been told that its row is done: it is not, or was refused, or its turn has not come.
+        // The client cannot know that its row is done: it is not, or was refused, or its answer is not due.
         let early = known.is_some_and(|row| row.owed > 0 || row.code >= 0x80 || link.claims.iter().any(pubrec_owed));
         let c = link.client;
         let code = if known.is_none() && link.version == Version::V5 { " 0x92" } else { "" };

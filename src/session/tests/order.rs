@@ -1,4 +1,4 @@
-//! Answers: when, in what order, to whom.
+//! Answers: their time, order and recipient.
 
 use super::*;
 use ReasonCode as R;
@@ -47,7 +47,7 @@ fn one_answer_for_a_run_of_numbers() {
     }
     shard.session(c).complete(first, 3, Reason::Success);
     assert_eq!(shard.drain(c), Drained { answered: 3, refused: None, ..Drained::default() });
-    // Overlaps what is answered already, and what was never given.
+    // The range includes numbers that are answered already, and numbers that were never given.
     shard.session(c).complete(first, 50, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1", "puback 2", "puback 3", "puback 4", "puback 5"]);
 }
@@ -89,7 +89,7 @@ fn an_answer_dies_with_the_connection_of_its_publish() {
         let first = shard.open(old, &publish(QoS::AtLeastOnce, 1), 1);
         shard.end(old, End::Lost);
         let new = client(&mut shard, version);
-        // The client repeats it: a new row. Then the answers of both come, the old one's first.
+        // The client repeats the message: a new row. Then both are answered, the old one first.
         let second = shard.open(new, &Publish { dup: true, ..publish(QoS::AtLeastOnce, 1) }, 1);
         assert_ne!(first, second);
         shard.complete(new, first, Reason::Success);

@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and what it is sent again.
+//! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and repeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -99,7 +99,7 @@ impl World {
         self.pump();
     }
 
-    /// What the client hears: packet type, identifier, DUP, topic.
+    /// The packets to the client: packet type, identifier, DUP, topic.
     fn heard(&mut self) -> Vec<(PacketType, u16, bool, String)> {
         let wire = std::mem::take(&mut self.wire);
         let (mut rest, mut all) = (&wire[..], Vec::new());
@@ -117,7 +117,7 @@ impl World {
         all
     }
 
-    /// In short: `1 a`, `dup 1 a`, `rel 1`.
+    /// The same packets in short: `1 a`, `dup 1 a`, `rel 1`.
     fn words(&mut self) -> Vec<String> {
         let word = |(kind, id, dup, topic)| match kind {
             PacketType::PubRel => format!("rel {id}"),
@@ -219,7 +219,7 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
         world.acknowledge(PubComp, 2);
         assert_eq!(world.words(), ["4 d"]);
     }
-    // A smaller quota than before holds for what is sent again, too.
+    // A smaller quota than before applies to repeats, too.
     let mut world = World::new(Version::V5, 3);
     for topic in ["a", "b", "c", "d"] {
         world.hand(AtLeastOnce, topic);
@@ -230,7 +230,7 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
     assert!(world.words().is_empty(), "it has not been sent over this connection");
     world.acknowledge(PubAck, 1);
     assert_eq!(world.words(), ["dup 2 b"]);
-    // PUBREL does not wait for it [MQTT-3.3.4-10].
+    // PUBREL does not wait for the quota [MQTT-3.3.4-10].
     let mut world = World::new(Version::V5, 3);
     for topic in ["a", "b", "c", "d"] {
         world.hand(ExactlyOnce, topic);
@@ -320,7 +320,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     world.shard.now = world.shard.now.after(Duration::from_secs(1));
     world.acknowledge(PubAck, 2);
     assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
-    // What was sent once does not expire.
+    // A message that was sent once does not expire.
     let (body, held) = (world.message("sent again", expiry.as_properties()), Rc::clone(&world.held));
     world.session().hand(
         Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
@@ -365,7 +365,7 @@ enum Step {
     Hand(QoS),
     /// The client reads this many packets and keeps those that it has to answer.
     Read(usize),
-    /// It answers one of those.
+    /// The client answers one of those.
     Answer(usize),
     Reconnect(u16),
 }
@@ -382,15 +382,15 @@ fn step() -> impl Strategy<Value = Step> {
 /// A client that keeps to the standard, its answers late and in any order.
 #[derive(Default)]
 struct Model {
-    /// Sent over this connection and not ended: what it is to answer with.
+    /// Packets sent on this connection and not ended: the answer that each needs.
     open: BTreeMap<u16, PacketType>,
-    /// Answers on their way.
+    /// Answers under way.
     owed: Vec<(PacketType, u16)>,
-    /// QoS 2 identifiers that it has the message of.
+    /// QoS 2 identifiers with a message that the client has.
     known: BTreeSet<u16>,
     /// Messages handed on, by QoS.
     got: [Vec<u32>; 2],
-    /// Those of QoS 1 that it may get once more.
+    /// Copies of QoS 1 that the client may get once more.
     seen: BTreeSet<u32>,
 }
 
@@ -517,7 +517,7 @@ fn large_messages_wait_for_acknowledgements() {
             let open = if qos == AtLeastOnce { open } else { open - id };
             assert_eq!(open, sent.min(all - id), "after {id}");
         }
-        // The same holds for what is sent again.
+        // The bound also applies to copies that are sent again.
         (0..all).for_each(|_| assert_ne!(world.hand(qos, &topic), Handed::Dropped));
         world.reconnect(1_000);
         for _ in 0..all {
@@ -530,7 +530,7 @@ fn large_messages_wait_for_acknowledgements() {
     }
 }
 
-/// Copies that were looked at meanwhile.
+/// The number of copies that `work` looked at.
 fn looks(work: impl FnOnce()) -> usize {
     let before = LOOKS.get();
     work();
@@ -550,7 +550,7 @@ fn full_since_a_start(copies: u64) -> World {
     world
 }
 
-/// However many there are of those, a message that comes looks at few of them.
+/// However many of those there are, a new message looks at few of them.
 #[test]
 fn what_may_not_be_dropped_is_looked_at_once() {
     let mut world = full_since_a_start(5_000);
@@ -560,7 +560,7 @@ fn what_may_not_be_dropped_is_looked_at_once() {
     assert!(looks < 5_000, "{looks}");
 }
 
-/// What is written down of a queue costs as much as there is to say of it, however long it is.
+/// The record of a queue takes time in proportion to its contents, however long the queue is.
 #[test]
 fn a_long_queue_is_written_down_fast() {
     let mut world = full_since_a_start(5_000);
@@ -578,7 +578,8 @@ fn where_nothing_is_checked_nothing_is_looked_at() {
     assert_eq!(looks(|| world.session().check_what_waits()), 0);
 }
 
-/// Decision 0199: a record stays open as long as a copy that is in no log may be lost with the process, and is met when its client has it.
+/// Decision 0199: a record is open while a copy that is in no log may be lost with the process, and is met when its client has the
+/// copy.
 #[test]
 fn a_record_is_open_until_its_client_has_it() {
     let record = |number| Claimed { shard: 1, reader: 2, number };
@@ -598,7 +599,7 @@ fn a_record_is_open_until_its_client_has_it() {
     assert_eq!(world.held.take_settled(), [met(1)]);
     world.acknowledge(PubRec, 2);
     assert_eq!(world.held.take_settled(), [met(2)], "PUBREC: the client has it");
-    // A session that is kept has it when its client is away, and sends it again.
+    // A kept session has the copy when its client is away, and sends it again.
     assert_eq!(hand(&mut world, AtLeastOnce, 3), Handed::Now(3));
     world.acknowledge(PubComp, 2);
     world.heard();
@@ -610,7 +611,7 @@ fn a_record_is_open_until_its_client_has_it() {
     world.say(PubAck, 4, ReasonCode::UNSPECIFIED_ERROR);
     drop(world.session().take_dropped());
     assert_eq!(world.held.take_settled(), [met(4)]);
-    // Nor does a session have it that ends with its connection.
+    // A session that ends with its connection does not have it either.
     let clean = world.shard.connect(&connect(Version::V5, "clean", true));
     let held = Rc::clone(&world.held);
     let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record(5), None, &held));
@@ -622,8 +623,8 @@ fn a_record_is_open_until_its_client_has_it() {
     assert_eq!(world.held.take_settled(), [Settled { record: record(5), is_met: false }]);
 }
 
-/// A session that goes to another instance takes along what its log has: the record of a message of a share that only memory has goes to another member. One that
-/// ends with its connection has ended, and nobody else gets what it was sent [MQTT-4.8.2-5].
+/// A session that moves to another instance takes along the copies in its log: the record of a message of a share that only memory
+/// has goes to another member. A session that ends with its connection has ended, and no other gets its messages [MQTT-4.8.2-5].
 #[test]
 fn the_record_of_a_message_that_only_memory_has_goes_to_another_member_when_its_session_moves() {
     for ends in [false, true] {

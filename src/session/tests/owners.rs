@@ -128,7 +128,7 @@ fn finding_s12_clients_of_another_auth_do_not_touch_a_session() {
         let back = kept(&mut shard, space.clone());
         assert_eq!((back.session_present, back.key), (true, client.key), "each its own");
     }
-    // Who refuses foreign clients refuses those of its own space.
+    // A policy that refuses foreign clients refuses those of its own space.
     shard.admission = Some(admission_with("d", BOB, Takeover::Refuse));
     assert!(shard.try_connect(&connect(Version::V5, "c", false)).1.is_ok());
 }

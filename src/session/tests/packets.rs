@@ -1,4 +1,4 @@
-//! Every other packet.
+//! The packets that have no test file of their own.
 
 use super::*;
 use crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX;
@@ -139,7 +139,7 @@ fn subscriptions_have_bounds_and_their_bytes_are_counted() {
     shard.sessions.disconnected(c.key, c.conn, End::Left, shard.now);
     assert_eq!((shard.sessions.next_ended(), shard.sessions.next_ended()), (Some(c.key), None));
     assert_eq!(shard.sessions.bytes(), 0);
-    // Also one that has unsubscribed: what is retained may be under way to it.
+    // Also for a client that has unsubscribed: retained messages may be under way to it.
     let (mut shard, c) = client(Version::V311, Settings::default(), &[]);
     shard.sessions.subscribed(c.key, one("a/b", 0));
     shard.sessions.unsubscribed(c.key, "a/b");

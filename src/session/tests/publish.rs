@@ -1,4 +1,4 @@
-//! What a PUBLISH may be: QoS, RETAIN, Receive Maximum, topic aliases.
+//! The limits of a PUBLISH: QoS, RETAIN, Receive Maximum, topic aliases.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn receive_maximum_counts_until_the_exchange_is_over() {
         shard.sessions.publish(c.key, &publish(QoS::AtMostOnce, 0), Monotonic(0)),
         Some(Taken::TakeQos0 { .. })
     ));
-    // A sink's answer is not enough: the client has its place back when it is told.
+    // A sink's answer is not enough: the client's quota is restored when the client is answered.
     shard.complete(c, one, Reason::Success);
     assert_eq!(shard.violation(c, &third), Violation::RECEIVE_MAXIMUM);
     assert_eq!(shard.answers(c), ["puback 1"]);
@@ -84,7 +84,7 @@ fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
     assert!(!shard.session(c).is_blocked());
     shard.open(c, &publish(QoS::AtLeastOnce, 3), 1);
     assert!(shard.session(c).is_blocked());
-    // A shard that reads on all the same cannot make the queue longer.
+    // A shard that nevertheless reads on cannot make the queue longer.
     assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, 4)), Violation::BLOCKED);
     shard.complete(c, first, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1"]);
@@ -209,7 +209,7 @@ fn a_run_is_as_many_publishes() {
         while run.is_open() {
             id += 1;
             assert_eq!(run.number(), Some(first + u32::from(id) - 1));
-            // The second one owes nothing.
+            // The second message has no pending answer.
             run.take(id, u16::from(id != 2));
         }
         assert_eq!(id - 1, taken, "{version:?}");

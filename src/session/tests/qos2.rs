@@ -101,7 +101,7 @@ fn a_second_pubrec_that_pubrel_overtakes_is_not_sent() {
     pubrel(&mut shard, c, 7);
     let next = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
     shard.complete(c, ahead, Reason::Success);
-    // Were the old PUBREC to follow, it would acknowledge the new message 7, which no sink has yet.
+    // The old PUBREC, if it followed, would acknowledge the new message 7, which no sink has yet.
     assert_eq!(shard.answers(c), ["pubrec 7", "pubcomp 7", "puback 8"]);
     shard.complete(c, next, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"]);
@@ -179,7 +179,7 @@ fn a_row_outlives_several_connections() {
 
 #[test]
 fn a_refusal_that_nobody_heard() {
-    // No sink has it: the repeat is a new attempt. One has it: the repeat gets the refusal, and no second record.
+    // No sink has the message: the repeat is a new attempt. One has it: the repeat gets the refusal, and no second record.
     for (landed, sinks) in [(false, 1), (true, 2)] {
         let mut shard = Shard::default();
         let old = client(&mut shard, Version::V5);

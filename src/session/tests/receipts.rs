@@ -1,4 +1,4 @@
-//! Answers that say where a message stands in Kafka.
+//! Answers with the position of a message in Kafka.
 
 use super::*;
 use std::rc::Rc;
@@ -88,7 +88,7 @@ fn one_for_each_sink_that_says_where_in_the_order_of_the_sinks() {
     let number = shard.open(c, &publish(QoS::AtLeastOnce, 1), 4);
     landed(&mut shard, c, number, &receipt(7, "last", 1, Some(10)));
     landed(&mut shard, c, number, &receipt(0, "first", 2, Some(20)));
-    // At `stored`: it does not say.
+    // At `stored` the sink reports no position.
     shard.complete(c, number, Reason::Success);
     landed(&mut shard, c, number, &receipt(3, "then", 3, None));
     assert_eq!(shard.answers(c), ["puback 1 first/2@20 then/3 last/1@10"]);
@@ -118,7 +118,7 @@ fn not_to_clients_that_cannot_be_told() {
 
 #[test]
 fn not_where_the_client_could_not_take_the_packet() {
-    // It has 62 bytes: see above.
+    // The answer has 62 bytes: see above.
     for (max, expected) in [(62, "puback 1 t/0@0"), (61, "puback 1")] {
         let mut shard = Shard::default();
         let c = client_with(&mut shard, Version::V5, &[Property::MaximumPacketSize(max)]);
@@ -154,7 +154,7 @@ fn a_row_without_a_connection_keeps_them_for_the_next() {
     let mut shard = Shard::default();
     let c = client(&mut shard);
     let numbers: Vec<u32> = (1..=3).map(|id| shard.open(c, &publish(QoS::ExactlyOnce, id), 2)).collect();
-    // One sink has them before the connection goes, the other after.
+    // One sink has the messages before the connection ends, the other after.
     shard.session(c).landed(numbers[0], 3, &receipt(1, "b", 0, Some(40)));
     shard.session(c).complete(numbers[0], 3, Reason::Success);
     shard.end(c, End::Lost);

@@ -1,4 +1,4 @@
-//! Refused publishes and what their publishers are told.
+//! Refused publishes and the answers to their publishers.
 
 use super::*;
 
@@ -24,8 +24,8 @@ fn a_refusal_says_why_where_the_client_takes_it_and_has_room() {
     }
 }
 
-/// With `denied_reason = "unspecified"` a client cannot tell that it lacks a permission: not by the code, and not by the words that
-/// another refusal has.
+/// With `denied_reason = "unspecified"` a client cannot tell that it lacks a permission: neither by the code nor by the words,
+/// which another refusal shares.
 #[test]
 fn a_client_that_is_not_to_learn_why_hears_the_same_of_both() {
     let settings = auth::Settings { hides_denials: true, ..auth::Settings::new("a", &[Method::Anonymous]) };
@@ -44,7 +44,7 @@ fn a_client_that_is_not_to_learn_why_hears_the_same_of_both() {
             };
             assert_eq!(answer(Reason::Denied), [kind, 3, 0, 1, 0x80]);
             assert_eq!(answer(Reason::KafkaRejected), answer(Reason::Denied));
-            // What has nothing to do with permission is said as ever.
+            // Refusals unrelated to permissions are unchanged.
             let full = answer(Reason::SpoolFull);
             assert!(full[4] == 0x97 && String::from_utf8_lossy(&full).contains("the disk buffer is full"), "{full:?}");
         }

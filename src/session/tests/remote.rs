@@ -1,4 +1,4 @@
-//! Sessions of bridges: what differs where the client is a broker to which we have connected.
+//! Sessions of bridges: the differences if the client is a broker to which we have connected.
 
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ fn attached(shard: &mut Shard, remote: Remote) -> Client {
     Client { key, conn, session_present: true }
 }
 
-/// G8: nobody is told a refusal, and none ends the connection: the message is over.
+/// G8: no refusal is reported, and none ends the connection: the message is over.
 #[test]
 fn whatever_comes_of_a_message_is_success() {
     for version in [Version::V311, Version::V5] {
@@ -33,7 +33,7 @@ fn whatever_comes_of_a_message_is_success() {
             assert_eq!((drained.answered, drained.refused, drained.unanswered), (2, None, None));
             let [id, id2] = [id, 10 + id].map(|id| u8::try_from(id).expect("small"));
             assert_eq!(out, [0x40, 2, 0, id, 0x50, 2, 0, id2], "as short as they can be");
-            // The remote goes on as after success.
+            // The remote continues as after success.
             out.clear();
             let next = shard.session(remote).packet(&Packet::PubRel(ack(id2.into())), &mut out);
             assert_eq!((next, &out[..]), (Next::Go, &[0x70, 2, 0, id2][..]));
@@ -42,7 +42,7 @@ fn whatever_comes_of_a_message_is_success() {
     }
 }
 
-/// G6: what the remote has open has a bound, beyond which it is not read; aliases were not granted.
+/// G6: open exchanges of the remote have a bound, past which it is not read; aliases were not granted.
 #[test]
 fn a_remote_has_bounds_as_a_client_has() {
     let mut shard = Shard::default();
@@ -56,7 +56,7 @@ fn a_remote_has_bounds_as_a_client_has() {
     assert!(matches!(taken, Some(Taken::Violation(Violation::ALIAS_RANGE))), "{taken:?}");
 }
 
-/// A client says DISCONNECT in every version, and only what a client may say.
+/// A client sends DISCONNECT in every version, and only with a client's codes.
 #[test]
 fn we_take_our_leave_as_a_client() {
     let all = [
@@ -82,7 +82,7 @@ fn we_take_our_leave_as_a_client() {
     assert!(out.is_empty(), "nobody is there");
 }
 
-/// G1: it is nobody else's, is there before its remote and after it, and makes room for nobody.
+/// G1: the session belongs to no other client, exists before its remote and after it, and is never evicted.
 #[test]
 fn the_session_of_a_bridge_stays() {
     let mut shard = Shard::with(Settings { sessions_max: 2, ..Settings::default() });
@@ -99,7 +99,7 @@ fn the_session_of_a_bridge_stays() {
     assert_eq!((shard.session(remote).conn(), shard.sessions.connected()), (None, 1));
     shard.end(other, End::Lost);
     shard.pass(1_000_000 * S);
-    // It has been away longest, and others make room.
+    // The session has been away longest, and others make room.
     for name in ["a", "b", "c"] {
         let client = shard.connect(&Connect { properties: Properties::EMPTY, ..connect(Version::V311, name, false) });
         shard.end(client, End::Lost);
@@ -113,7 +113,7 @@ fn the_session_of_a_bridge_stays() {
     assert!(shard.sessions.get(remote.key).is_none());
 }
 
-/// B5, G13: after a kill the remote repeats a message of QoS 2 under its identifier, and it is the same one.
+/// B5, G13: after a kill the remote repeats a message of QoS 2 under its identifier, and it is not a new message.
 #[test]
 fn open_identifiers_survive_a_crash() {
     let mut k = Kept::new();
@@ -149,7 +149,7 @@ fn what_it_is_sent_is_as_a_client_sends_it() {
         let body = Body::new(packet.clone(), shard.now, 0, &all);
         let (now, bounds) = (shard.now, (QueueBounds::default(), &all));
         let session = shard.session(remote);
-        // More is on its way than a connection is given at once, so that it waits.
+        // More is in flight than a connection is given at once, so that the copy waits.
         assert_eq!(session.hand(copy, (usize::MAX, now), (false, false), bounds, || body), Handed::Queued);
         let mut out = Vec::new();
         assert_eq!(session.pump(now, 0, &mut out, None).sent, 1);

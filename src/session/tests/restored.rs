@@ -20,7 +20,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     assert!(c.session_present);
     assert_eq!(k.shard.session(c).already_taken_by(7), [0, 3]);
     let repeat = |id| Publish { dup: true, ..publish(QoS::ExactlyOnce, id) };
-    // A third sink, in memory, takes 7; the one at `replicated` still owes its answer.
+    // A third sink, in memory, takes 7; the answer of the one at `replicated` is still pending.
     let Some(Taken::Rest { number, owed, .. }) = k.shard.sessions.publish(c.key, &repeat(7), k.shard.now) else {
         panic!("not the rest")
     };
@@ -32,7 +32,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     assert_eq!(k.answers(c), [""; 0], "Kafka has not confirmed the row of before the crash");
     k.shard.complete(c, before, Reason::Success);
     assert_eq!(k.answers(c), ["pubrec 7"]);
-    // 8 is done: nobody else matches, and its PUBREC goes out.
+    // 8 is done: no other sink matches, and its PUBREC goes out.
     let Some(Taken::Rest { number, owed: 0, .. }) = k.shard.sessions.publish(c.key, &repeat(8), k.shard.now) else {
         panic!("not the rest")
     };
@@ -46,7 +46,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
 
 #[test]
 fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
-    // Before the client is back; on the connection of the repeat; on the one after it.
+    // Before the client has reconnected; on the connection of the repeat; on the one after it.
     for when in 0..3 {
         let mut k = Kept::new();
         k.connect("c", false, 100);
@@ -81,14 +81,14 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
             k.shard.repeat(c, 7);
         }
         confirm(&mut k, 2);
-        // Before anybody was there it was not known who would ask where the row stands.
+        // Before the client reconnected it was not known that it would ask for the position of the row.
         assert_eq!(k.answers(c), [if when == 0 { "pubrec 7" } else { "pubrec 7 t/0@5" }], "{when}");
         k.packet(c, &Packet::PubRel(ack(7)));
         assert_eq!(k.shard.session(c).open_packet_ids(), 0);
     }
 }
 
-/// Kafka's answer and the PUBREC came before the crash, the log's own word of it did not.
+/// Kafka's answer and the PUBREC came before the crash, the log's own record of it did not.
 #[test]
 fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
     for already_taken_by in [OWES, DISK] {
@@ -133,7 +133,7 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
             k.shard.sessions.collect(key);
             let c = k.connect("c", false, 100);
             if already_taken_by.len() == 1 && early == 1 {
-                // No sink has it: the repeat is a new message, for all of them.
+                // No sink has the message: the repeat is a new message, for all of them.
                 assert_eq!(k.write(), ["released 11 7"]);
                 assert!(k.shard.session(c).already_taken_by(7).is_empty());
                 let number = k.shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
@@ -157,7 +157,7 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
     }
 }
 
-/// Its PUBREC came before the crash; Kafka cannot be asked, and refuses what it has when it is sent again.
+/// The PUBREC came before the crash; Kafka cannot be asked, and refuses the record, which it has, when it is sent again.
 #[test]
 fn a_pubrel_after_a_crash_is_answered_though_the_row_was_refused() {
     for already_taken_by in [&[OWES][..], &[DISK, OWES]] {

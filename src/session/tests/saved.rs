@@ -1,4 +1,4 @@
-//! The bytes of a kept session: what goes in comes out, and nothing else is taken for one.
+//! The bytes of a kept session: decoding reverses encoding, and accepts no other bytes.
 
 use super::*;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -44,7 +44,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     )
 }
 
-/// Of each filter the last.
+/// The last subscription to each filter.
 fn subscriptions(parts: &Parts) -> Vec<Subscription> {
     let mut all: Vec<Subscription> = Vec::new();
     for (filter, qos, identifier) in &parts.subscriptions {
@@ -58,7 +58,7 @@ fn subscriptions(parts: &Parts) -> Vec<Subscription> {
     all
 }
 
-/// The payload of these parts' session; and the session's own count of bytes.
+/// The payload of these parts' session, and the session's own count of bytes.
 fn saved(parts: &Parts) -> (Vec<u8>, usize) {
     let mut shard = Shard::default();
     shard.settings.session_expiry_3x_s = parts.expiry_s;
@@ -125,7 +125,7 @@ proptest! {
         prop_assert_eq!(client_id(&longer), Err(NotASession::Damaged));
     }
 
-    /// Damage is found by the log's checksums. Here it may go unseen, but nothing may panic, and what is taken has a name.
+    /// The log's checksums find damage. Here it may go unnoticed, but nothing may panic, and an accepted session has a name.
     #[test]
     fn damaged_bytes_do_no_harm(parts in parts(), at in any::<prop::sample::Index>(), with in 1_u8..) {
         let (mut bytes, _) = saved(&parts);
