@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
-import { AsCommand, Facts, Head, Panel, Segments, Table, Text, WriteButton, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Facts, Head, Panel, Segments, Table, Text, WriteButton, or, show, usePolled } from '../parts.js';
 import { Search } from '../paged.js';
 import { byteRate, count, rate } from '../text.js';
 import { linkTo } from './clients.js';
@@ -27,7 +27,7 @@ export function Top({ query, set }) {
   return html`
     <${Head} title="Top" sub=${found && html`<span class="num">${found.sampled_one_of === 1 ? 'all are counted' : `sampled: one of about ${count(found.sampled_one_of)} is counted`}</span>`}>
       <${Search} label="Who gets topic" value=${query.topic} found=${(topic) => set({ topic })} />
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Publish} topic=${query.topic} />`)}>Publish a message<//>
+      <${WriteButton} onClick=${() => show(html`<${Publish} topic=${query.topic} />`)}>Publish a message<//>
       <${AsCommand} path=${path} words=${['top', '--of', of, '--by', by]} />
     <//>
     ${query.topic && html`<${Matching} topic=${query.topic} />`}

@@ -187,6 +187,14 @@ fn users_and_permissions_are_changed() {
     browse("dashboard_users.mjs", &service, [&writer, &reader], &[&arguments[0], &arguments[1]]);
 }
 
+/// Each dialog that is asked for comes, and stays until it is closed, however soon it follows another one.
+#[test]
+fn dialogs_follow_one_another() {
+    let (service, [writer, reader]) =
+        with_tokens("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n");
+    browse("dashboard_dialogs.mjs", &service, [&writer, &reader], &[]);
+}
+
 /// Eight tabs over plain HTTP from what is no loopback to the browser, where one address has six connections; and text that was typed before a login ended.
 #[test]
 fn tabs_share_a_stream_and_keep_what_was_typed() {
