@@ -4,7 +4,7 @@
 import { strict as assert } from 'node:assert';
 import { end, logIn, open, origin, until, writer } from './browser.mjs';
 
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 await page.goto(`${origin}/ui/#/sinks/all`);
 await page.getByRole('button', { name: 'Pause' }).waitFor();

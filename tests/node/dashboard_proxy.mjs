@@ -46,7 +46,7 @@ const base = `${outside}${PREFIX}/ui/`;
 
 for (cuts of [true, false]) {
   const what = cuts ? 'that cuts its path off' : 'that leaves its path';
-  const page = await open('light', undefined, outside + PREFIX);
+  const page = await open({ from: outside + PREFIX });
   await logIn(page, writer, base);
   await page.getByText('Live', { exact: true }).waitFor();
   const [cookie, ...more] = await page.context().cookies();
@@ -73,7 +73,7 @@ for (cuts of [true, false]) {
 
 // Another service may have its pages below another path of the same origin: what its tabs say to each other is not taken for ours.
 {
-  const page = await open('light', undefined, outside + PREFIX);
+  const page = await open({ from: outside + PREFIX });
   await logIn(page, writer, base);
   await page.goto(`${base}#/about`);
   await page.getByText('Live', { exact: true }).waitFor();
@@ -93,7 +93,7 @@ for (cuts of [true, false]) {
 }
 
 // Pages of other origins change nothing: not one of the same machine, nor the one that the service has without the proxy.
-const page = await open('light', undefined, outside + PREFIX);
+const page = await open({ from: outside + PREFIX });
 await logIn(page, writer, base);
 const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join('; ');
 const pause = async (origin) => {
@@ -119,7 +119,7 @@ assert.equal(body.state, 'running');
 console.log('a page of another port changes nothing');
 
 // A name that leads to this machine (DNS rebinding) gets nothing of it.
-const rebound = await open('light', undefined, `http://rebound.example:${upstream}`);
+const rebound = await open({ from: `http://rebound.example:${upstream}` });
 const answer = await rebound.goto(`http://rebound.example:${upstream}/ui/`);
 assert.equal(answer.status(), 403);
 await expected('403');
