@@ -108,13 +108,14 @@ export const AsCommand = ({ path, words, method }) => html`
 export const Head = ({ title, sub, children }) => html`
   <div class="head"><h1 id="title" tabindex="-1">${title}</h1>${sub && html`<span class="sub">${sub}</span>`}<div class="right">${children}</div></div>`;
 
-/** Asks again and again while it is shown. `ask` may change what it reads with `key`. */
+const NONE = { key: null, value: null, problem: null };
+/** Asks again and again while it is shown. `ask` may change what it reads with `key`: what was found for another one is not shown. */
 export function usePolled(ask, key, everyMs) {
-  const [found, setFound] = useState({ value: null, problem: null });
+  const [found, setFound] = useState(NONE);
   useEffect(() => {
     let ended = false;
     let timer;
-    setFound({ value: null, problem: null });
+    setFound({ ...NONE, key });
     const again = async () => {
       if (document.visibilityState === 'visible' && !needsLogin.peek()) {
         const next = await ask().then((value) => ({ value, problem: null }), (problem) => ({ problem }));
@@ -129,7 +130,7 @@ export function usePolled(ask, key, everyMs) {
       clearTimeout(timer);
     };
   }, [key]);
-  return found;
+  return found.key === key ? found : NONE;
 }
 
 export const or = (value) => value ?? NOTHING;

@@ -21,6 +21,8 @@ export const browser = await chromium.launch({
 });
 
 export const faults = [];
+// A test that fails says what the browser had to say until then.
+process.on('uncaughtExceptionMonitor', () => console.error(faults.join('\n')));
 /** Waits for what the browser itself says of an answer that is meant to be refused, and forgets it. Its message may come after the page has the answer. */
 export async function expected(text) {
   await until(`the browser says ${text}`, () => faults.some((fault) => fault.includes(text)));

@@ -21,6 +21,18 @@ const dialog = page.getByRole('dialog');
 // Top: topics, clients, what nobody gets.
 await page.getByRole('link', { name: 'Top', exact: true }).click();
 await until('the busiest topic is first', async () => (await rows('Top').count()) === 4 && (await rows('Top').nth(1).innerText()).startsWith('plant/7/temp'));
+await page.getByRole('button', { name: 'tree', exact: true }).click();
+const level = page.locator('.levels > li').filter({ hasText: 'plant' }).first();
+await until('two topics below plant', async () => /^plant .*2 topics$/.test((await level.locator('summary').first().innerText()).replace(/\s+/g, ' ')));
+await level.locator('summary').first().press('Enter');
+await level.locator(".levels summary").filter({ has: page.locator('code', { hasText: /^8$/ }) }).press('Enter');
+await until('what a client chose is text there, too', async () => (await level.innerText()).includes('<b>image'));
+await page.waitForTimeout(2500);
+assert.ok(await level.getByRole('button', { name: 'plant/8/<b>image' }).isVisible(), 'what was opened stays open');
+await level.getByRole('button', { name: 'plant/8/<b>image' }).click();
+await page.getByRole('region', { name: 'Who gets it' }).getByText('plant/8/<b>image').waitFor();
+await page.getByLabel('Who gets topic').fill('');
+await page.getByRole('button', { name: 'list', exact: true }).click();
 await page.getByRole('button', { name: 'bytes', exact: true }).click();
 await until('by bytes another one is', async () => (await rows('Top').nth(1).innerText()).startsWith('plant/8/<b>image'));
 await page.getByRole('button', { name: 'clients', exact: true }).click();
@@ -159,6 +171,6 @@ assert.ok(await other.getByRole('button', { name: 'Publish a message' }).isDisab
 await other.context().close();
 
 await api(page, 'bans', { method: 'POST', data: JSON.stringify({ username: 'y'.repeat(3_000), reason: 'looks' }) });
-await looks({ bans: 'Bans', top: 'Top', 'top?of=clients&topic=plant/7/temp': 'Top', traces: 'Traces', [`traces/${running.traces[0].id}`]: 'plant' });
+await looks({ bans: 'Bans', top: 'Top', 'top?of=clients&topic=plant/7/temp': 'Top', 'top?as=tree': 'Top', traces: 'Traces', [`traces/${running.traces[0].id}`]: 'plant' });
 await again.endAsync();
 await end();

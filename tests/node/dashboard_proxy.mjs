@@ -60,6 +60,8 @@ for (cuts of [true, false]) {
   await page.getByRole('button', { name: 'As a command' }).first().click();
   await page.getByRole('dialog').getByText(`${outside}${PREFIX}/api/v1/sinks/all`).waitFor();
   await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
+  const grafana = page.getByRole('navigation').getByRole('link', { name: 'Grafana' });
+  assert.deepEqual(await Promise.all(['href', 'rel'].map((key) => grafana.getAttribute(key))), ['https://grafana.example/d/x?orgId=1', 'noreferrer']);
   // The MQTT client, over the WebSocket that the proxy carries.
   await page.goto(`${base}#/client`);
   await page.getByRole('button', { name: 'Connect', exact: true }).click();

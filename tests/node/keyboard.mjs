@@ -16,7 +16,8 @@ export function watchesHandlers() {
 function begin() {
   const CONTROLS = 'button, a[href], input, select, textarea, summary, [tabindex="0"], [contenteditable]';
   // Escape does what a click beside a dialog does; what a plot shows below the mouse is in its table.
-  const EXCEPT = 'dialog, .uplot *';
+  // The arrows choose what a list offers to its field.
+  const EXCEPT = 'dialog, .uplot *, [role="option"]';
   const root = document.querySelector('dialog[open]') ?? document.body;
   const before = document.activeElement;
   const closed = [...root.querySelectorAll('details:not([open])')];

@@ -58,7 +58,7 @@ fn behind_a_proxy_it_works_below_a_path_and_for_its_origin_alone() {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("bound").port();
     let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
-    let keys = format!("origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\n");
+    let keys = format!("origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\ngrafana_url = \"https://grafana.example/d/x?orgId=1\"\n");
     let (service, [writer, reader]) = with_tokens_and(&keys, rest);
     // The proxy gets the socket itself: nobody else takes the port meanwhile.
     browse_with(
@@ -296,6 +296,8 @@ fn the_files_are_small() {
         "change.js",
         "about.js",
         "choose.js",
+        "offers.js",
+        "tree.js",
         "sql.js",
         "sql_past.js",
         "sql_sample.js",
