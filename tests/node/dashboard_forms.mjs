@@ -23,7 +23,7 @@ async function deleted(part, name) {
 
 // TBMQ's guide from its first step to its last, in light and in dark.
 for (const theme of ['light', 'dark']) {
-  page = await open(theme);
+  page = await open({ theme });
   await logIn(page, writer);
 
   // T5: "+" and the kind; T6: the filter is tbmq/#.

@@ -323,8 +323,10 @@ fn the_command_lists_shows_and_sends_letters() {
         let (text, is_ok) = said(&["send", "embedded", "dead", "--up-to", "0:2", "--per-second", wrong]);
         assert!(!is_ok && text.contains("--per-second"), "{text}");
     }
-    let (text, is_ok) = said(&["send", "embedded", "dead", "0:0", "--per-second", "1"]);
-    assert!(!is_ok && text.contains("--up-to"), "{text}");
+    for only_all in [["--per-second", "1"], ["--reason", "OTHER"]] {
+        let (text, is_ok) = said(&[&["send", "embedded", "dead", "0:0"][..], &only_all].concat());
+        assert!(!is_ok && text.contains(only_all[0]) && text.contains("cannot be used with"), "{text}");
+    }
     assert!(!said(&["send", "embedded", "dead"]).1 && !said(&["send", "embedded", "dead", "x"]).1);
     until("all to be there", || read(service.embedded(), "later-x").len() == 3);
     let mut device = Device::connect(service.mqtt(), Version::V5, "after");

@@ -137,7 +137,10 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
     let (pause, sinks) = ("/api/v1/sinks/all/pause?dry_run=true", "/api/v1/sinks");
     // A request without a token is told so, and is no error.
     let nobody: Value = serde_json::from_str(&ask(&service, "GET", "/api/v1/session", BROWSER).2).expect("JSON");
-    assert_eq!((&nobody["role"], &nobody["name"], &nobody["grafana_url"]), (&"none".into(), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&nobody["role"], &nobody["name"], &nobody["grafana_url"]),
+        (&"none".into(), &Value::Null, &Value::Null)
+    );
     assert_eq!(status("POST", "/api/v1/session", "Authorization: Bearer wrong"), 401);
     assert_eq!(status("POST", "/api/v1/session", BROWSER), 401);
 
